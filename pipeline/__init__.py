@@ -1,0 +1,48 @@
+"""Parallel array, dataframe and Python pipelines from one YAML file.
+
+The public names are imported on first use (PEP 562): ``pipeline --help`` and a bad file are answered without numpy or
+dask being loaded.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipeline.config import Config as Config
+    from pipeline.errors import BackendError as BackendError
+    from pipeline.errors import CheckError as CheckError
+    from pipeline.errors import ConfigError as ConfigError
+    from pipeline.errors import DataError as DataError
+    from pipeline.errors import OutputError as OutputError
+    from pipeline.errors import PipelineError as PipelineError
+    from pipeline.errors import TaskError as TaskError
+    from pipeline.graph import Graph as Graph
+    from pipeline.trace import Trace as Trace
+
+_HOME = {
+    "Config": "config",
+    "Graph": "graph",
+    "Trace": "trace",
+    "BackendError": "errors",
+    "CheckError": "errors",
+    "ConfigError": "errors",
+    "DataError": "errors",
+    "OutputError": "errors",
+    "PipelineError": "errors",
+    "TaskError": "errors",
+}
+
+__version__ = "0.1.0"
+__all__ = [*sorted(_HOME), "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'pipeline' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"pipeline.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,191 @@
+"""The Config: what was asked, validated, every value with its place in the YAML.
+
+A step of the file becomes one :class:`Step` per copy (``matrix``), with every ``${…}`` that can be known before the run
+already replaced, every reference resolved to copies, and every expression parsed. Nothing later reads YAML.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pipeline.errors import Location
+
+__all__ = ["Check", "Config", "Filled", "ItemKey", "Output", "Over", "Reference", "Step"]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Which copies of which step, and what of them.
+
+    Parameters
+    ----------
+    step : the step's name in the file
+    copies : names of the copies meant; one, or several where they are gathered
+    gathered : the matrix keys gathered along (``bias[*]``), in the step's order; empty: a single value
+    labels : for each copy its values of ``gathered``
+    part : ``u`` of ``svd.u``; empty: the whole
+    picks : positions along dims, in the order written; ``(dim, 3)`` drops the dim, ``(dim, (0, 40))`` is half-open,
+        None for an open end
+    text : as it was written
+    """
+
+    step: str
+    copies: tuple[str, ...]
+    gathered: tuple[str, ...] = ()
+    labels: tuple[tuple[Any, ...], ...] = ()
+    part: str = ""
+    picks: tuple[tuple[str, int | tuple[int | None, int | None]], ...] = ()
+    text: str = ""
+    location: Location = field(default=Location(), compare=False)
+
+
+@dataclass(frozen=True)
+class ItemKey:
+    """``${alpha}`` where ``alpha`` is a key of the step's own ``over``: one value a call, known in the run only."""
+
+    name: str
+    path: tuple[str, ...] = ()  # ${point.x}: into a map
+
+
+@dataclass(frozen=True)
+class Filled:
+    """Text with values that are known only in the run: its pieces, in order, to be joined as text."""
+
+    pieces: tuple[str | Reference | ItemKey, ...]
+
+
+@dataclass(frozen=True)
+class Over:
+    """What a call is mapped over.
+
+    Parameters
+    ----------
+    axes : name -> the values, or a reference to items, or to a value that is a list; the first is slowest. Empty when
+        ``maps`` is given
+    maps : one map of keywords a call (starmap): the maps, or a reference to items or a value that is a list of maps
+    """
+
+    axes: tuple[tuple[str, tuple[Any, ...] | Reference], ...] = ()
+    maps: tuple[Mapping[str, Any], ...] | Reference | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One copy of a step.
+
+    Parameters
+    ----------
+    name : of the copy: ``fit``, ``fit[t2m]``, ``fit[alpha=0.1,fold=2]`` (a single matrix key shows its label alone)
+    step : the step's name in the file
+    matrix : its matrix keys, own and followed, in order, with their values
+    kind : which of the four it is
+    function : name of the op, ``module:function`` of a call, argv[0] of a command, the text of an expr
+    inputs : role -> the references it holds, in order. op: the roles of its signature (``input``, ``left``, ``right``,
+        ``weights``, ``like``); expr: one role a name, with the name as it stands in the expression; call: ``input``
+    parameters : op: an instance of its class in ``signatures.py``, whose expression fields are
+        :class:`pipeline.expressions.Expression` with references bound; else None
+    expression : of an expr
+    args : keyword arguments of a call; a :class:`Reference`, :class:`ItemKey` or :class:`Filled` may stand at any depth
+    parts : names of the parts that the function returns
+    seed : whether the function gets ``seed=``
+    locations : key of the step -> its place in the file
+    """
+
+    name: str
+    step: str
+    kind: Literal["op", "expr", "call", "command"]
+    function: str
+    matrix: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, tuple[Reference, ...]] = field(default_factory=dict)
+    parameters: Any = None
+    expression: Any = None
+    args: Mapping[str, Any] = field(default_factory=dict)
+    over: Over | None = None
+    batch: int | None = None
+    parts: tuple[str, ...] = ()
+    seed: bool = False
+    checkpoint: bool = False
+    retries: int = 0
+    timeout: float | None = None
+    resources: Mapping[str, float] = field(default_factory=dict)
+    pure: bool = True
+    on_error: Literal["stop", "drop"] = "stop"
+    location: Location = field(default=Location(), compare=False)
+    locations: Mapping[str, Location] = field(default_factory=dict, compare=False)
+
+    def references(self) -> tuple[Reference, ...]:
+        """Every reference the copy holds, wherever it stands, without repeats, in a fixed order."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Output:
+    """One output of one copy: ``path`` with its matrix keys filled in, relative to the output root."""
+
+    name: str
+    input: Reference
+    to: str
+    path: str
+    matrix: Mapping[str, Any] = field(default_factory=dict)
+    partition_by: tuple[str, ...] = ()
+    files: int | None = None
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    mode: Literal["replace"] = "replace"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    location: Location = field(default=Location(), compare=False)
+
+
+@dataclass(frozen=True)
+class Check:
+    """Something that must hold of the results.
+
+    ``that`` is a reference (frames, whole values) or an expression with bound references. With neither ``approx``,
+    ``equals_csv``, ``rows`` nor ``columns`` it must be true.
+    """
+
+    that: Any
+    text: str
+    approx: float | None = None
+    abs: float | None = None
+    rel: float | None = None
+    equals_csv: str | None = None
+    sep: str = ","
+    rows: str | None = None
+    columns: Mapping[str, str] | None = None
+    location: Location = field(default=Location(), compare=False)
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole file, ready to be built.
+
+    Parameters
+    ----------
+    name : of the pipeline
+    root : the folder that input paths are relative to
+    steps : the copies by name, each after all it refers to
+    labels : the labels of a step's copies, for messages: step -> copy names
+    modules : what ``call`` may import: importable names, and paths of files and folders (absolute) to ship
+    keep : copies whose values the run must give back besides outputs and checks
+    warnings : what is allowed but probably not meant
+    """
+
+    name: str
+    root: str
+    steps: Mapping[str, Step]
+    outputs: tuple[Output, ...] = ()
+    checks: tuple[Check, ...] = ()
+    params: Mapping[str, Any] = field(default_factory=dict)
+    modules: tuple[str, ...] = ()
+    shipped: tuple[str, ...] = ()
+    seed: int = 0
+    keep: tuple[str, ...] = ()
+    storage: Mapping[str, Any] = field(default_factory=dict)
+    cluster: Mapping[str, Any] = field(default_factory=dict)
+    compare: Mapping[str, Any] = field(default_factory=dict)
+    description: str = ""
+    source: str = ""
+    text: str = ""
+    warnings: tuple[str, ...] = ()

@@ -1,0 +1,161 @@
+"""Every error that Pipeline raises on purpose, and the exit code that goes with it.
+
+::
+
+    PipelineError
+    ├── ConfigError          2   the file, or the way it was called, is wrong: all its faults at once
+    ├── DataError            3   an input file is missing or unusable
+    ├── TaskError            1   a task of the user's failed
+    ├── BackendError         4   workers or the cluster are lost, unreachable or unusable
+    │   ├── WorkerLost       4   a worker ended while it ran a task
+    │   └── TaskTimeout      4   a task ran longer than its step's timeout
+    ├── OutputError          5   the outputs could not be committed; what was there before still stands
+    ├── CheckError           6   a check of the file, or the equality of two results, failed
+    └── Bug                  70  Pipeline broke a promise of its own
+
+A message says the place, what was got, what is allowed, and what to do. Nothing here imports anything but the
+standard library, so that a bad file is answered in a few milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+__all__ = [
+    "BackendError",
+    "Bug",
+    "CheckError",
+    "ConfigError",
+    "DataError",
+    "Fault",
+    "Location",
+    "OutputError",
+    "PipelineError",
+    "TaskError",
+    "TaskTimeout",
+    "WorkerLost",
+]
+
+
+@dataclass(frozen=True, order=True)
+class Location:
+    """A place in a YAML file: the file as it was named, line and column counted from 1."""
+
+    file: str = "<python>"
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+
+
+@dataclass(frozen=True, order=True)
+class Fault:
+    """One thing that is wrong with a file.
+
+    Parameters
+    ----------
+    location : where the value stands
+    path : the keys that lead to it, joined by dots: ``steps.clim.axes``
+    message : what was got, what is allowed, a hint
+    """
+
+    location: Location
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.location}: {self.path}: {self.message}" if self.path else f"{self.location}: {self.message}"
+
+
+class PipelineError(Exception):
+    """The root of the tree; its text is fit to be shown to a user as it is."""
+
+    exit_code: ClassVar[int] = 70
+
+
+class ConfigError(PipelineError):
+    """The file cannot be run as it is written.
+
+    Parameters
+    ----------
+    faults : every fault that was found, at least one; kept sorted by place
+    """
+
+    exit_code = 2
+
+    def __init__(self, faults: Iterable[Fault] | str) -> None:
+        if isinstance(faults, str):
+            faults = [Fault(Location(), "", faults)]
+        self.faults: tuple[Fault, ...] = tuple(sorted(set(faults)))
+        super().__init__("\n".join(f.message if f.location == Location() else str(f) for f in self.faults))
+
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[tuple[Fault, ...]]]:
+        return type(self), (self.faults,)
+
+
+class DataError(PipelineError):
+    """An input is missing, unreadable, or not what the file says it is."""
+
+    exit_code = 3
+
+
+class TaskError(PipelineError):
+    """A task failed.
+
+    Parameters
+    ----------
+    step : the copy of the step that owns the task: ``fit[t2m]``
+    key : the task's key, as text
+    cause : the exception as ``Type: message (file:line, in function)``
+    item : the item of an ``over`` that failed: ``alpha=0.1,fold=2``; empty where there is none
+    traceback : the traceback of the task, for ``--debug``
+    """
+
+    exit_code = 1
+
+    def __init__(self, step: str, key: str, cause: str, item: str = "", traceback: str = "") -> None:
+        self.step, self.key, self.cause, self.item, self.traceback = step, key, cause, item, traceback
+        super().__init__(step, key, cause, item, traceback)  # all of it: exceptions are pickled by their args
+
+    @property
+    def where(self) -> str:
+        """The step, with the item in brackets where there is one."""
+        if not self.item:
+            return self.step
+        return f"{self.step[:-1]},{self.item}]" if self.step.endswith("]") else f"{self.step}[{self.item}]"
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.cause}"
+
+
+class BackendError(PipelineError):
+    """Workers or the cluster are lost, unreachable or unusable."""
+
+    exit_code = 4
+
+
+class WorkerLost(BackendError):
+    """A worker ended while it ran a task, and the back end cannot go on without it."""
+
+
+class TaskTimeout(BackendError):
+    """A task ran longer than the ``timeout`` of its step."""
+
+
+class OutputError(PipelineError):
+    """The outputs could not be committed; what stood there before still stands."""
+
+    exit_code = 5
+
+
+class CheckError(PipelineError):
+    """A check of the file failed, or two back ends gave different results."""
+
+    exit_code = 6
+
+
+class Bug(PipelineError):
+    """Pipeline broke a promise of its own; the message asks for a report."""

@@ -1,0 +1,58 @@
+"""The kinds of values while a Graph is being built.
+
+======  ==============================================================================================================
+kind    collection
+======  ==============================================================================================================
+array   ``xarray.DataArray`` over a ``dask.array.Array``, coordinates in memory
+frame   ``dask.dataframe.DataFrame`` without a meaningful index
+items   :class:`Items`
+value   :class:`Single`
+======  ==============================================================================================================
+
+An op may also give :class:`Parts`. Nothing here computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.graph import GraphNode, Key
+
+__all__ = ["Items", "Parts", "Single"]
+
+
+@dataclass(frozen=True, eq=False)
+class Items:
+    """Items whose task ``i`` is ``(name, i)``; see :class:`pipeline.graph.ItemsLayout` for ``names`` and ``columns``.
+
+    ``tasks`` holds the tasks that make them, whatever they need included (the tasks of the inputs, too).
+    """
+
+    name: str
+    tasks: Mapping[Key, GraphNode]
+    n_tasks: int
+    names: tuple[str, ...] | None = None
+    columns: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    droppable: bool = False
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        return tuple((self.name, i) for i in range(self.n_tasks))
+
+
+@dataclass(frozen=True, eq=False)
+class Single:
+    """One Python object, the result of the task ``key``; ``tasks`` as in :class:`Items`."""
+
+    key: Key
+    tasks: Mapping[Key, GraphNode]
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """Named collections that one op gives together; ``whole`` where the value itself can be referred to as well."""
+
+    parts: Mapping[str, Any]
+    whole: Any = None
