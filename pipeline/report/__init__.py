@@ -1,0 +1,1 @@
+"""Numbers into text: terminal tables, live progress, JSON lines. Draws, never computes."""

@@ -1,0 +1,222 @@
+"""Tables and lines for a terminal of 80 columns; the numbers come in, the text goes out, nothing is computed here.
+
+Only what a user compares stands in one table: a table that is cut at the right edge hides what it was made for. So a
+comparison is drawn as two tables, one of the speed, one of the costs, and the verdict is the last line of all.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from pipeline.analysis.statistics import Interval
+    from pipeline.comparison import Comparison
+
+__all__ = ["Column", "bytes_text", "comparison_text", "duration", "interval_text", "plan_text", "table_text"]
+
+WIDTH = 80
+
+
+class Column(NamedTuple):
+    """One column: where its values stand in the rows, its title, and whether it is a number."""
+
+    name: str
+    title: str
+    number: bool = False
+
+
+PLAN_COLUMNS = (
+    Column("step", "step"),
+    Column("kind", "kind"),
+    Column("shape", "dims or columns"),
+    Column("size", "copies x\ntasks", True),
+    Column("chunk", "largest\nchunk", True),
+    Column("moved", "moved", True),
+    Column("whole", "into one\ntask", True),
+)
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds for a reader: three digits, and minutes or hours where those say more.
+
+    >>> duration(0.01234), duration(9.876), duration(75), duration(4000)
+    ('0.012 s', '9.88 s', '1 min 15 s', '1 h 07 min')
+    """
+    if seconds is None or math.isnan(seconds):
+        return "-"
+    if seconds < 60:
+        return f"{_digits(seconds)} s"
+    if seconds < 3600:
+        return f"{int(seconds // 60)} min {int(seconds % 60):02} s"
+    return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02} min"
+
+
+def bytes_text(n: float | None) -> str:
+    """Bytes for a reader, in powers of 1000.
+
+    >>> bytes_text(0), bytes_text(1500), bytes_text(41_000_000_000)
+    ('0 B', '1.5 kB', '41.0 GB')
+    """
+    if n is None or math.isnan(n):
+        return "-"
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if abs(n) < 999.95 or unit == "TB":
+            break
+        n /= 1000
+    return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
+
+
+def interval_text(interval: Interval | None, *, suffix: str = "") -> str:
+    """A value with its bounds; a value alone where one repeat was made.
+
+    >>> from pipeline.analysis.statistics import Interval
+    >>> interval_text(Interval(1.2, 1.1, 1.34, 3, 0.75), suffix="x")
+    '1.20x [1.10, 1.34]'
+    """
+    if interval is None:
+        return "-"
+    if not interval.known:
+        return f"{_digits(interval.value)}{suffix}"
+    return f"{_digits(interval.value)}{suffix} [{_digits(interval.low)}, {_digits(interval.high)}]"
+
+
+def table_text(
+    columns: Sequence[Column], rows: Iterable[Mapping[str, Any]], *, width: int = WIDTH, color: bool = False
+) -> str:
+    """A table as text; a column without any value is left out, long text is folded rather than cut."""
+    rows = [{c.name: str(row.get(c.name, "") or "") for c in columns} for row in rows]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False)
+    shown = [c for c in columns if any(row[c.name] not in ("", "-") for row in rows)]
+    for column in shown:
+        table.add_column(column.title, justify="right" if column.number else "left", no_wrap=column.number,
+                         overflow="fold")  # fmt: skip
+    for row in rows:
+        table.add_row(*(Text(row[c.name]) for c in shown))
+    console = Console(file=io.StringIO(), width=width, force_terminal=color, color_system="standard" if color else None,
+                      legacy_windows=False)  # fmt: skip
+    with console.capture() as capture:
+        console.print(table)
+    return "\n".join(line.rstrip() for line in capture.get().rstrip("\n").split("\n"))
+
+
+def plan_text(plan: Any, *, width: int = WIDTH) -> str:
+    """The plan of a file: a row a step, notes below, and what the whole comes to.
+
+    Parameters
+    ----------
+    plan : something with ``rows`` (each with ``step kind shape copies tasks largest_chunk moved whole notes``),
+        sizes in bytes or None
+    """
+    rows = [_plan_row(row) for row in plan.rows]
+    lines = [table_text(PLAN_COLUMNS, rows, width=width)]
+    for row in plan.rows:
+        notes = _field(row, "notes") or ()
+        lines.extend(f"{_field(row, 'step')}: {note}" for note in ([notes] if isinstance(notes, str) else notes))
+    n_tasks = sum(_field(row, "tasks") or 0 for row in plan.rows)
+    moved = sum(_field(row, "moved") or 0 for row in plan.rows)
+    lines.append(f"{len(rows)} steps, {n_tasks:,} tasks; {bytes_text(moved)} moved by rechunks and shuffles")
+    return "\n".join(lines)
+
+
+def comparison_text(comparison: Comparison, *, width: int = WIDTH) -> str:
+    """Two tables and the verdict of a comparison; what a reader looks for stands on the last lines."""
+    rows = [_speed_row(row) for row in comparison.rows]
+    speed = table_text(
+        (
+            Column("backend", "back end"),
+            Column("workers", "workers", True),
+            Column("elapsed", "elapsed s", True),
+            Column("speedup", "speedup", True),
+            Column("efficiency", "efficiency", True),
+            Column("equality", "results"),
+        ),
+        rows,
+        width=width,
+    )
+    costs = table_text(
+        (
+            Column("backend", "back end"),
+            Column("cpu", "CPU s\nuser + sys", True),
+            Column("start_up", "start-up", True),
+            Column("commit", "verify +\ncommit", True),
+            Column("memory", "peak\nmemory", True),
+            Column("everything", "speedup,\nall included", True),
+        ),
+        (_cost_row(row) for row in comparison.rows),
+        width=width,
+    )
+    return "\n".join(
+        [speed, "", costs, "", *_wrapped(comparison.footnotes, width), *_wrapped(comparison.verdict, width)]
+    )
+
+
+def _speed_row(row: Any) -> dict[str, str]:
+    if row.failure:
+        return {"backend": row.backend, "workers": str(row.workers), "elapsed": "did not run"}
+    shown = {
+        "backend": row.backend,
+        "workers": str(row.workers),
+        "elapsed": interval_text(row.elapsed),
+        "equality": row.equality,
+    }
+    if row.reference:
+        return shown | {"speedup": "1", "equality": "reference"}
+    return shown | {
+        "speedup": interval_text(row.speedup, suffix="x"),
+        "efficiency": f"{row.efficiency:.0%}" if row.efficiency is not None else "-",
+    }
+
+
+def _cost_row(row: Any) -> dict[str, str]:
+    if row.failure:
+        return {"backend": row.backend, "cpu": "-"}
+    return {
+        "backend": row.backend,
+        "cpu": f"{_digits(row.user)} + {_digits(row.system)}",
+        "start_up": duration(row.start_up),
+        "commit": duration(row.commit),
+        "memory": bytes_text(row.memory),
+        "everything": "1" if row.reference else interval_text(row.speedup_all, suffix="x"),
+    }
+
+
+def _plan_row(row: Any) -> dict[str, str]:
+    copies, tasks = _field(row, "copies") or 1, _field(row, "tasks") or 0
+    return {
+        "step": str(_field(row, "step")),
+        "kind": str(_field(row, "kind")),
+        "shape": str(_field(row, "shape") or ""),
+        "size": f"{copies} x {tasks // copies:,}" if copies > 1 and tasks % copies == 0 else f"{tasks:,}",
+        "chunk": _size(_field(row, "largest_chunk")),
+        "moved": _size(_field(row, "moved")),
+        "whole": _size(_field(row, "whole")),
+    }
+
+
+def _size(n: float | None) -> str:
+    return bytes_text(n) if n else "-"
+
+
+def _field(row: Any, name: str) -> Any:
+    return row.get(name) if isinstance(row, Mapping) else getattr(row, name, None)
+
+
+def _digits(x: float) -> str:
+    """Three significant digits, without an exponent, for what people time."""
+    if x == 0 or math.isnan(x):
+        return "0" if x == 0 else "-"
+    return f"{x:.{min(3, max(0, 2 - math.floor(math.log10(abs(x)))))}f}"
+
+
+def _wrapped(lines: Iterable[str], width: int) -> list[str]:
+    import textwrap
+
+    return [piece for line in lines for piece in (textwrap.wrap(line, width) or [""])]
