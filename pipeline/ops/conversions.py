@@ -1,0 +1,223 @@
+"""``to_array`` and ``to_items``; with ``to_frame`` (``rows.py``) the only places where the kind of a value changes."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Sequence
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from pipeline.graph import GraphNode, Key, listed, ref, task
+from pipeline.ops.calls import deal
+from pipeline.ops.rows import labels_along
+from pipeline.ops.values import Items, Single
+
+__all__ = ["to_array", "to_items"]
+
+# ---------------------------------------------------------------------------------------------------------------------
+# to_array
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def to_array(
+    x: Any,
+    *,
+    name: str,
+    along: str = "",
+    dims: Sequence[str] = (),
+    shape: Sequence[int] = (),
+    dtype: str = "",
+    chunks: int = 1,
+    columns: Any = None,
+    labels: str = "",
+) -> xr.DataArray:
+    """An array of items (stacked along a new dim), of a value, or of a frame's columns.
+
+    Parameters
+    ----------
+    x : Items, Single, or a frame
+    along : items: the new, first dim; the items' keys are its labels
+    dims, shape, dtype : items and values: of one item; what doesn't have them fails in the run
+    chunks : items a chunk
+    columns : frame: names, or a pattern (``f*``) of the columns that become the second of ``dims``
+    labels : frame: a column that becomes a coordinate along the first of ``dims``
+
+    Returns
+    -------
+    items: ``(along, *dims)``; value: ``dims``; frame: ``dims``, the length of the first known in the run only
+    """
+    if isinstance(x, Items):
+        return _stacked(x, along, tuple(dims), tuple(shape), np.dtype(dtype), chunks, name)
+    if isinstance(x, Single):
+        key = (f"{name}/array", *(0 for _ in shape))
+        node = task(key, checked, tuple(shape), np.dtype(dtype), "", ref(x.key))
+        data = da.Array({**x.tasks, key: node}, key[0], tuple((n,) for n in shape), dtype=np.dtype(dtype))
+        return xr.DataArray(data, dims=tuple(dims))
+    return _matrix(x, columns, tuple(dims), labels, dtype, name)
+
+
+def _stacked(
+    x: Items, along: str, dims: tuple[str, ...], shape: tuple[int, ...], dtype: np.dtype[Any], chunks: int, name: str
+) -> xr.DataArray:
+    if x.droppable:
+        raise ValueError("input: items of a step with on_error: drop can't become an array: their number is known only "
+                         "in the run; make a frame of them")  # fmt: skip
+    own: dict[Key, GraphNode] = {}
+    zeros = tuple(0 for _ in shape)
+    keys, prefix = x.keys, f"{name}/stack"
+    size = chunks if x.names is not None else 1
+    sizes: list[float] = []
+    for number, start in enumerate(range(0, len(keys), size)):
+        members = keys[start : start + size]
+        names = x.names[start : start + size] if x.names is not None else (None,)
+        key = (prefix, number, *zeros)
+        own[key] = task(key, stack, names, shape, dtype, listed(ref(k) for k in members))
+        sizes.append(len(members) if x.names is not None else np.nan)
+    if not keys:
+        own[(prefix, 0, *zeros)] = task((prefix, 0, *zeros), stack, (), shape, dtype, listed(()))
+        sizes.append(0)
+    grid = (tuple(sizes), *((n,) for n in shape))
+    data = da.Array({**x.tasks, **own}, prefix, grid, dtype=dtype)
+    coords = {along: np.array(x.names, dtype=object).astype(str)} if x.names else {}
+    return xr.DataArray(data, dims=(along, *dims), coords=coords)
+
+
+def stack(names: tuple[str | None, ...], shape: tuple[int, ...], dtype: Any, items: Sequence[Any]) -> Any:
+    """One chunk of stacked items, each checked against the shape and dtype that the file declares."""
+    if None in names:
+        pairs = [pair for group in items for pair in group]
+        names, items = tuple(n for n, _ in pairs), [item for _, item in pairs]
+    chunk = np.empty((len(items), *shape), dtype)
+    for i, (name, item) in enumerate(zip(names, items, strict=True)):
+        chunk[i] = checked(shape, dtype, name or "", item)
+    return chunk
+
+
+def checked(shape: tuple[int, ...], dtype: Any, name: str, value: Any) -> Any:
+    """``value`` as an array of that shape and dtype.
+
+    Raises
+    ------
+    ValueError : if its shape is another, or its values don't fit into the dtype
+    """
+    got = np.asarray(value)
+    place = f"item {name!r}: " if name else ""
+    if got.shape != tuple(shape):
+        raise ValueError(f"{place}got the shape {got.shape}; shape: {list(shape)} is declared")
+    if not np.can_cast(got.dtype, dtype, "same_kind") and not (got.size == 0 or (got.astype(dtype) == got).all()):
+        raise ValueError(f"{place}got {got.dtype} values that don't fit into {np.dtype(dtype)}")
+    return got.astype(dtype, copy=False)
+
+
+def _matrix(x: Any, columns: Any, dims: tuple[str, ...], labels: str, dtype: str, name: str) -> xr.DataArray:
+    known = list(x.columns)
+    patterns = [columns] if isinstance(columns, str) else list(columns or [])
+    chosen = [c for c in known if any(fnmatch.fnmatchcase(str(c), p) for p in patterns)]
+    absent = [p for p in patterns if not fnmatch.filter([str(c) for c in known], p)]
+    if absent or not chosen:
+        raise ValueError(f"columns: {(absent or patterns)[0]!r} is no column; there are {', '.join(map(str, known))}")
+    if len(dims) != 2:
+        raise ValueError(f"dims: got {list(dims)}; a frame needs two names, of the rows and of the columns")
+    kind = np.dtype(dtype) if dtype else np.result_type(*(x._meta[c].dtype for c in chosen))
+    expression = x.optimize(fuse=False)
+    tasks, keys = expression.__dask_graph__(), expression.__dask_keys__()
+    own: dict[Key, GraphNode] = {}
+    for i, key in enumerate(keys):
+        own[f"{name}/matrix", i, 0] = task((f"{name}/matrix", i, 0), matrix_of_rows, tuple(chosen), kind, ref(key))
+    unknown = (np.nan,) * len(keys)
+    data = da.Array({**tasks, **own}, f"{name}/matrix", (unknown, (len(chosen),)), dtype=kind)
+    coords: dict[str, Any] = {dims[1]: np.array([str(c) for c in chosen])}
+    if labels:
+        if labels not in known:
+            raise ValueError(f"labels: {labels!r} is no column; there are {', '.join(map(str, known))}")
+        column: dict[Key, GraphNode] = {
+            (f"{name}/labels", i): task((f"{name}/labels", i), column_values, labels, ref(key))
+            for i, key in enumerate(keys)
+        }
+        lazy = da.Array({**tasks, **column}, f"{name}/labels", (unknown,), dtype=x._meta[labels].to_numpy().dtype)
+        coords[labels] = (dims[0], lazy)
+    return xr.DataArray(data, dims=dims, coords=coords)
+
+
+def matrix_of_rows(columns: tuple[str, ...], dtype: Any, rows: pd.DataFrame) -> Any:
+    """Some columns of a partition as a C-contiguous matrix, shape (rows, columns)."""
+    return np.ascontiguousarray(
+        rows[list(columns)].to_numpy(dtype=dtype, na_value=np.nan if dtype.kind == "f" else None)
+    )
+
+
+def column_values(column: str, rows: pd.DataFrame) -> Any:
+    """One column of a partition as a numpy array."""
+    return rows[column].to_numpy()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# to_items
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def to_items(x: Any, *, name: str, along: str = "", by: str = "", split: int = 64) -> Items:
+    """Items of an array (a slice a label ``along`` a dim), of a frame (``by`` rows or partitions), of a list.
+
+    Parameters
+    ----------
+    x : array, frame, or Single whose value is a list
+    along : dim of an array; the items' keys are its labels, or positions
+    by : ``rows``: each row, a map; ``partitions``: each partition, a DataFrame
+    split : into how many tasks a list is dealt, its length being known only in the run
+    """
+    if isinstance(x, xr.DataArray):
+        return _slices(x, along, name)
+    own: dict[Key, GraphNode] = {}
+    if isinstance(x, Single):
+        own |= {(name, i): task((name, i), deal, ref(x.key), i, split) for i in range(split)}
+        return Items(name, {**x.tasks, **own}, split)
+    expression = x.optimize(fuse=False)
+    tasks, keys = expression.__dask_graph__(), expression.__dask_keys__()
+    if by == "partitions":
+        own |= {(name, i): task((name, i), plain_rows, ref(key)) for i, key in enumerate(keys)}
+        return Items(name, {**tasks, **own}, len(keys), tuple(map(str, range(len(keys)))))
+    counts = [(f"{name}/count", i) for i in range(len(keys))]
+    for i, key in enumerate(keys):
+        own[counts[i]] = task(counts[i], len, ref(key))
+        own[name, i] = task((name, i), maps_of_rows, ref(key), listed(ref(c) for c in counts[:i]))
+    return Items(name, {**tasks, **own}, len(keys))
+
+
+def plain_rows(rows: pd.DataFrame) -> pd.DataFrame:
+    """A partition as a user gets it: with a fresh index."""
+    return rows.reset_index(drop=True)
+
+
+def maps_of_rows(rows: pd.DataFrame, before: Sequence[int]) -> list[tuple[str, dict[str, Any]]]:
+    """The rows as maps, each with its number in the whole frame as its key."""
+    first = sum(before)
+    return [(str(first + i), row) for i, row in enumerate(rows.to_dict("records"))]
+
+
+def _slices(x: xr.DataArray, along: str, name: str) -> Items:
+    if along not in x.dims:
+        raise ValueError(f"along: {along!r} is no dim of {tuple(map(str, x.dims))}")
+    labels = labels_along(x, along)
+    texts = tuple(str(v) for v in (labels.astype("datetime64[s]") if labels.dtype.kind == "M" else labels))
+    data = x.data.rechunk({i: -1 for i in range(x.ndim) if x.dims[i] != along})
+    axis = x.dims.index(along)
+    rest = x.isel({along: 0}, drop=True)
+    template = xr.Dataset(coords={c: v for c, v in rest.coords.items() if v.chunks is None}, attrs=x.attrs)
+    own: dict[Key, GraphNode] = {}
+    number = 0
+    for i, n in enumerate(data.chunks[axis]):
+        source = (data.name, *(i if d == axis else 0 for d in range(x.ndim)))
+        for position in range(int(n)):
+            own[name, number] = task((name, number), slice_of_chunk, template, rest.dims, axis, position, ref(source))
+            number += 1
+    return Items(name, {**dict(data.dask), **own}, number, texts)
+
+
+def slice_of_chunk(template: xr.Dataset, dims: tuple[str, ...], axis: int, position: int, chunk: Any) -> xr.DataArray:
+    """One position along an axis of a chunk, with its coordinates."""
+    return xr.DataArray(np.take(chunk, position, axis), dims=dims, coords=template.coords, attrs=template.attrs)

@@ -1,0 +1,310 @@
+"""``to_frame``: rows made of arrays, items and values."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dask.dataframe as dd
+import numpy as np
+import pandas as pd
+import xarray as xr
+from dask.dataframe.dask_expr import from_graph
+
+from pipeline.graph import GraphNode, Key, listed, ref, task
+from pipeline.ops.values import Items, Single
+from pipeline.worker import Dropped
+
+__all__ = ["labels_along", "pandas_dtype", "to_frame"]
+
+_PARTITIONS = 16
+"""Into how many partitions items are gathered at most: enough for a few workers, few enough for small frames."""
+
+
+def pandas_dtype(name: str) -> Any:
+    """The pandas dtype of a type as the language writes it: numpy's names, string, timestamp, timestamp[UTC].
+
+    Raises
+    ------
+    ValueError : if there is no such type
+    """
+    if name == "string":
+        return pd.StringDtype(na_value=np.nan)
+    if name == "timestamp":
+        return np.dtype("datetime64[us]")
+    if name.startswith("timestamp[") and name.endswith("]"):
+        return pd.DatetimeTZDtype("us", name[10:-1])
+    try:
+        return pd.api.types.pandas_dtype(name)
+    except TypeError as error:
+        raise ValueError(f"{name!r} is no type; numpy's names, string, timestamp and timestamp[ZONE] are") from error
+
+
+def to_frame(x: Any, *, name: str, columns: Any = None, prefix: str = "", value: str = "value") -> dd.DataFrame:
+    """A frame of an array, of items, of a value, or of a list of gathered copies.
+
+    Parameters
+    ----------
+    x : array: a row a cell, its dims as columns and the cell in ``value``; or a column a label of the dim ``columns``.
+        Items: a row, or several, an item. Value: its rows. List of ``(labels, collection)``: one after the other, the
+        labels as columns
+    name : of the copy of the step: its tasks' keys begin with it
+    columns : name -> type of the columns that an item or value holds; for an array, a dim
+    prefix : of the columns made from a dim's positions
+
+    Raises
+    ------
+    ValueError : if a value doesn't fit the columns that are declared (in the run), or there are none
+    """
+    if isinstance(x, xr.DataArray):
+        return _wide(x, str(columns), prefix, name) if columns else _long(x, value, name)
+    if not isinstance(columns, Mapping) or not columns:
+        raise ValueError("columns: items and values need {name: type} for the columns they hold")
+    dtypes = {column: pandas_dtype(kind) for column, kind in columns.items()}
+    if isinstance(x, list):
+        return _gathered(x, dtypes, name)
+    return _of_items(x, {}, dtypes, name, 0)
+
+
+def _of_items(
+    x: Items | Single, labels: Mapping[str, Any], dtypes: Mapping[str, Any], name: str, first: int
+) -> dd.DataFrame:
+    """The frame of some items; ``first`` is the number of its first partition."""
+    own: dict[Key, GraphNode] = {}
+    if isinstance(x, Single):
+        known = pd.DataFrame({k: [v] for k, v in labels.items()})
+        groups = [(known, [("", x.key)])]
+    elif x.names is None:
+        known = pd.DataFrame({k: [v] for k, v in labels.items()} | {"key": [""]})
+        groups = [(known, [(None, key)]) for key in x.keys]
+    else:
+        n = len(x.names)
+        size = max(1, -(-n // _PARTITIONS))
+        given = {k: [v] * n for k, v in labels.items()} | {k: list(v) for k, v in x.columns.items()}
+        known = pd.DataFrame(given | {"key": list(x.names)})
+        pairs = list(zip(x.names, x.keys, strict=True))
+        groups = [
+            (known.iloc[start : start + size].reset_index(drop=True), pairs[start : start + size])
+            for start in range(0, max(n, 1), size)
+        ]
+    known_dtypes = {c: t for c, t in known.dtypes.to_dict().items() if c not in dtypes}
+    meta = pd.DataFrame({c: pd.Series(dtype=t) for c, t in {**known_dtypes, **dtypes}.items()})
+    for number, (rows, members) in enumerate(groups):
+        key = (f"{name}/rows", first + number)
+        texts = tuple(text for text, _ in members)
+        own[key] = task(key, rows_of_items, rows, texts, dtypes, listed(ref(k) for _, k in members))
+    return _frame({**x.tasks, **own}, meta, list(own), f"{name}/rows")
+
+
+def _frame(tasks: Mapping[Key, GraphNode], meta: pd.DataFrame, keys: list[Key], prefix: str) -> dd.DataFrame:
+    return from_graph(dict(tasks), meta, (None,) * (len(keys) + 1), keys, prefix)
+
+
+def _gathered(x: Sequence[tuple[Mapping[str, Any], Any]], dtypes: Mapping[str, Any], name: str) -> dd.DataFrame:
+    frames, first = [], 0
+    for labels, member in x:
+        single = _as_single(member, f"{name}/cell", first) if isinstance(member, xr.DataArray) else member
+        frames.append(_of_items(single, labels, dtypes, name, first))
+        first += frames[-1].npartitions
+    tasks: dict[Key, GraphNode] = {}
+    keys: list[Key] = []
+    for member in frames:
+        expression = member.optimize(fuse=False)
+        tasks |= expression.__dask_graph__()
+        keys += expression.__dask_keys__()
+    return _frame(tasks, frames[0]._meta, keys, f"{name}/rows")
+
+
+def _as_single(x: xr.DataArray, prefix: str, number: int) -> Single:
+    if x.size != 1:
+        raise ValueError(f"a gathered array must have one element to become a row; got {dict(x.sizes)}")
+    (key,) = [(x.data.name, *index) for index in itertools.product(*(range(n) for n in x.data.numblocks))]
+    scalar = (prefix, number)
+    return Single(scalar, {**dict(x.data.dask), scalar: task(scalar, only_element, ref(key))})
+
+
+def only_element(chunk: Any) -> Any:
+    """The one element of an array, as a Python scalar."""
+    return np.asarray(chunk).reshape(-1)[0].item()
+
+
+def rows_of_items(
+    known: pd.DataFrame, names: tuple[str | None, ...], declared: Mapping[str, Any], items: Sequence[Any]
+) -> pd.DataFrame:
+    """The rows of some items: what is known of them beforehand, then the columns that they hold.
+
+    Parameters
+    ----------
+    known : a row an item of columns known while building; one row for all where the items are known only in the run
+    names : the items' keys; None for a task that gives ``(key, item)`` pairs
+    declared : column -> dtype of what the items hold
+
+    Raises
+    ------
+    ValueError : naming the item, the column, what was got and the type declared
+    """
+    texts: list[str] = []
+    at: list[int] = []
+    pieces: list[pd.DataFrame] = []
+    pooled: dict[str, list[Any]] = {column: [] for column in declared}
+    owners: list[str] = []
+
+    def pour() -> None:
+        if owners:
+            pieces.append(pd.DataFrame({c: _column(c, values, declared[c], owners) for c, values in pooled.items()}))
+            owners.clear()
+            pooled.update({column: [] for column in declared})
+
+    for i, (name, item) in enumerate(zip(names, items, strict=True)):
+        for text, value in item if name is None else [(name, item)]:
+            if isinstance(value, Dropped):
+                continue
+            if isinstance(value, pd.DataFrame):
+                pour()
+                _require(value.columns, declared, text)
+                n = len(value)
+                pieces.append(
+                    pd.DataFrame({c: _column(c, value[c].tolist(), t, [text] * n) for c, t in declared.items()})
+                )
+            else:
+                n = _pool(value, pooled, declared, text)
+                owners += [text] * n
+            texts += [text] * n
+            at += [i if name is not None else 0] * n
+    pour()
+    head = known.iloc[at].reset_index(drop=True)
+    if "key" in head and None in names:
+        head["key"] = pd.Series(texts, dtype=known["key"].dtype)
+    empty = {c: pd.Series(dtype=t) for c, t in declared.items()}
+    rows = pd.concat(pieces, ignore_index=True) if pieces else pd.DataFrame(empty)
+    return pd.concat([head[[c for c in head if c not in declared]], rows], axis=1)
+
+
+def _pool(value: Any, pooled: Mapping[str, list[Any]], declared: Mapping[str, Any], text: str) -> int:
+    """Add an item's rows to the columns; gives how many there were."""
+    rows = value if isinstance(value, list | tuple) else [value]
+    for row in rows:
+        if isinstance(row, Mapping):
+            _require(row, declared, text)
+            for column, values in pooled.items():
+                values.append(row[column])
+        elif len(declared) == 1:
+            next(iter(pooled.values())).append(row)
+        else:
+            raise ValueError(
+                f"item {text!r}: got a {type(row).__name__}; {len(declared)} columns need a map, a list of maps or a "
+                "DataFrame"
+            )
+    return len(rows)
+
+
+def _require(columns: Any, declared: Mapping[str, Any], text: str) -> None:
+    missing = [column for column in declared if column not in columns]
+    if missing:
+        raise ValueError(f"item {text!r} has no column {missing[0]!r}; it has {', '.join(map(str, columns)) or 'none'}")
+
+
+def _column(column: str, values: list[Any], dtype: Any, owners: Sequence[str]) -> pd.Series:
+    """The values as ``dtype``, or an error that names the first item that does not fit."""
+    whole = isinstance(dtype, np.dtype) and dtype.kind in "iub"
+    try:
+        if not whole or not any(_missing(v) for v in values):
+            if isinstance(dtype, pd.StringDtype) and not all(isinstance(v, str) or _missing(v) for v in values):
+                raise ValueError("not text")
+            return pd.Series(values, dtype=dtype)
+    except (ValueError, TypeError, OverflowError):
+        pass
+    for value, owner in zip(values, owners, strict=True):
+        if _missing(value) and whole:
+            raise ValueError(
+                f"item {owner!r}: column {column!r} got {value!r}; declared {dtype}, which has no missing value. "
+                "Declare float64, or leave the row out"
+            )
+        try:
+            if isinstance(dtype, pd.StringDtype) and not (isinstance(value, str) or _missing(value)):
+                raise ValueError("not text")
+            pd.Series([value], dtype=dtype)
+        except (ValueError, TypeError, OverflowError) as error:
+            declared = "string" if isinstance(dtype, pd.StringDtype) else str(dtype)
+            raise ValueError(
+                f"item {owner!r}: column {column!r} got {str(value)[:60]!r} ({type(value).__name__}); "
+                f"declared {declared}"
+            ) from error
+    raise ValueError(f"column {column!r}: the values don't fit {dtype} together")
+
+
+def _missing(value: Any) -> bool:
+    return value is None or value is pd.NaT or value is pd.NA or (isinstance(value, float) and value != value)
+
+
+def _long(x: xr.DataArray, value: str, name: str) -> dd.DataFrame:
+    """A row a cell, in C order within each chunk; a column a dim with its labels, or positions where it has none."""
+    if value in x.dims:
+        raise ValueError(f"value: {value!r} is a dim of the array, too; name the column of the cells otherwise")
+    labels = [labels_along(x, dim) for dim in x.dims]
+    dtypes = {str(d): pd.Series(labels[i][:0]).dtype for i, d in enumerate(x.dims)} | {value: x.dtype}
+    meta = pd.DataFrame({c: pd.Series(dtype=t) for c, t in dtypes.items()})
+    starts = [np.concatenate([[0], np.cumsum(c)]).astype(int) for c in x.data.chunks]
+    own: dict[Key, GraphNode] = {}
+    for i, index in enumerate(itertools.product(*(range(n) for n in x.data.numblocks))):
+        axes = tuple(lab[s[j] : s[j + 1]] for lab, s, j in zip(labels, starts, index, strict=True))
+        key = (f"{name}/cells", i)
+        own[key] = task(key, cells_of_chunk, axes, meta, ref((x.data.name, *index)))
+    return _frame({**dict(x.data.dask), **own}, meta, list(own), f"{name}/cells")
+
+
+def labels_along(x: xr.DataArray, dim: Any) -> Any:
+    """The labels of a dim, or its positions where it has none.
+
+    Raises
+    ------
+    ValueError : if its length is known only in the run
+    """
+    if any(np.isnan(c) for c in x.data.chunks[x.dims.index(dim)]):
+        raise ValueError(
+            f"{dim!r} has a length that is known only in the run; repartition: {{count_rows: true}} counts it"
+        )
+    return x.coords[dim].values if dim in x.coords else np.arange(x.sizes[dim])
+
+
+def cells_of_chunk(axes: tuple[Any, ...], meta: pd.DataFrame, chunk: Any) -> pd.DataFrame:
+    """One row a cell of a chunk: its labels along each dim, then its value."""
+    shape = tuple(len(a) for a in axes)
+    columns = {}
+    for i, (column, labels) in enumerate(zip(meta.columns, axes, strict=False)):
+        across = [1] * len(axes)
+        across[i] = -1
+        columns[column] = np.broadcast_to(np.asarray(labels).reshape(across), shape).reshape(-1)
+    columns[meta.columns[-1]] = np.asarray(chunk).reshape(-1)
+    return pd.DataFrame(columns).astype(meta.dtypes.to_dict())
+
+
+def _wide(x: xr.DataArray, dim: str, prefix: str, name: str) -> dd.DataFrame:
+    """A row a label of the other dim, a column a label of ``dim``; coordinates along the rows come along."""
+    if dim not in x.dims or x.ndim != 2:
+        raise ValueError(f"columns: {dim!r} must be one of two dims; the array has {x.dims}")
+    (row,) = [d for d in x.dims if d != dim]
+    x = x.transpose(row, dim).chunk({dim: -1})
+    names = [f"{prefix}{label}" for label in labels_along(x, dim)]
+    along = [c for c in x.coords if x.coords[c].dims == (row,)]
+    dtypes = {str(c): pd.Series(np.empty(0, x.coords[c].dtype)).dtype for c in along} | dict.fromkeys(names, x.dtype)
+    meta = pd.DataFrame({c: pd.Series(dtype=t) for c, t in dtypes.items()})
+    lazy = {c: x.coords[c].chunk({row: x.data.chunks[0]}).data for c in along if x.coords[c].chunks is not None}
+    starts = np.concatenate([[0], np.cumsum([0 if np.isnan(n) else n for n in x.data.chunks[0]])]).astype(int)
+    tasks: dict[Key, GraphNode] = dict(x.data.dask)
+    own: dict[Key, GraphNode] = {}
+    for c in lazy.values():
+        tasks |= dict(c.dask)
+    for i in range(x.data.numblocks[0]):
+        head = [ref((lazy[c].name, i)) if c in lazy else x.coords[c].values[starts[i] : starts[i + 1]] for c in along]
+        key = (f"{name}/rows", i)
+        own[key] = task(key, rows_of_chunk, meta, ref((x.data.name, i, 0)), listed(head))
+    return _frame({**tasks, **own}, meta, list(own), f"{name}/rows")
+
+
+def rows_of_chunk(meta: pd.DataFrame, chunk: Any, head: Sequence[Any]) -> pd.DataFrame:
+    """One row a row of a two-dimensional chunk; ``head`` holds the columns that come before it."""
+    columns = dict(zip(meta.columns, head, strict=False))
+    columns |= {c: chunk[:, i] for i, c in enumerate(meta.columns[len(head) :])}
+    return pd.DataFrame(columns).astype(meta.dtypes.to_dict())
