@@ -20,7 +20,16 @@ if TYPE_CHECKING:
     from pipeline.analysis.statistics import Interval
     from pipeline.comparison import Comparison
 
-__all__ = ["Column", "bytes_text", "comparison_text", "duration", "interval_text", "plan_text", "table_text"]
+__all__ = [
+    "Column",
+    "bytes_text",
+    "comparison_text",
+    "duration",
+    "interval_text",
+    "plan_event",
+    "plan_text",
+    "table_text",
+]
 
 WIDTH = 80
 
@@ -124,6 +133,12 @@ def plan_text(plan: Any, *, width: int = WIDTH) -> str:
     moved = sum(_field(row, "moved") or 0 for row in plan.rows)
     lines.append(f"{len(rows)} steps, {n_tasks:,} tasks; {bytes_text(moved)} moved by rechunks and shuffles")
     return "\n".join(lines)
+
+
+def plan_event(plan: Any) -> dict[str, Any]:
+    """The plan as a map of plain values, for ``--json``; sizes in bytes."""
+    names = ("step", "kind", "shape", "copies", "tasks", "largest_chunk", "moved", "whole", "notes")
+    return {"plan": [{name: _field(row, name) for name in names} for row in plan.rows]}
 
 
 def comparison_text(comparison: Comparison, *, width: int = WIDTH) -> str:

@@ -1,0 +1,129 @@
+"""An exception as the lines that a user reads: all faults, then one last line with what, where, why and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import (
+    BackendError,
+    Bug,
+    CheckError,
+    ConfigError,
+    DataError,
+    OutputError,
+    PipelineError,
+    TaskError,
+    TaskTimeout,
+    WorkerLost,
+)
+
+__all__ = ["failure_event", "failure_lines", "no_such_file"]
+
+_PREFIX = "pipeline: error: "
+
+_CURES: tuple[tuple[type[PipelineError], str], ...] = (
+    (WorkerLost, "If memory ran out, use smaller chunks or fewer workers"),
+    (TaskTimeout, "Raise the step's timeout, or look at the task with --backend serial"),
+    (BackendError, "Try another back end: --backend processes"),
+    (DataError, "See what is read, without running: pipeline check {file}"),
+    (OutputError, "What stood there before still stands; mend this and run again"),
+    (CheckError, "Nothing was committed"),
+)
+
+
+def failure_lines(error: BaseException, *, file: str = "", locations: Mapping[str, str] | None = None) -> list[str]:
+    """The lines for stderr; the last one is the one to read.
+
+    Parameters
+    ----------
+    file : the file that was run, for commands to try
+    locations : copy of a step -> its place, ``sweep.yaml:6``
+    """
+    if isinstance(error, ConfigError):
+        return _config_lines(error, file)
+    if isinstance(error, TaskError):
+        place = (locations or {}).get(error.step, "")
+        where = f"{error.where} ({place})" if place else error.where
+        again = f" See its traceback: pipeline run {file} --backend serial --debug" if file else ""
+        return [f"{_PREFIX}{where}: {_sentence(error.cause)}{again}"]
+    if isinstance(error, PipelineError) and not isinstance(error, Bug):
+        return _lines(str(error), _cure(error, file))
+    what = str(error) if isinstance(error, Bug) else f"{type(error).__name__}: {error}"
+    return _lines(f"this is a fault of Pipeline: {what}",
+                  "Please report it, with what --debug prints and the file that was run")  # fmt: skip
+
+
+def failure_event(
+    error: BaseException, *, exit_code: int, locations: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """The same as a map for ``--json``."""
+    event: dict[str, Any] = {
+        "exit_code": exit_code,
+        "type": type(error).__name__,
+        "message": failure_lines(error, locations=locations)[-1].removeprefix(_PREFIX),
+    }
+    if isinstance(error, ConfigError):
+        event["faults"] = [
+            {"file": f.location.file, "line": f.location.line, "column": f.location.column, "path": f.path,
+             "message": f.message}
+            for f in error.faults
+        ]  # fmt: skip
+    if isinstance(error, TaskError):
+        event |= {"step": error.step, "key": error.key, "item": error.item, "cause": error.cause}
+    return event
+
+
+def no_such_file(path: str) -> ConfigError:
+    """The fault that ``path`` does not exist, with the names of files that are like it."""
+    wanted = Path(path)
+    kind = "is a folder" if wanted.is_dir() else "no such file"
+    like = _like(wanted)
+    hint = f"; did you mean {' or '.join(repr(name) for name in like)}?" if like else ""
+    return ConfigError(f"{path}: {kind}{hint}")
+
+
+def _like(wanted: Path) -> list[str]:
+    """At most three YAML files whose names are like ``wanted``: beside it, below it, here and in ``configs/``."""
+    folders = dict.fromkeys([wanted if wanted.is_dir() else wanted.parent, Path(), Path("configs")])
+    found: dict[str, Path] = {}
+    for folder in folders:
+        if folder.is_dir():
+            files = (p for p in sorted(folder.iterdir()) if p.suffix in (".yaml", ".yml") and p.is_file())
+            found |= {str(p): p for p in files if str(p) not in found}
+    if wanted.is_dir():
+        return list(found)[:3]
+    by_stem: dict[str, list[str]] = {}
+    for name, p in found.items():
+        by_stem.setdefault(p.stem, []).append(name)
+    close = difflib.get_close_matches(wanted.stem, by_stem, n=3, cutoff=0.6)
+    return [name for stem in close for name in by_stem[stem]][:3]
+
+
+def _config_lines(error: ConfigError, file: str) -> list[str]:
+    faults = str(error).split("\n") if len(error.faults) == 1 else [str(f) for f in error.faults]
+    if len(error.faults) == 1:
+        return [*faults[1:], f"{_PREFIX}{faults[0]}"]
+    return [
+        *faults,
+        f"{_PREFIX}{len(error.faults)} faults, listed above. Mend them, then: pipeline check {file}".rstrip(),
+    ]
+
+
+def _lines(text: str, cure: str) -> list[str]:
+    """``text`` with its first line as the last one, since that is the one that is read."""
+    first, *more = text.split("\n")
+    return [*more, f"{_PREFIX}{_sentence(first)} {cure}".rstrip()]
+
+
+def _cure(error: PipelineError, file: str) -> str:
+    for kind, cure in _CURES:
+        if isinstance(error, kind):
+            return cure.format(file=file)
+    return ""
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "?", "!")) else f"{text}."
