@@ -11,9 +11,6 @@ from pipeline.signatures.base import Columns, Dtype, Names, Signature, Type
 
 __all__ = ["ToArray", "ToFrame", "ToItems"]
 
-_SUITED = "of {kind}; it belongs to {others}"
-
-
 def _strangers(
     got: Signature, kind: str, allowed: Mapping[str, tuple[str, ...]], required: Mapping[str, tuple[str, ...]]
 ) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""The Config: what was asked, validated, every value with its place in the YAML.
+"""The noun itself: a Config, its steps, and what they refer to.
 
 A step of the file becomes one :class:`Step` per copy (``matrix``), with every ``${…}`` that can be known before the run
 already replaced, every reference resolved to copies, and every expression parsed. Nothing later reads YAML.
@@ -6,13 +6,22 @@ already replaced, every reference resolved to copies, and every expression parse
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pipeline.errors import Location
 
-__all__ = ["Check", "Config", "Filled", "ItemKey", "Output", "Over", "Reference", "Step"]
+__all__ = ["Check", "Config", "Filled", "ItemKey", "Output", "Over", "Reference", "Secret", "Step"]
+
+
+class Secret(str):
+    """Text from ``${secret:…}``: itself for who uses it, ``***`` where it is shown with ``repr``."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
 
 
 @dataclass(frozen=True)
@@ -117,7 +126,29 @@ class Step:
 
     def references(self) -> tuple[Reference, ...]:
         """Every reference the copy holds, wherever it stands, without repeats, in a fixed order."""
-        raise NotImplementedError
+        return tuple(dict.fromkeys(_found((self.inputs, self.expression, self.parameters, self.over, self.args))))
+
+
+def _found(value: Any) -> Iterator[Reference]:
+    """The references in a value, at any depth."""
+    if isinstance(value, Reference):
+        yield value
+    elif isinstance(value, str | int | float | None):
+        return
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _found(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _found(inner)
+    elif isinstance(value, Filled):
+        yield from _found(value.pieces)
+    elif isinstance(value, Over):
+        yield from _found((value.axes, value.maps))
+    elif hasattr(value, "keywords"):  # the parameters of an op
+        yield from _found(value.keywords())
+    elif hasattr(value, "references"):  # an expression
+        yield from _found(value.references)
 
 
 @dataclass(frozen=True)
@@ -169,6 +200,7 @@ class Config:
     labels : the labels of a step's copies, for messages: step -> copy names
     modules : what ``call`` may import: importable names, and paths of files and folders (absolute) to ship
     keep : copies whose values the run must give back besides outputs and checks
+    absent : copies that do not exist because of ``when``, with the reason
     warnings : what is allowed but probably not meant
     """
 
@@ -188,4 +220,5 @@ class Config:
     description: str = ""
     source: str = ""
     text: str = ""
+    absent: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
