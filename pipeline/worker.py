@@ -1,0 +1,429 @@
+"""Run one segment, measure its tasks: what every back end does where its tasks run.
+
+A segment is what is handed to a worker at once: some tasks of the Graph, in an order in which they can run. A fault of
+a task never leaves :func:`run_segment` as an exception: it comes back as a :class:`Failure` made of text alone, since an
+exception may refuse to be pickled, or to be unpickled, and ``sys.exit`` in a task must not end the worker.
+
+Rejected: measuring in the parent (the way there and back would count as work); keeping the exception object.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import itertools
+import os
+import signal
+import sys
+import sysconfig
+import tempfile
+import threading
+import traceback as tracebacks
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter_ns, thread_time_ns
+from types import TracebackType
+from typing import Any, Literal, NamedTuple
+
+from dask.sizeof import sizeof
+
+from pipeline.errors import BackendError, ConfigError, PipelineError, TaskError, TaskTimeout
+from pipeline.graph import GraphNode, Key, execute, is_constant
+
+__all__ = [
+    "Completion",
+    "Dropped",
+    "Failure",
+    "Inner",
+    "Measured",
+    "Segment",
+    "describe",
+    "install_modules",
+    "limit_threads",
+    "resolve",
+    "run_segment",
+]
+
+_MEMORY_EVERY = 5_000_000  # ns between two looks at the resident size, which cost as much as a small task
+_TRACEBACK_LIMIT = 100_000  # characters kept of a traceback: a recursion error has thousands of lines
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What goes to a worker, what comes back
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class Inner(NamedTuple):
+    """A task within a segment.
+
+    Parameters
+    ----------
+    step : the copy of the step that owns it
+    item : key of the item it computes; empty where there is none
+    timeout : seconds, None: no limit
+    frees : the values that nothing in the segment needs after it, and nobody outside
+    """
+
+    key: Key
+    node: GraphNode
+    step: str
+    item: str = ""
+    timeout: float | None = None
+    frees: tuple[Key, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """Tasks that run together, in this order, in one worker.
+
+    Parameters
+    ----------
+    number : its place in the order in which a single worker should run the segments; all it needs has a lower one
+    step : the step of the file with most of its tasks
+    inputs : the keys it needs from other segments (or :data:`pipeline.graph.CONTEXT`), in a fixed order
+    outputs : the keys others need of it, or that are wanted
+    retries : how often it may be run again after a failure
+    timeout : seconds it can take at most, the sum over its tasks; None where one of them has no limit
+    """
+
+    number: int
+    step: str
+    tasks: tuple[Inner, ...]
+    inputs: tuple[Key, ...]
+    outputs: tuple[Key, ...]
+    retries: int = 0
+    timeout: float | None = None
+    resources: Mapping[str, float] = field(default_factory=dict)
+
+
+class Measured(NamedTuple):
+    """One task that ran: ``perf_counter_ns`` at start and stop, ns of its thread's CPU time, sizes in bytes."""
+
+    key: Key
+    step: str
+    start: int
+    stop: int
+    cpu: int
+    bytes_out: int
+    memory: int
+
+
+@dataclass
+class Failure:
+    """How a task failed, as text.
+
+    Parameters
+    ----------
+    step : the copy of the step that owns the task
+    key : the task's key as text
+    cause : ``Type: message (file:line, in function)``
+    kind : ``raised``, or ``timeout``: it ran longer than its step allows
+    """
+
+    step: str
+    key: str
+    item: str
+    cause: str
+    traceback: str = ""
+    kind: Literal["raised", "timeout"] = "raised"
+
+    def error(self) -> PipelineError:
+        """The exception to raise for it."""
+        error = TaskError(self.step, self.key, self.cause, self.item, self.traceback)
+        return error if self.kind == "raised" else TaskTimeout(f"{error} (task {self.key})")
+
+    @classmethod
+    def of(cls, inner: Inner, cause: str, **fields: Any) -> Failure:
+        """The failure of the task ``inner``."""
+        return cls(inner.step, str(inner.key), inner.item, cause, **fields)
+
+    @classmethod
+    def late(cls, inner: Inner) -> Failure:
+        """The failure of a task that ran longer than it may."""
+        return cls.of(inner, f"ran longer than its timeout of {inner.timeout:g} s", kind="timeout")
+
+
+@dataclass
+class Completion:
+    """What came of a segment.
+
+    Parameters
+    ----------
+    outputs : key -> value, of all outputs if nothing failed, else empty
+    measured : the tasks that ran, in order, a failed one included; constants are not counted as tasks
+    dropped : the items that failed under ``on_error: drop`` here: step, item, cause
+    worker : name of the worker thread or process
+    """
+
+    outputs: dict[Key, Any] = field(default_factory=dict)
+    measured: list[Measured] = field(default_factory=list)
+    failure: Failure | None = None
+    dropped: list[tuple[str, str, str]] = field(default_factory=list)
+    worker: str = ""
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """Stands in the place of an item that failed under ``on_error: drop``."""
+
+    cause: str
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Running
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def run_segment(
+    segment: Segment, inputs: Mapping[Key, Any], *, started: Callable[[Inner], None] | None = None
+) -> Completion:
+    """Run the tasks of a segment in order and measure each.
+
+    Parameters
+    ----------
+    inputs : values of ``segment.inputs``, as objects
+    started : called before each task
+
+    A fault of a task, ``sys.exit`` included, is told in ``failure``. Only a real Ctrl-C, in a process that listens to
+    it, passes through. A timeout is noticed after the task came back; stopping it earlier is up to the back end.
+    """
+    completion = Completion()
+    values = dict(inputs)
+    for inner in segment.tasks:
+        node = inner.node
+        if is_constant(node):
+            values[inner.key] = execute(node, values)
+            continue
+        if started is not None:
+            started(inner)
+        cpu = thread_time_ns()
+        start = perf_counter_ns()
+        try:
+            value = execute(node, values)
+        except BaseException as error:
+            stop = perf_counter_ns()
+            if isinstance(error, KeyboardInterrupt) and _listens_to_interrupts():
+                raise
+            completion.failure = Failure.of(inner, describe(error), traceback=_traceback(error))
+            value = None
+        else:
+            stop = perf_counter_ns()
+        spent = thread_time_ns() - cpu
+        completion.measured.append(Measured(inner.key, inner.step, start, stop, spent, _size(value), _resident(stop)))
+        if completion.failure is None and inner.timeout is not None and stop - start > inner.timeout * 1e9:
+            completion.failure = Failure.late(inner)
+        if completion.failure is not None:
+            return completion
+        if type(value) is Dropped and not any(type(values[key]) is Dropped for key in node.dependencies):
+            completion.dropped.append((inner.step, inner.item or str(inner.key), value.cause))
+        values[inner.key] = value
+        for key in inner.frees:
+            del values[key]
+    completion.outputs = {key: values[key] for key in segment.outputs}
+    return completion
+
+
+def _listens_to_interrupts() -> bool:
+    """Whether a KeyboardInterrupt here is the user's Ctrl-C; worker processes ignore it."""
+    return (
+        threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+    )
+
+
+def _size(value: Any) -> int:
+    """Bytes of a value; 0 where it can't say."""
+    try:
+        n = getattr(value, "nbytes", None)
+        return n if type(n) is int else int(sizeof(value))
+    except Exception:  # noqa: BLE001 - a user's object may break in any way, and its size is only told, never used
+        return 0
+
+
+_resident_seen: tuple[int, int] = (0, 0)  # when (ns), bytes
+
+
+def _resident(now: int) -> int:
+    """Resident bytes of this process, at most 5 ms old; 0 where the system doesn't say."""
+    global _resident_seen
+    when, size = _resident_seen
+    if now - when > _MEMORY_EVERY or not when:
+        try:
+            with open("/proc/self/statm", "rb") as file:
+                size = int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+        except OSError:
+            size = 0
+        _resident_seen = (now, size)
+    return size
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Telling what went wrong
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def describe(error: BaseException) -> str:
+    """An exception as ``Type: message (file:line, in function)``; the place is the deepest one in the user's code."""
+    try:
+        message = str(error)
+    except Exception:  # noqa: BLE001 - the __str__ of a user's exception may break in any way
+        message = "(its message can't be made)"
+    text = f"{type(error).__name__}: {message}" if message else type(error).__name__
+    place = _place(error.__traceback__)
+    return f"{text} ({place})" if place else text
+
+
+def _place(trace: TracebackType | None) -> str:
+    """``file:line, in function`` of the deepest frame outside Python's own and installed code, else of the deepest."""
+    frames = [f for f in tracebacks.extract_tb(trace) if not f.filename.startswith(_package())]
+    theirs = [f for f in frames if not f.filename.startswith(_installed())] or frames
+    if not theirs:
+        return ""
+    return f"{os.path.basename(theirs[-1].filename)}:{theirs[-1].lineno}, in {theirs[-1].name}"
+
+
+@functools.cache
+def _package() -> str:
+    return os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+
+@functools.cache
+def _installed() -> tuple[str, ...]:
+    paths = sysconfig.get_paths()
+    return ("<frozen", *(paths[name] + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")))
+
+
+def _traceback(error: BaseException) -> str:
+    try:
+        text = "".join(tracebacks.format_exception(error))
+    except Exception:  # noqa: BLE001 - see describe
+        return ""
+    return text[-_TRACEBACK_LIMIT:]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The user's code
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@functools.lru_cache(maxsize=1024)
+def resolve(text: str) -> Callable[..., Any]:
+    """The function that ``module:function`` names, imported.
+
+    Raises
+    ------
+    ConfigError : if there is no such module, or no such function in it
+    """
+    module_name, _, path = text.partition(":")
+    if not module_name or not path:
+        raise ConfigError(f"got {text!r}; a function is written module:function")
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # the module is there; something that it imports is not
+        raise ConfigError(
+            f"{text!r}: there is no module {error.name!r} here; install it, or name its file under 'modules'"
+        ) from error
+    for name in path.split("."):
+        if not hasattr(found, name):
+            raise ConfigError(f"{text!r}: module {module_name!r} has no {path!r}")
+        found = getattr(found, name)
+    if not callable(found):
+        raise ConfigError(f"{text!r} is no function, but {type(found).__name__}")
+    function: Callable[..., Any] = found
+    return function
+
+
+_installed_modules: list[str] = []  # the folder in sys.path, at most one
+_install_lock = threading.Lock()
+_partial_names = itertools.count()
+
+
+def install_modules(modules: Mapping[str, bytes]) -> None:
+    """Make shipped modules importable in this process, before all others of the same name.
+
+    Parameters
+    ----------
+    modules : file name below a modules folder -> source
+
+    The files lie in a folder of the user's own below the temp folder, named by their content, and stay there for the
+    next run. Modules that an earlier call with other content brought are forgotten, so that the new ones are imported.
+    Calling it again with the same content does nothing.
+    """
+    if not modules:
+        return
+    with _install_lock:
+        folder = _write_modules(modules)
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
+        if _installed_modules != [folder]:
+            for old in _installed_modules:
+                _forget(old)
+            _installed_modules[:] = [folder]
+            importlib.invalidate_caches()
+            resolve.cache_clear()
+
+
+def _write_modules(modules: Mapping[str, bytes]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(modules):
+        digest.update(f"{name}\0{len(modules[name])}\0".encode() + modules[name])
+    root = Path(tempfile.gettempdir(), f"pipeline-{os.getuid()}")
+    root.mkdir(mode=0o700, exist_ok=True)
+    status = root.lstat()
+    if status.st_uid != os.getuid() or status.st_mode & 0o077 or root.is_symlink():
+        raise BackendError(f"{root}: must be a folder of yours that nobody else can write to; remove it")
+    folder = root / f"modules-{digest.hexdigest()[:32]}"
+    for name, source in modules.items():
+        path = folder / name
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise ConfigError(f"modules: got {name!r}, which lies outside the modules folder")
+        if not path.is_file() or path.read_bytes() != source:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_name(f".{path.name}.{os.getpid()}.{next(_partial_names)}")
+            partial.write_bytes(source)
+            partial.replace(path)  # other workers may write the same file now
+    return str(folder)
+
+
+def _forget(folder: str) -> None:
+    if folder in sys.path:
+        sys.path.remove(folder)
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if isinstance(file, str) and file.startswith(folder + os.sep):
+            del sys.modules[name]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Threads below Python
+# ---------------------------------------------------------------------------------------------------------------------
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+def limit_threads(n: int = 1) -> dict[str, int]:
+    """Limit the threads of BLAS, OpenMP and Arrow in this process for good, and look whether it holds.
+
+    The environment is for libraries that are loaded later. Arrow is set by itself, since it takes its count from the
+    environment once, when it is imported.
+
+    Returns
+    -------
+    library (``openblas``, ``arrow``, …) -> the threads it now says it has, of the libraries loaded so far
+    """
+    import pyarrow as pa
+    import threadpoolctl
+
+    for name in _THREAD_VARIABLES:
+        os.environ[name] = str(n)
+    threadpoolctl.threadpool_limits(n)
+    pa.set_cpu_count(n)
+    pa.set_io_thread_count(max(n, 2))  # one thread alone can wait for itself in nested reads
+    found: dict[str, int] = {}
+    for library in threadpoolctl.threadpool_info():
+        name = library["internal_api"]
+        found[name] = max(found.get(name, 0), int(library["num_threads"]))
+    return {**found, "arrow": pa.cpu_count()}
