@@ -1,8 +1,8 @@
 """Run one segment, measure its tasks: what every back end does where its tasks run.
 
 A segment is what is handed to a worker at once: some tasks of the Graph, in an order in which they can run. A fault of
-a task never leaves :func:`run_segment` as an exception: it comes back as a :class:`Failure` made of text alone, since an
-exception may refuse to be pickled, or to be unpickled, and ``sys.exit`` in a task must not end the worker.
+a task never leaves :func:`run_segment` as an exception: it comes back as a :class:`Failure` made of text alone, since
+an exception may refuse to be pickled, or to be unpickled, and ``sys.exit`` in a task must not end the worker.
 
 Rejected: measuring in the parent (the way there and back would count as work); keeping the exception object.
 """
