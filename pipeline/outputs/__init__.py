@@ -1,0 +1,21 @@
+"""Writer tasks, the results they leave, and how a run's outputs are published: all together, or none.
+
+=============  ===================================================================================================
+files          what belongs to one execution (:class:`Context`), what a writer reports (:class:`PartRecord`)
+arrays         writer functions of zarr and npy
+writers        writer functions of parquet, csv, json, pickle and of items
+sinks          :func:`plan_sink`: the writer tasks of an output
+collecting     :func:`collect`: the value of a step from the results of its keys
+=============  ===================================================================================================
+
+Our own writers, since ``to_zarr`` and ``to_parquet`` create and delete files while a graph is built and fix the path
+in it: here the path of the staging folder reaches a writer through :data:`pipeline.graph.CONTEXT`.
+"""
+
+from __future__ import annotations
+
+from pipeline.outputs.collecting import collect
+from pipeline.outputs.files import Context, FileRecord, PartRecord
+from pipeline.outputs.sinks import FORMATS, plan_sink
+
+__all__ = ["FORMATS", "Context", "FileRecord", "PartRecord", "collect", "plan_sink"]

@@ -1,0 +1,83 @@
+"""The value of a step, in memory, from the results of the keys that hold it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline.graph import ArrayLayout, FrameLayout, ItemsLayout, Key, Layout, PartsLayout, ValueLayout
+from pipeline.outputs.writers import is_dropped
+
+__all__ = ["collect", "join_partitions"]
+
+
+def collect(layout: Layout, results: Mapping[Key, Any]) -> Any:
+    """Put the value of a step together.
+
+    Returns
+    -------
+    ``xarray.DataArray`` for an array, ``pandas.DataFrame`` with a fresh index for a frame, a dict from item key to
+    item for items (in order, without those that were dropped), the object itself for a value; for parts the whole
+    where there is one, else a dict of the parts
+
+    Raises
+    ------
+    KeyError : if a key of the layout has no result
+    """
+    if isinstance(layout, ArrayLayout):
+        return _array(layout, results)
+    if isinstance(layout, FrameLayout):
+        return join_partitions([results[key] for key in layout.keys], layout.meta)
+    if isinstance(layout, ItemsLayout):
+        return _items(layout, results)
+    if isinstance(layout, ValueLayout):
+        return results[layout.keys[0]]
+    if isinstance(layout, PartsLayout):
+        if layout.whole is not None:
+            return collect(layout.whole, results)
+        return {name: collect(part, results) for name, part in layout.parts.items()}
+    raise TypeError(f"got {layout!r}, which is no layout")
+
+
+def _array(layout: ArrayLayout, results: Mapping[Key, Any]) -> Any:
+    import xarray as xr
+
+    starts: list[list[int]] = []
+    for dim, sizes in enumerate(layout.chunks):
+        lengths: Sequence[float] = sizes
+        if any(size != size for size in sizes):  # nan: known from the chunks on this dim's axis only
+            axis = ((0,) * dim + (i,) + (0,) * (len(layout.chunks) - dim - 1) for i in range(len(sizes)))
+            lengths = [np.shape(results[(layout.name, *index)])[dim] for index in axis]
+        starts.append([int(n) for n in itertools.accumulate(lengths, initial=0)])
+    shape = tuple(edges[-1] for edges in starts)
+    values = np.empty(shape, layout.dtype)
+    for key in layout.keys:
+        place = tuple(slice(edges[i], edges[i + 1]) for edges, i in zip(starts, key[1:], strict=True))
+        values[place] = results[key]
+    found = dict(zip(layout.dims, shape, strict=True))
+    coords = {
+        name: coordinate
+        for name, coordinate in layout.template.coords.items()
+        if all(found.get(dim) == size for dim, size in coordinate.sizes.items())
+    }
+    return xr.DataArray(values, coords=coords, dims=layout.dims, attrs=dict(layout.template.attrs))
+
+
+def join_partitions(partitions: Sequence[pd.DataFrame], meta: pd.DataFrame) -> pd.DataFrame:
+    """Partitions as one frame with a fresh index; empty ones are left out, since their types would win or warn."""
+    full = [part for part in partitions if len(part)]
+    if not full:
+        return (partitions[0] if len(partitions) else meta).iloc[:0].reset_index(drop=True)
+    return pd.concat(full, ignore_index=True) if len(full) > 1 else full[0].reset_index(drop=True)
+
+
+def _items(layout: ItemsLayout, results: Mapping[Key, Any]) -> dict[str, Any]:
+    if layout.names is None:
+        pairs = list(itertools.chain.from_iterable(results[key] for key in layout.keys))
+    else:
+        pairs = [(name, results[key]) for name, key in zip(layout.names, layout.keys, strict=True)]
+    return {str(name): item for name, item in pairs if not is_dropped(item)}

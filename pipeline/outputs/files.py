@@ -1,0 +1,172 @@
+"""What belongs to one execution, what a writer reports, and files that are whole or not there."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+__all__ = ["FRAGMENTS", "Context", "FileRecord", "Hashing", "PartRecord", "hash_file", "sync_folder", "write_bytes"]
+
+FRAGMENTS = ".fragments"
+"""Folder below the staging folder of what is joined into one file later; it is never published."""
+
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Context:
+    """What belongs to one execution and is in no fingerprint; bound at :data:`pipeline.graph.CONTEXT`.
+
+    Parameters
+    ----------
+    staging : the folder that writers write below; every worker must see it
+    run : name of the run
+    storage : fsspec options by protocol
+    """
+
+    staging: str
+    run: str = ""
+    storage: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """One file that a writer left: its path below the output root with ``/``, size in bytes, SHA-256 in hex."""
+
+    path: str
+    bytes: int
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class PartRecord:
+    """What one writer task wrote.
+
+    Parameters
+    ----------
+    index : chunk or partition number
+    files : what it left below the staging folder
+    rows : rows of a frame, cells of an array, number of items or values
+    dropped : keys of the items that were dropped before they could be written
+    """
+
+    index: tuple[int, ...]
+    files: tuple[FileRecord, ...]
+    rows: int
+    dropped: tuple[str, ...] = ()
+
+    @property
+    def bytes(self) -> int:
+        return sum(file.bytes for file in self.files)
+
+    @property
+    def hash(self) -> str:
+        """One hash over all its files."""
+        if len(self.files) == 1:
+            return self.files[0].hash
+        return hashlib.sha256("".join(file.hash for file in self.files).encode()).hexdigest()
+
+
+class Hashing(io.RawIOBase):
+    """A file for writing only that knows the hash and size of what went through it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._file = open(path, "xb", buffering=0)  # noqa: SIM115 - closed by close()
+        self._digest = hashlib.sha256()
+        self.size = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any, /) -> int:
+        view = memoryview(data).cast("B")
+        done = 0
+        while done < len(view):
+            done += self._file.write(view[done:]) or 0
+        self._digest.update(view)
+        self.size += len(view)
+        return len(view)
+
+    def tell(self) -> int:
+        return self.size
+
+    @property
+    def hash(self) -> str:
+        return self._digest.hexdigest()
+
+    def sync(self) -> None:
+        """Force what was written to the disk."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+class _Written:
+    """Holds the record of a file once :func:`writing` is left."""
+
+    def __init__(self, file: Hashing, path: str) -> None:
+        self.file, self.path = file, path
+
+    @property
+    def record(self) -> FileRecord:
+        return FileRecord(self.path, self.file.size, self.file.hash)
+
+
+@contextmanager
+def writing(context: Context, path: str) -> Iterator[_Written]:
+    """A file at ``path`` below the staging folder, there under its name only once it is whole and on the disk.
+
+    A task may run twice (a lost worker): the second writing replaces the first in one step.
+    """
+    target = Path(context.staging, path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # the name must not grow with the target's, which may be as long as a name can be
+    partial = target.with_name(f".partial-{uuid.uuid4().hex}")
+    try:
+        with Hashing(partial) as file:
+            yield _Written(file, path)
+            file.sync()
+        os.replace(partial, target)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def write_bytes(context: Context, path: str, chunks: Iterable[Any]) -> FileRecord:
+    """Write ``chunks`` of bytes, one after the other, as the file ``path``."""
+    with writing(context, path) as written:
+        for chunk in chunks:
+            written.file.write(chunk)
+    return written.record
+
+
+def read_blocks(path: str | Path) -> Iterator[bytes]:
+    """The bytes of a file, a MiB at a time."""
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            yield block
+
+
+def hash_file(path: str | Path) -> str:
+    """SHA-256 of a file, in hex, as ``sha256sum`` prints it."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync_folder(path: str | Path) -> None:
+    """Force the names in a folder to the disk."""
+    number = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

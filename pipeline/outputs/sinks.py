@@ -1,0 +1,382 @@
+"""The writer tasks of an output: what is written how, and which kinds of values each format takes.
+
+=======  =============  ===============================================================================================
+format   kinds          files
+=======  =============  ===============================================================================================
+parquet  frame          a folder, one file a partition, or ``files`` many
+zarr     array          a group with one array named like the output, and its coordinates
+npy      array, items   one file, joined from fragments; a file an item
+csv      frame          one file, joined from fragments
+json     frame, value,  one file, joined from fragments; one file; a file an item
+         items
+pickle   value, items   one file; a file an item
+=======  =============  ===============================================================================================
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pipeline.config import Output
+from pipeline.graph import (
+    CONTEXT,
+    ArrayLayout,
+    FrameLayout,
+    GraphNode,
+    ItemsLayout,
+    Key,
+    Layout,
+    PartsLayout,
+    Sink,
+    ValueLayout,
+    listed,
+    ref,
+    task,
+)
+from pipeline.outputs import arrays, writers
+
+__all__ = ["FORMATS", "plan_sink"]
+
+# Writer tasks of many small items are grouped: at most so many of them
+_ITEM_TASKS = 256
+_LARGEST_CHUNK = 2**31 - 1  # bytes that the compressor takes at once
+
+Tasks = dict[Key, GraphNode]
+Planned = tuple[Tasks, list[Key]]  # the tasks, and those of them that give records
+
+
+class Format(NamedTuple):
+    """What a format takes: kinds of values, and its own options."""
+
+    kinds: tuple[str, ...]
+    options: tuple[str, ...]
+    attrs: bool = False
+
+
+FORMATS: Mapping[str, Format] = {
+    "parquet": Format(("frame",), ("compression", "compression_level", "row_group_size"), attrs=True),
+    "zarr": Format(("array",), ("chunks", "level"), attrs=True),
+    "npy": Format(("array", "items"), ()),
+    "csv": Format(("frame",), ("sep", "na_rep", "float_format", "date_format", "decimal", "quoting")),
+    "json": Format(("frame", "value", "items"), ("lines", "indent")),
+    "pickle": Format(("value", "items"), ("protocol",)),
+}
+
+
+def plan_sink(output: Output, layout: Layout, *, prefix: str) -> tuple[Tasks, Sink]:
+    """The tasks that write ``output``, and what the Graph knows of it.
+
+    Parameters
+    ----------
+    layout : where the value lies; the tasks refer to its keys and to :data:`pipeline.graph.CONTEXT`
+    prefix : the first parts of the new tasks' keys begin with it
+
+    Raises
+    ------
+    ValueError : if the format does not take this kind of value, or an option is unknown or cannot hold
+    """
+    if isinstance(layout, PartsLayout):
+        if layout.whole is None:
+            parts = " ".join(layout.parts)
+            raise ValueError(f"the value has parts; write one of them, with a name.part as input: {parts}")
+        layout = layout.whole
+    _admit(output, layout)
+    tasks, records = _PLANNERS[output.to, layout.kind](output, layout, prefix)
+    options: dict[str, Any] = {"attrs": dict(output.attrs), "variable": output.name, **output.options}
+    if output.files is not None:
+        options["files"] = output.files
+    if output.partition_by:
+        options["partition_by"] = tuple(output.partition_by)
+    return tasks, Sink(_label(output), output.to, output.path, layout, tuple(records), options)
+
+
+def _label(output: Output) -> str:
+    if not output.matrix:
+        return output.name
+    if len(output.matrix) == 1:
+        return f"{output.name}[{next(iter(output.matrix.values()))}]"
+    return f"{output.name}[{','.join(f'{key}={value}' for key, value in output.matrix.items())}]"
+
+
+def _admit(output: Output, layout: Layout) -> None:
+    """Refuse what the format cannot hold; guards of every format."""
+    form = FORMATS.get(output.to)
+    if form is None:
+        raise ValueError(f"to: got {output.to!r}; formats are {' '.join(FORMATS)}")
+    if layout.kind not in form.kinds:
+        others = [name for name, other in FORMATS.items() if layout.kind in other.kinds]
+        raise ValueError(f"{output.to} takes {' or '.join(form.kinds)}, got {layout.kind}; use {' or '.join(others)}")
+    if "://" in output.path:
+        raise ValueError(f"path: got {output.path!r}; outputs on remote storage are not built yet")
+    unknown = sorted(set(output.options) - set(form.options))
+    if unknown:
+        allowed = " ".join(form.options) or "none"
+        raise ValueError(f"options: unknown option of {output.to}: {' '.join(unknown)}; allowed: {allowed}")
+    if output.attrs and not form.attrs:
+        raise ValueError(f"attrs: {output.to} files hold no attributes; zarr and parquet do")
+    if output.to != "parquet" and (output.files is not None or output.partition_by):
+        raise ValueError(f"files and partition_by are for parquet; {output.to} has one file")
+    if output.to == "csv" and output.path.endswith((".gz", ".bz2", ".xz", ".zst")):
+        raise ValueError(f"path: got {output.path!r}; compressed csv is not built yet")
+    if layout.kind == "items" and "${key}" not in output.path:
+        raise ValueError(f"path: got {output.path!r}; items are a file each: put ${{key}} into the path")
+    if layout.kind != "items" and "${key}" in output.path:
+        raise ValueError(f"path: got {output.path!r}; ${{key}} is for items, and this is {layout.kind}")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Frames
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _parquet(output: Output, layout: FrameLayout, prefix: str) -> Planned:
+    import pyarrow as pa
+
+    missing = [column for column in output.partition_by if column not in layout.meta.columns]
+    if missing:
+        raise ValueError(f"partition_by: no column {' '.join(missing)}; columns are {' '.join(layout.meta.columns)}")
+    if output.files is not None and output.files < 1:
+        raise ValueError(f"files: got {output.files}; allowed is a whole number >= 1")
+    held = layout.meta.drop(columns=list(output.partition_by))
+    schema = pa.Schema.from_pandas(held, preserve_index=False).serialize().to_pybytes()
+    n_files = layout.n_partitions if output.files is None else output.files
+    digits = max(5, len(str(n_files - 1)))
+    tasks: Tasks = {}
+    # Each task has either one partition and several files of it, or several partitions and one file.
+    n_tasks = min(n_files, layout.n_partitions)
+    for i in range(n_tasks):
+        parts = range(i * layout.n_partitions // n_tasks, (i + 1) * layout.n_partitions // n_tasks)
+        numbers = tuple(range(i * n_files // n_tasks, (i + 1) * n_files // n_tasks))
+        key = (prefix, i)
+        tasks[key] = task(
+            key,
+            writers.write_parquet,
+            listed([ref(layout.keys[part]) for part in parts]),
+            i,
+            numbers,
+            digits,
+            schema,
+            output.path,
+            tuple(output.partition_by),
+            dict(output.attrs),
+            dict(output.options),
+            ref(CONTEXT),
+        )
+    return tasks, list(tasks)
+
+
+def _csv(output: Output, layout: FrameLayout, prefix: str) -> Planned:
+    options = dict(output.options)
+    head = layout.meta.iloc[:0].to_csv(index=False, lineterminator="\n", **options).encode()
+    fragments: Tasks = {}
+    for i, key in enumerate(layout.keys):
+        own = (f"{prefix}-part", i)
+        fragments[own] = task(own, writers.write_csv_fragment, ref(key), i, output.path, options, ref(CONTEXT))
+    return _joined(fragments, prefix, head, b"", b"", output.path)
+
+
+def _json_frame(output: Output, layout: FrameLayout, prefix: str) -> Planned:
+    lines = bool(output.options.get("lines", output.path.endswith((".jsonl", ".ndjson"))))
+    fragments: Tasks = {}
+    for i, key in enumerate(layout.keys):
+        own = (f"{prefix}-part", i)
+        fragments[own] = task(own, writers.write_json_fragment, ref(key), i, output.path, lines, ref(CONTEXT))
+    head, between, tail = (b"", b"\n", b"\n") if lines else (b"[\n", b",\n", b"\n]\n")
+    return _joined(fragments, prefix, head, between, tail, output.path)
+
+
+def _joined(fragments: Tasks, prefix: str, head: bytes, between: bytes, tail: bytes, path: str) -> Planned:
+    key: Key = (f"{prefix}-join",)
+    parts = listed([ref(fragment) for fragment in fragments])
+    join = task(key, writers.join_text, parts, head, between, tail, path, ref(CONTEXT))
+    return {**fragments, key: join}, [key]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Arrays
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _zarr(output: Output, layout: ArrayLayout, prefix: str) -> Planned:
+    unknown = [dim for dim, sizes in zip(layout.dims, layout.chunks, strict=True) if any(n != n for n in sizes)]
+    if unknown:
+        lengths = " ".join(unknown)
+        raise ValueError(f"the length along {lengths} is known only in the run; repartition: {{count_rows: true}}")
+    dtype = np.dtype(layout.dtype)
+    if dtype.kind not in "biufcmMUS":
+        raise ValueError(f"zarr holds numbers, truth values, times and text of fixed width, got {dtype}")
+    if output.name in layout.dims or output.name in layout.template.coords:
+        raise ValueError(f"zarr: {output.name!r} is also a dim or a coordinate of the array; name the output otherwise")
+    chunks = [tuple(int(n) for n in sizes) for sizes in layout.chunks]
+    shape = tuple(sum(sizes) for sizes in chunks)
+    regions = tuple(region_size(sizes) for sizes in chunks)
+    inner = _zarr_chunks(output, layout.dims, regions, dtype.itemsize)
+    level = int(output.options.get("level", 1))
+    times = tuple(-(-region // chunk) for region, chunk in zip(regions, inner, strict=True))
+    files = arrays.zarr_head(
+        output.name,
+        layout.dims,
+        shape,
+        inner,
+        dtype,
+        template=layout.template,
+        attrs={**layout.template.attrs, **output.attrs},
+        level=level,
+    )
+    head: Key = (f"{prefix}-head",)
+    tasks: Tasks = {head: task(head, arrays.write_zarr_head, output.path, files, ref(CONTEXT))}
+    overlaps = [_overlaps(sizes, region) for sizes, region in zip(chunks, regions, strict=True)]
+    for index in itertools.product(*(range(len(along)) for along in overlaps)):
+        blocks, pieces, size = _region(layout.name, index, overlaps, chunks)
+        key = (prefix, *index)
+        tasks[key] = task(
+            key,
+            arrays.write_zarr_chunks,
+            listed([ref(block) for block in blocks]),
+            pieces,
+            index,
+            size,
+            (inner, times),
+            dtype.str,
+            f"{output.path}/{output.name}",
+            level,
+            ref(CONTEXT),
+        )
+    return tasks, list(tasks)
+
+
+def region_size(sizes: tuple[int, ...]) -> int:
+    """Cells along a dim that one writer task writes: the chunks' size where they are regular, else their largest.
+
+    >>> region_size((4, 4, 2)), region_size((3, 5, 2)), region_size((0,))
+    (4, 5, 1)
+    """
+    return max(*sizes, 1)
+
+
+def _zarr_chunks(output: Output, dims: tuple[str, ...], regions: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    """Cells of a zarr chunk along each dim: as asked for, where that divides a region; halved while too large."""
+    asked = dict(output.options.get("chunks") or {})
+    unknown = sorted(set(asked) - set(dims))
+    if unknown:
+        raise ValueError(f"options.chunks: no dim {' '.join(unknown)}; dims are {' '.join(dims)}")
+    chunks = [int(asked.get(dim, region)) for dim, region in zip(dims, regions, strict=True)]
+    for dim, chunk, region in zip(dims, chunks, regions, strict=True):
+        if chunk < 1 or region % chunk:
+            raise ValueError(f"options.chunks: {dim}: got {chunk}; it must divide the chunks of the array, {region}")
+    for i, chunk in enumerate(chunks):
+        divisors = (n for n in range(1, chunk + 1) if chunk % n == 0)
+        rest = math.prod(chunks) // chunk * itemsize
+        if rest * chunk > _LARGEST_CHUNK:
+            chunks[i] = next((chunk // n for n in divisors if chunk // n * rest <= _LARGEST_CHUNK), 1)
+    return tuple(chunks)
+
+
+def _overlaps(sizes: tuple[int, ...], region: int) -> list[list[tuple[int, slice, slice]]]:
+    """For each region along a dim the chunks that overlap it: number, where in the region, what of the chunk."""
+    edges = list(itertools.accumulate(sizes, initial=0))
+    regions = []
+    for start in range(0, edges[-1], region):
+        stop = min(start + region, edges[-1])
+        found = []
+        first = bisect.bisect_right(edges, start) - 1
+        for i in range(first, bisect.bisect_left(edges, stop)):
+            low, high = max(edges[i], start), min(edges[i + 1], stop)
+            if low < high:
+                found.append((i, slice(low - start, high - start), slice(low - edges[i], high - edges[i])))
+        regions.append(found)
+    return regions
+
+
+def _region(
+    name: str, index: tuple[int, ...], overlaps: list[list[list[tuple[int, slice, slice]]]], chunks: Any
+) -> tuple[list[Key], tuple[arrays.Piece, ...] | None, tuple[int, ...]]:
+    """The chunks of a region, where they go (None where the one chunk is the region), and the region's size."""
+    along = [overlaps[dim][i] for dim, i in enumerate(index)]
+    size = tuple(places[-1][1].stop for places in along)
+    combined = list(itertools.product(*along))
+    blocks: list[Key] = [(name, *(i for i, _, _ in places)) for places in combined]
+    whole = tuple(chunks[dim][place[0]] for dim, place in enumerate(combined[0]))
+    if len(combined) == 1 and whole == size:
+        return blocks, None, size
+    pieces = tuple((tuple(t for _, t, _ in places), tuple(s for _, _, s in places)) for places in combined)
+    return blocks, pieces, size
+
+
+def _npy(output: Output, layout: ArrayLayout, prefix: str) -> Planned:
+    dtype = np.dtype(layout.dtype)
+    if dtype.hasobject:
+        raise ValueError(f"npy holds numbers, times and text of fixed width, got {dtype}")
+    tasks: Tasks = {}
+    indices = tuple(tuple(key[1:]) for key in layout.keys)
+    for key, index in zip(layout.keys, indices, strict=True):
+        own = (f"{prefix}-part", *index)
+        tasks[own] = task(own, arrays.write_npy_fragment, ref(key), index, output.path, dtype.str, ref(CONTEXT))
+    join = (f"{prefix}-join",)
+    parts = listed([ref(own) for own in tasks])
+    tasks[join] = task(join, arrays.join_npy, parts, indices, dtype.str, output.path, ref(CONTEXT))
+    return tasks, [join]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Items and values
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _items(output: Output, layout: ItemsLayout, prefix: str) -> Planned:
+    if layout.names is not None:
+        _refuse_doubles(output.path, layout.names)
+    n_tasks = min(layout.n_tasks, _ITEM_TASKS)
+    tasks: Tasks = {}
+    for i in range(n_tasks):
+        group = range(i * layout.n_tasks // n_tasks, (i + 1) * layout.n_tasks // n_tasks)
+        names = None if layout.names is None else tuple(layout.names[k] for k in group)
+        key = (prefix, i)
+        tasks[key] = task(
+            key,
+            writers.write_items,
+            listed([ref(layout.keys[k]) for k in group]),
+            names,
+            i,
+            output.to,
+            output.path,
+            dict(output.options),
+            ref(CONTEXT),
+        )
+    return tasks, list(tasks)
+
+
+def _refuse_doubles(path: str, names: tuple[str, ...]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        file = writers.item_path(path, name)
+        if file in seen:
+            raise ValueError(f"path: two items have the key {name!r}, and would be the same file")
+        seen.add(file)
+
+
+def _value(output: Output, layout: ValueLayout, prefix: str) -> Planned:
+    key = (prefix,)
+    value, options = ref(layout.keys[0]), dict(output.options)
+    node = task(key, writers.write_object, value, output.to, output.path, options, ref(CONTEXT))
+    return {key: node}, [key]
+
+
+_PLANNERS: Mapping[tuple[str, str], Callable[[Output, Any, str], Planned]] = {
+    ("parquet", "frame"): _parquet,
+    ("csv", "frame"): _csv,
+    ("json", "frame"): _json_frame,
+    ("zarr", "array"): _zarr,
+    ("npy", "array"): _npy,
+    ("npy", "items"): _items,
+    ("json", "items"): _items,
+    ("pickle", "items"): _items,
+    ("json", "value"): _value,
+    ("pickle", "value"): _value,
+}

@@ -1,0 +1,272 @@
+"""Writer functions of frames, items and single objects: parquet, csv, json, pickle, npy.
+
+Each is called in a worker with the value, what was planned (all of it constants), and the :class:`Context` last.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import pickle
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import pandas as pd
+
+from pipeline.outputs.files import FRAGMENTS, Context, FileRecord, PartRecord, read_blocks, write_bytes, writing
+
+__all__ = [
+    "item_path",
+    "join_text",
+    "plain",
+    "write_csv_fragment",
+    "write_items",
+    "write_json_fragment",
+    "write_object",
+    "write_parquet",
+]
+
+
+def is_dropped(item: Any) -> bool:
+    """Whether this stands in the place of an item that failed under ``on_error: drop``.
+
+    Known by its class's name: the class lives beside the runner of tasks, which this module must not need.
+    """
+    return type(item).__name__ == "Dropped" and type(item).__module__.startswith("pipeline.")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Frames
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def write_parquet(
+    partitions: Sequence[pd.DataFrame],
+    index: int,
+    numbers: Sequence[int],
+    digits: int,
+    schema: bytes,
+    path: str,
+    partition_by: Sequence[str],
+    attrs: Mapping[str, Any],
+    options: Mapping[str, Any],
+    context: Context,
+) -> PartRecord:
+    """Write partitions, one after the other, as the files ``numbers`` of a folder.
+
+    Parameters
+    ----------
+    numbers : of the files, in order; the rows are dealt to them evenly
+    schema : Arrow's, serialised; a column whose type is not known there keeps the one of its values
+    partition_by : columns that become folders ``column=value``
+
+    Raises
+    ------
+    ValueError : if such a column has missing values
+    """
+    frame = partitions[0] if len(partitions) == 1 else pd.concat(partitions, ignore_index=True)
+    bounds = np.linspace(0, len(frame), len(numbers) + 1).astype(int)
+    files: list[FileRecord] = []
+    for number, (start, stop) in zip(numbers, itertools.pairwise(bounds), strict=True):
+        name = f"part-{number:0{digits}d}.parquet"
+        for folder, part in _by_folder(frame.iloc[start:stop], partition_by):
+            where = "/".join([path, *folder, name])
+            files.append(_write_table(part, schema, where, attrs, options, context))
+    return PartRecord((index,), tuple(files), len(frame))
+
+
+def _by_folder(frame: pd.DataFrame, columns: Sequence[str]) -> Iterator[tuple[list[str], pd.DataFrame]]:
+    if not columns:
+        yield [], frame
+        return
+    missing = [column for column in columns if frame[column].isna().any()]
+    if missing:  # pandas cannot read the folder that other writers make for them
+        raise ValueError(f"partition_by: {' '.join(missing)} has missing values; fill or filter them before")
+    groups: Any = frame.groupby(list(columns), observed=True, sort=True)
+    for values, part in groups:
+        texts = [quote(str(value), safe=" ") for value in values]
+        yield [f"{column}={text}" for column, text in zip(columns, texts, strict=True)], part.drop(columns=[*columns])
+
+
+def _write_table(
+    frame: pd.DataFrame,
+    schema: bytes,
+    path: str,
+    attrs: Mapping[str, Any],
+    options: Mapping[str, Any],
+    context: Context,
+) -> FileRecord:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    frame = frame.reset_index(drop=True)
+    frame.attrs.update(attrs)
+    planned = pa.ipc.read_schema(pa.py_buffer(schema))
+    fields = [field if not pa.types.is_null(field.type) else _found(frame, field.name) for field in planned]
+    table = pa.Table.from_pandas(frame, schema=pa.schema(fields), preserve_index=False)
+    with writing(context, path) as written:
+        pq.write_table(table, written.file, **{"compression": "zstd", **options})
+    return written.record
+
+
+def _found(frame: pd.DataFrame, column: str) -> Any:
+    """The field of a column of Python objects; one without a value is taken for text."""
+    import pyarrow as pa
+
+    kind = pa.array(frame[column], from_pandas=True).type
+    return pa.field(column, pa.large_string() if pa.types.is_null(kind) else kind)
+
+
+def write_csv_fragment(
+    frame: pd.DataFrame, index: int, path: str, options: Mapping[str, Any], context: Context
+) -> tuple[str, int]:
+    """Write a partition as text without a header, for :func:`join_text`: its path, its rows."""
+    name = f"{FRAGMENTS}/{path}/{index}"
+    if "date_format" not in options:
+        # pandas leaves the hours out where a whole column is at midnight: the text would depend on the partitions
+        times = frame.select_dtypes(["datetime", "datetimetz"]).columns
+        frame = frame.assign(**{column: [plain(time) for time in frame[column]] for column in times})
+    text = frame.to_csv(index=False, header=False, lineterminator="\n", **options)
+    write_bytes(context, name, [text.encode()])
+    return name, len(frame)
+
+
+def write_json_fragment(frame: pd.DataFrame, index: int, path: str, lines: bool, context: Context) -> tuple[str, int]:
+    """Write a partition as JSON objects, one a line: its path, its rows."""
+    name = f"{FRAGMENTS}/{path}/{index}"
+    names = [str(column) for column in frame.columns]
+    rows = (_json(dict(zip(names, row, strict=True))) for row in frame.itertuples(index=False, name=None))
+    text = "\n".join(rows) if lines else ",\n".join(rows)
+    write_bytes(context, name, [text.encode()])
+    return name, len(frame)
+
+
+def join_text(
+    fragments: Sequence[tuple[str, int]], head: bytes, between: bytes, tail: bytes, path: str, context: Context
+) -> PartRecord:
+    """Put text fragments together as one file, a MiB at a time, leaving out the empty ones."""
+    full = [name for name, rows in fragments if rows]
+
+    def blocks() -> Iterator[bytes]:
+        yield head
+        for i, name in enumerate(full):
+            yield between if i else b""
+            yield from read_blocks(Path(context.staging, name))
+        yield tail if full or head else b""
+
+    record = write_bytes(context, path, blocks())
+    return PartRecord((), (record,), sum(rows for _, rows in fragments))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Items and single objects
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def plain(value: Any) -> Any:
+    """A value in the types that JSON has: no number is null, a frame a list of rows, a time ISO text.
+
+    Raises
+    ------
+    TypeError : for an object that JSON has no form for
+    """
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, np.generic):
+        return None if value.dtype.kind in "mM" and np.isnat(value) else plain(_python(value))
+    if isinstance(value, Mapping):
+        return {key if isinstance(key, str) else str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return [plain(item) for item in sorted(value)]
+    return _plain_container(value)
+
+
+def _python(value: np.generic) -> Any:
+    return str(value) if value.dtype.kind in "mM" else value.item()
+
+
+def _plain_container(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return [plain(item) for item in value] if value.ndim else plain(value[()])
+    if isinstance(value, pd.DataFrame):
+        return [plain(row) for row in value.to_dict("records")]
+    if isinstance(value, pd.Series):
+        return plain(value.to_dict())
+    if value is pd.NaT or value is pd.NA:
+        return None
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    if hasattr(value, "dims") and hasattr(value, "values"):
+        return plain(value.values)
+    raise TypeError(f"JSON has no form for {type(value).__module__}.{type(value).__qualname__}; write it as pickle")
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    return json.dumps(plain(value), ensure_ascii=False, indent=indent, allow_nan=False)
+
+
+def _write(value: Any, form: str, path: str, options: Mapping[str, Any], context: Context) -> FileRecord:
+    with writing(context, path) as written:
+        if form == "pickle":
+            pickle.dump(value, written.file, protocol=options.get("protocol", 5))
+        elif form == "json":
+            written.file.write((_json(value, options.get("indent", 1)) + "\n").encode())
+        else:
+            array = np.asarray(value)
+            if array.dtype.hasobject:
+                raise TypeError(
+                    f"npy holds numbers, times and text; got {type(value).__qualname__}; write it as pickle"
+                )
+            np.lib.format.write_array(written.file, array, allow_pickle=False)
+    return written.record
+
+
+def write_object(value: Any, form: str, path: str, options: Mapping[str, Any], context: Context) -> PartRecord:
+    """Write one object as one file of JSON or pickle."""
+    return PartRecord((), (_write(value, form, path, options, context),), 1)
+
+
+def item_path(path: str, key: str) -> str:
+    """The path of one item's file: ``path`` with its ``${key}`` filled in.
+
+    Raises
+    ------
+    ValueError : for a key that would lead out of the folder
+    """
+    parts = key.split("/")
+    if not key or key.startswith("/") or "\0" in key or any(part in ("", ".", "..") for part in parts):
+        raise ValueError(f"the item key {key!r} can't be part of a file's name")
+    return path.replace("${key}", key)
+
+
+def write_items(
+    items: Sequence[Any],
+    keys: Sequence[str] | None,
+    index: int,
+    form: str,
+    path: str,
+    options: Mapping[str, Any],
+    context: Context,
+) -> PartRecord:
+    """Write a file an item.
+
+    Parameters
+    ----------
+    keys : of the items; None: each of ``items`` is a list of pairs of a key and an item
+    """
+    pairs = zip(keys, items, strict=True) if keys is not None else itertools.chain.from_iterable(items)
+    files, dropped = [], []
+    for key, item in pairs:
+        if is_dropped(item):
+            dropped.append(key)
+        else:
+            files.append(_write(item, form, item_path(path, key), options, context))
+    return PartRecord((index,), tuple(files), len(files), tuple(dropped))
