@@ -49,8 +49,6 @@ _REFERENCE = re.compile(r"[A-Za-z][A-Za-z0-9_]*(?:\.[A-Za-z][A-Za-z0-9_]*)*")
 # these keep their meaning; any other word of Python's may name a column
 _KEYWORDS = frozenset({"and", "or", "not", "in", "is", "if", "else", "for", "lambda", "None", "True", "False"})
 _ALLOWED = frozenset({"**", "//", "<=", ">=", "==", "!=", *"<>+-*/%()[],="})
-    ["**", "//", "<=", ">=", "==", "!=", "<", ">", "+", "-", "*", "/", "%", "(", ")", "[", "]", ",", "="]
-)
 _ESCAPES = {"n": "\n", "t": "\t", "\\": "\\", "'": "'", '"': '"'}
 _REFUSED = {
     "~": "got '~', which binds tighter than '=='; write 'not'",
