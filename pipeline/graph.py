@@ -6,7 +6,7 @@ in it; what belongs to one execution (where its staging folder is) reaches the w
 
 A key is ``(name, *chunk index)`` with ``name`` = ``copy/layer``; each key is owned by exactly one copy of a step.
 
-The private parts of dask (``dask._task_spec``) are touched here and in ``steps.py`` only: everything else calls the
+The private parts of dask (``dask._task_spec``) are touched here and in ``lowering.py`` only: everything else calls the
 functions below. Rejected: a node class of our own, since collections give dask's; legacy tuples, since they must be
 searched for keys again and again.
 """
@@ -14,6 +14,7 @@ searched for keys again and again.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import pickle
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -186,6 +187,7 @@ class ArrayLayout:
     dtype : of every chunk
     template : an ``xarray.Dataset`` with the coordinates in memory (numpy), no data variable, and the array's attrs
     dims : names of the dims, in order
+    coords : coordinates whose values are known only in the run, each an array of its own
     """
 
     name: str
@@ -193,13 +195,12 @@ class ArrayLayout:
     chunks: tuple[tuple[float, ...], ...]
     dtype: Any
     template: Any
+    coords: Mapping[str, ArrayLayout] = field(default_factory=dict)
 
     kind: Literal["array"] = field(default="array", init=False)
 
     @property
     def keys(self) -> tuple[Key, ...]:
-        import itertools
-
         return tuple((self.name, *index) for index in itertools.product(*(range(len(c)) for c in self.chunks)))
 
 

@@ -327,7 +327,8 @@ def _mapped(step: Step, made: Call, axes: Sequence[_Axis], shared: Sequence[Key]
     )
     refs = [ref(key) for key in shared]
     for number, position in enumerate(positions):
-        item, own = {}, []
+        item: dict[str, Any] = {}
+        own: list[Any] = []
         for axis, i in zip(axes, position, strict=True):
             if axis.keys:
                 item[axis.name] = Slot(len(shared) + len(own))

@@ -12,7 +12,7 @@ import pandas as pd
 import xarray as xr
 
 from pipeline.graph import GraphNode, Key, listed, ref, task
-from pipeline.ops.calls import deal
+from pipeline.ops.calls import DEALT, deal
 from pipeline.ops.rows import labels_along
 from pipeline.ops.values import Items, Single
 
@@ -27,13 +27,13 @@ def to_array(
     x: Any,
     *,
     name: str,
-    along: str = "",
-    dims: Sequence[str] = (),
-    shape: Sequence[int] = (),
-    dtype: str = "",
+    along: str | None = None,
+    dims: Sequence[str] | None = None,
+    shape: Sequence[int] | None = None,
+    dtype: str | None = None,
     chunks: int = 1,
     columns: Any = None,
-    labels: str = "",
+    labels: str | None = None,
 ) -> xr.DataArray:
     """An array of items (stacked along a new dim), of a value, or of a frame's columns.
 
@@ -51,13 +51,15 @@ def to_array(
     items: ``(along, *dims)``; value: ``dims``; frame: ``dims``, the length of the first known in the run only
     """
     if isinstance(x, Items):
-        return _stacked(x, along, tuple(dims), tuple(shape), np.dtype(dtype), chunks, name)
+        inner = tuple(dims) if dims is not None else tuple(f"dim_{i}" for i in range(len(shape or ())))
+        return _stacked(x, along or "item", inner, tuple(shape or ()), np.dtype(dtype), chunks, name)
     if isinstance(x, Single):
+        shape = tuple(shape or ())
         key = (f"{name}/array", *(0 for _ in shape))
-        node = task(key, checked, tuple(shape), np.dtype(dtype), "", ref(x.key))
+        node = task(key, checked, shape, np.dtype(dtype), "", ref(x.key))
         data = da.Array({**x.tasks, key: node}, key[0], tuple((n,) for n in shape), dtype=np.dtype(dtype))
-        return xr.DataArray(data, dims=tuple(dims))
-    return _matrix(x, columns, tuple(dims), labels, dtype, name)
+        return xr.DataArray(data, dims=tuple(dims or ()))
+    return _matrix(x, columns, tuple(dims or ()), labels, dtype, name)
 
 
 def _stacked(
@@ -113,9 +115,12 @@ def checked(shape: tuple[int, ...], dtype: Any, name: str, value: Any) -> Any:
     return got.astype(dtype, copy=False)
 
 
-def _matrix(x: Any, columns: Any, dims: tuple[str, ...], labels: str, dtype: str, name: str) -> xr.DataArray:
+def _matrix(
+    x: Any, columns: Any, dims: tuple[str, ...], labels: str | None, dtype: str | None, name: str
+) -> xr.DataArray:
     known = list(x.columns)
-    patterns = [columns] if isinstance(columns, str) else list(columns or [])
+    numbers = [str(c) for c in known if pd.api.types.is_numeric_dtype(x._meta[c].dtype) and c != labels]
+    patterns = [columns] if isinstance(columns, str) else list(columns or numbers)
     chosen = [c for c in known if any(fnmatch.fnmatchcase(str(c), p) for p in patterns)]
     absent = [p for p in patterns if not fnmatch.filter([str(c) for c in known], p)]
     if absent or not chosen:
@@ -160,7 +165,7 @@ def column_values(column: str, rows: pd.DataFrame) -> Any:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def to_items(x: Any, *, name: str, along: str = "", by: str = "", split: int = 64) -> Items:
+def to_items(x: Any, *, name: str, along: str | None = None, by: str | None = None, split: int | None = None) -> Items:
     """Items of an array (a slice a label ``along`` a dim), of a frame (``by`` rows or partitions), of a list.
 
     Parameters
@@ -171,11 +176,12 @@ def to_items(x: Any, *, name: str, along: str = "", by: str = "", split: int = 6
     split : into how many tasks a list is dealt, its length being known only in the run
     """
     if isinstance(x, xr.DataArray):
-        return _slices(x, along, name)
+        return _slices(x, along or "", name)
     own: dict[Key, GraphNode] = {}
     if isinstance(x, Single):
-        own |= {(name, i): task((name, i), deal, ref(x.key), i, split) for i in range(split)}
-        return Items(name, {**x.tasks, **own}, split)
+        n = split or DEALT
+        own |= {(name, i): task((name, i), deal, ref(x.key), i, n) for i in range(n)}
+        return Items(name, {**x.tasks, **own}, n)
     expression = x.optimize(fuse=False)
     tasks, keys = expression.__dask_graph__(), expression.__dask_keys__()
     if by == "partitions":
@@ -196,7 +202,8 @@ def plain_rows(rows: pd.DataFrame) -> pd.DataFrame:
 def maps_of_rows(rows: pd.DataFrame, before: Sequence[int]) -> list[tuple[str, dict[str, Any]]]:
     """The rows as maps, each with its number in the whole frame as its key."""
     first = sum(before)
-    return [(str(first + i), row) for i, row in enumerate(rows.to_dict("records"))]
+    maps: list[Any] = rows.to_dict("records")
+    return [(str(first + i), row) for i, row in enumerate(maps)]
 
 
 def _slices(x: xr.DataArray, along: str, name: str) -> Items:

@@ -41,7 +41,9 @@ def pandas_dtype(name: str) -> Any:
         raise ValueError(f"{name!r} is no type; numpy's names, string, timestamp and timestamp[ZONE] are") from error
 
 
-def to_frame(x: Any, *, name: str, columns: Any = None, prefix: str = "", value: str = "value") -> dd.DataFrame:
+def to_frame(
+    x: Any, *, name: str, columns: Any = None, prefix: str | None = None, value: str = "value"
+) -> dd.DataFrame:
     """A frame of an array, of items, of a value, or of a list of gathered copies.
 
     Parameters
@@ -58,7 +60,7 @@ def to_frame(x: Any, *, name: str, columns: Any = None, prefix: str = "", value:
     ValueError : if a value doesn't fit the columns that are declared (in the run), or there are none
     """
     if isinstance(x, xr.DataArray):
-        return _wide(x, str(columns), prefix, name) if columns else _long(x, value, name)
+        return _wide(x, str(columns), prefix or "", name) if columns else _long(x, value, name)
     if not isinstance(columns, Mapping) or not columns:
         raise ValueError("columns: items and values need {name: type} for the columns they hold")
     dtypes = {column: pandas_dtype(kind) for column, kind in columns.items()}
@@ -72,18 +74,20 @@ def _of_items(
 ) -> dd.DataFrame:
     """The frame of some items; ``first`` is the number of its first partition."""
     own: dict[Key, GraphNode] = {}
+    groups: list[tuple[pd.DataFrame, list[tuple[str | None, Key]]]]
     if isinstance(x, Single):
         known = pd.DataFrame({k: [v] for k, v in labels.items()})
         groups = [(known, [("", x.key)])]
     elif x.names is None:
-        known = pd.DataFrame({k: [v] for k, v in labels.items()} | {"key": [""]})
+        known = pd.DataFrame({**{k: [v] for k, v in labels.items()}, "key": [""]})
         groups = [(known, [(None, key)]) for key in x.keys]
     else:
         n = len(x.names)
         size = max(1, -(-n // _PARTITIONS))
-        given = {k: [v] * n for k, v in labels.items()} | {k: list(v) for k, v in x.columns.items()}
+        given: dict[str, list[Any]] = {k: [v] * n for k, v in labels.items()}
+        given |= {k: list(v) for k, v in x.columns.items()}
         known = pd.DataFrame(given | {"key": list(x.names)})
-        pairs = list(zip(x.names, x.keys, strict=True))
+        pairs: list[tuple[str | None, Key]] = list(zip(x.names, x.keys, strict=True))
         groups = [
             (known.iloc[start : start + size].reset_index(drop=True), pairs[start : start + size])
             for start in range(0, max(n, 1), size)
@@ -98,7 +102,8 @@ def _of_items(
 
 
 def _frame(tasks: Mapping[Key, GraphNode], meta: pd.DataFrame, keys: list[Key], prefix: str) -> dd.DataFrame:
-    return from_graph(dict(tasks), meta, (None,) * (len(keys) + 1), keys, prefix)
+    frame: dd.DataFrame = from_graph(dict(tasks), meta, (None,) * (len(keys) + 1), keys, prefix)
+    return frame
 
 
 def _gathered(x: Sequence[tuple[Mapping[str, Any], Any]], dtypes: Mapping[str, Any], name: str) -> dd.DataFrame:
@@ -212,7 +217,8 @@ def _column(column: str, values: list[Any], dtype: Any, owners: Sequence[str]) -
         if not whole or not any(_missing(v) for v in values):
             if isinstance(dtype, pd.StringDtype) and not all(isinstance(v, str) or _missing(v) for v in values):
                 raise ValueError("not text")
-            return pd.Series(values, dtype=dtype)
+            column_values: pd.Series = pd.Series(values, dtype=dtype)
+            return column_values
     except (ValueError, TypeError, OverflowError):
         pass
     for value, owner in zip(values, owners, strict=True):

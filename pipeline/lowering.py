@@ -1,0 +1,218 @@
+"""From a collection to named tasks, and back: how one step is lowered by itself.
+
+A step's inputs enter as collections over placeholders that already carry the inputs' real keys. What the step adds is
+told apart from them, renamed to ``(copy/layer, *chunk index)``, and freed of the aliases that dask puts in between.
+No optimiser sees more than one step, so no work moves between steps and no name is lost.
+
+Rejected: one optimised collection for all steps. With an array in it, frames are fused after all, and filter push-down
+blames the reader for the filter's work. The private parts of dask's expressions and task specification that this needs
+are touched here and in ``graph.py`` only; ``tests/test_lowering.py`` pins them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import dask
+import dask.array as da
+import dask.dataframe as dd
+import numpy as np
+import xarray as xr
+from dask._task_spec import Alias, GraphNode, convert_legacy_graph
+from dask.dataframe.dask_expr import from_graph
+from dask.utils import key_split
+
+from pipeline.graph import (
+    ArrayLayout,
+    FrameLayout,
+    ItemsLayout,
+    Key,
+    Layout,
+    PartsLayout,
+    ValueLayout,
+    constant,
+)
+from pipeline.ops.values import Items, Parts, Single
+
+__all__ = ["building", "enter", "lower"]
+
+
+def building() -> Any:
+    """The dask settings under which every step is built.
+
+    P2P shuffles and rechunks, which dask chooses when there is a client, can be neither renamed nor run elsewhere.
+    """
+    return dask.config.set({"dataframe.shuffle.method": "tasks", "array.rechunk.method": "tasks"})
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# In: a layout as a collection over placeholders
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def enter(layout: Layout) -> Any:
+    """The collection of a layout; its tasks are placeholders under their real keys, and must not be run."""
+    if isinstance(layout, ArrayLayout):
+        coords = {name: (c.dims, _data(c)) for name, c in layout.coords.items()}
+        template = layout.template.assign_coords(coords) if coords else layout.template
+        known = {name: c for name, c in template.coords.items() if set(c.dims) <= set(layout.dims) or not c.dims}
+        return xr.DataArray(_data(layout), dims=layout.dims, coords=known, attrs=template.attrs)
+    if isinstance(layout, FrameLayout):
+        keys = list(layout.keys)
+        return from_graph(_placeholders(keys), layout.meta, (None,) * (len(keys) + 1), keys, "input")
+    if isinstance(layout, ItemsLayout):
+        tasks = _placeholders(layout.keys)
+        return Items(layout.name, tasks, layout.n_tasks, layout.names, layout.columns, layout.droppable)
+    if isinstance(layout, ValueLayout):
+        return Single(layout.keys[0], _placeholders(layout.keys))
+    return Parts(
+        {name: enter(part) for name, part in layout.parts.items()}, enter(layout.whole) if layout.whole else None
+    )
+
+
+def _placeholders(keys: Iterable[Key]) -> dict[Key, GraphNode]:
+    return {key: constant(key, None) for key in keys}
+
+
+def _data(layout: ArrayLayout) -> da.Array:
+    meta = np.empty((0,) * len(layout.dims), dtype=layout.dtype)
+    return da.Array(_placeholders(layout.keys), layout.name, layout.chunks, meta=meta)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Out: a collection as tasks of one copy
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def lower(value: Any, copy: str, known: Mapping[Key, GraphNode], *, ordered: bool = False) -> tuple[
+    dict[Key, GraphNode], Layout
+]:  # fmt: skip
+    """The tasks that a step adds, under the names of its copy, and where its value lies.
+
+    Parameters
+    ----------
+    value : what an op gave: DataArray, dask DataFrame, Items, Single or Parts
+    known : the tasks of the steps before it; theirs are not the step's own
+    ordered : whether a frame's row order is part of the value
+    """
+    return _Lowering(copy, known).lower(value, copy, ordered=ordered)
+
+
+class _Lowering:
+    """One step on its way into the Graph; ``names`` grows: old first part of a key -> new one."""
+
+    def __init__(self, copy: str, known: Mapping[Key, GraphNode]) -> None:
+        self.copy, self.known = copy, known
+        self.names: dict[str, str] = {}
+        self.taken: set[str] = set()
+
+    def lower(self, value: Any, target: str, *, ordered: bool = False) -> tuple[dict[Key, GraphNode], Layout]:
+        if isinstance(value, xr.DataArray):
+            return self._array(value, target)
+        if isinstance(value, dd.DataFrame):
+            return self._frame(value, target, ordered=ordered)
+        if isinstance(value, Items):
+            own, name = self._named(value.tasks, value.name, target)
+            return own, ItemsLayout(name, value.names, value.columns, value.n_tasks, value.droppable)
+        if isinstance(value, Single):
+            first = value.key[0] if isinstance(value.key, tuple) else value.key
+            own, name = self._named(value.tasks, first, target)
+            if (name,) != self._key(value.key):
+                own[(target,)] = Alias((target,), self._key(value.key))
+                name = target
+            return own, ValueLayout(name)
+        own, layouts = {}, {}
+        whole = None
+        if value.whole is not None:
+            tasks, whole = self.lower(value.whole, target)
+            own |= tasks
+        for name, part in value.parts.items():
+            tasks, layouts[name] = self.lower(part, f"{target}.{name}")
+            own |= tasks
+        return own, PartsLayout(layouts, whole)
+
+    def _array(self, x: xr.DataArray, target: str) -> tuple[dict[Key, GraphNode], Layout]:
+        data = x.data if isinstance(x.data, da.Array) else da.from_array(np.asarray(x.data), chunks=-1, name=target)
+        own, name = self._named(data.dask, data.name, target)
+        coords: dict[str, ArrayLayout] = {}
+        for label, coordinate in x.coords.items():
+            if coordinate.chunks is not None:
+                tasks, layout = self._array(coordinate.drop_vars(list(coordinate.coords)), f"{target}@{label}")
+                own |= tasks
+                coords[str(label)] = layout  # type: ignore[assignment]
+        kept = {label: c for label, c in x.coords.items() if c.chunks is None}
+        template = xr.Dataset(coords=kept, attrs=x.attrs)
+        dims = tuple(str(d) for d in x.dims)
+        return own, ArrayLayout(name, dims, data.chunks, data.dtype, template, coords)
+
+    def _frame(self, x: dd.DataFrame, target: str, *, ordered: bool) -> tuple[dict[Key, GraphNode], Layout]:
+        expression = x.optimize(fuse=False)
+        keys = expression.__dask_keys__()
+        own, name = self._named(expression.__dask_graph__(), keys[0][0], target, keys=keys)
+        return own, FrameLayout(name, len(keys), x._meta.reset_index(drop=True), ordered)
+
+    # -- names --------------------------------------------------------------------------------------------------------
+
+    def _named(
+        self, tasks: Mapping[Key, GraphNode], result: str, target: str, *, keys: list[Key] | None = None
+    ) -> tuple[dict[Key, GraphNode], str]:
+        """The own ones of ``tasks`` under their new names, and the new first part of the result's keys."""
+        own = {key: node for key, node in dict(tasks).items() if key not in self.known}
+        if not all(isinstance(node, GraphNode) for node in own.values()):
+            own = convert_legacy_graph(own, {*own, *self.known})  # arrays in memory, and tuples of old
+        aliases: dict[Key, Any] = {key: node.target for key, node in own.items() if isinstance(node, Alias)}
+        results = set(keys) if keys is not None else {key for key in own if _first(key) == result}
+        through = {key: _end(key, aliases) for key in aliases}
+        if results and all(through.get(key) in self.known for key in results) and keys is not None:
+            # nothing of its own: the value lies where the input's does
+            ends = [through[key] for key in keys]
+            if ends == [(ends[0][0], i) for i in range(len(ends))]:
+                return {}, str(ends[0][0])
+        if result not in self.names and results:
+            self.names[result] = target
+            self.taken.add(target)
+        for key in own:
+            first = _first(key)
+            if first not in self.names and key not in aliases:
+                self.names[first] = self._layer(first)
+        moved = {key: self._key(key) for key in own}
+        moved |= {key: moved.get(end, end) for key, end in through.items() if key not in results}
+        named: dict[Key, GraphNode] = {}
+        for key, node in own.items():
+            if key in aliases and key not in results:
+                continue
+            new = moved[key]
+            changes: Any = {d: moved[d] for d in node.dependencies if moved.get(d, d) != d}
+            if changes or new != key:
+                node = node.substitute(changes, key=new)
+            named[new] = node
+        return named, self.names.get(result, result)
+
+    def _key(self, key: Key) -> Key:
+        first = _first(key)
+        name = self.names.get(first, first)
+        return (name, *key[1:]) if isinstance(key, tuple) else (name,)
+
+    def _layer(self, first: str) -> str:
+        """The name of a layer that only this step sees: the step's, and what dask calls the work."""
+        if first == self.copy or first.startswith((f"{self.copy}/", f"{self.copy}.", f"{self.copy}@")):
+            return first
+        base = f"{self.copy}/{key_split(first)}"
+        for number in itertools.count(1):
+            name = base if number == 1 else f"{base}.{number}"
+            if name not in self.taken:
+                self.taken.add(name)
+                return name
+        raise AssertionError("unreachable")
+
+
+def _first(key: Key) -> str:
+    return str(key[0]) if isinstance(key, tuple) else str(key)
+
+
+def _end(key: Key, aliases: Mapping[Key, Key]) -> Key:
+    while key in aliases:
+        key = aliases[key]
+    return key

@@ -1,0 +1,146 @@
+"""One step is lowered by itself: its inputs stay as they are, what it adds is its own, and the values are right."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import dask
+import dask.array as da
+import dask.dataframe as dd
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from pipeline.graph import ArrayLayout, FrameLayout, constant, execute, ref, task, toposort
+from pipeline.lowering import building, enter, lower
+from pipeline.ops import assembly
+from pipeline.ops.values import Items, Parts, Single
+
+
+def run(tasks: dict[Any, Any], layout: Any) -> Any:
+    """The value of a layout, by running its tasks one after the other."""
+    values: dict[Any, Any] = {}
+    for key in toposort(tasks):
+        values[key] = execute(tasks[key], values)
+    return assembly.whole(layout, [values[key] for key in layout.keys])
+
+
+def array(data: np.ndarray, chunks: Any, **coords: Any) -> tuple[dict[Any, Any], ArrayLayout]:
+    """An array step ``x`` of dims t, y that holds ``data``."""
+    x = xr.DataArray(da.from_array(data, chunks=chunks, name="source"), dims=("t", "y"), coords=coords)
+    tasks, layout = lower(x, "x", {})
+    return tasks, layout
+
+
+def frame(n_partitions: int) -> tuple[dict[Any, Any], FrameLayout, pd.DataFrame]:
+    """A frame step ``f`` with columns a, b."""
+    whole = pd.DataFrame({"a": np.arange(20) % 3, "b": np.arange(20.0)})
+    parts = np.array_split(np.arange(20), n_partitions)
+    tasks = {("f", i): constant(("f", i), whole.iloc[p].reset_index(drop=True)) for i, p in enumerate(parts)}
+    return tasks, FrameLayout("f", n_partitions, whole.iloc[:0]), whole
+
+
+def test_an_array_step_adds_only_tasks_of_its_own_and_its_result_has_its_name() -> None:
+    data = np.arange(60.0).reshape(10, 6)
+    tasks, layout = array(data, (4, 3), t=np.arange(10))
+    with building():
+        x = enter(layout)
+        own, anomaly = lower(x - x.mean("t"), "anomaly", tasks)
+    assert not set(own) & set(tasks)
+    assert {key[0].split("/")[0] for key in own} == {"anomaly"}
+    assert anomaly.name == "anomaly"
+    result = run(tasks | own, anomaly)
+    xr.testing.assert_identical(result, xr.DataArray(data, dims=("t", "y"), coords={"t": np.arange(10)}) - data.mean(0))
+
+
+@pytest.mark.parametrize("n_partitions", [1, 3, 7])
+def test_a_frame_step_leaves_its_inputs_as_placeholders(n_partitions: int) -> None:
+    tasks, layout, whole = frame(n_partitions)
+    with building():
+        f = enter(layout)
+        grouped = f.groupby("a").agg({"b": "sum"}).reset_index()
+        own, totals = lower(grouped, "totals", tasks)
+        merged, pairs = lower(f.merge(f.rename(columns={"b": "c"}), on="a"), "pairs", tasks)
+    assert {key[0].split("/")[0] for key in own} == {"totals"}
+    result = run(tasks | own, totals).sort_values("a", ignore_index=True)
+    pd.testing.assert_frame_equal(result, whole.groupby("a", as_index=False)["b"].sum())
+    assert len(run(tasks | merged, pairs)) == sum(n * n for n in whole["a"].value_counts())
+
+
+def test_a_step_that_changes_nothing_adds_no_task() -> None:
+    tasks, layout = array(np.zeros((4, 4)), (2, 2))
+    own, same = lower(enter(layout), "again", tasks)
+    assert own == {}
+    assert same.name == "x"
+    frames, frame_layout, _ = frame(3)
+    own, same_frame = lower(enter(frame_layout), "again", frames)
+    assert own == {}
+    assert same_frame.name == "f"
+
+
+def test_concatenated_frames_keep_their_partitions_under_one_name() -> None:
+    tasks, layout, whole = frame(3)
+    own, both = lower(dd.concat([enter(layout), enter(layout)]), "both", tasks)
+    assert [key[0] for key in both.keys] == ["both"] * 6
+    assert len(run(tasks | own, both)) == 2 * len(whole)
+
+
+def test_coordinates_known_only_in_the_run_are_lowered_with_their_array() -> None:
+    data = da.ones((6, 2), chunks=(3, 2))
+    labels = da.arange(6, chunks=3)
+    x = xr.DataArray(data, dims=("row", "feature"), coords={"id": ("row", labels)})
+    tasks, layout = lower(x, "x", {})
+    assert set(layout.coords) == {"id"}
+    own, picked = lower(enter(layout) * 2, "twice", tasks)
+    assert set(picked.coords) == {"id"}
+    assert (run(tasks | own, picked.coords["id"]).values == np.arange(6)).all()
+
+
+def test_items_values_and_parts_keep_the_names_of_their_copy() -> None:
+    nodes = {("fit", i): task(("fit", i), abs, -i) for i in range(3)}
+    own, layout = lower(Items("fit", nodes, 3, ("a", "b", "c")), "fit", {})
+    assert layout.keys == (("fit", 0), ("fit", 1), ("fit", 2))
+    single = Single(("s",), {("s",): task(("s",), sum, [1, 2])})
+    _, parts = lower(Parts({"u": single}), "svd", {})
+    assert parts.parts["u"].keys == (("svd.u",),)
+    again, value = lower(Single(("fit", 1), own), "second", own)
+    assert value.keys == (("second",),)
+    assert run(own | again, value) == 1
+
+
+_BUILD = """
+import dask.array as da, xarray as xr, hashlib
+from pipeline.lowering import lower, enter, building
+with building():
+    x = xr.DataArray(da.ones((8, 8), chunks=(2, 4)), dims=("t", "y"))
+    tasks, layout = lower(x, "x", {})
+    y = enter(layout)
+    own, _ = lower(((y - y.mean("t")) / y.std("t")).chunk({"t": 3}), "z", tasks)
+print(hashlib.sha256(repr([(k, sorted(map(repr, n.dependencies))) for k, n in sorted(own.items())]).encode()).hexdigest())
+"""
+
+
+def test_names_are_the_same_in_every_process() -> None:
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", _BUILD], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(digests) == 1
+
+
+def test_a_default_client_or_setting_does_not_bring_peer_to_peer_tasks_in() -> None:
+    tasks, layout, _ = frame(7)
+    with dask.config.set({"dataframe.shuffle.method": "p2p", "array.rechunk.method": "p2p"}), building():
+        f = enter(layout)
+        own, _ = lower(f.merge(f, on="a"), "pairs", tasks)
+    assert not [key for key in own if "p2p" in str(key)]
+
+
+def test_shared_nodes_read_their_own_dependencies_only() -> None:
+    node = task("k", max, ref("a"), ref("b"))
+    assert execute(node, {"a": 1, "b": 2, "unused": 3}) == 2
