@@ -1,0 +1,277 @@
+"""Three ways to a cluster.
+
+==========================  ===========================================================================================
+the file's ``cluster`` map  what happens
+==========================  ===========================================================================================
+``workers`` …               a LocalCluster, a process a worker, everything on 127.0.0.1; ours, ended with us
+``address``                 a scheduler that stands already; only what is ours is taken off it again
+``class``                   an object of that class, made with ``kwargs``, then ``scale`` or ``adapt``; ours
+==========================  ===========================================================================================
+
+Ctrl-C reaches every process of the terminal's group. The threads that start workers therefore block SIGINT, which
+processes inherit, also those that are started anew later: the workers never see it, and only we end them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import ipaddress
+import logging
+import signal
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
+from typing import Any
+
+import dask
+from dask.system import CPU_COUNT
+from distributed import Client, LocalCluster
+
+from pipeline.errors import BackendError, ConfigError
+
+__all__ = ["Settings", "await_workers", "join", "named", "quiet"]
+
+_PORTS = range(8787, 8887)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What was asked
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The ``cluster`` map of a file, and what the command line says over it.
+
+    Parameters
+    ----------
+    workers : processes of a LocalCluster; None: one a core
+    threads_per_worker : threads of each
+    memory_limit : bytes or text (``4GB``) a worker; ``auto``: an equal share of the machine
+    resources : what each worker of a LocalCluster offers
+    dashboard : whether a LocalCluster has one
+    address : of a scheduler that stands
+    insecure : allow an unencrypted address that is not on this machine
+    class_, kwargs, scale, adapt : a cluster class ``module:Class``, its arguments, and what to call then
+    timeout : seconds to wait for a scheduler to answer, and for workers to appear
+    """
+
+    workers: int | None = None
+    threads_per_worker: int = 1
+    memory_limit: str | int = "auto"
+    resources: Mapping[str, float] = field(default_factory=dict)
+    dashboard: bool = True
+    address: str = ""
+    insecure: bool = False
+    class_: str = ""
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    scale: int | Mapping[str, Any] | None = None
+    adapt: Mapping[str, Any] | None = None
+    timeout: float = 30.0
+
+    @classmethod
+    def read(cls, cluster: Mapping[str, Any] | None, **over: Any) -> Settings:
+        """The map's settings, those of ``over`` that are not None on top.
+
+        Raises
+        ------
+        ConfigError : for a key that is none, or two ways to a cluster at once
+        """
+        given = {("class_" if key == "class" else str(key)): value for key, value in (cluster or {}).items()}
+        allowed = set(cls.__dataclass_fields__)
+        unknown = sorted(set(given) - allowed)
+        if unknown:
+            names = ", ".join(sorted(name.rstrip("_") for name in allowed))
+            raise ConfigError(f"cluster: got {', '.join(unknown)}; allowed: {names}")
+        if over.get("address"):
+            given.pop("class_", None)
+        given |= {key: value for key, value in over.items() if value is not None}
+        if given.get("workers") == "auto":
+            given["workers"] = None
+        settings = cls(**given)
+        if settings.address and settings.class_:
+            raise ConfigError("cluster: got address and class; give one of them")
+        if settings.workers is not None and settings.workers < 1:
+            raise ConfigError(f"cluster: workers: got {settings.workers}; a whole number >= 1, or auto")
+        return settings
+
+    @property
+    def local(self) -> bool:
+        """Whether the workers are processes that we start on this machine."""
+        return not self.address and not self.class_
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Starting and joining
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def join(settings: Settings, stack: ExitStack, *, scratch: str) -> Client:
+    """A client of the cluster that is asked for; leaving ``stack`` closes the client, and the cluster if it is ours.
+
+    Raises
+    ------
+    BackendError : if it can't be started or reached, is not to be trusted, or has no workers
+    """
+    stack.enter_context(quiet())
+    if settings.local:
+        cluster = _start_local(settings, stack, scratch)
+        return _connect(cluster, settings, stack)
+    if settings.class_:
+        cluster = _start_class(settings, stack)
+        _trust(str(cluster.scheduler_address), settings)
+        client = _connect(cluster, settings, stack)
+    else:
+        _trust(settings.address, settings)
+        client = _connect(settings.address, settings, stack)
+    await_workers(client, settings)
+    return client
+
+
+def _start_local(settings: Settings, stack: ExitStack, scratch: str) -> LocalCluster:
+    port = _free_port() if settings.dashboard else 0
+    limits = {
+        "distributed.scheduler.allowed-failures": 3,
+        "distributed.scheduler.no-workers-timeout": f"{settings.timeout}s",
+    }
+    with dask.config.set(limits), _interrupts_blocked():
+        try:
+            cluster = LocalCluster(
+                n_workers=settings.workers or max(1, CPU_COUNT // settings.threads_per_worker),
+                threads_per_worker=settings.threads_per_worker,
+                processes=True,
+                host="127.0.0.1",
+                protocol="tcp://",
+                dashboard_address=f"127.0.0.1:{port}",
+                scheduler_kwargs={"dashboard": settings.dashboard},
+                silence_logs=logging.CRITICAL,
+                memory_limit=settings.memory_limit,
+                resources=dict(settings.resources) or None,
+                local_directory=scratch,
+            )
+        except (OSError, RuntimeError, ValueError, TimeoutError) as error:
+            raise BackendError(f"the local Dask cluster did not start: {named(error)}") from error
+        stack.callback(_close, cluster)
+    return cluster
+
+
+def _start_class(settings: Settings, stack: ExitStack) -> Any:
+    module, _, name = settings.class_.partition(":")
+    try:
+        kind = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise BackendError(f"cluster: class: got {settings.class_!r}: {named(error)}; write 'module:Class'") from error
+    with _interrupts_blocked():
+        try:
+            cluster = kind(**settings.kwargs)
+        except Exception as error:
+            raise BackendError(f"cluster: {settings.class_} did not start: {named(error)}") from error
+        stack.callback(_close, cluster)
+    if settings.adapt is not None:
+        cluster.adapt(**settings.adapt)
+    elif isinstance(settings.scale, Mapping):
+        cluster.scale(**settings.scale)
+    elif settings.scale is not None:
+        cluster.scale(settings.scale)
+    return cluster
+
+
+def _connect(cluster: Any, settings: Settings, stack: ExitStack) -> Client:
+    try:
+        client = Client(cluster, timeout=min(10.0, settings.timeout), set_as_default=False)
+    except (OSError, TimeoutError, RuntimeError, ValueError) as error:
+        raise BackendError(f"no Dask scheduler answers at {cluster}: {named(error)}") from error
+    stack.callback(_close, client)
+    return client
+
+
+def await_workers(client: Client, settings: Settings) -> None:
+    """Wait until there is a worker.
+
+    Raises
+    ------
+    BackendError : if none appears in time
+    """
+    try:
+        client.wait_for_workers(1, timeout=settings.timeout)
+    except (TimeoutError, OSError) as error:
+        where = client.scheduler.address if client.scheduler else settings.address
+        raise BackendError(f"no worker appeared at {where} within {settings.timeout:g} s") from error
+
+
+def _trust(address: str, settings: Settings) -> None:
+    """Refuse to send code and data over an open network unless told to."""
+    scheme, _, rest = address.rpartition("://")
+    host = rest.rsplit("@")[-1].rsplit(":", 1)[0].strip("[]")
+    if scheme in ("tls", "wss", "inproc") or settings.insecure or _is_loopback(host):
+        return
+    raise BackendError(
+        f"{address} is not on this machine and not encrypted: whoever reaches it can run code there. "
+        "Use tls://, a tunnel to 127.0.0.1, or say cluster: {insecure: true}"
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _free_port() -> int:
+    """The first port from 8787 on that nobody listens at; 0 lets the system choose."""
+    for port in _PORTS:
+        with socket.socket() as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                trial.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    return 0
+
+
+def _close(closable: Any) -> None:
+    """Close a client or a cluster; what goes wrong while everything ends anyway is of no use to anybody."""
+    with contextlib.suppress(OSError, TimeoutError, RuntimeError, KeyError, AttributeError):
+        closable.close(timeout=5)
+
+
+@contextlib.contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Threads and processes started within never see SIGINT; one that comes meanwhile reaches us at the end."""
+    resource_tracker.ensure_running()  # it unblocks SIGINT in the thread that starts it
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the logs of distributed off the terminal: what they have to say, we say once and in our words."""
+    names = [
+        name
+        for name in list(logging.root.manager.loggerDict)
+        if name.partition(".")[0] in ("distributed", "tornado", "bokeh", "asyncio")
+    ]
+    loggers = [logging.getLogger(name) for name in {*names, "distributed", "tornado", "bokeh", "asyncio"}]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def named(error: BaseException) -> str:
+    """An exception in one line."""
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
