@@ -35,17 +35,18 @@ WIDTH = 80
 
 
 class Column(NamedTuple):
-    """One column: where its values stand in the rows, its title, and whether it is a number."""
+    """One column: where its values stand in the rows, its title, whether it is a number, or text to be folded."""
 
     name: str
     title: str
     number: bool = False
+    folded: bool = False
 
 
 PLAN_COLUMNS = (
-    Column("step", "step"),
+    Column("step", "step", folded=True),
     Column("kind", "kind"),
-    Column("shape", "dims or columns"),
+    Column("shape", "dims or columns", folded=True),
     Column("size", "copies x\ntasks", True),
     Column("chunk", "largest\nchunk", True),
     Column("moved", "moved", True),
@@ -102,10 +103,10 @@ def table_text(
 ) -> str:
     """A table as text; a column without any value is left out, long text is folded rather than cut."""
     rows = [{c.name: str(row.get(c.name, "") or "") for c in columns} for row in rows]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     shown = [c for c in columns if any(row[c.name] not in ("", "-") for row in rows)]
     for column in shown:
-        table.add_column(column.title, justify="right" if column.number else "left", no_wrap=column.number,
+        table.add_column(column.title, justify="right" if column.number else "left", no_wrap=not column.folded,
                          overflow="fold")  # fmt: skip
     for row in rows:
         table.add_row(*(Text(row[c.name]) for c in shown))
@@ -150,7 +151,7 @@ def comparison_text(comparison: Comparison, *, width: int = WIDTH) -> str:
             Column("workers", "workers", True),
             Column("elapsed", "elapsed s", True),
             Column("speedup", "speedup", True),
-            Column("efficiency", "efficiency", True),
+            Column("efficiency", "effi-\nciency", True),
             Column("equality", "results"),
         ),
         rows,
@@ -161,7 +162,7 @@ def comparison_text(comparison: Comparison, *, width: int = WIDTH) -> str:
             Column("backend", "back end"),
             Column("cpu", "CPU s\nuser + sys", True),
             Column("start_up", "start-up", True),
-            Column("commit", "verify +\ncommit", True),
+            Column("verify", "verify", True),
             Column("memory", "peak\nmemory", True),
             Column("everything", "speedup,\nall included", True),
         ),
@@ -197,7 +198,7 @@ def _cost_row(row: Any) -> dict[str, str]:
         "backend": row.backend,
         "cpu": f"{_digits(row.user)} + {_digits(row.system)}",
         "start_up": duration(row.start_up),
-        "commit": duration(row.commit),
+        "verify": duration(row.verify),
         "memory": bytes_text(row.memory),
         "everything": "1" if row.reference else interval_text(row.speedup_all, suffix="x"),
     }

@@ -1,0 +1,87 @@
+"""The outputs and values of one run against those of the reference.
+
+Files with the same hashes are the same bit by bit, without being opened. Only what differs there is read and compared
+by kind: an array by dims, coordinates, type and values, a frame by its rows as a multiset, items by key.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.analysis.equality import equal
+from pipeline.comparison.result import Difference
+from pipeline.graph import Graph, Layout, PartsLayout, Sink
+from pipeline.measurement import kept_layouts
+
+__all__ = ["TOLERANCE", "differences"]
+
+TOLERANCE = 1e-9
+"""Largest relative difference that is still equal: sums in another order, not another result."""
+
+
+def differences(graph: Graph, folders: Sequence[Path], stagings: Sequence[Path]) -> list[Difference]:
+    """Every output and every kept value of two runs, compared.
+
+    Parameters
+    ----------
+    folders, stagings : of the reference and of the other run
+    """
+    reports = [json.loads((folder / "report.json").read_text()) for folder in folders]
+    found = [_output(sink, [r["files"][sink.name] for r in reports], stagings) for sink in graph.sinks]
+    found += _values(graph, [folder / "values.pickle" for folder in folders])
+    if reports[0]["dropped"] != reports[1]["dropped"]:
+        items = [sorted(row[:2] for row in report["dropped"]) for report in reports]
+        if items[0] != items[1]:
+            found.append(Difference("dropped items", same=False, bitwise=False,
+                                    message=f"{len(items[1])} were dropped, {len(items[0])} by serial"))  # fmt: skip
+    return found
+
+
+def _output(sink: Sink, hashes: Sequence[Mapping[str, str]], stagings: Sequence[Path]) -> Difference:
+    what = f"output '{sink.name}'"
+    if hashes[0] == hashes[1]:
+        return Difference(what, same=True, bitwise=True)
+    from pipeline.outputs import read
+
+    return _compared(what, sink.layout.kind, *(read(sink, staging) for staging in stagings))
+
+
+def _values(graph: Graph, paths: Sequence[Path]) -> list[Difference]:
+    data = [path.read_bytes() for path in paths]
+    layouts = kept_layouts(graph)
+    if data[0] == data[1]:
+        return [Difference(f"'{copy}'", same=True, bitwise=True) for copy in layouts]
+    values = [pickle.loads(each) for each in data]  # written by our own children, a moment ago
+    return [
+        found
+        for copy, layout in layouts.items()
+        for found in _value(f"'{copy}'", layout, *(each[copy] for each in values))
+    ]
+
+
+def _value(what: str, layout: Layout, reference: Any, other: Any) -> list[Difference]:
+    if isinstance(layout, PartsLayout):
+        if layout.whole is not None:
+            return _value(what, layout.whole, reference, other)
+        return [
+            found
+            for name, part in layout.parts.items()
+            for found in _value(f"{what}.{name}", part, reference[name], other[name])
+        ]
+    return [_compared(what, layout.kind, reference, other)]
+
+
+def _compared(what: str, kind: str, reference: Any, other: Any) -> Difference:
+    result = equal(kind, reference, other, rtol=TOLERANCE)
+    return Difference(
+        what,
+        same=result.same,
+        bitwise=result.bitwise,
+        largest=float(result.largest_relative),
+        tolerance=float(result.tolerance),
+        message=result.message,
+    )
