@@ -1,0 +1,148 @@
+"""Where data comes from: files, random numbers and ramps; arrays from files: ``stored.py``, tables: ``tables.py``.
+
+Every source reads metadata only while the graph is built, and makes one task a chunk or partition.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from dask.base import tokenize
+
+from pipeline.errors import ConfigError
+from pipeline.graph import GraphNode, Key, constant, task
+from pipeline.ops.paths import fixed_folder, is_remote, locate
+from pipeline.ops.stored import Chunks, chunk_sizes, from_netcdf, from_zarr, spans
+from pipeline.ops.tables import read_csv, read_parquet
+from pipeline.ops.values import Items
+
+__all__ = ["arange", "files", "from_netcdf", "from_zarr", "random", "read_csv", "read_parquet"]
+
+
+def files(*, path: str | Sequence[str], storage: Mapping[str, Any] | None = None) -> Items:
+    """One item a file: its path, as text. In the order of their keys.
+
+    An item's key is the path below the pattern's fixed folder, without the suffix; where that would give two files one
+    key, those keep their suffix.
+
+    Raises
+    ------
+    DataError : if there is no such file
+    """
+    below: dict[str, str] = {}
+    for each in [path] if isinstance(path, str) else path:
+        pattern = os.path.join(each, "*") if not is_remote(each) and os.path.isdir(each) else each
+        folder = fixed_folder(pattern)
+        below |= {name: name[len(folder) :].lstrip("/") for name in locate(pattern, storage)}
+    plain = {name: os.path.splitext(rest)[0] for name, rest in below.items()}
+    counts: dict[str, int] = {}
+    for key in plain.values():
+        counts[key] = counts.get(key, 0) + 1
+    keys = {name: plain[name] if counts[plain[name]] == 1 else below[name] for name in below}
+    ordered = sorted(keys, key=lambda name: keys[name])
+    layer = f"files-{tokenize(ordered)}"
+    tasks: dict[Key, GraphNode] = {(layer, i): constant((layer, i), name) for i, name in enumerate(ordered)}
+    return Items(layer, tasks, len(ordered), tuple(keys[name] for name in ordered))
+
+
+def random(
+    *,
+    shape: Mapping[str, int],
+    chunks: Chunks = None,
+    distribution: str = "normal",
+    loc: float = 0.0,
+    scale: float = 1.0,
+    low: float | None = None,
+    high: float | None = None,
+    dtype: Any = None,
+    seed: int = 0,
+) -> xr.DataArray:
+    """Random numbers with named dims: the same ones for the same seed and chunks, wherever they are drawn.
+
+    Each chunk has a generator of its own (Philox, from the seed and the chunk's position). ``normal`` takes ``loc`` and
+    ``scale``, ``uniform`` ``low`` and ``high`` (0 and 1), ``integers`` ``low`` (0) and ``high``, which is not drawn.
+
+    Raises
+    ------
+    ConfigError : an unknown distribution, or limits that leave nothing to draw
+    """
+    if distribution not in _DISTRIBUTIONS:
+        raise ConfigError(f"distribution: got {distribution!r}; there are {', '.join(sorted(_DISTRIBUTIONS))}")
+    if distribution == "integers" and (high is None or (low or 0) >= high):
+        raise ConfigError(f"integers from low to high, high not included: got low {low or 0}, high {high}")
+    kind = np.dtype(dtype or (np.int64 if distribution == "integers" else np.float64))
+    first, second = (loc, scale) if distribution == "normal" else (low or 0, 1 if high is None else high)
+    dims = tuple(shape)
+    grid = chunk_sizes(chunks, dims, tuple(shape.values()), kind)
+    name = f"random-{tokenize(grid, distribution, first, second, str(kind), seed)}"
+    tasks: dict[Key, GraphNode] = {}
+    for index in itertools.product(*(range(len(sizes)) for sizes in grid)):
+        size = tuple(sizes[i] for sizes, i in zip(grid, index, strict=True))
+        key = (name, *index)
+        tasks[key] = task(key, _draw, distribution, seed, index, size, first, second, kind)
+    return xr.DataArray(da.Array(tasks, name, grid, dtype=kind), dims=dims)
+
+
+def _normal(generator: np.random.Generator, size: tuple[int, ...], loc: float, scale: float) -> Any:
+    return generator.normal(loc, scale, size)
+
+
+def _uniform(generator: np.random.Generator, size: tuple[int, ...], low: float, high: float) -> Any:
+    return generator.uniform(low, high, size)
+
+
+def _integers(generator: np.random.Generator, size: tuple[int, ...], low: float, high: float) -> Any:
+    return generator.integers(int(low), int(high), size)
+
+
+_DISTRIBUTIONS: Mapping[str, Callable[..., Any]] = {"normal": _normal, "uniform": _uniform, "integers": _integers}
+
+
+def _draw(
+    distribution: str,
+    seed: int,
+    index: tuple[int, ...],
+    size: tuple[int, ...],
+    first: float,
+    second: float,
+    dtype: np.dtype[Any],
+) -> np.ndarray[Any, Any]:
+    generator = np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=index)))
+    return np.asarray(_DISTRIBUTIONS[distribution](generator, size, first, second)).astype(dtype, copy=False)
+
+
+def arange(
+    *,
+    stop: float,
+    start: float = 0,
+    step: float = 1,
+    chunks: Chunks = None,
+    dim: str = "dim_0",
+    dtype: Any = None,
+) -> xr.DataArray:
+    """Evenly spaced numbers from ``start`` by ``step`` up to, not including, ``stop``; one dim.
+
+    Raises
+    ------
+    ConfigError : if ``step`` is 0
+    """
+    if step == 0:
+        raise ConfigError("step: got 0; the numbers would never reach stop")
+    kind = np.dtype(dtype) if dtype is not None else np.result_type(*(np.asarray(v).dtype for v in (start, stop, step)))
+    n = max(int(np.ceil((stop - start) / step)), 0)
+    grid = chunk_sizes(chunks, (dim,), (n,), kind)
+    name = f"arange-{tokenize(start, step, grid, str(kind))}"
+    tasks: dict[Key, GraphNode] = {}
+    for i, (low, high) in enumerate(spans(grid[0])):
+        tasks[name, i] = task((name, i), _ramp, start, step, low, high, kind)
+    return xr.DataArray(da.Array(tasks, name, grid, dtype=kind), dims=[dim])
+
+
+def _ramp(start: float, step: float, low: int, high: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    return (start + np.arange(low, high) * step).astype(dtype, copy=False)
