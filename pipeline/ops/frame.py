@@ -1,0 +1,191 @@
+"""The ops from frames to frames.
+
+A frame is a ``dask.dataframe`` collection without a meaningful index: every partition of a result counts its rows from
+0. Each op reads metadata only while it builds. The larger ones live in files of their own and are gathered here:
+``grouping.py`` (groupby), ``joining.py`` (merge), ``sorting.py`` (sort_values, nlargest, nsmallest, drop_duplicates).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from pipeline.expressions import Expression
+from pipeline.graph import ref
+from pipeline.ops.columns import column_of, dtype_of
+from pipeline.ops.grouping import bound_names, groupby
+from pipeline.ops.joining import merge
+from pipeline.ops.partitions import FieldError, Partitions, conform, require
+from pipeline.ops.sorting import drop_duplicates, nlargest, nsmallest, sort_values
+
+__all__ = [
+    "assign",
+    "concat",
+    "drop_duplicates",
+    "filter",
+    "groupby",
+    "merge",
+    "nlargest",
+    "nsmallest",
+    "select",
+    "sort_values",
+]
+
+Bound = Mapping[str, Sequence[Any]] | None
+
+
+def select(input: Any, *, columns: str | Sequence[str]) -> Any:  # noqa: A002
+    """These columns, in this order.
+
+    Raises
+    ------
+    FieldError : an unknown column, or one that is named twice
+    """
+    names = [columns] if isinstance(columns, str) else list(columns)
+    require("columns", names, input.columns)
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise FieldError("columns", f"'{twice[0]}' is named twice")
+    partitions = Partitions.of(input, parameters=("select", names))
+    return partitions.map("select", keep_columns, input._meta[names], names)
+
+
+def filter(input: Any, *, where: Expression, bound: Bound = None) -> Any:  # noqa: A001, A002
+    """The rows for which ``where`` is true; missing is not true.
+
+    Parameters
+    ----------
+    input : frame
+    where : a condition over its columns
+    bound : run-time values of the expression, under ``where``
+
+    Raises
+    ------
+    FieldError : an unknown column, or a ``where`` that is neither true nor false
+    """
+    dtype = dtype_of("where", where, input._meta)
+    if dtype.kind != "b":
+        raise FieldError("where", f"gives {dtype}, a condition is true or false; compare it: x != 0")
+    partitions = Partitions.of(input, parameters=("filter", where, bound_names(bound)))
+    slots = partitions.bind(bound, "where")
+    return partitions.map("filter", keep_rows, input._meta, where, slots)
+
+
+def assign(input: Any, *, columns: Mapping[str, Expression], bound: Bound = None) -> Any:  # noqa: A002
+    """The frame with columns added, or replaced in their places; later ones see earlier ones.
+
+    Parameters
+    ----------
+    input : frame
+    columns : an expression a column
+    bound : run-time values of the expressions, under ``columns.NAME``
+
+    Raises
+    ------
+    FieldError : an unknown column, or types that don't go together
+    """
+    meta = input._meta.copy(deep=False)
+    for name, expression in columns.items():
+        meta[name] = pd.Series([], dtype=dtype_of(f"columns.{name}", expression, meta), index=meta.index)
+    partitions = Partitions.of(input, parameters=("assign", list(columns.items()), bound_names(bound)))
+    new = [(name, expression, meta[name].dtype) for name, expression in columns.items()]
+    slots = partitions.bind_all(bound, [f"columns.{name}" for name in columns])
+    return partitions.map("assign", add_columns, meta, new, slots)
+
+
+def concat(*inputs: Any) -> Any:
+    """The rows of all inputs, as their partitions lie; columns in the order of the first input.
+
+    Whole numbers and floats of several sizes get the type that holds all of them; a partition that already has the
+    types of the result costs no task.
+
+    Parameters
+    ----------
+    inputs : frames with the same columns; one list of them will do
+
+    Raises
+    ------
+    FieldError : a column that only some have, or types that have nothing in common
+    """
+    frames = list(inputs[0]) if len(inputs) == 1 and isinstance(inputs[0], list | tuple) else list(inputs)
+    first = frames[0]._meta
+    for i, frame in enumerate(frames[1:], start=2):
+        odd = sorted(set(first.columns) ^ set(frame.columns))
+        if odd:
+            has, lacks = (1, i) if odd[0] in first.columns else (i, 1)
+            raise FieldError(
+                "input",
+                f"'{odd[0]}' is a column of input {has} and not of input {lacks}; select the same columns of each",
+            )
+    meta = first.astype(
+        {name: _common_dtype(str(name), [frame._meta[name].dtype for frame in frames]) for name in first.columns}
+    )
+    partitions = Partitions.of(*frames, parameters="concat")
+    keys = []
+    for i, (frame, own) in enumerate(zip(frames, partitions.keys, strict=True)):
+        same = list(frame.columns) == list(meta.columns) and (frame.dtypes == meta.dtypes).all()
+        for j, key in enumerate(own):
+            keys.append(key if same else partitions.add("conform", (i, j), conform_columns, ref(key), meta.iloc[:0]))
+    return partitions.frame("concat", keys, meta)
+
+
+def _common_dtype(name: str, dtypes: Sequence[Any]) -> Any:
+    """The dtype that holds the values of all."""
+    distinct = list(dict.fromkeys(dtypes))
+    if len(distinct) == 1:
+        return distinct[0]
+    categories = [dtype for dtype in distinct if isinstance(dtype, pd.CategoricalDtype)]
+    if categories:
+        others = [dtype.categories.dtype if dtype in categories else dtype for dtype in distinct]
+        return _common_dtype(name, others)
+    numbers = [dtype for dtype in distinct if pd.api.types.is_numeric_dtype(dtype) and dtype.kind != "b"]
+    alike = len({dtype.kind for dtype in distinct}) == 1
+    if len(numbers) == len(distinct) or alike:
+        zones = {str(dtype.tz) for dtype in distinct if isinstance(dtype, pd.DatetimeTZDtype)}
+        zoned = [isinstance(dtype, pd.DatetimeTZDtype) for dtype in distinct]
+        if all(zoned) == any(zoned) and len(zones) <= 1:
+            common = pd.concat([pd.Series([], dtype=dtype) for dtype in distinct]).dtype
+            if common.kind != "O" or all(isinstance(dtype, pd.StringDtype) for dtype in distinct):
+                return common
+    raise FieldError(
+        "input",
+        f"column '{name}' is {' and '.join(map(str, distinct))}; make it one type: `cast` in the reader, or "
+        "integer(x), number(x), text(x) in an assign before",
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Tasks
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def keep_columns(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """The columns ``names`` of one partition."""
+    return frame[list(names)].reset_index(drop=True)
+
+
+def keep_rows(frame: pd.DataFrame, where: Expression, slots: Sequence[Any]) -> pd.DataFrame:
+    """The rows of one partition for which ``where`` is true."""
+    mask = column_of(where, frame, slots, "boolean").to_numpy(dtype=bool, na_value=False)
+    return frame[mask].reset_index(drop=True)
+
+
+def add_columns(
+    frame: pd.DataFrame, columns: Sequence[tuple[str, Expression, Any]], slots: Sequence[Sequence[Any]]
+) -> pd.DataFrame:
+    """One partition with columns (name, expression, dtype) added in order."""
+    new = frame.reset_index(drop=True)
+    for (name, expression, dtype), values in zip(columns, slots, strict=True):
+        new[name] = column_of(expression, new, values, dtype)
+    return new
+
+
+def conform_columns(frame: pd.DataFrame, meta: pd.DataFrame) -> pd.DataFrame:
+    """One partition in the column order and types of ``meta``."""
+    columns = {}
+    for name in meta.columns:
+        column, dtype = frame[name].reset_index(drop=True), meta[name].dtype
+        columns[name] = conform(column, dtype)
+    return pd.DataFrame(columns, index=pd.RangeIndex(len(frame)))
