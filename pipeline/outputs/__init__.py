@@ -5,6 +5,7 @@ files          what belongs to one execution (:class:`Context`), what a writer r
 arrays         writer functions of zarr and npy
 writers        writer functions of parquet, csv, json, pickle and of items
 sinks          :func:`plan_sink`: the writer tasks of an output
+publishing     :class:`Publication`: locks, staging, verification, one publish, recovery
 collecting     :func:`collect`: the value of a step from the results of its keys
 =============  ===================================================================================================
 
@@ -16,6 +17,18 @@ from __future__ import annotations
 
 from pipeline.outputs.collecting import collect
 from pipeline.outputs.files import Context, FileRecord, PartRecord
+from pipeline.outputs.publishing import Publication, manifest_path, stage, verify
 from pipeline.outputs.sinks import FORMATS, plan_sink
 
-__all__ = ["FORMATS", "Context", "FileRecord", "PartRecord", "collect", "plan_sink"]
+__all__ = [
+    "FORMATS",
+    "Context",
+    "FileRecord",
+    "PartRecord",
+    "Publication",
+    "collect",
+    "manifest_path",
+    "plan_sink",
+    "stage",
+    "verify",
+]
