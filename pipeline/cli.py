@@ -321,16 +321,9 @@ def _show_plan(config: Config, *, data: bool, as_json: bool) -> int:
 
     made = plan(config, data=data)
     if as_json:
-        for warning in made.warnings:
-            _emit("warning", message=warning)
+        _emit("result", ok=True, exit_code=0, **plan_event(made))
     else:
         print(plan_text(made))
-        for warning in made.warnings:
-            print(f"pipeline: warning: {warning}", file=sys.stderr)
-    if made.faults:
-        raise ConfigError(made.faults)
-    if as_json:
-        _emit("result", ok=True, exit_code=0, **plan_event(made))
     return 0
 
 

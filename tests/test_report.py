@@ -12,7 +12,7 @@ from pipeline.analysis.statistics import Interval
 from pipeline.backends.base import Event
 from pipeline.graph import Graph, Policy, constant, ref, task
 from pipeline.report.progress import Counts, JsonLines, LiveTable, PlainLines, Step, dumps, listener_for, step_lines
-from pipeline.report.terminal import Column, bytes_text, duration, interval_text, plan_text, table_text
+from pipeline.report.terminal import Column, bytes_text, duration, interval_text, plan_text, ratio_text, table_text
 
 
 class Clock:
@@ -56,8 +56,9 @@ def test_bytes_are_in_powers_of_1000(n, text):
 
 def test_an_interval_without_bounds_is_shown_as_its_value():
     nan = float("nan")
-    assert interval_text(Interval(2.0, nan, nan, 1, 0.0), suffix="x") == "2.00x"
-    assert interval_text(Interval(2.0, 1.9, 2.25, 3, 0.75), suffix="x") == "2.00x [1.90, 2.25]"
+    assert interval_text(Interval(2.0, nan, nan, 1, 0.0)) == "2.00"
+    assert interval_text(Interval(2.0, 1.9, 2.25, 3, 0.75)) == "2.00 [1.90, 2.25]"
+    assert ratio_text(Interval(2.0, 1.903, 2.25, 3, 0.75)) == "2.00x [1.90, 2.25]"
 
 
 def test_a_table_leaves_out_columns_without_values_and_never_reads_markup():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich import box
@@ -28,6 +28,7 @@ __all__ = [
     "interval_text",
     "plan_event",
     "plan_text",
+    "ratio_text",
     "table_text",
 ]
 
@@ -35,18 +36,21 @@ WIDTH = 80
 
 
 class Column(NamedTuple):
-    """One column: where its values stand in the rows, its title, whether it is a number, or text to be folded."""
+    """One column: where its values stand in the rows, its title, whether it is a number.
+
+    ``folded`` is the least width of a column of text that may be folded; 0: its values are never folded.
+    """
 
     name: str
     title: str
     number: bool = False
-    folded: bool = False
+    folded: int = 0
 
 
 PLAN_COLUMNS = (
-    Column("step", "step", folded=True),
+    Column("step", "step", folded=16),
     Column("kind", "kind"),
-    Column("shape", "dims or columns", folded=True),
+    Column("shape", "dims or columns", folded=14),
     Column("size", "copies x\ntasks", True),
     Column("chunk", "largest\nchunk", True),
     Column("moved", "moved", True),
@@ -84,18 +88,31 @@ def bytes_text(n: float | None) -> str:
     return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
 
 
-def interval_text(interval: Interval | None, *, suffix: str = "") -> str:
-    """A value with its bounds; a value alone where one repeat was made.
+def interval_text(interval: Interval | None) -> str:
+    """Seconds with their bounds; a value alone where one repeat was made.
 
     >>> from pipeline.analysis.statistics import Interval
-    >>> interval_text(Interval(1.2, 1.1, 1.34, 3, 0.75), suffix="x")
-    '1.20x [1.10, 1.34]'
+    >>> interval_text(Interval(1.2, 1.1, 1.34, 3, 0.75))
+    '1.20 [1.10, 1.34]'
     """
+    return _bounded(interval, _digits, "")
+
+
+def ratio_text(interval: Interval | None) -> str:
+    """A ratio with its bounds, to the hundredth, which is more than repeats ever show.
+
+    >>> from pipeline.analysis.statistics import Interval
+    >>> ratio_text(Interval(0.9312, 0.92, 0.944, 3, 0.75))
+    '0.93x [0.92, 0.94]'
+    """
+    return _bounded(interval, lambda x: f"{x:.2f}" if x < 10 else f"{x:.0f}", "x")
+
+
+def _bounded(interval: Interval | None, digits: Callable[[float], str], suffix: str) -> str:
     if interval is None:
         return "-"
-    if not interval.known:
-        return f"{_digits(interval.value)}{suffix}"
-    return f"{_digits(interval.value)}{suffix} [{_digits(interval.low)}, {_digits(interval.high)}]"
+    bounds = f" [{digits(interval.low)}, {digits(interval.high)}]" if interval.known else ""
+    return f"{digits(interval.value)}{suffix}{bounds}"
 
 
 def table_text(
@@ -106,8 +123,14 @@ def table_text(
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     shown = [c for c in columns if any(row[c.name] not in ("", "-") for row in rows)]
     for column in shown:
-        table.add_column(column.title, justify="right" if column.number else "left", no_wrap=not column.folded,
-                         overflow="fold")  # fmt: skip
+        longest = max(len(row[column.name]) for row in rows)
+        table.add_column(
+            column.title,
+            justify="right" if column.number else "left",
+            no_wrap=not column.folded,
+            overflow="fold",
+            min_width=min(longest, column.folded) or None,
+        )
     for row in rows:
         table.add_row(*(Text(row[c.name]) for c in shown))
     console = Console(file=io.StringIO(), width=width, force_terminal=color, color_system="standard" if color else None,
@@ -186,7 +209,7 @@ def _speed_row(row: Any) -> dict[str, str]:
     if row.reference:
         return shown | {"speedup": "1", "equality": "reference"}
     return shown | {
-        "speedup": interval_text(row.speedup, suffix="x"),
+        "speedup": ratio_text(row.speedup),
         "efficiency": f"{row.efficiency:.0%}" if row.efficiency is not None else "-",
     }
 
@@ -200,7 +223,7 @@ def _cost_row(row: Any) -> dict[str, str]:
         "start_up": duration(row.start_up),
         "verify": duration(row.verify),
         "memory": bytes_text(row.memory),
-        "everything": "1" if row.reference else interval_text(row.speedup_all, suffix="x"),
+        "everything": "1" if row.reference else ratio_text(row.speedup_all),
     }
 
 
