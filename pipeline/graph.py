@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 import pickle
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ from typing import Any, Literal
 import cloudpickle
 from dask._task_spec import Alias, DataNode, GraphNode, List, Task, TaskRef
 from dask.base import tokenize
+
+from pipeline.errors import Location
 
 __all__ = [
     "CONTEXT",
@@ -38,6 +41,7 @@ __all__ = [
     "Policy",
     "Sink",
     "ValueLayout",
+    "Whole",
     "alias",
     "constant",
     "cull",
@@ -203,6 +207,16 @@ class ArrayLayout:
     def keys(self) -> tuple[Key, ...]:
         return tuple((self.name, *index) for index in itertools.product(*(range(len(c)) for c in self.chunks)))
 
+    @property
+    def nbytes(self) -> float:
+        """Of the whole array; nan where a length is known only in the run."""
+        return math.prod(sum(c) for c in self.chunks) * float(self.dtype.itemsize)
+
+    @property
+    def largest_chunk(self) -> float:
+        """Bytes of the largest chunk; nan where a length is known only in the run."""
+        return math.prod(max(c, default=0) for c in self.chunks) * float(self.dtype.itemsize)
+
 
 @dataclass(frozen=True, eq=False)
 class FrameLayout:
@@ -334,6 +348,17 @@ class Sink:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Whole:
+    """A value that goes whole into one task: which, of which copy, where the file says so, and its bytes (or nan)."""
+
+    copy: str
+    reference: str
+    path: str
+    location: Location
+    nbytes: float
+
+
 @dataclass(frozen=True, eq=False)
 class Graph:
     """What is to be done. Frozen; the same object, or the same file, goes to every back end.
@@ -348,7 +373,7 @@ class Graph:
     sinks : the outputs
     kept : the copies whose values are among ``wanted``
     modules : the user's own modules, shipped: file name below a modules folder -> source
-    seed : root of every random number
+    wholes : the values that go whole into one task
     """
 
     tasks: Mapping[Key, GraphNode]
@@ -359,6 +384,7 @@ class Graph:
     sinks: tuple[Sink, ...] = ()
     kept: tuple[str, ...] = ()
     modules: Mapping[str, bytes] = field(default_factory=dict)
+    wholes: tuple[Whole, ...] = ()
     name: str = "pipeline"
 
     def __len__(self) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -21,11 +22,13 @@ import numpy as np
 import xarray as xr
 from dask.delayed import Delayed
 
-from pipeline.config import Check, Config, Output, Reference, Step
+from pipeline.config import Config, Output, Reference, Step
+from pipeline.demand import check_references, needed_columns, shared_slices
 from pipeline.errors import ConfigError, DataError, Fault, Location
 from pipeline.expressions import Expression
 from pipeline.graph import (
     CONTEXT,
+    ArrayLayout,
     Graph,
     GraphNode,
     ItemsLayout,
@@ -34,20 +37,21 @@ from pipeline.graph import (
     PartsLayout,
     Policy,
     ValueLayout,
+    Whole,
     cull,
     listed,
     ref,
     task,
 )
-from pipeline.lowering import building, enter, lower
+from pipeline.lowering import building, lower
 from pipeline.ops import assembly, calls
 from pipeline.ops.targets import evaluate_arrays
-from pipeline.ops.values import Items, Parts, Single
+from pipeline.ops.values import Single
 from pipeline.outputs import plan_sink
+from pipeline.referring import only_value, refer, scalar_of
 
-__all__ = ["build", "needed_columns", "refer", "shared_slices"]
+__all__ = ["build"]
 
-_SLICED = frozenset({"from_netcdf", "from_zarr"})
 _ORDERED = frozenset({"sort_values", "nlargest", "nsmallest"})
 _KEEP_ORDER = frozenset({"select", "filter", "assign", "rename", "astype", "fillna", "dropna"})
 
@@ -83,6 +87,7 @@ class _Builder:
     faults: list[Fault] = field(default_factory=list)
     unusable: list[DataError] = field(default_factory=list)
     failed: set[str] = field(default_factory=set)
+    wholes: list[Whole] = field(default_factory=list)
 
     # -- the file, in order -------------------------------------------------------------------------------------------
 
@@ -114,7 +119,7 @@ class _Builder:
                 self.sinks.append(sink)
 
     def checks(self) -> None:
-        named = [r for check in self.config.checks for r in _check_references(check)]
+        named = [r for check in self.config.checks for r in check_references(check)]
         used = {copy for step in self.config.steps.values() for r in step.references() for copy in r.copies}
         used |= {copy for output in self.config.outputs for copy in output.input.copies}
         for name in self.config.steps:
@@ -136,6 +141,7 @@ class _Builder:
             sinks=tuple(self.sinks),
             kept=tuple(self.kept),
             modules=shipped_modules(self.config.shipped),
+            wholes=tuple(self.wholes),
             name=self.config.name,
         )
 
@@ -205,105 +211,6 @@ class _Builder:
 
 def _labels(output: Output) -> str:
     return f"[{','.join(str(v) for v in output.matrix.values())}]" if output.matrix else ""
-
-
-def _check_references(check: Check) -> tuple[Reference, ...]:
-    return check.that.references if isinstance(check.that, Expression) else (check.that,)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# References
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def refer(layouts: Mapping[str, Layout], reference: Reference, prefix: str, *, number: int = 0) -> Any:
-    """The collection that one copy of a reference means; tasks of a pick have keys that begin with ``prefix``.
-
-    Raises
-    ------
-    ValueError : if there is no such part or dim, or a position is out of range
-    """
-    layout = layouts[reference.copies[number]]
-    value = enter(layout)
-    if isinstance(value, Parts):
-        if reference.part:
-            if reference.part not in value.parts:
-                raise ValueError(f"{reference.text!r}: there is no such part; there are {', '.join(value.parts)}")
-            value = value.parts[reference.part]
-        elif value.whole is not None:
-            value = value.whole
-        else:
-            raise ValueError(f"{reference.text!r} has parts only: {', '.join(value.parts)}")
-    elif reference.part:
-        value = _part(value, reference, f"{prefix}.{reference.part}.{number}")
-    return _picked(value, reference) if reference.picks else value
-
-
-def _part(value: Any, reference: Reference, prefix: str) -> Any:
-    if isinstance(value, dd.DataFrame):
-        if reference.part not in value.columns:
-            raise ValueError(
-                f"{reference.text!r}: there is no column {reference.part!r}; there are {', '.join(value.columns)}"
-            )
-        tasks = dict(_collection_tasks(value))
-        keys = value.optimize(fuse=False).__dask_keys__()
-        tasks[prefix,] = task((prefix,), only_cell, reference.text, reference.part, listed(ref(k) for k in keys))
-        return Single((prefix,), tasks)
-    if isinstance(value, Items | Single):
-        return calls.part(value, reference.part, prefix, dict(value.tasks))
-    raise ValueError(f"{reference.text!r}: an array has no parts")
-
-
-def only_cell(text: str, column: str, partitions: list[Any]) -> Any:
-    """The one value of a column of a frame that must have one row."""
-    n = sum(len(p) for p in partitions)
-    if n != 1:
-        raise ValueError(f"{text!r} needs a frame of one row; it has {n}")
-    (value,) = [v for p in partitions for v in p[column].tolist()]
-    return value
-
-
-def only_value(text: str, value: Any) -> float:
-    """A value that stands in an expression over arrays, as a number."""
-    array = np.asarray(value)
-    if array.size != 1 or array.dtype.kind not in "biuf":
-        raise ValueError(f"{text!r} must be one number to stand in an expression; got {type(value).__name__}")
-    return float(array.reshape(())) if array.dtype.kind == "f" else array.reshape(()).item()
-
-
-def _picked(value: Any, reference: Reference) -> Any:
-    if not isinstance(value, xr.DataArray):
-        raise ValueError(f"{reference.text!r}: only arrays have positions to pick")
-    indexers: dict[str, Any] = {}
-    for dim, pick in reference.picks:
-        if dim not in value.dims:
-            raise ValueError(
-                f"{reference.text!r}: there is no dim {dim!r}; there are {', '.join(map(str, value.dims))}"
-            )
-        size = value.sizes[dim]
-        span = f"picks are positions, 0 to {size - 1} here; for labels: {{op: sel, labels: {{{dim}: …}}}}"
-        if isinstance(pick, int):
-            if not -size <= pick < size:
-                raise ValueError(f"{reference.text!r}: {span}")
-            indexers[dim] = pick
-        else:
-            start, stop = pick
-            if any(p is not None and not -size <= p <= size for p in pick):
-                raise ValueError(f"{reference.text!r}: {span}")
-            indexers[dim] = slice(start, stop)
-    return value.isel(indexers, drop=True)
-
-
-def _collection_tasks(value: Any) -> Mapping[Key, GraphNode]:
-    if isinstance(value, xr.DataArray):
-        tasks = dict(value.data.dask)
-        for coordinate in value.coords.values():
-            if coordinate.chunks is not None:
-                tasks |= dict(coordinate.data.dask)
-        return tasks
-    if isinstance(value, dd.DataFrame):
-        return value.optimize(fuse=False).__dask_graph__()  # type: ignore[no-any-return]
-    return value.tasks  # type: ignore[no-any-return]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -395,6 +302,9 @@ class _StepBuilder:
         if isinstance(layout, ValueLayout):
             return layout.keys[0]
         key = (f"{prefix}/whole",)
+        nbytes = layout.nbytes if isinstance(layout, ArrayLayout) else math.nan
+        path = f"steps.{self.step.step}" + _path_of(reference, self.step)
+        self.builder.wholes.append(Whole(self.step.name, reference.text, path, reference.location, nbytes))
         self.extra[key] = task(key, assembly.whole, layout, listed(ref(k) for k in layout.keys))
         return key
 
@@ -460,6 +370,12 @@ class _StepBuilder:
         return Delayed(scalar, {**self.extra, **{k: self.builder.tasks[k] for k in [key] if k in self.builder.tasks}})
 
 
+def _path_of(reference: Reference, step: Step) -> str:
+    """The keys of the step that lead to a reference, as they stand in a message."""
+    named = [f".args.{name}" for name, value in step.args.items() if value is reference]
+    return named[0] if named else ".input" if any(reference in r for r in step.inputs.values()) else ""
+
+
 def expressions_of(parameters: Any) -> dict[str, Expression]:
     """The expressions among an op's parameters by path: ``where``, ``columns.total``."""
     found: dict[str, Expression] = {}
@@ -470,19 +386,6 @@ def expressions_of(parameters: Any) -> dict[str, Expression]:
     return found
 
 
-def scalar_of(text: str, value: Any) -> Any:
-    """The one element of a whole value, for an expression over columns."""
-    if hasattr(value, "columns"):
-        if value.shape != (1, 1):
-            raise ValueError(f"{text!r} must be one value; it is a frame of {value.shape[0]} x {value.shape[1]}")
-        return value.iloc[0, 0]
-    if isinstance(value, xr.DataArray | np.ndarray):
-        if value.size != 1:
-            raise ValueError(f"{text!r} must be one value; it is an array of {value.size}")
-        return np.asarray(value).reshape(())[()]
-    return value
-
-
 def located(path: Any, root: str) -> Any:
     """Input paths, relative ones from the folder of the file."""
     if isinstance(path, list | tuple):
@@ -490,76 +393,6 @@ def located(path: Any, root: str) -> Any:
     if not isinstance(path, str) or "://" in path:
         return path
     return str(Path(root) / Path(path).expanduser())
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# What is needed of the sources
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def needed_columns(config: Config) -> dict[str, frozenset[str] | None]:
-    """For each copy the columns that anybody needs of it; None where all are, or where it is no frame."""
-    needed: dict[str, frozenset[str] | None] = {}
-
-    def ask(reference: Reference, columns: frozenset[str] | None) -> None:
-        if reference.part and not reference.gathered:
-            columns = frozenset({reference.part})
-        for copy in reference.copies:
-            before = needed.get(copy, frozenset())
-            needed[copy] = None if columns is None or before is None else before | columns
-
-    for output in config.outputs:
-        ask(output.input, None)
-    for check in config.checks:
-        for reference in _check_references(check):
-            ask(reference, None)
-    for name in config.keep:
-        needed[name] = None
-    for step in reversed(list(config.steps.values())):
-        wanted = needed.get(step.name)  # nobody asks: it is kept, so all of it is wanted
-        asked = {}
-        if step.kind == "op" and hasattr(step.parameters, "needed"):
-            asked = step.parameters.needed(wanted)
-        inputs = {id(r) for references in step.inputs.values() for r in references}
-        for role, references in step.inputs.items():
-            for reference in references:
-                ask(reference, asked.get(role))
-        for reference in step.references():
-            if id(reference) not in inputs:
-                ask(reference, None)
-    return needed
-
-
-def shared_slices(config: Config) -> dict[str, dict[str, Any]]:
-    """For each source of an array the picks that every one who uses it makes; sources with none are left out."""
-    users: dict[str, list[Reference]] = {}
-    for step in config.steps.values():
-        for reference in step.references():
-            for copy in reference.copies:
-                users.setdefault(copy, []).append(reference)
-    for output in config.outputs:
-        users.setdefault(output.input.copies[0], []).append(output.input)
-    for check in config.checks:
-        for reference in _check_references(check):
-            for copy in reference.copies:
-                users.setdefault(copy, []).append(replace(reference, picks=()))
-    shared = {}
-    for name, step in config.steps.items():
-        sliced = step.kind == "op" and step.function in _SLICED
-        references = users.get(name, [])
-        outputs = any(name in output.input.copies for output in config.outputs)
-        if sliced and references and not outputs and name not in config.keep:
-            picks = references[0].picks
-            inputs_only = all(_first_pick(r) for r in references)
-            if picks and inputs_only and all(r.picks == picks for r in references):
-                shared[name] = dict(picks)
-    return shared
-
-
-def _first_pick(reference: Reference) -> bool:
-    """Whether the reader can take the picks: each dim once, forwards from the start."""
-    dims = [dim for dim, _ in reference.picks]
-    return len(set(dims)) == len(dims)
 
 
 def shipped_modules(paths: tuple[str, ...]) -> dict[str, bytes]:

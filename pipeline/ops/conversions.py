@@ -150,9 +150,9 @@ def _matrix(
 
 def matrix_of_rows(columns: tuple[str, ...], dtype: Any, rows: pd.DataFrame) -> Any:
     """Some columns of a partition as a C-contiguous matrix, shape (rows, columns)."""
-    return np.ascontiguousarray(
-        rows[list(columns)].to_numpy(dtype=dtype, na_value=np.nan if dtype.kind == "f" else None)
-    )
+    chosen: Any = rows[list(columns)]
+    filled = chosen.to_numpy(dtype=dtype, na_value=np.nan) if dtype.kind == "f" else chosen.to_numpy(dtype=dtype)
+    return np.ascontiguousarray(filled)
 
 
 def column_values(column: str, rows: pd.DataFrame) -> Any:

@@ -79,7 +79,8 @@ def _of_items(
         known = pd.DataFrame({k: [v] for k, v in labels.items()})
         groups = [(known, [("", x.key)])]
     elif x.names is None:
-        known = pd.DataFrame({**{k: [v] for k, v in labels.items()}, "key": [""]})
+        one_row: dict[str, list[Any]] = {k: [v] for k, v in labels.items()}
+        known = pd.DataFrame({**one_row, "key": [""]})
         groups = [(known, [(None, key)]) for key in x.keys]
     else:
         n = len(x.names)
@@ -92,8 +93,9 @@ def _of_items(
             (known.iloc[start : start + size].reset_index(drop=True), pairs[start : start + size])
             for start in range(0, max(n, 1), size)
         ]
-    known_dtypes = {c: t for c, t in known.dtypes.to_dict().items() if c not in dtypes}
-    meta = pd.DataFrame({c: pd.Series(dtype=t) for c, t in {**known_dtypes, **dtypes}.items()})
+    known_dtypes = {str(c): t for c, t in known.dtypes.to_dict().items() if c not in dtypes}
+    columns: dict[str, Any] = {**known_dtypes, **dtypes}
+    meta = pd.DataFrame({c: pd.Series(dtype=t) for c, t in columns.items()})
     for number, (rows, members) in enumerate(groups):
         key = (f"{name}/rows", first + number)
         texts = tuple(text for text, _ in members)

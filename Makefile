@@ -1,0 +1,48 @@
+# One command each; every one of them does all its set-up itself.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+.DELETE_ON_ERROR:
+
+.PHONY: run test test-slow bench install lint lock clean
+
+run: .venv/.installed  ## the first result: run the quickstart, then compare back ends on it
+	$(BIN)/pipeline run configs/quickstart.yaml --out out
+	$(BIN)/pipeline compare configs/quickstart.yaml --repeat 3
+
+test: .venv/.installed-dev lint  ## lint, types, layers, tests
+	$(BIN)/python -m pytest
+
+test-slow: .venv/.installed-dev  ## the long and the destructive tests as well
+	$(BIN)/python -m pytest -m "slow or not slow"
+
+lint: .venv/.installed-dev
+	$(BIN)/ruff check pipeline tests bench data
+	$(BIN)/ruff format --check pipeline tests bench data
+	$(BIN)/mypy
+
+bench: .venv/.installed-dev  ## speed, as ratios measured in one run; needs a quiet machine
+	$(BIN)/python -m bench
+
+install: .venv/.installed
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Pipeline needs Python 3.11 or newer; found " + sys.version)'
+	$(PYTHON) -m venv .venv
+
+.venv/.installed: .venv/bin/python requirements.txt pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+.venv/.installed-dev: .venv/.installed requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	touch $@
+
+lock: .venv/bin/python  ## resolve pyproject.toml anew into the two lock files (needs uv)
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+	    --no-emit-index-url --no-emit-find-links --extra build -o requirements.txt pyproject.toml
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+	    --no-emit-index-url --no-emit-find-links --extra build --extra dev -c requirements.txt -o requirements-dev.txt pyproject.toml
+
+clean:
+	rm -rf .venv out runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,173 @@
+"""What a file comes to before it is run: a row a step, from metadata only."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pipeline.config import Config, Reference
+from pipeline.errors import ConfigError, Fault
+
+if TYPE_CHECKING:
+    from pipeline.graph import Graph, Layout
+
+__all__ = ["Plan", "Row", "plan", "worker_memory"]
+
+_NAMES = 6
+"""Column names shown of a frame."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One step as it is built.
+
+    Parameters
+    ----------
+    step, kind, shape : name in the file, kind of value, dims with their sizes or columns
+    copies, tasks : how many copies it has, and tasks in all of them
+    largest_chunk : bytes; None where only the run knows
+    moved : bytes that a rechunk moves between tasks; None where there is none or only the run knows
+    whole : bytes of the largest value that goes whole into one of its tasks; None: none, or only the run knows
+    notes : what the numbers don't say
+    """
+
+    step: str
+    kind: str
+    shape: str
+    copies: int
+    tasks: int
+    largest_chunk: int | None = None
+    moved: int | None = None
+    whole: int | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The rows of a file in its order; ``graph`` is None for a plan without data."""
+
+    rows: tuple[Row, ...]
+    warnings: tuple[str, ...] = ()
+    graph: Graph | None = field(default=None, repr=False, compare=False)
+
+
+def plan(config: Config, *, data: bool = True) -> Plan:
+    """The plan of a file. Creates no file and runs no task.
+
+    Parameters
+    ----------
+    data : whether the metadata of the inputs may be read; without, only what the file itself says is known
+
+    Raises
+    ------
+    ConfigError, DataError : as :func:`pipeline.steps.build`, and what is too large to go whole into one task
+    """
+    if not data:
+        return Plan(tuple(_named(config)), tuple(config.warnings))
+    from pipeline.steps import build
+
+    graph = build(config)
+    memory = worker_memory(config)
+    faults = [
+        Fault(
+            whole.location,
+            whole.path,
+            f"{whole.reference!r} is {_gigabytes(whole.nbytes)} and would go whole into one task; a worker has "
+            f"{_gigabytes(memory)}; reduce it first, or use op map_blocks",
+        )
+        for whole in graph.wholes
+        if whole.nbytes > memory
+    ]
+    if faults:
+        raise ConfigError(faults)
+    return Plan(tuple(_built(config, graph)), tuple(config.warnings), graph)
+
+
+def worker_memory(config: Config) -> float:
+    """Bytes that one worker may use: what the file's cluster says, or an equal share of this machine."""
+    import psutil
+    from dask.utils import parse_bytes
+
+    limit = config.cluster.get("memory_limit", config.cluster.get("kwargs", {}).get("memory_limit"))
+    if isinstance(limit, str | int) and limit not in ("auto", 0):
+        return float(parse_bytes(limit))
+    workers = config.cluster.get("workers")
+    return float(psutil.virtual_memory().total) / (workers if isinstance(workers, int) else psutil.cpu_count() or 1)
+
+
+def _named(config: Config) -> list[Row]:
+    copies = Counter(step.step for step in config.steps.values())
+    kinds = {step.step: step.kind for step in config.steps.values()}
+    return [Row(name, kinds[name], "", n, 0, notes=("not built: --no-data",)) for name, n in copies.items()]
+
+
+def _built(config: Config, graph: Graph) -> list[Row]:
+    tasks = Counter(graph.owners[key] for key in graph.tasks)
+    rechunked = {graph.owners[k] for k in graph.tasks if isinstance(k, tuple) and "rechunk" in str(k[0])}
+    shuffled = {graph.owners[k] for k in graph.tasks if isinstance(k, tuple) and _shuffles(str(k[0]))}
+    rows = []
+    for name in dict.fromkeys(step.step for step in config.steps.values()):
+        copies = [step for step in config.steps.values() if step.step == name]
+        layouts = [graph.layouts[step.name] for step in copies]
+        moved = [_input_bytes(graph, step.inputs) for step in copies if step.name in rechunked]
+        wholes = [w.nbytes for w in graph.wholes if w.copy in {step.name for step in copies}]
+        notes = ["moves all its rows (hash partitions)"] if any(s.name in shuffled for s in copies) else []
+        n_tasks = sum(tasks[step.name] for step in copies)
+        if not n_tasks:
+            notes.append("adds no task: nobody needs it, or it changes nothing")
+        rows.append(
+            Row(
+                name,
+                layouts[0].kind,
+                _shape(layouts[0]),
+                len(copies),
+                n_tasks,
+                _known(max((_largest(layout) for layout in layouts), default=math.nan)),
+                _known(sum(moved)) if moved else None,
+                _known(max(wholes, default=math.nan)),
+                tuple(notes),
+            )
+        )
+    return rows
+
+
+def _shuffles(name: str) -> bool:
+    return any(word in name for word in ("shuffle", "/split", "/bucket", "/deal"))
+
+
+def _known(n: float) -> int | None:
+    return None if math.isnan(n) else int(n)
+
+
+def _largest(layout: Layout) -> float:
+    if layout.kind == "array":
+        return layout.largest_chunk
+    if layout.kind == "parts":
+        return max((_largest(part) for part in layout.parts.values()), default=math.nan)
+    return math.nan
+
+
+def _input_bytes(graph: Graph, inputs: Mapping[str, tuple[Reference, ...]]) -> float:
+    layouts = [graph.layouts[r.copies[0]] for references in inputs.values() for r in references]
+    return sum((layout.nbytes for layout in layouts if layout.kind == "array"), 0.0)
+
+
+def _shape(layout: Layout) -> str:
+    if layout.kind == "array":
+        sizes = zip(layout.dims, (sum(c) for c in layout.chunks), strict=True)
+        return ", ".join(f"{d}: {'?' if math.isnan(n) else int(n)}" for d, n in sizes) or "one number"
+    if layout.kind == "frame":
+        names = [str(c) for c in layout.meta.columns]
+        return ", ".join(names[:_NAMES]) + (f" and {len(names) - _NAMES} more" if len(names) > _NAMES else "")
+    if layout.kind == "items":
+        return f"{len(layout.names):,} items" if layout.names is not None else "items, counted in the run"
+    if layout.kind == "parts":
+        return ", ".join(layout.parts)
+    return "one value"
+
+
+def _gigabytes(n: float) -> str:
+    return f"{n / 1e9:.1f} GB"

@@ -1,0 +1,121 @@
+"""What a reference means while a Graph is being built: a collection, a part of one, positions of an array."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import dask.dataframe as dd
+import numpy as np
+import xarray as xr
+
+from pipeline.config import Reference
+from pipeline.graph import GraphNode, Key, Layout, listed, ref, task
+from pipeline.lowering import enter
+from pipeline.ops import calls
+from pipeline.ops.values import Items, Parts, Single
+
+__all__ = ["only_value", "refer", "scalar_of"]
+
+
+def refer(layouts: Mapping[str, Layout], reference: Reference, prefix: str, *, number: int = 0) -> Any:
+    """The collection that one copy of a reference means; tasks of a pick have keys that begin with ``prefix``.
+
+    Raises
+    ------
+    ValueError : if there is no such part or dim, or a position is out of range
+    """
+    layout = layouts[reference.copies[number]]
+    value = enter(layout)
+    if isinstance(value, Parts):
+        if reference.part:
+            if reference.part not in value.parts:
+                raise ValueError(f"{reference.text!r}: there is no such part; there are {', '.join(value.parts)}")
+            value = value.parts[reference.part]
+        elif value.whole is not None:
+            value = value.whole
+        else:
+            raise ValueError(f"{reference.text!r} has parts only: {', '.join(value.parts)}")
+    elif reference.part:
+        value = _part(value, reference, f"{prefix}.{reference.part}.{number}")
+    return _picked(value, reference) if reference.picks else value
+
+
+def _part(value: Any, reference: Reference, prefix: str) -> Any:
+    if isinstance(value, dd.DataFrame):
+        if reference.part not in value.columns:
+            raise ValueError(
+                f"{reference.text!r}: there is no column {reference.part!r}; there are {', '.join(value.columns)}"
+            )
+        tasks = dict(_collection_tasks(value))
+        keys = value.optimize(fuse=False).__dask_keys__()
+        tasks[prefix,] = task((prefix,), only_cell, reference.text, reference.part, listed(ref(k) for k in keys))
+        return Single((prefix,), tasks)
+    if isinstance(value, Items | Single):
+        return calls.part(value, reference.part, prefix, dict(value.tasks))
+    raise ValueError(f"{reference.text!r}: an array has no parts")
+
+
+def only_cell(text: str, column: str, partitions: list[Any]) -> Any:
+    """The one value of a column of a frame that must have one row."""
+    n = sum(len(p) for p in partitions)
+    if n != 1:
+        raise ValueError(f"{text!r} needs a frame of one row; it has {n}")
+    (value,) = [v for p in partitions for v in p[column].tolist()]
+    return value
+
+
+def only_value(text: str, value: Any) -> float:
+    """A value that stands in an expression over arrays, as a number."""
+    array = np.asarray(value)
+    if array.size != 1 or array.dtype.kind not in "biuf":
+        raise ValueError(f"{text!r} must be one number to stand in an expression; got {type(value).__name__}")
+    return float(array.reshape(())) if array.dtype.kind == "f" else array.reshape(()).item()
+
+
+def _picked(value: Any, reference: Reference) -> Any:
+    if not isinstance(value, xr.DataArray):
+        raise ValueError(f"{reference.text!r}: only arrays have positions to pick")
+    indexers: dict[str, Any] = {}
+    for dim, pick in reference.picks:
+        if dim not in value.dims:
+            raise ValueError(
+                f"{reference.text!r}: there is no dim {dim!r}; there are {', '.join(map(str, value.dims))}"
+            )
+        size = value.sizes[dim]
+        span = f"picks are positions, 0 to {size - 1} here; for labels: {{op: sel, labels: {{{dim}: …}}}}"
+        if isinstance(pick, int):
+            if not -size <= pick < size:
+                raise ValueError(f"{reference.text!r}: {span}")
+            indexers[dim] = pick
+        else:
+            start, stop = pick
+            if any(p is not None and not -size <= p <= size for p in pick):
+                raise ValueError(f"{reference.text!r}: {span}")
+            indexers[dim] = slice(start, stop)
+    return value.isel(indexers, drop=True)
+
+
+def _collection_tasks(value: Any) -> Mapping[Key, GraphNode]:
+    if isinstance(value, xr.DataArray):
+        tasks = dict(value.data.dask)
+        for coordinate in value.coords.values():
+            if coordinate.chunks is not None:
+                tasks |= dict(coordinate.data.dask)
+        return tasks
+    if isinstance(value, dd.DataFrame):
+        return value.optimize(fuse=False).__dask_graph__()  # type: ignore[no-any-return]
+    return value.tasks  # type: ignore[no-any-return]
+
+
+def scalar_of(text: str, value: Any) -> Any:
+    """The one element of a whole value, for an expression over columns."""
+    if hasattr(value, "columns"):
+        if value.shape != (1, 1):
+            raise ValueError(f"{text!r} must be one value; it is a frame of {value.shape[0]} x {value.shape[1]}")
+        return value.iloc[0, 0]
+    if isinstance(value, xr.DataArray | np.ndarray):
+        if value.size != 1:
+            raise ValueError(f"{text!r} must be one value; it is an array of {value.size}")
+        return np.asarray(value).reshape(())[()]
+    return value
