@@ -50,11 +50,11 @@ class Column(NamedTuple):
 PLAN_COLUMNS = (
     Column("step", "step", folded=16),
     Column("kind", "kind"),
-    Column("shape", "dims or columns", folded=14),
+    Column("shape", "dims, columns", folded=12),
     Column("size", "copies x\ntasks", True),
     Column("chunk", "largest\nchunk", True),
     Column("moved", "moved", True),
-    Column("whole", "into one\ntask", True),
+    Column("whole", "in one\ntask", True),
 )
 
 
