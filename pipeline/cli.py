@@ -70,9 +70,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     session = Session(json="--json" in arguments, debug="--debug" in arguments)
     try:
         with _sigterm_raises():
-            code = app(args=arguments or ["--help"], prog_name="pipeline", standalone_mode=False, obj=session)
+            # not app(…): that answers Ctrl-C and a closed pipe itself, in silence
+            command = typer.main.get_command(app)
+            with command.make_context("pipeline", arguments or ["--help"], obj=session) as context:
+                code = command.invoke(context)
             sys.stdout.flush()
             return int(code or 0)
+    except typer.Exit as done:  # --help, --version
+        return done.exit_code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains at its end
         return _PIPE_CLOSED
