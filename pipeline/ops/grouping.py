@@ -358,7 +358,7 @@ def _keep(keys: pd.DataFrame, values: pd.Series[Any], once: bool) -> tuple[pd.Da
         _, firsts = codes_of(pairs, len(pairs))
         single = np.zeros(len(pairs), dtype=bool)
         single[firsts] = True
-        present &= single
+        present = present & single
     return keys[present].reset_index(drop=True), values[present].reset_index(drop=True)
 
 

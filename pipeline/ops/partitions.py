@@ -129,7 +129,8 @@ def stack(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     ]
     whole = pd.concat([frame.drop(columns=mixed) for frame in frames] if mixed else list(frames), ignore_index=True)
     for name in mixed:
-        whole[name] = pd.Series(pd.api.types.union_categoricals([frame[name] for frame in frames]), index=whole.index)
+        some = [frame[name] for frame in frames if len(frame)] or [first[name]]  # no rows may mean untyped categories
+        whole[name] = pd.Series(pd.api.types.union_categoricals(some), index=whole.index)
     return whole[list(first.columns)] if mixed else whole
 
 
