@@ -6,6 +6,7 @@ arrays         writer functions of zarr and npy
 writers        writer functions of parquet, csv, json, pickle and of items
 sinks          :func:`plan_sink`: the writer tasks of an output
 publishing     :class:`Publication`: locks, staging, verification, one publish, recovery
+reading        :func:`open_output`, :func:`read`: outputs read back
 collecting     :func:`collect`: the value of a step from the results of its keys
 =============  ===================================================================================================
 
@@ -18,6 +19,7 @@ from __future__ import annotations
 from pipeline.outputs.collecting import collect
 from pipeline.outputs.files import Context, FileRecord, PartRecord
 from pipeline.outputs.publishing import Publication, manifest_path, stage, verify
+from pipeline.outputs.reading import open_output, read
 from pipeline.outputs.sinks import FORMATS, plan_sink
 
 __all__ = [
@@ -28,7 +30,9 @@ __all__ = [
     "Publication",
     "collect",
     "manifest_path",
+    "open_output",
     "plan_sink",
+    "read",
     "stage",
     "verify",
 ]

@@ -16,13 +16,12 @@ from typing import Any
 import numpy as np
 
 from pipeline.outputs.files import FRAGMENTS, Context, FileRecord, PartRecord, read_blocks, write_bytes, writing
+from pipeline.outputs.grids import Grid, Piece
 
 __all__ = ["join_npy", "write_npy_fragment", "write_zarr_chunks", "write_zarr_head", "zarr_head"]
 
 _UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 _NAT = int(np.iinfo(np.int64).min)
-
-Piece = tuple[tuple[slice, ...], tuple[slice, ...]]
 
 
 def stored(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -86,26 +85,29 @@ def _array_head(
 
 def zarr_head(
     name: str,
-    dims: Sequence[str],
-    shape: Sequence[int],
-    chunks: Sequence[int],
-    dtype: Any,
+    grids: Mapping[str, Grid],
+    attrs: Mapping[str, Mapping[str, Any]],
     *,
     template: Any,
-    attrs: Mapping[str, Any],
     level: int,
 ) -> dict[str, bytes]:
     """The files of a zarr group that are known before the run: metadata and coordinates, by their path in the group.
 
     Parameters
     ----------
+    name : of the array that is the output
+    grids : of the arrays that tasks write: the output, and coordinates whose values are known only in the run
+    attrs : of those arrays
     template : ``xarray.Dataset`` with the coordinates in memory
     """
-    head, own = _array_head(shape, chunks, np.dtype(dtype), attrs, level)
-    outer = [str(key) for key in template.coords if key not in template.dims]
-    own |= {"_ARRAY_DIMENSIONS": list(dims)} | ({"coordinates": " ".join(outer)} if outer else {})
     metadata: dict[str, Any] = {".zgroup": {"zarr_format": 2}, ".zattrs": {}}
-    metadata |= {f"{name}/.zarray": head, f"{name}/.zattrs": own}
+    for key, grid in grids.items():
+        head, own = _array_head(grid.shape, grid.inner, grid.dtype, attrs.get(key, {}), level)
+        metadata[f"{key}/.zarray"] = head
+        metadata[f"{key}/.zattrs"] = own | {"_ARRAY_DIMENSIONS": list(grid.dims)}
+    known = {*template.coords, *grids} - {name, *grids[name].dims}
+    if known:
+        metadata[f"{name}/.zattrs"]["coordinates"] = " ".join(sorted(map(str, known)))
     files: dict[str, bytes] = {}
     for key, coordinate in template.coords.items():
         values = np.asarray(coordinate.values)

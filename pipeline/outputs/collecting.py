@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.graph import ArrayLayout, FrameLayout, ItemsLayout, Key, Layout, PartsLayout, ValueLayout
-from pipeline.outputs.writers import is_dropped
+from pipeline.worker import Dropped
 
 __all__ = ["collect", "join_partitions"]
 
@@ -59,11 +59,14 @@ def _array(layout: ArrayLayout, results: Mapping[Key, Any]) -> Any:
         place = tuple(slice(edges[i], edges[i + 1]) for edges, i in zip(starts, key[1:], strict=True))
         values[place] = results[key]
     found = dict(zip(layout.dims, shape, strict=True))
-    coords = {
+    coords: dict[str, Any] = {
         name: coordinate
         for name, coordinate in layout.template.coords.items()
         if all(found.get(dim) == size for dim, size in coordinate.sizes.items())
     }
+    for name, own in layout.coords.items():
+        if all(key in results for key in own.keys):
+            coords[name] = _array(own, results).variable
     return xr.DataArray(values, coords=coords, dims=layout.dims, attrs=dict(layout.template.attrs))
 
 
@@ -80,4 +83,4 @@ def _items(layout: ItemsLayout, results: Mapping[Key, Any]) -> dict[str, Any]:
         pairs = list(itertools.chain.from_iterable(results[key] for key in layout.keys))
     else:
         pairs = [(name, results[key]) for name, key in zip(layout.names, layout.keys, strict=True)]
-    return {str(name): item for name, item in pairs if not is_dropped(item)}
+    return {str(name): item for name, item in pairs if not isinstance(item, Dropped)}

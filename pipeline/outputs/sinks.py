@@ -15,9 +15,6 @@ pickle   value, items   one file; a file an item
 
 from __future__ import annotations
 
-import bisect
-import itertools
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -40,12 +37,12 @@ from pipeline.graph import (
     task,
 )
 from pipeline.outputs import arrays, writers
+from pipeline.outputs.grids import Grid
 
 __all__ = ["FORMATS", "plan_sink"]
 
 # Writer tasks of many small items are grouped: at most so many of them
 _ITEM_TASKS = 256
-_LARGEST_CHUNK = 2**31 - 1  # bytes that the compressor takes at once
 
 Tasks = dict[Key, GraphNode]
 Planned = tuple[Tasks, list[Key]]  # the tasks, and those of them that give records
@@ -204,109 +201,46 @@ def _joined(fragments: Tasks, prefix: str, head: bytes, between: bytes, tail: by
 
 
 def _zarr(output: Output, layout: ArrayLayout, prefix: str) -> Planned:
-    unknown = [dim for dim, sizes in zip(layout.dims, layout.chunks, strict=True) if any(n != n for n in sizes)]
-    if unknown:
-        lengths = " ".join(unknown)
-        raise ValueError(f"the length along {lengths} is known only in the run; repartition: {{count_rows: true}}")
-    dtype = np.dtype(layout.dtype)
-    if dtype.kind not in "biufcmMUS":
-        raise ValueError(f"zarr holds numbers, truth values, times and text of fixed width, got {dtype}")
-    if output.name in layout.dims or output.name in layout.template.coords:
+    if output.name in layout.dims or output.name in {*layout.template.coords, *layout.coords}:
         raise ValueError(f"zarr: {output.name!r} is also a dim or a coordinate of the array; name the output otherwise")
-    chunks = [tuple(int(n) for n in sizes) for sizes in layout.chunks]
-    shape = tuple(sum(sizes) for sizes in chunks)
-    regions = tuple(region_size(sizes) for sizes in chunks)
-    inner = _zarr_chunks(output, layout.dims, regions, dtype.itemsize)
     level = int(output.options.get("level", 1))
-    times = tuple(-(-region // chunk) for region, chunk in zip(regions, inner, strict=True))
+    main = Grid.plan(layout.dims, layout.chunks, layout.dtype, output.options.get("chunks"))
+    lazy = {name: Grid.plan(own.dims, own.chunks, own.dtype) for name, own in layout.coords.items()}
     files = arrays.zarr_head(
         output.name,
-        layout.dims,
-        shape,
-        inner,
-        dtype,
+        {output.name: main, **lazy},
+        {output.name: {**layout.template.attrs, **output.attrs}},
         template=layout.template,
-        attrs={**layout.template.attrs, **output.attrs},
         level=level,
     )
     head: Key = (f"{prefix}-head",)
     tasks: Tasks = {head: task(head, arrays.write_zarr_head, output.path, files, ref(CONTEXT))}
-    overlaps = [_overlaps(sizes, region) for sizes, region in zip(chunks, regions, strict=True)]
-    for index in itertools.product(*(range(len(along)) for along in overlaps)):
-        blocks, pieces, size = _region(layout.name, index, overlaps, chunks)
-        key = (prefix, *index)
-        tasks[key] = task(
-            key,
-            arrays.write_zarr_chunks,
-            listed([ref(block) for block in blocks]),
-            pieces,
-            index,
-            size,
-            (inner, times),
-            dtype.str,
-            f"{output.path}/{output.name}",
-            level,
-            ref(CONTEXT),
-        )
+    tasks |= _zarr_tasks(prefix, layout.name, main, f"{output.path}/{output.name}", level)
+    for name, grid in lazy.items():
+        tasks |= _zarr_tasks(f"{prefix}-{name}", layout.coords[name].name, grid, f"{output.path}/{name}", level)
     return tasks, list(tasks)
 
 
-def region_size(sizes: tuple[int, ...]) -> int:
-    """Cells along a dim that one writer task writes: the chunks' size where they are regular, else their largest.
-
-    >>> region_size((4, 4, 2)), region_size((3, 5, 2)), region_size((0,))
-    (4, 5, 1)
-    """
-    return max(*sizes, 1)
-
-
-def _zarr_chunks(output: Output, dims: tuple[str, ...], regions: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
-    """Cells of a zarr chunk along each dim: as asked for, where that divides a region; halved while too large."""
-    asked = dict(output.options.get("chunks") or {})
-    unknown = sorted(set(asked) - set(dims))
-    if unknown:
-        raise ValueError(f"options.chunks: no dim {' '.join(unknown)}; dims are {' '.join(dims)}")
-    chunks = [int(asked.get(dim, region)) for dim, region in zip(dims, regions, strict=True)]
-    for dim, chunk, region in zip(dims, chunks, regions, strict=True):
-        if chunk < 1 or region % chunk:
-            raise ValueError(f"options.chunks: {dim}: got {chunk}; it must divide the chunks of the array, {region}")
-    for i, chunk in enumerate(chunks):
-        divisors = (n for n in range(1, chunk + 1) if chunk % n == 0)
-        rest = math.prod(chunks) // chunk * itemsize
-        if rest * chunk > _LARGEST_CHUNK:
-            chunks[i] = next((chunk // n for n in divisors if chunk // n * rest <= _LARGEST_CHUNK), 1)
-    return tuple(chunks)
-
-
-def _overlaps(sizes: tuple[int, ...], region: int) -> list[list[tuple[int, slice, slice]]]:
-    """For each region along a dim the chunks that overlap it: number, where in the region, what of the chunk."""
-    edges = list(itertools.accumulate(sizes, initial=0))
-    regions = []
-    for start in range(0, edges[-1], region):
-        stop = min(start + region, edges[-1])
-        found = []
-        first = bisect.bisect_right(edges, start) - 1
-        for i in range(first, bisect.bisect_left(edges, stop)):
-            low, high = max(edges[i], start), min(edges[i + 1], stop)
-            if low < high:
-                found.append((i, slice(low - start, high - start), slice(low - edges[i], high - edges[i])))
-        regions.append(found)
-    return regions
-
-
-def _region(
-    name: str, index: tuple[int, ...], overlaps: list[list[list[tuple[int, slice, slice]]]], chunks: Any
-) -> tuple[list[Key], tuple[arrays.Piece, ...] | None, tuple[int, ...]]:
-    """The chunks of a region, where they go (None where the one chunk is the region), and the region's size."""
-    along = [overlaps[dim][i] for dim, i in enumerate(index)]
-    size = tuple(places[-1][1].stop for places in along)
-    combined = list(itertools.product(*along))
-    blocks: list[Key] = [(name, *(i for i, _, _ in places)) for places in combined]
-    whole = tuple(chunks[dim][place[0]] for dim, place in enumerate(combined[0]))
-    if len(combined) == 1 and whole == size:
-        return blocks, None, size
-    pieces = tuple((tuple(t for _, t, _ in places), tuple(s for _, _, s in places)) for places in combined)
-    return blocks, pieces, size
+def _zarr_tasks(prefix: str, source: str, grid: Grid, path: str, level: int) -> Tasks:
+    """One task a region of the array ``source``, which lies below ``path``."""
+    tasks: Tasks = {}
+    for index, region in grid.regions():
+        key = (prefix, *index)
+        blocks = listed([ref((source, *block)) for block in region.blocks])
+        tasks[key] = task(
+            key,
+            arrays.write_zarr_chunks,
+            blocks,
+            region.pieces,
+            index,
+            region.shape,
+            (grid.inner, grid.times),
+            grid.dtype.str,
+            path,
+            level,
+            ref(CONTEXT),
+        )
+    return tasks
 
 
 def _npy(output: Output, layout: ArrayLayout, prefix: str) -> Planned:

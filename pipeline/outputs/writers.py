@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.outputs.files import FRAGMENTS, Context, FileRecord, PartRecord, read_blocks, write_bytes, writing
+from pipeline.worker import Dropped
 
 __all__ = [
     "item_path",
@@ -29,14 +30,6 @@ __all__ = [
     "write_object",
     "write_parquet",
 ]
-
-
-def is_dropped(item: Any) -> bool:
-    """Whether this stands in the place of an item that failed under ``on_error: drop``.
-
-    Known by its class's name: the class lives beside the runner of tasks, which this module must not need.
-    """
-    return type(item).__name__ == "Dropped" and type(item).__module__.startswith("pipeline.")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -265,7 +258,7 @@ def write_items(
     pairs = zip(keys, items, strict=True) if keys is not None else itertools.chain.from_iterable(items)
     files, dropped = [], []
     for key, item in pairs:
-        if is_dropped(item):
+        if isinstance(item, Dropped):
             dropped.append(key)
         else:
             files.append(_write(item, form, item_path(path, key), options, context))

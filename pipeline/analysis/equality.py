@@ -1,0 +1,336 @@
+"""Whether two results are the same, by kind: bit by bit, or by how much they differ.
+
+=======  ==============================================================================================================
+kind     same means
+=======  ==============================================================================================================
+array    dims, coordinates, dtype, and values
+frame    columns with their types, and rows as a multiset; in order, too, where the order is part of the value
+items    the same keys, and each item the same
+value    containers member by member; numbers, numpy, pandas and xarray objects by value; others by ``==``
+=======  ==============================================================================================================
+
+A missing value equals a missing value. "Bitwise" is said where no number differs at all; else numbers may differ by a
+relative tolerance, because sums in another order are another number, not another result.
+"""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline.graph import Sink
+
+__all__ = ["Equality", "equal", "equal_outputs", "relative_difference"]
+
+_LARGEST_GROUP = 2_000  # rows that agree but for their floats, and are matched one with one
+
+
+@dataclass(frozen=True)
+class Equality:
+    """How two results compare.
+
+    Parameters
+    ----------
+    same : whether they are the same within the tolerance
+    bitwise : whether not one number differs
+    largest_relative : difference of two numbers over the larger of them; inf where one is missing
+    tolerance : the relative difference that was allowed
+    message : the first thing that differs; empty where nothing does
+    """
+
+    same: bool
+    bitwise: bool
+    largest_relative: float
+    tolerance: float
+    message: str = ""
+
+
+def equal(kind: str, reference: Any, other: Any, *, rtol: float = 1e-9, ordered: bool = False) -> Equality:
+    """Compare two values of a kind: array, frame, items or value.
+
+    Arrays over dask chunks are compared chunk by chunk, so that they need not fit into memory.
+
+    Parameters
+    ----------
+    rtol : largest relative difference of two numbers that are still the same
+    ordered : whether the order of a frame's rows counts
+    """
+    comparison = _Comparison(rtol, ordered)
+    try:
+        if kind == "items":
+            comparison.items(reference, other)
+        else:
+            comparison.any("", reference, other)
+    except _Differs as found:
+        return Equality(False, False, comparison.largest, rtol, str(found))
+    same = comparison.largest <= rtol
+    return Equality(same, comparison.largest == 0, comparison.largest, rtol, "" if same else comparison.where)
+
+
+def relative_difference(reference: Any, other: Any) -> np.ndarray[Any, Any]:
+    """Elementwise ``|a - b| / max(|a|, |b|)``; 0 where both are equal or missing, inf where one alone is not finite.
+
+    >>> relative_difference(np.array([1.0, 0.0, np.nan]), np.array([2.0, 0.0, 1.0]))
+    array([0.5, 0. , inf])
+    """
+    a, b = np.asarray(reference), np.asarray(other)
+    wide = np.result_type(a.dtype, b.dtype, np.float64)
+    same = (a == b) | ((a != a) & (b != b))
+    with np.errstate(all="ignore"):
+        x, y = a.astype(wide), b.astype(wide)
+        found = np.abs(x / 2 - y / 2) / (np.maximum(np.abs(x), np.abs(y)) / 2)  # halves: no overflow
+    return np.where(same, 0.0, np.where(np.isfinite(found), found, np.inf))
+
+
+class _Differs(Exception):
+    """Two results differ in what no tolerance covers."""
+
+
+class _Comparison:
+    """One comparison on its way: the largest difference so far and where it is."""
+
+    def __init__(self, rtol: float, ordered: bool) -> None:
+        self.rtol, self.ordered = rtol, ordered
+        self.largest, self.where = 0.0, ""
+
+    # -- numbers ------------------------------------------------------------------------------------------------------
+
+    def numbers(self, where: str, a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> None:
+        if not a.size:
+            return
+        found = relative_difference(a, b)
+        worst = np.unravel_index(int(np.argmax(found)), found.shape)
+        if found[worst] > self.largest:
+            self.largest = float(found[worst])
+            place = f"{where}[{', '.join(map(str, worst))}]" if found.ndim else where
+            self.where = f"{place or 'value'}: got {b[worst]}, reference {a[worst]}"
+
+    def array(self, where: str, a: Any, b: Any) -> None:
+        """Two numpy arrays."""
+        if a.dtype != b.dtype and not (a.dtype.kind in "UST" and b.dtype.kind in "UST"):
+            raise _Differs(f"{where or 'array'}: dtype is {b.dtype}, reference {a.dtype}")
+        if a.shape != b.shape:
+            raise _Differs(f"{where or 'array'}: shape is {b.shape}, reference {a.shape}")
+        if a.dtype.kind in "fc":
+            self.numbers(where, a, b)
+        elif a.dtype.kind == "O":
+            for i, (x, y) in enumerate(zip(a.ravel(), b.ravel(), strict=True)):
+                self.any(f"{where}[{i}]", x, y)
+        else:
+            missing = np.isnat(a) & np.isnat(b) if a.dtype.kind in "mM" else np.zeros(a.shape, bool)
+            wrong = ~((a == b) | missing)
+            if wrong.any():
+                place = np.unravel_index(int(np.argmax(wrong)), wrong.shape)
+                shown = f"{where}[{', '.join(map(str, place))}]" if a.ndim else where or "value"
+                raise _Differs(f"{shown}: got {b[place]}, reference {a[place]}")
+
+    # -- arrays with names --------------------------------------------------------------------------------------------
+
+    def labelled(self, where: str, a: Any, b: Any) -> None:
+        """Two ``xarray.DataArray``."""
+        if a.dims != b.dims:
+            raise _Differs(f"{where or 'array'}: dims are {b.dims}, reference {a.dims}")
+        if a.shape != b.shape or a.dtype != b.dtype:
+            got, wanted = (f"{x.shape} of {x.dtype}" for x in (b, a))
+            raise _Differs(f"{where or 'array'}: is {got}, reference {wanted}")
+        if set(a.coords) != set(b.coords):
+            raise _Differs(f"{where or 'array'}: coordinates are {sorted(b.coords)}, reference {sorted(a.coords)}")
+        for name in a.coords:
+            if a.coords[name].dims != b.coords[name].dims:
+                raise _Differs(f"{where}.{name}: dims are {b.coords[name].dims}, reference {a.coords[name].dims}")
+            self.array(f"{where}.{name}", np.asarray(a.coords[name].values), np.asarray(b.coords[name].values))
+        for region in _regions(a):
+            self.array(where, np.asarray(a[region].values), np.asarray(b[region].values))
+
+    # -- frames -------------------------------------------------------------------------------------------------------
+
+    def frame(self, where: str, a: pd.DataFrame, b: pd.DataFrame) -> None:
+        if list(a.columns) != list(b.columns):
+            raise _Differs(f"{where or 'frame'}: columns are {list(b.columns)}, reference {list(a.columns)}")
+        if len(a) != len(b):
+            raise _Differs(f"{where or 'frame'}: has {len(b)} rows, reference {len(a)}")
+        for i, name in enumerate(a.columns):
+            if not _same_dtype(a.dtypes.iloc[i], b.dtypes.iloc[i]):
+                raise _Differs(f"{where}.{name}: type is {b.dtypes.iloc[i]}, reference {a.dtypes.iloc[i]}")
+        if len(a):
+            self._rows(where, a, b)
+
+    def _rows(self, where: str, a: pd.DataFrame, b: pd.DataFrame) -> None:
+        exact = [i for i, dtype in enumerate(a.dtypes) if not _is_float(dtype)]
+        floats = [i for i in range(a.shape[1]) if i not in exact]
+        codes = [_codes(a.iloc[:, i], b.iloc[:, i]) for i in exact]
+        x, y = (np.stack([_floats(f.iloc[:, i]) for i in floats] or [np.zeros(len(f))], axis=1) for f in (a, b))
+        order_a, order_b = np.arange(len(a)), np.arange(len(b))
+        if not self.ordered:
+            order_a = np.lexsort([*x.T[::-1], *(code[0] for code in reversed(codes))])
+            order_b = np.lexsort([*y.T[::-1], *(code[1] for code in reversed(codes))])
+        for i, (left, right) in zip(exact, codes, strict=True):
+            wrong = left[order_a] != right[order_b]
+            if wrong.any():
+                row = int(np.argmax(wrong))
+                got, wanted = b.iloc[order_b[row], i], a.iloc[order_a[row], i]
+                raise _Differs(f"{where}.{a.columns[i]}: no row for row {order_b[row]}, which has {got!r} ({wanted!r})")
+        x, y = x[order_a], y[order_b]
+        if not self.ordered and relative_difference(x, y).max(initial=0) > self.rtol:
+            y = y[_matched([code[0][order_a] for code in codes], x, y, self.rtol)]
+        for column, i in enumerate(floats):
+            self.numbers(f"{where}.{a.columns[i]}", x[:, column], y[:, column])
+
+    # -- anything -----------------------------------------------------------------------------------------------------
+
+    def items(self, a: Any, b: Any) -> None:
+        if not isinstance(a, Mapping):
+            a, b = ({str(i): item for i, item in enumerate(x)} for x in (a, b))
+        lost, new = [k for k in a if k not in b], [k for k in b if k not in a]
+        if lost or new:
+            said = [f"item {lost[0]!r} is missing"] if lost else []
+            said += [f"item {new[0]!r} is not in the reference"] if new else []
+            raise _Differs("; ".join(said))
+        for key in a:
+            self.any(str(key), a[key], b[key])
+
+    def any(self, where: str, a: Any, b: Any) -> None:
+        """Two objects of any kind, member by member."""
+        if a is b:
+            return
+        if hasattr(a, "dims") and hasattr(a, "coords") and hasattr(a, "dtype"):
+            self._alike(where, a, b)
+            self.labelled(where, a, b)
+        elif isinstance(a, pd.DataFrame | pd.Series | pd.Index):
+            self._alike(where, a, b)
+            frames = [x if isinstance(x, pd.DataFrame) else x.to_frame(name="values") for x in (a, b)]
+            self.frame(where, frames[0].reset_index(drop=True), frames[1].reset_index(drop=True))
+        elif isinstance(a, np.ndarray | np.generic):
+            self._alike(where, a, b)
+            self.array(where, np.asarray(a), np.asarray(b))
+        elif isinstance(a, float | complex):
+            self._alike(where, a, b)
+            self.numbers(where, np.asarray(a), np.asarray(b))
+        else:
+            self._container(where, a, b)
+
+    def _container(self, where: str, a: Any, b: Any) -> None:
+        self._alike(where, a, b)
+        if isinstance(a, Mapping):
+            if set(a) != set(b):
+                raise _Differs(f"{where or 'value'}: keys are {sorted(map(str, b))}, reference {sorted(map(str, a))}")
+            for key in a:
+                self.any(f"{where}.{key}" if where else str(key), a[key], b[key])
+        elif isinstance(a, list | tuple):
+            if len(a) != len(b):
+                raise _Differs(f"{where or 'value'}: has {len(b)} members, reference {len(a)}")
+            for i, (x, y) in enumerate(zip(a, b, strict=True)):
+                self.any(f"{where}[{i}]", x, y)
+        elif not _same_object(a, b):
+            if getattr(a, "__dict__", None) and type(a).__module__ != "builtins":
+                self.any(where, vars(a), vars(b))
+            else:
+                raise _Differs(f"{where or 'value'}: got {_short(b)}, reference {_short(a)}")
+
+    def _alike(self, where: str, a: Any, b: Any) -> None:
+        if type(a) is not type(b) and not (isinstance(a, np.ndarray) and isinstance(b, np.ndarray)):
+            names = [f"{type(x).__module__}.{type(x).__qualname__}".removeprefix("builtins.") for x in (b, a)]
+            raise _Differs(f"{where or 'value'}: is a {names[0]}, reference a {names[1]}")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _same_object(a: Any, b: Any) -> bool:
+    try:
+        if bool(a == b):
+            return True
+    except (TypeError, ValueError):  # what == gives has no truth value
+        pass
+    try:
+        return pickle.dumps(a) == pickle.dumps(b)
+    except (pickle.PicklingError, TypeError, AttributeError):
+        return False
+
+
+def _regions(x: Any) -> Iterable[dict[str, slice]]:
+    """The chunks of a lazy array as positions; the whole of one in memory."""
+    if not x.chunks:
+        return [{}]
+    edges = [list(itertools.accumulate(sizes, initial=0)) for sizes in x.chunks]
+    along = ([slice(*pair) for pair in itertools.pairwise(edge)] for edge in edges)
+    return (dict(zip(map(str, x.dims), index, strict=True)) for index in itertools.product(*along))
+
+
+def _is_float(dtype: Any) -> bool:
+    return bool(pd.api.types.is_float_dtype(dtype))
+
+
+def _same_dtype(a: Any, b: Any) -> bool:
+    text = all(pd.api.types.is_string_dtype(x) or pd.api.types.is_object_dtype(x) for x in (a, b))
+    times = all(pd.api.types.is_datetime64_any_dtype(x) for x in (a, b))
+    if times:  # the unit is how a time is stored, not what it is
+        return getattr(a, "tz", None) == getattr(b, "tz", None)
+    return text or a == b
+
+
+def _floats(column: pd.Series[Any]) -> np.ndarray[Any, Any]:
+    return column.to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def _codes(a: pd.Series[Any], b: pd.Series[Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Whole numbers that are equal where the values of the two columns are equal, and ordered alike in both."""
+    both: Any = pd.concat([a.astype(object), b.astype(object)], ignore_index=True)
+    try:
+        codes, _ = pd.factorize(both, use_na_sentinel=True)
+    except TypeError:  # lists and the like
+        codes, _ = pd.factorize(both.map(repr))
+    return codes[: len(a)], codes[len(a) :]
+
+
+def _matched(codes: Sequence[np.ndarray[Any, Any]], x: Any, y: Any, rtol: float) -> np.ndarray[Any, Any]:
+    """An order of the rows of ``y`` in which they match those of ``x``, within groups of equal ``codes``.
+
+    Sorting pairs the wrong rows where a first float column differs in its last bits, and so a second one decides.
+    """
+    order = np.arange(len(x))
+    starts = np.ones(len(x), bool)
+    starts[1:] = np.logical_or.reduce([code[1:] != code[:-1] for code in codes]) if codes else False
+    edges = [*np.flatnonzero(starts), len(x)]
+    for start, stop in itertools.pairwise(edges):
+        if 1 < stop - start <= _LARGEST_GROUP:
+            free = list(range(start, stop))
+            for row in range(start, stop):
+                worst = relative_difference(x[[row]], y[free]).max(axis=1)
+                best = int(np.argmin(worst))
+                order[row] = free.pop(best)
+    return order
+
+
+def equal_outputs(
+    reference: str | Path, other: str | Path, sinks: Iterable[Sink], *, rtol: float = 1e-9
+) -> dict[str, Equality]:
+    """Compare the outputs of two runs that lie below two folders, by output.
+
+    Files with equal hashes are not read as values; arrays are read chunk by chunk.
+    """
+    from pipeline.outputs.files import hash_file
+    from pipeline.outputs.reading import files_of, read
+
+    found: dict[str, Equality] = {}
+    for sink in sinks:
+        files = [files_of(sink, Path(folder)) for folder in (reference, other)]
+        hashes = [
+            [hash_file(Path(f, name)) for name in names] for f, names in zip((reference, other), files, strict=True)
+        ]
+        if files[0] == files[1] and hashes[0] == hashes[1]:
+            found[sink.name] = Equality(True, True, 0.0, rtol)
+            continue
+        values = [read(sink, Path(folder)) for folder in (reference, other)]
+        ordered = bool(getattr(sink.layout, "ordered", False))
+        found[sink.name] = equal(sink.layout.kind, *values, rtol=rtol, ordered=ordered)
+    return found

@@ -1,0 +1,139 @@
+"""Outputs read back: lazily for a user, or as the value for a comparison."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import re
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline.graph import FrameLayout, Sink
+
+__all__ = ["files_of", "open_output", "read"]
+
+
+def files_of(sink: Sink, folder: Path) -> list[str]:
+    """The files of an output below ``folder``, by their paths there, sorted."""
+    if "${key}" in sink.path:
+        pattern = _pattern(sink.path)
+        return [name for name in _below(folder, _fixed(sink.path)) if pattern.fullmatch(name)]
+    if (folder / sink.path).is_dir():
+        return _below(folder, sink.path)
+    return [sink.path]
+
+
+def _below(folder: Path, start: str) -> list[str]:
+    found = (Path(place, name) for place, _, names in os.walk(folder / start) for name in names)
+    return sorted(path.relative_to(folder).as_posix() for path in found)
+
+
+def _fixed(path: str) -> str:
+    parts = PurePosixPath(path).parts
+    return "/".join(parts[: next(i for i, part in enumerate(parts) if "${key}" in part)])
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    """What the files of items look like, their key being the group ``key``."""
+    first, *rest = (re.escape(text) for text in str(PurePosixPath(path)).split("${key}"))
+    return re.compile(f"{first}(?P<key>.+)" + "(?P=key)".join(rest))
+
+
+def open_output(sink: Sink, folder: Path, *, files: Sequence[str] | None = None) -> Any:
+    """An output as its user would open it: arrays and Parquet lazily (dask), the rest in memory.
+
+    Parameters
+    ----------
+    files : of an output of items, where the folder may hold others
+    """
+    path = folder / sink.path
+    if sink.format == "zarr":
+        import xarray as xr
+
+        array = xr.open_zarr(path, consolidated=True)[sink.options["variable"]]
+        return array.rename(None)
+    if sink.format == "parquet":
+        import dask.dataframe as dd
+
+        return dd.read_parquet(path)
+    if sink.layout.kind == "items":
+        return _items(sink, folder, files_of(sink, folder) if files is None else files)
+    if sink.format == "npy":
+        return _labelled(sink, np.load(path))
+    return _load(sink.format, path, sink)
+
+
+def read(sink: Sink, folder: Path) -> Any:
+    """The value of an output, for comparing: frames in memory, arrays lazily."""
+    value = open_output(sink, folder)
+    if sink.format == "parquet":
+        return pd.read_parquet(folder / sink.path) if any((folder / sink.path).iterdir()) else sink.layout.meta  # type: ignore[union-attr]
+    return value
+
+
+def _items(sink: Sink, folder: Path, files: Sequence[str]) -> dict[str, Any]:
+    pattern = _pattern(sink.path)
+    found = {}
+    for name in files:
+        match = pattern.fullmatch(name)
+        if match:
+            found[match["key"]] = _load(sink.format, folder / name, None)
+    names = getattr(sink.layout, "names", None)
+    order = {name: i for i, name in enumerate(names)} if names else {}
+    return dict(sorted(found.items(), key=lambda pair: (order.get(pair[0], len(order)), pair[0])))
+
+
+def _load(form: str, path: Path, sink: Sink | None) -> Any:
+    if form == "npy":
+        return np.load(path)
+    if form == "pickle":  # written by our own run; opening a pickle runs code in it
+        with open(path, "rb") as file:
+            return pickle.load(file)
+    layout = sink.layout if sink is not None else None
+    if form == "csv":
+        options = dict(sink.options) if sink is not None else {}
+        frame = pd.read_csv(path, sep=options.get("sep", ","), decimal=options.get("decimal", "."))
+        return _typed(frame, layout.meta) if isinstance(layout, FrameLayout) else frame
+    with open(path, encoding="utf-8") as file:
+        if not isinstance(layout, FrameLayout):
+            return json.load(file)
+        lines = bool(sink and sink.options.get("lines", sink.path.endswith((".jsonl", ".ndjson"))))
+        rows = [json.loads(line) for line in file] if lines else json.load(file)
+    return _typed(pd.DataFrame(rows, columns=list(layout.meta.columns)), layout.meta)
+
+
+def _typed(frame: pd.DataFrame, meta: pd.DataFrame) -> pd.DataFrame:
+    """Columns of text in the types they had, where the values still allow it."""
+    for name, dtype in meta.dtypes.items():
+        if name not in frame.columns:
+            continue
+        column: Any = frame[name]
+        if pd.api.types.is_datetime64_any_dtype(dtype):
+            frame[name] = pd.to_datetime(column, format="ISO8601", utc=getattr(dtype, "tz", None) is not None)
+        elif not (
+            pd.api.types.is_object_dtype(dtype) or (column.isna().any() and pd.api.types.is_integer_dtype(dtype))
+        ):
+            try:
+                frame[name] = column.astype(dtype)
+            except (TypeError, ValueError):  # a duration, a category with other text: as it was read
+                continue
+    return frame
+
+
+def _labelled(sink: Sink, values: np.ndarray[Any, Any]) -> Any:
+    """An npy file with the dims and coordinates that it had in the graph."""
+    import xarray as xr
+
+    layout: Any = sink.layout
+    sizes = dict(zip(layout.dims, values.shape, strict=True))
+    fitting = {
+        name: coordinate
+        for name, coordinate in layout.template.coords.items()
+        if all(sizes.get(dim) == size for dim, size in coordinate.sizes.items())
+    }
+    return xr.DataArray(values, dims=layout.dims, coords=fitting, attrs=dict(layout.template.attrs))
