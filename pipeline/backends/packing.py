@@ -1,0 +1,118 @@
+"""Values and messages as bytes, for workers that are processes.
+
+A value is pickled once, where it was made, and stays :class:`Packed` until a task needs it: who only passes it on never
+opens it. Its large buffers (arrays, columns) stay apart from the pickle (protocol 5), are written to a pipe from where
+they lie, and are read into memory that the new value then uses: one copy out, one in. That memory is writable, since
+tasks may change their own copy, as they could after a plain pickle.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import struct
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from typing import Any, SupportsIndex
+
+import cloudpickle
+
+__all__ = ["Packed", "dump", "load", "pack", "receive", "send", "to_bytes"]
+
+_LARGE = 65_536  # bytes from which a buffer travels by itself
+_WRITE = 1 << 20  # bytes handed to the system at once
+
+
+class Packed:
+    """A pickled value: the pickle, then the buffers that it leaves out."""
+
+    __slots__ = ("frames",)
+
+    def __init__(self, frames: Sequence[Any]) -> None:
+        self.frames = tuple(frames)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all its frames."""
+        return sum(memoryview(frame).nbytes for frame in self.frames)
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
+        large = [memoryview(frame).nbytes >= _LARGE for frame in self.frames]
+        return Packed, ([pickle.PickleBuffer(f) if big else f for f, big in zip(self.frames, large, strict=True)],)
+
+
+def pack(value: Any) -> Packed:
+    """Pickle a value; what only cloudpickle can pickle (lambdas, classes of ``__main__``), by that."""
+    try:
+        return _pack(value, pickle.dumps)
+    except Exception:  # noqa: BLE001 - whatever went wrong, cloudpickle's own error is the one to tell
+        return _pack(value, cloudpickle.dumps)
+
+
+def _pack(value: Any, dumps: Any) -> Packed:
+    buffers: list[memoryview] = []
+
+    def leave_out(buffer: pickle.PickleBuffer) -> bool:
+        raw = buffer.raw()
+        if raw.nbytes < _LARGE:
+            return True  # a true answer keeps it in the pickle
+        buffers.append(raw)
+        return False
+
+    head = dumps(value, protocol=5, buffer_callback=leave_out)
+    return Packed((head, *buffers))
+
+
+def load(packed: Packed) -> Any:
+    """The value. Arrays in it use the memory of ``packed``: load a Packed only once."""
+    head, *buffers = packed.frames
+    return pickle.loads(head, buffers=buffers)
+
+
+def dump(message: Any) -> tuple[bytes, list[memoryview]]:
+    """A message, with the large frames of the Packed in it apart."""
+    buffers: list[pickle.PickleBuffer] = []
+    head = pickle.dumps(message, protocol=5, buffer_callback=buffers.append)
+    return head, [buffer.raw() for buffer in buffers]
+
+
+def to_bytes(message: Any) -> bytes:
+    """A message in one piece."""
+    return pickle.dumps(message, protocol=5)
+
+
+def send(connection: Connection, head: bytes, buffers: Sequence[memoryview] = ()) -> None:
+    """Write a dumped message. Returns when the other side has read it but for what the pipe holds."""
+    views = [buffer.cast("B") for buffer in buffers]
+    sizes = [view.nbytes for view in views]
+    connection.send_bytes(struct.pack(f"<Q{len(sizes)}Q", len(sizes), *sizes) + head)
+    for view in views:
+        sent = 0
+        while sent < view.nbytes:
+            sent += os.write(connection.fileno(), view[sent : sent + _WRITE])
+
+
+def receive(connection: Connection) -> tuple[Any, int]:
+    """Read a message; also its size in bytes.
+
+    Raises
+    ------
+    EOFError, OSError : if the other side is gone
+    """
+    data = memoryview(connection.recv_bytes())
+    (n,) = struct.unpack_from("<Q", data)
+    sizes = struct.unpack_from(f"<{n}Q", data, 8)
+    buffers = [_read(connection.fileno(), size) for size in sizes]
+    return pickle.loads(data[8 + 8 * n :], buffers=buffers), data.nbytes + sum(sizes)
+
+
+def _read(fd: int, size: int) -> bytearray:
+    buffer = bytearray(size)
+    view = memoryview(buffer)
+    done = 0
+    while done < size:
+        n = os.readv(fd, [view[done:]])
+        if not n:
+            raise EOFError("the other side is gone")
+        done += n
+    return buffer

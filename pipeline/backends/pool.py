@@ -1,0 +1,293 @@
+"""Plain ``multiprocessing.Pool``, as users would write it, but supervised.
+
+By itself a Pool hangs for ever when a worker is killed, a task calls ``sys.exit``, or a result or an exception can't
+be unpickled. So only bytes go through it, every exception is caught in the worker, and while no result comes we look at
+the processes ourselves, and at the slots in which each says what it runs.
+
+A Pool whose worker died can't be trusted (the worker may have held a lock of its queues): the run ends with
+:class:`pipeline.errors.WorkerLost`, and the next one has a new Pool. The same goes for a task that runs too long, but
+there we know what was running, so the segments can be run again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing.pool
+import pickle
+import queue
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from multiprocessing.connection import wait
+from time import perf_counter, perf_counter_ns
+from typing import Any, ClassVar, Self
+
+from pipeline.backends import loop
+from pipeline.backends.base import Capabilities, Listener, Outcome
+from pipeline.backends.children import (
+    Children,
+    count_cores,
+    ended_by,
+    idle,
+    kill,
+    meet,
+    order,
+    run_order,
+    set_up,
+    write_setup,
+)
+from pipeline.backends.packing import Packed, load, pack, to_bytes
+from pipeline.errors import BackendError, ConfigError, WorkerLost
+from pipeline.graph import Graph
+from pipeline.worker import Completion, Failure, describe
+
+__all__ = ["Pool"]
+
+_POLL = 0.05  # seconds between two looks at the workers
+_END_LIMIT = 5.0  # seconds for the Pool to end; then its threads, which are daemons, are left alone
+_START_LIMIT = 120.0
+
+
+class Pool:
+    """See the module.
+
+    Parameters
+    ----------
+    workers : processes; None: a process a core that this process may use
+    modules : the user's own modules, besides those of the graph
+    start_method : spawn, forkserver or fork; fork is refused while other threads run
+    maxtasksperchild : segments after which a process is replaced, as in ``multiprocessing.Pool``
+    blas_threads : threads of BLAS, OpenMP and Arrow in each process
+    """
+
+    name: ClassVar[str] = "pool"
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        isolates_tasks=True, pickles_results=True, can_stop_tasks=True, recovers_workers=False
+    )
+
+    def __init__(
+        self,
+        *,
+        workers: int | None = None,
+        modules: Mapping[str, bytes] | None = None,
+        start_method: str = "spawn",
+        maxtasksperchild: int | None = None,
+        blas_threads: int = 1,
+    ) -> None:
+        if start_method == "fork" and maxtasksperchild is not None:
+            raise ConfigError(
+                "maxtasksperchild: with start_method 'fork', Pool forks while its threads run; use 'spawn'"
+            )
+        self.n_workers = workers or count_cores()
+        self._modules = dict(modules or {})
+        self._maxtasksperchild = maxtasksperchild
+        self._children = Children(start_method, blas_threads=blas_threads, n_slots=4 * self.n_workers + 32)
+        self._pool: multiprocessing.pool.Pool | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._setup = ""
+        self._warm = ""  # the set-up that the workers have done
+        self._start_up = 0.0
+        self._results: queue.SimpleQueue[Any] = queue.SimpleQueue()  # (number, bytes or exception)
+        self._jobs: dict[int, tuple[loop.Job, int]] = {}  # in flight, with the bytes sent
+        self._failed: list[loop.Finished] = []
+        self._threads: Mapping[str, int] = {}
+        self._looked = 0.0
+        self._runs = 0
+
+    # ---- the life of the back end
+
+    def __enter__(self) -> Self:
+        self._folder = tempfile.TemporaryDirectory(prefix="pipeline-")
+        try:
+            self._start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.abandon()
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
+
+    def run(self, graph: Graph, *, context: Any = None, listener: Listener | None = None) -> Outcome:
+        """See :meth:`pipeline.backends.base.Backend.run`."""
+        return loop.run(self, graph, context=context, listener=listener)
+
+    def prepare(self, graph: Graph) -> float:
+        began = perf_counter()
+        assert self._folder is not None, "enter the back end before you run"
+        self._setup = write_setup(self._folder.name, graph, self._modules)
+        entered, self._start_up = self._start_up, 0.0
+        if self._pool is None:
+            self._start()
+            self._start_up = 0.0
+        if self._warm != self._setup:
+            self._warm_up()
+        return entered + perf_counter() - began
+
+    def abandon(self) -> None:
+        """End the Pool, its children first: what they run can take long, and ``terminate`` waits for them."""
+        pool, self._pool = self._pool, None
+        self._jobs.clear()
+        self._failed.clear()
+        self._results = queue.SimpleQueue()
+        if pool is not None:
+            _end(pool, self._children)
+
+    def _start(self) -> None:
+        began = perf_counter()
+        self._warm = ""
+        try:
+            self._pool = multiprocessing.pool.Pool(
+                self.n_workers, maxtasksperchild=self._maxtasksperchild, context=self._children.context
+            )
+        except BaseException:
+            self._children.end()
+            raise
+        self._start_up += perf_counter() - began
+
+    def _warm_up(self) -> None:
+        """One task for each worker, which holds on to it until all have one."""
+        assert self._pool is not None
+        token = self._runs = self._runs + 1
+        answers = [self._pool.apply_async(_warm, (self._setup, self.n_workers, token)) for _ in range(self.n_workers)]
+        deadline = perf_counter() + _START_LIMIT
+        for answer in answers:
+            while not answer.ready():
+                answer.wait(_POLL)
+                self._look_for_deaths()
+                if perf_counter() > deadline:
+                    raise BackendError(f"{self.name}: the workers did not come up within {_START_LIMIT:g} s")
+            found = answer.get()
+            if isinstance(found, str):
+                raise BackendError(f"{self.name}: a worker could not be set up: {found}")
+            self._threads = found
+        self._warm = self._setup
+
+    # ---- the executor
+
+    def has_room(self, n_ready: int) -> bool:
+        return len(self._jobs) < 2 * self.n_workers  # the queue is one for all: what waits goes to who is free
+
+    def submit(self, job: loop.Job) -> None:
+        given = order(job.segment, job.inputs)
+        if isinstance(given, Failure):
+            self._failed.append(loop.Finished(job, Completion(failure=given)))
+            return
+        assert self._pool is not None
+        data, number, results = to_bytes(given), job.segment.number, self._results
+        self._jobs[number] = (job, len(data))
+
+        def back(result: Any) -> None:
+            results.put((number, result))
+
+        self._pool.apply_async(_run, (self._setup, data), callback=back, error_callback=back)
+
+    def wait(self) -> Sequence[loop.Finished]:
+        finished, self._failed = self._failed, []
+        with contextlib.suppress(queue.Empty):
+            if not finished:
+                finished.append(self._take(*self._results.get(timeout=_POLL)))
+            while True:
+                finished.append(self._take(*self._results.get_nowait()))
+        if perf_counter() - self._looked > _POLL / 2:
+            self._looked = perf_counter()
+            self._look_for_deaths()
+            finished.extend(self._stop_late())
+        return finished
+
+    def encode(self, value: Any) -> Packed:
+        return pack(value)
+
+    def decode(self, stored: Packed) -> Any:
+        return load(stored)
+
+    def notes(self) -> Mapping[str, Any]:
+        return {
+            "start_method": self._children.method,
+            "maxtasksperchild": self._maxtasksperchild,
+            "threads": dict(self._threads),
+        }
+
+    # ---- supervision
+
+    def _take(self, number: int, result: Any) -> loop.Finished:
+        job, bytes_in = self._jobs.pop(number)
+        if isinstance(result, BaseException):
+            raise BackendError(f"{self.name}: the pool failed: {describe(result)}") from result
+        return loop.Finished(job, pickle.loads(result), bytes_in=bytes_in)
+
+    def _look_for_deaths(self) -> None:
+        """Raise if a worker ended that should not have."""
+        sentinels = {child.sentinel: child for child in self._children.known()}
+        for sentinel in wait(list(sentinels), timeout=0):
+            child = sentinels[sentinel]  # type: ignore[index]
+            child.join()
+            number, position, _ = self._children.slots.read(child.birth.slot)
+            running = position >= 0
+            self._children.forget(child)
+            if child.exitcode == 0 and not running:
+                continue  # maxtasksperchild
+            inner = self._jobs[number][0].segment.tasks[position] if running and number in self._jobs else None
+            lost = loop.Lost(f"worker {child.name} (pid {child.pid})", ended_by(child), inner)
+            raise WorkerLost(f"{lost.message()}; back end 'processes' goes on after that")
+
+    def _stop_late(self) -> list[loop.Finished]:
+        """If a task runs too long: start a new Pool, hand that task back as failed and the others to be run again."""
+        now = perf_counter_ns()
+        for number, (job, _) in self._jobs.items():
+            for child in self._children.living():
+                inner = self._children.slots.late(child.birth.slot, job.segment, now)
+                if inner is not None:
+                    failed = loop.Finished(job, Completion(failure=Failure.late(inner), worker=child.name))
+                    others = [loop.Finished(other, blame=False) for n, (other, _) in self._jobs.items() if n != number]
+                    self.abandon()
+                    self._start()
+                    return [failed, *others]
+        return []
+
+
+def _end(pool: multiprocessing.pool.Pool, children: Children) -> None:
+    """End a Pool: kill its workers, the ones it still starts as well, while ``terminate`` runs in a thread.
+
+    A killed worker may have held a lock of the Pool's queues, which ``terminate`` then waits for: once no worker lives,
+    whoever holds it is dead, and we release it.
+    """
+    ending = threading.Thread(target=pool.terminate, name="pool-end", daemon=True)
+    ending.start()
+    deadline = perf_counter() + _END_LIMIT
+    while ending.is_alive() and perf_counter() < deadline:
+        for child in children.living():
+            kill(child)
+        ending.join(0.01)
+        if not children.living():
+            _release(getattr(getattr(pool, "_inqueue", None), "_rlock", None))
+            _release(getattr(getattr(pool, "_outqueue", None), "_wlock", None))
+    children.end()
+
+
+def _release(lock: Any) -> None:
+    if lock is not None:
+        lock.acquire(block=False)
+        with contextlib.suppress(ValueError):  # released in the meantime
+            lock.release()
+
+
+def _warm(setup: str, n_workers: int, token: int) -> Mapping[str, int] | str:
+    try:
+        threads = set_up(setup)
+    except Exception as error:  # noqa: BLE001 - it is raised in the parent
+        return describe(error)
+    meet(n_workers, token)
+    return threads
+
+
+def _run(setup: str, data: bytes) -> bytes:
+    set_up(setup)
+    completion = run_order(pickle.loads(data))
+    completion.worker = multiprocessing.current_process().name
+    answer = to_bytes(completion)
+    idle()
+    return answer
