@@ -19,19 +19,21 @@ if TYPE_CHECKING:
     from pipeline.errors import PipelineError as PipelineError
     from pipeline.errors import TaskError as TaskError
     from pipeline.graph import Graph as Graph
+    from pipeline.pipelines import Pipeline as Pipeline
+    from pipeline.pipelines import build as build
+    from pipeline.pipelines import check as check
+    from pipeline.pipelines import compare as compare
+    from pipeline.pipelines import load as load
+    from pipeline.pipelines import run as run
     from pipeline.trace import Trace as Trace
 
 _HOME = {
+    **dict.fromkeys(("load", "build", "check", "run", "compare", "Pipeline"), "pipelines"),
     "Config": "config",
     "Graph": "graph",
     "Trace": "trace",
-    "BackendError": "errors",
-    "CheckError": "errors",
-    "ConfigError": "errors",
-    "DataError": "errors",
-    "OutputError": "errors",
-    "PipelineError": "errors",
-    "TaskError": "errors",
+    **dict.fromkeys(("BackendError", "CheckError", "ConfigError", "DataError"), "errors"),
+    **dict.fromkeys(("OutputError", "PipelineError", "TaskError"), "errors"),
 }
 
 __version__ = "0.1.0"

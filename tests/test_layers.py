@@ -17,6 +17,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
     ("cli",),
     ("",),  # pipeline/__init__.py: the public names, imported on first use
+    ("pipelines",),
     ("report",),
     ("comparison",),
     ("measurement",),

@@ -1,0 +1,233 @@
+"""Makes everything in this folder: small files with the shapes of real ones, and answers known by construction.
+
+    python data/make.py
+
+The answers are computed here in plain Python, row by row, without the product and without dataframes.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import random
+from collections import defaultdict
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xarray as xr
+
+HERE = Path(__file__).parent
+SCENARIOS = {"A1B": 3.0, "E1": 1.5}  # kelvin of warming
+
+
+def climate() -> None:
+    """Yearly temperature, 60 years, with a step of known height between the first 40 and the last 10 years."""
+    (HERE / "climate").mkdir(exist_ok=True)
+    rng = np.random.default_rng(1)
+    latitude, longitude = np.linspace(15, 75, 7), np.linspace(225, 315, 9)
+    pattern = 285 + 10 * rng.standard_normal((7, 9))
+    wave = np.tile([0.5, -0.5], 30)  # sums to zero over both spans
+    for scenario, warming in SCENARIOS.items():
+        rise = np.concatenate([np.zeros(40), np.linspace(0, warming, 10), np.full(10, warming)])
+        field = (pattern + (wave + rise)[:, None, None]).astype("float32")
+        time = np.array([f"{year}-06-01" for year in range(2040, 2100)], dtype="datetime64[ns]")
+        array = xr.DataArray(
+            field,
+            dims=("time", "latitude", "longitude"),
+            coords={"time": time, "latitude": latitude, "longitude": longitude},
+            attrs={"units": "K", "standard_name": "air_temperature"},
+        )
+        path = HERE / "climate" / f"{scenario}_north_america.nc"
+        array.to_dataset(name="air_temperature").to_netcdf(path, engine="h5netcdf")
+
+
+def nyc() -> None:
+    """Hourly weather at three airports, some of it missing, and a fourth airport without any."""
+    (HERE / "nyc").mkdir(exist_ok=True)
+    rng = random.Random(2)
+    sums: dict[str, list[float]] = defaultdict(list)
+    with open(HERE / "nyc" / "weather.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["origin", "year", "month", "day", "hour", "temp", "precip", "time_hour"])
+        for origin in ("EWR", "JFK", "LGA", "XXX"):
+            for hour in range(200):
+                at = dt.datetime(2013, 1, 1) + dt.timedelta(hours=hour)
+                temp = "NA" if hour % 17 == 0 else round(rng.uniform(20, 90), 2)
+                writer.writerow([origin, at.year, at.month, at.day, at.hour, temp, 0, f"{at.isoformat()}Z"])
+                if temp != "NA":
+                    sums[origin].append(float(temp))
+    with open(HERE / "nyc" / "airports.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["faa", "name", "lat", "lon"])
+        writer.writerows([["EWR", "Newark", 40.69, -74.17], ["JFK", "Kennedy", 40.64, -73.78]])
+        writer.writerows([["LGA", "La Guardia, New York", 40.78, -73.87], ["ORD", "O'Hare", 41.98, -87.9]])
+    with open(HERE / "nyc" / "expected.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["origin", "temp"])
+        writer.writerows([origin, sum(sums[origin]) / len(sums[origin])] for origin in ("EWR", "JFK", "LGA"))
+
+
+Rows = list[dict[str, Any]]
+
+
+def tpch() -> None:
+    """Six tables with the columns and types of TPC-H that the four queries use, and their answers."""
+    tables = tpch_tables(random.Random(3))
+    schemas = {
+        "region": {"r_regionkey": pa.int64(), "r_name": pa.string()},
+        "nation": {"n_nationkey": pa.int64(), "n_name": pa.string(), "n_regionkey": pa.int64()},
+        "supplier": {"s_suppkey": pa.int64(), "s_nationkey": pa.int64()},
+        "customer": {"c_custkey": pa.int64(), "c_nationkey": pa.int64(), "c_mktsegment": pa.string()},
+        "orders": {
+            "o_orderkey": pa.int64(),
+            "o_custkey": pa.int64(),
+            "o_orderdate": pa.date32(),
+            "o_shippriority": pa.int32(),
+        },
+        "lineitem": {
+            "l_orderkey": pa.int64(),
+            "l_suppkey": pa.int64(),
+            "l_quantity": pa.decimal128(15, 2),
+            "l_extendedprice": pa.decimal128(15, 2),
+            "l_discount": pa.decimal128(15, 2),
+            "l_tax": pa.decimal128(15, 2),
+            "l_returnflag": pa.string(),
+            "l_linestatus": pa.string(),
+            "l_shipdate": pa.date32(),
+        },
+    }
+    for name, schema in schemas.items():
+        folder = HERE / "tpch" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        rows = tables[name]
+        n_files = 3 if name in ("lineitem", "orders") else 1
+        for i in range(n_files):
+            part = rows[i * len(rows) // n_files : (i + 1) * len(rows) // n_files]
+            pq.write_table(pa.Table.from_pylist(part, pa.schema(list(schema.items()))), folder / f"{name}.{i}.parquet")
+    answers = HERE / "tpch" / "answers"
+    answers.mkdir(exist_ok=True)
+    for name, rows in {"q01": q1(tables), "q03": q3(tables), "q05": q5(tables), "q06": q6(tables)}.items():
+        with open(answers / f"{name}.csv", "w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]), delimiter="|")
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+def tpch_tables(rng: random.Random) -> dict[str, Rows]:
+    """Made-up rows."""
+    regions = ["AFRICA", "AMERICA", "ASIA"]
+    nations = [("KENYA", 0), ("PERU", 1), ("CHINA", 2), ("INDIA", 2), ("JAPAN", 2)]
+    orders: Rows = []
+    lines: Rows = []
+    first = dt.date(1992, 1, 1)
+    for order in range(1, 401):
+        day = first + dt.timedelta(days=rng.randrange(2500))
+        orders.append({"o_orderkey": order, "o_custkey": rng.randint(1, 60), "o_orderdate": day, "o_shippriority": 0})
+        for _ in range(rng.randint(1, 4)):
+            shipped = day + dt.timedelta(days=rng.randint(1, 120))
+            old = shipped < dt.date(1995, 6, 17)
+            lines.append(
+                {
+                    "l_orderkey": order,
+                    "l_suppkey": rng.randint(1, 15),
+                    "l_quantity": Decimal(rng.randint(1, 50)),
+                    "l_extendedprice": Decimal(rng.randint(100, 9_999_999)) / 100,
+                    "l_discount": Decimal(rng.randint(0, 10)) / 100,
+                    "l_tax": Decimal(rng.randint(0, 8)) / 100,
+                    "l_returnflag": rng.choice("AR") if old else "N",
+                    "l_linestatus": "F" if old else "O",
+                    "l_shipdate": shipped,
+                }
+            )
+    return {
+        "region": [{"r_regionkey": i, "r_name": name} for i, name in enumerate(regions)],
+        "nation": [{"n_nationkey": i, "n_name": n, "n_regionkey": r} for i, (n, r) in enumerate(nations)],
+        "supplier": [{"s_suppkey": i, "s_nationkey": rng.randrange(5)} for i in range(1, 16)],
+        "customer": [
+            {"c_custkey": i, "c_nationkey": rng.randrange(5), "c_mktsegment": rng.choice(["BUILDING", "MACHINERY"])}
+            for i in range(1, 61)
+        ],
+        "orders": orders,
+        "lineitem": lines,
+    }
+
+
+def q1(tables: dict[str, Rows]) -> Rows:
+    """TPC-H 1."""
+    groups: dict[tuple[str, str], Rows] = defaultdict(list)
+    for line in tables["lineitem"]:
+        if line["l_shipdate"] <= dt.date(1998, 9, 2):
+            groups[line["l_returnflag"], line["l_linestatus"]].append(line)
+    answer = []
+    for (flag, status), lines in sorted(groups.items()):
+        discounted = [x["l_extendedprice"] * (1 - x["l_discount"]) for x in lines]
+        answer.append(
+            {
+                "l_returnflag": flag,
+                "l_linestatus": status,
+                "sum_qty": sum(x["l_quantity"] for x in lines),
+                "sum_base_price": sum(x["l_extendedprice"] for x in lines),
+                "sum_disc_price": sum(discounted),
+                "sum_charge": sum(d * (1 + x["l_tax"]) for d, x in zip(discounted, lines, strict=True)),
+                "avg_qty": sum(x["l_quantity"] for x in lines) / len(lines),
+                "avg_price": sum(x["l_extendedprice"] for x in lines) / len(lines),
+                "avg_disc": sum(x["l_discount"] for x in lines) / len(lines),
+                "count_order": len(lines),
+            }
+        )
+    return answer
+
+
+def q3(tables: dict[str, Rows]) -> Rows:
+    """TPC-H 3."""
+    segment = {c["c_custkey"] for c in tables["customer"] if c["c_mktsegment"] == "BUILDING"}
+    orders = {
+        o["o_orderkey"]: o
+        for o in tables["orders"]
+        if o["o_orderdate"] < dt.date(1995, 3, 15) and o["o_custkey"] in segment
+    }
+    revenue: dict[int, Decimal] = defaultdict(Decimal)
+    for line in tables["lineitem"]:
+        if line["l_shipdate"] > dt.date(1995, 3, 15) and line["l_orderkey"] in orders:
+            revenue[line["l_orderkey"]] += line["l_extendedprice"] * (1 - line["l_discount"])
+    top = sorted(revenue, key=lambda k: (-revenue[k], orders[k]["o_orderdate"]))[:10]
+    return [
+        {"l_orderkey": k, "revenue": revenue[k], "o_orderdate": orders[k]["o_orderdate"], "o_shippriority": 0}
+        for k in top
+    ]
+
+
+def q5(tables: dict[str, Rows]) -> Rows:
+    """TPC-H 5."""
+    asia = {n["n_nationkey"]: n["n_name"] for n in tables["nation"] if n["n_regionkey"] == 2}
+    nation_of = {c["c_custkey"]: c["c_nationkey"] for c in tables["customer"]}
+    home = {s["s_suppkey"]: s["s_nationkey"] for s in tables["supplier"]}
+    orders = {o["o_orderkey"]: o for o in tables["orders"] if o["o_orderdate"].year == 1994}
+    revenue: dict[str, Decimal] = defaultdict(Decimal)
+    for line in tables["lineitem"]:
+        order = orders.get(line["l_orderkey"])
+        if order and (nation := nation_of[order["o_custkey"]]) in asia and home[line["l_suppkey"]] == nation:
+            revenue[asia[nation]] += line["l_extendedprice"] * (1 - line["l_discount"])
+    return [{"n_name": n, "revenue": r} for n, r in sorted(revenue.items(), key=lambda pair: -pair[1])]
+
+
+def q6(tables: dict[str, Rows]) -> Rows:
+    """TPC-H 6."""
+    chosen = [
+        line["l_extendedprice"] * line["l_discount"]
+        for line in tables["lineitem"]
+        if line["l_shipdate"].year == 1994
+        and Decimal("0.05") <= line["l_discount"] <= Decimal("0.07")
+        and line["l_quantity"] < 24
+    ]
+    return [{"revenue": sum(chosen)}]
+
+
+if __name__ == "__main__":
+    climate()
+    nyc()
+    tpch()
