@@ -16,6 +16,7 @@ All faults of a file are collected and reported at once. Nothing here imports nu
 
 from __future__ import annotations
 
+from pipeline.config.loading import load, loads
 from pipeline.config.nouns import Check, Config, Filled, ItemKey, Output, Over, Reference, Secret, Step
 
-__all__ = ["Check", "Config", "Filled", "ItemKey", "Output", "Over", "Reference", "Secret", "Step"]
+__all__ = ["Check", "Config", "Filled", "ItemKey", "Output", "Over", "Reference", "Secret", "Step", "load", "loads"]

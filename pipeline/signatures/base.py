@@ -27,6 +27,7 @@ __all__ = [
     "Role",
     "Signature",
     "Type",
+    "is_type",
     "nearest",
     "role",
 ]
@@ -61,8 +62,13 @@ _DTYPES = (
 _TYPES = (*_DTYPES, "string", "timestamp", "date", "duration", "category")
 
 
+def is_type(text: str) -> bool:
+    """Whether ``text`` names a type of columns."""
+    return text in _TYPES or re.fullmatch(r"timestamp\[[^\[\]]+\]", text) is not None
+
+
 def _type(text: str) -> str:
-    if text in _TYPES or re.fullmatch(r"timestamp\[[^\[\]]+\]", text):
+    if is_type(text):
         return text
     raise ValueError(f"got {text!r}, which is no type{nearest(text, _TYPES)}; types: {', '.join(_TYPES)}")
 

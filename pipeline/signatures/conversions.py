@@ -11,6 +11,7 @@ from pipeline.signatures.base import Columns, Dtype, Names, Signature, Type
 
 __all__ = ["ToArray", "ToFrame", "ToItems"]
 
+
 def _strangers(
     got: Signature, kind: str, allowed: Mapping[str, tuple[str, ...]], required: Mapping[str, tuple[str, ...]]
 ) -> list[tuple[str, str]]:

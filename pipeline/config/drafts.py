@@ -1,0 +1,382 @@
+"""A step as it stands in the file: which kind it is, its keys checked, its references found, nothing resolved yet."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
+
+from pipeline.config.faults import Faults, Wrong
+from pipeline.config.filling import Hole, Params, Scope, fill, holes
+from pipeline.config.names import is_name, label, misprinted, unlabelled
+from pipeline.config.source import Node
+from pipeline.errors import Location
+from pipeline.expressions import Expression, ExpressionError, ReferenceText, parse, parse_reference
+from pipeline.signatures import LATER, OPS, nearest
+
+__all__ = ["CALL_KEYS", "COMMON_KEYS", "Draft", "Found", "draft", "expression", "keys_allowed", "leftovers", "values"]
+
+KINDS = ("op", "expr", "call", "command")
+COMMON_KEYS = (
+    *("input", "matrix", "exclude", "when", "checkpoint", "retries", "timeout", "resources", "pure", "on_error"),
+)
+CALL_KEYS = ("args", "over", "batch", "parts", "seed")
+_OUTSIDE_COPIES = ("matrix", "exclude", "when")
+MOST_VALUES = 1_000_000
+
+
+@dataclass(frozen=True)
+class Found:
+    """A reference in a step: where it stands, and the role of an op that it fills (empty: it is a ``${…}``)."""
+
+    reference: ReferenceText
+    location: Location
+    path: str
+    role: str = ""
+
+
+@dataclass
+class Draft:
+    """One step of the file.
+
+    Parameters
+    ----------
+    matrix : its own matrix keys, each with its values by label
+    over : the keys of its ``over``
+    found : all its references, in order
+    roles : of an op: the keys that hold references
+    """
+
+    name: str
+    node: Node
+    location: Location
+    kind: Literal["op", "expr", "call", "command"] = "call"
+    function: str = ""
+    matrix: dict[str, dict[str, Any]] = field(default_factory=dict)
+    excluded: list[dict[str, Any]] = field(default_factory=list)
+    over: frozenset[str] = frozenset()
+    found: list[Found] = field(default_factory=list)
+    roles: tuple[str, ...] = ("input",)
+    parsed: Expression | None = None
+
+    @property
+    def path(self) -> str:
+        return f"steps.{self.name}"
+
+
+def draft(
+    name: str,
+    node: Node,
+    place: Location,
+    *,
+    params: Params,
+    steps: frozenset[str],
+    faults: Faults,
+    warnings: list[str],
+) -> Draft:
+    """The draft of a step.
+
+    Raises
+    ------
+    Wrong : if it is so far from a step that nothing more can be said of it; lesser faults go to ``faults``
+    """
+    path = f"steps.{name}"
+    if not node.is_map:
+        raise Wrong(place, path, f"got {node.said}; a step is a map with one of op, expr, call, command")
+    if leftovers(node, place, path, (*KINDS, *COMMON_KEYS, *CALL_KEYS), faults):
+        raise Wrong(place, path, _left(node, (*KINDS, *COMMON_KEYS, *CALL_KEYS)))
+    kinds = [k for k in KINDS if k in node.value]
+    if len(kinds) != 1:
+        got = " and ".join(kinds) if kinds else "none"
+        hint = next((f"; 'got {k}'{h}" for k in node.value if not kinds and (h := nearest(k, KINDS))), "")
+        hint = hint.replace("'got ", "got '", 1)
+        raise Wrong(place, path, f"needs exactly one of op, expr, call, command; got {got}{hint}")
+    kind = cast("Literal['op', 'expr', 'call', 'command']", kinds[0])
+    if kind == "command":
+        raise Wrong(node.keys[kind], f"{path}.command", "steps of the kind 'command' are not built yet")
+    what = node.value[kind]
+    if not isinstance(what.value, str) and (kind != "expr" or what.is_map or what.is_list or what.value is None):
+        raise Wrong(what.location, f"{path}.{kind}", f"got {what.said}; write a text")
+    made = Draft(name, node, place, kind, str(what.text))
+    if kind == "op":
+        made.roles = _op_roles(made, what)
+    with faults.caught():
+        made.matrix = _matrix(made, params, faults, warnings)
+    with faults.caught():
+        made.excluded = _excluded(made, params, faults)
+    made.over = _over_names(made, faults)
+    for found in _references(made, steps, params, faults):
+        made.found.append(found)
+    return made
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Keys
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def leftovers(node: Node, place: Location, path: str, known: tuple[str, ...], faults: Faults) -> list[str]:
+    """Keys without values that unquoted commas have left: ``{expr: where(a, b, c)}``."""
+    empty = [k for k, v in node.items() if v.is_empty and k not in known]
+    broken = any(_unbalanced(v.text) for _, v in node.items() if isinstance(v.value, str))
+    return empty if empty and (broken or any(_unbalanced(k) for k in empty)) else []
+
+
+def _unbalanced(text: str) -> bool:
+    return text.count("(") != text.count(")") or text.count("[") != text.count("]")
+
+
+def _left(node: Node, known: tuple[str, ...]) -> str:
+    """The message for leftovers, with the text put together again."""
+    empty = [k for k, v in node.items() if v.is_empty and k not in known]
+    before, pieces = "expr", []
+    for key, value in node.items():
+        if key in empty:
+            pieces.append(key)
+        elif isinstance(value.value, str) and _unbalanced(value.text) and not pieces:
+            before, pieces = key, [value.text]
+    listed = " and ".join(
+        [", ".join(f"'{k}'" for k in empty[:-1]), f"'{empty[-1]}'"] if empty[1:] else [f"'{empty[0]}'"]
+    )
+    several = "keys" if empty[1:] else "key"
+    return (
+        f"got the {several} {listed} without values; inside {{…}} an expression with a comma needs quotes: "
+        f'{{{before}: "{", ".join(pieces)}"}}'
+    )
+
+
+def inner_leftovers(node: Node, place: Location, path: str, faults: Faults) -> bool:
+    """The same for a map below a step: ``agg: {p90: quantile(x, 0.9)}``."""
+    if not leftovers(node, place, path, (), faults):
+        return False
+    faults.add(place, path, _left(node, ()))
+    return True
+
+
+def keys_allowed(made: Draft, parameters: tuple[str, ...], faults: Faults) -> None:
+    """Note every key that the step can't have."""
+    roles = made.roles if made.kind == "op" else ()
+    own = {"op": (*roles, *parameters), "call": CALL_KEYS, "expr": (), "command": ()}[made.kind]
+    common = tuple(k for k in COMMON_KEYS if k != "input" or made.kind == "call")
+    for key in made.node.value:
+        if key == made.kind or key in own or key in common:
+            continue
+        what = f"op '{made.function}'" if made.kind == "op" else f"'{made.kind}'"
+        shown = [k for k in own if k != "input"]
+        allowed = f"{', '.join(shown)} and the common keys" if shown else "the common keys"
+        hint = nearest(key, (*own, *common))
+        if key == "input" and made.kind == "expr":
+            hint = "; the names in an expr are its inputs"
+        elif key == "input":
+            hint = f"; it takes {' and '.join(roles)}" if roles else "; a source has no input"
+        faults.add(made.node.keys[key], f"{made.path}.{key}", f"unknown key of {what}; allowed: {allowed}{hint}")
+
+
+def _op_roles(made: Draft, what: Node) -> tuple[str, ...]:
+    op = made.function
+    if op in LATER:
+        raise Wrong(what.location, f"{made.path}.op", f"op {op!r} is not built yet")
+    if op not in OPS:
+        raise Wrong(what.location, f"{made.path}.op", f"there is no op {op!r}{nearest(op, [*OPS, *LATER])}")
+    return tuple(dict.fromkeys(r for cls in OPS[op] for r in cls.inputs))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Matrix
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def values(node: Node, path: str, scope: Scope, *, most: int = MOST_VALUES) -> list[Any]:
+    """The values of a key: a list, ``{range: …}``, or a ``${…}`` that is one.
+
+    Raises
+    ------
+    Wrong : if it is something else, or has more than ``most`` values
+    """
+    got = fill(node, path, scope)
+    if isinstance(got, dict) and set(got) == {"range"}:
+        got = _range(got["range"], node, path, most)
+    if not isinstance(got, list):
+        raise Wrong(
+            node.location, path, f"got {node.said}; values are a list, {{range: n}}, or a ${{…}} that is a list"
+        )
+    if len(got) > most:
+        raise Wrong(node.location, path, f"got {len(got):,} values; at most {most:,}")
+    return got
+
+
+def _range(given: Any, node: Node, path: str, most: int) -> list[int]:
+    bounds = given if isinstance(given, list) else [given]
+    if not 1 <= len(bounds) <= 3 or not all(type(b) is int for b in bounds) or (len(bounds) == 3 and not bounds[2]):
+        raise Wrong(node.location, path, "range takes n, or [start, stop], or [start, stop, step]: whole numbers")
+    numbers = range(*bounds)
+    if max(numbers.stop - numbers.start, numbers.start - numbers.stop) // abs(numbers.step) > most:
+        raise Wrong(node.location, path, f"range has more than {most:,} values")
+    return list(numbers)
+
+
+def _matrix(made: Draft, params: Params, faults: Faults, warnings: list[str]) -> dict[str, dict[str, Any]]:
+    node = made.node.value.get("matrix")
+    path = f"{made.path}.matrix"
+    if node is None:
+        return {}
+    if not node.is_map:
+        raise Wrong(node.location, path, f"got {node.said}; write a map: {{key: [values]}}")
+    found: dict[str, dict[str, Any]] = {}
+    for key, inner in node.value.items():
+        if not is_name(key):
+            faults.add(node.keys[key], f"{path}.{key}", f"{key!r} is no name: letters, digits and _, no Python keyword")
+        with faults.caught():
+            found[key] = _labelled(inner, f"{path}.{key}", Scope(params), warnings)
+    return found
+
+
+def _labelled(node: Node, path: str, scope: Scope, warnings: list[str]) -> dict[str, Any]:
+    got = values(node, path, scope, most=10_000)
+    if not got:
+        raise Wrong(node.location, path, "got no values; a step without copies is written with when")
+    found: dict[str, Any] = {}
+    for i, value in enumerate(got):
+        item = node.value[i] if node.is_list else node
+        if isinstance(value, list | dict):
+            raise Wrong(
+                item.location, path, "got a list or a map as a value; a matrix holds scalars, which become labels"
+            )
+        text = label(value)
+        if bad := unlabelled(text):
+            raise Wrong(item.location, path, f"the label {text!r} holds {bad!r}, which a label can't")
+        if text in found:
+            raise Wrong(item.location, path, f"the label {text!r} stands twice")
+        if item.plain and misprinted(item.text, value):
+            warnings.append(
+                f"{item.location}: {path}: {item.text} is the number {text}, which is the label; "
+                f'for the text write "{item.text}"'
+            )
+        found[text] = value
+    return found
+
+
+def _excluded(made: Draft, params: Params, faults: Faults) -> list[dict[str, Any]]:
+    node = made.node.value.get("exclude")
+    path = f"{made.path}.exclude"
+    if node is None:
+        return []
+    got = fill(node, path, Scope(params))
+    if not isinstance(got, list) or not all(isinstance(cut, dict) and cut for cut in got):
+        raise Wrong(node.location, path, f"got {node.said}; write a list of maps: [{{key: value}}]")
+    return got
+
+
+def _over_names(made: Draft, faults: Faults) -> frozenset[str]:
+    node = made.node.value.get("over")
+    if made.kind != "call" or node is None or not node.is_map:
+        return frozenset()
+    for key in node.value:
+        if not is_name(key):
+            place = f"{made.path}.over.{key}"
+            faults.add(node.keys[key], place, f"{key!r} is no name: letters, digits and _, no Python keyword")
+    return frozenset(node.value)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# References
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def expression(text: str, scope: Any, node: Node, path: str) -> Expression:
+    """The expression that a text is, its fault as one of the file.
+
+    Raises
+    ------
+    Wrong : with the column within the text
+    """
+    try:
+        return parse(text, scope)
+    except ExpressionError as error:
+        raise Wrong(node.location, path, str(error)) from None
+
+
+def reference(node: Node, path: str) -> ReferenceText:
+    """The bare reference that a text is.
+
+    Raises
+    ------
+    Wrong : if it is none
+    """
+    if not isinstance(node.value, str):
+        raise Wrong(node.location, path, f"got {node.said}; write the name of a step")
+    if "${" in node.value:
+        bare = re.sub(r"^\$\{(.*)\}$", r"\1", node.value)
+        raise Wrong(node.location, path, f"got {node.said}; a reference is the bare name of a step: {bare}")
+    try:
+        return parse_reference(node.value)
+    except ExpressionError as error:
+        raise Wrong(node.location, path, str(error)) from None
+
+
+def role_nodes(node: Node) -> list[tuple[Node, str]]:
+    """The single references of a role, with what is added to the path: it may be one, or a list."""
+    return [(inner, f"[{i}]") for i, inner in enumerate(node.value)] if node.is_list else [(node, "")]
+
+
+def _references(made: Draft, steps: frozenset[str], params: Params, faults: Faults) -> Iterator[Found]:
+    roles = made.roles if made.kind == "op" else ("input",) if made.kind == "call" else ()
+    for key in roles:
+        for node, suffix in role_nodes(made.node.value[key]) if key in made.node.value else ():
+            with faults.caught():
+                yield _known(
+                    reference(node, f"{made.path}.{key}{suffix}"), node, f"{made.path}.{key}{suffix}", steps, key
+                )
+    if made.kind == "expr":
+        node = made.node.value["expr"]
+        with faults.caught():
+            made.parsed = expression(node.text, "arrays", node, f"{made.path}.expr")
+            for named in made.parsed.named:
+                yield _known(named, node, f"{made.path}.expr", steps, str(named), params=params)
+    if made.kind == "call" and "over" in made.node.value:
+        yield from _over_references(made, steps, faults)
+    for key, node in made.node.items():
+        if key not in _OUTSIDE_COPIES and key not in roles:
+            yield from _holes(node, f"{made.path}.{key}", made, steps, params)
+
+
+def _over_references(made: Draft, steps: frozenset[str], faults: Faults) -> Iterator[Found]:
+    over = made.node.value["over"]
+    nodes = [(over, "")] if isinstance(over.value, str) else [(n, f".{k}") for k, n in over.items()]
+    for node, suffix in nodes:
+        if isinstance(node.value, str) and "${" not in node.value:
+            with faults.caught():
+                path = f"{made.path}.over{suffix}"
+                yield _known(reference(node, path), node, path, steps, "over")
+
+
+def _known(
+    text: ReferenceText, node: Node, path: str, steps: frozenset[str], role: str, *, params: Params | None = None
+) -> Found:
+    if text.name not in steps:
+        at = f"column {text.column}: " if role and path.endswith(".expr") else ""
+        hint = nearest(text.name, steps) or (f"; steps: {', '.join(sorted(steps)[:10])}" if steps else "")
+        if params is not None and text.name in params:
+            hint = f"; the param is written ${{{text.name}}}"
+        raise Wrong(node.location, path, f"{at}no step is named {text.name!r}{hint}")
+    return Found(text, node.location, path, role)
+
+
+def _holes(node: Node, path: str, made: Draft, steps: frozenset[str], params: Params) -> Iterator[Found]:
+    """The steps within ``${…}`` at any depth; faults of the texts come up again when they are filled."""
+    if node.is_map or node.is_list:
+        inner: Mapping[Any, Node] = node.value if node.is_map else dict(enumerate(node.value))
+        for key, value in inner.items():
+            yield from _holes(value, f"{path}.{key}" if node.is_map else f"{path}[{key}]", made, steps, params)
+    elif isinstance(node.value, str) and "${" in node.value:
+        try:
+            pieces = holes(node.value)
+        except ValueError:
+            return
+        for piece in pieces:
+            if isinstance(piece, Hole) and piece.head in steps - made.over and piece.head not in params:
+                try:
+                    yield Found(parse_reference(piece.text), node.location, path)
+                except ExpressionError:
+                    continue

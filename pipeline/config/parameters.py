@@ -1,0 +1,128 @@
+"""The parameters of an op: filled, their expressions parsed and bound, checked against the op's signature."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from pipeline.config.binding import bound
+from pipeline.config.drafts import Draft, expression, inner_leftovers
+from pipeline.config.faults import Faults
+from pipeline.config.filling import Scope, fill
+from pipeline.config.source import Node
+from pipeline.signatures import ExpressionIn, Signature, nearest
+from pipeline.signatures.wording import wanted
+
+__all__ = ["located", "parameters", "shapes"]
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
+
+def parameters(signature: type[Signature], draft: Draft, scope: Scope, faults: Faults) -> Signature | None:
+    """The op's parameters in one copy; None if one of them is at fault, which is noted."""
+    given: dict[str, Any] = {}
+    before = len(faults)
+    marks = signature.expression_fields()
+    for name in signature.model_fields:
+        node = draft.node.value.get(name)
+        if node is None:
+            continue
+        path = f"{draft.path}.{name}"
+        if inner_leftovers(node, draft.node.keys[name], path, faults):
+            continue
+        with faults.caught():
+            if name in marks:
+                given[name] = _expressions(node, path, marks[name], scope, faults)
+            else:
+                given[name] = fill(node, path, scope)
+    if "path" in given and signature.group == "sources":
+        given["path"] = _paths(given["path"], draft.node.value["path"])
+    try:
+        made = signature.model_validate(given)
+    except ValidationError as error:
+        _note(error, signature, draft, set(given), faults)
+        return None
+    return made if len(faults) == before else None
+
+
+def shapes(given: Signature, draft: Draft, kinds: Mapping[str, str], faults: Faults) -> None:
+    """Note what of the parameters does not fit the kinds of the inputs, or each other."""
+    for name, message in given.misfits(kinds):
+        node = draft.node.value.get(name) if name else None
+        place = node.location if node is not None else draft.location
+        faults.add(place, f"{draft.path}.{name}" if name else draft.path, message)
+
+
+def _expressions(node: Node, path: str, mark: ExpressionIn, scope: Scope, faults: Faults) -> Any:
+    if node.is_map:
+        found = {}
+        for key, inner in node.value.items():
+            with faults.caught():
+                found[key] = _expressions(inner, f"{path}.{key}", mark, scope, faults)
+        return found
+    if node.is_list or node.value is None:
+        return fill(node, path, scope)
+    return bound(expression(node.text, mark.scope, node, path), node, path, scope, {})
+
+
+def located(path: str, folder: str) -> str:
+    """An input path as an absolute one; URLs stay."""
+    return path if _URL.match(path) else os.path.normpath(os.path.join(folder, path))
+
+
+def _paths(given: Any, node: Node) -> Any:
+    if isinstance(given, str):
+        return located(given, node.folder) if given else given
+    return [_paths(p, node) for p in given] if isinstance(given, list) else given
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# pydantic's faults in our words
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _note(error: ValidationError, signature: type[Signature], draft: Draft, given: set[str], faults: Faults) -> None:
+    told: set[str] = set()
+    for one in error.errors(include_url=False):
+        name = str(one["loc"][0]) if one["loc"] else ""
+        if name in told:
+            continue  # the branches of a union say the same in several ways
+        told.add(name)
+        if one["type"] == "missing":
+            if name not in draft.node.value:
+                info = signature.model_fields[name]
+                message = f"op {signature.op!r} needs {name}: {info.description or wanted(signature, name)}"
+                faults.add(draft.location, draft.path, message)
+            continue
+        if name in given:
+            _note_value(one, signature, name, draft, faults)
+
+
+def _note_value(one: Any, signature: type[Signature], name: str, draft: Draft, faults: Faults) -> None:
+    whole = draft.node.value[name]
+    path, node = f"{draft.path}.{name}", whole
+    for part in one["loc"][1:]:
+        inner = node.at(part)
+        if inner is not node:
+            node = inner
+            path += f"[{part}]" if isinstance(part, int) else f".{part}"
+    if one["type"] == "value_error":
+        faults.add(node.location, path, str(one["ctx"]["error"]))
+        return
+    got = (
+        node.said
+        if not (isinstance(node.value, str) and "${" in node.value)
+        else f"{node.said}, which is {one['input']!r}"
+    )
+    choices = _choices(one)
+    hint = nearest(str(one["input"]), choices) if choices else ""
+    faults.add(node.location, path, f"got {got}; {name} takes {wanted(signature, name)}{hint}")
+
+
+def _choices(one: Any) -> list[str]:
+    expected = one.get("ctx", {}).get("expected", "") if one["type"] == "literal_error" else ""
+    return re.findall(r"'([^']*)'", expected)
