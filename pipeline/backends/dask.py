@@ -128,8 +128,9 @@ class Dask:
         _check_resources(segments, workers)
         execution = _Execution(client, graph, segments, context, listener, self.settings, self._scratch)
         results = execution.run()
+        records = execution.rows.records(graph, offsets(client, execution.rows.boots), execution.began)
         trace = Trace.from_records(
-            execution.rows.records(graph, offsets(client, execution.rows.boots), execution.began),
+            records,
             elapsed=execution.elapsed,
             backend=self.name,
             n_workers=self.n_workers,

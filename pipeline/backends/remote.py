@@ -183,7 +183,7 @@ def _report(job: Job, completion: Completion, failure: Failure | None, worker: W
             [index[m.key], int(m.start), int(m.stop), int(m.cpu), int(m.bytes_out), int(m.memory)]
             for m in completion.measured
         ],
-        "worker": name,
+        "name": name,  # "worker" is what the scheduler puts in: the address
         "address": worker.address,
         "boot": boot_id(),
         "bytes_in": sum(fetched),
@@ -194,8 +194,8 @@ def _report(job: Job, completion: Completion, failure: Failure | None, worker: W
 
 def _dependencies(worker: Worker) -> list[Key]:
     with contextlib.suppress(KeyError, ValueError):  # the task was cancelled meanwhile
-        found: list[Key] = [d.key for d in worker.state.tasks[worker.get_current_task()].dependencies]
-        return found
+        needed: Any = worker.state.tasks[worker.get_current_task()].dependencies
+        return [state.key for state in needed]
     return []
 
 

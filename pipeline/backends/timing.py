@@ -7,7 +7,7 @@ shortest way there and back is the error, which the Trace keeps.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from time import perf_counter_ns
 from typing import Any
 
@@ -43,7 +43,7 @@ class Rows:
         self.boots[message["boot"]] = message["address"]
         self._reports.append((message, heard, attempt))
 
-    def records(self, graph: Graph, clocks: Mapping[str, tuple[int, int]], began: int) -> Iterator[Record]:
+    def records(self, graph: Graph, clocks: Mapping[str, tuple[int, int]], began: int) -> list[Record]:
         """The rows, in ns since ``began``.
 
         Parameters
@@ -51,6 +51,7 @@ class Rows:
         clocks : boot -> what to take off its times to have ours, and how wrong that may be, in ns
         """
         self.clock_error = max((error / 1e9 for _, error in clocks.values()), default=0.0)
+        records = []
         stops: dict[Key, int] = {}
         for message, _, _ in self._reports:
             base = began + clocks[message["boot"]][0]
@@ -62,22 +63,25 @@ class Rows:
             segment = self._segments[message["segment"]]
             for position, (index, start, stop, cpu, bytes_out, memory) in enumerate(message["rows"]):
                 inner = segment.tasks[index]
-                yield Record(
-                    key=str(inner.key),
-                    step=inner.step,
-                    worker=message["worker"],
-                    segment=segment.number,
-                    ready=max((stops.get(k, 0) for k in dependencies(graph.tasks[inner.key])), default=0),
-                    submitted=0,  # the whole graph is handed over at once
-                    start=start - base,
-                    stop=stop - base,
-                    done=heard - began,
-                    cpu=cpu,
-                    bytes_in=0 if position else message["bytes_in"],  # once a segment
-                    bytes_out=bytes_out,
-                    memory=memory,
-                    attempt=attempt,
+                records.append(
+                    Record(
+                        key=str(inner.key),
+                        step=inner.step,
+                        worker=message["name"],
+                        segment=segment.number,
+                        ready=max((stops.get(k, 0) for k in dependencies(graph.tasks[inner.key])), default=0),
+                        submitted=0,  # the whole graph is handed over at once
+                        start=start - base,
+                        stop=stop - base,
+                        done=heard - began,
+                        cpu=cpu,
+                        bytes_in=0 if position else message["bytes_in"],  # once a segment
+                        bytes_out=bytes_out,
+                        memory=memory,
+                        attempt=attempt,
+                    )
                 )
+        return records
 
 
 def offsets(client: Client, boots: Mapping[str, str]) -> dict[str, tuple[int, int]]:
