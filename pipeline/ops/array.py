@@ -1,0 +1,483 @@
+"""Operations from arrays to arrays; those along labels and windows stand in ``labelled.py``.
+
+Each takes ``xarray.DataArray`` over dask and gives one, with its coordinates in memory; none runs a task. A task calls
+a function of a module with numpy blocks: no closures, so that it pickles and has the same token in every process.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import pandas as pd
+import xarray as xr
+from dask.base import tokenize
+
+from pipeline.errors import ConfigError, DataError
+from pipeline.graph import GraphNode, Key, listed, ref, task
+from pipeline.ops.dims import Axis, axes_of, blocks, dim_number, one_chunk, rebuilt, same_labels
+from pipeline.ops.labelled import groupby, resample, rolling, take
+from pipeline.ops.stored import chunk_sizes
+from pipeline.ops.values import Parts
+
+__all__ = [
+    "all",
+    "any",
+    "average",
+    "groupby",
+    "map_blocks",
+    "max",
+    "mean",
+    "min",
+    "quantile",
+    "rechunk",
+    "resample",
+    "rolling",
+    "sel",
+    "std",
+    "sum",
+    "svd",
+    "take",
+    "var",
+]
+
+Block = np.ndarray[Any, Any]
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Reductions
+# ---------------------------------------------------------------------------------------------------------------------
+
+_SKIPPING: Mapping[Callable[..., Any], Callable[..., Any]] = {
+    da.sum: da.nansum,
+    da.mean: da.nanmean,
+    da.min: da.nanmin,
+    da.max: da.nanmax,
+}
+
+
+def sum(x: xr.DataArray, *, axis: Axis = None, skipna: bool = True, keepdims: bool = False) -> xr.DataArray:  # noqa: A001
+    """The sum over dims; small integers become int64. A sum of nothing is 0."""
+    return _reduced(da.sum, x, axis, skipna, keepdims)
+
+
+def mean(x: xr.DataArray, *, axis: Axis = None, skipna: bool = True, keepdims: bool = False) -> xr.DataArray:
+    """The mean over dims; integers and booleans become float64. The mean of nothing is NaN."""
+    return _reduced(da.mean, x, axis, skipna, keepdims)
+
+
+def std(x: xr.DataArray, *, ddof: int, axis: Axis = None, skipna: bool = True, keepdims: bool = False) -> xr.DataArray:
+    """The standard deviation over dims, with ``n - ddof`` in the divisor."""
+    return _spread(x, axis, skipna, keepdims, ddof, root=True)
+
+
+def var(x: xr.DataArray, *, ddof: int, axis: Axis = None, skipna: bool = True, keepdims: bool = False) -> xr.DataArray:
+    """The variance over dims, with ``n - ddof`` in the divisor."""
+    return _spread(x, axis, skipna, keepdims, ddof, root=False)
+
+
+def min(x: xr.DataArray, *, axis: Axis = None, skipna: bool = True, keepdims: bool = False) -> xr.DataArray:  # noqa: A001
+    """The smallest value over dims, in the array's dtype; NaN where all are missing."""
+    return _reduced(da.min, x, axis, skipna, keepdims)
+
+
+def max(x: xr.DataArray, *, axis: Axis = None, skipna: bool = True, keepdims: bool = False) -> xr.DataArray:  # noqa: A001
+    """The largest value over dims, in the array's dtype; NaN where all are missing."""
+    return _reduced(da.max, x, axis, skipna, keepdims)
+
+
+def any(x: xr.DataArray, *, axis: Axis = None, skipna: bool = True, keepdims: bool = False) -> xr.DataArray:  # noqa: A001
+    """Whether any value over dims is true; of nothing false."""
+    return _reduced(da.any, _truths(x, missing=False, skipna=skipna), axis, False, keepdims)
+
+
+def all(x: xr.DataArray, *, axis: Axis = None, skipna: bool = True, keepdims: bool = False) -> xr.DataArray:  # noqa: A001
+    """Whether all values over dims are true; of nothing true."""
+    return _reduced(da.all, _truths(x, missing=True, skipna=skipna), axis, False, keepdims)
+
+
+def _reduced(function: Callable[..., Any], x: xr.DataArray, axis: Axis, skipna: bool, keepdims: bool) -> xr.DataArray:
+    axes = axes_of(x, axis)
+    dims = [str(dim) for i, dim in enumerate(x.dims) if i not in axes]
+    if function in (da.min, da.max):
+        for i in axes:
+            if x.shape[i] == 0:
+                raise DataError(f"there is no smallest or largest value along {str(x.dims[i])!r}, which has length 0")
+    if x.dtype.kind in "mM":
+        gone = [x.dims[i] for i in axes]
+        result = getattr(x, function.__name__)(gone, skipna=skipna, keep_attrs=True)
+        data = result.data.reshape([1 if i in axes else n for i, n in enumerate(x.shape)]) if keepdims else result.data
+    else:
+        chosen = _SKIPPING[function] if skipna and x.dtype.kind in "fc" else function
+        data = chosen(x.data, axis=axes, keepdims=keepdims)
+    return rebuilt(x, data, x.dims if keepdims else dims, gone=[x.dims[i] for i in axes])
+
+
+def _truths(x: xr.DataArray, *, missing: bool, skipna: bool) -> xr.DataArray:
+    if x.dtype == bool:
+        return x
+    return x.copy(data=x.data.map_blocks(_is_true, missing if skipna else True, dtype=bool))
+
+
+def _is_true(block: Block, missing: bool) -> Block:
+    truth: Block = block != 0
+    if block.dtype.kind in "fc":
+        truth[np.isnan(block)] = missing
+    return truth
+
+
+def _spread(x: xr.DataArray, axis: Axis, skipna: bool, keepdims: bool, ddof: int, *, root: bool) -> xr.DataArray:
+    """Variance or its root, from counts, means and squared deviations that are merged without losing digits.
+
+    (Rejected: ``dask.array.nanvar``, which warns in the run where all are missing.)
+    """
+    axes = axes_of(x, axis)
+    kind = x.real.dtype if x.dtype.kind in "fc" else np.dtype(np.float64)
+    wide = np.result_type(x.dtype, np.float64)
+    numbers = tuple(range(x.ndim))
+    moments = da.blockwise(
+        _moments,
+        (*numbers, x.ndim),
+        x.data,
+        numbers,
+        axes=axes,
+        skipna=skipna,
+        new_axes={x.ndim: 3},
+        adjust_chunks=dict.fromkeys(axes, 1),
+        dtype=wide,
+        meta=np.empty((0,) * (x.ndim + 1), wide),
+    )
+    merged = da.reduction(
+        moments, _merged_moments, _merged_moments, axis=axes, keepdims=True, dtype=wide, meta=moments._meta
+    )
+    data = da.blockwise(
+        _variance, numbers, merged, (*numbers, x.ndim), dtype=kind, concatenate=True, ddof=ddof, root=root, kind=kind,
+        meta=np.empty((0,) * x.ndim, kind),
+    )  # fmt: skip
+    kept = [dim for i, dim in enumerate(x.dims) if i not in axes]
+    if not keepdims:
+        data = data.reshape([n for i, n in enumerate(data.shape) if i not in axes])
+    return rebuilt(x, data, x.dims if keepdims else kept, gone=[x.dims[i] for i in axes])
+
+
+def _moments(block: Block, axes: tuple[int, ...], skipna: bool) -> Block:
+    """Count, mean and sum of squared deviations of one block along ``axes``, side by side in a last dim."""
+    wide = block.astype(np.result_type(block.dtype, np.float64))
+    valid = ~np.isnan(wide) if skipna else np.ones(block.shape, bool)
+    n = valid.sum(axis=axes, keepdims=True)
+    mean = np.where(valid, wide, 0).sum(axis=axes, keepdims=True) / np.maximum(n, 1)
+    squares = np.where(valid, np.abs(wide - mean) ** 2, 0).sum(axis=axes, keepdims=True)
+    return np.stack([n, mean, squares], axis=-1)
+
+
+def _merged_moments(moments: Block, axis: tuple[int, ...], keepdims: bool) -> Block:
+    """The moments of all along ``axis`` (Chan's formula)."""
+    n, mean, squares = moments[..., 0], moments[..., 1], moments[..., 2]
+    total = n.sum(axis=axis, keepdims=True)
+    middle = (n * mean).sum(axis=axis, keepdims=True) / np.maximum(total.real, 1)
+    spread = (squares + n * np.abs(mean - middle) ** 2).sum(axis=axis, keepdims=True)
+    return np.stack([total, middle, spread], axis=-1)
+
+
+def _variance(moments: Block, ddof: int, root: bool, kind: Any) -> Block:
+    n, squares = moments[..., 0].real, moments[..., 2].real
+    variance = np.where(n > ddof, squares / np.maximum(n - ddof, 1), np.nan)
+    return np.asarray(np.sqrt(variance) if root else variance, dtype=kind)
+
+
+def average(x: xr.DataArray, weights: xr.DataArray, *, axis: Axis = None, skipna: bool = True) -> xr.DataArray:
+    """The weighted mean ``sum(x * w) / sum(w)`` over dims, where ``x`` is missing, so is ``w``; added up in float64.
+
+    Raises
+    ------
+    ConfigError : if ``weights`` has a dim that ``x`` has not, or other coordinates
+    """
+    axes = axes_of(x, axis)
+    for dim in weights.dims:
+        if dim not in x.dims:
+            known = ", ".join(map(str, x.dims))
+            raise ConfigError(f"weights has the dim {str(dim)!r}, which input has not; it has {known}")
+    same_labels(x, weights, "weights")
+    dtype = np.result_type(x.dtype, weights.dtype, np.float32)
+    wide = np.result_type(dtype, np.float64)
+    numbers = tuple(range(x.ndim))
+    ordered = weights.transpose(*(dim for dim in x.dims if dim in weights.dims))
+    both = da.blockwise(
+        _weigh,
+        (*numbers, x.ndim),
+        x.data,
+        numbers,
+        ordered.data,
+        tuple(x.dims.index(dim) for dim in ordered.dims),
+        axes=axes,
+        places=tuple(x.dims.index(dim) for dim in ordered.dims),
+        skipna=skipna,
+        wide=wide,
+        new_axes={x.ndim: 2},
+        adjust_chunks=dict.fromkeys(axes, 1),
+        dtype=wide,
+        meta=np.empty((0,) * (x.ndim + 1), wide),
+    )
+    sums = da.sum(both, axis=axes)
+    kept = tuple(range(sums.ndim))
+    data = da.blockwise(
+        _ratio,
+        kept[:-1],
+        sums,
+        kept,
+        dtype=dtype,
+        concatenate=True,
+        kind=dtype,
+        meta=np.empty((0,) * len(kept[:-1]), dtype),
+    )
+    return rebuilt(x, data, [dim for i, dim in enumerate(x.dims) if i not in axes])
+
+
+def _weigh(x: Block, w: Block, axes: tuple[int, ...], places: tuple[int, ...], skipna: bool, wide: Any) -> Block:
+    """For one block the sums of ``x * w`` and of ``w`` along ``axes``, side by side in a last dim."""
+    shape = [w.shape[places.index(i)] if i in places else 1 for i in range(x.ndim)]
+    w = np.broadcast_to(w.reshape(shape), x.shape).astype(wide, copy=False)
+    products = x * w
+    if skipna and x.dtype.kind in "fc":
+        missing = np.isnan(x)
+        products, w = np.where(missing, 0, products), np.where(missing, 0, w)
+    both = [np.sum(part, axis=axes, keepdims=True) for part in (products, w)]
+    return np.stack(both, axis=-1)
+
+
+def _ratio(sums: Block, kind: Any) -> Block:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(sums[..., 0] / sums[..., 1], dtype=kind)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# One chunk along a dim
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def quantile(x: xr.DataArray, *, q: float | Sequence[float], axis: Axis, skipna: bool = True) -> xr.DataArray:
+    """Quantiles over dims by linear interpolation, float64; a list of ``q`` gives a first dim ``quantile``.
+
+    The dims that are reduced are brought into one chunk.
+    """
+    axes = axes_of(x, axis)
+    x = one_chunk(x, [str(x.dims[i]) for i in axes])
+    kept = tuple(i for i in range(x.ndim) if i not in axes)
+    single = isinstance(q, int | float)
+    wanted = (float(q),) if isinstance(q, int | float) else tuple(float(each) for each in q)
+    data = da.blockwise(
+        _quantiles,
+        (x.ndim, *kept),
+        x.data,
+        tuple(range(x.ndim)),
+        q=wanted,
+        axes=axes,
+        skipna=skipna,
+        new_axes={x.ndim: len(wanted)},
+        concatenate=True,
+        dtype=np.float64,
+        meta=np.empty((0,) * (len(kept) + 1)),
+    )
+    dims = [x.dims[i] for i in kept]
+    if single:
+        return rebuilt(x, data[0], dims, coords={"quantile": wanted[0]})
+    return rebuilt(x, data, ["quantile", *dims], coords={"quantile": list(wanted)})
+
+
+def _quantiles(block: Block, q: tuple[float, ...], axes: tuple[int, ...], skipna: bool) -> Block:
+    """Quantiles along ``axes``, the list of them first; with one sort for all (``np.nanquantile`` loops in Python)."""
+    moved = np.moveaxis(block, axes, range(-len(axes), 0))
+    shape = moved.shape[: moved.ndim - len(axes)]
+    values = np.sort(moved.reshape(*shape, -1).astype(np.float64), axis=-1)  # NaN last
+    if not values.shape[-1]:
+        return np.full((len(q), *shape), np.nan)
+    n = np.sum(~np.isnan(values), axis=-1)
+    last = np.maximum(n - 1, 0)
+    found = np.empty((len(q), *shape))
+    for i, fraction in enumerate(q):
+        place = fraction * last
+        low = np.floor(place).astype(np.intp)
+        high = np.minimum(low + 1, last)
+        a = np.take_along_axis(values, low[..., None], -1)[..., 0]
+        b = np.take_along_axis(values, high[..., None], -1)[..., 0]
+        part = place - low
+        with np.errstate(invalid="ignore"):
+            found[i] = np.where(part == 0, a, a + (b - a) * part)
+    if not skipna:
+        found[:, n < values.shape[-1]] = np.nan
+    return found
+
+
+def rechunk(x: xr.DataArray, *, chunks: Mapping[str, Any]) -> xr.DataArray:
+    """The same array in other chunks; a dim that is not named keeps its own.
+
+    Raises
+    ------
+    ConfigError : if there is no such dim, or the sizes don't add up
+    """
+    for dim in chunks:
+        dim_number(x, dim)
+    own = {str(dim): list(sizes) for dim, sizes in zip(x.dims, x.data.chunks, strict=True)}
+    grid = chunk_sizes({**own, **chunks}, tuple(own), x.shape, x.dtype)
+    return x.copy(data=x.data.rechunk(grid, method="tasks"))
+
+
+def svd(x: xr.DataArray) -> Parts:
+    """The thin singular value decomposition: parts ``u`` (row, component), ``s`` (component), ``v`` (component, col).
+
+    The columns are brought into one chunk. Of each column of ``u`` the entry that is largest in size is positive (the
+    first of those that are as large up to rounding), so the signs don't depend on the chunks.
+
+    Raises
+    ------
+    ConfigError : if the array has not two dims
+    """
+    if x.ndim != 2:
+        raise ConfigError(f"svd needs two dims, got {', '.join(map(str, x.dims)) or 'none'}")
+    row, col = x.dims
+    x = one_chunk(x, [str(col)])
+    kind = x.dtype if x.dtype in (np.float32, np.float64) or x.dtype.kind == "c" else np.dtype(np.float64)
+    u, s, v = da.linalg.svd(x.data.astype(kind), coerce_signs=False)
+    signs = _signs(u)
+    parts = {
+        "u": rebuilt(x, da.blockwise(np.multiply, "rc", u, "rc", signs, "c", dtype=u.dtype), [row, "component"]),
+        "s": rebuilt(x, s, ["component"]),
+        "v": rebuilt(x, da.blockwise(_times_rows, "ck", v, "ck", signs, "c", dtype=v.dtype), ["component", col]),
+    }
+    return Parts({name: part.drop_attrs().rename(None) for name, part in parts.items()})
+
+
+def _signs(u: da.Array) -> da.Array:
+    """For each column of ``u`` the sign that its largest entry has."""
+    n = u.numblocks[0]
+    token = tokenize(u.name)
+    tasks: dict[Key, GraphNode] = {}
+    for i in range(n):
+        key = (f"svd-sizes-{token}", i)
+        tasks[key] = task(key, _sizes, ref((u.name, i, 0)))
+    largest = (f"svd-largest-{token}", 0)
+    tasks[largest] = task(largest, _largest, listed(ref((f"svd-sizes-{token}", i)) for i in range(n)))
+    for i in range(n):
+        key = (f"svd-first-{token}", i)
+        tasks[key] = task(key, _first_signs, ref((u.name, i, 0)), ref(largest))
+    name = f"svd-signs-{token}"
+    tasks[name, 0] = task((name, 0), _first_found, listed(ref((f"svd-first-{token}", i)) for i in range(n)))
+    return blocks(name, tasks, (u.chunks[1],), u.dtype, u)
+
+
+def _sizes(u: Block) -> Block:
+    return np.asarray(np.max(np.abs(u), axis=0, initial=0))
+
+
+def _largest(sizes: list[Block]) -> Block:
+    return np.asarray(np.max(np.stack(sizes), axis=0))
+
+
+def _first_signs(u: Block, largest: Block) -> Block:
+    """The sign of the first entry that is as large as the largest; 0 where this block has none."""
+    large = np.abs(u) >= largest * (1 - np.sqrt(np.finfo(u.dtype).eps))
+    first = np.argmax(large, axis=0) if len(u) else np.zeros(u.shape[1], int)
+    found = large.any(axis=0)
+    entries = np.take_along_axis(u, first[None], 0)[0] if len(u) else np.zeros(u.shape[1], u.dtype)
+    return np.where(found, np.sign(entries), 0).astype(u.dtype)
+
+
+def _first_found(signs: list[Block]) -> Block:
+    stacked = np.stack(signs)
+    chosen = np.take_along_axis(stacked, np.argmax(stacked != 0, axis=0)[None], 0)[0]
+    return np.where(chosen == 0, 1, np.conj(chosen)).astype(stacked.dtype)
+
+
+def _times_rows(v: Block, signs: Block) -> Block:
+    return np.asarray(v * np.conj(signs)[:, None])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Parts of an array, and the user's own functions
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def sel(x: xr.DataArray, *, labels: Mapping[str, Any], method: str | None = None) -> xr.DataArray:
+    """A part by labels: a single one drops its dim, ``[start, stop]`` keeps it, both ends included.
+
+    Raises
+    ------
+    ConfigError : no such dim or label, a dim without coordinates, or a range with nothing in it
+    """
+    for dim, wanted in labels.items():
+        dim_number(x, dim)
+        if dim not in x.indexes:
+            raise ConfigError(f"{dim!r} has no coordinates; pick positions instead: [{dim}=0:10]")
+        index = x.indexes[dim]
+        known = f"{dim!r} has the labels {index[0]} to {index[-1]}" if len(index) else f"{dim!r} has no labels"
+        try:
+            if isinstance(wanted, list | tuple):
+                x = x.sel({dim: _range(index, [_label(end) for end in wanted])})
+            else:
+                x = x.sel({dim: _label(wanted)}, method=method)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigError(f"{wanted!r} can't be found: {known} ({error})") from error
+        if dim in x.dims and not x.sizes[dim]:
+            raise ConfigError(f"{wanted!r} selects nothing: {known}")
+    return x
+
+
+def _range(index: pd.Index[Any], ends: list[Any]) -> slice:
+    start, stop = ends
+    backwards = index.is_monotonic_decreasing and not index.is_monotonic_increasing
+    if backwards and start is not None and stop is not None and not isinstance(start, str) and start < stop:
+        start, stop = stop, start
+    return slice(start, stop)
+
+
+def _label(label: Any) -> Any:
+    return pd.Timestamp(label) if isinstance(label, date) else label
+
+
+def map_blocks(
+    x: xr.DataArray,
+    *,
+    function: str,
+    dtype: Any,
+    args: Mapping[str, Any] | None = None,
+    dims: Sequence[str] | None = None,
+) -> xr.DataArray:
+    """A function of the user's over each chunk: a numpy block in, a numpy block out.
+
+    Parameters
+    ----------
+    function : ``module:function``, called as ``function(block, **args)``; looked up inside the task
+    dims : of the result, in the order the function gives them; a dim that is left out is brought into one chunk
+
+    Raises
+    ------
+    ConfigError : if ``dims`` has one that the array has not
+    DataError : in the run, if a block has another shape or dtype than was said
+    """
+    kind = np.dtype(dtype)
+    kept = [str(dim) for dim in x.dims] if dims is None else list(dims)
+    axes = [dim_number(x, dim) for dim in kept]
+    x = one_chunk(x, [str(dim) for dim in x.dims if dim not in kept])
+    name = f"map_blocks-{tokenize(x.data.name, function, dict(args or {}), str(kind), kept)}"
+    tasks: dict[Key, GraphNode] = {}
+    for index in itertools.product(*(range(n) for n in x.data.numblocks)):
+        key = (name, *(index[axis] for axis in axes))
+        shape = tuple(x.data.chunks[axis][index[axis]] for axis in axes)
+        tasks[key] = task(key, _apply, function, dict(args or {}), shape, kind, ref((x.data.name, *index)))
+    data = blocks(name, tasks, tuple(x.data.chunks[axis] for axis in axes), kind, x.data)
+    return rebuilt(x, data, kept, attrs=False)
+
+
+def _apply(text: str, args: Mapping[str, Any], shape: tuple[float, ...], dtype: np.dtype[Any], block: Block) -> Block:
+    from pipeline.worker import resolve
+
+    result = np.asarray(resolve(text)(block, **args))
+    fits = result.ndim == len(shape) and not [n for n, m in zip(shape, result.shape, strict=False) if n == n and n != m]
+    if not fits:
+        raise DataError(f"{text} gave a block of shape {result.shape}; its dims say {shape}")
+    if result.dtype != dtype:
+        raise DataError(f"{text} gave a block of {result.dtype}; the step says dtype: {dtype}")
+    return result

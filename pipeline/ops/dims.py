@@ -1,0 +1,98 @@
+"""Dims by name: what array ops share."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from dask.highlevelgraph import HighLevelGraph
+
+from pipeline.errors import ConfigError
+from pipeline.graph import GraphNode, Key
+
+__all__ = ["Axis", "axes_of", "blocks", "dim_number", "one_chunk", "rebuilt", "same_labels"]
+
+Axis = str | Sequence[str] | None
+
+
+def dim_number(x: xr.DataArray, dim: str) -> int:
+    """The position of a dim.
+
+    Raises
+    ------
+    ConfigError : if the array has no such dim
+    """
+    dims = [str(name) for name in x.dims]
+    if dim in dims:
+        return dims.index(dim)
+    near = get_close_matches(dim, dims, n=1)
+    known = ", ".join(dims) or "no dims: it is one number"
+    raise ConfigError(f"{dim!r} is no dim; the array has {known}{f'; did you mean {near[0]!r}?' if near else ''}")
+
+
+def axes_of(x: xr.DataArray, axis: Axis) -> tuple[int, ...]:
+    """The positions of the dims meant, in the array's order; None means all.
+
+    Raises
+    ------
+    ConfigError : if there is no such dim
+    """
+    if axis is None:
+        return tuple(range(x.ndim))
+    names = [axis] if isinstance(axis, str) else axis
+    return tuple(sorted({dim_number(x, name) for name in names}))
+
+
+def rebuilt(
+    x: xr.DataArray,
+    data: da.Array,
+    dims: Iterable[Hashable],
+    *,
+    coords: Mapping[str, Any] | None = None,
+    gone: Iterable[Hashable] = (),
+    attrs: bool = True,
+) -> xr.DataArray:
+    """``data`` with these dims, and all coordinates of ``x`` that still fit.
+
+    Parameters
+    ----------
+    coords : further ones, in the place of those of ``x``
+    gone : dims whose coordinates go even though a dim of that name is there
+    """
+    names = list(dims)
+    lost = set(gone)
+    kept = {k: v for k, v in x.coords.items() if set(v.dims) <= set(names) and not set(v.dims) & lost}
+    return xr.DataArray(data, {**kept, **(coords or {})}, names, name=x.name, attrs=x.attrs if attrs else None)
+
+
+def blocks(name: str, tasks: dict[Key, GraphNode], chunks: Any, dtype: Any, source: da.Array) -> da.Array:
+    """The array whose block ``(i, …)`` is the task ``(name, i, …)``; the tasks need blocks of ``source``."""
+    graph: Any = HighLevelGraph.from_collections(name, tasks, dependencies=[source])  # type: ignore[arg-type, list-item]
+    return da.Array(graph, name, chunks, dtype=dtype)
+
+
+def one_chunk(x: xr.DataArray, dims: Iterable[str]) -> xr.DataArray:
+    """``x`` with a single chunk along each of ``dims``."""
+    axes = {dim_number(x, dim): -1 for dim in dims}
+    if all(x.data.numblocks[axis] == 1 for axis in axes):
+        return x
+    return x.copy(data=x.data.rechunk(axes, method="tasks"))
+
+
+def same_labels(x: xr.DataArray, other: xr.DataArray, what: str) -> None:
+    """Hold ``other`` to the lengths and coordinates of ``x`` along the dims that they share.
+
+    Raises
+    ------
+    ConfigError : naming the first dim that differs
+    """
+    for dim in other.dims:
+        n, m = x.sizes[dim], other.sizes[dim]
+        if n != m:
+            raise ConfigError(f"{what} has {m} positions along {str(dim)!r}, input {n}")
+        if dim in x.indexes and dim in other.indexes and not np.array_equal(x[dim].values, other[dim].values):
+            raise ConfigError(f"{what} has other labels along {str(dim)!r} than input")

@@ -1,0 +1,350 @@
+"""Array operations along labels and windows: ``groupby resample rolling take``.
+
+Labels are coordinates, which are in memory, so that which block goes where is settled while the graph is built. The
+tasks are our own: xarray's group-by and rolling give several times as many, over chunks that nobody asked for.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from dask.base import tokenize
+
+from pipeline.errors import ConfigError, DataError
+from pipeline.expression_tree import Call, Name
+from pipeline.expressions import Expression
+from pipeline.graph import GraphNode, Key, listed, ref, task
+from pipeline.ops.dims import blocks, dim_number, one_chunk, rebuilt
+from pipeline.ops.partials import AGGREGATES, aggregated, merged, partial, rolled
+
+__all__ = ["groupby", "resample", "rolling", "take"]
+
+Block = np.ndarray[Any, Any]
+Bound = Mapping[str, Sequence[Any]] | None
+
+_FAN_IN = 8
+"""How many partial results one task merges."""
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Groups
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def groupby(
+    x: xr.DataArray, *, by: Expression, agg: str, skipna: bool = True, ddof: int | None = None, bound: Bound = None
+) -> xr.DataArray:
+    """Aggregates of the groups that an expression over one coordinate makes.
+
+    The groups, sorted, take the place of the coordinate's dim, under the name of the expression's outermost function
+    (``month(time)``: ``month``) or coordinate. A missing label is a group of its own, the last.
+
+    Raises
+    ------
+    ConfigError : an expression of no or several dims, or ``std`` or ``var`` without ``ddof``
+    """
+    _check(agg, ddof)
+    labels = _labels(by, x)
+    dim = str(labels.dims[0])
+    axis = dim_number(x, dim)
+    groups, codes = _coded(labels.values)
+    name = f"groupby-{tokenize(x.data.name, codes, agg, skipna, ddof)}"
+    kind = _dtype(x.dtype, agg, empty=False)
+    tasks: dict[Key, GraphNode] = {}
+    others = [range(n) if i != axis else range(1) for i, n in enumerate(x.data.numblocks)]
+    ends = np.cumsum([0, *x.data.chunks[axis]])
+    for index in itertools.product(*others):
+        level = []
+        for k in range(x.data.numblocks[axis]):
+            key = (f"{name}-part", *_at(index, axis, k))
+            slab = codes[ends[k] : ends[k + 1]]
+            tasks[key] = task(key, partial, ref((x.data.name, *key[1:])), axis, slab, agg, skipna)
+            level.append(key)
+        depth = 0
+        while len(level) > _FAN_IN:
+            merges = [level[i : i + _FAN_IN] for i in range(0, len(level), _FAN_IN)]
+            level = []
+            for k, several in enumerate(merges):
+                key = (f"{name}-merge-{depth}", *_at(index, axis, k))
+                tasks[key] = task(key, merged, listed(map(ref, several)), agg)
+                level.append(key)
+            depth += 1
+        tasks[name, *index] = task(
+            (name, *index), aggregated, listed(map(ref, level)), axis, len(groups), agg, ddof, kind
+        )
+    chunks = tuple((len(groups),) if i == axis else sizes for i, sizes in enumerate(x.data.chunks))
+    label = _label(by)
+    dims = [label if i == axis else d for i, d in enumerate(x.dims)]
+    return rebuilt(x, blocks(name, tasks, chunks, kind, x.data), dims, coords={label: groups}, gone=[dim])
+
+
+def resample(
+    x: xr.DataArray, *, rule: Mapping[str, str], agg: str, skipna: bool = True, ddof: int | None = None
+) -> xr.DataArray:
+    """Aggregates of regular periods of a time coordinate, labelled with their starts.
+
+    A chunk of the result holds the periods that begin in a chunk of the input. A period without data gives NaN, its sum
+    and count 0; so whole numbers become float64 where there is one.
+
+    Raises
+    ------
+    ConfigError : no such dim, a dim whose labels are no times in rising order, or no such period
+    """
+    _check(agg, ddof)
+    ((dim, freq),) = rule.items()
+    axis = dim_number(x, dim)
+    index = x.indexes.get(dim)
+    if not isinstance(index, pd.DatetimeIndex) or not index.is_monotonic_increasing:
+        raise ConfigError(f"rule: {dim!r} has no times in rising order as labels")
+    if not len(index):
+        raise DataError(f"there are no periods along {dim!r}, which has length 0")
+    try:
+        counts = pd.Series(1, index=index).resample(freq).count()
+    except ValueError as error:
+        raise ConfigError(f"rule: {freq!r} is no period that pandas knows ({error})") from error
+    edges = np.concatenate([[0], np.cumsum(counts.to_numpy())])
+    kind = _dtype(x.dtype, agg, empty=bool((counts == 0).any()))
+    name = f"resample-{tokenize(x.data.name, axis, edges, agg, skipna, ddof)}"
+    ends = np.cumsum(x.data.chunks[axis])
+    # The chunk of the input in which each period begins; empty ones go with what follows them.
+    home = np.searchsorted(ends, np.minimum(edges[:-1], len(index) - 1), side="right")
+    tasks: dict[Key, GraphNode] = {}
+    sizes = []
+    for k, chunk in enumerate(np.unique(home)):
+        first, last = np.flatnonzero(home == chunk)[[0, -1]]
+        bounds = edges[first : last + 2]
+        codes = np.repeat(np.arange(last - first + 1), np.diff(bounds))
+        sizes.append(int(last - first + 1))
+        for at in itertools.product(*(range(n) if i != axis else [k] for i, n in enumerate(x.data.numblocks))):
+            pieces = _pieces(x, at, axis, int(bounds[0]), int(bounds[-1]))
+            how = (axis, codes, sizes[-1], agg, skipna, ddof, kind)
+            tasks[name, *at] = task((name, *at), _resampled, *pieces, *how)
+    chunks = tuple(tuple(sizes) if i == axis else own for i, own in enumerate(x.data.chunks))
+    data = blocks(name, tasks, chunks, kind, x.data)
+    return rebuilt(x, data, x.dims, coords={dim: (dim, counts.index, x[dim].attrs)}, gone=[dim])
+
+
+def _resampled(
+    several: list[Block],
+    start: int,
+    stop: int,
+    axis: int,
+    codes: Block,
+    n: int,
+    agg: str,
+    skipna: bool,
+    ddof: int | None,
+    dtype: Any,
+) -> Block:
+    found = partial(_joined(several, start, stop, axis), axis, codes, agg, skipna)
+    return aggregated([found], axis, n, agg, ddof, dtype)
+
+
+def _check(agg: str, ddof: int | None) -> None:
+    if agg not in AGGREGATES:
+        raise ConfigError(f"agg: got {agg!r}; there are {', '.join(AGGREGATES)}")
+    if agg in ("std", "var") and ddof is None:
+        raise ConfigError(f"agg: {agg} needs ddof: 0 (numpy) or 1 (pandas)")
+
+
+def _labels(by: Expression, x: xr.DataArray) -> xr.DataArray:
+    from pipeline.ops.targets import evaluate_coords
+
+    labels: xr.DataArray = evaluate_coords(by, x)
+    if labels.ndim != 1:
+        raise ConfigError(f"{by.text!r} has {labels.ndim} dims; it must be of one coordinate along one dim")
+    return labels
+
+
+def _label(by: Expression) -> str:
+    root = by.root
+    return root.function if isinstance(root, Call) else root.name if isinstance(root, Name) else "group"
+
+
+def _coded(values: Block) -> tuple[Block, Block]:
+    """The sorted labels, a missing one last, and for each value the number of its label."""
+    codes, groups = pd.factorize(values, sort=True, use_na_sentinel=True)
+    found = np.asarray(groups)
+    if (codes < 0).any():
+        missing = np.array([None if found.dtype == object else np.nan if found.dtype.kind == "f" else "NaT"])
+        found = np.concatenate([found, missing.astype(found.dtype)])
+        codes = np.where(codes < 0, len(found) - 1, codes)
+    return found, codes
+
+
+def _dtype(dtype: np.dtype[Any], agg: str, *, empty: bool) -> np.dtype[Any]:
+    """The dtype of an aggregate; ``empty`` where a group may have no values."""
+    if agg in ("any", "all"):
+        return np.dtype(bool)
+    if agg == "count":
+        return np.dtype(np.int64)
+    if agg == "sum":
+        kind: np.dtype[Any] = np.sum(np.empty(0, dtype)).dtype
+        return kind
+    if agg in ("mean", "std", "var"):
+        return dtype if dtype.kind in "fc" else np.dtype(np.float64)
+    return np.dtype(np.float64) if empty and dtype.kind in "biu" else dtype
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Windows
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def rolling(
+    x: xr.DataArray,
+    *,
+    window: Mapping[str, int],
+    agg: str,
+    center: bool = False,
+    min_periods: int | None = None,
+    ddof: int | None = None,
+) -> xr.DataArray:
+    """Aggregates of a moving window; same dims and chunks. NaN where fewer than ``min_periods`` values lie in it.
+
+    The window of a position ends there, or, with ``center``, has it in its middle (an even one reaches one further
+    back). Several dims are taken one after the other.
+
+    Raises
+    ------
+    ConfigError : no such dim, a window longer than it, or more ``min_periods`` than positions
+    """
+    _check(agg, ddof)
+    if len(window) > 1:
+        raise ConfigError("window: got several dims; take one after the other, each in a step of its own")
+    ((dim, n),) = window.items()
+    axis = dim_number(x, dim)
+    least = n if min_periods is None else min_periods
+    if n > x.shape[axis]:
+        raise ConfigError(f"window: got {n}, but {dim!r} has {x.shape[axis]} positions")
+    if least > n:
+        raise ConfigError(f"min_periods: got {least}, more than the {n} positions of the window")
+    before = n // 2 if center else n - 1
+    after = n - 1 - before
+    kind = x.dtype if x.dtype.kind in "fc" else np.dtype(np.float64)
+    name = f"rolling-{tokenize(x.data.name, axis, n, agg, before, least, ddof)}"
+    ends = np.cumsum([0, *x.data.chunks[axis]])
+    tasks: dict[Key, GraphNode] = {}
+    for index in itertools.product(*(range(m) for m in x.data.numblocks)):
+        start, stop = int(ends[index[axis]]), int(ends[index[axis] + 1])
+        low, high = start - before, stop + after
+        pieces = _pieces(x, index, axis, np.maximum(low, 0), np.minimum(high, x.shape[axis]))
+        pads = (max(-low, 0), max(high - x.shape[axis], 0))
+        tasks[name, *index] = task((name, *index), _rolled, *pieces, axis, pads, n, agg, least, ddof, kind)
+    return rebuilt(x, blocks(name, tasks, x.data.chunks, kind, x.data), x.dims)
+
+
+def _rolled(
+    several: list[Block],
+    start: int,
+    stop: int,
+    axis: int,
+    pads: tuple[int, int],
+    n: int,
+    agg: str,
+    least: int,
+    ddof: int | None,
+    dtype: Any,
+) -> Block:
+    block = np.moveaxis(_joined(several, start, stop, axis), axis, 0).astype(dtype)
+    ends = [np.full((pad, *block.shape[1:]), np.nan, dtype) for pad in pads]
+    return np.moveaxis(rolled(np.concatenate([ends[0], block, ends[1]]), n, agg, least, ddof), 0, axis)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Gathering
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def take(x: xr.DataArray, like: xr.DataArray, *, at: Mapping[str, Expression], bound: Bound = None) -> xr.DataArray:
+    """For each place along dims of ``like`` the slab of ``x`` that expressions over its coordinates name.
+
+    The dims come in the order of ``like``; its chunks along the dims gathered for, and those of ``x`` along the others.
+    ``x`` is brought into one chunk along the dims of ``at``.
+
+    Raises
+    ------
+    ConfigError : no such dim, a dim without labels, or a label that ``x`` has not
+    """
+    found = {dim: _labels(expression, like) for dim, expression in at.items()}
+    sources: dict[str, list[str]] = {}
+    for dim, labels in found.items():
+        dim_number(x, dim)
+        sources.setdefault(str(labels.dims[0]), []).append(dim)
+    for target, dims in sources.items():
+        if target in x.dims and target not in dims:
+            raise ConfigError(f"at: input has the dim {target!r} already")
+        positions = [_positions(x, dim, found[dim].values) for dim in dims]
+        sizes = like.chunksizes[target] if target in like.chunksizes else (like.sizes[target],)
+        x = _taken(x, dims, target, positions, sizes)
+        x = x.assign_coords({name: c for name, c in like.coords.items() if c.dims == (target,)})
+    order = [dim for dim in like.dims if dim in x.dims]
+    return x.transpose(*order, *(dim for dim in x.dims if dim not in order))
+
+
+def _positions(x: xr.DataArray, dim: str, wanted: Block) -> Block:
+    if dim not in x.indexes:
+        raise ConfigError(f"at: {dim!r} of input has no labels")
+    index = x.indexes[dim]
+    if not index.is_unique:
+        raise ConfigError(f"at: {dim!r} of input has a label more than once")
+    places = index.get_indexer(pd.Index(wanted))
+    if (places < 0).any():
+        raise ConfigError(f"at: {dim!r} of input has no label {wanted[places < 0][0]!s}")
+    return places
+
+
+def _taken(
+    x: xr.DataArray, dims: list[str], target: str, positions: list[Block], sizes: tuple[int, ...]
+) -> xr.DataArray:
+    """``x`` with ``target`` as its first dim, in place of ``dims``."""
+    x = one_chunk(x, dims)
+    axes = [dim_number(x, dim) for dim in dims]
+    kept = [i for i in range(x.ndim) if i not in axes]
+    name = f"take-{tokenize(x.data.name, axes, positions, sizes)}"
+    ends = np.cumsum([0, *sizes])
+    tasks: dict[Key, GraphNode] = {}
+    for k in range(len(sizes)):
+        here = tuple(p[ends[k] : ends[k + 1]] for p in positions)
+        for rest in itertools.product(*(range(x.data.numblocks[i]) for i in kept)):
+            block = [0] * x.ndim
+            for i, at in zip(kept, rest, strict=True):
+                block[i] = at
+            key = (name, k, *rest)
+            tasks[key] = task(key, _gathered, ref((x.data.name, *block)), tuple(axes), here)
+    chunks = (tuple(sizes), *(x.data.chunks[i] for i in kept))
+    dims_left = [target, *(x.dims[i] for i in kept)]
+    return rebuilt(x, blocks(name, tasks, chunks, x.dtype, x.data), dims_left, gone=dims)
+
+
+def _gathered(block: Block, axes: tuple[int, ...], positions: tuple[Block, ...]) -> Block:
+    return np.asarray(np.moveaxis(block, axes, range(len(axes)))[positions])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Blocks
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _at(index: tuple[int, ...], axis: int, k: int) -> tuple[int, ...]:
+    return (*index[:axis], k, *index[axis + 1 :])
+
+
+def _pieces(x: xr.DataArray, index: tuple[int, ...], axis: int, start: int, stop: int) -> tuple[Any, int, int]:
+    """The blocks that hold positions ``start`` to ``stop`` along ``axis``, and the two counted from the first one's."""
+    ends = np.cumsum([0, *x.data.chunks[axis]])
+    first = int(np.searchsorted(ends, start, side="right")) - 1
+    last = int(np.searchsorted(ends, stop, side="left"))
+    first, last = min(first, x.data.numblocks[axis] - 1), max(last, first + 1)
+    needed = listed(ref((x.data.name, *_at(index, axis, k))) for k in range(first, last))
+    return needed, int(start - ends[first]), int(stop - ends[first])
+
+
+def _joined(several: list[Block], start: int, stop: int, axis: int) -> Block:
+    whole = several[0] if len(several) == 1 else np.concatenate(several, axis=axis)
+    return whole[(slice(None),) * axis + (slice(start, stop),)]
