@@ -216,7 +216,7 @@ def fill_hole(hole: Hole, node: Node, path: str, scope: Scope, *, run: bool) -> 
         return _of_step(hole, node, path, scope, run)
     known = [*scope.over, *scope.matrix, *scope.params, *(scope.steps if scope.resolve else ())]
     what = "param, matrix key or step" if scope.resolve else "param"
-    cure = nearest(name or hole.text, known) or (f"; {what}s here: {', '.join(known[:8])}" if known else "")
+    cure = nearest(name or hole.text, known) or (f"; known here: {', '.join(known[:8])}" if known else "")
     raise Wrong(node.location, path, f"no {what} is named {(name or hole.text)!r}{cure}")
 
 

@@ -115,7 +115,7 @@ def _checked(draft: Draft, context: Context) -> type[Signature] | None:
             _check_call(draft, context)
         return None
     first = next((kinds[role] for role in draft.roles if role in kinds), "")
-    signature = choose(draft.function, first)
+    signature = _meant(draft, first)
     draft.roles = tuple(signature.inputs)
     keys_allowed(draft, tuple(signature.model_fields), context.faults)
     for name, role in signature.roles().items():
@@ -123,6 +123,11 @@ def _checked(draft: Draft, context: Context) -> type[Signature] | None:
             message = f"op {draft.function!r} needs {name}: the name of a step that is {_kinds(role.kinds)}"
             context.faults.add(draft.location, draft.path, message)
     return signature
+
+
+def _meant(draft: Draft, kind: str) -> type[Signature]:
+    """The class of a step's op; the step's parameters tell where the kind of the input does not."""
+    return choose(draft.function, kind, [name for name, node in draft.node.items() if node.is_map])
 
 
 def _kinds(kinds: tuple[str, ...]) -> str:
@@ -147,9 +152,11 @@ def _role_kind(draft: Draft, found: Found, kind: str, context: Context) -> None:
         raise Wrong(found.location, found.path, f"got {text!r} (items); within ${{…}} stands one value")
     if draft.kind != "op" or not found.role:
         return
-    classes = OPS[draft.function]
-    roles = [cls.roles()[found.role] for cls in classes if found.role in cls.inputs]
+    roles = [cls.roles()[found.role] for cls in OPS[draft.function] if found.role in cls.inputs]
     allowed = tuple(dict.fromkeys(k for role in roles for k in role.kinds))
+    if kind not in allowed:
+        role = _meant(draft, kind).roles().get(found.role)
+        allowed = role.kinds if role is not None else allowed
     if roles and kind not in allowed:
         hint = cure(kind, allowed, text)
         raise Wrong(

@@ -6,7 +6,7 @@ To add an op, write its class in the file of its group and add it to the tuple b
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from pipeline.signatures import arrays, conversions, frames, sources
 from pipeline.signatures.base import Columns, ExpressionIn, Role, Signature, nearest
@@ -75,8 +75,13 @@ LATER = frozenset(f"{_LATER_SOURCES} {_LATER_ARRAYS} {_LATER_FRAMES} tree_reduce
 """Names of ops that belong to the language and are not built yet."""
 
 
-def choose(op: str, kind: str = "") -> type[Signature]:
-    """The class of ``op`` whose first input takes ``kind``; the first class where none does, or the kind is unknown.
+def choose(op: str, kind: str = "", maps: Collection[str] = ()) -> type[Signature]:
+    """The class of ``op`` that is meant.
+
+    Parameters
+    ----------
+    kind : of the first input; where it is unknown, or none takes it, the parameters tell
+    maps : the parameters that are written as maps
 
     Raises
     ------
@@ -86,4 +91,4 @@ def choose(op: str, kind: str = "") -> type[Signature]:
     for cls in classes:
         if any(kind in role.kinds for role in cls.roles().values()):
             return cls
-    return classes[0]
+    return next((cls for cls in classes if any(name in maps for name in cls.map_fields())), classes[0])

@@ -10,7 +10,7 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 
@@ -173,6 +173,11 @@ class Signature(BaseModel):
                 if isinstance(mark, ExpressionIn):
                     found[name] = mark
         return found
+
+    @classmethod
+    def map_fields(cls) -> frozenset[str]:
+        """The fields that take a map and nothing else."""
+        return frozenset(name for name, info in cls.model_fields.items() if get_origin(info.annotation) is dict)
 
     def keywords(self) -> dict[str, Any]:
         """The parameters, to be handed to the op's function."""

@@ -47,7 +47,7 @@ class ToArray(Conversion):
     op: ClassVar[str] = "to_array"
     inputs: ClassVar = {"input": ("frame", "items", "value")}
     gives: ClassVar[str] = "array"
-    home: ClassVar[str] = "calls:to_array"
+    home: ClassVar[str] = "conversions:to_array"
 
     along: str | None = Field(None, description="items: the new dim")
     columns: str | Names | None = Field(None, description="frame: columns, or a pattern with *; default: all numbers")
@@ -95,7 +95,7 @@ class ToFrame(Conversion):
     op: ClassVar[str] = "to_frame"
     inputs: ClassVar = {"input": ("array*", "items", "value*")}
     gives: ClassVar[str] = "frame"
-    home: ClassVar[str] = "calls:to_frame"
+    home: ClassVar[str] = "rows:to_frame"
 
     columns: Annotated[dict[str, Type], Field(min_length=1)] | str | None = Field(
         None, description="items, value: column: type; array: the dim whose labels become columns"
@@ -127,7 +127,7 @@ class ToItems(Conversion):
     op: ClassVar[str] = "to_items"
     inputs: ClassVar = {"input": ("array", "frame", "value")}
     gives: ClassVar[str] = "items"
-    home: ClassVar[str] = "calls:to_items"
+    home: ClassVar[str] = "conversions:to_items"
 
     along: str | None = Field(None, description="array: the dim")
     by: Literal["rows", "partitions"] | None = Field(None, description="frame: what becomes an item")
