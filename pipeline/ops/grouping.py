@@ -247,12 +247,11 @@ def aggregate(frame: pd.DataFrame, plan: Plan, slots: Sequence[Sequence[Any]] | 
         for i, (expression, held) in enumerate(plan.values)
     ]
     states: dict[int, Any] = {-1: np.bincount(codes, minlength=n)}
-    grouped = {i: values[i].groupby(codes) for i in dict.fromkeys(i for i, _ in plan.states)}
+    groups = pd.DataFrame(dict(enumerate(values)), index=pd.RangeIndex(len(keys))).groupby(codes)  # one factorisation
     for position, (i, state) in enumerate(plan.states):
-        states[position] = _fill(_PARTIAL[state](grouped[i]), n, state, values[i].dtype)
+        states[position] = _fill(_PARTIAL[state](groups[i]), n, state, values[i].dtype)
     kept = tuple(_keep(keys, values[i], once) for i, once in plan.kept)
-    groups = keys.take(firsts).reset_index(drop=True) if plan.by else pd.DataFrame(index=pd.RangeIndex(n))
-    return Partial(groups, pd.DataFrame(states, index=pd.RangeIndex(n)), kept)
+    return Partial(_first_of(keys, firsts), pd.DataFrame(states, index=pd.RangeIndex(n)), kept)
 
 
 def combine(partials: Sequence[Partial], plan: Plan) -> Partial:
@@ -263,6 +262,7 @@ def combine(partials: Sequence[Partial], plan: Plan) -> Partial:
     states = stack([partial.states for partial in partials])
     codes, firsts = codes_of(keys, len(states))
     n = len(firsts) if plan.by else 1
+    groups = states.groupby(codes)
     merged: dict[int, Any] = {-1: _sums(states[-1], codes, n)}
     for position, (i, state) in enumerate(plan.states):
         if state == "centre":
@@ -272,16 +272,14 @@ def combine(partials: Sequence[Partial], plan: Plan) -> Partial:
                 count, states[position].to_numpy(dtype=float), spread, codes, n
             )
         elif state != "spread":
-            column = states[position]
-            merged[position] = _fill(_COMBINE[state](column.groupby(codes)), n, state, column.dtype)
+            merged[position] = _fill(_COMBINE[state](groups[position]), n, state, states[position].dtype)
     kept = []
     for position, (_, once) in enumerate(plan.kept):
         whole = stack([partial.kept[position][0] for partial in partials])
         value = stack([partial.kept[position][1].to_frame("value") for partial in partials])["value"]
         kept.append(_keep(whole, value, once))
-    groups = keys.take(firsts).reset_index(drop=True) if plan.by else pd.DataFrame(index=pd.RangeIndex(n))
     columns = {position: merged[position] for position in (-1, *range(len(plan.states)))}
-    return Partial(groups, pd.DataFrame(columns, index=pd.RangeIndex(n)), tuple(kept))
+    return Partial(_first_of(keys, firsts), pd.DataFrame(columns, index=pd.RangeIndex(n)), tuple(kept))
 
 
 def finish(partials: Sequence[Partial], plan: Plan) -> pd.DataFrame:
@@ -341,6 +339,11 @@ def codes_of(keys: pd.DataFrame, n: int) -> tuple[Codes, Codes]:
     firsts = np.full(groups, n, dtype=np.int64)
     np.minimum.at(firsts, codes, np.arange(n))
     return codes, firsts
+
+
+def _first_of(keys: pd.DataFrame, firsts: Codes) -> pd.DataFrame:
+    """The keys of each group; without columns of keys a frame of nothing."""
+    return keys.take(firsts).reset_index(drop=True) if len(keys.columns) else keys.iloc[:0]
 
 
 def _codes_among(groups: pd.DataFrame, keys: pd.DataFrame) -> Codes:
