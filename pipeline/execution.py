@@ -1,0 +1,346 @@
+"""One run, from a Config to committed outputs: the only place where all parts meet.
+
+::
+
+    build -> lock the outputs, stage -> back end -> checks -> verify -> publish -> run folder
+
+A run that fails anywhere commits nothing. Its run folder stays, with what was asked, the versions, and why it failed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from html import escape
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from pipeline import backends
+from pipeline.analysis.checks import CheckResult, evaluate
+from pipeline.backends.base import Event, Listener, Outcome
+from pipeline.config import Config, Reference, Secret
+from pipeline.errors import CheckError
+from pipeline.expressions import Expression
+from pipeline.graph import Graph, Key, Layout, PartsLayout
+from pipeline.manifest import Manifest, stale_files
+from pipeline.outputs import Publication, collect, open_output
+from pipeline.steps import build
+from pipeline.trace import Trace
+
+__all__ = ["Run", "run"]
+
+_PACKAGES = ("dask", "distributed", "numpy", "pandas", "pipeline", "pyarrow", "xarray", "zarr")
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run that has ended well: what it gave, and what happened.
+
+    ``run["step"]`` opens the step's committed output lazily where it has one, else gives its value if that was wanted.
+
+    Parameters
+    ----------
+    name : of the pipeline
+    folder : the run folder
+    root : the output root
+    outputs : the manifest of each output
+    checks : each check with what was got; all held
+    dropped : step, item, cause of the items that failed under ``on_error: drop``
+    start_up, commit : seconds until the workers were warm, and for verifying and publishing
+    """
+
+    name: str
+    backend: str
+    folder: Path
+    root: Path
+    graph: Graph
+    results: Mapping[Key, Any]
+    trace: Trace
+    outputs: Mapping[str, Manifest]
+    checks: tuple[CheckResult, ...] = ()
+    dropped: tuple[tuple[str, str, str], ...] = ()
+    start_up: float = 0.0
+    commit: float = 0.0
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds from the first submit to the last output verified, workers warm."""
+        return self.trace.elapsed
+
+    def __getitem__(self, name: str) -> Any:
+        layout = self._layout(name)
+        for sink in self.graph.sinks:
+            if _same_place(sink.layout, layout):
+                return self.open(sink.name)
+        if all(key in self.results for key in layout.keys):
+            return collect(layout, self.results)
+        raise KeyError(f"{name!r} was not kept; give it an output, or run with keep: [{name}]")
+
+    def open(self, output: str) -> Any:
+        """An output as it was committed: arrays and Parquet lazily, other formats in memory."""
+        for sink in self.graph.sinks:
+            if sink.name == output:
+                return open_output(sink, self.root, files=[file.path for file in self.outputs[output].files])
+        raise KeyError(f"there is no output {output!r}; there are {', '.join(self.outputs) or 'none'}")
+
+    def _layout(self, name: str) -> Layout:
+        layouts = self.graph.layouts
+        if name in layouts:
+            return layouts[name]
+        copy, _, part = name.rpartition(".")
+        owner = layouts.get(copy)
+        if isinstance(owner, PartsLayout) and part in owner.parts:
+            return owner.parts[part]
+        known = [copy for copy in layouts if copy.partition("[")[0] == name.partition("[")[0]]
+        raise KeyError(f"there is no step {name!r}; there are {', '.join(known or layouts)}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """What is told of a run, in the types that JSON has."""
+        outputs = [
+            {
+                "name": name,
+                "format": manifest.format,
+                "path": str(self.root / manifest.path),
+                "files": len(manifest.files),
+                "rows": manifest.rows,
+                "bytes": manifest.nbytes,
+            }
+            for name, manifest in self.outputs.items()
+        ]
+        return {
+            "name": self.name,
+            "backend": self.backend,
+            "workers": self.trace.n_workers,
+            "tasks": len(self.graph),
+            "graph": next((m.graph for m in self.outputs.values()), ""),
+            "elapsed": self.elapsed,
+            "start_up": self.start_up,
+            "commit": self.commit,
+            "folder": str(self.folder),
+            "outputs": outputs,
+            "checks": [{"check": check.text, "ok": check.ok, "message": check.message} for check in self.checks],
+            "dropped": [{"step": step, "item": item, "cause": cause} for step, item, cause in self.dropped],
+        }
+
+    def __repr__(self) -> str:
+        said = [f"{len(self.outputs)} outputs", f"{self.elapsed:.3g} s on {self.trace.n_workers} workers"]
+        if self.checks:
+            said.insert(1, f"{len(self.checks)} checks held")
+        if self.dropped:
+            said.append(f"{len(self.dropped)} items dropped")
+        return f"<Run {self.name!r} on {self.backend}: {', '.join(said)}; {self.folder}>"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{escape(name)}</td><td>{escape(str(self.root / manifest.path))}</td>"
+            f"<td>{len(manifest.files):,}</td><td>{manifest.nbytes:,}</td></tr>"
+            for name, manifest in self.outputs.items()
+        )
+        head = "<tr><th>output</th><th>path</th><th>files</th><th>bytes</th></tr>"
+        return f"<p>{escape(repr(self))}</p><table>{head}{rows}</table>"
+
+
+def _same_place(one: Layout, other: Layout) -> bool:
+    """Whether two layouts are the same keys; a value with parts lies where its whole does."""
+    if isinstance(other, PartsLayout):
+        return other.whole is not None and _same_place(one, other.whole)
+    return one.kind == other.kind and getattr(one, "name", None) == other.name
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The run
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def run(
+    config: Config,
+    *,
+    backend: str = "dask",
+    workers: int | None = None,
+    cluster: str | None = None,
+    out: str | os.PathLike[str] = ".",
+    runs: str | os.PathLike[str] = "runs",
+    listener: Listener | None = None,
+    **options: Any,
+) -> Run:
+    """Build, run, check and commit a file.
+
+    Parameters
+    ----------
+    backend : its name, see :data:`pipeline.backends.BACKENDS`
+    workers : None: the file's ``cluster: {workers}``, else as many as cores
+    cluster : address of a running Dask scheduler
+    out : what output paths are relative to; every output lies below it
+    runs : where the run's own folder is put, as ``<name>/<UTC time>``
+    listener : called in this process as things happen; one with ``begin`` gets the Graph first
+    options : of the back end
+
+    Raises
+    ------
+    PipelineError : nothing was committed, and what stood there before still stands
+    """
+    graph = build(config)
+    begin = getattr(listener, "begin", None)
+    if begin is not None:
+        begin(graph)
+    folder, name = _run_folder(Path(runs), config.name)
+    with _noted_failure(folder):
+        _write(folder / "config.json", plain(config))
+        _write(folder / "versions.json", versions())
+        with Publication(graph.sinks, out, run=name, storage=config.storage) as publication:
+            outcome, start_up = _computed(config, graph, publication, backend, workers, cluster, listener, options)
+            checks = _checked(config, graph, outcome.results, folder)
+            began = time.perf_counter()
+            records = publication.verify(outcome.results)
+            verified = time.perf_counter()
+            about = {
+                "run": name,
+                "graph": graph.fingerprint if graph.sinks else "",
+                "config": hashlib.sha256(config.text.encode()).hexdigest(),
+                "written": datetime.now(UTC).isoformat(timespec="seconds"),
+                "pipeline": versions()["pipeline"],
+            }
+            manifests = {sink.name: Manifest.of(sink, records[sink.name], **about) for sink in graph.sinks}
+            stale = {key: stale_files(publication.root, manifest) for key, manifest in manifests.items()}
+            publication.publish({key: manifest.to_bytes() for key, manifest in manifests.items()}, stale)
+        commit = time.perf_counter() - began
+        elapsed = outcome.trace.elapsed + verified - began
+        notes = {**outcome.trace.notes, "commit": commit, "verify": verified - began}
+        trace = replace(outcome.trace, elapsed=elapsed, notes=notes)
+        trace.save(folder / "trace.parquet")
+        _write(folder / "manifest.json", {"outputs": [manifest.to_dict() for manifest in manifests.values()]})
+    return Run(
+        name=config.name,
+        backend=backend,
+        folder=folder,
+        root=publication.root,
+        graph=graph,
+        results=_kept(graph, outcome.results),
+        trace=trace,
+        outputs=manifests,
+        checks=checks,
+        dropped=outcome.dropped,
+        start_up=start_up,
+        commit=commit,
+        notes=outcome.notes,
+    )
+
+
+def _computed(
+    config: Config,
+    graph: Graph,
+    publication: Publication,
+    backend: str,
+    workers: int | None,
+    cluster: str | None,
+    listener: Listener | None,
+    options: Mapping[str, Any],
+) -> tuple[Outcome, float]:
+    """What the back end gives, and its start-up; it has ended when this returns, so no writer is still at work."""
+    given: dict[str, Any] = {"workers": workers, "modules": dict(graph.modules), **options}
+    if backend == "dask":
+        given |= {"address": cluster, "cluster": dict(config.cluster) or None}
+    elif workers is None and isinstance(config.cluster.get("workers"), int):
+        given["workers"] = config.cluster["workers"]
+    began = time.perf_counter()
+    with backends.create(backend, **given) as opened:
+        start_up = time.perf_counter() - began
+        url = getattr(opened, "dashboard_url", "")
+        if url and listener is not None:
+            listener(Event("note", message=f"dashboard: {url}"))
+        return opened.run(graph, context=publication.context, listener=listener), start_up
+
+
+def _checked(config: Config, graph: Graph, results: Mapping[Key, Any], folder: Path) -> tuple[CheckResult, ...]:
+    checks = evaluate(config, graph, results)
+    if checks:
+        told = [{"check": check.text, "ok": check.ok, "message": check.message} for check in checks]
+        _write(folder / "checks.json", told)
+    failed = [check for check in checks if not check.ok]
+    if failed:
+        lines = "\n".join(str(check) for check in failed)
+        raise CheckError(f"{lines}\n{len(failed)} of {len(checks)} checks failed; nothing was committed")
+    return checks
+
+
+def _kept(graph: Graph, results: Mapping[Key, Any]) -> dict[Key, Any]:
+    """The results without the writers' records, which the manifests hold."""
+    records = {key for sink in graph.sinks for key in sink.records}
+    return {key: value for key, value in results.items() if key not in records}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The run folder
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _run_folder(runs: Path, name: str) -> tuple[Path, str]:
+    """A new folder named by the time, and a name for the run that no other run has."""
+    stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
+    for number in range(1, 1_000):
+        folder = runs / name / (stamp if number == 1 else f"{stamp}.{number}")
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            return folder.absolute(), f"{stamp}-{secrets.token_hex(4)}"
+    raise FileExistsError(f"{runs / name / stamp} and a thousand names after it are taken")
+
+
+@contextlib.contextmanager
+def _noted_failure(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException as error:
+        told = {
+            "type": type(error).__name__,
+            "message": str(error),
+            "exit_code": getattr(error, "exit_code", 130 if isinstance(error, KeyboardInterrupt) else 70),
+            "traceback": getattr(error, "traceback", ""),
+        }
+        _write(folder / "failure.json", told)
+        raise
+
+
+def _write(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1, default=str) + "\n", encoding="utf-8")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide what comes out."""
+    import platform
+
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
+
+
+def plain(value: Any) -> Any:
+    """A Config, or a part of it, in the types that JSON has; secrets and storage options masked."""
+    if isinstance(value, Secret):
+        return "***"
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Expression | Reference):
+        return value.text
+    if isinstance(value, Config):
+        shown = {key: plain(item) for key, item in vars(value).items() if key not in ("storage", "text")}
+        return shown | {"storage": dict.fromkeys(value.storage, "***")}
+    if hasattr(value, "keywords"):  # the parameters of an op
+        return plain(value.keywords())
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if hasattr(value, "__dataclass_fields__"):
+        return {key: plain(getattr(value, key)) for key in value.__dataclass_fields__ if key != "locations"}
+    return str(value)
