@@ -163,13 +163,15 @@ class _Lowering:
         if not all(isinstance(node, GraphNode) for node in own.values()):
             own = convert_legacy_graph(own, {*own, *self.known})  # arrays in memory, and tuples of old
         aliases: dict[Key, Any] = {key: node.target for key, node in own.items() if isinstance(node, Alias)}
-        results = set(keys) if keys is not None else {key for key in own if _first(key) == result}
+        results = keys if keys is not None else [key for key in own if _first(key) == result]
+        aliases: dict[Key, Any] = {key: node.target for key, node in own.items() if isinstance(node, Alias)}
         through = {key: _end(key, aliases) for key in aliases}
-        if results and all(through.get(key) in self.known for key in results) and keys is not None:
-            # nothing of its own: the value lies where the input's does
-            ends = [through[key] for key in keys]
-            if ends == [(ends[0][0], i) for i in range(len(ends))]:
-                return {}, str(ends[0][0])
+        ends = [through.get(key, key) for key in results]
+        if results and all(_same_place(key, end, ends[0]) for key, end in zip(results, ends, strict=True)):
+            # other names for chunks that lie in the same order somewhere: there the value is
+            result, results = _first(ends[0]), ends
+            if ends[0] in self.known:
+                return {}, result
         if result not in self.names and results:
             self.names[result] = target
             self.taken.add(target)
@@ -178,10 +180,11 @@ class _Lowering:
             if first not in self.names and key not in aliases:
                 self.names[first] = self._layer(first)
         moved = {key: self._key(key) for key in own}
-        moved |= {key: moved.get(end, end) for key, end in through.items() if key not in results}
+        kept = set(results)
+        moved |= {key: moved.get(end, end) for key, end in through.items() if key not in kept}
         named: dict[Key, GraphNode] = {}
         for key, node in own.items():
-            if key in aliases and key not in results:
+            if key in aliases and key not in kept:
                 continue
             new = moved[key]
             changes: Any = {d: moved[d] for d in node.dependencies if moved.get(d, d) != d}
@@ -210,6 +213,11 @@ class _Lowering:
 
 def _first(key: Key) -> str:
     return str(key[0]) if isinstance(key, tuple) else str(key)
+
+
+def _same_place(key: Key, end: Key, first: Key) -> bool:
+    """Whether ``end`` is the chunk of the layer of ``first`` that has the index of ``key``."""
+    return isinstance(key, tuple) and isinstance(end, tuple) and end[1:] == key[1:] and end[0] == first[0]
 
 
 def _end(key: Key, aliases: Mapping[Key, Key]) -> Key:

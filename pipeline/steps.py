@@ -64,20 +64,29 @@ def build(config: Config) -> Graph:
     ConfigError : all faults that only metadata shows: unknown columns, dims that don't fit, kinds
     DataError : an input is missing or unreadable
     """
-    builder = _Builder(config)
-    with building():
-        builder.steps()
-        builder.outputs()
-        builder.checks()
+    builder = _built(config, needed_columns(config))
+    if builder.faults:
+        # with all columns there, the message about one that is missing can suggest any of them
+        builder = _built(config, {})
     builder.raise_faults()
     return builder.graph()
 
 
+def _built(config: Config, columns: Mapping[str, frozenset[str] | None]) -> _Builder:
+    builder = _Builder(config, columns)
+    with building():
+        builder.steps()
+        builder.outputs()
+        builder.checks()
+    return builder
+
+
 @dataclass
 class _Builder:
-    """A Graph on its way: filled step by step, for one build."""
+    """A Graph on its way: filled step by step, for one build; ``columns``: what of each source is needed."""
 
     config: Config
+    columns: Mapping[str, frozenset[str] | None]
     tasks: dict[Key, GraphNode] = field(default_factory=dict)
     owners: dict[Key, str] = field(default_factory=dict)
     policies: dict[str, Policy] = field(default_factory=dict)
@@ -92,14 +101,13 @@ class _Builder:
     # -- the file, in order -------------------------------------------------------------------------------------------
 
     def steps(self) -> None:
-        columns = needed_columns(self.config)
         slices = shared_slices(self.config)
         for step in self.config.steps.values():
             if any(copy in self.failed for r in step.references() for copy in r.copies):
                 self.failed.add(step.name)
                 continue
             with self._blamed(step.name, f"steps.{step.step}", step.location, step.locations):
-                lowered = _StepBuilder(self, step, columns.get(step.name), slices)
+                lowered = _StepBuilder(self, step, self.columns.get(step.name), slices)
                 value = lowered.value()
                 self._take(step, value, lowered.extra)
 
@@ -348,8 +356,8 @@ class _StepBuilder:
         if not isinstance(value, dd.DataFrame) or self.columns is None or "columns" not in keywords:
             return value
         chosen = [c for c in value.columns if c in self.columns]
-        if self.columns - set(value.columns) or len(chosen) == len(value.columns):
-            return value  # an unknown column is the fault of the step that asks for it, with all names to suggest
+        if len(chosen) == len(value.columns):
+            return value
         return build(**{**keywords, "columns": chosen or list(value.columns[:1])})
 
     def bound(self, parameters: Any) -> dict[str, list[Any]]:
