@@ -32,6 +32,7 @@ __all__ = [
     "compare",
     "constant_kind",
     "folded",
+    "mapped",
     "render",
     "walk",
 ]
@@ -170,6 +171,29 @@ def walk(node: Node) -> Iterator[Node]:
     yield node
     for child in children(node):
         yield from walk(child)
+
+
+def mapped(node: Node, function: Callable[[Node], Node | None]) -> Node:
+    """The tree with every node for which ``function`` gives another one replaced by it; from the top down."""
+    replaced = function(node)
+    if replaced is not None:
+        return replaced
+    match node:
+        case Unary(op, operand):
+            return Unary(op, mapped(operand, function))
+        case Binary(op, left, right):
+            return Binary(op, mapped(left, function), mapped(right, function))
+        case Compare(first, ops, rest):
+            return Compare(mapped(first, function), ops, tuple(mapped(x, function) for x in rest))
+        case Boolean(op, operands):
+            return Boolean(op, tuple(mapped(x, function) for x in operands))
+        case Membership(operand, constants, negated, listed):
+            values = tuple(mapped(x, function) for x in constants)
+            return Membership(mapped(operand, function), values, negated, listed)
+        case Call(name, args, keywords, column):
+            given = tuple((k, mapped(x, function)) for k, x in keywords)
+            return Call(name, tuple(mapped(x, function) for x in args), given, column)
+    return node
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,164 @@
+"""What the values inside an expression are: their kinds, missing values, and the way into and out of pandas.
+
+While an expression is evaluated, a value is a Python scalar, a numpy array (numbers, true/false, naive times,
+durations, text of arrays), or a ``pandas.Series`` over a RangeIndex where numpy has no type for it (text and zoned
+times of columns, Python objects). Numbers, comparisons and naive times of columns thus go through the very code that
+arrays go through.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from pipeline.expression_tree import constant_kind
+from pipeline.references import ExpressionError
+
+__all__ = ["TEXT", "Value", "in_columns", "is_missing", "kind", "scalar", "series", "truth"]
+
+Value = Any
+"""A Python scalar, ``numpy.ndarray``, ``numpy.generic`` or ``pandas.Series``."""
+
+TEXT = pd.StringDtype(na_value=np.nan)
+
+_KINDS = {
+    "b": "true/false",
+    "i": "number",
+    "u": "number",
+    "f": "number",
+    "c": "number",
+    "M": "time",
+    "m": "duration",
+    "U": "text",
+    "T": "text",
+    "S": "text",
+}
+
+
+def kind(value: Value) -> str:
+    """``number``, ``true/false``, ``text``, ``time``, ``zoned time``, ``duration`` or ``object`` (anything)."""
+    if isinstance(value, pd.Series):
+        if isinstance(value.dtype, pd.DatetimeTZDtype):
+            return "zoned time"
+        return "text" if isinstance(value.dtype, pd.StringDtype) else "object"
+    if isinstance(value, np.ndarray | np.generic):
+        return _KINDS.get(value.dtype.kind, "object")
+    return constant_kind(value)
+
+
+def is_missing(value: Value) -> Any:
+    """Where a value is missing: nan, NaT, None; bool array or bool. Text of arrays is never missing."""
+    if isinstance(value, pd.Series):
+        return value.isna().to_numpy()
+    if isinstance(value, np.ndarray | np.generic):
+        if value.dtype.kind in "fc":
+            return np.isnan(value)
+        if value.dtype.kind in "Mm":
+            return np.isnat(value)
+        return pd.isna(np.asarray(value)) if value.dtype.kind == "O" else np.zeros(np.shape(value), bool)
+    return bool(pd.isna(value))
+
+
+def truth(value: Value, word: str) -> Any:
+    """The value as true/false, for ``word``; missing is false.
+
+    Raises
+    ------
+    ExpressionError : if it is something else
+    """
+    said = kind(value)
+    if said == "object":
+        array = np.asarray(value, dtype=object)
+        return np.equal(array, True).astype(bool) & ~pd.isna(array)
+    if said != "true/false":
+        raise ExpressionError(f"'{word}' needs true or false, and got {said}; compare it: x != 0")
+    return value
+
+
+def scalar(value: Any) -> Value:
+    """One value from elsewhere, of one element whatever holds it, as expressions take it.
+
+    Raises
+    ------
+    ExpressionError : if it has more than one element, or is of a kind that expressions don't take
+    """
+    if isinstance(value, pd.DataFrame | pd.Series | pd.Index):
+        # not to_numpy of the whole, which would take the zone off a time
+        if value.size != 1:
+            raise ExpressionError(f"one value is needed, got {value.size}")
+        value = value.iloc[0, 0] if isinstance(value, pd.DataFrame) else value.to_list()[0]
+    elif hasattr(value, "values") and not isinstance(value, dict):
+        value = value.values
+    if isinstance(value, np.ndarray):
+        if value.size != 1:
+            raise ExpressionError(f"one value is needed, got {value.size}: an array of shape {value.shape}")
+        value = value.reshape(-1)[0]
+    if value is None or value is pd.NA:
+        return float("nan")
+    if value is pd.NaT:
+        return np.datetime64("NaT", "us")
+    if isinstance(value, np.generic):
+        return value if value.dtype.kind in "Mm" else value.item()
+    if isinstance(value, pd.Timestamp | datetime):
+        moment = pd.Timestamp(value)
+        return moment.to_datetime64() if moment.tzinfo is None else moment
+    if isinstance(value, pd.Timedelta | timedelta):
+        return pd.Timedelta(value).to_timedelta64()
+    constant_kind(value)
+    return value
+
+
+def in_columns(column: pd.Series) -> Value:
+    """A column as evaluation takes it; nullable and Arrow types become numpy's, their whole numbers float64."""
+    dtype: Any = column.dtype
+    if isinstance(dtype, np.dtype):
+        return column.to_numpy() if dtype.kind in "biufcMm" else series(column)
+    if isinstance(dtype, pd.CategoricalDtype):
+        return in_columns(column.astype(dtype.categories.dtype))
+    if isinstance(dtype, pd.DatetimeTZDtype):
+        return series(column)
+    if isinstance(dtype, pd.StringDtype):
+        return series(column if dtype == TEXT else column.astype(TEXT))
+    if isinstance(dtype, pd.ArrowDtype):
+        return _from_arrow(column, dtype.pyarrow_dtype)
+    return _from_masked(column, dtype)
+
+
+def _from_arrow(column: pd.Series, arrow: pa.DataType) -> Value:
+    if pa.types.is_string(arrow) or pa.types.is_large_string(arrow) or pa.types.is_string_view(arrow):
+        return series(column.astype(TEXT))
+    if pa.types.is_timestamp(arrow):
+        if arrow.tz is not None:
+            return series(column.astype(pd.DatetimeTZDtype(arrow.unit, arrow.tz)))
+        return column.astype(np.dtype(f"M8[{arrow.unit}]")).to_numpy()
+    if pa.types.is_date(arrow):
+        return column.astype(np.dtype("M8[s]")).to_numpy()
+    if pa.types.is_duration(arrow):
+        return column.astype(np.dtype(f"m8[{arrow.unit}]")).to_numpy()
+    if pa.types.is_decimal(arrow):
+        return column.to_numpy(np.float64, na_value=np.nan)
+    if pa.types.is_dictionary(arrow):
+        return in_columns(column.astype(pd.ArrowDtype(arrow.value_type)))
+    if pa.types.is_boolean(arrow) or pa.types.is_integer(arrow) or pa.types.is_floating(arrow):
+        return _from_masked(column, np.dtype(arrow.to_pandas_dtype()))
+    return series(column.astype(object))
+
+
+def _from_masked(column: pd.Series, dtype: Any) -> Value:
+    plain = np.dtype(getattr(dtype, "numpy_dtype", dtype if isinstance(dtype, np.dtype) else object))
+    if plain.kind == "b":
+        return column.to_numpy(bool, na_value=False)
+    if plain.kind == "f":
+        return column.to_numpy(plain, na_value=np.nan)
+    if plain.kind in "iu":
+        return column.to_numpy(np.float64, na_value=np.nan)  # whether or not one is missing in this partition
+    return series(column.astype(object))
+
+
+def series(column: pd.Series) -> pd.Series:
+    """The column over a RangeIndex, without a copy: indexes of a frame mean nothing and must not align."""
+    return pd.Series(column.array, copy=False)
