@@ -1,0 +1,85 @@
+"""What all tests share: each ends with the threads, child processes and open files that it began with."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import os
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+# Of libraries, one a process, and kept by them until it ends.
+LASTING_THREADS = ("Dask-Offload", "TCP-Executor", "Profile", "ThreadPoolExecutor-", "asyncio_", "fsspecIO", "zarr_io")
+# Of Python's own multiprocessing: the same.
+LASTING_CHILDREN = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
+
+GRACE = 10.0  # seconds for what is on its way out
+
+
+def _threads() -> Iterator[str]:
+    for thread in threading.enumerate():
+        if not thread.name.startswith(LASTING_THREADS):
+            yield f"thread {thread.name}"
+
+
+def _children() -> Iterator[str]:
+    for child in psutil.Process().children(recursive=True):
+        try:
+            command = " ".join(child.cmdline())
+        except psutil.Error:
+            continue  # it ended while we looked
+        if not any(name in command for name in LASTING_CHILDREN):
+            yield "child process"
+
+
+def _files() -> Iterator[str]:
+    folder = tempfile.gettempdir() + os.sep
+    for fd in os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else ():
+        try:
+            target = os.readlink(f"/proc/self/fd/{fd}")
+        except OSError:
+            continue  # the descriptor of the listing itself
+        if target.startswith(folder) and not target.endswith(" (deleted)"):
+            yield f"open file {target}"
+
+
+def _there() -> Counter[str]:
+    return Counter(itertools.chain(_threads(), _children(), _files()))
+
+
+@pytest.fixture(autouse=True)
+def no_leaks() -> Iterator[None]:
+    """Fail a test that leaves threads, child processes or open files behind."""
+    before = _there()
+    yield
+    if _there() - before:
+        gc.collect()
+    until(lambda: not _there() - before)
+    left = _there() - before
+    assert not left, "left behind: " + "; ".join(f"{n} x {what}" for what, n in sorted(left.items()))
+
+
+def until(condition: Callable[[], bool]) -> bool:
+    """Whether a condition comes true before the grace is over."""
+    deadline = time.monotonic() + GRACE
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of the real data that tests may read: PIPELINE_DATA, else the one beside the checkout."""
+    folder = Path(os.environ.get("PIPELINE_DATA") or Path(__file__).parents[2] / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"real data: no folder {folder.name!r}; name it by PIPELINE_DATA")
+    return folder

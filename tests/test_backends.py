@@ -1,0 +1,487 @@
+"""What every back end must do; where the outcome depends on what it can do, its capabilities decide."""
+
+from __future__ import annotations
+
+import importlib
+import operator
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from pipeline.backends import BACKENDS, create
+from pipeline.backends.base import Backend, Capabilities, Event
+from pipeline.errors import BackendError, ConfigError, TaskError, TaskTimeout, WorkerLost
+from pipeline.graph import CONTEXT, Graph, Key, Policy, listed, ref, task
+from pipeline.worker import Dropped, resolve
+
+FORK = os.environ.get("PIPELINE_TEST_FORK")  # fork needs a process without threads: see the last test
+
+KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "serial": ("serial", {}),
+    "threads": ("threads", {}),
+    "pool-spawn": ("pool", {"start_method": "spawn"}),
+    "pool-forkserver": ("pool", {"start_method": "forkserver"}),
+    "pool-maxtasks": ("pool", {"maxtasksperchild": 5}),
+    "processes-spawn": ("processes", {"start_method": "spawn"}),
+    "processes-forkserver": ("processes", {"start_method": "forkserver"}),
+    "dask": ("dask", {"dashboard": False}),
+}
+if FORK:
+    KINDS = {
+        "pool-fork": ("pool", {"start_method": "fork"}),
+        "processes-fork": ("processes", {"start_method": "fork"}),
+    }
+
+
+def capabilities(kind: str) -> Capabilities:
+    module, _, name = BACKENDS[KINDS[kind][0]][0].partition(":")
+    found: Capabilities = getattr(importlib.import_module(module), name).capabilities
+    return found
+
+
+def those_that(**wanted: bool) -> Any:
+    """Run a test on the back ends with these capabilities."""
+    kinds = [kind for kind in KINDS if all(getattr(capabilities(kind), k) is v for k, v in wanted.items())]
+    return pytest.mark.parametrize("opened", kinds, indirect=True)
+
+
+def make(kind: str) -> Backend:
+    name, options = KINDS[kind]
+    return create(name, workers=2, **options)
+
+
+@pytest.fixture(scope="module", params=list(KINDS))
+def opened(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    """A back end that stays open for all cases of its kind."""
+    with make(request.param) as backend:
+        backend.run(mapped(square, [3]))
+        yield backend
+
+
+@pytest.fixture
+def backend(opened: Backend) -> Iterator[Backend]:
+    """An open back end, which must be fit for the next graph whatever the test did."""
+    yield opened
+    assert opened.run(mapped(square, [3])).results == {("fit", 0): 9}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Graphs, by hand: a step `over` items, and what comes after
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def mapped(
+    function: Callable[..., Any], items: list[Any], *, last: Callable[..., Any] | None = None, **policy: Any
+) -> Graph:
+    """``fit`` calls the function with each item; ``sum`` calls ``last`` with the list of the results."""
+    tasks = {("fit", i): task(("fit", i), function, item) for i, item in enumerate(items)}
+    owners: dict[Key, str] = dict.fromkeys(tasks, "fit")
+    names = tuple(f"x={i}" for i in range(len(items)))
+    policies = {"fit": Policy("fit", items=names, over="fit", **policy)}
+    wanted: tuple[Key, ...] = tuple(tasks)
+    if last is not None:
+        tasks["sum",] = task(("sum",), last, listed([ref(key) for key in wanted]))
+        owners["sum",] = "sum"
+        policies["sum"] = Policy("sum")
+        wanted = (("sum",),)
+    return Graph(tasks, wanted, owners, policies)
+
+
+def square(x: int) -> int:
+    return x * x
+
+
+def explode(x: int) -> int:
+    if x == 2:
+        raise ValueError("too high")
+    return x
+
+
+def leave(x: int) -> int:
+    if x == 2:
+        sys.exit(3)
+    return x
+
+
+def lock_of(x: int) -> Any:
+    return threading.Lock() if x == 2 else x
+
+
+class Stubborn(Exception):
+    """Pickles, but can't be unpickled."""
+
+    def __init__(self, first: int, second: int) -> None:
+        super().__init__(f"{first} and {second}")
+
+
+def be_stubborn(x: int) -> int:
+    if x == 2:
+        raise Stubborn(1, 2)
+    return x
+
+
+class OneWay:
+    """A value that pickles, but can't be unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return operator.truediv, (1, 0)
+
+
+def one_way(x: int) -> Any:
+    return OneWay() if x == 2 else x
+
+
+def kill_worker(x: int) -> int:
+    if x == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return x
+
+
+def exit_worker(x: int) -> int:
+    if x == 2:
+        os._exit(0)
+    return x
+
+
+def once(x: int, folder: str, action: str) -> int:
+    """The first two times it is called with 2, something bad."""
+    if x == 2:
+        tries = len(os.listdir(folder))
+        if tries < (1 if action == "kill" else 2):
+            Path(folder, str(tries)).touch()
+            if action == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise OSError("not now")
+    return x * x
+
+
+def never_return(x: int) -> int:
+    if x == 2:
+        threading.Event().wait()
+    return x
+
+
+def take_a_while(x: int) -> int:
+    if x == 2:
+        time.sleep(0.05)
+    return x
+
+
+def big(n: int) -> np.ndarray:
+    return np.full(n, 1.0)
+
+
+def change(x: np.ndarray) -> float:
+    x[0] = 5.0  # a task may change its own copy
+    return float(x.sum())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What goes well
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_results_are_those_of_the_tasks_whoever_runs_them(backend: Backend) -> None:
+    assert backend.run(mapped(square, list(range(20)), last=sum)).results == {("sum",): 2470}
+
+
+def test_many_wanted_keys_come_back_by_key(backend: Backend) -> None:
+    assert backend.run(mapped(square, [3, 4])).results == {("fit", 0): 9, ("fit", 1): 16}
+
+
+def test_two_thousand_tiny_tasks_run_once_each(backend: Backend) -> None:
+    outcome = backend.run(mapped(square, list(range(2_000)), last=sum, batch=1 if backend.name != "dask" else None))
+    assert outcome.results["sum",] == 2_664_667_000
+    assert outcome.trace.tasks.num_rows == 2_001
+    assert len(set(outcome.trace.tasks["key"].to_pylist())) == 2_001
+
+
+def test_a_large_array_goes_from_task_to_task(backend: Backend) -> None:
+    tasks = {
+        ("make", 0): task(("make", 0), big, 6_500_000),
+        ("use", 1): task(("use", 1), change, ref(("make", 0))),
+        ("length", 2): task(("length", 2), len, ref(("make", 0))),
+    }
+    owners: dict[Key, str] = {key: str(key[0]) for key in tasks}
+    policies = {name: Policy(name, merge=False) for name in owners.values()}
+    graph = Graph(tasks, (("use", 1), ("length", 2)), owners, policies)
+    assert backend.run(graph).results == {("use", 1): 6_500_004.0, ("length", 2): 6_500_000}
+
+
+def test_a_graph_runs_twice_with_its_own_context_each_time(backend: Backend) -> None:
+    tasks = {("put",): task(("put",), operator.add, ref(CONTEXT), "/part-0")}
+    graph = Graph(tasks, (("put",),), {("put",): "put"}, {"put": Policy("put")})
+    folders = [backend.run(graph, context=folder).results["put",] for folder in ("one", "two")]
+    assert folders == ["one/part-0", "two/part-0"]
+
+
+def test_times_in_the_trace_follow_each_other(backend: Backend) -> None:
+    trace = backend.run(mapped(square, list(range(10)), last=sum)).trace
+    assert trace.backend == backend.name
+    assert trace.n_workers == backend.n_workers
+    assert trace.elapsed > 0
+    for row in trace.tasks.to_pylist():
+        assert 0 <= row["ready"] <= row["submitted"] <= row["start"] <= row["stop"] <= row["done"]
+        assert row["worker"]
+        assert row["step"] == row["key"][2:5]
+
+
+def test_the_listener_hears_of_every_task(backend: Backend) -> None:
+    heard: list[Event] = []
+    backend.run(mapped(square, list(range(10)), last=sum), listener=heard.append)
+    assert sum(event.count for event in heard if event.kind == "task" and event.step == "fit") == 10
+    assert sum(event.count for event in heard if event.kind == "task" and event.step == "sum") == 1
+
+
+def test_modules_that_come_with_the_graph_can_be_imported(backend: Backend) -> None:
+    tasks = {("call",): task(("call",), call_shipped)}
+    for answer in (42, 43):
+        modules = {"shipped_for_tests.py": f"def answer():\n    return {answer}\n".encode()}
+        graph = Graph(tasks, (("call",),), {("call",): "call"}, {"call": Policy("call")}, modules=modules)
+        assert backend.run(graph).results["call",] == answer
+
+
+def call_shipped() -> Any:
+    return resolve("shipped_for_tests:answer")()
+
+
+def test_dropped_items_are_told_and_stand_in_their_place(backend: Backend) -> None:
+    heard: list[Event] = []
+    outcome = backend.run(mapped(drop_two, [1, 2, 3], last=list), listener=heard.append)
+    assert outcome.results["sum",] == [1, Dropped("no good"), 3]
+    assert outcome.dropped == (("fit", "x=1", "no good"),)
+    assert [(event.item, event.message) for event in heard if event.kind == "dropped"] == [("x=1", "no good")]
+
+
+def drop_two(x: int) -> Any:
+    return Dropped("no good") if x == 2 else x
+
+
+def test_a_task_is_tried_again_as_often_as_its_step_says(backend: Backend, tmp_path: Path) -> None:
+    graph = mapped(once, [1, 2, 3], retries=2, merge=False)
+    graph = with_arguments(graph, str(tmp_path), "raise")
+    outcome = backend.run(graph)
+    assert list(outcome.results.values()) == [1, 4, 9]
+    attempts = [row["attempt"] for row in outcome.trace.tasks.to_pylist() if row["key"] == "('fit', 1)"]
+    assert max(attempts) == 2
+
+
+def with_arguments(graph: Graph, *arguments: Any) -> Graph:
+    """The same items, with further arguments to the function."""
+    tasks = {key: task(key, once, i + 1, *arguments) for i, key in enumerate(graph.tasks)}
+    return Graph(tasks, graph.wanted, graph.owners, graph.policies)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What goes wrong
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("function", "cause"),
+    [
+        (explode, r"ValueError: too high \(test_backends.py:\d+, in explode\)"),
+        (leave, r"SystemExit: 3 \(test_backends.py:\d+, in leave\)"),
+        (be_stubborn, r"Stubborn: 1 and 2 \(test_backends.py:\d+, in be_stubborn\)"),
+    ],
+)
+def test_a_failing_task_is_named_with_its_cause(backend: Backend, function: Callable[..., Any], cause: str) -> None:
+    with pytest.raises(TaskError, match=rf"^fit\[x=1\]: {cause}$") as caught:
+        backend.run(mapped(function, [1, 2, 3], last=sum))
+    assert (caught.value.step, caught.value.item, caught.value.key) == ("fit", "x=1", "('fit', 1)")
+    assert function.__name__ in caught.value.traceback
+
+
+def test_too_few_retries_end_the_run(backend: Backend, tmp_path: Path) -> None:
+    graph = with_arguments(mapped(once, [1, 2, 3], retries=1, merge=False), str(tmp_path), "raise")
+    with pytest.raises(TaskError, match="not now"):
+        backend.run(graph)
+
+
+@those_that(pickles_results=True)
+@pytest.mark.parametrize(("function", "what"), [(lock_of, "pickle"), (one_way, "ZeroDivisionError|unpickle")])
+def test_a_result_that_cannot_travel_fails_its_task(backend: Backend, function: Callable[..., Any], what: str) -> None:
+    with pytest.raises(TaskError, match=what) as caught:
+        backend.run(mapped(function, [1, 2, 3], batch=1))
+    assert (caught.value.step, caught.value.item) == ("fit", "x=1")
+
+
+@those_that(pickles_results=False)
+def test_a_result_that_cannot_be_pickled_is_as_good_as_any(backend: Backend) -> None:
+    assert backend.run(mapped(lock_of, [1, 2, 3], last=len)).results["sum",] == 3
+
+
+@those_that(isolates_tasks=True)
+@pytest.mark.parametrize(("function", "how"), [(kill_worker, "SIGKILL"), (exit_worker, "exit code 0")])
+def test_a_task_that_ends_its_worker_each_time_is_named(
+    backend: Backend, function: Callable[..., Any], how: str
+) -> None:
+    with pytest.raises(WorkerLost, match=r"fit\[x=1\]") as caught:
+        backend.run(mapped(function, [1, 2, 3], batch=1))
+    assert "('fit', 1)" in str(caught.value)
+    if backend.name != "dask":
+        assert how in str(caught.value)
+
+
+@those_that(isolates_tasks=True)
+def test_a_worker_that_is_killed_once_costs_what_the_back_end_says(backend: Backend, tmp_path: Path) -> None:
+    graph = with_arguments(mapped(once, [1, 2, 3, 4, 5], batch=1), str(tmp_path), "kill")
+    if not backend.capabilities.recovers_workers:
+        with pytest.raises(WorkerLost, match=r"fit\[x=1\]"):
+            backend.run(graph)
+    assert list(backend.run(graph).results.values()) == [1, 4, 9, 16, 25]
+
+
+@those_that(can_stop_tasks=True)
+def test_a_task_that_never_returns_is_stopped_at_its_timeout(backend: Backend) -> None:
+    with pytest.raises(TaskTimeout, match=r"fit\[x=1\].*timeout of 0.2 s"):
+        backend.run(mapped(never_return, [1, 2, 3], timeout=0.2, merge=False))
+
+
+@those_that(can_stop_tasks=False)
+def test_a_task_that_took_too_long_is_told_when_it_is_back(backend: Backend) -> None:
+    with pytest.raises(TaskTimeout, match=r"fit\[x=1\].*timeout of 0.01 s"):
+        backend.run(mapped(take_a_while, [1, 2, 3], timeout=0.01, merge=False))
+
+
+def test_after_a_failure_the_back_end_runs_the_next_graph(backend: Backend) -> None:
+    with pytest.raises(TaskError):
+        backend.run(mapped(explode, list(range(50)), last=sum, batch=1))
+    assert backend.run(mapped(square, [3])).results == {("fit", 0): 9}
+
+
+def test_a_listener_that_raises_ends_the_run_with_its_error(backend: Backend) -> None:
+    def refuse(event: Event) -> None:
+        raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        backend.run(mapped(square, list(range(10))), listener=refuse)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Beginning and end
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_leaving_ends_all_it_started_when_it_was_never_used(kind: str) -> None:
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    with make(kind) as opened:
+        assert opened.n_workers >= 1
+    after = [c for c in psutil.Process().children(recursive=True) if c.pid not in before and lives(c)]
+    assert not after
+
+
+def lives(process: psutil.Process) -> bool:
+    lasting = ("resource_tracker", "forkserver")
+    return process.is_running() and not any(name in " ".join(process.cmdline()) for name in lasting)
+
+
+SCRIPT = """
+import os, sys, threading
+import psutil
+from pipeline.backends import create
+from pipeline.graph import Graph, Policy, task
+
+def hold(x):
+    print("holding", flush=True)
+    threading.Event().wait()
+
+# no `if __name__ == "__main__"`: a child must not run this again
+tasks = {("a", i): task(("a", i), hold, i) for i in range(2)}
+with create(sys.argv[1], workers=2, start_method=sys.argv[2]) as backend:
+    print(*[c.pid for c in psutil.Process().children(recursive=True)], flush=True)
+    backend.run(Graph(tasks, tuple(tasks), dict.fromkeys(tasks, "a"), {"a": Policy("a")}))
+"""
+
+
+@pytest.mark.parametrize("ended_by", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("kind", [k for k in KINDS if k.startswith(("pool-", "processes-")) and k != "pool-maxtasks"])
+def test_no_worker_outlives_its_parent(kind: str, ended_by: signal.Signals, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    name, options = KINDS[kind]
+    command = [sys.executable, str(script), name, options["start_method"]]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        workers = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
+        assert len(workers) >= 2
+        assert parent.stdout.readline() == "holding\n"
+        assert parent.stdout.readline() == "holding\n"
+        parent.send_signal(ended_by)
+        _, errors = parent.communicate(timeout=20)
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    assert not alive
+    if ended_by is signal.SIGINT:
+        assert errors.count("Traceback") == 1, errors  # of the parent alone
+
+
+def test_a_timeout_in_a_pool_is_tried_again_too(tmp_path: Path) -> None:
+    graph = mapped(square, [1, 2, 3], retries=1, timeout=2.0, merge=False)
+    tasks = {**graph.tasks, ("fit", 1): task(("fit", 1), hang_once, str(tmp_path))}
+    graph = Graph(tasks, graph.wanted, graph.owners, graph.policies)
+    with create("pool", workers=2) as pool:
+        assert list(pool.run(graph).results.values()) == [1, 7, 9]
+
+
+def hang_once(folder: str) -> int:
+    if not os.listdir(folder):
+        Path(folder, "tried").touch()
+        threading.Event().wait()
+    return 7
+
+
+@pytest.mark.parametrize("name", ["pool", "processes"])
+def test_fork_is_refused_while_other_threads_run(name: str) -> None:
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait, name="another")
+    thread.start()
+    try:
+        with pytest.raises(BackendError, match="another"), create(name, workers=2, start_method="fork"):
+            pass
+    finally:
+        done.set()
+        thread.join()
+
+
+@pytest.mark.skipif(bool(FORK), reason="is what runs it")
+def test_fork_passes_the_same_cases_in_a_process_without_threads() -> None:
+    command = [sys.executable, "-m", "pytest", __file__, "-q", "-x", "-k", "fork", "-p", "no:cacheprovider"]
+    environment = {**os.environ, "PIPELINE_TEST_FORK": "1"}
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stdout[-5_000:]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("proceses", {}, "did you mean 'processes'"),
+        ("serial", {"start_method": "spawn"}, "unknown option 'start_method'"),
+        ("pool", {"start_method": "thread"}, "allowed: spawn, forkserver, fork"),
+        ("pool", {"start_method": "fork", "maxtasksperchild": 1}, "maxtasksperchild"),
+    ],
+)
+def test_a_back_end_that_cannot_be_made_says_why(name: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        create(name, **options)
+
+
+def test_threads_of_blas_and_arrow_are_limited_and_looked_at() -> None:
+    with create("processes", workers=1) as processes:
+        found = processes.run(mapped(make_small, [3], last=len)).notes["threads"]
+    assert set(found.values()) == {1}
+    assert {"openblas", "arrow"} <= set(found)
+
+
+def make_small(n: int) -> np.ndarray:
+    return np.ones((n, n)) @ np.ones((n, n))
