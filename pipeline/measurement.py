@@ -42,14 +42,14 @@ class Spec:
     ----------
     graph : the saved Graph
     backend, workers, options : for :func:`pipeline.backends.create`
-    staging : where the outputs go, a folder of this run's own
+    outputs : where the outputs are committed to, a folder of this run's own
     folder : where the report, the trace and the kept values go
     """
 
     graph: str
     backend: str
     workers: int
-    staging: str
+    outputs: str
     folder: str
     options: Mapping[str, Any] = field(default_factory=dict)
     storage: Mapping[str, Any] = field(default_factory=dict)
@@ -64,6 +64,7 @@ class Report:
     elapsed : from the first submit to the last output verified, workers warm
     start_up : until the workers were warm
     verify : the part of ``elapsed`` that went into verifying the outputs
+    commit : putting them into place, after ``elapsed``
     user, system : CPU seconds of this process and all below it within ``elapsed``
     total_user, total_system : the same over the whole life of the process, of what it has waited for
     files : output -> path of a file -> its hash
@@ -73,6 +74,7 @@ class Report:
     elapsed: float = 0.0
     start_up: float = 0.0
     verify: float = 0.0
+    commit: float = 0.0
     user: float = 0.0
     system: float = 0.0
     total_user: float = 0.0
@@ -110,29 +112,38 @@ def measure(spec: Spec) -> Report:
     """
     from pipeline import backends
     from pipeline.graph import Graph
-    from pipeline.outputs.files import Context
+    from pipeline.outputs import Publication
 
     graph = Graph.load(spec.graph)
     imports = modules_of(graph)
     began = time.perf_counter()
-    with backends.create(spec.backend, workers=spec.workers, modules=graph.modules, **spec.options) as backend:
+    options = {"workers": spec.workers, "modules": graph.modules, **spec.options}
+    with (
+        backends.create(spec.backend, **options) as backend,
+        Publication(graph.sinks, spec.outputs, run=Path(spec.folder).name, storage=spec.storage) as publication,
+    ):
         backend.run(warming_graph(imports, n_workers=backend.n_workers, modules=graph.modules))
         start_up = time.perf_counter() - began
         cpu = _cpu_times()
         began = time.perf_counter()
-        outcome = backend.run(graph, context=Context(spec.staging, Path(spec.folder).name, spec.storage))
+        outcome = backend.run(graph, context=publication.context)
         computed = time.perf_counter()
-        files = _verified(graph, outcome.results, Path(spec.staging))
-        ended = time.perf_counter()
+        records = publication.verify(outcome.results)
+        verified = time.perf_counter()
         used = [after - earlier for after, earlier in zip(_cpu_times(), cpu, strict=True)]
+        began_commit = time.perf_counter()
+        publication.publish(dict.fromkeys(records, b"{}"))
+        committed = time.perf_counter()
         n_workers = backend.n_workers
+    files = {name: {f.path: f.hash for part in parts for f in part.files} for name, parts in records.items()}
     _keep(graph, outcome.results, Path(spec.folder, "values.pickle"))
     outcome.trace.save(Path(spec.folder, "trace.parquet"))
     own, below = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return Report(
-        elapsed=ended - began,
+        elapsed=verified - began,
         start_up=start_up,
-        verify=ended - computed,
+        verify=verified - computed,
+        commit=committed - began_commit,
         user=used[0],
         system=used[1],
         total_user=own.ru_utime + below.ru_utime,
@@ -154,7 +165,10 @@ def warming_graph(imports: Sequence[str], *, n_workers: int, modules: Mapping[st
     """A Graph of two tasks a worker that import what the steps need."""
     from pipeline.graph import Graph, GraphNode, Key, Policy, task
 
-    tasks: dict[Key, GraphNode] = {("warm", i): task(("warm", i), warm, tuple(imports)) for i in range(2 * n_workers)}
+    busy = _WARM if n_workers > 1 else 0.0
+    tasks: dict[Key, GraphNode] = {
+        ("warm", i): task(("warm", i), warm, tuple(imports), busy) for i in range(2 * n_workers)
+    }
     return Graph(
         tasks=tasks,
         wanted=tuple(tasks),
@@ -165,9 +179,9 @@ def warming_graph(imports: Sequence[str], *, n_workers: int, modules: Mapping[st
     )
 
 
-def warm(imports: Iterable[str]) -> int:
-    """Import modules in this worker, and be busy for a moment; gives how many could be imported."""
-    ends = time.perf_counter() + _WARM
+def warm(imports: Iterable[str], busy: float) -> int:
+    """Import modules in this worker, and be busy for some seconds; gives how many could be imported."""
+    ends = time.perf_counter() + busy
     n = 0
     for name in imports:
         with contextlib.suppress(Exception):  # a module that is not to be had is missed by the task that needs it
@@ -175,27 +189,6 @@ def warm(imports: Iterable[str]) -> int:
             n += 1
     time.sleep(max(0.0, ends - time.perf_counter()))
     return n
-
-
-def _verified(graph: Any, results: Mapping[Any, Any], staging: Path) -> dict[str, dict[str, str]]:
-    """Hold the files of every output against what their writers reported; gives their hashes.
-
-    Raises
-    ------
-    OutputError : if a file is missing or has changed
-    """
-    from pipeline.errors import OutputError
-    from pipeline.outputs.files import hash_file
-
-    found: dict[str, dict[str, str]] = {}
-    for sink in graph.sinks:
-        files = [file for key in sink.records for file in results[key].files]
-        for file in files:
-            path = staging / file.path
-            if not path.is_file() or path.stat().st_size != file.bytes or hash_file(path) != file.hash:
-                raise OutputError(f"output '{sink.name}': {file.path} is not what its writer wrote")
-        found[sink.name] = {file.path: file.hash for file in files}
-    return found
 
 
 def kept_layouts(graph: Any) -> dict[str, Any]:

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
 
+import psutil
 import pytest
 
+from pipeline.comparison import compare_graph
 from pipeline.comparison.result import Difference, Measurement, compared
 from pipeline.comparison.rounds import chosen, new_folder, rotated
-from pipeline.errors import ConfigError
+from pipeline.config import Output, Reference
+from pipeline.errors import ConfigError, TaskError
+from pipeline.graph import Graph, ItemsLayout, Policy, ValueLayout, listed, ref, task
+from pipeline.outputs import plan_sink
 from pipeline.report.terminal import comparison_text
+from pipeline.trace import Trace
 
 
 def measurement(backend, number, elapsed, *, start_up=1.0, workers=2):
@@ -19,6 +32,7 @@ def measurement(backend, number, elapsed, *, start_up=1.0, workers=2):
         elapsed=elapsed,
         start_up=start_up,
         verify=0.01,
+        commit=0.0,
         user=elapsed * 0.9,
         system=0.1,
         memory=2e8,
@@ -111,7 +125,7 @@ def test_a_back_end_that_did_not_run_is_a_row_with_its_reason_and_its_exit_code(
 def test_the_tables_fit_80_columns_and_hold_every_quantity():
     text = comparison_text(comparison(FASTER | {"pool": [123.4, 125.6, 129.9], "dask": [0.0123, 0.0133, 0.0143]}))
     assert max(map(len, text.split("\n"))) <= 80
-    for said in ("elapsed", "speedup", "ciency", "CPU", "start-up", "verify", "peak", "all included", "equal",
+    for said in ("elapsed", "speedup", "ciency", "CPU", "start-up", "commit", "peak", "all included", "equal",
                  "12.2 [12.0, 12.4]", "1.79x [", "200.0 MB", "6.12 + 0.10", "reference"):  # fmt: skip
         assert said in text
 
@@ -143,3 +157,152 @@ def test_each_round_begins_with_another_back_end():
 
 def test_two_run_folders_of_one_second_are_two(tmp_path):
     assert new_folder(tmp_path, "x") != new_folder(tmp_path, "x")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Measured runs of Graphs made by hand: every function in them is importable by a fresh process
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def graph_of(function, *arguments, n=6):
+    """``n`` items ``function(*arguments, i)`` and their sorted list; both wanted, the list written as well."""
+    tasks = {("item", i): task(("item", i), function, *arguments, i) for i in range(n)}
+    tasks[("all",)] = task(("all",), list, listed([ref(key) for key in list(tasks)]))
+    items = ItemsLayout("item", tuple(f"i={i}" for i in range(n)), {}, n)
+    value = ValueLayout("all")
+    output = Output("all", Reference("all", ("all",)), "json", "out/all.json")
+    writers, sink = plan_sink(output, value, prefix="all/write")
+    tasks |= writers
+    owners = {key: "item" if key[0] == "item" else "all" for key in tasks}
+    return Graph(
+        tasks=tasks,
+        wanted=(*items.keys, *sink.records),
+        owners=owners,
+        policies={"item": Policy("item"), "all": Policy("all")},
+        layouts={"item": items, "all": value},
+        sinks=(sink,),
+        name="made",
+    )
+
+
+def test_a_comparison_of_two_back_ends_measures_them_and_finds_them_equal(tmp_path):
+    told = []
+    graph = graph_of(math.factorial)
+    result = compare_graph(graph, folder=tmp_path, backends=["threads"], workers=2, repeat=2, tell=told.append)
+    assert [row.backend for row in result.rows] == ["serial", "threads"]
+    assert result.exit_code == 0
+    assert result.equality == "results equal bit by bit"
+    assert [m.round for m in result.measurements] == [0, 0, 1, 1]
+    assert [m.backend for m in result.measurements] == ["serial", "threads", "threads", "serial"]
+    assert all(m.elapsed > 0 and m.memory > 1e7 and m.commit > 0 for m in result.measurements)
+    assert {d.what for d in result.differences["threads"]} == {"output 'all'", "'item'"}
+    assert graph.fingerprint in told[0]
+    assert any(line.startswith("serial took") for line in told)
+
+
+def test_it_writes_into_its_run_folder_only_and_leaves_graph_traces_and_numbers_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "runs" / "x"
+    graph = graph_of(math.factorial)
+    compare_graph(graph, folder=folder, backends=["threads"], workers=1, repeat=1)
+    assert [p.name for p in tmp_path.iterdir()] == ["runs"]
+    assert sorted(p.name for p in folder.iterdir()) == ["comparison.json", "graph", "serial-1", "threads-1"]
+    assert Graph.load(folder / "graph").fingerprint == graph.fingerprint
+    assert Trace.load(folder / "serial-1" / "trace.parquet").backend == "serial"
+    assert json.loads((folder / "comparison.json").read_text())["fingerprint"] == graph.fingerprint
+
+
+def test_results_that_depend_on_the_process_are_found_unequal(tmp_path):
+    graph = graph_of(_process_id)
+    result = compare_graph(graph, folder=tmp_path, backends=["threads"], workers=1, repeat=1)
+    assert result.exit_code == 6
+    assert {d.what for _, d in result.unequal} == {"output 'all'", "'item'"}
+
+
+def _process_id(i):
+    return os.getpid()
+
+
+def test_a_back_end_that_fails_is_a_row_and_the_others_go_on(tmp_path):
+    graph = graph_of(_fails_off_the_main_thread)
+    result = compare_graph(graph, folder=tmp_path, backends=["threads", "processes"], workers=1, repeat=1)
+    failed = {row.backend: row for row in result.rows}["threads"]
+    assert "ValueError: not here" in failed.failure
+    assert result.exit_code == 1
+    assert [row.backend for row in result.ran] == ["serial", "processes"]
+
+
+def _fails_off_the_main_thread(i):
+    if threading.current_thread() is not threading.main_thread():
+        raise ValueError("not here")
+    return i
+
+
+def test_what_serial_raises_is_raised_with_its_step_and_item(tmp_path):
+    with pytest.raises(TaskError, match="ValueError") as caught:
+        compare_graph(graph_of(_refuses), folder=tmp_path, workers=1, repeat=1)
+    assert caught.value.step == "item"
+
+
+def _refuses(i):
+    raise ValueError("no")
+
+
+def test_a_back_end_whose_process_dies_is_told_with_the_signal(tmp_path):
+    graph = graph_of(_dies_in_threads)
+    result = compare_graph(graph, folder=tmp_path, backends=["threads"], workers=1, repeat=1)
+    assert "was ended by SIGKILL" in result.rows[1].failure
+    assert result.exit_code == 4
+
+
+def _dies_in_threads(i):
+    if threading.current_thread() is not threading.main_thread():
+        os.kill(os.getpid(), signal.SIGKILL)
+    return i
+
+
+def test_a_budget_lowers_the_rounds_but_not_the_back_ends(tmp_path):
+    told = []
+    result = compare_graph(
+        graph_of(math.factorial),
+        folder=tmp_path,
+        backends=["threads"],
+        workers=1,
+        repeat=9,
+        budget=1e-3,
+        tell=told.append,
+    )
+    assert [row.n_rounds for row in result.rows] == [1, 1]
+    assert any(line.startswith("stopped after 1 of 9 rounds") for line in told)
+
+
+def test_an_interrupted_comparison_leaves_no_process(tmp_path):
+    def interrupt(line):
+        if line.startswith("serial took"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compare_graph(graph_of(math.factorial), folder=tmp_path, workers=1, repeat=1, tell=interrupt)
+    assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_children_end_when_the_one_who_compares_is_killed(tmp_path, number):
+    script = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import test_comparison as t
+from pathlib import Path
+t.compare_graph(t.graph_of(t._waits, {str(tmp_path)!r}, n=1), folder=Path({str(tmp_path / "run")!r}), workers=1)
+"""
+    os.mkfifo(tmp_path / "started")
+    parent = subprocess.Popen([sys.executable, "-c", script])
+    child = psutil.Process(int((tmp_path / "started").read_text()))  # waits for who writes
+    parent.send_signal(number)
+    parent.wait(timeout=30)
+    child.wait(timeout=30)
+
+
+def _waits(folder, i):
+    Path(folder, "started").write_text(str(os.getpid()))
+    signal.pause()

@@ -11,8 +11,7 @@ result    :class:`Comparison`: medians, intervals, speedup, and the verdict in w
 from __future__ import annotations
 
 from pipeline.comparison.result import Comparison as Comparison
-from pipeline.comparison.rounds import BACKENDS as BACKENDS
 from pipeline.comparison.rounds import compare as compare
 from pipeline.comparison.rounds import compare_graph as compare_graph
 
-__all__ = ["BACKENDS", "Comparison", "compare", "compare_graph"]
+__all__ = ["Comparison", "compare", "compare_graph"]

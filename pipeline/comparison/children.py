@@ -45,7 +45,7 @@ def measured(
     workers: int,
     options: Mapping[str, Any],
     storage: Mapping[str, Any],
-    staging: Path,
+    outputs: Path,
     folder: Path,
 ) -> Child:
     """Make one run in a fresh process and wait for it.
@@ -53,7 +53,7 @@ def measured(
     A run that fails is a report with ``failure``; nothing is raised for it. Whatever is raised here, Ctrl-C included,
     the child and all below it have ended by then.
     """
-    spec = Spec(str(graph), backend, workers, str(staging), str(folder), dict(options), dict(storage))
+    spec = Spec(str(graph), backend, workers, str(outputs), str(folder), dict(options), dict(storage))
     (folder / "spec.json").write_text(json.dumps(asdict(spec), indent=1, default=str))
     began = time.perf_counter()
     with (folder / "log.txt").open("wb") as log:

@@ -42,6 +42,7 @@ class Measurement:
     elapsed: float
     start_up: float
     verify: float
+    commit: float
     user: float
     system: float
     memory: float
@@ -51,8 +52,8 @@ class Measurement:
 
     @property
     def everything(self) -> float:
-        """Seconds with the start of the workers included."""
-        return self.start_up + self.elapsed
+        """Seconds with the start of the workers and the commit included."""
+        return self.start_up + self.elapsed + self.commit
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ class Row:
     system: float = math.nan
     start_up: float = math.nan
     verify: float = math.nan
+    commit: float = math.nan
     memory: float = math.nan
     equality: str = ""
     failure: str = ""
@@ -279,9 +281,12 @@ def _row(backend: str, own: list[Measurement], reference: list[Measurement], fou
         speedup_all=None if is_reference else ratio_interval(*([m.everything for m in ms] for ms in pairs)),
         differs=differ(elapsed, median_interval([m.elapsed for m in reference])),
         equality="reference" if is_reference else _equality_text(found),
-        **{
-            what: median([getattr(m, what) for m in own]) for what in ("user", "system", "start_up", "verify", "memory")
-        },
+        user=median([m.user for m in own]),
+        system=median([m.system for m in own]),
+        start_up=median([m.start_up for m in own]),
+        verify=median([m.verify for m in own]),
+        commit=median([m.commit for m in own]),
+        memory=median([m.memory for m in own]),
     )
 
 

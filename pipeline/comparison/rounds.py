@@ -1,9 +1,9 @@
 """``compare()``: the same Graph on several back ends, interleaved and repeated; how fast, and whether it is the same.
 
-The Graph is built once and saved; each measured run is a fresh process (:mod:`pipeline.measurement`) that writes into a
-staging folder of its own. Rounds interleave the back ends in an order that rotates, so that what slows the machine down
-for a minute slows down all of them. Each run's outputs are held against those of serial's first run, and deleted;
-nothing is committed.
+The Graph is built once and saved; each measured run is a fresh process (:mod:`pipeline.measurement`) that commits to a
+folder of its own below the run folder. Rounds interleave the back ends in an order that rotates, so that what slows the
+machine down for a minute slows down all of them. Each run's outputs are held against those of serial's first run, and
+deleted; nothing is written where the file says.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.backends import BACKENDS
 from pipeline.comparison.result import Comparison, Difference, Measurement, compared
 from pipeline.errors import ConfigError, PipelineError
 
@@ -24,9 +25,8 @@ if TYPE_CHECKING:
     from pipeline.config import Config
     from pipeline.graph import Graph
 
-__all__ = ["BACKENDS", "Comparison", "compare", "compare_graph"]
+__all__ = ["Comparison", "compare", "compare_graph"]
 
-BACKENDS = ("serial", "threads", "pool", "processes", "dask")
 REFERENCE = "serial"
 REPEAT = 3
 
@@ -77,7 +77,7 @@ def compare(
         workers=workers or n_cores(),
         repeat=repeat or int(config.compare.get("repeat", REPEAT)),
         budget=budget,
-        options={"dask": {"cluster": dict(config.cluster)}} if config.cluster else {},
+        options={"dask": {"cluster": dict(config.cluster) or None, "dashboard": False}},  # nobody would see it
         storage=config.storage,
         tell=tell,
     )
@@ -87,7 +87,7 @@ def compare_graph(
     graph: Graph,
     *,
     folder: Path,
-    backends: Sequence[str] = BACKENDS,
+    backends: Sequence[str] | None = None,
     workers: int,
     repeat: int = REPEAT,
     budget: float | None = None,
@@ -112,7 +112,7 @@ def compare_graph(
     try:
         rounds.run(repeat, budget)
     finally:
-        shutil.rmtree(folder / "staging", ignore_errors=True)
+        shutil.rmtree(folder / "outputs", ignore_errors=True)
     result = compared(
         rounds.measurements,
         backends=rounds.backends,
@@ -178,8 +178,8 @@ class Rounds:
         from pipeline.comparison.children import measured
 
         name = f"{backend}-{number + 1}"
-        own, staging = self.folder / name, self.folder / "staging" / name
-        for place in (own, staging):
+        own, outputs = self.folder / name, self.folder / "outputs" / name
+        for place in (own, outputs):
             place.mkdir(parents=True)
         child = measured(
             graph=self.folder / "graph",
@@ -187,7 +187,7 @@ class Rounds:
             workers=1 if backend == REFERENCE else self.workers,
             options=self.options.get(backend, {}),
             storage=self.storage,
-            staging=staging,
+            outputs=outputs,
             folder=own,
         )
         reference = f"{REFERENCE}-1"
@@ -198,17 +198,26 @@ class Rounds:
             report = child.report
             self.measurements.append(
                 Measurement(
-                    backend=backend, round=number, elapsed=report.elapsed, start_up=report.start_up,
-                    verify=report.verify, user=report.user, system=report.system, memory=child.peak_memory,
-                    n_workers=report.n_workers, process=child.elapsed, trace=str(own / "trace.parquet"),
+                    backend=backend,
+                    round=number,
+                    elapsed=report.elapsed,
+                    start_up=report.start_up,
+                    verify=report.verify,
+                    commit=report.commit,
+                    user=report.user,
+                    system=report.system,
+                    memory=child.peak_memory,
+                    n_workers=report.n_workers,
+                    process=child.elapsed,
+                    trace=str(own / "trace.parquet"),
                 )
-            )  # fmt: skip
+            )
             self.tell(f"round {number + 1}: {backend} {report.elapsed:.2f} s")
             if name != reference:
                 self._hold_against(backend, name, reference)
         finally:
             if name != reference:
-                shutil.rmtree(staging, ignore_errors=True)
+                shutil.rmtree(outputs, ignore_errors=True)
                 (own / "values.pickle").unlink(missing_ok=True)
 
     def _hold_against(self, backend: str, name: str, reference: str) -> None:
@@ -217,7 +226,7 @@ class Rounds:
         found = differences(
             self.graph,
             [self.folder / run for run in (reference, name)],
-            [self.folder / "staging" / run for run in (reference, name)],
+            [self.folder / "outputs" / run for run in (reference, name)],
         )
         self.differences.setdefault(backend, []).extend(found)
         for wrong in (d for d in found if not d.same):
@@ -241,9 +250,9 @@ def chosen(backends: Sequence[str] | None) -> tuple[str, ...]:
     ConfigError : naming the ones that are unknown
     """
     names = list(dict.fromkeys(backends or BACKENDS))
-    unknown = [name for name in names if name not in BACKENDS]
-    if unknown:
-        raise ConfigError(f"no back end '{unknown[0]}'; there are {', '.join(BACKENDS)}")
+    for name in names:
+        if name not in BACKENDS:
+            raise ConfigError(f"no back end '{name}'; there are {', '.join(BACKENDS)}")
     return (REFERENCE, *(name for name in names if name != REFERENCE))
 
 

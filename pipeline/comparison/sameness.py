@@ -14,7 +14,7 @@ from typing import Any
 
 from pipeline.analysis.equality import equal
 from pipeline.comparison.result import Difference
-from pipeline.graph import Graph, Layout, PartsLayout, Sink
+from pipeline.graph import FrameLayout, Graph, Layout, PartsLayout, Sink
 from pipeline.measurement import kept_layouts
 
 __all__ = ["TOLERANCE", "differences"]
@@ -23,15 +23,15 @@ TOLERANCE = 1e-9
 """Largest relative difference that is still equal: sums in another order, not another result."""
 
 
-def differences(graph: Graph, folders: Sequence[Path], stagings: Sequence[Path]) -> list[Difference]:
+def differences(graph: Graph, folders: Sequence[Path], outputs: Sequence[Path]) -> list[Difference]:
     """Every output and every kept value of two runs, compared.
 
     Parameters
     ----------
-    folders, stagings : of the reference and of the other run
+    folders, outputs : of the reference and of the other run
     """
     reports = [json.loads((folder / "report.json").read_text()) for folder in folders]
-    found = [_output(sink, [r["files"][sink.name] for r in reports], stagings) for sink in graph.sinks]
+    found = [_output(sink, [r["files"][sink.name] for r in reports], outputs) for sink in graph.sinks]
     found += _values(graph, [folder / "values.pickle" for folder in folders])
     if reports[0]["dropped"] != reports[1]["dropped"]:
         items = [sorted(row[:2] for row in report["dropped"]) for report in reports]
@@ -41,13 +41,13 @@ def differences(graph: Graph, folders: Sequence[Path], stagings: Sequence[Path])
     return found
 
 
-def _output(sink: Sink, hashes: Sequence[Mapping[str, str]], stagings: Sequence[Path]) -> Difference:
+def _output(sink: Sink, hashes: Sequence[Mapping[str, str]], outputs: Sequence[Path]) -> Difference:
     what = f"output '{sink.name}'"
     if hashes[0] == hashes[1]:
         return Difference(what, same=True, bitwise=True)
     from pipeline.outputs import read
 
-    return _compared(what, sink.layout.kind, *(read(sink, staging) for staging in stagings))
+    return _compared(what, sink.layout, *(read(sink, folder) for folder in outputs))
 
 
 def _values(graph: Graph, paths: Sequence[Path]) -> list[Difference]:
@@ -72,11 +72,12 @@ def _value(what: str, layout: Layout, reference: Any, other: Any) -> list[Differ
             for name, part in layout.parts.items()
             for found in _value(f"{what}.{name}", part, reference[name], other[name])
         ]
-    return [_compared(what, layout.kind, reference, other)]
+    return [_compared(what, layout, reference, other)]
 
 
-def _compared(what: str, kind: str, reference: Any, other: Any) -> Difference:
-    result = equal(kind, reference, other, rtol=TOLERANCE)
+def _compared(what: str, layout: Layout, reference: Any, other: Any) -> Difference:
+    ordered = isinstance(layout, FrameLayout) and layout.ordered
+    result = equal(layout.kind, reference, other, rtol=TOLERANCE, ordered=ordered)
     return Difference(
         what,
         same=result.same,

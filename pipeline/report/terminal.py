@@ -185,7 +185,7 @@ def comparison_text(comparison: Comparison, *, width: int = WIDTH) -> str:
             Column("backend", "back end"),
             Column("cpu", "CPU s\nuser + sys", True),
             Column("start_up", "start-up", True),
-            Column("verify", "verify", True),
+            Column("commit", "commit", True),
             Column("memory", "peak\nmemory", True),
             Column("everything", "speedup,\nall included", True),
         ),
@@ -221,7 +221,7 @@ def _cost_row(row: Any) -> dict[str, str]:
         "backend": row.backend,
         "cpu": f"{_digits(row.user)} + {_digits(row.system)}",
         "start_up": duration(row.start_up),
-        "verify": duration(row.verify),
+        "commit": duration(row.commit),
         "memory": bytes_text(row.memory),
         "everything": "1" if row.reference else ratio_text(row.speedup_all),
     }
