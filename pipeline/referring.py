@@ -83,7 +83,9 @@ def _picked(value: Any, reference: Reference) -> Any:
                 f"{reference.text!r}: there is no dim {dim!r}; there are {', '.join(map(str, value.dims))}"
             )
         size = value.sizes[dim]
-        span = f"picks are positions, 0 to {size - 1} here; for labels: {{op: sel, labels: {{{dim}: …}}}}"
+        ends = f'"{pick}"' if isinstance(pick, int) else "[" + ", ".join(f'"{p}"' for p in pick) + "]"
+        cure = f"{{op: sel, input: {reference.step}, labels: {{{dim}: {ends}}}}}"
+        span = f"picks are positions, 0 to {size - 1} here; for labels: {cure}"
         if isinstance(pick, int):
             if not -size <= pick < size:
                 raise ValueError(f"{reference.text!r}: {span}")

@@ -163,14 +163,15 @@ class _Builder:
         except DataError as error:
             self.failed.add(name)
             self.unusable.append(DataError(f"{path} ({location}): {error}"))
+        except ConfigError as error:
+            self.failed.add(name)
+            self.faults += [
+                fault if fault.path else _placed(fault.message, path, location, locations) for fault in error.faults
+            ]
         except (ValueError, TypeError, KeyError, NotImplementedError) as error:
             self.failed.add(name)
             message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-            key, _, rest = message.partition(": ")
-            if key.split(".")[0] in locations and rest:
-                path, message = f"{path}.{key}", rest
-                location = locations.get(key) or locations[key.split(".")[0]]
-            self.faults.append(Fault(location, path, message))
+            self.faults.append(_placed(message, path, location, locations))
 
     def raise_faults(self) -> None:
         """Raise all faults of the file at once; unusable inputs only where the file itself is right."""
@@ -217,6 +218,14 @@ class _Builder:
         return picked, own
 
 
+def _placed(message: str, path: str, location: Location, locations: Mapping[str, Location]) -> Fault:
+    """A fault at the key of the step that the message begins with, or at the step."""
+    key, _, rest = message.partition(": ")
+    if rest and key.split(".")[0] in locations:
+        return Fault(locations.get(key) or locations[key.split(".")[0]], f"{path}.{key}", rest)
+    return Fault(location, path, message)
+
+
 def _labels(output: Output) -> str:
     return f"[{','.join(str(v) for v in output.matrix.values())}]" if output.matrix else ""
 
@@ -250,7 +259,10 @@ class _StepBuilder:
             return value
         if step.kind == "expr":
             bound = [self.scalar_or_array(r) for r in step.expression.references]
-            return evaluate_arrays(step.expression, bound)
+            try:
+                return evaluate_arrays(step.expression, bound)
+            except ValueError as error:
+                raise ValueError(f"expr: {error}") from error
         if step.kind == "op":
             return self.op()
         raise NotImplementedError(f"steps of the kind {step.kind} are not built yet")
@@ -262,7 +274,11 @@ class _StepBuilder:
         taken = self.slices.get(reference.copies[number])
         if taken is not None and reference.picks:
             reference = replace(reference, picks=())
-        return refer(self.builder.layouts, reference, f"{self.step.name}/input", number=number)
+        try:
+            return refer(self.builder.layouts, reference, f"{self.step.name}/input", number=number)
+        except ValueError as error:
+            path = f"steps.{self.step.step}{_path_of(reference, self.step)}"
+            raise ConfigError([Fault(reference.location, path, str(error))]) from error
 
     def input(self, reference: Reference) -> Any:
         """Like :meth:`enter`; gathered copies come as a list of ``(labels, collection)``."""
@@ -331,7 +347,11 @@ class _StepBuilder:
             keywords["bound"] = bound
         if not inputs:
             return self.source(build, keywords)
-        return build(*inputs, **keywords)
+        try:
+            return build(*inputs, **keywords)
+        except (ConfigError, ValueError) as error:
+            (first, *_) = [r.text for role in type(parameters).inputs for r in step.inputs.get(role, ())]
+            raise ValueError(str(error).replace("of the input", f"of {first!r}")) from error
 
     def context(self, build: Callable[..., Any], keywords: Mapping[str, Any]) -> dict[str, Any]:
         """What a function gets besides the step's parameters, where its Python signature asks for it."""
@@ -379,9 +399,14 @@ class _StepBuilder:
 
 
 def _path_of(reference: Reference, step: Step) -> str:
-    """The keys of the step that lead to a reference, as they stand in a message."""
+    """The key of the step that leads to a reference, as it stands in a message: ``.input``, ``.args.data``."""
+    if step.kind == "expr":
+        return ".expr"
+    roles = [
+        f".{role}" for role, references in step.inputs.items() if any(r.text == reference.text for r in references)
+    ]
     named = [f".args.{name}" for name, value in step.args.items() if value is reference]
-    return named[0] if named else ".input" if any(reference in r for r in step.inputs.values()) else ""
+    return (named + roles + [""])[0]
 
 
 def expressions_of(parameters: Any) -> dict[str, Expression]:
