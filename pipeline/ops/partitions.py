@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +36,25 @@ class FieldError(ValueError):
 
     def __str__(self) -> str:
         return f"{self.field}: {self.message}"
+
+
+class _Layer(Mapping[Key, GraphNode]):
+    """Tasks under a name that stands for all of them: tokenising each one takes longer than making it."""
+
+    def __init__(self, tasks: Mapping[Key, GraphNode], name: str) -> None:
+        self.tasks, self.name = tasks, name
+
+    def __getitem__(self, key: Key) -> GraphNode:
+        return self.tasks[key]
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self.tasks)
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+    def __dask_tokenize__(self) -> str:
+        return self.name
 
 
 @dataclass
@@ -82,7 +101,8 @@ class Partitions:
 
     def frame(self, name: str, keys: Sequence[Key], meta: pd.DataFrame) -> Any:
         """The collection whose partitions are ``keys``."""
-        return from_graph(self.tasks, meta, (None,) * (len(keys) + 1), list(keys), name)
+        layer = _Layer(self.tasks, f"{name}-{self.token}")
+        return from_graph(layer, meta, (None,) * (len(keys) + 1), list(keys), name)
 
     def map(self, name: str, function: Callable[..., Any], meta: pd.DataFrame, *arguments: Any) -> Any:
         """One task a partition of the one input: ``function(partition, *arguments)``."""
