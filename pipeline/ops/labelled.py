@@ -21,6 +21,7 @@ from pipeline.expressions import Expression
 from pipeline.graph import GraphNode, Key, listed, ref, task
 from pipeline.ops.dims import blocks, dim_number, one_chunk, rebuilt
 from pipeline.ops.partials import AGGREGATES, aggregated, merged, partial, rolled
+from pipeline.ops.targets import evaluate_coords
 
 __all__ = ["groupby", "resample", "rolling", "take"]
 
@@ -153,9 +154,9 @@ def _check(agg: str, ddof: int | None) -> None:
 
 
 def _labels(by: Expression, x: xr.DataArray) -> xr.DataArray:
-    from pipeline.ops.targets import evaluate_coords
-
-    labels: xr.DataArray = evaluate_coords(by, x)
+    if by.references:
+        raise ConfigError(f"{by.text!r} holds a value that is known only in the run; groups must be known before")
+    labels = evaluate_coords(by, x)
     if labels.ndim != 1:
         raise ConfigError(f"{by.text!r} has {labels.ndim} dims; it must be of one coordinate along one dim")
     return labels
@@ -208,7 +209,7 @@ def rolling(
     """Aggregates of a moving window; same dims and chunks. NaN where fewer than ``min_periods`` values lie in it.
 
     The window of a position ends there, or, with ``center``, has it in its middle (an even one reaches one further
-    back). Several dims are taken one after the other.
+    back). One dim.
 
     Raises
     ------
@@ -293,7 +294,7 @@ def _positions(x: xr.DataArray, dim: str, wanted: Block) -> Block:
     index = x.indexes[dim]
     if not index.is_unique:
         raise ConfigError(f"at: {dim!r} of input has a label more than once")
-    places = index.get_indexer(pd.Index(wanted))
+    places: Block = index.get_indexer(pd.Index(wanted))
     if (places < 0).any():
         raise ConfigError(f"at: {dim!r} of input has no label {wanted[places < 0][0]!s}")
     return places

@@ -1,4 +1,6 @@
-"""Where data comes from: files, random numbers and ramps; arrays from files: ``stored.py``, tables: ``tables.py``.
+"""Where data comes from: files, random numbers and ramps here.
+
+Arrays from files stand in ``stored.py``, tables in ``tables.py`` and ``delimited.py``.
 
 Every source reads metadata only while the graph is built, and makes one task a chunk or partition.
 """
@@ -17,9 +19,10 @@ from dask.base import tokenize
 
 from pipeline.errors import ConfigError
 from pipeline.graph import GraphNode, Key, constant, task
+from pipeline.ops.delimited import read_csv
 from pipeline.ops.paths import fixed_folder, is_remote, locate
 from pipeline.ops.stored import Chunks, chunk_sizes, from_netcdf, from_zarr, spans
-from pipeline.ops.tables import read_csv, read_parquet
+from pipeline.ops.tables import read_parquet
 from pipeline.ops.values import Items
 
 __all__ = ["arange", "files", "from_netcdf", "from_zarr", "random", "read_csv", "read_parquet"]

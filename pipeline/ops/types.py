@@ -127,7 +127,8 @@ def _times(column: pa.ChunkedArray, dtype: Any) -> pd.Series[Any]:
     if _is_text(column.type):
         times: pd.Series[Any] = pd.Series(column.to_pandas(), dtype=object)
         if times.isna().all():
-            return pd.Series(pd.NaT, index=times.index, dtype=dtype)
+            times = pd.Series(pd.NaT, index=times.index).astype(dtype)
+            return times
         times = pd.to_datetime(times, format="ISO8601")
     else:
         stored = column.type

@@ -1,0 +1,222 @@
+"""Reductions over named dims: ``sum mean std var min max any all average``.
+
+The names are the ops' own, so builtins of these names are hidden below. Missing values of floats are left out unless
+``skipna`` says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+
+from pipeline.errors import ConfigError, DataError
+from pipeline.ops.dims import Axis, axes_of, rebuilt, same_labels
+
+__all__ = ["all", "any", "average", "max", "mean", "min", "std", "sum", "var"]
+
+Block = np.ndarray[Any, Any]
+
+_SKIPPING: Mapping[Callable[..., Any], Callable[..., Any]] = {
+    da.sum: da.nansum,
+    da.mean: da.nanmean,
+    da.min: da.nanmin,
+    da.max: da.nanmax,
+}
+
+
+def sum(x: xr.DataArray, *, axis: Axis = None, skipna: bool = True, keepdims: bool = False) -> xr.DataArray:  # noqa: A001
+    """The sum over dims; small integers become int64. A sum of nothing is 0."""
+    return _reduced(da.sum, x, axis, skipna, keepdims)
+
+
+def mean(x: xr.DataArray, *, axis: Axis = None, skipna: bool = True, keepdims: bool = False) -> xr.DataArray:
+    """The mean over dims; integers and booleans become float64. The mean of nothing is NaN."""
+    return _reduced(da.mean, x, axis, skipna, keepdims)
+
+
+def std(x: xr.DataArray, *, ddof: int, axis: Axis = None, skipna: bool = True, keepdims: bool = False) -> xr.DataArray:
+    """The standard deviation over dims, with ``n - ddof`` in the divisor."""
+    return _spread(x, axis, skipna, keepdims, ddof, root=True)
+
+
+def var(x: xr.DataArray, *, ddof: int, axis: Axis = None, skipna: bool = True, keepdims: bool = False) -> xr.DataArray:
+    """The variance over dims, with ``n - ddof`` in the divisor."""
+    return _spread(x, axis, skipna, keepdims, ddof, root=False)
+
+
+def min(x: xr.DataArray, *, axis: Axis = None, skipna: bool = True, keepdims: bool = False) -> xr.DataArray:  # noqa: A001
+    """The smallest value over dims, in the array's dtype; NaN where all are missing."""
+    return _reduced(da.min, x, axis, skipna, keepdims)
+
+
+def max(x: xr.DataArray, *, axis: Axis = None, skipna: bool = True, keepdims: bool = False) -> xr.DataArray:  # noqa: A001
+    """The largest value over dims, in the array's dtype; NaN where all are missing."""
+    return _reduced(da.max, x, axis, skipna, keepdims)
+
+
+def any(x: xr.DataArray, *, axis: Axis = None, skipna: bool = True, keepdims: bool = False) -> xr.DataArray:  # noqa: A001
+    """Whether any value over dims is true; of nothing false."""
+    return _reduced(da.any, _truths(x, missing=False, skipna=skipna), axis, False, keepdims)
+
+
+def all(x: xr.DataArray, *, axis: Axis = None, skipna: bool = True, keepdims: bool = False) -> xr.DataArray:  # noqa: A001
+    """Whether all values over dims are true; of nothing true."""
+    return _reduced(da.all, _truths(x, missing=True, skipna=skipna), axis, False, keepdims)
+
+
+def _reduced(function: Callable[..., Any], x: xr.DataArray, axis: Axis, skipna: bool, keepdims: bool) -> xr.DataArray:
+    axes = axes_of(x, axis)
+    dims = [str(dim) for i, dim in enumerate(x.dims) if i not in axes]
+    if function in (da.min, da.max):
+        for i in axes:
+            if x.shape[i] == 0:
+                raise DataError(f"there is no smallest or largest value along {str(x.dims[i])!r}, which has length 0")
+    if x.dtype.kind in "mM":
+        gone = [x.dims[i] for i in axes]
+        result = getattr(x, function.__name__)(gone, skipna=skipna, keep_attrs=True)
+        data = result.data.reshape([1 if i in axes else n for i, n in enumerate(x.shape)]) if keepdims else result.data
+    else:
+        chosen = _SKIPPING[function] if skipna and x.dtype.kind in "fc" else function
+        data = chosen(x.data, axis=axes, keepdims=keepdims)
+    return rebuilt(x, data, x.dims if keepdims else dims, gone=[x.dims[i] for i in axes])
+
+
+def _truths(x: xr.DataArray, *, missing: bool, skipna: bool) -> xr.DataArray:
+    if x.dtype == bool:
+        return x
+    return x.copy(data=x.data.map_blocks(_is_true, missing if skipna else True, dtype=bool))
+
+
+def _is_true(block: Block, missing: bool) -> Block:
+    truth: Block = block != 0
+    if block.dtype.kind in "fc":
+        truth[np.isnan(block)] = missing
+    return truth
+
+
+def _spread(x: xr.DataArray, axis: Axis, skipna: bool, keepdims: bool, ddof: int, *, root: bool) -> xr.DataArray:
+    """Variance or its root, from counts, means and squared deviations that are merged without losing digits.
+
+    (Rejected: ``dask.array.nanvar``, which warns in the run where all are missing.)
+    """
+    axes = axes_of(x, axis)
+    kind = x.real.dtype if x.dtype.kind in "fc" else np.dtype(np.float64)
+    wide = np.result_type(x.dtype, np.float64)
+    numbers = tuple(range(x.ndim))
+    moments = da.blockwise(
+        _moments,
+        (*numbers, x.ndim),
+        x.data,
+        numbers,
+        axes=axes,
+        skipna=skipna,
+        new_axes={x.ndim: 3},
+        adjust_chunks=dict.fromkeys(axes, 1),
+        dtype=wide,
+        meta=np.empty((0,) * (x.ndim + 1), wide),
+    )
+    merged = da.reduction(
+        moments, _merged_moments, _merged_moments, axis=axes, keepdims=True, dtype=wide, meta=moments._meta
+    )
+    data = da.blockwise(
+        _variance, numbers, merged, (*numbers, x.ndim), dtype=kind, concatenate=True, ddof=ddof, root=root, kind=kind,
+        meta=np.empty((0,) * x.ndim, kind),
+    )  # fmt: skip
+    kept = [dim for i, dim in enumerate(x.dims) if i not in axes]
+    if not keepdims:
+        data = data.reshape([n for i, n in enumerate(data.shape) if i not in axes])
+    return rebuilt(x, data, x.dims if keepdims else kept, gone=[x.dims[i] for i in axes])
+
+
+def _moments(block: Block, axes: tuple[int, ...], skipna: bool) -> Block:
+    """Count, mean and sum of squared deviations of one block along ``axes``, side by side in a last dim."""
+    wide = block.astype(np.result_type(block.dtype, np.float64))
+    valid = ~np.isnan(wide) if skipna else np.ones(block.shape, bool)
+    n = valid.sum(axis=axes, keepdims=True)
+    mean = np.where(valid, wide, 0).sum(axis=axes, keepdims=True) / np.maximum(n, 1)
+    squares = np.where(valid, np.abs(wide - mean) ** 2, 0).sum(axis=axes, keepdims=True)
+    return np.stack([n, mean, squares], axis=-1)
+
+
+def _merged_moments(moments: Block, axis: tuple[int, ...], keepdims: bool) -> Block:
+    """The moments of all along ``axis`` (Chan's formula)."""
+    n, mean, squares = moments[..., 0], moments[..., 1], moments[..., 2]
+    total = n.sum(axis=axis, keepdims=True)
+    middle = (n * mean).sum(axis=axis, keepdims=True) / np.maximum(total.real, 1)
+    spread = (squares + n * np.abs(mean - middle) ** 2).sum(axis=axis, keepdims=True)
+    return np.stack([total, middle, spread], axis=-1)
+
+
+def _variance(moments: Block, ddof: int, root: bool, kind: Any) -> Block:
+    n, squares = moments[..., 0].real, moments[..., 2].real
+    variance = np.where(n > ddof, squares / np.maximum(n - ddof, 1), np.nan)
+    return np.asarray(np.sqrt(variance) if root else variance, dtype=kind)
+
+
+def average(x: xr.DataArray, weights: xr.DataArray, *, axis: Axis = None, skipna: bool = True) -> xr.DataArray:
+    """The weighted mean ``sum(x * w) / sum(w)`` over dims, where ``x`` is missing, so is ``w``; added up in float64.
+
+    Raises
+    ------
+    ConfigError : if ``weights`` has a dim that ``x`` has not, or other coordinates
+    """
+    axes = axes_of(x, axis)
+    for dim in weights.dims:
+        if dim not in x.dims:
+            known = ", ".join(map(str, x.dims))
+            raise ConfigError(f"weights has the dim {str(dim)!r}, which input has not; it has {known}")
+    same_labels(x, weights, "weights")
+    dtype = np.result_type(x.dtype, weights.dtype, np.float32)
+    wide = np.result_type(dtype, np.float64)
+    numbers = tuple(range(x.ndim))
+    ordered = weights.transpose(*(dim for dim in x.dims if dim in weights.dims))
+    both = da.blockwise(
+        _weigh,
+        (*numbers, x.ndim),
+        x.data,
+        numbers,
+        ordered.data,
+        tuple(x.dims.index(dim) for dim in ordered.dims),
+        axes=axes,
+        places=tuple(x.dims.index(dim) for dim in ordered.dims),
+        skipna=skipna,
+        wide=wide,
+        new_axes={x.ndim: 2},
+        adjust_chunks=dict.fromkeys(axes, 1),
+        dtype=wide,
+        meta=np.empty((0,) * (x.ndim + 1), wide),
+    )
+    sums = da.sum(both, axis=axes)
+    kept = tuple(range(sums.ndim))
+    data = da.blockwise(
+        _ratio,
+        kept[:-1],
+        sums,
+        kept,
+        dtype=dtype,
+        concatenate=True,
+        kind=dtype,
+        meta=np.empty((0,) * len(kept[:-1]), dtype),
+    )
+    return rebuilt(x, data, [dim for i, dim in enumerate(x.dims) if i not in axes])
+
+
+def _weigh(x: Block, w: Block, axes: tuple[int, ...], places: tuple[int, ...], skipna: bool, wide: Any) -> Block:
+    """For one block the sums of ``x * w`` and of ``w`` along ``axes``, side by side in a last dim."""
+    shape = [w.shape[places.index(i)] if i in places else 1 for i in range(x.ndim)]
+    w = np.broadcast_to(w.reshape(shape), x.shape).astype(wide, copy=False)
+    products = x * w
+    if skipna and x.dtype.kind in "fc":
+        missing = np.isnan(x)
+        products, w = np.where(missing, 0, products), np.where(missing, 0, w)
+    both = [np.sum(part, axis=axes, keepdims=True) for part in (products, w)]
+    return np.stack(both, axis=-1)
+
+
+def _ratio(sums: Block, kind: Any) -> Block:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(sums[..., 0] / sums[..., 1], dtype=kind)
