@@ -120,6 +120,11 @@ def test_one_fault_is_the_last_line():
     assert failure_lines(ConfigError(FAULTS[:1])) == ["pipeline: error: a.yaml:9:31: steps.x.axes: unknown key"]
 
 
+def test_failed_checks_are_listed_and_summed_up_in_the_last_line():
+    lines = failure_lines(CheckError("a.yaml:7: rows: got 3\n1 of 2 checks failed; nothing was committed"))
+    assert lines == ["a.yaml:7: rows: got 3", "pipeline: error: 1 of 2 checks failed; nothing was committed."]
+
+
 def test_a_failed_task_is_told_with_its_item_its_place_in_the_file_and_what_to_try():
     (line,) = failure_lines(TASK, file="a.yaml", locations={"fit[t2m]": "a.yaml:6"})
     assert line == (

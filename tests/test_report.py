@@ -12,7 +12,16 @@ from pipeline.analysis.statistics import Interval
 from pipeline.backends.base import Event
 from pipeline.graph import Graph, Policy, constant, ref, task
 from pipeline.report.progress import Counts, JsonLines, LiveTable, PlainLines, Step, dumps, listener_for, step_lines
-from pipeline.report.terminal import Column, bytes_text, duration, interval_text, plan_text, ratio_text, table_text
+from pipeline.report.terminal import (
+    Column,
+    bytes_text,
+    duration,
+    interval_text,
+    plan_text,
+    ratio_text,
+    run_text,
+    table_text,
+)
 
 
 class Clock:
@@ -163,3 +172,21 @@ def test_the_listener_suits_where_the_text_goes():
     assert isinstance(listener_for(terminal, as_json=False), LiveTable)
     assert isinstance(listener_for(terminal, as_json=True), JsonLines)
     assert isinstance(listener_for(io.StringIO(), as_json=False), PlainLines)
+
+
+def test_a_run_ends_with_what_was_dropped_checked_and_written_and_the_time():
+    told = {
+        "name": "census", "backend": "dask", "workers": 2, "tasks": 1234, "elapsed": 12.34, "start_up": 1.5,
+        "commit": 0.02, "folder": "runs/census/1", "checks": [{"check": "x", "ok": True, "message": ""}],
+        "outputs": [{"name": "u", "format": "zarr", "path": "/o/u.zarr", "files": 3, "rows": 8, "bytes": 1500}],
+        "dropped": [{"step": "parse", "item": f"i{i}", "cause": "SyntaxError: no"} for i in range(12)],
+    }  # fmt: skip
+    lines = run_text(SimpleNamespace(to_dict=lambda: told)).split("\n")
+    assert lines[0] == "dropped parse, item i0: SyntaxError: no"
+    assert lines[10:] == [
+        "… 2 more; all of them are in runs/census/1",
+        "1 check held",
+        "u: /o/u.zarr (zarr, 3 files, 1.5 kB)",
+        "run folder: runs/census/1",
+        "census: 12.3 s on 2 workers of 'dask', 1,234 tasks; start-up 1.50 s, commit 0.020 s",
+    ]

@@ -30,7 +30,6 @@ _CURES: tuple[tuple[type[PipelineError], str], ...] = (
     (BackendError, "Try another back end: --backend processes"),
     (DataError, "See what is read, without running: pipeline check {file}"),
     (OutputError, "What stood there before still stands; mend this and run again"),
-    (CheckError, "Nothing was committed"),
 )
 
 
@@ -49,6 +48,9 @@ def failure_lines(error: BaseException, *, file: str = "", locations: Mapping[st
         where = f"{error.where} ({place})" if place else error.where
         again = f" See its traceback: pipeline run {file} --backend serial --debug" if file else ""
         return [f"{_PREFIX}{where}: {_sentence(error.cause)}{again}"]
+    if isinstance(error, CheckError):  # its last line sums it up
+        *checks, last = str(error).split("\n")
+        return [*checks, f"{_PREFIX}{_sentence(last)}"]
     if isinstance(error, PipelineError) and not isinstance(error, Bug):
         return _lines(str(error), _cure(error, file))
     what = str(error) if isinstance(error, Bug) else f"{type(error).__name__}: {error}"

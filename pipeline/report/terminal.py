@@ -29,6 +29,7 @@ __all__ = [
     "plan_event",
     "plan_text",
     "ratio_text",
+    "run_text",
     "table_text",
 ]
 
@@ -156,6 +157,33 @@ def plan_text(plan: Any, *, width: int = WIDTH) -> str:
     n_tasks = sum(_field(row, "tasks") or 0 for row in plan.rows)
     moved = sum(_field(row, "moved") or 0 for row in plan.rows)
     lines.append(f"{len(rows)} steps, {n_tasks:,} tasks; {bytes_text(moved)} moved by rechunks and shuffles")
+    return "\n".join(lines)
+
+
+def run_text(run: Any, *, shown: int = 10) -> str:
+    """What a run dropped, checked and wrote, and how long it took.
+
+    Parameters
+    ----------
+    run : something with ``to_dict()`` as :class:`pipeline.execution.Run` has it
+    shown : how many of the dropped items are named
+    """
+    told = run.to_dict()
+    dropped = [f"dropped {d['step']}, item {d['item']}: {d['cause']}" for d in told["dropped"]]
+    lines = dropped[:shown]
+    if len(dropped) > shown:
+        lines.append(f"… {len(dropped) - shown} more; all of them are in {told['folder']}")
+    if told["checks"]:
+        n = len(told["checks"])
+        lines.append(f"{n} check{'s' if n > 1 else ''} held")
+    for output in told["outputs"]:
+        files = f"{output['files']:,} file{'s' if output['files'] != 1 else ''}"
+        lines.append(f"{output['name']}: {output['path']} ({output['format']}, {files}, {bytes_text(output['bytes'])})")
+    lines.append(f"run folder: {told['folder']}")
+    lines.append(
+        f"{told['name']}: {duration(told['elapsed'])} on {told['workers']} workers of '{told['backend']}', "
+        f"{told['tasks']:,} tasks; start-up {duration(told['start_up'])}, commit {duration(told['commit'])}"
+    )
     return "\n".join(lines)
 
 
