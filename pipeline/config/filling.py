@@ -21,7 +21,7 @@ from pipeline.config.faults import Wrong
 from pipeline.config.names import label
 from pipeline.config.nouns import Filled, ItemKey, Reference, Secret
 from pipeline.config.source import Node
-from pipeline.references import ExpressionError, ReferenceText, parse_reference
+from pipeline.expressions import ExpressionError, ReferenceText, parse_reference
 from pipeline.signatures import nearest
 
 __all__ = ["Hole", "Params", "Scope", "fill", "fill_hole", "holes"]
@@ -214,7 +214,7 @@ def fill_hole(hole: Hole, node: Node, path: str, scope: Scope, *, run: bool) -> 
         return _sub(scope.params[name], hole, node, path)
     if name in scope.steps:
         return _of_step(hole, node, path, scope, run)
-    known = [*scope.over, *scope.matrix, *scope.params, *(scope.steps if scope.resolve else ())]
+    known = [*scope.over, *scope.matrix, *scope.params, *(sorted(scope.steps) if scope.resolve else ())]
     what = "param, matrix key or step" if scope.resolve else "param"
     cure = nearest(name or hole.text, known) or (f"; known here: {', '.join(known[:8])}" if known else "")
     raise Wrong(node.location, path, f"no {what} is named {(name or hole.text)!r}{cure}")

@@ -302,11 +302,14 @@ class _Copy:
             ) from None
 
     def _kinds(self) -> dict[str, str]:
-        return {
-            f.role: kind_of(f.reference, self.context.known[f.reference.name], f.location, f.path)
-            for f in self.draft.found
-            if f.role
-        }
+        """The kind of each role's first reference, with a ``*`` where it is gathered."""
+        kinds: dict[str, str] = {}
+        for found in self.draft.found:
+            kind = kind_of(found.reference, self.context.known[found.reference.name], found.location, found.path)
+            gathers = any(p.is_gather for p in found.reference.picks)
+            if found.role:
+                kinds.setdefault(found.role, f"{kind}*" if gathers else kind)
+        return kinds
 
     def _expression(self, inputs: Mapping[str, tuple[Reference, ...]]) -> Expression | None:
         if self.draft.parsed is None:

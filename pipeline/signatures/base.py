@@ -194,7 +194,7 @@ class Signature(BaseModel):
 
 def nearest(got: str, allowed: Iterable[str]) -> str:
     """``; did you mean 'axis'?`` for the closest of ``allowed``, empty where none is close."""
-    names = [str(name) for name in allowed]
+    names = sorted(allowed) if isinstance(allowed, set | frozenset) else list(allowed)
     folded = {name.casefold(): name for name in reversed(names)}
     close = difflib.get_close_matches(got.casefold(), list(folded), n=1, cutoff=0.55)
     return f"; did you mean {folded[close[0]]!r}?" if close else ""

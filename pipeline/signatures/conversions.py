@@ -101,20 +101,30 @@ class ToFrame(Conversion):
         None, description="items, value: column: type; array: the dim whose labels become columns"
     )
     prefix: str | None = Field(None, description="array: what the names of the columns begin with")
+    value: str = Field("value", description="array without columns: name of the column of the cells")
 
     def misfits(self, kinds: Mapping[str, str]) -> list[tuple[str, str]]:
         kind = kinds.get("input", "")
-        if kind in ("items", "value"):
-            faults = [] if self.prefix is None else [("prefix", f"says nothing about {_one(kind)}; it is for array")]
+        plain = kind.rstrip("*")
+        if kind in ("items", "value", "value*", "array*"):
+            said = _one(plain) if kind == plain else f"gathered {plain}s"
+            faults: list[tuple[str, str]] = [
+                (name, f"says nothing about {said}; it is for one array")
+                for name in ("prefix", "value")
+                if name in self.model_fields_set
+            ]
             if not isinstance(self.columns, dict):
-                faults.append(
-                    ("columns" if self.columns else "", f"op 'to_frame' of {_one(kind)} needs columns: {{name: type}}")
-                )
+                needs = f"op 'to_frame' of {said} needs columns: {{name: type}}"
+                faults.append(("columns" if self.columns else "", needs))
+            elif kind == "array*" and len(self.columns) != 1:
+                faults.append(("columns", f"got {len(self.columns)} columns; the cells of the arrays make one"))
             return faults
-        if kind == "array" and self.prefix is not None and not isinstance(self.columns, str):
+        if kind == "array" and isinstance(self.columns, dict):
+            return [("columns", "got a map; of one array it is the dim whose labels become columns")]
+        if kind == "array" and self.prefix is not None and self.columns is None:
             return [("prefix", "needs columns: the dim whose labels become columns")]
-        if kind == "array" and isinstance(self.columns, dict) and len(self.columns) != 1:
-            return [("columns", f"got {len(self.columns)} columns; the cells of an array make one")]
+        if kind == "array" and "value" in self.model_fields_set and self.columns is not None:
+            return [("value", "stands beside 'columns', which names the columns")]
         return []
 
 
