@@ -191,7 +191,6 @@ class ArrayLayout:
     dtype : of every chunk
     template : an ``xarray.Dataset`` with the coordinates in memory (numpy), no data variable, and the array's attrs
     dims : names of the dims, in order
-    coords : coordinates whose values are known only in the run, each an array of its own
     """
 
     name: str
@@ -199,7 +198,6 @@ class ArrayLayout:
     chunks: tuple[tuple[float, ...], ...]
     dtype: Any
     template: Any
-    coords: Mapping[str, ArrayLayout] = field(default_factory=dict)
 
     kind: Literal["array"] = field(default="array", init=False)
 

@@ -55,10 +55,8 @@ def building() -> Any:
 def enter(layout: Layout) -> Any:
     """The collection of a layout; its tasks are placeholders under their real keys, and must not be run."""
     if isinstance(layout, ArrayLayout):
-        coords = {name: (c.dims, _data(c)) for name, c in layout.coords.items()}
-        template = layout.template.assign_coords(coords) if coords else layout.template
-        known = {name: c for name, c in template.coords.items() if set(c.dims) <= set(layout.dims) or not c.dims}
-        return xr.DataArray(_data(layout), dims=layout.dims, coords=known, attrs=template.attrs)
+        coords = {name: c for name, c in layout.template.coords.items() if set(c.dims) <= set(layout.dims)}
+        return xr.DataArray(_data(layout), dims=layout.dims, coords=coords, attrs=layout.template.attrs)
     if isinstance(layout, FrameLayout):
         keys = list(layout.keys)
         return from_graph(_placeholders(keys), layout.meta, (None,) * (len(keys) + 1), keys, "input")
@@ -136,16 +134,9 @@ class _Lowering:
     def _array(self, x: xr.DataArray, target: str) -> tuple[dict[Key, GraphNode], Layout]:
         data = x.data if isinstance(x.data, da.Array) else da.from_array(np.asarray(x.data), chunks=-1, name=target)
         own, name = self._named(data.dask, data.name, target)
-        coords: dict[str, ArrayLayout] = {}
-        for label, coordinate in x.coords.items():
-            if coordinate.chunks is not None:
-                tasks, layout = self._array(coordinate.drop_vars(list(coordinate.coords)), f"{target}@{label}")
-                own |= tasks
-                coords[str(label)] = layout  # type: ignore[assignment]
-        kept = {label: c for label, c in x.coords.items() if c.chunks is None}
-        template = xr.Dataset(coords=kept, attrs=x.attrs)
+        template = xr.Dataset(coords=x.coords, attrs=x.attrs)
         dims = tuple(str(d) for d in x.dims)
-        return own, ArrayLayout(name, dims, data.chunks, data.dtype, template, coords)
+        return own, ArrayLayout(name, dims, data.chunks, data.dtype, template)
 
     def _frame(self, x: dd.DataFrame, target: str, *, ordered: bool) -> tuple[dict[Key, GraphNode], Layout]:
         expression = x.optimize(fuse=False)
@@ -162,7 +153,6 @@ class _Lowering:
         own = {key: node for key, node in dict(tasks).items() if key not in self.known}
         if not all(isinstance(node, GraphNode) for node in own.values()):
             own = convert_legacy_graph(own, {*own, *self.known})  # arrays in memory, and tuples of old
-        aliases: dict[Key, Any] = {key: node.target for key, node in own.items() if isinstance(node, Alias)}
         results = keys if keys is not None else [key for key in own if _first(key) == result]
         aliases: dict[Key, Any] = {key: node.target for key, node in own.items() if isinstance(node, Alias)}
         through = {key: _end(key, aliases) for key in aliases}
@@ -200,7 +190,7 @@ class _Lowering:
 
     def _layer(self, first: str) -> str:
         """The name of a layer that only this step sees: the step's, and what dask calls the work."""
-        if first == self.copy or first.startswith((f"{self.copy}/", f"{self.copy}.", f"{self.copy}@")):
+        if first == self.copy or first.startswith((f"{self.copy}/", f"{self.copy}.")):
             return first
         base = f"{self.copy}/{key_split(first)}"
         for number in itertools.count(1):

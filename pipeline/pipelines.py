@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import html
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,7 +104,8 @@ def load(
     ------
     ConfigError : all faults of the file at once
     """
-    return Pipeline(load_config(path, sets=dict(params or {}), root=root))
+    sets = {name: json.dumps(value, default=str) for name, value in (params or {}).items()}
+    return Pipeline(load_config(path, sets=sets, root=root))
 
 
 def _taken(source: Pipeline | Config | str | Path) -> Pipeline:

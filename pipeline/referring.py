@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from pipeline.config import Reference
-from pipeline.graph import GraphNode, Key, Layout, listed, ref, task
+from pipeline.graph import Layout, listed, ref, task
 from pipeline.lowering import enter
 from pipeline.ops import calls
 from pipeline.ops.values import Items, Parts, Single
@@ -47,8 +47,8 @@ def _part(value: Any, reference: Reference, prefix: str) -> Any:
             raise ValueError(
                 f"{reference.text!r}: there is no column {reference.part!r}; there are {', '.join(value.columns)}"
             )
-        tasks = dict(_collection_tasks(value))
-        keys = value.optimize(fuse=False).__dask_keys__()
+        expression = value.optimize(fuse=False)
+        tasks, keys = dict(expression.__dask_graph__()), expression.__dask_keys__()
         tasks[prefix,] = task((prefix,), only_cell, reference.text, reference.part, listed(ref(k) for k in keys))
         return Single((prefix,), tasks)
     if isinstance(value, Items | Single):
@@ -96,18 +96,6 @@ def _picked(value: Any, reference: Reference) -> Any:
                 raise ValueError(f"{reference.text!r}: {span}")
             indexers[dim] = slice(start, stop)
     return value.isel(indexers, drop=True)
-
-
-def _collection_tasks(value: Any) -> Mapping[Key, GraphNode]:
-    if isinstance(value, xr.DataArray):
-        tasks = dict(value.data.dask)
-        for coordinate in value.coords.values():
-            if coordinate.chunks is not None:
-                tasks |= dict(coordinate.data.dask)
-        return tasks
-    if isinstance(value, dd.DataFrame):
-        return value.optimize(fuse=False).__dask_graph__()  # type: ignore[no-any-return]
-    return value.tasks  # type: ignore[no-any-return]
 
 
 def scalar_of(text: str, value: Any) -> Any:

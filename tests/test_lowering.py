@@ -88,17 +88,6 @@ def test_concatenated_frames_keep_their_partitions_under_one_name() -> None:
     assert len(run(tasks | own, both)) == 2 * len(whole)
 
 
-def test_coordinates_known_only_in_the_run_are_lowered_with_their_array() -> None:
-    data = da.ones((6, 2), chunks=(3, 2))
-    labels = da.arange(6, chunks=3)
-    x = xr.DataArray(data, dims=("row", "feature"), coords={"id": ("row", labels)})
-    tasks, layout = lower(x, "x", {})
-    assert set(layout.coords) == {"id"}
-    own, picked = lower(enter(layout) * 2, "twice", tasks)
-    assert set(picked.coords) == {"id"}
-    assert (run(tasks | own, picked.coords["id"]).values == np.arange(6)).all()
-
-
 def test_items_values_and_parts_keep_the_names_of_their_copy() -> None:
     nodes = {("fit", i): task(("fit", i), abs, -i) for i in range(3)}
     own, layout = lower(Items("fit", nodes, 3, ("a", "b", "c")), "fit", {})
@@ -119,7 +108,8 @@ with building():
     tasks, layout = lower(x, "x", {})
     y = enter(layout)
     own, _ = lower(((y - y.mean("t")) / y.std("t")).chunk({"t": 3}), "z", tasks)
-print(hashlib.sha256(repr([(k, sorted(map(repr, n.dependencies))) for k, n in sorted(own.items())]).encode()).hexdigest())
+edges = [(key, sorted(map(repr, node.dependencies))) for key, node in sorted(own.items())]
+print(hashlib.sha256(repr(edges).encode()).hexdigest())
 """
 
 

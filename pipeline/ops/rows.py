@@ -76,7 +76,7 @@ def _of_items(
     own: dict[Key, GraphNode] = {}
     groups: list[tuple[pd.DataFrame, list[tuple[str | None, Key]]]]
     if isinstance(x, Single):
-        known = pd.DataFrame({k: [v] for k, v in labels.items()})
+        known = pd.DataFrame({k: [v] for k, v in labels.items()}, index=[0])
         groups = [(known, [("", x.key)])]
     elif x.names is None:
         one_row: dict[str, list[Any]] = {k: [v] for k, v in labels.items()}
@@ -296,22 +296,18 @@ def _wide(x: xr.DataArray, dim: str, prefix: str, name: str) -> dd.DataFrame:
     x = x.transpose(row, dim).chunk({dim: -1})
     names = [f"{prefix}{label}" for label in labels_along(x, dim)]
     along = [c for c in x.coords if x.coords[c].dims == (row,)]
-    dtypes = {str(c): pd.Series(np.empty(0, x.coords[c].dtype)).dtype for c in along} | dict.fromkeys(names, x.dtype)
+    dtypes = {str(c): pd.Series(x.coords[c].values[:0]).dtype for c in along} | dict.fromkeys(names, x.dtype)
     meta = pd.DataFrame({c: pd.Series(dtype=t) for c, t in dtypes.items()})
-    lazy = {c: x.coords[c].chunk({row: x.data.chunks[0]}).data for c in along if x.coords[c].chunks is not None}
     starts = np.concatenate([[0], np.cumsum([0 if np.isnan(n) else n for n in x.data.chunks[0]])]).astype(int)
-    tasks: dict[Key, GraphNode] = dict(x.data.dask)
     own: dict[Key, GraphNode] = {}
-    for c in lazy.values():
-        tasks |= dict(c.dask)
     for i in range(x.data.numblocks[0]):
-        head = [ref((lazy[c].name, i)) if c in lazy else x.coords[c].values[starts[i] : starts[i + 1]] for c in along]
+        head = tuple(x.coords[c].values[starts[i] : starts[i + 1]] for c in along)
         key = (f"{name}/rows", i)
-        own[key] = task(key, rows_of_chunk, meta, ref((x.data.name, i, 0)), listed(head))
-    return _frame({**tasks, **own}, meta, list(own), f"{name}/rows")
+        own[key] = task(key, rows_of_chunk, meta, head, ref((x.data.name, i, 0)))
+    return _frame({**dict(x.data.dask), **own}, meta, list(own), f"{name}/rows")
 
 
-def rows_of_chunk(meta: pd.DataFrame, chunk: Any, head: Sequence[Any]) -> pd.DataFrame:
+def rows_of_chunk(meta: pd.DataFrame, head: Sequence[Any], chunk: Any) -> pd.DataFrame:
     """One row a row of a two-dimensional chunk; ``head`` holds the columns that come before it."""
     columns = dict(zip(meta.columns, head, strict=False))
     columns |= {c: chunk[:, i] for i, c in enumerate(meta.columns[len(head) :])}

@@ -1,0 +1,249 @@
+"""``to_array``, ``to_frame``, ``to_items``: the values, the labels, and what does not fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from serially import values_of
+
+MODULE = """
+import numpy as np
+import pandas as pd
+
+def row(n):
+    return {"n": n, "text": f"row {n}"}
+
+def rows(n):
+    return [{"n": n, "text": str(i)} for i in range(n)]
+
+def table(n):
+    return pd.DataFrame({"n": [n] * n, "text": ["x"] * n})
+
+def bad(n):
+    return {"n": None if n == 2 else n, "text": "x"}
+
+def vector(n):
+    return np.arange(3) * n
+
+def ragged(n):
+    return np.arange(n)
+
+def number():
+    return 4
+
+def many():
+    return [{"n": 1, "text": "a"}, {"n": 2, "text": "b"}]
+
+def total(x):
+    return float(x.sum())
+
+def n_of(row):
+    return row["n"]
+
+def length(rows):
+    return len(rows)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "mine.py").write_text(MODULE)
+    return tmp_path
+
+
+def values(steps: str, folder: Path) -> dict[str, Any]:
+    return values_of("modules: [./mine.py]\nsteps:\n" + steps, folder)
+
+
+@pytest.mark.parametrize(
+    ("function", "n"),
+    [("row", [1, 2, 3]), ("rows", [1, 2, 2, 3, 3, 3]), ("table", [1, 2, 2, 3, 3, 3])],
+)
+def test_items_become_rows_with_their_keys_as_columns(folder: Path, function: str, n: list[int]) -> None:
+    got = values(
+        f"""
+          items: {{call: "mine:{function}", over: {{n: [1, 2, 3]}}}}
+          f: {{op: to_frame, input: items, columns: {{n: int64, text: string}}}}
+        """,
+        folder,
+    )["f"]
+    assert list(got.columns) == ["key", "n", "text"]
+    assert got["n"].tolist() == n
+    assert got["key"].tolist() == [f"n={i}" for i in n]
+    assert got["n"].dtype == "int64"
+    assert isinstance(got["text"].dtype, pd.StringDtype)
+
+
+def test_a_hundred_items_in_few_partitions_keep_their_order(folder: Path) -> None:
+    got = values(
+        """
+          items: {call: "mine:row", over: {n: {range: 100}}}
+          f: {op: to_frame, input: items, columns: {text: string}}
+        """,
+        folder,
+    )["f"]
+    assert list(got.columns) == ["n", "key", "text"]
+    assert got["n"].tolist() == list(range(100))
+
+
+def test_a_value_that_does_not_fit_its_column_names_the_item(folder: Path) -> None:
+    text = """
+      items: {call: "mine:bad", over: {n: [1, 2, 3]}}
+      f: {op: to_frame, input: items, columns: {n: KIND}}
+    """
+    expected = "item 'n=2': column 'n' got None; declared int64, which has no missing value. Declare float64, or leave"
+    with pytest.raises(ValueError, match=expected):
+        values(text.replace("KIND", "int64"), folder)
+    got = values(text.replace("KIND", "float64"), folder)["f"]
+    np.testing.assert_array_equal(got["n"], [1, np.nan, 3])
+
+
+def test_text_where_a_number_is_declared_names_the_item_and_what_was_got(folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"item 'n=1': column 'text' got 'row 1' \(str\); declared float64"):
+        values(
+            """
+              items: {call: "mine:row", over: {n: [1]}}
+              f: {op: to_frame, input: items, columns: {text: float64}}
+            """,
+            folder,
+        )
+
+
+def test_a_value_becomes_the_rows_it_holds(folder: Path) -> None:
+    got = values(
+        """
+          v: {call: "mine:many"}
+          f: {op: to_frame, input: v, columns: {n: int64, text: string}}
+        """,
+        folder,
+    )["f"]
+    assert got.to_dict("list") == {"n": [1, 2], "text": ["a", "b"]}
+
+
+def test_gathered_numbers_become_rows_with_the_matrix_keys_as_columns(folder: Path) -> None:
+    got = values(
+        """
+          x: {op: arange, matrix: {n: [4, 5]}, stop: "${n}", chunks: 2}
+          s: {op: sum, input: x}
+          f: {op: to_frame, input: "s[*]", columns: {total: float64}}
+        """,
+        folder,
+    )["f"]
+    assert got.to_dict("list") == {"n": [4, 5], "total": [6.0, 10.0]}
+
+
+def test_an_array_becomes_a_row_a_cell(folder: Path) -> None:
+    got = values(
+        """
+          x: {op: random, shape: {t: 3, y: 4}, chunks: {t: 2, y: 3}}
+          f: {op: to_frame, input: x}
+          n: {call: "mine:total", args: {x: "${x}"}}
+        """,
+        folder,
+    )
+    f = got["f"].sort_values(["t", "y"])
+    assert list(f.columns) == ["t", "y", "value"]
+    assert f["t"].tolist() == [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2]
+    assert f["value"].sum() == pytest.approx(got["n"])
+
+
+def test_an_array_becomes_a_column_a_label(folder: Path) -> None:
+    got = values(
+        """
+          x: {op: arange, stop: 6, chunks: 2, dim: row}
+          items: {op: to_items, input: x, along: row}
+          y: {call: "mine:vector", over: {n: [1, 2]}}
+          a: {op: to_array, input: y, along: n, dims: [k], shape: [3], dtype: int64}
+          f: {op: to_frame, input: a, columns: k, prefix: c}
+        """,
+        folder,
+    )["f"]
+    assert got.to_dict("list") == {"n": ["n=1", "n=2"], "c0": [0, 0], "c1": [1, 2], "c2": [2, 4]}
+
+
+@pytest.mark.parametrize("chunks", [1, 2, 5])
+def test_items_are_stacked_along_a_new_dim_labelled_by_their_keys(folder: Path, chunks: int) -> None:
+    got = values(
+        f"""
+          y: {{call: "mine:vector", over: {{n: [1, 2, 3]}}}}
+          a: {{op: to_array, input: y, along: n, dims: [k], shape: [3], dtype: int32, chunks: {chunks}}}
+        """,
+        folder,
+    )["a"]
+    assert got.dims == ("n", "k")
+    assert got.dtype == "int32"
+    np.testing.assert_array_equal(got, np.arange(3) * np.array([[1], [2], [3]]))
+    assert got["n"].values.tolist() == ["n=1", "n=2", "n=3"]
+
+
+def test_an_item_of_another_shape_is_named(folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"item 'n=2': got the shape \(2,\); shape: \[1\] is declared"):
+        values(
+            """
+              y: {call: "mine:ragged", over: {n: [1, 2]}}
+              a: {op: to_array, input: y, along: n, dims: [k], shape: [1], dtype: int64}
+            """,
+            folder,
+        )
+
+
+def test_a_frame_becomes_a_matrix(folder: Path) -> None:
+    got = values(
+        """
+          items: {call: "mine:row", over: {n: {range: 20}}}
+          f: {op: to_frame, input: items, columns: {text: string}}
+          g: {op: assign, input: f, columns: {f1: "n * 2", f2: "n + 0.5"}}
+          a: {op: to_array, input: g, columns: "f*", dims: [row, feature]}
+          s: {op: sum, input: a, axis: row}
+        """,
+        folder,
+    )["s"]
+    np.testing.assert_allclose(got, [380, 200])
+    assert got["feature"].values.tolist() == ["f1", "f2"]
+
+
+def test_a_frame_becomes_items_by_rows_and_by_partitions(folder: Path) -> None:
+    got = values(
+        """
+          items: {call: "mine:row", over: {n: {range: 20}}}
+          f: {op: to_frame, input: items, columns: {text: string}}
+          r: {op: to_items, input: f, by: rows}
+          p: {op: to_items, input: f, by: partitions}
+          again: {call: "mine:n_of", over: {row: r}}
+          sizes: {call: "mine:length", over: {rows: p}}
+        """,
+        folder,
+    )
+    assert got["again"] == list(range(20))
+    assert sum(got["sizes"]) == 20
+
+
+def test_slices_along_a_dim_are_items_with_its_labels(folder: Path) -> None:
+    got = values(
+        """
+          x: {op: random, shape: {t: 5, y: 4}, chunks: {t: 2, y: 3}}
+          slices: {op: to_items, input: x, along: t}
+          totals: {call: "mine:total", over: {x: slices}}
+          sums: {op: sum, input: x, axis: y}
+          f: {op: to_frame, input: totals, columns: {total: float64}}
+        """,
+        folder,
+    )
+    np.testing.assert_allclose(got["f"]["total"], got["sums"])
+    assert got["f"]["key"].tolist() == ["0", "1", "2", "3", "4"]
+
+
+def test_a_value_is_a_number_in_an_expression(folder: Path) -> None:
+    got = values(
+        """
+          n: {call: "mine:number"}
+          x: {op: arange, stop: 3}
+          y: {expr: "x * n"}
+        """,
+        folder,
+    )
+    np.testing.assert_array_equal(got["y"], [0, 4, 8])
