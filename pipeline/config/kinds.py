@@ -22,7 +22,7 @@ class Known:
     ----------
     kind : array, frame, items, value, parts; empty: unknown, since the step itself is at fault
     parts : the kinds of its parts
-    over : it is a call with ``over``
+    droppable : items of it may be left out, by ``on_error: drop``
     """
 
     copies: Copies

@@ -10,6 +10,7 @@ from typing import Any
 from pipeline.config.binding import bound, truth
 from pipeline.config.copies import Absent, Copies, Use, expanded, following, referred
 from pipeline.config.drafts import Draft, Found, keys_allowed, values
+from pipeline.config.drafts import found as found_in
 from pipeline.config.drafts import reference as bare_reference
 from pipeline.config.faults import Faults, Wrong
 from pipeline.config.filling import Params, Scope, fill
@@ -70,7 +71,7 @@ def resolved(draft: Draft, context: Context) -> list[Step]:
             steps.append(_Copy(draft, name, copies.matrix(labels), context, signature).step())
         if len(faults) > n_faults:
             break  # the other copies have the same faults
-    context.known[draft.name] = _known(draft, copies, signature)
+    context.known[draft.name] = _known(draft, copies, signature, context)
     return steps
 
 
@@ -162,6 +163,11 @@ def _role_kind(draft: Draft, found: Found, kind: str, context: Context) -> None:
         raise Wrong(
             found.location, found.path, f"got {text!r} ({kind}); op {draft.function!r} needs {_kinds(allowed)}{hint}"
         )
+    if draft.function == "to_array" and kind == "items" and known.droppable:
+        said = f"items of {text!r} may be left out (on_error: drop), so an array of them has holes"
+        raise Wrong(
+            found.location, found.path, f"{said}; make a frame: {{op: to_frame, input: {text}, columns: {{…: type}}}}"
+        )
     several = {k for role in roles for k in role.gathered}
     gathers = any(p.is_gather for p in found.reference.picks)
     if gathers and kind not in several:
@@ -194,7 +200,7 @@ def check_module(function: str, node: Node, path: str, context: Context) -> None
         )
 
 
-def _known(draft: Draft, copies: Copies, signature: type[Signature] | None) -> Known:
+def _known(draft: Draft, copies: Copies, signature: type[Signature] | None, context: Context) -> Known:
     if signature is not None:
         return Known(copies, signature.gives, dict.fromkeys(signature.parts, "array"))
     if draft.kind == "expr":
@@ -203,6 +209,7 @@ def _known(draft: Draft, copies: Copies, signature: type[Signature] | None) -> K
     parts = draft.node.value.get("parts")
     names = [n.text for n in parts.value] if parts is not None and parts.is_list else []
     dropping = draft.node.at("on_error").value == "drop"
+    dropping |= any(f.role == "over" and context.known[f.reference.name].droppable for f in draft.found)
     return Known(copies, kind, dict.fromkeys(names, kind), dropping)
 
 
@@ -372,7 +379,7 @@ class _Copy:
     def _axis(self, node: Node, path: str) -> Any:
         if isinstance(node.value, str) and "${" not in node.value:
             text = bare_reference(node, path)
-            return self._referred(Found(text, node.location, path, "over"))
+            return self._referred(found_in(text, node, path, self.context.steps, "over"))
         if isinstance(node.value, str):
             outer = Scope(self.scope.params, self.scope.matrix, frozenset(), self.scope.steps, self.scope.resolve)
             got = fill(node, path, outer, run=True)
