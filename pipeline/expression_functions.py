@@ -12,7 +12,7 @@ from datetime import date, datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Literal
 
-from pipeline.expression_tree import Call, Constant, Node, constant_kind
+from pipeline.expression_tree import Bound, Call, Constant, Node, Outside, constant_kind
 from pipeline.references import ExpressionError
 
 __all__ = [
@@ -238,8 +238,15 @@ def _check(function: Function, parameter: Parameter, node: Node, column: int) ->
     if parameter.kind == "any":
         return
     if not isinstance(node, Constant):
-        if type(node).__name__ in {"Outside", "Bound"}:
+        if isinstance(node, Outside):
             return
+        if isinstance(node, Bound) and parameter.kind not in {"zone", "choice"}:
+            return
+        if isinstance(node, Bound):
+            raise ExpressionError(
+                f"'{parameter.name}' of {function} must be known before the run: the type of the result depends on it",
+                column,
+            )
         raise ExpressionError(f"'{parameter.name}' of {function} must be a constant", column)
     fault = _fault(parameter, node.value)
     if fault:

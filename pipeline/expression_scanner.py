@@ -103,7 +103,8 @@ class Source:
         """The column in the original, from 1, of an offset in ``text``."""
         at = max(bisect.bisect_right(self.starts, offset) - 1, 0)
         ends = self.origins[at + 1] if at + 1 < len(self.origins) else len(self.original)
-        return min(self.origins[at] + offset - self.starts[at], max(ends - 1, self.origins[at])) + 1
+        found = min(self.origins[at] + offset - self.starts[at], max(ends - 1, self.origins[at])) + 1
+        return min(found, max(len(self.original), 1))
 
 
 def _joins(character: str) -> bool:

@@ -19,7 +19,7 @@ from pipeline.expression_tree import Bound, Constant, Node, children, mapped, re
 from pipeline.ops.evaluation import SlotLookup, evaluate
 from pipeline.references import ExpressionError
 
-__all__ = ["Operand", "blockwise", "with_coordinates"]
+__all__ = ["Operand", "blockwise", "settled", "with_coordinates"]
 
 _PARTS = ("year", "month", "day", "hour", "weekday", "dayofyear")
 
@@ -48,12 +48,12 @@ def blockwise(root: Node, operands: Sequence[Operand], text: str) -> tuple[da.Ar
     root = mapped(root, functools.partial(_renumbered, {old: new for new, old in enumerate(positions)}))
     dtype = _dtype(root, arrays, places, len(dims))
     kernel = functools.partial(_chunk, root, places, len(dims), dtype, text)
-    chunked = [_dask(operand.array) for operand in arrays]
+    chunked = _aligned([_dask(operand.array) for operand in arrays], places)
     pairs = [item for array, place in zip(chunked, places, strict=True) for item in (array, place)]
     meta = np.empty((0,) * len(dims), dtype=dtype)
-    unknown = any(np.isnan(n) for array in chunked for n in array.shape)
+    # aligned already; dask's own way refuses lengths that are known only in the run
     data = da.blockwise(
-        kernel, tuple(range(len(dims))), *pairs, dtype=dtype, meta=meta, token="expr", align_arrays=not unknown
+        kernel, tuple(range(len(dims))), *pairs, dtype=dtype, meta=meta, token="expr", align_arrays=False
     )
     return data, dims
 
@@ -69,6 +69,34 @@ def _renumbered(slots: dict[int, int], node: Node) -> Node | None:
 
 def _dask(array: xr.DataArray) -> da.Array:
     return array.data if isinstance(array.data, da.Array) else da.from_array(array.values, chunks=-1)
+
+
+def _aligned(arrays: list[da.Array], places: Sequence[tuple[int, ...]]) -> list[da.Array]:
+    """The arrays cut alike: along each dim where they differ, at every edge that one of them has.
+
+    Lengths that are known only in the run can't be cut anew.
+
+    Raises
+    ------
+    ExpressionError : if they differ in the number of chunks along such a dim
+    """
+    for dim in sorted({d for place in places for d in place}):
+        holders = [(i, place.index(dim)) for i, place in enumerate(places) if dim in place]
+        known = {arrays[i].chunks[axis] for i, axis in holders if not np.isnan(sum(arrays[i].chunks[axis]))}
+        if (
+            len(known) < len(holders)
+            and len({len(arrays[i].chunks[axis]) for i, axis in holders}) > 1
+            and any(np.isnan(sum(arrays[i].chunks[axis])) for i, axis in holders)
+        ):
+            raise ExpressionError(
+                "arrays whose length is known only in the run are cut differently; say repartition: {count_rows: true}"
+            )
+        if len(known) > 1:
+            edges = sorted({int(edge) for chunks in known for edge in np.cumsum(chunks)})
+            cut = tuple(int(n) for n in np.diff([0, *edges]))
+            for i, axis in holders:
+                arrays[i] = arrays[i].rechunk({axis: cut})
+    return arrays
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -169,7 +197,9 @@ def with_coordinates(data: da.Array, dims: tuple[str, ...], operands: Sequence[O
             elif name not in dims and not coords[name].equals(coordinate.variable):
                 del coords[name]
                 dropped.add(name)
-    return xr.DataArray(data, dims=dims, coords=coords)
+    result = xr.DataArray(data, dims=dims, coords=coords)
+    result.name = None  # not the dask array's
+    return result
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -210,6 +240,16 @@ def _chunk(
     result: np.ndarray = _evaluated(
         root, [_spread(block, place, ndim) for block, place in zip(blocks, places, strict=True)]
     )
+    return settled(result, dtype, text)
+
+
+def settled(result: np.ndarray, dtype: np.dtype[Any], text: str) -> np.ndarray:
+    """The result with its dtype: functions give nan where a whole number is missing.
+
+    Raises
+    ------
+    DataError : if one is missing
+    """
     if result.dtype == dtype:
         return result
     if dtype.kind in "iu" and result.dtype.kind == "f" and np.isnan(result).any():
@@ -218,5 +258,5 @@ def _chunk(
             f"'{text}' is missing for {n:,} of {result.size:,} values, and {dtype} has no missing value; "
             "write fill(…, 0), or number(…) for float64"
         )
-    settled: np.ndarray = result.astype(dtype)
-    return settled
+    cast: np.ndarray = result.astype(dtype)
+    return cast

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
-from pipeline.expression_functions import duration, moment
+from pipeline.expression_functions import FUNCTIONS, duration, moment
 from pipeline.expression_tree import (
     Binary,
     Boolean,
@@ -143,7 +143,11 @@ def _value(node: Node, lookup: Lookup) -> Value:
             given = {name: _value(x, lookup) for name, x in keywords}
             if function in {"text", "where"}:
                 given["columns"] = lookup.columns
-            return _FUNCTIONS[function](*(_value(x, lookup) for x in args), **given)
+            values = [_value(x, lookup) for x in args]
+            for at, parameter in enumerate(FUNCTIONS[function].parameters[: len(values)]):
+                if parameter.kind == "int":
+                    values[at] = int(values[at])  # from the run it comes as a float
+            return _FUNCTIONS[function](*values, **given)
     return lookup(node)
 
 
@@ -248,12 +252,16 @@ def _membership(value: Value, constants: Sequence[Value], negated: bool) -> Any:
 def _numeric(function: Callable[..., Any], name: str, *more: str) -> Callable[..., Any]:
     """A function of numpy for numbers, and for the kinds ``more``."""
 
+    def prepared(value: Value) -> Value:
+        said = kind(value)
+        if said not in _NUMERIC and said != "object" and said not in more:
+            raise ExpressionError(f"{name}(x) needs numbers, and got {said}")
+        whole = isinstance(value, np.ndarray) and value.dtype.kind in "iu" and name in _NUMPY
+        # numpy takes the root of an int8 in float16
+        return _as_float(value) if whole or said == "object" else _numbers(value)
+
     def call(*values: Value) -> Value:
-        for value in values:
-            said = kind(value)
-            if said not in _NUMERIC and said != "object" and said not in more:
-                raise ExpressionError(f"{name}(x) needs numbers, and got {said}")
-        return function(*(_as_float(v) if kind(v) == "object" else _numbers(v) for v in values))
+        return function(*map(prepared, values))
 
     return call
 
@@ -383,11 +391,12 @@ def _text(x: Value, *, columns: bool) -> Value:
 
 
 _NUMPY = (
-    *("sign", "sqrt", "exp", "log", "log10", "sin", "cos", "tan", "arcsin", "arccos", "arctan", "arctan2"),
-    *("deg2rad", "rad2deg", "floor", "ceil"),
+    *("sqrt", "exp", "log", "log10", "sin", "cos", "tan", "arcsin", "arccos", "arctan", "arctan2"),
+    *("deg2rad", "rad2deg"),
 )
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     **{name: _numeric(getattr(np, name), name) for name in _NUMPY},
+    **{name: _numeric(getattr(np, name), name) for name in ("sign", "floor", "ceil")},
     "abs": _numeric(np.abs, "abs", "duration"),
     "round": _numeric(np.round, "round"),
     "minimum": _extreme("<=", np.minimum),

@@ -20,7 +20,7 @@ import xarray as xr
 from pipeline.errors import DataError
 from pipeline.expression_tree import Bound, Call, Name, Node, mapped, walk
 from pipeline.expressions import Expression
-from pipeline.ops.alignment import Operand, blockwise, with_coordinates
+from pipeline.ops.alignment import Operand, blockwise, settled, with_coordinates
 from pipeline.ops.evaluation import SlotLookup, evaluate
 from pipeline.ops.kinds import TEXT, Value, in_columns, scalar
 from pipeline.references import ExpressionError
@@ -79,11 +79,11 @@ def columns_dtype(e: Expression, meta: pd.DataFrame, bound: Sequence[Any] = ()) 
     given = [bound[i] if i < len(bound) else None for i in range(n)]
     known = [None if value is None or _is_lazy(value) else [_run_value(value)] for value in given]
     empty = meta.iloc[:0]
-    failure: ExpressionError | None = None
+    failure: Exception | None = None
     for values in itertools.product(*(choices or _CANDIDATES for choices in known)):
         try:
             return evaluate_columns(e, empty, values).dtype
-        except ExpressionError as error:
+        except (ValueError, TypeError, AttributeError) as error:  # a value of this kind has no meaning there
             failure = failure or error
     assert failure is not None, "there is always a first combination"
     raise failure
@@ -178,11 +178,14 @@ def _missing(e: Expression, n: int, of: int, dtype: Any) -> str:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def evaluate_numpy(e: Expression, bound: Sequence[Any]) -> Any:
+def evaluate_numpy(e: Expression, bound: Sequence[Any]) -> np.ndarray:
     """The expression over numpy arrays (or scalars) that broadcast against each other, at once."""
 
     values = [value if isinstance(value, np.ndarray) and value.ndim else scalar(value) for value in bound]
-    return evaluate(e.root, SlotLookup(values))
+    result = np.asarray(evaluate(e.root, SlotLookup(values)))
+    empty = [np.empty((0,) * value.ndim, value.dtype) if isinstance(value, np.ndarray) else value for value in values]
+    dtype = np.asarray(evaluate(e.root, SlotLookup(empty))).dtype
+    return settled(result, dtype, e.text)
 
 
 def evaluate_arrays(e: Expression, bound: Sequence[Any]) -> xr.DataArray:
