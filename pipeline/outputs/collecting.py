@@ -64,9 +64,6 @@ def _array(layout: ArrayLayout, results: Mapping[Key, Any]) -> Any:
         for name, coordinate in layout.template.coords.items()
         if all(found.get(dim) == size for dim, size in coordinate.sizes.items())
     }
-    for name, own in layout.coords.items():
-        if all(key in results for key in own.keys):
-            coords[name] = _array(own, results).variable
     return xr.DataArray(values, coords=coords, dims=layout.dims, attrs=dict(layout.template.attrs))
 
 

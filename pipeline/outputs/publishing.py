@@ -33,6 +33,8 @@ __all__ = ["Publication", "manifest_path", "stage", "verify"]
 
 _FOLDERS = ("parquet", "zarr")
 _MANIFESTS = ".manifests"
+HIDDEN = (".manifest.json", ".lock")
+"""How the names of the hidden files beside an output end."""
 
 
 def _anchor(path: str) -> tuple[str, str]:
@@ -107,12 +109,12 @@ class Publication:
             self._fault("locked")
             self.staging.mkdir()
             stage(self.sinks, self.staging)
+            self._fault("staged")
         except BaseException as error:
             self._leave()
             if isinstance(error, OSError):
                 raise OutputError(f"outputs below {self.root}: {error}") from error
             raise
-        self._fault("staged")
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.graph import FrameLayout, Sink
+from pipeline.outputs.publishing import HIDDEN
 
 __all__ = ["files_of", "open_output", "read"]
 
@@ -30,7 +31,8 @@ def files_of(sink: Sink, folder: Path) -> list[str]:
 
 def _below(folder: Path, start: str) -> list[str]:
     found = (Path(place, name) for place, _, names in os.walk(folder / start) for name in names)
-    return sorted(path.relative_to(folder).as_posix() for path in found)
+    plain = (path for path in found if not (path.name.startswith(".") and path.name.endswith(HIDDEN)))
+    return sorted(path.relative_to(folder).as_posix() for path in plain)
 
 
 def _fixed(path: str) -> str:

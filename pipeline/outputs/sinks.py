@@ -201,14 +201,13 @@ def _joined(fragments: Tasks, prefix: str, head: bytes, between: bytes, tail: by
 
 
 def _zarr(output: Output, layout: ArrayLayout, prefix: str) -> Planned:
-    if output.name in layout.dims or output.name in {*layout.template.coords, *layout.coords}:
+    if output.name in layout.dims or output.name in layout.template.coords:
         raise ValueError(f"zarr: {output.name!r} is also a dim or a coordinate of the array; name the output otherwise")
     level = int(output.options.get("level", 1))
     main = Grid.plan(layout.dims, layout.chunks, layout.dtype, output.options.get("chunks"))
-    lazy = {name: Grid.plan(own.dims, own.chunks, own.dtype) for name, own in layout.coords.items()}
     files = arrays.zarr_head(
         output.name,
-        {output.name: main, **lazy},
+        {output.name: main},
         {output.name: {**layout.template.attrs, **output.attrs}},
         template=layout.template,
         level=level,
@@ -216,8 +215,6 @@ def _zarr(output: Output, layout: ArrayLayout, prefix: str) -> Planned:
     head: Key = (f"{prefix}-head",)
     tasks: Tasks = {head: task(head, arrays.write_zarr_head, output.path, files, ref(CONTEXT))}
     tasks |= _zarr_tasks(prefix, layout.name, main, f"{output.path}/{output.name}", level)
-    for name, grid in lazy.items():
-        tasks |= _zarr_tasks(f"{prefix}-{name}", layout.coords[name].name, grid, f"{output.path}/{name}", level)
     return tasks, list(tasks)
 
 
