@@ -375,8 +375,9 @@ def _sums(values: pd.Series[Any], codes: Codes, n: int) -> Any:
 def _fill(column: pd.Series[Any], n: int, state: str, dtype: Any) -> Any:
     """The column with a row for each of ``n`` groups; a group lacks one only where all rows are one group of none."""
     if len(column) < n:
-        zero = {"sum": 0, "count": 0, "spread": 0.0, "any": False, "all": True}
-        column = column.reindex(range(n), fill_value=zero[state]) if state in zero else column.reindex(range(n))
+        nothing: Mapping[str, Any] = {"sum": 0, "count": 0, "centre": 0.0, "spread": 0.0, "any": False, "all": True}
+        value = pd.Timedelta(0) if state == "sum" and column.dtype.kind == "m" else nothing.get(state)
+        column = pd.Series([value] * n, dtype=column.dtype)
     return (column if state in ("count", "centre", "spread") else conform(column, dtype)).array
 
 
