@@ -165,11 +165,20 @@ def test_parquet_of_no_rows_keeps_its_columns(tmp_path):
     assert list(pd.read_parquet(tmp_path / "p").columns) == list(F.columns)
 
 
+def test_parquet_of_no_rows_and_so_of_no_files_opens_too(tmp_path):
+    layout = FrameLayout("f", 1, F[:0])
+    sink = written(output("parquet", "p", partition_by=("b",)), layout, {("f", 0): F[:0]}, tmp_path)
+    assert list(open_output(sink, tmp_path).compute().columns) == list(read(sink, tmp_path).columns) == list(F.columns)
+
+
 def test_parquet_partitioned_by_columns_reads_back(tmp_path):
     values = {key: part.fillna({"b": "n /"}) for key, part in PARTITIONS.items()}
-    written(output("parquet", "p", partition_by=("b",)), FRAME, values, tmp_path)
-    found = pd.read_parquet(tmp_path / "p").sort_values("a")
-    assert found["b"].tolist() == [*"xyxyxyxyx", "n /"]
+    sink = written(output("parquet", "p", partition_by=("b", "a")), FRAME, values, tmp_path)
+    for found in (pd.read_parquet(tmp_path / "p"), open_output(sink, tmp_path).compute(), read(sink, tmp_path)):
+        found = found.sort_values("x")
+        assert found["b"].tolist() == [*"xyxyxyxyx", "n /"]
+        assert found["a"].tolist() == [*range(10)]
+    assert found.dtypes["a"] == "int64"
 
 
 def test_a_missing_value_has_no_folder_to_go_to(tmp_path):

@@ -31,7 +31,8 @@ from pipeline.outputs.swapping import PREFIX, recover, remove_folders, swap_all
 
 __all__ = ["Publication", "manifest_path", "stage", "verify"]
 
-_FOLDERS = ("parquet", "zarr")
+FOLDERS = ("parquet", "zarr")
+"""Formats whose outputs are folders; the others are one file, or a file an item."""
 _MANIFESTS = ".manifests"
 HIDDEN = (".manifest.json", ".lock")
 """How the names of the hidden files beside an output end."""
@@ -57,7 +58,7 @@ def manifest_path(path: str) -> str:
 def stage(sinks: Iterable[Sink], folder: Path) -> None:
     """Make the folders that writers may find nothing to put into: a frame without rows is still an output."""
     for sink in sinks:
-        if sink.format in _FOLDERS:
+        if sink.format in FOLDERS:
             (folder / sink.path).mkdir(parents=True, exist_ok=True)
 
 
@@ -251,7 +252,7 @@ def _admit(sinks: Sequence[Sink], root: Path) -> None:
 def _admit_target(sink: Sink, target: Path) -> None:
     if not os.path.lexists(target):
         return
-    if sink.format not in _FOLDERS:
+    if sink.format not in FOLDERS:
         if target.is_dir():
             raise OutputError(f"output {sink.name!r}: {target} is a folder, and {sink.format} is one file")
         return
@@ -342,7 +343,7 @@ def _fault_of(folder: Path, output: str, file: FileRecord) -> str:
 def _settle(folder: Path, sink: Sink, owner: Mapping[str, str]) -> None:
     """Remove what no record names from a folder output, and force its names to the disk."""
     target = folder / sink.path
-    if sink.format not in _FOLDERS:
+    if sink.format not in FOLDERS:
         return
     for place, _, names in os.walk(target, topdown=False):
         for name in names:

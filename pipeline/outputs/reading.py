@@ -9,12 +9,14 @@ import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
 
 from pipeline.graph import FrameLayout, Sink
-from pipeline.outputs.publishing import HIDDEN
+from pipeline.outputs.collecting import join_partitions
+from pipeline.outputs.publishing import FOLDERS, HIDDEN
 
 __all__ = ["files_of", "open_output", "read"]
 
@@ -24,9 +26,7 @@ def files_of(sink: Sink, folder: Path) -> list[str]:
     if "${key}" in sink.path:
         pattern = _pattern(sink.path)
         return [name for name in _below(folder, _fixed(sink.path)) if pattern.fullmatch(name)]
-    if (folder / sink.path).is_dir():
-        return _below(folder, sink.path)
-    return [sink.path]
+    return _below(folder, sink.path) if sink.format in FOLDERS else [sink.path]
 
 
 def _below(folder: Path, start: str) -> list[str]:
@@ -62,7 +62,11 @@ def open_output(sink: Sink, folder: Path, *, files: Sequence[str] | None = None)
     if sink.format == "parquet":
         import dask.dataframe as dd
 
-        return dd.read_parquet(path)
+        # not dd.read_parquet: it warns with this pandas on every partition
+        parts = [folder / name for name in files_of(sink, folder)]
+        if not parts:
+            return dd.from_pandas(_meta(sink), npartitions=1)
+        return dd.from_map(_partition, parts, sink=sink, folder=folder, meta=_meta(sink), label=f"open-{sink.name}")
     if sink.layout.kind == "items":
         return _items(sink, folder, files_of(sink, folder) if files is None else files)
     if sink.format == "npy":
@@ -72,10 +76,30 @@ def open_output(sink: Sink, folder: Path, *, files: Sequence[str] | None = None)
 
 def read(sink: Sink, folder: Path) -> Any:
     """The value of an output, for comparing: frames in memory, arrays lazily."""
-    value = open_output(sink, folder)
-    if sink.format == "parquet":
-        return pd.read_parquet(folder / sink.path) if any((folder / sink.path).iterdir()) else sink.layout.meta  # type: ignore[union-attr]
-    return value
+    if sink.format != "parquet":
+        return open_output(sink, folder)
+    parts = [_partition(folder / name, sink=sink, folder=folder) for name in files_of(sink, folder)]
+    return join_partitions(parts, _meta(sink))
+
+
+def _meta(sink: Sink) -> pd.DataFrame:
+    layout: Any = sink.layout
+    meta: pd.DataFrame = layout.meta
+    return meta
+
+
+def _partition(path: Path, *, sink: Sink, folder: Path) -> pd.DataFrame:
+    """One Parquet file with the columns that are in its path, in the order they had."""
+    import pyarrow.parquet as pq
+
+    meta = _meta(sink)
+    with open(path, "rb") as file:  # as a file: a path with = in it would be taken apart by Arrow, too
+        frame: pd.DataFrame = pq.read_table(file).to_pandas()
+    for part in path.relative_to(folder / sink.path).parent.parts:
+        column, _, text = part.partition("=")
+        values = pd.Series([unquote(text)] * len(frame), index=frame.index, dtype="str")
+        frame[column] = _typed(values.to_frame(column), meta)[column]
+    return frame[list(meta.columns)]
 
 
 def _items(sink: Sink, folder: Path, files: Sequence[str]) -> dict[str, Any]:
