@@ -29,6 +29,7 @@ from typing import Any
 import dask
 from dask.system import CPU_COUNT
 from distributed import Client, LocalCluster
+from distributed.utils import LoopRunner
 
 from pipeline.errors import BackendError, ConfigError
 
@@ -151,6 +152,7 @@ def _start_local(settings: Settings, stack: ExitStack, scratch: str) -> LocalClu
                 memory_limit=settings.memory_limit,
                 resources=dict(settings.resources) or None,
                 local_directory=scratch,
+                loop=_event_loop(stack),
             )
         except (OSError, RuntimeError, ValueError, TimeoutError) as error:
             raise BackendError(f"the local Dask cluster did not start: {named(error)}") from error
@@ -180,12 +182,22 @@ def _start_class(settings: Settings, stack: ExitStack) -> Any:
 
 
 def _connect(cluster: Any, settings: Settings, stack: ExitStack) -> Client:
+    with _interrupts_blocked():
+        loop = cluster.loop if hasattr(cluster, "loop") else _event_loop(stack)
     try:
-        client = Client(cluster, timeout=min(10.0, settings.timeout), set_as_default=False)
+        client = Client(cluster, timeout=min(10.0, settings.timeout), set_as_default=False, loop=loop)
     except (OSError, TimeoutError, RuntimeError, ValueError) as error:
         raise BackendError(f"no Dask scheduler answers at {cluster}: {named(error)}") from error
     stack.callback(_close, client)
     return client
+
+
+def _event_loop(stack: ExitStack) -> Any:
+    """An event loop in a thread of ours: one that a client starts itself stays behind when it can't connect."""
+    runner = LoopRunner(asynchronous=False)
+    runner.start()
+    stack.callback(runner.stop)
+    return runner.loop
 
 
 def await_workers(client: Client, settings: Settings) -> None:

@@ -91,6 +91,7 @@ class Dask:
         self._plugins: list[str] = []
         self._installed: set[str] = set()
         self._scratch = ""
+        self._deaf = False  # the scheduler does not answer any more
 
     def __enter__(self) -> Self:
         start = perf_counter()
@@ -127,7 +128,10 @@ class Dask:
         segments = coarsen(graph, n_workers=self.n_workers)
         _check_resources(segments, workers)
         execution = _Execution(client, graph, segments, context, listener, self.settings, self._scratch)
-        results = execution.run()
+        try:
+            results = execution.run()
+        finally:
+            self._deaf = execution.health.deaf
         records = execution.rows.records(graph, offsets(client, execution.rows.boots), execution.began)
         trace = Trace.from_records(
             records,
@@ -162,7 +166,7 @@ class Dask:
 
     def _leave(self, client: Client) -> None:
         self._client = None
-        if not self.settings.local:
+        if not self.settings.local and not self._deaf and client.status == "running":
             probing.unregister(client, self._plugins)
 
 
@@ -290,7 +294,9 @@ class _Execution:
         async def one(future: Future[Any]) -> None:
             error = await future.exception()
             if error is None and future.status not in ("finished", "lost"):
-                error = BackendError(f"the scheduler gave up {future.key} ({future.status})")
+                error = BackendError(
+                    f"the Dask scheduler gave up {future.key} ({future.status}): it ended, or was told to"
+                )
             if error is not None:
                 self.queue.put(("error", 0, (str(future.key), error)))
 
@@ -325,10 +331,10 @@ class _Execution:
             try:
                 kind, when, content = self.queue.get(timeout=_TICK)
             except queue.Empty:
-                self.health.check(perf_counter())
+                self.health.check()
                 self._check_deadlines()
                 continue
-            self.health.heard(perf_counter())
+            self.health.heard()
             if kind == "results":
                 found: list[Any] = content
                 return found

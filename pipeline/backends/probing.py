@@ -243,27 +243,35 @@ class Health:
 
     def __init__(self, client: Client, *, silence: float, every: float, no_workers: float) -> None:
         self._client, self._silence, self._every, self._no_workers = client, silence, every, no_workers
-        now = perf_counter()
-        self._asked = self._last = self._manned = now
+        self._asked = self._checked = perf_counter()
+        self._waited = 0.0  # seconds that we were awake and without a word since the question
         self._waiting = False
+        self._unmanned: float | None = None  # since when there is no worker
         self._trouble = ""
+        self.deaf = False  # it was found to be lost
 
-    def heard(self, now: float) -> None:
+    def heard(self) -> None:
         """Something came from the scheduler."""
-        self._last = now
+        self._waited = 0.0
 
-    def check(self, now: float) -> None:
-        """Ask again if it is time, and look at what came of the last question.
+    def check(self) -> None:
+        """Ask again if it is time, and look at what came of the last question; to be called often.
 
         Raises
         ------
         BackendError : if the scheduler is silent, or has been without workers, for too long
         """
-        if now - self._last > self._silence:
+        now = perf_counter()
+        self._waited += min(now - self._checked, 1.0)  # this process may have slept (Ctrl-Z) while an answer waits
+        self._checked = now
+        if not self._waiting and not self._trouble:
+            self._waited = 0.0
+        if self._waited > self._silence:
+            self.deaf = True
             reason = self._trouble or "it may be stopped, or cut off"
-            raise BackendError(f"the Dask scheduler has not answered for {now - self._last:.0f} s: {reason}")
-        if now - self._manned > self._no_workers:
-            raise BackendError(f"the Dask scheduler has had no worker for {now - self._manned:.0f} s: start workers")
+            raise BackendError(f"the Dask scheduler has not answered for {self._waited:.0f} s: {reason}")
+        if self._unmanned is not None and now - self._unmanned > self._no_workers:
+            raise BackendError(f"the Dask scheduler has had no worker for {self._no_workers:g} s: start workers")
         if not self._waiting and now - self._asked > self._every:
             self._asked, self._waiting = now, True
             in_loop(self._client, self._ask)
@@ -275,9 +283,10 @@ class Health:
         except Exception as error:  # noqa: BLE001 - whatever broke, the silence tells
             self._trouble = named(error)
         else:
-            now = perf_counter()
-            self._last = max(self._last, now)
+            self._trouble = ""
             if answer["n_workers"]:
-                self._manned = now
+                self._unmanned = None
+            elif self._unmanned is None:
+                self._unmanned = perf_counter()
         finally:
             self._waiting = False
