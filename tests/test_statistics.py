@@ -86,5 +86,10 @@ def test_overlapping_intervals_show_no_difference(a, b, shown):
     assert differ(first, second) is shown
 
 
+@pytest.mark.parametrize(("n", "shown"), [(1, False), (2, False), (3, True)])
+def test_fewer_than_three_repeats_show_no_difference(n, shown):
+    assert differ(median_interval([1.0] * n), median_interval([2.0] * n)) is shown
+
+
 def test_efficiency_is_speedup_over_workers():
     assert parallel_efficiency(1.8, 2) == 0.9

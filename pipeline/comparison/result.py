@@ -166,15 +166,14 @@ class Comparison:
     def footnotes(self) -> list[str]:
         """What the numbers mean."""
         n = min((row.n_rounds for row in self.ran), default=0)
-        if n == 1:
-            lines = ["one round: nothing is known of the spread, so no difference is shown; try --repeat 5"]
-        else:
-            confidence = max((row.elapsed.confidence for row in self.ran if row.elapsed), default=0.0)
-            lines = [f"medians of {n} rounds; [where the median lies, with {confidence:.0%} confidence]"]
+        confidence = min((row.elapsed.confidence for row in self.ran if row.elapsed), default=0.0)
+        lines = [f"medians of {n} rounds; [where the median lies, with {confidence:.0%} confidence]"]
+        if n < 3:
+            lines = [f"{n} round{'s' if n > 1 else ''}: too few to show a difference; for that: --repeat 5"]
         alike = [row.backend for row in self.ran if not row.reference and not row.differs]
-        if alike and n > 1:
+        if alike and n > 2:
             lines.append(f"no difference to serial is shown (intervals overlap): {', '.join(alike)}")
-        return lines
+        return [*lines, f"graph {self.fingerprint}, traces and numbers: {self.folder}"]
 
     def _failures(self) -> list[str]:
         return [f"{row.backend} did not run: {row.failure}" for row in self.rows if row.failure]

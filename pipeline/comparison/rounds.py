@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.backends import BACKENDS
 from pipeline.comparison.result import Comparison, Difference, Measurement, compared
-from pipeline.errors import ConfigError, PipelineError
+from pipeline.errors import Bug, ConfigError, PipelineError
 
 if TYPE_CHECKING:
     from pipeline.config import Config
@@ -159,6 +159,8 @@ class Rounds:
                 self.tell(f"stopped after {number + 1} of {repeat} rounds: "
                           f"the next would take {last:.0f} s, and {spent:.0f} of {budget:.0f} s are gone")  # fmt: skip
                 return
+            if number == 0 and repeat > 1:
+                self.tell(f"{repeat - 1} more rounds will take {_about(last * (repeat - 1))}")
 
     def _estimate(self, whole: float, repeat: int, budget: float | None) -> None:
         """Say how long it will take, from serial's first run: between perfect speedup everywhere and none at all."""
@@ -167,8 +169,9 @@ class Rounds:
         least, most = (
             repeat * (whole * n - elapsed * (n - 1) * (1 - share)) for share in (1 / max(1, self.workers), 1.0)
         )
-        self.tell(f"serial took {elapsed:.2f} s; {repeat} rounds of {n} back ends will take "
-                  f"{_about(least)} to {_about(most)}")  # fmt: skip
+        took = dict.fromkeys((_about(least), _about(most)))
+        self.tell(f"serial took {elapsed:.2f} s; {repeat} rounds of {n} back ends will take {' to '.join(took)}, "
+                  "and the start of their workers")  # fmt: skip
         if budget is not None and most > budget:
             fits = max(1, min(repeat, int(budget / (most / repeat))))
             self.tell(f"for a budget of {_about(budget)} that may be {fits} to {repeat} rounds")
@@ -236,7 +239,7 @@ class Rounds:
         if backend == REFERENCE:
             if isinstance(error, PipelineError):
                 raise error
-            raise PipelineError(f"serial did not run: {reason}")
+            raise Bug(f"serial did not run: {reason} (log: {self.folder / f'{REFERENCE}-1' / 'log.txt'})") from error
         first = reason.split("\n")[0]
         self.failures[backend] = (first, exit_code)
         self.tell(f"{backend} did not run: {first}")
@@ -272,10 +275,10 @@ def n_cores() -> int:
 
 
 def new_folder(runs: Path, name: str) -> Path:
-    """A new folder ``runs/name/time``, made."""
-    stamp = time.strftime("%Y-%m-%dT%H-%M-%S")
+    """A new folder ``runs/name/UTC time``, made."""
+    stamp = time.strftime("%Y-%m-%dT%H-%M-%SZ", time.gmtime())
     for n in range(1, 1000):
-        folder = runs / name / (stamp if n == 1 else f"{stamp}-{n}")
+        folder = runs / name / (stamp if n == 1 else f"{stamp}.{n}")
         try:
             folder.mkdir(parents=True)
         except FileExistsError:

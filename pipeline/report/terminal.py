@@ -151,12 +151,15 @@ def plan_text(plan: Any, *, width: int = WIDTH) -> str:
     """
     rows = [_plan_row(row) for row in plan.rows]
     lines = [table_text(PLAN_COLUMNS, rows, width=width)]
+    by_note: dict[str, list[str]] = {}
     for row in plan.rows:
-        notes = _field(row, "notes") or ()
-        lines.extend(f"{_field(row, 'step')}: {note}" for note in ([notes] if isinstance(notes, str) else notes))
+        for note in _field(row, "notes") or ():
+            by_note.setdefault(note, []).append(str(_field(row, "step")))
+    lines += _wrapped((f"{', '.join(steps)}: {note}" for note, steps in by_note.items()), width)
     n_tasks = sum(_field(row, "tasks") or 0 for row in plan.rows)
     moved = sum(_field(row, "moved") or 0 for row in plan.rows)
-    lines.append(f"{len(rows)} steps, {n_tasks:,} tasks; {bytes_text(moved)} moved by rechunks and shuffles")
+    if n_tasks:
+        lines.append(f"{len(rows)} steps, {n_tasks:,} tasks; {bytes_text(moved)} moved by rechunks and shuffles")
     return "\n".join(lines)
 
 
@@ -261,11 +264,18 @@ def _plan_row(row: Any) -> dict[str, str]:
         "step": str(_field(row, "step")),
         "kind": str(_field(row, "kind")),
         "shape": str(_field(row, "shape") or ""),
-        "size": f"{copies} x {tasks // copies:,}" if copies > 1 and tasks % copies == 0 else f"{tasks:,}",
+        "size": _count(copies, tasks),
         "chunk": _size(_field(row, "largest_chunk")),
         "moved": _size(_field(row, "moved")),
         "whole": _size(_field(row, "whole")),
     }
+
+
+def _count(copies: int, tasks: int) -> str:
+    """Copies by tasks of each, where there are several and they are alike; copies alone before anything is built."""
+    if copies > 1 and tasks % copies == 0:
+        return f"{copies} x {tasks // copies:,}" if tasks else f"{copies} x ?"
+    return f"{tasks:,}" if tasks else "-"
 
 
 def _size(n: float | None) -> str:
