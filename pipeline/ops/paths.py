@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 from pipeline.errors import DataError
 
-__all__ = ["fixed_folder", "is_remote", "locate", "opened", "options_of", "protocol_of"]
+__all__ = ["below", "fixed_folder", "is_remote", "locate", "opened", "options_of", "protocol_of"]
 
 _WILD = re.compile(r"[*?\[]")
 
@@ -48,6 +48,16 @@ def fixed_folder(pattern: str) -> str:
     """
     wild = _WILD.search(pattern)
     return os.path.dirname(pattern[: wild.start()] if wild else pattern)
+
+
+def below(folder: str, name: str) -> str:
+    """The path of a file below a folder; the same for the ways in which a filesystem may write its root.
+
+    >>> below("memory://box", "memory:///box/a/x.csv")
+    'a/x.csv'
+    """
+    inner, outer = (path.partition("://")[2].lstrip("/") if is_remote(path) else path for path in (name, folder))
+    return inner[len(outer) :].lstrip("/")
 
 
 def locate(

@@ -20,7 +20,7 @@ from dask.base import tokenize
 from pipeline.errors import ConfigError
 from pipeline.graph import GraphNode, Key, constant, task
 from pipeline.ops.delimited import read_csv
-from pipeline.ops.paths import fixed_folder, is_remote, locate
+from pipeline.ops.paths import below, fixed_folder, is_remote, locate
 from pipeline.ops.stored import Chunks, chunk_sizes, from_netcdf, from_zarr, spans
 from pipeline.ops.tables import read_parquet
 from pipeline.ops.values import Items
@@ -38,16 +38,16 @@ def files(*, path: str | Sequence[str], storage: Mapping[str, Any] | None = None
     ------
     DataError : if there is no such file
     """
-    below: dict[str, str] = {}
+    rests: dict[str, str] = {}
     for each in [path] if isinstance(path, str) else path:
         pattern = os.path.join(each, "*") if not is_remote(each) and os.path.isdir(each) else each
         folder = fixed_folder(pattern)
-        below |= {name: name[len(folder) :].lstrip("/") for name in locate(pattern, storage)}
-    plain = {name: os.path.splitext(rest)[0] for name, rest in below.items()}
+        rests |= {name: below(folder, name) for name in locate(pattern, storage)}
+    plain = {name: os.path.splitext(rest)[0] for name, rest in rests.items()}
     counts: dict[str, int] = {}
     for key in plain.values():
         counts[key] = counts.get(key, 0) + 1
-    keys = {name: plain[name] if counts[plain[name]] == 1 else below[name] for name in below}
+    keys = {name: plain[name] if counts[plain[name]] == 1 else rests[name] for name in rests}
     ordered = sorted(keys, key=lambda name: keys[name])
     layer = f"files-{tokenize(ordered)}"
     tasks: dict[Key, GraphNode] = {(layer, i): constant((layer, i), name) for i, name in enumerate(ordered)}

@@ -318,8 +318,8 @@ def chunk_sizes(
     for size in sizes:
         if isinstance(size, int) and (size == 0 or size < -1):
             raise ConfigError(f"chunks: got {size}; a size is a whole number >= 1, -1 (all in one) or auto")
-    # A dim of length 0 has one empty chunk; dask would divide by 0 sizing it automatically.
-    sizes = tuple(size if n else (0,) for size, n in zip(sizes, shape, strict=True))
+    if 0 in shape:  # dask would divide by 0 sizing them automatically
+        sizes = tuple(-1 if size == "auto" else size for size in sizes)
     try:
         normalized: tuple[tuple[int, ...], ...] = da.core.normalize_chunks(
             sizes, shape=shape, dtype=np.dtype(dtype), previous_chunks=stored if 0 not in shape else None

@@ -29,7 +29,7 @@ from dask.dataframe.dask_expr import from_graph
 
 from pipeline.errors import ConfigError, DataError
 from pipeline.graph import GraphNode, Key, task
-from pipeline.ops.paths import fixed_folder, is_remote, locate, opened, options_of
+from pipeline.ops.paths import below, fixed_folder, is_remote, locate, opened, options_of
 from pipeline.ops.types import TEXT, converted, declared_dtype, empty_frame, natural_dtype
 
 __all__ = ["chosen", "frame_of", "misfit", "read_parquet"]
@@ -167,7 +167,7 @@ def _folder_columns(path: str | Sequence[str], names: Sequence[str]) -> dict[str
     root = path if not re.search(r"[*?\[]", path) and (is_remote(path) or os.path.isdir(path)) else fixed_folder(path)
     found: dict[str, list[str | None]] = {}
     for i, name in enumerate(names):
-        for part in name[len(root) :].split("/")[:-1]:
+        for part in below(root, name).split("/")[:-1]:
             key, equals, value = part.partition("=")
             if equals:
                 values = found.setdefault(key, [None] * len(names))
@@ -200,4 +200,4 @@ def _read_parquet(
             columns[name] = converted(column, dtype)
         except (ValueError, TypeError, pa.ArrowException) as error:
             raise misfit(path, name, error) from error
-    return pd.DataFrame(columns, index=pd.RangeIndex(n))
+    return pd.DataFrame(columns, index=pd.RangeIndex(n), columns=list(dtypes))
