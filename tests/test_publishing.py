@@ -267,3 +267,11 @@ def test_targets_that_are_not_ours_to_replace_are_refused_before_the_run(sinks, 
     with pytest.raises(OutputError, match=message):
         Publication(sinks, out, run="x").__enter__()
     assert not hidden(out)
+
+
+def test_a_run_without_outputs_needs_no_output_root(tmp_path):
+    with Publication([], tmp_path / "none", run="x") as publication:
+        assert publication.verify({}) == {}
+        publication.publish({})
+        assert publication.context.staging == ""
+    assert not list(tmp_path.iterdir())

@@ -93,7 +93,7 @@ class Publication:
         self.root = Path(os.path.realpath(out))
         self.run = run
         self.staging = self.root / f"{PREFIX}{run}"
-        self.context = Context(str(self.staging), run, dict(storage or {}))
+        self.context = Context(str(self.staging) if self.sinks else "", run, dict(storage or {}))
         self._fault = fault or (lambda point: None)
         self._exchange = exchange
         self._locks: list[Lock] = []
@@ -103,6 +103,8 @@ class Publication:
         self._unrecovered = False  # a lock leads to what a dead run left, and that could not be cleaned up
 
     def __enter__(self) -> Self:
+        if not self.sinks:
+            return self  # nothing to write: no folder is made or needed
         self.root.mkdir(parents=True, exist_ok=True)
         try:
             _admit(self.sinks, self.root)
@@ -147,6 +149,8 @@ class Publication:
         """
         if not self._verified:
             raise RuntimeError("verify() comes before publish()")
+        if not self.sinks:
+            return
         try:
             names = [*self._targets(), *self._stale(stale or {})]
             hidden = self._stage_manifests(manifests)
