@@ -22,9 +22,9 @@ __all__ = [
     "Found",
     "draft",
     "expression",
-    "found",
     "keys_allowed",
     "leftovers",
+    "looked_up",
     "values",
 ]
 
@@ -336,7 +336,7 @@ def _references(made: Draft, steps: frozenset[str], params: Params, faults: Faul
     for key in roles:
         for node, suffix in role_nodes(made.node.value[key]) if key in made.node.value else ():
             with faults.caught():
-                yield found(
+                yield looked_up(
                     reference(node, f"{made.path}.{key}{suffix}"), node, f"{made.path}.{key}{suffix}", steps, key
                 )
     if made.kind == "expr":
@@ -344,7 +344,7 @@ def _references(made: Draft, steps: frozenset[str], params: Params, faults: Faul
         with faults.caught():
             made.parsed = expression(node.text, "arrays", node, f"{made.path}.expr")
             for named in made.parsed.named:
-                yield found(named, node, f"{made.path}.expr", steps, str(named), params=params)
+                yield looked_up(named, node, f"{made.path}.expr", steps, str(named), params=params)
     if made.kind == "call" and "over" in made.node.value:
         yield from _over_references(made, steps, faults)
     for key, node in made.node.items():
@@ -359,10 +359,10 @@ def _over_references(made: Draft, steps: frozenset[str], faults: Faults) -> Iter
         if isinstance(node.value, str) and "${" not in node.value:
             with faults.caught():
                 path = f"{made.path}.over{suffix}"
-                yield found(reference(node, path), node, path, steps, "over")
+                yield looked_up(reference(node, path), node, path, steps, "over")
 
 
-def found(
+def looked_up(
     text: ReferenceText, node: Node, path: str, steps: frozenset[str], role: str, *, params: Params | None = None
 ) -> Found:
     if text.name not in steps:

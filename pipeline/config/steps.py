@@ -9,8 +9,7 @@ from typing import Any
 
 from pipeline.config.binding import bound, truth
 from pipeline.config.copies import Absent, Copies, Use, expanded, following, referred
-from pipeline.config.drafts import Draft, Found, keys_allowed, values
-from pipeline.config.drafts import found as found_in
+from pipeline.config.drafts import Draft, Found, keys_allowed, looked_up, values
 from pipeline.config.drafts import reference as bare_reference
 from pipeline.config.faults import Faults, Wrong
 from pipeline.config.filling import Params, Scope, fill
@@ -379,7 +378,7 @@ class _Copy:
     def _axis(self, node: Node, path: str) -> Any:
         if isinstance(node.value, str) and "${" not in node.value:
             text = bare_reference(node, path)
-            return self._referred(found_in(text, node, path, self.context.steps, "over"))
+            return self._referred(looked_up(text, node, path, self.context.steps, "over"))
         if isinstance(node.value, str):
             outer = Scope(self.scope.params, self.scope.matrix, frozenset(), self.scope.steps, self.scope.resolve)
             got = fill(node, path, outer, run=True)

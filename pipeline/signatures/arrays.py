@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -29,7 +30,7 @@ __all__ = [
     "Var",
 ]
 
-Aggregation = Literal["sum", "mean", "min", "max", "count", "first", "last", "any", "all"]
+Aggregation = Literal["sum", "mean", "min", "max", "count", "first", "last", "any", "all", "std", "var"]
 Fraction = Annotated[int | float, Field(ge=0, le=1)]
 Label = str | int | float | bool
 Labels = Label | Annotated[list[Label | None], Field(min_length=2, max_length=2)]
@@ -40,6 +41,20 @@ class ArrayOp(Signature):
 
     group: ClassVar[str] = "arrays"
     gives: ClassVar[str] = "array"
+
+
+class Aggregating(ArrayOp):
+    """An op that makes one value of several by ``agg``."""
+
+    agg: Aggregation = Field(description="how several values become one")
+    ddof: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="std, var: taken from the count in the divisor: 0 (numpy) or 1 (pandas); no default"
+    )
+
+    def misfits(self, kinds: Mapping[str, str]) -> list[tuple[str, str]]:
+        if self.agg in ("std", "var"):
+            return [("agg", f"{self.agg} needs ddof: 0 (numpy) or 1 (pandas)")] if self.ddof is None else []
+        return [("ddof", f"says nothing about {self.agg}; it is for std and var")] if self.ddof is not None else []
 
 
 class Reduction(ArrayOp):
@@ -106,6 +121,7 @@ class Var(_Spread):
 
 class _Logical(ArrayOp):
     axis: Axis | None = Field(None, description="dim or dims to reduce over; default: all")
+    skipna: bool = Field(True, description="leave out missing values of floats")
     keepdims: bool = Field(False, description="keep the reduced dims with size 1")
 
 
@@ -134,6 +150,7 @@ class Average(ArrayOp):
     home: ClassVar[str] = "array:average"
 
     axis: Axis | None = Field(None, description="dim or dims to reduce over; default: all")
+    skipna: bool = Field(True, description="leave out missing values of floats")
 
 
 class Quantile(ArrayOp):
@@ -205,7 +222,7 @@ class Take(ArrayOp):
     at: dict[str, CoordExpr] = Field(description="dim of input: expression over coordinates of like", min_length=1)
 
 
-class GroupbyArray(ArrayOp):
+class GroupbyArray(Aggregating):
     """Aggregates of the groups that an expression over one coordinate makes.
 
     ``by: "month(time)"`` replaces the dim time by month, in its place, with the groups as sorted labels; the other
@@ -216,11 +233,10 @@ class GroupbyArray(ArrayOp):
     home: ClassVar[str] = "array:groupby"
 
     by: CoordExpr = Field(description="expression over one coordinate")
-    agg: Aggregation = Field(description="how a group becomes one value")
     skipna: bool = Field(True, description="leave out missing values of floats")
 
 
-class Resample(ArrayOp):
+class Resample(Aggregating):
     """Aggregates of regular periods of a time coordinate; labels are the starts of the periods.
 
     A period without data gives NaN, its sum and count 0. Errors: no such dim; its labels are no times.
@@ -230,10 +246,10 @@ class Resample(ArrayOp):
     home: ClassVar[str] = "array:resample"
 
     rule: dict[str, str] = Field(description="dim: period, as pandas writes it (MS, D, 6h)", min_length=1, max_length=1)
-    agg: Aggregation = Field(description="how a period becomes one value")
+    skipna: bool = Field(True, description="leave out missing values of floats")
 
 
-class Rolling(ArrayOp):
+class Rolling(Aggregating):
     """Aggregates of a moving window; same dims, shape and coordinates, floats.
 
     Where a window has fewer than ``min_periods`` values the result is NaN.
@@ -243,8 +259,7 @@ class Rolling(ArrayOp):
     op: ClassVar[str] = "rolling"
     home: ClassVar[str] = "array:rolling"
 
-    window: dict[str, Annotated[int, Field(ge=1)]] = Field(description="dim: positions", min_length=1)
-    agg: Literal["sum", "mean", "min", "max", "count"] = Field(description="how a window becomes one value")
+    window: dict[str, Annotated[int, Field(ge=1)]] = Field(description="dim: positions", min_length=1, max_length=1)
     center: bool = Field(False, description="whether the label is the window's middle, not its end")
     min_periods: Annotated[int, Field(ge=1)] | None = Field(
         None, description="values a window needs; default: all of them"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -99,43 +100,50 @@ class GroupbyFrame(FrameOp):
         return {"input": frozenset(_listed(self.by)) | _names(self.agg)}
 
 
-class Merge(FrameOp):
-    """Rows of two frames joined where their keys are equal; missing keys never match.
+with warnings.catch_warnings():
+    # the parameter is named as in pandas; what it hides is a method that pydantic has given up
+    warnings.filterwarnings("ignore", message='Field name "validate"', category=UserWarning)
 
-    Columns: the left's, then the right's (once for ``on``); equal names get the suffixes. Left: rows without a partner
-    are kept, with missing values. Errors: no such column; keys of types that can't be compared.
-    """
+    class Merge(FrameOp):
+        """Rows of two frames joined where their keys are equal; missing keys never match.
 
-    op: ClassVar[str] = "merge"
-    inputs: ClassVar = {"left": ("frame",), "right": ("frame",)}
-    home: ClassVar[str] = "frame:merge"
+        Columns: the left's, then the right's (once for ``on``); equal names get the suffixes. Left: rows without a partner
+        are kept, with missing values. Errors: no such column; keys of types that do not compare.
+        """
 
-    how: Literal["inner", "left"] = Field("inner", description="which rows are kept")
-    on: NameOrNames | None = Field(None, description="key columns, named the same in both")
-    left_on: NameOrNames | None = Field(None, description="key columns of left")
-    right_on: NameOrNames | None = Field(None, description="key columns of right, in the same order")
-    suffixes: Annotated[list[str], Field(min_length=2, max_length=2)] = Field(
-        default_factory=lambda: ["_x", "_y"], description="for columns of both that are no keys"
-    )
+        op: ClassVar[str] = "merge"
+        inputs: ClassVar = {"left": ("frame",), "right": ("frame",)}
+        home: ClassVar[str] = "frame:merge"
 
-    def misfits(self, kinds: Mapping[str, str]) -> list[tuple[str, str]]:
-        apart = [name for name in ("left_on", "right_on") if getattr(self, name) is not None]
-        if self.on is not None:
-            return [(name, "stands beside 'on'; give either on, or left_on and right_on") for name in apart]
-        if len(apart) < 2:
-            return [("", "needs the key columns: on, or left_on and right_on")]
-        n_left, n_right = len(_listed(self.left_on or [])), len(_listed(self.right_on or []))
-        return [("right_on", f"got {n_right} columns; left_on has {n_left}")] if n_left != n_right else []
+        how: Literal["inner", "left"] = Field("inner", description="which rows are kept")
+        on: NameOrNames | None = Field(None, description="key columns, named the same in both")
+        left_on: NameOrNames | None = Field(None, description="key columns of left")
+        right_on: NameOrNames | None = Field(None, description="key columns of right, in the same order")
+        validate: Literal["one_to_one", "one_to_many", "many_to_one", "many_to_many"] | None = Field(  # type: ignore[assignment]
+            None, description="a key that repeats on a side that says one fails the run"
+        )
+        suffixes: Annotated[list[str], Field(min_length=2, max_length=2)] = Field(
+            default_factory=lambda: ["_x", "_y"], description="for columns of both that are no keys"
+        )
 
-    def needed(self, columns: Columns) -> dict[str, Columns]:
-        if columns is None:
-            return {"left": None, "right": None}
-        both = set(columns)
-        for suffix in filter(None, self.suffixes):
-            both |= {name.removesuffix(suffix) for name in columns if name.endswith(suffix)}
-        left = _listed(self.on or self.left_on or [])
-        right = _listed(self.on or self.right_on or [])
-        return {"left": frozenset(both.union(left)), "right": frozenset(both.union(right))}
+        def misfits(self, kinds: Mapping[str, str]) -> list[tuple[str, str]]:
+            apart = [name for name in ("left_on", "right_on") if getattr(self, name) is not None]
+            if self.on is not None:
+                return [(name, "stands beside 'on'; give either on, or left_on and right_on") for name in apart]
+            if len(apart) < 2:
+                return [("", "needs the key columns: on, or left_on and right_on")]
+            n_left, n_right = len(_listed(self.left_on or [])), len(_listed(self.right_on or []))
+            return [("right_on", f"got {n_right} columns; left_on has {n_left}")] if n_left != n_right else []
+
+        def needed(self, columns: Columns) -> dict[str, Columns]:
+            if columns is None:
+                return {"left": None, "right": None}
+            both = set(columns)
+            for suffix in filter(None, self.suffixes):
+                both |= {name.removesuffix(suffix) for name in columns if name.endswith(suffix)}
+            left = _listed(self.on or self.left_on or [])
+            right = _listed(self.on or self.right_on or [])
+            return {"left": frozenset(both.union(left)), "right": frozenset(both.union(right))}
 
 
 class Concat(FrameOp):
@@ -173,6 +181,7 @@ class SortValues(_Ordered):
 class _Extremes(_Ordered):
     n: Annotated[int, Field(ge=1)] = Field(description="how many rows")
     columns: NameOrNames = Field(description="columns to order by")
+    by: NameOrNames | None = Field(None, description="columns of groups: n rows of each, in order of the groups")
 
 
 class Nlargest(_Extremes):
