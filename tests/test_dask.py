@@ -25,7 +25,7 @@ from distributed import Client
 from pipeline.backends import dask as dask_backend
 from pipeline.backends import probing
 from pipeline.backends.base import Event
-from pipeline.backends.cluster import Settings, _free_port, _trust
+from pipeline.backends.cluster import Settings, _free_port, _trust, mend
 from pipeline.backends.dask import Dask
 from pipeline.backends.keys import lower
 from pipeline.backends.timing import Rows
@@ -147,12 +147,13 @@ def local(shared: Dask) -> Iterator[Dask]:
     yield shared
     client = shared._client
     assert client is not None
-    assert until(lambda: len(probing.identity(client)["workers"]) == 2 == len(_workers()))
+    assert until(lambda: _manned(client))
 
 
-def _workers() -> list[psutil.Process]:
-    children = psutil.Process().children(recursive=True)
-    return [c for c in children if c.is_running() and "spawn_main" in " ".join(c.cmdline())]
+def _manned(client: Client) -> bool:
+    probing.in_loop(client, mend, client.cluster)
+    children = [c for c in psutil.Process().children(recursive=True) if "spawn_main" in " ".join(c.cmdline())]
+    return len(children) == 2 == len(probing.identity(client)["workers"])
 
 
 @contextlib.contextmanager
@@ -523,7 +524,7 @@ def test_a_scheduler_that_stops_answering_ends_the_run(how: signal.Signals, monk
                 os.kill(found.pid, how)
 
         tasks = {("fit",): task(("fit",), operator.pos, 1), ("slow",): task(("slow",), wait_for_ever, ref(("fit",)))}
-        with pytest.raises(BackendError, match="the Dask scheduler (has not answered for|gave up)"):
+        with pytest.raises(BackendError, match=r"the Dask scheduler (has not answered for|gave up)"):
             backend.run(graph(tasks, ("slow",), slow=Policy("slow", merge=False)), listener=stop)
 
 

@@ -29,11 +29,13 @@ from typing import Any
 import dask
 from dask.system import CPU_COUNT
 from distributed import Client, LocalCluster
-from distributed.utils import LoopRunner
+from distributed.core import Status, rpc
+from distributed.security import Security
+from distributed.utils import LoopRunner, sync
 
 from pipeline.errors import BackendError, ConfigError
 
-__all__ = ["Settings", "await_workers", "join", "named", "quiet"]
+__all__ = ["Settings", "await_workers", "join", "mend", "named", "quiet"]
 
 _PORTS = range(8787, 8887)
 
@@ -136,8 +138,9 @@ def _start_local(settings: Settings, stack: ExitStack, scratch: str) -> LocalClu
     port = _free_port() if settings.dashboard else 0
     limits = {
         "distributed.scheduler.allowed-failures": 3,
-        "distributed.scheduler.no-workers-timeout": f"{settings.timeout}s",
+        "distributed.scheduler.no-workers-timeout": f"{max(settings.timeout, 60.0)}s",  # they are started anew
     }
+    stack.enter_context(dask.config.set({"distributed.deploy.lost-worker-timeout": "60s"}))  # see mend
     with dask.config.set(limits), _interrupts_blocked():
         try:
             cluster = LocalCluster(
@@ -158,6 +161,20 @@ def _start_local(settings: Settings, stack: ExitStack, scratch: str) -> LocalClu
             raise BackendError(f"the local Dask cluster did not start: {named(error)}") from error
         stack.callback(_close, cluster)
     return cluster
+
+
+def mend(cluster: LocalCluster) -> None:
+    """Start workers in the place of those that Dask has given up; to be called on the cluster's event loop.
+
+    A nanny starts its worker anew when that ends, but gives up when it ends while it starts: a task that kills its
+    worker does so if it is waiting for one. With the cluster's own ``lost-worker-timeout`` a slow start is given up
+    as well.
+    """
+    gone = [name for name, nanny in cluster.workers.items() if nanny.status in (Status.closed, Status.failed)]
+    for name in gone:
+        del cluster.workers[name]
+    if gone:
+        cluster.scale(len(cluster.worker_spec))
 
 
 def _start_class(settings: Settings, stack: ExitStack) -> Any:
@@ -182,18 +199,31 @@ def _start_class(settings: Settings, stack: ExitStack) -> Any:
 
 
 def _connect(cluster: Any, settings: Settings, stack: ExitStack) -> Client:
+    timeout = min(10.0, settings.timeout)
     with _interrupts_blocked():
         loop = cluster.loop if hasattr(cluster, "loop") else _event_loop(stack)
     try:
-        client = Client(cluster, timeout=min(10.0, settings.timeout), set_as_default=False, loop=loop)
+        if isinstance(cluster, str):
+            sync(loop, _greet, cluster, timeout, callback_timeout=timeout)
+        client = Client(cluster, timeout=timeout, set_as_default=False, loop=loop)
     except (OSError, TimeoutError, RuntimeError, ValueError) as error:
         raise BackendError(f"no Dask scheduler answers at {cluster}: {named(error)}") from error
     stack.callback(_close, client)
     return client
 
 
+async def _greet(address: str, timeout: float) -> None:
+    """Ask a scheduler who it is: a client that can't connect leaves a thread behind, this does not."""
+    arguments = Security().get_connection_args("client")
+    remote: Any = rpc(address, timeout=timeout, connection_args=arguments)
+    try:
+        await remote.identity(n_workers=0)
+    finally:
+        await remote.close_rpc()
+
+
 def _event_loop(stack: ExitStack) -> Any:
-    """An event loop in a thread of ours: one that a client starts itself stays behind when it can't connect."""
+    """An event loop in a thread of ours: one that a cluster starts itself stays behind when it can't start."""
     runner = LoopRunner(asynchronous=False)
     runner.start()
     stack.callback(runner.stop)

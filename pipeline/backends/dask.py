@@ -120,6 +120,8 @@ class Dask:
         client = self._client
         if client is None:
             raise BackendError("the back end 'dask' is not open: use it in a with statement")
+        if self.settings.local:
+            probing.in_loop(client, clusters.mend, client.cluster)
         clusters.await_workers(client, self.settings)
         if not self.settings.local:
             self._plugins += probing.probe(client, staging=str(getattr(context, "staging", "") or ""))
@@ -327,12 +329,14 @@ class _Execution:
     # -- in the calling thread ----------------------------------------------------------------------------------------
 
     def _wait(self, plan: Plan, slots: str) -> list[Any]:
+        looked = perf_counter()
         while True:
+            if perf_counter() - looked > _TICK:
+                looked = perf_counter()
+                self._look_after()
             try:
                 kind, when, content = self.queue.get(timeout=_TICK)
             except queue.Empty:
-                self.health.check()
-                self._check_deadlines()
                 continue
             self.health.heard()
             if kind == "results":
@@ -346,7 +350,12 @@ class _Execution:
                 self._task_began(content)
             else:
                 self._segment_over(content, when)
-            self._check_deadlines()
+
+    def _look_after(self) -> None:
+        self.health.check()
+        self._check_deadlines()
+        if self.settings.local:
+            probing.in_loop(self.client, clusters.mend, self.client.cluster)
 
     def _task_began(self, message: Mapping[str, Any]) -> None:
         inner = self.segments[message["segment"]].tasks[message["began"]]
