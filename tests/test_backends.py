@@ -31,7 +31,6 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "threads": ("threads", {}),
     "pool-spawn": ("pool", {"start_method": "spawn"}),
     "pool-forkserver": ("pool", {"start_method": "forkserver"}),
-    "pool-maxtasks": ("pool", {"maxtasksperchild": 5}),
     "processes-spawn": ("processes", {"start_method": "spawn"}),
     "processes-forkserver": ("processes", {"start_method": "forkserver"}),
     "dask": ("dask", {"dashboard": False}),
@@ -406,7 +405,7 @@ with create(sys.argv[1], workers=2, start_method=sys.argv[2]) as backend:
 
 
 @pytest.mark.parametrize("ended_by", [signal.SIGKILL, signal.SIGINT])
-@pytest.mark.parametrize("kind", [k for k in KINDS if k.startswith(("pool-", "processes-")) and k != "pool-maxtasks"])
+@pytest.mark.parametrize("kind", [k for k in KINDS if k.startswith(("pool-", "processes-"))])
 def test_no_worker_outlives_its_parent(kind: str, ended_by: signal.Signals, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
@@ -424,6 +423,16 @@ def test_no_worker_outlives_its_parent(kind: str, ended_by: signal.Signals, tmp_
     assert not alive
     if ended_by is signal.SIGINT:
         assert errors.count("Traceback") == 1, errors  # of the parent alone
+
+
+def test_a_pool_replaces_its_workers_as_often_as_it_is_told() -> None:
+    with create("pool", workers=2, start_method="forkserver", maxtasksperchild=3) as pool:
+        outcome = pool.run(mapped(worker_id, list(range(12)), batch=1))
+    assert 4 <= len(set(outcome.results.values())) <= 8
+
+
+def worker_id(x: int) -> int:
+    return os.getpid()
 
 
 def test_a_timeout_in_a_pool_is_tried_again_too(tmp_path: Path) -> None:

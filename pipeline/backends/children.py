@@ -188,6 +188,8 @@ class Children:
         self._blas_threads = blas_threads
         context: Any = copy.copy(multiprocessing.get_context(method))
         context.Process = self.process
+        if method == "forkserver":
+            context.set_forkserver_preload([__name__])
         self.context: BaseContext = context
         self.slots = Slots(context, n_slots)
         self._started: list[_Child] = []
