@@ -242,10 +242,15 @@ def _show_run(result: Any, *, as_json: bool) -> int:
     else:
         print(run_text(result))
     if code:
-        steps = len({step for step, _, _ in result.dropped})
+        steps = sorted({step for step, _, _ in result.dropped})
         n = len(result.dropped)
-        print(f"pipeline: error: {n} items of {steps} steps were dropped: their calls failed. "
-              "The outputs, without them, are committed; the items are named above.", file=sys.stderr)  # fmt: skip
+        items = "item" if n == 1 else "items"
+        names = f"step '{steps[0]}'" if len(steps) == 1 else f"{len(steps)} steps"
+        print(
+            f"pipeline: error: {n} {items} of {names} {'was' if n == 1 else 'were'} dropped, since a call failed "
+            "(on_error: drop). The outputs are committed without them; the items are named above.",
+            file=sys.stderr,
+        )
     return code
 
 

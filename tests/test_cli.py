@@ -9,7 +9,9 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from dask.callbacks import Callback
 
 from pipeline import cli
 from pipeline.errors import (
@@ -238,3 +240,127 @@ def test_a_closed_pipe_is_no_fault_of_ours(here):
     first.stderr.close()
     assert first.wait(timeout=60) in (0, 141)
     assert b"Traceback" not in stderr
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Whole runs
+# ---------------------------------------------------------------------------------------------------------------------
+
+MODELS = """\
+def refuse(x):
+    if x > 1:
+        raise ValueError(f"{x} is too high")
+    return x
+"""
+
+
+def file(here, text, name="made.yaml"):
+    (here / name).write_text(f"version: 1\n{text}")
+    return name
+
+
+def test_a_run_says_what_it_wrote_and_a_second_one_replaces_it(here, capsys):
+    for _ in range(2):
+        assert cli.main(["run", "sums.yaml", "--backend", "serial"]) == 0
+        last = capsys.readouterr().out.strip().split("\n")
+        assert last[-3].startswith(f"total: {here / 'total.npy'} (npy, 1 file, ")
+        assert "on 1 workers of 'serial'" in last[-1]
+    assert np.load("total.npy") == 28
+
+
+def test_json_output_is_one_event_a_line_and_the_last_one_is_the_result(here, capsys):
+    assert cli.main(["run", "sums.yaml", "--backend", "threads", "--workers", "2", "--json", "--out", "there"]) == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert events[0]["event"] == "graph"
+    assert events[-1]["event"] == "result"
+    assert events[-1]["ok"] is True
+    assert events[-1]["outputs"][0]["path"] == str(here / "there" / "total.npy")
+    done = {e["step"]: (e["done"], e["n_tasks"]) for e in events if e["event"] == "progress"}
+    assert all(n == total for n, total in done.values())
+    assert set(done) == set(events[0]["steps"])
+
+
+@pytest.mark.parametrize("command", [["check"], ["check", "--no-data"], ["run", "--dry-run"]])
+def test_a_plan_creates_no_file_and_runs_no_task(here, capsys, command):
+    ran = []
+    with Callback(pretask=lambda *a: ran.append(a)):
+        assert cli.main([*command, "sums.yaml"]) == 0
+    assert not ran
+    assert [p.name for p in here.iterdir()] == ["sums.yaml"]
+    assert "total" in capsys.readouterr().out
+
+
+def test_a_plan_in_json_has_bytes_as_numbers(here, capsys):
+    assert cli.main(["check", "sums.yaml", "--json"]) == 0
+    (result,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert [row["step"] for row in result["plan"]] == ["x", "total"]
+    assert result["plan"][0]["largest_chunk"] == 32
+
+
+def test_a_failed_task_is_exit_1_with_step_item_and_line_and_commits_nothing(here, capsys):
+    (here / "models.py").write_text(MODELS)
+    name = file(here, 'modules: [./models.py]\nsteps:\n  fit: {call: "models:refuse", over: {x: [1, 2]}}\n')
+    assert cli.main(["run", name, "--backend", "serial"]) == 1
+    last = capsys.readouterr().err.strip().split("\n")[-1]
+    assert last.startswith(
+        "pipeline: error: fit[x=2] (made.yaml:4): ValueError: 2 is too high (models.py:3, in refuse)"
+    )
+
+
+def test_dropped_items_are_named_and_counted_and_the_exit_code_is_1(here, capsys):
+    (here / "models.py").write_text(MODELS)
+    text = """
+modules: [./models.py]
+steps:
+  fit: {call: "models:refuse", over: {x: [1, 2]}, on_error: drop}
+outputs: {fit: {to: pickle, path: "fit/${key}.pkl"}}
+"""
+    assert cli.main(["run", file(here, text), "--backend", "serial"]) == 1
+    got = capsys.readouterr()
+    assert "dropped fit, item x=2: ValueError: 2 is too high" in got.out
+    assert got.err.strip().startswith("pipeline: error: 1 item of step 'fit' was dropped")
+    assert [p.name for p in (here / "fit").glob("*.pkl")] == ["x=1.pkl"]
+
+
+def test_a_missing_input_is_exit_3(here, capsys):
+    name = file(here, "steps: {x: {op: read_csv, path: no.csv}}\n")
+    assert cli.main(["run", name, "--backend", "serial"]) == 3
+    assert "no.csv" in capsys.readouterr().err.split("\n")[-2]
+
+
+def test_a_failed_check_is_exit_6_and_nothing_is_committed(here, capsys):
+    file(here, FILE.removeprefix("version: 1\n") + "checks: [{that: total, approx: 29, abs: 0}]\n", "sums.yaml")
+    assert cli.main(["run", "sums.yaml", "--backend", "serial"]) == 6
+    assert not (here / "total.npy").exists()
+    last = capsys.readouterr().err.strip().split("\n")[-1]
+    assert last == "pipeline: error: 1 of 1 checks failed; nothing was committed."
+
+
+def test_a_scheduler_that_is_not_there_is_exit_4(here, monkeypatch, capsys):
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "tcp://127.0.0.1:9")
+    assert cli.main(["run", "sums.yaml"]) == 4
+    assert "127.0.0.1:9" in capsys.readouterr().err
+
+
+def test_ops_and_schema_are_printed(capsys):
+    assert cli.main(["ops"]) == 0
+    assert "mean" in capsys.readouterr().out
+    assert cli.main(["ops", "mean", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["ops"][0]["op"] == "mean"
+    assert cli.main(["schema"]) == 0
+    assert json.loads(capsys.readouterr().out)["title"] == "Pipeline"
+
+
+def test_compare_prints_its_table_and_writes_into_its_run_folder_only(here, capsys):
+    assert cli.main(["compare", "sums.yaml", "--backends", "serial,threads", "--repeat", "1", "--workers", "2"]) == 0
+    lines = capsys.readouterr().out.strip().split("\n")
+    assert lines[0].startswith("sums: graph ")
+    assert lines[-1].endswith("results equal bit by bit")
+    assert sorted(p.name for p in here.iterdir()) == ["runs", "sums.yaml"]
+
+
+def test_compare_refuses_effects_unless_they_are_allowed(here, monkeypatch, capsys):
+    config = SimpleNamespace(steps={"send": SimpleNamespace(pure=False, location=Location())}, warnings=())
+    monkeypatch.setattr("pipeline.config.load", lambda *a, **k: config)
+    assert cli.main(["compare", "sums.yaml"]) == 2
+    assert "send: effects outside" in capsys.readouterr().err
