@@ -16,8 +16,7 @@ import xarray as xr
 from dask.base import tokenize
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.expression_tree import Call, Name
-from pipeline.expressions import Expression
+from pipeline.expressions import Call, Expression, Name
 from pipeline.graph import GraphNode, Key, listed, ref, task
 from pipeline.ops.dims import blocks, dim_number, one_chunk, rebuilt
 from pipeline.ops.partials import AGGREGATES, aggregated, merged, partial, rolled
