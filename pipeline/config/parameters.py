@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from pipeline.config.binding import bound
 from pipeline.config.drafts import Draft, expression, inner_leftovers
-from pipeline.config.faults import Faults
+from pipeline.config.faults import Faults, Wrong
 from pipeline.config.filling import Scope, fill
 from pipeline.config.source import Node
 from pipeline.signatures import ExpressionIn, Signature, nearest
@@ -35,7 +35,7 @@ def parameters(signature: type[Signature], draft: Draft, scope: Scope, faults: F
         if inner_leftovers(node, draft.node.keys[name], path, faults):
             continue
         with faults.caught():
-            if name in marks:
+            if name in marks and (node.is_map or name not in signature.map_fields()):
                 given[name] = _expressions(node, path, marks[name], scope, faults)
             else:
                 given[name] = fill(node, path, scope)
@@ -65,8 +65,9 @@ def _expressions(node: Node, path: str, mark: ExpressionIn, scope: Scope, faults
                 found[key] = _expressions(inner, f"{path}.{key}", mark, scope, faults)
         return found
     if node.is_list or node.value is None:
-        return fill(node, path, scope)
-    return bound(expression(node.text, mark.scope, node, path), node, path, scope, {})
+        raise Wrong(node.location, path, f"got {node.said}; write an expression")
+    text = str(node.value) if isinstance(node.value, bool) else node.text  # true is True in an expression
+    return bound(expression(text, mark.scope, node, path), node, path, scope, {})
 
 
 def located(path: str, folder: str) -> str:

@@ -77,7 +77,7 @@ class Node:
     def said(self) -> str:
         """The value as a message shows it."""
         if self.is_map:
-            return "a map"
+            return "a map" if self.value else "an empty map"
         if self.is_list:
             return f"a list of {len(self.value)}"
         if self.is_empty:

@@ -107,8 +107,8 @@ with warnings.catch_warnings():
     class Merge(FrameOp):
         """Rows of two frames joined where their keys are equal; missing keys never match.
 
-        Columns: the left's, then the right's (once for ``on``); equal names get the suffixes. Left: rows without a partner
-        are kept, with missing values. Errors: no such column; keys of types that do not compare.
+        Columns: the left's, then the right's (once for ``on``); equal names get the suffixes. Left: rows without a
+        partner are kept, with missing values. Errors: no such column; keys of types that do not compare.
         """
 
         op: ClassVar[str] = "merge"

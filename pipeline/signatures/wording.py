@@ -18,6 +18,8 @@ def wanted(signature: type[Signature], name: str) -> str:
     if any(isinstance(m, ExpressionIn) for m in info.metadata):
         return "an expression"
     said = in_words(info.annotation, optional=True)
+    if " or " in said.partition("a map of ")[2] and info.description:
+        return f"a map, {info.description.partition('; ')[0]}"
     bounds = [_bound(m) for m in info.metadata if _bound(m)]
     return f"{said} {' and '.join(bounds)}" if bounds else said
 
@@ -54,8 +56,7 @@ def _several(said: str) -> str:
 
 
 def _bound(mark: Any) -> str:
-    """A bound of pydantic's in words, where a reader needs it."""
-    for name, sign in (("ge", ">="), ("gt", ">"), ("le", "<="), ("lt", "<")):
-        if getattr(mark, name, None) is not None:
-            return f"{sign} {getattr(mark, name)}"
-    return ""
+    """The bounds of a number in words; pydantic's own marks hold them one by one."""
+    signs = (("ge", ">="), ("gt", ">"), ("le", "<="), ("lt", "<"))
+    marks = [mark, *getattr(mark, "metadata", ())]
+    return " and ".join(f"{sign} {getattr(m, name)}" for m in marks for name, sign in signs if hasattr(m, name))
