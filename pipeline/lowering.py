@@ -21,7 +21,6 @@ import dask.dataframe as dd
 import numpy as np
 import xarray as xr
 from dask._task_spec import Alias, GraphNode, convert_legacy_graph
-from dask.dataframe.dask_expr import from_graph
 from dask.utils import key_split
 
 from pipeline.graph import (
@@ -34,6 +33,7 @@ from pipeline.graph import (
     ValueLayout,
     constant,
 )
+from pipeline.ops.partitions import collection
 from pipeline.ops.values import Items, Parts, Single
 
 __all__ = ["building", "enter", "lower"]
@@ -59,7 +59,7 @@ def enter(layout: Layout) -> Any:
         return xr.DataArray(_data(layout), dims=layout.dims, coords=coords, attrs=layout.template.attrs)
     if isinstance(layout, FrameLayout):
         keys = list(layout.keys)
-        return from_graph(_placeholders(keys), layout.meta, (None,) * (len(keys) + 1), keys, "input")
+        return collection(_placeholders(keys), layout.meta, keys, "input", token=f"input-{layout.name}")
     if isinstance(layout, ItemsLayout):
         tasks = _placeholders(layout.keys)
         return Items(layout.name, tasks, layout.n_tasks, layout.names, layout.columns, layout.droppable)

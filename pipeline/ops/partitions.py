@@ -20,7 +20,17 @@ from dask.dataframe.dask_expr import from_graph
 
 from pipeline.graph import GraphNode, Key, listed, ref, task
 
-__all__ = ["FieldError", "Partitions", "conform", "exchange", "places_by_hash", "reduce_tree", "require", "stack"]
+__all__ = [
+    "FieldError",
+    "Partitions",
+    "collection",
+    "conform",
+    "exchange",
+    "places_by_hash",
+    "reduce_tree",
+    "require",
+    "stack",
+]
 
 SPLIT_EVERY = 8
 # Up to this many pieces a shuffle goes in one stage, above it in two: 2 n^1.5 instead of n^2 tasks.
@@ -55,6 +65,13 @@ class _Layer(Mapping[Key, GraphNode]):
 
     def __dask_tokenize__(self) -> str:
         return self.name
+
+
+def collection(
+    tasks: Mapping[Key, GraphNode], meta: pd.DataFrame, keys: Sequence[Key], name: str, *, token: str
+) -> Any:
+    """The frame whose partitions are ``keys``; ``token`` must tell ``tasks`` apart from all others of that name."""
+    return from_graph(_Layer(tasks, token), meta, (None,) * (len(keys) + 1), list(keys), name)
 
 
 @dataclass
@@ -101,8 +118,7 @@ class Partitions:
 
     def frame(self, name: str, keys: Sequence[Key], meta: pd.DataFrame) -> Any:
         """The collection whose partitions are ``keys``."""
-        layer = _Layer(self.tasks, f"{name}-{self.token}")
-        return from_graph(layer, meta, (None,) * (len(keys) + 1), list(keys), name)
+        return collection(self.tasks, meta, keys, name, token=f"{name}-{self.token}")
 
     def map(self, name: str, function: Callable[..., Any], meta: pd.DataFrame, *arguments: Any) -> Any:
         """One task a partition of the one input: ``function(partition, *arguments)``."""

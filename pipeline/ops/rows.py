@@ -10,9 +10,10 @@ import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import xarray as xr
-from dask.dataframe.dask_expr import from_graph
+from dask.base import tokenize
 
 from pipeline.graph import GraphNode, Key, listed, ref, task
+from pipeline.ops.partitions import collection
 from pipeline.ops.values import Items, Single
 from pipeline.worker import Dropped
 
@@ -100,11 +101,12 @@ def _of_items(
         key = (f"{name}/rows", first + number)
         texts = tuple(text for text, _ in members)
         own[key] = task(key, rows_of_items, rows, texts, dtypes, listed(ref(k) for _, k in members))
-    return _frame({**x.tasks, **own}, meta, list(own), f"{name}/rows")
+    return _frame(x.tasks, own, meta, f"{name}/rows")
 
 
-def _frame(tasks: Mapping[Key, GraphNode], meta: pd.DataFrame, keys: list[Key], prefix: str) -> dd.DataFrame:
-    frame: dd.DataFrame = from_graph(dict(tasks), meta, (None,) * (len(keys) + 1), keys, prefix)
+def _frame(tasks: Mapping[Key, GraphNode], own: Mapping[Key, GraphNode], meta: pd.DataFrame, name: str) -> dd.DataFrame:
+    """The frame whose partitions are the tasks ``own``, made of what ``tasks`` give."""
+    frame: dd.DataFrame = collection({**tasks, **own}, meta, list(own), name, token=tokenize(own))
     return frame
 
 
@@ -120,7 +122,7 @@ def _gathered(x: Sequence[tuple[Mapping[str, Any], Any]], dtypes: Mapping[str, A
         expression = member.optimize(fuse=False)
         tasks |= expression.__dask_graph__()
         keys += expression.__dask_keys__()
-    return _frame(tasks, frames[0]._meta, keys, f"{name}/rows")
+    return _frame(tasks, {key: tasks[key] for key in keys}, frames[0]._meta, f"{name}/rows")
 
 
 def _as_single(x: xr.DataArray, prefix: str, number: int) -> Single:
@@ -259,7 +261,7 @@ def _long(x: xr.DataArray, value: str, name: str) -> dd.DataFrame:
         axes = tuple(lab[s[j] : s[j + 1]] for lab, s, j in zip(labels, starts, index, strict=True))
         key = (f"{name}/cells", i)
         own[key] = task(key, cells_of_chunk, axes, meta, ref((x.data.name, *index)))
-    return _frame({**dict(x.data.dask), **own}, meta, list(own), f"{name}/cells")
+    return _frame(dict(x.data.dask), own, meta, f"{name}/cells")
 
 
 def labels_along(x: xr.DataArray, dim: Any) -> Any:
@@ -304,7 +306,7 @@ def _wide(x: xr.DataArray, dim: str, prefix: str, name: str) -> dd.DataFrame:
         head = tuple(x.coords[c].values[starts[i] : starts[i + 1]] for c in along)
         key = (f"{name}/rows", i)
         own[key] = task(key, rows_of_chunk, meta, head, ref((x.data.name, i, 0)))
-    return _frame({**dict(x.data.dask), **own}, meta, list(own), f"{name}/rows")
+    return _frame(dict(x.data.dask), own, meta, f"{name}/rows")
 
 
 def rows_of_chunk(meta: pd.DataFrame, head: Sequence[Any], chunk: Any) -> pd.DataFrame:
