@@ -10,6 +10,7 @@ import dask
 import dask.array as da
 import numpy as np
 import pytest
+from dask._task_spec import convert_legacy_graph
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,7 +28,7 @@ def graph(tasks: dict[Key, Any], wanted: tuple[Key, ...], **policies: Policy) ->
 
 def of_array(x: Any) -> Graph:
     wanted = tuple(dask.core.flatten(x.__dask_keys__()))
-    return graph(cull(dict(x.__dask_graph__()), wanted), wanted)
+    return graph(cull(convert_legacy_graph(dict(x.__dask_graph__())), wanted), wanted)
 
 
 def total(values: list[Any], *more: Any) -> Any:
