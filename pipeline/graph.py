@@ -52,6 +52,7 @@ __all__ = [
     "listed",
     "ref",
     "task",
+    "token",
     "toposort",
 ]
 
@@ -173,6 +174,41 @@ def cull(tasks: Mapping[Key, GraphNode], wanted: Iterable[Key]) -> dict[Key, Gra
             keep.add(key)
             stack.extend(tasks[key].dependencies - keep)
     return {key: node for key, node in tasks.items() if key in keep}
+
+
+def token(tasks: Mapping[Key, GraphNode]) -> str:
+    """Text that tells some tasks, keys included, from any others; the same in every process and session."""
+    digest = hashlib.sha256()
+    known: dict[int, str] = {}
+    for text, key in sorted(((repr(key), key) for key in tasks), key=lambda pair: pair[0]):
+        digest.update(f"{text} {_description(tasks[key], known)}".encode())
+    return digest.hexdigest()
+
+
+def _description(value: Any, known: dict[int, str]) -> str:
+    """Text that tells a node, or an argument of one, from any other.
+
+    ``known`` holds the tokens of objects seen before, by identity: what 100,000 tasks share is tokenised once. (dask's
+    own token of each task takes 0.3 ms.)
+    """
+    if isinstance(value, str | int | float | bool | None):
+        return repr(value)
+    if isinstance(value, TaskRef):
+        return f"ref {value.key!r}"
+    if isinstance(value, Alias):
+        return f"alias {value.target!r}"
+    if isinstance(value, DataNode):
+        return f"data {_description(value.value, known)}"
+    if isinstance(value, Task):
+        inner = [value.func, *value.args, *(part for pair in sorted(value.kwargs.items()) for part in pair)]
+        return f"{type(value).__name__}({', '.join(_description(part, known) for part in inner)})"
+    if isinstance(value, list | tuple):
+        return f"{type(value).__name__}({', '.join(_description(part, known) for part in value)})"
+    if type(value) is dict:
+        return f"dict({', '.join(f'{k!r}: {_description(part, known)}' for k, part in value.items())})"
+    if id(value) not in known:
+        known[id(value)] = str(tokenize(value))
+    return known[id(value)]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -420,10 +456,8 @@ class Graph:
     @property
     def fingerprint(self) -> str:
         """64 bits, in hex, over keys, dependencies, functions and constants; the same in every process and session."""
-        digest = hashlib.sha256()
-        for key in sorted(self.tasks, key=repr):
-            digest.update(repr((key, self.owners[key])).encode())
-            digest.update(tokenize(self.tasks[key]).encode())
+        digest = hashlib.sha256(token(self.tasks).encode())
+        digest.update(repr(sorted(self.owners.items(), key=repr)).encode())
         digest.update(repr(sorted(self.wanted, key=repr)).encode())
         for name in sorted(self.modules):
             digest.update(name.encode() + b"\0" + self.modules[name])

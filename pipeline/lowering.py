@@ -153,6 +153,8 @@ class _Lowering:
         own = {key: node for key, node in dict(tasks).items() if key not in self.known}
         if not all(isinstance(node, GraphNode) for node in own.values()):
             own = convert_legacy_graph(own, {*own, *self.known})  # arrays in memory, and tuples of old
+        if result == target and keys is None and self._at_home(own):
+            return own, result
         results = keys if keys is not None else [key for key in own if _first(key) == result]
         aliases: dict[Key, Any] = {key: node.target for key, node in own.items() if isinstance(node, Alias)}
         through = {key: _end(key, aliases) for key in aliases}
@@ -183,14 +185,24 @@ class _Lowering:
             named[new] = node
         return named, self.names.get(result, result)
 
+    def _at_home(self, own: Mapping[Key, GraphNode]) -> bool:
+        """Whether all tasks carry the copy's name already, as those of calls do."""
+        firsts = {key[0] if isinstance(key, tuple) else "" for key in own}
+        return all(self._belongs(first) for first in firsts) and not any(
+            isinstance(node, Alias) for node in own.values()
+        )
+
     def _key(self, key: Key) -> Key:
         first = _first(key)
         name = self.names.get(first, first)
         return (name, *key[1:]) if isinstance(key, tuple) else (name,)
 
+    def _belongs(self, first: str) -> bool:
+        return first == self.copy or first.startswith((f"{self.copy}/", f"{self.copy}."))
+
     def _layer(self, first: str) -> str:
         """The name of a layer that only this step sees: the step's, and what dask calls the work."""
-        if first == self.copy or first.startswith((f"{self.copy}/", f"{self.copy}.")):
+        if self._belongs(first):
             return first
         base = f"{self.copy}/{key_split(first)}"
         for number in itertools.count(1):

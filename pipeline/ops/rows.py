@@ -10,9 +10,8 @@ import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import xarray as xr
-from dask.base import tokenize
 
-from pipeline.graph import GraphNode, Key, listed, ref, task
+from pipeline.graph import GraphNode, Key, listed, ref, task, token
 from pipeline.ops.partitions import collection
 from pipeline.ops.values import Items, Single
 from pipeline.worker import Dropped
@@ -106,7 +105,7 @@ def _of_items(
 
 def _frame(tasks: Mapping[Key, GraphNode], own: Mapping[Key, GraphNode], meta: pd.DataFrame, name: str) -> dd.DataFrame:
     """The frame whose partitions are the tasks ``own``, made of what ``tasks`` give."""
-    frame: dd.DataFrame = collection({**tasks, **own}, meta, list(own), name, token=tokenize(own))
+    frame: dd.DataFrame = collection({**tasks, **own}, meta, list(own), name, token=token(own))
     return frame
 
 
