@@ -23,7 +23,8 @@ from pipeline.measurement import Report, Spec
 
 __all__ = ["Child", "measured"]
 
-_POLL = 0.05  # seconds between two looks at the child's memory
+_POLL = 0.1  # seconds between two looks at the child's memory, at least
+_SHARE = 0.02  # of a core that looking may take: it is one of those that are measured
 _GRACE = 5.0  # seconds that a child has for ending its workers
 _LOG_TAIL = 2_000  # characters
 
@@ -88,9 +89,11 @@ def _environment() -> dict[str, str]:
 
 def _watch(pid: int) -> float:
     """Wait until the process has ended, without reaping it; gives the peak memory of it and all below it."""
-    peak = 0.0
-    while not _wait(pid, _POLL):
+    peak = pause = 0.0
+    while not _wait(pid, max(_POLL, pause)):
+        began = time.perf_counter()
         peak = max(peak, _resident(pid))
+        pause = (time.perf_counter() - began) / _SHARE
     return peak
 
 

@@ -160,7 +160,7 @@ class Rounds:
                           f"the next would take {last:.0f} s, and {spent:.0f} of {budget:.0f} s are gone")  # fmt: skip
                 return
             if number == 0 and repeat > 1:
-                self.tell(f"{repeat - 1} more rounds will take {_about(last * (repeat - 1))}")
+                self.tell(f"{_rounds(repeat - 1, 'more ')} will take {_about(last * (repeat - 1))}")
 
     def _estimate(self, whole: float, repeat: int, budget: float | None) -> None:
         """Say how long it will take, from serial's first run: between perfect speedup everywhere and none at all."""
@@ -170,11 +170,11 @@ class Rounds:
             repeat * (whole * n - elapsed * (n - 1) * (1 - share)) for share in (1 / max(1, self.workers), 1.0)
         )
         took = dict.fromkeys((_about(least), _about(most)))
-        self.tell(f"serial took {elapsed:.2f} s; {repeat} rounds of {n} back ends will take {' to '.join(took)}, "
+        self.tell(f"serial took {elapsed:.2f} s; {_rounds(repeat)} of {n} back ends will take {' to '.join(took)}, "
                   "and the start of their workers")  # fmt: skip
         if budget is not None and most > budget:
             fits = max(1, min(repeat, int(budget / (most / repeat))))
-            self.tell(f"for a budget of {_about(budget)} that may be {fits} to {repeat} rounds")
+            self.tell(f"for a budget of {_about(budget)} that may be {fits} to {_rounds(repeat)}")
 
     def _one(self, backend: str, number: int) -> None:
         """Measure one run, hold its results against the reference's, delete them."""
@@ -285,6 +285,10 @@ def new_folder(runs: Path, name: str) -> Path:
             continue
         return folder
     raise PipelineError(f"{runs / name}: no free name for a run folder")
+
+
+def _rounds(n: int, more: str = "") -> str:
+    return f"{n} {more}round{'s' if n != 1 else ''}"
 
 
 def _about(seconds: float) -> str:

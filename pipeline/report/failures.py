@@ -28,7 +28,7 @@ _CURES: tuple[tuple[type[PipelineError], str], ...] = (
     (WorkerLost, "If memory ran out, use smaller chunks or fewer workers"),
     (TaskTimeout, "Raise the step's timeout, or look at the task with --backend serial"),
     (BackendError, "Try another back end: --backend processes"),
-    (DataError, "See what is read, without running: pipeline check {file}"),
+    (DataError, "Mend the path; --set and --root change what it is made of"),
     (OutputError, "What stood there before still stands; mend this and run again"),
 )
 
