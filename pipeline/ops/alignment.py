@@ -15,9 +15,9 @@ import numpy as np
 import xarray as xr
 
 from pipeline.errors import DataError
-from pipeline.expression_tree import Bound, Constant, Node, children, mapped, render
+from pipeline.expressions.references import ExpressionError
+from pipeline.expressions.tree import Bound, Constant, Node, children, mapped, render
 from pipeline.ops.evaluation import SlotLookup, evaluate
-from pipeline.references import ExpressionError
 
 __all__ = ["Operand", "blockwise", "settled", "with_coordinates"]
 

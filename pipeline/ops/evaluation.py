@@ -15,8 +15,9 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
-from pipeline.expression_functions import FUNCTIONS, duration, moment
-from pipeline.expression_tree import (
+from pipeline.expressions.functions import FUNCTIONS, duration, moment
+from pipeline.expressions.references import ExpressionError
+from pipeline.expressions.tree import (
     Binary,
     Boolean,
     Bound,
@@ -34,7 +35,6 @@ from pipeline.expression_tree import (
 from pipeline.ops.kinds import TEXT, Value, is_missing, kind, scalar, truth
 from pipeline.ops.texts import TEXT_FUNCTIONS
 from pipeline.ops.times import convert, floor_time, localize, part
-from pipeline.references import ExpressionError
 
 __all__ = ["Lookup", "SlotLookup", "evaluate"]
 

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from pipeline.expression_tree import constant_kind
-from pipeline.references import ExpressionError
+from pipeline.expressions.references import ExpressionError
+from pipeline.expressions.tree import constant_kind
 
 __all__ = ["TEXT", "Value", "in_columns", "is_missing", "kind", "scalar", "series", "truth"]
 

@@ -18,12 +18,12 @@ import pandas as pd
 import xarray as xr
 
 from pipeline.errors import DataError
-from pipeline.expression_tree import Bound, Call, Name, Node, mapped, walk
 from pipeline.expressions import Expression
+from pipeline.expressions.references import ExpressionError
+from pipeline.expressions.tree import Bound, Call, Name, Node, mapped, walk
 from pipeline.ops.alignment import Operand, blockwise, settled, with_coordinates
 from pipeline.ops.evaluation import SlotLookup, evaluate
 from pipeline.ops.kinds import TEXT, Value, in_columns, scalar
-from pipeline.references import ExpressionError
 
 __all__ = [
     "columns_dtype",

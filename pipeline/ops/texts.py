@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pipeline.expressions.references import ExpressionError
 from pipeline.ops.kinds import TEXT, Value, kind
-from pipeline.references import ExpressionError
 
 __all__ = ["TEXT_FUNCTIONS", "as_text"]
 

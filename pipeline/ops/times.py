@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.expression_functions import duration
+from pipeline.expressions.functions import duration
+from pipeline.expressions.references import ExpressionError
 from pipeline.ops.kinds import Value, kind, scalar
-from pipeline.references import ExpressionError
 
 __all__ = ["convert", "floor_time", "localize", "part"]
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from pipeline.expression_functions import (
+from pipeline.expressions.functions import (
     AGGREGATES,
     FUNCTIONS,
     Function,
@@ -25,8 +25,9 @@ from pipeline.expression_functions import (
     evaluated,
     moment,
 )
-from pipeline.expression_parser import parse_tree
-from pipeline.expression_tree import (
+from pipeline.expressions.parser import parse_tree
+from pipeline.expressions.references import ExpressionError, PickText, ReferenceText, parse_reference
+from pipeline.expressions.tree import (
     Binary,
     Boolean,
     Bound,
@@ -46,7 +47,6 @@ from pipeline.expression_tree import (
     render,
     walk,
 )
-from pipeline.references import ExpressionError, PickText, ReferenceText, parse_reference
 
 __all__ = [
     "AGGREGATES",

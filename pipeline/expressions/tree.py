@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from pipeline.references import ExpressionError, ReferenceText
+from pipeline.expressions.references import ExpressionError, ReferenceText
 
 __all__ = [
     "Binary",

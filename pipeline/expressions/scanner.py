@@ -10,9 +10,9 @@ import bisect
 import re
 from dataclasses import dataclass, field
 
-from pipeline.expression_functions import AGGREGATES, FUNCTIONS, Scope, cure
-from pipeline.expression_tree import Constant, Name, Named, Node, Outside
-from pipeline.references import ExpressionError, parse_reference
+from pipeline.expressions.functions import AGGREGATES, FUNCTIONS, Scope, cure
+from pipeline.expressions.references import ExpressionError, parse_reference
+from pipeline.expressions.tree import Constant, Name, Named, Node, Outside
 
 __all__ = ["DEEPEST", "Source", "TighterError", "scanned"]
 

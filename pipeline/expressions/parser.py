@@ -6,9 +6,10 @@ import ast
 import re
 from typing import NoReturn
 
-from pipeline.expression_functions import AGGREGATES, FUNCTIONS, Scope, arguments, cure, evaluated
-from pipeline.expression_scanner import DEEPEST, Source, TighterError, scanned
-from pipeline.expression_tree import (
+from pipeline.expressions.functions import AGGREGATES, FUNCTIONS, Scope, arguments, cure, evaluated
+from pipeline.expressions.references import ExpressionError
+from pipeline.expressions.scanner import DEEPEST, Source, TighterError, scanned
+from pipeline.expressions.tree import (
     Binary,
     Boolean,
     Call,
@@ -23,7 +24,6 @@ from pipeline.expression_tree import (
     folded,
     render,
 )
-from pipeline.references import ExpressionError
 
 __all__ = ["parse_tree"]
 

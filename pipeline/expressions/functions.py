@@ -12,8 +12,8 @@ from datetime import date, datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Literal
 
-from pipeline.expression_tree import Bound, Call, Constant, Node, Outside, constant_kind
-from pipeline.references import ExpressionError
+from pipeline.expressions.references import ExpressionError
+from pipeline.expressions.tree import Bound, Call, Constant, Node, Outside, constant_kind
 
 __all__ = [
     "AGGREGATES",
