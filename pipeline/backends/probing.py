@@ -88,9 +88,7 @@ def describe(packages: tuple[str, ...], marker: str) -> dict[str, Any]:
         except importlib.metadata.PackageNotFoundError:
             found[name] = None
     try:
-        import pipeline
-
-        folder = Path(str(pipeline.__file__)).parent
+        folder = Path(str(importlib.import_module("pipeline").__file__)).parent
         if folder.is_dir():
             files = {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*.py")}
         else:
@@ -172,9 +170,7 @@ def _marker(staging: str) -> Iterator[tuple[str, str]]:
 
 def _ship(client: Client, digest: str) -> list[str]:
     """Make ``pipeline`` importable on the scheduler and on every present and future worker."""
-    import pipeline
-
-    folder = Path(str(pipeline.__file__)).parent
+    folder = Path(__file__).parents[1]
     name = f"pipeline-package-{digest}"
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch, f"{name}.zip")
