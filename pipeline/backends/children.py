@@ -174,6 +174,20 @@ def _quiet_start(*, hide_main: bool = True) -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+class _StandIn:
+    """In the place of a process that must not be started: a Pool replaces a dead worker before we can end the Pool."""
+
+    name, daemon, pid, exitcode = "stand-in", True, None, None
+
+    def start(self) -> None:
+        pass
+
+    terminate = kill = join = start
+
+    def is_alive(self) -> bool:
+        return False
+
+
 class Children:
     """Starts processes by one method, and knows every one that it started.
 
@@ -192,11 +206,14 @@ class Children:
             context.set_forkserver_preload([__name__])
         self.context: BaseContext = context
         self.slots = Slots(context, n_slots)
+        self.complete = False  # no more may be started: who asks for one gets a stand-in
         self._started: list[_Child] = []
         self._lock = threading.Lock()
 
-    def process(self, *args: Any, **kwargs: Any) -> _Child:
+    def process(self, *args: Any, **kwargs: Any) -> Any:
         """A process, not yet started, with a slot that no living one has."""
+        if self.complete:
+            return _StandIn()
         if self.method == "fork" and threading.active_count() > 1:
             others = ", ".join(t.name for t in threading.enumerate() if t is not threading.current_thread())
             raise BackendError(

@@ -139,6 +139,7 @@ class Pool:
     def _start(self) -> None:
         began = perf_counter()
         self._warm = ""
+        self._children.complete = False
         try:
             self._pool = multiprocessing.pool.Pool(
                 self.n_workers, maxtasksperchild=self._maxtasksperchild, context=self._children.context
@@ -146,6 +147,7 @@ class Pool:
         except BaseException:
             self._children.end()
             raise
+        self._children.complete = self._children.method == "fork"  # the Pool's own threads run from now on
         self._start_up += perf_counter() - began
 
     def _warm_up(self) -> None:
