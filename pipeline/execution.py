@@ -25,13 +25,14 @@ from typing import Any
 
 from pipeline import backends
 from pipeline.analysis.checks import CheckResult, evaluate
+from pipeline.assembly import assemble
 from pipeline.backends.base import Event, Listener, Outcome
 from pipeline.config import Config, Reference, Secret
 from pipeline.errors import CheckError
 from pipeline.expressions import Expression
 from pipeline.graph import Graph, Key, Layout, PartsLayout
 from pipeline.manifest import Manifest, stale_files
-from pipeline.outputs import Publication, collect, open_output
+from pipeline.outputs import Publication, open_output
 from pipeline.steps import build
 from pipeline.trace import Trace
 
@@ -82,7 +83,7 @@ class Run:
             if _same_place(sink.layout, layout):
                 return self.open(sink.name)
         if all(key in self.results for key in layout.keys):
-            return collect(layout, self.results)
+            return assemble(layout, self.results)
         raise KeyError(f"{name!r} was not kept; give it an output, or run with keep: [{name}]")
 
     def open(self, output: str) -> Any:

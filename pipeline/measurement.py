@@ -201,9 +201,9 @@ def _keep(graph: Any, results: Mapping[Any, Any], path: Path) -> None:
     """Leave the values that are wanted besides the outputs, for the comparison with serial's."""
     import cloudpickle
 
-    from pipeline.outputs.collecting import collect
+    from pipeline.assembly import assemble
 
-    values = {copy: collect(layout, results) for copy, layout in kept_layouts(graph).items()}
+    values = {copy: assemble(layout, results) for copy, layout in kept_layouts(graph).items()}
     _write(path, cloudpickle.dumps(values))
 
 

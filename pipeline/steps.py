@@ -22,6 +22,7 @@ import numpy as np
 import xarray as xr
 from dask.delayed import Delayed
 
+from pipeline import assembly
 from pipeline.config import Config, Output, Reference, Step
 from pipeline.demand import check_references, needed_columns, shared_slices
 from pipeline.errors import ConfigError, DataError, Fault, Location
@@ -44,7 +45,7 @@ from pipeline.graph import (
     task,
 )
 from pipeline.lowering import building, lower
-from pipeline.ops import assembly, calls
+from pipeline.ops import calls
 from pipeline.ops.targets import evaluate_arrays
 from pipeline.ops.values import Single
 from pipeline.outputs import plan_sink
@@ -329,7 +330,7 @@ class _StepBuilder:
         nbytes = layout.nbytes if isinstance(layout, ArrayLayout) else math.nan
         path = f"steps.{self.step.step}" + _path_of(reference, self.step)
         self.builder.wholes.append(Whole(self.step.name, reference.text, path, reference.location, nbytes))
-        self.extra[key] = task(key, assembly.whole, layout, listed(ref(k) for k in layout.keys))
+        self.extra[key] = task(key, assembly.argument, layout, listed(ref(k) for k in layout.keys))
         return key
 
     # -- ops ----------------------------------------------------------------------------------------------------------

@@ -6,9 +6,9 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+from pipeline import assembly
 from pipeline.config import loads
 from pipeline.graph import CONTEXT, Graph, constant, execute, toposort
-from pipeline.ops import assembly
 from pipeline.steps import build
 from pipeline.worker import install_modules
 
@@ -32,6 +32,6 @@ def values_of(text: str, root: Path, **params: Any) -> dict[str, Any]:
     for key in toposort(tasks):
         results[key] = execute(tasks[key], results)
     return {
-        name: assembly.whole(graph.layouts[name], [results[key] for key in graph.layouts[name].keys])
+        name: assembly.argument(graph.layouts[name], [results[key] for key in graph.layouts[name].keys])
         for name in graph.kept
     }

@@ -27,6 +27,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("referring", "demand"),
     ("lowering",),
     ("ops", "outputs"),
+    ("assembly",),
     ("worker",),
     ("graph", "trace", "scheduler"),
     ("config",),

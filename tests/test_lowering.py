@@ -14,9 +14,9 @@ import pandas as pd
 import pytest
 import xarray as xr
 
+from pipeline import assembly
 from pipeline.graph import ArrayLayout, FrameLayout, constant, execute, ref, task, toposort
 from pipeline.lowering import building, enter, lower
-from pipeline.ops import assembly
 from pipeline.ops.values import Items, Parts, Single
 
 
@@ -25,7 +25,7 @@ def run(tasks: dict[Any, Any], layout: Any) -> Any:
     values: dict[Any, Any] = {}
     for key in toposort(tasks):
         values[key] = execute(tasks[key], values)
-    return assembly.whole(layout, [values[key] for key in layout.keys])
+    return assembly.argument(layout, [values[key] for key in layout.keys])
 
 
 def array(data: np.ndarray, chunks: Any, **coords: Any) -> tuple[dict[Any, Any], ArrayLayout]:

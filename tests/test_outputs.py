@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
+from pipeline.assembly import assemble
 from pipeline.config import Output, Reference
 from pipeline.graph import (
     CONTEXT,
@@ -26,7 +27,7 @@ from pipeline.graph import (
     execute,
     toposort,
 )
-from pipeline.outputs import Context, collect, open_output, plan_sink, read, verify
+from pipeline.outputs import Context, open_output, plan_sink, read, verify
 from pipeline.worker import Dropped
 
 
@@ -119,16 +120,6 @@ def test_an_npy_file_takes_lengths_that_only_the_run_knows(tmp_path):
     layout = ArrayLayout("x", ("row",), ((np.nan, np.nan),), np.dtype("f8"), xr.Dataset())
     written(output("npy", "b.npy"), layout, {("x", 0): np.arange(3.0), ("x", 1): np.arange(2.0)}, tmp_path)
     assert np.load(tmp_path / "b.npy").tolist() == [0, 1, 2, 0, 1]
-
-
-def test_zarr_writes_coordinates_that_only_the_run_knows(tmp_path):
-    along = ArrayLayout("row", ("row",), ((2, 1),), np.dtype("i8"), xr.Dataset())
-    layout = ArrayLayout("x", ("row",), ((2, 1),), np.dtype("f8"), xr.Dataset(), {"row": along, "id": along})
-    values = {("x", 0): np.zeros(2), ("x", 1): np.ones(1), ("row", 0): np.array([7, 8]), ("row", 1): np.array([9])}
-    sink = written(output("zarr", "b.zarr"), layout, values, tmp_path)
-    found = read(sink, tmp_path)
-    assert found["row"].values.tolist() == found["id"].values.tolist() == [7, 8, 9]
-    assert collect(layout, values)["row"].values.tolist() == [7, 8, 9]
 
 
 def test_zarr_chunks_as_asked_for_divide_those_of_the_array(tmp_path):
@@ -230,7 +221,7 @@ def test_items_whose_keys_only_the_run_knows_are_a_file_each(tmp_path):
     layout = ItemsLayout("i", None, {}, 2)
     values = {("i", 0): [("x", 1), ("y", 2)], ("i", 1): []}
     sink = written(output("pickle", "${key}.pkl"), layout, values, tmp_path)
-    assert read(sink, tmp_path) == collect(layout, values) == {"x": 1, "y": 2}
+    assert read(sink, tmp_path) == assemble(layout, values) == {"x": 1, "y": 2}
 
 
 def test_many_items_share_writer_tasks(tmp_path):
@@ -276,16 +267,16 @@ def test_what_a_format_can_not_hold_is_refused_when_the_graph_is_built(out, layo
 
 @pytest.mark.parametrize("chunks", CHUNKS.values(), ids=CHUNKS)
 def test_an_array_is_collected_with_its_coordinates_and_attributes(chunks):
-    xr.testing.assert_identical(collect(*chunked(X, chunks)), X)
+    xr.testing.assert_identical(assemble(*chunked(X, chunks)), X)
 
 
 def test_a_frame_is_collected_with_a_fresh_index_and_one_without_rows_keeps_its_types():
-    pd.testing.assert_frame_equal(collect(FRAME, PARTITIONS), F)
-    pd.testing.assert_frame_equal(collect(FrameLayout("f", 1, F[:0]), {("f", 0): F[:0]}), F[:0])
+    pd.testing.assert_frame_equal(assemble(FRAME, PARTITIONS), F)
+    pd.testing.assert_frame_equal(assemble(FrameLayout("f", 1, F[:0]), {("f", 0): F[:0]}), F[:0])
 
 
 def test_items_parts_and_values_are_collected_by_name():
-    assert list(collect(ITEMS, ITEM_VALUES)) == ["a=1", "sub/b"]
+    assert list(assemble(ITEMS, ITEM_VALUES)) == ["a=1", "sub/b"]
     parts = PartsLayout({"u": VALUE})
-    assert collect(parts, {("x",): 3}) == {"u": 3}
-    assert collect(PartsLayout({"u": VALUE}, whole=VALUE), {("x",): 3}) == 3
+    assert assemble(parts, {("x",): 3}) == {"u": 3}
+    assert assemble(PartsLayout({"u": VALUE}, whole=VALUE), {("x",): 3}) == 3

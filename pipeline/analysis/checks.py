@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 
 from pipeline.analysis.equality import equal
+from pipeline.assembly import assemble
 from pipeline.config import Check, Reference
 from pipeline.errors import Location
 from pipeline.expressions import Expression
 from pipeline.graph import Graph, Key, PartsLayout
 from pipeline.ops.targets import evaluate_scalar
-from pipeline.outputs import collect
 from pipeline.referring import scalar_of
 
 __all__ = ["CheckResult", "evaluate", "value_of"]
@@ -79,9 +79,9 @@ def _copy(copy: str, reference: Reference, graph: Graph, results: Mapping[Key, A
     if part and isinstance(layout, PartsLayout):
         if part not in layout.parts:
             raise ValueError(f"{reference.text!r}: there is no such part; there are {', '.join(layout.parts)}")
-        value, part = collect(layout.parts[part], results), ""
+        value, part = assemble(layout.parts[part], results), ""
     else:
-        value = collect(layout, results)
+        value = assemble(layout, results)
     if part:
         value = _part(value, layout.kind, reference)
     if reference.picks:

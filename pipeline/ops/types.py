@@ -127,8 +127,7 @@ def _times(column: pa.ChunkedArray, dtype: Any) -> pd.Series[Any]:
     if _is_text(column.type):
         times: pd.Series[Any] = pd.Series(column.to_pandas(), dtype=object)
         if times.isna().all():
-            times = pd.Series(pd.NaT, index=times.index).astype(dtype)
-            return times
+            return pd.Series(pd.NaT, index=times.index).astype(dtype)
         times = pd.to_datetime(times, format="ISO8601")
     else:
         stored = column.type

@@ -7,7 +7,6 @@ writers        writer functions of parquet, csv, json, pickle and of items
 sinks          :func:`plan_sink`: the writer tasks of an output
 publishing     :class:`Publication`: locks, staging, verification, one publish, recovery
 reading        :func:`open_output`, :func:`read`: outputs read back
-collecting     :func:`collect`: the value of a step from the results of its keys
 =============  ===================================================================================================
 
 Our own writers, since ``to_zarr`` and ``to_parquet`` create and delete files while a graph is built and fix the path
@@ -16,7 +15,6 @@ in it: here the path of the staging folder reaches a writer through :data:`pipel
 
 from __future__ import annotations
 
-from pipeline.outputs.collecting import collect
 from pipeline.outputs.files import Context, FileRecord, PartRecord
 from pipeline.outputs.publishing import Publication, manifest_path, stage, verify
 from pipeline.outputs.reading import open_output, read
@@ -28,7 +26,6 @@ __all__ = [
     "FileRecord",
     "PartRecord",
     "Publication",
-    "collect",
     "manifest_path",
     "open_output",
     "plan_sink",

@@ -14,8 +14,8 @@ from urllib.parse import unquote
 import numpy as np
 import pandas as pd
 
+from pipeline.assembly import join_partitions
 from pipeline.graph import FrameLayout, Sink
-from pipeline.outputs.collecting import join_partitions
 from pipeline.outputs.publishing import FOLDERS, HIDDEN
 
 __all__ = ["files_of", "open_output", "read"]

@@ -1,4 +1,4 @@
-"""The value of a step, in memory, from the results of the keys that hold it."""
+"""Whole values in memory from their parts: what a call gets, what a run gives back, what a comparison compares."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from pipeline.graph import ArrayLayout, FrameLayout, ItemsLayout, Key, Layout, PartsLayout, ValueLayout
 from pipeline.worker import Dropped
 
-__all__ = ["collect", "join_partitions"]
+__all__ = ["argument", "assemble", "join_partitions"]
 
 
-def collect(layout: Layout, results: Mapping[Key, Any]) -> Any:
+def assemble(layout: Layout, results: Mapping[Key, Any]) -> Any:
     """Put the value of a step together.
 
     Returns
@@ -38,14 +39,18 @@ def collect(layout: Layout, results: Mapping[Key, Any]) -> Any:
         return results[layout.keys[0]]
     if isinstance(layout, PartsLayout):
         if layout.whole is not None:
-            return collect(layout.whole, results)
-        return {name: collect(part, results) for name, part in layout.parts.items()}
+            return assemble(layout.whole, results)
+        return {name: assemble(part, results) for name, part in layout.parts.items()}
     raise TypeError(f"got {layout!r}, which is no layout")
 
 
-def _array(layout: ArrayLayout, results: Mapping[Key, Any]) -> Any:
-    import xarray as xr
+def argument(layout: Layout, results: Sequence[Any]) -> Any:
+    """The value as a call gets it, from the results in the order of ``layout.keys``: items as a list."""
+    value = assemble(layout, dict(zip(layout.keys, results, strict=True)))
+    return list(value.values()) if isinstance(layout, ItemsLayout) else value
 
+
+def _array(layout: ArrayLayout, results: Mapping[Key, Any]) -> xr.DataArray:
     starts: list[list[int]] = []
     for dim, sizes in enumerate(layout.chunks):
         lengths: Sequence[float] = sizes
@@ -54,10 +59,13 @@ def _array(layout: ArrayLayout, results: Mapping[Key, Any]) -> Any:
             lengths = [np.shape(results[(layout.name, *index)])[dim] for index in axis]
         starts.append([int(n) for n in itertools.accumulate(lengths, initial=0)])
     shape = tuple(edges[-1] for edges in starts)
-    values = np.empty(shape, layout.dtype)
-    for key in layout.keys:
-        place = tuple(slice(edges[i], edges[i + 1]) for edges, i in zip(starts, key[1:], strict=True))
-        values[place] = results[key]
+    if len(layout.keys) == 1:
+        values = np.asarray(results[layout.keys[0]]).astype(layout.dtype, copy=False)  # a lone chunk is not copied
+    else:
+        values = np.empty(shape, layout.dtype)
+        for key in layout.keys:
+            place = tuple(slice(edges[i], edges[i + 1]) for edges, i in zip(starts, key[1:], strict=True))
+            values[place] = results[key]
     found = dict(zip(layout.dims, shape, strict=True))
     coords: dict[str, Any] = {
         name: coordinate
