@@ -9,20 +9,38 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 import pytest
+from backend_tasks import (
+    be_stubborn,
+    big,
+    call_shipped,
+    change,
+    drop_two,
+    exit_worker,
+    explode,
+    hang_once,
+    kill_worker,
+    leave,
+    lock_of,
+    make_small,
+    never_return,
+    once,
+    one_way,
+    square,
+    take_a_while,
+    worker_id,
+)
 
 from pipeline.backends import BACKENDS, create
 from pipeline.backends.base import Backend, Capabilities, Event
 from pipeline.errors import BackendError, ConfigError, TaskError, TaskTimeout, WorkerLost
 from pipeline.graph import CONTEXT, Graph, Key, Policy, listed, ref, task
-from pipeline.worker import Dropped, resolve
+from pipeline.worker import Dropped
 
 FORK = os.environ.get("PIPELINE_TEST_FORK")  # fork needs a process without threads: see the last test
 
@@ -96,95 +114,6 @@ def mapped(
     return Graph(tasks, wanted, owners, policies)
 
 
-def square(x: int) -> int:
-    return x * x
-
-
-def explode(x: int) -> int:
-    if x == 2:
-        raise ValueError("too high")
-    return x
-
-
-def leave(x: int) -> int:
-    if x == 2:
-        sys.exit(3)
-    return x
-
-
-def lock_of(x: int) -> Any:
-    return threading.Lock() if x == 2 else x
-
-
-class Stubborn(Exception):
-    """Pickles, but can't be unpickled."""
-
-    def __init__(self, first: int, second: int) -> None:
-        super().__init__(f"{first} and {second}")
-
-
-def be_stubborn(x: int) -> int:
-    if x == 2:
-        raise Stubborn(1, 2)
-    return x
-
-
-class OneWay:
-    """A value that pickles, but can't be unpickled."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return operator.truediv, (1, 0)
-
-
-def one_way(x: int) -> Any:
-    return OneWay() if x == 2 else x
-
-
-def kill_worker(x: int) -> int:
-    if x == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return x
-
-
-def exit_worker(x: int) -> int:
-    if x == 2:
-        os._exit(0)
-    return x
-
-
-def once(x: int, folder: str, action: str) -> int:
-    """The first two times it is called with 2, something bad."""
-    if x == 2:
-        tries = len(os.listdir(folder))
-        if tries < (1 if action == "kill" else 2):
-            Path(folder, str(tries)).touch()
-            if action == "kill":
-                os.kill(os.getpid(), signal.SIGKILL)
-            raise OSError("not now")
-    return x * x
-
-
-def never_return(x: int) -> int:
-    if x == 2:
-        threading.Event().wait()
-    return x
-
-
-def take_a_while(x: int) -> int:
-    if x == 2:
-        time.sleep(0.05)
-    return x
-
-
-def big(n: int) -> np.ndarray:
-    return np.full(n, 1.0)
-
-
-def change(x: np.ndarray) -> float:
-    x[0] = 5.0  # a task may change its own copy
-    return float(x.sum())
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # What goes well
 # ---------------------------------------------------------------------------------------------------------------------
@@ -250,20 +179,12 @@ def test_modules_that_come_with_the_graph_can_be_imported(backend: Backend) -> N
         assert backend.run(graph).results["call",] == answer
 
 
-def call_shipped() -> Any:
-    return resolve("shipped_for_tests:answer")()
-
-
 def test_dropped_items_are_told_and_stand_in_their_place(backend: Backend) -> None:
     heard: list[Event] = []
     outcome = backend.run(mapped(drop_two, [1, 2, 3], last=list), listener=heard.append)
     assert outcome.results["sum",] == [1, Dropped("no good"), 3]
     assert outcome.dropped == (("fit", "x=1", "no good"),)
     assert [(event.item, event.message) for event in heard if event.kind == "dropped"] == [("x=1", "no good")]
-
-
-def drop_two(x: int) -> Any:
-    return Dropped("no good") if x == 2 else x
 
 
 def test_a_task_is_tried_again_as_often_as_its_step_says(backend: Backend, tmp_path: Path) -> None:
@@ -289,9 +210,9 @@ def with_arguments(graph: Graph, *arguments: Any) -> Graph:
 @pytest.mark.parametrize(
     ("function", "cause"),
     [
-        (explode, r"ValueError: too high \(test_backends.py:\d+, in explode\)"),
-        (leave, r"SystemExit: 3 \(test_backends.py:\d+, in leave\)"),
-        (be_stubborn, r"Stubborn: 1 and 2 \(test_backends.py:\d+, in be_stubborn\)"),
+        (explode, r"ValueError: too high \(backend_tasks.py:\d+, in explode\)"),
+        (leave, r"SystemExit: 3 \(backend_tasks.py:\d+, in leave\)"),
+        (be_stubborn, r"Stubborn: 1 and 2 \(backend_tasks.py:\d+, in be_stubborn\)"),
     ],
 )
 def test_a_failing_task_is_named_with_its_cause(backend: Backend, function: Callable[..., Any], cause: str) -> None:
@@ -393,7 +314,7 @@ from pipeline.backends import create
 from pipeline.graph import Graph, Policy, task
 
 def hold(x):
-    print("holding", flush=True)
+    os.write(1, b"holding\\n")
     threading.Event().wait()
 
 # no `if __name__ == "__main__"`: a child must not run this again
@@ -431,23 +352,12 @@ def test_a_pool_replaces_its_workers_as_often_as_it_is_told() -> None:
     assert 4 <= len(set(outcome.results.values())) <= 8
 
 
-def worker_id(x: int) -> int:
-    return os.getpid()
-
-
 def test_a_timeout_in_a_pool_is_tried_again_too(tmp_path: Path) -> None:
     graph = mapped(square, [1, 2, 3], retries=1, timeout=2.0, merge=False)
     tasks = {**graph.tasks, ("fit", 1): task(("fit", 1), hang_once, str(tmp_path))}
     graph = Graph(tasks, graph.wanted, graph.owners, graph.policies)
     with create("pool", workers=2) as pool:
         assert list(pool.run(graph).results.values()) == [1, 7, 9]
-
-
-def hang_once(folder: str) -> int:
-    if not os.listdir(folder):
-        Path(folder, "tried").touch()
-        threading.Event().wait()
-    return 7
 
 
 @pytest.mark.parametrize("name", ["pool", "processes"])
@@ -490,7 +400,3 @@ def test_threads_of_blas_and_arrow_are_limited_and_looked_at() -> None:
         found = processes.run(mapped(make_small, [3], last=len)).notes["threads"]
     assert set(found.values()) == {1}
     assert {"openblas", "arrow"} <= set(found)
-
-
-def make_small(n: int) -> np.ndarray:
-    return np.ones((n, n)) @ np.ones((n, n))

@@ -1,0 +1,128 @@
+"""The tasks of test_backends.py, apart from it: a worker imports this alone, and none of the test's own imports."""
+
+from __future__ import annotations
+
+import operator
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.worker import Dropped, resolve
+
+
+def square(x: int) -> int:
+    return x * x
+
+
+def explode(x: int) -> int:
+    if x == 2:
+        raise ValueError("too high")
+    return x
+
+
+def leave(x: int) -> int:
+    if x == 2:
+        sys.exit(3)
+    return x
+
+
+def lock_of(x: int) -> Any:
+    return threading.Lock() if x == 2 else x
+
+
+class Stubborn(Exception):
+    """Pickles, but can't be unpickled."""
+
+    def __init__(self, first: int, second: int) -> None:
+        super().__init__(f"{first} and {second}")
+
+
+def be_stubborn(x: int) -> int:
+    if x == 2:
+        raise Stubborn(1, 2)
+    return x
+
+
+class OneWay:
+    """A value that pickles, but can't be unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return operator.truediv, (1, 0)
+
+
+def one_way(x: int) -> Any:
+    return OneWay() if x == 2 else x
+
+
+def kill_worker(x: int) -> int:
+    if x == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return x
+
+
+def exit_worker(x: int) -> int:
+    if x == 2:
+        os._exit(0)
+    return x
+
+
+def once(x: int, folder: str, action: str) -> int:
+    """The first two times it is called with 2, something bad."""
+    if x == 2:
+        tries = len(os.listdir(folder))
+        if tries < (1 if action == "kill" else 2):
+            Path(folder, str(tries)).touch()
+            if action == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise OSError("not now")
+    return x * x
+
+
+def never_return(x: int) -> int:
+    if x == 2:
+        threading.Event().wait()
+    return x
+
+
+def take_a_while(x: int) -> int:
+    if x == 2:
+        time.sleep(0.05)
+    return x
+
+
+def big(n: int) -> np.ndarray:
+    return np.full(n, 1.0)
+
+
+def change(x: np.ndarray) -> float:
+    x[0] = 5.0  # a task may change its own copy
+    return float(x.sum())
+
+
+def call_shipped() -> Any:
+    return resolve("shipped_for_tests:answer")()
+
+
+def drop_two(x: int) -> Any:
+    return Dropped("no good") if x == 2 else x
+
+
+def hang_once(folder: str) -> int:
+    if not os.listdir(folder):
+        Path(folder, "tried").touch()
+        threading.Event().wait()
+    return 7
+
+
+def worker_id(x: int) -> int:
+    return os.getpid()
+
+
+def make_small(n: int) -> np.ndarray:
+    return np.ones((n, n)) @ np.ones((n, n))
