@@ -301,7 +301,7 @@ def compare(
     )
     code = result.exit_code
     if as_json:
-        _emit("result", ok=not code, exit_code=code, **result.to_dict())
+        _emit("result", **({"ok": not code} | result.to_dict()))
     else:
         print(f"\n{comparison_text(result)}")
     if code:

@@ -359,6 +359,17 @@ def test_compare_prints_its_table_and_writes_into_its_run_folder_only(here, caps
     assert sorted(p.name for p in here.iterdir()) == ["runs", "sums.yaml"]
 
 
+def test_compare_in_json_ends_with_the_verdict_and_every_number(here, capsys):
+    arguments = ["compare", "sums.yaml", "--backends", "threads", "--repeat", "2", "--budget", "1s"]
+    assert cli.main([*arguments, "--json"]) == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {e["event"] for e in events[:-1]} == {"note"}
+    result = events[-1]
+    assert (result["event"], result["ok"], result["exit_code"]) == ("result", True, 0)
+    assert [row["backend"] for row in result["rows"]] == ["serial", "threads"]
+    assert result["verdict"].endswith("results equal bit by bit")
+
+
 def test_compare_refuses_effects_unless_they_are_allowed(here, monkeypatch, capsys):
     config = SimpleNamespace(steps={"send": SimpleNamespace(pure=False, location=Location())}, warnings=())
     monkeypatch.setattr("pipeline.config.load", lambda *a, **k: config)
