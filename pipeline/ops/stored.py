@@ -10,6 +10,7 @@ for (``tas[time=0:40]``): only the chunks that hold them are read, and the borde
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import os
 from collections.abc import Mapping, Sequence
@@ -112,6 +113,8 @@ def _netcdf_engine(path: str, options: Mapping[str, Any]) -> str:
     with opened(path, options) as file:
         head = file.read(8)
     if head.startswith(b"CDF"):
+        if importlib.util.find_spec("scipy") is None:
+            raise DataError(f"{path}: is a classic netCDF file, which needs scipy: pip install 'pipeline[netcdf3]'")
         return "scipy"
     if head.startswith(b"\x89HDF"):
         return "h5netcdf"
