@@ -1,0 +1,140 @@
+"""Contenders measured in turns, and what a row of the table says of them.
+
+A single time says little on a shared machine, where the same work takes a tenth longer from one minute to the next. So
+the contenders take turns, the order changing from round to round, and what counts is the ratio of medians with its
+bootstrap interval over whole rounds (:mod:`pipeline.analysis.statistics`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, Literal
+
+import numpy as np
+
+from pipeline.analysis.statistics import Interval, median, median_interval, ratio_interval
+
+__all__ = ["Aim", "Contender", "Differs", "Row", "Sizes", "counted", "differences", "measured", "ratios", "take_turns"]
+
+Contender = Callable[[], Callable[[], Any]]
+"""Does the work, which is timed, and returns what gives its result as numbers, which is not timed."""
+
+
+class Differs(AssertionError):
+    """The contenders did not compute the same."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How large the cases are.
+
+    Parameters
+    ----------
+    pairs : rounds of each case; ``few_pairs`` of those that take half a minute each
+    n_workers : processes
+    n_tasks : of an array or call case, each of ``seconds``
+    seconds : of CPU a task
+    n_partitions, n_rows : of the frame case, and rows a partition
+    n_items : of 1 ms in the batching case
+    build : items in the building cases, with the seconds that are allowed
+    warm_up : rounds before those that count
+    """
+
+    pairs: int
+    few_pairs: int
+    n_workers: int
+    n_tasks: int
+    seconds: float
+    n_partitions: int
+    n_rows: int
+    n_items: int
+    build: tuple[tuple[int, float], ...]
+    warm_up: int = 1
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What a figure should be at most; ``by`` its median, or by the lower end of its interval.
+
+    The lower end is for ratios that should be 1: noise alone puts half of the medians above.
+    """
+
+    at_most: float
+    by: Literal["value", "low"] = "value"
+
+    def met(self, figure: Interval) -> bool:
+        """Whether the figure is within the aim; without an interval, its value decides."""
+        return (figure.low if self.by == "low" and figure.known else figure.value) <= self.at_most
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table.
+
+    Parameters
+    ----------
+    ours, theirs : medians, in seconds or counted; None: there is nothing to compare with
+    figure : what the aim is about
+    unit : of the figure: ``s``, or nothing for a ratio
+    aim : None for what is only printed beside
+    """
+
+    case: str
+    ours: str
+    theirs: str
+    figure: Interval
+    unit: str = ""
+    aim: Aim | None = None
+
+
+def take_turns(contenders: Mapping[str, Contender], rounds: int, *, warm_up: int = 1) -> dict[str, list[float]]:
+    """Seconds of each contender in each round; the ``warm_up`` rounds before them are not counted.
+
+    Raises
+    ------
+    Differs : if their results are not the same numbers
+    """
+    names = list(contenders)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(-warm_up, rounds):
+        turn = number % len(names)
+        results = {}
+        for name in names[turn:] + names[:turn]:
+            began = perf_counter()
+            result = contenders[name]()
+            took = perf_counter() - began
+            results[name] = np.asarray(result(), dtype=float)
+            if number >= 0:
+                seconds[name].append(took)
+        for name in names[1:]:
+            if not np.allclose(results[names[0]], results[name], rtol=1e-9):
+                raise Differs(f"{names[0]} gave {results[names[0]]}, {name} gave {results[name]}")
+    return seconds
+
+
+def ratios(case: str, ours: list[float], theirs: list[float], aim: Aim | None) -> Row:
+    """Ours over theirs."""
+    return Row(case, _seconds(median(ours)), _seconds(median(theirs)), ratio_interval(ours, theirs), "", aim)
+
+
+def differences(case: str, ours: list[float], theirs: list[float], aim: Aim | None) -> Row:
+    """Ours less theirs, pair by pair."""
+    figure = median_interval([a - b for a, b in zip(ours, theirs, strict=True)])
+    return Row(case, _seconds(median(ours)), _seconds(median(theirs)), figure, "s", aim)
+
+
+def measured(case: str, ours: list[float], aim: Aim) -> Row:
+    """Ours alone, against an absolute limit."""
+    return Row(case, _seconds(median(ours)), "", median_interval(ours), "s", aim)
+
+
+def counted(case: str, ours: int, theirs: int, aim: Aim) -> Row:
+    """Two numbers of tasks, which are what they are."""
+    ratio = ours / theirs
+    return Row(case, f"{ours:,}", f"{theirs:,}", Interval(ratio, ratio, ratio, 1, 1.0), "", aim)
+
+
+def _seconds(value: float) -> str:
+    return f"{value * 1e3:.1f} ms" if value < 0.1 else f"{value:.2f} s"
