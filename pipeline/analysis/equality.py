@@ -19,15 +19,12 @@ import itertools
 import pickle
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from pipeline.graph import Sink
-
-__all__ = ["Equality", "equal", "equal_outputs", "relative_difference"]
+__all__ = ["Equality", "equal", "relative_difference"]
 
 _LARGEST_GROUP = 2_000  # rows that agree but for their floats, and are matched one with one
 
@@ -309,28 +306,3 @@ def _matched(codes: Sequence[np.ndarray[Any, Any]], x: Any, y: Any, rtol: float)
                 best = int(np.argmin(worst))
                 order[row] = free.pop(best)
     return order
-
-
-def equal_outputs(
-    reference: str | Path, other: str | Path, sinks: Iterable[Sink], *, rtol: float = 1e-9
-) -> dict[str, Equality]:
-    """Compare the outputs of two runs that lie below two folders, by output.
-
-    Files with equal hashes are not read as values; arrays are read chunk by chunk.
-    """
-    from pipeline.outputs.files import hash_file
-    from pipeline.outputs.reading import files_of, read
-
-    found: dict[str, Equality] = {}
-    for sink in sinks:
-        files = [files_of(sink, Path(folder)) for folder in (reference, other)]
-        hashes = [
-            [hash_file(Path(f, name)) for name in names] for f, names in zip((reference, other), files, strict=True)
-        ]
-        if files[0] == files[1] and hashes[0] == hashes[1]:
-            found[sink.name] = Equality(True, True, 0.0, rtol)
-            continue
-        values = [read(sink, Path(folder)) for folder in (reference, other)]
-        ordered = bool(getattr(sink.layout, "ordered", False))
-        found[sink.name] = equal(sink.layout.kind, *values, rtol=rtol, ordered=ordered)
-    return found

@@ -68,7 +68,7 @@ class Filter(FrameOp):
 
 
 class Assign(FrameOp):
-    """The frame with columns added or replaced, all computed from the frame as it was.
+    """The frame with columns added or replaced, in the order written: a later one sees those before it.
 
     Types are those of the expressions. Errors: no such column; types that don't go together.
     """
@@ -81,7 +81,12 @@ class Assign(FrameOp):
     def needed(self, columns: Columns) -> dict[str, Columns]:
         if columns is None:
             return {"input": None}
-        return {"input": (columns - self.columns.keys()) | _names(self.columns)}
+        names: set[str] = set()
+        made: set[str] = set()
+        for column, expression in self.columns.items():
+            names |= _names({column: expression}) - made
+            made.add(column)
+        return {"input": frozenset((columns - made) | names)}
 
 
 class GroupbyFrame(FrameOp):
