@@ -53,7 +53,7 @@ class FromNetcdf(Source):
 
     path: Paths = Field(description="file, pattern with *, or a list")
     variable: str | None = Field(None, description="name of the variable; may be left out where there is only one")
-    chunks: Chunks | None = Field(None, description="size along each dim; default: whole multiples of the stored chunks")
+    chunks: Chunks | None = Field(None, description="size along each dim; default: multiples of the stored ones")
 
 
 class FromZarr(Source):
