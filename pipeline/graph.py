@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import cloudpickle
+import pandas as pd
 from dask._task_spec import Alias, DataNode, GraphNode, List, Task, TaskRef
 from dask.base import tokenize
 
@@ -207,7 +208,9 @@ def _description(value: Any, known: dict[int, str]) -> str:
     if type(value) is dict:
         return f"dict({', '.join(f'{k!r}: {_description(part, known)}' for k, part in value.items())})"
     if id(value) not in known:
-        known[id(value)] = str(tokenize(value))
+        # a slice of Arrow text carries the buffer that it was cut from, until it is pickled
+        plain = pickle.loads(pickle.dumps(value)) if isinstance(value, pd.DataFrame) else value
+        known[id(value)] = str(tokenize(plain))
     return known[id(value)]
 
 

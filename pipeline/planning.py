@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,9 @@ __all__ = ["Plan", "Row", "plan", "worker_memory"]
 
 _NAMES = 6
 """Column names shown of a frame."""
+
+_SHUFFLE = re.compile(r"[/-](shuffle|split|bucket|deal)\b")
+"""In the names of tasks that hand each row to one of several partitions."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +110,11 @@ def _named(config: Config) -> list[Row]:
 
 def _built(config: Config, graph: Graph) -> list[Row]:
     tasks = Counter(graph.owners[key] for key in graph.tasks)
-    rechunked = {graph.owners[k] for k in graph.tasks if isinstance(k, tuple) and "rechunk" in str(k[0])}
-    shuffled = {graph.owners[k] for k in graph.tasks if isinstance(k, tuple) and _shuffles(str(k[0]))}
+    names = {(str(key[0]), graph.owners[key]) for key in graph.tasks if isinstance(key, tuple)}
+    rechunked = {step for name, step in names if "rechunk" in name}
+    rechunked |= {step.name for step in config.steps.values() if step.function == "rechunk" and tasks[step.name]}
+    frames = {step for step, layout in graph.layouts.items() if layout.kind == "frame"}
+    shuffled = {step for name, step in names if step in frames and _SHUFFLE.search(name)}
     rows = []
     for name in dict.fromkeys(step.step for step in config.steps.values()):
         copies = [step for step in config.steps.values() if step.step == name]
@@ -132,10 +139,6 @@ def _built(config: Config, graph: Graph) -> list[Row]:
             )
         )
     return rows
-
-
-def _shuffles(name: str) -> bool:
-    return any(word in name for word in ("shuffle", "/split", "/bucket", "/deal"))
 
 
 def _known(n: float) -> int | None:

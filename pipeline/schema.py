@@ -344,10 +344,15 @@ def _inlined(schema: Any, definitions: Mapping[str, Any]) -> Any:
     return {key: _inlined(value, definitions) for key, value in schema.items() if key != "title"}
 
 
+# what pydantic leaves at a union under its own names; JSON Schema's bounds mean nothing where the value is no number
+_BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
+
+
 def _fillable(schema: Mapping[str, Any]) -> dict[str, Any]:
     """The schema of a parameter in which any value, at any depth, may also be a text with ``${…}``."""
     if "anyOf" in schema:
-        return {"anyOf": [*(_fillable(s) for s in schema["anyOf"]), _FILLED]}
+        bounds = {word: schema[name] for name, word in _BOUNDS.items() if name in schema}
+        return {"anyOf": [*(_fillable({**bounds, **s}) for s in schema["anyOf"]), _FILLED]}
     made = {k: v for k, v in schema.items() if k not in ("description", "default")}
     for key in ("items", "additionalProperties"):
         if isinstance(made.get(key), dict):

@@ -417,6 +417,7 @@ def test_an_address_goes_before_the_class_of_the_file() -> None:
 def test_a_taken_port_of_the_dashboard_is_passed_over() -> None:
     first = _free_port()
     with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # an old connection is no listener
         taken.bind(("127.0.0.1", first))
         taken.listen()
         assert _free_port() > first

@@ -69,6 +69,7 @@ BAD = {
     "missing parameter": "version: 1\nsteps: {a: {op: arange}}",
     "type": "version: 1\nsteps: {a: {op: arange, stop: [1]}}",
     "choice": "version: 1\nsteps: {a: {op: random, shape: {x: 1}, distribution: gauss}}",
+    "bound": "version: 1\nsteps: {a: {op: arange, stop: 9}, b: {op: quantile, input: a, q: 2, axis: dim_0}}",
     "no input": "version: 1\nsteps: {a: {op: mean}}",
     "input of a source": "version: 1\nsteps: {a: {op: arange, stop: 1}, b: {op: arange, stop: 1, input: a}}",
     "two kinds": "version: 1\nsteps: {a: {op: arange, stop: 1, expr: b}}",

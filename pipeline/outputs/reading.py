@@ -57,7 +57,16 @@ def open_output(sink: Sink, folder: Path, *, files: Sequence[str] | None = None)
     if sink.format == "zarr":
         import xarray as xr
 
-        array = xr.open_zarr(path, consolidated=True)[sink.options["variable"]]
+        variable = sink.options["variable"]
+        layout: Any = sink.layout
+        types = {variable: layout.dtype} | {str(name): c.dtype for name, c in layout.template.coords.items()}
+        # as it was in the graph: the calendars of some times are left to the user, here too
+        array = xr.open_zarr(
+            path,
+            consolidated=True,
+            decode_times={name: dtype.kind == "M" for name, dtype in types.items()},
+            decode_timedelta={name: dtype.kind == "m" for name, dtype in types.items()},
+        )[variable]
         return array.rename(None)
     if sink.format == "parquet":
         import dask.dataframe as dd
