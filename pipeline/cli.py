@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from pipeline.config import Config
+    from pipeline.report.progress import Counts
 
 __all__ = ["Session", "Terminated", "app", "main"]
 
@@ -42,6 +43,7 @@ class Session:
     debug: bool = False
     file: str = ""
     locations: dict[str, str] = field(default_factory=dict)
+    counts: Counts | None = None
 
 
 app = typer.Typer(
@@ -102,7 +104,7 @@ def _failed(error: BaseException, session: Session) -> int:
         lines = [f"pipeline: error: {message.rstrip('.')}. See: pipeline --help"]
     elif isinstance(error, PipelineError):
         code = error.exit_code
-    lines = lines or failure_lines(error, file=session.file, locations=session.locations)
+    lines = lines or failure_lines(error, file=session.file, locations=session.locations, counts=session.counts)
     if session.debug:
         traceback.print_exception(error)
         if isinstance(error, TaskError) and error.traceback:
@@ -226,7 +228,9 @@ def run(
         cluster = None
     from pipeline import execution
 
+    session: Session = context.obj
     with listener_for(sys.stdout, as_json=as_json) as listener:
+        session.counts = listener.counts
         result = execution.run(
             config, backend=backend or "dask", workers=workers, cluster=cluster, out=out, listener=listener, runs=runs
         )

@@ -6,6 +6,7 @@
     ├── ConfigError          2   the file, or the way it was called, is wrong: all its faults at once
     ├── DataError            3   an input file is missing or unusable
     ├── TaskError            1   a task of the user's failed
+    │   └── TaskDataError    3   … since its data are not what they must be: a DataError, too
     ├── BackendError         4   workers or the cluster are lost, unreachable or unusable
     │   ├── WorkerLost       4   a worker ended while it ran a task
     │   └── TaskTimeout      4   a task ran longer than its step's timeout
@@ -33,6 +34,7 @@ __all__ = [
     "Location",
     "OutputError",
     "PipelineError",
+    "TaskDataError",
     "TaskError",
     "TaskTimeout",
     "WorkerLost",
@@ -129,6 +131,12 @@ class TaskError(PipelineError):
 
     def __str__(self) -> str:
         return f"{self.where}: {self.cause}"
+
+
+class TaskDataError(TaskError, DataError):
+    """A task was given data that is missing, unreadable, or not what the file says it is."""
+
+    exit_code = 3
 
 
 class BackendError(PipelineError):

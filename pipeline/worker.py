@@ -29,7 +29,15 @@ from typing import Any, Literal, NamedTuple
 
 from dask.sizeof import sizeof
 
-from pipeline.errors import BackendError, ConfigError, PipelineError, TaskError, TaskTimeout
+from pipeline.errors import (
+    BackendError,
+    ConfigError,
+    DataError,
+    PipelineError,
+    TaskDataError,
+    TaskError,
+    TaskTimeout,
+)
 from pipeline.graph import GraphNode, Key, execute, is_constant
 
 __all__ = [
@@ -119,7 +127,8 @@ class Failure:
     step : the copy of the step that owns the task
     key : the task's key as text
     cause : ``Type: message (file:line, in function)``
-    kind : ``raised``, or ``timeout``: it ran longer than its step allows
+    kind : ``raised``; ``data``: what it was given is not what it must be; ``timeout``: it ran longer than its step
+        allows
     """
 
     step: str
@@ -127,12 +136,13 @@ class Failure:
     item: str
     cause: str
     traceback: str = ""
-    kind: Literal["raised", "timeout"] = "raised"
+    kind: Literal["raised", "data", "timeout"] = "raised"
 
     def error(self) -> PipelineError:
         """The exception to raise for it."""
-        error = TaskError(self.step, self.key, self.cause, self.item, self.traceback)
-        return error if self.kind == "raised" else TaskTimeout(f"{error} (task {self.key})")
+        form = TaskDataError if self.kind == "data" else TaskError
+        error = form(self.step, self.key, self.cause, self.item, self.traceback)
+        return TaskTimeout(f"{error} (task {self.key})") if self.kind == "timeout" else error
 
     @classmethod
     def of(cls, inner: Inner, cause: str, **fields: Any) -> Failure:
@@ -206,7 +216,8 @@ def run_segment(
             stop = perf_counter_ns()
             if isinstance(error, KeyboardInterrupt) and _listens_to_interrupts():
                 raise
-            completion.failure = Failure.of(inner, describe(error), traceback=_traceback(error))
+            kind: Literal["data", "raised"] = "data" if isinstance(error, DataError) else "raised"
+            completion.failure = Failure.of(inner, describe(error), traceback=_traceback(error), kind=kind)
             value = None
         else:
             stop = perf_counter_ns()
@@ -264,20 +275,25 @@ def _resident(now: int) -> int:
 
 
 def describe(error: BaseException) -> str:
-    """An exception as ``Type: message (file:line, in function)``; the place is the deepest one in the user's code."""
+    """An exception as ``Type: message (file:line, in function)``; the place is the deepest one in the user's code.
+
+    Of an error of ours it is the message alone, which says all there is to say.
+    """
     try:
         message = str(error)
     except Exception:  # noqa: BLE001 - the __str__ of a user's exception may break in any way
         message = "(its message can't be made)"
+    if isinstance(error, PipelineError):
+        return message
     text = f"{type(error).__name__}: {message}" if message else type(error).__name__
     place = _place(error.__traceback__)
     return f"{text} ({place})" if place else text
 
 
 def _place(trace: TracebackType | None) -> str:
-    """``file:line, in function`` of the deepest frame outside Python's own and installed code, else of the deepest."""
-    frames = [f for f in tracebacks.extract_tb(trace) if not f.filename.startswith(_package())]
-    theirs = [f for f in frames if not f.filename.startswith(_installed())] or frames
+    """``file:line, in function`` of the deepest frame in the user's code; empty if there is none."""
+    others = (_package(), *_installed())
+    theirs = [f for f in tracebacks.extract_tb(trace) if not f.filename.startswith(others)]
     if not theirs:
         return ""
     return f"{os.path.basename(theirs[-1].filename)}:{theirs[-1].lineno}, in {theirs[-1].name}"

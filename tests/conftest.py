@@ -1,4 +1,7 @@
-"""What all tests share: each ends with the threads, child processes and open files that it began with."""
+"""What all tests share: each ends with the threads, child processes and open files that it began with.
+
+Skipped tests are counted in one line; with PIPELINE_SKIPS_FAIL set, as in CI, they fail the run.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -75,6 +79,27 @@ def until(condition: Callable[[], bool]) -> bool:
             return False
         time.sleep(0.01)
     return True
+
+
+def _n_skipped(reporter: Any) -> int:
+    return len(reporter.stats.get("skipped", ()))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Let skipped tests fail a run that must not skip any."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("PIPELINE_SKIPS_FAIL") and _n_skipped(reporter) and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say in one line how many tests were skipped, and why."""
+    if _n_skipped(terminalreporter):
+        reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in terminalreporter.stats["skipped"])
+        said = "; ".join(f"{n} x {reason}" for reason, n in reasons.items())
+        failing = " (PIPELINE_SKIPS_FAIL is set: a failure)" if os.environ.get("PIPELINE_SKIPS_FAIL") else ""
+        terminalreporter.write_line(f"skipped{failing}: {said}")
 
 
 @pytest.fixture(scope="session")

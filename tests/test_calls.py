@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from serially import graph_of, values_of
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, DataError
 from pipeline.ops.calls import derived_seed, item_key
 
 MODULE = """
@@ -120,7 +120,7 @@ def test_parts_of_a_map_and_of_a_tuple(folder: Path) -> None:
 
 
 def test_a_part_that_the_function_does_not_return_fails_its_task(folder: Path) -> None:
-    with pytest.raises(KeyError, match="without the parts"):
+    with pytest.raises(DataError, match="without the parts"):
         values(
             '  m: {call: "mine:pair", args: {x: 1}, parts: [triple]}\n  u: {call: "mine:add", input: m.triple}', folder
         )

@@ -303,7 +303,24 @@ def test_a_failed_task_is_exit_1_with_step_item_and_line_and_commits_nothing(her
     assert cli.main(["run", name, "--backend", "serial"]) == 1
     last = capsys.readouterr().err.strip().split("\n")[-1]
     assert last.startswith(
-        "pipeline: error: fit[x=2] (made.yaml:4): ValueError: 2 is too high (models.py:3, in refuse)"
+        "pipeline: error: fit[x=2] (made.yaml:4; 1 of 2 failed, 1 done): ValueError: 2 is too high "
+        "(models.py:3, in refuse)"
+    )
+
+
+def test_an_item_that_does_not_fit_its_column_is_exit_3_and_needs_no_traceback(here, capsys):
+    (here / "models.py").write_text(MODELS + "def row(x):\n    return {'branches': x if x < 2 else None}\n")
+    text = """
+modules: [./models.py]
+steps:
+  rows: {call: "models:row", over: {x: [1, 2]}}
+  functions: {op: to_frame, input: rows, columns: {branches: int64}}
+"""
+    assert cli.main(["run", file(here, text), "--backend", "serial"]) == 3
+    last = capsys.readouterr().err.strip().split("\n")[-1]
+    assert last == (
+        "pipeline: error: functions (made.yaml:6; 1 of 2 failed, 1 done): item 'x=2': column 'branches' got None; "
+        "declared int64, which has no missing value. Declare float64, or leave the row out."
     )
 
 

@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 from serially import values_of
 
+from pipeline.errors import DataError
+
 MODULE = """
 import numpy as np
 import pandas as pd
@@ -96,14 +98,14 @@ def test_a_value_that_does_not_fit_its_column_names_the_item(folder: Path) -> No
       f: {op: to_frame, input: items, columns: {n: KIND}}
     """
     expected = "item 'n=2': column 'n' got None; declared int64, which has no missing value. Declare float64, or leave"
-    with pytest.raises(ValueError, match=expected):
+    with pytest.raises(DataError, match=expected):
         values(text.replace("KIND", "int64"), folder)
     got = values(text.replace("KIND", "float64"), folder)["f"]
     np.testing.assert_array_equal(got["n"], [1, np.nan, 3])
 
 
 def test_text_where_a_number_is_declared_names_the_item_and_what_was_got(folder: Path) -> None:
-    with pytest.raises(ValueError, match=r"item 'n=1': column 'text' got 'row 1' \(str\); declared float64"):
+    with pytest.raises(DataError, match=r"item 'n=1': column 'text' got 'row 1' \(str\); declared float64"):
         values(
             """
               items: {call: "mine:row", over: {n: [1]}}
@@ -181,7 +183,7 @@ def test_items_are_stacked_along_a_new_dim_labelled_by_their_keys(folder: Path, 
 
 
 def test_an_item_of_another_shape_is_named(folder: Path) -> None:
-    with pytest.raises(ValueError, match=r"item 'n=2': got the shape \(2,\); shape: \[1\] is declared"):
+    with pytest.raises(DataError, match=r"item 'n=2': got the shape \(2,\); shape: \[1\] is declared"):
         values(
             """
               y: {call: "mine:ragged", over: {n: [1, 2]}}

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.config import Filled, ItemKey, Over, Reference, Step
+from pipeline.errors import DataError
 from pipeline.graph import GraphNode, Key, ref, task
 from pipeline.ops.values import Items, Parts, Single
-from pipeline.worker import Dropped, resolve
+from pipeline.worker import Dropped, describe, resolve
 
 __all__ = ["Call", "Slot", "call", "derived_seed", "item_key", "label", "run_call", "run_group"]
 
@@ -102,7 +102,7 @@ def run_call(call: Call, item: Mapping[str, Any] | None, key: str, *values: Any)
     except Exception as error:
         if not call.drop:
             raise
-        return Dropped(_said(error))
+        return Dropped(describe(error))
 
 
 def _call(call: Call, item: Mapping[str, Any], key: str, values: Sequence[Any]) -> Any:
@@ -111,7 +111,7 @@ def _call(call: Call, item: Mapping[str, Any], key: str, values: Sequence[Any]) 
     if call.spread:
         (spread,) = item.values()
         if not isinstance(spread, Mapping):
-            raise TypeError(f"over gives a map of keywords for each call; got {type(spread).__name__}")
+            raise DataError(f"over gives a map of keywords for each call; got {type(spread).__name__}")
         keywords |= spread
     else:
         keywords |= item
@@ -142,21 +142,15 @@ def _parted(call: Call, result: Any) -> dict[str, Any]:
     if isinstance(result, Mapping):
         missing = [name for name in call.parts if name not in result]
         if missing:
-            raise KeyError(f"{call.function} returned a map without the parts {missing}; it has {list(result)}")
+            raise DataError(f"{call.function} returned a map without the parts {missing}; it has {list(result)}")
         return {name: result[name] for name in call.parts}
     if isinstance(result, tuple) and len(result) == len(call.parts):
         return dict(zip(call.parts, result, strict=True))
     size = f" of {len(result)}" if isinstance(result, tuple) else ""
-    raise TypeError(
+    raise DataError(
         f"{call.function} returned a {type(result).__name__}{size}; parts: {list(call.parts)} needs a map with these "
         f"keys or a tuple of {len(call.parts)}"
     )
-
-
-def _said(error: BaseException) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno}, in {frames[-1].name})" if frames else ""
-    return f"{type(error).__name__}: {error}{place}"
 
 
 def part_of(value: Any, name: str) -> Any:
@@ -167,7 +161,7 @@ def part_of(value: Any, name: str) -> Any:
 def deal(value: Any, number: int, n: int) -> list[tuple[str, Any]]:
     """The ``number``-th of ``n`` runs of consecutive elements of a list, each with its position as its key."""
     if not isinstance(value, list | tuple) and not hasattr(value, "__len__"):
-        raise TypeError(f"over needs a list; got {type(value).__name__}")
+        raise DataError(f"over needs a list; got {type(value).__name__}")
     start, stop = number * len(value) // n, (number + 1) * len(value) // n
     return [(str(i), value[i]) for i in range(start, stop)]
 

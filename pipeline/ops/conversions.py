@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from pipeline.errors import DataError
 from pipeline.graph import GraphNode, Key, listed, ref, task
 from pipeline.ops.calls import DEALT, deal
 from pipeline.ops.rows import labels_along
@@ -104,14 +105,14 @@ def checked(shape: tuple[int, ...], dtype: Any, name: str, value: Any) -> Any:
 
     Raises
     ------
-    ValueError : if its shape is another, or its values don't fit into the dtype
+    DataError : if its shape is another, or its values don't fit into the dtype
     """
     got = np.asarray(value)
     place = f"item {name!r}: " if name else ""
     if got.shape != tuple(shape):
-        raise ValueError(f"{place}got the shape {got.shape}; shape: {list(shape)} is declared")
+        raise DataError(f"{place}got the shape {got.shape}; shape: {list(shape)} is declared")
     if not np.can_cast(got.dtype, dtype, "same_kind") and not (got.size == 0 or (got.astype(dtype) == got).all()):
-        raise ValueError(f"{place}got {got.dtype} values that don't fit into {np.dtype(dtype)}")
+        raise DataError(f"{place}got {got.dtype} values that don't fit into {np.dtype(dtype)}")
     return got.astype(dtype, copy=False)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from pipeline.errors import DataError
 from pipeline.graph import GraphNode, Key, listed, ref, task, token
 from pipeline.ops.partitions import collection
 from pipeline.ops.values import Items, Single
@@ -200,7 +201,7 @@ def _pool(value: Any, pooled: Mapping[str, list[Any]], declared: Mapping[str, An
         elif len(declared) == 1:
             next(iter(pooled.values())).append(row)
         else:
-            raise ValueError(
+            raise DataError(
                 f"item {text!r}: got a {type(row).__name__}; {len(declared)} columns need a map, a list of maps or a "
                 "DataFrame"
             )
@@ -210,7 +211,7 @@ def _pool(value: Any, pooled: Mapping[str, list[Any]], declared: Mapping[str, An
 def _require(columns: Any, declared: Mapping[str, Any], text: str) -> None:
     missing = [column for column in declared if column not in columns]
     if missing:
-        raise ValueError(f"item {text!r} has no column {missing[0]!r}; it has {', '.join(map(str, columns)) or 'none'}")
+        raise DataError(f"item {text!r} has no column {missing[0]!r}; it has {', '.join(map(str, columns)) or 'none'}")
 
 
 def _column(column: str, values: list[Any], dtype: Any, owners: Sequence[str]) -> pd.Series:
@@ -226,7 +227,7 @@ def _column(column: str, values: list[Any], dtype: Any, owners: Sequence[str]) -
         pass
     for value, owner in zip(values, owners, strict=True):
         if _missing(value) and whole:
-            raise ValueError(
+            raise DataError(
                 f"item {owner!r}: column {column!r} got {value!r}; declared {dtype}, which has no missing value. "
                 "Declare float64, or leave the row out"
             )
@@ -236,11 +237,11 @@ def _column(column: str, values: list[Any], dtype: Any, owners: Sequence[str]) -
             pd.Series([value], dtype=dtype)
         except (ValueError, TypeError, OverflowError) as error:
             declared = "string" if isinstance(dtype, pd.StringDtype) else str(dtype)
-            raise ValueError(
+            raise DataError(
                 f"item {owner!r}: column {column!r} got {str(value)[:60]!r} ({type(value).__name__}); "
                 f"declared {declared}"
             ) from error
-    raise ValueError(f"column {column!r}: the values don't fit {dtype} together")
+    raise DataError(f"column {column!r}: the values don't fit {dtype} together")
 
 
 def _missing(value: Any) -> bool:

@@ -173,7 +173,7 @@ def _csv(output: Output, layout: FrameLayout, prefix: str) -> Planned:
     head = layout.meta.iloc[:0].to_csv(index=False, lineterminator="\n", **options).encode()
     fragments: Tasks = {}
     for i, key in enumerate(layout.keys):
-        own = (f"{prefix}-part", i)
+        own = (f"{prefix}/part", i)
         fragments[own] = task(own, writers.write_csv_fragment, ref(key), i, output.path, options, ref(CONTEXT))
     return _joined(fragments, prefix, head, b"", b"", output.path)
 
@@ -182,7 +182,7 @@ def _json_frame(output: Output, layout: FrameLayout, prefix: str) -> Planned:
     lines = bool(output.options.get("lines", output.path.endswith((".jsonl", ".ndjson"))))
     fragments: Tasks = {}
     for i, key in enumerate(layout.keys):
-        own = (f"{prefix}-part", i)
+        own = (f"{prefix}/part", i)
         fragments[own] = task(own, writers.write_json_fragment, ref(key), i, output.path, lines, ref(CONTEXT))
     head, between, tail = (b"", b"\n", b"\n") if lines else (b"[\n", b",\n", b"\n]\n")
     return _joined(fragments, prefix, head, between, tail, output.path)
@@ -212,7 +212,7 @@ def _zarr(output: Output, layout: ArrayLayout, prefix: str) -> Planned:
         template=layout.template,
         level=level,
     )
-    head: Key = (f"{prefix}-head",)
+    head: Key = (f"{prefix}/head",)
     tasks: Tasks = {head: task(head, arrays.write_zarr_head, output.path, files, ref(CONTEXT))}
     tasks |= _zarr_tasks(prefix, layout.name, main, f"{output.path}/{output.name}", level)
     return tasks, list(tasks)
@@ -247,7 +247,7 @@ def _npy(output: Output, layout: ArrayLayout, prefix: str) -> Planned:
     tasks: Tasks = {}
     indices = tuple(tuple(key[1:]) for key in layout.keys)
     for key, index in zip(layout.keys, indices, strict=True):
-        own = (f"{prefix}-part", *index)
+        own = (f"{prefix}/part", *index)
         tasks[own] = task(own, arrays.write_npy_fragment, ref(key), index, output.path, dtype.str, ref(CONTEXT))
     join = (f"{prefix}-join",)
     parts = listed([ref(own) for own in tasks])

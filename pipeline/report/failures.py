@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import (
     BackendError,
@@ -15,10 +15,14 @@ from pipeline.errors import (
     DataError,
     OutputError,
     PipelineError,
+    TaskDataError,
     TaskError,
     TaskTimeout,
     WorkerLost,
 )
+
+if TYPE_CHECKING:
+    from pipeline.report.progress import Counts
 
 __all__ = ["failure_event", "failure_lines", "no_such_file"]
 
@@ -33,20 +37,25 @@ _CURES: tuple[tuple[type[PipelineError], str], ...] = (
 )
 
 
-def failure_lines(error: BaseException, *, file: str = "", locations: Mapping[str, str] | None = None) -> list[str]:
+def failure_lines(
+    error: BaseException, *, file: str = "", locations: Mapping[str, str] | None = None, counts: Counts | None = None
+) -> list[str]:
     """The lines for stderr; the last one is the one to read.
 
     Parameters
     ----------
     file : the file that was run, for commands to try
     locations : copy of a step -> its place, ``sweep.yaml:6``
+    counts : how far the steps had come
     """
     if isinstance(error, ConfigError):
         return _config_lines(error, file)
     if isinstance(error, TaskError):
-        place = (locations or {}).get(error.step, "")
-        where = f"{error.where} ({place})" if place else error.where
-        again = f" See its traceback: pipeline run {file} --backend serial --debug" if file else ""
+        said = [(locations or {}).get(error.step, ""), _progress(error, counts)]
+        within = "; ".join(text for text in said if text)
+        where = f"{error.where} ({within})" if within else error.where
+        ours = isinstance(error, TaskDataError)  # then the traceback says no more
+        again = f" See its traceback: pipeline run {file} --backend serial --debug" if file and not ours else ""
         return [f"{_PREFIX}{where}: {_sentence(error.cause)}{again}"]
     if isinstance(error, CheckError):  # its last line sums it up
         *checks, last = str(error).split("\n")
@@ -56,6 +65,11 @@ def failure_lines(error: BaseException, *, file: str = "", locations: Mapping[st
     what = str(error) if isinstance(error, Bug) else f"{type(error).__name__}: {error}"
     return _lines(f"this is a fault of Pipeline: {what}",
                   "Please report it, with what --debug prints and the file that was run")  # fmt: skip
+
+
+def _progress(error: TaskError, counts: Counts | None) -> str:
+    step = counts.of(error.step) if counts is not None else None
+    return f"1 of {step.n_tasks:,} failed, {step.done:,} done" if step is not None and step.n_tasks > 1 else ""
 
 
 def failure_event(

@@ -33,6 +33,9 @@ class Progress(Protocol):
 
     def __exit__(self, *exc: object) -> None: ...
 
+    @property
+    def counts(self) -> Counts: ...
+
     def begin(self, graph: Graph) -> None: ...
 
     def __call__(self, event: Event) -> None: ...
@@ -93,8 +96,7 @@ class Counts:
 
     def count(self, event: Event) -> Step | None:
         """Take one event into account; gives the step that this event ended."""
-        name = self._step_of.get(event.step, event.step)
-        step = self.steps.get(name)
+        step = self.of(event.step)
         if step is None:
             return None
         if event.kind == "task":
@@ -112,6 +114,10 @@ class Counts:
         step.done = min(step.done + n, step.n_tasks)  # a task that a lost worker had done is done twice
         return step.ended and not was
 
+    def of(self, copy: str) -> Step | None:
+        """The step that a copy is of; None where it has no tasks."""
+        return self.steps.get(self._step_of.get(copy, copy))
+
     @property
     def n_tasks(self) -> int:
         return sum(step.n_tasks for step in self.steps.values())
@@ -126,7 +132,7 @@ class PlainLines:
 
     def __init__(self, file: IO[str], *, clock: Callable[[], float] = time.perf_counter) -> None:
         self._file, self._clock = file, clock
-        self._counts = Counts(clock)
+        self.counts = Counts(clock)
         self._began = self._spoke = clock()
 
     def __enter__(self) -> Self:
@@ -136,17 +142,17 @@ class PlainLines:
         self._file.flush()
 
     def begin(self, graph: Graph) -> None:
-        self._counts.begin(graph)
+        self.counts.begin(graph)
 
     def __call__(self, event: Event) -> None:
-        ended = self._counts.count(event)
+        ended = self.counts.count(event)
         if ended is not None:
             extras = f" ({ended.extras()})" if ended.extras() else ""
             self._say(f"{ended.name}: {ended.n_tasks:,} tasks done{extras}")
         elif event.kind not in ("task", "retry", "dropped"):
             self._say(_told(event))
         elif self._clock() - self._spoke >= _MINUTE:
-            self._say(f"{self._counts.done:,} of {self._counts.n_tasks:,} tasks done")
+            self._say(f"{self.counts.done:,} of {self.counts.n_tasks:,} tasks done")
 
     def _say(self, text: str) -> None:
         self._spoke = self._clock()
@@ -158,7 +164,7 @@ class JsonLines:
 
     def __init__(self, file: IO[str], *, every: float = 0.2, clock: Callable[[], float] = time.perf_counter) -> None:
         self._file, self._every, self._clock = file, every, clock
-        self._counts = Counts(clock)
+        self.counts = Counts(clock)
         self._told: dict[str, float] = {}
 
     def __enter__(self) -> Self:
@@ -168,12 +174,12 @@ class JsonLines:
         self._file.flush()
 
     def begin(self, graph: Graph) -> None:
-        self._counts.begin(graph)
-        steps = {step.name: step.n_tasks for step in self._counts.steps.values()}
+        self.counts.begin(graph)
+        steps = {step.name: step.n_tasks for step in self.counts.steps.values()}
         self.emit("graph", fingerprint=graph.fingerprint, n_tasks=len(graph), steps=steps)
 
     def __call__(self, event: Event) -> None:
-        ended = self._counts.count(event)
+        ended = self.counts.count(event)
         if event.kind == "task":
             self._task(event, ended)
             return
@@ -181,7 +187,7 @@ class JsonLines:
         self.emit(event.kind, **{k: v for k, v in named.items() if v})
 
     def _task(self, event: Event, ended: Step | None) -> None:
-        step = ended or self._counts.steps.get(self._counts._step_of.get(event.step, event.step))
+        step = ended or self.counts.of(event.step)
         now = self._clock()
         if step is None or (ended is None and now - self._told.get(step.name, -1e9) < self._every):
             return
@@ -200,7 +206,7 @@ class LiveTable:
         from rich.console import Console
         from rich.live import Live
 
-        self._counts = Counts(clock)
+        self.counts = Counts(clock)
         self._lock = threading.Lock()
         self._console = Console(file=file)
         self._live = Live(get_renderable=self._drawn, console=self._console, refresh_per_second=4, transient=False)
@@ -214,11 +220,11 @@ class LiveTable:
 
     def begin(self, graph: Graph) -> None:
         with self._lock:
-            self._counts.begin(graph)
+            self.counts.begin(graph)
 
     def __call__(self, event: Event) -> None:
         with self._lock:
-            self._counts.count(event)
+            self.counts.count(event)
         if event.kind not in ("task", "retry", "dropped"):
             self._live.console.print(_told(event), markup=False, highlight=False)
 
@@ -227,7 +233,7 @@ class LiveTable:
 
         with self._lock:
             lines = step_lines(
-                list(self._counts.steps.values()), height=self._console.height - 2, width=self._console.width
+                list(self.counts.steps.values()), height=self._console.height - 2, width=self._console.width
             )
         return Text("\n".join(lines))
 

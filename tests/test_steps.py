@@ -1,0 +1,145 @@
+"""A whole file as one Graph: kinds mixed, every key owned, sources read no more than is needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from serially import graph_of, values_of
+
+from pipeline.config import load
+from pipeline.errors import ConfigError
+from pipeline.steps import build
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+
+MODULE = """
+def moments(x):
+    return [{"power": p, "value": float((x ** p).mean())} for p in (1, 2, 3)]
+
+def square(n):
+    return n * n
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "mine.py").write_text(MODULE)
+    frame = pd.DataFrame({"a": [1, 2, 3, 4], "b": [1.0, 2.0, 3.0, 4.0], "c": list("wxyz"), "d": [0, 0, 1, 1]})
+    frame.to_parquet(tmp_path / "t.parquet")
+    x = xr.DataArray(np.arange(24.0).reshape(6, 4), {"time": np.arange(6)}, ["time", "y"], name="x")
+    x.to_dataset().chunk({"time": 2, "y": 4}).to_zarr(tmp_path / "x.zarr", zarr_format=2)
+    return tmp_path
+
+
+def columns(text: str, folder: Path) -> list[str]:
+    return list(graph_of(text, folder).layouts["t"].meta.columns)
+
+
+# -- kinds ------------------------------------------------------------------------------------------------------------
+
+
+def test_array_call_frame_and_array_again_are_one_graph(folder: Path) -> None:
+    text = """
+      modules: [./mine.py]
+      steps:
+        x: {op: arange, start: 1, stop: 5, chunks: 2, dim: row, dtype: float64}
+        of_x: {call: "mine:moments", args: {x: "${x}"}}
+        table: {op: to_frame, input: of_x, columns: {power: int64, value: float64}}
+        odd: {op: filter, input: table, where: "power != 2"}
+        matrix: {op: to_array, input: odd, columns: [power, value], dims: [row, feature]}
+        total: {op: sum, input: matrix, axis: row}
+    """
+    total = values_of(text, folder)["total"]
+    assert total.dims == ("feature",)
+    np.testing.assert_allclose(total, [1 + 3, 2.5 + 25.0])
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_key_of_every_config_is_owned_by_one_step(path: Path) -> None:
+    graph = build(load(path))
+    graph.validate()
+    assert set(graph.owners) == set(graph.tasks)
+    for key, owner in graph.owners.items():
+        name = str(key[0] if isinstance(key, tuple) else key)
+        assert name == owner or name.startswith((f"{owner}/", f"{owner}.")), (key, owner)
+
+
+# -- columns ----------------------------------------------------------------------------------------------------------
+
+READ = "steps:\n  t: {op: read_parquet, path: t.parquet}\n"
+GROUPED = READ + "  g: {op: groupby, input: t, by: d, agg: {b: sum(b)}}\n"
+
+
+def test_a_reader_reads_the_columns_that_somebody_needs(folder: Path) -> None:
+    assert columns(GROUPED, folder) == ["b", "d"]
+    assert values_of(GROUPED, folder)["g"].sort_values("d").to_dict("list") == {"d": [0, 1], "b": [3.0, 7.0]}
+
+
+def test_columns_are_needed_through_filters_and_expressions(folder: Path) -> None:
+    text = READ + (
+        '  f: {op: filter, input: t, where: "a > 1"}\n'
+        '  n: {op: assign, input: f, columns: {twice: "b * 2"}}\n'
+        "  s: {op: select, input: n, columns: [twice]}\n"
+    )
+    assert columns(text, folder) == ["a", "b"]
+    assert values_of(text, folder)["s"]["twice"].tolist() == [4.0, 6.0, 8.0]
+
+
+@pytest.mark.parametrize(
+    "use",
+    ["keep: [t]", "outputs: {t: {to: parquet, path: out}}", "checks: [{that: t, rows: '>= 4'}]"],
+    ids=["kept", "written", "checked"],
+)
+def test_all_columns_are_read_where_the_whole_frame_is_wanted(folder: Path, use: str) -> None:
+    assert columns(GROUPED + use, folder) == list("abcd")
+
+
+def test_a_call_gets_all_columns(folder: Path) -> None:
+    text = "modules: [./mine.py]\n" + READ + '  v: {call: "mine:moments", args: {x: "${t}"}}\n'
+    assert columns(text, folder) == list("abcd")
+
+
+def test_a_suggestion_may_be_a_column_that_nobody_else_needs(folder: Path) -> None:
+    text = READ + '  f: {op: filter, input: t, where: "bb > 1"}\n  s: {op: select, input: f, columns: [a]}\n'
+    with pytest.raises(ConfigError, match=r"'bb' is no column of 't'; did you mean 'b'\?"):
+        graph_of(text, folder)
+
+
+# -- slices -----------------------------------------------------------------------------------------------------------
+
+SLICED = "steps:\n  x: {op: from_zarr, path: x.zarr, variable: x}\n"
+
+
+def sizes(text: str, folder: Path) -> dict[str, int]:
+    layout = graph_of(text, folder).layouts["x"]
+    return {dim: int(sum(chunks)) for dim, chunks in zip(layout.dims, layout.chunks, strict=True)}
+
+
+def test_a_slice_that_every_user_takes_is_read_and_nothing_else(folder: Path) -> None:
+    text = SLICED + '  m: {op: mean, input: "x[time=2:4]", axis: time}\n  s: {op: sum, input: "x[time=2:4]"}\n'
+    assert sizes(text, folder) == {"time": 2, "y": 4}
+    values = values_of(text, folder)
+    np.testing.assert_allclose(values["m"], [10.0, 11.0, 12.0, 13.0])
+    assert float(values["s"]) == 92.0
+
+
+@pytest.mark.parametrize("other", ['{op: sum, input: "x[time=0:2]"}', "{op: sum, input: x}"], ids=["another", "none"])
+def test_all_is_there_where_users_take_different_slices(folder: Path, other: str) -> None:
+    text = SLICED + f'  m: {{op: mean, input: "x[time=2:4]", axis: time}}\n  s: {other}\n'
+    assert sizes(text, folder) == {"time": 6, "y": 4}
+    np.testing.assert_allclose(values_of(text, folder)["m"], [10.0, 11.0, 12.0, 13.0])
+
+
+# -- batches ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_changes_neither_the_graph_nor_results_nor_names(folder: Path) -> None:
+    text = 'modules: [./mine.py]\nsteps: {{s: {{call: "mine:square", over: {{n: {{range: 9}}}}{}}}}}\n'
+    plain, batched = (graph_of(text.format(batch), folder) for batch in ("", ", batch: 4"))
+    assert plain.fingerprint == batched.fingerprint
+    assert plain.layouts["s"].names == batched.layouts["s"].names
+    assert values_of(text.format(", batch: 4"), folder)["s"] == [n * n for n in range(9)]
