@@ -189,7 +189,7 @@ def _json_frame(output: Output, layout: FrameLayout, prefix: str) -> Planned:
 
 
 def _joined(fragments: Tasks, prefix: str, head: bytes, between: bytes, tail: bytes, path: str) -> Planned:
-    key: Key = (f"{prefix}-join",)
+    key: Key = (f"{prefix}/join",)
     parts = listed([ref(fragment) for fragment in fragments])
     join = task(key, writers.join_text, parts, head, between, tail, path, ref(CONTEXT))
     return {**fragments, key: join}, [key]
@@ -249,7 +249,7 @@ def _npy(output: Output, layout: ArrayLayout, prefix: str) -> Planned:
     for key, index in zip(layout.keys, indices, strict=True):
         own = (f"{prefix}/part", *index)
         tasks[own] = task(own, arrays.write_npy_fragment, ref(key), index, output.path, dtype.str, ref(CONTEXT))
-    join = (f"{prefix}-join",)
+    join = (f"{prefix}/join",)
     parts = listed([ref(own) for own in tasks])
     tasks[join] = task(join, arrays.join_npy, parts, indices, dtype.str, output.path, ref(CONTEXT))
     return tasks, [join]
