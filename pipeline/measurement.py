@@ -180,13 +180,16 @@ def warming_graph(imports: Sequence[str], *, n_workers: int, modules: Mapping[st
 
 
 def warm(imports: Iterable[str], busy: float) -> int:
-    """Import modules in this worker, and be busy for some seconds; gives how many could be imported."""
+    """Import modules in this worker, which is ours, and be busy for some seconds; gives how many could be imported."""
+    from pipeline.worker import settle
+
     ends = time.perf_counter() + busy
     n = 0
     for name in imports:
         with contextlib.suppress(Exception):  # a module that is not to be had is missed by the task that needs it
             importlib.import_module(name)
             n += 1
+    settle()
     time.sleep(max(0.0, ends - time.perf_counter()))
     return n
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import operator
 import os
@@ -121,6 +122,14 @@ def mapped(
 
 def test_results_are_those_of_the_tasks_whoever_runs_them(backend: Backend) -> None:
     assert backend.run(mapped(square, list(range(20)), last=sum)).results == {("sum",): 2470}
+
+
+def test_the_collector_leaves_what_a_worker_of_ours_has_loaded_alone(backend: Backend) -> None:
+    one = Graph(
+        {("count",): task(("count",), gc.get_freeze_count)}, (("count",),), {("count",): "c"}, {"c": Policy("c")}
+    )
+    found = backend.run(one)
+    assert (found.results["count",] > 10_000) == backend.capabilities.isolates_tasks
 
 
 def test_many_wanted_keys_come_back_by_key(backend: Backend) -> None:

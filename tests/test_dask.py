@@ -345,11 +345,24 @@ def test_keys_show_the_step_and_are_of_one_execution_only() -> None:
     assert not first.keys() & second.keys()
 
 
+def test_segments_of_a_step_are_one_task_group_so_that_dask_queues_them() -> None:
+    from distributed.utils import key_split_group
+
+    tasks = [(("p", n), task(("p", n), fail)) for n in range(8)]
+    many = [Segment(n, "a", (Inner(key, node, "a"),), (), (key,)) for n, (key, node) in enumerate(tasks)]
+    plan = lower(many, [key for key, _ in tasks], None, "run", "topic", "")
+    assert len(plan.tasks) == 8
+    assert len({key_split_group(key) for key in plan.tasks}) == 1
+    apart = lower(segments(), [("s",), ("t",)], None, "run", "topic", "")
+    groups = {key_split_group(key): bool(node.dependencies) for key, node in apart.tasks.items() if key[0][0] == "a"}
+    assert sorted(groups.values()) == [False, True]  # what takes a result apart needs something
+
+
 def test_retries_are_those_of_each_segment() -> None:
     plan = lower(segments(), [("s",), ("t",)], None, "run", "topic", "")
     retries = plan.annotation("retries", 0)
     assert retries is not None
-    assert sorted((key.partition("-")[0], retries(key)) for key in plan.tasks) == [
+    assert sorted((key[0].partition("-")[0], retries(key)) for key in plan.tasks) == [
         ("a", 0),
         ("a", 0),
         ("a", 0),

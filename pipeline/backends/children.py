@@ -34,7 +34,17 @@ import cloudpickle
 from pipeline.backends.packing import Packed, load, pack
 from pipeline.errors import BackendError, ConfigError
 from pipeline.graph import Graph, Key
-from pipeline.worker import Completion, Failure, Inner, Segment, describe, install_modules, limit_threads, run_segment
+from pipeline.worker import (
+    Completion,
+    Failure,
+    Inner,
+    Segment,
+    describe,
+    install_modules,
+    limit_threads,
+    run_segment,
+    settle,
+)
 
 __all__ = [
     "METHODS",
@@ -355,7 +365,10 @@ def set_up(path: str) -> dict[str, int]:
         for sample in setup.samples:
             with contextlib.suppress(Exception):  # if it can't be opened, that is reported when it is to run
                 pickle.loads(sample)
+        first = not _self.setups
         _self.setups = {path: limit_threads(_self.blas_threads)}
+        if first:
+            settle()
     return _self.setups[path]
 
 

@@ -151,8 +151,9 @@ class Dask:
         if content in self._installed:
             return
         name = f"pipeline-{client.id}"
+        plugin = Prepare(name, modules, self._blas_threads, ours=not self.settings.address)
         try:
-            probing.ask(client, "register_plugin", Prepare(name, modules, self._blas_threads), name=name)
+            probing.ask(client, "register_plugin", plugin, name=name)
         except BackendError:
             raise
         except Exception as error:
@@ -258,7 +259,7 @@ class _Execution:
             results[key] = values[source] if place is None else values[source][place]
         return results
 
-    def _submit(self, plan: Plan, wanted: list[str]) -> list[Future[Any]]:
+    def _submit(self, plan: Plan, wanted: list[Key]) -> list[Future[Any]]:
         if not wanted:
             return []
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}):
@@ -300,7 +301,7 @@ class _Execution:
                     f"the Dask scheduler gave up {future.key} ({future.status}): it ended, or was told to"
                 )
             if error is not None:
-                self.queue.put(("error", 0, (str(future.key), error)))
+                self.queue.put(("error", 0, (future.key, error)))
 
         self._watcher = asyncio.current_task()
         try:
@@ -321,7 +322,7 @@ class _Execution:
                 try:
                     await self.client.gather([future], direct=direct)
                 except Exception as error:  # noqa: BLE001 - told in the thread that waits
-                    self.queue.put(("error", 0, (str(future.key), error)))
+                    self.queue.put(("error", 0, (future.key, error)))
                     break
             raise
         return found
@@ -405,7 +406,7 @@ class _Execution:
                 raise error
             raise TaskTimeout(f"{error}; worker {address} still runs it: end that worker if it does not come back")
 
-    def _translated(self, plan: Plan, slots: str, dask_key: str, error: BaseException) -> PipelineError:
+    def _translated(self, plan: Plan, slots: str, dask_key: Key, error: BaseException) -> PipelineError:
         """An exception that Dask hands on, as one of ours."""
         if isinstance(error, PipelineError):
             return error
@@ -419,7 +420,8 @@ class _Execution:
             return TaskError(segment.tasks[-1].step, str(segment.tasks[-1].key), failure.cause, "", failure.traceback)
         cause = f"{type(error).__name__}: {error}"
         if type(error).__name__ in ("NoValidWorkerError", "NoWorkerError"):
-            return BackendError(f"no worker could run {dask_key} within {self.settings.timeout:g} s: {error}")
+            step = segment.step if segment is not None else dask_key
+            return BackendError(f"{step}: no worker could run it within {self.settings.timeout:g} s: {error}")
         if segment is None or isinstance(error, OSError) or "deserialization of the task graph" in str(error):
             return BackendError(f"the Dask cluster failed: {cause}")
         inner = next((i for i in segment.tasks if i.key in segment.outputs), segment.tasks[-1])
@@ -427,7 +429,8 @@ class _Execution:
 
     def _killed(self, plan: Plan, slots: str, error: KilledWorker) -> WorkerLost:
         """Name the task that worker after worker ended with, as exactly as can be known."""
-        segment = plan.segments[str(error.task)]
+        task: Any = error.task  # any part of a key, as Dask sees it
+        segment = plan.segments[task]
         address = str(error.last_worker.address)
         begun = [i for number, i in (read_slots(slots, address) if slots else []) if number == segment.number]
         inner = segment.tasks[begun[-1]] if begun else segment.tasks[0]

@@ -30,9 +30,9 @@ class Plan:
     segments : which segment a Dask key belongs to
     """
 
-    tasks: Mapping[str, GraphNode]
-    places: Mapping[Key, tuple[str, int | None]]
-    segments: Mapping[str, Segment]
+    tasks: Mapping[Key, GraphNode]
+    places: Mapping[Key, tuple[Key, int | None]]
+    segments: Mapping[Key, Segment]
 
     def annotation(self, name: str, default: Any) -> ByKey | None:
         """What the segments say of ``name``, if any of them says something."""
@@ -52,15 +52,15 @@ def lower(segments: Sequence[Segment], wanted: Iterable[Key], context: Any, run:
     for segment in segments:
         for key in segment.inputs:
             consumers.setdefault(key, set()).add(segment.number)
-    tasks: dict[str, GraphNode] = {}
-    places: dict[Key, tuple[str, int | None]] = {}
-    owners: dict[str, Segment] = {}
+    tasks: dict[Key, GraphNode] = {}
+    places: dict[Key, tuple[Key, int | None]] = {}
+    owners: dict[Key, Segment] = {}
     for segment in segments:
         groups: dict[frozenset[int], list[Key]] = {}
         for key in segment.outputs:
             groups.setdefault(frozenset(consumers.get(key, ())), []).append(key)
         name = _key(segment, run)
-        arguments: dict[str, int] = {}
+        arguments: dict[Key, int] = {}
         sources = []
         for key in segment.inputs:
             if key != CONTEXT:
@@ -81,7 +81,13 @@ def lower(segments: Sequence[Segment], wanted: Iterable[Key], context: Any, run:
     return Plan(tasks, places, owners)
 
 
-def _key(segment: Segment, run: str, group: int | None = None) -> str:
-    """A key that Dask's dashboard shows under the step's name, and that no other execution has."""
-    digest = hashlib.md5(f"{run} {segment.number} {group}".encode(), usedforsecurity=False).hexdigest()
-    return f"{segment.step}-{digest}"
+def _key(segment: Segment, run: str, group: int | None = None) -> Key:
+    """A key that Dask's dashboard shows under the step's name, and that no other execution has.
+
+    What a step adds is one task group of Dask (the first part of the key), so many segments that need nothing are
+    queued on the scheduler and handed out as workers get free. With a group each they were all dealt out at once, by
+    guesses of how long they take, and had to be stolen back: workers idled for seconds. What takes a segment's result
+    apart needs something, so it is a group of its own.
+    """
+    digest = hashlib.md5(f"{run} {'part' if group is not None else ''}".encode(), usedforsecurity=False).hexdigest()
+    return (f"{segment.step}-{digest}", segment.number, group or 0)

@@ -22,7 +22,7 @@ import cloudpickle
 from distributed import Worker, WorkerPlugin, get_worker
 
 from pipeline.graph import CONTEXT, Key
-from pipeline.worker import Completion, Failure, Inner, Segment, install_modules, limit_threads, run_segment
+from pipeline.worker import Completion, Failure, Inner, Segment, install_modules, limit_threads, run_segment, settle
 
 __all__ = ["ByKey", "Job", "Prepare", "SegmentFailed", "boot_id", "dump", "read_slots", "run_job"]
 
@@ -45,14 +45,14 @@ class SegmentFailed(Exception):
         return f"{self.failure.step}: {self.failure.cause}"
 
 
-class ByKey(dict[str, Any]):
+class ByKey(dict[Key, Any]):
     """An annotation that differs from key to key: Dask calls it with each key of the graph."""
 
-    def __init__(self, values: Mapping[str, Any], default: Any) -> None:
+    def __init__(self, values: Mapping[Key, Any], default: Any) -> None:
         super().__init__(values)
         self.default = default
 
-    def __call__(self, key: str) -> Any:
+    def __call__(self, key: Key) -> Any:
         return self.get(key, self.default)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -232,17 +232,21 @@ class Prepare(WorkerPlugin):
     name : under which it is registered, and taken off again
     modules : the user's modules, to be made importable
     blas_threads : threads of BLAS and OpenMP a worker; None leaves them alone
+    ours : whether the worker's process is ours alone
     """
 
     name: str
     modules: Mapping[str, bytes] = field(default_factory=dict)
     blas_threads: int | None = None
+    ours: bool = False
 
     def setup(self, worker: Worker) -> None:
         if self.modules:
             install_modules(self.modules)
         if self.blas_threads is not None:
             limit_threads(self.blas_threads)
+        if self.ours:
+            settle()
         self.worker = worker
 
     def transition(self, key: Any, start: str, finish: str, **_: Any) -> None:
