@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
+from pathlib import Path
+
 import pytest
 
 from pipeline.config import loads
@@ -230,3 +233,17 @@ TYPOS = {"axis": ["axi", "axiss", "xais", "Axis"], "skipna": ["skpina", "skipn"]
 @pytest.mark.parametrize(("meant", "typo"), [(meant, typo) for meant, typos in TYPOS.items() for typo in typos])
 def test_a_one_letter_typo_of_a_key_gets_the_right_suggestion(meant: str, typo: str) -> None:
     assert f"did you mean '{meant}'?" in only(ERA5 + f"  c: {{op: mean, input: tas, {typo}: time}}\n")
+
+
+def test_what_only_follows_from_a_fault_is_not_told(tmp_path: Path) -> None:
+    text = """
+    steps:
+      a: {op: arrange, stop: 3, matrix: {k: [x, y]}}
+      b: {op: sum, input: a}
+      c: {expr: "b + 1"}
+    outputs: {c: {to: npy, path: "${k}.npy"}}
+    checks: [{that: "c[x]", approx: 4, abs: 0}, {that: "b[*]", rows: ">= 1"}]
+    """
+    with pytest.raises(ConfigError) as caught:
+        loads("version: 1\n" + textwrap.dedent(text), root=tmp_path)
+    assert [fault.path for fault in caught.value.faults] == ["steps.a.op"]

@@ -143,3 +143,38 @@ def test_a_batch_changes_neither_the_graph_nor_results_nor_names(folder: Path) -
     assert plain.fingerprint == batched.fingerprint
     assert plain.layouts["s"].names == batched.layouts["s"].names
     assert values_of(text.format(", batch: 4"), folder)["s"] == [n * n for n in range(9)]
+
+
+# -- what dask hands to ``delayed`` -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(6, 4), (4, 6), (4, 4), (1, 3)])
+@pytest.mark.parametrize("chunk", [2, 100])
+def test_svd_is_a_part_of_the_graph_for_any_number_of_chunks(folder: Path, rows: int, columns: int, chunk: int) -> None:
+    text = f"""
+      seed: 1
+      steps:
+        x: {{op: random, shape: {{row: {rows}, col: {columns}}}, chunks: {{row: {chunk}}}}}
+        s: {{op: svd, input: x}}
+        u: {{expr: "s.u * 1"}}
+        size: {{expr: "s.s * 1"}}
+        v: {{expr: "s.v * 1"}}
+      keep: [x]
+    """
+    values = values_of(text, folder)
+    again = (values["u"] * values["size"]).values @ values["v"].values
+    np.testing.assert_allclose(again, values["x"], atol=1e-12)
+
+
+def test_svd_of_rows_that_only_the_run_can_count(folder: Path) -> None:
+    text = (
+        READ
+        + """
+  f: {op: filter, input: t, where: "a > 1"}
+  x: {op: to_array, input: f, columns: [a, b], dims: [row, column]}
+  s: {op: svd, input: x}
+  size: {expr: "s.s * 1"}
+"""
+    )
+    expected = np.linalg.svd(np.array([[2.0, 2.0], [3.0, 3.0], [4.0, 4.0]]), compute_uv=False)
+    np.testing.assert_allclose(values_of(text, folder)["size"], expected, atol=1e-12)

@@ -39,12 +39,14 @@ class Copies:
     keys : matrix keys, in order, each with its values by label
     names : the copies that exist, by their labels in the order of ``keys``
     absent : those that don't, each with the reason
+    sure : whether that is so; False where the step, or one that it needs, is at fault itself
     """
 
     step: str
     keys: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     names: Mapping[Labels, str] = field(default_factory=dict)
     absent: Mapping[str, str] = field(default_factory=dict)
+    sure: bool = True
 
     def matrix(self, labels: Labels) -> dict[str, Any]:
         """The values of a copy."""
@@ -134,7 +136,7 @@ def _position(use: Use, key: str, pick: PickText) -> int | tuple[int | None, int
 
 
 def _wrong(use: Use, message: str) -> Wrong:
-    return Wrong(use.location, use.path, message)
+    return Wrong(use.location, use.path, message, consequence=not use.of.sure)
 
 
 def following(
@@ -216,7 +218,7 @@ def expanded(
             absent[name] = f"needs {lacking}, which does not exist"
             continue
         names[labels] = name
-    return Copies(step, keys, names, absent)
+    return Copies(step, keys, names, absent, sure=all(use.of.sure for use in uses))
 
 
 def copy_name(step: str, keys: Sequence[str], labels: Sequence[str]) -> str:

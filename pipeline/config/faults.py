@@ -14,10 +14,15 @@ _MOST = 200
 
 
 class Wrong(Exception):
-    """A fault that ends what is being read; :meth:`Faults.caught` collects it."""
+    """A fault that ends what is being read; :meth:`Faults.caught` collects it.
 
-    def __init__(self, location: Location, path: str, message: str) -> None:
-        self.fault = Fault(location, path, message)
+    Parameters
+    ----------
+    consequence : whether it only follows from a fault that is noted already, and would only hide that one
+    """
+
+    def __init__(self, location: Location, path: str, message: str, *, consequence: bool = False) -> None:
+        self.fault, self.consequence = Fault(location, path, message), consequence
         super().__init__(str(self.fault))
 
 
@@ -41,7 +46,8 @@ class Faults:
         try:
             yield
         except Wrong as wrong:
-            self.add(wrong.fault.location, wrong.fault.path, wrong.fault.message)
+            if not wrong.consequence:
+                self.add(wrong.fault.location, wrong.fault.path, wrong.fault.message)
 
     def raised(self) -> None:
         """End here if anything was found.

@@ -117,7 +117,7 @@ def importable_names(importable: Sequence[str], shipped: Sequence[str]) -> froze
 def _use(text: ReferenceText, node: Node, path: str, context: Context) -> Use:
     if text.name not in context.known:
         if text.name in context.steps:  # the step has a fault of its own, told there
-            return Use(text, node.location, path, Copies(text.name, {}, {}))
+            return Use(text, node.location, path, Copies(text.name, sure=False))
         hint = nearest(text.name, context.steps) or f"; steps: {', '.join(sorted(context.steps)[:10])}"
         raise Wrong(node.location, path, f"no step is named {text.name!r}{hint}")
     return Use(text, node.location, path, context.known[text.name].copies)

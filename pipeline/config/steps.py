@@ -54,7 +54,7 @@ def resolved(draft: Draft, context: Context) -> list[Step]:
     """The copies of a step; what is known of it is added to ``context.known``, faults to ``context.faults``."""
     faults = context.faults
     n_faults = len(faults)
-    copies = Copies(draft.name, {}, {(): draft.name})
+    copies = Copies(draft.name, {}, {(): draft.name}, sure=False)
     signature: type[Signature] | None = None
     with faults.caught():
         copies = _copies(draft, context)

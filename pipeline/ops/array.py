@@ -7,6 +7,7 @@ a function of a module with numpy blocks: no closures, so that it pickles and ha
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
@@ -136,14 +137,32 @@ def svd(x: xr.DataArray) -> Parts:
     row, col = x.dims
     x = one_chunk(x, [str(col)])
     kind = x.dtype if x.dtype in (np.float32, np.float64) or x.dtype.kind == "c" else np.dtype(np.float64)
-    u, s, v = da.linalg.svd(x.data.astype(kind), coerce_signs=False)
+    u, s, v = _factors(x.data.astype(kind))
     signs = _signs(u)
-    parts = {
-        "u": rebuilt(x, da.blockwise(np.multiply, "rc", u, "rc", signs, "c", dtype=u.dtype), [row, "component"]),
-        "s": rebuilt(x, s, ["component"]),
-        "v": rebuilt(x, da.blockwise(_times_rows, "ck", v, "ck", signs, "c", dtype=v.dtype), ["component", col]),
-    }
-    return Parts({name: part.drop_attrs().rename(None) for name, part in parts.items()})
+    u = da.blockwise(np.multiply, "rc", u, "rc", signs, "c", dtype=u.dtype)
+    v = da.blockwise(_times_rows, "ck", v, "ck", signs, "c", dtype=v.dtype)
+    parts = {"u": u, "s": s, "v": v}
+    dims = {"u": [row, "component"], "s": ["component"], "v": ["component", col]}
+    return Parts({name: rebuilt(x, part, dims[name], attrs=False).rename(None) for name, part in parts.items()})
+
+
+def _factors(x: da.Array) -> list[da.Array]:
+    """``u, s, v`` of any signs: dask's, but for a single chunk, which dask hands to ``delayed``: one opaque graph."""
+    if x.npartitions > 1:
+        return list(da.linalg.svd(x, coerce_signs=False))
+    (row,), (col,) = x.chunks
+    k = np.nan if np.isnan(row) else row if row < col else col  # the number of rows may be known only in the run
+    token = tokenize(x.name)
+    whole: Key = f"svd-whole-{token}"
+    tasks: dict[Key, GraphNode] = {whole: task(whole, np.linalg.svd, ref((x.name, 0, 0)), full_matrices=False)}
+    single = np.dtype(x.dtype.char.lower()) if x.dtype.kind == "c" else x.dtype
+    parts = ((((row,), (k,)), x.dtype), (((k,),), single), (((k,), (col,)), x.dtype))
+    found = []
+    for i, (chunks, dtype) in enumerate(parts):
+        name = f"svd-{'usv'[i]}-{token}"
+        key = (name, *(0 for _ in chunks))
+        found.append(blocks(name, {**tasks, key: task(key, operator.getitem, ref(whole), i)}, chunks, dtype, x))
+    return found
 
 
 def _signs(u: da.Array) -> da.Array:
