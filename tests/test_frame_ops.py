@@ -516,6 +516,10 @@ def every_op(one: Any, other: Any) -> dict[str, Any]:
     }
 
 
+EVERY_OP = ("select", "filter", "assign", "concat", "groupby", "merge", "sort_values", "nlargest", "nsmallest",
+            "drop_duplicates")  # fmt: skip
+
+
 class _Counter(Callback):  # type: ignore[misc]
     def __init__(self) -> None:
         self.n = 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -142,7 +142,7 @@ def svd(x: xr.DataArray) -> Parts:
     u = da.blockwise(np.multiply, "rc", u, "rc", signs, "c", dtype=u.dtype)
     v = da.blockwise(_times_rows, "ck", v, "ck", signs, "c", dtype=v.dtype)
     parts = {"u": u, "s": s, "v": v}
-    dims = {"u": [row, "component"], "s": ["component"], "v": ["component", col]}
+    dims: dict[str, list[Hashable]] = {"u": [row, "component"], "s": ["component"], "v": ["component", col]}
     return Parts({name: rebuilt(x, part, dims[name], attrs=False).rename(None) for name, part in parts.items()})
 
 
