@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from pipeline.config import Check, Config, Reference
 from pipeline.expressions import Expression
@@ -51,8 +50,8 @@ def needed_columns(config: Config) -> dict[str, frozenset[str] | None]:
     return needed
 
 
-def shared_slices(config: Config) -> dict[str, dict[str, Any]]:
-    """For each source of an array the picks that every one who uses it makes; sources with none are left out."""
+def shared_slices(config: Config) -> dict[str, Reference]:
+    """For each source of an array one of the references to it, if all make the same picks; others are left out."""
     users: dict[str, list[Reference]] = {}
     for step in config.steps.values():
         for reference in step.references():
@@ -73,7 +72,7 @@ def shared_slices(config: Config) -> dict[str, dict[str, Any]]:
             picks = references[0].picks
             inputs_only = all(_first_pick(r) for r in references)
             if picks and inputs_only and all(r.picks == picks for r in references):
-                shared[name] = dict(picks)
+                shared[name] = references[0]
     return shared
 
 

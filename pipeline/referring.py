@@ -15,7 +15,7 @@ from pipeline.lowering import enter
 from pipeline.ops import calls
 from pipeline.ops.values import Items, Parts, Single
 
-__all__ = ["only_value", "refer", "scalar_of"]
+__all__ = ["only_value", "picked", "refer", "scalar_of"]
 
 
 def refer(layouts: Mapping[str, Layout], reference: Reference, prefix: str, *, number: int = 0) -> Any:
@@ -38,7 +38,7 @@ def refer(layouts: Mapping[str, Layout], reference: Reference, prefix: str, *, n
             raise ValueError(f"{reference.text!r} has parts only: {', '.join(value.parts)}")
     elif reference.part:
         value = _part(value, reference, f"{prefix}.{reference.part}.{number}")
-    return _picked(value, reference) if reference.picks else value
+    return picked(value, reference) if reference.picks else value
 
 
 def _part(value: Any, reference: Reference, prefix: str) -> Any:
@@ -73,7 +73,13 @@ def only_value(text: str, value: Any) -> float:
     return float(array.reshape(())) if array.dtype.kind == "f" else array.reshape(()).item()
 
 
-def _picked(value: Any, reference: Reference) -> Any:
+def picked(value: Any, reference: Reference) -> Any:
+    """The positions of an array that a reference asks for.
+
+    Raises
+    ------
+    ValueError : if there is no such dim, or a position is out of range, or there is nothing between two of them
+    """
     if not isinstance(value, xr.DataArray):
         raise ValueError(f"{reference.text!r}: only arrays have positions to pick")
     indexers: dict[str, Any] = {}
@@ -83,19 +89,32 @@ def _picked(value: Any, reference: Reference) -> Any:
                 f"{reference.text!r}: there is no dim {dim!r}; there are {', '.join(map(str, value.dims))}"
             )
         size = value.sizes[dim]
-        ends = f'"{pick}"' if isinstance(pick, int) else "[" + ", ".join(f'"{p}"' for p in pick) + "]"
-        cure = f"{{op: sel, input: {reference.step}, labels: {{{dim}: {ends}}}}}"
+        if size != size:
+            raise ValueError(
+                f"{reference.text!r}: the length of {dim!r} is known only in the run; it has no positions to pick"
+            )
+        cure = f"{{op: sel, input: {reference.step}, labels: {{{dim}: {_as_labels(value, dim, pick)}}}}}"
         span = f"picks are positions, 0 to {size - 1} here; for labels: {cure}"
         if isinstance(pick, int):
             if not -size <= pick < size:
                 raise ValueError(f"{reference.text!r}: {span}")
             indexers[dim] = pick
         else:
-            start, stop = pick
             if any(p is not None and not -size <= p <= size for p in pick):
                 raise ValueError(f"{reference.text!r}: {span}")
-            indexers[dim] = slice(start, stop)
+            if not range(size)[slice(*pick)]:
+                raise ValueError(f"{reference.text!r}: nothing lies there: start:stop is half-open; {span}")
+            indexers[dim] = slice(*pick)
     return value.isel(indexers, drop=True)
+
+
+def _as_labels(value: xr.DataArray, dim: str, pick: Any) -> str:
+    """Positions as they would stand in the labels of a sel: text, unless the labels are numbers."""
+    index = value.indexes.get(dim)
+    quote = "" if index is not None and index.dtype.kind in "iuf" else '"'
+    if isinstance(pick, int):
+        return f"{quote}{pick}{quote}"
+    return f"[{', '.join('null' if p is None else f'{quote}{p}{quote}' for p in pick)}]"
 
 
 def scalar_of(text: str, value: Any) -> Any:

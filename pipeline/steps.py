@@ -49,7 +49,7 @@ from pipeline.ops import calls
 from pipeline.ops.targets import evaluate_arrays
 from pipeline.ops.values import Single
 from pipeline.outputs import plan_sink
-from pipeline.referring import only_value, refer, scalar_of
+from pipeline.referring import only_value, picked, refer, scalar_of
 
 __all__ = ["build"]
 
@@ -135,6 +135,11 @@ class _Builder:
             asked = any(name in r.copies for r in named) or name in self.config.keep
             if name not in self.failed and (asked or name not in used):
                 self.kept.append(name)
+        for i, check in enumerate(self.config.checks):
+            for reference in check_references(check):
+                if not any(copy in self.failed for copy in reference.copies) and not reference.gathered:
+                    with self._blamed("", f"checks[{i}].that", reference.location, {}):
+                        refer(self.layouts, reference, f"checks[{i}]")
 
     def graph(self) -> Graph:
         wanted = [key for sink in self.sinks for key in sink.records]
@@ -214,7 +219,18 @@ class _Builder:
         layout = self.layouts[copy]
         if not reference.part and not reference.picks:
             return (layout.whole if isinstance(layout, PartsLayout) and layout.whole is not None else layout), {}
-        value = refer(self.layouts, reference, f"{owner}/input")
+        try:
+            value = refer(self.layouts, reference, f"{owner}/input")
+        except ValueError as error:
+            raise ConfigError(
+                [
+                    Fault(
+                        reference.location,
+                        f"outputs.{owner.removeprefix('write ').partition('[')[0]}.input",
+                        str(error),
+                    )
+                ]
+            ) from error
         own, picked = lower(value, f"{owner}/input", self.tasks)
         return picked, own
 
@@ -244,7 +260,7 @@ class _StepBuilder:
         builder: _Builder,
         step: Step,
         columns: frozenset[str] | None,
-        slices: Mapping[str, Mapping[str, Any]],
+        slices: Mapping[str, Reference],
     ) -> None:
         self.builder, self.step, self.columns = builder, step, columns
         self.slices = slices
@@ -370,9 +386,9 @@ class _StepBuilder:
 
     def source(self, build: Any, keywords: dict[str, Any]) -> Any:
         """A source, told what is needed of it."""
-        picks = self.slices.get(self.step.name)
-        if picks:
-            return build(**keywords, picks=dict(picks))
+        asked = self.slices.get(self.step.name)
+        if asked is not None:
+            return self.sliced(build, keywords, asked)
         value = build(**keywords)
         if not isinstance(value, dd.DataFrame) or self.columns is None or "columns" not in keywords:
             return value
@@ -380,6 +396,20 @@ class _StepBuilder:
         if len(chosen) == len(value.columns):
             return value
         return build(**{**keywords, "columns": chosen or list(value.columns[:1])})
+
+    def sliced(self, build: Any, keywords: dict[str, Any], asked: Reference) -> Any:
+        """A source, read only as far as all its users' picks ask; picks that can't be are a fault of a user's."""
+        try:
+            return build(**keywords, picks=dict(asked.picks))
+        except ConfigError:
+            whole = build(**keywords)
+            try:
+                return picked(whole, asked)
+            except ValueError as error:
+                user = next(s for s in self.builder.config.steps.values() if any(r is asked for r in s.references()))
+                raise ConfigError(
+                    [Fault(asked.location, f"steps.{user.step}{_path_of(asked, user)}", str(error))]
+                ) from error
 
     def bound(self, parameters: Any) -> dict[str, list[Any]]:
         """For each parameter with an expression that holds references: their values, as the op's kind wants them."""

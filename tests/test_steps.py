@@ -137,6 +137,42 @@ def test_all_is_there_where_users_take_different_slices(folder: Path, other: str
 # -- batches ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("use", "where"), [
+    ('  s: {op: sum, input: "x[PICK]"}', "test.yaml:4:23: steps.s.input"),
+    ('  m: {expr: "x * 2"}\n  s: {op: sum, input: "m[PICK]"}', "test.yaml:5:23: steps.s.input"),
+    ('  s: {expr: "x[PICK] * 2"}', "test.yaml:4:13: steps.s.expr"),
+    ('outputs: {x: {input: "x[PICK]", to: zarr, path: x.zarr}}', "test.yaml:4:22: outputs.x.input"),
+    ('checks: [{that: "x[PICK] > 0"}]', "test.yaml:4:17: checks[0].that"),
+])  # fmt: skip
+@pytest.mark.parametrize(("pick", "labels"), [
+    ("time=6", "{time: 6}"),
+    ("time=4:7", "{time: [4, 7]}"),
+    ("time=-7:", "{time: [-7, null]}"),
+    ("time=6:", "{time: [6, null]}"),
+    ("time=3:3", "{time: [3, 3]}"),
+    ("y=9", '{y: "9"}'),
+])  # fmt: skip
+def test_a_pick_of_nothing_is_a_fault_of_who_picks(folder: Path, use: str, where: str, pick: str, labels: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        graph_of("steps:\n  x: {op: from_zarr, path: x.zarr}\n" + use.replace("PICK", pick), folder)
+    (fault,) = caught.value.faults
+    n = 3 if pick.startswith("y") else 5
+    assert str(fault).startswith(f"{where}: '")
+    assert f"picks are positions, 0 to {n} here; for labels: {{op: sel, " in str(fault)
+    assert f"labels: {labels}}}" in str(fault)
+
+
+def test_rows_that_only_the_run_can_count_have_no_positions(folder: Path) -> None:
+    text = """
+steps:
+  t: {op: read_parquet, path: t.parquet}
+  x: {op: to_array, input: t, columns: [a], dims: [row, column]}
+  s: {op: sum, input: "x[row=0]"}
+"""
+    with pytest.raises(ConfigError, match="the length of 'row' is known only in the run"):
+        graph_of(text, folder)
+
+
 def test_a_batch_changes_neither_the_graph_nor_results_nor_names(folder: Path) -> None:
     text = 'modules: [./mine.py]\nsteps: {{s: {{call: "mine:square", over: {{n: {{range: 9}}}}{}}}}}\n'
     plain, batched = (graph_of(text.format(batch), folder) for batch in ("", ", batch: 4"))

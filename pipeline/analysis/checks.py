@@ -19,7 +19,7 @@ from pipeline.errors import Location
 from pipeline.expressions import Expression
 from pipeline.graph import Graph, Key, PartsLayout
 from pipeline.ops.targets import evaluate_scalar
-from pipeline.referring import scalar_of
+from pipeline.referring import picked, scalar_of
 
 __all__ = ["CheckResult", "evaluate", "value_of"]
 
@@ -85,8 +85,7 @@ def _copy(copy: str, reference: Reference, graph: Graph, results: Mapping[Key, A
     if part:
         value = _part(value, layout.kind, reference)
     if reference.picks:
-        picks = {dim: pick if isinstance(pick, int) else slice(*pick) for dim, pick in reference.picks}
-        value = value.isel(picks, drop=True)
+        value = picked(value, reference)
     return value
 
 
