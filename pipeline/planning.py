@@ -20,6 +20,8 @@ __all__ = ["Plan", "Row", "plan", "worker_memory"]
 _NAMES = 6
 """Column names shown of a frame."""
 
+_TIMEOUT = "serial and threads, and a cluster of others, notice a timeout only when the task has come back"
+
 _SHUFFLE = re.compile(r"[/-](shuffle|split|bucket|deal)\b")
 """In the names of tasks that hand each row to one of several partitions."""
 
@@ -121,8 +123,14 @@ def _built(config: Config, graph: Graph) -> list[Row]:
         layouts = [graph.layouts[step.name] for step in copies]
         moved = [_input_bytes(graph, step.inputs) for step in copies if step.name in rechunked]
         wholes = [w.nbytes for w in graph.wholes if w.copy in {step.name for step in copies}]
-        notes = ["moves all its rows (hash partitions)"] if any(s.name in shuffled for s in copies) else []
+        notes = (
+            ["a shuffle moves all its rows; how many bytes only the run knows"]
+            if any(s.name in shuffled for s in copies)
+            else []
+        )
         n_tasks = sum(tasks[step.name] for step in copies)
+        if any(step.timeout is not None for step in copies):
+            notes.append(_TIMEOUT)
         if not n_tasks:
             notes.append("adds no task: nobody needs it, or it changes nothing")
         rows.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from dask._task_spec import Task
 from dask.callbacks import Callback
 
+from pipeline.backends import BACKENDS
 from pipeline.config import Config, load, loads
 from pipeline.errors import ConfigError
 from pipeline.planning import Plan, Row, plan, worker_memory
@@ -44,7 +46,7 @@ def test_an_array_has_its_dims_chunks_and_copies_in_its_row() -> None:
 def test_a_frame_has_its_columns_and_its_shuffles_in_its_row() -> None:
     q3 = rows(plan(load(CONFIGS / "tpch_q3.yaml")))
     assert q3["customer"] == Row("customer", "frame", "c_custkey, c_mktsegment", 1, 1)
-    assert q3["lines"].notes == ("moves all its rows (hash partitions)",)
+    assert q3["lines"].notes == ("a shuffle moves all its rows; how many bytes only the run knows",)
     assert q3["revenue"].shape == "l_orderkey, o_orderdate, o_shippriority, revenue"
     assert q3["segment"].notes == ()
 
@@ -97,6 +99,17 @@ def test_what_nobody_can_know_before_the_run_is_left_open(tmp_path: Path) -> Non
     assert told["x"].shape == "row: ?, feature: 2"
     assert told["x"].largest_chunk is None
     assert told["m"].shape == "feature: 2"
+
+
+def test_back_ends_on_which_a_timeout_cannot_hold_are_named(tmp_path: Path) -> None:
+    text = 'steps: {one: {call: "mine:use", args: {x: 1}, timeout: 5min}, two: {call: "mine:use", args: {x: 1}}}\n'
+    told = rows(plan(config(text, tmp_path)))
+    (note,) = told["one"].notes
+    for name, (home, *_) in BACKENDS.items():
+        module, _, cls = home.partition(":")
+        can_stop = getattr(importlib.import_module(module), cls).capabilities.can_stop_tasks
+        assert (name in note) == (not can_stop), name
+    assert told["two"].notes == ()
 
 
 def test_without_data_the_file_alone_is_told(tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ def plan_text(plan: Any, *, width: int = WIDTH) -> str:
     n_tasks = sum(_field(row, "tasks") or 0 for row in plan.rows)
     moved = sum(_field(row, "moved") or 0 for row in plan.rows)
     if n_tasks:
-        lines.append(f"{len(rows)} steps, {n_tasks:,} tasks; {bytes_text(moved)} moved by rechunks and shuffles")
+        lines.append(f"{len(rows)} steps, {n_tasks:,} tasks; {bytes_text(moved)} moved by rechunks")
     return "\n".join(lines)
 
 
