@@ -194,6 +194,7 @@ class _Builder:
             and any(getattr(self.layouts[r.copies[0]], "ordered", False) for r in step.inputs.get("input", ()))
         )
         own, layout = lower(value, step.name, self.tasks, ordered=ordered)
+        _require_other_dims(layout, step)
         own = {key: node for key, node in {**extra, **own}.items() if key not in self.tasks}
         self.tasks |= own
         self.owners |= dict.fromkeys(own, step.name)
@@ -233,6 +234,22 @@ class _Builder:
             ) from error
         own, picked = lower(value, f"{owner}/input", self.tasks)
         return picked, own
+
+
+def _require_other_dims(layout: Layout, step: Step) -> None:
+    """Refuse a dim that is named as a matrix key: ``[y=0]`` would mean the copy, and nobody could pick along it.
+
+    Raises
+    ------
+    ValueError : naming the dim
+    """
+    arrays = layout.parts.values() if isinstance(layout, PartsLayout) else [layout]
+    for dim in (d for array in arrays if isinstance(array, ArrayLayout) for d in array.dims):
+        if dim in step.matrix:
+            raise ValueError(
+                f"matrix: the result has a dim {dim!r}, and the matrix a key of that name; picks could not tell them "
+                "apart: rename the key"
+            )
 
 
 def _placed(message: str, path: str, location: Location, locations: Mapping[str, Location]) -> Fault:

@@ -106,6 +106,25 @@ def test_an_over_key_may_stand_in_the_arguments(folder: Path) -> None:
     assert got["s"] == [{"n": 1, "text": "n is 1", "whole": 1}, {"n": 2, "text": "n is 2", "whole": 2}]
 
 
+def test_a_result_stands_inside_a_text_if_it_is_a_scalar(folder: Path) -> None:
+    steps = """
+      n: {call: "mine:add", args: {a: 1}}
+      line: {op: arange, stop: 4}
+      x: {op: sum, input: line}
+      yes: {expr: "x > 0"}
+      s: {call: "mine:keywords", args: {text: "${n} of ${x}: ${yes}"}}
+    """
+    got = values(steps, folder)
+    assert got["s"] == {"text": "1 of 6: true"}
+    for what, said in (("several", "list"), ("maps", "list"), ("as_tuple", "tuple")):
+        given = ", args: {x: 1}" if what == "as_tuple" else ""
+        with pytest.raises(DataError, match=f"got a {said} for \\$\\{{…\\}} inside a text; it must be a scalar"):
+            values(
+                f'  m: {{call: "mine:{what}"{given}}}\n  s: {{call: "mine:keywords", args: {{t: "x ${{m}}"}}}}\n',
+                folder,
+            )
+
+
 def test_parts_of_a_map_and_of_a_tuple(folder: Path) -> None:
     got = values(
         """

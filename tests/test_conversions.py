@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from serially import values_of
 
-from pipeline.errors import DataError
+from pipeline.errors import ConfigError, DataError
 
 MODULE = """
 import numpy as np
@@ -48,6 +48,21 @@ def n_of(row):
 
 def length(rows):
     return len(rows)
+
+def large(n):
+    return n * 2**40
+
+def huge(n):
+    return n * 1e300
+
+def half(n):
+    return n / 2
+
+def word(n):
+    return "three"
+
+def seven(n):
+    return 7
 """
 
 
@@ -206,6 +221,58 @@ def test_a_frame_becomes_a_matrix(folder: Path) -> None:
     )["s"]
     np.testing.assert_allclose(got, [380, 200])
     assert got["feature"].values.tolist() == ["f1", "f2"]
+
+
+@pytest.mark.parametrize(("function", "dtype", "said"), [
+    ("large", "int32", "item 'n=1': got int64 values that don't fit into int32"),
+    ("huge", "float32", "item 'n=1': got float64 values that don't fit into float32"),
+    ("half", "int64", "item 'n=1': got float64 values that don't fit into int64"),
+    ("word", "int64", "item 'n=1': got <U5 values that don't fit into int64"),
+])  # fmt: skip
+def test_an_item_that_does_not_fit_its_dtype_is_named(folder: Path, function: str, dtype: str, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        values(
+            f"""
+              y: {{call: "mine:{function}", over: {{n: [1]}}}}
+              a: {{op: to_array, input: y, along: n, shape: [], dtype: {dtype}}}
+            """,
+            folder,
+        )
+
+
+COLUMNS = """
+  items: {call: "mine:row", over: {n: [1, 2]}}
+  f: {op: to_frame, input: items, columns: {text: string}}
+  g: {op: assign, input: f, columns: {half: "n / 2", large: "n * 3_000_000_000", some: "sqrt(n - 1.5)"}}
+  h: {op: merge, left: g, right: one, how: left, on: n}
+  one: {op: to_frame, input: single, columns: {m: int64}}
+  single: {call: "mine:seven", over: {n: [1]}}
+"""
+
+
+@pytest.mark.parametrize(("column", "dtype", "want"), [
+    ("n", "int8", [1, 2]),
+    ("half", "float32", [0.5, 1.0]),
+    ("large", "float32", [3e9, 6e9]),
+    ("m", "", [7.0, np.nan]),
+    ("half", "int64", r"column 'half' \(float64\) has values that don't fit; dtype: int64 is declared"),
+    ("large", "int32", r"column 'large' \(int64\) has values that don't fit; dtype: int32 is declared"),
+    ("some", "int64", r"column 'some' \(float64\) has missing values; dtype: int64 is declared"),
+    ("m", "int64", r"column 'm' \(Int64\) has missing values; dtype: int64 is declared"),
+])  # fmt: skip
+def test_the_columns_of_a_matrix_must_fit_its_dtype(folder: Path, column: str, dtype: str, want: Any) -> None:
+    said = f", dtype: {dtype}" if dtype else ""
+    text = COLUMNS + f"  a: {{op: to_array, input: h, columns: [{column}], dims: [row, feature]{said}}}\n"
+    if isinstance(want, str):
+        with pytest.raises(DataError, match=want):
+            values(text, folder)
+    else:
+        np.testing.assert_array_equal(np.sort(values(text, folder)["a"].to_numpy()[:, 0]), want)
+
+
+def test_text_is_no_column_of_a_matrix(folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"\.columns: 'text' is str; an array takes numbers: n"):
+        values(COLUMNS + "  a: {op: to_array, input: f, columns: [n, text], dims: [row, feature]}\n", folder)
 
 
 def test_a_frame_becomes_items_by_rows_and_by_partitions(folder: Path) -> None:

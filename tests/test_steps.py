@@ -162,6 +162,20 @@ def test_a_pick_of_nothing_is_a_fault_of_who_picks(folder: Path, use: str, where
     assert f"labels: {labels}}}" in str(fault)
 
 
+@pytest.mark.parametrize(("steps", "where"), [
+    ("  a: {op: arange, matrix: {p: [3, 4]}, stop: 3, dim: p}", "test.yaml:3:27: steps.a.matrix"),
+    ("  n: {call: 'mine:square', matrix: {y: [1]}, args: {n: '${y}'}}\n  a: {expr: 'x * n'}", "test.yaml:5:3: steps.a"),
+])  # fmt: skip
+def test_no_dim_is_named_as_a_matrix_key(folder: Path, steps: str, where: str) -> None:
+    text = "steps:\n" + steps
+    if "x *" in steps:
+        text = f"modules: [./mine.py]\n{text}\n  x: {{op: from_zarr, path: x.zarr}}"
+    with pytest.raises(ConfigError) as caught:
+        graph_of(text, folder)
+    assert str(caught.value.faults[0]).startswith(where)
+    assert "and the matrix a key of that name" in str(caught.value.faults[0])
+
+
 def test_rows_that_only_the_run_can_count_have_no_positions(folder: Path) -> None:
     text = """
 steps:

@@ -15,6 +15,7 @@ from typing import Any
 from pipeline.config import Filled, ItemKey, Over, Reference, Step
 from pipeline.errors import DataError
 from pipeline.graph import GraphNode, Key, ref, task
+from pipeline.ops.kinds import scalar
 from pipeline.ops.values import Items, Parts, Single
 from pipeline.worker import Dropped, describe, resolve
 
@@ -130,12 +131,28 @@ def _fill(value: Any, item: Mapping[str, Any], values: Sequence[Any]) -> Any:
             found = found[name]
         return found
     if isinstance(value, Joined):
-        return "".join(p if isinstance(p, str) else str(_fill(p, item, values)) for p in value.pieces)
+        return "".join(p if isinstance(p, str) else _text(_fill(p, item, values)) for p in value.pieces)
     if isinstance(value, Mapping):
         return {name: _fill(v, item, values) for name, v in value.items()}
     if isinstance(value, list | tuple):
         return [_fill(v, item, values) for v in value]
     return value
+
+
+def _text(value: Any) -> str:
+    """What stands for ``${…}`` inside a text: a scalar, written as in YAML.
+
+    Raises
+    ------
+    DataError : if it is none
+    """
+    try:
+        one = scalar(value)
+    except ValueError:
+        one = None
+    if value is None or one is None:
+        raise DataError(f"got a {type(value).__name__} for ${{…}} inside a text; it must be a scalar")
+    return label(one) or str(one)
 
 
 def _parted(call: Call, result: Any) -> dict[str, Any]:

@@ -111,9 +111,22 @@ def checked(shape: tuple[int, ...], dtype: Any, name: str, value: Any) -> Any:
     place = f"item {name!r}: " if name else ""
     if got.shape != tuple(shape):
         raise DataError(f"{place}got the shape {got.shape}; shape: {list(shape)} is declared")
-    if not np.can_cast(got.dtype, dtype, "same_kind") and not (got.size == 0 or (got.astype(dtype) == got).all()):
+    found = _cast(got, np.dtype(dtype))
+    if found is None:
         raise DataError(f"{place}got {got.dtype} values that don't fit into {np.dtype(dtype)}")
-    return got.astype(dtype, copy=False)
+    return found
+
+
+def _cast(values: Any, dtype: np.dtype[Any]) -> Any:
+    """The values in a dtype that holds them, that of floats to its precision; None where it doesn't hold them all."""
+    if np.can_cast(values.dtype, dtype, "safe") or not values.size:
+        return values.astype(dtype, copy=False)
+    if values.dtype.kind not in "biufc" or (values.dtype.kind == "c" and dtype.kind != "c"):
+        return None
+    with np.errstate(all="ignore"):
+        cast = values.astype(dtype)
+    fits = np.isfinite(cast) == np.isfinite(values) if dtype.kind in "fc" else cast == values
+    return cast if np.all(fits) else None
 
 
 def _matrix(
@@ -130,7 +143,11 @@ def _matrix(
         raise NotImplementedError("labels: not yet: a coordinate whose values are known only in the run")
     if len(dims) != 2:
         raise ValueError(f"dims: got {list(dims)}; a frame needs two names, of the rows and of the columns")
-    kind = np.dtype(dtype) if dtype else np.result_type(*(x._meta[c].dtype for c in chosen))
+    for c in chosen:
+        if not pd.api.types.is_numeric_dtype(x._meta[c].dtype):
+            known_numbers = ", ".join(numbers) or "none"
+            raise ValueError(f"columns: {c!r} is {x._meta[c].dtype}; an array takes numbers: {known_numbers}")
+    kind = np.dtype(dtype) if dtype else np.result_type(*(_plain(x._meta[c].dtype) for c in chosen))
     expression = x.optimize(fuse=False)
     tasks, keys = expression.__dask_graph__(), expression.__dask_keys__()
     own: dict[Key, GraphNode] = {}
@@ -142,11 +159,30 @@ def _matrix(
     return xr.DataArray(data, dims=dims, coords=coords)
 
 
+def _plain(dtype: Any) -> np.dtype[Any]:
+    """The dtype of numpy for a column of numbers: float64 where it may lack some."""
+    return dtype if isinstance(dtype, np.dtype) else np.dtype(np.float64)
+
+
 def matrix_of_rows(columns: tuple[str, ...], dtype: Any, rows: pd.DataFrame) -> Any:
-    """Some columns of a partition as a C-contiguous matrix, shape (rows, columns)."""
-    chosen: Any = rows[list(columns)]
-    filled = chosen.to_numpy(dtype=dtype, na_value=np.nan) if dtype.kind == "f" else chosen.to_numpy(dtype=dtype)
-    return np.ascontiguousarray(filled)
+    """Some columns of a partition as a C-contiguous matrix, shape (rows, columns).
+
+    Raises
+    ------
+    DataError : if a column has values that the dtype doesn't hold
+    """
+    found = np.empty((len(rows), len(columns)), dtype)
+    for i, name in enumerate(columns):
+        column: Any = rows[name]
+        missing = bool(column.isna().any())
+        plain = np.dtype(np.float64) if missing else getattr(column.dtype, "numpy_dtype", column.dtype)
+        values = column.to_numpy(_plain(plain), na_value=np.nan) if missing else column.to_numpy(_plain(plain))
+        cast = _cast(values, np.dtype(dtype))
+        if cast is None:
+            why = "has missing values" if missing else "has values that don't fit"
+            raise DataError(f"column {name!r} ({column.dtype}) {why}; dtype: {np.dtype(dtype)} is declared")
+        found[:, i] = cast
+    return found
 
 
 # ---------------------------------------------------------------------------------------------------------------------
