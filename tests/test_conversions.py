@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from serially import values_of
 
 from pipeline.errors import ConfigError, DataError
@@ -180,6 +181,35 @@ def test_an_array_becomes_a_column_a_label(folder: Path) -> None:
         folder,
     )["f"]
     assert got.to_dict("list") == {"n": ["n=1", "n=2"], "c0": [0, 0], "c1": [1, 2], "c2": [2, 4]}
+
+
+@pytest.mark.parametrize("chunks", [{}, {"t": 2, "y": 1, "k": 2}])
+def test_any_dim_of_an_array_may_become_the_columns(folder: Path, chunks: dict[str, int]) -> None:
+    cube = xr.DataArray(np.arange(12.0).reshape(3, 2, 2), {"t": [5, 6, 7], "y": [0.5, 1.5]}, ["t", "y", "k"], name="x")
+    cube.to_dataset().to_zarr(folder / "x.zarr", zarr_format=2)
+    said = f", chunks: {{t: {chunks['t']}, y: {chunks['y']}, k: {chunks['k']}}}" if chunks else ""
+    text = f"  x: {{op: from_zarr, path: x.zarr{said}}}\n  f: {{op: to_frame, input: x, columns: DIM, prefix: c}}\n"
+    got = values(text.replace("DIM", "y"), folder)["f"].sort_values(["t", "c0.5"])
+    assert list(got.columns) == ["t", "c0.5", "c1.5"]
+    assert got.to_numpy().tolist() == [[t, 4 * i + k, 4 * i + k + 2] for i, t in enumerate([5, 6, 7]) for k in (0, 1)]
+    got = values(text.replace("DIM", "t"), folder)["f"].sort_values(["y", "c5"])
+    assert got.to_numpy().tolist() == [[y, n, n + 4, n + 8] for y, n in [(0.5, 0), (0.5, 1), (1.5, 2), (1.5, 3)]]
+    with pytest.raises(ConfigError, match=r"\.columns: 'z' is no dim; the array has t, y, k"):
+        values(text.replace("DIM", "z"), folder)
+
+
+def test_a_dim_of_no_length_becomes_no_items(folder: Path) -> None:
+    text = "  x: {op: arange, stop: 0, dim: t}\n  i: {op: to_items, input: x, along: t}\n"
+    assert values(text, folder)["i"] == []
+
+
+def test_items_of_times_in_one_second_have_keys_of_their_own(folder: Path) -> None:
+    times = pd.to_datetime(["2001-01-01 00:00:00.25", "2001-01-01 00:00:00.5"])
+    xr.DataArray([1.0, 2.0], {"t": times}, ["t"], name="x").to_dataset().to_zarr(folder / "x.zarr", zarr_format=2)
+    steps = "  x: {op: from_zarr, path: x.zarr}\n  i: {op: to_items, input: x, along: t}\n"
+    got = values(steps + "  f: {op: to_frame, input: n, columns: {n: float64}}\n"
+                 '  n: {call: "mine:total", over: {x: i}}\n', folder)["f"]  # fmt: skip
+    assert got["key"].nunique() == 2
 
 
 @pytest.mark.parametrize("chunks", [1, 2, 5])

@@ -231,13 +231,21 @@ def maps_of_rows(rows: pd.DataFrame, before: Sequence[int]) -> list[tuple[str, d
     return [(str(first + i), row) for i, row in enumerate(maps)]
 
 
+def _to_the_second(labels: Any) -> Any:
+    """Times without a fraction of a second, where none has one: they become keys, which tell items apart."""
+    seconds = labels.astype("datetime64[s]")
+    return seconds if (seconds.astype(labels.dtype) == labels).all() else labels
+
+
 def _slices(x: xr.DataArray, along: str, name: str) -> Items:
     if along not in x.dims:
         raise ValueError(f"along: {along!r} is no dim of {tuple(map(str, x.dims))}")
     labels = labels_along(x, along)
-    texts = tuple(str(v) for v in (labels.astype("datetime64[s]") if labels.dtype.kind == "M" else labels))
+    texts = tuple(str(v) for v in (_to_the_second(labels) if labels.dtype.kind == "M" else labels))
     data = x.data.rechunk({i: -1 for i in range(x.ndim) if x.dims[i] != along})
     axis = x.dims.index(along)
+    if not x.sizes[along]:
+        return Items(name, dict(data.dask), 0, ())
     rest = x.isel({along: 0}, drop=True)
     template = xr.Dataset(coords={c: v for c, v in rest.coords.items() if v.chunks is None}, attrs=x.attrs)
     own: dict[Key, GraphNode] = {}

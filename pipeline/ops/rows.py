@@ -291,26 +291,31 @@ def cells_of_chunk(axes: tuple[Any, ...], meta: pd.DataFrame, chunk: Any) -> pd.
 
 
 def _wide(x: xr.DataArray, dim: str, prefix: str, name: str) -> dd.DataFrame:
-    """A row a label of the other dim, a column a label of ``dim``; coordinates along the rows come along."""
-    if dim not in x.dims or x.ndim != 2:
-        raise ValueError(f"columns: {dim!r} must be one of two dims; the array has {x.dims}")
-    (row,) = [d for d in x.dims if d != dim]
-    x = x.transpose(row, dim).chunk({dim: -1})
+    """A row a label of each other dim, a column a label of ``dim``; coordinates along the others come along."""
+    if dim not in x.dims:
+        raise ValueError(f"columns: {dim!r} is no dim; the array has {', '.join(map(str, x.dims)) or 'none'}")
+    others = [d for d in x.dims if d != dim]
+    x = x.transpose(*others, dim).chunk({dim: -1})
     names = [f"{prefix}{label}" for label in labels_along(x, dim)]
-    along = [c for c in x.coords if x.coords[c].dims == (row,)]
-    dtypes = {str(c): pd.Series(x.coords[c].values[:0]).dtype for c in along} | dict.fromkeys(names, x.dtype)
+    along = [(c, i) for c in x.coords for i, other in enumerate(others) if x.coords[c].dims == (other,)]
+    dtypes = {str(c): pd.Series(x.coords[c].values[:0]).dtype for c, _ in along} | dict.fromkeys(names, x.dtype)
     meta = pd.DataFrame({c: pd.Series(dtype=t) for c, t in dtypes.items()})
-    starts = np.concatenate([[0], np.cumsum([0 if np.isnan(n) else n for n in x.data.chunks[0]])]).astype(int)
+    starts = [np.concatenate([[0], np.cumsum(np.nan_to_num(sizes))]).astype(int) for sizes in x.data.chunks]
     own: dict[Key, GraphNode] = {}
-    for i in range(x.data.numblocks[0]):
-        head = tuple(x.coords[c].values[starts[i] : starts[i + 1]] for c in along)
-        key = (f"{name}/rows", i)
-        own[key] = task(key, rows_of_chunk, meta, head, ref((x.data.name, i, 0)))
+    for number, index in enumerate(itertools.product(*(range(n) for n in x.data.numblocks[:-1]))):
+        head = tuple((i, x.coords[c].values[starts[i][index[i]] : starts[i][index[i] + 1]]) for c, i in along)
+        key = (f"{name}/rows", number)
+        own[key] = task(key, rows_of_chunk, meta, head, ref((x.data.name, *index, 0)))
     return _frame(dict(x.data.dask), own, meta, f"{name}/rows")
 
 
-def rows_of_chunk(meta: pd.DataFrame, head: Sequence[Any], chunk: Any) -> pd.DataFrame:
-    """One row a row of a two-dimensional chunk; ``head`` holds the columns that come before it."""
-    columns = dict(zip(meta.columns, head, strict=False))
-    columns |= {c: chunk[:, i] for i, c in enumerate(meta.columns[len(head) :])}
+def rows_of_chunk(meta: pd.DataFrame, head: Sequence[tuple[int, Any]], chunk: Any) -> pd.DataFrame:
+    """One row for each place along all dims of a chunk but the last; ``head``: axis and labels of the first columns."""
+    shape = chunk.shape[:-1]
+    columns = {}
+    for column, (axis, labels) in zip(meta.columns, head, strict=False):
+        across = [-1 if i == axis else 1 for i in range(len(shape))]
+        columns[column] = np.broadcast_to(np.asarray(labels).reshape(across), shape).reshape(-1)
+    cells = chunk.reshape(-1, chunk.shape[-1])
+    columns |= {c: cells[:, i] for i, c in enumerate(meta.columns[len(head) :])}
     return pd.DataFrame(columns).astype(meta.dtypes.to_dict())
