@@ -326,6 +326,8 @@ class _StepBuilder:
     def scalar_or_array(self, reference: Reference) -> Any:
         """What a name in an expression over arrays stands for: an array, or a number as a 0-d array."""
         value = self.enter(reference)
+        if isinstance(value, dd.DataFrame) and len(value.columns) == 1:
+            value = self.enter(replace(reference, part=str(value.columns[0])))
         if isinstance(value, xr.DataArray):
             return value
         from dask.array import Array
@@ -334,8 +336,11 @@ class _StepBuilder:
         if isinstance(value, Single):
             node = task((key,), only_value, reference.text, ref(value.key))
             return xr.DataArray(Array({**value.tasks, (key,): node}, key, (), dtype=np.float64))
-        kind = "a frame" if isinstance(value, dd.DataFrame) else "items"
-        raise ValueError(f"{reference.text!r} is {kind}; an expression takes arrays and scalars")
+        if isinstance(value, dd.DataFrame):
+            columns = ", ".join(value.columns)
+            cure = f"one value of it, where it has one row, is ${{{reference.text}.{value.columns[0]}}}"
+            raise ValueError(f"{reference.text!r} is a frame with the columns {columns}; {cure}")
+        raise ValueError(f"{reference.text!r} is items; an expression takes arrays and scalars")
 
     def whole(self, reference: Reference) -> Key:
         """The key of a task with the whole in-memory value of a reference."""

@@ -187,6 +187,23 @@ steps:
         graph_of(text, folder)
 
 
+def test_a_frame_of_one_cell_is_a_scalar_in_an_expression(folder: Path) -> None:
+    text = """
+steps:
+  t: {op: read_parquet, path: t.parquet}
+  row: {op: filter, input: t, where: "a == 3"}
+  cell: {op: select, input: row, columns: [b]}
+  x: {op: from_zarr, path: x.zarr}
+  y: {expr: "x[time=0] + VALUE"}
+"""
+    assert values_of(text.replace("VALUE", "${cell}"), folder)["y"].values.tolist() == [3.0, 4.0, 5.0, 6.0]
+    assert values_of(text.replace("VALUE", "${row.d}"), folder)["y"].values.tolist() == [1.0, 2.0, 3.0, 4.0]
+    with pytest.raises(ConfigError, match=r"'row' is a frame with the columns a, b, c, d; one value .*\$\{row\.a\}"):
+        values_of(text.replace("VALUE", "${row}"), folder)
+    with pytest.raises(ValueError, match="'many' needs a frame of one row; it has 4"):
+        values_of(text.replace("VALUE", "${many}") + "  many: {op: select, input: t, columns: [b]}", folder)
+
+
 def test_a_batch_changes_neither_the_graph_nor_results_nor_names(folder: Path) -> None:
     text = 'modules: [./mine.py]\nsteps: {{s: {{call: "mine:square", over: {{n: {{range: 9}}}}{}}}}}\n'
     plain, batched = (graph_of(text.format(batch), folder) for batch in ("", ", batch: 4"))
