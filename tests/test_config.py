@@ -292,6 +292,13 @@ def test_copies_that_can_not_be(steps: str, said: str) -> None:
     assert said in message(steps)
 
 
+def test_copies_that_can_not_be_are_one_fault() -> None:
+    again = TAS + "  m: {op: mean, input: tas, matrix: {run: [A1B]}}\n"
+    unequal = "  a: {op: arange, matrix: {i: [1]}, stop: 3}\n  b: {op: arange, matrix: {i: [2]}, stop: 3}\n"
+    for steps in (again, unequal + "  c: {expr: a + b}\n"):
+        assert "does not exist" not in message(steps)
+
+
 def test_numbers_that_print_differently_are_warned_of() -> None:
     (warning,) = config("  a: {op: arange, matrix: {i: [01]}, stop: 3}\n").warnings
     assert '01 is the number 1, which is the label; for the text write "01"' in warning

@@ -304,7 +304,10 @@ class _Copy:
             return referred(Use(found.reference, found.location, found.path, copies), self.matrix)
         except Absent:  # only behind a fault: copies that lack something are not made
             raise Wrong(
-                found.location, found.path, f"{str(found.reference)!r} does not exist in {self.name!r}"
+                found.location,
+                found.path,
+                f"{str(found.reference)!r} does not exist in {self.name!r}",
+                consequence=len(self.context.faults) > 0,
             ) from None
 
     def _kinds(self) -> dict[str, str]:
