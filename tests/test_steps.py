@@ -176,6 +176,36 @@ def test_no_dim_is_named_as_a_matrix_key(folder: Path, steps: str, where: str) -
     assert "and the matrix a key of that name" in str(caught.value.faults[0])
 
 
+@pytest.mark.parametrize(("step", "key"), [
+    ("op: mean, input: x, axis: tim", "axis"),
+    ("op: rechunk, input: x, chunks: {tim: 2}", "chunks"),
+    ("op: sel, input: x, labels: {tim: 2}", "labels"),
+    ("op: sel, input: x, labels: {time: 9}", "labels"),
+    ("op: sel, input: x, labels: {y: 0}", "labels"),
+    ("op: groupby, input: x, by: month(tim), agg: mean", "by"),
+    ("op: take, input: x, at: {tim: time}, like: x", "at"),
+    ("op: take, input: x, at: {time: tim}, like: x", "at.time"),
+    ("op: resample, input: x, rule: {tim: MS}, agg: mean", "rule"),
+    ("op: rolling, input: x, window: {tim: 2}, agg: mean", "window"),
+    ("op: quantile, input: x, q: 0.5, axis: tim", "axis"),
+    ("op: average, input: x, weights: other", "weights"),
+    ("op: svd, input: other", "input"),
+])  # fmt: skip
+def test_what_an_array_lacks_is_said_at_the_key_that_asks_for_it(folder: Path, step: str, key: str) -> None:
+    text = f"""
+    steps:
+      x: {{op: from_zarr, path: x.zarr}}
+      other: {{op: arange, stop: 3, dim: z}}
+      s: {{{step}}}
+    """
+    with pytest.raises(ConfigError) as caught:
+        graph_of(text, folder)
+    (fault,) = caught.value.faults
+    name = key.rpartition(".")[2]
+    assert (fault.path, fault.location.line) == (f"steps.s.{key}", 6)
+    assert fault.location.column == text.splitlines()[-2].index(f"{name}: ") - 4 + len(f"{name}: ") + 1
+
+
 def test_rows_that_only_the_run_can_count_have_no_positions(folder: Path) -> None:
     text = """
 steps:

@@ -116,7 +116,7 @@ def rechunk(x: xr.DataArray, *, chunks: Mapping[str, Any]) -> xr.DataArray:
     ConfigError : if there is no such dim, or the sizes don't add up
     """
     for dim in chunks:
-        dim_number(x, dim)
+        dim_number(x, dim, "chunks")
     own = {str(dim): list(sizes) for dim, sizes in zip(x.dims, x.data.chunks, strict=True)}
     grid = chunk_sizes({**own, **chunks}, tuple(own), x.shape, x.dtype)
     return x.copy(data=x.data.rechunk(grid, method="tasks"))
@@ -133,7 +133,7 @@ def svd(x: xr.DataArray) -> Parts:
     ConfigError : if the array has not two dims
     """
     if x.ndim != 2:
-        raise ConfigError(f"svd needs two dims, got {', '.join(map(str, x.dims)) or 'none'}")
+        raise ConfigError(f"input: svd needs two dims, got {', '.join(map(str, x.dims)) or 'none'}")
     row, col = x.dims
     x = one_chunk(x, [str(col)])
     kind = x.dtype if x.dtype in (np.float32, np.float64) or x.dtype.kind == "c" else np.dtype(np.float64)
@@ -223,9 +223,9 @@ def sel(x: xr.DataArray, *, labels: Mapping[str, Any], method: str | None = None
     ConfigError : no such dim or label, a dim without coordinates, or a range with nothing in it
     """
     for dim, wanted in labels.items():
-        dim_number(x, dim)
+        dim_number(x, dim, "labels")
         if dim not in x.indexes:
-            raise ConfigError(f"{dim!r} has no coordinates; pick positions instead: [{dim}=0:10]")
+            raise ConfigError(f"labels: {dim!r} has no coordinates; pick positions instead: [{dim}=0:10]")
         index = x.indexes[dim]
         known = f"{dim!r} has the labels {index[0]} to {index[-1]}" if len(index) else f"{dim!r} has no labels"
         try:
@@ -234,9 +234,10 @@ def sel(x: xr.DataArray, *, labels: Mapping[str, Any], method: str | None = None
             else:
                 x = x.sel({dim: _label(wanted)}, method=method)
         except (KeyError, TypeError, ValueError) as error:
-            raise ConfigError(f"{wanted!r} can't be found: {known} ({error})") from error
+            hint = "" if isinstance(wanted, list | tuple) or method else "; for the nearest one: method: nearest"
+            raise ConfigError(f"labels: {wanted!r} can't be found: {known}{hint}") from error
         if dim in x.dims and not x.sizes[dim]:
-            raise ConfigError(f"{wanted!r} selects nothing: {known}")
+            raise ConfigError(f"labels: {wanted!r} selects nothing: {known}")
     return x
 
 
@@ -274,7 +275,7 @@ def map_blocks(
     """
     kind = np.dtype(dtype)
     kept = [str(dim) for dim in x.dims] if dims is None else list(dims)
-    axes = [dim_number(x, dim) for dim in kept]
+    axes = [dim_number(x, dim, "dims") for dim in kept]
     x = one_chunk(x, [str(dim) for dim in x.dims if dim not in kept])
     name = f"map_blocks-{tokenize(x.data.name, function, dict(args or {}), str(kind), kept)}"
     tasks: dict[Key, GraphNode] = {}

@@ -19,8 +19,8 @@ __all__ = ["Axis", "axes_of", "blocks", "dim_number", "one_chunk", "rebuilt", "s
 Axis = str | Sequence[str] | None
 
 
-def dim_number(x: xr.DataArray, dim: str) -> int:
-    """The position of a dim.
+def dim_number(x: xr.DataArray, dim: str, key: str = "") -> int:
+    """The position of a dim; ``key`` is the parameter that names it.
 
     Raises
     ------
@@ -31,7 +31,8 @@ def dim_number(x: xr.DataArray, dim: str) -> int:
         return dims.index(dim)
     near = get_close_matches(dim, dims, n=1)
     known = ", ".join(dims) or "no dims: it is one number"
-    raise ConfigError(f"{dim!r} is no dim; the array has {known}{f'; did you mean {near[0]!r}?' if near else ''}")
+    place, hint = f"{key}: " if key else "", f"; did you mean {near[0]!r}?" if near else ""
+    raise ConfigError(f"{place}{dim!r} is no dim; the array has {known}{hint}")
 
 
 def axes_of(x: xr.DataArray, axis: Axis) -> tuple[int, ...]:
@@ -44,7 +45,7 @@ def axes_of(x: xr.DataArray, axis: Axis) -> tuple[int, ...]:
     if axis is None:
         return tuple(range(x.ndim))
     names = [axis] if isinstance(axis, str) else axis
-    return tuple(sorted({dim_number(x, name) for name in names}))
+    return tuple(sorted({dim_number(x, name, "axis") for name in names}))
 
 
 def rebuilt(
@@ -93,6 +94,6 @@ def same_labels(x: xr.DataArray, other: xr.DataArray, what: str) -> None:
     for dim in other.dims:
         n, m = x.sizes[dim], other.sizes[dim]
         if n != m:
-            raise ConfigError(f"{what} has {m} positions along {str(dim)!r}, input {n}")
+            raise ConfigError(f"{what}: has {m} positions along {str(dim)!r}, input {n}")
         if dim in x.indexes and dim in other.indexes and not np.array_equal(x[dim].values, other[dim].values):
-            raise ConfigError(f"{what} has other labels along {str(dim)!r} than input")
+            raise ConfigError(f"{what}: has other labels along {str(dim)!r} than input")

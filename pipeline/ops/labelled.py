@@ -16,7 +16,7 @@ import xarray as xr
 from dask.base import tokenize
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.expressions import Call, Expression, Name
+from pipeline.expressions import Call, Expression, ExpressionError, Name
 from pipeline.graph import GraphNode, Key, listed, ref, task
 from pipeline.ops.dims import blocks, dim_number, one_chunk, rebuilt
 from pipeline.ops.partials import AGGREGATES, aggregated, merged, partial, rolled
@@ -49,7 +49,7 @@ def groupby(
     ConfigError : an expression of no or several dims, or ``std`` or ``var`` without ``ddof``
     """
     _check(agg, ddof)
-    labels = _labels(by, x)
+    labels = _labels(by, x, "by")
     dim = str(labels.dims[0])
     axis = dim_number(x, dim)
     groups, codes = _coded(labels.values)
@@ -97,7 +97,7 @@ def resample(
     """
     _check(agg, ddof)
     ((dim, freq),) = rule.items()
-    axis = dim_number(x, dim)
+    axis = dim_number(x, dim, "rule")
     index = x.indexes.get(dim)
     if not isinstance(index, pd.DatetimeIndex) or not index.is_monotonic_increasing:
         raise ConfigError(f"rule: {dim!r} has no times in rising order as labels")
@@ -152,12 +152,17 @@ def _check(agg: str, ddof: int | None) -> None:
         raise ConfigError(f"agg: {agg} needs ddof: 0 (numpy) or 1 (pandas)")
 
 
-def _labels(by: Expression, x: xr.DataArray) -> xr.DataArray:
+def _labels(by: Expression, x: xr.DataArray, key: str) -> xr.DataArray:
     if by.references:
-        raise ConfigError(f"{by.text!r} holds a value that is known only in the run; groups must be known before")
-    labels = evaluate_coords(by, x)
+        raise ConfigError(
+            f"{key}: {by.text!r} holds a value that is known only in the run; groups must be known before"
+        )
+    try:
+        labels = evaluate_coords(by, x)
+    except ExpressionError as error:
+        raise ConfigError(f"{key}: {error}") from error
     if labels.ndim != 1:
-        raise ConfigError(f"{by.text!r} has {labels.ndim} dims; it must be of one coordinate along one dim")
+        raise ConfigError(f"{key}: {by.text!r} has {labels.ndim} dims; it must be of one coordinate along one dim")
     return labels
 
 
@@ -218,7 +223,7 @@ def rolling(
     if len(window) > 1:
         raise ConfigError("window: got several dims; take one after the other, each in a step of its own")
     ((dim, n),) = window.items()
-    axis = dim_number(x, dim)
+    axis = dim_number(x, dim, "window")
     least = n if min_periods is None else min_periods
     if n > x.shape[axis]:
         raise ConfigError(f"window: got {n}, but {dim!r} has {x.shape[axis]} positions")
@@ -271,10 +276,10 @@ def take(x: xr.DataArray, like: xr.DataArray, *, at: Mapping[str, Expression], b
     ------
     ConfigError : no such dim, a dim without labels, or a label that ``x`` has not
     """
-    found = {dim: _labels(expression, like) for dim, expression in at.items()}
+    found = {dim: _labels(expression, like, f"at.{dim}") for dim, expression in at.items()}
     sources: dict[str, list[str]] = {}
     for dim, labels in found.items():
-        dim_number(x, dim)
+        dim_number(x, dim, "at")
         sources.setdefault(str(labels.dims[0]), []).append(dim)
     for target, dims in sources.items():
         if target in x.dims and target not in dims:

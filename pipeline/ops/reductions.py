@@ -168,7 +168,7 @@ def average(x: xr.DataArray, weights: xr.DataArray, *, axis: Axis = None, skipna
     for dim in weights.dims:
         if dim not in x.dims:
             known = ", ".join(map(str, x.dims))
-            raise ConfigError(f"weights has the dim {str(dim)!r}, which input has not; it has {known}")
+            raise ConfigError(f"weights: has the dim {str(dim)!r}, which input has not; it has {known}")
     same_labels(x, weights, "weights")
     dtype = np.result_type(x.dtype, weights.dtype, np.float32)
     wide = np.result_type(dtype, np.float64)
