@@ -38,7 +38,17 @@ __all__ = [
     "TaskError",
     "TaskTimeout",
     "WorkerLost",
+    "printable",
 ]
+
+
+def printable(text: str) -> str:
+    """``text`` with what would move or colour a terminal's text, and ends of lines, written as in Python.
+
+    >>> printable("été\\x1b[31m")
+    'été\\\\x1b[31m'
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 @dataclass(frozen=True, order=True)

@@ -109,6 +109,10 @@ def test_errors_are_json_events_too_and_the_last_line_is_the_result(here, monkey
     assert result == {"event": "result", "ok": False, "exit_code": 2}
 
 
+def test_what_would_colour_a_terminal_is_written_out():
+    assert failure_lines(DataError("\x1b[31mred: no such file"))[0].startswith("pipeline: error: \\x1b[31mred: no such")
+
+
 def test_all_faults_are_listed_before_the_last_line():
     lines = failure_lines(ConfigError(FAULTS), file="a.yaml")
     assert lines == [

@@ -88,6 +88,13 @@ def test_what_yaml_may_not_hold_is_refused_with_its_place(text: str, said: str) 
     assert said in str(caught.value)
 
 
+def test_a_file_that_is_no_text_is_told_with_the_place_of_the_byte(tmp_path: Path) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_bytes("version: 1\nname: é".encode("latin1"))
+    with pytest.raises(ConfigError, match=r"x\.yaml:2:7: got the byte 0xe9; a file is UTF-8 text"):
+        load(file)
+
+
 def test_places_are_those_of_the_file() -> None:
     step = config("  a:\n    op: arange\n    stop: 3\n", name="p").steps["a"]
     assert (str(step.location), str(step.locations["stop"])) == ("p.yaml:4:3", "p.yaml:6:11")

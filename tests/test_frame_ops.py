@@ -475,6 +475,12 @@ def test_merge_by_keys_of_other_names_keeps_both_and_every_type(at: list[int]) -
     assert_frame_equal(rows(computed(got)), wanted.astype(got.dtypes.to_dict()))
 
 
+def test_merge_says_which_side_lacks_a_column() -> None:
+    left, right = pd.DataFrame({"a": [1]}), pd.DataFrame({"b": [1]})
+    with pytest.raises(ValueError, match="right_on: 'a' is no column of the right side; its columns: b"):
+        ops.merge(cut(left, []), cut(right, []), left_on="a", right_on="a")
+
+
 @pytest.mark.parametrize("how", ["inner", "left"])
 def test_merge_of_frames_without_rows(how: str) -> None:
     empty, full = cut(table(0), [0]), cut(table(), [100])

@@ -247,3 +247,56 @@ def test_what_only_follows_from_a_fault_is_not_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         loads("version: 1\n" + textwrap.dedent(text), root=tmp_path)
     assert [fault.path for fault in caught.value.faults] == ["steps.a.op"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "params: {base: {a: 1}}\nsteps: {x: {op: arange, stop: '${base.b}'}}",
+            "x.yaml:3:31: steps.x.stop: \"${base.b}\": 'base' has no key 'b'; it has a",
+        ),
+        (
+            "steps: {x: {op: arange, stop: 4, chunks: 0}}",
+            "x.yaml:2:42: steps.x.chunks: got 0; chunks takes a whole number, or a map: size of a chunk",
+        ),
+        (
+            "steps: {x: {op: arange, stop: 4}, y: {op: sum, input: []}}",
+            "x.yaml:2:55: steps.y.input: got an empty list; op 'sum' needs an array",
+        ),
+        (
+            "steps: {x: {op: read_csv, path: p}, y: {op: filter, input: x, where: {a: b}}}",
+            "x.yaml:2:70: steps.y.where: got a map; write an expression",
+        ),
+        (
+            "steps: {x: {op: read_csv, path: p}, y: {op: assign, input: x, columns: {a: {b: 1}}}}",
+            "x.yaml:2:76: steps.y.columns.a: got a map; write an expression",
+        ),
+        (
+            "steps: {x: {op: arange, stop: 4}}\noutputs: {x: {to: {npy: 1}, path: x.npy}}",
+            "x.yaml:3:19: outputs.x.to: got a map; formats: parquet, zarr, npy, csv, json, pickle",
+        ),
+        (
+            'steps: {x: {op: arange, stop: 4}}\nseed: "a\\e[31m\\n"',
+            "x.yaml:3:7: seed: got 'a\\x1b[31m\\n'; write a whole number >= 0",
+        ),
+        (
+            f"params: {{n: '{'x' * 500}'}}\nsteps: {{x: {{op: arange, stop: '${{n}}'}}}}",
+            "x.yaml:3:31: steps.x.stop: got '${n}', which is 'xxxxxxxxxxxx...xxxxxxxxxxxxx'; stop takes a number",
+        ),
+        (
+            "steps: {x: {op: arange, stop: 4}}\ncluster: {workers: 1.5}",
+            "x.yaml:3:20: cluster.workers: got 1.5; write a whole number >= 1, or auto",
+        ),
+        (
+            "steps: {x: {op: arange, stop: 4}}\ncluster: {memory_limit: lots}",
+            "x.yaml:3:25: cluster.memory_limit: got 'lots'; write bytes, or a text like 4GB, or auto",
+        ),
+        (
+            "steps: {x: {op: arange, stop: 4}}\ncompare: {repeat: 0}",
+            "x.yaml:3:19: compare.repeat: got 0; write a whole number >= 1",
+        ),
+    ],
+)
+def test_a_value_of_no_use_gets_what_may_stand_in_its_place(text: str, said: str) -> None:
+    assert only(f"version: 1\n{text}\n") == said

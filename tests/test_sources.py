@@ -6,6 +6,7 @@ import bz2
 import datetime
 import decimal
 import gzip
+import math
 import os
 import pickle
 import subprocess
@@ -526,3 +527,31 @@ def test_arange_is_numpys(arguments: Any) -> None:
     got = run(sources.arange(start=start, stop=stop, step=step, chunks=3))
     np.testing.assert_array_equal(got, np.arange(*arguments))
     assert got.dtype == np.arange(*arguments).dtype
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"stop": math.inf}, "stop: got inf"),
+        ({"stop": math.nan}, "stop: got nan"),
+        ({"stop": 10**30}, "stop: got 1000000000000000000000000000000; write a number below"),
+        ({"stop": 2**62, "chunks": 4}, "chunks: got 1,152,921,504,606,846,976 of them; at most 1,000,000"),
+        ({"stop": 2**60}, "at most 1,000,000 can be planned"),
+    ],
+)
+def test_what_no_plan_can_hold_is_refused_at_once(arguments: Any, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        sources.arange(**arguments)
+
+
+def test_a_chunk_larger_than_its_dim_is_the_whole_dim() -> None:
+    assert sources.arange(stop=5, chunks=10**30).chunks == ((5,),)
+
+
+def test_a_protocol_whose_library_is_missing_is_told_with_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(path: str, **options: Any) -> Any:
+        raise ImportError("Install s3fs to access S3")
+
+    monkeypatch.setattr(fsspec.core, "url_to_fs", missing)
+    with pytest.raises(DataError, match=r"s3://bucket/x\.csv: Install s3fs"):
+        sources.read_csv(path="s3://bucket/x.csv")

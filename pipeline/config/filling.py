@@ -250,7 +250,8 @@ def _sub(value: Any, hole: Hole, node: Node, path: str) -> Any:
     names = _dotted(hole, node, path)
     for i, name in enumerate(names[1:], 1):
         if not isinstance(value, dict) or name not in value:
-            has = f"has {', '.join(value)}{nearest(name, value)}" if isinstance(value, dict) else "is no map"
+            among = nearest(name, value) or f"; it has {', '.join(value)}" if isinstance(value, dict) else ""
+            has = f"has no key {name!r}{among}" if isinstance(value, dict) else "is no map"
             raise Wrong(node.location, path, f'"${{{hole.text}}}": {".".join(names[:i])!r} {has}')
         value = value[name]
     return value

@@ -33,8 +33,10 @@ def read(path: str, *, folder: str | None = None) -> Node:
         text = data.decode("utf-8-sig")
     except OSError as error:
         raise Wrong(Location(path), "", f"{error.strerror or error}") from None
-    except ValueError as error:
-        raise Wrong(Location(path), "", f"is not UTF-8 text: {error}") from None
+    except UnicodeDecodeError as error:
+        before = error.object[: error.start].decode("utf-8")
+        place = Location(path, before.count("\n") + 1, len(before) - before.rfind("\n"))
+        raise Wrong(place, "", f"got the byte {error.object[error.start]:#04x}; a file is UTF-8 text") from None
     return source.parse(text, path, folder or os.path.dirname(os.path.abspath(path)))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,11 +35,15 @@ def parameters(signature: type[Signature], draft: Draft, scope: Scope, faults: F
         path = f"{draft.path}.{name}"
         if inner_leftovers(node, draft.node.keys[name], path, faults):
             continue
+        told = len(faults)
         with faults.caught():
             if name in marks and (node.is_map or name not in signature.map_fields()):
-                given[name] = _expressions(node, path, marks[name], scope, faults)
+                several = name in signature.map_fields()
+                given[name] = _expressions(node, path, marks[name], scope, faults, several=several)
             else:
                 given[name] = fill(node, path, scope)
+        if len(faults) > told:
+            given.pop(name, None)
     if "path" in given and signature.group == "sources":
         given["path"] = _paths(given["path"], draft.node.value["path"])
     try:
@@ -57,14 +62,16 @@ def shapes(given: Signature, draft: Draft, kinds: Mapping[str, str], faults: Fau
         faults.add(place, f"{draft.path}.{name}" if name else draft.path, message)
 
 
-def _expressions(node: Node, path: str, mark: ExpressionIn, scope: Scope, faults: Faults) -> Any:
-    if node.is_map:
+def _expressions(
+    node: Node, path: str, mark: ExpressionIn, scope: Scope, faults: Faults, *, several: bool = False
+) -> Any:
+    if several and node.is_map:
         found = {}
         for key, inner in node.value.items():
             with faults.caught():
                 found[key] = _expressions(inner, f"{path}.{key}", mark, scope, faults)
         return found
-    if node.is_list or node.value is None:
+    if node.is_map or node.is_list or node.value is None:
         raise Wrong(node.location, path, f"got {node.said}; write an expression")
     text = str(node.value) if isinstance(node.value, bool) else node.text  # true is True in an expression
     return bound(expression(text, mark.scope, node, path), node, path, scope, {})
@@ -114,11 +121,9 @@ def _note_value(one: Any, signature: type[Signature], name: str, draft: Draft, f
     if one["type"] == "value_error":
         faults.add(node.location, path, str(one["ctx"]["error"]))
         return
-    got = (
-        node.said
-        if not (isinstance(node.value, str) and "${" in node.value)
-        else f"{node.said}, which is {one['input']!r}"
-    )
+    got = node.said
+    if isinstance(node.value, str) and "${" in node.value:
+        got += f", which is {reprlib.repr(one['input'])}"
     choices = _choices(one)
     hint = nearest(str(one["input"]), choices) if choices else ""
     faults.add(node.location, path, f"got {got}; {name} takes {wanted(signature, name)}{hint}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pipeline.config.binding import bound
@@ -43,6 +43,22 @@ _SECTIONS: Mapping[str, tuple[str, ...]] = {
     ),
     "compare": ("backends", "repeat", "reference"),
 }
+_COUNT = "a whole number >= 1"
+_VALUES: Mapping[tuple[str, str], tuple[Callable[[Any], bool], str]] = {
+    ("cluster", "workers"): (lambda got: got == "auto" or _is_count(got), f"{_COUNT}, or auto"),
+    ("cluster", "threads_per_worker"): (lambda got: _is_count(got), _COUNT),
+    ("cluster", "memory_limit"): (lambda got: _is_memory(got), "bytes, or a text like 4GB, or auto"),
+    ("cluster", "address"): (lambda got: got is None or isinstance(got, str), "an address: tcp://host:8786"),
+    ("cluster", "class"): (lambda got: isinstance(got, str) and ":" in got, '"module:Class"'),
+    ("cluster", "kwargs"): (lambda got: isinstance(got, dict), "a map of keyword arguments"),
+    ("cluster", "scale"): (lambda got: _is_count(got) or isinstance(got, dict), f"{_COUNT}, or a map"),
+    ("cluster", "adapt"): (lambda got: isinstance(got, dict), "a map: {minimum: 1, maximum: 10}"),
+    ("cluster", "insecure"): (lambda got: isinstance(got, bool), "true or false"),
+    ("compare", "backends"): (lambda got: _are_texts(got), "a list of back ends: [processes, dask]"),
+    ("compare", "repeat"): (lambda got: _is_count(got), _COUNT),
+    ("compare", "reference"): (lambda got: isinstance(got, str), "the name of a back end"),
+}
+"""Section and key -> whether a value fits, and what does."""
 _ROWS = re.compile(r"\s*(==|!=|>=|<=|>|<)\s*(\d+)\s*")
 
 
@@ -65,7 +81,27 @@ def section(name: str, node: Node | None, params: Params) -> dict[str, Any]:
         if name == "storage" and not inner.is_map:
             raise Wrong(inner.location, f"storage.{key}", f"got {inner.said}; write a map of fsspec options")
     got: dict[str, Any] = fill(node, name, Scope(params))
+    for key, value in got.items():
+        fits, wanted = _VALUES.get((name, key), (None, ""))
+        if fits is not None and not fits(value):
+            inner = node.value[key]
+            said = f"{inner.said}, which is {value!r}" if "${" in inner.text else inner.said
+            raise Wrong(inner.location, f"{name}.{key}", f"got {said}; write {wanted}")
     return got
+
+
+def _is_count(got: Any) -> bool:
+    return type(got) is int and got >= 1
+
+
+def _is_memory(got: Any) -> bool:
+    if isinstance(got, str):
+        return got == "auto" or re.fullmatch(r"\s*\d+(\.\d+)?\s*([kKMGTP]i?)?B?\s*", got) is not None
+    return not isinstance(got, bool) and isinstance(got, int | float) and 0 <= got < 2**63
+
+
+def _are_texts(got: Any) -> bool:
+    return isinstance(got, list) and all(isinstance(one, str) for one in got)
 
 
 def modules(node: Node | None, params: Params, faults: Faults) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -235,13 +271,13 @@ def _format(node: Node, place: Location, path: str, kind: str, text: str) -> str
     if "to" not in node.value:
         raise Wrong(place, path, f"needs to: one of {', '.join(FORMATS)}")
     to = node.value["to"]
-    if to.value in LATER_FORMATS:
-        raise Wrong(to.location, f"{path}.to", f"outputs to {to.value!r} are not built yet")
-    if to.value not in FORMATS:
+    if to.text in LATER_FORMATS:
+        raise Wrong(to.location, f"{path}.to", f"outputs to {to.text!r} are not built yet")
+    if to.text not in FORMATS:
         raise Wrong(
             to.location, f"{path}.to", f"got {to.said}; formats: {', '.join(FORMATS)}{nearest(to.text, FORMATS)}"
         )
-    kinds = FORMATS[to.value]
+    kinds = FORMATS[to.text]
     if kind and kind not in kinds:
         fit = [f for f, takes in FORMATS.items() if kind in takes]
         hint = cure(kind, kinds, text)
@@ -251,7 +287,7 @@ def _format(node: Node, place: Location, path: str, kind: str, text: str) -> str
             f"got {to.text} for {text!r} ({kind}); {one(kind)} {'are' if kind == 'items' else 'is'} written to "
             f"{' or '.join(fit)}{hint}",
         )
-    return str(to.value)
+    return str(to.text)
 
 
 def _one_output(

@@ -19,7 +19,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.reader import ReaderError
 
 from pipeline.config.faults import Wrong
-from pipeline.errors import Location
+from pipeline.errors import Location, printable
 
 __all__ = ["Node", "parse", "scalar"]
 
@@ -83,7 +83,7 @@ class Node:
         if self.is_empty:
             return "nothing"
         short = self.text if len(self.text) <= 60 else f"{self.text[:57]}…"
-        return f"'{short}'" if isinstance(self.value, str) else short
+        return f"'{printable(short)}'" if isinstance(self.value, str) else short
 
     def items(self) -> Iterator[tuple[str, Node]]:
         """The entries of a map; none of anything else."""

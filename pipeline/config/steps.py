@@ -122,6 +122,9 @@ def _checked(draft: Draft, context: Context) -> type[Signature] | None:
         if name not in draft.node.value and not role.optional:
             message = f"op {draft.function!r} needs {name}: the name of a step that is {_kinds(role.kinds)}"
             context.faults.add(draft.location, draft.path, message)
+        elif name in draft.node.value and draft.node.value[name].value == []:
+            message = f"got an empty list; op {draft.function!r} needs {_kinds(role.kinds)}"
+            context.faults.add(draft.node.value[name].location, f"{draft.path}.{name}", message)
     return signature
 
 

@@ -114,13 +114,13 @@ def _keys(left: Any, right: Any, on: Any, left_on: Any, right_on: Any) -> tuple[
     if on is not None:
         if left_on is not None or right_on is not None:
             raise FieldError("on", "stands beside left_on or right_on; give `on`, or the other two")
-        return names_of("on", on, left.columns), names_of("on", on, right.columns)
+        return names_of("on", on, left.columns), names_of("on", on, right.columns, of="the right side")
     if left_on is None or right_on is None:
         raise FieldError("on", "is missing; give `on`, or `left_on` and `right_on`")
     lefts = [left_on] if isinstance(left_on, str) else list(left_on)
     rights = [right_on] if isinstance(right_on, str) else list(right_on)
     names_of("left_on", lefts, left.columns)
-    names_of("right_on", rights, right.columns)
+    names_of("right_on", rights, right.columns, of="the right side")
     if len(lefts) != len(rights):
         raise FieldError("right_on", f"got {len(rights)} columns for the {len(lefts)} of left_on")
     return lefts, rights

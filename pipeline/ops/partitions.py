@@ -129,7 +129,12 @@ class Partitions:
 
 
 def require(
-    place: str, names: Iterable[str], columns: Iterable[Any], *, at: Callable[[str], int] | None = None
+    place: str,
+    names: Iterable[str],
+    columns: Iterable[Any],
+    *,
+    at: Callable[[str], int] | None = None,
+    of: str = "the input",
 ) -> None:
     """Check that every one of ``names`` is a column.
 
@@ -144,7 +149,7 @@ def require(
             hint = f"; did you mean '{close[0]}'?" if close else f"; its columns: {', '.join(known) or 'none'}."
             start = f"column {at(name)}: " if at else ""
             end = " A param or a step is written ${…} here" if at else ""
-            raise FieldError(place, f"{start}'{name}' is no column of the input{hint}{end}")
+            raise FieldError(place, f"{start}'{name}' is no column of {of}{hint}{end}")
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -99,7 +99,10 @@ def _locate_local(path: str, suffixes: tuple[str, ...]) -> list[str]:
 def _locate_remote(path: str, storage: Mapping[str, Any] | None, suffixes: tuple[str, ...]) -> list[str]:
     import fsspec
 
-    filesystem, inner = fsspec.core.url_to_fs(path, **options_of(path, storage))
+    try:
+        filesystem, inner = fsspec.core.url_to_fs(path, **options_of(path, storage))
+    except (ImportError, OSError) as error:
+        raise DataError(f"{path}: {error}") from error
     if _WILD.search(inner):
         names = sorted(name for name in filesystem.glob(inner) if filesystem.isfile(name))
     elif filesystem.isfile(inner):

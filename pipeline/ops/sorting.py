@@ -131,10 +131,10 @@ def _first_rows(frame: Any, n: int, columns: Any, by: Any, *, ascending: bool) -
     return partitions.frame("nsmallest" if ascending else "nlargest", first, meta)
 
 
-def names_of(place: str, given: str | Sequence[str], columns: Any) -> list[str]:
+def names_of(place: str, given: str | Sequence[str], columns: Any, *, of: str = "the input") -> list[str]:
     """One name or several as a list of columns that are there, each once."""
     names = list(dict.fromkeys([given] if isinstance(given, str) else given))
-    require(place, names, columns)
+    require(place, names, columns, of=of)
     return names
 
 

@@ -133,18 +133,21 @@ def arange(
 
     Raises
     ------
-    ConfigError : if ``step`` is 0
+    ConfigError : if ``step`` is 0, or the numbers never end
     """
+    for name, value in (("start", start), ("stop", stop), ("step", step)):
+        if not abs(value) < 2**63:
+            raise ConfigError(f"{name}: got {value}; write a number below 2**63")
     if step == 0:
         raise ConfigError("step: got 0; the numbers would never reach stop")
     kind = np.dtype(dtype) if dtype is not None else np.result_type(*(np.asarray(v).dtype for v in (start, stop, step)))
     n = max(int(np.ceil((stop - start) / step)), 0)
     grid = chunk_sizes(chunks, (dim,), (n,), kind)
-    name = f"arange-{tokenize(start, step, grid, str(kind))}"
+    layer = f"arange-{tokenize(start, step, grid, str(kind))}"
     tasks: dict[Key, GraphNode] = {}
     for i, (low, high) in enumerate(spans(grid[0])):
-        tasks[name, i] = task((name, i), _ramp, start, step, low, high, kind)
-    return xr.DataArray(da.Array(tasks, name, grid, dtype=kind), dims=[dim])
+        tasks[layer, i] = task((layer, i), _ramp, start, step, low, high, kind)
+    return xr.DataArray(da.Array(tasks, layer, grid, dtype=kind), dims=[dim])
 
 
 def _ramp(start: float, step: float, low: int, high: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:

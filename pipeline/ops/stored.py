@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import math
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,9 @@ __all__ = ["chunk_sizes", "from_netcdf", "from_zarr", "spans"]
 
 Chunks = int | str | Mapping[str, Any] | None
 Pick = int | slice | tuple[int | None, int | None]
+
+_MOST_CHUNKS = 1_000_000  # a graph of more tasks takes minutes and gigabytes to build
+_AUTO = 128 * 2**20  # bytes of an automatic chunk, about
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,8 @@ def from_zarr(
         raise DataError(f"{path}: no such file")
     try:
         node: Any = zarr.open(path, mode="r", storage_options=options or None)
+    except ImportError as error:  # the library of a protocol
+        raise DataError(f"{path}: {error}") from error
     except (FileNotFoundError, ValueError, KeyError) as error:
         raise DataError(f"{path}: is neither a zarr group nor a zarr array ({error})") from error
     if isinstance(node, zarr.Array):
@@ -321,6 +327,16 @@ def chunk_sizes(
     for size in sizes:
         if isinstance(size, int) and (size == 0 or size < -1):
             raise ConfigError(f"chunks: got {size}; a size is a whole number >= 1, -1 (all in one) or auto")
+    if max(shape, default=0) >= 2**63:
+        raise ConfigError(f"shape: got {max(shape)}; a dim is shorter than 2**63")
+    sizes = tuple(min(size, max(n, 1)) if isinstance(size, int) else size for size, n in zip(sizes, shape, strict=True))
+    n_chunks = math.prod(
+        -(-n // size) for size, n in zip(sizes, shape, strict=True) if isinstance(size, int) and size > 0
+    )
+    if "auto" in sizes:
+        n_chunks = max(n_chunks, math.prod(shape) * np.dtype(dtype).itemsize // _AUTO)
+    if n_chunks > _MOST_CHUNKS:
+        raise ConfigError(f"chunks: got {n_chunks:,} of them; at most {_MOST_CHUNKS:,} can be planned")
     if 0 in shape:  # dask would divide by 0 sizing them automatically
         sizes = tuple(-1 if size == "auto" else size for size in sizes)
     try:

@@ -19,6 +19,7 @@ from pipeline.errors import (
     TaskError,
     TaskTimeout,
     WorkerLost,
+    printable,
 )
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ _CURES: tuple[tuple[type[PipelineError], str], ...] = (
     (WorkerLost, "If memory ran out, use smaller chunks or fewer workers"),
     (TaskTimeout, "Raise the step's timeout, or look at the task with --backend serial"),
     (BackendError, "Try another back end: --backend processes"),
-    (DataError, "Mend the path; --set and --root change what it is made of"),
+    (DataError, "Mend the data, or the path; --set and --root change what it is made of"),
     (OutputError, "What stood there before still stands; mend this and run again"),
 )
 
@@ -40,7 +41,7 @@ _CURES: tuple[tuple[type[PipelineError], str], ...] = (
 def failure_lines(
     error: BaseException, *, file: str = "", locations: Mapping[str, str] | None = None, counts: Counts | None = None
 ) -> list[str]:
-    """The lines for stderr; the last one is the one to read.
+    """The lines for stderr, without control characters; the last one is the one to read.
 
     Parameters
     ----------
@@ -48,10 +49,14 @@ def failure_lines(
     locations : copy of a step -> its place, ``sweep.yaml:6``
     counts : how far the steps had come
     """
+    return [printable(line) for line in _failure_lines(error, file, locations or {}, counts)]
+
+
+def _failure_lines(error: BaseException, file: str, locations: Mapping[str, str], counts: Counts | None) -> list[str]:
     if isinstance(error, ConfigError):
         return _config_lines(error, file)
     if isinstance(error, TaskError):
-        said = [(locations or {}).get(error.step, ""), _progress(error, counts)]
+        said = [locations.get(error.step, ""), _progress(error, counts)]
         within = "; ".join(text for text in said if text)
         where = f"{error.where} ({within})" if within else error.where
         ours = isinstance(error, TaskDataError)  # then the traceback says no more

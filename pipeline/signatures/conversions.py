@@ -98,7 +98,7 @@ class ToFrame(Conversion):
     home: ClassVar[str] = "rows:to_frame"
 
     columns: Annotated[dict[str, Type], Field(min_length=1)] | str | None = Field(
-        None, description="items, value: column: type; array: the dim whose labels become columns"
+        None, description="column: type of items and values; array: the dim whose labels become columns"
     )
     prefix: str | None = Field(None, description="array: what the names of the columns begin with")
     value: str = Field("value", description="array without columns: name of the column of the cells")

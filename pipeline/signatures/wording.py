@@ -19,7 +19,8 @@ def wanted(signature: type[Signature], name: str) -> str:
         return "an expression"
     said = in_words(info.annotation, optional=True)
     if " or " in said.partition("a map of ")[2] and info.description:
-        return f"a map, {info.description.partition('; ')[0]}"
+        meant = info.description.partition("; ")[0]
+        return f"{_PLAIN[int]}, or a map: {meant}" if "or a whole number >= 1" in said else f"a map, {meant}"
     bounds = [_bound(m) for m in info.metadata if _bound(m)]
     return f"{said} {' and '.join(bounds)}" if bounds else said
 
