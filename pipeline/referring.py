@@ -15,7 +15,7 @@ from pipeline.lowering import enter
 from pipeline.ops import calls
 from pipeline.ops.values import Items, Parts, Single
 
-__all__ = ["only_value", "picked", "refer", "scalar_of"]
+__all__ = ["only_value", "picked", "refer", "require_one", "scalar_of"]
 
 
 def refer(layouts: Mapping[str, Layout], reference: Reference, prefix: str, *, number: int = 0) -> Any:
@@ -128,3 +128,23 @@ def scalar_of(text: str, value: Any) -> Any:
             raise ValueError(f"{text!r} must be one value; it is an array of {value.size}")
         return np.asarray(value).reshape(())[()]
     return value
+
+
+def require_one(value: Any, reference: Reference) -> None:
+    """Refuse what is known to be more than one value.
+
+    Raises
+    ------
+    ValueError : saying what it is instead
+    """
+    text, got = repr(reference.text), ""
+    if isinstance(value, xr.DataArray) and value.size != 1 and value.size == value.size:
+        got = f"{text} is an array of {value.size:,}: pick one, or reduce it in a step"
+    elif isinstance(value, dd.DataFrame) and len(value.columns) != 1:
+        one = f"{reference.text}.{value.columns[0]}"
+        got = f"{text} is a frame of {len(value.columns)} columns: write {one}, where it has one row"
+        got += ", or one of rows, columns, equals_csv"
+    elif isinstance(value, Items):
+        got = f"{text} is items"
+    if got:
+        raise ValueError(f"a check is of one value, and {got}")

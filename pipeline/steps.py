@@ -49,7 +49,7 @@ from pipeline.ops import calls
 from pipeline.ops.targets import evaluate_arrays
 from pipeline.ops.values import Single
 from pipeline.outputs import plan_sink
-from pipeline.referring import only_value, picked, refer, scalar_of
+from pipeline.referring import only_value, picked, refer, require_one, scalar_of
 
 __all__ = ["build"]
 
@@ -136,10 +136,13 @@ class _Builder:
             if name not in self.failed and (asked or name not in used):
                 self.kept.append(name)
         for i, check in enumerate(self.config.checks):
+            whole = not (check.equals_csv is None and check.rows is None and check.columns is None)
             for reference in check_references(check):
                 if not any(copy in self.failed for copy in reference.copies) and not reference.gathered:
                     with self._blamed("", f"checks[{i}].that", reference.location, {}):
-                        refer(self.layouts, reference, f"checks[{i}]")
+                        value = refer(self.layouts, reference, f"checks[{i}]")
+                        if not whole:
+                            require_one(value, reference)
 
     def graph(self) -> Graph:
         wanted = [key for sink in self.sinks for key in sink.records]

@@ -206,6 +206,28 @@ def test_what_an_array_lacks_is_said_at_the_key_that_asks_for_it(folder: Path, s
     assert fault.location.column == text.splitlines()[-2].index(f"{name}: ") - 4 + len(f"{name}: ") + 1
 
 
+@pytest.mark.parametrize(("check", "said"), [
+    ("that: x", "a check is of one value, and 'x' is an array of 24: pick one"),
+    ('that: "x > 1"', "'x' is an array of 24"),
+    ("that: x, approx: 3, abs: 1", "'x' is an array of 24"),
+    ("that: t", "'t' is a frame of 4 columns: write t.a, where it has one row, or one of rows, columns, equals_csv"),
+    ("that: i", "'i' is items"),
+])  # fmt: skip
+def test_a_check_of_more_than_one_value_is_a_fault_of_the_file(folder: Path, check: str, said: str) -> None:
+    text = """
+steps:
+  x: {op: from_zarr, path: x.zarr}
+  t: {op: read_parquet, path: t.parquet}
+  i: {op: to_items, input: t, by: rows}
+checks: [{that: "x[time=0, y=0] == 0"}, {that: "t.a < 5"}, {that: t, rows: 4}, {CHECK}]
+"""
+    with pytest.raises(ConfigError) as caught:
+        graph_of(text.replace("CHECK", check), folder)
+    (fault,) = caught.value.faults
+    assert fault.path == "checks[3].that"
+    assert said in fault.message
+
+
 def test_rows_that_only_the_run_can_count_have_no_positions(folder: Path) -> None:
     text = """
 steps:

@@ -116,7 +116,8 @@ def _outcome(check: Check, root: str, value: Any) -> tuple[bool, str]:
         outcomes.append(_columns(check.columns, value))
     if not outcomes:
         got = scalar_of(check.text, value)
-        outcomes.append((got is True or (isinstance(got, np.bool_) and bool(got)), f"got {got!r}, wanted true"))
+        said = got if isinstance(got, np.generic) else repr(got)
+        outcomes.append((got is True or (isinstance(got, np.bool_) and bool(got)), f"got {said}, wanted true"))
     failed = [message for ok, message in outcomes if not ok]
     return not failed, "; ".join(failed or [message for _, message in outcomes])
 
