@@ -222,6 +222,37 @@ def test_there_is_no_largest_of_nothing() -> None:
         array.max(lazy(np.empty((0, 2)), (0, 1)), axis="time")
 
 
+@pytest.mark.parametrize("dtype", ["float64", "int32", "bool"])
+@pytest.mark.parametrize("op", ["min", "max"])
+def test_the_largest_of_each_of_no_rows_are_none(op: str, dtype: str) -> None:
+    got = run(getattr(array, op)(lazy(np.empty((0, 2), dtype), (1, 1)), axis="y"))
+    assert (got.dims, got.shape, got.dtype) == (("time",), (0,), dtype)
+
+
+@pytest.mark.parametrize("dtype", ["M8[ns]", "m8[s]", "U3"])
+@pytest.mark.parametrize("op", [
+    lambda x: array.sum(x),
+    lambda x: array.std(x, ddof=0),
+    lambda x: array.any(x),
+    lambda x: array.quantile(x, q=0.5, axis="time"),
+    lambda x: array.svd(x),
+    lambda x: array.average(x, lazy(numbers()[:2])),
+    lambda x: array.average(lazy(numbers()[:2, :2]), x),
+    lambda x: array.rolling(x, window={"time": 1}, agg="max"),
+    lambda x: array.groupby(x, by=parse("month(time)", "coords"), agg="mean"),
+    lambda x: array.resample(x, rule={"time": "D"}, agg="sum"),
+])  # fmt: skip
+def test_arithmetic_needs_numbers(op: Callable[[xr.DataArray], Any], dtype: str) -> None:
+    with pytest.raises(ConfigError, match=r"(input|weights): \w+ needs numbers, and the array is of"):
+        op(lazy(np.array([["1", "2"], ["3", "4"]]).astype("U1" if dtype == "U3" else "int64").astype(dtype)))
+
+
+@pytest.mark.parametrize("op", ["min", "max"])
+def test_text_has_no_largest_value(op: str) -> None:
+    with pytest.raises(ConfigError, match=r"input: m.. needs numbers or times, and the array is of <U1"):
+        getattr(array, op)(lazy(np.array([["a", "b"]])), axis="time")
+
+
 def test_deviations_keep_their_digits_far_from_zero() -> None:
     values = 1e9 + np.tile([0.0, 1.0], 35).reshape(70, 1)
     assert float(run(array.var(lazy(values, (7, 1)), ddof=0))) == pytest.approx(0.25, rel=1e-6)
@@ -373,6 +404,12 @@ def test_a_period_without_data_is_missing_and_sums_to_0() -> None:
     assert mean.dtype == "float64"
     assert np.isnan(mean[1]).all()
     assert (run(array.resample(x, rule={"time": "MS"}, agg="sum"))[1] == 0).all()
+
+
+def test_a_period_without_text_is_empty_text() -> None:
+    times = pd.to_datetime(["2001-01-01", "2001-01-03"])
+    x = xr.DataArray(da.from_array(np.array(["a", "b"]), chunks=1), {"time": times}, ["time"])
+    assert run(array.resample(x, rule={"time": "D"}, agg="first")).values.tolist() == ["a", "", "b"]
 
 
 def test_only_times_in_order_have_periods() -> None:

@@ -20,7 +20,7 @@ from dask.base import tokenize
 
 from pipeline.errors import ConfigError, DataError
 from pipeline.graph import GraphNode, Key, listed, ref, task
-from pipeline.ops.dims import Axis, axes_of, blocks, dim_number, one_chunk, rebuilt
+from pipeline.ops.dims import Axis, axes_of, blocks, dim_number, one_chunk, rebuilt, require_numbers
 from pipeline.ops.labelled import groupby, resample, rolling, take
 from pipeline.ops.reductions import all, any, average, max, mean, min, std, sum, var  # noqa: A004
 from pipeline.ops.stored import chunk_sizes
@@ -61,6 +61,7 @@ def quantile(x: xr.DataArray, *, q: float | Sequence[float], axis: Axis, skipna:
     The dims that are reduced are brought into one chunk.
     """
     axes = axes_of(x, axis)
+    require_numbers(x, "quantile")
     x = one_chunk(x, [str(x.dims[i]) for i in axes])
     kept = tuple(i for i in range(x.ndim) if i not in axes)
     single = isinstance(q, int | float)
@@ -134,6 +135,7 @@ def svd(x: xr.DataArray) -> Parts:
     """
     if x.ndim != 2:
         raise ConfigError(f"input: svd needs two dims, got {', '.join(map(str, x.dims)) or 'none'}")
+    require_numbers(x, "svd")
     row, col = x.dims
     x = one_chunk(x, [str(col)])
     kind = x.dtype if x.dtype in (np.float32, np.float64) or x.dtype.kind == "c" else np.dtype(np.float64)

@@ -14,7 +14,7 @@ from dask.highlevelgraph import HighLevelGraph
 from pipeline.errors import ConfigError
 from pipeline.graph import GraphNode, Key
 
-__all__ = ["Axis", "axes_of", "blocks", "dim_number", "one_chunk", "rebuilt", "same_labels"]
+__all__ = ["Axis", "axes_of", "blocks", "dim_number", "one_chunk", "rebuilt", "require_numbers", "same_labels"]
 
 Axis = str | Sequence[str] | None
 
@@ -46,6 +46,20 @@ def axes_of(x: xr.DataArray, axis: Axis) -> tuple[int, ...]:
         return tuple(range(x.ndim))
     names = [axis] if isinstance(axis, str) else axis
     return tuple(sorted({dim_number(x, name, "axis") for name in names}))
+
+
+def require_numbers(x: xr.DataArray, what: str, *, times: bool = False, key: str = "input") -> None:
+    """Hold an array to numbers and truth values, and to times and durations where ``what`` takes them.
+
+    Raises
+    ------
+    ConfigError : naming its dtype
+    """
+    if x.dtype.kind in "biufc" or (times and x.dtype.kind in "mM"):
+        return
+    wanted = "numbers or times" if times else "numbers"
+    hint = "; for seconds: {expr: number(x)}" if x.dtype.kind == "m" else ""
+    raise ConfigError(f"{key}: {what} needs {wanted}, and the array is of {x.dtype}{hint}")
 
 
 def rebuilt(

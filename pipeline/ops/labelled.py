@@ -18,7 +18,7 @@ from dask.base import tokenize
 from pipeline.errors import ConfigError, DataError
 from pipeline.expressions import Call, Expression, ExpressionError, Name
 from pipeline.graph import GraphNode, Key, listed, ref, task
-from pipeline.ops.dims import blocks, dim_number, one_chunk, rebuilt
+from pipeline.ops.dims import blocks, dim_number, one_chunk, rebuilt, require_numbers
 from pipeline.ops.partials import AGGREGATES, aggregated, merged, partial, rolled
 from pipeline.ops.targets import evaluate_coords
 
@@ -48,7 +48,7 @@ def groupby(
     ------
     ConfigError : an expression of no or several dims, or ``std`` or ``var`` without ``ddof``
     """
-    _check(agg, ddof)
+    _check(x, agg, ddof)
     labels = _labels(by, x, "by")
     dim = str(labels.dims[0])
     axis = dim_number(x, dim)
@@ -95,7 +95,7 @@ def resample(
     ------
     ConfigError : no such dim, a dim whose labels are no times in rising order, or no such period
     """
-    _check(agg, ddof)
+    _check(x, agg, ddof)
     ((dim, freq),) = rule.items()
     axis = dim_number(x, dim, "rule")
     index = x.indexes.get(dim)
@@ -145,11 +145,13 @@ def _resampled(
     return aggregated([found], axis, n, agg, ddof, dtype)
 
 
-def _check(agg: str, ddof: int | None) -> None:
+def _check(x: xr.DataArray, agg: str, ddof: int | None) -> None:
     if agg not in AGGREGATES:
         raise ConfigError(f"agg: got {agg!r}; there are {', '.join(AGGREGATES)}")
     if agg in ("std", "var") and ddof is None:
         raise ConfigError(f"agg: {agg} needs ddof: 0 (numpy) or 1 (pandas)")
+    if agg not in ("count", "first", "last"):
+        require_numbers(x, agg, times=agg in ("min", "max"))
 
 
 def _labels(by: Expression, x: xr.DataArray, key: str) -> xr.DataArray:
@@ -219,7 +221,8 @@ def rolling(
     ------
     ConfigError : no such dim, a window longer than it, or more ``min_periods`` than positions
     """
-    _check(agg, ddof)
+    require_numbers(x, "rolling")
+    _check(x, agg, ddof)
     if len(window) > 1:
         raise ConfigError("window: got several dims; take one after the other, each in a step of its own")
     ((dim, n),) = window.items()

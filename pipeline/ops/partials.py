@@ -146,7 +146,9 @@ def _nothing(agg: str, dtype: np.dtype[Any]) -> Any:
     """The aggregate of no values."""
     if agg in ("sum", "count", "any", "all"):
         return agg == "all"
-    return np.array("NaT", dtype) if dtype.kind in "mM" else np.nan if dtype.kind in "fc" else 0
+    if dtype.kind in "mM":
+        return np.array("NaT", dtype)
+    return np.nan if dtype.kind in "fc" else "" if dtype.kind in "US" else 0
 
 
 def rolled(block: Block, n: int, agg: str, least: int, ddof: int | None) -> Block:

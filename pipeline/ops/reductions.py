@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.ops.dims import Axis, axes_of, rebuilt, same_labels
+from pipeline.ops.dims import Axis, axes_of, rebuilt, require_numbers, same_labels
 
 __all__ = ["all", "any", "average", "max", "mean", "min", "std", "sum", "var"]
 
@@ -70,11 +70,16 @@ def all(x: xr.DataArray, *, axis: Axis = None, skipna: bool = True, keepdims: bo
 
 def _reduced(function: Callable[..., Any], x: xr.DataArray, axis: Axis, skipna: bool, keepdims: bool) -> xr.DataArray:
     axes = axes_of(x, axis)
+    require_numbers(x, function.__name__, times=function in (da.min, da.max, da.mean))
     dims = [str(dim) for i, dim in enumerate(x.dims) if i not in axes]
     if function in (da.min, da.max):
         for i in axes:
             if x.shape[i] == 0:
                 raise DataError(f"there is no smallest or largest value along {str(x.dims[i])!r}, which has length 0")
+        if x.size == 0:  # some other dim has length 0; neither numpy's nor dask's chunks would do
+            data = da.full_like(x.data[tuple(slice(0, 1) if i in axes else slice(None) for i in range(x.ndim))], 0)
+            data = data if keepdims else data.reshape([n for i, n in enumerate(x.shape) if i not in axes])
+            return rebuilt(x, data, x.dims if keepdims else dims, gone=[x.dims[i] for i in axes])
     if x.dtype.kind in "mM":
         gone = [x.dims[i] for i in axes]
         result = getattr(x, function.__name__)(gone, skipna=skipna, keep_attrs=True)
@@ -86,6 +91,7 @@ def _reduced(function: Callable[..., Any], x: xr.DataArray, axis: Axis, skipna: 
 
 
 def _truths(x: xr.DataArray, *, missing: bool, skipna: bool) -> xr.DataArray:
+    require_numbers(x, "any" if not missing else "all")
     if x.dtype == bool:
         return x
     return x.copy(data=x.data.map_blocks(_is_true, missing if skipna else True, dtype=bool))
@@ -104,6 +110,7 @@ def _spread(x: xr.DataArray, axis: Axis, skipna: bool, keepdims: bool, ddof: int
     (Rejected: ``dask.array.nanvar``, which warns in the run where all are missing.)
     """
     axes = axes_of(x, axis)
+    require_numbers(x, "std" if root else "var")
     kind = x.real.dtype if x.dtype.kind in "fc" else np.dtype(np.float64)
     wide = np.result_type(x.dtype, np.float64)
     numbers = tuple(range(x.ndim))
@@ -165,6 +172,8 @@ def average(x: xr.DataArray, weights: xr.DataArray, *, axis: Axis = None, skipna
     ConfigError : if ``weights`` has a dim that ``x`` has not, or other coordinates
     """
     axes = axes_of(x, axis)
+    require_numbers(x, "average")
+    require_numbers(weights, "average", key="weights")
     for dim in weights.dims:
         if dim not in x.dims:
             known = ", ".join(map(str, x.dims))
