@@ -53,11 +53,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Plan:
-    """The rows of a file in its order; ``graph`` is None for a plan without data."""
+    """The rows of a file in its order; ``graph`` is None for a plan without data.
+
+    Parameters
+    ----------
+    absent : the copies that ``when`` takes away, and those that need them, each with the reason
+    """
 
     rows: tuple[Row, ...]
     warnings: tuple[str, ...] = ()
     graph: Graph | None = field(default=None, repr=False, compare=False)
+    absent: Mapping[str, str] = field(default_factory=dict)
 
 
 def plan(config: Config, *, data: bool = True) -> Plan:
@@ -72,7 +78,7 @@ def plan(config: Config, *, data: bool = True) -> Plan:
     ConfigError, DataError : as :func:`pipeline.steps.build`, and what is too large to go whole into one task
     """
     if not data:
-        return Plan(tuple(_named(config)), tuple(config.warnings))
+        return Plan(tuple(_named(config)), tuple(config.warnings), absent=config.absent)
     from pipeline.steps import build
 
     graph = build(config)
@@ -89,7 +95,7 @@ def plan(config: Config, *, data: bool = True) -> Plan:
     ]
     if faults:
         raise ConfigError(faults)
-    return Plan(tuple(_built(config, graph)), tuple(config.warnings), graph)
+    return Plan(tuple(_built(config, graph)), tuple(config.warnings), graph, config.absent)
 
 
 def worker_memory(config: Config) -> float:

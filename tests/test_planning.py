@@ -16,6 +16,7 @@ from pipeline.backends import BACKENDS
 from pipeline.config import Config, load, loads
 from pipeline.errors import ConfigError
 from pipeline.planning import Plan, Row, plan, worker_memory
+from pipeline.report.terminal import plan_event, plan_text
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 MODULE = "def use(**given):\n    return len(given)\n"
@@ -55,6 +56,30 @@ def test_rows_stand_in_the_order_of_the_file() -> None:
     made = plan(load(CONFIGS / "tpch_q6.yaml"))
     assert [row.step for row in made.rows] == ["lineitem", "chosen", "everything", "summed", "q6"]
     assert made.graph is not None
+
+
+def test_copies_that_do_not_exist_are_listed_with_the_reason(tmp_path: Path) -> None:
+    text = """
+    params: {least: 1}
+    steps:
+      a: {op: arange, stop: 4, matrix: {k: [1, 2]}, when: "${k} > ${least}"}
+      b: {expr: "a * 2"}
+      c: {op: sum, input: b, when: false}
+    """
+    for data in (True, False):
+        made = plan(config(text, tmp_path), data=data)
+        assert made.absent == {
+            "a[1]": "when is false",
+            "b[1]": "needs a[1], which does not exist",
+            "c[1]": "when is false",
+            "c[2]": "when is false",
+        }
+        assert plan_event(made)["absent"] == made.absent
+        told = plan_text(made).splitlines()
+        assert "b[1] does not exist: needs a[1], which does not exist" in told
+        told = plan_text(made, shown=1).splitlines()
+        assert "a[1] does not exist: when is false" in told
+        assert "… 3 more copies that do not exist; --json names them all" in told
 
 
 def test_items_values_parts_and_what_goes_whole_into_a_task_are_told(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_a_plan_with_long_names_fits_80_columns_and_says_everything():
         SimpleNamespace(step="t", kind="frame", copies=1, tasks=7, notes=(), shape="a int64, b string",
                         largest_chunk=None, moved=0, whole=2e9),
     ]  # fmt: skip
-    text = plan_text(SimpleNamespace(rows=rows))
+    text = plan_text(SimpleNamespace(rows=rows, absent={}))
     assert max(map(len, text.split("\n"))) <= 80
     for said in ("2 x 1,000", "41.0 GB", "2.0 GB", "has a note", "2 steps, 2,007 tasks", "float32"):
         assert said in text

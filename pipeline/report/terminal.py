@@ -141,13 +141,14 @@ def table_text(
     return "\n".join(line.rstrip() for line in capture.get().rstrip("\n").split("\n"))
 
 
-def plan_text(plan: Any, *, width: int = WIDTH) -> str:
-    """The plan of a file: a row a step, notes below, and what the whole comes to.
+def plan_text(plan: Any, *, width: int = WIDTH, shown: int = 20) -> str:
+    """The plan of a file: a row a step, notes and copies that do not exist below, and what the whole comes to.
 
     Parameters
     ----------
     plan : something with ``rows`` (each with ``step kind shape copies tasks largest_chunk moved whole notes``),
-        sizes in bytes or None
+        sizes in bytes or None, and ``absent``, copy -> reason
+    shown : how many of the copies that do not exist are named
     """
     rows = [_plan_row(row) for row in plan.rows]
     lines = [table_text(PLAN_COLUMNS, rows, width=width)]
@@ -156,6 +157,10 @@ def plan_text(plan: Any, *, width: int = WIDTH) -> str:
         for note in _field(row, "notes") or ():
             by_note.setdefault(note, []).append(str(_field(row, "step")))
     lines += _wrapped((f"{', '.join(steps)}: {note}" for note, steps in by_note.items()), width)
+    absent = [f"{name} does not exist: {why}" for name, why in plan.absent.items()]
+    lines += _wrapped(absent[:shown], width)
+    if len(absent) > shown:
+        lines.append(f"… {len(absent) - shown} more copies that do not exist; --json names them all")
     n_tasks = sum(_field(row, "tasks") or 0 for row in plan.rows)
     moved = sum(_field(row, "moved") or 0 for row in plan.rows)
     if n_tasks:
@@ -193,7 +198,7 @@ def run_text(run: Any, *, shown: int = 10) -> str:
 def plan_event(plan: Any) -> dict[str, Any]:
     """The plan as a map of plain values, for ``--json``; sizes in bytes."""
     names = ("step", "kind", "shape", "copies", "tasks", "largest_chunk", "moved", "whole", "notes")
-    return {"plan": [{name: _field(row, name) for name in names} for row in plan.rows]}
+    return {"plan": [{name: _field(row, name) for name in names} for row in plan.rows], "absent": dict(plan.absent)}
 
 
 def comparison_text(comparison: Comparison, *, width: int = WIDTH) -> str:
