@@ -55,7 +55,8 @@ def nesting(node: ast.AST) -> int:
 
 def count_tokens(source: str) -> np.ndarray:
     """How often each keyword and operator occurs, shape (128,) int64."""
-    words = Counter(found.string for found in tokenize.generate_tokens(io.StringIO(source).readline))
+    found = tokenize.generate_tokens(io.StringIO(source).readline)
+    words = Counter(t.string for t in found if t.type in (token.NAME, token.OP))  # and no text between braces
     counts = np.zeros(N_TOKENS, np.int64)
     for text, position in VOCABULARY.items():
         counts[position] = words[text]
