@@ -300,3 +300,30 @@ def test_what_only_follows_from_a_fault_is_not_told(tmp_path: Path) -> None:
 )
 def test_a_value_of_no_use_gets_what_may_stand_in_its_place(text: str, said: str) -> None:
     assert only(f"version: 1\n{text}\n") == said
+
+
+@pytest.mark.parametrize(
+    ("steps", "paths"),
+    [
+        ('a: {op: arange, matrix: {p: [1, 1]}, stop: "${p}"}', ["steps.a.matrix.p"]),
+        ('a: {op: arange, matrix: {k: [1, 2]}, stop: "${k}"}, k: {op: sum, input: "a[1]"}', ["steps.a.matrix.k"]),
+        ('a: {call: "m:f", over: [{a: 1}], args: {a: 2}}', ["steps.a.call", "steps.a.args.a"]),
+    ],
+    ids=["a label twice", "a step named like a matrix key", "args beside a list of maps"],
+)
+def test_a_fault_is_told_where_it_is_and_once(steps: str, paths: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        loads(f"version: 1\nsteps: {{{steps}}}\n")
+    assert sorted(fault.path for fault in caught.value.faults) == sorted(paths)
+
+
+def test_the_branch_of_a_union_that_fits_best_is_the_one_explained() -> None:
+    with pytest.raises(ConfigError, match=r"steps\.p\.cast\.i: .*int65"):
+        loads("version: 1\nsteps: {p: {op: read_parquet, path: t.parquet, cast: {i: int65}}}\n")
+
+
+@pytest.mark.parametrize(("check", "key"), [("abs: 3", "abs"), ("rel: 1", "rel"), ("sep: ';'", "sep")])
+def test_what_says_how_to_compare_needs_something_to_compare_with(check: str, key: str) -> None:
+    steps = "steps: {a: {op: arange, stop: 3}, m: {op: sum, input: a}}"
+    with pytest.raises(ConfigError, match=rf"checks\[0\]\.{key}: .*which is not here"):
+        loads(f'version: 1\n{steps}\nchecks: [{{that: "m == 3", {check}}}]\n')

@@ -112,8 +112,7 @@ def draft(
     made = Draft(name, node, place, kind, str(what.text))
     if kind == "op":
         made.roles = _op_roles(made, what)
-    with faults.caught():
-        made.matrix = _matrix(made, params, faults, warnings)
+    made.matrix = _matrix(made, params, steps, warnings)  # without it nothing else of the step is known
     with faults.caught():
         made.excluded = _excluded(made, params, faults)
     made.over = _over_names(made, faults)
@@ -227,7 +226,7 @@ def _range(given: Any, node: Node, path: str, most: int) -> list[int]:
     return list(numbers)
 
 
-def _matrix(made: Draft, params: Params, faults: Faults, warnings: list[str]) -> dict[str, dict[str, Any]]:
+def _matrix(made: Draft, params: Params, steps: frozenset[str], warnings: list[str]) -> dict[str, dict[str, Any]]:
     node = made.node.value.get("matrix")
     path = f"{made.path}.matrix"
     if node is None:
@@ -236,10 +235,12 @@ def _matrix(made: Draft, params: Params, faults: Faults, warnings: list[str]) ->
         raise Wrong(node.location, path, f"got {node.said}; write a map: {{key: [values]}}")
     found: dict[str, dict[str, Any]] = {}
     for key, inner in node.value.items():
+        here = node.keys[key], f"{path}.{key}"
         if not is_name(key):
-            faults.add(node.keys[key], f"{path}.{key}", f"{key!r} is no name: letters, digits and _, no Python keyword")
-        with faults.caught():
-            found[key] = _labelled(inner, f"{path}.{key}", Scope(params), warnings)
+            raise Wrong(*here, f"{key!r} is no name: letters, digits and _, no Python keyword")
+        if key in params or key in steps:
+            raise Wrong(*here, f"a {'param' if key in params else 'step'} is named {key!r}, too; names are shared")
+        found[key] = _labelled(inner, f"{path}.{key}", Scope(params), warnings)
     return found
 
 

@@ -94,12 +94,7 @@ def _paths(given: Any, node: Node) -> Any:
 
 
 def _note(error: ValidationError, signature: type[Signature], draft: Draft, given: set[str], faults: Faults) -> None:
-    told: set[str] = set()
-    for one in error.errors(include_url=False):
-        name = str(one["loc"][0]) if one["loc"] else ""
-        if name in told:
-            continue  # the branches of a union say the same in several ways
-        told.add(name)
+    for name, one in _one_each(error, draft).items():
         if one["type"] == "missing":
             if name not in draft.node.value:
                 info = signature.model_fields[name]
@@ -108,6 +103,23 @@ def _note(error: ValidationError, signature: type[Signature], draft: Draft, give
             continue
         if name in given:
             _note_value(one, signature, name, draft, faults)
+
+
+def _one_each(error: ValidationError, draft: Draft) -> dict[str, Any]:
+    """One fault a parameter: of the branches of a union the one that came deepest into what was written."""
+    found: dict[str, Any] = {}
+    deepest: dict[str, int] = {}
+    for one in error.errors(include_url=False):
+        name = str(one["loc"][0]) if one["loc"] else ""
+        node = draft.node.at(name)
+        depth = 0
+        for part in one["loc"][1:]:
+            inner = node.at(part)
+            depth += inner is not node
+            node = inner
+        if name not in found or depth > deepest[name]:
+            found[name], deepest[name] = one, depth
+    return found
 
 
 def _note_value(one: Any, signature: type[Signature], name: str, draft: Draft, faults: Faults) -> None:

@@ -437,6 +437,9 @@ def _check_options(node: Node, path: str, context: Context) -> dict[str, Any]:
             raise wrong(key, "write a number")
     if "approx" in got and not {"abs", "rel"} & set(got):
         raise wrong("approx", "say how near: abs or rel")
+    for key, partners in (("abs", ("approx",)), ("rel", ("approx", "equals_csv")), ("sep", ("equals_csv",))):
+        if key in got and not set(partners) & set(got):
+            raise wrong(key, f"it says how {' or '.join(partners)} compares, which is not here")
     if type(got.get("rows")) is int:
         got["rows"] = f"== {got['rows']}"
     if "rows" in got and not (isinstance(got["rows"], str) and _ROWS.fullmatch(got["rows"])):

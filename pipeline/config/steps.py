@@ -76,11 +76,6 @@ def resolved(draft: Draft, context: Context) -> list[Step]:
 
 def _copies(draft: Draft, context: Context) -> Copies:
     uses = [Use(f.reference, f.location, f.path, context.known[f.reference.name].copies) for f in draft.found]
-    for key in draft.matrix:
-        if key in context.params or key in context.steps:
-            what = "param" if key in context.params else "step"
-            place = draft.node.at("matrix").keys.get(key, draft.location)
-            raise Wrong(place, f"{draft.path}.matrix.{key}", f"a {what} is named {key!r}, too; names are shared")
     keys = following(draft.matrix, uses, at=draft.location, path=draft.path)
     for i, cut in enumerate(draft.excluded):
         for key in cut:
@@ -348,11 +343,15 @@ class _Copy:
                     self.context.faults.add(node.keys[key], path, f"{key!r} can't be a keyword argument")
                 with self.context.faults.caught():
                     args[key] = fill(value, path, self.scope, run=True)
-                if key in self.draft.over:
-                    self.context.faults.add(node.keys[key], path, f"{key!r} is a key of over already")
         over = None
         with self.context.faults.caught():
             over = self._over()
+        given = set(self.draft.over)
+        if over is not None and isinstance(over.maps, tuple):
+            given |= {name for one in over.maps for name in one}
+        for key in (key for key in args if key in given):
+            place = self.node.at("args").keys[key]
+            self.context.faults.add(place, f"{self.path}.args.{key}", f"{key!r} is a key of over already")
         return {
             "args": args,
             "over": over,
