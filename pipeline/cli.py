@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -37,13 +37,17 @@ class Terminated(KeyboardInterrupt):
 
 @dataclass
 class Session:
-    """What one call of the program knows for its error messages; filled as the command goes on."""
+    """What one call of the program knows for what it tells; filled as the command goes on.
+
+    ``events`` is where JSON goes; None without ``--json``.
+    """
 
     json: bool = False
     debug: bool = False
     file: str = ""
     locations: dict[str, str] = field(default_factory=dict)
     counts: Counts | None = None
+    events: IO[str] | None = None
 
 
 app = typer.Typer(
@@ -70,18 +74,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the program and give its exit code; never raises, but for what interrupts an interpreter that is ending."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     session = Session(json="--json" in arguments, debug="--debug" in arguments)
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (it was closed: >&-)
+    with _events_apart() if session.json else contextlib.nullcontext() as session.events:
+        return _ended(arguments, session)
+
+
+def _ended(arguments: Sequence[str], session: Session) -> int:
+    """The exit code of the program, everything told."""
     try:
         with _sigterm_raises():
             # not app(…): that answers Ctrl-C and a closed pipe itself, in silence
             command = typer.main.get_command(app)
-            with command.make_context("pipeline", arguments or ["--help"], obj=session) as context:
+            with command.make_context("pipeline", list(arguments) or ["--help"], obj=session) as context:
                 code = command.invoke(context)
             sys.stdout.flush()
             return int(code or 0)
     except typer.Exit as done:  # --help, --version
         return done.exit_code
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains at its end
+        if session.events is None:  # else the interpreter complains at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _PIPE_CLOSED
     except BaseException as error:  # noqa: BLE001  (the last place where anything can be told)
         return _failed(error, session)
@@ -112,8 +124,9 @@ def _failed(error: BaseException, session: Session) -> int:
     if session.json:
         event = failure_event(error, exit_code=code, locations=session.locations)
         event["message"] = lines[-1].removeprefix("pipeline: error: ")
-        _emit("error", **event)
-        _emit("result", ok=False, exit_code=code)
+        with contextlib.suppress(OSError):  # nobody takes them
+            _emit(session, "error", **event)
+            _emit(session, "result", ok=False, exit_code=code)
     print(*lines, sep="\n", file=sys.stderr, flush=True)
     return code
 
@@ -135,10 +148,30 @@ def _sigterm_raises() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _emit(event: str, **fields: Any) -> None:
+@contextlib.contextmanager
+def _events_apart() -> Iterator[IO[str]]:
+    """Standard output for JSON alone: what tasks print, here or in a child process, goes to standard error."""
+    events, real = sys.stdout, sys.stdout is not None and sys.stdout is sys.__stdout__
+    if real:
+        sys.stdout.flush()
+        own = os.dup(1)
+        events = open(own, "w", encoding="utf-8", closefd=False)  # noqa: SIM115  (closed below, whatever its reader did)
+        os.dup2(2, 1)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield events
+    finally:
+        if real:
+            with contextlib.suppress(OSError):
+                events.close()
+            os.dup2(own, 1)
+            os.close(own)
+
+
+def _emit(session: Session, event: str, **fields: Any) -> None:
     from pipeline.report.progress import JsonLines
 
-    JsonLines(sys.stdout).emit(event, **fields)
+    JsonLines(session.events or sys.stdout).emit(event, **fields)
 
 
 def _load(context: typer.Context, file: str, sets: Sequence[str], params: Sequence[str], root: str | None) -> Config:
@@ -153,12 +186,14 @@ def _load(context: typer.Context, file: str, sets: Sequence[str], params: Sequen
     from pipeline.config import load
 
     config = load(file, sets=_assignments(sets), params_files=tuple(params), root=root)
-    session.locations |= {
-        name: f"{step.location.file}:{step.location.line}" for name, step in config.steps.items() if step.location.line
-    }
+    places = {name: step.location for name, step in config.steps.items()}
+    for output in config.outputs:
+        labels = f"[{','.join(map(str, output.matrix.values()))}]" if output.matrix else ""
+        places[f"write {output.name}{labels}"] = output.location
+    session.locations |= {name: f"{place.file}:{place.line}" for name, place in places.items() if place.line}
     for warning in config.warnings:
         if session.json:
-            _emit("warning", message=warning)
+            _emit(session, "warning", message=warning)
         else:
             print(f"pipeline: warning: {warning}", file=sys.stderr)
     return config
@@ -221,7 +256,7 @@ def run(
 
     config = _load(context, file, sets, params, root)
     if dry_run:
-        return _show_plan(config, data=True, as_json=as_json)
+        return _show_plan(context.obj, config, data=True)
     if backend not in (None, "dask"):
         if cluster and context.get_parameter_source("cluster").name != "ENVIRONMENT":  # type: ignore[union-attr]
             raise ConfigError(f"--cluster goes with back end 'dask', not with '{backend}'; leave one of them out")
@@ -229,20 +264,20 @@ def run(
     from pipeline import execution
 
     session: Session = context.obj
-    with listener_for(sys.stdout, as_json=as_json) as listener:
+    with listener_for(session.events or sys.stdout, as_json=as_json) as listener:
         session.counts = listener.counts
         result = execution.run(
             config, backend=backend or "dask", workers=workers, cluster=cluster, out=out, listener=listener, runs=runs
         )
-    return _show_run(result, as_json=as_json)
+    return _show_run(session, result)
 
 
-def _show_run(result: Any, *, as_json: bool) -> int:
+def _show_run(session: Session, result: Any) -> int:
     from pipeline.report.terminal import run_text
 
     code = 1 if result.dropped else 0
-    if as_json:
-        _emit("result", ok=not code, exit_code=code, **result.to_dict())
+    if session.json:
+        _emit(session, "result", ok=not code, exit_code=code, **result.to_dict())
     else:
         print(run_text(result))
     if code:
@@ -289,7 +324,7 @@ def compare(
 
     def tell(message: str) -> None:
         if as_json:
-            _emit("note", message=message)
+            _emit(context.obj, "note", message=message)
         else:
             print(message, flush=True)
 
@@ -305,7 +340,7 @@ def compare(
     )
     code = result.exit_code
     if as_json:
-        _emit("result", **({"ok": not code} | result.to_dict()))
+        _emit(context.obj, "result", **({"ok": not code} | result.to_dict()))
     else:
         print(f"\n{comparison_text(result)}")
     if code:
@@ -326,16 +361,16 @@ def check(
 ) -> int:
     """Find the faults of FILE and show its plan."""
     config = _load(context, file, sets, params, root)
-    return _show_plan(config, data=not no_data, as_json=as_json)
+    return _show_plan(context.obj, config, data=not no_data)
 
 
-def _show_plan(config: Config, *, data: bool, as_json: bool) -> int:
+def _show_plan(session: Session, config: Config, *, data: bool) -> int:
     from pipeline.planning import plan
     from pipeline.report.terminal import plan_event, plan_text
 
     made = plan(config, data=data)
-    if as_json:
-        _emit("result", ok=True, exit_code=0, **plan_event(made))
+    if session.json:
+        _emit(session, "result", ok=True, exit_code=0, **plan_event(made))
     else:
         print(plan_text(made))
     return 0
@@ -343,6 +378,7 @@ def _show_plan(config: Config, *, data: bool, as_json: bool) -> int:
 
 @app.command()
 def ops(
+    context: typer.Context,
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="An op, to see its parameters.")] = None,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -351,7 +387,7 @@ def ops(
     from pipeline import schema
 
     if as_json:
-        _emit("result", ok=True, exit_code=0, ops=schema.ops(name))
+        _emit(context.obj, "result", ok=True, exit_code=0, ops=schema.ops(name))
     else:
         print(schema.ops_text(name))
     return 0

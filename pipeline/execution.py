@@ -28,7 +28,7 @@ from pipeline.analysis.checks import CheckResult, evaluate
 from pipeline.assembly import assemble
 from pipeline.backends.base import Event, Listener, Outcome
 from pipeline.config import Config, Reference, Secret
-from pipeline.errors import CheckError
+from pipeline.errors import CheckError, OutputError
 from pipeline.expressions import Expression
 from pipeline.graph import Graph, Key, Layout, PartsLayout
 from pipeline.manifest import Manifest, stale_files
@@ -289,10 +289,16 @@ def _run_folder(runs: Path, name: str) -> tuple[Path, str]:
     stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
     for number in range(1, 1_000):
         folder = runs / name / (stamp if number == 1 else f"{stamp}.{number}")
-        with contextlib.suppress(FileExistsError):
+        try:
             folder.mkdir(parents=True)
-            return folder.absolute(), f"{stamp}-{secrets.token_hex(4)}"
-    raise FileExistsError(f"{runs / name / stamp} and a thousand names after it are taken")
+        except FileExistsError:
+            if not runs.joinpath(name).is_dir():
+                raise OutputError(f"the run folder can't be made: {runs / name} is no folder") from None
+            continue
+        except OSError as error:
+            raise OutputError(f"the run folder can't be made: {error}") from error
+        return folder.absolute(), f"{stamp}-{secrets.token_hex(4)}"
+    raise OutputError(f"the run folder can't be made: {runs / name / stamp} and a thousand names after it are taken")
 
 
 @contextlib.contextmanager

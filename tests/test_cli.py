@@ -167,7 +167,7 @@ def test_a_folder_is_answered_with_the_files_in_it(here):
      ["run", "sums.yaml", "--cluster", "tcp://h:1", "--backend", "pool"]],
 )  # fmt: skip
 def test_wrong_usage_is_exit_2_in_one_line(here, monkeypatch, capsys, arguments):
-    config = SimpleNamespace(steps={}, warnings=(), compare={}, cluster={}, name="sums", storage={})
+    config = SimpleNamespace(steps={}, outputs=(), warnings=(), compare={}, cluster={}, name="sums", storage={})
     monkeypatch.setattr("pipeline.config.load", lambda *a, **k: config, raising=False)
     assert cli.main(arguments) == 2
     assert capsys.readouterr().err.strip().startswith("pipeline: error: ")
@@ -392,7 +392,53 @@ def test_compare_in_json_ends_with_the_verdict_and_every_number(here, capsys):
 
 
 def test_compare_refuses_effects_unless_they_are_allowed(here, monkeypatch, capsys):
-    config = SimpleNamespace(steps={"send": SimpleNamespace(pure=False, location=Location())}, warnings=())
+    config = SimpleNamespace(steps={"send": SimpleNamespace(pure=False, location=Location())}, outputs=(), warnings=())
     monkeypatch.setattr("pipeline.config.load", lambda *a, **k: config)
     assert cli.main(["compare", "sums.yaml"]) == 2
     assert "send: effects outside" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("task", ["fit[t2m,alpha=0.1]", "fit[t2m]"])
+def test_a_worker_that_was_lost_is_told_with_the_line_of_the_step(task):
+    (line,) = failure_lines(WorkerLost(f"{task}: worker 3 ended"), locations={"f": "a:1", "fit[t2m]": "sweep.yaml:6"})
+    assert line.startswith(f"pipeline: error: {task} (sweep.yaml:6): worker 3 ended.")
+
+
+@pytest.mark.parametrize("option", ["--out", "--runs"])
+@pytest.mark.parametrize("below", ["", "/x"])
+def test_a_folder_that_cannot_be_made_is_no_bug(here, capsys, option, below):
+    (here / "taken").write_text("a file")
+    assert cli.main(["run", "sums.yaml", "--backend", "serial", option, f"taken{below}"]) == 5
+    assert "/taken" in capsys.readouterr().err.replace("'taken", "/taken")
+
+
+def test_a_writer_that_fails_is_told_with_the_line_of_the_output(here, capsys):
+    (here / "lambdas.py").write_text("def make():\n    return lambda: 1\n")
+    (here / "a.yaml").write_text(
+        'version: 1\nmodules: [./lambdas.py]\nsteps:\n  f: {call: "lambdas:make"}\n'
+        "outputs:\n  f: {to: pickle, path: f.pkl}\n"
+    )
+    assert cli.main(["run", "a.yaml", "--backend", "serial"]) == 1
+    assert "write f (a.yaml:6" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("backend", ["serial", "processes"])
+def test_what_tasks_print_is_not_among_the_json_events(here, backend):
+    (here / "loud.py").write_text("import os\ndef speak(x):\n    print('hello')\n    os.write(1, b'world')\n")
+        "import os\n\ndef speak(x):\n    print('hello')\n    os.write(1, b'world')\n    return x\n"
+    )
+    (here / "a.yaml").write_text(
+        'version: 1\nmodules: [./loud.py]\nsteps:\n  f: {call: "loud:speak", over: {x: [1, 2]}}\n'
+        'outputs:\n  f: {to: pickle, path: "${key}.pkl"}\n'
+    )
+    done = called("run", "a.yaml", "--backend", backend, "--json")
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert events[-1]["event"] == "result"
+    assert done.stderr.count("hello") == done.stderr.count("world") == 2
+
+
+@pytest.mark.parametrize("json", [[], ["--json"]])
+def test_a_closed_standard_output_is_no_fault(here, json):
+    command = [sys.executable, "-m", "pipeline", "run", "sums.yaml", "--backend", "serial", *json]
+    done = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", *command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

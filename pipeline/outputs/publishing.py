@@ -76,7 +76,7 @@ class Publication:
 
     Raises
     ------
-    OutputError : if a target is not ours to replace, or another run holds one of the outputs
+    OutputError : if the root can't be made, a target is not ours to replace, or another run holds one of the outputs
     """
 
     def __init__(
@@ -105,8 +105,8 @@ class Publication:
     def __enter__(self) -> Self:
         if not self.sinks:
             return self  # nothing to write: no folder is made or needed
-        self.root.mkdir(parents=True, exist_ok=True)
         try:
+            self.root.mkdir(parents=True, exist_ok=True)
             _admit(self.sinks, self.root)
             self._lock()
             self._fault("locked")

@@ -65,11 +65,27 @@ def _failure_lines(error: BaseException, file: str, locations: Mapping[str, str]
     if isinstance(error, CheckError):  # its last line sums it up
         *checks, last = str(error).split("\n")
         return [*checks, f"{_PREFIX}{_sentence(last)}"]
+    if isinstance(error, WorkerLost | TaskTimeout):
+        return _lines(_with_place(str(error), locations), _cure(error, file))
     if isinstance(error, PipelineError) and not isinstance(error, Bug):
         return _lines(str(error), _cure(error, file))
     what = str(error) if isinstance(error, Bug) else f"{type(error).__name__}: {error}"
     return _lines(f"this is a fault of Pipeline: {what}",
                   "Please report it, with what --debug prints and the file that was run")  # fmt: skip
+
+
+def _with_place(text: str, locations: Mapping[str, str]) -> str:
+    """``fit[t2m,alpha=0.1]: why`` as ``fit[t2m,alpha=0.1] (sweep.yaml:6): why``."""
+    task, colon, why = text.partition(": ")
+    step = next(
+        (
+            s
+            for s in locations
+            if task == s or task.startswith(f"{s.removesuffix(']')}{',' if s.endswith(']') else '['}")
+        ),
+        "",
+    )
+    return f"{task} ({locations[step]}){colon}{why}" if step else text
 
 
 def _progress(error: TaskError, counts: Counts | None) -> str:
