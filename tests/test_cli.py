@@ -425,8 +425,6 @@ def test_a_writer_that_fails_is_told_with_the_line_of_the_output(here, capsys):
 @pytest.mark.parametrize("backend", ["serial", "processes"])
 def test_what_tasks_print_is_not_among_the_json_events(here, backend):
     (here / "loud.py").write_text("import os\ndef speak(x):\n    print('hello')\n    os.write(1, b'world')\n")
-        "import os\n\ndef speak(x):\n    print('hello')\n    os.write(1, b'world')\n    return x\n"
-    )
     (here / "a.yaml").write_text(
         'version: 1\nmodules: [./loud.py]\nsteps:\n  f: {call: "loud:speak", over: {x: [1, 2]}}\n'
         'outputs:\n  f: {to: pickle, path: "${key}.pkl"}\n'
