@@ -257,12 +257,19 @@ class ArrayLayout:
 
 @dataclass(frozen=True, eq=False)
 class FrameLayout:
-    """A frame: partition ``i`` is the task ``(name, i)``: pandas, like ``meta``; its index means nothing."""
+    """A frame: partition ``i`` is the task ``(name, i)``: pandas, like ``meta``; its index means nothing.
+
+    Parameters
+    ----------
+    ordered : row order is part of the value: after a sort
+    nbytes : of what a source reads, as far as metadata tell; nan of any other frame
+    """
 
     name: str
     n_partitions: int
     meta: Any
-    ordered: bool = False  # row order is part of the value: after a sort
+    ordered: bool = False
+    nbytes: float = math.nan
 
     kind: Literal["frame"] = field(default="frame", init=False)
 

@@ -12,6 +12,7 @@ are touched here and in ``graph.py`` only; ``tests/test_lowering.py`` pins them.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -34,7 +35,7 @@ from pipeline.graph import (
     constant,
 )
 from pipeline.ops.partitions import collection
-from pipeline.ops.values import Items, Parts, Single
+from pipeline.ops.values import NBYTES, Items, Parts, Single
 
 __all__ = ["building", "enter", "lower"]
 
@@ -142,7 +143,9 @@ class _Lowering:
         expression = x.optimize(fuse=False)
         keys = expression.__dask_keys__()
         own, name = self._named(expression.__dask_graph__(), keys[0][0], target, keys=keys)
-        return own, FrameLayout(name, len(keys), x._meta.reset_index(drop=True), ordered)
+        meta = x._meta.reset_index(drop=True)
+        nbytes = float(meta.attrs.pop(NBYTES, math.nan))
+        return own, FrameLayout(name, len(keys), meta, ordered, nbytes)
 
     # -- names --------------------------------------------------------------------------------------------------------
 

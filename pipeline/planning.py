@@ -20,6 +20,7 @@ __all__ = ["Plan", "Row", "plan", "worker_memory"]
 _NAMES = 6
 """Column names shown of a frame."""
 
+_SHUFFLED = "a shuffle moves all its rows; the bytes are those that are read for them, which filters lessen"
 _TIMEOUT = "serial and threads, and a cluster of others, notice a timeout only when the task has come back"
 
 _SHUFFLE = re.compile(r"[/-](shuffle|split|bucket|deal)\b")
@@ -121,19 +122,16 @@ def _built(config: Config, graph: Graph) -> list[Row]:
     names = {(str(key[0]), graph.owners[key]) for key in graph.tasks if isinstance(key, tuple)}
     rechunked = {step for name, step in names if "rechunk" in name}
     rechunked |= {step.name for step in config.steps.values() if step.function == "rechunk" and tasks[step.name]}
+    sizes = _sizes(config, graph)
     frames = {step for step, layout in graph.layouts.items() if layout.kind == "frame"}
     shuffled = {step for name, step in names if step in frames and _SHUFFLE.search(name)}
     rows = []
     for name in dict.fromkeys(step.step for step in config.steps.values()):
         copies = [step for step in config.steps.values() if step.step == name]
         layouts = [graph.layouts[step.name] for step in copies]
-        moved = [_input_bytes(graph, step.inputs) for step in copies if step.name in rechunked]
+        moved = [_input_bytes(sizes, step.inputs) for step in copies if step.name in rechunked | shuffled]
         wholes = [w.nbytes for w in graph.wholes if w.copy in {step.name for step in copies}]
-        notes = (
-            ["a shuffle moves all its rows; how many bytes only the run knows"]
-            if any(s.name in shuffled for s in copies)
-            else []
-        )
+        notes = [_SHUFFLED] if any(step.name in shuffled for step in copies) else []
         n_tasks = sum(tasks[step.name] for step in copies)
         if any(step.timeout is not None for step in copies):
             notes.append(_TIMEOUT)
@@ -167,9 +165,20 @@ def _largest(layout: Layout) -> float:
     return math.nan
 
 
-def _input_bytes(graph: Graph, inputs: Mapping[str, tuple[Reference, ...]]) -> float:
-    layouts = [graph.layouts[r.copies[0]] for references in inputs.values() for r in references]
-    return sum((layout.nbytes for layout in layouts if layout.kind == "array"), 0.0)
+def _sizes(config: Config, graph: Graph) -> dict[str, float]:
+    """Bytes of each copy: of a frame as many as are read for it, since nobody knows what filters will leave."""
+    sizes: dict[str, float] = {}
+    for step in config.steps.values():
+        layout = graph.layouts[step.name]
+        if layout.kind == "array" or (layout.kind == "frame" and not step.inputs):
+            sizes[step.name] = layout.nbytes
+        else:
+            sizes[step.name] = _input_bytes(sizes, step.inputs) if layout.kind == "frame" else math.nan
+    return sizes
+
+
+def _input_bytes(sizes: Mapping[str, float], inputs: Mapping[str, tuple[Reference, ...]]) -> float:
+    return sum(sizes[copy] for references in inputs.values() for r in references for copy in r.copies)
 
 
 def _shape(layout: Layout) -> str:

@@ -6,6 +6,7 @@ Types are settled while the graph is built, from the head of the first file and 
 from __future__ import annotations
 
 import csv
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -80,7 +81,9 @@ def read_csv(
         for start, stop in zip(cuts, [*cuts[1:], None], strict=True):
             where = (name, options_of(name, storage), start, stop, len(cuts) > 1)
             tasks.append((_read_csv, *where, tuple(header), sep, missing, dtypes))
-    return frame_of("read_csv", tasks or [(empty_frame, dtypes)], dtypes)
+    stored = sum(math.nan if n is None else n for n in (heads[name][1] for name in full))
+    nbytes = stored * len(wanted) / max(len(header), 1)  # as text, which is no less than what it means
+    return frame_of("read_csv", tasks or [(empty_frame, dtypes)], dtypes, nbytes)
 
 
 def _compression(path: str) -> str | None:

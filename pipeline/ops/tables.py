@@ -31,17 +31,20 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.graph import GraphNode, Key, task
 from pipeline.ops.paths import below, fixed_folder, is_remote, locate, opened, options_of
 from pipeline.ops.types import TEXT, converted, declared_dtype, empty_frame, natural_dtype
+from pipeline.ops.values import NBYTES
 
 __all__ = ["chosen", "frame_of", "misfit", "read_parquet"]
 
 _MISSING_FOLDER = "__HIVE_DEFAULT_PARTITION__"
 
 
-def frame_of(op: str, tasks: Sequence[tuple[Any, ...]], dtypes: dict[str, Any]) -> dd.DataFrame:
-    """A frame whose partition ``i`` is the call ``tasks[i]``."""
+def frame_of(op: str, tasks: Sequence[tuple[Any, ...]], dtypes: dict[str, Any], nbytes: float) -> dd.DataFrame:
+    """A frame whose partition ``i`` is the call ``tasks[i]``; ``nbytes``: of all of it, as far as metadata tell."""
     name = f"{op}-{tokenize([tuple(map(str, t[1:])) for t in tasks])}"
     layer: dict[Key, GraphNode] = {(name, i): task((name, i), *call) for i, call in enumerate(tasks)}
-    frame: dd.DataFrame = from_graph(layer, empty_frame(dtypes), (None,) * (len(tasks) + 1), list(layer), name)
+    meta = empty_frame(dtypes)
+    meta.attrs[NBYTES] = nbytes
+    frame: dd.DataFrame = from_graph(layer, meta, (None,) * (len(tasks) + 1), list(layer), name)
     return frame
 
 
@@ -104,7 +107,7 @@ def read_parquet(
         n = metadata.num_row_groups
         groups = [(k,) for k in range(n)] if split == "row_groups" and n else [tuple(range(n))]
         tasks += [(_read_parquet, name, options_of(name, storage), group, dtypes, fixed) for group in groups]
-    return frame_of("read_parquet", tasks, dtypes)
+    return frame_of("read_parquet", tasks, dtypes, sum(_nbytes(metadata, dtypes) for _, metadata in footers))
 
 
 def _footer(path: str, options: Mapping[str, Any]) -> tuple[pa.Schema, pq.FileMetaData]:
@@ -144,6 +147,19 @@ def _parquet_dtype(
     except TypeError as error:
         kinds = ", ".join(sorted({str(d) for d in dtypes}))
         raise DataError(f"{paths[0]} …: column {name!r} is {kinds} in different files; it needs a cast") from error
+
+
+def _nbytes(metadata: pq.FileMetaData, dtypes: Mapping[str, Any]) -> float:
+    """Bytes of these columns in memory; of text as it is stored, uncompressed."""
+    fixed = sum(dtype.itemsize for dtype in dtypes.values() if isinstance(dtype, np.dtype))
+    total = float(fixed * metadata.num_rows)
+    for i in range(metadata.num_row_groups):
+        group = metadata.row_group(i)
+        for j in range(group.num_columns):
+            dtype = dtypes.get(group.column(j).path_in_schema)
+            if dtype is not None and not isinstance(dtype, np.dtype):
+                total += group.column(j).total_uncompressed_size
+    return total
 
 
 def _has_missing(metadata: pq.FileMetaData, name: str) -> bool:

@@ -20,7 +20,10 @@ from typing import Any
 
 from pipeline.graph import GraphNode, Key
 
-__all__ = ["Items", "Parts", "Single"]
+__all__ = ["NBYTES", "Items", "Parts", "Single"]
+
+NBYTES = "pipeline-nbytes"
+"""Where the meta of a source's frame says (in its ``attrs``) how many bytes the whole frame has."""
 
 
 @dataclass(frozen=True, eq=False)

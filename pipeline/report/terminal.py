@@ -164,7 +164,7 @@ def plan_text(plan: Any, *, width: int = WIDTH, shown: int = 20) -> str:
     n_tasks = sum(_field(row, "tasks") or 0 for row in plan.rows)
     moved = sum(_field(row, "moved") or 0 for row in plan.rows)
     if n_tasks:
-        lines.append(f"{len(rows)} steps, {n_tasks:,} tasks; {bytes_text(moved)} moved by rechunks")
+        lines.append(f"{len(rows)} steps, {n_tasks:,} tasks; {bytes_text(moved)} moved by rechunks and shuffles")
     return "\n".join(lines)
 
 
