@@ -99,6 +99,16 @@ def test_counts_take_copies_together_and_leave_out_constants(graph):
     assert (counts.done, counts.n_tasks) == (4, 5)
 
 
+def test_an_item_with_parts_counts_once():
+    tasks = {(name, i): task((name, i), abs, i) for name in ("fit", "fit.u", "fit.v") for i in range(4)}
+    policies = {"fit": Policy("fit", items=("a", "b", "c", "d"), over="fit")}
+    counts = Counts(Clock())
+    counts.begin(Graph(tasks, tuple(tasks), dict.fromkeys(tasks, "fit"), policies))
+    for _ in range(3):
+        counts.count(Event("task", step="fit", count=2))
+    assert counts.of("fit").units() == (2, 4)
+
+
 def test_plain_lines_speak_when_a_step_ends_and_once_a_minute(graph):
     file, clock = io.StringIO(), Clock()
     with PlainLines(file, clock=clock) as lines:

@@ -90,7 +90,8 @@ def _with_place(text: str, locations: Mapping[str, str]) -> str:
 
 def _progress(error: TaskError, counts: Counts | None) -> str:
     step = counts.of(error.step) if counts is not None else None
-    return f"1 of {step.n_tasks:,} failed, {step.done:,} done" if step is not None and step.n_tasks > 1 else ""
+    done, n = step.units() if step is not None else (0, 0)
+    return f"1 of {n:,} failed, {done:,} done" if n > 1 else ""
 
 
 def failure_event(

@@ -47,6 +47,7 @@ class Step:
 
     name: str
     n_tasks: int
+    n_items: int = 0
     done: int = 0
     retried: int = 0
     dropped: int = 0
@@ -61,6 +62,11 @@ class Step:
     def elapsed(self) -> float:
         """Seconds between its first and its last finished task."""
         return 0.0 if self.first is None or self.last is None else self.last - self.first
+
+    def units(self) -> tuple[int, int]:
+        """Done, and in all: items where it makes some, of which one with parts is several tasks; else tasks."""
+        each = max(1, self.n_tasks // self.n_items) if self.n_items else 1
+        return self.done // each, self.n_tasks // each
 
     def extras(self) -> str:
         """What else happened: retries and dropped items."""
@@ -86,8 +92,8 @@ class Counts:
         from pipeline.graph import is_constant
 
         self._step_of = {copy: policy.step for copy, policy in graph.policies.items()}
-        for name in self._step_of.values():
-            self.steps.setdefault(name, Step(name, 0))
+        for copy, name in self._step_of.items():
+            self.steps.setdefault(name, Step(name, 0)).n_items += len(graph.policies[copy].items or ())
         for key, node in graph.tasks.items():
             if not is_constant(node):
                 self.steps[self._step_of[graph.owners[key]]].n_tasks += 1
