@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import multiprocessing
 import os
 import secrets
 import time
@@ -28,7 +29,7 @@ from pipeline.analysis.checks import CheckResult, evaluate
 from pipeline.assembly import assemble
 from pipeline.backends.base import Event, Listener, Outcome
 from pipeline.config import Config, Reference, Secret
-from pipeline.errors import CheckError, OutputError
+from pipeline.errors import CheckError, ConfigError, OutputError
 from pipeline.expressions import Expression
 from pipeline.graph import Graph, Key, Layout, PartsLayout
 from pipeline.manifest import Manifest, stale_files
@@ -187,8 +188,16 @@ def run(
 
     Raises
     ------
+    ConfigError : for options of no use, too
     PipelineError : nothing was committed, and what stood there before still stands
     """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # as multiprocessing itself looks
+        raise ConfigError(
+            "a worker process that starts imports this script, which would run the pipeline again; put what runs it "
+            'below: if __name__ == "__main__":'
+        )
+    if workers is not None and (type(workers) is not int or workers < 1):
+        raise ConfigError(f"workers: got {workers!r}; write a whole number >= 1")
     graph = build(config)
     begin = getattr(listener, "begin", None)
     if begin is not None:

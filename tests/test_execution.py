@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 import xarray as xr
 
 from pipeline.config import loads
-from pipeline.errors import CheckError, OutputError, TaskError
+from pipeline.errors import CheckError, ConfigError, OutputError, TaskError
 from pipeline.execution import Run, run
 from pipeline.manifest import Manifest
 from pipeline.outputs import Publication
@@ -186,3 +188,17 @@ def test_a_run_shows_itself_small_and_escaped(ran):
     assert repr(r).startswith("<Run 'a' on serial: 4 outputs, 5 checks held, ")
     assert "&lt;Run" in r._repr_html_()
     assert json.loads(json.dumps(r.to_dict()))["outputs"][0]["name"] == "y"
+
+
+@pytest.mark.parametrize("workers", [0, "2", 1.5, True])
+def test_a_number_of_workers_that_is_none_is_refused(tmp_path: Path, workers: Any) -> None:
+    with pytest.raises(ConfigError, match="workers: got .*; write a whole number >= 1"):
+        run(loads("version: 1\nsteps: {x: {op: arange, stop: 3}}"), workers=workers, runs=tmp_path)
+
+
+def test_a_script_that_a_starting_worker_imports_does_not_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(multiprocessing.current_process(), "_inheriting", True, raising=False)
+    with pytest.raises(ConfigError, match='put what runs it below: if __name__ == "__main__"'):
+        run(loads("version: 1\nsteps: {x: {op: arange, stop: 3}}"), runs=tmp_path)
