@@ -192,7 +192,7 @@ def test_a_run_shows_itself_small_and_escaped(ran):
 
 @pytest.mark.parametrize("workers", [0, "2", 1.5, True])
 def test_a_number_of_workers_that_is_none_is_refused(tmp_path: Path, workers: Any) -> None:
-    with pytest.raises(ConfigError, match="workers: got .*; write a whole number >= 1"):
+    with pytest.raises(ConfigError, match=r"workers: got .*; write a whole number >= 1"):
         run(loads("version: 1\nsteps: {x: {op: arange, stop: 3}}"), workers=workers, runs=tmp_path)
 
 
