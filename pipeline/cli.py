@@ -124,6 +124,8 @@ def _failed(error: BaseException, session: Session) -> int:
     if session.json:
         event = failure_event(error, exit_code=code, locations=session.locations)
         event["message"] = lines[-1].removeprefix("pipeline: error: ")
+        if lines[1:] and "faults" not in event:
+            event["before"] = lines[:-1]
         with contextlib.suppress(OSError):  # nobody takes them
             _emit(session, "error", **event)
             _emit(session, "result", ok=False, exit_code=code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 import re
 from collections import Counter
@@ -65,6 +66,18 @@ class Plan:
     warnings: tuple[str, ...] = ()
     graph: Graph | None = field(default=None, repr=False, compare=False)
     absent: Mapping[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<Plan: {len(self.rows)} steps, {sum(row.tasks for row in self.rows):,} tasks>"
+
+    def _repr_html_(self) -> str:
+        cells = (
+            (row.step, row.kind, row.shape, f"{row.copies} x {row.tasks // max(row.copies, 1)}", ", ".join(row.notes))
+            for row in self.rows
+        )
+        head = "".join(f"<th>{name}</th>" for name in ("step", "kind", "dims, columns", "copies x tasks", "notes"))
+        body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in cells)
+        return f"<table><tr>{head}</tr>{body}</table>"
 
 
 def plan(config: Config, *, data: bool = True) -> Plan:

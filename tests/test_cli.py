@@ -422,6 +422,16 @@ def test_a_writer_that_fails_is_told_with_the_line_of_the_output(here, capsys):
     assert "write f (a.yaml:6" in capsys.readouterr().err
 
 
+def test_an_item_that_cannot_be_written_is_named(here, capsys):
+    (here / "lambdas.py").write_text("def make(x):\n    return (lambda: 1) if x == 2 else x\n")
+    (here / "a.yaml").write_text(
+        'version: 1\nmodules: [./lambdas.py]\nsteps:\n  f: {call: "lambdas:make", over: {x: [1, 2]}}\n'
+        'outputs:\n  f: {to: pickle, path: "${key}.pkl"}\n'
+    )
+    assert cli.main(["run", "a.yaml", "--backend", "serial"]) == 1
+    assert "item 'x=2' can't be written to pickle" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("backend", ["serial", "processes"])
 def test_what_tasks_print_is_not_among_the_json_events(here, backend):
     (here / "loud.py").write_text("import os\ndef speak(x):\n    print('hello')\n    os.write(1, b'world')\n")
@@ -440,3 +450,13 @@ def test_a_closed_standard_output_is_no_fault(here, json):
     command = [sys.executable, "-m", "pipeline", "run", "sums.yaml", "--backend", "serial", *json]
     done = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", *command], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_every_input_that_is_missing_is_in_the_json_event(here, capsys):
+    (here / "a.yaml").write_text(
+        "version: 1\nsteps:\n  a: {op: read_csv, path: no.csv}\n  b: {op: read_csv, path: none.csv}\n"
+    )
+    assert cli.main(["check", "a.yaml", "--json"]) == 3
+    error, _ = map(json.loads, capsys.readouterr().out.splitlines())
+    assert "no.csv" in error["message"]
+    assert "none.csv" in "".join(error["before"])

@@ -346,3 +346,12 @@ def test_a_value_is_a_number_in_an_expression(folder: Path) -> None:
         folder,
     )
     np.testing.assert_array_equal(got["y"], [0, 4, 8])
+
+
+def test_a_dim_of_length_0_has_no_items(folder: Path) -> None:
+    steps = """
+      x: {op: arange, stop: 0, dim: i}
+      items: {op: to_items, input: x, along: i}
+      n: {call: "mine:length", input: items}
+    """
+    assert values(steps, folder)["n"] == 0

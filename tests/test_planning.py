@@ -15,7 +15,7 @@ from dask.callbacks import Callback
 
 from pipeline.backends import BACKENDS
 from pipeline.config import Config, load, loads
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, DataError
 from pipeline.planning import Plan, Row, plan, worker_memory
 from pipeline.report.terminal import plan_event, plan_text
 
@@ -215,3 +215,18 @@ def test_a_worker_has_what_the_cluster_says_else_its_share_of_the_machine(tmp_pa
     assert worker_memory(config("cluster: {memory_limit: 640MB}\n" + steps, tmp_path)) == 640e6
     shares = [worker_memory(config(f"cluster: {{workers: {n}}}\n" + steps, tmp_path)) for n in (1, 4)]
     assert shares[0] == pytest.approx(4 * shares[1])
+
+
+def test_a_plan_shows_itself_in_a_line_and_in_a_notebook_as_a_table():
+    made = plan(loads("version: 1\nsteps: {x: {op: arange, stop: 8, chunks: 4, dim: '<i>'}}"))
+    assert repr(made) == "<Plan: 1 steps, 2 tasks>"
+    assert "<td>&lt;i&gt;: 8</td><td>1 x 2</td>" in made._repr_html_()
+
+
+def test_the_wanted_values_of_a_check_are_looked_for_before_the_run(tmp_path):
+    text = (
+        "version: 1\nsteps: {x: {op: arange, stop: 8, dim: i}, f: {op: to_frame, input: x}}\n"
+        "checks: [{that: f, equals_csv: nope.csv}]\n"
+    )
+    with pytest.raises(DataError, match=r"checks\[0\]\.equals_csv \(pipeline\.yaml:3:10\): .*/nope\.csv: no such file"):
+        plan(loads(text, root=tmp_path))

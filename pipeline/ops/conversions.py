@@ -246,7 +246,7 @@ def _slices(x: xr.DataArray, along: str, name: str) -> Items:
     axis = x.dims.index(along)
     if not x.sizes[along]:
         return Items(name, dict(data.dask), 0, ())
-    rest = x.isel({along: 0}, drop=True)
+    rest = x.isel({along: 0}, drop=True) if x.sizes[along] else x  # of no items, what they hold is of no account
     template = xr.Dataset(coords={c: v for c, v in rest.coords.items() if v.chunks is None}, attrs=x.attrs)
     own: dict[Key, GraphNode] = {}
     number = 0

@@ -254,6 +254,10 @@ def write_items(
     Parameters
     ----------
     keys : of the items; None: each of ``items`` is a list of pairs of a key and an item
+
+    Raises
+    ------
+    ValueError : naming the item that the format doesn't hold
     """
     pairs = zip(keys, items, strict=True) if keys is not None else itertools.chain.from_iterable(items)
     files, dropped = [], []
@@ -261,5 +265,9 @@ def write_items(
         if isinstance(item, Dropped):
             dropped.append(key)
         else:
-            files.append(_write(item, form, item_path(path, key), options, context))
+            try:
+                files.append(_write(item, form, item_path(path, key), options, context))
+            except (TypeError, ValueError, AttributeError, RecursionError, pickle.PicklingError) as error:
+                said = f"item {key!r} can't be written to {form}: {type(error).__name__}: {error}"
+                raise ValueError(said) from error
     return PartRecord((index,), tuple(files), len(files), tuple(dropped))

@@ -121,6 +121,10 @@ class _Builder:
             if name not in self.failed and (asked or name not in used):
                 self.kept.append(name)
         for i, check in enumerate(self.config.checks):
+            if check.equals_csv is not None:
+                with self._blamed("", f"checks[{i}].equals_csv", check.location, {}):
+                    if not Path(self.config.root, check.equals_csv).is_file():
+                        raise DataError(f"{check.equals_csv}: no such file")
             whole = not (check.equals_csv is None and check.rows is None and check.columns is None)
             for reference in check_references(check):
                 if not any(copy in self.failed for copy in reference.copies) and not reference.gathered:
