@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
@@ -39,7 +39,7 @@ class Terminated(KeyboardInterrupt):
 class Session:
     """What one call of the program knows for what it tells; filled as the command goes on.
 
-    ``events`` is where JSON goes; None without ``--json``.
+    ``events`` is where JSON goes; None without ``--json``. ``masked`` takes the file's secrets out of a message.
     """
 
     json: bool = False
@@ -48,6 +48,7 @@ class Session:
     locations: dict[str, str] = field(default_factory=dict)
     counts: Counts | None = None
     events: IO[str] | None = None
+    masked: Callable[[Any], Any] = lambda told: told
 
 
 app = typer.Typer(
@@ -127,9 +128,9 @@ def _failed(error: BaseException, session: Session) -> int:
         if lines[1:] and "faults" not in event:
             event["before"] = lines[:-1]
         with contextlib.suppress(OSError):  # nobody takes them
-            _emit(session, "error", **event)
+            _emit(session, "error", **session.masked(event))
             _emit(session, "result", ok=False, exit_code=code)
-    print(*lines, sep="\n", file=sys.stderr, flush=True)
+    print(*session.masked(lines), sep="\n", file=sys.stderr, flush=True)
     return code
 
 
@@ -192,6 +193,7 @@ def _load(context: typer.Context, file: str, sets: Sequence[str], params: Sequen
     for output in config.outputs:
         labels = f"[{','.join(map(str, output.matrix.values()))}]" if output.matrix else ""
         places[f"write {output.name}{labels}"] = output.location
+    session.masked = config.masked
     session.locations |= {name: f"{place.file}:{place.line}" for name, place in places.items() if place.line}
     for warning in config.warnings:
         if session.json:

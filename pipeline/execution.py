@@ -203,8 +203,8 @@ def run(
     if begin is not None:
         begin(graph)
     folder, name = _run_folder(Path(runs), config.name)
-    with _noted_failure(folder):
-        _write(folder / "config.json", plain(config))
+    with _noted_failure(folder, config):
+        _write(folder / "config.json", config.masked(plain(config)))
         _write(folder / "versions.json", versions())
         with Publication(graph.sinks, out, run=name, storage=config.storage) as publication:
             outcome, start_up = _computed(config, graph, publication, backend, workers, cluster, listener, options)
@@ -311,7 +311,7 @@ def _run_folder(runs: Path, name: str) -> tuple[Path, str]:
 
 
 @contextlib.contextmanager
-def _noted_failure(folder: Path) -> Iterator[None]:
+def _noted_failure(folder: Path, config: Config) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
@@ -321,7 +321,7 @@ def _noted_failure(folder: Path) -> Iterator[None]:
             "exit_code": getattr(error, "exit_code", 130 if isinstance(error, KeyboardInterrupt) else 70),
             "traceback": getattr(error, "traceback", ""),
         }
-        _write(folder / "failure.json", told)
+        _write(folder / "failure.json", config.masked(told))
         raise
 
 
@@ -349,7 +349,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, Expression | Reference):
         return value.text
     if isinstance(value, Config):
-        shown = {key: plain(item) for key, item in vars(value).items() if key not in ("storage", "text")}
+        shown = {key: plain(item) for key, item in vars(value).items() if key not in ("storage", "text", "secrets")}
         return shown | {"storage": dict.fromkeys(value.storage, "***")}
     if hasattr(value, "keywords"):  # the parameters of an op
         return plain(value.keywords())

@@ -167,7 +167,9 @@ def test_a_folder_is_answered_with_the_files_in_it(here):
      ["run", "sums.yaml", "--cluster", "tcp://h:1", "--backend", "pool"]],
 )  # fmt: skip
 def test_wrong_usage_is_exit_2_in_one_line(here, monkeypatch, capsys, arguments):
-    config = SimpleNamespace(steps={}, outputs=(), warnings=(), compare={}, cluster={}, name="sums", storage={})
+    config = SimpleNamespace(
+        steps={}, outputs=(), masked=list, warnings=(), compare={}, cluster={}, name="sums", storage={}
+    )
     monkeypatch.setattr("pipeline.config.load", lambda *a, **k: config, raising=False)
     assert cli.main(arguments) == 2
     assert capsys.readouterr().err.strip().startswith("pipeline: error: ")
@@ -392,7 +394,9 @@ def test_compare_in_json_ends_with_the_verdict_and_every_number(here, capsys):
 
 
 def test_compare_refuses_effects_unless_they_are_allowed(here, monkeypatch, capsys):
-    config = SimpleNamespace(steps={"send": SimpleNamespace(pure=False, location=Location())}, outputs=(), warnings=())
+    config = SimpleNamespace(
+        steps={"send": SimpleNamespace(pure=False, location=Location())}, outputs=(), masked=list, warnings=()
+    )
     monkeypatch.setattr("pipeline.config.load", lambda *a, **k: config)
     assert cli.main(["compare", "sums.yaml"]) == 2
     assert "send: effects outside" in capsys.readouterr().err
@@ -460,3 +464,25 @@ def test_every_input_that_is_missing_is_in_the_json_event(here, capsys):
     error, _ = map(json.loads, capsys.readouterr().out.splitlines())
     assert "no.csv" in error["message"]
     assert "none.csv" in "".join(error["before"])
+
+
+@pytest.mark.parametrize("as_json", [[], ["--json"]])
+def test_a_secret_is_neither_told_nor_stored(here, monkeypatch, capsys, as_json):
+    monkeypatch.setenv("TOKEN", "hunter2")
+    (here / "mine.py").write_text("def use(token, path):\n    raise ValueError('not with ' + token)\n")
+    (here / "a.yaml").write_text(
+        'version: 1\nmodules: [./mine.py]\nparams: {token: "${secret:TOKEN}"}\nsteps:\n'
+        '  f: {call: "mine:use", args: {token: "${token}", path: "to/${token}"}}\n'
+    )
+    assert cli.main(["run", "a.yaml", "--backend", "serial", *as_json]) == 1
+    told = "".join(capsys.readouterr())
+    assert "not with ***" in told
+    stored = "".join(path.read_text() for path in here.glob("runs/**/*.json"))
+    assert "hunter2" not in told + stored
+
+
+def test_a_secret_in_an_input_path_is_not_told(here, monkeypatch, capsys):
+    monkeypatch.setenv("TOKEN", "hunter2")
+    (here / "a.yaml").write_text('version: 1\nsteps:\n  a: {op: read_csv, path: "${secret:TOKEN}/a.csv"}\n')
+    assert cli.main(["check", "a.yaml"]) == 3
+    assert "/***/a.csv: no such file" in capsys.readouterr().err

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import sysconfig
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -24,10 +24,11 @@ from pipeline.config.source import Node
 from pipeline.expressions import ExpressionError, ReferenceText, parse_reference
 from pipeline.signatures import nearest
 
-__all__ = ["Hole", "Params", "Scope", "fill", "fill_hole", "holes"]
+__all__ = ["Hole", "Params", "Scope", "fill", "fill_hole", "holes", "secrets_in"]
 
 MOST_TEXT = 64 * 1024
 MOST_FILE = 16 * 1024 * 1024
+_SECRET = re.compile(r"\$\{\s*secret:\s*([^}]*?)\s*\}")
 _DOTTED = re.compile(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
 
 
@@ -101,6 +102,11 @@ class Params:
 
     def __iter__(self) -> Any:
         return iter(self._nodes)
+
+    @property
+    def nodes(self) -> Mapping[str, Node]:
+        """They as they stand in the file, or on the command line."""
+        return self._nodes
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._values:
@@ -292,6 +298,19 @@ def _secret(text: str, node: Node, path: str) -> Secret:
     if got is None:
         raise Wrong(node.location, path, f"the environment has no {text.strip()!r}, which the secret is taken from")
     return Secret(got)
+
+
+def secrets_in(nodes: Iterable[Node]) -> frozenset[str]:
+    """What every ``${secret:…}`` in the nodes, and below them, stands for."""
+    found, stack = set[str](), list(nodes)
+    while stack:
+        node = stack.pop()
+        inner = node.value
+        if isinstance(inner, dict | list):
+            stack.extend(inner.values() if isinstance(inner, dict) else inner)
+        elif "${" in node.text:
+            found |= {os.environ.get(name, "") for name in _SECRET.findall(node.text)}
+    return frozenset(found - {""})
 
 
 def _python(text: str, node: Node, path: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.config import sections, source
 from pipeline.config.drafts import Draft, draft
 from pipeline.config.faults import Faults, Wrong
-from pipeline.config.filling import Params, Scope, fill
+from pipeline.config.filling import Params, Scope, fill, secrets_in
 from pipeline.config.merging import changed_params, merged, read
 from pipeline.config.names import is_name
 from pipeline.config.nouns import Config, Step
@@ -122,6 +122,7 @@ def _read(
         text=main.text,
         absent=absent,
         warnings=tuple(warnings),
+        secrets=secrets_in([tree, *params.nodes.values()]),
         **made,
     )
 

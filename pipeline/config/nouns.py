@@ -202,6 +202,7 @@ class Config:
     keep : copies whose values the run must give back besides outputs and checks
     absent : copies that do not exist because of ``when``, with the reason
     warnings : what is allowed but probably not meant
+    secrets : what ``${secret:…}`` stood for, to be masked wherever something is told or written of a run
     """
 
     name: str
@@ -222,3 +223,14 @@ class Config:
     text: str = ""
     absent: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    secrets: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
+
+    def masked(self, value: Any) -> Any:
+        """A text, or lists and maps of texts, with ``***`` for each secret; those of one to three letters stay."""
+        if isinstance(value, str):
+            for secret in sorted(self.secrets, key=len, reverse=True):
+                value = value.replace(secret, "***") if len(secret) > 3 else value
+            return value
+        if isinstance(value, dict):
+            return {key: self.masked(one) for key, one in value.items()}
+        return [self.masked(one) for one in value] if isinstance(value, list | tuple) else value
