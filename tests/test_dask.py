@@ -21,13 +21,15 @@ import psutil
 import pytest
 from conftest import until
 from distributed import Client
+from distributed.scheduler import KilledWorker
 
 from pipeline.backends import dask as dask_backend
 from pipeline.backends import probing
 from pipeline.backends.base import Event
 from pipeline.backends.cluster import Settings, _free_port, _trust, mend
-from pipeline.backends.dask import Dask
+from pipeline.backends.dask import Dask, killed
 from pipeline.backends.keys import lower
+from pipeline.backends.remote import _SLOT
 from pipeline.backends.timing import Rows
 from pipeline.errors import BackendError, ConfigError, TaskError, TaskTimeout, WorkerLost
 from pipeline.graph import CONTEXT, Graph, Key, Policy, listed, ref, task
@@ -303,6 +305,22 @@ def test_a_run_goes_on_after_a_worker_was_killed(local: Dask, tmp_path: Path) ->
 def test_a_task_that_ends_worker_after_worker_is_named(local: Dask) -> None:
     with pytest.raises(WorkerLost, match=r"fit\[x=3\]: worker .* ended while it ran task \('fit', 3\), as 3 workers"):
         local.run(mapped(die_at_three, 12, batch=6))
+
+
+def test_a_segment_that_only_waited_on_the_worker_that_was_lost_is_not_blamed(tmp_path: Path) -> None:
+    both = [Segment(n, "fit", tuple(_inner(n, i) for i in range(3)), (), (("fit", n, 0),)) for n in range(2)]
+    plan = lower(both, [("fit", 0, 0), ("fit", 1, 0)], None, "run", "topic", "")
+    waited = next(key for key, segment in plan.segments.items() if segment.number == 1)
+    lost = KilledWorker(waited, SimpleNamespace(address="tcp://127.0.0.1:4000"), 3)
+    (tmp_path / "4000-1").write_bytes(_SLOT.pack(0, 2))
+    assert str(killed(plan, str(tmp_path), lost)).startswith("fit[x=0.2]: worker tcp://127.0.0.1:4000 ended while")
+    (tmp_path / "4000-1").write_bytes(_SLOT.pack(1, 1))
+    assert str(killed(plan, str(tmp_path), lost)).startswith("fit[x=1.1]: ")
+    assert "or one of 2 with it" in str(killed(plan, "", lost))
+
+
+def _inner(n: int, i: int) -> Inner:
+    return Inner(("fit", n, i), task(("fit", n, i), fail), "fit", f"x={n}.{i}")
 
 
 def test_a_task_that_does_not_come_back_is_stopped_at_its_timeout(local: Dask) -> None:

@@ -411,7 +411,7 @@ class _Execution:
         if isinstance(error, PipelineError):
             return error
         if isinstance(error, KilledWorker):
-            return self._killed(plan, slots, error)
+            return killed(plan, slots, error)
         segment = plan.segments.get(dask_key)
         if isinstance(error, SegmentFailed):
             failure = error.failure
@@ -427,16 +427,23 @@ class _Execution:
         inner = next((i for i in segment.tasks if i.key in segment.outputs), segment.tasks[-1])
         return TaskError(inner.step, str(inner.key), cause, inner.item)
 
-    def _killed(self, plan: Plan, slots: str, error: KilledWorker) -> WorkerLost:
-        """Name the task that worker after worker ended with, as exactly as can be known."""
-        task: Any = error.task  # any part of a key, as Dask sees it
-        segment = plan.segments[task]
-        address = str(error.last_worker.address)
-        begun = [i for number, i in (read_slots(slots, address) if slots else []) if number == segment.number]
-        inner = segment.tasks[begun[-1]] if begun else segment.tasks[0]
-        named = TaskError(inner.step, str(inner.key), "", inner.item)
-        one_of = f" or one of {len(segment.tasks) - 1} with it" if not begun and len(segment.tasks) > 1 else ""
-        return WorkerLost(
-            f"{named.where}: worker {address} ended while it ran task {inner.key}{one_of}, "
-            f"as {error.allowed_failures} workers before it. Out of memory is likely, or the task ends its process"
-        )
+
+def killed(plan: Plan, slots: str, error: KilledWorker) -> WorkerLost:
+    """Name the task that worker after worker ended with, as exactly as can be known.
+
+    Dask blames every segment that a lost worker had, those too that only waited there; the worker's own note, where
+    there is one, says what it ran.
+    """
+    task: Any = error.task  # any part of a key, as Dask sees it
+    address = str(error.last_worker.address)
+    blamed = plan.segments[task]
+    begun = read_slots(slots, address) if slots else []
+    number, index = next((b for b in begun if b[0] == blamed.number), begun[0] if begun else (blamed.number, None))
+    segment = next(s for s in plan.segments.values() if s.number == number)
+    inner = segment.tasks[index or 0]
+    named = TaskError(inner.step, str(inner.key), "", inner.item)
+    one_of = f" or one of {len(segment.tasks) - 1} with it" if index is None and len(segment.tasks) > 1 else ""
+    return WorkerLost(
+        f"{named.where}: worker {address} ended while it ran task {inner.key}{one_of}, "
+        f"as {error.allowed_failures} workers before it. Out of memory is likely, or the task ends its process"
+    )
