@@ -190,9 +190,7 @@ def _load(context: typer.Context, file: str, sets: Sequence[str], params: Sequen
 
     config = load(file, sets=_assignments(sets), params_files=tuple(params), root=root)
     places = {name: step.location for name, step in config.steps.items()}
-    for output in config.outputs:
-        labels = f"[{','.join(map(str, output.matrix.values()))}]" if output.matrix else ""
-        places[f"write {output.name}{labels}"] = output.location
+    places |= {output.writer: output.location for output in config.outputs}
     session.masked = config.masked
     session.locations |= {name: f"{place.file}:{place.line}" for name, place in places.items() if place.line}
     for warning in config.warnings:

@@ -37,7 +37,8 @@ class Row:
     step, kind, shape : name in the file, kind of value, dims with their sizes or columns
     copies, tasks : how many copies it has, and tasks in all of them
     largest_chunk : bytes; None where only the run knows
-    moved : bytes that a rechunk moves between tasks; None where there is none or only the run knows
+    moved : bytes that a rechunk or a shuffle moves between tasks, of a shuffle those that are read for it; None where
+        there is none or only the run knows
     whole : bytes of the largest value that goes whole into one of its tasks; None: none, or only the run knows
     notes : what the numbers don't say
     """
@@ -132,12 +133,13 @@ def _named(config: Config) -> list[Row]:
 
 def _built(config: Config, graph: Graph) -> list[Row]:
     tasks = Counter(graph.owners[key] for key in graph.tasks)
-    names = {(str(key[0]), graph.owners[key]) for key in graph.tasks if isinstance(key, tuple)}
-    rechunked = {step for name, step in names if "rechunk" in name}
+    owned = ((str(key[0]), graph.owners[key]) for key in graph.tasks if isinstance(key, tuple))
+    layers = {(name.removeprefix(step), step) for name, step in owned}  # a step may be named rechunk, too
+    rechunked = {step for layer, step in layers if "rechunk" in layer}
     rechunked |= {step.name for step in config.steps.values() if step.function == "rechunk" and tasks[step.name]}
     sizes = _sizes(config, graph)
     frames = {step for step, layout in graph.layouts.items() if layout.kind == "frame"}
-    shuffled = {step for name, step in names if step in frames and _SHUFFLE.search(name)}
+    shuffled = {step for layer, step in layers if step in frames and _SHUFFLE.search(layer)}
     rows = []
     for name in dict.fromkeys(step.step for step in config.steps.values()):
         copies = [step for step in config.steps.values() if step.step == name]

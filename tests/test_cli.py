@@ -416,24 +416,22 @@ def test_a_folder_that_cannot_be_made_is_no_bug(here, capsys, option, below):
     assert "/taken" in capsys.readouterr().err.replace("'taken", "/taken")
 
 
-def test_a_writer_that_fails_is_told_with_the_line_of_the_output(here, capsys):
-    (here / "lambdas.py").write_text("def make():\n    return lambda: 1\n")
+@pytest.mark.parametrize(
+    ("over", "path", "said"),
+    [
+        ("", "f.pkl", "write f (a.yaml:6"),
+        (", over: {x: [1, 2]}", "${key}.pkl", "item 'x=1' can't be written to pickle"),
+    ],
+    ids=["a value", "an item"],
+)
+def test_what_cannot_be_written_is_told_with_its_line_or_its_item(here, capsys, over, path, said):
+    (here / "lambdas.py").write_text("def make(x=1):\n    return lambda: x\n")
     (here / "a.yaml").write_text(
-        'version: 1\nmodules: [./lambdas.py]\nsteps:\n  f: {call: "lambdas:make"}\n'
-        "outputs:\n  f: {to: pickle, path: f.pkl}\n"
+        f'version: 1\nmodules: [./lambdas.py]\nsteps:\n  f: {{call: "lambdas:make"{over}}}\n'
+        f'outputs:\n  f: {{to: pickle, path: "{path}"}}\n'
     )
     assert cli.main(["run", "a.yaml", "--backend", "serial"]) == 1
-    assert "write f (a.yaml:6" in capsys.readouterr().err
-
-
-def test_an_item_that_cannot_be_written_is_named(here, capsys):
-    (here / "lambdas.py").write_text("def make(x):\n    return (lambda: 1) if x == 2 else x\n")
-    (here / "a.yaml").write_text(
-        'version: 1\nmodules: [./lambdas.py]\nsteps:\n  f: {call: "lambdas:make", over: {x: [1, 2]}}\n'
-        'outputs:\n  f: {to: pickle, path: "${key}.pkl"}\n'
-    )
-    assert cli.main(["run", "a.yaml", "--backend", "serial"]) == 1
-    assert "item 'x=2' can't be written to pickle" in capsys.readouterr().err
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("backend", ["serial", "processes"])

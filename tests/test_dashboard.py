@@ -68,7 +68,7 @@ def running(folder: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
 def page(folder: Path) -> Iterator[Any]:
     """A page of a headless browser with a profile of its own."""
     chromium = shutil.which("chromium")
-    if chromium is None:
+    if chromium is None:  # a program of the system's; .ci/run installs it, and lets the skip fail
         pytest.skip("no chromium here")
     from playwright.sync_api import sync_playwright
 

@@ -316,7 +316,11 @@ def test_a_segment_that_only_waited_on_the_worker_that_was_lost_is_not_blamed(tm
     assert str(killed(plan, str(tmp_path), lost)).startswith("fit[x=0.2]: worker tcp://127.0.0.1:4000 ended while")
     (tmp_path / "4000-1").write_bytes(_SLOT.pack(1, 1))
     assert str(killed(plan, str(tmp_path), lost)).startswith("fit[x=1.1]: ")
-    assert "or one of 2 with it" in str(killed(plan, "", lost))
+    (tmp_path / "4000-2").write_bytes(_SLOT.pack(0, 2))
+    assert str(killed(plan, str(tmp_path), lost)).startswith("fit[x=1.1]: ")
+    (tmp_path / "4000-1").write_bytes(_SLOT.pack(0, 1))
+    for slots in ("", str(tmp_path)):  # no note, or two threads that ran something else
+        assert "or one of 2 with it" in str(killed(plan, slots, lost))
 
 
 def _inner(n: int, i: int) -> Inner:

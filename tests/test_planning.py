@@ -107,10 +107,12 @@ def test_a_rechunk_says_how_many_bytes_it_moves(tmp_path: Path) -> None:
       x: {op: arange, start: 0, stop: 1000, chunks: 100, dim: row, dtype: float64}
       y: {op: rechunk, input: x, chunks: {row: 300}}
       z: {expr: "y + 1"}
+      rechunked: {expr: "z + 1"}
     """
     told = rows(plan(config(text, tmp_path)))
     assert told["y"].moved == 8000
     assert told["z"].moved is None
+    assert told["rechunked"].moved is None
 
 
 def test_a_shuffle_says_how_many_bytes_are_read_for_what_it_moves(tmp_path: Path) -> None:

@@ -317,8 +317,8 @@ class _Execution:
         direct = True if self.settings.local else None
         try:
             found: list[Any] = await self.client.gather(list(futures), direct=direct)
-        except Exception:
-            for future in futures:  # one by one, to know which
+        except Exception:  # whatever unpickling raises; it goes on, below, when it is known whose it is
+            for future in futures:
                 try:
                     await self.client.gather([future], direct=direct)
                 except Exception as error:  # noqa: BLE001 - told in the thread that waits
@@ -438,7 +438,8 @@ def killed(plan: Plan, slots: str, error: KilledWorker) -> WorkerLost:
     address = str(error.last_worker.address)
     blamed = plan.segments[task]
     begun = read_slots(slots, address) if slots else []
-    number, index = next((b for b in begun if b[0] == blamed.number), begun[0] if begun else (blamed.number, None))
+    ran = [note for note in begun if note[0] == blamed.number] or begun
+    number, index = ran[-1] if len(ran) == 1 else (blamed.number, None)  # of several threads nobody knows which it was
     segment = next(s for s in plan.segments.values() if s.number == number)
     inner = segment.tasks[index or 0]
     named = TaskError(inner.step, str(inner.key), "", inner.item)

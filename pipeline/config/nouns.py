@@ -167,6 +167,11 @@ class Output:
     options: Mapping[str, Any] = field(default_factory=dict)
     location: Location = field(default=Location(), compare=False)
 
+    @property
+    def writer(self) -> str:
+        """What owns its tasks: ``write x``, ``write x[A1B]``."""
+        return f"write {self.name}" + (f"[{','.join(map(str, self.matrix.values()))}]" if self.matrix else "")
+
 
 @dataclass(frozen=True)
 class Check:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import Config, Output, Reference, Step
+from pipeline.config import Config, Output, Step
 from pipeline.demand import check_references, needed_columns, shared_slices
 from pipeline.errors import ConfigError, DataError, Fault, Location
 from pipeline.graph import (
@@ -101,9 +101,9 @@ class _Builder:
         for output in self.config.outputs:
             if any(copy in self.failed for copy in output.input.copies):
                 continue
-            owner = f"write {output.name}" + _labels(output)
+            owner = output.writer
             with self._blamed(owner, f"outputs.{output.name}", output.location, {}):
-                layout, extra = self._referred(output.input, owner)
+                layout, extra = self._referred(output)
                 nodes, sink = plan_sink(output, layout, prefix=owner)
                 self.tasks |= extra | nodes
                 self.owners |= dict.fromkeys([*extra, *nodes], owner)
@@ -206,25 +206,19 @@ class _Builder:
             location=str(step.location),
         )
 
-    def _referred(self, reference: Reference, owner: str) -> tuple[Layout, dict[Key, GraphNode]]:
-        """The layout of a single reference; the tasks of a pick belong to whoever picks."""
+    def _referred(self, output: Output) -> tuple[Layout, dict[Key, GraphNode]]:
+        """The layout of what an output writes; the tasks of a pick belong to the output."""
+        reference, prefix = output.input, f"{output.writer}/input"
         (copy,) = reference.copies
         layout = self.layouts[copy]
         if not reference.part and not reference.picks:
             return (layout.whole if isinstance(layout, PartsLayout) and layout.whole is not None else layout), {}
         try:
-            value = refer(self.layouts, reference, f"{owner}/input")
+            value = refer(self.layouts, reference, prefix)
         except ValueError as error:
-            raise ConfigError(
-                [
-                    Fault(
-                        reference.location,
-                        f"outputs.{owner.removeprefix('write ').partition('[')[0]}.input",
-                        str(error),
-                    )
-                ]
-            ) from error
-        own, picked = lower(value, f"{owner}/input", self.tasks)
+            fault = Fault(reference.location, f"outputs.{output.name}.input", str(error))
+            raise ConfigError([fault]) from error
+        own, picked = lower(value, prefix, self.tasks)
         return picked, own
 
 
@@ -250,10 +244,6 @@ def _placed(message: str, path: str, location: Location, locations: Mapping[str,
     if rest and key.split(".")[0] in locations:
         return Fault(locations.get(key) or locations[key.split(".")[0]], f"{path}.{key}", rest)
     return Fault(location, path, message)
-
-
-def _labels(output: Output) -> str:
-    return f"[{','.join(str(v) for v in output.matrix.values())}]" if output.matrix else ""
 
 
 def shipped_modules(paths: tuple[str, ...]) -> dict[str, bytes]:
