@@ -175,9 +175,9 @@ def test_wrong_usage_is_exit_2_in_one_line(here, monkeypatch, capsys, arguments)
     assert capsys.readouterr().err.strip().startswith("pipeline: error: ")
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("2min", 120), ("90s", 90), ("1.5h", 5400), ("30", 30), ("2 m", 120)])
-def test_a_budget_is_a_time(text, seconds):
-    assert cli._seconds(text) == seconds
+@pytest.mark.parametrize(("text", "expected"), [("2min", 120), ("90s", 90), ("1.5h", 5400), ("30", 30), ("2 m", 120)])
+def test_a_budget_is_a_time(text, expected):
+    assert seconds(text) == expected
 
 
 def test_set_values_are_handed_on_as_they_are_written(here, monkeypatch):

@@ -1,0 +1,129 @@
+"""What every command shares: the program's object, its common options, and what one call of it knows."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pipeline.config import Config
+    from pipeline.report.progress import Counts
+
+__all__ = ["AsJson", "Debug", "File", "Params", "Root", "Runs", "Session", "Sets", "Workers", "app", "emit", "loaded",
+           "seconds"]  # fmt: skip
+
+
+@dataclass
+class Session:
+    """What one call of the program knows for what it tells; filled as the command goes on.
+
+    ``events`` is where JSON goes; None without ``--json``. ``masked`` takes the file's secrets out of a message.
+    """
+
+    json: bool = False
+    debug: bool = False
+    file: str = ""
+    locations: dict[str, str] = field(default_factory=dict)
+    counts: Counts | None = None
+    events: IO[str] | None = None
+    masked: Callable[[Any], Any] = lambda told: told
+
+
+app = typer.Typer(
+    name="pipeline",
+    help="Parallel array, dataframe and Python pipelines from one YAML file.",
+    add_completion=False,
+    rich_markup_mode=None,  # plain help: no need to load rich for it
+    pretty_exceptions_enable=False,
+)
+
+File = Annotated[str, typer.Argument(metavar="FILE", help="The YAML file.", show_default=False)]
+Sets = Annotated[
+    list[str], typer.Option("--set", metavar="A.B=VALUE", help="Set a param (read as YAML); repeatable.")
+]  # fmt: skip
+Params = Annotated[list[str], typer.Option("--params", metavar="FILE", help="A YAML map of params; repeatable.")]
+Root = Annotated[str | None, typer.Option(metavar="DIR", help="What input paths are relative to.  [the file's folder]")]
+Workers = Annotated[int | None, typer.Option(min=1, metavar="N", help="Number of workers.  [as many as cores]")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON event a line; the last one is the result.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Print tracebacks.")]
+Runs = Annotated[str, typer.Option(metavar="DIR", help="Where the run folders are put.")]
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from pipeline import __version__
+
+        print(f"pipeline {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Parallel array, dataframe and Python pipelines from one YAML file."""
+
+
+def emit(session: Session, event: str, **fields: Any) -> None:
+    """Write one JSON event."""
+    from pipeline.report.progress import JsonLines
+
+    JsonLines(session.events or sys.stdout).emit(event, **fields)
+
+
+def loaded(context: typer.Context, file: str, sets: Sequence[str], params: Sequence[str], root: str | None) -> Config:
+    """The Config, with its warnings told, and the session knowing the steps' places."""
+    session: Session = context.obj
+    session.file = file
+    for path in (file, *params):
+        if not Path(path).is_file():
+            from pipeline.report.failures import no_such_file
+
+            raise no_such_file(path)
+    from pipeline.config import load
+
+    config = load(file, sets=_assignments(sets), params_files=tuple(params), root=root)
+    places = {name: step.location for name, step in config.steps.items()}
+    places |= {output.writer: output.location for output in config.outputs}
+    session.masked = config.masked
+    session.locations |= {name: f"{place.file}:{place.line}" for name, place in places.items() if place.line}
+    for warning in config.warnings:
+        if session.json:
+            emit(session, "warning", message=warning)
+        else:
+            print(f"pipeline: warning: {warning}", file=sys.stderr)
+    return config
+
+
+def _assignments(sets: Sequence[str]) -> Mapping[str, str]:
+    pairs = {}
+    for text in sets:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise ConfigError(f"--set {text}: a param's name and its value are joined by '=': --set smooth=12")
+        pairs[name.strip()] = value
+    return pairs
+
+
+def seconds(text: str) -> float:
+    """``2min``, ``90s``, ``1.5h`` or a number of seconds.
+
+    >>> seconds("2min"), seconds("90")
+    (120.0, 90.0)
+    """
+    import re
+
+    units = {"": 1, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600}
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text)
+    if match is None or match[2] not in units:
+        raise ConfigError(f"--budget {text}: a time is a number with s, min or h: 2min, 90s")
+    return float(match[1]) * units[match[2]]
