@@ -6,15 +6,28 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-__all__ = ["SCHEMA", "Record", "Trace"]
+if TYPE_CHECKING:
+    import pandas as pd
 
-# 1: the columns below.
-_FORMAT = 1
+__all__ = ["INSTANTS", "SCHEMA", "Record", "Trace"]
+
+# 2: received, loaded, opened, packed, sent, bytes_sent; ready is of the segment.
+# 1: key, step, worker, segment, ready, submitted, start, stop, done, cpu, bytes_in, bytes_out, memory, attempt.
+_FORMAT = 2
+
+INSTANTS = ("received", "loaded", "opened", "start", "stop", "packed", "sent")
+"""The instants of one task in one worker, in their order. What is of its segment as a whole stands on the first task
+(``received`` to ``start``) and on the last (``stop`` to ``sent``), so that every moment stands once: any other task is
+received and loaded when the one before it stops, opened when it starts, packed and sent when it stops.
+
+    received ─ transfer ─ loaded ─ runtime ─ opened ─ deserialization ─ start ─ in task ─ stop ─ serialization ─ packed
+    ─ transfer ─ sent
+"""
 
 SCHEMA = pa.schema(
     [
@@ -22,37 +35,49 @@ SCHEMA = pa.schema(
         pa.field("step", pa.string(), metadata={"what": "the copy of the step that owns it"}),
         pa.field("worker", pa.string(), metadata={"what": "name of the worker thread that ran it"}),
         pa.field("segment", pa.int64(), metadata={"what": "number of the segment it ran in"}),
-        pa.field("ready", pa.int64(), metadata={"what": "ns since the run began: all it needs is done"}),
+        pa.field("attempt", pa.int64(), metadata={"what": "0 for the first try"}),
+        pa.field("ready", pa.int64(), metadata={"what": "ns since the run began: all its segment needs is made"}),
         pa.field("submitted", pa.int64(), metadata={"what": "ns: its segment was handed to the back end"}),
+        pa.field("received", pa.int64(), metadata={"what": "ns: the worker began to take in what it is sent"}),
+        pa.field("loaded", pa.int64(), metadata={"what": "ns: all of it is in the worker"}),
+        pa.field("opened", pa.int64(), metadata={"what": "ns: the task is unpickled, its inputs are next"}),
         pa.field("start", pa.int64(), metadata={"what": "ns: the function began, in the worker"}),
         pa.field("stop", pa.int64(), metadata={"what": "ns: the function ended, in the worker"}),
+        pa.field("packed", pa.int64(), metadata={"what": "ns: the results are pickled"}),
+        pa.field("sent", pa.int64(), metadata={"what": "ns: the results are out of the worker's hands"}),
         pa.field("done", pa.int64(), metadata={"what": "ns: the result is known to the scheduler"}),
         pa.field("cpu", pa.int64(), metadata={"what": "ns of CPU time of the task's thread"}),
         pa.field("bytes_in", pa.int64(), metadata={"what": "bytes moved to the worker for its segment"}),
         pa.field("bytes_out", pa.int64(), metadata={"what": "bytes of the result"}),
+        pa.field("bytes_sent", pa.int64(), metadata={"what": "bytes of its segment's results that left the worker"}),
         pa.field("memory", pa.int64(), metadata={"what": "resident bytes of the worker after it"}),
-        pa.field("attempt", pa.int64(), metadata={"what": "0 for the first try"}),
     ]
 )
 
 
 class Record(NamedTuple):
-    """One row of a Trace; times are integer nanoseconds since the run began, sizes are bytes."""
+    """One row of a Trace; times are integer nanoseconds since the run began, sizes are bytes; see :data:`SCHEMA`."""
 
     key: str
     step: str
     worker: str
     segment: int
+    attempt: int
     ready: int
     submitted: int
+    received: int
+    loaded: int
+    opened: int
     start: int
     stop: int
+    packed: int
+    sent: int
     done: int
     cpu: int
     bytes_in: int
     bytes_out: int
+    bytes_sent: int
     memory: int
-    attempt: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +91,12 @@ class Trace:
     start_up : seconds until the workers were warm
     backend : its name
     n_workers : worker threads that could run tasks
-    notes : whatever else was measured: CPU of parent and children, peak memory, versions
+    notes : whatever else was measured. Those that the analysis knows:
+        ``cpu``: seconds of CPU beside the tasks, by where: ``parent``, ``scheduler``, ``workers``;
+        ``gaps``: ``[worker, from, to]`` in ns, in which nobody saw what the worker did, since it was lost;
+        ``clock_error``: seconds by which instants of different machines may be off;
+        ``measuring``: seconds that measuring one task costs;
+        ``n_segments``, ``versions``, ``start_method``, ``threads``
     """
 
     tasks: pa.Table
@@ -104,6 +134,34 @@ class Trace:
         """
         table = pq.read_table(path)
         head = json.loads((table.schema.metadata or {}).get(b"pipeline", b"{}"))
-        if head.pop("format", None) != _FORMAT:
+        written = head.pop("format", None)
+        if written == 1:
+            table = _from_1(table)
+        elif written != _FORMAT:
             raise ValueError(f"{path}: is no trace of format {_FORMAT}")
-        return cls(table.cast(SCHEMA), **head)
+        return cls(table.select(SCHEMA.names).cast(SCHEMA), **head)
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row a task: instants and durations in seconds, sizes in bytes.
+
+        Besides the columns of :data:`SCHEMA` there are ``seconds`` (in the task), ``transfer``, ``deserialization`` and
+        ``serialization``, each what stands on this row: of the whole segment, on its first or last task.
+        """
+        frame = self.tasks.to_pandas()
+        instants = ["ready", "submitted", *INSTANTS, "done", "cpu"]
+        frame[instants] /= 1e9
+        return frame.assign(
+            seconds=frame["stop"] - frame["start"],
+            transfer=frame["loaded"] - frame["received"] + frame["sent"] - frame["packed"],
+            deserialization=frame["start"] - frame["opened"],
+            serialization=frame["packed"] - frame["stop"],
+        )
+
+
+def _from_1(table: pa.Table) -> pa.Table:
+    """A table of format 1, which did not see what happens around the tasks: that counts as no time at all."""
+    for name in ("received", "loaded", "opened"):
+        table = table.append_column(name, table["start"])
+    for name in ("packed", "sent"):
+        table = table.append_column(name, table["stop"])
+    return table.append_column("bytes_sent", pa.nulls(table.num_rows, pa.int64()).fill_null(0))

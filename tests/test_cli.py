@@ -14,6 +14,7 @@ import pytest
 from dask.callbacks import Callback
 
 from pipeline import cli
+from pipeline.cli import session
 from pipeline.errors import (
     BackendError,
     Bug,
@@ -177,7 +178,7 @@ def test_wrong_usage_is_exit_2_in_one_line(here, monkeypatch, capsys, arguments)
 
 @pytest.mark.parametrize(("text", "expected"), [("2min", 120), ("90s", 90), ("1.5h", 5400), ("30", 30), ("2 m", 120)])
 def test_a_budget_is_a_time(text, expected):
-    assert seconds(text) == expected
+    assert session.seconds(text) == expected
 
 
 def test_set_values_are_handed_on_as_they_are_written(here, monkeypatch):
