@@ -147,7 +147,7 @@ class Trace:
         Besides the columns of :data:`SCHEMA` there are ``seconds`` (in the task), ``transfer``, ``deserialization`` and
         ``serialization``, each what stands on this row: of the whole segment, on its first or last task.
         """
-        frame = self.tasks.to_pandas()
+        frame: pd.DataFrame = self.tasks.to_pandas()
         instants = ["ready", "submitted", *INSTANTS, "done", "cpu"]
         frame[instants] /= 1e9
         return frame.assign(

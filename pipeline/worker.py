@@ -42,6 +42,7 @@ from pipeline.errors import (
 from pipeline.graph import GraphNode, Key, execute, is_constant
 
 __all__ = [
+    "Around",
     "Completion",
     "Dropped",
     "Failure",
@@ -120,6 +121,19 @@ class Measured(NamedTuple):
     memory: int
 
 
+class Around(NamedTuple):
+    """What happens around the tasks of a segment, by ``perf_counter_ns``; 0 where it takes no time or was not seen.
+
+    The instants are those of :data:`pipeline.trace.INSTANTS`.
+    """
+
+    received: int = 0
+    loaded: int = 0
+    opened: int = 0
+    packed: int = 0
+    sent: int = 0
+
+
 @dataclass
 class Failure:
     """How a task failed, as text.
@@ -167,6 +181,7 @@ class Completion:
     measured : the tasks that ran, in order, a failed one included; constants are not counted as tasks
     dropped : the items that failed under ``on_error: drop`` here: step, item, cause
     worker : name of the worker thread or process
+    around : when it came to the worker and left it
     """
 
     outputs: dict[Key, Any] = field(default_factory=dict)
@@ -174,6 +189,7 @@ class Completion:
     failure: Failure | None = None
     dropped: list[tuple[str, str, str]] = field(default_factory=list)
     worker: str = ""
+    around: Around = field(default_factory=Around)
 
 
 @dataclass(frozen=True)
@@ -201,7 +217,8 @@ def run_segment(
     A fault of a task, ``sys.exit`` included, is told in ``failure``. Only a real Ctrl-C, in a process that listens to
     it, passes through. A timeout is noticed after the task came back; stopping it earlier is up to the back end.
     """
-    completion = Completion()
+    began = perf_counter_ns()
+    completion = Completion(around=Around(began, began))
     values = dict(inputs)
     for inner in segment.tasks:
         node = inner.node

@@ -35,6 +35,7 @@ from pipeline.backends.packing import Packed, load, pack
 from pipeline.errors import BackendError, ConfigError
 from pipeline.graph import Graph, Key
 from pipeline.worker import (
+    Around,
     Completion,
     Failure,
     Inner,
@@ -406,12 +407,16 @@ def order(segment: Segment, inputs: Mapping[Key, Packed]) -> Order | Failure:
 
 
 def run_order(given: Order) -> Completion:
-    """Run a job in this child: its outputs come packed, and whatever goes wrong comes as a Failure."""
+    """Run a job in this child: its outputs come packed, and whatever goes wrong comes as a Failure.
+
+    Of what is around the tasks it tells when it had opened the segment, and when the outputs were packed.
+    """
     _write(given.number, 0, 0)  # opening it may end this process, too
     try:
         segment: Segment = pickle.loads(given.segment)
     except BaseException as error:  # noqa: BLE001 - the user's code runs here
         return _failed(given, f"the task can't be unpickled in a worker: {describe(error)}")
+    opened = perf_counter_ns()
     inputs = {}
     for key, packed in given.inputs.items():
         try:
@@ -433,6 +438,7 @@ def run_order(given: Order) -> Completion:
             completion.failure = Failure.of(segment.tasks[positions[key]], cause)
             completion.outputs = {}
             break
+    completion.around = Around(opened=opened, packed=perf_counter_ns())
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):  # a task may have closed or replaced it; what it printed must not be lost
             stream.flush()

@@ -34,7 +34,7 @@ from pipeline.backends import probing
 from pipeline.backends.base import Capabilities, Event, Listener, Outcome
 from pipeline.backends.keys import Plan, lower
 from pipeline.backends.remote import Prepare, SegmentFailed, read_slots
-from pipeline.backends.timing import Rows, offsets
+from pipeline.backends.timing import ClusterUsage, Rows, offsets
 from pipeline.coarsening import coarsen
 from pipeline.errors import BackendError, PipelineError, TaskError, TaskTimeout, WorkerLost
 from pipeline.graph import Graph, Key
@@ -130,20 +130,27 @@ class Dask:
         segments = coarsen(graph, n_workers=self.n_workers)
         _check_resources(segments, workers)
         execution = _Execution(client, graph, segments, context, listener, self.settings, self._scratch)
+        usage = ClusterUsage(client)
         try:
             results = execution.run()
         finally:
             self._deaf = execution.health.deaf
-        records = execution.rows.records(graph, offsets(client, execution.rows.boots), execution.began)
+        records = execution.rows.records(offsets(client, execution.rows.boots), execution.began)
+        tasks = sum(row.cpu for row in records) / 1e9
+        notes = {
+            **execution.notes(),
+            "cpu": usage.beside(tasks=tasks),
+            "gaps": execution.rows.gaps(records, execution.lost, round(execution.elapsed * 1e9)),
+        }
         trace = Trace.from_records(
             records,
             elapsed=execution.elapsed,
             backend=self.name,
             n_workers=self.n_workers,
             start_up=self.start_up,
-            notes=execution.notes(),
+            notes=notes,
         )
-        return Outcome(results, trace, tuple(execution.dropped.values()), execution.notes())
+        return Outcome(results, trace, tuple(execution.dropped.values()), notes)
 
     def _prepare(self, client: Client, modules: Mapping[str, bytes]) -> None:
         """Make all workers, those still to come included, ready for tasks that use these modules."""

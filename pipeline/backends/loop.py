@@ -18,6 +18,7 @@ from time import perf_counter_ns
 from typing import Any, ClassVar, Protocol
 
 from pipeline.backends.base import Capabilities, Event, Listener, Outcome
+from pipeline.backends.recording import Usage, records
 from pipeline.coarsening import coarsen
 from pipeline.errors import PipelineError, TaskError, WorkerLost
 from pipeline.graph import CONTEXT, Graph, Key
@@ -66,13 +67,17 @@ class Lost:
 
 @dataclass(frozen=True, eq=False)
 class Finished:
-    """What came of a job: a completion, or a lost worker. ``blame``: whether the loss may be the job's own doing."""
+    """What came of a job: a completion, or a lost worker. ``blame``: whether the loss may be the job's own doing.
+
+    ``bytes_in``, ``bytes_sent``: what moved to the worker and back.
+    """
 
     job: Job
     completion: Completion | None = None
     lost: Lost | None = None
     blame: bool = True
     bytes_in: int = 0
+    bytes_sent: int = 0
 
 
 class Executor(Protocol):
@@ -111,7 +116,7 @@ class Executor(Protocol):
         ...
 
     def notes(self) -> Mapping[str, Any]:
-        """What the Trace should tell of the workers."""
+        """What the Trace should tell of the workers; ``gaps``, if any, in ns on the clock of ``perf_counter_ns``."""
         ...
 
 
@@ -144,6 +149,10 @@ class _Run:
     def __post_init__(self) -> None:
         segments = self.segments
         self.scheduler = Scheduler([s.inputs for s in segments], [s.outputs for s in segments], self.graph.wanted)
+        maker = {key: s.number for s in segments for key in s.outputs}
+        self.makers = [{maker[key] for key in s.inputs if key in maker} for s in segments]
+        self.made = [0] * len(segments)  # when its results had left the worker
+        self.usage = Usage()
         self.origin = perf_counter_ns()
         self.ready = [0] * len(segments)  # ns since the origin
         self.submitted = [0] * len(segments)
@@ -158,7 +167,7 @@ class _Run:
                 self._handle(finished)
         results = {key: self._decode(key) for key in self.graph.wanted}
         elapsed = (perf_counter_ns() - self.origin) / 1e9
-        notes = {**executor.notes(), "n_segments": len(self.segments)}
+        notes = {**executor.notes(), **self._usage(), "n_segments": len(self.segments)}
         trace = Trace.from_records(
             self.records,
             elapsed=elapsed,
@@ -168,6 +177,13 @@ class _Run:
             notes=notes,
         )
         return Outcome(results, trace, tuple(self.dropped), notes)
+
+    def _usage(self) -> dict[str, Any]:
+        """CPU beside the tasks, and the gaps on the Trace's clock."""
+        tasks = sum(row.cpu for row in self.records) / 1e9
+        in_process = not self.executor.capabilities.isolates_tasks
+        gaps = [[worker, a - self.origin, b - self.origin] for worker, a, b in self.executor.notes().get("gaps", ())]
+        return {"cpu": self.usage.beside(tasks=tasks, in_process=in_process), "gaps": gaps}
 
     def _submit(self, number: int) -> None:
         segment = self.segments[number]
@@ -197,9 +213,8 @@ class _Run:
     def _finish(self, number: int, completion: Completion) -> None:
         self.values.update(completion.outputs)
         progress = self.scheduler.finish(number)
-        now = perf_counter_ns() - self.origin
         for other in progress.ready:
-            self.ready[other] = now
+            self.ready[other] = max((self.made[n] for n in self.makers[other]), default=0)
         for key in progress.released:
             if key != CONTEXT:
                 del self.values[key]  # type: ignore[arg-type]  # the scheduler takes any hashable for a value
@@ -214,6 +229,7 @@ class _Run:
         if self.attempts[segment.number] - self.losses[segment.number] >= segment.retries:
             raise error
         self.attempts[segment.number] += 1
+        self.ready[segment.number] = perf_counter_ns() - self.origin
         self._tell("retry", step=failure.step, key=failure.key, item=failure.item, message=failure.cause)
         self.scheduler.again(segment.number)
 
@@ -234,28 +250,21 @@ class _Run:
     # What is told
 
     def _record(self, finished: Finished, completion: Completion) -> None:
-        number, origin, done = finished.job.segment.number, self.origin, perf_counter_ns() - self.origin
-        bytes_in = finished.bytes_in  # on the first task of the segment alone, so that the column adds up
-        for m in completion.measured:
-            self.records.append(
-                Record(
-                    str(m.key),
-                    m.step,
-                    completion.worker,
-                    number,
-                    self.ready[number],
-                    self.submitted[number],
-                    m.start - origin,
-                    m.stop - origin,
-                    done,
-                    m.cpu,
-                    bytes_in,
-                    m.bytes_out,
-                    m.memory,
-                    finished.job.attempt,
-                )
-            )
-            bytes_in = 0
+        number, done = finished.job.segment.number, perf_counter_ns() - self.origin
+        self.records += records(
+            completion.measured,
+            completion.around,
+            worker=completion.worker,
+            segment=number,
+            attempt=finished.job.attempt,
+            ready=self.ready[number],
+            submitted=self.submitted[number],
+            done=done,
+            origin=self.origin,
+            bytes_in=finished.bytes_in,
+            bytes_sent=finished.bytes_sent,
+        )
+        self.made[number] = self.records[-1].sent if completion.measured else done
 
     def _tell_tasks(self, segment: Segment) -> None:
         """One event for each stretch of tasks of one step."""

@@ -17,10 +17,11 @@ from typing import Any, SupportsIndex
 
 import cloudpickle
 
-__all__ = ["Packed", "dump", "load", "pack", "receive", "send", "to_bytes"]
+__all__ = ["PIPE", "Packed", "dump", "load", "pack", "receive", "send", "to_bytes"]
 
 _LARGE = 65_536  # bytes from which a buffer travels by itself
 _WRITE = 1 << 20  # bytes handed to the system at once
+PIPE = 65_536  # bytes that a pipe holds: who writes no more does not wait for the reader
 
 
 class Packed:

@@ -26,6 +26,7 @@ from pipeline.backends import loop
 from pipeline.backends.base import Capabilities, Listener, Outcome
 from pipeline.backends.children import (
     Children,
+    Order,
     count_cores,
     ended_by,
     idle,
@@ -36,7 +37,7 @@ from pipeline.backends.children import (
     set_up,
     write_setup,
 )
-from pipeline.backends.packing import Packed, load, pack, to_bytes
+from pipeline.backends.packing import PIPE, Packed, load, pack, to_bytes
 from pipeline.errors import BackendError, ConfigError, WorkerLost
 from pipeline.graph import Graph
 from pipeline.worker import Completion, Failure, describe
@@ -87,12 +88,14 @@ class Pool:
         self._setup = ""
         self._warm = ""  # the set-up that the workers have done
         self._start_up = 0.0
-        self._results: queue.SimpleQueue[Any] = queue.SimpleQueue()  # (number, bytes or exception)
+        self._results: queue.SimpleQueue[Any] = queue.SimpleQueue()  # number, bytes or exception, when it came
         self._jobs: dict[int, tuple[loop.Job, int]] = {}  # in flight, with the bytes sent
         self._failed: list[loop.Finished] = []
         self._threads: Mapping[str, int] = {}
         self._looked = 0.0
         self._runs = 0
+        self._heard: dict[str, int] = {}  # when the last result of each worker came
+        self._gaps: list[tuple[str, int, int]] = []  # worker, from when to when nobody saw what it did
 
     # ---- the life of the back end
 
@@ -119,6 +122,8 @@ class Pool:
         began = perf_counter()
         assert self._folder is not None, "enter the back end before you run"
         self._setup = write_setup(self._folder.name, graph, self._modules)
+        self._heard.clear()
+        self._gaps.clear()
         entered, self._start_up = self._start_up, 0.0
         if self._pool is None:
             self._start()
@@ -183,9 +188,9 @@ class Pool:
         self._jobs[number] = (job, len(data))
 
         def back(result: Any) -> None:
-            results.put((number, result))
+            results.put((number, result, perf_counter_ns()))
 
-        self._pool.apply_async(_run, (self._setup, data), callback=back, error_callback=back)
+        self._pool.apply_async(_run, (_Stamp(), self._setup, data), callback=back, error_callback=back)
 
     def wait(self) -> Sequence[loop.Finished]:
         finished, self._failed = self._failed, []
@@ -211,15 +216,20 @@ class Pool:
             "start_method": self._children.method,
             "maxtasksperchild": self._maxtasksperchild,
             "threads": dict(self._threads),
+            "gaps": list(self._gaps),
         }
 
     # ---- supervision
 
-    def _take(self, number: int, result: Any) -> loop.Finished:
+    def _take(self, number: int, result: Any, heard: int) -> loop.Finished:
         job, bytes_in = self._jobs.pop(number)
         if isinstance(result, BaseException):
             raise BackendError(f"{self.name}: the pool failed: {describe(result)}") from result
-        return loop.Finished(job, pickle.loads(result), bytes_in=bytes_in)
+        completion: Completion = pickle.loads(result)
+        if len(result) > PIPE:  # the worker wrote until we had read
+            completion.around = completion.around._replace(sent=heard)
+        self._heard[completion.worker] = heard
+        return loop.Finished(job, completion, bytes_in=bytes_in, bytes_sent=len(result))
 
     def _look_for_deaths(self) -> None:
         """Raise if a worker ended that should not have."""
@@ -245,8 +255,10 @@ class Pool:
                 if inner is not None:
                     failed = loop.Finished(job, Completion(failure=Failure.late(inner), worker=child.name))
                     others = [loop.Finished(other, blame=False) for n, (other, _) in self._jobs.items() if n != number]
+                    last = {other.name: self._heard.get(other.name, now) for other in self._children.living()}
                     self.abandon()
                     self._start()
+                    self._gaps += [(name, since, perf_counter_ns()) for name, since in last.items()]
                     return [failed, *others]
         return []
 
@@ -286,10 +298,26 @@ def _warm(setup: str, n_workers: int, token: int) -> Mapping[str, int] | str:
     return threads
 
 
-def _run(setup: str, data: bytes) -> bytes:
+class _Stamp:
+    """An argument that arrives as the moment when the Pool's thread began to pickle the call."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return int, (perf_counter_ns(),)
+
+
+_ended = 0  # when this worker's last call returned
+
+
+def _run(pickled: int, setup: str, data: bytes) -> bytes:
+    global _ended
     set_up(setup)
-    completion = run_order(pickle.loads(data))
+    given: Order = pickle.loads(data)
+    # it read from the pipe since there was something in it and it had nothing else to do
+    received, loaded = max(pickled, _ended), perf_counter_ns()
+    completion = run_order(given)
     completion.worker = multiprocessing.current_process().name
+    completion.around = completion.around._replace(received=received, loaded=loaded)
     answer = to_bytes(completion)
     idle()
+    _ended = perf_counter_ns()
     return answer

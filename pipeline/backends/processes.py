@@ -15,6 +15,7 @@ is sent only to a worker whose last segments were short, and only while there is
 from __future__ import annotations
 
 import contextlib
+import select
 import selectors
 import tempfile
 from collections import deque
@@ -37,7 +38,7 @@ from pipeline.backends.children import (
     set_up,
     write_setup,
 )
-from pipeline.backends.packing import Packed, dump, load, pack, receive, send
+from pipeline.backends.packing import PIPE, Packed, dump, load, pack, receive, send
 from pipeline.errors import BackendError
 from pipeline.graph import Graph
 from pipeline.worker import Completion, Failure, describe
@@ -63,6 +64,8 @@ class _Worker:
         self.ready = ""  # the set-up it has done
         self.asked = ""  # the set-up it was told to do
         self.seconds = 1.0  # that its segments take, the last ones most
+        self.heard = 0  # when its last message came, by perf_counter_ns
+        self.lost = False  # the process ended, and the one in its place is not ready
 
     @property
     def label(self) -> str:
@@ -106,6 +109,7 @@ class Processes:
         self._finished: list[loop.Finished] = []
         self._threads: Mapping[str, int] = {}
         self._looked = 0.0  # when the tasks with a timeout were looked at last
+        self._gaps: list[tuple[str, int, int]] = []  # worker, from when to when nobody saw what it did
 
     # ---- the life of the back end
 
@@ -153,7 +157,9 @@ class Processes:
         began = perf_counter()
         assert self._folder is not None, "enter the back end before you run"
         self._setup = write_setup(self._folder.name, graph, self._modules)
+        self._gaps.clear()
         for worker in self._workers:
+            worker.lost = False
             if worker.process is None:
                 self._start(worker)
             self._ask(worker)
@@ -221,7 +227,12 @@ class Processes:
         return load(stored)
 
     def notes(self) -> Mapping[str, Any]:
-        return {"start_method": self._children.method, "threads": dict(self._threads)}
+        late = [(worker.name, worker.heard, perf_counter_ns()) for worker in self._workers if worker.lost]
+        return {
+            "start_method": self._children.method,
+            "threads": dict(self._threads),
+            "gaps": [*self._gaps, *late],
+        }
 
     # ---- workers
 
@@ -279,21 +290,27 @@ class Processes:
         """Take in one message; False if the worker is gone."""
         assert worker.connection is not None
         try:
-            (kind, *content), _ = receive(worker.connection)
+            (kind, *content), size = receive(worker.connection)
         except (EOFError, OSError):
             return False
+        gone, worker.heard = worker.heard, perf_counter_ns()
         if kind == "broken":
             raise BackendError(f"{worker.label} could not be set up: {content[0]}")
         if kind == "ready":
             worker.ready, self._threads = content
             self._deaths = 0
+            if worker.lost:
+                self._gaps.append((worker.name, gone, worker.heard))
+                worker.lost = False
             return True
         completion: Completion = content[0]
         job, bytes_in = worker.jobs.popleft()
         if completion.measured:
             seconds = (completion.measured[-1].stop - completion.measured[0].start) / 1e9
             worker.seconds = seconds if seconds > _SHORT else (worker.seconds + seconds) / 2
-        self._finished.append(loop.Finished(job, completion, bytes_in=bytes_in))
+        if size > PIPE:  # it wrote until we had read
+            completion.around = completion.around._replace(sent=worker.heard)
+        self._finished.append(loop.Finished(job, completion, bytes_in=bytes_in, bytes_sent=size))
         return True
 
     def _lose(self, worker: _Worker, late: Failure | None = None) -> None:
@@ -308,6 +325,7 @@ class Processes:
         starting = not worker.ready
         worker.jobs.clear()
         self._bury(worker)
+        worker.lost = True
         for i, job in enumerate(jobs):
             if late is not None and i == 0:
                 self._finished.append(loop.Finished(job, Completion(failure=late, worker=worker.name)))
@@ -360,15 +378,19 @@ def _has_timeout(job: loop.Job) -> bool:
 
 def _work(connection: Connection, name: str) -> None:
     """What a worker does: one message after the other, until the parent closes the pipe."""
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
     while True:
         try:
+            poll.poll()
+            received = perf_counter_ns()
             (kind, content), _ = receive(connection)
         except (EOFError, OSError):
             return
         if kind == "set up":
             answer = _set_up(content)
         else:
-            answer = ("done", _run(content, name))
+            answer = ("done", _run(content, name, received, perf_counter_ns()))
         del content
         send(connection, *dump(answer))
         idle()
@@ -382,7 +404,8 @@ def _set_up(path: str) -> tuple[Any, ...]:
         return "broken", describe(error)
 
 
-def _run(given: Order, name: str) -> Completion:
+def _run(given: Order, name: str, received: int, loaded: int) -> Completion:
     completion = run_order(given)
     completion.worker = name
+    completion.around = completion.around._replace(received=received, loaded=loaded)
     return completion

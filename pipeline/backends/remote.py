@@ -16,18 +16,30 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import perf_counter_ns
 from typing import Any
 
 import cloudpickle
 from distributed import Worker, WorkerPlugin, get_worker
 
 from pipeline.graph import CONTEXT, Key
-from pipeline.worker import Completion, Failure, Inner, Segment, install_modules, limit_threads, run_segment, settle
+from pipeline.worker import (
+    Around,
+    Completion,
+    Failure,
+    Inner,
+    Segment,
+    install_modules,
+    limit_threads,
+    run_segment,
+    settle,
+)
 
 __all__ = ["ByKey", "Job", "Prepare", "SegmentFailed", "boot_id", "dump", "read_slots", "run_job"]
 
 _SLOT = struct.Struct("qq")
-_FETCHED: dict[Key, int] = {}  # of this worker: results that came from another worker and were not counted yet
+_FETCHED: dict[Key, tuple[int, int]] = {}  # of this worker: when a result began to come from another, its bytes
+_MOMENTS: dict[Key, dict[str, int]] = {}  # of this worker: when a task that it has came into a state
 _local = threading.local()
 
 
@@ -109,6 +121,7 @@ def run_job(payload: bytes, *arguments: Any) -> Any:
     SegmentFailed : if one of its tasks failed, or gave what can't be pickled
     """
     worker = get_worker()
+    name: Any = worker.get_current_task()  # Dask types it as any part of a key
     try:
         job: Job = pickle.loads(payload)
     except Exception as error:  # noqa: BLE001 - any exception of anybody's __setstate__
@@ -119,9 +132,20 @@ def run_job(payload: bytes, *arguments: Any) -> Any:
         inputs[CONTEXT] = job.context
     timed = any(inner.timeout is not None for inner in job.segment.tasks)
     announce = _Announce(job, worker) if timed or job.slots else None
+    opened = perf_counter_ns()
     completion = run_segment(job.segment, inputs, started=announce)
     failure = completion.failure or _unpicklable(job.segment, completion.outputs)
-    worker.log_event(job.topic, _report(job, completion, failure, worker))
+    moments, fetched = _MOMENTS.pop(name, {}), [_FETCHED.pop(key, (0, 0)) for key in _dependencies(worker, name)]
+    began = [moment for moment, _ in fetched if moment]
+    loaded = moments.get("ready", 0) or moments.get("executing", 0)
+    completion.around = Around(
+        received=min(began, default=0) or moments.get("waiting", 0) or loaded,
+        loaded=loaded if began else moments.get("waiting", 0) or loaded,
+        opened=opened,
+        packed=perf_counter_ns(),
+    )
+    bytes_in = sum(n for _, n in fetched)
+    worker.log_event(job.topic, _report(job, completion, failure, worker, bytes_in))
     if failure is not None:
         raise SegmentFailed(failure) from None
     groups = tuple(_packed(group, completion.outputs) for group in job.groups)
@@ -170,12 +194,11 @@ def read_slots(folder: str, address: str) -> list[tuple[int, int]]:
     return found
 
 
-def _report(job: Job, completion: Completion, failure: Failure | None, worker: Worker) -> dict[str, Any]:
+def _report(job: Job, completion: Completion, failure: Failure | None, worker: Worker, bytes_in: int) -> dict[str, Any]:
     index = {inner.key: i for i, inner in enumerate(job.segment.tasks)}
     name = str(worker.name)
     if worker.state.nthreads > 1:
         name += f"/{threading.current_thread().name.rpartition('-')[2]}"
-    fetched = [_FETCHED.pop(key, 0) for key in _dependencies(worker)]
     return {
         "run": job.run,
         "segment": job.segment.number,
@@ -186,15 +209,16 @@ def _report(job: Job, completion: Completion, failure: Failure | None, worker: W
         "name": name,  # "worker" is what the scheduler puts in: the address
         "address": worker.address,
         "boot": boot_id(),
-        "bytes_in": sum(fetched),
+        "around": [int(moment) for moment in completion.around],
+        "bytes_in": int(bytes_in),
         "dropped": [[str(part) for part in item] for item in completion.dropped],
         "failed": [failure.step, str(failure.key), failure.item, failure.cause] if failure else None,
     }
 
 
-def _dependencies(worker: Worker) -> list[Key]:
+def _dependencies(worker: Worker, name: Key) -> list[Key]:
     with contextlib.suppress(KeyError, ValueError):  # the task was cancelled meanwhile
-        needed: Any = worker.state.tasks[worker.get_current_task()].dependencies
+        needed: Any = worker.state.tasks[name].dependencies
         return [state.key for state in needed]
     return []
 
@@ -250,8 +274,17 @@ class Prepare(WorkerPlugin):
         self.worker = worker
 
     def transition(self, key: Any, start: str, finish: str, **_: Any) -> None:
-        """Count what comes from other workers, for the next segment that uses it."""
-        if start == "flight" and finish == "memory":
-            _FETCHED[key] = int(self.worker.state.tasks[key].nbytes or 0)
-        elif finish in ("released", "forgotten"):
-            _FETCHED.pop(key, None)
+        """Note when a task came, could run, and was handed to a thread; and what comes from other workers for it.
+
+        The clock is the one that the segments are measured by, in the same process.
+        """
+        if finish == "flight":
+            _FETCHED[key] = (perf_counter_ns(), 0)
+        elif start == "flight" and finish == "memory":
+            _FETCHED[key] = (_FETCHED.get(key, (0, 0))[0], int(self.worker.state.tasks[key].nbytes or 0))
+        elif finish in ("waiting", "ready", "executing"):
+            _MOMENTS.setdefault(key, {})[finish] = perf_counter_ns()
+        elif finish in ("memory", "error", "released", "forgotten"):
+            _MOMENTS.pop(key, None)
+            if finish in ("released", "forgotten"):
+                _FETCHED.pop(key, None)

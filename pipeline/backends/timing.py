@@ -7,20 +7,21 @@ shortest way there and back is the error, which the Trace keeps.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from time import perf_counter_ns
+from collections.abc import Iterable, Mapping, Sequence
+from time import perf_counter_ns, process_time, thread_time
 from typing import Any
 
 from distributed import Client
 
 from pipeline.backends.probing import ask
+from pipeline.backends.recording import records
 from pipeline.backends.remote import boot_id
 from pipeline.errors import BackendError
-from pipeline.graph import Graph, Key, dependencies
+from pipeline.graph import Key
 from pipeline.trace import Record
-from pipeline.worker import Segment
+from pipeline.worker import Around, Measured, Segment
 
-__all__ = ["Rows", "offsets"]
+__all__ = ["ClusterUsage", "Rows", "offsets"]
 
 _QUESTIONS = 5
 
@@ -43,7 +44,7 @@ class Rows:
         self.boots[message["boot"]] = message["address"]
         self._reports.append((message, heard, attempt))
 
-    def records(self, graph: Graph, clocks: Mapping[str, tuple[int, int]], began: int) -> list[Record]:
+    def records(self, clocks: Mapping[str, tuple[int, int]], began: int) -> list[Record]:
         """The rows, in ns since ``began``.
 
         Parameters
@@ -51,37 +52,48 @@ class Rows:
         clocks : boot -> what to take off its times to have ours, and how wrong that may be, in ns
         """
         self.clock_error = max((error / 1e9 for _, error in clocks.values()), default=0.0)
-        records = []
-        stops: dict[Key, int] = {}
+        made: dict[Key, int] = {}  # when it was first there
         for message, _, _ in self._reports:
-            base = began + clocks[message["boot"]][0]
-            for index, _start, stop, *_ in message["rows"]:
-                key = self._segments[message["segment"]].tasks[index].key
-                stops[key] = min(stop - base, stops.get(key, stop - base))  # done when it was first there
+            origin = began + clocks[message["boot"]][0]
+            last = message["around"][-2] or max((row[2] for row in message["rows"]), default=0)
+            for key in self._segments[message["segment"]].outputs:
+                made[key] = min(last - origin, made.get(key, last - origin))
+        found: list[Record] = []
         for message, heard, attempt in self._reports:
-            base = began + clocks[message["boot"]][0]
             segment = self._segments[message["segment"]]
-            for position, (index, start, stop, cpu, bytes_out, memory) in enumerate(message["rows"]):
-                inner = segment.tasks[index]
-                records.append(
-                    Record(
-                        key=str(inner.key),
-                        step=inner.step,
-                        worker=message["name"],
-                        segment=segment.number,
-                        ready=max((stops.get(k, 0) for k in dependencies(graph.tasks[inner.key])), default=0),
-                        submitted=0,  # the whole graph is handed over at once
-                        start=start - base,
-                        stop=stop - base,
-                        done=heard - began,
-                        cpu=cpu,
-                        bytes_in=0 if position else message["bytes_in"],  # once a segment
-                        bytes_out=bytes_out,
-                        memory=memory,
-                        attempt=attempt,
-                    )
-                )
-        return records
+            inners = (segment.tasks[row[0]] for row in message["rows"])
+            found += records(
+                [Measured(inner.key, inner.step, *row[1:]) for inner, row in zip(inners, message["rows"], strict=True)],
+                Around(*message["around"]),
+                worker=message["name"],
+                segment=segment.number,
+                attempt=attempt,
+                ready=max((made.get(key, 0) for key in segment.inputs), default=0),
+                submitted=0,  # the whole graph is handed over at once
+                done=heard - began,
+                origin=began + clocks[message["boot"]][0],
+                bytes_in=message["bytes_in"],  # what leaves a worker is counted where it arrives
+            )
+        return found
+
+    def gaps(self, found: Sequence[Record], lost: Iterable[str], elapsed: int) -> list[list[Any]]:
+        """For each lost worker when nobody saw what it did: from its last row to the first of the one in its place.
+
+        Parameters
+        ----------
+        found : the rows
+        lost : addresses
+        elapsed : ns
+        """
+        names = {message["address"]: message["name"] for message, _, _ in self._reports}
+        gaps = []
+        for address in lost:
+            name = names.get(address, address)
+            segments = {m["segment"] for m, _, _ in self._reports if m["address"] == address}
+            since = max((r.sent for r in found if r.worker == name and r.segment in segments), default=0)
+            until = min((r.received for r in found if r.worker == name and r.received >= since), default=elapsed)
+            gaps.append([name, since, until])
+        return gaps
 
 
 def offsets(client: Client, boots: Mapping[str, str]) -> dict[str, tuple[int, int]]:
@@ -106,3 +118,37 @@ def _estimate(client: Client, address: str) -> tuple[int, int]:
         if best[1] < 0 or error < best[1]:
             best = (theirs - (asked + answered) // 2, error)
     return best
+
+
+class ClusterUsage:
+    """CPU seconds of this process, of its event loop and of the workers' processes, from the moment it is made.
+
+    The event loop's thread runs the client, and with a LocalCluster the scheduler and the nannies as well.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._before = self._now()
+
+    def beside(self, *, tasks: float) -> dict[str, float]:
+        """What went into everything but the tasks; workers that came or went meanwhile are left out.
+
+        Parameters
+        ----------
+        tasks : CPU seconds of the tasks
+        """
+        (own, loop, workers), (own_0, loop_0, workers_0) = self._now(), self._before
+        theirs = sum(seconds - workers_0[address] for address, seconds in workers.items() if address in workers_0)
+        return {"parent": own - own_0 - loop + loop_0, "scheduler": loop - loop_0, "workers": theirs - tasks}
+
+    def _now(self) -> tuple[float, float, dict[str, float]]:
+        async def on_loop() -> float:
+            return thread_time()
+
+        try:
+            workers = dict(ask(self._client, "run", process_time, timeout=3))
+            loop = float(self._client.sync(on_loop, callback_timeout=3))
+        except (BackendError, TimeoutError):
+            # then it is not told; whether the cluster lives is for others to say
+            return process_time(), 0.0, {}
+        return process_time(), loop, workers
