@@ -28,12 +28,12 @@ from pipeline import backends
 from pipeline.analysis.checks import CheckResult, evaluate
 from pipeline.assembly import assemble
 from pipeline.backends.base import Event, Listener, Outcome
-from pipeline.config import Config, Reference, Secret
+from pipeline.config import Config
 from pipeline.errors import CheckError, ConfigError, OutputError
-from pipeline.expressions import Expression
 from pipeline.graph import Graph, Key, Layout, PartsLayout
 from pipeline.manifest import Manifest, stale_files
 from pipeline.outputs import Publication, open_output
+from pipeline.resolution import plain
 from pipeline.steps import build
 from pipeline.trace import Trace
 
@@ -338,25 +338,3 @@ def versions() -> dict[str, str]:
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
     return found
-
-
-def plain(value: Any) -> Any:
-    """A Config, or a part of it, in the types that JSON has; secrets and storage options masked."""
-    if isinstance(value, Secret):
-        return "***"
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, Expression | Reference):
-        return value.text
-    if isinstance(value, Config):
-        shown = {key: plain(item) for key, item in vars(value).items() if key not in ("storage", "text", "secrets")}
-        return shown | {"storage": dict.fromkeys(value.storage, "***")}
-    if hasattr(value, "keywords"):  # the parameters of an op
-        return plain(value.keywords())
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [plain(item) for item in value]
-    if hasattr(value, "__dataclass_fields__"):
-        return {key: plain(getattr(value, key)) for key in value.__dataclass_fields__ if key != "locations"}
-    return str(value)

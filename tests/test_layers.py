@@ -22,7 +22,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("comparison",),
     ("measurement",),
     ("execution", "schema"),
-    ("backends", "planning", "analysis", "manifest"),
+    ("backends", "planning", "analysis", "manifest", "resolution"),
     ("steps", "coarsening"),
     ("referring", "demand"),
     ("lowering",),
