@@ -22,12 +22,12 @@ import threading
 import time
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from pipeline.errors import PipelineError, TaskError
+from pipeline.errors import ConfigError, PipelineError, TaskError
 
 __all__ = ["Report", "Spec", "main", "measure"]
 
@@ -42,6 +42,7 @@ class Spec:
     ----------
     graph : the saved Graph
     backend, workers, options : for :func:`pipeline.backends.create`
+    call, params : instead of the Graph on a back end: a function ``module:function`` and its keywords
     outputs : where the outputs are committed to, a folder of this run's own
     folder : where the report, the trace and the kept values go
     """
@@ -53,6 +54,8 @@ class Spec:
     folder: str
     options: Mapping[str, Any] = field(default_factory=dict)
     storage: Mapping[str, Any] = field(default_factory=dict)
+    call: str = ""
+    params: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _interrupted)
     threading.Thread(target=_end_with_parent, daemon=True, name="parent-watcher").start()
     try:
-        report = measure(spec)
+        report = measure_call(spec) if spec.call else measure(spec)
     except KeyboardInterrupt:
         return 130
     except Exception as error:  # noqa: BLE001  (whatever it was, it is this back end's result)
@@ -111,6 +114,7 @@ def measure(spec: Spec) -> Report:
     PipelineError : as the back end does
     """
     from pipeline import backends
+    from pipeline.backends.recording import measuring_cost
     from pipeline.graph import Graph
     from pipeline.outputs import Publication
 
@@ -137,7 +141,8 @@ def measure(spec: Spec) -> Report:
         n_workers = backend.n_workers
     files = {name: {f.path: f.hash for part in parts for f in part.files} for name, parts in records.items()}
     _keep(graph, outcome.results, Path(spec.folder, "values.pickle"))
-    outcome.trace.save(Path(spec.folder, "trace.parquet"))
+    notes = {**outcome.trace.notes, "verify": verified - computed, "measuring": measuring_cost()}
+    replace(outcome.trace, elapsed=verified - began, notes=notes).save(Path(spec.folder, "trace.parquet"))
     own, below = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return Report(
         elapsed=verified - began,
@@ -152,6 +157,36 @@ def measure(spec: Spec) -> Report:
         files=files,
         dropped=[list(map(str, row)) for row in outcome.dropped],
     )
+
+
+def measure_call(spec: Spec) -> Report:
+    """Call a function of the user's that does the whole job in one thread; what it returns is kept.
+
+    Raises
+    ------
+    PipelineError : if there is no such function, or it returns no map
+    """
+    import cloudpickle
+
+    from pipeline.graph import Graph
+    from pipeline.worker import install_modules, limit_threads, resolve, settle
+
+    began = time.perf_counter()
+    install_modules(Graph.load(spec.graph).modules)
+    function = resolve(spec.call)
+    limit_threads(1)
+    settle()
+    start_up = time.perf_counter() - began
+    cpu = _cpu_times()
+    began = time.perf_counter()
+    values = function(**spec.params)
+    elapsed = time.perf_counter() - began
+    used = [after - earlier for after, earlier in zip(_cpu_times(), cpu, strict=True)]
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"compare.reference: {spec.call} gave {type(values).__name__}; "
+                          "it must return a map: name of an output -> its value")  # fmt: skip
+    _write(Path(spec.folder, "values.pickle"), cloudpickle.dumps(dict(values)))
+    return Report(elapsed=elapsed, start_up=start_up, user=used[0], system=used[1], n_workers=1)
 
 
 def modules_of(graph: Any) -> list[str]:

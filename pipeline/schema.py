@@ -224,7 +224,11 @@ def json_schema() -> dict[str, Any]:
             {
                 "backends": _or_filled({"type": "array", "items": {"type": "string"}}),
                 "repeat": _or_filled({"type": "integer", "minimum": 1}),
-                "reference": {},
+                "reference": {
+                    **_closed({"call": {"type": "string", "description": "module:function"}}, ("call",)),
+                    "description": "the whole job as one would write it without Pipeline, in one thread; it gets the "
+                    "params as keywords and returns a map: name of an output -> its value",
+                },
             }
         ),
     }

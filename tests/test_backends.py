@@ -41,6 +41,7 @@ from pipeline.backends import BACKENDS, create
 from pipeline.backends.base import Backend, Capabilities, Event
 from pipeline.errors import BackendError, ConfigError, TaskError, TaskTimeout, WorkerLost
 from pipeline.graph import CONTEXT, Graph, Key, Policy, listed, ref, task
+from pipeline.trace import INSTANTS
 from pipeline.worker import Dropped
 
 FORK = os.environ.get("PIPELINE_TEST_FORK")  # fork needs a process without threads: see the last test
@@ -141,6 +142,41 @@ def test_two_thousand_tiny_tasks_run_once_each(backend: Backend) -> None:
     assert outcome.results["sum",] == 2_664_667_000
     assert outcome.trace.tasks.num_rows == 2_001
     assert len(set(outcome.trace.tasks["key"].to_pylist())) == 2_001
+
+
+def test_the_instants_of_every_task_come_in_their_order(backend: Backend) -> None:
+    tasks = {
+        ("make", 0): task(("make", 0), big, 500_000),
+        ("use", 1): task(("use", 1), change, ref(("make", 0))),
+        ("length", 2): task(("length", 2), len, ref(("make", 0))),
+    }
+    graph = Graph(tasks, tuple(tasks), {key: key[0] for key in tasks}, {key[0]: Policy(key[0]) for key in tasks})
+    trace = backend.run(graph).trace
+    rows = trace.tasks.to_pylist()
+    assert [row["key"] for row in rows if row["step"] == "make"] == ["('make', 0)"]
+    for row in rows:
+        instants = [row[name] for name in INSTANTS]
+        assert instants == sorted(instants), row
+        assert row["received"] >= 0
+        assert row["ready"] <= row["start"]
+        assert row["sent"] <= row["done"]
+    assert set(trace.notes["cpu"]) >= {"parent"}
+    assert ("workers" in trace.notes["cpu"]) == backend.capabilities.isolates_tasks
+    assert trace.notes["gaps"] == []
+
+
+def test_what_crosses_to_a_worker_is_counted_in_bytes_and_time(backend: Backend) -> None:
+    tasks = {("make", 0): task(("make", 0), big, 4_000_000), ("sum", 1): task(("sum", 1), change, ref(("make", 0)))}
+    policies = {name: Policy(name, merge=False) for name in ("make", "sum")}
+    trace = backend.run(Graph(tasks, (("make", 0), ("sum", 1)), {key: key[0] for key in tasks}, policies)).trace
+    moved = sum(row["bytes_in"] + row["bytes_sent"] for row in trace.tasks.to_pylist())
+    frame = trace.to_frame()
+    around = frame[["transfer", "deserialization", "serialization"]].sum().sum()
+    if not backend.capabilities.pickles_results:
+        assert moved == 0
+    elif backend.name != "dask":  # there a value moves only to a worker that does not have it
+        assert moved >= 2 * 4_000_000
+        assert around > 0
 
 
 def test_a_large_array_goes_from_task_to_task(backend: Backend) -> None:

@@ -224,7 +224,7 @@ def test_every_task_has_a_row_and_every_item_an_event(local: Dask) -> None:
 def test_the_last_task_is_ready_when_the_last_of_its_inputs_is_done(local: Dask) -> None:
     rows = local.run(mapped(operator.neg, 5)).trace.tasks.to_pylist()
     assert rows[-1]["step"] == "total"
-    assert rows[-1]["ready"] == max(row["stop"] for row in rows[:-1])
+    assert rows[-1]["ready"] == max(row["sent"] for row in rows[:-1])
 
 
 def test_the_context_reaches_the_tasks_that_ask_for_it(local: Dask) -> None:

@@ -106,6 +106,9 @@ def compare(
         typer.Option(metavar="A,B", help="Back ends, joined by commas; serial is always there.  [all]"),
     ] = None,
     workers: Workers = None,
+    scale: Annotated[
+        str | None, typer.Option(metavar="N,N", help="Measure with each of these numbers of workers: 1,2,4.")
+    ] = None,
     repeat: Annotated[int | None, typer.Option(min=1, metavar="N", help="Rounds.  [3]")] = None,
     budget: Annotated[
         str | None, typer.Option(metavar="TIME", help="Make fewer rounds so that it takes no longer: 2min, 90s.")
@@ -120,7 +123,9 @@ def compare(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> int:
-    """Compare back ends on FILE: speed and results."""
+    """Compare back ends on FILE: speed, results, and where the core-seconds went."""
+    if workers is not None and scale:
+        raise ConfigError("--scale goes in the place of --workers; leave one of them out")
     config = loaded(context, file, sets, params, root)
     most = seconds(budget) if budget else None
     from pipeline import comparison
@@ -136,6 +141,7 @@ def compare(
         config,
         backends=[name.strip() for name in backends.split(",") if name.strip()] if backends else None,
         workers=workers,
+        scale=_counts(scale) if scale else None,
         repeat=repeat,
         budget=most,
         runs=runs,
@@ -150,6 +156,17 @@ def compare(
     if code:
         print(f"pipeline: error: {result.problem}", file=sys.stderr)
     return code
+
+
+def _counts(text: str) -> list[int]:
+    """``1,2,4`` as numbers of workers."""
+    try:
+        counts = [int(one) for one in text.split(",") if one.strip()]
+    except ValueError:
+        counts = []
+    if not counts or min(counts) < 1:
+        raise ConfigError(f"--scale {text}: numbers of workers, joined by commas: --scale 1,2,4")
+    return counts
 
 
 @app.command()

@@ -48,13 +48,17 @@ def measured(
     storage: Mapping[str, Any],
     outputs: Path,
     folder: Path,
+    call: str = "",
+    params: Mapping[str, Any] | None = None,
 ) -> Child:
-    """Make one run in a fresh process and wait for it.
+    """Make one run in a fresh process and wait for it; see :class:`pipeline.measurement.Spec`.
 
     A run that fails is a report with ``failure``; nothing is raised for it. Whatever is raised here, Ctrl-C included,
     the child and all below it have ended by then.
     """
-    spec = Spec(str(graph), backend, workers, str(outputs), str(folder), dict(options), dict(storage))
+    spec = Spec(
+        str(graph), backend, workers, str(outputs), str(folder), dict(options), dict(storage), call, dict(params or {})
+    )
     (folder / "spec.json").write_text(json.dumps(asdict(spec), indent=1, default=str))
     began = time.perf_counter()
     with (folder / "log.txt").open("wb") as log:

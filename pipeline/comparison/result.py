@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pipeline.analysis.statistics import (
@@ -19,9 +19,33 @@ from pipeline.analysis.statistics import (
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Comparison", "Difference", "Measurement", "Row", "compared"]
+    from pipeline.analysis.account import Account
+    from pipeline.comparison.scaling import Scaling
+
+__all__ = ["Case", "Comparison", "Difference", "Measurement", "Reference", "Row", "compared", "without_nan"]
 
 _DIFFERENT = 6
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is measured in each round: a back end with a number of workers.
+
+    ``scaled`` where a back end is measured with several numbers of workers, so that its name alone does not tell.
+    """
+
+    backend: str
+    workers: int
+    scaled: bool = False
+
+    @property
+    def label(self) -> str:
+        """What tells it from the others of a comparison.
+
+        >>> Case("pool", 4, scaled=True).label
+        'pool x4'
+        """
+        return f"{self.backend} x{self.workers}" if self.scaled else self.backend
 
 
 @dataclass(frozen=True)
@@ -30,6 +54,7 @@ class Measurement:
 
     Parameters
     ----------
+    case : the label of what was measured
     elapsed : from the first submit to the last output verified, workers warm; ``verify`` is part of it
     user, system : CPU within ``elapsed``, of the process and all below it
     memory : peak of the resident memory of the process and all below it, added up (shared pages count in each)
@@ -37,6 +62,7 @@ class Measurement:
     trace : path of its Trace
     """
 
+    case: str
     backend: str
     round: int
     elapsed: float
@@ -69,9 +95,37 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Row:
-    """One back end; medians over its rounds. ``failure`` says why it did not run, if it did not."""
+class Reference:
+    """The whole job as its user would write it in one thread, measured beside the back ends.
 
+    Parameters
+    ----------
+    call : ``module:function``
+    elapsed : seconds of the call, over the rounds
+    speedup : of serial's elapsed time over its own: what the machinery of tasks costs one worker
+    differences : what it gave, against serial's outputs
+    cost : back end -> the fewest workers with which it was faster; None: with none of those measured
+    failure : why it did not run, if it did not
+    """
+
+    call: str
+    elapsed: Interval | None = None
+    speedup: Interval | None = None
+    differences: tuple[Difference, ...] = ()
+    cost: Mapping[str, int | None] = field(default_factory=dict)
+    failure: str = ""
+
+    @property
+    def equality(self) -> str:
+        """How equal its results are to serial's, in a few words."""
+        return _equality_text(self.differences) if self.differences else "not compared: the file has no outputs"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One case; medians over its rounds. ``failure`` says why it did not run, if it did not."""
+
+    label: str
     backend: str
     workers: int
     reference: bool = False
@@ -99,10 +153,14 @@ class Comparison:
     Parameters
     ----------
     rows : one a back end, the reference first
-    differences : back end -> what was compared, over all rounds
+    differences : label of a case -> what was compared, over all rounds
     measurements : every run
+    accounts : where the core-seconds of each case went, serial's included
+    reasons : label of a case -> why its speedup is not higher, in a sentence
+    scaling : a law of the speedup for each back end that was measured with several numbers of workers
+    reference : the job in one thread, where the file names one
     fingerprint : of the one Graph that all of them ran
-    folder : the run folder, with the Graph, the traces and ``comparison.json``
+    folder : the run folder, with the Graph, the traces, ``report.json`` and ``report.html``
     """
 
     name: str
@@ -112,6 +170,10 @@ class Comparison:
     rows: tuple[Row, ...]
     measurements: tuple[Measurement, ...] = ()
     differences: Mapping[str, Sequence[Difference]] = field(default_factory=dict)
+    accounts: tuple[Account, ...] = ()
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    scaling: tuple[Scaling, ...] = ()
+    reference: Reference | None = None
 
     @property
     def ran(self) -> list[Row]:
@@ -119,14 +181,17 @@ class Comparison:
 
     @property
     def unequal(self) -> list[tuple[str, Difference]]:
-        """What was not equal, with the back end that gave it."""
-        return [(name, d) for name, found in self.differences.items() for d in found if not d.same]
+        """What was not equal, with the case that gave it."""
+        every = {**self.differences, **({"the reference": self.reference.differences} if self.reference else {})}
+        return [(name, d) for name, found in every.items() for d in found if not d.same]
 
     @property
     def exit_code(self) -> int:
         """6 for unequal results, else that of the first back end that did not run, else 0."""
         if self.unequal:
             return _DIFFERENT
+        if self.reference is not None and self.reference.failure:
+            return 1
         return next((row.exit_code or 4 for row in self.rows if row.failure), 0)
 
     @property
@@ -137,10 +202,12 @@ class Comparison:
             more = f" ({len(self.unequal) - 1} more)" if len(self.unequal) > 1 else ""
             return (f"{name} gave other results than serial: {d.what}: {d.message}{more}. "
                     "Look for an order of calls, a clock or an unseeded random number that they depend on")  # fmt: skip
+        if self.reference is not None and self.reference.failure:
+            return f"the reference {self.reference.call} did not run: {self.reference.failure}"
         failed = [row for row in self.rows if row.failure]
         if not failed:
             return ""
-        names = ", ".join(row.backend for row in failed)
+        names = ", ".join(row.label for row in failed)
         return f"{names} did not run: {failed[0].failure}. The logs are in {self.folder}"
 
     @property
@@ -170,13 +237,13 @@ class Comparison:
         lines = [f"medians of {n} rounds; [where the median lies, with {confidence:.0%} confidence]"]
         if n < 3:
             lines = [f"{n} round{'s' if n > 1 else ''}: too few to show a difference; for that: --repeat 5"]
-        alike = [row.backend for row in self.ran if not row.reference and not row.differs]
+        alike = [row.label for row in self.ran if not row.reference and not row.differs]
         if alike and n > 2:
             lines.append(f"no difference to serial is shown (intervals overlap): {', '.join(alike)}")
-        return [*lines, f"graph {self.fingerprint}, traces and numbers: {self.folder}"]
+        return [*lines, f"graph {self.fingerprint}; report.html, numbers and traces: {self.folder}"]
 
     def _failures(self) -> list[str]:
-        return [f"{row.backend} did not run: {row.failure}" for row in self.rows if row.failure]
+        return [f"{row.label} did not run: {row.failure}" for row in self.rows if row.failure]
 
     def _fastest(self) -> str:
         rows = [row for row in self.ran if row.elapsed is not None]
@@ -187,34 +254,35 @@ class Comparison:
         text = f"fastest: {best.backend}, {best.speedup.value:.2g}x of serial {many}"
         if not best.differs:
             return f"{text} (no difference to serial shown)"
-        ties = [r.backend for r in rows if r is not best and r.elapsed and not differ(r.elapsed, best.elapsed)]
+        ties = [r.label for r in rows if r is not best and r.elapsed and not differ(r.elapsed, best.elapsed)]
         return f"{text} (no difference shown to {', '.join(ties)})" if ties else text
 
     def to_frame(self) -> pd.DataFrame:
         """One row a back end: seconds, bytes and ratios; intervals as ``…_low`` and ``…_high``."""
         import pandas as pd
 
-        return pd.DataFrame([_flat(row) for row in self.rows]).set_index("backend")
+        return pd.DataFrame([_flat(row) for row in self.rows]).set_index("label")
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain values, for JSON; nan is None."""
-        everything = asdict(self) | {
+        everything = asdict(replace(self, accounts=())) | {
+            "accounts": [account.to_dict() for account in self.accounts],
             "exit_code": self.exit_code,
             "equality": self.equality,
             "verdict": self.verdict[-1],
             "problem": self.problem,
         }
-        plain: dict[str, Any] = _without_nan(everything)
+        plain: dict[str, Any] = without_nan(everything)
         return plain
 
     def __repr__(self) -> str:
         lines = [f"<Comparison {self.name!r}, graph {self.fingerprint}>"]
         for row in self.rows:
             if row.failure or row.elapsed is None:
-                lines.append(f"  {row.backend:<10} did not run: {row.failure}")
+                lines.append(f"  {row.label:<10} did not run: {row.failure}")
             else:
                 speedup = f"{row.speedup.value:.2f}x" if row.speedup else "reference"
-                lines.append(f"  {row.backend:<10} {row.workers:>3} workers {row.elapsed.value:9.3f} s  {speedup}")
+                lines.append(f"  {row.label:<10} {row.workers:>3} workers {row.elapsed.value:9.3f} s  {speedup}")
         return "\n".join([*lines, f"  {self.verdict[-1]}"])
 
     def _repr_html_(self) -> str:
@@ -227,8 +295,7 @@ class Comparison:
 def compared(
     measurements: Sequence[Measurement],
     *,
-    backends: Sequence[str],
-    workers: int,
+    cases: Sequence[Case],
     differences: Mapping[str, Sequence[Difference]],
     failures: Mapping[str, tuple[str, int]],
     name: str = "pipeline",
@@ -236,21 +303,22 @@ def compared(
     n_tasks: int = 0,
     folder: str = "",
 ) -> Comparison:
-    """Put measured runs together; the first of ``backends`` is the reference.
+    """Put measured runs together; the first of ``cases`` is the reference.
 
     Parameters
     ----------
-    failures : back end -> why it did not run, its exit code
+    failures : label of a case -> why it did not run, its exit code
     """
-    by_name = {b: sorted((m for m in measurements if m.backend == b), key=lambda m: m.round) for b in backends}
-    reference = by_name[backends[0]]
+    labels = [case.label for case in cases]
+    by_label = {b: sorted((m for m in measurements if m.case == b), key=lambda m: m.round) for b in labels}
+    reference = by_label[labels[0]]
     rows = []
-    for backend in backends:
-        if backend in failures:
-            reason, code = failures[backend]
-            rows.append(Row(backend, workers, failure=reason, exit_code=code))
+    for case in cases:
+        if case.label in failures:
+            reason, code = failures[case.label]
+            rows.append(Row(case.label, case.backend, case.workers, failure=reason, exit_code=code))
         else:
-            rows.append(_row(backend, by_name[backend], reference, differences.get(backend, ())))
+            rows.append(_row(case, by_label[case.label], reference, differences.get(case.label, ())))
     return Comparison(
         name=name,
         fingerprint=fingerprint,
@@ -262,7 +330,7 @@ def compared(
     )
 
 
-def _row(backend: str, own: list[Measurement], reference: list[Measurement], found: Sequence[Difference]) -> Row:
+def _row(case: Case, own: list[Measurement], reference: list[Measurement], found: Sequence[Difference]) -> Row:
     is_reference = own is reference
     n_workers = own[-1].n_workers
     common = sorted({m.round for m in own} & {m.round for m in reference})
@@ -270,7 +338,8 @@ def _row(backend: str, own: list[Measurement], reference: list[Measurement], fou
     speedup = ratio_interval(*([m.elapsed for m in ms] for ms in pairs))
     elapsed = median_interval([m.elapsed for m in own])
     return Row(
-        backend=backend,
+        label=case.label,
+        backend=case.backend,
         workers=n_workers,
         reference=is_reference,
         n_rounds=len(own),
@@ -311,9 +380,10 @@ def _flat(row: Row) -> dict[str, Any]:
     return cells
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
+    """The value, at any depth, with None in the place of nan and infinity, which JSON does not have."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(k): _without_nan(v) for k, v in value.items()}
-    return [_without_nan(v) for v in value] if isinstance(value, (list, tuple)) else value
+        return {str(k): without_nan(v) for k, v in value.items()}
+    return [without_nan(v) for v in value] if isinstance(value, (list, tuple)) else value

@@ -8,17 +8,18 @@ deleted; nothing is written where the file says.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipeline.backends import BACKENDS
-from pipeline.comparison.result import Comparison, Difference, Measurement, compared
+from pipeline.comparison.accounts import Calls, explained
+from pipeline.comparison.document import write_report
+from pipeline.comparison.result import Case, Comparison, Difference, Measurement, compared
 from pipeline.errors import Bug, ConfigError, PipelineError
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ REFERENCE = "serial"
 REPEAT = 3
 
 Tell = Callable[[str], None]
+Named = TypeVar("Named")
 
 
 def compare(
@@ -38,6 +40,7 @@ def compare(
     *,
     backends: Sequence[str] | None = None,
     workers: int | None = None,
+    scale: Sequence[int] | None = None,
     repeat: int | None = None,
     budget: float | None = None,
     runs: str | Path = "runs",
@@ -50,6 +53,7 @@ def compare(
     ----------
     backends : names; serial is the reference and always runs. Default: the file's ``compare``, else all
     workers : of each back end but serial; default: as many as cores
+    scale : several numbers of workers, in the place of ``workers``: each back end is measured with each
     repeat : rounds; default: the file's ``compare``, else 3
     budget : seconds; fewer rounds are made where they would take longer, at least one
     runs : folder of the run folders; nothing is written elsewhere
@@ -74,9 +78,12 @@ def compare(
         build(config),
         folder=new_folder(Path(runs), config.name),
         backends=names,
-        workers=workers or n_cores(),
+        workers=scale or workers or n_cores(),
         repeat=repeat or int(config.compare.get("repeat", REPEAT)),
         budget=budget,
+        call=str((config.compare.get("reference") or {}).get("call", "")),
+        params=config.params,
+        about=config,
         options={"dask": {"cluster": dict(config.cluster) or None, "dashboard": False}},  # nobody would see it
         storage=config.storage,
         tell=tell,
@@ -88,43 +95,56 @@ def compare_graph(
     *,
     folder: Path,
     backends: Sequence[str] | None = None,
-    workers: int,
+    workers: int | Sequence[int],
     repeat: int = REPEAT,
     budget: float | None = None,
+    call: str = "",
+    params: Mapping[str, Any] | None = None,
+    about: Config | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     storage: Mapping[str, Any] | None = None,
     tell: Tell | None = None,
 ) -> Comparison:
-    """The same for a Graph; ``folder`` is the run folder, made if it is not there."""
+    """The same for a Graph.
+
+    Parameters
+    ----------
+    folder : the run folder, made if it is not there
+    workers : of each back end but serial; several numbers: each is measured
+    call, params : the single-threaded reference ``module:function``, and its keywords; empty: none
+    about : the file, for the report
+    """
     folder.mkdir(parents=True, exist_ok=True)
     folder = folder.resolve()
     graph.save(folder / "graph")
     rounds = Rounds(
         graph=graph,
         folder=folder,
-        backends=list(chosen(backends)),
-        workers=workers,
+        cases=_cases(chosen(backends), workers),
         options=options or {},
         storage=storage or {},
         tell=tell or _silent,
+        call=call,
+        params=params or {},
     )
-    rounds.tell(f"{graph.name}: graph {graph.fingerprint}, {len(graph):,} tasks; {', '.join(rounds.backends)}")
+    named = ", ".join(case.label for case in rounds.cases)
+    rounds.tell(f"{graph.name}: graph {graph.fingerprint}, {len(graph):,} tasks; {named}")
     try:
         rounds.run(repeat, budget)
     finally:
         shutil.rmtree(folder / "outputs", ignore_errors=True)
     result = compared(
         rounds.measurements,
-        backends=rounds.backends,
+        cases=rounds.cases,
         differences=rounds.differences,
         failures=rounds.failures,
         name=graph.name,
         fingerprint=graph.fingerprint,
         n_tasks=len(graph),
         folder=str(folder),
-        workers=workers,
     )
-    (folder / "comparison.json").write_text(json.dumps(result.to_dict(), indent=1, default=str) + "\n")
+    result = explained(result, graph, rounds.calls, about)
+    write_report(result, graph, about)
     return result
 
 
@@ -134,11 +154,13 @@ class Rounds:
 
     graph: Graph
     folder: Path
-    backends: list[str]
-    workers: int
+    cases: Sequence[Case]
     options: Mapping[str, Mapping[str, Any]]
     storage: Mapping[str, Any]
     tell: Tell
+    call: str = ""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    calls: Calls | None = None
     measurements: list[Measurement] = field(default_factory=list)
     differences: dict[str, list[Difference]] = field(default_factory=dict)
     failures: dict[str, tuple[str, int]] = field(default_factory=dict)
@@ -148,11 +170,13 @@ class Rounds:
         began = time.perf_counter()
         for number in range(repeat):
             start = time.perf_counter()
-            for backend in rotated(self.backends, number):
-                if backend not in self.failures:
-                    self._one(backend, number)
-                if number == 0 and backend == REFERENCE:
+            for case in rotated(self.cases, number):
+                if case.label not in self.failures:
+                    self._one(case, number)
+                if number == 0 and case.backend == REFERENCE:
                     self._estimate(time.perf_counter() - start, repeat, budget)
+            if self.call:
+                self._call(number)
             now = time.perf_counter()
             last, spent = now - start, now - began
             if budget is not None and number + 1 < repeat and spent + last > budget:
@@ -165,10 +189,9 @@ class Rounds:
     def _estimate(self, whole: float, repeat: int, budget: float | None) -> None:
         """Say how long it will take, from serial's first run: between perfect speedup everywhere and none at all."""
         elapsed = self.measurements[0].elapsed
-        n = len(self.backends)
-        least, most = (
-            repeat * (whole * n - elapsed * (n - 1) * (1 - share)) for share in (1 / max(1, self.workers), 1.0)
-        )
+        n = len(self.cases)
+        perfect = sum(elapsed * (1 - 1 / case.workers) for case in self.cases)  # what perfect speedup would save
+        least, most = repeat * (whole * n - perfect), repeat * whole * n
         took = dict.fromkeys((_about(least), _about(most)))
         self.tell(f"serial took {elapsed:.2f} s; {_rounds(repeat)} of {n} back ends will take {' to '.join(took)}, "
                   "and the start of their workers")  # fmt: skip
@@ -176,19 +199,50 @@ class Rounds:
             fits = max(1, min(repeat, int(budget / (most / repeat))))
             self.tell(f"for a budget of {_about(budget)} that may be {fits} to {_rounds(repeat)}")
 
-    def _one(self, backend: str, number: int) -> None:
+    def _call(self, number: int) -> None:
+        """Measure the call that does the whole job in one thread; hold what it gives against serial's outputs."""
+        from pipeline.comparison.children import measured
+        from pipeline.comparison.sameness import reference_differences
+
+        self.calls = self.calls or Calls(self.call)
+        if self.calls.failure:
+            return
+        own = self.folder / f"reference-{number + 1}"
+        own.mkdir()
+        child = measured(
+            graph=self.folder / "graph",
+            backend="",
+            workers=1,
+            options={},
+            storage=self.storage,
+            outputs=self.folder / "outputs" / own.name,
+            folder=own,
+            call=self.call,
+            params=self.params,
+        )
+        if child.report.failure:
+            self.calls.failure = child.report.failure.split("\n")[0]
+            self.tell(f"the reference did not run: {self.calls.failure}")
+            return
+        self.calls.elapsed.append(child.report.elapsed)
+        self.tell(f"round {number + 1}: reference {child.report.elapsed:.2f} s")
+        first = self.folder / "outputs" / f"{folder_name(self.cases[0])}-1"
+        self.calls.differences += reference_differences(self.graph, own / "values.pickle", first)
+        (own / "values.pickle").unlink()
+
+    def _one(self, case: Case, number: int) -> None:
         """Measure one run, hold its results against the reference's, delete them."""
         from pipeline.comparison.children import measured
 
-        name = f"{backend}-{number + 1}"
+        name = f"{folder_name(case)}-{number + 1}"
         own, outputs = self.folder / name, self.folder / "outputs" / name
         for place in (own, outputs):
             place.mkdir(parents=True)
         child = measured(
             graph=self.folder / "graph",
-            backend=backend,
-            workers=1 if backend == REFERENCE else self.workers,
-            options=self.options.get(backend, {}),
+            backend=case.backend,
+            workers=case.workers,
+            options=self.options.get(case.backend, {}),
             storage=self.storage,
             outputs=outputs,
             folder=own,
@@ -196,12 +250,13 @@ class Rounds:
         reference = f"{REFERENCE}-1"
         try:
             if child.report.failure:
-                self._failed(backend, child.report.failure, child.report.exit_code, child.error)
+                self._failed(case, child.report.failure, child.report.exit_code, child.error)
                 return
             report = child.report
             self.measurements.append(
                 Measurement(
-                    backend=backend,
+                    case=case.label,
+                    backend=case.backend,
                     round=number,
                     elapsed=report.elapsed,
                     start_up=report.start_up,
@@ -215,15 +270,15 @@ class Rounds:
                     trace=str(own / "trace.parquet"),
                 )
             )
-            self.tell(f"round {number + 1}: {backend} {report.elapsed:.2f} s")
+            self.tell(f"round {number + 1}: {case.label} {report.elapsed:.2f} s")
             if name != reference:
-                self._hold_against(backend, name, reference)
+                self._hold_against(case.label, name, reference)
         finally:
             if name != reference:
                 shutil.rmtree(outputs, ignore_errors=True)
                 (own / "values.pickle").unlink(missing_ok=True)
 
-    def _hold_against(self, backend: str, name: str, reference: str) -> None:
+    def _hold_against(self, label: str, name: str, reference: str) -> None:
         from pipeline.comparison.sameness import differences
 
         found = differences(
@@ -231,18 +286,18 @@ class Rounds:
             [self.folder / run for run in (reference, name)],
             [self.folder / "outputs" / run for run in (reference, name)],
         )
-        self.differences.setdefault(backend, []).extend(found)
+        self.differences.setdefault(label, []).extend(found)
         for wrong in (d for d in found if not d.same):
             self.tell(f"{name}: {wrong.what}: {wrong.message}")
 
-    def _failed(self, backend: str, reason: str, exit_code: int, error: BaseException | None) -> None:
-        if backend == REFERENCE:
+    def _failed(self, case: Case, reason: str, exit_code: int, error: BaseException | None) -> None:
+        if case.backend == REFERENCE:
             if isinstance(error, PipelineError):
                 raise error
             raise Bug(f"serial did not run: {reason} (log: {self.folder / f'{REFERENCE}-1' / 'log.txt'})") from error
         first = reason.split("\n")[0]
-        self.failures[backend] = (first, exit_code)
-        self.tell(f"{backend} did not run: {first}")
+        self.failures[case.label] = (first, exit_code)
+        self.tell(f"{case.label} did not run: {first}")
 
 
 def chosen(backends: Sequence[str] | None) -> tuple[str, ...]:
@@ -259,8 +314,22 @@ def chosen(backends: Sequence[str] | None) -> tuple[str, ...]:
     return (REFERENCE, *(name for name in names if name != REFERENCE))
 
 
-def rotated(names: Sequence[str], by: int) -> list[str]:
-    """The names, beginning with another one each round.
+def _cases(backends: Sequence[str], workers: int | Sequence[int]) -> list[Case]:
+    """Serial, then each back end with each number of workers."""
+    counts = [workers] if isinstance(workers, int) else sorted(set(workers))
+    if not counts or any(type(n) is not int or n < 1 for n in counts):
+        raise ConfigError(f"scale: got {workers!r}; numbers of workers are whole numbers >= 1: 1,2,4")
+    scaled = len(counts) > 1
+    return [Case(REFERENCE, 1), *(Case(b, n, scaled) for b in backends if b != REFERENCE for n in counts)]
+
+
+def folder_name(case: Case) -> str:
+    """What the folders of its runs begin with."""
+    return f"{case.backend}-x{case.workers}" if case.scaled else case.backend
+
+
+def rotated(names: Sequence[Named], by: int) -> list[Named]:
+    """The names, or whatever they are, beginning with another one each round.
 
     >>> rotated(["a", "b", "c"], 4)
     ['b', 'c', 'a']

@@ -12,15 +12,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline.analysis.equality import equal
 from pipeline.comparison.result import Difference
 from pipeline.graph import FrameLayout, Graph, Layout, PartsLayout, Sink
 from pipeline.measurement import kept_layouts
 
-__all__ = ["TOLERANCE", "differences"]
+__all__ = ["TOLERANCE", "differences", "reference_differences"]
 
 TOLERANCE = 1e-9
 """Largest relative difference that is still equal: sums in another order, not another result."""
+REFERENCE_TOLERANCE = 1e-6
+"""The same for a reference, which is another program: another algorithm may round otherwise."""
 
 
 def differences(graph: Graph, folders: Sequence[Path], outputs: Sequence[Path]) -> list[Difference]:
@@ -38,6 +42,36 @@ def differences(graph: Graph, folders: Sequence[Path], outputs: Sequence[Path]) 
         if items[0] != items[1]:
             found.append(Difference("dropped items", same=False, bitwise=False,
                                     message=f"{len(items[1])} were dropped, {len(items[0])} by serial"))  # fmt: skip
+    return found
+
+
+def reference_differences(graph: Graph, values: Path, outputs: Path) -> list[Difference]:
+    """What a reference call gave, against the outputs of serial's first run.
+
+    Parameters
+    ----------
+    values : pickle of name of an output -> value
+    outputs : where serial's were committed
+    """
+    from pipeline.outputs import read
+
+    given = pickle.loads(values.read_bytes())  # written by our own child, a moment ago
+    found = []
+    for sink in graph.sinks:
+        what = f"output '{sink.name}'"
+        if sink.name not in given:
+            message = f"the reference gave {', '.join(map(str, given)) or 'nothing'}, and no {sink.name!r}"
+            found.append(Difference(what, same=False, bitwise=False, message=message))
+            continue
+        expected = read(sink, outputs)
+        value = given[sink.name]
+        if (
+            isinstance(value, np.ndarray | np.generic)
+            and hasattr(expected, "copy")
+            and np.shape(value) == np.shape(expected)
+        ):
+            value = expected.copy(data=np.asarray(value))  # without names of dims: those of the output
+        found.append(_compared(what, sink.layout, expected, value, rtol=REFERENCE_TOLERANCE))
     return found
 
 
@@ -75,9 +109,9 @@ def _value(what: str, layout: Layout, reference: Any, other: Any) -> list[Differ
     return [_compared(what, layout, reference, other)]
 
 
-def _compared(what: str, layout: Layout, reference: Any, other: Any) -> Difference:
+def _compared(what: str, layout: Layout, reference: Any, other: Any, rtol: float = TOLERANCE) -> Difference:
     ordered = isinstance(layout, FrameLayout) and layout.ordered
-    result = equal(layout.kind, reference, other, rtol=TOLERANCE, ordered=ordered)
+    result = equal(layout.kind, reference, other, rtol=rtol, ordered=ordered)
     return Difference(
         what,
         same=result.same,

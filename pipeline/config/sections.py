@@ -56,7 +56,10 @@ _VALUES: Mapping[tuple[str, str], tuple[Callable[[Any], bool], str]] = {
     ("cluster", "insecure"): (lambda got: isinstance(got, bool), "true or false"),
     ("compare", "backends"): (lambda got: _are_texts(got), "a list of back ends: [processes, dask]"),
     ("compare", "repeat"): (lambda got: _is_count(got), _COUNT),
-    ("compare", "reference"): (lambda got: isinstance(got, str), "the name of a back end"),
+    ("compare", "reference"): (
+        lambda got: isinstance(got, dict) and list(got) == ["call"] and isinstance(got["call"], str),
+        '{call: "module:function"}',
+    ),
 }
 """Section and key -> whether a value fits, and what does."""
 _ROWS = re.compile(r"\s*(==|!=|>=|<=|>|<)\s*(\d+)\s*")

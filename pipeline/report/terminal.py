@@ -24,6 +24,7 @@ __all__ = [
     "Column",
     "bytes_text",
     "comparison_text",
+    "digits",
     "duration",
     "interval_text",
     "plan_event",
@@ -31,6 +32,7 @@ __all__ = [
     "ratio_text",
     "run_text",
     "table_text",
+    "wrapped",
 ]
 
 WIDTH = 80
@@ -68,7 +70,7 @@ def duration(seconds: float | None) -> str:
     if seconds is None or math.isnan(seconds):
         return "-"
     if seconds < 60:
-        return f"{_digits(seconds)} s"
+        return f"{digits(seconds)} s"
     if seconds < 3600:
         return f"{int(seconds // 60)} min {int(seconds % 60):02} s"
     return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02} min"
@@ -96,7 +98,7 @@ def interval_text(interval: Interval | None) -> str:
     >>> interval_text(Interval(1.2, 1.1, 1.34, 3, 0.75))
     '1.20 [1.10, 1.34]'
     """
-    return _bounded(interval, _digits, "")
+    return _bounded(interval, digits, "")
 
 
 def ratio_text(interval: Interval | None) -> str:
@@ -156,9 +158,9 @@ def plan_text(plan: Any, *, width: int = WIDTH, shown: int = 20) -> str:
     for row in plan.rows:
         for note in _field(row, "notes") or ():
             by_note.setdefault(note, []).append(str(_field(row, "step")))
-    lines += _wrapped((f"{', '.join(steps)}: {note}" for note, steps in by_note.items()), width)
+    lines += wrapped((f"{', '.join(steps)}: {note}" for note, steps in by_note.items()), width)
     absent = [f"{name} does not exist: {why}" for name, why in plan.absent.items()]
-    lines += _wrapped(absent[:shown], width)
+    lines += wrapped(absent[:shown], width)
     if len(absent) > shown:
         lines.append(f"… {len(absent) - shown} more copies that do not exist; --json names them all")
     n_tasks = sum(_field(row, "tasks") or 0 for row in plan.rows)
@@ -202,7 +204,9 @@ def plan_event(plan: Any) -> dict[str, Any]:
 
 
 def comparison_text(comparison: Comparison, *, width: int = WIDTH) -> str:
-    """Two tables and the verdict of a comparison; what a reader looks for stands on the last lines."""
+    """The tables of a comparison, why each speedup is not higher, and the verdict on the last lines."""
+    from pipeline.report.accounts import account_lines
+
     rows = [_speed_row(row) for row in comparison.rows]
     speed = table_text(
         (
@@ -228,9 +232,10 @@ def comparison_text(comparison: Comparison, *, width: int = WIDTH) -> str:
         (_cost_row(row) for row in comparison.rows),
         width=width,
     )
-    return "\n".join(
-        [speed, "", costs, "", *_wrapped(comparison.footnotes, width), *_wrapped(comparison.verdict, width)]
-    )
+    lines = [speed, "", costs, "", *account_lines(comparison, width=width), *wrapped(comparison.footnotes, width)]
+    if comparison.reasons:
+        lines += ["", *wrapped(comparison.reasons.values(), width), ""]
+    return "\n".join([*lines, *wrapped(comparison.verdict, width)])
 
 
 def _speed_row(row: Any) -> dict[str, str]:
@@ -255,7 +260,7 @@ def _cost_row(row: Any) -> dict[str, str]:
         return {"backend": row.backend, "cpu": "-"}
     return {
         "backend": row.backend,
-        "cpu": f"{_digits(row.user)} + {_digits(row.system)}",
+        "cpu": f"{digits(row.user)} + {digits(row.system)}",
         "start_up": duration(row.start_up),
         "commit": duration(row.commit),
         "memory": bytes_text(row.memory),
@@ -291,14 +296,15 @@ def _field(row: Any, name: str) -> Any:
     return row.get(name) if isinstance(row, Mapping) else getattr(row, name, None)
 
 
-def _digits(x: float) -> str:
+def digits(x: float) -> str:
     """Three significant digits, without an exponent, for what people time."""
     if x == 0 or math.isnan(x):
         return "0" if x == 0 else "-"
     return f"{x:.{min(3, max(0, 2 - math.floor(math.log10(abs(x)))))}f}"
 
 
-def _wrapped(lines: Iterable[str], width: int) -> list[str]:
+def wrapped(lines: Iterable[str], width: int) -> list[str]:
+    """The lines, those that are too long broken between words."""
     import textwrap
 
     return [piece for line in lines for piece in (textwrap.wrap(line, width) or [""])]
