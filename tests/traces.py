@@ -1,0 +1,99 @@
+"""Traces made by hand, for tests of whatever reads one. Instants are given in seconds since the run began."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from hypothesis import strategies as st
+
+from pipeline.trace import INSTANTS, Record, Trace
+
+__all__ = ["any_trace", "chained", "row", "trace"]
+
+MOST = 60  # ns that a random Trace lasts: few enough to look at each of them
+
+
+def row(key: str, start: float, stop: float, *, worker: str = "w0", step: str = "", **fields: Any) -> Record:
+    """One row: the task ``key`` ran from ``start`` to ``stop``, nothing else took time, and the CPU was busy with it.
+
+    Parameters
+    ----------
+    step : empty: what stands before the first ``-`` of the key (``fit`` of ``fit-3``)
+    fields : any other column of the Trace; times in seconds. Where not given: ``ready`` and ``submitted`` are 0, what
+        comes before the start is at the start, what comes after the stop is at the stop, sizes are 0; ``segment`` is
+        the number at the end of the key, or 0
+    """
+    earlier = dict.fromkeys(("received", "loaded", "opened"), start)
+    later = dict.fromkeys(("packed", "sent", "done"), stop)
+    seconds: dict[str, float] = {"ready": 0.0, "submitted": 0.0, **earlier, "start": start, "stop": stop, **later}
+    seconds["cpu"] = stop - start
+    number = key.rpartition("-")[2]
+    rest: dict[str, Any] = {
+        "segment": int(number) if number.isdecimal() else 0,
+        "attempt": 0,
+        "bytes_in": 0,
+        "bytes_out": 0,
+        "bytes_sent": 0,
+        "memory": 0,
+    }
+    unknown = fields.keys() - seconds.keys() - rest.keys()
+    assert not unknown, f"a Trace has no {unknown}"
+    seconds |= {name: value for name, value in fields.items() if name in seconds}
+    rest |= {name: value for name, value in fields.items() if name in rest}
+    times = {name: round(value * 1e9) for name, value in seconds.items()}
+    return Record(key=key, step=step or key.partition("-")[0], worker=worker, **times, **rest)
+
+
+def trace(
+    rows: Iterable[Record],
+    *,
+    elapsed: float,
+    n_workers: int,
+    backend: str = "processes",
+    start_up: float = 0.0,
+    **notes: Any,
+) -> Trace:
+    """A Trace of some rows; ``notes`` are its notes (``gaps=[["w0", 10, 20]]``, in ns)."""
+    return Trace.from_records(
+        rows, elapsed=elapsed, n_workers=n_workers, backend=backend, start_up=start_up, notes=notes
+    )
+
+
+def chained(times: Mapping[str, float], *, backend: str = "serial") -> Trace:
+    """A Trace of one worker that runs the tasks one after the other, each in a segment of its own."""
+    rows, now = [], 0.0
+    for number, (key, seconds) in enumerate(times.items()):
+        rows.append(row(key, now, now + seconds, segment=number, ready=now))
+        now += seconds
+    return trace(rows, elapsed=now, n_workers=1, backend=backend)
+
+
+@st.composite
+def any_trace(draw: st.DrawFn) -> Trace:
+    """A Trace of anything that can happen: overlaps, gaps, attempts, lost workers, clocks that go wrong; MOST ns long.
+
+    Keys are ``s-0``, ``s-1``, … of the steps ``a`` and ``b``; segment ``n`` may have several rows.
+    """
+    moment = st.integers(-5, MOST + 5)
+    rows = []
+    for i in range(draw(st.integers(0, 8))):
+        instants = draw(st.lists(moment, min_size=len(INSTANTS), max_size=len(INSTANTS)))
+        if draw(st.booleans()):
+            instants.sort()
+        at = dict(zip(INSTANTS, (n / 1e9 for n in instants), strict=True))
+        at["stop"] = max(at["start"], at["stop"])
+        rows.append(
+            row(
+                f"s-{draw(st.integers(0, 5))}",
+                **at,
+                step=draw(st.sampled_from("ab")),
+                worker=draw(st.sampled_from(["w0", "w1", "w2", "w10"])),
+                segment=draw(st.integers(0, 4)),
+                attempt=draw(st.integers(0, 1)),
+                ready=draw(moment) / 1e9,
+                bytes_in=i,
+            )
+        )
+    gaps = draw(st.lists(st.tuples(st.sampled_from(["w0", "w1", "gone"]), moment, moment).map(list), max_size=2))
+    return trace(rows, elapsed=draw(st.integers(1, MOST)) / 1e9, n_workers=draw(st.integers(1, 4)), gaps=gaps)
