@@ -115,7 +115,7 @@ def replay(
 
 def makespan(trace: Trace) -> float:
     """Seconds until the last task of a Trace ended; 0 of no tasks."""
-    return max(trace.tasks["stop"].to_numpy().max(initial=0), 0) / 1e9 if trace.tasks.num_rows else 0.0
+    return float(trace.tasks["stop"].to_numpy().max(initial=0)) / 1e9
 
 
 def _ns(seconds: Mapping[str, float], key: str) -> int:

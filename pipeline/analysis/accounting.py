@@ -44,6 +44,7 @@ __all__ = [
     "moved",
     "rectangle",
     "serial_times",
+    "useful_seconds",
 ]
 
 CLASSES = ("task", "runtime", "transfer", "scheduling", "dependency", "unexplained")
@@ -309,10 +310,9 @@ def losses(trace: Trace, serial: SerialTimes) -> Losses:
     """
     tiled = rectangle(trace)
     seconds = {name: tiled.total(name) / 1e9 for name in CLASSES}
-    keys = dict.fromkeys(trace.tasks["key"].to_pylist())
-    useful = _sum(serial.seconds, keys)
+    useful = useful_seconds(trace, serial)
     inflation = seconds.pop("task") - useful
-    more_cpu = int(trace.tasks["cpu"].to_numpy().sum()) / 1e9 - _sum(serial.cpu, keys)
+    more_cpu = int(trace.tasks["cpu"].to_numpy().sum()) / 1e9 - _sum(serial.cpu, trace)
     return Losses(
         n_workers=len(tiled.lanes),
         elapsed=tiled.elapsed / 1e9,
@@ -324,9 +324,19 @@ def losses(trace: Trace, serial: SerialTimes) -> Losses:
     )
 
 
-def _sum(seconds: Mapping[str, float], keys: Mapping[str, None]) -> float:
+def useful_seconds(trace: Trace, serial: SerialTimes) -> float:
+    """What the tasks of a run take serially; one that was tried several times counts once.
+
+    Raises
+    ------
+    ValueError : if serial's time of a task is not known
+    """
+    return _sum(serial.seconds, trace)
+
+
+def _sum(seconds: Mapping[str, float], trace: Trace) -> float:
     try:
-        return math.fsum(seconds[key] for key in keys)
+        return math.fsum(seconds[key] for key in dict.fromkeys(trace.tasks["key"].to_pylist()))
     except KeyError as error:
         raise ValueError(f"serial's time of task {error.args[0]} is not known: it ran another graph") from None
 
