@@ -1,0 +1,131 @@
+"""How far a run is: how many tasks of each step are done, what else happened to them, and what is left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pipeline.report.estimate import Estimate, Left
+
+if TYPE_CHECKING:
+    from pipeline.backends.base import Event
+    from pipeline.graph import Graph
+
+__all__ = ["COUNTED", "Counts", "Step"]
+
+COUNTED = ("task", "retry", "dropped")
+"""Kinds of events that only a count tells of; the others are told as they come."""
+
+
+@dataclass
+class Step:
+    """How far one step is, all its copies together; times are of the clock that the counts use."""
+
+    name: str
+    n_tasks: int
+    n_items: int = 0
+    done: int = 0
+    retried: int = 0
+    dropped: int = 0
+    lost: int = 0
+    failed: int = 0
+    first: float | None = None
+    last: float | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.done >= self.n_tasks
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds between its first and its last finished task."""
+        return 0.0 if self.first is None or self.last is None else self.last - self.first
+
+    def units(self) -> tuple[int, int]:
+        """Done, and in all: items where it makes some, of which one with parts is several tasks; else tasks."""
+        each = max(1, self.n_tasks // self.n_items) if self.n_items else 1
+        return self.done // each, self.n_tasks // each
+
+    def extras(self) -> str:
+        """What else happened: failures, lost workers, retries and dropped items."""
+        lost = "worker lost" if self.lost == 1 else "workers lost"
+        pairs = ((self.failed, "failed"), (self.lost, lost), (self.retried, "retried"), (self.dropped, "dropped"))
+        return ", ".join(f"{n:,} {what}" for n, what in pairs if n)
+
+
+@dataclass
+class Counts:
+    """How many tasks of each step are done. States: nothing known -> begun -> all ended; one run long.
+
+    Parameters
+    ----------
+    clock : seconds, monotonic
+    """
+
+    clock: Callable[[], float] = time.perf_counter
+    steps: dict[str, Step] = field(default_factory=dict)
+    _step_of: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._estimate = Estimate(self.clock)
+
+    def begin(self, graph: Graph) -> None:
+        """Learn the steps, in the order of the file, and their numbers of tasks (constants cost nothing: left out)."""
+        from pipeline.graph import is_constant
+
+        self._step_of = {copy: policy.step for copy, policy in graph.policies.items()}
+        for copy, name in self._step_of.items():
+            self.steps.setdefault(name, Step(name, 0)).n_items += len(graph.policies[copy].items or ())
+        for key, node in graph.tasks.items():
+            if not is_constant(node):
+                self.steps[self._step_of[graph.owners[key]]].n_tasks += 1
+        for name in [name for name, step in self.steps.items() if not step.n_tasks]:
+            del self.steps[name]
+        self._estimate.begin({name: step.n_tasks for name, step in self.steps.items()})
+
+    def count(self, event: Event) -> Step | None:
+        """Take one event into account; gives the step that this event ended."""
+        step = self.of(event.step)
+        if step is None:
+            return None
+        if event.kind == "task":
+            return step if self._finished(step, event.count) else None
+        if event.kind == "retry":
+            step.retried += event.count
+        elif event.kind == "dropped":
+            step.dropped += event.count
+        elif event.kind == "worker lost":
+            step.lost += event.count
+        return None
+
+    def fail(self, error: object) -> None:
+        """Take into account what ended the run, where it names a step."""
+        step = self.of(str(getattr(error, "step", "")))
+        if step is not None:
+            step.failed += 1
+
+    def _finished(self, step: Step, n: int) -> bool:
+        step.last = self.clock()
+        step.first = step.last if step.first is None else step.first
+        was = step.ended
+        step.done = min(step.done + n, step.n_tasks)  # a task that a lost worker had done is done twice
+        self._estimate.finished(step.name, n)
+        return step.ended and not was
+
+    def of(self, copy: str) -> Step | None:
+        """The step that a copy is of; None where it has no tasks."""
+        return self.steps.get(self._step_of.get(copy, copy))
+
+    def left(self) -> Left:
+        """What is left of the run."""
+        return self._estimate.left()
+
+    @property
+    def n_tasks(self) -> int:
+        return sum(step.n_tasks for step in self.steps.values())
+
+    @property
+    def done(self) -> int:
+        return sum(step.done for step in self.steps.values())
