@@ -24,10 +24,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pipeline import backends
+from pipeline import backends, documents
+from pipeline.analysis.account import Runs, Shape, account
 from pipeline.analysis.checks import CheckResult, evaluate
+from pipeline.analysis.statistics import median_interval
 from pipeline.assembly import assemble
 from pipeline.backends.base import Event, Listener, Outcome
+from pipeline.coarsening import coarsen
 from pipeline.config import Config
 from pipeline.errors import CheckError, ConfigError, OutputError
 from pipeline.graph import Graph, Key, Layout, PartsLayout
@@ -228,6 +231,7 @@ def run(
         trace = replace(outcome.trace, elapsed=elapsed, notes=notes)
         trace.save(folder / "trace.parquet")
         _write(folder / "manifest.json", {"outputs": [manifest.to_dict() for manifest in manifests.values()]})
+        _write_report(folder, config, graph, trace, outcome, start_up=start_up, commit=commit)
     return Run(
         name=config.name,
         backend=backend,
@@ -286,6 +290,35 @@ def _kept(graph: Graph, results: Mapping[Key, Any]) -> dict[Key, Any]:
     """The results without the writers' records, which the manifests hold."""
     records = {key for sink in graph.sinks for key in sink.records}
     return {key: value for key, value in results.items() if key not in records}
+
+
+def _write_report(
+    folder: Path, config: Config, graph: Graph, trace: Trace, outcome: Outcome, *, start_up: float, commit: float
+) -> None:
+    """Leave what the run says of its own time, in the form of a comparison of one back end with nothing."""
+    runs = Runs(trace.backend, trace.backend, trace.n_workers, ("trace.parquet",))
+    segments = coarsen(graph, n_workers=trace.n_workers)
+    mine = account([trace], runs, shape=Shape.of(graph), segments=segments)
+    row = {
+        "label": trace.backend,
+        "backend": trace.backend,
+        "workers": trace.n_workers,
+        "n_rounds": 1,
+        "elapsed": vars(median_interval([trace.elapsed])),
+        "start_up": start_up,
+        "commit": commit,
+        "exit_code": 1 if outcome.dropped else 0,
+    }
+    told = documents.document(
+        "run",
+        graph,
+        config,
+        rows=[row],
+        accounts=[mine],
+        exit_code=row["exit_code"],
+        verdict=[f"{config.name}: {trace.elapsed:.3g} s on {trace.n_workers} workers of {trace.backend}"],
+    )
+    documents.write(folder, told)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

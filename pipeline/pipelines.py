@@ -63,8 +63,11 @@ class Pipeline:
     def compare(self, **options: Any) -> Comparison:
         """Run the same graph on several back ends. See :func:`pipeline.comparison.compare` for the options."""
         from pipeline.comparison import compare as compare_config
+        from pipeline.report import html
 
-        return compare_config(self.config, **options)
+        result = compare_config(self.config, **options)
+        html.write(Path(result.folder))
+        return result
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Pipeline) and self.config == other.config

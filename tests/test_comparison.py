@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from pipeline.comparison import compare_graph
-from pipeline.comparison.result import Difference, Measurement, compared
+from pipeline.comparison.result import Case, Difference, Measurement, compared
 from pipeline.comparison.rounds import chosen, new_folder, rotated
 from pipeline.config import Output, Reference
 from pipeline.errors import ConfigError, TaskError
@@ -27,6 +27,7 @@ from pipeline.trace import Trace
 
 def measurement(backend, number, elapsed, *, start_up=1.0, workers=2):
     return Measurement(
+        case=backend,
         backend=backend,
         round=number,
         elapsed=elapsed,
@@ -52,8 +53,7 @@ def comparison(times, *, differences=None, failures=None):
         differences = {name: [Difference("output 'x'", True, True)] for name in times if name != "serial"}
     return compared(
         runs,
-        backends=[*times, *(failures or {})],
-        workers=2,
+        cases=[Case(name, 1 if name == "serial" else 2) for name in (*times, *(failures or {}))],
         differences=differences,
         failures=failures or {},
         name="census",
@@ -206,10 +206,10 @@ def test_it_writes_into_its_run_folder_only_and_leaves_graph_traces_and_numbers_
     graph = graph_of(math.factorial)
     compare_graph(graph, folder=folder, backends=["threads"], workers=1, repeat=1)
     assert [p.name for p in tmp_path.iterdir()] == ["runs"]
-    assert sorted(p.name for p in folder.iterdir()) == ["comparison.json", "graph", "serial-1", "threads-1"]
+    assert sorted(p.name for p in folder.iterdir()) == ["graph", "report.json", "serial-1", "threads-1"]
     assert Graph.load(folder / "graph").fingerprint == graph.fingerprint
     assert Trace.load(folder / "serial-1" / "trace.parquet").backend == "serial"
-    assert json.loads((folder / "comparison.json").read_text())["fingerprint"] == graph.fingerprint
+    assert json.loads((folder / "report.json").read_text())["fingerprint"] == graph.fingerprint
 
 
 def test_results_that_depend_on_the_process_are_found_unequal(tmp_path):
@@ -274,6 +274,71 @@ def test_a_budget_lowers_the_rounds_but_not_the_back_ends(tmp_path):
     )
     assert [row.n_rounds for row in result.rows] == [1, 1]
     assert any(line.startswith("stopped after 1 of 9 rounds") for line in told)
+
+
+def test_each_back_end_is_measured_with_each_number_of_workers(tmp_path):
+    graph = graph_of(math.factorial)
+    result = compare_graph(graph, folder=tmp_path, backends=["threads"], workers=[2, 1], repeat=1)
+    assert [(row.label, row.workers) for row in result.rows] == [("serial", 1), ("threads x1", 1), ("threads x2", 2)]
+    assert [(law.backend, [point["workers"] for point in law.points]) for law in result.scaling] == [
+        ("threads", [1, 2])
+    ]
+    assert set(result.reasons) == {"threads x1", "threads x2"}
+    assert (tmp_path / "threads-x2-1" / "trace.parquet").is_file()
+    assert "threads: workers" in comparison_text(result)
+
+
+@pytest.mark.parametrize("counts", [[], [0], [1, -2]])
+def test_a_scale_is_of_whole_numbers(tmp_path, counts):
+    with pytest.raises(ConfigError, match="scale"):
+        compare_graph(graph_of(math.factorial), folder=tmp_path, backends=["threads"], workers=counts)
+
+
+def test_where_the_core_seconds_went_adds_up_and_is_told_with_a_sentence(tmp_path):
+    result = compare_graph(graph_of(math.factorial), folder=tmp_path, backends=["processes"], workers=2, repeat=1)
+    account = {a.runs.label: a for a in result.accounts}["processes"]
+    assert sum(account.losses.percents().values()) == 100
+    assert sum(account.rectangle.total(name) for name in account.rectangle.lanes[0]) == 2 * round(account.elapsed * 1e9)
+    assert result.reasons["processes"].startswith("processes: ")
+    text = comparison_text(result)
+    assert max(map(len, text.split("\n"))) <= 80
+    lines = text.split("\n")
+    assert lines[-1].startswith("fastest: ")
+    for said in ("core-seconds", "dependency wait", "unexplained", "CPU of the parent", "critical path", "= workers"):
+        assert said in text
+
+
+def test_a_reference_is_timed_and_held_against_the_outputs_of_serial(tmp_path):
+    graph = graph_of(math.factorial)
+    call = "test_comparison:by_hand"
+    result = compare_graph(
+        graph, folder=tmp_path, backends=["threads"], workers=1, repeat=2, call=call, params={"n": 6}
+    )
+    assert result.exit_code == 0
+    assert result.reference.equality == "equal"
+    assert result.reference.elapsed.n == 2
+    assert set(result.reference.cost) == {"serial", "threads"}
+    assert json.loads((tmp_path / "report.json").read_text())["reference"]["call"] == call
+    assert "(COST)" in comparison_text(result)
+
+
+def by_hand(n):
+    return {"all": [math.factorial(i) for i in range(n)]}
+
+
+@pytest.mark.parametrize(
+    ("n", "call", "code", "said"),
+    [
+        (5, "test_comparison:by_hand", 6, "the reference gave other results than serial"),
+        (6, "test_comparison:by_no_hand", 1, "the reference test_comparison:by_no_hand did not run"),
+        (6, "test_comparison:graph_of", 1, "did not run"),
+    ],
+)
+def test_a_reference_that_is_wrong_or_fails_is_told(tmp_path, n, call, code, said):
+    graph = graph_of(math.factorial)
+    result = compare_graph(graph, folder=tmp_path, backends=["serial"], workers=1, repeat=1, call=call, params={"n": n})
+    assert result.exit_code == code
+    assert said in result.problem
 
 
 def test_an_interrupted_comparison_leaves_no_process(tmp_path):

@@ -140,8 +140,8 @@ def _inflation(account: Account, evidence: Evidence) -> str:
         own = _throughput(times, account.n_workers)
         if rival is not None and _throughput(rival.by_step[step], rival.n_workers) >= _FASTER * own:
             theirs = _throughput(rival.by_step[step], rival.n_workers)
-            return (f"{cpu}: `{step}` holds the GIL ({account.n_workers} threads {own:.1f}x, {rival.n_workers} "
-                    f"processes {theirs:.1f}x); use --backend {rival.runs.backend}")  # fmt: skip
+            shown = f"{account.n_workers} threads {own:.1f}x, {rival.n_workers} processes {theirs:.1f}x"
+            return f"{cpu}: `{step}` holds the GIL or a lock like it ({shown}); use --backend {rival.runs.backend}"
         return (f"{cpu}: in `{step}` threads wait for each other ({more}): the GIL or another lock; tell which with "
                 f"pipeline explain --step {step}")  # fmt: skip
     if account.n_workers > evidence.n_cores:
@@ -287,9 +287,11 @@ def _percent(share: float) -> str:
 
 
 def _time(seconds: float) -> str:
-    if seconds >= 1:
-        return f"{seconds:.2g} s" if seconds < 100 else f"{seconds:.0f} s"
-    return f"{seconds * 1e3:.2g} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.2g} us"
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+        if seconds >= size or unit == "us":
+            break
+    n = seconds / size
+    return f"{n:.2g} {unit}" if n < 10 else f"{n:.0f} {unit}"
 
 
 def _bytes(n: float) -> str:

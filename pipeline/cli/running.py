@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -129,6 +130,7 @@ def compare(
     config = loaded(context, file, sets, params, root)
     most = seconds(budget) if budget else None
     from pipeline import comparison
+    from pipeline.report import html
     from pipeline.report.terminal import comparison_text
 
     def tell(message: str) -> None:
@@ -148,6 +150,7 @@ def compare(
         allow_effects=allow_effects,
         tell=tell,
     )
+    html.write(Path(result.folder))
     code = result.exit_code
     if as_json:
         emit(context.obj, "result", **({"ok": not code} | result.to_dict()))

@@ -1,16 +1,11 @@
-"""``report.json``: all that a comparison found, for reports and programs; its schema is in ``report/document.py``."""
+"""A comparison as ``report.json`` and ``report.html``."""
 
 from __future__ import annotations
 
-import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.analysis.account import Shape
-from pipeline.comparison.result import without_nan
-from pipeline.provenance import record
-from pipeline.resolution import resolved_text
+from pipeline import documents
 
 if TYPE_CHECKING:
     from pipeline.comparison.result import Comparison, Reference
@@ -20,49 +15,31 @@ if TYPE_CHECKING:
 
 __all__ = ["document", "write_report"]
 
-_FORMAT = 1
 
-
-def write_report(comparison: Comparison, graph: Graph, config: Config | None) -> Path:
-    """Write ``report.json`` and ``report.html`` into the run folder; gives the path of the latter."""
-    from pipeline.report.html import write
-
-    told = document(comparison, graph, config)
-    folder = Path(comparison.folder)
-    (folder / "report.json").write_text(json.dumps(told, indent=1, default=str, allow_nan=False) + "\n")
-    return write(folder)
+def write_report(comparison: Comparison, graph: Graph, config: Config | None) -> None:
+    """Write ``report.json`` into the run folder."""
+    documents.write(Path(comparison.folder), document(comparison, graph, config))
 
 
 def document(comparison: Comparison, graph: Graph, config: Config | None) -> dict[str, Any]:
     """The comparison in the types that JSON has; secrets masked."""
     plain = comparison.to_dict()
-    rows = [{**row, "reason": comparison.reasons.get(row["label"], "")} for row in plain["rows"]]
-    told = {
-        "format": _FORMAT,
-        "kind": "comparison",
-        "name": comparison.name,
-        "fingerprint": comparison.fingerprint,
-        "n_tasks": comparison.n_tasks,
-        "folder": ".",
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "exit_code": comparison.exit_code,
-        "problem": comparison.problem,
-        "equality": comparison.equality,
-        "verdict": comparison.verdict,
-        "footnotes": comparison.footnotes,
-        "rows": rows,
-        "accounts": [account.to_dict() for account in comparison.accounts],
-        "scaling": [_scaling(found) for found in comparison.scaling],
-        "reference": _reference(comparison.reference),
-        "measurements": plain["measurements"],
-        "differences": plain["differences"],
-        **record(config, graph),
-        "config": resolved_text(config) if config is not None else "",
-        "graph": Shape.of(graph).to_dict(),
-    }
-    finite: dict[str, Any] = without_nan(told)
-    masked: dict[str, Any] = config.masked(finite) if config is not None else finite
-    return masked
+    return documents.document(
+        "comparison",
+        graph,
+        config,
+        rows=[{**row, "reason": comparison.reasons.get(row["label"], "")} for row in plain["rows"]],
+        accounts=comparison.accounts,
+        exit_code=comparison.exit_code,
+        problem=comparison.problem,
+        equality=comparison.equality,
+        verdict=comparison.verdict,
+        footnotes=comparison.footnotes,
+        scaling=[_scaling(found) for found in comparison.scaling],
+        reference=_reference(comparison.reference),
+        measurements=plain["measurements"],
+        differences=plain["differences"],
+    )
 
 
 def _scaling(found: Scaling) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from pipeline.analysis.statistics import (
     parallel_efficiency,
     ratio_interval,
 )
+from pipeline.documents import without_nan
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from pipeline.analysis.account import Account
     from pipeline.comparison.scaling import Scaling
 
-__all__ = ["Case", "Comparison", "Difference", "Measurement", "Reference", "Row", "compared", "without_nan"]
+__all__ = ["Case", "Comparison", "Difference", "Measurement", "Reference", "Row", "compared"]
 
 _DIFFERENT = 6
 
@@ -378,12 +379,3 @@ def _flat(row: Row) -> dict[str, Any]:
         else:
             cells[name] = math.nan if value is None else value
     return cells
-
-
-def without_nan(value: Any) -> Any:
-    """The value, at any depth, with None in the place of nan and infinity, which JSON does not have."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(k): without_nan(v) for k, v in value.items()}
-    return [without_nan(v) for v in value] if isinstance(value, (list, tuple)) else value

@@ -39,19 +39,20 @@ def account_lines(comparison: Comparison, *, width: int = WIDTH) -> list[str]:
 
 
 def _losses_text(accounts: Sequence[Account], width: int) -> str:
-    columns = [Column("what", "core-seconds"), *(Column(str(i), a.runs.label, True) for i, a in enumerate(accounts))]
+    columns = [
+        Column("what", "core-seconds", folded=18),
+        *(Column(str(i), a.runs.label, True) for i, a in enumerate(accounts)),
+    ]
     percents = [a.losses.percents() if a.losses else {} for a in accounts]
     rows: list[dict[str, str]] = []
     for name, word in WORDS.items():
-        cells = {
-            str(i): f"{_seconds(getattr(a.losses, name))} {percents[i][name]:>3} %" for i, a in enumerate(accounts)
-        }
+        cells = {str(i): f"{_seconds(getattr(a.losses, name))} {percents[i][name]:>4}%" for i, a in enumerate(accounts)}
         rows.append({"what": word, **cells})
-    total = {str(i): f"{_seconds(a.n_workers * a.elapsed)} 100 %" for i, a in enumerate(accounts)}
+    total = {str(i): f"{_seconds(a.n_workers * a.elapsed)}  100%" for i, a in enumerate(accounts)}
     rows.append({"what": "workers x elapsed", **total})
     for where, word in _BESIDE.items():
         cells = {
-            str(i): _seconds(a.cpu_beside[where]) + "      " for i, a in enumerate(accounts) if where in a.cpu_beside
+            str(i): _seconds(a.cpu_beside[where]) + " " * 6 for i, a in enumerate(accounts) if where in a.cpu_beside
         }
         if cells:
             rows.append({"what": word, **cells})
@@ -107,15 +108,12 @@ def _paths_text(accounts: Sequence[Account], width: int) -> str:
 def _factors_text(accounts: Sequence[Account], width: int) -> str:
     """The POP factors as a product: each row multiplies to its speedup."""
     names = ("computation_scaling", "load_balance", "serialization_efficiency", "transfer_efficiency", "overhead")
-    titles = ("compu-\ntation", "x load\nbalance", "x seriali-\nzation", "x transfer", "x serial's\noverhead")
+    titles = ("x compu-\ntation", "x load\nbalance", "x seria-\nlization", "x trans-\nfer", "x serial\nitself")
     columns = [
-        Column("backend", "speedup is"),
+        Column("backend", "why"),
         Column("speedup", "speedup", True),
         Column("n_workers", "= workers", True),
-        *(
-            Column(name, f"x {title}" if title.startswith("compu") else title, True)
-            for name, title in zip(names, titles, strict=True)
-        ),
+        *(Column(name, title, True) for name, title in zip(names, titles, strict=True)),
     ]
     rows = []
     for a in accounts:
@@ -168,11 +166,12 @@ def _reference_line(reference: Reference) -> str:
         f"{backend}: {n} worker{'s' if n != 1 else ''}" if n else f"{backend}: none of those measured"
         for backend, n in reference.cost.items()
     ]
+    ratio = f"{reference.speedup.value:.2f}x of serial"
     return (
-        f"reference {reference.call}: {duration(reference.elapsed.value)} in one thread, "
-        f"{reference.speedup.value:.2f}x of serial, results {reference.equality}; workers that beat it (COST): {', '.join(needed)}"
+        f"reference {reference.call}: {duration(reference.elapsed.value)} in one thread, {ratio}, results "
+        f"{reference.equality}; workers that beat it (COST): {', '.join(needed)}"
     )
 
 
 def _seconds(value: float) -> str:
-    return f"{'-' if value < 0 else ''}{digits(abs(value))} s"
+    return f"{'-' if value < 0 else ''}{digits(abs(value))}"

@@ -1,0 +1,88 @@
+"""``report.json``: all that is known of a run or a comparison, for reports and programs.
+
+Its schema is published (``pipeline schema --report``) and stands in ``report/document.py``. What has no number in JSON
+(nan, infinity) is null; secrets are masked.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.analysis.account import Account, Shape
+from pipeline.provenance import record
+from pipeline.resolution import resolved_text
+
+if TYPE_CHECKING:
+    from pipeline.config import Config
+    from pipeline.graph import Graph
+
+__all__ = ["FILE", "document", "without_nan", "write"]
+
+FILE = "report.json"
+# 1: as the schema says.
+_FORMAT = 1
+
+
+def document(
+    kind: str,
+    graph: Graph,
+    config: Config | None,
+    *,
+    rows: Iterable[Mapping[str, Any]],
+    accounts: Iterable[Account],
+    **fields: Any,
+) -> dict[str, Any]:
+    """The document, in the types that JSON has.
+
+    Parameters
+    ----------
+    kind : ``run`` or ``comparison``
+    fields : what a comparison has besides; see the schema
+    """
+    told = {
+        "format": _FORMAT,
+        "kind": kind,
+        "name": graph.name if config is None else config.name,
+        "fingerprint": graph.fingerprint,
+        "n_tasks": len(graph),
+        "folder": ".",
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "exit_code": 0,
+        "problem": "",
+        "equality": "",
+        "verdict": [],
+        "footnotes": [],
+        "rows": list(rows),
+        "accounts": [account.to_dict() for account in accounts],
+        "scaling": [],
+        "reference": None,
+        "measurements": [],
+        "differences": {},
+        **record(config, graph),
+        "config": resolved_text(config) if config is not None else "",
+        "graph": Shape.of(graph).to_dict(),
+        **fields,
+    }
+    finite: dict[str, Any] = without_nan(told)
+    masked: dict[str, Any] = config.masked(finite) if config is not None else finite
+    return masked
+
+
+def write(folder: Path, told: Mapping[str, Any]) -> Path:
+    """Write a document into a run folder."""
+    path = folder / FILE
+    path.write_text(json.dumps(told, indent=1, default=str, allow_nan=False) + "\n", encoding="utf-8")
+    return path
+
+
+def without_nan(value: Any) -> Any:
+    """The value, at any depth, with None in the place of nan and infinity, which JSON does not have."""
+    if isinstance(value, float):
+        return value if value - value == 0 else None
+    if isinstance(value, Mapping):
+        return {str(k): without_nan(v) for k, v in value.items()}
+    return [without_nan(v) for v in value] if isinstance(value, list | tuple) else value
