@@ -23,6 +23,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("measurement",),
     ("execution", "schema"),
     ("documents",),
+    ("provenance",),
     ("backends", "planning", "analysis", "manifest", "resolution"),
     ("steps", "coarsening"),
     ("referring", "demand"),

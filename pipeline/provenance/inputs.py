@@ -1,0 +1,219 @@
+"""Hashes of what a run read.
+
+Content is hashed up to a budget, small files first. What is left is told by size, time of change and its two ends, and
+marked ``partial``; of the rest by size and time alone. What a user's function opens by itself is not seen here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import DataError
+from pipeline.ops.paths import is_remote, locate, options_of
+from pipeline.steps.values import located
+
+if TYPE_CHECKING:
+    from pipeline.config import Config, Step
+
+__all__ = ["UNKNOWN", "input_hashes"]
+
+UNKNOWN = "unknown"
+"""In the place of a hash: nothing is known of the content."""
+
+_BUDGET = 256_000_000  # bytes that are hashed whole, in all
+_END = 1_000_000  # bytes hashed at each end of a file beyond that
+_MOST_ENDS = 64  # such files
+_MOST_OPENED = 3_000  # files; to open one takes as long as to hash 100 kB
+_MOST_TOLD = 5_000  # files of one source that are told one by one
+
+_FAR = os.path.join("..", "..", "..", "")
+"""How the path of what is far from a folder begins."""
+_SUFFIXES: Mapping[str, tuple[str, ...]] = {
+    "from_netcdf": (".nc", ".nc4", ".cdf", ".h5"),
+    "read_csv": (".csv", ".tsv", ".txt", ".csv.gz", ".csv.bz2", ".csv.xz"),
+    "read_parquet": (".parquet", ".parq", ".pq"),
+}
+"""Op -> which files of a folder it reads, where not all."""
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What one source reads: its files, told one by one or together under ``name``."""
+
+    name: str
+    files: tuple[str, ...]
+    together: bool
+
+
+@dataclass(frozen=True)
+class _File:
+    """A local file that is there: bytes, ns since the epoch, and how much of it the hash is of."""
+
+    size: int
+    modified: int
+    sha256: str = ""
+    partial: bool = True
+
+
+def input_hashes(config: Config, *, budget: int = _BUDGET) -> dict[str, dict[str, Any]]:
+    """What the sources and checks of a file read, by path: relative to the file's folder, but for what lies far from it.
+
+    Each is a map of ``bytes``, ``mtime_ns`` and ``sha256``; ``partial: true`` where the hash is not of the whole
+    content; ``files`` where many are told as one (a zarr store; a source of more than 5,000 files). Of a remote file
+    ``etag`` and ``modified`` stand there as far as its storage tells, and ``sha256`` is ``unknown``. What can't be
+    read any more is unknown altogether: nothing is raised, since the run has ended well.
+
+    Parameters
+    ----------
+    budget : bytes that are hashed whole, in all; smaller files come first
+    """
+    reads = list(_reads(config))
+    files = _files({name for read in reads for name in read.files if not is_remote(name)}, budget)
+    found: dict[str, dict[str, Any]] = {}
+    for read in reads:
+        if read.together and not is_remote(read.name):
+            found[_told(read.name, config.root)] = _together(read, files)
+            continue
+        for name in read.files:
+            told = _told(name, config.root)
+            if told not in found:
+                found[told] = _remote(name, config.storage) if is_remote(name) else _one(files.get(name))
+    return found
+
+
+def _reads(config: Config) -> Iterator[_Read]:
+    """What each source reads; each path once."""
+    seen: set[tuple[str, ...]] = set()
+    for step in config.steps.values():
+        path = getattr(step.parameters, "path", None) if step.kind == "op" else None
+        if getattr(type(step.parameters), "group", "") != "sources" or not path:
+            continue
+        paths = located([path] if isinstance(path, str) else list(path), config.root)
+        op = type(step.parameters).op
+        if (op, *paths) not in seen:
+            seen.add((op, *paths))
+            yield _read(step, paths, config.storage)
+    for check in config.checks:
+        if check.equals_csv is not None:
+            name = os.path.join(config.root, check.equals_csv)
+            yield _Read(name, (name,), together=False)
+
+
+def _read(step: Step, paths: Sequence[str], storage: Mapping[str, Any]) -> _Read:
+    op = type(step.parameters).op
+    if op == "from_zarr":
+        (store,) = paths
+        if is_remote(store):
+            return _Read(store, tuple(f"{store.rstrip('/')}/{name}" for name in _ZARR), together=False)
+        inner = tuple(sorted(os.path.join(top, name) for top, _, names in os.walk(store) for name in names))
+        return _Read(store, inner or (store,), together=bool(inner))
+    if op == "files":
+        paths = [os.path.join(p, "*") if not is_remote(p) and os.path.isdir(p) else p for p in paths]
+    name = paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
+    try:
+        files = locate(paths, storage, suffixes=_SUFFIXES.get(op, ()))
+    except DataError:
+        files = tuple(paths)  # they were there when the Graph was built
+    return _Read(name, files, together=len(files) > _MOST_TOLD)
+
+
+_ZARR = ("zarr.json", ".zmetadata", ".zgroup", ".zarray")
+"""The metadata of a remote store, in the place of its chunks: to list these may take longer than the run."""
+
+
+def _files(names: Iterable[str], budget: int) -> dict[str, _File]:
+    """The local files, hashed as far as the budget goes."""
+    found: dict[str, _File] = {}
+    for name in names:
+        with contextlib.suppress(OSError):
+            status = os.stat(name)
+            found[name] = _File(status.st_size, status.st_mtime_ns)
+    left, ends = budget, _MOST_ENDS
+    for name in sorted(found, key=lambda name: (found[name].size, name))[:_MOST_OPENED]:
+        file = found[name]
+        whole = file.size <= left
+        if not whole and not ends:
+            break
+        with contextlib.suppress(OSError):
+            digest = _whole(name) if whole else _ends(name, file.size)
+            found[name] = _File(file.size, file.modified, digest, partial=not whole)
+        left, ends = (left - file.size, ends) if whole else (0, ends - 1)
+    return found
+
+
+def _whole(name: str) -> str:
+    with open(name, "rb", buffering=0) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _ends(name: str, size: int) -> str:
+    """The hash of the first and the last bytes of a file."""
+    with open(name, "rb", buffering=0) as file:
+        digest = hashlib.sha256(file.read(_END))
+        file.seek(max(_END, size - _END))
+        digest.update(file.read(_END))
+    return digest.hexdigest()
+
+
+def _one(file: _File | None) -> dict[str, Any]:
+    if file is None:
+        return {"bytes": None, "sha256": UNKNOWN}
+    told = {"bytes": file.size, "mtime_ns": file.modified, "sha256": file.sha256 or UNKNOWN}
+    return told | ({"partial": True} if file.partial else {})
+
+
+def _together(read: _Read, files: Mapping[str, _File]) -> dict[str, Any]:
+    """Many files as one: their sizes added up, the latest change, a hash of their names, sizes and hashes."""
+    own = {name: files[name] for name in read.files if name in files}
+    if not own:
+        return _one(None)
+    top = os.path.commonpath(own)
+    digest = hashlib.sha256()
+    for name, file in own.items():
+        digest.update(f"{os.path.relpath(name, top)}\0{file.size}\0{file.sha256}\0".encode())
+    whole = _File(
+        sum(file.size for file in own.values()),
+        max(file.modified for file in own.values()),
+        digest.hexdigest(),
+        any(file.partial for file in own.values()),
+    )
+    return {**_one(whole), "files": len(own)}
+
+
+def _remote(name: str, storage: Mapping[str, Any]) -> dict[str, Any]:
+    """What the storage says of a file, without reading it."""
+    import fsspec
+
+    told: dict[str, Any] = {"bytes": None, "sha256": UNKNOWN}
+    try:
+        filesystem, inner = fsspec.core.url_to_fs(name, **options_of(name, storage))
+        about = filesystem.info(inner)
+    except Exception:  # noqa: BLE001  (a library of its own for each storage; the run has ended well)
+        return told
+    told["bytes"] = about["size"] if isinstance(about.get("size"), int) else None
+    keys = {"etag": ("ETag", "etag"), "modified": ("LastModified", "last_modified", "updated", "mtime", "created")}
+    for key, names in keys.items():
+        value = next((about[n] for n in names if about.get(n)), None)
+        if value is not None:
+            told[key] = str(value).strip('"')
+    return told
+
+
+def _told(name: str, root: str) -> str:
+    """A path as it is told: near the file's folder from there, so that copies of a project tell the same.
+
+    Of a URL neither who asks is told nor what he signs with.
+    """
+    if not is_remote(name):
+        name = os.path.normpath(name.removeprefix("file://"))
+        near = os.path.relpath(name, root)
+        return name if near.startswith(_FAR) else near
+    name = re.sub(r"(?<=://)[^/@]*@", "", name)
+    address, mark, query = name.partition("?")
+    return f"{address}?{hashlib.sha256(query.encode()).hexdigest()[:8]}" if mark else address
