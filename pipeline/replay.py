@@ -171,46 +171,46 @@ def _by_placement(
     free = [0] * len(placement)
     position = [0] * len(placement)
     able = [number for number, n in enumerate(missing) if not n]  # a heap of what can run, by its needs alone
+    timeless = [number for number in able if not played[number].keys]  # of constants alone, and not yet played
+    waiting = list(range(len(placement)))  # workers that may be able to go on
 
-    def play(number: int) -> _Run | None:
-        ready = max((made[n] for n in needs[number]), default=0)
+    def play(number: int) -> Iterator[_Run]:
         begun[number] = True
-        run = None
-        made[number] = ready
+        ready = made[number] = max((made[n] for n in needs[number]), default=0)
         if played[number].keys:
             worker = worker_of[number]
             begin = max(ready, free[worker])
             made[number] = free[worker] = begin + lengths[number]
-            run = _Run(number, worker, ready, begin)
+            yield _Run(number, worker, ready, begin)
         for user in users[number]:
             missing[user] -= 1
             if not missing[user]:
                 heapq.heappush(able, user)
-                waiting.append(worker_of.get(user, -1))
-        return run
+                if played[user].keys:
+                    waiting.append(worker_of[user])
+                else:
+                    timeless.append(user)
 
-    waiting = list(range(len(placement)))  # workers that may be able to go on
     while True:
-        while waiting:
+        while timeless:
+            yield from play(timeless.pop())
+        if waiting:
             worker = waiting.pop()
-            queue = placement[worker] if worker >= 0 else ()
-            while worker >= 0 and position[worker] < len(queue):
+            queue = placement[worker]
+            while position[worker] < len(queue):
                 number = queue[position[worker]]
                 if not begun[number]:
                     if missing[number]:
                         break
-                    run = play(number)
-                    if run is not None:
-                        yield run
+                    yield from play(number)
                 position[worker] += 1
+            continue
         while able and begun[able[0]]:
             heapq.heappop(able)
         if not able:
             break
-        run = play(able[0])  # constants alone, or an order that can't be kept
-        if run is not None:
-            yield run
-            waiting.append(run.worker)
+        waiting.append(worker_of[able[0]])
+        yield from play(able[0])  # an order that can't be kept
     if not all(begun):
         raise ValueError("the segments need each other in a circle")
 
@@ -285,9 +285,8 @@ def _spans(trace: Trace) -> dict[str, tuple[int, int]]:
     worker = trace.tasks["worker"].combine_chunks().dictionary_encode()
     codes, n = worker.indices.to_numpy(), len(worker.dictionary)
     first, last = np.full(n, np.iinfo(np.int64).max), np.full(n, np.iinfo(np.int64).min)
-    for name in ("received", "start"):
+    for name in ("received", "start", "stop", "sent"):  # in this order, but for clocks that are off
         np.minimum.at(first, codes, trace.tasks[name].to_numpy())
-    for name in ("stop", "sent"):
         np.maximum.at(last, codes, trace.tasks[name].to_numpy())
     return dict(zip(worker.dictionary.to_pylist(), zip(first.tolist(), last.tolist(), strict=True), strict=True))
 

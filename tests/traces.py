@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
+from pipeline.replay import Played
 from pipeline.trace import INSTANTS, Record, Trace
 
-__all__ = ["any_trace", "chained", "row", "trace"]
+__all__ = ["Work", "any_trace", "any_work", "chained", "row", "trace"]
 
 MOST = 60  # ns that a random Trace lasts: few enough to look at each of them
 
@@ -97,3 +98,43 @@ def any_trace(draw: st.DrawFn) -> Trace:
         )
     gaps = draw(st.lists(st.tuples(st.sampled_from(["w0", "w1", "gone"]), moment, moment).map(list), max_size=2))
     return trace(rows, elapsed=draw(st.integers(1, MOST)) / 1e9, n_workers=draw(st.integers(1, 4)), gaps=gaps)
+
+
+class Work(NamedTuple):
+    """Something to run: segments, what each task needs, and what each takes in seconds."""
+
+    segments: list[Played]
+    needs: dict[str, tuple[str, ...]]
+    seconds: dict[str, float]
+
+    @property
+    def total(self) -> float:
+        """Seconds of all tasks."""
+        return sum(round(each * 1e9) for each in self.seconds.values()) / 1e9
+
+
+@st.composite
+def any_work(draw: st.DrawFn) -> Work:
+    """Random segments of up to three tasks each; some are of a constant alone, some tasks take no time."""
+    segments: list[Played] = []
+    needs: dict[str, tuple[str, ...]] = {}
+    made: list[str] = []
+    constants = set()
+    for number in range(draw(st.integers(1, 10))):
+        if draw(st.integers(0, 6)) == 0:
+            key = f"constant-{number}"
+            segments.append(Played(number, (), (key,), (), ()))
+            constants.add(key)
+            made.append(key)
+            continue
+        keys = tuple(f"s-{number}.{i}" for i in range(draw(st.integers(1, 3))))
+        inputs: dict[str, None] = {}
+        for i, key in enumerate(keys):
+            outer = draw(st.lists(st.sampled_from(made), max_size=3, unique=True)) if made else []
+            inner = [keys[i - 1]] if i and draw(st.booleans()) else []
+            inputs |= dict.fromkeys(outer)
+            needs[key] = tuple(k for k in (*outer, *inner) if k not in constants)
+        segments.append(Played(number, ("context", *inputs), keys, keys, ("s",) * len(keys)))
+        made += keys
+    seconds = {key: draw(st.integers(0, 20)) / 1e9 for key in needs}
+    return Work(segments, needs, seconds)
