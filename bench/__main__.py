@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from time import perf_counter
 
-from bench import building, cluster, counts, fixed, local
+from bench import accounting, building, cluster, counts, fixed, local
 from bench.pairs import Row, Sizes
 from pipeline.analysis.statistics import Interval
 
@@ -25,6 +25,7 @@ CASES: dict[str, Callable[[Sizes], Iterator[Row]]] = {
     "pool": local.pool,
     "fixed": fixed.fixed,
     "batching": cluster.batching,
+    "accounting": accounting.accounting,
 }
 
 _WORKERS = max(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
@@ -39,7 +40,15 @@ FULL = Sizes(
     n_items=10_000,
     build=((10_000, 1.0), (100_000, 10.0)),
 )
-QUICK = replace(FULL, pairs=3, n_tasks=12 * _WORKERS, n_partitions=4 * _WORKERS, n_items=1_000, build=((10_000, 1.0),))
+QUICK = replace(
+    FULL,
+    pairs=3,
+    n_tasks=12 * _WORKERS,
+    n_partitions=4 * _WORKERS,
+    n_items=1_000,
+    build=((10_000, 1.0),),
+    accounted=("climate",),
+)
 
 _HEAD = ("case", "ours", "theirs", "ratio or difference", "aim", "")
 _LINE = "{:<26}{:>8}{:>9}{:>22}{:>10}{:>5}"  # 80 columns

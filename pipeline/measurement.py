@@ -42,7 +42,8 @@ class Spec:
     ----------
     graph : the saved Graph
     backend, workers, options : for :func:`pipeline.backends.create`
-    call, params : instead of the Graph on a back end: a function ``module:function`` and its keywords
+    call, params, inputs : instead of the Graph on a back end: a function ``module:function``, its keywords, and the
+        folder that paths among them are relative to
     outputs : where the outputs are committed to, a folder of this run's own
     folder : where the report, the trace and the kept values go
     """
@@ -56,6 +57,7 @@ class Spec:
     storage: Mapping[str, Any] = field(default_factory=dict)
     call: str = ""
     params: Mapping[str, Any] = field(default_factory=dict)
+    inputs: str = ""
 
 
 @dataclass(frozen=True)
@@ -176,6 +178,7 @@ def measure_call(spec: Spec) -> Report:
     function = resolve(spec.call)
     limit_threads(1)
     settle()
+    os.chdir(spec.inputs or ".")
     start_up = time.perf_counter() - began
     cpu = _cpu_times()
     began = time.perf_counter()

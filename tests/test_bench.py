@@ -24,9 +24,10 @@ TINY = Sizes(
     n_rows=100,
     n_items=10,
     build=((10, 1000.0),),
+    accounted=("climate",),
     warm_up=0,
 )
-N_ROWS = {"building": 1, "counts": 2, "frame": 2}
+N_ROWS = {"building": 1, "counts": 2, "frame": 2, "accounting": 6}
 
 
 @pytest.fixture(scope="module")

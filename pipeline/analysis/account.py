@@ -19,7 +19,7 @@ from pipeline.analysis.accounting import (
     rectangle,
 )
 from pipeline.analysis.efficiency import Factors, factors
-from pipeline.analysis.paths import CriticalPath, critical_path, span
+from pipeline.analysis.paths import CriticalPath, Stretch, critical_path, span
 from pipeline.analysis.statistics import Interval
 from pipeline.graph import Graph, dependencies, is_constant
 from pipeline.replay import makespan, placement_of, replay
@@ -30,6 +30,9 @@ __all__ = ["Account", "Runs", "Shape", "StepTimes", "account"]
 
 MOST = 10
 """So many of the steps and tasks that cost most are told."""
+
+MOST_STRETCHES = 1_000
+"""So many stretches of the critical path go into a document, the longest; its sums are of all."""
 
 
 @dataclass(frozen=True)
@@ -150,8 +153,8 @@ class Account:
             "factors": self.factors and asdict(self.factors) | {"transfer_is_model": self.factors.transfer_is_model},
             "span": self.span,
             "critical_path": [
-                {**asdict(stretch), "start": stretch.start / 1e9, "stop": stretch.stop / 1e9}
-                for stretch in self.critical.steps
+                {**vars(stretch), "start": stretch.start / 1e9, "stop": stretch.stop / 1e9}
+                for stretch in _longest(self.critical.steps)
             ],
             "critical": {
                 **{kind: self.critical.seconds(kind) for kind in ("compute", "data-wait", "core-wait")},
@@ -186,6 +189,12 @@ class StepTimes:
     useful: float
     cpu: float
     useful_cpu: float
+
+
+def _longest(stretches: Sequence[Stretch]) -> list[Stretch]:
+    """The longest ones, in time."""
+    kept = sorted(stretches, key=lambda stretch: stretch.start - stretch.stop)[:MOST_STRETCHES]
+    return sorted(kept, key=lambda stretch: stretch.start)
 
 
 def account(

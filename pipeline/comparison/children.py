@@ -50,6 +50,7 @@ def measured(
     folder: Path,
     call: str = "",
     params: Mapping[str, Any] | None = None,
+    inputs: str = "",
 ) -> Child:
     """Make one run in a fresh process and wait for it; see :class:`pipeline.measurement.Spec`.
 
@@ -57,7 +58,16 @@ def measured(
     the child and all below it have ended by then.
     """
     spec = Spec(
-        str(graph), backend, workers, str(outputs), str(folder), dict(options), dict(storage), call, dict(params or {})
+        graph=str(graph),
+        backend=backend,
+        workers=workers,
+        outputs=str(outputs),
+        folder=str(folder),
+        options=dict(options),
+        storage=dict(storage),
+        call=call,
+        params=dict(params or {}),
+        inputs=inputs,
     )
     (folder / "spec.json").write_text(json.dumps(asdict(spec), indent=1, default=str))
     began = time.perf_counter()

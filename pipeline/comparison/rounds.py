@@ -126,6 +126,7 @@ def compare_graph(
         tell=tell or _silent,
         call=call,
         params=params or {},
+        inputs=about.root if about is not None else "",
     )
     named = ", ".join(case.label for case in rounds.cases)
     rounds.tell(f"{graph.name}: graph {graph.fingerprint}, {len(graph):,} tasks; {named}")
@@ -160,6 +161,7 @@ class Rounds:
     tell: Tell
     call: str = ""
     params: Mapping[str, Any] = field(default_factory=dict)
+    inputs: str = ""
     calls: Calls | None = None
     measurements: list[Measurement] = field(default_factory=list)
     differences: dict[str, list[Difference]] = field(default_factory=dict)
@@ -219,6 +221,7 @@ class Rounds:
             folder=own,
             call=self.call,
             params=self.params,
+            inputs=self.inputs,
         )
         if child.report.failure:
             self.calls.failure = child.report.failure.split("\n")[0]
