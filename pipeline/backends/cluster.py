@@ -56,6 +56,7 @@ class Settings:
     memory_limit : bytes or text (``4GB``) a worker; ``auto``: an equal share of the machine
     resources : what each worker of a LocalCluster offers
     dashboard : whether a LocalCluster has one
+    page : whether a scheduler that stands is to show the page ``/pipeline``, while we use it; a cluster of ours does
     address : of a scheduler that stands
     insecure : allow an unencrypted address that is not on this machine
     class_, kwargs, scale, adapt : a cluster class ``module:Class``, its arguments, and what to call then
@@ -67,6 +68,7 @@ class Settings:
     memory_limit: str | int = "auto"
     resources: Mapping[str, float] = field(default_factory=dict)
     dashboard: bool = True
+    page: bool = False
     address: str = ""
     insecure: bool = False
     class_: str = ""

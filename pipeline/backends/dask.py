@@ -20,12 +20,13 @@ import secrets
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from time import perf_counter, perf_counter_ns
 from typing import Any, ClassVar, Self
 
 import dask
+from dask.base import annotate
 from distributed import Client, Future
 from distributed.scheduler import KilledWorker
 
@@ -34,7 +35,9 @@ from pipeline.backends import probing
 from pipeline.backends.base import Capabilities, Event, Listener, Outcome
 from pipeline.backends.keys import Plan, lower
 from pipeline.backends.remote import Prepare, SegmentFailed, read_slots
+from pipeline.backends.spans import Spans
 from pipeline.backends.timing import ClusterUsage, Rows, offsets
+from pipeline.backends.viewing import View
 from pipeline.coarsening import coarsen
 from pipeline.errors import BackendError, PipelineError, TaskError, TaskTimeout, WorkerLost
 from pipeline.graph import Graph, Key
@@ -60,6 +63,11 @@ class Dask:
     dashboard : whether a LocalCluster has one; costs about a second
     blas_threads : threads of BLAS, OpenMP and Arrow a worker; None leaves them alone
     timeout : seconds to wait for a scheduler, and for workers to appear when there are none
+    masked : takes out of what a failed task says what must not be shown on the page ``/pipeline``
+
+    Attributes
+    ----------
+    pages : while it is open, the addresses of what can be looked at: ``dashboard``, ``steps``
     """
 
     name: ClassVar[str] = "dask"
@@ -77,6 +85,7 @@ class Dask:
         dashboard: bool | None = None,
         blas_threads: int | None = 1,
         timeout: float | None = None,
+        masked: Callable[[Any], Any] | None = None,
     ) -> None:
         self.settings = clusters.Settings.read(
             cluster, workers=workers, address=address, dashboard=dashboard, timeout=timeout
@@ -84,6 +93,8 @@ class Dask:
         self.n_workers = 0
         self.start_up = 0.0
         self.dashboard_url = ""
+        self.pages: dict[str, str] = {}
+        self._view = View(masked)
         self._modules = dict(modules or {})
         self._blas_threads = blas_threads
         self._client: Client | None = None
@@ -108,6 +119,9 @@ class Dask:
             self._count_workers(client)
             if self.settings.dashboard or not self.settings.local:
                 self.dashboard_url = str(client.dashboard_link or "")
+                self.pages = {"dashboard": self.dashboard_url} if self.dashboard_url else {}
+            if self.dashboard_url and (self.settings.page or not self.settings.address) and self._view.open(client):
+                self.pages["steps"] = f"{self.dashboard_url.removesuffix('/').removesuffix('/status')}/pipeline"
             self._stack = stack.pop_all()
         self.start_up = perf_counter() - start
         return self
@@ -129,10 +143,11 @@ class Dask:
         workers = self._count_workers(client)
         segments = coarsen(graph, n_workers=self.n_workers)
         _check_resources(segments, workers)
-        execution = _Execution(client, graph, segments, context, listener, self.settings, self._scratch)
+        execution = _Execution(client, graph, segments, context, listener, self.settings, self._scratch, self._view)
         usage = ClusterUsage(client)
         try:
-            results = execution.run()
+            with self._view.watched():
+                results = execution.run()
         finally:
             self._deaf = execution.health.deaf
         records = execution.rows.records(offsets(client, execution.rows.boots), execution.began)
@@ -141,6 +156,7 @@ class Dask:
             **execution.notes(),
             "cpu": usage.beside(tasks=tasks),
             "gaps": execution.rows.gaps(records, execution.lost, round(execution.elapsed * 1e9)),
+            "measuring": execution.rows.measuring / 1e9 / max(1, len(records)),
         }
         trace = Trace.from_records(
             records,
@@ -177,6 +193,7 @@ class Dask:
     def _leave(self, client: Client) -> None:
         self._client = None
         if not self.settings.local and not self._deaf and client.status == "running":
+            self._view.close()
             probing.unregister(client, self._plugins)
 
 
@@ -216,9 +233,10 @@ class _Execution:
         listener: Listener | None,
         settings: clusters.Settings,
         scratch: str,
+        view: View,
     ) -> None:
         self.client, self.graph, self.segments, self.settings = client, graph, segments, settings
-        self.context, self.scratch = context, scratch
+        self.context, self.scratch, self.view = context, scratch, view
         self.tell: Listener = listener or (lambda event: None)
         self.id = secrets.token_hex(8)
         self.rows = Rows(segments)
@@ -248,6 +266,8 @@ class _Execution:
         slots = self.scratch and tempfile.mkdtemp(prefix="slots-", dir=self.scratch)
         plan = lower(self.segments, self.graph.wanted, self.context, self.id, topic, slots)
         wanted = list(dict.fromkeys(plan.places[key][0] for key in self.graph.wanted))
+        self.view.begin(self.graph, plan, self.id)
+        self.tell = self.view.telling(self.tell)
         futures: list[Future[Any]] = []
         for name in (topic, "all"):
             self.client.subscribe_topic(name, self._heard)
@@ -269,7 +289,8 @@ class _Execution:
     def _submit(self, plan: Plan, wanted: list[Key]) -> list[Future[Any]]:
         if not wanted:
             return []
-        with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}):
+        spans = Spans.of({key: segment.step for key, segment in plan.segments.items()}, self.id)
+        with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}), annotate(span=spans):
             futures: list[Future[Any]] = self.client.get(
                 dict(plan.tasks),
                 wanted,
@@ -361,6 +382,7 @@ class _Execution:
 
     def _look_after(self) -> None:
         self.health.check()
+        self.view.flush()
         self._check_deadlines()
         if self.settings.local:
             probing.in_loop(self.client, clusters.mend, self.client.cluster)
