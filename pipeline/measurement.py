@@ -143,7 +143,8 @@ def measure(spec: Spec) -> Report:
         n_workers = backend.n_workers
     files = {name: {f.path: f.hash for part in parts for f in part.files} for name, parts in records.items()}
     _keep(graph, outcome.results, Path(spec.folder, "values.pickle"))
-    notes = {**outcome.trace.notes, "verify": verified - computed, "measuring": measuring_cost()}
+    seen = outcome.trace.notes
+    notes = {**seen, "verify": verified - computed, "measuring": seen["measuring"] + measuring_cost()}
     replace(outcome.trace, elapsed=verified - began, notes=notes).save(Path(spec.folder, "trace.parquet"))
     own, below = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return Report(

@@ -95,7 +95,7 @@ class Trace:
         ``cpu``: seconds of CPU beside the tasks, by where: ``parent``, ``scheduler``, ``workers``;
         ``gaps``: ``[worker, from, to]`` in ns, in which nobody saw what the worker did, since it was lost;
         ``clock_error``: seconds by which instants of different machines may be off;
-        ``measuring``: seconds that measuring one task costs;
+        ``measuring``: seconds that measuring one task costs, the mean;
         ``n_segments``, ``versions``, ``start_method``, ``threads``
     """
 

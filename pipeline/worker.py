@@ -182,6 +182,7 @@ class Completion:
     dropped : the items that failed under ``on_error: drop`` here: step, item, cause
     worker : name of the worker thread or process
     around : when it came to the worker and left it
+    measuring : ns that looking at the results of its tasks took: their sizes, the process's memory
     """
 
     outputs: dict[Key, Any] = field(default_factory=dict)
@@ -190,6 +191,7 @@ class Completion:
     dropped: list[tuple[str, str, str]] = field(default_factory=list)
     worker: str = ""
     around: Around = field(default_factory=Around)
+    measuring: int = 0
 
 
 @dataclass(frozen=True)
@@ -242,6 +244,7 @@ def run_segment(
             stop = perf_counter_ns()
         spent = thread_time_ns() - cpu
         completion.measured.append(Measured(inner.key, inner.step, start, stop, spent, _size(value), _resident(stop)))
+        completion.measuring += perf_counter_ns() - stop
         if completion.failure is None and inner.timeout is not None and stop - start > inner.timeout * 1e9:
             completion.failure = Failure.late(inner)
         if completion.failure is not None:

@@ -152,6 +152,7 @@ class _Run:
         maker = {key: s.number for s in segments for key in s.outputs}
         self.makers = [{maker[key] for key in s.inputs if key in maker} for s in segments]
         self.made = [0] * len(segments)  # when its results had left the worker
+        self.measuring = 0  # ns
         self.usage = Usage()
         self.origin = perf_counter_ns()
         self.ready = [0] * len(segments)  # ns since the origin
@@ -183,7 +184,11 @@ class _Run:
         tasks = sum(row.cpu for row in self.records) / 1e9
         in_process = not self.executor.capabilities.isolates_tasks
         gaps = [[worker, a - self.origin, b - self.origin] for worker, a, b in self.executor.notes().get("gaps", ())]
-        return {"cpu": self.usage.beside(tasks=tasks, in_process=in_process), "gaps": gaps}
+        return {
+            "cpu": self.usage.beside(tasks=tasks, in_process=in_process),
+            "gaps": gaps,
+            "measuring": self.measuring / 1e9 / max(1, len(self.records)),
+        }
 
     def _submit(self, number: int) -> None:
         segment = self.segments[number]
@@ -251,6 +256,7 @@ class _Run:
 
     def _record(self, finished: Finished, completion: Completion) -> None:
         number, done = finished.job.segment.number, perf_counter_ns() - self.origin
+        self.measuring += completion.measuring
         self.records += records(
             completion.measured,
             completion.around,

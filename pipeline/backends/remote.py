@@ -211,6 +211,7 @@ def _report(job: Job, completion: Completion, failure: Failure | None, worker: W
         "boot": boot_id(),
         "around": [int(moment) for moment in completion.around],
         "bytes_in": int(bytes_in),
+        "measuring": int(completion.measuring),
         "dropped": [[str(part) for part in item] for item in completion.dropped],
         "failed": [failure.step, str(failure.key), failure.item, failure.cause] if failure else None,
     }

@@ -32,6 +32,7 @@ class Rows:
     def __init__(self, segments: Sequence[Segment]) -> None:
         self.boots: dict[str, str] = {}  # boot -> address of a worker that has it
         self.clock_error = 0.0  # seconds, the largest
+        self.measuring = 0  # ns, see Completion
         self._segments = segments
         self._reports: list[tuple[Mapping[str, Any], int, int]] = []  # message, heard, attempt
         self._attempts: dict[int, int] = {}
@@ -43,6 +44,7 @@ class Rows:
         self._attempts[number] = attempt + 1
         self.boots[message["boot"]] = message["address"]
         self._reports.append((message, heard, attempt))
+        self.measuring += message["measuring"]
 
     def records(self, clocks: Mapping[str, tuple[int, int]], began: int) -> list[Record]:
         """The rows, in ns since ``began``.
