@@ -172,7 +172,7 @@ def measure_call(spec: Spec) -> Report:
     import cloudpickle
 
     from pipeline.graph import Graph
-    from pipeline.worker import install_modules, limit_threads, resolve, settle
+    from pipeline.preparation import install_modules, limit_threads, resolve, settle
 
     began = time.perf_counter()
     install_modules(Graph.load(spec.graph).modules)
@@ -220,7 +220,7 @@ def warming_graph(imports: Sequence[str], *, n_workers: int, modules: Mapping[st
 
 def warm(imports: Iterable[str], busy: float) -> int:
     """Import modules in this worker, which is ours, and be busy for some seconds; gives how many could be imported."""
-    from pipeline.worker import settle
+    from pipeline.preparation import settle
 
     ends = time.perf_counter() + busy
     n = 0

@@ -10,20 +10,13 @@ Rejected: measuring in the parent (the way there and back would count as work); 
 from __future__ import annotations
 
 import functools
-import gc
-import hashlib
-import importlib
-import itertools
 import os
 import signal
-import sys
 import sysconfig
-import tempfile
 import threading
 import traceback as tracebacks
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from time import perf_counter_ns, thread_time_ns
 from types import TracebackType
 from typing import Any, Literal, NamedTuple
@@ -31,8 +24,6 @@ from typing import Any, Literal, NamedTuple
 from dask.sizeof import sizeof
 
 from pipeline.errors import (
-    BackendError,
-    ConfigError,
     DataError,
     PipelineError,
     TaskDataError,
@@ -50,11 +41,7 @@ __all__ = [
     "Measured",
     "Segment",
     "describe",
-    "install_modules",
-    "limit_threads",
-    "resolve",
     "run_segment",
-    "settle",
 ]
 
 _MEMORY_EVERY = 5_000_000  # ns between two looks at the resident size, which cost as much as a small task
@@ -338,139 +325,3 @@ def _traceback(error: BaseException) -> str:
     except Exception:  # noqa: BLE001 - see describe
         return ""
     return text[-_TRACEBACK_LIMIT:]
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The user's code
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-@functools.lru_cache(maxsize=1024)
-def resolve(text: str) -> Callable[..., Any]:
-    """The function that ``module:function`` names, imported.
-
-    Raises
-    ------
-    ConfigError : if there is no such module, or no such function in it
-    """
-    module_name, _, path = text.partition(":")
-    if not module_name or not path:
-        raise ConfigError(f"got {text!r}; a function is written module:function")
-    try:
-        found: Any = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise  # the module is there; something that it imports is not
-        raise ConfigError(
-            f"{text!r}: there is no module {error.name!r} here; install it, or name its file under 'modules'"
-        ) from error
-    for name in path.split("."):
-        if not hasattr(found, name):
-            raise ConfigError(f"{text!r}: module {module_name!r} has no {path!r}")
-        found = getattr(found, name)
-    if not callable(found):
-        raise ConfigError(f"{text!r} is no function, but {type(found).__name__}")
-    function: Callable[..., Any] = found
-    return function
-
-
-_installed_modules: list[str] = []  # the folder in sys.path, at most one
-_install_lock = threading.Lock()
-_partial_names = itertools.count()
-
-
-def install_modules(modules: Mapping[str, bytes]) -> None:
-    """Make shipped modules importable in this process, before all others of the same name.
-
-    Parameters
-    ----------
-    modules : file name below a modules folder -> source
-
-    The files lie in a folder of the user's own below the temp folder, named by their content, and stay there for the
-    next run. Modules that an earlier call with other content brought are forgotten, so that the new ones are imported.
-    Calling it again with the same content does nothing.
-    """
-    if not modules:
-        return
-    with _install_lock:
-        folder = _write_modules(modules)
-        if folder not in sys.path:
-            sys.path.insert(0, folder)
-        if _installed_modules != [folder]:
-            for old in _installed_modules:
-                _forget(old)
-            _installed_modules[:] = [folder]
-            importlib.invalidate_caches()
-            resolve.cache_clear()
-
-
-def _write_modules(modules: Mapping[str, bytes]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(modules):
-        digest.update(f"{name}\0{len(modules[name])}\0".encode() + modules[name])
-    root = Path(tempfile.gettempdir(), f"pipeline-{os.getuid()}")
-    root.mkdir(mode=0o700, exist_ok=True)
-    status = root.lstat()
-    if status.st_uid != os.getuid() or status.st_mode & 0o077 or root.is_symlink():
-        raise BackendError(f"{root}: must be a folder of yours that nobody else can write to; remove it")
-    folder = root / f"modules-{digest.hexdigest()[:32]}"
-    for name, source in modules.items():
-        path = folder / name
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise ConfigError(f"modules: got {name!r}, which lies outside the modules folder")
-        if not path.is_file() or path.read_bytes() != source:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(f".{path.name}.{os.getpid()}.{next(_partial_names)}")
-            partial.write_bytes(source)
-            partial.replace(path)  # other workers may write the same file now
-    return str(folder)
-
-
-def _forget(folder: str) -> None:
-    if folder in sys.path:
-        sys.path.remove(folder)
-    for name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None)
-        if isinstance(file, str) and file.startswith(folder + os.sep):
-            del sys.modules[name]
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Threads below Python
-# ---------------------------------------------------------------------------------------------------------------------
-
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-
-
-def settle() -> None:
-    """Tell the garbage collector that what is loaded now stays: modules, above all.
-
-    For a process that is ours and has just got ready. Otherwise each full collection goes through the hundred thousands
-    of objects of dask and pandas again; tasks that make many objects (a parser) took a fifth longer.
-    """
-    gc.freeze()
-
-
-def limit_threads(n: int = 1) -> dict[str, int]:
-    """Limit the threads of BLAS, OpenMP and Arrow in this process for good, and look whether it holds.
-
-    The environment is for libraries that are loaded later. Arrow is set by itself, since it takes its count from the
-    environment once, when it is imported.
-
-    Returns
-    -------
-    library (``openblas``, ``arrow``, …) -> the threads it now says it has, of the libraries loaded so far
-    """
-    import pyarrow as pa
-    import threadpoolctl
-
-    for name in _THREAD_VARIABLES:
-        os.environ[name] = str(n)
-    threadpoolctl.threadpool_limits(n)
-    pa.set_cpu_count(n)
-    pa.set_io_thread_count(max(n, 2))  # one thread alone can wait for itself in nested reads
-    found: dict[str, int] = {}
-    for library in threadpoolctl.threadpool_info():
-        name = library["internal_api"]
-        found[name] = max(found.get(name, 0), int(library["num_threads"]))
-    return {**found, "arrow": pa.cpu_count()}

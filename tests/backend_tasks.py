@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.worker import Dropped, resolve
+from pipeline.preparation import resolve
+from pipeline.worker import Dropped
 
 
 def square(x: int) -> int:

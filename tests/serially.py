@@ -9,8 +9,8 @@ from typing import Any
 from pipeline import assembly
 from pipeline.config import loads
 from pipeline.graph import CONTEXT, Graph, constant, execute, toposort
+from pipeline.preparation import install_modules
 from pipeline.steps import build
-from pipeline.worker import install_modules
 
 __all__ = ["graph_of", "values_of"]
 

@@ -33,7 +33,8 @@ from pipeline.backends.remote import _SLOT
 from pipeline.backends.timing import Rows
 from pipeline.errors import BackendError, ConfigError, TaskError, TaskTimeout, WorkerLost
 from pipeline.graph import CONTEXT, Graph, Key, Policy, listed, ref, task
-from pipeline.worker import Dropped, Inner, Segment, resolve
+from pipeline.preparation import resolve
+from pipeline.worker import Dropped, Inner, Segment
 
 HERE = Path(__file__).parent
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from pipeline.analysis.costs import StepCost, TaskCost
-from pipeline.analysis.paths import CriticalPath, Stretch
 
 from pipeline.analysis.account import Account, Runs, StepTimes
 from pipeline.analysis.accounting import Losses, Rectangle
+from pipeline.analysis.costs import StepCost, TaskCost
+from pipeline.analysis.paths import CriticalPath, Stretch
 from pipeline.analysis.reasons import Evidence, Handle, reason
 
 PARSE = Handle("steps.parse.batch", "batch")

@@ -12,18 +12,8 @@ import pytest
 
 from pipeline.errors import ConfigError, TaskError, TaskTimeout
 from pipeline.graph import constant, listed, ref, task
-from pipeline.worker import (
-    Completion,
-    Dropped,
-    Failure,
-    Inner,
-    Segment,
-    describe,
-    install_modules,
-    limit_threads,
-    resolve,
-    run_segment,
-)
+from pipeline.preparation import install_modules, limit_threads, resolve
+from pipeline.worker import Completion, Dropped, Failure, Inner, Segment, describe, run_segment
 
 
 def segment(*tasks: Inner, outputs: tuple[Any, ...], inputs: tuple[Any, ...] = ()) -> Segment:

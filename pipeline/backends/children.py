@@ -34,18 +34,8 @@ import cloudpickle
 from pipeline.backends.packing import Packed, load, pack
 from pipeline.errors import BackendError, ConfigError
 from pipeline.graph import Graph, Key
-from pipeline.worker import (
-    Around,
-    Completion,
-    Failure,
-    Inner,
-    Segment,
-    describe,
-    install_modules,
-    limit_threads,
-    run_segment,
-    settle,
-)
+from pipeline.preparation import install_modules, limit_threads, settle
+from pipeline.worker import Around, Completion, Failure, Inner, Segment, describe, run_segment
 
 __all__ = [
     "METHODS",

@@ -23,17 +23,8 @@ import cloudpickle
 from distributed import Worker, WorkerPlugin, get_worker
 
 from pipeline.graph import CONTEXT, Key
-from pipeline.worker import (
-    Around,
-    Completion,
-    Failure,
-    Inner,
-    Segment,
-    install_modules,
-    limit_threads,
-    run_segment,
-    settle,
-)
+from pipeline.preparation import install_modules, limit_threads, settle
+from pipeline.worker import Around, Completion, Failure, Inner, Segment, run_segment
 
 __all__ = ["ByKey", "Job", "Prepare", "SegmentFailed", "boot_id", "dump", "read_slots", "run_job"]
 

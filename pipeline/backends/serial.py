@@ -10,7 +10,8 @@ import threadpoolctl
 from pipeline.backends import loop
 from pipeline.backends.base import Capabilities, Listener, Outcome
 from pipeline.graph import Graph
-from pipeline.worker import install_modules, run_segment
+from pipeline.preparation import install_modules
+from pipeline.worker import run_segment
 
 __all__ = ["Serial"]
 

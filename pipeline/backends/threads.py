@@ -15,7 +15,8 @@ from pipeline.backends import loop
 from pipeline.backends.base import Capabilities, Listener, Outcome
 from pipeline.backends.children import count_cores
 from pipeline.graph import Graph
-from pipeline.worker import Completion, install_modules, run_segment
+from pipeline.preparation import install_modules
+from pipeline.worker import Completion, run_segment
 
 __all__ = ["Threads"]
 

@@ -25,7 +25,7 @@ from pipeline.ops.labelled import groupby, resample, rolling, take
 from pipeline.ops.reductions import all, any, average, max, mean, min, std, sum, var  # noqa: A004
 from pipeline.ops.stored import chunk_sizes
 from pipeline.ops.values import Parts
-from pipeline.worker import resolve
+from pipeline.preparation import resolve
 
 __all__ = [
     "all",

@@ -17,7 +17,8 @@ from pipeline.errors import DataError
 from pipeline.graph import GraphNode, Key, ref, task
 from pipeline.ops.kinds import scalar
 from pipeline.ops.values import Items, Parts, Single
-from pipeline.worker import Dropped, describe, resolve
+from pipeline.preparation import resolve
+from pipeline.worker import Dropped, describe
 
 __all__ = ["Call", "Slot", "call", "derived_seed", "item_key", "label", "run_call", "run_group"]
 
