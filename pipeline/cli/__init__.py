@@ -8,6 +8,7 @@ here         the program: signals, exit codes, what is told of a fault
 ``session``  what all commands share: options, the session, loading
 ``running``  ``run compare check``
 ``listing``  ``ops schema``
+``history``  ``runs diff report``
 ===========  =========================================================
 """
 
@@ -23,7 +24,7 @@ from typing import IO, TYPE_CHECKING
 
 import typer
 
-from pipeline.cli import listing, running
+from pipeline.cli import history, listing, running
 from pipeline.cli.session import Session, app, emit
 from pipeline.errors import PipelineError, TaskError
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMANDS", "Session", "Terminated", "app", "main"]
 
-COMMANDS = (running, listing)
+COMMANDS = (running, listing, history)
 """The modules whose commands the program has: importing one adds them."""
 
 _BUG, _INTERRUPTED, _TERMINATED, _PIPE_CLOSED = 70, 130, 143, 141

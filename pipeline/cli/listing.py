@@ -29,10 +29,17 @@ def ops(
 
 
 @app.command("schema")
-def json_schema() -> int:
+def json_schema(
+    report: Annotated[bool, typer.Option("--report", help="That of report.json, which runs leave.")] = False,
+) -> int:
     """Print the JSON Schema of the YAML files."""
     import json
 
+    if report:
+        from pipeline.report.document import SCHEMA
+
+        print(json.dumps(SCHEMA, indent=2))
+        return 0
     from pipeline import schema
 
     print(json.dumps(schema.json_schema(), indent=2))
