@@ -34,6 +34,7 @@ from pipeline.backends.timing import Rows
 from pipeline.errors import BackendError, ConfigError, TaskError, TaskTimeout, WorkerLost
 from pipeline.graph import CONTEXT, Graph, Key, Policy, listed, ref, task
 from pipeline.preparation import resolve
+from pipeline.trace import INSTANTS
 from pipeline.worker import Dropped, Inner, Segment
 
 HERE = Path(__file__).parent
@@ -398,13 +399,30 @@ def test_retries_are_those_of_each_segment() -> None:
 def test_times_of_another_machine_are_brought_onto_our_clock() -> None:
     first, second, _ = segments()
     rows = Rows([first, second])
-    message = {"boot": "there", "address": "w", "name": "0", "bytes_in": 0}
-    rows.add({**message, "segment": 0, "rows": [[0, 1_100, 1_200, 5, 8, 9]]}, 260)
-    rows.add({**message, "segment": 1, "rows": [[0, 1_300, 1_400, 5, 8, 9]], "boot": "here"}, 1_500)
-    tasks = {("p",): task(("p",), fail), ("s",): task(("s",), fail, ref(("p",)))}
-    records = rows.records(graph(tasks, ("s",)), {"there": (1_000, 7), "here": (0, 0)}, 50)
-    assert [(r.start, r.stop, r.ready, r.done) for r in records] == [(50, 150, 0, 210), (1_250, 1_350, 150, 1_450)]
-    assert rows.clock_error == 7e-9
+    message = {"boot": "there", "address": "w", "name": "0", "bytes_in": 0, "measuring": 3}
+    around = [1_080, 1_085, 1_090, 1_220, 0]  # nothing was seen of it being sent
+    rows.add({**message, "segment": 0, "rows": [[0, 1_100, 1_200, 5, 8, 9]], "around": around}, 260)
+    here = {**message, "segment": 1, "rows": [[0, 1_300, 1_400, 5, 8, 9]], "boot": "here", "around": [0] * 5}
+    rows.add(here, 1_500)
+    records = rows.records({"there": (1_000, 7), "here": (0, 0)}, 50)
+    assert [(r.start, r.stop, r.ready, r.done) for r in records] == [(50, 150, 0, 210), (1_250, 1_350, 170, 1_450)]
+    assert [[getattr(r, name) for name in INSTANTS] for r in records] == [
+        [30, 35, 40, 50, 150, 170, 170],
+        [1_250, 1_250, 1_250, 1_250, 1_350, 1_350, 1_350],
+    ]
+    assert (rows.clock_error, rows.measuring) == (7e-9, 6)
+
+
+def test_between_the_last_a_lost_worker_said_and_the_first_of_the_next_is_a_gap() -> None:
+    first, second, _ = segments()
+    rows = Rows([first, second])
+    message = {"boot": "here", "name": "0", "bytes_in": 0, "measuring": 0, "around": [0] * 5}
+    rows.add({**message, "address": "a", "segment": 0, "rows": [[0, 100, 200, 5, 8, 9]]}, 210)
+    rows.add({**message, "address": "b", "segment": 1, "rows": [[0, 700, 800, 5, 8, 9]]}, 810)
+    records = rows.records({"here": (0, 0)}, 0)
+    assert rows.gaps(records, ["a"], 900) == [["0", 200, 700]]
+    assert rows.gaps(records, ["a", "c"], 900)[1] == ["c", 0, 900]
+    assert rows.gaps(records, ["b"], 900) == [["0", 800, 900]]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
