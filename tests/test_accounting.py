@@ -139,7 +139,8 @@ def slowly(some: Trace) -> list[dict[str, int]]:
     lane_of = {name: lane for lane, shown in enumerate(names) for name in shown}
     unused = [lane for lane, shown in enumerate(names) if not shown]
     for name, *_ in some.notes["gaps"]:
-        lane_of.setdefault(name, unused.pop(0) if unused else -1)
+        if name not in lane_of:
+            lane_of[name] = unused.pop(0) if unused else -1
     tries: dict[int, list[list[dict[str, int]]]] = {}
     for number in sorted({r["segment"] for r in rows}):
         for attempt in (0, 1):
