@@ -23,6 +23,8 @@ _LONGEST = 60  # characters of a value
 _HASH = 8
 _APART = "intervals apart"
 
+_STATES = {"not ended": "open", "unreadable": "?"}
+
 _RUNS = (
     Column("time", "run (UTC)"),
     Column("kind", "kind"),
@@ -30,7 +32,7 @@ _RUNS = (
     Column("backends", "back ends,\nfastest first", folded=10),
     Column("elapsed", "elapsed", True),
     Column("tasks", "tasks", True),
-    Column("graph", "graph"),
+    Column("graph", "graph", folded=4),
 )
 _CASES = (
     Column("case", "back end", folded=8),
@@ -72,7 +74,7 @@ def _run_row(run: RunFolder) -> dict[str, str]:
     return {
         "time": printable(run.time),
         "kind": run.kind or "?",
-        "state": run.state,
+        "state": _STATES.get(run.state, run.state),
         "backends": ", ".join(names[:8]) + (" …" if len(names) > 8 else ""),
         "elapsed": duration(run.elapsed),
         "tasks": f"{run.n_tasks:,}" if run.n_tasks is not None else "-",
