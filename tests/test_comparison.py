@@ -14,10 +14,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline.comparison import compare_graph
+from pipeline.comparison import compare, compare_graph
 from pipeline.comparison.result import Case, Difference, Measurement, compared
 from pipeline.comparison.rounds import chosen, new_folder, rotated
-from pipeline.config import Output, Reference
+from pipeline.config import Output, Reference, load
 from pipeline.errors import ConfigError, TaskError
 from pipeline.graph import Graph, ItemsLayout, Policy, ValueLayout, listed, ref, task
 from pipeline.outputs import plan_sink
@@ -339,6 +339,22 @@ def test_a_reference_that_is_wrong_or_fails_is_told(tmp_path, n, call, code, sai
     result = compare_graph(graph, folder=tmp_path, backends=["serial"], workers=1, repeat=1, call=call, params={"n": n})
     assert result.exit_code == code
     assert said in result.problem
+
+
+def test_no_file_of_a_comparison_holds_a_secret(tmp_path, monkeypatch):
+    monkeypatch.setenv("TOKEN", "open-sesame")
+    (tmp_path / "mine.py").write_text("def f(x, t): return len(t)\ndef ref(token): return {'a': [len(token)]}\n")
+    (tmp_path / "a.yaml").write_text(
+        'version: 1\nmodules: [./mine.py]\nparams: {token: "${secret:TOKEN}"}\n'
+        'steps:\n  a: {call: "mine:f", over: {x: [1]}, args: {t: "${token}"}}\n'
+        "outputs: {a: {to: pickle, path: a.pkl}}\n"
+        'compare: {reference: {call: "mine:ref"}}\n'
+    )
+    result = compare(load(tmp_path / "a.yaml"), backends=["serial"], repeat=1, runs=tmp_path / "runs")
+    assert result.reference.elapsed is not None
+    files = [path for path in Path(result.folder).rglob("*") if path.is_file()]
+    assert len(files) >= 4
+    assert [path.name for path in files if b"open-sesame" in path.read_bytes()] == []
 
 
 def test_an_interrupted_comparison_leaves_no_process(tmp_path):

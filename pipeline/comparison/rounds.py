@@ -134,6 +134,8 @@ def compare_graph(
         rounds.run(repeat, budget)
     finally:
         shutil.rmtree(folder / "outputs", ignore_errors=True)
+        if about is not None and about.secrets:
+            (folder / "graph").unlink()  # they are among the arguments of its tasks
     result = compared(
         rounds.measurements,
         cases=rounds.cases,
