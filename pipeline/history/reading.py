@@ -150,6 +150,8 @@ def step_seconds(trace: Path) -> dict[str, float]:
     ------
     Unreadable : if it is no trace
     """
+    if not trace.is_file():
+        raise Unreadable(f"{trace.parent.name}/{trace.name} is not there")
     try:
         table = pq.read_table(trace, columns=["step", "start", "stop"], partitioning=None)
         if b"pipeline" not in (table.schema.metadata or {}):

@@ -14,7 +14,7 @@ __all__ = ["Environment", "Input", "Measurement", "Report", "Row", "Unreadable",
 FORMAT = 1
 _LARGEST = 200_000_000  # bytes of a file that is read here
 
-Seconds = Annotated[FiniteFloat, Field(ge=0)]
+Seconds = Annotated[FiniteFloat, Field(ge=0, le=1e10)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 
 

@@ -24,6 +24,7 @@ __all__ = ["CaseTimes", "Judged", "StepTimes", "case_times", "judged"]
 
 _FEWEST = 3
 _NAMED = 3
+_SHORTEST = 1e-9  # seconds: less is no time
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ class CaseTimes:
     Parameters
     ----------
     old, new : elapsed seconds
-    speedup : how many times as fast the new one is; the rounds of the two have nothing to do with each other
+    speedup : how many times as fast the new one is, the rounds of the two having nothing to do with each other; None
+        where one of them took no time
     differs : both were repeated, and the intervals lie apart
     steps : in the order of the first trace
     """
@@ -81,18 +83,22 @@ def case_times(a: RunFolder, b: RunFolder, notes: list[str]) -> Iterator[CaseTim
         other = others.get((case.backend, case.workers))
         if case.elapsed and other is not None:
             old, new = median_interval(case.elapsed), median_interval(other.elapsed)
-            speedup = ratio_interval(case.elapsed, other.elapsed, paired=False) if new.value > 0 else None
+            timed = min(*case.elapsed, *other.elapsed) > _SHORTEST
+            speedup = ratio_interval(case.elapsed, other.elapsed, paired=False) if timed else None
             steps = tuple(_steps(_by_step(case, "A", notes), _by_step(other, "B", notes)))
             yield CaseTimes(other.label, case.backend, case.workers, old, new, speedup, differ(old, new), steps)
 
 
 def _by_step(case: Case, side: str, notes: list[str]) -> list[dict[str, float]]:
-    found = []
+    found, faults = [], []
     for trace in case.traces:
         try:
             found.append(step_seconds(trace))
         except Unreadable as error:
-            notes.append(f"{side}: times by step: {error}")
+            faults.append(str(error))
+    if faults:
+        more = f" ({len(faults)} of {len(case.traces)} traces)" if len(case.traces) > 1 else ""
+        notes.append(f"{side}: times by step of {case.label}: {faults[0]}{more}")
     return found
 
 

@@ -20,8 +20,7 @@ _LABEL = 10  # width of what stands in front of the lines about one thing
 _SHOWN = 10  # changes of one kind
 _STEPS = 5  # a back end
 _LONGEST = 60  # characters of a value
-_HASH = 8
-_APART = "intervals apart"
+_HASH = 6
 
 _STATES = {"not ended": "open", "unreadable": "?"}
 
@@ -29,25 +28,24 @@ _RUNS = (
     Column("time", "run (UTC)"),
     Column("kind", "kind"),
     Column("state", "state"),
-    Column("backends", "back ends,\nfastest first", folded=10),
+    Column("backends", "back ends,\nfastest first", folded=8),
     Column("elapsed", "elapsed", True),
     Column("tasks", "tasks", True),
-    Column("graph", "graph", folded=4),
+    Column("graph", "graph"),
 )
 _CASES = (
     Column("case", "back end", folded=8),
     Column("workers", "workers", True),
     Column("old", "A elapsed s", True),
     Column("new", "B elapsed s", True),
-    Column("speedup", "B is … times\nas fast", True),
-    Column("note", ""),
+    Column("speedup", "speedup of B", True),
 )
 _TIMES = (
     Column("case", "back end", folded=8),
     Column("step", "steps, s in tasks", folded=12),
     Column("old", "A", True),
     Column("new", "B", True),
-    Column("note", ""),
+    Column("note", "inter-\nvals"),
 )
 
 
@@ -99,7 +97,8 @@ def diff_text(found: Difference, *, width: int = WIDTH) -> str:
         rows = [row for times in found.times for row in _step_rows(times)]
         if rows:
             lines += [table_text(_TIMES, rows, width=width), ""]
-    lines += wrapped([printable(note) for note in found.notes[:_SHOWN]], width)
+    if found.notes:
+        lines += [*wrapped([printable(note) for note in found.notes[:_SHOWN]], width), ""]
     return "\n".join([*lines, *wrapped([printable(found.judged.text)], width)])
 
 
@@ -150,7 +149,6 @@ def _case_row(times: CaseTimes) -> dict[str, str]:
         "old": interval_text(times.old),
         "new": interval_text(times.new),
         "speedup": ratio_text(times.speedup),
-        "note": _APART if times.differs else "",
     }
 
 
@@ -167,7 +165,7 @@ def _step_rows(times: CaseTimes) -> Iterator[dict[str, str]]:
             "step": printable(step.step),
             "old": interval_text(step.old),
             "new": interval_text(step.new),
-            "note": _APART if step.differs else "",
+            "note": "apart" if step.differs else "",
         }
 
 
