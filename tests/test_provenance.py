@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import fsspec
 import h5py
@@ -250,6 +251,24 @@ def test_who_asks_for_a_url_and_what_he_signs_with_are_not_told(tmp_path):
     assert "127.0.0.1:9/a.csv" in told
     assert "hunter2" not in told
     assert "topsecret" not in told
+
+
+def test_a_secret_in_a_path_is_not_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("TOKEN", "hunter2")
+    told = input_hashes(config(tmp_path, "x: {op: read_csv, path: 'data/${secret:TOKEN}/a.csv'}"))
+    assert list(told) == ["data/***/a.csv"]
+
+
+def test_a_storage_that_takes_its_time_is_not_asked_for_ever(tmp_path, monkeypatch):
+    memory = fsspec.filesystem("memory")
+    memory.pipe({"/slow/a.csv": b"1", "/slow/b.csv": b"1"})
+    seconds = iter([0.0, 1.0, 3.0])
+    monkeypatch.setattr(inputs, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    try:
+        told = input_hashes(config(tmp_path, "x: {op: files, path: 'memory://slow/*.csv'}"))
+    finally:
+        memory.rm("/slow", recursive=True)
+    assert [about["bytes"] for about in told.values()] == [1, None]
 
 
 def test_paths_near_the_file_are_told_from_there_and_others_as_they_are(tmp_path):

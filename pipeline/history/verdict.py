@@ -123,7 +123,7 @@ def judged(found: Difference) -> Judged:
         same = "it is one and the same run"
         return Judged(f"verdict withheld: {same}", (same,))
     withheld = [*_states(found), *_circumstances(found)]
-    if not found.times and not withheld:
+    if not found.times and found.a.ran and found.b.ran:
         withheld.append(f"back end or workers differ: A has {_cases(found.a)}; B has {_cases(found.b)}")
     if not withheld:
         alone = [side for side, run in (("A", found.a), ("B", found.b)) if _most_rounds(run) == 1]

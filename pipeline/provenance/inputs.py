@@ -10,11 +10,11 @@ import contextlib
 import hashlib
 import os
 import re
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import DataError
 from pipeline.ops.paths import is_remote, locate, options_of
 from pipeline.steps.values import located
 
@@ -30,6 +30,7 @@ _BUDGET = 256_000_000  # bytes that are hashed whole, in all
 _END = 1_000_000  # bytes hashed at each end of a file beyond that
 _MOST_ENDS = 64  # such files
 _MOST_OPENED = 3_000  # files; to open one takes as long as to hash 100 kB
+_ASKING = 2.0  # seconds that asking storages for remote files may take in all, but for the last answer
 _MOST_TOLD = 5_000  # files of one source that are told one by one
 
 _FAR = os.path.join("..", "..", "..", "")
@@ -62,12 +63,13 @@ class _File:
 
 
 def input_hashes(config: Config, *, budget: int = _BUDGET) -> dict[str, dict[str, Any]]:
-    """What the sources and checks of a file read, by path: relative to the file's folder, but for what lies far from it.
+    """What the sources and checks of a file read, by path: from the file's folder, but for what lies far from it.
 
     Each is a map of ``bytes``, ``mtime_ns`` and ``sha256``; ``partial: true`` where the hash is not of the whole
     content; ``files`` where many are told as one (a zarr store; a source of more than 5,000 files). Of a remote file
     ``etag`` and ``modified`` stand there as far as its storage tells, and ``sha256`` is ``unknown``. What can't be
-    read any more is unknown altogether: nothing is raised, since the run has ended well.
+    read any more, and what its storage did not tell within two seconds, is unknown altogether: nothing is raised, since
+    the run has ended well.
 
     Parameters
     ----------
@@ -75,33 +77,36 @@ def input_hashes(config: Config, *, budget: int = _BUDGET) -> dict[str, dict[str
     """
     reads = list(_reads(config))
     files = _files({name for read in reads for name in read.files if not is_remote(name)}, budget)
+    deadline = time.monotonic() + _ASKING
     found: dict[str, dict[str, Any]] = {}
     for read in reads:
-        if read.together and not is_remote(read.name):
-            found[_told(read.name, config.root)] = _together(read, files)
-            continue
-        for name in read.files:
-            told = _told(name, config.root)
-            if told not in found:
-                found[told] = _remote(name, config.storage) if is_remote(name) else _one(files.get(name))
+        for name in [read.name] if read.together else read.files:
+            told = config.masked(_told(name, config.root))
+            if told in found:
+                continue
+            if is_remote(name):
+                found[told] = _remote(name, config.storage) if time.monotonic() < deadline else _one(None)
+            else:
+                found[told] = _together(read, files) if read.together else _one(files.get(name))
     return found
 
 
 def _reads(config: Config) -> Iterator[_Read]:
     """What each source reads; each path once."""
     seen: set[tuple[str, ...]] = set()
+    root = os.path.abspath(config.root)
     for step in config.steps.values():
         path = getattr(step.parameters, "path", None) if step.kind == "op" else None
         if getattr(type(step.parameters), "group", "") != "sources" or not path:
             continue
-        paths = located([path] if isinstance(path, str) else list(path), config.root)
+        paths = located([path] if isinstance(path, str) else list(path), root)
         op = type(step.parameters).op
         if (op, *paths) not in seen:
             seen.add((op, *paths))
             yield _read(step, paths, config.storage)
     for check in config.checks:
         if check.equals_csv is not None:
-            name = os.path.join(config.root, check.equals_csv)
+            name = os.path.join(root, check.equals_csv)
             yield _Read(name, (name,), together=False)
 
 
@@ -118,9 +123,9 @@ def _read(step: Step, paths: Sequence[str], storage: Mapping[str, Any]) -> _Read
     name = paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
     try:
         files = locate(paths, storage, suffixes=_SUFFIXES.get(op, ()))
-    except DataError:
-        files = tuple(paths)  # they were there when the Graph was built
-    return _Read(name, files, together=len(files) > _MOST_TOLD)
+    except Exception:  # noqa: BLE001  (a library of its own for each storage; the files were there for the run)
+        files = tuple(paths)
+    return _Read(name, files, together=len(files) > _MOST_TOLD and not is_remote(name))
 
 
 _ZARR = ("zarr.json", ".zmetadata", ".zgroup", ".zarray")
