@@ -343,10 +343,10 @@ def test_a_reference_that_is_wrong_or_fails_is_told(tmp_path, n, call, code, sai
 
 def test_no_file_of_a_comparison_holds_a_secret(tmp_path, monkeypatch):
     monkeypatch.setenv("TOKEN", "open-sesame")
-    (tmp_path / "mine.py").write_text("def f(x, t): return len(t)\ndef ref(token): return {'a': [len(token)]}\n")
+    (tmp_path / "mine.py").write_text("def f(x, t): return len(t)\ndef ref(token): return {'a': len(token)}\n")
     (tmp_path / "a.yaml").write_text(
         'version: 1\nmodules: [./mine.py]\nparams: {token: "${secret:TOKEN}"}\n'
-        'steps:\n  a: {call: "mine:f", over: {x: [1]}, args: {t: "${token}"}}\n'
+        'steps:\n  a: {call: "mine:f", args: {x: 1, t: "${token}"}}\n'
         "outputs: {a: {to: pickle, path: a.pkl}}\n"
         'compare: {reference: {call: "mine:ref"}}\n'
     )
