@@ -209,7 +209,6 @@ def _by_placement(
             heapq.heappop(able)
         if not able:
             break
-        waiting.append(worker_of[able[0]])
         yield from play(able[0])  # an order that can't be kept
     if not all(begun):
         raise ValueError("the segments need each other in a circle")
