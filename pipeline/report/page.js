@@ -1,0 +1,46 @@
+"use strict";
+// Draws each chart when it is first seen, and lets one run be chosen out of several. Without scripts all tables are there.
+(function () {
+  const figures = JSON.parse(document.getElementById("figures").textContent);
+  const drawn = new Set();
+
+  function draw(within) {
+    for (const place of within.querySelectorAll("[data-figure]")) {
+      if (!drawn.has(place.id) && place.offsetParent !== null) {
+        drawn.add(place.id);
+        Bokeh.embed.embed_item(figures[place.id]);
+      }
+    }
+  }
+
+  const tabs = [...document.querySelectorAll("[role=tab]")];
+
+  function choose(tab) {
+    for (const other of tabs) {
+      const chosen = other === tab;
+      other.setAttribute("aria-selected", String(chosen));
+      other.tabIndex = chosen ? 0 : -1;
+      document.getElementById(other.getAttribute("aria-controls")).hidden = !chosen;
+    }
+    draw(document);
+  }
+
+  tabs.forEach((tab, i) => {
+    tab.addEventListener("click", () => choose(tab));
+    tab.addEventListener("keydown", event => {
+      const by = {ArrowRight: 1, ArrowLeft: -1}[event.key];
+      if (by) {
+        const next = tabs[(i + by + tabs.length) % tabs.length];
+        choose(next);
+        next.focus();
+      }
+    });
+  });
+  if (tabs.length) {
+    choose(tabs.find(tab => tab.hasAttribute("data-chosen")) || tabs[0]);
+  }
+  draw(document);
+  for (const details of document.querySelectorAll("details")) {
+    details.addEventListener("toggle", () => draw(details));
+  }
+})();
