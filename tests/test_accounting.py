@@ -70,6 +70,18 @@ def test_an_idle_worker_waits_for_the_scheduler_while_a_segment_is_ready_and_for
     assert {name: ns for name, ns in idle.items() if ns} == {"scheduling": 3 * 10**9, "dependency": 3 * 10**9}
 
 
+def test_what_a_worker_is_taking_in_is_nothing_that_another_could_have_been_given():
+    rows = [row("a-0", 0, 1), row("b-1", 4, 5, ready=1, received=2)]
+    idle = rectangle(trace(rows, elapsed=5, n_workers=2)).lanes[1]
+    assert (idle["scheduling"], idle["dependency"]) == (10**9, 4 * 10**9)
+
+
+def test_what_lies_at_a_busy_worker_could_have_been_given_to_another():
+    rows = [row("a-0", 0, 3), row("b-1", 4, 5, ready=0, received=1)]  # with the first worker from 1 on
+    idle = rectangle(trace(rows, elapsed=5, n_workers=2)).lanes[1]
+    assert (idle["scheduling"], idle["dependency"]) == (3 * 10**9, 2 * 10**9)
+
+
 def test_only_the_wait_for_the_first_task_of_a_segment_is_scheduling():
     rows = [row("a", 0, 2, segment=0), row("b", 2, 4, segment=0)]
     assert rectangle(trace(rows, elapsed=4, n_workers=2)).lanes[1]["dependency"] == 4 * 10**9
@@ -149,7 +161,10 @@ def slowly(some: Trace) -> list[dict[str, int]]:
     for first, second in tries.values():
         for own, before in ((first, []), (second, first)):
             if own:
-                waits.append((max([own[0]["ready"], *(r["stop"] for r in before[-1:])]), own[0]["start"]))
+                of_worker = [r for r in rows if r["worker"] == own[0]["worker"]]
+                earlier = [r["stop"] for r in of_worker[: of_worker.index(own[0])]]
+                begun = min(own[0]["start"], max([own[0]["received"], *earlier]))
+                waits.append((max([own[0]["ready"], *(r["stop"] for r in before[-1:])]), begun))
     found = []
     for lane in range(len(names)):
         tile = dict.fromkeys(CLASSES, 0)

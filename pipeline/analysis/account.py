@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -9,6 +10,7 @@ from typing import Any
 
 from pipeline.analysis import costs
 from pipeline.analysis.accounting import (
+    CLASSES,
     LOSSES,
     Losses,
     Rectangle,
@@ -17,6 +19,7 @@ from pipeline.analysis.accounting import (
     losses,
     moved,
     rectangle,
+    whole_percents,
 )
 from pipeline.analysis.efficiency import Factors, factors
 from pipeline.analysis.paths import CriticalPath, Stretch, critical_path, span
@@ -105,7 +108,7 @@ class Account:
     by_step : step -> seconds in its tasks, useful seconds, CPU seconds, seconds that its serial tasks took of CPU
     moved : step -> bytes that went to its tasks and came from them
     n_segments : what was handed to workers
-    ideal : seconds of the same placement if nothing took time but the tasks
+    ideal : seconds of the same placement if nothing took time but the tasks; like ``span``, nan where a task has no row
     measuring : seconds that measuring one task cost
     """
 
@@ -168,12 +171,10 @@ class Account:
 
     def _losses(self) -> dict[str, Any]:
         if self.losses is None:
-            total = sum(self.rectangle.total(name) for name in self.rectangle.lanes[0]) if self.rectangle.lanes else 0
-            told: dict[str, Any] = {"useful": None, "inflation": None}
-            for name in self.rectangle.lanes[0] if self.rectangle.lanes else ():
-                ns = self.rectangle.total(name)
-                told[name] = {"seconds": ns / 1e9, "percent": round(100 * ns / total) if total else 0}
-            return told
+            cells = {name: self.rectangle.total(name) / 1e9 for name in CLASSES}
+            shares = whole_percents(cells)
+            told = {name: {"seconds": cells[name], "percent": shares[name]} for name in CLASSES}
+            return {"useful": None, "inflation": None, **told}
         percents = self.losses.percents()
         told = {name: {"seconds": getattr(self.losses, name), "percent": percents[name]} for name in LOSSES}
         if self.inflation is not None:
@@ -217,12 +218,12 @@ def account(
     middle = sorted(range(len(traces)), key=lambda i: traces[i].elapsed)[(len(traces) - 1) // 2]
     trace = traces[middle]
     seen = rectangle(trace)
-    ran = trace.tasks.num_rows > 0
     frame = trace.to_frame()
     seconds = dict(zip(frame["key"], frame["seconds"], strict=True))
-    ideal = (
-        makespan(replay(segments, seconds, n_workers=trace.n_workers, placement=placement_of(trace))) if ran else 0.0
-    )
+    whole = 0 < len(seconds) == len(shape.needs)  # a report may have been lost with its worker
+    ideal = math.nan
+    if whole:
+        ideal = makespan(replay(segments, seconds, n_workers=trace.n_workers, placement=placement_of(trace)))
     times = seconds if serial is None else serial.seconds
     return Account(
         runs=runs,
@@ -234,8 +235,8 @@ def account(
         every=tuple(losses(each, serial) for each in traces) if serial else (),
         inflation=inflation_interval(traces, serial) if serial else None,
         cpu_beside=dict(trace.notes.get("cpu", {})),
-        factors=factors(trace, serial, ideal) if serial and ran else None,
-        span=span(shape.needs, times),
+        factors=factors(trace, serial, ideal) if serial and whole else None,
+        span=span(shape.needs, times) if whole else math.nan,
         critical=critical_path(trace, shape.needs),
         steps=tuple(costs.steps(trace, serial, most=MOST)),
         tasks=tuple(costs.tasks(trace, serial, most=MOST)),

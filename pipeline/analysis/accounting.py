@@ -8,7 +8,8 @@ these classes that it fits:
   it is the moment between two tasks of one segment;
 * ``transfer``: what the task needs is moved in and unpickled, what it gave is pickled and handed out;
 * ``unexplained``: nobody saw what the worker did, since it was lost;
-* ``scheduling``: the worker is idle while a segment is ready anywhere and has not begun its first task;
+* ``scheduling``: the worker is idle while a segment is ready anywhere that no worker has, or that another has and
+  leaves lying behind something else;
 * ``dependency``: it is idle, and nothing is ready.
 
 Then it is arithmetic: the time in tasks is what the same tasks take serially (``useful``) and the rest, ``inflation``,
@@ -45,6 +46,7 @@ __all__ = [
     "rectangle",
     "serial_times",
     "useful_seconds",
+    "whole_percents",
 ]
 
 CLASSES = ("task", "runtime", "transfer", "scheduling", "dependency", "unexplained")
@@ -90,7 +92,7 @@ def rectangle(trace: Trace) -> Rectangle:
     elapsed = round(trace.elapsed * 1e9)
     names = lanes(trace)
     columns = {name: trace.tasks[name].to_numpy() for name in ("segment", "attempt", "ready", *INSTANTS)}
-    waiting = _Union.of(*_waiting(columns), elapsed)
+    waiting = _Union.of(*_waiting(columns, _free(trace, columns)), elapsed)
     gaps = _gaps(trace, names)
     tiles = []
     for lane, rows in enumerate(_rows(trace, names)):
@@ -163,18 +165,40 @@ def _rows(trace: Trace, names: Sequence[Sequence[str]]) -> list[npt.NDArray[np.i
     return np.split(order, np.searchsorted(lane[order], np.arange(1, len(names))))
 
 
-def _waiting(columns: Mapping[str, Any]) -> tuple[_Times, _Times]:
-    """When a segment was ready and its first task had not begun, for each attempt; a later one waits from the end of
-    the one before it."""
+def _free(trace: Trace, columns: Mapping[str, Any]) -> _Times:
+    """For each row when its worker was through with the rows before it; before everything, where there are none."""
+    start, stop = columns["start"], columns["stop"]
+    if not len(start):
+        return np.empty(0, dtype=np.int64)
+    worker = trace.tasks["worker"].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
+    order = np.lexsort((start, worker))
+    low = min(int(stop.min()), 0) - 1
+    apart = worker[order] * (int(stop.max()) - low + 1)  # so that one running maximum does for all workers
+    latest = np.maximum.accumulate(stop[order] - low + apart) - apart + low
+    before = np.append(low, latest[:-1])
+    before[np.append(True, np.diff(worker[order]) != 0)] = low
+    free = np.empty_like(before)
+    free[order] = before
+    return free
+
+
+def _waiting(columns: Mapping[str, Any], free: _Times) -> tuple[_Times, _Times]:
+    """When a segment was ready and no worker was at it, for each attempt; a later one waits from the end of the one
+    before it.
+
+    A worker is at it from the moment it takes it in, or is through with what it did before that; then there is nothing
+    to hand to anybody else.
+    """
     order = np.lexsort((columns["start"], columns["attempt"], columns["segment"]))
-    segment, attempt, start = (columns[name][order] for name in ("segment", "attempt", "start"))
+    segment, attempt = (columns[name][order] for name in ("segment", "attempt"))
+    begun = np.minimum(columns["start"], np.maximum(columns["received"], free))[order]
     same = segment[1:] == segment[:-1]
     first = np.append(True, ~(same & (attempt[1:] == attempt[:-1])))[: len(order)]
     again = np.append(False, same)[: len(order)]
     ready = columns["ready"][order].copy()
     stop = columns["stop"][order]
     ready[1:] = np.where(again[1:], np.maximum(ready[1:], stop[:-1]), ready[1:])
-    return ready[first], start[first]
+    return ready[first], begun[first]
 
 
 def _gaps(trace: Trace, names: Sequence[Sequence[str]]) -> list[list[tuple[_Times, _Times]]]:
@@ -258,11 +282,24 @@ class Losses:
         >>> [n for n in third.percents().values() if n]
         [34, 33, 33]
         """
-        exact = {name: round(100 * self.share(name), 9) for name in LOSSES}
-        found = {name: math.floor(value) for name, value in exact.items()}
-        each, rest = divmod(100 - sum(found.values()), len(LOSSES))
-        by_remainder = sorted(LOSSES, key=lambda name: found[name] - exact[name])
-        return {name: n + each + (by_remainder.index(name) < rest) for name, n in found.items()}
+        return whole_percents({name: getattr(self, name) for name in LOSSES})
+
+
+def whole_percents(seconds: Mapping[str, float]) -> dict[str, int]:
+    """Shares of the sum as whole per cents that add up to 100: rounded down, the rest goes to the largest remainders.
+
+    Raises
+    ------
+    ValueError : if the sum is no time
+    """
+    total = math.fsum(seconds.values())
+    if total <= 0:
+        raise ValueError("a run that took no time has no shares of it")
+    exact = {name: round(100 * value / total, 9) for name, value in seconds.items()}
+    found = {name: math.floor(value) for name, value in exact.items()}
+    each, rest = divmod(100 - sum(found.values()), len(exact))
+    by_remainder = sorted(exact, key=lambda name: found[name] - exact[name])
+    return {name: n + each + (by_remainder.index(name) < rest) for name, n in found.items()}
 
 
 def serial_times(traces: Sequence[Trace]) -> SerialTimes:
