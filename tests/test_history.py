@@ -310,6 +310,12 @@ def test_a_copy_of_a_folder_has_not_changed_and_is_no_faster(tmp_path):
     assert "the same  config, code, versions, machine, inputs, graph" in diff_text(found).split("\n")
 
 
+def test_what_is_faster_without_any_change_is_the_machines_load_or_chance(tmp_path):
+    text = compared(tmp_path).judged.text
+    assert text.startswith("verdict withheld: nothing that is recorded has changed, so the machine did something else")
+    assert "(faster: processes 2.00x [1.96, 2.04]); the intervals of serial overlap" in text
+
+
 def test_a_folder_and_itself_are_one_run(tmp_path):
     (tmp_path / "month").mkdir()
     (tmp_path / "month" / FIRST).mkdir()
@@ -345,7 +351,7 @@ def test_times_by_step_are_those_of_the_traces_over_the_rounds(tmp_path):
 
 
 def test_a_run_that_took_half_the_time_is_twice_as_fast_and_the_other_half_as_fast(tmp_path):
-    a, b = map(read, pair(tmp_path))
+    a, b = map(read, pair(tmp_path, code={"m.py": "dd"}))
     assert (
         diff(a, b).judged.text == "B is faster: processes 2.00x [1.96, 2.04]; withheld: the intervals of serial overlap"
     )

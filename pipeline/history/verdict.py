@@ -4,6 +4,10 @@ It is said only of the same work on the same inputs and machine, by the same bac
 were repeated and the intervals lie apart. Other code and other versions do not withhold it: they are what users want to
 see the effect of. They change the Graph's hash, too; so graphs of different hash are the same work where the resolved
 file and the shape of the graph are the same, and code or versions differ.
+
+The rounds of two comparisons are not made in turns: what else the machine did meanwhile is part of what differs. Two
+comparisons of the same thing on a busy machine gave intervals far apart. So where nothing that is recorded has changed,
+the verdict is withheld, too.
 """
 
 from __future__ import annotations
@@ -158,6 +162,10 @@ def _by_case(found: Difference) -> Judged:
     if elsewhere:
         reasons.append(f"the machines of the cluster of {', '.join(elsewhere)} are not recorded")
     pieces = [f"{word}: {', '.join(cases)}" for word, cases in said.items() if cases]
+    if pieces and found.nothing_changed:
+        reasons.insert(0, f"nothing that is recorded has changed, so the machine did something else besides, or it is "
+                          f"chance ({'; '.join(pieces)})")  # fmt: skip
+        pieces = []
     if not pieces:
         return Judged(f"verdict withheld: {'; '.join(reasons)}", tuple(reasons))
     text = f"B is {'; '.join(pieces)}"

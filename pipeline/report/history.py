@@ -34,14 +34,13 @@ _RUNS = (
     Column("graph", "graph"),
 )
 _CASES = (
-    Column("case", "back end", folded=8),
-    Column("workers", "workers", True),
+    Column("case", "back end x\nworkers", folded=9),
     Column("old", "A elapsed s", True),
     Column("new", "B elapsed s", True),
     Column("speedup", "speedup of B", True),
 )
 _TIMES = (
-    Column("case", "back end", folded=8),
+    Column("case", "back end", folded=9),
     Column("step", "steps, s in tasks", folded=12),
     Column("old", "A", True),
     Column("new", "B", True),
@@ -144,8 +143,7 @@ def _input_line(path: str, change: Change) -> str:
 
 def _case_row(times: CaseTimes) -> dict[str, str]:
     return {
-        "case": printable(times.label),
-        "workers": str(times.workers),
+        "case": f"{printable(times.backend)} x{times.workers}",
         "old": interval_text(times.old),
         "new": interval_text(times.new),
         "speedup": ratio_text(times.speedup),
