@@ -8,20 +8,18 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from traces import chained
 
-import pipeline.report
 from pipeline import cli
 from pipeline.errors import ConfigError
 from pipeline.history import diff, find, read, runs
 from pipeline.report.history import diff_text, runs_text
-from tests.traces import chained
 
 FIRST, SECOND = "2026-01-31T10-00-00Z", "2026-02-01T09-00-00Z"
 ENVIRONMENT = {
@@ -615,71 +613,6 @@ def test_a_difference_fits_a_terminal_and_ends_with_the_verdict(tmp_path, capsys
     assert all(len(line) <= 80 for line in lines)
     assert any("22 more; --json names them all" in line for line in lines)
     assert "".join(lines).count("verdict withheld: the inputs differ (in.csv removed, ") == 1
-
-
-@pytest.fixture
-def drawn(monkeypatch):
-    """What the command has drawn, with pens that leave empty files."""
-    paths = []
-
-    def write(name):
-        def writing(path):
-            paths.append((path if path.is_dir() else path.parent) / name)
-            paths[-1].touch()
-            return paths[-1]
-
-        return SimpleNamespace(write=writing)
-
-    monkeypatch.setattr(pipeline.report, "html", write("report.html"), raising=False)
-    monkeypatch.setattr(pipeline.report, "perfetto", write("perfetto.json"), raising=False)
-    return paths
-
-
-def test_a_report_is_drawn_again_with_a_timeline_beside_each_trace(tmp_path, capsys, drawn):
-    folder = comparison(tmp_path, FIRST, steps={"serial-1": {"fit-0": 1.0}, "processes-2": {"fit-0": 1.0}})
-    assert cli.main(["report", "month", "--runs", str(tmp_path), "--open", "no"]) == 0
-    expected = [folder / "serial-1" / "perfetto.json", folder / "processes-2" / "perfetto.json", folder / "report.html"]
-    assert sorted(drawn) == sorted(expected)
-    assert capsys.readouterr().out.split("\n") == [*map(str, expected), ""]
-    assert cli.main(["report", str(folder), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["report"] == str(folder / "report.html")
-    assert told["timelines"] == [str(path) for path in expected[:2]]
-
-
-def test_a_report_is_opened_where_that_is_asked_for(tmp_path, monkeypatch, drawn):
-    opened = []
-    monkeypatch.setattr("webbrowser.open", opened.append)
-    folder = comparison(tmp_path, FIRST)
-    assert cli.main(["report", str(folder), "--open", "maybe"]) == 2
-    assert cli.main(["report", str(folder)]) == 0
-    assert not opened
-    assert cli.main(["report", str(folder), "--open", "yes"]) == 0
-    assert opened == [(folder / "report.html").as_uri()]
-
-
-@pytest.mark.parametrize(
-    ("files", "said"),
-    [
-        ({"config.json": "{}", "failure.json": '{"exit_code": 3, "message": "in.csv: no such file"}'},
-         "there is no report.json to draw from, since the run failed: in.csv: no such file"),
-        ({"config.json": "{}"}, "since it has not ended: it still runs, or was killed"),
-        ({"graph": ""}, "since it has not ended: it still runs, was killed, or failed"),
-        ({"config.json": "{}", "trace.parquet": None}, "made by a version that left none (its trace.parquet is there"),
-        ({"notes.txt": ""}, "no run folder: it has none of report.json"),
-    ],
-)  # fmt: skip
-def test_what_there_is_no_report_of_is_exit_2_and_tells_what_is_missing(tmp_path, capsys, drawn, files, said):
-    folder = tmp_path / "month" / FIRST
-    folder.mkdir(parents=True)
-    for name, content in files.items():
-        if content is None:
-            chained({"fit-0": 1.0}).save(folder / name)
-        else:
-            (folder / name).write_text(content)
-    assert cli.main(["report", str(folder)]) == 2
-    assert said in capsys.readouterr().err
-    assert not drawn
 
 
 def test_the_schema_of_the_report_is_printed(capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,8 +11,6 @@ from pipeline.cli.session import AsJson, Debug, app, emit
 from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pipeline.history import RunFolder
 
 __all__ = ["diff", "report", "runs"]
@@ -80,19 +79,19 @@ def report(
 
     found = history.find(run, folder)
     _require_report(found, run)
-    from pipeline.report import html
+    from pipeline.report.redrawing import redraw
 
-    page = html.write(found.folder)
-    timelines = _timelines(found)
+    drawn = redraw(found.folder)
     if as_json:
-        told = {"folder": str(found.folder), "report": str(page), "timelines": [str(path) for path in timelines]}
-        emit(context.obj, "result", ok=True, exit_code=0, **told)
+        emit(context.obj, "result", ok=True, exit_code=0, **drawn.to_dict())
     else:
-        print(*timelines, page, sep="\n")
+        print(*drawn.timelines, drawn.page, sep="\n")
+        for note in drawn.notes:
+            print(f"pipeline: warning: {note}", file=sys.stderr)
     if opened == "yes":
         import webbrowser
 
-        webbrowser.open(page.absolute().as_uri())
+        webbrowser.open(drawn.page.as_uri())
     return 0
 
 
@@ -113,11 +112,3 @@ def _require_report(found: RunFolder, text: str) -> None:
         f"{text}: there is no report.json to draw from: the {found.kind} was made by a version that left none "
         f"({has}; pipeline diff reads it). Run it again"
     )
-
-
-def _timelines(found: RunFolder) -> list[Path]:
-    """A timeline beside each trace that the report tells of."""
-    from pipeline.report import perfetto
-
-    traces = [trace for case in found.cases for trace in case.traces if trace.is_file()]
-    return [perfetto.write(trace) for trace in traces]
