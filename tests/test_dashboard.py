@@ -1,4 +1,4 @@
-"""The Dask dashboard of a run, looked at in a browser: it shows the steps of the file by their names."""
+"""The Dask dashboard of a run, looked at in a browser: its pages and ours show the steps of the file by their names."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def running(folder: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
         try:
             said = (json.loads(line) for line in process.stdout)
             addresses = (e["message"] for e in said if e.get("message", "").startswith("dashboard: "))
-            address = next(addresses, "").removeprefix("dashboard: ")
+            address = next(addresses, "").removeprefix("dashboard: ").partition(",")[0]
             assert address, (folder / "stderr").read_text()
             yield address.removesuffix("/status"), process
         finally:
@@ -93,7 +93,13 @@ def test_the_dashboard_of_a_run_shows_its_steps_by_name(tmp_path: Path) -> None:
             browser.wait_for_function(f"() => window.Bokeh && ({DRAWN})().includes({name!r})")
         browser.screenshot(path=tmp_path / "status.png")
         drawn = set(browser.evaluate(PROGRESS))
+        browser.goto(address + "/pipeline")
+        browser.locator(".box.done[data-step=squares]", has_text="8 / 8").wait_for()
+        browser.locator(".box.running[data-step=held]", has_text="1 / 4").wait_for()
+        boxes = browser.locator(".box").evaluate_all("boxes => boxes.map(box => box.dataset.step)")
+        browser.screenshot(path=tmp_path / "steps.png")
         assert wrong == []
+    assert boxes == ["numbers", "squares", "total", "held", "table", "by_seen", "write by_seen"]
     # each bar is named by a step, or by an output: what was merged into a segment is shown under one of its steps
     assert {"numbers", "held", "total", "by_seen", "write by_seen"} == drawn
     assert process.returncode == 0
