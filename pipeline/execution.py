@@ -20,7 +20,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from html import escape
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +35,12 @@ from pipeline.errors import CheckError, ConfigError, OutputError
 from pipeline.graph import Graph, Key, Layout, PartsLayout
 from pipeline.manifest import Manifest, stale_files
 from pipeline.outputs import Publication, open_output
+from pipeline.provenance import versions
 from pipeline.resolution import plain
 from pipeline.steps import build
 from pipeline.trace import Trace
 
 __all__ = ["Run", "run"]
-
-_PACKAGES = ("dask", "distributed", "numpy", "pandas", "pipeline", "pyarrow", "xarray", "zarr")
 
 
 @dataclass(frozen=True, eq=False)
@@ -360,14 +358,3 @@ def _noted_failure(folder: Path, config: Config) -> Iterator[None]:
 
 def _write(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=1, default=str) + "\n", encoding="utf-8")
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide what comes out."""
-    import platform
-
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found

@@ -237,5 +237,5 @@ class Config:
                 value = value.replace(secret, "***") if len(secret) > 3 else value
             return value
         if isinstance(value, dict):
-            return {key: self.masked(one) for key, one in value.items()}
+            return {self.masked(key) if isinstance(key, str) else key: self.masked(one) for key, one in value.items()}
         return [self.masked(one) for one in value] if isinstance(value, list | tuple) else value
