@@ -15,9 +15,9 @@ Where the numbers come from:
 * **retried**, failures and their messages: told by the client, which masks what must not be shown.
 
 A transition costs one look into a dict, for tasks of others too: measured, 5 us a task of ours in all, where Dask takes
-1,300 or more. What is told of a run is forgotten when it is over, but for its counts. Rejected: a Bokeh page like Dask's
-own (a document for each viewer on the scheduler's event loop, and a canvas that holds no text); counting by Dask's task
-groups (segments again).
+1,300 or more. What is told of a run is forgotten when it is over, but for its counts. Rejected: a Bokeh page like
+Dask's own (a document for each viewer on the scheduler's event loop, and a canvas that holds no text); counting by
+Dask's task groups (segments again).
 
 Nothing in the page can be run: text goes in by ``textContent``, and the policy allows the page's own script alone.
 """
