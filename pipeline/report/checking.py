@@ -9,11 +9,20 @@ it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 __all__ = ["faults"]
 
+_Test = Callable[[Any], bool]
+
+_EXACT: Mapping[str, tuple[type, ...]] = {
+    "string": (str,),
+    "boolean": (bool,),
+    "null": (type(None),),
+    "integer": (int,),
+    "number": (int, float),
+}
 _TYPES = {"string": str, "object": dict, "array": list, "boolean": bool, "null": type(None)}
 
 
@@ -26,10 +35,15 @@ def faults(value: Any, schema: Mapping[str, Any]) -> Iterator[str]:
 
 
 class _Check:
+    """A schema made ready: :meth:`fits` lets most records through, and only the others are looked at again."""
+
     def __init__(self, root: Mapping[str, Any]) -> None:
         self.definitions = root.get("$defs", {})
+        self.ready: dict[int, _Test] = {}
 
     def faults(self, value: Any, schema: Mapping[str, Any], place: str) -> Iterator[str]:
+        if self.fits(schema)(value):
+            return
         while "$ref" in schema:
             schema = self.definitions[schema["$ref"].rpartition("/")[2]]
         if "anyOf" in schema:
@@ -45,6 +59,47 @@ class _Check:
         elif isinstance(value, list):
             for i, item in enumerate(value):
                 yield from self.faults(item, schema.get("items", {}), f"{place}[{i}]")
+
+    def fits(self, schema: Mapping[str, Any]) -> _Test:
+        """A fast test: what it lets through has no fault; what it does not may still have none (``2.0`` as integer)."""
+        if id(schema) not in self.ready:
+            self.ready[id(schema)] = self._test(schema)
+        return self.ready[id(schema)]
+
+    def _test(self, schema: Mapping[str, Any]) -> _Test:
+        if "$ref" in schema:
+            return self.fits(self.definitions[schema["$ref"].rpartition("/")[2]])
+        if "anyOf" in schema:
+            tests = [self.fits(each) for each in schema["anyOf"]]
+            return lambda value: any(test(value) for test in tests)
+        if "properties" in schema or isinstance(schema.get("additionalProperties"), Mapping):
+            return self._test_object(schema)
+        if "items" in schema and not {"minItems", "maxItems"} & set(schema):
+            inner = self.fits(schema["items"])
+            return lambda value: type(value) is list and all(map(inner, value))
+        kinds = schema.get("type", [])
+        types = {found for kind in ([kinds] if isinstance(kinds, str) else kinds) for found in _EXACT.get(kind, ())}
+        if not types or {"const", "enum", "items"} & set(schema):
+            return lambda value: not _wanted(value, schema) and not isinstance(value, dict | list)
+        if "minimum" in schema or "maximum" in schema:
+            low, high = schema.get("minimum", -math.inf), schema.get("maximum", math.inf)
+            return lambda value: type(value) in types and (value is None or low <= value <= high)
+        return lambda value: type(value) in types
+
+    def _test_object(self, schema: Mapping[str, Any]) -> _Test:
+        tests = {name: self.fits(inner) for name, inner in schema.get("properties", {}).items()}
+        required = frozenset(schema.get("required", ()))
+        rest = schema.get("additionalProperties", True)
+        other: _Test = (lambda value: bool(rest)) if isinstance(rest, bool) else self.fits(rest)
+        kinds = schema.get("type", "object")
+        nothing = kinds != "object" and "null" in kinds
+
+        def fits(value: Any) -> bool:
+            if type(value) is not dict:
+                return nothing and value is None
+            return required <= value.keys() and all(tests.get(name, other)(inner) for name, inner in value.items())
+
+        return fits
 
     def _of_object(self, value: dict[str, Any], schema: Mapping[str, Any], place: str) -> Iterator[str]:
         properties = schema.get("properties", {})

@@ -14,6 +14,7 @@ from bokeh.models import ColumnDataSource, FixedTicker, HoverTool, PlainText, Ra
 from bokeh.models.annotations import Title
 from bokeh.plotting import figure
 
+from pipeline.errors import printable
 from pipeline.report.colours import DARK
 
 __all__ = ["FONT", "columns", "cut", "labelled", "new", "span", "tips"]
@@ -71,11 +72,12 @@ def labelled(fig: figure, labels: Sequence[str], *, most: int = 60) -> figure:
 
 
 def cut(text: str, length: int) -> str:
-    """The text, what is too long taken out of its middle, where names differ least.
+    """The text on one line, what is too long taken out of its middle, where names differ least.
 
     >>> cut("a_long_name-17", 9)
     'a_lo…e-17'
     """
+    text = printable(text)
     if len(text) <= length:
         return text
     head = (length - 1) // 2

@@ -28,6 +28,7 @@ from bokeh.resources import Resources
 from markupsafe import Markup, escape
 
 from pipeline.documents import FILE
+from pipeline.errors import printable
 from pipeline.report import charts, colours, document, layers, tables
 from pipeline.report.records import MEANINGS
 from pipeline.report.terminal import duration
@@ -40,7 +41,7 @@ LARGEST = 10_000_000
 """Bytes of a page, at most."""
 
 _NAME = "report.html"
-_BARS = 30_000  # of all runs together
+_BARS = 40_000  # of all runs together
 _MOST_STEPS = 400  # above that no step graph is drawn
 _MOST_YAML = 200_000  # letters
 _HERE = Path(__file__).parent
@@ -152,6 +153,7 @@ def _page(told: Mapping[str, Any], traces: Sequence[Trace | None], n_bars: int) 
         one=next((line.value for line in lines if line.said == "reference"), None),
         accounted=accounted,
         meanings={n: MEANINGS[n] for n in colours.LOSSES if any(a["losses"].get(n) for a in accounted)},
+        is_negative=any((a["losses"].get("inflation") or {"seconds": 0})["seconds"] < 0 for a in accounted),
         panels=panels,
         steps={step: tint for step, tint in tints.items() if tint != colours.OTHER},
         n_others=sum(tint == colours.OTHER for tint in tints.values()),
@@ -264,6 +266,7 @@ def _template() -> jinja2.Template:
         loader=jinja2.FileSystemLoader(_HERE),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_visible,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -271,9 +274,16 @@ def _template() -> jinja2.Template:
     return env.get_template("page.html")
 
 
+def _visible(value: Any) -> Any:
+    """Text with what would hide or turn round other text written as in Python; lines and markup of ours stay."""
+    if type(value) is not str or value.isprintable():
+        return value
+    return "".join(c if c in "\n\t" else printable(c) for c in value)
+
+
 def _quoted(text: str) -> Markup:
     """Escaped text, in which what stands between backticks is shown as code."""
-    pieces = re.split(r"`([^`]+)`", text)
+    pieces = re.split(r"`([^`]+)`", _visible(text))
     return Markup("").join(
         Markup("<code>{}</code>").format(piece) if i % 2 else escape(piece) for i, piece in enumerate(pieces)
     )

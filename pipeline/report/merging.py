@@ -2,9 +2,9 @@
 
 Up to :data:`FEW` tasks each has its bar. Above, neighbours of one step on one lane that are narrower than a pixel (the
 whole over 2,000), with less than a pixel between them, share a bar; the longest tasks and the critical path stay apart.
-Where that is still more than the page can hold (many workers, many steps in turn) all that begins in one pixel of a
-lane shares a bar, whose colour is that of the step that took longest in it, and pixels grow until the bars are few
-enough. Nothing is left out: each bar says how many tasks it stands for.
+Where that is still more than the page can hold pixels grow; and where that does not help (many workers, many steps in
+turn) all that begins in one pixel of a lane shares a bar, whose colour is that of the step that took longest in it.
+Nothing is left out: each bar says how many tasks it stands for.
 """
 
 from __future__ import annotations
@@ -109,13 +109,15 @@ def bars(
     apart[np.argsort(starts - at["stop"], kind="stable")[:longest]] = True
     whole = int(max(at["stop"].max() - min(starts.min(), 0), 1))
     width = max(whole // PIXELS, 1)
-    order, group = _neighbours(at, apart, width)
-    if group[-1] < most:
-        return _grouped(at, order, group, steps, width=width, longest=longest, path=path)
+    merged = {"longest": longest, "path": path}
+    for pixel in (width, 2 * width, 4 * width, 8 * width):
+        order, group = _neighbours(at, apart, pixel)
+        if group[-1] < most:
+            return _grouped(at, order, group, steps, width=pixel, **merged)
     while True:
         order, group = _cells(at, apart, width)
         if group[-1] < most or width > whole:
-            return _grouped(at, order, group, steps, width=width, mixed=True, longest=longest, path=path)
+            return _grouped(at, order, group, steps, width=width, mixed=True, **merged)
         width *= 2
 
 

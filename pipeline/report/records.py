@@ -67,7 +67,7 @@ MEANINGS = {
     "scheduling": "idle while a task is ready",
     "dependency": "idle, nothing is ready",
     "unexplained": "nobody saw what the worker did",
-    "task": "in tasks; where serial's times are not known, in the place of useful and inflation",
+    "task": "a task runs; in the place of useful and inflation, where serial's times are not known",
 }
 
 DEFINITIONS: dict[str, Schema] = {

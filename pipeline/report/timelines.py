@@ -110,6 +110,7 @@ def _tasks(
         fill_color="#9a9a9a", line_color="#9a9a9a", line_width=0.3,
     )  # fmt: skip
     palette = [colours.get(step, OTHER) for step in drawn.steps]
+    outline = 1.4 if drawn.critical.sum() < 150 else 0.8  # many of them would be black all over
     for on_path in (False, True):
         rows = np.flatnonzero(drawn.critical == on_path)
         if not len(rows):
@@ -117,7 +118,7 @@ def _tasks(
         fill = linear_cmap("colour", palette, low=-0.5, high=len(palette) - 0.5)
         bar = fig.hbar(
             y="lane", left="left", right="right", height=0.78, source=_source(trace, drawn, rows),
-            fill_color=fill, line_color=DARK if on_path else fill, line_width=1.4 if on_path else 0.5,
+            fill_color=fill, line_color=DARK if on_path else fill, line_width=outline if on_path else 0.5,
             name="critical" if on_path else "tasks",
         )  # fmt: skip
         tips(fig, bar, _TOLD, point_policy="follow_mouse")
