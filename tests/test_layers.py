@@ -19,6 +19,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("",),  # pipeline/__init__.py: the public names, imported on first use
     ("pipelines",),
     ("report",),
+    ("explanation",),
     ("comparison",),
     ("measurement",),
     ("execution", "schema", "history"),

@@ -3,13 +3,14 @@
 What numbers a command prints is decided in ``report/``; what they are, below that. This package imports neither numpy
 nor dask: ``--help`` and a file with faults are answered before they are loaded (a test looks into ``sys.modules``).
 
-===========  =========================================================
-here         the program: signals, exit codes, what is told of a fault
-``session``  what all commands share: options, the session, loading
-``running``  ``run compare check``
-``listing``  ``ops schema``
-``history``  ``runs diff report``
-===========  =========================================================
+==============  =========================================================
+here            the program: signals, exit codes, what is told of a fault
+``session``     what all commands share: options, the session, loading
+``running``     ``run compare check``
+``explaining``  ``explain``
+``listing``     ``ops schema``
+``history``     ``runs diff report``
+==============  =========================================================
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import IO, TYPE_CHECKING
 
 import typer
 
-from pipeline.cli import history, listing, running
+from pipeline.cli import explaining, history, listing, running
 from pipeline.cli.session import Session, app, emit
 from pipeline.errors import PipelineError, TaskError
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMANDS", "Session", "Terminated", "app", "main"]
 
-COMMANDS = (running, listing, history)
+COMMANDS = (running, explaining, listing, history)
 """The modules whose commands the program has: importing one adds them."""
 
 _BUG, _INTERRUPTED, _TERMINATED, _PIPE_CLOSED = 70, 130, 143, 141

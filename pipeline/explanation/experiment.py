@@ -1,0 +1,321 @@
+"""``explain()``: a serial run, then probes of the steps that cost most, within a budget; causes, and what to change.
+
+::
+
+    build -> serial run in scratch, inputs of some tasks kept -> overhead of a task, where tasks are short
+          -> probes, step by step in the order of costs -> diagnosis -> what to change
+
+Everything lies in a scratch folder below the runs folder that is deleted at the end; nothing is committed. The folder
+is locked while it is in use: what a killed explanation left is found by its lock being free, and deleted by the next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from pipeline.analysis.account import Shape
+from pipeline.backends.children import count_cores, write_setup
+from pipeline.coarsening import coarsen
+from pipeline.comparison.accounts import handles
+from pipeline.errors import ConfigError, OutputError
+from pipeline.explanation.diagnosis import Cause, Overhead, diagnose, diagnose_structure
+from pipeline.explanation.expectation import Model, Way, changes
+from pipeline.explanation.overhead import overhead
+from pipeline.explanation.probes import probe
+from pipeline.explanation.readings import StepReadings
+from pipeline.explanation.result import Explained, Explanation
+from pipeline.explanation.sampling import Sampled, choose, pure_part, sample
+from pipeline.explanation.structure import estimated, segment_seconds, structure
+from pipeline.explanation.teams import Failed, Late
+from pipeline.steps import build
+
+if TYPE_CHECKING:
+    from pipeline.config import Config
+    from pipeline.graph import Graph
+    from pipeline.worker import Segment
+
+__all__ = ["BUDGET", "explain"]
+
+BUDGET = 60.0
+"""Seconds that an explanation may take, unless it is said."""
+
+_SERIAL, _CUT = (
+    0.5,
+    0.65,
+)  # of the budget: when no further task of the serial run is begun, when the running one is ended
+_LEAST_SHARE = 0.02  # of all tasks' time, that a step takes to be probed
+_LEAST_TIME = 2.0  # seconds in which processes start and are probed, at the very least
+_ENDING = 1.0  # seconds kept for ending processes and for deleting
+_SHORT = {"threads": 0.01, "processes": 0.02, "dask": 0.05}  # seconds of a segment: if longer, overhead is no cause
+_TAKES = {"threads": 6.0, "processes": 6.0, "dask": 25.0}  # seconds that must be left for measuring it
+_PREFIX = ".explain-"
+
+Tell = Callable[[str], None]
+
+
+def explain(
+    config: Config,
+    *,
+    workers: int | None = None,
+    budget: float = BUDGET,
+    steps: Sequence[str] | None = None,
+    runs: str | os.PathLike[str] = "runs",
+    tell: Tell | None = None,
+) -> Explanation:
+    """Find out by experiment why a file does not scale, and what to change.
+
+    Tasks of steps marked ``pure: false`` are never run, nor is what needs them.
+
+    Parameters
+    ----------
+    workers : of the probes, at least 2; default: as many as cores
+    budget : seconds that all of it may take; what it does not reach is listed
+    steps : the steps to probe, by their names in the file; default: those that cost most
+    runs : folder in which the scratch folder is made; it is deleted
+    tell : called with lines of text as it goes on
+
+    Raises
+    ------
+    ConfigError : if there is no such step, or fewer than 2 workers are asked for
+    PipelineError : if a task of the serial run fails, as a run raises it
+    """
+    began = perf_counter()
+    known = dict.fromkeys(step.step for step in config.steps.values())
+    unknown = [name for name in steps or () if name not in known]
+    if unknown:
+        raise ConfigError(f"--step {unknown[0]}: there is no such step; there are {', '.join(known)}")
+    n_workers = workers if workers is not None else max(2, count_cores())
+    if type(n_workers) is not int or n_workers < 2:
+        raise ConfigError(f"workers: got {n_workers!r}; there is a speedup to explain from 2 workers on")
+    if not budget > 0:
+        raise ConfigError(f"budget: got {budget:g} s; all of it takes some seconds: 60s")
+    threads = config.cluster.get("threads_per_worker", 1)
+    graph, reasons = pure_part(build(config), {copy for copy, step in config.steps.items() if not step.pure})
+    experiment = _Experiment(
+        graph=graph,
+        config=config,
+        n_workers=n_workers,
+        ends=began + budget - min(_ENDING, budget / 10),
+        began=began,
+        budget=budget,
+        asked=tuple(steps or ()),
+        not_probed=dict(reasons),
+        way="threads" if isinstance(threads, int) and threads > 1 else "processes",
+        tell=tell or _silent,
+    )
+    with _scratch(Path(runs)) as folder:
+        return experiment.run(folder)
+
+
+@dataclass
+class _Experiment:
+    """One explanation. States: built -> run serially -> probed -> diagnosed; ``ends`` on the clock of perf_counter."""
+
+    graph: Graph
+    config: Config
+    n_workers: int
+    ends: float
+    began: float
+    budget: float
+    asked: tuple[str, ...]
+    not_probed: dict[str, str]
+    way: Way
+    tell: Tell
+    readings: dict[str, StepReadings] = field(default_factory=dict)
+    overheads: dict[str, Overhead] = field(default_factory=dict)
+
+    @property
+    def left(self) -> float:
+        return self.ends - perf_counter()
+
+    def run(self, folder: Path) -> Explanation:
+        graph = self.graph
+        file = folder / "graph"
+        graph.save(file)
+        setup = write_setup(str(folder), graph, graph.modules)
+        self.tell(f"{graph.name}: {len(graph):,} tasks run serially, for {self.left * _SERIAL:.0f} s at most")
+        sampled = self._sample(folder, file, setup)
+        segments = coarsen(graph, n_workers=self.n_workers)
+        seconds = estimated(graph, sampled)
+        each = segment_seconds(segments, graph, seconds)
+        candidates = self._candidates(sampled)
+        self._overheads(min((each[step] for step in candidates if step in each), default=1.0))
+        self._probe(candidates, sampled, setup)
+        return self._concluded(sampled, seconds, segments, each)
+
+    def _sample(self, folder: Path, file: Path, setup: str) -> Sampled:
+        keep = folder / "serial"
+        keep.mkdir()
+        left = self.left
+        copies = self.config.steps
+        without = [copy for copy in self.graph.policies if copy not in copies or not self._wants(copies[copy].step)]
+        return sample(
+            self.graph,
+            file=file,
+            setup=setup,
+            folder=keep,
+            n_workers=self.n_workers,
+            until=left * _SERIAL,
+            deadline=perf_counter() + left * _CUT,
+            storage=self.config.storage,
+            without=without,
+        )
+
+    def _wants(self, step: str) -> bool:
+        return not self.asked or step in self.asked
+
+    # ---- probing
+
+    def _candidates(self, sampled: Sampled) -> list[str]:
+        """The steps to probe, most expensive first; the others' reasons are noted."""
+        by_step = sampled.by_step()
+        total = sum(by_step.values())
+        writers = {policy.step for copy, policy in self.graph.policies.items() if copy not in self.config.steps}
+        found = []
+        for step, seconds in by_step.items():
+            if step in self.not_probed or not self._wants(step):
+                continue
+            if step in writers:
+                self.not_probed[step] = "writes an output"
+            elif seconds < _LEAST_SHARE * total and not self.asked:
+                self.not_probed[step] = f"takes under {_LEAST_SHARE:.0%} of the time"
+            elif not choose(sampled, step):
+                self.not_probed[step] = sampled.refused.get(step, "none of its tasks was kept")
+            else:
+                found.append(step)
+        owned = {self.graph.policies[self.graph.owners[key]].step for key in self.graph.tasks}
+        for step in dict.fromkeys(policy.step for policy in self.graph.policies.values()):
+            if step in owned and step not in by_step and step not in self.not_probed and self._wants(step):
+                reason = "the serial run did not reach it" if not sampled.complete else "it has no tasks of its own"
+                if sampled.cut is not None and sampled.cut[1] == step:
+                    reason = f"one of its tasks was ended after {sampled.cut[2]:.1f} s"
+                self.not_probed[step] = reason
+        return found
+
+    def _overheads(self, shortest: float) -> None:
+        """What a task costs beside itself, where tasks are so short that it may matter."""
+        for backend, least in _SHORT.items():
+            if shortest < least and self.left > _TAKES[backend]:
+                self.tell(f"empty tasks through '{backend}'")
+                with contextlib.suppress(Late, Failed):  # then nothing is said of it
+                    deadline = perf_counter() + self.left / 2
+                    self.overheads[backend] = overhead(backend, self.n_workers, deadline=deadline)
+
+    def _probe(self, steps: Sequence[str], sampled: Sampled, setup: str) -> None:
+        cost = sampled.by_step()
+        n_cores = count_cores()
+        for i, step in enumerate(steps):
+            if self.left < _LEAST_TIME:
+                for other in steps[i:]:
+                    self.not_probed[other] = f"the budget of {self.budget:.0f} s did not reach it"
+                return
+            part = cost[step] / sum(cost[other] for other in steps[i:])
+            deadline = perf_counter() + self.left * max(0.5, part)
+            self.tell(f"{step}: probed with {self.n_workers} threads and processes")
+            try:
+                self.readings[step] = probe(step, choose(sampled, step), setup=setup, n_workers=self.n_workers,
+                                            n_cores=n_cores, deadline=deadline)  # fmt: skip
+            except Late as late:
+                self.not_probed[step] = f"the budget of {self.budget:.0f} s is too short for it: {late}"
+            except Failed as failed:
+                self.not_probed[step] = f"failed when it was run again: {failed}"
+
+    # ---- concluding
+
+    def _concluded(
+        self, sampled: Sampled, seconds: Mapping[str, float], segments: Sequence[Segment], each: Mapping[str, float]
+    ) -> Explanation:
+        graph = self.graph
+        shape = Shape.of(graph)
+        found = structure(graph, shape, segments, seconds, self.n_workers)
+        owner = {str(key): graph.policies[graph.owners[key]].step for key in graph.tasks}
+        cost: dict[str, float] = {}
+        for key, s in seconds.items():
+            cost[owner[key]] = cost.get(owner[key], 0.0) + s
+        bound = diagnose_structure(found)
+        model = Model(segments, seconds, owner, found, self.readings, self.overheads, handles(self.config), self.way)
+        counted = model.overhead("processes")
+        causes: dict[str, tuple[Cause, ...]] = {}
+        for step in sorted(cost, key=lambda name: -cost[name]):
+            mine = [bound.cause] if bound is not None and step in bound.steps else []
+            if step in self.readings:
+                others = diagnose(self.readings[step], overhead=counted, segment=each.get(step))
+                mine += [c for c in others if not mine or c.kind != "none"]
+            if mine:
+                causes[step] = tuple(mine)
+        steps = tuple(
+            Explained(step, shape.n_tasks.get(step, 0), cost[step], cost[step] / found.work if found.work else 0.0,
+                      some, self.readings.get(step))
+            for step, some in causes.items()
+        )  # fmt: skip
+        return Explanation(
+            name=graph.name,
+            fingerprint=graph.fingerprint,
+            n_tasks=len(seconds),
+            n_ran=len(sampled.times),
+            n_workers=self.n_workers,
+            n_cores=count_cores(),
+            budget=self.budget,
+            elapsed=perf_counter() - self.began,
+            structure=found,
+            bound=bound,
+            steps=steps,
+            not_probed=self.not_probed,
+            changes=changes(model, causes),
+            predicted={way: model.elapsed(way) for way in ("threads", "processes")},
+            overheads=self.overheads,
+        )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Scratch
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _scratch(runs: Path) -> Iterator[Path]:
+    """A folder of our own below the runs folder, locked, and deleted at the end; a runs folder made for it, too."""
+    made = not runs.exists()
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+        runs = runs.resolve()
+        _sweep(runs)
+        folder = runs / f"{_PREFIX}{secrets.token_hex(6)}"
+        folder.mkdir(mode=0o700)
+    except OSError as error:
+        raise OutputError(f"the scratch folder can't be made: {error}") from error
+    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+        if made:
+            with contextlib.suppress(OSError):  # somebody else has put something there
+                runs.rmdir()
+
+
+def _sweep(runs: Path) -> None:
+    """Delete the scratch folders of explanations that were killed."""
+    for left in runs.glob(f"{_PREFIX}*/lock"):
+        with contextlib.suppress(OSError):
+            fd = os.open(left, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # else it is in use
+                shutil.rmtree(left.parent, ignore_errors=True)
+            finally:
+                os.close(fd)
+
+
+def _silent(message: str) -> None:
+    """Tell nobody."""
