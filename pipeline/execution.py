@@ -260,16 +260,22 @@ def _computed(
     """What the back end gives, and its start-up; it has ended when this returns, so no writer is still at work."""
     given: dict[str, Any] = {"workers": workers, "modules": dict(graph.modules), **options}
     if backend == "dask":
-        given |= {"address": cluster, "cluster": dict(config.cluster) or None}
+        given |= {"address": cluster, "cluster": dict(config.cluster) or None, "masked": config.masked}
     elif workers is None and isinstance(config.cluster.get("workers"), int):
         given["workers"] = config.cluster["workers"]
     began = time.perf_counter()
     with backends.create(backend, **given) as opened:
         start_up = time.perf_counter() - began
-        url = getattr(opened, "dashboard_url", "")
-        if url and listener is not None:
-            listener(Event("note", message=f"dashboard: {url}"))
-        return opened.run(graph, context=publication.context, listener=listener), start_up
+        pages = getattr(opened, "pages", {})
+        if pages and listener is not None:
+            listener(Event("note", message=", ".join(f"{name}: {url}" for name, url in pages.items())))
+        told = None if listener is None else _masked(listener, config)
+        return opened.run(graph, context=publication.context, listener=told), start_up
+
+
+def _masked(listener: Listener, config: Config) -> Listener:
+    """The same listener; the causes that it hears of hold no secrets."""
+    return lambda event: listener(replace(event, message=config.masked(event.message)) if event.message else event)
 
 
 def _checked(config: Config, graph: Graph, results: Mapping[Key, Any], folder: Path) -> tuple[CheckResult, ...]:

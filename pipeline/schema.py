@@ -216,7 +216,8 @@ def json_schema() -> dict[str, Any]:
         "storage": {"type": "object", "additionalProperties": _FREE_MAP, "description": "fsspec options by protocol"},
         "cluster": _closed(
             dict.fromkeys(
-                ("workers", "threads_per_worker", "memory_limit", "address", "class", "scale", "insecure"), _SCALAR
+                ("workers", "threads_per_worker", "memory_limit", "address", "class", "scale", "insecure", "page"),
+                _SCALAR,
             )
             | {"kwargs": _FREE_MAP, "adapt": _FREE_MAP}
         ),

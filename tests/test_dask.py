@@ -156,8 +156,11 @@ def local(shared: Dask) -> Iterator[Dask]:
 
 def _manned(client: Client) -> bool:
     probing.in_loop(client, mend, client.cluster)
-    children = [c for c in psutil.Process().children(recursive=True) if "spawn_main" in " ".join(c.cmdline())]
-    return len(children) == 2 == len(probing.identity(client)["workers"])
+    children = 0
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it ended while we looked
+            children += "spawn_main" in " ".join(child.cmdline())
+    return children == 2 == len(probing.identity(client)["workers"])
 
 
 @contextlib.contextmanager

@@ -40,6 +40,7 @@ _CHECK_KEYS = ("that", "approx", "abs", "rel", "equals_csv", "sep", "rows", "col
 _SECTIONS: Mapping[str, tuple[str, ...]] = {
     "cluster": (
         *("workers", "threads_per_worker", "memory_limit", "address", "class", "kwargs", "scale", "adapt", "insecure"),
+        "page",
     ),
     "compare": ("backends", "repeat", "reference"),
 }
@@ -54,6 +55,7 @@ _VALUES: Mapping[tuple[str, str], tuple[Callable[[Any], bool], str]] = {
     ("cluster", "scale"): (lambda got: _is_count(got) or isinstance(got, dict), f"{_COUNT}, or a map"),
     ("cluster", "adapt"): (lambda got: isinstance(got, dict), "a map: {minimum: 1, maximum: 10}"),
     ("cluster", "insecure"): (lambda got: isinstance(got, bool), "true or false"),
+    ("cluster", "page"): (lambda got: isinstance(got, bool), "true or false"),
     ("compare", "backends"): (lambda got: _are_texts(got), "a list of back ends: [processes, dask]"),
     ("compare", "repeat"): (lambda got: _is_count(got), _COUNT),
     ("compare", "reference"): (
