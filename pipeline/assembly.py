@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from pipeline.graph import ArrayLayout, FrameLayout, ItemsLayout, Key, Layout, PartsLayout, ValueLayout
+from pipeline.graph import Key
+from pipeline.layouts import ArrayLayout, FrameLayout, ItemsLayout, Layout, PartsLayout, ValueLayout
 from pipeline.worker import Dropped
 
 __all__ = ["argument", "assemble", "join_partitions"]

@@ -32,7 +32,8 @@ from pipeline.backends.base import Event, Listener, Outcome
 from pipeline.coarsening import coarsen
 from pipeline.config import Config
 from pipeline.errors import CheckError, ConfigError, OutputError
-from pipeline.graph import Graph, Key, Layout, PartsLayout
+from pipeline.graph import Graph, Key
+from pipeline.layouts import Layout, PartsLayout
 from pipeline.manifest import Manifest, stale_files
 from pipeline.outputs import Publication, open_output
 from pipeline.provenance import versions

@@ -14,13 +14,11 @@ searched for keys again and again.
 from __future__ import annotations
 
 import hashlib
-import itertools
-import math
 import pickle
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import cloudpickle
 import pandas as pd
@@ -28,20 +26,16 @@ from dask._task_spec import Alias, DataNode, GraphNode, List, Task, TaskRef
 from dask.base import tokenize
 
 from pipeline.errors import Location
+from pipeline.layouts import Key as Key
+from pipeline.layouts import Layout
 
 __all__ = [
     "CONTEXT",
-    "ArrayLayout",
-    "FrameLayout",
     "Graph",
     "GraphNode",
-    "ItemsLayout",
     "Key",
-    "Layout",
-    "PartsLayout",
     "Policy",
     "Sink",
-    "ValueLayout",
     "Whole",
     "alias",
     "constant",
@@ -56,8 +50,6 @@ __all__ = [
     "token",
     "toposort",
 ]
-
-Key = str | tuple[Any, ...]
 
 CONTEXT = "pipeline-context"
 """The key of the task that holds what belongs to one execution; writer tasks depend on it."""
@@ -212,128 +204,6 @@ def _description(value: Any, known: dict[int, str]) -> str:
         plain = pickle.loads(pickle.dumps(value)) if isinstance(value, pd.DataFrame) else value
         known[id(value)] = str(tokenize(plain))
     return known[id(value)]
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Layouts: where the parts of a step's value lie in the Graph
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class ArrayLayout:
-    """An array: chunk ``(i, j, …)`` is the task ``(name, i, j, …)``, a numpy array.
-
-    Parameters
-    ----------
-    name : first part of the keys
-    chunks : sizes along each dim; nan where the length is known only in the run
-    dtype : of every chunk
-    template : an ``xarray.Dataset`` with the coordinates in memory (numpy), no data variable, and the array's attrs
-    dims : names of the dims, in order
-    """
-
-    name: str
-    dims: tuple[str, ...]
-    chunks: tuple[tuple[float, ...], ...]
-    dtype: Any
-    template: Any
-
-    kind: Literal["array"] = field(default="array", init=False)
-
-    @property
-    def keys(self) -> tuple[Key, ...]:
-        return tuple((self.name, *index) for index in itertools.product(*(range(len(c)) for c in self.chunks)))
-
-    @property
-    def nbytes(self) -> float:
-        """Of the whole array; nan where a length is known only in the run."""
-        return math.prod(sum(c) for c in self.chunks) * float(self.dtype.itemsize)
-
-    @property
-    def largest_chunk(self) -> float:
-        """Bytes of the largest chunk; nan where a length is known only in the run."""
-        return math.prod(max(c, default=0) for c in self.chunks) * float(self.dtype.itemsize)
-
-
-@dataclass(frozen=True, eq=False)
-class FrameLayout:
-    """A frame: partition ``i`` is the task ``(name, i)``: pandas, like ``meta``; its index means nothing.
-
-    Parameters
-    ----------
-    ordered : row order is part of the value: after a sort
-    nbytes : of what a source reads, as far as metadata tell; nan of any other frame
-    """
-
-    name: str
-    n_partitions: int
-    meta: Any
-    ordered: bool = False
-    nbytes: float = math.nan
-
-    kind: Literal["frame"] = field(default="frame", init=False)
-
-    @property
-    def keys(self) -> tuple[Key, ...]:
-        return tuple((self.name, i) for i in range(self.n_partitions))
-
-
-@dataclass(frozen=True, eq=False)
-class ItemsLayout:
-    """Items: in order, each with a key.
-
-    Parameters
-    ----------
-    name : first part of the tasks' keys
-    names : the items' keys (``alpha=0.1,fold=2``), item ``i`` being the task ``(name, i)``; None where they are known
-        only in the run: then task ``(name, i)`` of ``n_tasks`` is a list of ``(item key, item)`` pairs
-    columns : scalar over and matrix values by name, one value an item
-    n_tasks : how many tasks hold the items
-    droppable : a failed item is a :class:`pipeline.worker.Dropped` in its place (``on_error: drop``)
-    """
-
-    name: str
-    names: tuple[str, ...] | None
-    columns: Mapping[str, tuple[Any, ...]]
-    n_tasks: int
-    droppable: bool = False
-
-    kind: Literal["items"] = field(default="items", init=False)
-
-    @property
-    def keys(self) -> tuple[Key, ...]:
-        return tuple((self.name, i) for i in range(self.n_tasks))
-
-
-@dataclass(frozen=True, eq=False)
-class ValueLayout:
-    """One Python object: the task ``(name,)``."""
-
-    name: str
-
-    kind: Literal["value"] = field(default="value", init=False)
-
-    @property
-    def keys(self) -> tuple[Key, ...]:
-        return ((self.name,),)
-
-
-@dataclass(frozen=True, eq=False)
-class PartsLayout:
-    """Named parts, each a layout of its own (``svd.u``); ``whole`` where the value itself can be had too."""
-
-    parts: Mapping[str, Layout]
-    whole: Layout | None = None
-
-    kind: Literal["parts"] = field(default="parts", init=False)
-
-    @property
-    def keys(self) -> tuple[Key, ...]:
-        layouts = [*([self.whole] if self.whole else []), *self.parts.values()]
-        return tuple(key for layout in layouts for key in layout.keys)
-
-
-Layout = ArrayLayout | FrameLayout | ItemsLayout | ValueLayout | PartsLayout
 
 
 # ---------------------------------------------------------------------------------------------------------------------

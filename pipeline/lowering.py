@@ -24,16 +24,8 @@ import xarray as xr
 from dask._task_spec import Alias, GraphNode, convert_legacy_graph
 from dask.utils import key_split
 
-from pipeline.graph import (
-    ArrayLayout,
-    FrameLayout,
-    ItemsLayout,
-    Key,
-    Layout,
-    PartsLayout,
-    ValueLayout,
-    constant,
-)
+from pipeline.graph import Key, constant
+from pipeline.layouts import ArrayLayout, FrameLayout, ItemsLayout, Layout, PartsLayout, ValueLayout
 from pipeline.ops.partitions import collection
 from pipeline.ops.values import NBYTES, Items, Parts, Single
 

@@ -14,7 +14,8 @@ from pipeline.config import Config, Reference
 from pipeline.errors import ConfigError, Fault
 
 if TYPE_CHECKING:
-    from pipeline.graph import Graph, Layout
+    from pipeline.graph import Graph
+    from pipeline.layouts import Layout
 
 __all__ = ["Plan", "Row", "plan", "worker_memory"]
 

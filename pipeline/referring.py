@@ -10,7 +10,8 @@ import numpy as np
 import xarray as xr
 
 from pipeline.config import Reference
-from pipeline.graph import Layout, listed, ref, task
+from pipeline.graph import listed, ref, task
+from pipeline.layouts import Layout
 from pipeline.lowering import enter
 from pipeline.ops import calls
 from pipeline.ops.values import Items, Parts, Single

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from typing import Any
 
@@ -93,6 +95,36 @@ def note(i: int, folder: str) -> int:
 
     Path(folder, uuid.uuid4().hex).touch()
     return i
+
+
+def lock(i: int) -> Any:
+    """A value that no process can hand to another."""
+    return threading.Lock()
+
+
+def use(lock: Any) -> bool:
+    """Needs such a value."""
+    with lock:
+        return True
+
+
+def fill(i: int) -> list[int]:
+    """A list of one number."""
+    return [i]
+
+
+def empty(items: list[int]) -> int:
+    """Changes its input, so it can't be run twice on it."""
+    time.sleep(0.05)
+    return items.pop()
+
+
+def tell_and_wait(path: str) -> None:
+    """Writes its process id into a pipe, and never comes back."""
+    from pathlib import Path
+
+    Path(path).write_text(str(os.getpid()))
+    threading.Event().wait()
 
 
 FILES = {

@@ -19,7 +19,8 @@ from pipeline.comparison.result import Case, Difference, Measurement, compared
 from pipeline.comparison.rounds import chosen, new_folder, rotated
 from pipeline.config import Output, Reference, load
 from pipeline.errors import ConfigError, TaskError
-from pipeline.graph import Graph, ItemsLayout, Policy, ValueLayout, listed, ref, task
+from pipeline.graph import Graph, Policy, listed, ref, task
+from pipeline.layouts import ItemsLayout, ValueLayout
 from pipeline.outputs import plan_sink
 from pipeline.report.terminal import comparison_text
 from pipeline.trace import Trace

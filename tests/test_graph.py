@@ -17,14 +17,9 @@ from serially import graph_of
 
 from pipeline.graph import (
     CONTEXT,
-    ArrayLayout,
-    FrameLayout,
     Graph,
-    ItemsLayout,
     Key,
-    PartsLayout,
     Policy,
-    ValueLayout,
     alias,
     constant,
     cull,
@@ -37,6 +32,7 @@ from pipeline.graph import (
     task,
     toposort,
 )
+from pipeline.layouts import ArrayLayout, FrameLayout, ItemsLayout, PartsLayout, ValueLayout
 
 THREE_KINDS = """
 version: 1

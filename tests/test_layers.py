@@ -33,6 +33,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("assembly",),
     ("worker",),
     ("graph", "trace", "scheduler", "preparation"),
+    ("layouts",),
     ("config",),
     ("signatures",),
     ("expressions",),

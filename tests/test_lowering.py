@@ -17,7 +17,8 @@ import test_frame_ops
 import xarray as xr
 
 from pipeline import assembly
-from pipeline.graph import ArrayLayout, FrameLayout, constant, execute, ref, task, toposort
+from pipeline.graph import constant, execute, ref, task, toposort
+from pipeline.layouts import ArrayLayout, FrameLayout
 from pipeline.lowering import building, enter, lower
 from pipeline.ops.values import Items, Parts, Single
 

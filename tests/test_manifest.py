@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from pipeline.graph import ItemsLayout, Sink, ValueLayout
+from pipeline.graph import Sink
+from pipeline.layouts import ItemsLayout, ValueLayout
 from pipeline.manifest import Manifest, stale_files
 from pipeline.outputs import Context, PartRecord, manifest_path
 from pipeline.outputs.files import write_bytes

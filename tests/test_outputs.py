@@ -16,17 +16,8 @@ import xarray as xr
 
 from pipeline.assembly import assemble
 from pipeline.config import Output, Reference
-from pipeline.graph import (
-    CONTEXT,
-    ArrayLayout,
-    FrameLayout,
-    ItemsLayout,
-    PartsLayout,
-    ValueLayout,
-    constant,
-    execute,
-    toposort,
-)
+from pipeline.graph import CONTEXT, constant, execute, toposort
+from pipeline.layouts import ArrayLayout, FrameLayout, ItemsLayout, PartsLayout, ValueLayout
 from pipeline.outputs import Context, open_output, plan_sink, read, verify
 from pipeline.worker import Dropped
 

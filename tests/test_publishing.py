@@ -14,7 +14,8 @@ import pytest
 
 from pipeline.config import Output, Reference
 from pipeline.errors import OutputError
-from pipeline.graph import CONTEXT, FrameLayout, ItemsLayout, Sink, ValueLayout, constant, execute, toposort
+from pipeline.graph import CONTEXT, Sink, constant, execute, toposort
+from pipeline.layouts import FrameLayout, ItemsLayout, ValueLayout
 from pipeline.manifest import Manifest, stale_files
 from pipeline.outputs import Publication, plan_sink, read, swapping
 

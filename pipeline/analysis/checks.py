@@ -17,7 +17,8 @@ from pipeline.assembly import assemble
 from pipeline.config import Check, Reference
 from pipeline.errors import Location
 from pipeline.expressions import Expression
-from pipeline.graph import Graph, Key, PartsLayout
+from pipeline.graph import Graph, Key
+from pipeline.layouts import PartsLayout
 from pipeline.ops.targets import evaluate_scalar
 from pipeline.referring import picked, scalar_of
 

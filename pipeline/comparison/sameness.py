@@ -16,7 +16,8 @@ import numpy as np
 
 from pipeline.analysis.equality import equal
 from pipeline.comparison.result import Difference
-from pipeline.graph import FrameLayout, Graph, Layout, PartsLayout, Sink
+from pipeline.graph import Graph, Sink
+from pipeline.layouts import FrameLayout, Layout, PartsLayout
 from pipeline.measurement import kept_layouts
 
 __all__ = ["TOLERANCE", "differences", "reference_differences"]

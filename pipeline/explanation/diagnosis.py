@@ -54,8 +54,8 @@ LOCKED = 0.85
 from both."""
 
 GROWN = 1.2
-"""CPU time a task, over that of a lone worker, from which workers share memory or caches: cores that share nothing
-change it by a tenth (their clock falls when all are busy)."""
+"""CPU time a task, over that of a lone worker and beyond what counting shows, from which workers share memory or caches:
+repeats of tasks that share nothing differ by a tenth."""
 
 MOVING = 0.3
 """Moving over computing from which moving is a cause: of two workers it then costs a quarter of the speedup."""
@@ -82,10 +82,12 @@ class Cause:
     ----------
     kind : which of the causes
     text : the evidence, one clause with the numbers, that follows the name of the step
+    disturbed : it is unclear since something else used the machine: another time it may be clear
     """
 
     kind: Kind
     text: str
+    disturbed: bool = False
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,8 @@ def _computing(r: StepReadings) -> Cause:
     rt, rp = r.ratio(r.threads), r.ratio(r.processes)
     measured = f"{n} threads {rt:.2f}x, {n} processes {rp:.2f}x"
     if noisy:
-        return Cause("unclear", f"repeats differ by {noisy:.0%}: something else uses this machine ({measured})")
+        return Cause("unclear", f"repeats differ by {noisy:.0%}: something else uses this machine ({measured})",
+                     disturbed=True)  # fmt: skip
     if r.busy < WAITS:
         return _waiting(r, measured)
     nested = _nested(r)
@@ -191,7 +194,7 @@ def _computing(r: StepReadings) -> Cause:
         return nested
     if r.gives - 1 < MOSTLY * (min(n, r.n_cores) - 1):
         return Cause("unclear", f"{measured}, but {n} processes that only count get {r.gives:.2f}x: "
-                     "something else uses the cores")  # fmt: skip
+                     "something else uses the cores", disturbed=True)  # fmt: skip
     threads, processes = _scales(r, r.threads), _scales(r, r.processes)
     if threads and processes:
         return Cause("none", f"scales: {measured}")

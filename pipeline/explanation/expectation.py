@@ -21,7 +21,7 @@ from pipeline.worker import Segment
 
 __all__ = ["Change", "Model", "changes"]
 
-_LEAST = 0.05  # of the time before, that a change must save to be told of
+_LEAST = 0.1  # of the time before, that a change must save to be told of: less changes from run to run anyway
 _BY_HAND = (
     0.75  # of what a change of the step's code saves, for its rank: a switch that saves nearly as much is before it
 )
@@ -38,6 +38,7 @@ class Change:
     what : as it is written in the file or on the command line
     why : what it is compared with, or what it does; a few words
     before, after : predicted seconds on n workers; None: it can't be predicted
+    kind : of the cause that it answers
     by_hand : the step's own code must be changed, and by how much it helps depends on that
     """
 
@@ -47,6 +48,7 @@ class Change:
     before: float | None = None
     after: float | None = None
     by_hand: bool = False
+    kind: str = ""
 
     @property
     def saves(self) -> float:
@@ -157,7 +159,7 @@ def changes(model: Model, causes: Mapping[str, Sequence[Cause]]) -> tuple[Change
             for change in _ANSWERS.get(cause.kind, _nothing)(model, step):
                 large = change.before is None or change.saves >= _LEAST * change.before
                 if large and change.what not in found:
-                    found[change.what] = change
+                    found[change.what] = replace(change, kind=cause.kind)
     return tuple(sorted(found.values(), key=lambda change: -change.saves * (_BY_HAND if change.by_hand else 1.0)))
 
 

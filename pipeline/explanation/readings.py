@@ -112,8 +112,17 @@ class StepReadings:
         return reading.n_workers * self.one.best / reading.best if reading.best else float(reading.n_workers)
 
     def growth(self, reading: Reading) -> float:
-        """CPU seconds a task over those that it takes alone; 1 where it takes none."""
-        return reading.cpu_best / self.one.cpu_best if self.one.cpu_best else 1.0
+        """CPU seconds a task over those that it takes alone, beyond what n workers that only count show of that.
+
+        Cores that share more than memory (hardware threads, a clock that falls when all are busy) make any task take
+        more CPU time. 1 where a task takes none.
+        """
+        if not self.one.cpu_best:
+            return 1.0
+        grown = reading.cpu_best / self.one.cpu_best
+        if self.counting is None or self.counting_processes is None or not self.counting.cpu_best:
+            return grown
+        return grown / max(1.0, self.counting_processes.cpu_best / self.counting.cpu_best)
 
     @property
     def control(self) -> float | None:
@@ -163,9 +172,11 @@ class StepReadings:
     def to_dict(self) -> dict[str, Any]:
         """In the types that JSON has."""
         told: dict[str, Any] = {"n_workers": self.n_workers, "n_cores": self.n_cores, "control": self.control}
-        for name in ("one", "threads", "processes", "blas", "blas_processes", "many"):
+        for name in ("one", "threads", "processes", "counting", "counting_processes", "blas", "blas_processes", "many"):
             reading: Reading | None = getattr(self, name)
-            told[name] = None if reading is None else _told(reading) | {"ratio": self.ratio(reading)}
+            told[name] = None if reading is None else _told(reading)
+            if reading is not None and not name.startswith("counting"):
+                told[name]["ratio"] = self.ratio(reading)
         return told | {"moved": None if self.moved is None else asdict(self.moved) | {"share": self.moved_share}}
 
 

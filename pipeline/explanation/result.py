@@ -106,12 +106,13 @@ class Explanation:
         main = self.main
         if main is None:
             return "nothing was probed: see why above, or give it more time: --budget"
-        said = f"`{main.step}` ({main.share:.0%} of {time_text(self.structure.work)}) {main.cause.text}"
-        if self.bound is not None and main.cause == self.bound.cause:
-            said = self.bound.text
         best = next((change for change in self.changes if change.step == main.step), None)
+        cause = next((cause for cause in main.causes if best is not None and cause.kind == best.kind), main.cause)
+        said = f"`{main.step}` ({main.share:.0%} of {time_text(self.structure.work)}) {cause.text}"
+        if self.bound is not None and cause == self.bound.cause:
+            said = self.bound.text
         if best is None:
-            return f"{said}. " + ("Nothing to change" if main.cause.kind == "none" else "No change is known to help")
+            return f"{said}. {_nothing_to_change(cause)}"
         if best.before is None or best.after is None:
             return f"{said}. Change: {best.what}"
         gain = f"{time_text(best.before)} -> {time_text(best.after)} on {self.n_workers} workers"
@@ -146,3 +147,9 @@ class Explanation:
 
     def __repr__(self) -> str:
         return f"<Explanation of {self.name!r}: {self.verdict}>"
+
+
+def _nothing_to_change(cause: Cause) -> str:
+    if cause.kind == "none":
+        return "Nothing to change"
+    return "Explain it again on a quieter machine" if cause.disturbed else "No change is known to help"

@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 
 from pipeline.assembly import join_partitions
-from pipeline.graph import FrameLayout, Sink
+from pipeline.graph import Sink
+from pipeline.layouts import FrameLayout
 from pipeline.outputs.publishing import FOLDERS, HIDDEN
 
 __all__ = ["files_of", "open_output", "read"]

@@ -21,21 +21,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipeline.config import Output
-from pipeline.graph import (
-    CONTEXT,
-    ArrayLayout,
-    FrameLayout,
-    GraphNode,
-    ItemsLayout,
-    Key,
-    Layout,
-    PartsLayout,
-    Sink,
-    ValueLayout,
-    listed,
-    ref,
-    task,
-)
+from pipeline.graph import CONTEXT, GraphNode, Key, Sink, listed, ref, task
+from pipeline.layouts import ArrayLayout, FrameLayout, ItemsLayout, Layout, PartsLayout, ValueLayout
 from pipeline.outputs import arrays, writers
 from pipeline.outputs.grids import Grid
 

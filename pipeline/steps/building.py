@@ -17,20 +17,8 @@ from typing import Any
 from pipeline.config import Config, Output, Step
 from pipeline.demand import check_references, needed_columns, shared_slices
 from pipeline.errors import ConfigError, DataError, Fault, Location
-from pipeline.graph import (
-    CONTEXT,
-    ArrayLayout,
-    Graph,
-    GraphNode,
-    ItemsLayout,
-    Key,
-    Layout,
-    PartsLayout,
-    Policy,
-    Whole,
-    cull,
-    task,
-)
+from pipeline.graph import CONTEXT, Graph, GraphNode, Key, Policy, Whole, cull, task
+from pipeline.layouts import ArrayLayout, ItemsLayout, Layout, PartsLayout
 from pipeline.lowering import building, lower
 from pipeline.outputs import plan_sink
 from pipeline.referring import refer, require_one

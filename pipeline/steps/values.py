@@ -19,7 +19,8 @@ from pipeline import assembly
 from pipeline.config import Config, Reference, Step
 from pipeline.errors import ConfigError, Fault
 from pipeline.expressions import Expression
-from pipeline.graph import ArrayLayout, GraphNode, Key, Layout, ValueLayout, Whole, listed, ref, task
+from pipeline.graph import GraphNode, Key, Whole, listed, ref, task
+from pipeline.layouts import ArrayLayout, Layout, ValueLayout
 from pipeline.lowering import lower
 from pipeline.ops import calls
 from pipeline.ops.targets import evaluate_arrays
