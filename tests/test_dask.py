@@ -27,7 +27,8 @@ from pipeline.backends import dask as dask_backend
 from pipeline.backends import probing
 from pipeline.backends.base import Event
 from pipeline.backends.cluster import Settings, _free_port, _trust, mend
-from pipeline.backends.dask import Dask, killed
+from pipeline.backends.dask import Dask
+from pipeline.backends.translation import killed
 from pipeline.backends.keys import lower
 from pipeline.backends.remote import _SLOT
 from pipeline.backends.timing import Rows

@@ -28,18 +28,18 @@ from typing import Any, ClassVar, Self
 import dask
 from dask.base import annotate
 from distributed import Client, Future
-from distributed.scheduler import KilledWorker
 
 from pipeline.backends import cluster as clusters
 from pipeline.backends import probing
 from pipeline.backends.base import Capabilities, Event, Listener, Outcome
 from pipeline.backends.keys import Plan, lower
-from pipeline.backends.remote import Prepare, SegmentFailed, read_slots
+from pipeline.backends.remote import Prepare
 from pipeline.backends.spans import Spans
 from pipeline.backends.timing import ClusterUsage, Rows, offsets
+from pipeline.backends.translation import translated
 from pipeline.backends.viewing import View
 from pipeline.coarsening import coarsen
-from pipeline.errors import BackendError, PipelineError, TaskError, TaskTimeout, WorkerLost
+from pipeline.errors import BackendError, TaskTimeout
 from pipeline.graph import Graph, Key
 from pipeline.trace import Trace
 from pipeline.worker import Failure, Inner, Segment
@@ -372,7 +372,7 @@ class _Execution:
                 found: list[Any] = content
                 return found
             if kind == "error":
-                raise self._translated(plan, slots, *content)
+                raise translated(plan, slots, *content, timeout=self.settings.timeout)
             if "action" in content:
                 self._worker_gone(content)
             elif "began" in content:
@@ -434,46 +434,3 @@ class _Execution:
                     os.kill(pid, signal.SIGKILL)
                 raise error
             raise TaskTimeout(f"{error}; worker {address} still runs it: end that worker if it does not come back")
-
-    def _translated(self, plan: Plan, slots: str, dask_key: Key, error: BaseException) -> PipelineError:
-        """An exception that Dask hands on, as one of ours."""
-        if isinstance(error, PipelineError):
-            return error
-        if isinstance(error, KilledWorker):
-            return killed(plan, slots, error)
-        segment = plan.segments.get(dask_key)
-        if isinstance(error, SegmentFailed):
-            failure = error.failure
-            if failure.step or segment is None:
-                return failure.error()
-            return TaskError(segment.tasks[-1].step, str(segment.tasks[-1].key), failure.cause, "", failure.traceback)
-        cause = f"{type(error).__name__}: {error}"
-        if type(error).__name__ in ("NoValidWorkerError", "NoWorkerError"):
-            step = segment.step if segment is not None else dask_key
-            return BackendError(f"{step}: no worker could run it within {self.settings.timeout:g} s: {error}")
-        if segment is None or isinstance(error, OSError) or "deserialization of the task graph" in str(error):
-            return BackendError(f"the Dask cluster failed: {cause}")
-        inner = next((i for i in segment.tasks if i.key in segment.outputs), segment.tasks[-1])
-        return TaskError(inner.step, str(inner.key), cause, inner.item)
-
-
-def killed(plan: Plan, slots: str, error: KilledWorker) -> WorkerLost:
-    """Name the task that worker after worker ended with, as exactly as can be known.
-
-    Dask blames every segment that a lost worker had, those too that only waited there; the worker's own note, where
-    there is one, says what it ran.
-    """
-    task: Any = error.task  # any part of a key, as Dask sees it
-    address = str(error.last_worker.address)
-    blamed = plan.segments[task]
-    begun = read_slots(slots, address) if slots else []
-    ran = [note for note in begun if note[0] == blamed.number] or begun
-    number, index = ran[-1] if len(ran) == 1 else (blamed.number, None)  # of several threads nobody knows which it was
-    segment = next(s for s in plan.segments.values() if s.number == number)
-    inner = segment.tasks[index or 0]
-    named = TaskError(inner.step, str(inner.key), "", inner.item)
-    one_of = f" or one of {len(segment.tasks) - 1} with it" if index is None and len(segment.tasks) > 1 else ""
-    return WorkerLost(
-        f"{named.where}: worker {address} ended while it ran task {inner.key}{one_of}, "
-        f"as {error.allowed_failures} workers before it. Out of memory is likely, or the task ends its process"
-    )
