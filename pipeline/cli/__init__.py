@@ -8,8 +8,8 @@ here            the program: signals, exit codes, what is told of a fault
 ``session``     what all commands share: options, the session, loading
 ``running``     ``run compare check``
 ``explaining``  ``explain``
-``listing``     ``ops schema``
 ``history``     ``runs diff report``
+``listing``     ``ops schema``
 ==============  =========================================================
 """
 
@@ -34,8 +34,11 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMANDS", "Session", "Terminated", "app", "main"]
 
-COMMANDS = (running, explaining, listing, history)
-"""The modules whose commands the program has: importing one adds them."""
+COMMANDS = (running, explaining, history, listing)
+"""The modules whose commands the program has, in the order in which they are listed: importing one adds them."""
+
+_MODULES = [module.__name__ for module in COMMANDS]
+app.registered_commands.sort(key=lambda command: _MODULES.index(getattr(command.callback, "__module__", "")))
 
 _BUG, _INTERRUPTED, _TERMINATED, _PIPE_CLOSED = 70, 130, 143, 141
 
