@@ -78,7 +78,7 @@ def laid_out(steps: Sequence[str], edges: Sequence[tuple[str, str]]) -> Drawing:
     return Drawing(boxes, paths, most - least + 2, len(rows) * (_HEIGHT + _BETWEEN) - _BETWEEN + 6)
 
 
-_Node = str | tuple[str, str, int]  # a step, or an edge's place in a layer
+_Node = str | tuple[str, int]  # a step, or the place in a layer of all lines that come from a step
 _Chain = Sequence[tuple[_Node, int]]
 
 
@@ -153,16 +153,19 @@ def _topological(
 def _chains(
     edges: Sequence[tuple[str, str]], layer: Mapping[str, int], steps: Sequence[str]
 ) -> tuple[list[_Chain], list[list[_Node]]]:
-    """For each edge its nodes from layer to layer; and the nodes of each layer."""
+    """For each edge its nodes from layer to layer; and the nodes of each layer. Lines from one step go together."""
     rows: list[list[_Node]] = [[] for _ in range(max(layer.values()) + 1)]
     for step in steps:
         rows[layer[step]].append(step)
     chains: list[_Chain] = []
+    seen: set[_Node] = set()
     for source, target in edges:
         chain: list[tuple[_Node, int]] = [(source, layer[source])]
         for at in range(layer[source] + 1, layer[target]):
-            node = (source, target, at)
-            rows[at].append(node)
+            node = (source, at)
+            if node not in seen:
+                seen.add(node)
+                rows[at].append(node)
             chain.append((node, at))
         chains.append([*chain, (target, layer[target])])
     return chains, rows
@@ -227,28 +230,36 @@ def _placed(
             for node in row:
                 near = [*above.get(node, ()), *below.get(node, ())]
                 wanted.append(sum(x[n] for n in near) / len(near) if near else WIDTH / 2)
-            x |= dict(zip(row, _pooled(wanted, apart), strict=True))
+            ends = (_width(row[0], widths) / 2, WIDTH - _width(row[-1], widths) / 2)
+            x |= dict(zip(row, _pooled(wanted, apart, ends), strict=True))
     return x
 
 
-def _pooled(wanted: Sequence[float], apart: Sequence[float]) -> list[float]:
+def _pooled(wanted: Sequence[float], apart: Sequence[float], ends: tuple[float, float]) -> list[float]:
     """The places closest to those wanted (least squares) with at least ``apart`` between neighbours, in order.
 
-    >>> _pooled([0.0, 0.0], [10.0])
+    ``ends``: the least of the first and the most of the last; what is too wide for that stands over both alike.
+
+    >>> _pooled([0.0, 0.0], [10.0], (-50.0, 50.0))
     [-5.0, 5.0]
+    >>> _pooled([0.0, 0.0], [10.0], (0.0, 50.0))
+    [0.0, 10.0]
     """
     offsets = [0.0]
     for distance in apart:
         offsets.append(offsets[-1] + distance)
     blocks: list[tuple[float, int]] = []  # mean, size: pool adjacent violators
-    for want, offset in zip(wanted, offsets, strict=False):
+    for want, offset in zip(wanted, offsets, strict=True):
         mean, size = want - offset, 1
         while blocks and blocks[-1][0] > mean:
             other, n = blocks.pop()
             mean, size = (mean * size + other * n) / (size + n), size + n
         blocks.append((mean, size))
-    means = [mean for mean, size in blocks for _ in range(size)]
-    return [mean + offset for mean, offset in zip(means, offsets, strict=False)]
+    low, high = ends[0], ends[1] - offsets[-1]
+    if low > high:
+        low = high = (low + high) / 2
+    means = [min(max(mean, low), high) for mean, size in blocks for _ in range(size)]  # cutting off stays the closest
+    return [mean + offset for mean, offset in zip(means, offsets, strict=True)]
 
 
 def _path(points: Sequence[tuple[float, int]]) -> str:

@@ -8,7 +8,10 @@
     for (const place of within.querySelectorAll("[data-figure]")) {
       if (!drawn.has(place.id) && place.offsetParent !== null) {
         drawn.add(place.id);
-        Bokeh.embed.embed_item(figures[place.id]);
+        Bokeh.embed.embed_item(figures[place.id]).then(
+          () => { place.dataset.drawn = ""; },
+          error => { place.textContent = `This chart could not be drawn: ${error}`; },
+        );
       }
     }
   }
