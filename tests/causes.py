@@ -129,30 +129,30 @@ def tell_and_wait(path: str) -> None:
 
 FILES = {
     "gil": """
-  step: {call: "causes:count", over: {i: {range: 24}}, args: {n: 400000}}
+  step: {call: "causes:count", over: {i: {range: 12}}, args: {n: 2000000}}
 """,
     "waiting": """
-  step: {call: "causes:wait", over: {i: {range: 24}}, args: {seconds: 0.05}}
+  step: {call: "causes:wait", over: {i: {range: 12}}, args: {seconds: 0.1}}
 """,
     "transfer": """
   step: {call: "causes:full", over: {i: {range: 12}}, args: {nbytes: 40000000}}
   size: {call: "causes:lengths", input: step}
 """,
     "long": """
-  step: {call: "causes:one_long", over: {i: {range: 8}}, args: {n: 60000, many: 60}}
+  step: {call: "causes:one_long", over: {i: {range: 8}}, args: {n: 100000, many: 60}}
 """,
     "chain": """
   step: {call: "causes:start"}
 """
     + "".join(
-        f'  link{k}: {{call: "causes:link", args: {{before: "${{{f"link{k - 1}" if k else "step"}}}", n: 300000}}}}\n'
+        f'  link{k}: {{call: "causes:link", args: {{before: "${{{f"link{k - 1}" if k else "step"}}}", n: 1500000}}}}\n'
         for k in range(8)
     ),
     "blas": """
-  step: {call: "causes:product", over: {i: {range: 8}}, args: {size: 700, repeats: 3}}
+  step: {call: "causes:product", over: {i: {range: 8}}, args: {size: 700, repeats: 8}}
 """,
     "nested": """
-  step: {call: "causes:nested", over: {i: {range: 8}}, args: {size: 700, repeats: 3}}
+  step: {call: "causes:nested", over: {i: {range: 8}}, args: {size: 600, repeats: 4}}
 """,
     "bandwidth": """
   part: {call: "causes:field", over: {i: {range: 8}}, args: {nbytes: 128000000}}

@@ -54,8 +54,8 @@ LOCKED = 0.85
 from both."""
 
 GROWN = 1.2
-"""CPU time a task, over that of a lone worker and beyond what counting shows, from which workers share memory or caches:
-repeats of tasks that share nothing differ by a tenth."""
+"""CPU time a task, over that of a lone worker and beyond what counting shows, from which workers share memory or
+caches: repeats of tasks that share nothing differ by a tenth."""
 
 MOVING = 0.3
 """Moving over computing from which moving is a cause: of two workers it then costs a quarter of the speedup."""

@@ -44,6 +44,7 @@ __all__ = ["Sampled", "Times", "candidates", "choose", "layer_of", "pure_part", 
 
 N_CANDIDATES = 6  # tasks of a layer whose inputs are kept until the times are known
 N_SAMPLES = 3  # tasks of a step that the probes run
+_LONG = 0.2  # seconds of a task that is a probe by itself
 _EVERY = 50_000_000  # ns between two reports of a child, at least: one costs as much as a few small tasks
 _OF_DISK = 0.25  # of what is free, that the kept inputs may take
 _OF_MEMORY = 0.25  # of what is free, that the inputs of one step may take in all the processes of a probe
@@ -156,7 +157,10 @@ def candidates(graph: Graph, order: Sequence[Key], without: Collection[str] = ()
 
 
 def choose(sampled: Sampled, step: str, n: int = N_SAMPLES) -> list[Kept]:
-    """The kept tasks of a step that stand for it: of its most expensive layer, the nearest to the median first."""
+    """The kept tasks of a step that stand for it: of its most expensive layer, the nearest to the median first.
+
+    As many as ``n``, but a single one where it takes long enough for a probe by itself.
+    """
     total: Counter[str] = Counter()
     each: dict[str, list[float]] = defaultdict(list)
     for t in sampled.times.values():
@@ -168,7 +172,8 @@ def choose(sampled: Sampled, step: str, n: int = N_SAMPLES) -> list[Kept]:
         some = [k for k in kept if k.layer == layer]
         if some:
             middle = median(each[layer])
-            return sorted(some, key=lambda k: abs(sampled.times[k.key].seconds - middle))[:n]
+            some.sort(key=lambda k: abs(sampled.times[k.key].seconds - middle))
+            return some[: 1 if sampled.times[some[0].key].seconds > _LONG else n]
     return []
 
 

@@ -88,7 +88,15 @@ class Team:
                 self.connections[i].send(message)
             except OSError as error:
                 raise Failed(f"its process ended by {self._ended(i)}") from error
-        return [self.answer(i, deadline=deadline) for i in asked]
+        answers, failed = [], None
+        for i in asked:
+            try:
+                answers.append(self.answer(i, deadline=deadline))
+            except Failed as error:  # the others' answers are read before it is told: they belong to this question
+                failed = failed or error
+        if failed is not None:
+            raise failed
+        return answers
 
     def answer(self, i: int, *, deadline: float) -> Any:
         """The next thing that a child says; see :meth:`ask`."""
