@@ -346,10 +346,12 @@ def test_a_trace_that_is_gone_broken_or_elsewhere_is_said(tmp_path: Path, page: 
     (folder / "pool-2" / "trace.parquet").write_bytes(b"PAR1 is not enough")
     (folder / "processes-2" / "trace.parquet").rename(tmp_path / "outside.parquet")
     told["accounts"][3]["trace"] = "../outside.parquet"
+    told["accounts"].append(told["accounts"][3] | {"trace": "no\0name"})
     (folder / "report.json").write_text(json.dumps(told))
     page.open(html.write(folder))
     notes = page.page.locator("[id^=panel] .note").all_text_contents()
-    assert notes == [f"Its Trace is not here: {account['trace']}." for account in told["accounts"][1:]]
+    names = [account["trace"].replace("\0", "\\x00") for account in told["accounts"][1:]]
+    assert notes == [f"Its Trace is not here: {name}." for name in names]
     assert page.page.locator("[data-figure][id^=timeline]").count() == 1
 
 

@@ -136,9 +136,9 @@ def scaling(law: Mapping[str, Any]) -> figure:
     tips(fig, drawn, {"workers": "@x", "speedup": "@text"})
     top = max([1.0, *speedups, *(p["speedup"] for p in law["curve"])])
     fig.x_range, fig.y_range = span(0, most * 1.03), span(0, top * 1.3)
-    fig.legend.location = "top_left"
+    fig.add_layout(fig.legend[0], "right")  # beside the chart, where it hides nothing
     fig.legend.label_text_font_size = "12px"
-    fig.legend.background_fill_alpha = 0.8
+    fig.legend.label_text_color = DARK
     fig.legend.border_line_color = None
     return fig
 

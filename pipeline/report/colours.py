@@ -19,7 +19,8 @@ DARK = "#1a1a1a"
 FASTER, SLOWER, UNCLEAR = "#0072B2", "#D55E00", "#8c8c8c"
 OTHER = "#c4c4c4"
 
-_STEPS = ("#332288", "#88CCEE", "#117733", "#DDCC77", "#CC6677", "#44AA99", "#882255", "#999933", "#AA4499")
+# The light ones first: most of what is drawn is of few steps, and the critical path is outlined in black on them.
+_STEPS = ("#88CCEE", "#CC6677", "#DDCC77", "#44AA99", "#AA4499", "#999933", "#117733", "#332288", "#882255")
 
 LOSSES: Mapping[str, str] = {
     "useful": "#0072B2",

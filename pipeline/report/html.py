@@ -80,11 +80,9 @@ def write(folder: Path) -> Path:
 
 def _trace(folder: Path, name: str) -> Trace | None:
     """A Trace of the folder; None: there is none, or it cannot be read. Nothing outside of the folder is read."""
-    path = (folder / name).resolve()
-    if not name or not path.is_relative_to(folder.resolve()):
-        return None
     try:
-        return Trace.load(path)
+        path = (folder / name).resolve()
+        return Trace.load(path) if name and path.is_relative_to(folder.resolve()) else None
     except (OSError, ValueError, KeyError):
         return None
 

@@ -109,7 +109,7 @@ def bars(
     apart[np.argsort(starts - at["stop"], kind="stable")[:longest]] = True
     whole = int(max(at["stop"].max() - min(starts.min(), 0), 1))
     width = max(whole // PIXELS, 1)
-    merged = {"longest": longest, "path": path}
+    merged: dict[str, Any] = {"longest": longest, "path": path}
     for pixel in (width, 2 * width, 4 * width, 8 * width):
         order, group = _neighbours(at, apart, pixel)
         if group[-1] < most:
