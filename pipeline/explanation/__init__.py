@@ -6,7 +6,8 @@ by processes, with BLAS on one thread and on several; which of these is slow say
 
 ===============  ================================================================
 ``experiment``   ``explain()``: the order of things, the budget, scratch
-``sampling``     the serial run; which tasks are kept, and their inputs
+``sampling``     the serial run: every task timed, inputs kept
+``selection``    which tasks are run, kept, and probed
 ``keeping``      a kept task in its file
 ``teams``        fresh processes that answer questions by a deadline
 ``probes``       the probes of one step

@@ -181,15 +181,16 @@ def diagnose(
 
 def _computing(r: StepReadings) -> Cause:
     """The cause as far as threads, processes and BLAS tell it."""
-    n, noisy = r.n_workers, _noisy(r)
+    n, noisy, nested = r.n_workers, _noisy(r), _nested(r)
     rt, rp = r.ratio(r.threads), r.ratio(r.processes)
     measured = f"{n} threads {rt:.2f}x, {n} processes {rp:.2f}x"
+    if nested is not None and r.one.busy > NESTED:  # seen in the CPU time, which noise does not change
+        return nested
     if noisy:
         return Cause("unclear", f"repeats differ by {noisy:.0%}: something else uses this machine ({measured})",
                      disturbed=True)  # fmt: skip
     if r.busy < WAITS:
         return _waiting(r, measured)
-    nested = _nested(r)
     if nested is not None:
         return nested
     if r.gives - 1 < MOSTLY * (min(n, r.n_cores) - 1):
@@ -200,7 +201,7 @@ def _computing(r: StepReadings) -> Cause:
         return Cause("none", f"scales: {measured}")
     in_threads, in_processes = r.growth(r.threads), r.growth(r.processes)
     if not threads and rp >= FASTER * rt and r.threads.busy < LOCKED * r.processes.busy:
-        how = "holds the GIL" if not _partly(r) else "holds the GIL for a part of its time"
+        how = "holds the GIL, or a lock like it" + (", for a part of its time" if _partly(r) else "")
         return Cause("gil", f"{how}: {measured}")
     if max(in_threads, in_processes) >= GROWN:
         grown = max(in_threads, in_processes)

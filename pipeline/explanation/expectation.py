@@ -195,7 +195,7 @@ def _ratio_of_many(r: StepReadings | None, n_workers: int) -> float:
 
 def _gil(model: Model, step: str) -> list[Change]:
     before, after = model.elapsed("threads"), model.elapsed("processes")
-    return [Change(step, "--backend processes", "or dask, which has processes, rather than threads", before, after)]
+    return [Change(step, "--backend processes, not threads", "dask's workers are processes, too", before, after)]
 
 
 def _bandwidth(model: Model, step: str) -> list[Change]:
@@ -213,7 +213,7 @@ def _oversubscription(model: Model, step: str) -> list[Change]:
     r = model.readings[step]
     both = r.blas_processes
     if both is not None and r.ratio(r.processes) >= FASTER * r.ratio(both):
-        before = model.elapsed("processes", ratios={step: r.ratio(both)})
+        before = model.elapsed("processes", ratios={step: r.scaling(both)})
         return [Change(step, "BLAS on 1 thread a worker", "Pipeline's default: start no threads in the step",
                        before, model.elapsed("processes"))]  # fmt: skip
     if r.blas is not None and r.ratio(r.blas) >= FASTER:

@@ -33,7 +33,8 @@ from pipeline.explanation.overhead import overhead
 from pipeline.explanation.probes import probe
 from pipeline.explanation.readings import StepReadings
 from pipeline.explanation.result import Explained, Explanation
-from pipeline.explanation.sampling import Sampled, choose, pure_part, sample
+from pipeline.explanation.sampling import sample
+from pipeline.explanation.selection import Sampled, choose, pure_part
 from pipeline.explanation.structure import estimated, segment_seconds, structure
 from pipeline.explanation.teams import Failed, Late
 from pipeline.steps import build
@@ -194,8 +195,10 @@ class _Experiment:
                 found.append(step)
         owned = {self.graph.policies[self.graph.owners[key]].step for key in self.graph.tasks}
         for step in dict.fromkeys(policy.step for policy in self.graph.policies.values()):
+            if sampled.complete:
+                break  # what did not run has no tasks but constants
             if step in owned and step not in by_step and step not in self.not_probed and self._wants(step):
-                reason = "the serial run did not reach it" if not sampled.complete else "it has no tasks of its own"
+                reason = "the serial run did not reach it"
                 if sampled.cut is not None and sampled.cut[1] == step:
                     reason = f"one of its tasks was ended after {sampled.cut[2]:.1f} s"
                 self.not_probed[step] = reason
@@ -289,13 +292,15 @@ def _scratch(runs: Path) -> Iterator[Path]:
         runs.mkdir(parents=True, exist_ok=True)
         runs = runs.resolve()
         _sweep(runs)
-        folder = runs / f"{_PREFIX}{secrets.token_hex(6)}"
-        folder.mkdir(mode=0o700)
+        token = secrets.token_hex(6)
+        unlocked, folder = runs / f".explaining-{token}", runs / f"{_PREFIX}{token}"
+        unlocked.mkdir(mode=0o700)
+        lock = os.open(unlocked / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        unlocked.rename(folder)  # it has the name that is swept only once it is locked
     except OSError as error:
         raise OutputError(f"the scratch folder can't be made: {error}") from error
-    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -9,7 +9,7 @@ from statistics import median
 from pipeline.analysis.account import Shape
 from pipeline.analysis.paths import longest_path, span
 from pipeline.explanation.diagnosis import Structure
-from pipeline.explanation.sampling import Sampled, layer_of
+from pipeline.explanation.selection import Sampled, layer_of
 from pipeline.graph import Graph, is_constant
 from pipeline.replay import makespan, replay
 from pipeline.worker import Segment
@@ -87,15 +87,13 @@ def structure(
 
 
 def segment_seconds(segments: Sequence[Segment], graph: Graph, seconds: Mapping[str, float]) -> dict[str, float]:
-    """For each step the seconds of a segment with its tasks, on average, weighted by the step's part of it."""
-    part: dict[str, float] = defaultdict(float)
-    weighted: dict[str, float] = defaultdict(float)
+    """For each step the seconds of a segment that holds tasks of it, on average: of all that is handed over at once."""
+    n: dict[str, int] = defaultdict(int)
+    total: dict[str, float] = defaultdict(float)
     for segment in segments:
         tasks = [inner for inner in segment.tasks if str(inner.key) in seconds]
         whole = sum(seconds[str(inner.key)] for inner in tasks)
-        for inner in tasks:
-            step = graph.policies[graph.owners[inner.key]].step
-            mine = seconds[str(inner.key)]
-            part[step] += mine
-            weighted[step] += mine * whole
-    return {step: weighted[step] / part[step] for step in part if part[step] > 0}
+        for step in {graph.policies[graph.owners[inner.key]].step for inner in tasks}:
+            n[step] += 1
+            total[step] += whole
+    return {step: total[step] / n[step] for step in n}

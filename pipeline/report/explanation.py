@@ -112,7 +112,8 @@ def _sentences(e: Explanation) -> Iterator[str]:
     if e.bound is not None:
         yield e.bound.text
     for one in e.steps[:_SENTENCES]:
-        others = [cause.text for cause in one.causes if e.bound is None or cause != e.bound.cause]
+        bound = e.bound.cause if e.bound is not None else None
+        others = [c.text for i, c in enumerate(one.causes) if c != bound and not (i and c.disturbed)]
         if others:
             yield f"`{one.step}` " + "; ".join(others)
 
