@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from folders import HOSTILE, comparison, edges_of, interval, run, simulated
+from folders import HOSTILE, comparison, interval, run
 
 from pipeline.errors import DataError
-from pipeline.replay import lanes
-from pipeline.report import colours, html, layers, merging
+from pipeline.report import html
 from pipeline.report.tables import interval as read_interval
 from pipeline.report.terminal import bytes_text, digits, duration, interval_text, ratio_text
 
@@ -411,104 +410,3 @@ def test_a_folder_without_a_report_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"report\.json: is no report"):
         html.write(tmp_path)
     assert list(tmp_path.iterdir()) == []
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Bars
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def merged(n_tasks: int, *, most: int, n_steps: int = 3, critical: set[tuple[str, int]] | None = None) -> merging.Bars:
-    steps = [f"s{i}" for i in range(n_steps)]
-    trace, _ = simulated(steps, [], n_tasks=n_tasks, backend="pool", workers=3)
-    return merging.bars(trace, lanes(trace), critical or set(), most=most)
-
-
-def test_up_to_5000_tasks_each_has_its_bar() -> None:
-    found = merged(5_000, most=30_000)
-    assert (len(found.n), found.width) == (5_000, 0)
-
-
-@pytest.mark.parametrize("most", [20_000, 2_000, 60])
-def test_merged_bars_stand_for_all_tasks_and_all_their_time_and_are_few_enough(most: int) -> None:
-    found = merged(20_001, most=most)
-    alone = merged(20_001, most=10**9)
-    assert len(found.n) <= most
-    assert found.n.sum() == 20_001
-    for name in ("seconds", "bytes_in", "bytes_out"):
-        assert getattr(found, name).sum() == getattr(alone, name).sum() > 0
-    assert (found.stop - found.start >= found.seconds).all()
-
-
-def test_neighbours_are_merged_only_with_their_own_step_on_their_own_lane() -> None:
-    found = merged(20_000, most=20_000)
-    assert not found.mixed
-    trace, _ = simulated(["s0", "s1", "s2"], [], n_tasks=20_000, backend="pool", workers=3)
-    frame = trace.to_frame()
-    for i in (len(found.n) // 3, len(found.n) // 2):
-        inside = frame[(frame["start"] * 1e9 >= found.start[i] - 1) & (frame["stop"] * 1e9 <= found.stop[i] + 1)]
-        own = inside[inside["worker"] == lanes(trace)[found.lane[i]][0]]
-        assert len(own) == found.n[i]
-        assert set(own["step"]) == {found.steps[found.step[i]]}
-
-
-def test_the_longest_tasks_and_the_critical_path_stay_apart() -> None:
-    trace, _ = simulated(["s0", "s1"], [], n_tasks=20_000, backend="pool", workers=3)
-    frame = trace.to_frame()
-    path = {(row.key, round(row.start * 1e9)) for row in frame[::40].itertuples()}
-    found = merging.bars(trace, lanes(trace), path, most=20_000)
-    assert found.critical.sum() == len(path) == 500
-    assert set(found.n[found.critical]) == {1}
-    longest = frame["seconds"].nlargest(500).index
-    alone = set(found.row[found.n == 1].tolist())
-    assert alone >= set(longest.tolist())
-
-
-def test_a_critical_path_of_all_tasks_is_merged_too_and_said() -> None:
-    trace, _ = simulated(["s0", "s1"], [], n_tasks=20_000, backend="serial", workers=1)
-    path = set(zip(trace.tasks["key"].to_pylist(), trace.tasks["start"].to_pylist(), strict=True))
-    found = merging.bars(trace, lanes(trace), path, most=8_000)
-    assert not found.path
-    assert found.critical.all()
-    assert len(found.n) <= 8_000
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Steps
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("n", [1, 5, 30, 100])
-def test_boxes_of_steps_do_not_overlap_fit_the_page_and_stand_below_what_they_need(n: int) -> None:
-    steps = [f"step_number_{i}" for i in range(n)]
-    edges = edges_of(steps)
-    drawing = layers.laid_out(steps, edges)
-    boxes = {box.step: box for box in drawing.boxes}
-    assert set(boxes) == set(steps)
-    assert len(drawing.paths) == len(edges)
-    assert all(boxes[a].y + boxes[a].height < boxes[b].y for a, b in edges)
-    for a in drawing.boxes:
-        assert a.x >= -0.01
-        assert a.x + a.width <= drawing.width
-        assert a.y + a.height <= drawing.height
-        assert a.width >= 7 * len(a.text)
-        for b in drawing.boxes:
-            apart = a.x + a.width < b.x or b.x + b.width < a.x or a.y + a.height < b.y or b.y + b.height < a.y
-            assert a is b or apart
-    assert drawing.width <= 1_180
-
-
-def test_steps_side_by_side_become_rows_and_a_circle_is_drawn_without_what_closes_it() -> None:
-    wide = layers.laid_out(["a", *(f"s{i}" for i in range(60))], [("a", f"s{i}") for i in range(60)])
-    assert wide.width <= 1_180
-    assert len({box.y for box in wide.boxes}) > 6
-    ring = layers.laid_out(["a", "b", "c"], [("a", "b"), ("b", "c"), ("c", "a"), ("a", "a"), ("a", "x")])
-    assert len(ring.paths) == 2
-    assert layers.laid_out([], []).boxes == ()
-
-
-def test_copies_of_a_step_share_its_colour_and_nine_steps_have_their_own() -> None:
-    tints = colours.of_steps([colours.step_of(copy) for copy in ("fit[A]", "fit[B]", *(f"s{i}" for i in range(12)))])
-    assert len(tints) == 13
-    assert len({tint for tint in tints.values() if tint != colours.OTHER}) == 9
-    assert list(tints.values())[9:] == [colours.OTHER] * 4
