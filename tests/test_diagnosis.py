@@ -305,6 +305,28 @@ def test_waiting_asks_for_more_threads_than_cores():
     assert change.after == pytest.approx(0.5)
 
 
+def test_threads_of_the_steps_own_ask_for_none_and_blas_in_all_workers_for_one_each():
+    own = readings(threads=1.0, processes=1.0, cpu=1.9 * TASK)
+    (change,) = changed(model_of(own), own)
+    assert change.what == "no threads inside `step`, or fewer workers"
+    blas = readings(blas=Reading(1, 1, (TASK / 1.8,), (TASK,)), blas_processes=reading(2, 1.1, cpu=1.9 * TASK))
+    (change,) = changed(model_of(blas), blas)
+    assert change.what == "BLAS on 1 thread a worker"
+    assert (change.before, change.after) == (pytest.approx(4.0 / 1.13, rel=0.06), pytest.approx(4.0 / 1.95, rel=0.06))
+    both = readings(blas=Reading(1, 1, (TASK / 1.8,), (TASK,)), blas_processes=reading(2, 1.85))
+    (change,) = changed(model_of(both), both)
+    assert change.what.startswith("1 worker with all cores for BLAS, or")
+
+
+def test_memory_bandwidth_asks_for_half_the_bytes():
+    grown = reading(2, 1.05, cpu=1.9 * TASK)
+    r = readings(threads=grown, processes=grown)
+    (change,) = changed(model_of(r), r)
+    assert change.what.startswith("half the bytes in `step`: float32")
+    assert change.why == "more workers don't help"
+    assert change.after < 0.6 * change.before
+
+
 def test_transfer_asks_for_threads_first_and_for_less_to_move():
     r = readings(moved=Moved(0.15, 40e6))
     first, second = changed(model_of(r), r)

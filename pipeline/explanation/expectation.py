@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from pipeline.analysis.reasons import Handle
-from pipeline.explanation.diagnosis import FASTER, FINE, Cause, Overhead, Structure
+from pipeline.explanation.diagnosis import FASTER, FINE, NESTED, Cause, Overhead, Structure
 from pipeline.explanation.readings import Reading, StepReadings
 from pipeline.explanation.structure import scheduled
 from pipeline.worker import Segment
@@ -211,6 +211,9 @@ def _bandwidth(model: Model, step: str) -> list[Change]:
 
 def _oversubscription(model: Model, step: str) -> list[Change]:
     r = model.readings[step]
+    if r.one.busy > NESTED:
+        each = f"each of its tasks keeps {r.one.busy:.1f} cores busy"
+        return [Change(step, f"no threads inside `{step}`, or fewer workers", each)]
     both = r.blas_processes
     if both is not None and r.ratio(r.processes) >= FASTER * r.ratio(both):
         before = model.elapsed("processes", ratios={step: r.scaling(both)})
@@ -220,7 +223,7 @@ def _oversubscription(model: Model, step: str) -> list[Change]:
         return [
             Change(step, "1 worker with all cores for BLAS, or n workers with 1 each", f"both are as fast for `{step}`")
         ]
-    return [Change(step, f"no threads inside `{step}`", "or fewer workers: each of its tasks keeps several cores busy")]
+    return []
 
 
 def _transfer(model: Model, step: str) -> list[Change]:
