@@ -24,6 +24,8 @@ def write_report(comparison: Comparison, graph: Graph, config: Config | None) ->
 def document(comparison: Comparison, graph: Graph, config: Config | None) -> dict[str, Any]:
     """The comparison in the types that JSON has; secrets masked."""
     plain = comparison.to_dict()
+    folder = comparison.folder  # a report is passed on: paths in it are relative to itself
+    measurements = [{**m, "trace": m["trace"].removeprefix(f"{folder}/")} for m in plain["measurements"]]
     return documents.document(
         "comparison",
         graph,
@@ -34,10 +36,10 @@ def document(comparison: Comparison, graph: Graph, config: Config | None) -> dic
         problem=comparison.problem,
         equality=comparison.equality,
         verdict=comparison.verdict,
-        footnotes=comparison.footnotes,
+        footnotes=[line.replace(folder, "this folder") for line in comparison.footnotes],
         scaling=[_scaling(found) for found in comparison.scaling],
         reference=_reference(comparison.reference),
-        measurements=plain["measurements"],
+        measurements=measurements,
         differences=plain["differences"],
     )
 
