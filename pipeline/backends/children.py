@@ -56,6 +56,7 @@ __all__ = [
 METHODS = ("spawn", "forkserver", "fork")
 _PR_SET_PDEATHSIG = 1
 _MEETING_LIMIT = 20_000_000_000  # ns
+_REAPING = 1_000_000_000  # ns
 _SAMPLE_LIMIT = 1_000_000  # bytes of a task that is worth sending just to have its modules imported
 
 
@@ -264,7 +265,13 @@ def kill(child: BaseProcess) -> None:
 
 
 def ended_by(child: BaseProcess) -> str:
-    """How an ended child ended: ``SIGKILL``, ``exit code 1``."""
+    """How an ended child ended: ``SIGKILL``, ``exit code 1``.
+
+    A thread of a Pool may be just about to reap it: until it has, the code is not known here.
+    """
+    deadline = perf_counter_ns() + _REAPING
+    while child.exitcode is None and perf_counter_ns() < deadline:
+        sleep(0.001)
     code = child.exitcode
     if code is not None and code < 0:
         try:

@@ -22,7 +22,7 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from time import perf_counter, perf_counter_ns
+from time import perf_counter, perf_counter_ns, sleep
 from typing import Any, ClassVar, Self
 
 import dask
@@ -140,7 +140,7 @@ class Dask:
         if not self.settings.local:
             self._plugins += probing.probe(client, staging=str(getattr(context, "staging", "") or ""))
         self._prepare(client, {**self._modules, **graph.modules})
-        workers = self._count_workers(client)
+        workers = self._living(client)
         segments = coarsen(graph, n_workers=self.n_workers)
         _check_resources(segments, workers)
         execution = _Execution(client, graph, segments, context, listener, self.settings, self._scratch, self._view)
@@ -184,6 +184,22 @@ class Dask:
         self._installed = {content}
         if name not in self._plugins:
             self._plugins.append(name)
+
+    def _living(self, client: Client) -> Mapping[str, Any]:
+        """The workers by address, one at least: what the client knows of them may be older than their end.
+
+        Raises
+        ------
+        BackendError : if none appears in time
+        """
+        deadline = perf_counter() + self.settings.timeout
+        while not (workers := self._count_workers(client)):
+            if perf_counter() > deadline:
+                raise BackendError(f"every worker ended, and none appeared within {self.settings.timeout:g} s")
+            if self.settings.local:
+                probing.in_loop(client, clusters.mend, client.cluster)
+            sleep(_TICK)
+        return workers
 
     def _count_workers(self, client: Client) -> Mapping[str, Any]:
         workers: Mapping[str, Any] = probing.identity(client)["workers"]

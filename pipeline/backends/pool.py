@@ -237,13 +237,14 @@ class Pool:
         for sentinel in wait(list(sentinels), timeout=0):
             child = sentinels[sentinel]  # type: ignore[index]
             child.join()
+            ended = ended_by(child)
             number, position, _ = self._children.slots.read(child.birth.slot)
             running = position >= 0
             self._children.forget(child)
-            if child.exitcode == 0 and not running:
+            if ended == "exit code 0" and not running:
                 continue  # maxtasksperchild
             inner = self._jobs[number][0].segment.tasks[position] if running and number in self._jobs else None
-            lost = loop.Lost(f"worker {child.name} (pid {child.pid})", ended_by(child), inner)
+            lost = loop.Lost(f"worker {child.name} (pid {child.pid})", ended, inner)
             raise WorkerLost(f"{lost.message()}; back end 'processes' goes on after that")
 
     def _stop_late(self) -> list[loop.Finished]:
