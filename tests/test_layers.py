@@ -32,7 +32,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("ops", "outputs", "replay"),
     ("assembly",),
     ("worker",),
-    ("graph", "trace", "scheduler", "preparation"),
+    ("graph", "trace", "scheduler", "preparation", "drawing"),
     ("layouts",),
     ("config",),
     ("signatures",),

@@ -76,6 +76,15 @@ def held(path: Path) -> Graph:
     return graph(tasks, ("total", 0), **{name: Policy(name, merge=False) for name in ("load", "hold", "total")})
 
 
+def long(path: Path) -> Graph:
+    """Forty steps of one task, each of which needs the one before; the last waits for a file."""
+    tasks: dict[Key, Any] = {("s00", 0): task(("s00", 0), load, 0)}
+    for i in range(1, 40):
+        before, key = list(tasks)[-1], (f"s{i:02}", 0)
+        tasks[key] = task(key, wait_for, ref(before), str(path)) if i == 39 else task(key, bytes, ref(before))
+    return graph(tasks, ("s39", 0), **{str(key[0]): Policy(str(key[0]), merge=False) for key in tasks})
+
+
 def failing() -> Graph:
     tasks: dict[Key, Any] = {("fit", i): task(("fit", i), fail_hostile, i) for i in range(4)}
     tasks["total", 0] = task(("total", 0), sum, listed(ref(("fit", i)) for i in range(4)))
@@ -136,7 +145,9 @@ def test_copies_are_told_together_and_constants_not_at_all() -> None:
     told, plan = outlined()
     assert told["steps"] == [("load", 2), ("mean", 2), ("top", 1)]
     assert told["copies"] == {"load[a]": 0, "load[b]": 0, "mean[a]": 1, "mean[b]": 1, "top": 2}
-    assert [[box[0] for box in arrow] for arrow in told["arrows"]] == [[0, 1], [1, 2]]
+    assert [box["text"] for box in told["boxes"]] == ["load", "mean", "top"]
+    assert [path.partition(" ")[0] for path in told["paths"]] == [f"M{told['size'][0] / 2:.1f}"] * 2
+    assert [box["y"] for box in told["boxes"]] == sorted({box["y"] for box in told["boxes"]})
     assert [sorted(segment) for segment in told["segments"]] == [[(0, 1), (1, 1)], [(0, 1), (1, 1)], [(2, 1)]]
     assert [(segment, step, main) for _, segment, step, main in told["places"]] == [
         (0, 1, True), (1, 1, True), (2, 2, True)]  # fmt: skip
@@ -304,6 +315,28 @@ def test_a_run_is_seen_as_it_goes_on_and_when_it_is_over(local: Dask, tmp_path: 
         assert "no run now" in browser.locator("#facts").text_content()
         row = browser.locator("#steps tbody tr", has_text="load").locator("td").all_text_contents()
         assert row[:3] == ["load", "4", "4"]
+
+
+def test_a_graph_longer_than_the_screen_says_what_is_at_work_and_goes_there(local: Dask, tmp_path: Path) -> None:
+    event = tmp_path / "event"
+    with watching(tmp_path, local.pages["steps"]) as browser, ThreadPoolExecutor(1) as thread:
+        try:
+            result = thread.submit(local.run, long(event))
+            soon(browser, lambda: browser.locator(".box").count() and shown(browser, "s39")[2], "1 running")
+            soon(browser, lambda: shown(browser, "s38"), ("low done", "1 / 1", ""))
+            ends = browser.locator(".box").evaluate_all("all => all.map(one => one.getBoundingClientRect().bottom)")
+            assert ends == sorted(set(ends))
+            assert ends[-1] > 1_000
+            soon(browser, browser.locator("#now").inner_text, "At work: s39")
+            assert browser.locator(".box[data-step=s39] .work").is_visible()
+            assert not browser.locator(".box[data-step=s39] .wrong").is_visible()
+            assert browser.locator(".box[data-step=s39] title").text_content() == "s39 · 0 / 1 · 1 running"
+            browser.locator("#now button").click()
+            assert 0 < browser.locator(".box[data-step=s39]").bounding_box()["y"] < 900
+        finally:
+            event.touch()
+        assert result.result().results["s39", 0] == 10_000
+        soon(browser, browser.locator("#now").text_content, "")
 
 
 def test_a_failing_task_is_shown_with_its_message_which_stays_text(local: Dask, tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ class _Run:
 
     def __post_init__(self) -> None:
         self.id, self.client = str(self.told["run"]), str(self.told["client"])
-        self.boxes, self.arrows = self.told["boxes"], self.told["arrows"]
+        self.boxes, self.paths, self.size = self.told["boxes"], self.told["paths"], self.told["size"]
         self.steps = [_Step(name, n) for name, n in self.told["steps"]]
         self.copies: Mapping[str, int] = self.told["copies"]
         self._segments: Sequence[Sequence[tuple[int, int]]] = self.told["segments"]
@@ -127,7 +127,8 @@ class _Run:
             {**vars(step), "running": min(step.running, step.n_tasks - step.done), "box": box}
             for step, box in zip(self.steps, self.boxes, strict=True)
         ]
-        return {**self.summary(), "steps": steps, "arrows": self.arrows, "failures": list(self.failures)}
+        drawing = {"paths": self.paths, "size": self.size}
+        return {**self.summary(), **drawing, "steps": steps, "failures": list(self.failures)}
 
 
 class _Place:
@@ -301,10 +302,10 @@ def begin(told: Mapping[str, Any], *, dask_scheduler: Any) -> None:
 
     Parameters
     ----------
-    told : ``run``, ``client``: their ids · ``steps``: name and number of tasks of each · ``boxes``, ``arrows``: see
-        :class:`pipeline.backends.layering.Drawing` · ``copies``: copy -> number of its step · ``segments``: for each
-        its (step, number of tasks) pairs · ``places``: for each Dask key (key, segment, step that made what it holds,
-        whether it is the segment itself)
+    told : ``run``, ``client``: their ids · ``steps``: name and number of tasks of each · ``boxes``, ``paths``,
+        ``size``: see :func:`pipeline.backends.viewing.drawn` · ``copies``: copy -> number of its step · ``segments``:
+        for each its (step, number of tasks) pairs · ``places``: for each Dask key (key, segment, step that made what it
+        holds, whether it is the segment itself)
     """
     dask_scheduler.plugins[PLUGIN].begin(told)
 

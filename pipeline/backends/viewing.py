@@ -10,7 +10,8 @@ import contextlib
 import functools
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from distributed import Client
@@ -19,14 +20,17 @@ from pipeline.backends import page
 from pipeline.backends.base import Event, Listener
 from pipeline.backends.cluster import named
 from pipeline.backends.keys import Plan
-from pipeline.backends.layering import layered
 from pipeline.backends.probing import ask, in_loop
+from pipeline.drawing import Sizes, laid_out
 from pipeline.errors import BackendError
 from pipeline.graph import Graph, dependencies, is_constant
 
 __all__ = ["View"]
 
 _LONGEST = 2_000  # characters of a message
+_FEW = 12  # steps whose boxes may be high, so that all is seen at once on a screen
+_HIGH = Sizes(width=1_200, height=74, between=30, narrowest=196, letter=8.8)
+_LOW = Sizes(width=1_200, height=42, between=22, narrowest=168, letter=7.9)
 _KINDS = {"retry": "retried", "dropped": "dropped", "worker lost": "worker lost"}
 
 
@@ -151,11 +155,7 @@ def outline(graph: Graph, plan: Plan, run: str, client: str) -> dict[str, Any]:
     edges: dict[tuple[int, int], None] = {}
     for key, node in tasks.items():
         edges |= {(owner[need], owner[key]): None for need in dependencies(node) if need in owner}
-    ways = [(one, other) for one, other in edges if one != other]
-    try:
-        drawing = layered(len(number), ways)
-    except ValueError:  # a step whose copies need another's copies, which need the first's
-        drawing = layered(len(number), [(one, other) for one, other in ways if one < other])
+    names = list(number)
     segments: dict[int, list[tuple[int, int]]] = {}
     places = []
     made = {where: key for key, (where, _) in reversed(list(plan.places.items()))}
@@ -171,9 +171,15 @@ def outline(graph: Graph, plan: Plan, run: str, client: str) -> dict[str, Any]:
         "run": run,
         "client": client,
         "steps": [(name, used[name]) for name in number],
-        "boxes": drawing.boxes,
-        "arrows": drawing.arrows,
+        **drawn(names, [(names[one], names[other]) for one, other in edges]),
         "copies": {copy: number[name] for copy, name in step_of.items() if name in number},
         "segments": [segments[i] for i in sorted(segments)],
         "places": places,
     }
+
+
+def drawn(steps: Sequence[str], edges: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """The drawing as the page has it: ``boxes``, one for each step; ``paths``; ``size``: width and height. Pixels."""
+    drawing = laid_out(steps, edges, _HIGH if len(steps) <= _FEW else _LOW)
+    boxes = [{k: v for k, v in asdict(box).items() if k != "step"} for box in drawing.boxes]
+    return {"boxes": boxes, "paths": drawing.paths, "size": (drawing.width, drawing.height)}

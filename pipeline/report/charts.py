@@ -8,8 +8,9 @@ from typing import Any
 from bokeh.core.properties import value
 from bokeh.plotting import figure
 
+from pipeline.drawing import cut
 from pipeline.report.colours import DARK, FASTER, LOSSES, SLOWER, UNCLEAR
-from pipeline.report.figures import FONT, columns, cut, labelled, new, span, tips
+from pipeline.report.figures import FONT, columns, labelled, new, span, tips
 from pipeline.report.terminal import digits
 
 __all__ = ["elapsed", "losses", "scaling", "speedup", "tone"]

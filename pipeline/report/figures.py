@@ -14,10 +14,10 @@ from bokeh.models import ColumnDataSource, FixedTicker, HoverTool, PlainText, Ra
 from bokeh.models.annotations import Title
 from bokeh.plotting import figure
 
-from pipeline.errors import printable
+from pipeline.drawing import cut
 from pipeline.report.colours import DARK
 
-__all__ = ["FONT", "columns", "cut", "labelled", "new", "span", "tips"]
+__all__ = ["FONT", "columns", "labelled", "new", "span", "tips"]
 
 FONT = "system-ui, sans-serif"
 
@@ -69,16 +69,3 @@ def labelled(fig: figure, labels: Sequence[str], *, most: int = 60) -> figure:
     fig.yaxis.major_label_overrides = {i: PlainText(text=cut(labels[i], 24)) for i in ticks}
     fig.ygrid.grid_line_color = None
     return fig
-
-
-def cut(text: str, length: int) -> str:
-    """The text on one line, what is too long taken out of its middle, where names differ least.
-
-    >>> cut("a_long_name-17", 9)
-    'a_lo…e-17'
-    """
-    text = printable(text)
-    if len(text) <= length:
-        return text
-    head = (length - 1) // 2
-    return f"{text[:head]}…{text[len(text) - (length - 1 - head) :]}"

@@ -27,9 +27,10 @@ from bokeh.models import Model
 from bokeh.resources import Resources
 from markupsafe import Markup, escape
 
+from pipeline import drawing
 from pipeline.documents import FILE
 from pipeline.errors import printable
-from pipeline.report import charts, colours, document, stepgraph, tables
+from pipeline.report import charts, colours, document, tables
 from pipeline.report.records import MEANINGS
 from pipeline.report.terminal import duration
 from pipeline.report.timelines import Timeline, timeline
@@ -156,7 +157,7 @@ def _page(told: Mapping[str, Any], traces: Sequence[Trace | None], n_bars: int) 
         steps={step: tint for step, tint in tints.items() if tint != colours.OTHER},
         n_others=sum(tint == colours.OTHER for tint in tints.values()),
         tints=tints,
-        graph=stepgraph.laid_out(steps, told["graph"]["edges"]) if len(steps) <= _MOST_STEPS else None,
+        graph=drawing.laid_out(steps, told["graph"]["edges"]) if len(steps) <= _MOST_STEPS else None,
         described={step["step"]: step for step in told["graph"]["steps"]},
         tables=tables,
         yaml=told["config"][:_MOST_YAML],

@@ -12,9 +12,10 @@ from bokeh.models import BoxZoomTool, Model, PanTool, Range1d, ResetTool, WheelZ
 from bokeh.plotting import figure
 from bokeh.transform import linear_cmap
 
+from pipeline.drawing import cut
 from pipeline.replay import lanes
 from pipeline.report.colours import DARK, OTHER
-from pipeline.report.figures import columns, cut, labelled, new, span, tips
+from pipeline.report.figures import columns, labelled, new, span, tips
 from pipeline.report.merging import PIXELS, Bars, around, bars, memory
 from pipeline.report.terminal import bytes_text, duration
 from pipeline.trace import Trace

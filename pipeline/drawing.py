@@ -1,32 +1,55 @@
-"""Where the boxes of the step graph stand: in layers from top to bottom, no wider than a page.
+"""Where the boxes of a graph of steps stand when it is drawn: in layers from top to bottom, within a width.
 
 Steps come below all they need. A layer holds as many boxes as fit side by side; what does not fit goes one further
 down, so that a hundred steps become a longer picture and not a smaller one. Within the layers the order is that of the
 barycentres of the neighbours, swept up and down (Sugiyama's method); lines that cross layers get a place in each of
-them. Then every box moves as close to the mean of its neighbours as the order allows, which is a least-squares problem
-that pooling solves exactly, a layer at a time.
+them, so that none runs over a box. Then every box moves as close to the mean of its neighbours as the order allows,
+which is a least-squares problem that pooling solves exactly, a layer at a time.
+
+Who draws has boxes and paths in pixels, and the text of a box; what else stands in it is theirs. Rejected: places as
+(layer, number), which each who draws makes pixels of in its own way; drawing from left to right where that is larger,
+since names are wide and most graphs are deep.
 
 References
 ----------
-Sugiyama, Tagawa and Toda, "Methods for visual understanding of hierarchical system structures", 1981.
+Sugiyama, Tagawa and Toda, "Methods for visual understanding of hierarchical system structures". IEEE Transactions on
+Systems, Man, and Cybernetics 11 (1981) 109-125.
 """
 
 from __future__ import annotations
 
 import itertools
+from bisect import bisect_right, insort
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.report.figures import cut
+from pipeline.errors import printable
 
-__all__ = ["Box", "Drawing", "laid_out"]
+__all__ = ["Box", "Drawing", "Sizes", "cut", "laid_out"]
 
-WIDTH = 1_120.0
-_HEIGHT, _GAP, _BETWEEN = 40.0, 18.0, 34.0  # of a box, beside it, below it; pixels
-_LINE = 12.0  # room for a line that crosses a layer
-_SWEEPS = 12
-_LETTER = 7.4  # width of a letter
-_NARROWEST, _LETTERS = 112.0, 26
+_GAP, _LINE, _MARGIN = 18.0, 10.0, 3.0  # beside a box, for a line that crosses a layer, around the whole; pixels
+_BESIDE, _LETTERS = 26.0, 26  # pixels in a box that its text leaves free; letters of its text, at most
+_SWEEPS, _TRIES, _LEAST = 12, 4, 0.6  # the least part of the width that boxes may fill where many lines pass them
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Pixels.
+
+    Parameters
+    ----------
+    width : of the drawing, at most; a box that is wider stands alone
+    height : of a box
+    between : from a box to the next below
+    narrowest : width of a box, at least
+    letter : width of a letter of its text
+    """
+
+    width: float = 1_120.0
+    height: float = 40.0
+    between: float = 34.0
+    narrowest: float = 112.0
+    letter: float = 7.8
 
 
 @dataclass(frozen=True)
@@ -43,40 +66,79 @@ class Box:
 
 @dataclass(frozen=True)
 class Drawing:
-    """Boxes, and for each edge the path of an SVG, within ``width`` x ``height`` pixels."""
+    """All lies within ``width`` x ``height`` pixels, the left upper corner being (0, 0), with room for thick frames.
+
+    Parameters
+    ----------
+    boxes : one for each step, in the order of the steps
+    edges : those that are drawn, as (step, step that needs it)
+    paths : for each edge the path of an SVG, from the lower side of the first box to the upper side of the second
+    """
 
     boxes: tuple[Box, ...]
+    edges: tuple[tuple[str, str], ...]
     paths: tuple[str, ...]
     width: float
     height: float
 
 
-def laid_out(steps: Sequence[str], edges: Sequence[tuple[str, str]]) -> Drawing:
-    """The drawing of a graph of steps, without edges of what is no step and those that close a circle."""
-    if not steps:
-        return Drawing((), (), 0.0, 0.0)
-    ranked = _acyclic(steps, edges)
-    widths = {step: max(min(len(step), _LETTERS) * _LETTER + 26, _NARROWEST) for step in steps}
-    layer = _layers(steps, ranked, widths)
-    chains, rows = _chains(ranked, layer, steps)
-    _ordered(rows, chains)
-    x = _placed(rows, chains, widths)
-    least = min(x[node] - _width(node, widths) / 2 for row in rows for node in row)
-    most = max(x[node] + _width(node, widths) / 2 for row in rows for node in row)
-    boxes = tuple(
-        Box(
-            step,
-            cut(step, _LETTERS),
-            x[step] - least - widths[step] / 2,
-            2 + layer[step] * (_HEIGHT + _BETWEEN),
-            widths[step],
-            _HEIGHT,
-        )
-        for step in steps
-    )
-    paths = tuple(_path([(x[node] - least, layer_of) for node, layer_of in chain]) for chain in chains)
-    return Drawing(boxes, paths, most - least + 2, len(rows) * (_HEIGHT + _BETWEEN) - _BETWEEN + 6)
+def laid_out(steps: Sequence[str], edges: Sequence[tuple[str, str]], sizes: Sizes | None = None) -> Drawing:
+    """The drawing of a graph of steps, without edges of what is no step and those that close a circle.
 
+    O((places + edges) log) a sweep, where an edge has as many places as it crosses layers. The same graph has the same
+    drawing.
+
+    Parameters
+    ----------
+    steps : their names, each once
+    edges : (step, step that needs it)
+
+    >>> [(box.step, box.y) for box in laid_out(["a", "b"], [("a", "b")]).boxes]
+    [('a', 3.0), ('b', 77.0)]
+    """
+    if not steps:
+        return Drawing((), (), (), 0.0, 0.0)
+    sizes = sizes or Sizes()
+    shown = {step: cut(step, _LETTERS) for step in steps}
+    widths = {step: max(len(text) * sizes.letter + _BESIDE, sizes.narrowest) for step, text in shown.items()}
+    drawn = _acyclic(steps, edges)
+    inner = room = sizes.width - 2 * _MARGIN
+    for _ in range(_TRIES):
+        layer = _layers(steps, drawn, widths, room)
+        chains, rows = _chains(drawn, layer, steps)
+        wanting = max(sum(_slots(row, widths, _LINE)) for row in rows) - inner
+        if wanting <= 0 or room <= _LEAST * inner:
+            break
+        room = max(room - wanting, _LEAST * inner)
+    _ordered(rows, chains)
+    x = _placed(rows, chains, widths, inner)
+    least = min(x[row[0]] - _half(row[0], widths) for row in rows) - _MARGIN
+    most = max(x[row[-1]] + _half(row[-1], widths) for row in rows) + _MARGIN
+    pitch = sizes.height + sizes.between
+    boxes = tuple(
+        Box(step, text, x[step] - least - widths[step] / 2, _MARGIN + layer[step] * pitch, widths[step], sizes.height)
+        for step, text in shown.items()
+    )
+    paths = tuple(_path([(x[node] - least, at) for node, at in chain], sizes) for chain in chains)
+    return Drawing(boxes, tuple(drawn), paths, most - least, len(rows) * pitch - sizes.between + 2 * _MARGIN)
+
+
+def cut(text: str, length: int) -> str:
+    """The text on one line, what is too long taken out of its middle, where names differ least.
+
+    >>> cut("a_long_name-17", 9)
+    'a_lo…e-17'
+    """
+    text = printable(text)
+    if len(text) <= length:
+        return text
+    head = (length - 1) // 2
+    return f"{text[:head]}…{text[len(text) - (length - 1 - head) :]}"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Which layer
+# ---------------------------------------------------------------------------------------------------------------------
 
 _Node = str | tuple[str, int]  # a step, or the place in a layer of all lines that come from a step
 _Chain = Sequence[tuple[_Node, int]]
@@ -111,7 +173,9 @@ def _acyclic(steps: Sequence[str], edges: Sequence[tuple[str, str]]) -> list[tup
     return kept
 
 
-def _layers(steps: Sequence[str], edges: Sequence[tuple[str, str]], widths: Mapping[str, float]) -> dict[str, int]:
+def _layers(
+    steps: Sequence[str], edges: Sequence[tuple[str, str]], widths: Mapping[str, float], room: float
+) -> dict[str, int]:
     """The layer of each step: below all it needs, as high as there is room, sources close to what needs them first."""
     needs: dict[str, list[str]] = {step: [] for step in steps}
     users: dict[str, list[str]] = {step: [] for step in steps}
@@ -125,15 +189,16 @@ def _layers(steps: Sequence[str], edges: Sequence[tuple[str, str]], widths: Mapp
     for step in reversed(order):
         if not needs[step] and users[step]:
             depth[step] = min(depth[s] for s in users[step]) - 1
-    room: dict[int, float] = {}
+    left: dict[int, float] = {}
     layer: dict[str, int] = {}
-    for step in sorted(order, key=lambda step: (depth[step], order.index(step))):
+    for step in sorted(order, key=depth.__getitem__):
         at = max([depth[step], *(layer[s] + 1 for s in needs[step])])
-        while room.get(at, WIDTH + _GAP) < widths[step] + _GAP:
+        slot = widths[step] + _GAP
+        while at in left and left[at] < slot:
             at += 1
-        room[at] = room.get(at, WIDTH + _GAP) - widths[step] - _GAP
+        left[at] = left.get(at, room) - slot
         layer[step] = at
-    used = {old: new for new, old in enumerate(sorted(set(layer.values())))}
+    used = {old: new for new, old in enumerate(sorted(left))}
     return {step: used[at] for step, at in layer.items()}
 
 
@@ -171,6 +236,11 @@ def _chains(
     return chains, rows
 
 
+# ---------------------------------------------------------------------------------------------------------------------
+# Where in it
+# ---------------------------------------------------------------------------------------------------------------------
+
+
 def _neighbours(chains: Sequence[_Chain]) -> tuple[dict[_Node, list[_Node]], dict[_Node, list[_Node]]]:
     above: dict[_Node, list[_Node]] = {}
     below: dict[_Node, list[_Node]] = {}
@@ -185,12 +255,15 @@ def _ordered(rows: list[list[_Node]], chains: Sequence[_Chain]) -> None:
     """Sort each layer, in place, so that few lines cross."""
     above, below = _neighbours(chains)
     best, fewest = [list(row) for row in rows], _crossings(rows, below)
+    place = {node: i for row in rows for i, node in enumerate(row)}
     for sweep in range(_SWEEPS):
+        if not fewest:
+            break
         near = below if sweep % 2 else above
         for row in reversed(rows) if sweep % 2 else rows:
-            place = {node: i for other in rows for i, node in enumerate(other)}
             mean = {node: sum(place[n] for n in near[node]) / len(near[node]) for node in row if near.get(node)}
             row.sort(key=lambda node: mean.get(node, place[node]))
+            place |= {node: i for i, node in enumerate(row)}
         now = _crossings(rows, below)
         if now < fewest:
             best, fewest = [list(row) for row in rows], now
@@ -202,36 +275,47 @@ def _crossings(rows: Sequence[Sequence[_Node]], below: Mapping[_Node, Sequence[_
     total = 0
     for row, under in itertools.pairwise(rows):
         place = {node: i for i, node in enumerate(under)}
-        ends = [place[target] for node in row for target in sorted(below.get(node, ()), key=place.__getitem__)]
-        total += sum(a > b for i, a in enumerate(ends) for b in ends[i + 1 :])
+        before: list[int] = []
+        for node in row:
+            ends = [place[target] for target in below.get(node, ())]
+            total += sum(len(before) - bisect_right(before, end) for end in ends)
+            for end in ends:
+                insort(before, end)
     return total
 
 
-def _width(node: _Node, widths: Mapping[str, float]) -> float:
-    return widths[node] if isinstance(node, str) else _LINE
+def _slots(row: Sequence[_Node], widths: Mapping[str, float], line: float) -> list[float]:
+    """The room that each node of a layer takes, a line so many pixels."""
+    return [widths[node] + _GAP if isinstance(node, str) else line for node in row]
+
+
+def _half(node: _Node, widths: Mapping[str, float]) -> float:
+    return widths[node] / 2 if isinstance(node, str) else 0.0
 
 
 def _placed(
-    rows: Sequence[Sequence[_Node]], chains: Sequence[_Chain], widths: Mapping[str, float]
+    rows: Sequence[Sequence[_Node]], chains: Sequence[_Chain], widths: Mapping[str, float], inner: float
 ) -> dict[_Node, float]:
-    """The middle of each node."""
+    """The middle of each node. Lines move together where there is no room for them, and never onto a box."""
     above, below = _neighbours(chains)
     x: dict[_Node, float] = {}
+    apart: list[list[float]] = []
     for row in rows:
-        total = sum(_width(node, widths) + _GAP for node in row)
-        at = (WIDTH - total) / 2
-        for node in row:
-            x[node] = at + _width(node, widths) / 2
-            at += _width(node, widths) + _GAP
+        n_lines = sum(not isinstance(node, str) for node in row)
+        line = min(_LINE, max(inner - sum(_slots(row, widths, 0.0)), 0.0) / max(n_lines, 1))
+        slots = _slots(row, widths, line)
+        apart.append([(a + b) / 2 for a, b in itertools.pairwise(slots)])
+        first = (inner - sum(slots) + slots[0]) / 2
+        x |= dict(zip(row, itertools.accumulate(apart[-1], initial=first), strict=True))
+    numbered = list(zip(rows, apart, strict=True))
     for sweep in range(_SWEEPS):
-        for row in reversed(rows) if sweep % 2 else rows:
-            apart = [(_width(a, widths) + _width(b, widths)) / 2 + _GAP for a, b in itertools.pairwise(row)]
+        for row, distances in reversed(numbered) if sweep % 2 else numbered:
             wanted = []
             for node in row:
                 near = [*above.get(node, ()), *below.get(node, ())]
-                wanted.append(sum(x[n] for n in near) / len(near) if near else WIDTH / 2)
-            ends = (_width(row[0], widths) / 2, WIDTH - _width(row[-1], widths) / 2)
-            x |= dict(zip(row, _pooled(wanted, apart, ends), strict=True))
+                wanted.append(sum(x[n] for n in near) / len(near) if near else inner / 2)
+            ends = (_half(row[0], widths), inner - _half(row[-1], widths))
+            x |= dict(zip(row, _pooled(wanted, distances, ends), strict=True))
     return x
 
 
@@ -245,9 +329,7 @@ def _pooled(wanted: Sequence[float], apart: Sequence[float], ends: tuple[float, 
     >>> _pooled([0.0, 0.0], [10.0], (0.0, 50.0))
     [0.0, 10.0]
     """
-    offsets = [0.0]
-    for distance in apart:
-        offsets.append(offsets[-1] + distance)
+    offsets = [0.0, *itertools.accumulate(apart)]
     blocks: list[tuple[float, int]] = []  # mean, size: pool adjacent violators
     for want, offset in zip(wanted, offsets, strict=True):
         mean, size = want - offset, 1
@@ -262,16 +344,16 @@ def _pooled(wanted: Sequence[float], apart: Sequence[float], ends: tuple[float, 
     return [mean + offset for mean, offset in zip(means, offsets, strict=True)]
 
 
-def _path(points: Sequence[tuple[float, int]]) -> str:
+def _path(points: Sequence[tuple[float, int]], sizes: Sizes) -> str:
     """A line from below a box through its places to above another, upright where it leaves and enters layers."""
-    pitch = _HEIGHT + _BETWEEN
+    pitch = sizes.height + sizes.between
     x, at = points[0]
-    found = [f"M{x:.1f} {2 + at * pitch + _HEIGHT:.1f}"]
+    found = [f"M{x:.1f} {_MARGIN + at * pitch + sizes.height:.1f}"]
     for i, (right, down) in enumerate(points[1:], 1):
-        y0, y1 = 2 + (down - 1) * pitch + _HEIGHT, 2 + down * pitch
+        y0, y1 = _MARGIN + (down - 1) * pitch + sizes.height, _MARGIN + down * pitch
         middle = (y0 + y1) / 2
         found.append(f"C{x:.1f} {middle:.1f} {right:.1f} {middle:.1f} {right:.1f} {y1:.1f}")
         if i < len(points) - 1:
-            found.append(f"V{y1 + _HEIGHT:.1f}")
+            found.append(f"V{y1 + sizes.height:.1f}")
         x = right
     return "".join(found)
