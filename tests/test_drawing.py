@@ -122,6 +122,13 @@ def test_two_chains_that_are_told_crosswise_do_not_cross() -> None:
     assert (boxes["a"].x < boxes["b"].x) == (boxes["d"].x < boxes["c"].x)
 
 
+def test_a_box_stands_above_the_middle_of_what_needs_it() -> None:
+    drawing = laid_out(["a", "b", "one", "x", "y", "z"], [("a", "one"), ("b", "x"), ("b", "y"), ("b", "z")])
+    x = {box.step: box.x for box in drawing.boxes}
+    assert x["a"] == pytest.approx(x["one"], abs=0.5)
+    assert x["b"] == pytest.approx((x["x"] + x["y"] + x["z"]) / 3, abs=0.5)
+
+
 def test_a_box_wider_than_the_drawing_stands_alone() -> None:
     drawing = laid_out(["a" * 20, "b" * 20], [], Sizes(width=100))
     assert len({box.y for box in drawing.boxes}) == 2
