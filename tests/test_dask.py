@@ -28,10 +28,10 @@ from pipeline.backends import probing
 from pipeline.backends.base import Event
 from pipeline.backends.cluster import Settings, _free_port, _trust, mend
 from pipeline.backends.dask import Dask
-from pipeline.backends.translation import killed
 from pipeline.backends.keys import lower
 from pipeline.backends.remote import _SLOT
 from pipeline.backends.timing import Rows
+from pipeline.backends.translation import killed
 from pipeline.errors import BackendError, ConfigError, TaskError, TaskTimeout, WorkerLost
 from pipeline.graph import CONTEXT, Graph, Key, Policy, listed, ref, task
 from pipeline.preparation import resolve
