@@ -55,6 +55,12 @@ def test_what_scales_has_no_cause():
     assert "2 threads 1.90x, 2 processes 1.90x" in diagnose(readings())[0].text
 
 
+def test_what_scales_on_a_machine_that_gives_less_is_said_with_what_it_gives():
+    (cause,) = diagnose(readings(threads=1.59, processes=1.49, control=1.55))
+    assert cause.kind == "none"
+    assert cause.text.endswith("2 processes that only count get 1.55x")
+
+
 def test_threads_that_do_not_scale_while_processes_do_hold_the_gil():
     (cause,) = diagnose(readings(threads=1.0))
     assert (cause.kind, cause.text) == ("gil", "holds the GIL, or a lock like it: 2 threads 1.00x, 2 processes 1.90x")

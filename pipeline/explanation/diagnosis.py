@@ -25,6 +25,7 @@ __all__ = [
     "NESTED",
     "SCALES",
     "WAITS",
+    "WHOLE",
     "Bound",
     "Cause",
     "Kind",
@@ -45,6 +46,10 @@ NESTED = 1.3
 SCALES = 0.6
 """Of what the machine gives to additional workers, the part from which a step counts as scaling: of two workers 1.6x.
 Halfway would be 1.5x, which a neighbour on the machine can take from a step that scales; so little it seldom takes."""
+
+WHOLE = 0.75
+"""Below this part of the additional cores, the machine does not give them whole: others use it, or two of its cores are
+hardware threads of one."""
 
 FASTER = 1.25
 """By so much one way of running must be faster than another to be called faster; twice what repeats may differ by."""
@@ -198,6 +203,9 @@ def _computing(r: StepReadings) -> Cause:
                      "something else uses the cores", disturbed=True)  # fmt: skip
     threads, processes = _scales(r, r.threads), _scales(r, r.processes)
     if threads and processes:
+        if r.control is not None and r.gives - 1 < WHOLE * (min(n, r.n_cores) - 1):
+            return Cause("none", f"scales as far as this machine lets it now: {measured}; {n} processes that only count "
+                         f"get {r.control:.2f}x")  # fmt: skip
         return Cause("none", f"scales: {measured}")
     in_threads, in_processes = r.growth(r.threads), r.growth(r.processes)
     if not threads and rp >= FASTER * rt and r.threads.busy < LOCKED * r.processes.busy:

@@ -55,7 +55,7 @@ _SERIAL, _CUT = (
 )  # of the budget: when no further task of the serial run is begun, when the running one is ended
 _LEAST_SHARE = 0.02  # of all tasks' time, that a step takes to be probed
 _LEAST_TIME = 2.0  # seconds in which processes start and are probed, at the very least
-_ENDING = 1.0  # seconds kept for ending processes and for deleting
+_ENDING = 2.0  # seconds kept for ending processes and for deleting
 _SHORT = {"threads": 0.01, "processes": 0.02, "dask": 0.05}  # seconds of a segment: if longer, overhead is no cause
 _TAKES = {"threads": 6.0, "processes": 6.0, "dask": 25.0}  # seconds that must be left for measuring it
 _PREFIX = ".explain-"
