@@ -20,6 +20,7 @@ from pipeline.config import load as load_config
 if TYPE_CHECKING:
     from pipeline.comparison import Comparison
     from pipeline.execution import Run
+    from pipeline.explanation import Explanation
     from pipeline.graph import Graph
     from pipeline.planning import Plan
 
@@ -68,6 +69,12 @@ class Pipeline:
         result = compare_config(self.config, **options)
         html.write(Path(result.folder))
         return result
+
+    def explain(self, **options: Any) -> Explanation:
+        """Find out by experiment why steps do not scale. See :func:`pipeline.explanation.explain` for the options."""
+        from pipeline.explanation import explain as explain_config
+
+        return explain_config(self.config, **options)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Pipeline) and self.config == other.config
