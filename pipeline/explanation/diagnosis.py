@@ -204,8 +204,8 @@ def _computing(r: StepReadings) -> Cause:
     threads, processes = _scales(r, r.threads), _scales(r, r.processes)
     if threads and processes:
         if r.control is not None and r.gives - 1 < WHOLE * (min(n, r.n_cores) - 1):
-            return Cause("none", f"scales as far as this machine lets it now: {measured}; {n} processes that only count "
-                         f"get {r.control:.2f}x")  # fmt: skip
+            given = f"{n} processes that only count get {r.control:.2f}x"
+            return Cause("none", f"scales as far as this machine lets it now: {measured}; {given}")
         return Cause("none", f"scales: {measured}")
     in_threads, in_processes = r.growth(r.threads), r.growth(r.processes)
     if not threads and rp >= FASTER * rt and r.threads.busy < LOCKED * r.processes.busy:

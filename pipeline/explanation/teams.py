@@ -101,10 +101,9 @@ class Team:
     def answer(self, i: int, *, deadline: float) -> Any:
         """The next thing that a child says; see :meth:`ask`."""
         connection = self.connections[i]
-        wait([connection, self._processes[i].sentinel], timeout=max(0.0, deadline - perf_counter()))
-        if not connection.poll():
-            if self._processes[i].exitcode is None:
-                raise Late("no answer in time")
+        if not wait([connection, self._processes[i].sentinel], timeout=max(0.0, deadline - perf_counter())):
+            raise Late("no answer in time")
+        if not connection.poll():  # its end is seen before it can be reaped
             raise Failed(f"its process ended by {self._ended(i)}")
         try:
             said = connection.recv()
