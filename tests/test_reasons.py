@@ -13,7 +13,7 @@ from pipeline.analysis.costs import StepCost, TaskCost
 from pipeline.analysis.paths import CriticalPath, Stretch
 from pipeline.analysis.reasons import Evidence, Handle, reason
 
-PARSE = Handle("steps.parse.batch", "batch")
+PARSE = Handle("steps.parse.batch", "batch", n_items=1000)
 
 
 def lost(n_workers: int = 2, elapsed: float = 10.0, **seconds: float) -> Losses:
@@ -52,7 +52,7 @@ def made(label: str = "dask", *, losses: Losses, **fields: Any) -> Account:
         critical=path,
         steps=(StepCost("parse", 1000, busy, losses.useful, busy, 1000, 2_100_000_000),),
         tasks=(TaskCost("('parse', 0)", "parse", "0", 0.01, 0.01),),
-        by_step={"parse": StepTimes(busy, losses.useful, losses.useful, losses.useful)},
+        by_step={"parse": StepTimes(busy, losses.useful, losses.useful, losses.useful, n_segments=1000)},
         moved={"parse": 2_100_000_000},
         n_tasks=1000,
         n_segments=1000,
@@ -116,6 +116,14 @@ def test_overhead_is_told_against_the_mean_task_and_ends_with_a_batch() -> None:
 def test_a_batch_is_at_most_a_share_for_each_worker() -> None:
     tiny = made("dask", losses=lost(runtime=19.999))
     assert sentence(tiny, handles={"parse": PARSE}).endswith("steps.parse.batch: 500")
+
+
+def test_items_that_are_batched_already_are_told_to_be_at_least_twice_as_many() -> None:
+    found = lost(scheduling=2.2)
+    busy = found.useful
+    times = {"parse": StepTimes(busy, busy, busy, busy, n_segments=50)}
+    text = sentence(made("dask", losses=found, by_step=times, n_segments=50), handles={"parse": PARSE})
+    assert text.endswith("steps.parse.batch: 40")
 
 
 def test_transfer_tells_bytes_and_whose_they_are() -> None:

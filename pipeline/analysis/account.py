@@ -184,12 +184,13 @@ class Account:
 
 @dataclass(frozen=True)
 class StepTimes:
-    """A step in one run, over all its tasks: seconds in them, serially, and the CPU seconds of both."""
+    """A step in one run, over all its tasks: seconds in them, serially, CPU seconds of both; in how many segments."""
 
     seconds: float
     useful: float
     cpu: float
     useful_cpu: float
+    n_segments: int = 1
 
 
 def _longest(stretches: Sequence[Stretch]) -> list[Stretch]:
@@ -261,5 +262,11 @@ def _by_step(frame: Any, shape: Shape, serial: SerialTimes | None) -> dict[str, 
         useful, useful_cpu = (
             (sum(serial.seconds[key] for key in keys), sum(serial.cpu[key] for key in keys)) if serial else (0.0, 0.0)
         )
-        found[str(name)] = StepTimes(float(rows["seconds"].sum()), useful, float(rows["cpu"].sum()), useful_cpu)
+        found[str(name)] = StepTimes(
+            seconds=float(rows["seconds"].sum()),
+            useful=useful,
+            cpu=float(rows["cpu"].sum()),
+            useful_cpu=useful_cpu,
+            n_segments=int(rows["segment"].nunique()),
+        )
     return found

@@ -39,10 +39,14 @@ WORDS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Handle:
-    """Where the file says how large the tasks of a step are: ``batch`` of the step, or ``chunks`` of it or a source."""
+    """Where the file says how large the tasks of a step are: ``batch`` of the step, or ``chunks`` of it or a source.
+
+    ``n_items``: of a batch, how many there are to be put together.
+    """
 
     path: str
     kind: str
+    n_items: int = 0
 
 
 @dataclass(frozen=True)
@@ -255,14 +259,11 @@ def _coarser(account: Account, evidence: Evidence, step: str, overhead: float) -
         return f"fewer, larger tasks in {_place(step)}"
     if handle.kind != "batch":
         return f"larger {handle.path}"
-    n_items = _n_tasks(account, step)
-    each = account.by_step[step].seconds / max(n_items, 1)
-    batch = max(2, math.ceil(_FINE * overhead / each)) if each > 0 else n_items
-    return f"{handle.path}: {min(_round(batch), max(2, -(-n_items // account.n_workers)))}"
-
-
-def _n_tasks(account: Account, step: str) -> int:
-    return sum(cost.n_tasks for cost in account.steps if _step(cost.step) == step) or account.n_tasks
+    times, n = account.by_step[step], max(handle.n_items, 1)
+    enough = math.ceil(_FINE * overhead * n / times.seconds) if times.seconds else n
+    now = -(-n // times.n_segments)
+    most = max(2, -(-n // account.n_workers))
+    return f"{handle.path}: {min(_round(max(enough, 2 * now)), most)}"
 
 
 def _or(evidence: Evidence, step: str, with_handle: str, without: str) -> str:

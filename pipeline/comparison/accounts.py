@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -49,7 +50,10 @@ def explained(comparison: Comparison, graph: Graph, calls: Calls | None, config:
         segments = coarsen(graph, n_workers=traces[row.label][0].n_workers)
         accounts.append(account(traces[row.label], runs, shape=shape, segments=segments, serial=serial))
     found = {a.runs.label: a for a in accounts}
-    sizes = handles(config) if config is not None else {}
+    n_items = Counter[str]()
+    for policy in graph.policies.values():
+        n_items[policy.step] += len(policy.items or ())
+    sizes = handles(config, n_items) if config is not None else {}
     reasons = {}
     for row in comparison.ran:
         if row.reference or row.speedup is None or row.elapsed is None:
@@ -68,12 +72,17 @@ def explained(comparison: Comparison, graph: Graph, calls: Calls | None, config:
     )
 
 
-def handles(config: Config) -> dict[str, Handle]:
-    """For each step where the file says how large its tasks are: its ``batch``, its ``chunks``, or a source's."""
+def handles(config: Config, n_items: Mapping[str, int] | None = None) -> dict[str, Handle]:
+    """For each step where the file says how large its tasks are: its ``batch``, its ``chunks``, or a source's.
+
+    Parameters
+    ----------
+    n_items : step -> how many items its ``over`` has
+    """
     found: dict[str, Handle] = {}
     for step in config.steps.values():
         if step.over is not None:
-            found[step.step] = Handle(f"steps.{step.step}.batch", "batch")
+            found[step.step] = Handle(f"steps.{step.step}.batch", "batch", (n_items or {}).get(step.step, 0))
         elif getattr(step.parameters, "chunks", None):
             found[step.step] = Handle(f"steps.{step.step}.chunks", "chunks")
         else:  # the steps come after all they refer to
