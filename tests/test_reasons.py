@@ -10,6 +10,7 @@ import pytest
 from pipeline.analysis.account import Account, Runs, StepTimes
 from pipeline.analysis.accounting import Losses, Rectangle
 from pipeline.analysis.costs import StepCost, TaskCost
+from pipeline.analysis.efficiency import Factors
 from pipeline.analysis.paths import CriticalPath, Stretch
 from pipeline.analysis.reasons import Evidence, Handle, reason
 
@@ -90,14 +91,41 @@ def test_processes_as_slow_as_threads_do_not_prove_the_gil() -> None:
     assert "holds the GIL" not in sentence(threads, others=[processes])
 
 
-def test_tasks_that_take_more_cpu_than_alone_share_the_memory() -> None:
+def test_tasks_that_take_more_cpu_than_alone_everywhere_share_the_memory() -> None:
     found = lost(inflation=8.0)
     times = {"parse": StepTimes(20.0, 12.0, 19.5, 12.0)}
-    text = sentence(
-        made("processes", losses=found, by_step=times), handles={"parse": Handle("steps.x.chunks", "chunks")}
-    )
-    assert "1.6x the CPU time" in text
+    chunks = {"parse": Handle("steps.x.chunks", "chunks")}
+    one, other = (made(name, losses=found, by_step=times) for name in ("processes", "pool"))
+    text = sentence(one, handles=chunks, others=[other])
+    assert "1.6x the CPU time that it takes alone, and more elsewhere, too: the workers share memory bandwidth" in text
     assert text.endswith("smaller chunks or a smaller dtype: steps.x.chunks")
+    alone = sentence(one, handles=chunks, others=[made("pool", losses=lost())])
+    assert "memory" not in alone
+    assert alone.endswith("tell why with pipeline explain --step parse")
+
+
+def test_cpu_beside_the_tasks_is_threads_of_their_own_where_workers_run_nothing_else() -> None:
+    found = lost(inflation=8.0)
+    processes = made("processes", losses=found, cpu_beside={"parent": 0.1, "workers": 7.0})
+    text = sentence(processes, n_cores=2)
+    assert text.endswith("more threads than cores; limit the threads inside steps.parse")
+    dask = made("dask", losses=found, cpu_beside={"parent": 0.1, "scheduler": 0.5, "workers": 7.0})
+    assert "hold the GIL" in sentence(dask, n_cores=2, handles={"parse": PARSE})
+    assert "more threads than cores" in sentence(dask, n_cores=2, others=[processes])
+
+
+def test_tasks_that_are_mostly_off_their_core_could_do_with_more_workers() -> None:
+    times = {"parse": StepTimes(20.0, 20.0, 0.2, 0.2)}
+    text = sentence(made("threads", losses=lost(dependency=0.2), by_step=times), 1.98)
+    assert text.endswith("the tasks are on a core for 1 % of their time: try --workers 8")
+
+
+def test_workers_that_are_not_equally_busy_are_told_as_pieces_on_workers() -> None:
+    factors = Factors(1.2, 2, 1.0, 0.6, 1.0, 1.0, 1.0)
+    account = made("pool", losses=lost(dependency=7.0), factors=factors, n_segments=3)
+    text = sentence(account, handles={"parse": Handle("steps.x.chunks", "chunks")})
+    assert "busy for 60 % of the busiest one's time: 3 pieces of work on 2 workers" in text
+    assert text.endswith("more, smaller pieces: steps.x.chunks")
 
 
 def test_more_workers_than_cores_wait_for_a_core() -> None:

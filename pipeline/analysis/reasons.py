@@ -24,6 +24,7 @@ _MOSTLY = 0.5
 _FASTER = 1.25  # by which a step must be faster in processes before threads are blamed
 _FINE = 10  # times the overhead that a task should take at least
 _SCALES = 0.85  # parallel efficiency from which nothing is wrong
+_BALANCED = 0.9
 
 WORDS: Mapping[str, str] = {
     "useful": "useful",
@@ -98,7 +99,7 @@ def reason(account: Account, evidence: Evidence) -> Reason:
     many = f"{account.n_workers} worker{'s' if account.n_workers != 1 else ''}"
     head = f"{account.runs.label}: {evidence.speedup:.2f}x of {many}"
     if not cause:
-        return Reason("", 0.0, f"{head}; {_no_single(account.losses, evidence.speedup / account.n_workers)}")
+        return Reason("", 0.0, f"{head}; {_no_single(account, account.losses, evidence.speedup)}")
     share = account.losses.share(cause)
     return Reason(cause, share, f"{head}; {_SENTENCES[cause](account, evidence)}")
 
@@ -114,12 +115,19 @@ def _cause(middle: Losses, every: Sequence[Losses]) -> str:
     return max(large, key=middle.share, default="")
 
 
-def _no_single(found: Losses, efficiency: float) -> str:
+def _no_single(account: Account, found: Losses, speedup: float) -> str:
     first, second = sorted(_WASTED, key=found.share, reverse=True)[:2]
     two = f"{WORDS[first]} {_percent(found.share(first))} and {WORDS[second]} {_percent(found.share(second))}"
-    if efficiency >= _SCALES:
-        return f"no single cause: {two} are the largest losses; nothing to change for so many workers"
-    return f"no single cause: {two} are the largest losses; measure the steps: pipeline explain"
+    said = f"no single cause: {two} are the largest losses"
+    useful, on_cpu = (
+        sum(getattr(times, name) for times in account.by_step.values()) for name in ("useful", "useful_cpu")
+    )
+    if on_cpu < _MOSTLY * useful:
+        more = 4 * account.n_workers
+        return f"{said}; the tasks are on a core for {_percent(on_cpu / useful)} of their time: try --workers {more}"
+    if speedup >= _SCALES * account.n_workers:
+        return f"{said}; nothing to change for so many workers"
+    return f"{said}; measure the steps: pipeline explain"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -137,8 +145,10 @@ def _inflation(account: Account, evidence: Evidence) -> str:
     threads = "workers" not in account.cpu_beside
     if waiting < _MOSTLY * grown:
         smaller = _or(evidence, step, "smaller chunks or a smaller dtype", "touch less memory at once in")
-        return (f"`{step}` takes {times.cpu / max(times.useful_cpu, 1e-9):.1f}x the CPU time that it takes alone: "
-                f"the workers share memory bandwidth and caches; {smaller}")  # fmt: skip
+        alone = f"`{step}` takes {times.cpu / max(times.useful_cpu, 1e-9):.1f}x the CPU time that it takes alone"
+        if any(_grown_cpu(step, other) >= _FASTER for other in evidence.others):
+            return f"{alone}, and more elsewhere, too: the workers share memory bandwidth and caches; {smaller}"
+        return f"{alone}, and not so elsewhere; tell why with pipeline explain --step {step}"
     if threads:
         rival = _fastest(step, evidence.others)
         own = _throughput(times, account.n_workers)
@@ -152,6 +162,9 @@ def _inflation(account: Account, evidence: Evidence) -> str:
         return (f"{account.n_workers} workers share {evidence.n_cores} cores, so tasks of `{step}` wait for one; "
                 f"cluster: {{workers: {evidence.n_cores}}}")  # fmt: skip
     beside = account.cpu_beside.get("workers", 0.0)
+    if any(_threads_of_its_own(a) >= _MOSTLY * waiting for a in (account, *evidence.others)):
+        return (f"`{step}`: {more}, and {beside:.2g} s of CPU went into threads that they start themselves: more "
+                f"threads than cores; limit the threads inside {_place(step)}")  # fmt: skip
     if beside >= _MOSTLY * waiting:
         coarser = _coarser(account, evidence, step, beside / max(account.n_segments, 1))
         return (f"`{step}`: {more}, without CPU: the workers' own threads take {beside:.2g} s of CPU beside the tasks "
@@ -199,11 +212,15 @@ def _dependency(account: Account, evidence: Evidence) -> str:
     step = path[0] if path else ""
     computing = account.critical.seconds("compute")
     useful = account.losses.useful if account.losses is not None else 0.0
-    if computing >= _MOSTLY * account.elapsed and account.span > 0:
-        smaller = _or(evidence, step, "more, smaller pieces", "give them more to do at once: split")
+    smaller = _or(evidence, step, "more, smaller pieces", "give the workers more to do at once: split")
+    if account.span >= _MOSTLY * account.elapsed:
         bound = useful / account.span
         return (f"the critical path through {names} computes {_time(computing)} of {_time(account.elapsed)} elapsed: "
                 f"at most {bound:.1f}x with any number of workers; {smaller}")  # fmt: skip
+    if account.factors is not None and account.factors.load_balance < _BALANCED:
+        n = account.n_segments
+        return (f"the workers are busy for {_percent(account.factors.load_balance)} of the busiest one's time: {n} "
+                f"pieces of work on {account.n_workers} workers; {smaller}")  # fmt: skip
     wait = account.critical.seconds("data-wait")
     return (f"workers wait for inputs: {_time(wait)} of the critical path ({names}) is neither work nor a busy worker; "
             f"{_coarser(account, evidence, step, wait / max(len(account.critical.steps), 1))}")  # fmt: skip
@@ -244,6 +261,17 @@ def _place(copy: str) -> str:
 def _throughput(times: StepTimes, n_workers: int) -> float:
     """How many times as fast as serially the step's tasks went, if all workers were at it."""
     return n_workers * times.useful / times.seconds if times.seconds else 0.0
+
+
+def _grown_cpu(step: str, account: Account) -> float:
+    """How many times the CPU time that a step takes alone it took."""
+    times = account.by_step.get(step)
+    return times.cpu / times.useful_cpu if times is not None and times.useful_cpu else 0.0
+
+
+def _threads_of_its_own(account: Account) -> float:
+    """CPU seconds beside the tasks, in processes that run nothing but tasks: Dask's workers have an event loop, too."""
+    return 0.0 if "scheduler" in account.cpu_beside else account.cpu_beside.get("workers", 0.0)
 
 
 def _fastest(step: str, others: Sequence[Account]) -> Account | None:

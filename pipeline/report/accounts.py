@@ -18,7 +18,8 @@ __all__ = ["account_lines"]
 
 _SIDE_BY_SIDE = 4
 _BESIDE = {"parent": "CPU of the parent", "scheduler": "CPU of the scheduler", "workers": "CPU of workers besides"}
-_STEPS = 5
+_STEPS = 10
+_TASKS = 10
 
 
 def account_lines(comparison: Comparison, *, width: int = WIDTH) -> list[str]:
@@ -30,7 +31,14 @@ def account_lines(comparison: Comparison, *, width: int = WIDTH) -> list[str]:
     lines = []
     for i in range(0, len(parallel), _SIDE_BY_SIDE):
         lines += [_losses_text(parallel[i : i + _SIDE_BY_SIDE], width), ""]
-    lines += [_steps_text(accounts, width), "", _paths_text(parallel, width), "", _factors_text(parallel, width), ""]
+    fastest = min(parallel, key=lambda a: a.elapsed)
+    for text in (
+        _steps_text(accounts, width),
+        _tasks_text(fastest, width),
+        _paths_text(parallel, width),
+        _factors_text(parallel, width),
+    ):
+        lines += [text, ""]
     for law in comparison.scaling:
         lines += [*_scaling_lines(law, width), ""]
     if comparison.reference is not None:
@@ -84,6 +92,19 @@ def _steps_text(accounts: Sequence[Account], width: int) -> str:
             if step in a.by_step and times.seconds
         }
         rows.append({"step": step, "tasks": f"{counts.get(step, 0):,}", "serial": duration(times.seconds), **cells})
+    return table_text(columns, rows, width=width)
+
+
+def _tasks_text(account: Account, width: int) -> str:
+    columns = [
+        Column("task", f"tasks that cost most, {account.runs.label}", folded=30),
+        Column("seconds", "in it", True),
+        Column("useful", "serial", True),
+    ]
+    rows = [
+        {"task": f"{task.key} of {task.step}", "seconds": duration(task.seconds), "useful": duration(task.useful)}
+        for task in account.tasks[:_TASKS]
+    ]
     return table_text(columns, rows, width=width)
 
 
