@@ -173,6 +173,8 @@ def test_one_long_task_is_named() -> None:
     text = sentence(made("processes", losses=lost(dependency=8.5), tasks=long))
     assert "one task of `fit[t2m]` (('fit', 7)) takes 9 s of 10 s elapsed" in text
     assert text.endswith("split it: steps.fit")
+    behind = made("dask", losses=lost(scheduling=8.5), tasks=long)  # where others lie behind it, ready
+    assert sentence(behind, handles={"parse": PARSE}).endswith("split it: steps.fit")
 
 
 def test_a_chain_is_told_with_the_most_that_workers_can_give() -> None:

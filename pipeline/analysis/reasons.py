@@ -176,6 +176,8 @@ def _inflation(account: Account, evidence: Evidence) -> str:
 def _overhead(name: str, what: str) -> Callable[[Account, Evidence], str]:
     def told(account: Account, evidence: Evidence) -> str:
         assert account.losses is not None
+        if name == "scheduling" and (long := _one_long(account)):
+            return long  # what waits lies behind it, on the same worker
         n = max(account.n_segments, 1)
         mean = sum(times.seconds for times in account.by_step.values()) / n
         each = getattr(account.losses, name) / n
@@ -202,11 +204,8 @@ def _transfer(account: Account, evidence: Evidence) -> str:
 
 
 def _dependency(account: Account, evidence: Evidence) -> str:
-    longest = account.tasks[0] if account.tasks else None
-    if longest is not None and longest.seconds >= _MOSTLY * account.elapsed:
-        where = _place(longest.step)
-        return (f"one task of `{longest.step}` ({longest.key}) takes {_time(longest.seconds)} of "
-                f"{_time(account.elapsed)} elapsed, and the other workers wait; split it: {where}")  # fmt: skip
+    if long := _one_long(account):
+        return long
     path = [_step(copy) for copy, _ in sorted(account.critical.by_step().items(), key=lambda item: -item[1])]
     names = ", ".join(f"`{name}`" for name in dict.fromkeys(path[:3]))
     step = path[0] if path else ""
@@ -224,6 +223,15 @@ def _dependency(account: Account, evidence: Evidence) -> str:
     wait = account.critical.seconds("data-wait")
     return (f"workers wait for inputs: {_time(wait)} of the critical path ({names}) is neither work nor a busy worker; "
             f"{_coarser(account, evidence, step, wait / max(len(account.critical.steps), 1))}")  # fmt: skip
+
+
+def _one_long(account: Account) -> str:
+    """The sentence of a task that takes half of the run or more while others had something to share; empty without."""
+    longest = account.tasks[0] if account.tasks and account.n_workers > 1 else None
+    if longest is None or longest.seconds < _MOSTLY * account.elapsed:
+        return ""
+    return (f"one task of `{longest.step}` ({longest.key}) takes {_time(longest.seconds)} of "
+            f"{_time(account.elapsed)} elapsed, and the other workers wait; split it: {_place(longest.step)}")  # fmt: skip
 
 
 def _unexplained(account: Account, evidence: Evidence) -> str:
