@@ -230,8 +230,9 @@ def _one_long(account: Account) -> str:
     longest = account.tasks[0] if account.tasks and account.n_workers > 1 else None
     if longest is None or longest.seconds < _MOSTLY * account.elapsed:
         return ""
-    return (f"one task of `{longest.step}` ({longest.key}) takes {_time(longest.seconds)} of "
-            f"{_time(account.elapsed)} elapsed, and the other workers wait; split it: {_place(longest.step)}")  # fmt: skip
+    times = f"takes {_time(longest.seconds)} of {_time(account.elapsed)} elapsed"
+    where = _place(longest.step)
+    return f"one task of `{longest.step}` ({longest.key}) {times}, and the other workers wait; split it: {where}"
 
 
 def _unexplained(account: Account, evidence: Evidence) -> str:
