@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import os
 import signal
+import sys
 import sysconfig
 import threading
 import traceback as tracebacks
@@ -45,6 +46,7 @@ __all__ = [
 ]
 
 _MEMORY_EVERY = 5_000_000  # ns between two looks at the resident size, which cost as much as a small task
+_SCALARS = frozenset({int, float, bool, complex, str, bytes, type(None)})
 _TRACEBACK_LIMIT = 100_000  # characters kept of a traceback: a recursion error has thousands of lines
 
 
@@ -254,6 +256,8 @@ def _listens_to_interrupts() -> bool:
 
 def _size(value: Any) -> int:
     """Bytes of a value; 0 where it can't say."""
+    if type(value) in _SCALARS:  # of which there may be a million, and looking up how to ask takes longer than the task
+        return sys.getsizeof(value)
     try:
         n = getattr(value, "nbytes", None)
         return n if type(n) is int else int(sizeof(value))
