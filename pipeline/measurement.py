@@ -67,10 +67,10 @@ class Report:
     Parameters
     ----------
     elapsed : from the first submit to the last output verified, workers warm
-    start_up : until the workers were warm
+    start_up : until the workers were warm, and whatever else was done before the first submit or for the Trace
     verify : the part of ``elapsed`` that went into verifying the outputs
     commit : putting them into place, after ``elapsed``
-    user, system : CPU seconds of this process and all below it within ``elapsed``
+    user, system : CPU seconds of this process and all below it from when it has the Graph to the end of ``elapsed``
     total_user, total_system : the same over the whole life of the process, of what it has waited for
     files : output -> path of a file -> its hash
     dropped : step, item, cause
@@ -143,13 +143,14 @@ def measure(spec: Spec) -> Report:
         n_workers = backend.n_workers
     files = {name: {f.path: f.hash for part in parts for f in part.files} for name, parts in records.items()}
     _keep(graph, outcome.results, Path(spec.folder, "values.pickle"))
-    seen = outcome.trace.notes
+    seen, ran = outcome.trace.notes, outcome.trace.elapsed
     notes = {**seen, "verify": verified - computed, "measuring": seen["measuring"] + measuring_cost()}
-    replace(outcome.trace, elapsed=verified - began, notes=notes).save(Path(spec.folder, "trace.parquet"))
+    trace = replace(outcome.trace, elapsed=ran + verified - computed, notes=notes)
+    trace.save(Path(spec.folder, "trace.parquet"))
     own, below = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return Report(
-        elapsed=verified - began,
-        start_up=start_up,
+        elapsed=trace.elapsed,
+        start_up=start_up + computed - began - ran,  # with making segments of the Graph, and a Trace of what happened
         verify=verified - computed,
         commit=committed - began_commit,
         user=used[0],

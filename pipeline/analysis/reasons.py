@@ -182,7 +182,8 @@ def _overhead(name: str, what: str) -> Callable[[Account, Evidence], str]:
         mean = sum(times.seconds for times in account.by_step.values()) / n
         each = getattr(account.losses, name) / n
         step = max(account.by_step, key=lambda s: account.by_step[s].seconds)
-        return (f"mean task {_time(mean)} against {_time(each)} of {what} a task measured here; "
+        one = "task" if n == account.n_tasks else "piece of work"
+        return (f"mean {one} {_time(mean)} against {_time(each)} of {what} a {one.split()[0]} measured here; "
                 f"{_coarser(account, evidence, step, each)}")  # fmt: skip
 
     return told
