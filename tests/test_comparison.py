@@ -197,6 +197,10 @@ def test_a_comparison_of_two_back_ends_measures_them_and_finds_them_equal(tmp_pa
     assert [m.backend for m in result.measurements] == ["serial", "threads", "threads", "serial"]
     assert all(m.elapsed > 0 and m.memory > 1e7 and m.commit > 0 for m in result.measurements)
     assert {d.what for d in result.differences["threads"]} == {"output 'all'", "'item'"}
+    for m in result.measurements:
+        trace = Trace.load(m.trace)
+        assert trace.elapsed == m.elapsed  # on one clock: what is tiled is what is told
+        assert max(trace.tasks["done"].to_pylist()) <= (m.elapsed - m.verify) * 1e9 + 1
     assert graph.fingerprint in told[0]
     assert any(line.startswith("serial took") for line in told)
 
