@@ -116,8 +116,10 @@ def test_cpu_beside_the_tasks_is_threads_of_their_own_where_workers_run_nothing_
 
 def test_tasks_that_are_mostly_off_their_core_could_do_with_more_workers() -> None:
     times = {"parse": StepTimes(20.0, 20.0, 0.2, 0.2)}
-    text = sentence(made("threads", losses=lost(dependency=0.2), by_step=times), 1.98)
+    account = made("threads", losses=lost(dependency=0.2), by_step=times)
+    text = sentence(account, 1.98, 0.02)
     assert text.endswith("the tasks are on a core for 1 % of their time: try --workers 8")
+    assert "try --workers" not in sentence(account, 1.98, 1.9)  # threads that they start are busy meanwhile
 
 
 def test_workers_that_are_not_equally_busy_are_told_as_pieces_on_workers() -> None:

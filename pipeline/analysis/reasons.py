@@ -99,7 +99,7 @@ def reason(account: Account, evidence: Evidence) -> Reason:
     many = f"{account.n_workers} worker{'s' if account.n_workers != 1 else ''}"
     head = f"{account.runs.label}: {evidence.speedup:.2f}x of {many}"
     if not cause:
-        return Reason("", 0.0, f"{head}; {_no_single(account, account.losses, evidence.speedup)}")
+        return Reason("", 0.0, f"{head}; {_no_single(account, account.losses, evidence)}")
     share = account.losses.share(cause)
     return Reason(cause, share, f"{head}; {_SENTENCES[cause](account, evidence)}")
 
@@ -115,17 +115,17 @@ def _cause(middle: Losses, every: Sequence[Losses]) -> str:
     return max(large, key=middle.share, default="")
 
 
-def _no_single(account: Account, found: Losses, speedup: float) -> str:
+def _no_single(account: Account, found: Losses, evidence: Evidence) -> str:
     first, second = sorted(_WASTED, key=found.share, reverse=True)[:2]
     two = f"{WORDS[first]} {_percent(found.share(first))} and {WORDS[second]} {_percent(found.share(second))}"
     said = f"no single cause: {two} are the largest losses"
     useful, on_cpu = (
         sum(getattr(times, name) for times in account.by_step.values()) for name in ("useful", "useful_cpu")
     )
-    if on_cpu < _MOSTLY * useful:
+    if on_cpu < _MOSTLY * useful and evidence.cpu < _MOSTLY * account.n_workers:  # not so if threads of theirs are busy
         more = 4 * account.n_workers
         return f"{said}; the tasks are on a core for {_percent(on_cpu / useful)} of their time: try --workers {more}"
-    if speedup >= _SCALES * account.n_workers:
+    if evidence.speedup >= _SCALES * account.n_workers:
         return f"{said}; nothing to change for so many workers"
     return f"{said}; measure the steps: pipeline explain"
 
