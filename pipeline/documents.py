@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.analysis.account import Account, Shape
 from pipeline.provenance import record
-from pipeline.resolution import resolved_text
+from pipeline.resolution import resolved_text, without_nan
 
 if TYPE_CHECKING:
     from pipeline.config import Config
     from pipeline.graph import Graph
 
-__all__ = ["FILE", "document", "without_nan", "write"]
+__all__ = ["FILE", "document", "write"]
 
 FILE = "report.json"
 # 1: as the schema says.
@@ -77,12 +77,3 @@ def write(folder: Path, told: Mapping[str, Any]) -> Path:
     path = folder / FILE
     path.write_text(json.dumps(told, indent=1, default=str, allow_nan=False) + "\n", encoding="utf-8")
     return path
-
-
-def without_nan(value: Any) -> Any:
-    """The value, at any depth, with None in the place of nan and infinity, which JSON does not have."""
-    if isinstance(value, float):
-        return value if value - value == 0 else None
-    if isinstance(value, Mapping):
-        return {str(k): without_nan(v) for k, v in value.items()}
-    return [without_nan(v) for v in value] if isinstance(value, list | tuple) else value

@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.config import Check, Config, Output, Reference, Secret, Step
 from pipeline.expressions import Expression
 
-__all__ = ["plain", "resolved_text"]
+__all__ = ["plain", "resolved_text", "without_nan"]
 
 _OF_STEP = ("args", "batch", "parts", "seed", "checkpoint", "retries", "timeout", "resources", "pure", "on_error")
 _USUAL: Mapping[str, Any] = {"pure": True, "on_error": "stop"}
@@ -88,3 +88,12 @@ def plain(value: Any) -> Any:
     if hasattr(value, "__dataclass_fields__"):
         return {key: plain(getattr(value, key)) for key in value.__dataclass_fields__ if key != "locations"}
     return str(value)
+
+
+def without_nan(value: Any) -> Any:
+    """The value, at any depth, with None in the place of nan and infinity, which JSON does not have."""
+    if isinstance(value, float):
+        return value if value - value == 0 else None
+    if isinstance(value, Mapping):
+        return {str(k): without_nan(v) for k, v in value.items()}
+    return [without_nan(v) for v in value] if isinstance(value, list | tuple) else value

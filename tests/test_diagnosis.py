@@ -8,8 +8,9 @@ import pytest
 
 from pipeline.analysis.account import Shape
 from pipeline.analysis.reasons import Handle
+from pipeline.analysis.wording import size_text, time_text
 from pipeline.coarsening import coarsen
-from pipeline.explanation.diagnosis import Overhead, Structure, diagnose, diagnose_structure, size_text, time_text
+from pipeline.explanation.diagnosis import Overhead, Structure, diagnose, diagnose_structure
 from pipeline.explanation.expectation import Model, changes, round_number
 from pipeline.explanation.readings import Moved, Reading, StepReadings
 from pipeline.explanation.result import Explained, Explanation

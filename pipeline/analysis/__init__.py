@@ -10,6 +10,7 @@
 ``scaling``      Amdahl's law, Karp-Flatt, the universal scalability law
 ``account``      all that is known of the runs of one back end, put together
 ``reasons``      why a speedup is not higher, as one sentence
+``wording``      times and sizes in sentences
 ``statistics``   medians and their intervals
 ``equality``     whether two back ends gave the same
 ``checks``       the checks of a file, on results

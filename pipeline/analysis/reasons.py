@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from pipeline.analysis.account import Account, StepTimes
 from pipeline.analysis.accounting import Losses
+from pipeline.analysis.wording import size_text, time_text
 
 __all__ = ["LEAST_ROUNDS", "LEAST_SHARE", "WORDS", "Evidence", "Handle", "Reason", "reason"]
 
@@ -183,7 +184,7 @@ def _overhead(name: str, what: str) -> Callable[[Account, Evidence], str]:
         each = getattr(account.losses, name) / n
         step = max(account.by_step, key=lambda s: account.by_step[s].seconds)
         one = "task" if n == account.n_tasks else "piece of work"
-        return (f"mean {one} {_time(mean)} against {_time(each)} of {what} a {one.split()[0]} measured here; "
+        return (f"mean {one} {time_text(mean)} against {time_text(each)} of {what} a {one.split()[0]} measured here; "
                 f"{_coarser(account, evidence, step, each)}")  # fmt: skip
 
     return told
@@ -201,7 +202,7 @@ def _transfer(account: Account, evidence: Evidence) -> str:
         f"use --backend {best.runs.backend}" if best else f"let {_place(step)} give less (a reduction, fewer columns)"
     )
     of = f", most of it of `{step}`," if len(account.moved) > 1 else f" of `{step}`"
-    return f"{_percent(account.losses.share('transfer'))} of core-seconds move {_bytes(total)}{of} {where}; {cure}"
+    return f"{_percent(account.losses.share('transfer'))} of core-seconds move {size_text(total)}{of} {where}; {cure}"
 
 
 def _dependency(account: Account, evidence: Evidence) -> str:
@@ -215,14 +216,16 @@ def _dependency(account: Account, evidence: Evidence) -> str:
     smaller = _or(evidence, step, "more, smaller pieces", "give the workers more to do at once: split")
     if account.span >= _MOSTLY * account.elapsed:
         bound = useful / account.span
-        return (f"the critical path through {names} computes {_time(computing)} of {_time(account.elapsed)} elapsed: "
-                f"at most {bound:.1f}x with any number of workers; {smaller}")  # fmt: skip
+        times = f"{time_text(computing)} of {time_text(account.elapsed)} elapsed"
+        return (f"the critical path through {names} computes {times}: at most {bound:.1f}x with any number of workers; "
+                f"{smaller}")  # fmt: skip
     if account.factors is not None and account.factors.load_balance < _BALANCED:
         n = account.n_segments
         return (f"the workers are busy for {_percent(account.factors.load_balance)} of the busiest one's time: {n} "
                 f"pieces of work on {account.n_workers} workers; {smaller}")  # fmt: skip
     wait = account.critical.seconds("data-wait")
-    return (f"workers wait for inputs: {_time(wait)} of the critical path ({names}) is neither work nor a busy worker; "
+    waited = f"{time_text(wait)} of the critical path ({names})"
+    return (f"workers wait for inputs: {waited} is neither work nor a busy worker; "
             f"{_coarser(account, evidence, step, wait / max(len(account.critical.steps), 1))}")  # fmt: skip
 
 
@@ -231,7 +234,7 @@ def _one_long(account: Account) -> str:
     longest = account.tasks[0] if account.tasks and account.n_workers > 1 else None
     if longest is None or longest.seconds < _MOSTLY * account.elapsed:
         return ""
-    times = f"takes {_time(longest.seconds)} of {_time(account.elapsed)} elapsed"
+    times = f"takes {time_text(longest.seconds)} of {time_text(account.elapsed)} elapsed"
     where = _place(longest.step)
     return f"one task of `{longest.step}` ({longest.key}) {times}, and the other workers wait; split it: {where}"
 
@@ -323,19 +326,3 @@ def _round(n: int) -> int:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.0f} %"
-
-
-def _time(seconds: float) -> str:
-    for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
-        if seconds >= size or unit == "us":
-            break
-    n = seconds / size
-    return f"{n:.2g} {unit}" if n < 10 else f"{n:.0f} {unit}"
-
-
-def _bytes(n: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if n < 999.5 or unit == "GB":
-            break
-        n /= 1000
-    return f"{n:.3g} {unit}"

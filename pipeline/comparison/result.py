@@ -15,7 +15,7 @@ from pipeline.analysis.statistics import (
     parallel_efficiency,
     ratio_interval,
 )
-from pipeline.documents import without_nan
+from pipeline.resolution import without_nan
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,7 +8,6 @@ deleted; nothing is written where the file says.
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipeline.backends import BACKENDS
+from pipeline.backends.children import count_cores
 from pipeline.comparison.accounts import Calls, explained
 from pipeline.comparison.document import write_report
 from pipeline.comparison.result import Case, Comparison, Difference, Measurement, compared
@@ -78,7 +78,7 @@ def compare(
         build(config),
         folder=new_folder(Path(runs), config.name),
         backends=names,
-        workers=scale or workers or n_cores(),
+        workers=scale or workers or count_cores(),
         repeat=repeat or int(config.compare.get("repeat", REPEAT)),
         budget=budget,
         call=str((config.compare.get("reference") or {}).get("call", "")),
@@ -341,11 +341,6 @@ def rotated(names: Sequence[Named], by: int) -> list[Named]:
     """
     by %= len(names)
     return [*names[by:], *names[:by]]
-
-
-def n_cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def new_folder(runs: Path, name: str) -> Path:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from pipeline.analysis.wording import size_text, time_text
 from pipeline.explanation.readings import NOISE, Reading, StepReadings
 
 __all__ = [
@@ -33,8 +34,6 @@ __all__ = [
     "Structure",
     "diagnose",
     "diagnose_structure",
-    "size_text",
-    "time_text",
 ]
 
 WAITS = 0.5
@@ -311,34 +310,3 @@ def diagnose_structure(s: Structure) -> Bound | None:
     text = (f"{verb} a chain: {s.n_path} tasks that need each other take {time_text(s.span)} of {time_text(s.work)}: "
             f"at most {s.most:.2f}x on any number of workers")  # fmt: skip
     return Bound(steps or tuple(step for step, _ in s.path[:1]), Cause("chain", text))
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Parts of sentences
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def time_text(seconds: float) -> str:
-    """Seconds, two digits, in the unit that fits.
-
-    >>> time_text(0.0123), time_text(3.456), time_text(250)
-    ('12 ms', '3.5 s', '250 s')
-    """
-    if seconds >= 0.9995:
-        return f"{seconds:.2g} s" if seconds < 99.5 else f"{seconds:.0f} s"
-    unit, scale = ("ms", 1e3) if seconds >= 0.9995e-3 else ("us", 1e6)
-    value = seconds * scale
-    return f"{value:.2g} {unit}" if value < 99.5 else f"{value:.0f} {unit}"
-
-
-def size_text(n: float) -> str:
-    """Bytes, in powers of 1000.
-
-    >>> size_text(41_200_000)
-    '41.2 MB'
-    """
-    for unit in ("B", "kB", "MB"):
-        if n < 999.5:
-            return f"{n:.3g} {unit}"
-        n /= 1000
-    return f"{n:.3g} GB"

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from pipeline.explanation.diagnosis import Bound, Cause, Overhead, Structure, time_text
+from pipeline.analysis.wording import time_text
+from pipeline.explanation.diagnosis import Bound, Cause, Overhead, Structure
 from pipeline.explanation.expectation import Change
 from pipeline.explanation.readings import StepReadings
 

@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol, Self
 from pipeline.report.counts import COUNTED, Counts, Step
 from pipeline.report.lines import table_lines, told
 from pipeline.report.terminal import duration
+from pipeline.resolution import without_nan
 
 if TYPE_CHECKING:
     from pipeline.backends.base import Event
@@ -191,15 +192,7 @@ class LiveTable:
 
 def dumps(value: Any) -> str:
     """One line of strict JSON; nan and infinity become null, what JSON can't say becomes its text."""
-    return json.dumps(_strict(value), default=str, allow_nan=False)
-
-
-def _strict(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if value - value == 0 else None
-    if isinstance(value, dict):
-        return {str(k): _strict(v) for k, v in value.items()}
-    return [_strict(v) for v in value] if isinstance(value, (list, tuple)) else value
+    return json.dumps(without_nan(value), default=str, allow_nan=False)
 
 
 def listener_for(file: IO[str], *, as_json: bool) -> LiveTable | PlainLines | JsonLines:
