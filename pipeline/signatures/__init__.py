@@ -1,69 +1,19 @@
 """The signatures of all ops by name; see :class:`pipeline.signatures.base.Signature`.
 
 One name may belong to several classes that differ in the kind of their input (``groupby`` of arrays and of frames).
-To add an op, write its class in the file of its group and add it to the tuple below.
+To add an op, write its class in the file of its group.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from pipeline.signatures import arrays, conversions, frames, sources
+from pipeline.signatures import algebra, arrays, conversions, frames, shapes, sources
 from pipeline.signatures.base import Columns, ExpressionIn, Role, Signature, nearest
 
 __all__ = ["LATER", "OPS", "Columns", "ExpressionIn", "Role", "Signature", "choose", "nearest"]
 
-_CLASSES: tuple[type[Signature], ...] = (
-    sources.Files,
-    sources.FromNetcdf,
-    sources.FromZarr,
-    sources.ReadParquet,
-    sources.ReadCsv,
-    sources.Random,
-    sources.Arange,
-    arrays.Sum,
-    arrays.Mean,
-    arrays.Std,
-    arrays.Var,
-    arrays.Min,
-    arrays.Max,
-    arrays.Any_,
-    arrays.All,
-    arrays.Average,
-    arrays.Quantile,
-    arrays.Rechunk,
-    arrays.Svd,
-    arrays.Sel,
-    arrays.Take,
-    arrays.GroupbyArray,
-    arrays.Resample,
-    arrays.Rolling,
-    arrays.MapBlocks,
-    frames.Select,
-    frames.Filter,
-    frames.Assign,
-    frames.GroupbyFrame,
-    frames.Merge,
-    frames.Concat,
-    frames.SortValues,
-    frames.Nlargest,
-    frames.Nsmallest,
-    frames.DropDuplicates,
-    conversions.ToArray,
-    conversions.ToFrame,
-    conversions.ToItems,
-)
-
-
-def _by_name() -> dict[str, tuple[type[Signature], ...]]:
-    found: dict[str, tuple[type[Signature], ...]] = {}
-    for cls in _CLASSES:
-        found[cls.op] = (*found.get(cls.op, ()), cls)
-    return found
-
-
-OPS: Mapping[str, tuple[type[Signature], ...]] = _by_name()
-"""Op name -> its classes, one for each kind of input."""
+_MODULES = (sources, arrays, shapes, algebra, frames, conversions)
 
 _LATER_SOURCES = "from_npy read_json zeros ones timeseries from_call"
 _LATER_ARRAYS = (
@@ -71,7 +21,23 @@ _LATER_ARRAYS = (
     "svd_compressed qr solve fft argmax topk"
 )
 _LATER_FRAMES = "rename astype fillna dropna value_counts set_index repartition map_partitions"
-LATER = frozenset(f"{_LATER_SOURCES} {_LATER_ARRAYS} {_LATER_FRAMES} tree_reduce".split())
+
+
+def _by_name() -> dict[str, tuple[type[Signature], ...]]:
+    """Every class of the modules that names an op of its own, in the order in which they stand there."""
+    found: dict[str, tuple[type[Signature], ...]] = {}
+    for module in _MODULES:
+        for cls in vars(module).values():
+            own = isinstance(cls, type) and issubclass(cls, Signature) and cls.__module__ == module.__name__
+            if own and "op" in vars(cls):
+                found[cls.op] = (*found.get(cls.op, ()), cls)
+    return found
+
+
+OPS: Mapping[str, tuple[type[Signature], ...]] = _by_name()
+"""Op name -> its classes, one for each kind of input."""
+
+LATER = frozenset(f"{_LATER_SOURCES} {_LATER_ARRAYS} {_LATER_FRAMES} tree_reduce".split()) - set(OPS)
 """Names of ops that belong to the language and are not built yet."""
 
 
