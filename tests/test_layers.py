@@ -33,7 +33,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("assembly",),
     ("worker",),
     ("graph", "trace", "scheduler", "preparation", "drawing"),
-    ("layouts",),
+    ("layouts", "filevalue"),
     ("config",),
     ("signatures",),
     ("expressions",),
