@@ -1,4 +1,7 @@
-"""Operations from arrays to arrays; reductions stand in ``reductions.py``, those along labels in ``labelled.py``.
+"""Operations from arrays to arrays that stand in no file of their own, and those that do, gathered.
+
+Reductions: ``reductions.py``; what needs values in order: ``quantiles.py``; along labels: ``labelled.py``; windows:
+``windows.py``.
 
 Each takes ``xarray.DataArray`` over dask and gives one, with its coordinates in memory; none runs a task. A task calls
 a function of a module with numpy blocks: no closures, so that it pickles and has the same token in every process.
@@ -20,11 +23,13 @@ from dask.base import tokenize
 
 from pipeline.errors import ConfigError, DataError
 from pipeline.graph import GraphNode, Key, listed, ref, task
-from pipeline.ops.dims import Axis, axes_of, blocks, dim_number, one_chunk, rebuilt, require_numbers
-from pipeline.ops.labelled import groupby, resample, rolling, take
+from pipeline.ops.dims import blocks, dim_number, one_chunk, rebuilt, require_numbers
+from pipeline.ops.labelled import groupby, resample, take
+from pipeline.ops.quantiles import quantile
 from pipeline.ops.reductions import all, any, average, max, mean, min, std, sum, var  # noqa: A004
 from pipeline.ops.stored import chunk_sizes
 from pipeline.ops.values import Parts
+from pipeline.ops.windows import rolling
 from pipeline.preparation import resolve
 
 __all__ = [
@@ -53,60 +58,6 @@ Block = np.ndarray[Any, Any]
 # ---------------------------------------------------------------------------------------------------------------------
 # One chunk along a dim
 # ---------------------------------------------------------------------------------------------------------------------
-
-
-def quantile(x: xr.DataArray, *, q: float | Sequence[float], axis: Axis, skipna: bool = True) -> xr.DataArray:
-    """Quantiles over dims by linear interpolation, float64; a list of ``q`` gives a first dim ``quantile``.
-
-    The dims that are reduced are brought into one chunk.
-    """
-    axes = axes_of(x, axis)
-    require_numbers(x, "quantile")
-    x = one_chunk(x, [str(x.dims[i]) for i in axes])
-    kept = tuple(i for i in range(x.ndim) if i not in axes)
-    single = isinstance(q, int | float)
-    wanted = (float(q),) if isinstance(q, int | float) else tuple(float(each) for each in q)
-    data = da.blockwise(
-        _quantiles,
-        (x.ndim, *kept),
-        x.data,
-        tuple(range(x.ndim)),
-        q=wanted,
-        axes=axes,
-        skipna=skipna,
-        new_axes={x.ndim: len(wanted)},
-        concatenate=True,
-        dtype=np.float64,
-        meta=np.empty((0,) * (len(kept) + 1)),
-    )
-    dims = [x.dims[i] for i in kept]
-    if single:
-        return rebuilt(x, data[0], dims, coords={"quantile": wanted[0]})
-    return rebuilt(x, data, ["quantile", *dims], coords={"quantile": list(wanted)})
-
-
-def _quantiles(block: Block, q: tuple[float, ...], axes: tuple[int, ...], skipna: bool) -> Block:
-    """Quantiles along ``axes``, the list of them first; with one sort for all (``np.nanquantile`` loops in Python)."""
-    moved = np.moveaxis(block, axes, range(-len(axes), 0))
-    shape = moved.shape[: moved.ndim - len(axes)]
-    values = np.sort(moved.reshape(*shape, -1).astype(np.float64), axis=-1)  # NaN last
-    if not values.shape[-1]:
-        return np.full((len(q), *shape), np.nan)
-    n = np.sum(~np.isnan(values), axis=-1)
-    last = np.maximum(n - 1, 0)
-    found = np.empty((len(q), *shape))
-    for i, fraction in enumerate(q):
-        place = fraction * last
-        low = np.floor(place).astype(np.intp)
-        high = np.minimum(low + 1, last)
-        a = np.take_along_axis(values, low[..., None], -1)[..., 0]
-        b = np.take_along_axis(values, high[..., None], -1)[..., 0]
-        part = place - low
-        with np.errstate(invalid="ignore"):
-            found[i] = np.where(part == 0, a, a + (b - a) * part)
-    if not skipna:
-        found[:, n < values.shape[-1]] = np.nan
-    return found
 
 
 def rechunk(x: xr.DataArray, *, chunks: Mapping[str, Any]) -> xr.DataArray:

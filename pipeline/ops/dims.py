@@ -14,7 +14,18 @@ from dask.highlevelgraph import HighLevelGraph
 from pipeline.errors import ConfigError
 from pipeline.graph import GraphNode, Key
 
-__all__ = ["Axis", "axes_of", "blocks", "dim_number", "one_chunk", "rebuilt", "require_numbers", "same_labels"]
+__all__ = [
+    "Axis",
+    "axes_of",
+    "blocks",
+    "dim_number",
+    "known_length",
+    "one_chunk",
+    "rebuilt",
+    "require_numbers",
+    "require_real",
+    "same_labels",
+]
 
 Axis = str | Sequence[str] | None
 
@@ -33,6 +44,20 @@ def dim_number(x: xr.DataArray, dim: str, key: str = "") -> int:
     known = ", ".join(dims) or "no dims: it is one number"
     place, hint = f"{key}: " if key else "", f"; did you mean {near[0]!r}?" if near else ""
     raise ConfigError(f"{place}{dim!r} is no dim; the array has {known}{hint}")
+
+
+def known_length(x: xr.DataArray, dim: str, key: str) -> int:
+    """The length of a dim, for an op that can't do without; ``key`` is the parameter that names it.
+
+    Raises
+    ------
+    ConfigError : if only the run knows it
+    """
+    length = x.shape[dim_number(x, dim, key)]
+    if np.isnan(length):
+        cure = "say repartition: {count_rows: true} where it becomes an array"
+        raise ConfigError(f"{key}: the length of {dim!r} is known only in the run; {cure}")
+    return int(length)
 
 
 def axes_of(x: xr.DataArray, axis: Axis) -> tuple[int, ...]:
@@ -60,6 +85,18 @@ def require_numbers(x: xr.DataArray, what: str, *, times: bool = False, key: str
     wanted = "numbers or times" if times else "numbers"
     hint = "; for seconds: {expr: number(x)}" if x.dtype.kind == "m" else ""
     raise ConfigError(f"{key}: {what} needs {wanted}, and the array is of {x.dtype}{hint}")
+
+
+def require_real(x: xr.DataArray, what: str, *, times: bool = False) -> None:
+    """Like :func:`require_numbers`, for what needs an order: complex numbers have none.
+
+    Raises
+    ------
+    ConfigError : naming the array's dtype
+    """
+    require_numbers(x, what, times=times)
+    if x.dtype.kind == "c":
+        raise ConfigError(f"input: {what} needs numbers that have an order, and the array is of {x.dtype}")
 
 
 def rebuilt(

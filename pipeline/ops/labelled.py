@@ -1,7 +1,7 @@
-"""Array operations along labels and windows: ``groupby resample rolling take``.
+"""Array operations along labels: ``groupby resample take``.
 
 Labels are coordinates, which are in memory, so that which block goes where is settled while the graph is built. The
-tasks are our own: xarray's group-by and rolling give several times as many, over chunks that nobody asked for.
+tasks are our own: xarray's group-by gives several times as many, over chunks that nobody asked for.
 """
 
 from __future__ import annotations
@@ -18,18 +18,15 @@ from dask.base import tokenize
 from pipeline.errors import ConfigError, DataError
 from pipeline.expressions import Call, Expression, ExpressionError, Name
 from pipeline.graph import GraphNode, Key, listed, ref, task
-from pipeline.ops.dims import blocks, dim_number, one_chunk, rebuilt, require_numbers
-from pipeline.ops.partials import AGGREGATES, aggregated, merged, partial, rolled
+from pipeline.ops.dims import blocks, dim_number, one_chunk, rebuilt
+from pipeline.ops.partials import aggregate_dtype, aggregated, merged, partial, require_aggregate
+from pipeline.ops.pieces import Part, joined, pieces, placed, tree
 from pipeline.ops.targets import evaluate_coords
 
-__all__ = ["groupby", "resample", "rolling", "take"]
+__all__ = ["groupby", "resample", "take"]
 
 Block = np.ndarray[Any, Any]
 Bound = Mapping[str, Sequence[Any]] | None
-
-_FAN_IN = 8
-"""How many partial results one task merges."""
-
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Groups
@@ -48,32 +45,24 @@ def groupby(
     ------
     ConfigError : an expression of no or several dims, or ``std`` or ``var`` without ``ddof``
     """
-    _check(x, agg, ddof)
+    require_aggregate(x, agg, ddof)
     labels = _labels(by, x, "by")
     dim = str(labels.dims[0])
     axis = dim_number(x, dim)
     groups, codes = _coded(labels.values)
     name = f"groupby-{tokenize(x.data.name, codes, agg, skipna, ddof)}"
-    kind = _dtype(x.dtype, agg, empty=False)
+    kind = aggregate_dtype(x.dtype, agg, empty=False)
     tasks: dict[Key, GraphNode] = {}
     others = [range(n) if i != axis else range(1) for i, n in enumerate(x.data.numblocks)]
     ends = np.cumsum([0, *x.data.chunks[axis]])
     for index in itertools.product(*others):
-        level = []
+        level: list[Key] = []
         for k in range(x.data.numblocks[axis]):
-            key = (f"{name}-part", *_at(index, axis, k))
+            key = (f"{name}-part", *placed(index, axis, k))
             slab = codes[ends[k] : ends[k + 1]]
             tasks[key] = task(key, partial, ref((x.data.name, *key[1:])), axis, slab, agg, skipna)
             level.append(key)
-        depth = 0
-        while len(level) > _FAN_IN:
-            merges = [level[i : i + _FAN_IN] for i in range(0, len(level), _FAN_IN)]
-            level = []
-            for k, several in enumerate(merges):
-                key = (f"{name}-merge-{depth}", *_at(index, axis, k))
-                tasks[key] = task(key, merged, listed(map(ref, several)), agg)
-                level.append(key)
-            depth += 1
+        level = tree(tasks, level, f"{name}-merge", index, axis, merged, agg)
         tasks[name, *index] = task(
             (name, *index), aggregated, listed(map(ref, level)), axis, len(groups), agg, ddof, kind
         )
@@ -95,7 +84,7 @@ def resample(
     ------
     ConfigError : no such dim, a dim whose labels are no times in rising order, or no such period
     """
-    _check(x, agg, ddof)
+    require_aggregate(x, agg, ddof)
     ((dim, freq),) = rule.items()
     axis = dim_number(x, dim, "rule")
     index = x.indexes.get(dim)
@@ -108,7 +97,7 @@ def resample(
     except ValueError as error:
         raise ConfigError(f"rule: {freq!r} is no period that pandas knows ({error})") from error
     edges = np.concatenate([[0], np.cumsum(counts.to_numpy())])
-    kind = _dtype(x.dtype, agg, empty=bool((counts == 0).any()))
+    kind = aggregate_dtype(x.dtype, agg, empty=bool((counts == 0).any()))
     name = f"resample-{tokenize(x.data.name, axis, edges, agg, skipna, ddof)}"
     ends = np.cumsum(x.data.chunks[axis])
     # The chunk of the input in which each period begins; empty ones go with what follows them.
@@ -121,9 +110,9 @@ def resample(
         codes = np.repeat(np.arange(last - first + 1), np.diff(bounds))
         sizes.append(int(last - first + 1))
         for at in itertools.product(*(range(n) if i != axis else [k] for i, n in enumerate(x.data.numblocks))):
-            pieces = _pieces(x, at, axis, int(bounds[0]), int(bounds[-1]))
+            several = pieces(x.data, at, axis, (int(bounds[0]), int(bounds[-1])))
             how = (axis, codes, sizes[-1], agg, skipna, ddof, kind)
-            tasks[name, *at] = task((name, *at), _resampled, *pieces, *how)
+            tasks[name, *at] = task((name, *at), _resampled, *several, *how)
     chunks = tuple(tuple(sizes) if i == axis else own for i, own in enumerate(x.data.chunks))
     data = blocks(name, tasks, chunks, kind, x.data)
     return rebuilt(x, data, x.dims, coords={dim: (dim, counts.index, x[dim].attrs)}, gone=[dim])
@@ -131,8 +120,7 @@ def resample(
 
 def _resampled(
     several: list[Block],
-    start: int,
-    stop: int,
+    parts: tuple[Part, ...],
     axis: int,
     codes: Block,
     n: int,
@@ -141,17 +129,8 @@ def _resampled(
     ddof: int | None,
     dtype: Any,
 ) -> Block:
-    found = partial(_joined(several, start, stop, axis), axis, codes, agg, skipna)
+    found = partial(joined(several, parts, axis), axis, codes, agg, skipna)
     return aggregated([found], axis, n, agg, ddof, dtype)
-
-
-def _check(x: xr.DataArray, agg: str, ddof: int | None) -> None:
-    if agg not in AGGREGATES:
-        raise ConfigError(f"agg: got {agg!r}; there are {', '.join(AGGREGATES)}")
-    if agg in ("std", "var") and ddof is None:
-        raise ConfigError(f"agg: {agg} needs ddof: 0 (numpy) or 1 (pandas)")
-    if agg not in ("count", "first", "last"):
-        require_numbers(x, agg, times=agg in ("min", "max"))
 
 
 def _labels(by: Expression, x: xr.DataArray, key: str) -> xr.DataArray:
@@ -182,86 +161,6 @@ def _coded(values: Block) -> tuple[Block, Block]:
         found = np.concatenate([found, missing.astype(found.dtype)])
         codes = np.where(codes < 0, len(found) - 1, codes)
     return found, codes
-
-
-def _dtype(dtype: np.dtype[Any], agg: str, *, empty: bool) -> np.dtype[Any]:
-    """The dtype of an aggregate; ``empty`` where a group may have no values."""
-    if agg in ("any", "all"):
-        return np.dtype(bool)
-    if agg == "count":
-        return np.dtype(np.int64)
-    if agg == "sum":
-        kind: np.dtype[Any] = np.sum(np.empty(0, dtype)).dtype
-        return kind
-    if agg in ("mean", "std", "var"):
-        return dtype if dtype.kind in "fc" else np.dtype(np.float64)
-    return np.dtype(np.float64) if empty and dtype.kind in "biu" else dtype
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Windows
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def rolling(
-    x: xr.DataArray,
-    *,
-    window: Mapping[str, int],
-    agg: str,
-    center: bool = False,
-    min_periods: int | None = None,
-    ddof: int | None = None,
-) -> xr.DataArray:
-    """Aggregates of a moving window; same dims and chunks. NaN where fewer than ``min_periods`` values lie in it.
-
-    The window of a position ends there, or, with ``center``, has it in its middle (an even one reaches one further
-    back). One dim.
-
-    Raises
-    ------
-    ConfigError : no such dim, a window longer than it, or more ``min_periods`` than positions
-    """
-    require_numbers(x, "rolling")
-    _check(x, agg, ddof)
-    if len(window) > 1:
-        raise ConfigError("window: got several dims; take one after the other, each in a step of its own")
-    ((dim, n),) = window.items()
-    axis = dim_number(x, dim, "window")
-    least = n if min_periods is None else min_periods
-    if n > x.shape[axis]:
-        raise ConfigError(f"window: got {n}, but {dim!r} has {x.shape[axis]} positions")
-    if least > n:
-        raise ConfigError(f"min_periods: got {least}, more than the {n} positions of the window")
-    before = n // 2 if center else n - 1
-    after = n - 1 - before
-    kind = x.dtype if x.dtype.kind in "fc" else np.dtype(np.float64)
-    name = f"rolling-{tokenize(x.data.name, axis, n, agg, before, least, ddof)}"
-    ends = np.cumsum([0, *x.data.chunks[axis]])
-    tasks: dict[Key, GraphNode] = {}
-    for index in itertools.product(*(range(m) for m in x.data.numblocks)):
-        start, stop = int(ends[index[axis]]), int(ends[index[axis] + 1])
-        low, high = start - before, stop + after
-        pieces = _pieces(x, index, axis, np.maximum(low, 0), np.minimum(high, x.shape[axis]))
-        pads = (max(-low, 0), max(high - x.shape[axis], 0))
-        tasks[name, *index] = task((name, *index), _rolled, *pieces, axis, pads, n, agg, least, ddof, kind)
-    return rebuilt(x, blocks(name, tasks, x.data.chunks, kind, x.data), x.dims)
-
-
-def _rolled(
-    several: list[Block],
-    start: int,
-    stop: int,
-    axis: int,
-    pads: tuple[int, int],
-    n: int,
-    agg: str,
-    least: int,
-    ddof: int | None,
-    dtype: Any,
-) -> Block:
-    block = np.moveaxis(_joined(several, start, stop, axis), axis, 0).astype(dtype)
-    ends = [np.full((pad, *block.shape[1:]), np.nan, dtype) for pad in pads]
-    return np.moveaxis(rolled(np.concatenate([ends[0], block, ends[1]]), n, agg, least, ddof), 0, axis)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -332,27 +231,3 @@ def _taken(
 
 def _gathered(block: Block, axes: tuple[int, ...], positions: tuple[Block, ...]) -> Block:
     return np.asarray(np.moveaxis(block, axes, range(len(axes)))[positions])
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Blocks
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def _at(index: tuple[int, ...], axis: int, k: int) -> tuple[int, ...]:
-    return (*index[:axis], k, *index[axis + 1 :])
-
-
-def _pieces(x: xr.DataArray, index: tuple[int, ...], axis: int, start: int, stop: int) -> tuple[Any, int, int]:
-    """The blocks that hold positions ``start`` to ``stop`` along ``axis``, and the two counted from the first one's."""
-    ends = np.cumsum([0, *x.data.chunks[axis]])
-    first = int(np.searchsorted(ends, start, side="right")) - 1
-    last = int(np.searchsorted(ends, stop, side="left"))
-    first, last = min(first, x.data.numblocks[axis] - 1), max(last, first + 1)
-    needed = listed(ref((x.data.name, *_at(index, axis, k))) for k in range(first, last))
-    return needed, int(start - ends[first]), int(stop - ends[first])
-
-
-def _joined(several: list[Block], start: int, stop: int, axis: int) -> Block:
-    whole = several[0] if len(several) == 1 else np.concatenate(several, axis=axis)
-    return whole[(slice(None),) * axis + (slice(start, stop),)]

@@ -13,12 +13,56 @@ from functools import reduce
 from typing import Any
 
 import numpy as np
+import xarray as xr
 
-__all__ = ["AGGREGATES", "Partial", "aggregated", "merged", "partial", "rolled"]
+from pipeline.errors import ConfigError
+from pipeline.ops.dims import require_numbers
+
+__all__ = [
+    "AGGREGATES",
+    "Partial",
+    "aggregate_dtype",
+    "aggregated",
+    "merged",
+    "partial",
+    "require_aggregate",
+    "rolled",
+]
 
 Block = np.ndarray[Any, Any]
 
 AGGREGATES = ("sum", "mean", "min", "max", "count", "first", "last", "any", "all", "std", "var")
+
+
+def require_aggregate(x: xr.DataArray, agg: str, ddof: int | None) -> None:
+    """Hold ``agg`` to those there are, and the array to what it takes.
+
+    Raises
+    ------
+    ConfigError : an unknown aggregate, ``std`` or ``var`` without ``ddof``, or a dtype that ``agg`` makes nothing of
+    """
+    if agg not in AGGREGATES:
+        raise ConfigError(f"agg: got {agg!r}; there are {', '.join(AGGREGATES)}")
+    if agg in ("std", "var") and ddof is None:
+        raise ConfigError(f"agg: {agg} needs ddof: 0 (numpy) or 1 (pandas)")
+    if agg not in ("count", "first", "last"):
+        require_numbers(x, agg, times=agg in ("min", "max"))
+
+
+def aggregate_dtype(dtype: np.dtype[Any], agg: str, *, empty: bool) -> np.dtype[Any]:
+    """The dtype of an aggregate; ``empty`` where a group may have no values."""
+    if agg in ("any", "all"):
+        return np.dtype(bool)
+    if agg == "count":
+        return np.dtype(np.int64)
+    if agg == "sum":
+        kind: np.dtype[Any] = np.sum(np.empty(0, dtype)).dtype
+        return kind
+    if agg in ("std", "var"):
+        return np.empty(0, dtype).real.dtype if dtype.kind in "fc" else np.dtype(np.float64)
+    if agg == "mean":
+        return dtype if dtype.kind in "fc" else np.dtype(np.float64)
+    return np.dtype(np.float64) if empty and dtype.kind in "biu" else dtype
 
 
 @dataclass(frozen=True, eq=False)

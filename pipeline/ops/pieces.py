@@ -1,0 +1,83 @@
+"""Spans of positions along one dim, put together from the blocks that hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import dask.array as da
+import numpy as np
+
+from pipeline.graph import GraphNode, Key, listed, ref, task
+
+__all__ = ["FAN_IN", "joined", "pieces", "placed", "tree"]
+
+Block = np.ndarray[Any, Any]
+Part = tuple[int, int]
+
+FAN_IN = 8
+"""How many partial results one task merges."""
+
+
+def placed(index: tuple[int, ...], axis: int, k: int) -> tuple[int, ...]:
+    """``index`` with ``k`` at ``axis``."""
+    return (*index[:axis], k, *index[axis + 1 :])
+
+
+def pieces(data: da.Array, index: tuple[int, ...], axis: int, *spans: tuple[int, int]) -> tuple[Any, tuple[Part, ...]]:
+    """What a task hands to :func:`joined` to get the positions of ``spans`` (half-open), one after the other.
+
+    Parameters
+    ----------
+    index : of a block; its numbers along the other axes say which blocks are meant
+
+    Returns
+    -------
+    the blocks, as an argument of the task, and the part of each: its start and stop along ``axis``
+    """
+    ends = np.cumsum([0, *data.chunks[axis]])
+    needed, parts = [], []
+    for start, stop in spans:
+        first = int(np.searchsorted(ends[1:], start, side="right"))
+        for k in range(first, max(int(np.searchsorted(ends, stop, side="left")), first)):
+            low, high = max(start, int(ends[k])), min(stop, int(ends[k + 1]))
+            if low < high:
+                needed.append(k)
+                parts.append((int(low - ends[k]), int(high - ends[k])))
+    if not needed:  # nothing, of the dtype and of the shape along the other axes
+        needed, parts = [0], [(0, 0)]
+    return listed(ref((data.name, *placed(index, axis, k))) for k in needed), tuple(parts)
+
+
+def joined(blocks: Sequence[Block], parts: Sequence[Part], axis: int) -> Block:
+    """The parts of some blocks, one after the other along ``axis``."""
+    cut = [
+        block[(slice(None),) * axis + (slice(start, stop),)] for block, (start, stop) in zip(blocks, parts, strict=True)
+    ]
+    return cut[0] if len(cut) == 1 else np.concatenate(cut, axis=axis)
+
+
+def tree(
+    tasks: dict[Key, GraphNode],
+    level: Sequence[Key],
+    name: str,
+    index: tuple[int, ...],
+    axis: int,
+    merge: Callable[..., Any],
+    *args: Any,
+) -> list[Key]:
+    """The keys of at most :data:`FAN_IN` partial results, of however many: merged in levels, in their order.
+
+    ``merge`` gets a list of partial results and ``args``; the tasks go into ``tasks``, under names that begin with
+    ``name``, with ``index`` of the result's block but for the number along ``axis``.
+    """
+    keys, depth = list(level), 0
+    while len(keys) > FAN_IN:
+        several = [keys[i : i + FAN_IN] for i in range(0, len(keys), FAN_IN)]
+        keys = []
+        for k, some in enumerate(several):
+            key = (f"{name}-{depth}", *placed(index, axis, k))
+            tasks[key] = task(key, merge, listed(map(ref, some)), *args)
+            keys.append(key)
+        depth += 1
+    return keys
