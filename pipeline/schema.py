@@ -15,9 +15,9 @@ from typing import Any
 from pydantic_core import PydanticUndefined
 
 from pipeline.config.drafts import CALL_KEYS, COMMON_KEYS
-from pipeline.config.sections import FORMATS
+from pipeline.config.formats import FORMATS
 from pipeline.errors import ConfigError
-from pipeline.signatures import LATER, OPS, Signature, nearest
+from pipeline.signatures import LATER, OPS, Signature
 from pipeline.signatures.wording import wanted
 
 __all__ = ["OpEntry", "ParameterEntry", "describe", "json_schema", "op_names", "ops", "ops_later", "ops_text"]
@@ -95,7 +95,7 @@ def describe(op: str) -> tuple[OpEntry, ...]:
     if op in LATER:
         raise KeyError(f"op {op!r} is not built yet")
     if op not in OPS:
-        raise KeyError(f"there is no op {op!r}{nearest(op, [*OPS, *LATER])}")
+        raise KeyError(OPS.missing(op))
     return tuple(_entry(cls) for cls in OPS[op])
 
 
@@ -372,7 +372,14 @@ def _output() -> dict[str, Any]:
         "to": {"enum": list(FORMATS), "description": "format"},
         "path": {"type": "string", "minLength": 1, "description": "below the output folder"},
         "files": _or_filled({"type": "integer", "minimum": 1, "description": "parquet: number of files"}),
-        "attrs": {"type": "object", "description": "attributes of an array"},
+        "partition_by": {
+            "type": "array",
+            "items": {"type": "string"},
+            "minItems": 1,
+            "uniqueItems": True,
+            "description": "parquet: columns that become folders column=value",
+        },
+        "attrs": {"type": "object", "description": "attributes of an array or frame"},
         "mode": {"const": "replace"},
         "options": {"type": "object", "description": "of the format"},
     }

@@ -13,7 +13,7 @@ from pipeline.config.names import is_name, label, misprinted, unlabelled
 from pipeline.config.source import Node
 from pipeline.errors import Location
 from pipeline.expressions import Expression, ExpressionError, ReferenceText, parse, parse_reference
-from pipeline.signatures import LATER, OPS, nearest
+from pipeline.signatures import COMMON_KEYS, LATER, OPS, nearest
 
 __all__ = [
     "CALL_KEYS",
@@ -29,9 +29,6 @@ __all__ = [
 ]
 
 KINDS = ("op", "expr", "call", "command")
-COMMON_KEYS = (
-    *("input", "matrix", "exclude", "when", "checkpoint", "retries", "timeout", "resources", "pure", "on_error"),
-)
 CALL_KEYS = ("args", "over", "batch", "parts", "seed")
 _OUTSIDE_COPIES = ("matrix", "exclude", "when")
 MOST_VALUES = 1_000_000
@@ -188,7 +185,7 @@ def _op_roles(made: Draft, what: Node) -> tuple[str, ...]:
     if op in LATER:
         raise Wrong(what.location, f"{made.path}.op", f"op {op!r} is not built yet")
     if op not in OPS:
-        raise Wrong(what.location, f"{made.path}.op", f"there is no op {op!r}{nearest(op, [*OPS, *LATER])}")
+        raise Wrong(what.location, f"{made.path}.op", OPS.missing(op))
     return tuple(dict.fromkeys(r for cls in OPS[op] for r in cls.inputs))
 
 

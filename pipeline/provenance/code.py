@@ -37,11 +37,13 @@ def code_hashes(graph: Graph, config: Config | None = None) -> dict[str, str]:
 
 
 def named(config: Config | None) -> list[str]:
-    """The modules that a file names, in its order."""
+    """The modules that a file names, in its order, and those of ops that other distributions bring."""
     if config is None:
         return []
     functions = [step.function for step in config.steps.values() if step.kind == "call"]
     functions += [getattr(step.parameters, "function", "") for step in config.steps.values() if step.kind == "op"]
+    built = [type(step.parameters).function_path() for step in config.steps.values() if step.kind == "op"]
+    functions += [path for path in built if not path.startswith("pipeline.ops.")]
     functions.append(str((config.compare.get("reference") or {}).get("call", "")))
     modules = [text.partition(":")[0] for text in functions if isinstance(text, str) and ":" in text]
     return list(dict.fromkeys([*config.modules, *modules]))

@@ -1,17 +1,18 @@
 """The signatures of all ops by name; see :class:`pipeline.signatures.base.Signature`.
 
 One name may belong to several classes that differ in the kind of their input (``groupby`` of arrays and of frames).
-To add an op, write its class in the file of its group.
+To add an op, write its class in the file of its group; other distributions bring theirs by entry points.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 from pipeline.signatures import algebra, arrays, conversions, frames, shapes, sources
-from pipeline.signatures.base import Columns, ExpressionIn, Role, Signature, nearest
+from pipeline.signatures.base import COMMON_KEYS, Columns, ExpressionIn, Role, Signature, nearest
+from pipeline.signatures.installed import Ops, defined_in
 
-__all__ = ["LATER", "OPS", "Columns", "ExpressionIn", "Role", "Signature", "choose", "nearest"]
+__all__ = ["COMMON_KEYS", "LATER", "OPS", "Columns", "ExpressionIn", "Role", "Signature", "choose", "nearest"]
 
 _MODULES = (sources, arrays, shapes, algebra, frames, conversions)
 
@@ -22,23 +23,12 @@ _LATER_ARRAYS = (
 )
 _LATER_FRAMES = "rename astype fillna dropna value_counts set_index repartition map_partitions"
 
-
-def _by_name() -> dict[str, tuple[type[Signature], ...]]:
-    """Every class of the modules that names an op of its own, in the order in which they stand there."""
-    found: dict[str, tuple[type[Signature], ...]] = {}
-    for module in _MODULES:
-        for cls in vars(module).values():
-            own = isinstance(cls, type) and issubclass(cls, Signature) and cls.__module__ == module.__name__
-            if own and "op" in vars(cls):
-                found[cls.op] = (*found.get(cls.op, ()), cls)
-    return found
-
-
-OPS: Mapping[str, tuple[type[Signature], ...]] = _by_name()
-"""Op name -> its classes, one for each kind of input."""
-
-LATER = frozenset(f"{_LATER_SOURCES} {_LATER_ARRAYS} {_LATER_FRAMES} tree_reduce".split()) - set(OPS)
+_OWN = defined_in(*_MODULES)
+LATER = frozenset(f"{_LATER_SOURCES} {_LATER_ARRAYS} {_LATER_FRAMES} tree_reduce".split()) - set(_OWN)
 """Names of ops that belong to the language and are not built yet."""
+
+OPS = Ops(_OWN, taken=LATER)
+"""Op name -> its classes, one for each kind of input; those of other distributions are looked up when one is needed."""
 
 
 def choose(op: str, kind: str = "", maps: Collection[str] = ()) -> type[Signature]:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_origin
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 
 __all__ = [
+    "COMMON_KEYS",
     "AggExpr",
     "Axis",
     "Chunk",
@@ -31,6 +32,11 @@ __all__ = [
     "nearest",
     "role",
 ]
+
+COMMON_KEYS = (
+    *("input", "matrix", "exclude", "when", "checkpoint", "retries", "timeout", "resources", "pure", "on_error"),
+)
+"""The keys that a step of any kind may have; no parameter of an op is named as one of them."""
 
 Columns = frozenset[str] | None
 """Columns of a frame that somebody needs; None: all of them."""
@@ -137,7 +143,8 @@ class Signature(BaseModel):
 
     ``inputs`` maps the keys that hold references to the kinds they take (``"array"``; ``"array*"``: a list of them;
     ``"array?"``: may be left out); ``gives`` is the kind of the result (``parts`` with the names in ``parts``);
-    ``home`` is where the function lies, below ``pipeline.ops``.
+    ``home`` is where the function lies: ``module:function`` below ``pipeline.ops``, or in full where another
+    distribution brings the op.
     """
 
     model_config = ConfigDict(
@@ -156,6 +163,12 @@ class Signature(BaseModel):
     home: ClassVar[str]
     parts: ClassVar[tuple[str, ...]] = ()
     later: ClassVar[bool] = False
+
+    @classmethod
+    def function_path(cls) -> str:
+        """``package.module:function`` of the function that makes the value."""
+        owner = next(c for c in cls.__mro__ if "home" in vars(c))
+        return f"pipeline.ops.{cls.home}" if owner.__module__.startswith("pipeline.signatures.") else cls.home
 
     @classmethod
     def roles(cls) -> dict[str, Role]:
@@ -196,5 +209,17 @@ def nearest(got: str, allowed: Iterable[str]) -> str:
     """``; did you mean 'axis'?`` for the closest of ``allowed``, empty where none is close."""
     names = sorted(allowed) if isinstance(allowed, set | frozenset) else list(allowed)
     folded = {name.casefold(): name for name in reversed(names)}
-    close = difflib.get_close_matches(got.casefold(), list(folded), n=1, cutoff=0.55)
+    # a slip of one letter is likelier than a name that shares more letters in the same order
+    slips = [name for name in folded if _one_slip(got.casefold(), name)]
+    close = difflib.get_close_matches(got.casefold(), slips or list(folded), n=1, cutoff=0.0 if slips else 0.55)
     return f"; did you mean {folded[close[0]]!r}?" if close else ""
+
+
+def _one_slip(got: str, name: str) -> bool:
+    """Whether one letter left out, put in or replaced, or two that changed places, make ``got`` of ``name``."""
+    if abs(len(got) - len(name)) > 1:
+        return False
+    start = next((i for i, (a, b) in enumerate(zip(got, name, strict=False)) if a != b), min(len(got), len(name)))
+    rest, wanted = got[start:], name[start:]
+    swapped = rest[:2] == wanted[1::-1] and rest[2:] == wanted[2:]
+    return rest[1:] == wanted or rest == wanted[1:] or rest[1:] == wanted[1:] or swapped

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import math
 from collections.abc import Callable, Mapping
@@ -25,7 +24,9 @@ from pipeline.lowering import lower
 from pipeline.ops import calls
 from pipeline.ops.targets import evaluate_arrays
 from pipeline.ops.values import Single
+from pipeline.preparation import resolve
 from pipeline.referring import only_value, picked, refer, scalar_of
+from pipeline.signatures import Signature
 
 __all__ = ["StepBuilder"]
 
@@ -146,8 +147,7 @@ class StepBuilder:
     def op(self) -> Any:
         step = self.step
         parameters = step.parameters
-        module, _, function = type(parameters).home.partition(":")
-        build = getattr(importlib.import_module(f"pipeline.ops.{module}"), function)
+        build = function_of(type(parameters))
         inputs = [self.input(r) for role in type(parameters).inputs for r in step.inputs.get(role, ())]
         keywords: dict[str, Any] = dict(parameters.keywords())
         keywords |= self.context(build, keywords)
@@ -219,6 +219,20 @@ class StepBuilder:
         scalar = (f"{self.step.name}/scalar.{len(self._wholes)}.{reference.text}",)
         self.extra[scalar] = task(scalar, scalar_of, reference.text, ref(key))
         return Delayed(scalar, {**self.extra, **{k: self.builder.tasks[k] for k in [key] if k in self.builder.tasks}})
+
+
+def function_of(signature: type[Signature]) -> Callable[..., Any]:
+    """The function that makes an op's value.
+
+    Raises
+    ------
+    ConfigError : if the distribution that brings the op lacks it, or it can't be imported there
+    """
+    path = signature.function_path()
+    try:
+        return resolve(path)
+    except (ConfigError, ImportError) as error:
+        raise ConfigError(f"op: the function of {signature.op!r}, {path}, can't be imported: {error}") from error
 
 
 def _path_of(reference: Reference, step: Step) -> str:
