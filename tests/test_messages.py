@@ -163,10 +163,29 @@ SINGLE: dict[str, tuple[str, str]] = {
         ERA5 + "outputs: {tas: {to: parquet, path: x}}\n",
         "got parquet for 'tas' (array); an array is written to",
     ),
-    "later format": (ERA5 + "outputs: {tas: {to: netcdf, path: x}}\n", "outputs to 'netcdf' are not built yet"),
     "partition_by": (
-        FRAMES + "outputs: {orders: {to: parquet, path: x, partition_by: [a]}}\n",
-        "partition_by is not built yet",
+        FRAMES + "outputs: {orders: {to: parquet, path: x, partition_by: a}}\n",
+        "partition_by: got 'a'; write a list of columns: [origin]",
+    ),
+    "partition_by twice": (
+        FRAMES + "outputs: {orders: {to: parquet, path: x, partition_by: [a, a]}}\n",
+        "partition_by: 'a' stands there more than once",
+    ),
+    "partition_by of a format": (
+        FRAMES + "outputs: {orders: {to: csv, path: x, partition_by: [a]}}\n",
+        "says nothing about csv; it is for parquet",
+    ),
+    "attrs": (
+        FRAMES + "outputs: {orders: {to: csv, path: x, attrs: {a: 1}}}\n",
+        "attrs: csv files hold no attributes; parquet, zarr, netcdf do",
+    ),
+    "option": (
+        ERA5 + "outputs: {tas: {to: zarr, path: x, options: {levels: 1}}}\n",
+        "options.levels: is no option of zarr; allowed: chunks, level; did you mean 'level'?",
+    ),
+    "option's value": (
+        ERA5 + "outputs: {tas: {to: netcdf, path: x, options: {level: 12}}}\n",
+        "options.level: got 12; write a whole number from 0 to 9",
     ),
     "above": (ERA5 + "outputs: {tas: {to: zarr, path: ../x}}\n", "outputs stay below the output folder"),
     "absolute": (ERA5 + "outputs: {tas: {to: zarr, path: /x}}\n", "outputs stay below the output folder"),
@@ -274,7 +293,7 @@ def test_what_only_follows_from_a_fault_is_not_told(tmp_path: Path) -> None:
         ),
         (
             "steps: {x: {op: arange, stop: 4}}\noutputs: {x: {to: {npy: 1}, path: x.npy}}",
-            "x.yaml:3:19: outputs.x.to: got a map; formats: parquet, zarr, npy, csv, json, pickle",
+            "x.yaml:3:19: outputs.x.to: got a map; formats: parquet, zarr, netcdf, npy, csv, json, pickle, text, file",
         ),
         (
             'steps: {x: {op: arange, stop: 4}}\nseed: "a\\e[31m\\n"',

@@ -233,16 +233,12 @@ UNKNOWN = ArrayLayout("x", ("row",), ((np.nan,),), np.dtype("f8"), xr.Dataset())
 ARRAY, VALUE = chunked(X, (10, 7))[0], ValueLayout("x")
 REFUSED = [
     (output("zarr", "a"), FRAME, "zarr takes array, got frame; use parquet or csv or json"),
-    (output("csv", "a"), ARRAY, "csv takes frame, got array; use zarr or npy"),
-    (output("xml", "a"), ARRAY, "formats are parquet zarr npy csv json pickle"),
+    (output("csv", "a"), ARRAY, "csv takes frame, got array; use zarr or netcdf or npy"),
+    (output("xml", "a"), ARRAY, "formats are parquet zarr netcdf npy csv json pickle text file"),
     (output("zarr", "a"), UNKNOWN, "length along row is known only in the run"),
     (output("zarr", "s3://b/a"), ARRAY, "not built yet"),
-    (output("zarr", "a", options={"level": 1, "x": 2}), ARRAY, "unknown option of zarr: x; allowed: chunks level"),
     (output("zarr", "a", options={"chunks": {"time": 3}}), ARRAY, "got 3; it must divide the chunks of the array, 10"),
-    (output("csv", "a", attrs={"u": "K"}), FRAME, "csv files hold no attributes"),
     (output("csv", "a.csv.gz"), FRAME, "compressed csv is not built yet"),
-    (output("csv", "a", files=2), FRAME, "files and partition_by are for parquet"),
-    (output("parquet", "a", files=0), FRAME, "files: got 0"),
     (output("parquet", "a", partition_by=("z",)), FRAME, "no column z"),
     (output("pickle", "a.pkl"), ITEMS, "items are a file each: put"),
     (output("pickle", "a/${key}"), VALUE, "is for items, and this is value"),

@@ -78,7 +78,7 @@ BAD = {
     "args of an op": "version: 1\nsteps: {a: {op: arange, stop: 1, args: {b: 1}}}",
     "braces": 'version: 1\nsteps: {a: {op: arange, stop: 1}, b: {op: mean, input: "${a}"}}',
     "format": "version: 1\nsteps: {a: {op: arange, stop: 1}}\noutputs: {a: {to: xls, path: a}}",
-    "later format": "version: 1\nsteps: {a: {op: arange, stop: 1}}\noutputs: {a: {to: netcdf, path: a}}",
+    "partition_by": "version: 1\nsteps: {a: {op: arange, stop: 1}}\noutputs: {a: {to: parquet, path: a, partition_by: b}}",
     "no path": "version: 1\nsteps: {a: {op: arange, stop: 1}}\noutputs: {a: {to: zarr}}",
     "check": "version: 1\nsteps: {a: {op: arange, stop: 1}}\nchecks: [{row: 1}]",
     "name": "version: 1\nsteps: {1a: {op: arange, stop: 1}}",

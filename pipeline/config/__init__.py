@@ -8,7 +8,9 @@
 ``merging``             includes and changed params
 ``filling``             ``${…}``
 ``copies``              matrix, following, gathering: which copies a step has, and what a reference means in one
-``steps``, ``sections`` the steps; everything else of a file
+``steps``               the steps
+``outputs``, ``checks`` what names steps from outside, with ``formats`` and ``outside``
+``sections``            everything else of a file
 ======================  ===========================================================================================
 
 All faults of a file are collected and reported at once. Nothing here imports numpy or dask.

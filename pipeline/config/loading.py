@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from pipeline.config import sections, source
+from pipeline.config.checks import checks
 from pipeline.config.drafts import Draft, draft
 from pipeline.config.faults import Faults, Wrong
 from pipeline.config.filling import Params, Scope, fill, secrets_in
 from pipeline.config.merging import changed_params, merged, read
 from pipeline.config.names import is_name
 from pipeline.config.nouns import Config, Step
+from pipeline.config.outputs import outputs
+from pipeline.config.outside import keep
 from pipeline.config.source import Node
 from pipeline.config.steps import Context, resolved
 from pipeline.errors import ConfigError, Location
 from pipeline.signatures import nearest
 
-__all__ = ["TOP_LEVEL", "load", "loads"]
+__all__ = ["TOP_LEVEL", "from_tree", "load", "loads"]
 
 TOP_LEVEL = (
     *("version", "name", "description", "include", "params", "modules", "seed"),
@@ -67,6 +71,16 @@ def loads(
     return _load(lambda: source.parse(text, file, folder), file, folder, sets or {}, files)
 
 
+def from_tree(tree: Node) -> Config:
+    """The Config that a tree describes which no file holds; paths are relative to its folder.
+
+    Raises
+    ------
+    ConfigError : with every fault
+    """
+    return _load(lambda: tree, tree.location.file, None, {}, [])
+
+
 def _load(get: Any, named: str, folder: str | None, sets: Mapping[str, str], files: list[str]) -> Config:
     faults, warnings = Faults(), list[str]()
     try:
@@ -101,7 +115,7 @@ def _read(
     context = Context(params, frozenset(nodes), faults, sections.importable_names(importable, shipped))
     steps = _resolved(nodes, tree, context, warnings)
     made: dict[str, Any] = {}
-    for key, reader in (("outputs", sections.outputs), ("checks", sections.checks), ("keep", sections.keep)):
+    for key, reader in (("outputs", outputs), ("checks", checks), ("keep", keep)):
         with faults.caught():
             made[key] = reader(tree.value.get(key), context)
     for key in ("storage", "cluster", "compare"):
@@ -123,8 +137,18 @@ def _read(
         absent=absent,
         warnings=tuple(warnings),
         secrets=secrets_in([tree, *params.nodes.values()]),
+        tree=_effective(tree, params),
         **made,
     )
+
+
+def _effective(tree: Node, params: Params) -> Node:
+    """The tree without ``include``, whose files it holds already, and with the params as they were changed."""
+    values = {key: node for key, node in tree.value.items() if key != "include"}
+    if params.nodes:
+        given = values.get("params", Node(tree.location, {}, folder=tree.folder))
+        values["params"] = replace(given, value=dict(params.nodes), keys=given.keys)
+    return replace(tree, value=values)
 
 
 def _version(tree: Node, faults: Faults) -> None:

@@ -18,10 +18,9 @@ from __future__ import annotations
 from pipeline.outputs.files import Context, FileRecord, PartRecord
 from pipeline.outputs.publishing import Publication, manifest_path, stage, verify
 from pipeline.outputs.reading import open_output, read
-from pipeline.outputs.sinks import FORMATS, plan_sink
+from pipeline.outputs.sinks import plan_sink
 
 __all__ = [
-    "FORMATS",
     "Context",
     "FileRecord",
     "PartRecord",

@@ -23,6 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
+from pipeline.config.formats import FOLDERS
 from pipeline.errors import OutputError
 from pipeline.graph import Key, Sink
 from pipeline.outputs.files import Context, FileRecord, PartRecord, hash_file, sync_folder
@@ -31,8 +32,6 @@ from pipeline.outputs.swapping import PREFIX, recover, remove_folders, swap_all
 
 __all__ = ["Publication", "manifest_path", "stage", "verify"]
 
-FOLDERS = ("parquet", "zarr")
-"""Formats whose outputs are folders; the others are one file, or a file an item."""
 _MANIFESTS = ".manifests"
 HIDDEN = (".manifest.json", ".lock")
 """How the names of the hidden files beside an output end."""

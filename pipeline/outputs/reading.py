@@ -15,9 +15,10 @@ import numpy as np
 import pandas as pd
 
 from pipeline.assembly import join_partitions
+from pipeline.config.formats import FOLDERS
 from pipeline.graph import Sink
 from pipeline.layouts import FrameLayout
-from pipeline.outputs.publishing import FOLDERS, HIDDEN
+from pipeline.outputs.publishing import HIDDEN
 
 __all__ = ["files_of", "open_output", "read"]
 

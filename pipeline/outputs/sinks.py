@@ -1,56 +1,26 @@
-"""The writer tasks of an output: what is written how, and which kinds of values each format takes.
-
-=======  =============  ===============================================================================================
-format   kinds          files
-=======  =============  ===============================================================================================
-parquet  frame          a folder, one file a partition, or ``files`` many
-zarr     array          a group with one array named like the output, and its coordinates
-npy      array, items   one file, joined from fragments; a file an item
-csv      frame          one file, joined from fragments
-json     frame, value,  one file, joined from fragments; one file; a file an item
-         items
-pickle   value, items   one file; a file an item
-=======  =============  ===============================================================================================
-"""
+"""The writer tasks of an output; what each format takes and leaves stands in ``config/formats.py``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from pipeline.config import Output
+from pipeline.config.formats import FORMATS
 from pipeline.graph import CONTEXT, GraphNode, Key, Sink, listed, ref, task
 from pipeline.layouts import ArrayLayout, FrameLayout, ItemsLayout, Layout, PartsLayout, ValueLayout
 from pipeline.outputs import arrays, writers
 from pipeline.outputs.grids import Grid
 
-__all__ = ["FORMATS", "plan_sink"]
+__all__ = ["plan_sink"]
 
 # Writer tasks of many small items are grouped: at most so many of them
 _ITEM_TASKS = 256
 
 Tasks = dict[Key, GraphNode]
 Planned = tuple[Tasks, list[Key]]  # the tasks, and those of them that give records
-
-
-class Format(NamedTuple):
-    """What a format takes: kinds of values, and its own options."""
-
-    kinds: tuple[str, ...]
-    options: tuple[str, ...]
-    attrs: bool = False
-
-
-FORMATS: Mapping[str, Format] = {
-    "parquet": Format(("frame",), ("compression", "compression_level", "row_group_size"), attrs=True),
-    "zarr": Format(("array",), ("chunks", "level"), attrs=True),
-    "npy": Format(("array", "items"), ()),
-    "csv": Format(("frame",), ("sep", "na_rep", "float_format", "date_format", "decimal", "quoting")),
-    "json": Format(("frame", "value", "items"), ("lines", "indent")),
-    "pickle": Format(("value", "items"), ("protocol",)),
-}
 
 
 def plan_sink(output: Output, layout: Layout, *, prefix: str) -> tuple[Tasks, Sink]:
@@ -63,7 +33,7 @@ def plan_sink(output: Output, layout: Layout, *, prefix: str) -> tuple[Tasks, Si
 
     Raises
     ------
-    ValueError : if the format does not take this kind of value, or an option is unknown or cannot hold
+    ValueError : if the format does not take this kind of value, or what it is told does not fit it
     """
     if isinstance(layout, PartsLayout):
         if layout.whole is None:
@@ -98,14 +68,6 @@ def _admit(output: Output, layout: Layout) -> None:
         raise ValueError(f"{output.to} takes {' or '.join(form.kinds)}, got {layout.kind}; use {' or '.join(others)}")
     if "://" in output.path:
         raise ValueError(f"path: got {output.path!r}; outputs on remote storage are not built yet")
-    unknown = sorted(set(output.options) - set(form.options))
-    if unknown:
-        allowed = " ".join(form.options) or "none"
-        raise ValueError(f"options: unknown option of {output.to}: {' '.join(unknown)}; allowed: {allowed}")
-    if output.attrs and not form.attrs:
-        raise ValueError(f"attrs: {output.to} files hold no attributes; zarr and parquet do")
-    if output.to != "parquet" and (output.files is not None or output.partition_by):
-        raise ValueError(f"files and partition_by are for parquet; {output.to} has one file")
     if output.to == "csv" and output.path.endswith((".gz", ".bz2", ".xz", ".zst")):
         raise ValueError(f"path: got {output.path!r}; compressed csv is not built yet")
     if layout.kind == "items" and "${key}" not in output.path:
@@ -125,8 +87,6 @@ def _parquet(output: Output, layout: FrameLayout, prefix: str) -> Planned:
     missing = [column for column in output.partition_by if column not in layout.meta.columns]
     if missing:
         raise ValueError(f"partition_by: no column {' '.join(missing)}; columns are {' '.join(layout.meta.columns)}")
-    if output.files is not None and output.files < 1:
-        raise ValueError(f"files: got {output.files}; allowed is a whole number >= 1")
     held = layout.meta.drop(columns=list(output.partition_by))
     schema = pa.Schema.from_pandas(held, preserve_index=False).serialize().to_pybytes()
     n_files = layout.n_partitions if output.files is None else output.files
