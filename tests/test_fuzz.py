@@ -1,4 +1,4 @@
-"""Files that are nearly right are answered with a fault and its place, never with a traceback, and typos with what was meant."""
+"""Files that are nearly right are answered with a fault and its place, and typos with what was meant."""
 
 from __future__ import annotations
 
