@@ -39,7 +39,19 @@ __all__ = [
     "TaskTimeout",
     "WorkerLost",
     "printable",
+    "where",
 ]
+
+
+def where(step: str, item: str = "") -> str:
+    """A copy of a step, with an item in brackets where there is one.
+
+    >>> where("fit", "alpha=0.1"), where("fit[t2m]", "alpha=0.1"), where("fit[t2m]")
+    ('fit[alpha=0.1]', 'fit[t2m,alpha=0.1]', 'fit[t2m]')
+    """
+    if not item:
+        return step
+    return f"{step[:-1]},{item}]" if step.endswith("]") else f"{step}[{item}]"
 
 
 def printable(text: str) -> str:
@@ -135,9 +147,7 @@ class TaskError(PipelineError):
     @property
     def where(self) -> str:
         """The step, with the item in brackets where there is one."""
-        if not self.item:
-            return self.step
-        return f"{self.step[:-1]},{self.item}]" if self.step.endswith("]") else f"{self.step}[{self.item}]"
+        return where(self.step, self.item)
 
     def __str__(self) -> str:
         return f"{self.where}: {self.cause}"

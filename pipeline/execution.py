@@ -28,7 +28,7 @@ from pipeline.analysis.account import Runs, Shape, account
 from pipeline.analysis.checks import CheckResult, evaluate
 from pipeline.analysis.statistics import median_interval
 from pipeline.assembly import assemble
-from pipeline.backends.base import Event, Listener, Outcome
+from pipeline.backends.base import Event, Listener, Outcome, show_output
 from pipeline.coarsening import coarsen
 from pipeline.config import Config
 from pipeline.errors import CheckError, ConfigError, OutputError
@@ -39,6 +39,7 @@ from pipeline.outputs import Publication, open_output
 from pipeline.provenance import versions
 from pipeline.resolution import plain
 from pipeline.steps import build
+from pipeline.tasklog import NAME, TaskLog
 from pipeline.trace import Trace
 
 __all__ = ["Run", "run"]
@@ -185,7 +186,8 @@ def run(
     cluster : address of a running Dask scheduler
     out : what output paths are relative to; every output lies below it
     runs : where the run's own folder is put, as ``<name>/<UTC time>``
-    listener : called in this process as things happen; one with ``begin`` gets the Graph first
+    listener : called in this process as things happen; one with ``begin`` gets the Graph first. None: what tasks write
+        is shown. It is kept in the run folder, in ``tasks.log``
     options : of the back end
 
     Raises
@@ -208,8 +210,12 @@ def run(
     with _noted_failure(folder, config):
         _write(folder / "config.json", config.masked(plain(config)))
         _write(folder / "versions.json", versions())
-        with Publication(graph.sinks, out, run=name, storage=config.storage) as publication:
-            outcome, start_up = _computed(config, graph, publication, backend, workers, cluster, listener, options)
+        with (
+            TaskLog(folder / NAME) as log,
+            Publication(graph.sinks, out, run=name, storage=config.storage) as publication,
+        ):
+            told = _masked(log.beside(listener or show_output), config)
+            outcome, start_up = _computed(config, graph, publication, backend, workers, cluster, told, options)
             checks = _checked(config, graph, outcome.results, folder)
             began = time.perf_counter()
             records = publication.verify(outcome.results)
@@ -255,7 +261,7 @@ def _computed(
     backend: str,
     workers: int | None,
     cluster: str | None,
-    listener: Listener | None,
+    listener: Listener,
     options: Mapping[str, Any],
 ) -> tuple[Outcome, float]:
     """What the back end gives, and its start-up; it has ended when this returns, so no writer is still at work."""
@@ -268,14 +274,13 @@ def _computed(
     with backends.create(backend, **given) as opened:
         start_up = time.perf_counter() - began
         pages = getattr(opened, "pages", {})
-        if pages and listener is not None:
+        if pages:
             listener(Event("note", message=", ".join(f"{name}: {url}" for name, url in pages.items())))
-        told = None if listener is None else _masked(listener, config)
-        return opened.run(graph, context=publication.context, listener=told), start_up
+        return opened.run(graph, context=publication.context, listener=listener), start_up
 
 
 def _masked(listener: Listener, config: Config) -> Listener:
-    """The same listener; the causes that it hears of hold no secrets."""
+    """The same listener; what it hears holds no secrets."""
     return lambda event: listener(replace(event, message=config.masked(event.message)) if event.message else event)
 
 

@@ -24,6 +24,7 @@ from typing import Any, Literal, NamedTuple
 
 from dask.sizeof import sizeof
 
+from pipeline.capture import Line, Speaker, Tell, listen, unlisten
 from pipeline.errors import (
     DataError,
     PipelineError,
@@ -172,6 +173,7 @@ class Completion:
     worker : name of the worker thread or process
     around : when it came to the worker and left it
     measuring : ns that looking at the results of its tasks took: their sizes, the process's memory
+    said : the lines that its tasks wrote, where there was no way to tell them sooner
     """
 
     outputs: dict[Key, Any] = field(default_factory=dict)
@@ -181,6 +183,7 @@ class Completion:
     worker: str = ""
     around: Around = field(default_factory=Around)
     measuring: int = 0
+    said: list[Line] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -196,7 +199,12 @@ class Dropped:
 
 
 def run_segment(
-    segment: Segment, inputs: Mapping[Key, Any], *, started: Callable[[Inner], None] | None = None
+    segment: Segment,
+    inputs: Mapping[Key, Any],
+    *,
+    started: Callable[[Inner], None] | None = None,
+    tell: Tell | None = None,
+    hold: float = 0.0,
 ) -> Completion:
     """Run the tasks of a segment in order and measure each.
 
@@ -204,13 +212,30 @@ def run_segment(
     ----------
     inputs : values of ``segment.inputs``, as objects
     started : called before each task
+    tell, hold : what gets the lines that the tasks write, see :class:`pipeline.capture.Speaker`; None: the Completion
+        has them. They are heard where the streams are captured (:func:`pipeline.capture.install`)
 
     A fault of a task, ``sys.exit`` included, is told in ``failure``. Only a real Ctrl-C, in a process that listens to
     it, passes through. A timeout is noticed after the task came back; stopping it earlier is up to the back end.
     """
     began = perf_counter_ns()
     completion = Completion(around=Around(began, began))
-    values = dict(inputs)
+    speaker = listen(tell or completion.said.extend, hold)
+    try:
+        _run(segment, dict(inputs), completion, speaker, started)
+    finally:
+        unlisten(speaker)
+    return completion
+
+
+def _run(
+    segment: Segment,
+    values: dict[Key, Any],
+    completion: Completion,
+    speaker: Speaker,
+    started: Callable[[Inner], None] | None,
+) -> None:
+    """Run the tasks; ``completion`` and ``values`` are filled as they go on."""
     for inner in segment.tasks:
         node = inner.node
         if is_constant(node):
@@ -218,6 +243,7 @@ def run_segment(
             continue
         if started is not None:
             started(inner)
+        speaker.inner = inner
         cpu = thread_time_ns()
         start = perf_counter_ns()
         try:
@@ -232,19 +258,21 @@ def run_segment(
         else:
             stop = perf_counter_ns()
         spent = thread_time_ns() - cpu
+        if speaker.spoke:
+            speaker.end_task()
+        speaker.inner = None
         completion.measured.append(Measured(inner.key, inner.step, start, stop, spent, _size(value), _resident(stop)))
         completion.measuring += perf_counter_ns() - stop
         if completion.failure is None and inner.timeout is not None and stop - start > inner.timeout * 1e9:
             completion.failure = Failure.late(inner)
         if completion.failure is not None:
-            return completion
+            return
         if type(value) is Dropped and not any(type(values[key]) is Dropped for key in node.dependencies):
             completion.dropped.append((inner.step, inner.item or str(inner.key), value.cause))
         values[inner.key] = value
         for key in inner.frees:
             del values[key]
     completion.outputs = {key: values[key] for key in segment.outputs}
-    return completion
 
 
 def _listens_to_interrupts() -> bool:

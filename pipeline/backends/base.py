@@ -7,14 +7,17 @@ To add one, write a file with a class that has the members of :class:`Backend`, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, Self
 
+from pipeline.capture import Line
+from pipeline.errors import printable, where
 from pipeline.graph import Graph, Key
 from pipeline.trace import Trace
 
-__all__ = ["Backend", "Capabilities", "Event", "Listener", "Outcome"]
+__all__ = ["Backend", "Capabilities", "Event", "Listener", "Outcome", "outputs", "show_output"]
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,10 @@ class Event:
 
     Parameters
     ----------
-    kind : ``task`` (finished: ``step``, ``key``, ``item``), ``retry``, ``dropped``, ``worker lost``, ``note``
+    kind : ``task`` (finished: ``step``, ``key``, ``item``), ``retry``, ``dropped``, ``worker lost``, ``note``,
+        ``output`` (a line that a task wrote: ``message``)
     step : the copy of the step
+    worker, stream, when : of an ``output``: who ran the task, ``stdout`` or ``stderr``, seconds since the epoch
     """
 
     kind: str
@@ -51,6 +56,9 @@ class Event:
     item: str = ""
     message: str = ""
     count: int = 1
+    worker: str = ""
+    stream: str = ""
+    when: float = 0.0
 
 
 Listener = Callable[[Event], None]
@@ -64,6 +72,18 @@ class Outcome:
     trace: Trace
     dropped: tuple[tuple[str, str, str], ...] = ()  # step, item, cause
     notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+def outputs(worker: str, lines: Iterable[Line]) -> Iterator[Event]:
+    """The events for lines that tasks wrote."""
+    for when, step, key, item, stream, text in lines:
+        yield Event("output", step, key, item, text, worker=worker, stream=stream, when=when)
+
+
+def show_output(event: Event) -> None:
+    """The listener where there is no other: what tasks write is seen, each line with its task."""
+    if event.kind == "output":
+        print(printable(f"{where(event.step, event.item)}: {event.message}"), file=getattr(sys, event.stream))
 
 
 class Backend(Protocol):
@@ -87,7 +107,7 @@ class Backend(Protocol):
         Parameters
         ----------
         context : bound to the key :data:`pipeline.graph.CONTEXT` for this execution
-        listener : called in this process, from one thread at a time, as things happen
+        listener : called in this process, from one thread at a time, as things happen; None: what tasks write is shown
 
         Raises
         ------

@@ -31,6 +31,7 @@ from typing import Any
 
 import cloudpickle
 
+from pipeline import capture
 from pipeline.backends.packing import Packed, load, pack
 from pipeline.errors import BackendError, ConfigError
 from pipeline.graph import Graph, Key
@@ -305,6 +306,7 @@ def _settle(birth: _Birth) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    capture.install(alone=True)
     _self.slots, _self.slot, _self.blas_threads = birth.slots, birth.slot, birth.blas_threads
     _self.setups = {}
     parent = multiprocessing.parent_process()
@@ -403,10 +405,11 @@ def order(segment: Segment, inputs: Mapping[Key, Packed]) -> Order | Failure:
     return Order(segment.number, data, (first.step, str(first.key), first.item), inputs)
 
 
-def run_order(given: Order) -> Completion:
+def run_order(given: Order, tell: capture.Tell | None = None) -> Completion:
     """Run a job in this child: its outputs come packed, and whatever goes wrong comes as a Failure.
 
-    Of what is around the tasks it tells when it had opened the segment, and when the outputs were packed.
+    ``tell`` gets what its tasks write as it comes, from any thread; without it the Completion has it. Of what is around
+    the tasks the Completion tells when the segment had been opened, and when the outputs were packed.
     """
     _write(given.number, 0, 0)  # opening it may end this process, too
     try:
@@ -425,7 +428,7 @@ def run_order(given: Order) -> Completion:
     def started(inner: Inner) -> None:
         _write(given.number, positions[inner.key], perf_counter_ns())
 
-    completion = run_segment(segment, inputs, started=started)
+    completion = run_segment(segment, inputs, started=started, tell=tell, hold=capture.HOLD if tell else 0.0)
     _write(given.number, len(segment.tasks) - 1, 0)
     for key in segment.outputs if completion.failure is None else ():
         try:

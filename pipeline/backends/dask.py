@@ -31,13 +31,14 @@ from distributed import Client, Future
 
 from pipeline.backends import cluster as clusters
 from pipeline.backends import probing
-from pipeline.backends.base import Capabilities, Event, Listener, Outcome
+from pipeline.backends.base import Capabilities, Event, Listener, Outcome, outputs, show_output
 from pipeline.backends.keys import Plan, lower
 from pipeline.backends.remote import Prepare
 from pipeline.backends.spans import Spans
 from pipeline.backends.timing import ClusterUsage, Rows, offsets
 from pipeline.backends.translation import translated
 from pipeline.backends.viewing import View
+from pipeline.capture import Line
 from pipeline.coarsening import coarsen
 from pipeline.errors import BackendError, TaskTimeout
 from pipeline.graph import Graph, Key
@@ -253,7 +254,7 @@ class _Execution:
     ) -> None:
         self.client, self.graph, self.segments, self.settings = client, graph, segments, settings
         self.context, self.scratch, self.view = context, scratch, view
-        self.tell: Listener = listener or (lambda event: None)
+        self.tell: Listener = listener or show_output
         self.id = secrets.token_hex(8)
         self.rows = Rows(segments)
         self.dropped: dict[tuple[str, str], tuple[str, str, str]] = {}
@@ -391,6 +392,9 @@ class _Execution:
                 raise translated(plan, slots, *content, timeout=self.settings.timeout)
             if "action" in content:
                 self._worker_gone(content)
+            elif "said" in content:
+                for event in outputs(content["name"], (Line(*line) for line in content["said"])):
+                    self.tell(event)
             elif "began" in content:
                 self._task_began(content)
             else:

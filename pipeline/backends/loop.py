@@ -11,16 +11,17 @@ they are, and only the wanted ones are decoded, at the end.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from time import perf_counter_ns
 from typing import Any, ClassVar, Protocol
 
-from pipeline.backends.base import Capabilities, Event, Listener, Outcome
+from pipeline.backends.base import Capabilities, Event, Listener, Outcome, outputs, show_output
 from pipeline.backends.recording import Usage, records
+from pipeline.capture import Line
 from pipeline.coarsening import coarsen
-from pipeline.errors import PipelineError, TaskError, WorkerLost
+from pipeline.errors import PipelineError, TaskError, WorkerLost, where
 from pipeline.graph import CONTEXT, Graph, Key
 from pipeline.scheduler import Scheduler
 from pipeline.trace import Record, Trace
@@ -34,11 +35,18 @@ _MOST_LOSSES = 3
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """A segment to run, with the values that it needs as the executor stores them."""
+    """A segment to run, with the values that it needs as the executor stores them.
+
+    Parameters
+    ----------
+    tell : takes what its tasks write, with the worker's name; called in the thread that calls ``submit`` and ``wait``.
+        Executors that hear nothing before the end leave the lines in the Completion
+    """
 
     segment: Segment
     inputs: Mapping[Key, Any]
     attempt: int = 0
+    tell: Callable[[str, Sequence[Line]], None] = lambda worker, lines: None
 
 
 @dataclass(frozen=True)
@@ -61,8 +69,8 @@ class Lost:
         likely = "; out of memory is likely" if self.ended == "SIGKILL" else ""
         if self.inner is None:
             return f"{self.worker} ended by {self.ended} while it ran no task{likely}"
-        where = TaskError(self.inner.step, str(self.inner.key), "", self.inner.item).where
-        return f"{where}: {self.worker} ended by {self.ended} while it ran task {self.inner.key}{likely}"
+        task = where(self.inner.step, self.inner.item)
+        return f"{task}: {self.worker} ended by {self.ended} while it ran task {self.inner.key}{likely}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,7 +202,7 @@ class _Run:
         segment = self.segments[number]
         self.submitted[number] = perf_counter_ns() - self.origin
         inputs = {key: self.values[key] for key in segment.inputs}
-        self.executor.submit(Job(segment, inputs, self.attempts[number]))
+        self.executor.submit(Job(segment, inputs, self.attempts[number], self._tell_output))
 
     def _decode(self, key: Key) -> Any:
         try:
@@ -209,6 +217,7 @@ class _Run:
         if finished.completion is None:
             self._lose(finished)
             return
+        self._tell_output(finished.completion.worker, finished.completion.said)
         self._record(finished, finished.completion)
         if finished.completion.failure is not None:
             self._fail(finished.job.segment, finished.completion.failure)
@@ -278,6 +287,11 @@ class _Run:
         for step, inners in groupby(counted, key=lambda inner: inner.step):
             some = list(inners)
             self._tell("task", step=step, key=str(some[-1].key), item=some[-1].item, count=len(some))
+
+    def _tell_output(self, worker: str, lines: Sequence[Line]) -> None:
+        tell = self.listener or show_output
+        for event in outputs(worker, lines):
+            tell(event)
 
     def _tell(self, kind: str, **fields: Any) -> None:
         if self.listener is not None:

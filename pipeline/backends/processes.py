@@ -39,6 +39,7 @@ from pipeline.backends.children import (
     write_setup,
 )
 from pipeline.backends.packing import PIPE, Packed, dump, load, pack, receive, send
+from pipeline.capture import Line, Tell
 from pipeline.errors import BackendError
 from pipeline.graph import Graph
 from pipeline.worker import Completion, Failure, describe
@@ -303,6 +304,9 @@ class Processes:
                 self._gaps.append((worker.name, gone, worker.heard))
                 worker.lost = False
             return True
+        if kind == "said":
+            worker.jobs[0][0].tell(worker.name, content[0])
+            return True
         completion: Completion = content[0]
         job, bytes_in = worker.jobs.popleft()
         if completion.measured:
@@ -380,6 +384,10 @@ def _work(connection: Connection, name: str) -> None:
     """What a worker does: one message after the other, until the parent closes the pipe."""
     poll = select.poll()
     poll.register(connection, select.POLLIN)
+
+    def tell(lines: Sequence[Line]) -> None:
+        send(connection, *dump(("said", lines)))  # none is under way when the answer is sent: the speaker is closed
+
     while True:
         try:
             poll.poll()
@@ -390,7 +398,7 @@ def _work(connection: Connection, name: str) -> None:
         if kind == "set up":
             answer = _set_up(content)
         else:
-            answer = ("done", _run(content, name, received, perf_counter_ns()))
+            answer = ("done", _run(content, name, received, perf_counter_ns(), tell))
         del content
         send(connection, *dump(answer))
         idle()
@@ -404,8 +412,8 @@ def _set_up(path: str) -> tuple[Any, ...]:
         return "broken", describe(error)
 
 
-def _run(given: Order, name: str, received: int, loaded: int) -> Completion:
-    completion = run_order(given)
+def _run(given: Order, name: str, received: int, loaded: int, tell: Tell) -> Completion:
+    completion = run_order(given, tell)
     completion.worker = name
     completion.around = completion.around._replace(received=received, loaded=loaded)
     return completion

@@ -13,7 +13,7 @@ import pickle
 import struct
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter_ns
@@ -22,6 +22,7 @@ from typing import Any
 import cloudpickle
 from distributed import Worker, WorkerPlugin, get_worker
 
+from pipeline.capture import HOLD, Line, install, uninstall
 from pipeline.graph import CONTEXT, Key
 from pipeline.preparation import install_modules, limit_threads, settle
 from pipeline.worker import Around, Completion, Failure, Inner, Segment, run_segment
@@ -124,7 +125,12 @@ def run_job(payload: bytes, *arguments: Any) -> Any:
     timed = any(inner.timeout is not None for inner in job.segment.tasks)
     announce = _Announce(job, worker) if timed or job.slots else None
     opened = perf_counter_ns()
-    completion = run_segment(job.segment, inputs, started=announce)
+    called = _name(worker)
+
+    def tell(lines: Sequence[Line]) -> None:
+        worker.log_event(job.topic, {"run": job.run, "name": called, "said": [list(line) for line in lines]})
+
+    completion = run_segment(job.segment, inputs, started=announce, tell=tell, hold=HOLD)
     failure = completion.failure or _unpicklable(job.segment, completion.outputs)
     moments, fetched = _MOMENTS.pop(name, {}), [_FETCHED.pop(key, (0, 0)) for key in _dependencies(worker, name)]
     began = [moment for moment, _ in fetched if moment]
@@ -185,11 +191,16 @@ def read_slots(folder: str, address: str) -> list[tuple[int, int]]:
     return found
 
 
-def _report(job: Job, completion: Completion, failure: Failure | None, worker: Worker, bytes_in: int) -> dict[str, Any]:
-    index = {inner.key: i for i, inner in enumerate(job.segment.tasks)}
+def _name(worker: Worker) -> str:
+    """The name of this worker; of several threads also which."""
     name = str(worker.name)
     if worker.state.nthreads > 1:
         name += f"/{threading.current_thread().name.rpartition('-')[2]}"
+    return name
+
+
+def _report(job: Job, completion: Completion, failure: Failure | None, worker: Worker, bytes_in: int) -> dict[str, Any]:
+    index = {inner.key: i for i, inner in enumerate(job.segment.tasks)}
     return {
         "run": job.run,
         "segment": job.segment.number,
@@ -197,7 +208,7 @@ def _report(job: Job, completion: Completion, failure: Failure | None, worker: W
             [index[m.key], int(m.start), int(m.stop), int(m.cpu), int(m.bytes_out), int(m.memory)]
             for m in completion.measured
         ],
-        "name": name,  # "worker" is what the scheduler puts in: the address
+        "name": _name(worker),  # "worker" is what the scheduler puts in: the address
         "address": worker.address,
         "boot": boot_id(),
         "around": [int(moment) for moment in completion.around],
@@ -264,6 +275,11 @@ class Prepare(WorkerPlugin):
         if self.ours:
             settle()
         self.worker = worker
+        install()
+
+    def teardown(self, worker: Worker) -> None:
+        """Give the streams back: the process may be others', too."""
+        uninstall()
 
     def transition(self, key: Any, start: str, finish: str, **_: Any) -> None:
         """Note when a task came, could run, and was handed to a thread; and what comes from other workers for it.

@@ -9,11 +9,14 @@ import threadpoolctl
 
 from pipeline.backends import loop
 from pipeline.backends.base import Capabilities, Listener, Outcome
+from pipeline.capture import capturing
 from pipeline.graph import Graph
 from pipeline.preparation import install_modules
 from pipeline.worker import run_segment
 
 __all__ = ["Serial"]
+
+_NAME = "serial-0"
 
 
 class Serial:
@@ -49,7 +52,7 @@ class Serial:
 
     def run(self, graph: Graph, *, context: Any = None, listener: Listener | None = None) -> Outcome:
         """See :meth:`pipeline.backends.base.Backend.run`."""
-        with threadpoolctl.threadpool_limits(self._blas_threads):
+        with threadpoolctl.threadpool_limits(self._blas_threads), capturing():
             return loop.run(self, graph, context=context, listener=listener)
 
     def prepare(self, graph: Graph) -> float:
@@ -60,8 +63,8 @@ class Serial:
         return not self._finished
 
     def submit(self, job: loop.Job) -> None:
-        completion = run_segment(job.segment, job.inputs)
-        completion.worker = "serial-0"
+        completion = run_segment(job.segment, job.inputs, tell=lambda lines: job.tell(_NAME, lines))
+        completion.worker = _NAME
         self._finished.append(loop.Finished(job, completion))
 
     def wait(self) -> Sequence[loop.Finished]:

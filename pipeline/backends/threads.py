@@ -14,11 +14,14 @@ import threadpoolctl
 from pipeline.backends import loop
 from pipeline.backends.base import Capabilities, Listener, Outcome
 from pipeline.backends.children import count_cores
+from pipeline.capture import Line, Tell, capturing
 from pipeline.graph import Graph
 from pipeline.preparation import install_modules
 from pipeline.worker import Completion, run_segment
 
 __all__ = ["Threads"]
+
+_Message = tuple[str, loop.Job, Completion | Sequence[Line]]
 
 
 class Threads:
@@ -46,7 +49,7 @@ class Threads:
         self._modules = dict(modules or {})
         self._blas_threads = blas_threads
         self._jobs: queue.SimpleQueue[loop.Job | None] = queue.SimpleQueue()
-        self._finished: queue.SimpleQueue[tuple[loop.Job, Completion]] = queue.SimpleQueue()
+        self._finished: queue.SimpleQueue[_Message] = queue.SimpleQueue()
         self._in_flight = 0
         self._threads: list[threading.Thread] = []
         self._start_up = 0.0
@@ -60,7 +63,7 @@ class Threads:
 
     def run(self, graph: Graph, *, context: Any = None, listener: Listener | None = None) -> Outcome:
         """See :meth:`pipeline.backends.base.Backend.run`."""
-        with threadpoolctl.threadpool_limits(self._blas_threads):
+        with threadpoolctl.threadpool_limits(self._blas_threads), capturing():
             return loop.run(self, graph, context=context, listener=listener)
 
     def prepare(self, graph: Graph) -> float:
@@ -82,8 +85,14 @@ class Threads:
         found = [self._finished.get()]
         while not self._finished.empty():
             found.append(self._finished.get())
-        self._in_flight -= len(found)
-        return [loop.Finished(job, completion) for job, completion in found]
+        finished = []
+        for worker, job, content in found:
+            if isinstance(content, Completion):
+                finished.append(loop.Finished(job, content))
+            else:
+                job.tell(worker, content)
+        self._in_flight -= len(finished)
+        return finished
 
     def abandon(self) -> None:
         """Take back what no thread has begun, and wait for the threads to end."""
@@ -119,9 +128,13 @@ class Threads:
         return {"blas_threads": self._blas_threads}
 
 
-def _work(name: str, jobs: queue.SimpleQueue[Any], finished: queue.SimpleQueue[Any]) -> None:
+def _telling(name: str, job: loop.Job, finished: queue.SimpleQueue[_Message]) -> Tell:
+    return lambda lines: finished.put((name, job, lines))
+
+
+def _work(name: str, jobs: queue.SimpleQueue[Any], finished: queue.SimpleQueue[_Message]) -> None:
     while (job := jobs.get()) is not None:
-        completion = run_segment(job.segment, job.inputs)
+        completion = run_segment(job.segment, job.inputs, tell=_telling(name, job, finished))
         completion.worker = name
-        finished.put((job, completion))
+        finished.put((name, job, completion))
         del job, completion  # a waiting thread holds no values

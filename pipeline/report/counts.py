@@ -118,6 +118,10 @@ class Counts:
         """The step that a copy is of; None where it has no tasks."""
         return self.steps.get(self._step_of.get(copy, copy))
 
+    def name_of(self, copy: str) -> str:
+        """The name in the file of the step that a copy is of."""
+        return self._step_of.get(copy, copy)
+
     def left(self) -> Left:
         """What is left of the run."""
         return self._estimate.left()

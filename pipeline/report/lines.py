@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.errors import printable
+from pipeline.errors import printable, where
 from pipeline.report.terminal import duration
 
 if TYPE_CHECKING:
     from pipeline.backends.base import Event
     from pipeline.report.counts import Counts, Step
 
-__all__ = ["step_lines", "table_lines", "told"]
+__all__ = ["MOST_LINES", "Outspoken", "step_lines", "table_lines", "told"]
+
+MOST_LINES = 100
+"""So many of the lines that the tasks of a step write are shown."""
 
 
 def table_lines(counts: Counts, *, height: int, width: int) -> list[str]:
@@ -79,10 +82,38 @@ def _cut(line: str, width: int) -> str:
 
 
 def told(event: Event) -> str:
-    """An event out of the ordinary as a line."""
+    """An event out of the ordinary, or what a task wrote, as a line."""
     message = printable(event.message)
     if message.startswith(("dashboard", "pipeline")):
         return message
-    where = f"{event.step}[{event.item}]" if event.item and event.step else event.step
+    task = printable(where(event.step, event.item))
+    if event.kind == "output":  # an empty line is one, too
+        return f"{task}: {message}"
     kind = "" if event.kind == "note" else event.kind
-    return ": ".join(part for part in (kind, printable(where), message) if part)
+    return ": ".join(part for part in (kind, task, message) if part)
+
+
+class Outspoken:
+    """Which of the lines that tasks write are shown: the first hundred of each step, then one that says where the
+    others are.
+
+    Parameters
+    ----------
+    kept : where all of them are
+    """
+
+    def __init__(self, kept: str = "tasks.log in the run folder") -> None:
+        self._kept = kept
+        self._n: dict[str, int] = {}
+
+    def line(self, event: Event, step: str) -> str | None:
+        """What to show of a line; None: nothing."""
+        n = self._n[step] = self._n.get(step, 0) + 1
+        if n <= MOST_LINES:
+            return told(event)
+        return f"{step}: what else it prints is kept in {self._kept}" if n == MOST_LINES + 1 else None
+
+    def summary(self) -> list[str]:
+        """What to say at the end of what was not shown."""
+        hidden = {step: n - MOST_LINES for step, n in self._n.items() if n > MOST_LINES}
+        return [f"{step}: {n:,} more {'line' if n == 1 else 'lines'} in {self._kept}" for step, n in hidden.items()]

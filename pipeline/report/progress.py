@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, Any, Protocol, Self
 
 from pipeline.report.counts import COUNTED, Counts, Step
-from pipeline.report.lines import table_lines, told
+from pipeline.report.lines import Outspoken, table_lines, told
 from pipeline.report.terminal import duration
 from pipeline.resolution import without_nan
 
@@ -59,6 +59,7 @@ class PlainLines:
         self._file, self._clock = file, clock
         self.counts = Counts(clock)
         self._began = self._spoke = clock()
+        self._outspoken = Outspoken()
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._look, args=(beat,), daemon=True) if beat is not None else None
@@ -72,6 +73,8 @@ class PlainLines:
         self._over.set()
         if self._thread is not None:
             self._thread.join()
+        for line in self._outspoken.summary():
+            self._say(line)
         self._file.flush()
 
     def begin(self, graph: Graph) -> None:
@@ -80,6 +83,11 @@ class PlainLines:
 
     def __call__(self, event: Event) -> None:
         with self._lock:
+            if event.kind == "output":
+                line = self._outspoken.line(event, self.counts.name_of(event.step))
+                if line is not None:
+                    self._say(line)
+                return
             ended = self.counts.count(event)
             if ended is not None:
                 extras = f" ({ended.extras()})" if ended.extras() else ""
@@ -107,8 +115,9 @@ class PlainLines:
 class JsonLines:
     """For programs: one event a line; ``task`` lines are thinned to a few a second a step, the last of each told.
 
-    A ``progress`` event says of the whole run what is left: ``eta_low`` and ``eta_high``, seconds, null where it is not
-    known; ``eta_low`` alone is a lower bound.
+    An ``output`` event is a line that a task wrote: ``step``, ``item``, ``worker``, ``stream``, ``when`` (seconds since
+    the epoch), ``line``. A ``progress`` event says of the whole run what is left: ``eta_low`` and ``eta_high``,
+    seconds, null where it is not known; ``eta_low`` alone is a lower bound.
     """
 
     def __init__(self, file: IO[str], *, every: float = 0.2, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -131,6 +140,10 @@ class JsonLines:
         ended = self.counts.count(event)
         if event.kind == "task":
             self._task(event, ended)
+            return
+        if event.kind == "output":
+            self.emit("output", step=event.step, item=event.item, worker=event.worker, stream=event.stream,
+                      when=event.when, line=event.message)  # fmt: skip
             return
         named = {"step": event.step, "key": event.key, "item": event.item, "message": event.message}
         self.emit(event.kind, **{k: v for k, v in named.items() if v})
@@ -160,6 +173,7 @@ class LiveTable:
 
         self.counts = Counts(clock)
         self._lock = threading.Lock()
+        self._outspoken = Outspoken()
         self._console = Console(file=file)
         self._live = Live(get_renderable=self._drawn, console=self._console, refresh_per_second=4, transient=False)
 
@@ -170,6 +184,8 @@ class LiveTable:
     def __exit__(self, *exc: object) -> None:
         with self._lock:
             self.counts.fail(exc[1] if len(exc) > 1 else None)
+        for line in self._outspoken.summary():
+            self._show(line)
         self._live.stop()
 
     def begin(self, graph: Graph) -> None:
@@ -177,10 +193,19 @@ class LiveTable:
             self.counts.begin(graph)
 
     def __call__(self, event: Event) -> None:
+        if event.kind == "output":
+            line = self._outspoken.line(event, self.counts.name_of(event.step))
+            if line is not None:
+                self._show(line)
+            return
         with self._lock:
             self.counts.count(event)
         if event.kind not in COUNTED:
-            self._live.console.print(told(event), markup=False, highlight=False)
+            self._show(told(event))
+
+    def _show(self, line: str) -> None:
+        """A line above the table."""
+        self._live.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _drawn(self) -> Any:
         from rich.text import Text
