@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from pipeline.errors import DataError
 from pipeline.graph import Key
 from pipeline.layouts import ArrayLayout, FrameLayout, ItemsLayout, Layout, PartsLayout, ValueLayout
 from pipeline.worker import Dropped
@@ -60,11 +61,12 @@ def _array(layout: ArrayLayout, results: Mapping[Key, Any]) -> xr.DataArray:
             lengths = [np.shape(results[(layout.name, *index)])[dim] for index in axis]
         starts.append([int(n) for n in itertools.accumulate(lengths, initial=0)])
     shape = tuple(edges[-1] for edges in starts)
-    if len(layout.keys) == 1:
-        values = np.asarray(results[layout.keys[0]]).astype(layout.dtype, copy=False)  # a lone chunk is not copied
+    keys = layout.chunk_keys
+    if len(keys) == 1:
+        values = np.asarray(results[keys[0]]).astype(layout.dtype, copy=False)  # a lone chunk is not copied
     else:
         values = np.empty(shape, layout.dtype)
-        for key in layout.keys:
+        for key in keys:
             place = tuple(slice(edges[i], edges[i + 1]) for edges, i in zip(starts, key[1:], strict=True))
             values[place] = results[key]
     found = dict(zip(layout.dims, shape, strict=True))
@@ -73,6 +75,11 @@ def _array(layout: ArrayLayout, results: Mapping[Key, Any]) -> xr.DataArray:
         for name, coordinate in layout.template.coords.items()
         if all(found.get(dim) == size for dim, size in coordinate.sizes.items())
     }
+    for name, labels in layout.labels.items():
+        along = np.concatenate([np.asarray(results[key]) for key in labels.keys])
+        if len(along) != found[labels.dim]:
+            raise DataError(f"{labels.dim!r} has {found[labels.dim]} places, and {name!r} {len(along)} labels")
+        coords[name] = (labels.dim, along)
     return xr.DataArray(values, coords=coords, dims=layout.dims, attrs=dict(layout.template.attrs))
 
 

@@ -8,10 +8,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["ArrayLayout", "FrameLayout", "ItemsLayout", "Key", "Layout", "PartsLayout", "ValueLayout"]
+__all__ = ["ArrayLayout", "FrameLayout", "ItemsLayout", "Key", "LabelsLayout", "Layout", "PartsLayout", "ValueLayout"]
 
 Key = str | tuple[Any, ...]
 """The key of a task: ``(name, *chunk index)``."""
+
+
+@dataclass(frozen=True, eq=False)
+class LabelsLayout:
+    """Labels along a dim that only the run knows: those of chunk ``i`` of ``n`` are the task ``(name, i)``.
+
+    Parameters
+    ----------
+    dtype : as pandas has it, of the column that they were
+    """
+
+    name: str
+    dim: str
+    n: int
+    dtype: Any
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        return tuple((self.name, i) for i in range(self.n))
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +44,7 @@ class ArrayLayout:
     dtype : of every chunk
     template : an ``xarray.Dataset`` with the coordinates in memory (numpy), no data variable, and the array's attrs
     dims : names of the dims, in order
+    labels : by the coordinate's name those whose values only the run knows
     """
 
     name: str
@@ -32,11 +52,17 @@ class ArrayLayout:
     chunks: tuple[tuple[float, ...], ...]
     dtype: Any
     template: Any
+    labels: Mapping[str, LabelsLayout] = field(default_factory=dict)
 
     kind: Literal["array"] = field(default="array", init=False)
 
     @property
     def keys(self) -> tuple[Key, ...]:
+        """Of the chunks, then of the labels."""
+        return self.chunk_keys + tuple(key for labels in self.labels.values() for key in labels.keys)
+
+    @property
+    def chunk_keys(self) -> tuple[Key, ...]:
         return tuple((self.name, *index) for index in itertools.product(*(range(len(c)) for c in self.chunks)))
 
     @property
@@ -58,6 +84,7 @@ class FrameLayout:
     ----------
     ordered : row order is part of the value: after a sort
     nbytes : of what a source reads, as far as metadata tell; nan of any other frame
+    lengths : rows of each partition; None where they are known only in the run
     """
 
     name: str
@@ -65,6 +92,7 @@ class FrameLayout:
     meta: Any
     ordered: bool = False
     nbytes: float = math.nan
+    lengths: tuple[int, ...] | None = None
 
     kind: Literal["frame"] = field(default="frame", init=False)
 

@@ -25,9 +25,10 @@ from dask._task_spec import Alias, GraphNode, convert_legacy_graph
 from dask.utils import key_split
 
 from pipeline.graph import Key, constant
-from pipeline.layouts import ArrayLayout, FrameLayout, ItemsLayout, Layout, PartsLayout, ValueLayout
+from pipeline.layouts import ArrayLayout, FrameLayout, ItemsLayout, LabelsLayout, Layout, PartsLayout, ValueLayout
 from pipeline.ops.partitions import collection
-from pipeline.ops.values import NBYTES, Items, Parts, Single
+from pipeline.ops.runlabels import RunLabels, as_coordinate, held, run_labels
+from pipeline.ops.values import LENGTHS, NBYTES, Items, Parts, Single
 
 __all__ = ["building", "enter", "lower"]
 
@@ -48,11 +49,16 @@ def building() -> Any:
 def enter(layout: Layout) -> Any:
     """The collection of a layout; its tasks are placeholders under their real keys, and must not be run."""
     if isinstance(layout, ArrayLayout):
-        coords = {name: c for name, c in layout.template.coords.items() if set(c.dims) <= set(layout.dims)}
+        coords: dict[Any, Any] = {n: c for n, c in layout.template.coords.items() if set(c.dims) <= set(layout.dims)}
+        for name, own in layout.labels.items():
+            labels = RunLabels(own.name, own.dim, own.n, own.dtype, _placeholders(own.keys))
+            coords[name] = as_coordinate(labels)
         return xr.DataArray(_data(layout), dims=layout.dims, coords=coords, attrs=layout.template.attrs)
     if isinstance(layout, FrameLayout):
         keys = list(layout.keys)
-        return collection(_placeholders(keys), layout.meta, keys, "input", token=f"input-{layout.name}")
+        meta = layout.meta.copy(deep=False)
+        meta.attrs = {} if layout.lengths is None else {LENGTHS: layout.lengths}
+        return collection(_placeholders(keys), meta, keys, "input", token=f"input-{layout.name}")
     if isinstance(layout, ItemsLayout):
         tasks = _placeholders(layout.keys)
         return Items(layout.name, tasks, layout.n_tasks, layout.names, layout.columns, layout.droppable)
@@ -69,7 +75,7 @@ def _placeholders(keys: Iterable[Key]) -> dict[Key, GraphNode]:
 
 def _data(layout: ArrayLayout) -> da.Array:
     meta = np.empty((0,) * len(layout.dims), dtype=layout.dtype)
-    return da.Array(_placeholders(layout.keys), layout.name, layout.chunks, meta=meta)
+    return da.Array(_placeholders(layout.chunk_keys), layout.name, layout.chunks, meta=meta)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -127,9 +133,14 @@ class _Lowering:
     def _array(self, x: xr.DataArray, target: str) -> tuple[dict[Key, GraphNode], Layout]:
         data = x.data if isinstance(x.data, da.Array) else da.from_array(np.asarray(x.data), chunks=-1, name=target)
         own, name = self._named(data.dask, data.name, target)
-        template = xr.Dataset(coords=x.coords, attrs=x.attrs)
+        labels: dict[str, LabelsLayout] = {}
+        for coordinate, found in run_labels(x).items():
+            tasks, first = self._named(found.tasks, found.name, found.name)
+            own |= tasks
+            labels[coordinate] = LabelsLayout(first, found.dim, found.n, found.dtype)
+        template = xr.Dataset(coords={c: v for c, v in x.coords.items() if held(v) is None}, attrs=x.attrs)
         dims = tuple(str(d) for d in x.dims)
-        return own, ArrayLayout(name, dims, data.chunks, data.dtype, template)
+        return own, ArrayLayout(name, dims, data.chunks, data.dtype, template, labels)
 
     def _frame(self, x: dd.DataFrame, target: str, *, ordered: bool) -> tuple[dict[Key, GraphNode], Layout]:
         expression = x.optimize(fuse=False)
@@ -137,7 +148,8 @@ class _Lowering:
         own, name = self._named(expression.__dask_graph__(), keys[0][0], target, keys=keys)
         meta = x._meta.reset_index(drop=True)
         nbytes = float(meta.attrs.pop(NBYTES, math.nan))
-        return own, FrameLayout(name, len(keys), meta, ordered, nbytes)
+        lengths = meta.attrs.pop(LENGTHS, None)
+        return own, FrameLayout(name, len(keys), meta, ordered, nbytes, lengths)
 
     # -- names --------------------------------------------------------------------------------------------------------
 

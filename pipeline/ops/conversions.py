@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import dask.array as da
@@ -15,6 +16,7 @@ from pipeline.errors import DataError
 from pipeline.graph import GraphNode, Key, listed, ref, task
 from pipeline.ops.calls import DEALT, deal
 from pipeline.ops.rows import labels_along
+from pipeline.ops.runlabels import RunLabels, as_coordinate, held
 from pipeline.ops.values import Items, Single
 
 __all__ = ["to_array", "to_items"]
@@ -45,7 +47,7 @@ def to_array(
     dims, shape, dtype : items and values: of one item; what doesn't have them fails in the run
     chunks : items a chunk
     columns : frame: names, or a pattern (``f*``) of the columns that become the second of ``dims``
-    labels : frame: a column that becomes a coordinate along the first of ``dims``
+    labels : frame: a column that becomes a coordinate of its name along the first of ``dims``
 
     Returns
     -------
@@ -135,14 +137,16 @@ def _matrix(
     known = list(x.columns)
     numbers = [str(c) for c in known if pd.api.types.is_numeric_dtype(x._meta[c].dtype) and c != labels]
     patterns = [columns] if isinstance(columns, str) else list(columns or numbers)
-    chosen = [c for c in known if any(fnmatch.fnmatchcase(str(c), p) for p in patterns)]
+    chosen = [c for c in known if c in patterns or (c != labels and _matches(c, patterns))]
     absent = [p for p in patterns if not fnmatch.filter([str(c) for c in known], p)]
     if absent or not chosen:
         raise ValueError(f"columns: {(absent or patterns)[0]!r} is no column; there are {', '.join(map(str, known))}")
-    if labels:
-        raise NotImplementedError("labels: not yet: a coordinate whose values are known only in the run")
-    if len(dims) != 2:
+    if len(set(dims)) != 2:
         raise ValueError(f"dims: got {list(dims)}; a frame needs two names, of the rows and of the columns")
+    if labels is not None and labels not in known:
+        raise ValueError(f"labels: {labels!r} is no column; there are {', '.join(map(str, known))}")
+    if labels in dims:
+        raise ValueError(f"labels: {labels!r} is a dim, too; name the dim otherwise: dims: [row, {dims[1]}]")
     for c in chosen:
         if not pd.api.types.is_numeric_dtype(x._meta[c].dtype):
             known_numbers = ", ".join(numbers) or "none"
@@ -156,7 +160,20 @@ def _matrix(
     unknown = (np.nan,) * len(keys)
     data = da.Array({**tasks, **own}, f"{name}/matrix", (unknown, (len(chosen),)), dtype=kind)
     coords: dict[str, Any] = {dims[1]: np.array([str(c) for c in chosen])}
+    if labels is not None:
+        late = RunLabels(f"{name}/labels", dims[0], len(keys), x._meta[labels].dtype, tasks)
+        column = {own: task(own, labels_of_rows, labels, ref(key)) for own, key in zip(late.keys, keys, strict=True)}
+        coords[labels] = as_coordinate(replace(late, tasks={**tasks, **column}))
     return xr.DataArray(data, dims=dims, coords=coords)
+
+
+def _matches(column: Any, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(str(column), pattern) for pattern in patterns)
+
+
+def labels_of_rows(column: str, rows: pd.DataFrame) -> Any:
+    """One column of a partition as a numpy array."""
+    return rows[column].to_numpy()
 
 
 def _plain(dtype: Any) -> np.dtype[Any]:
@@ -247,7 +264,7 @@ def _slices(x: xr.DataArray, along: str, name: str) -> Items:
     if not x.sizes[along]:
         return Items(name, dict(data.dask), 0, ())
     rest = x.isel({along: 0}, drop=True) if x.sizes[along] else x  # of no items, what they hold is of no account
-    template = xr.Dataset(coords={c: v for c, v in rest.coords.items() if v.chunks is None}, attrs=x.attrs)
+    template = xr.Dataset(coords={c: v for c, v in rest.coords.items() if held(v) is None}, attrs=x.attrs)
     own: dict[Key, GraphNode] = {}
     number = 0
     for i, n in enumerate(data.chunks[axis]):

@@ -13,6 +13,7 @@ from dask.highlevelgraph import HighLevelGraph
 
 from pipeline.errors import ConfigError
 from pipeline.graph import GraphNode, Key
+from pipeline.ops.runlabels import dims_of
 
 __all__ = [
     "Axis",
@@ -20,6 +21,7 @@ __all__ = [
     "blocks",
     "dim_number",
     "known_length",
+    "missing",
     "one_chunk",
     "rebuilt",
     "require_numbers",
@@ -73,6 +75,13 @@ def axes_of(x: xr.DataArray, axis: Axis) -> tuple[int, ...]:
     return tuple(sorted({dim_number(x, name, "axis") for name in names}))
 
 
+def missing(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Which values are missing: NaN of floats, NaT of times; bool."""
+    if values.dtype.kind in "fc":
+        return np.isnan(values)
+    return np.isnat(values) if values.dtype.kind in "mM" else np.zeros(values.shape, bool)
+
+
 def require_numbers(x: xr.DataArray, what: str, *, times: bool = False, key: str = "input") -> None:
     """Hold an array to numbers and truth values, and to times and durations where ``what`` takes them.
 
@@ -117,7 +126,7 @@ def rebuilt(
     """
     names = list(dims)
     lost = set(gone)
-    kept = {k: v for k, v in x.coords.items() if set(v.dims) <= set(names) and not set(v.dims) & lost}
+    kept = {k: v for k, v in x.coords.items() if set(dims_of(v)) <= set(names) and not set(dims_of(v)) & lost}
     return xr.DataArray(data, {**kept, **(coords or {})}, names, name=x.name, attrs=x.attrs if attrs else None)
 
 

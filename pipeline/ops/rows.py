@@ -14,6 +14,7 @@ import xarray as xr
 from pipeline.errors import DataError
 from pipeline.graph import GraphNode, Key, listed, ref, task, token
 from pipeline.ops.partitions import collection
+from pipeline.ops.runlabels import run_labels
 from pipeline.ops.values import Items, Single
 from pipeline.worker import Dropped
 
@@ -298,22 +299,40 @@ def _wide(x: xr.DataArray, dim: str, prefix: str, name: str) -> dd.DataFrame:
     x = x.transpose(*others, dim).chunk({dim: -1})
     names = [f"{prefix}{label}" for label in labels_along(x, dim)]
     along = [(c, i) for c in x.coords for i, other in enumerate(others) if x.coords[c].dims == (other,)]
-    dtypes = {str(c): pd.Series(x.coords[c].values[:0]).dtype for c, _ in along} | dict.fromkeys(names, x.dtype)
+    late = [(found, others.index(found.dim)) for found in run_labels(x).values()]
+    dtypes = {str(c): pd.Series(x.coords[c].values[:0]).dtype for c, _ in along}
+    dtypes |= {c: found.dtype for c, found in run_labels(x).items()} | dict.fromkeys(names, x.dtype)
     meta = pd.DataFrame({c: pd.Series(dtype=t) for c, t in dtypes.items()})
     starts = [np.concatenate([[0], np.cumsum(np.nan_to_num(sizes))]).astype(int) for sizes in x.data.chunks]
     own: dict[Key, GraphNode] = {}
     for number, index in enumerate(itertools.product(*(range(n) for n in x.data.numblocks[:-1]))):
-        head = tuple((i, x.coords[c].values[starts[i][index[i]] : starts[i][index[i] + 1]]) for c, i in along)
+        head = [x.coords[c].values[starts[i][index[i]] : starts[i][index[i] + 1]] for c, i in along]
+        head += [ref(found.keys[index[i]]) for found, i in late]
+        axes = tuple(i for _, i in [*along, *late])
         key = (f"{name}/rows", number)
-        own[key] = task(key, rows_of_chunk, meta, head, ref((x.data.name, *index, 0)))
-    return _frame(dict(x.data.dask), own, meta, f"{name}/rows")
+        own[key] = task(key, rows_of_chunk, meta, axes, listed(head), ref((x.data.name, *index, 0)))
+    tasks = dict(x.data.dask)
+    for found, _ in late:
+        tasks |= found.tasks
+    return _frame(tasks, own, meta, f"{name}/rows")
 
 
-def rows_of_chunk(meta: pd.DataFrame, head: Sequence[tuple[int, Any]], chunk: Any) -> pd.DataFrame:
-    """One row for each place along all dims of a chunk but the last; ``head``: axis and labels of the first columns."""
+def rows_of_chunk(meta: pd.DataFrame, axes: Sequence[int], head: Sequence[Any], chunk: Any) -> pd.DataFrame:
+    """One row for each place along all dims of a chunk but the last.
+
+    Parameters
+    ----------
+    axes, head : of the first columns: the dim of each, and its labels there
+
+    Raises
+    ------
+    DataError : if there are more or fewer labels than places
+    """
     shape = chunk.shape[:-1]
     columns = {}
-    for column, (axis, labels) in zip(meta.columns, head, strict=False):
+    for column, axis, labels in zip(meta.columns, axes, head, strict=False):
+        if len(labels) != shape[axis]:
+            raise DataError(f"there are {len(labels)} labels {column!r} for {shape[axis]} rows")
         across = [-1 if i == axis else 1 for i in range(len(shape))]
         columns[column] = np.broadcast_to(np.asarray(labels).reshape(across), shape).reshape(-1)
     cells = chunk.reshape(-1, chunk.shape[-1])

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -24,6 +25,7 @@ from pipeline.expressions.tree import Bound, Call, Name, Node, mapped, walk
 from pipeline.ops.alignment import Operand, blockwise, settled, with_coordinates
 from pipeline.ops.evaluation import SlotLookup, evaluate
 from pipeline.ops.kinds import TEXT, Value, in_columns, scalar
+from pipeline.ops.runlabels import RunLabels, held
 
 __all__ = [
     "columns_dtype",
@@ -240,11 +242,21 @@ def _coordinate(array: Any, name: Any, label: str) -> Operand:
         known = [str(c) for c in array.coords] if isinstance(array, xr.DataArray) else []
         has = f"it has {', '.join(known)}" if known else "it has none"
         raise ExpressionError(f"'{name.value}' is no coordinate of '{label}'; {has}{_nearest(name.value, known)}")
+    labels = held(array.coords[name.value])
+    if labels is not None:
+        return Operand(_labels_array(labels, name.value), f"coord({label}, '{name.value}')")
     coordinate = array.coords[name.value].copy(deep=False)
     sizes = array.chunksizes
     plain = xr.DataArray(coordinate.values, dims=coordinate.dims, coords=coordinate.coords)
     chunked = plain.chunk({dim: sizes[dim] for dim in coordinate.dims if dim in sizes})
     return Operand(chunked, f"coord({label}, '{name.value}')")
+
+
+def _labels_array(labels: RunLabels, name: str) -> xr.DataArray:
+    if not isinstance(labels.dtype, np.dtype) or labels.dtype.kind not in "biufmM":
+        raise ExpressionError(f"'{name}' is {labels.dtype}, which no expression takes; numbers and times are")
+    sizes = ((np.nan,) * labels.n,)
+    return xr.DataArray(da.Array(dict(labels.tasks), labels.name, sizes, dtype=labels.dtype), dims=[labels.dim])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -268,6 +280,11 @@ def evaluate_coords(e: Expression, x: xr.DataArray) -> xr.DataArray:
         if name not in x.coords:
             known = [str(c) for c in x.coords]
             raise ExpressionError(f"'{name}' is no coordinate{_nearest(name, known)}", e.columns_at(name))
+        if held(x.coords[name]) is not None:
+            raise ExpressionError(
+                f"'{name}' is known only in the run, and this must be known before; group the frame it came from",
+                e.columns_at(name),
+            )
         used[name] = x.coords[name]
     largest = max(used.values(), key=lambda c: c.ndim, default=xr.DataArray(0))
     for name, coordinate in used.items():

@@ -20,10 +20,12 @@ from typing import Any
 
 from pipeline.graph import GraphNode, Key
 
-__all__ = ["NBYTES", "Items", "Parts", "Single"]
+__all__ = ["LENGTHS", "NBYTES", "Items", "Parts", "Single"]
 
 NBYTES = "pipeline-nbytes"
 """Where the meta of a source's frame says (in its ``attrs``) how many bytes the whole frame has."""
+LENGTHS = "pipeline-lengths"
+"""Where the meta of a frame says (in its ``attrs``) how many rows each partition has, if that is known."""
 
 
 @dataclass(frozen=True, eq=False)
