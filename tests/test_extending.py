@@ -82,7 +82,7 @@ def test_the_op_is_listed_and_described(copy: Path, followed: dict[str, Done]) -
 
 def test_the_schema_accepts_the_file_with_the_op_and_refuses_a_fault(copy: Path, followed: dict[str, Done]) -> None:
     schema = called(copy, "pipeline schema").stdout
-    assert "op_clip_outliers" in json.loads(schema)["$defs"]
+    assert "op_clip_outliers" in json.loads(schema)["definitions"]
     (copy / "schema.json").write_text(schema)
     text = (copy / "configs" / "outliers.yaml").read_text()
     (copy / "bad.yaml").write_text(text.replace("n: 3", "n: -3"))

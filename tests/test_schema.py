@@ -152,6 +152,6 @@ def test_an_unknown_op_gets_the_nearest() -> None:
 
 
 def test_hover_text_comes_from_the_docstrings() -> None:
-    definition = json_schema()["$defs"]["op_mean"]
+    definition = json_schema()["definitions"]["op_mean"]
     assert "arithmetic mean" in definition["description"]
     assert definition["properties"]["axis"]["description"] == "dim or dims to reduce over; default: all"

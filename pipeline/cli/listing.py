@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pipeline.cli.session import AsJson, Debug, app, emit
+from pipeline.errors import ConfigError
 
 __all__ = ["json_schema", "ops"]
 
@@ -21,6 +24,11 @@ def ops(
     """List the ops, or the parameters of one."""
     from pipeline import schema
 
+    for warning in schema.ops_unusable():
+        if as_json:
+            emit(context.obj, "warning", message=warning)
+        else:
+            print(f"pipeline: warning: {warning}", file=sys.stderr)
     if as_json:
         emit(context.obj, "result", ok=True, exit_code=0, ops=schema.ops(name))
     else:
@@ -31,16 +39,26 @@ def ops(
 @app.command("schema")
 def json_schema(
     report: Annotated[bool, typer.Option("--report", help="That of report.json, which runs leave.")] = False,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", metavar="FILE", help="Write it there.  [print it]")
+    ] = None,
 ) -> int:
-    """Print the JSON Schema of the YAML files."""
+    """Print the JSON Schema of the YAML files, for editors."""
     import json
 
     if report:
-        from pipeline.report.document import SCHEMA
+        from pipeline.report import document
 
-        print(json.dumps(SCHEMA, indent=2))
+        text = json.dumps(document.SCHEMA, indent=2)
+    else:
+        from pipeline import schema
+
+        text = json.dumps(schema.json_schema(), indent=2)
+    if output is None:
+        print(text)
         return 0
-    from pipeline import schema
-
-    print(json.dumps(schema.json_schema(), indent=2))
+    try:
+        Path(output).write_text(f"{text}\n", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"--output {output}: {error.strerror}") from error
     return 0
