@@ -16,6 +16,7 @@ from dask.dataframe.dask_expr import from_graph
 from pandas.testing import assert_frame_equal
 
 from pipeline import expressions
+from pipeline.errors import DataError
 from pipeline.graph import constant
 from pipeline.ops import frame as ops
 
@@ -495,7 +496,7 @@ def test_merge_of_frames_without_rows(how: str) -> None:
 def test_merge_says_which_key_repeats_against_its_validation(validate: Any, side: str, at: list[int]) -> None:
     twice, once = pd.DataFrame({"k": [1, 5, 5]}), pd.DataFrame({"k": [5, 6, 7]})
     left, right = (twice, once) if side == "left" else (once, twice)
-    with pytest.raises(ValueError, match=f"validate: the key k=5 repeats on the {side}"):
+    with pytest.raises(DataError, match=f"validate: the key k=5 repeats on the {side}"):
         computed(ops.merge(cut(left, at), cut(right, at), on="k", validate=validate))
     turned = {"one_to_many": "many_to_one", "many_to_one": "one_to_many"}.get(validate)
     if turned:

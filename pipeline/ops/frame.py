@@ -2,7 +2,9 @@
 
 A frame is a ``dask.dataframe`` collection without a meaningful index: every partition of a result counts its rows from
 0. Each op reads metadata only while it builds. The larger ones live in files of their own and are gathered here:
-``grouping.py`` (groupby), ``joining.py`` (merge), ``sorting.py`` (sort_values, nlargest, nsmallest, drop_duplicates).
+``cleaning.py`` (rename, astype, fillna, dropna), ``dealing.py`` (repartition, map_partitions), ``grouping.py``
+(groupby, value_counts), ``joining.py`` (merge), ``moving.py`` (rolling), ``periods.py`` (resample), ``sorting.py``
+(sort_values, set_index, nlargest, nsmallest, drop_duplicates).
 """
 
 from __future__ import annotations
@@ -14,23 +16,37 @@ import pandas as pd
 
 from pipeline.expressions import Expression
 from pipeline.graph import ref
+from pipeline.ops.cleaning import astype, dropna, fillna, rename
 from pipeline.ops.columns import column_of, dtype_of
-from pipeline.ops.grouping import bound_names, groupby
+from pipeline.ops.dealing import map_partitions, repartition
+from pipeline.ops.grouping import bound_names, groupby, value_counts
 from pipeline.ops.joining import merge
+from pipeline.ops.moving import rolling
 from pipeline.ops.partitions import FieldError, Partitions, conform, require
-from pipeline.ops.sorting import drop_duplicates, nlargest, nsmallest, sort_values
+from pipeline.ops.periods import resample
+from pipeline.ops.sorting import drop_duplicates, nlargest, nsmallest, set_index, sort_values
 
 __all__ = [
     "assign",
+    "astype",
     "concat",
     "drop_duplicates",
+    "dropna",
+    "fillna",
     "filter",
     "groupby",
+    "map_partitions",
     "merge",
     "nlargest",
     "nsmallest",
+    "rename",
+    "repartition",
+    "resample",
+    "rolling",
     "select",
+    "set_index",
     "sort_values",
+    "value_counts",
 ]
 
 Bound = Mapping[str, Sequence[Any]] | None
@@ -49,7 +65,7 @@ def select(input: Any, *, columns: str | Sequence[str]) -> Any:  # noqa: A002
     if twice:
         raise FieldError("columns", f"'{twice[0]}' is named twice")
     partitions = Partitions.of(input, parameters=("select", names))
-    return partitions.map("select", keep_columns, input._meta[names], names)
+    return partitions.map("select", keep_columns, input._meta[names], names, same_rows=True)
 
 
 def filter(input: Any, *, where: Expression, bound: Bound = None) -> Any:  # noqa: A001, A002
@@ -92,7 +108,7 @@ def assign(input: Any, *, columns: Mapping[str, Expression], bound: Bound = None
     partitions = Partitions.of(input, parameters=("assign", list(columns.items()), bound_names(bound)))
     new = [(name, expression, meta[name].dtype) for name, expression in columns.items()]
     slots = partitions.bind_all(bound, [f"columns.{name}" for name in columns])
-    return partitions.map("assign", add_columns, meta, new, slots)
+    return partitions.map("assign", add_columns, meta, new, slots, same_rows=True)
 
 
 def concat(*inputs: Any) -> Any:
@@ -128,7 +144,9 @@ def concat(*inputs: Any) -> Any:
         same = list(frame.columns) == list(meta.columns) and (frame.dtypes == meta.dtypes).all()
         for j, key in enumerate(own):
             keys.append(key if same else partitions.add("conform", (i, j), conform_columns, ref(key), meta.iloc[:0]))
-    return partitions.frame("concat", keys, meta)
+    known = [lengths for lengths in partitions.lengths if lengths is not None]
+    lengths = tuple(n for some in known for n in some) if len(known) == len(frames) else None
+    return partitions.frame("concat", keys, meta, lengths=lengths)
 
 
 def _common_dtype(name: str, dtypes: Sequence[Any]) -> Any:

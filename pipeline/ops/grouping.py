@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.expressions import Call, Constant, Expression, render
+from pipeline.expressions import Call, Constant, Expression, parse, render
 from pipeline.graph import listed, ref
 from pipeline.ops.columns import column_of, dtype_of
 from pipeline.ops.partitions import FieldError, Partitions, conform, reduce_tree, stack
 from pipeline.ops.sorting import names_of
 
-__all__ = ["groupby"]
+__all__ = ["aggregate_dtypes", "groupby", "make_plan", "take_apart", "value_counts"]
 
 Codes = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -48,6 +48,7 @@ _STATES: Mapping[str, tuple[str, ...]] = {
     "quantile": ("values",),
     "nunique": ("distinct",),
 }
+_COUNT = parse("count()", "agg")
 _NUMERIC = frozenset({"sum", "mean", "std", "var", "median", "quantile"})
 
 
@@ -135,7 +136,7 @@ def groupby(
     partitions = Partitions.of(input, parameters=("groupby", plan, bound_names(bound)))
     (keys,) = partitions.keys
     # An expression may be shared by several aggregates; its run-time values are those of the first.
-    slots = partitions.bind_all(bound, _paths(plan))
+    slots = partitions.bind_all(bound, value_paths(plan))
     partials = [partitions.add("partial", (i,), aggregate, ref(key), plan, slots) for i, key in enumerate(keys)]
     left = reduce_tree(partitions, "partial", partials, combine, plan)
     last = partitions.add("aggregate", (0,), finish, listed(ref(key) for key in left), plan)
@@ -148,25 +149,51 @@ def bound_names(bound: Mapping[str, Sequence[Any]] | None) -> list[Any]:
     return [(path, [value.key for value in values]) for path, values in sorted((bound or {}).items())]
 
 
-def _paths(plan: Plan) -> list[str]:
+def value_paths(plan: Plan) -> list[str]:
     """For each value of the plan the path of the expression it was taken from."""
     return [f"agg.{next(a.name for a in plan.aggregates if a.value == i)}" for i in range(len(plan.values))]
 
 
-def make_plan(by: Sequence[str], agg: Mapping[str, Expression], meta: pd.DataFrame) -> Plan:
-    """Take the aggregate expressions apart, and find the dtypes."""
+def value_counts(input: Any, *, columns: str | Sequence[str]) -> Any:  # noqa: A002
+    """The different values of some columns, and in ``count`` (int64) how many rows have them; in one partition.
+
+    Parameters
+    ----------
+    input : frame
+    columns : the columns; what is missing is a value like others
+
+    Raises
+    ------
+    FieldError : an unknown column, or one that is named ``count`` itself
+    """
+    names = names_of("columns", columns, input.columns)
+    if "count" in names:
+        raise FieldError("columns", "'count' is the column of the numbers; rename it before")
+    return groupby(input, by=names, agg={"count": _COUNT})
+
+
+def make_plan(
+    by: Sequence[str], agg: Mapping[str, Expression], meta: pd.DataFrame, *, full: bool | None = None
+) -> Plan:
+    """Take the aggregate expressions apart, and find the dtypes.
+
+    Parameters
+    ----------
+    full : whether every row of the result has rows behind it; default: where there are keys
+    """
+    full = bool(by) if full is None else full
     values: list[tuple[Expression, Any]] = []
     aggregates: list[Aggregate] = []
     for name, expression in agg.items():
         place = f"agg.{name}"
         if name in by:
             raise FieldError(place, f"'{name}' is a column of the keys already; choose another name")
-        function, inner, argument = _take_apart(place, expression)
+        function, inner, argument = take_apart(place, expression)
         if inner is None:
             aggregates.append(Aggregate(name, function, -1, argument, np.dtype("int64")))
             continue
         found = dtype_of(place, inner, meta)
-        held, dtype = _dtypes(place, function, found, grouped=bool(by))
+        held, dtype = aggregate_dtypes(place, function, found, full=full)
         value = (inner, held)
         if value not in values:
             values.append(value)
@@ -181,7 +208,7 @@ def make_plan(by: Sequence[str], agg: Mapping[str, Expression], meta: pd.DataFra
     )
 
 
-def _take_apart(place: str, expression: Expression) -> tuple[str, Expression | None, float]:
+def take_apart(place: str, expression: Expression) -> tuple[str, Expression | None, float]:
     """The aggregate's function, the expression it aggregates (None: rows) and its q or ddof."""
     call = expression.root
     if not isinstance(call, Call) or call.function not in _STATES:
@@ -201,8 +228,8 @@ def _take_apart(place: str, expression: Expression) -> tuple[str, Expression | N
     return call.function, inner, float(given.value)
 
 
-def _dtypes(place: str, function: str, dtype: Any, *, grouped: bool) -> tuple[Any, Any]:
-    """The dtype in which a value is held, and that of the result."""
+def aggregate_dtypes(place: str, function: str, dtype: Any, *, full: bool) -> tuple[Any, Any]:
+    """The dtype in which a value is held, and that of the result; ``full``: each result is of some rows."""
     if function in ("count", "nunique"):
         return dtype, np.dtype("int64")
     kind = dtype.kind if not isinstance(dtype, pd.CategoricalDtype) else "O"
@@ -226,7 +253,7 @@ def _dtypes(place: str, function: str, dtype: Any, *, grouped: bool) -> tuple[An
         raise FieldError(place, f"{function}(x) has no meaning for {dtype}; take number(x), or min, max, nunique")
     if function in ("min", "max") and isinstance(dtype, pd.CategoricalDtype) and not dtype.ordered:
         raise FieldError(place, f"{function}(x) has no meaning for categories without an order; take text(x)")
-    if not grouped and isinstance(dtype, np.dtype) and kind in "biu":  # the one group may have no row
+    if not full and isinstance(dtype, np.dtype) and kind in "biu":  # a group may have no row
         name = "boolean" if kind == "b" else dtype.name.replace("u", "U").replace("i", "I")
         return pd.api.types.pandas_dtype(name), pd.api.types.pandas_dtype(name)
     return dtype, dtype

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from pipeline.errors import DataError
 from pipeline.graph import listed, ref
 from pipeline.ops.partitions import FieldError, Partitions, exchange, hashes, stack
 from pipeline.ops.sorting import names_of
@@ -24,6 +25,7 @@ from pipeline.ops.sorting import names_of
 __all__ = ["merge"]
 
 Unique = Literal["one_to_one", "one_to_many", "many_to_one", "many_to_many"]
+_HOW = ("inner", "left", "semi", "anti")
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,9 @@ def merge(
 ) -> Any:
     """The pairs of rows whose keys are equal; with ``how: left`` also the left rows that match none.
 
+    ``semi`` gives the left rows that match some row of the right, each once, ``anti`` those that match none, a missing
+    key among them; both have the left's columns and types.
+
     Columns are those of the left, then those of the right without the keys named alike; other columns named alike get
     the suffixes. Where a left join can leave a column of the right without a value, whole numbers become the nullable
     type of their size (``Int64``) and booleans ``boolean``, whether or not a value is missing in fact.
@@ -60,7 +65,7 @@ def merge(
     Parameters
     ----------
     left, right : frames
-    how : inner or left
+    how : inner, left, semi or anti
     on : the keys, if both sides call them the same; else ``left_on`` and ``right_on``, pair by pair
     suffixes : appended to the left's and the right's columns that are named alike and are no shared keys
     validate : one_to_one, one_to_many, many_to_one: a key that repeats on a side that says `one` fails the run
@@ -68,12 +73,17 @@ def merge(
     Raises
     ------
     FieldError : an unknown column, keys of types that never compare equal, columns that would be named alike
+    DataError : in the run, if ``validate`` does not hold
     """
     lefts, rights = _keys(left, right, on, left_on, right_on)
-    if how not in ("inner", "left"):
-        raise FieldError("how", f"got '{how}'; allowed: inner, left")
+    if how not in _HOW:
+        raise FieldError("how", f"got '{how}'; allowed: {', '.join(_HOW)}")
     types = tuple(_common(left._meta[a], right._meta[b], a, b) for a, b in zip(lefts, rights, strict=True))
-    left_names, right_names = _result_names(left.columns, right.columns, lefts, rights, suffixes)
+    left_names, right_names = (
+        _result_names(left.columns, right.columns, lefts, rights, suffixes)
+        if how in ("inner", "left")
+        else (tuple((str(name), str(name)) for name in left.columns), ())
+    )
     join = Join(
         how,
         tuple(lefts),
@@ -222,6 +232,10 @@ def join_rows(lefts: Sequence[pd.DataFrame], rights: Sequence[pd.DataFrame], joi
         _require_once(present, keys, "left", join.left_on)
     if join.right_once:
         _require_once(others, keys, "right", join.right_on)
+    if join.how in ("semi", "anti"):
+        matched = present.merge(others.drop_duplicates(keys), on=keys, how="inner")["left"].to_numpy(dtype=np.int64)
+        kept = np.sort(matched) if join.how == "semi" else np.setdiff1d(np.arange(len(left)), matched)
+        return left.take(kept).reset_index(drop=True)
     pairs = present.merge(others, on=keys, how="inner")
     at_left, at_right = pairs["left"].to_numpy(dtype=np.int64), pairs["right"].to_numpy(dtype=np.int64)
     if join.how == "left":
@@ -255,4 +269,4 @@ def _require_once(keys: pd.DataFrame, columns: Sequence[Any], side: str, names: 
     repeated = keys[keys.duplicated(columns)]
     if len(repeated):
         values = ", ".join(f"{name}={value}" for name, value in zip(names, repeated[columns].iloc[0], strict=True))
-        raise ValueError(f"validate: the key {values} repeats on the {side}")
+        raise DataError(f"validate: the key {values} repeats on the {side}")

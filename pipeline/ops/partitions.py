@@ -19,6 +19,7 @@ from dask.base import tokenize
 from dask.dataframe.dask_expr import from_graph
 
 from pipeline.graph import GraphNode, Key, listed, ref, task
+from pipeline.ops.values import LENGTHS
 
 __all__ = [
     "FieldError",
@@ -83,11 +84,13 @@ class Partitions:
     tasks : the tasks of the inputs, then the op's own
     token : deterministic, of the inputs' names and the op's parameters; the end of every layer's name
     keys : the keys of the partitions, a list an input
+    lengths : how many rows each of them has, where that is known
     """
 
     token: str
     tasks: dict[Key, GraphNode] = field(default_factory=dict)
     keys: list[list[Key]] = field(default_factory=list)
+    lengths: list[tuple[int, ...] | None] = field(default_factory=list)
 
     @classmethod
     def of(cls, *frames: Any, parameters: Any = ()) -> Partitions:
@@ -97,6 +100,7 @@ class Partitions:
             lowered = frame.optimize(fuse=False)
             new.tasks.update(lowered.__dask_graph__())
             new.keys.append(list(lowered.__dask_keys__()))
+            new.lengths.append(frame._meta.attrs.get(LENGTHS))
         return new
 
     def add(self, layer: str, index: tuple[int, ...], function: Callable[..., Any], *arguments: Any) -> Key:
@@ -116,16 +120,26 @@ class Partitions:
         """Those of several expressions: a list an expression, in order."""
         return listed([self.bind(bound, path) for path in paths])
 
-    def frame(self, name: str, keys: Sequence[Key], meta: pd.DataFrame) -> Any:
-        """The collection whose partitions are ``keys``."""
-        return collection(self.tasks, meta, keys, name, token=f"{name}-{self.token}")
+    def frame(
+        self, name: str, keys: Sequence[Key], meta: pd.DataFrame, *, lengths: tuple[int, ...] | None = None
+    ) -> Any:
+        """The collection whose partitions are ``keys``; ``lengths``: how many rows each has, where that is known."""
+        told = meta.copy(deep=False)
+        told.attrs = {} if lengths is None else {LENGTHS: lengths}
+        return collection(self.tasks, told, keys, name, token=f"{name}-{self.token}")
 
-    def map(self, name: str, function: Callable[..., Any], meta: pd.DataFrame, *arguments: Any) -> Any:
-        """One task a partition of the one input: ``function(partition, *arguments)``."""
+    def map(
+        self, name: str, function: Callable[..., Any], meta: pd.DataFrame, *arguments: Any, same_rows: bool = False
+    ) -> Any:
+        """One task a partition of the one input: ``function(partition, *arguments)``.
+
+        Parameters
+        ----------
+        same_rows : whether a partition has as many rows after it as before
+        """
         (keys,) = self.keys
-        return self.frame(
-            name, [self.add(name, (i,), function, ref(key), *arguments) for i, key in enumerate(keys)], meta
-        )
+        made = [self.add(name, (i,), function, ref(key), *arguments) for i, key in enumerate(keys)]
+        return self.frame(name, made, meta, lengths=self.lengths[0] if same_rows else None)
 
 
 def require(

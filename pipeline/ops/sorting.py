@@ -1,4 +1,4 @@
-"""Row order, and what follows from it: sort_values, nlargest, nsmallest, drop_duplicates.
+"""Row order, and what follows from it: sort_values, set_index, nlargest, nsmallest, drop_duplicates.
 
 All of them use one total order of rows: by the columns asked for, ties by the remaining columns from left to right,
 ascending; missing values last, whichever way a column is sorted. Rows that are equal in every column are the same row
@@ -18,10 +18,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.graph import listed, ref
+from pipeline.graph import Key, listed, ref
 from pipeline.ops.partitions import FieldError, Partitions, exchange, places_by_hash, reduce_tree, require, stack
 
-__all__ = ["drop_duplicates", "nlargest", "nsmallest", "sort_values"]
+__all__ = [
+    "drop_duplicates",
+    "in_order",
+    "nlargest",
+    "nsmallest",
+    "set_index",
+    "sort_rows",
+    "sort_values",
+    "total_order",
+]
 
 # Rows sampled from a partition. With n partitions of random rows the largest part of the result is about
 # 1 + sqrt(n) / 128 times the mean; of a sorted input every part is within 1 / 128 of it.
@@ -48,27 +57,59 @@ def sort_values(input: Any, *, by: str | Sequence[str], ascending: bool | Sequen
     meta = input._meta
     order = total_order(names, directions, meta.columns)
     partitions = Partitions.of(input, parameters=("sort_values", order))
-    (keys,) = partitions.keys
-    n = len(keys)
+    return partitions.frame("sort_values", in_order(partitions, partitions.keys[0], order), meta)
+
+
+def set_index(input: Any, *, keys: str | Sequence[str]) -> Any:  # noqa: A002
+    """The rows in order, and all rows with equal keys in one partition.
+
+    Frames have no index: what pandas' or dask's ``set_index`` is asked for is that what belongs together lies together.
+    After it ``map_partitions`` gets every key whole, and its row order means something. The number of partitions stays;
+    a key that many rows share makes a large one.
+
+    Parameters
+    ----------
+    input : frame
+    keys : the columns, the first one weighs most; ties are in the order of the remaining columns
+
+    Raises
+    ------
+    FieldError : an unknown column
+    """
+    meta = input._meta
+    names = names_of("keys", keys, meta.columns)
+    order = total_order(names, [True] * len(names), meta.columns)
+    partitions = Partitions.of(input, parameters=("set_index", order))
+    ordered = in_order(partitions, partitions.keys[0], order, cut=order[: len(names)])
+    return partitions.frame("set_index", ordered, meta)
+
+
+def in_order(partitions: Partitions, keys: Sequence[Key], order: Order, *, cut: Order | None = None) -> list[Key]:
+    """The keys of as many partitions whose rows, one after the other, are in the total order.
+
+    Parameters
+    ----------
+    cut : the part of the order that says where partitions end: rows that are equal in it stay together
+    """
+    n, cut = len(keys), cut or order
     ordered = [partitions.add("sort", (i,), sort_rows, ref(key), order) for i, key in enumerate(keys)]
     if n == 1:
-        return partitions.frame("sort_values", ordered, meta)
-    samples = [partitions.add("sample", (i,), sample, ref(key), order) for i, key in enumerate(ordered)]
-    splitters = partitions.add("splitters", (0,), choose, listed(ref(key) for key in samples), order, n)
+        return ordered
+    samples = [partitions.add("sample", (i,), sample, ref(key)) for i, key in enumerate(ordered)]
+    splitters = partitions.add("splitters", (0,), choose, listed(ref(key) for key in samples), cut, n)
     pieces = exchange(
         partitions,
         "sort",
         ordered,
         n,
-        partial(places_by_splitters, order=order),
+        partial(places_by_splitters, order=cut),
         aids=[ref(splitters)],
         gather=partial(sort_together, order=order),
     )
-    merged = [
+    return [
         partitions.add("sort-gather", (i,), sort_together, listed(ref(key) for key in keys), order)
         for i, keys in enumerate(pieces)
     ]
-    return partitions.frame("sort_values", merged, meta)
 
 
 def nlargest(input: Any, *, n: int, columns: str | Sequence[str], by: str | Sequence[str] | None = None) -> Any:  # noqa: A002
@@ -222,7 +263,7 @@ def sort_together(frames: Sequence[pd.DataFrame], order: Order) -> pd.DataFrame:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def sample(frame: pd.DataFrame, order: Order) -> tuple[pd.DataFrame, np.ndarray[Any, np.dtype[np.float64]]]:
+def sample(frame: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray[Any, np.dtype[np.float64]]]:
     """Evenly spaced rows of a sorted partition, and how many rows each stands for."""
     n = min(SAMPLES, len(frame))
     rows = ((np.arange(n) + 0.5) * len(frame) / n).astype(np.int64) if n else np.zeros(0, dtype=np.int64)

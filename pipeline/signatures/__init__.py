@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from pipeline.signatures import algebra, arrays, conversions, frames, shapes, sources
+from pipeline.signatures import algebra, arrays, cleaning, conversions, frames, shapes, sources
 from pipeline.signatures.base import COMMON_KEYS, Columns, ExpressionIn, Role, Signature, nearest
 from pipeline.signatures.installed import Ops, defined_in
 
 __all__ = ["COMMON_KEYS", "LATER", "OPS", "Columns", "ExpressionIn", "Role", "Signature", "choose", "nearest"]
 
-_MODULES = (sources, arrays, shapes, algebra, frames, conversions)
+_MODULES = (sources, arrays, shapes, algebra, frames, cleaning, conversions)
 
 _LATER_SOURCES = "from_npy read_json zeros ones timeseries from_call"
 _LATER_ARRAYS = (

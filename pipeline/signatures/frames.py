@@ -15,22 +15,27 @@ __all__ = [
     "Concat",
     "DropDuplicates",
     "Filter",
+    "FrameOp",
     "GroupbyFrame",
     "Merge",
+    "NameOrNames",
     "Nlargest",
     "Nsmallest",
     "Select",
     "SortValues",
+    "listed_names",
+    "names_in",
 ]
 
 NameOrNames = str | Names
 
 
-def _listed(names: str | list[str]) -> list[str]:
+def listed_names(names: str | list[str]) -> list[str]:
+    """One name or several as a list."""
     return [names] if isinstance(names, str) else names
 
 
-def _names(expressions: Mapping[str, Any]) -> frozenset[str]:
+def names_in(expressions: Mapping[str, Any]) -> frozenset[str]:
     """The columns that expressions use."""
     return frozenset().union(*(e.names for e in expressions.values()))
 
@@ -84,7 +89,7 @@ class Assign(FrameOp):
         names: set[str] = set()
         made: set[str] = set()
         for column, expression in self.columns.items():
-            names |= _names({column: expression}) - made
+            names |= names_in({column: expression}) - made
             made.add(column)
         return {"input": frozenset((columns - made) | names)}
 
@@ -102,7 +107,7 @@ class GroupbyFrame(FrameOp):
     agg: dict[str, AggExpr] = Field(description="column: aggregate, as n: count() or x: mean(x)", min_length=1)
 
     def needed(self, columns: Columns) -> dict[str, Columns]:
-        return {"input": frozenset(_listed(self.by)) | _names(self.agg)}
+        return {"input": frozenset(listed_names(self.by)) | names_in(self.agg)}
 
 
 with warnings.catch_warnings():
@@ -113,14 +118,15 @@ with warnings.catch_warnings():
         """Rows of two frames joined where their keys are equal; missing keys never match.
 
         Columns: the left's, then the right's (once for ``on``); equal names get the suffixes. Left: rows without a
-        partner are kept, with missing values. Errors: no such column; keys of types that do not compare.
+        partner are kept, with missing values. Semi and anti: the rows and columns of the left alone, those with and
+        those without a partner. Errors: no such column; keys of types that do not compare.
         """
 
         op: ClassVar[str] = "merge"
         inputs: ClassVar = {"left": ("frame",), "right": ("frame",)}
         home: ClassVar[str] = "frame:merge"
 
-        how: Literal["inner", "left"] = Field("inner", description="which rows are kept")
+        how: Literal["inner", "left", "semi", "anti"] = Field("inner", description="which rows are kept")
         on: NameOrNames | None = Field(None, description="key columns, named the same in both")
         left_on: NameOrNames | None = Field(None, description="key columns of left")
         right_on: NameOrNames | None = Field(None, description="key columns of right, in the same order")
@@ -137,17 +143,19 @@ with warnings.catch_warnings():
                 return [(name, "stands beside 'on'; give either on, or left_on and right_on") for name in apart]
             if len(apart) < 2:
                 return [("", "needs the key columns: on, or left_on and right_on")]
-            n_left, n_right = len(_listed(self.left_on or [])), len(_listed(self.right_on or []))
+            n_left, n_right = len(listed_names(self.left_on or [])), len(listed_names(self.right_on or []))
             return [("right_on", f"got {n_right} columns; left_on has {n_left}")] if n_left != n_right else []
 
         def needed(self, columns: Columns) -> dict[str, Columns]:
+            left = listed_names(self.on or self.left_on or [])
+            right = listed_names(self.on or self.right_on or [])
+            if self.how in ("semi", "anti"):
+                return {"left": None if columns is None else columns.union(left), "right": frozenset(right)}
             if columns is None:
                 return {"left": None, "right": None}
             both = set(columns)
             for suffix in filter(None, self.suffixes):
                 both |= {name.removesuffix(suffix) for name in columns if name.endswith(suffix)}
-            left = _listed(self.on or self.left_on or [])
-            right = _listed(self.on or self.right_on or [])
             return {"left": frozenset(both.union(left)), "right": frozenset(both.union(right))}
 
 
@@ -178,9 +186,9 @@ class SortValues(_Ordered):
     )
 
     def misfits(self, kinds: Mapping[str, str]) -> list[tuple[str, str]]:
-        if isinstance(self.ascending, bool) or len(self.ascending) == len(_listed(self.by)):
+        if isinstance(self.ascending, bool) or len(self.ascending) == len(listed_names(self.by)):
             return []
-        return [("ascending", f"got {len(self.ascending)} values for {len(_listed(self.by))} columns of by")]
+        return [("ascending", f"got {len(self.ascending)} values for {len(listed_names(self.by))} columns of by")]
 
 
 class _Extremes(_Ordered):

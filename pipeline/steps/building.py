@@ -26,8 +26,8 @@ from pipeline.steps.values import StepBuilder
 
 __all__ = ["build"]
 
-_ORDERED = frozenset({"sort_values", "nlargest", "nsmallest"})
-_KEEP_ORDER = frozenset({"select", "filter", "assign", "rename", "astype", "fillna", "dropna"})
+_ORDERED = frozenset({"sort_values", "set_index", "nlargest", "nsmallest", "rolling", "resample"})
+_KEEP_ORDER = frozenset({"select", "filter", "assign", "rename", "astype", "fillna", "dropna", "repartition"})
 
 
 def build(config: Config) -> Graph:
