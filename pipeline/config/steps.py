@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.config.binding import bound, truth
 from pipeline.config.copies import Absent, Copies, Use, expanded, following, referred
-from pipeline.config.drafts import Draft, Found, keys_allowed, looked_up, values
+from pipeline.config.drafts import Draft, Found, keys_allowed, looked_up
 from pipeline.config.drafts import reference as bare_reference
 from pipeline.config.faults import Faults, Wrong
 from pipeline.config.filling import Params, Scope, fill
@@ -18,6 +18,7 @@ from pipeline.config.names import duration, is_name
 from pipeline.config.nouns import Over, Reference, Step
 from pipeline.config.parameters import parameters, shapes
 from pipeline.config.source import Node
+from pipeline.config.values import values
 from pipeline.errors import Location
 from pipeline.expressions import Expression, ReferenceText
 from pipeline.signatures import OPS, Signature, choose
