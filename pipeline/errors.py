@@ -20,6 +20,7 @@ standard library, so that a bad file is answered in a few milliseconds.
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -39,6 +40,7 @@ __all__ = [
     "TaskTimeout",
     "WorkerLost",
     "printable",
+    "task_name",
     "where",
 ]
 
@@ -52,6 +54,31 @@ def where(step: str, item: str = "") -> str:
     if not item:
         return step
     return f"{step[:-1]},{item}]" if step.endswith("]") else f"{step}[{item}]"
+
+
+def task_name(step: str, key: object, item: str = "") -> str:
+    """The name of a task as ``pipeline debug`` takes it.
+
+    Parameters
+    ----------
+    step : the copy of the step that owns it
+    key : its key, a tuple or text, or that as text
+    item : the item that it computes; empty where there is none
+
+    >>> task_name("fit", ("fit", 3), "alpha=0.1"), task_name("fit", "('fit.rmse', 3)", "alpha=0.1")
+    ('fit[alpha=0.1]', 'fit.rmse(3)')
+    >>> task_name("mean[t2m]", ("mean[t2m]/sum", 3, 0)), task_name("data", ("data",))
+    ('mean[t2m]/sum(3,0)', 'data')
+    """
+    if isinstance(key, str) and key.startswith("("):
+        try:
+            key = ast.literal_eval(key)
+        except (ValueError, SyntaxError):  # it holds something else than texts and numbers: it stays as it is
+            return where(step, item) if item else str(key)
+    first, *index = key if isinstance(key, tuple) else (key,)
+    if item and first == step:
+        return where(step, item)
+    return f"{first}({','.join(map(str, index))})" if index else str(first) or step
 
 
 def printable(text: str) -> str:
@@ -149,6 +176,11 @@ class TaskError(PipelineError):
         """The step, with the item in brackets where there is one."""
         return where(self.step, self.item)
 
+    @property
+    def task(self) -> str:
+        """The name of the task, as ``pipeline debug`` takes it."""
+        return task_name(self.step, self.key, self.item)
+
     def __str__(self) -> str:
         return f"{self.where}: {self.cause}"
 
@@ -160,9 +192,18 @@ class TaskDataError(TaskError, DataError):
 
 
 class BackendError(PipelineError):
-    """Workers or the cluster are lost, unreachable or unusable."""
+    """Workers or the cluster are lost, unreachable or unusable.
+
+    Parameters
+    ----------
+    task : the name of the task that it happened to, as ``pipeline debug`` takes it; empty where it is none's
+    """
 
     exit_code = 4
+
+    def __init__(self, message: str = "", task: str = "") -> None:
+        self.task = task
+        super().__init__(message)  # pickling keeps the task: it is in __dict__
 
 
 class WorkerLost(BackendError):

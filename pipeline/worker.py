@@ -31,6 +31,7 @@ from pipeline.errors import (
     TaskDataError,
     TaskError,
     TaskTimeout,
+    task_name,
 )
 from pipeline.graph import GraphNode, Key, execute, is_constant
 
@@ -73,6 +74,11 @@ class Inner(NamedTuple):
     item: str = ""
     timeout: float | None = None
     frees: tuple[Key, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """As ``pipeline debug`` takes it."""
+        return task_name(self.step, self.key, self.item)
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +154,7 @@ class Failure:
         """The exception to raise for it."""
         form = TaskDataError if self.kind == "data" else TaskError
         error = form(self.step, self.key, self.cause, self.item, self.traceback)
-        return TaskTimeout(f"{error} (task {self.key})") if self.kind == "timeout" else error
+        return TaskTimeout(f"{error} (task {self.key})", error.task) if self.kind == "timeout" else error
 
     @classmethod
     def of(cls, inner: Inner, cause: str, **fields: Any) -> Failure:

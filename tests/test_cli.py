@@ -64,7 +64,7 @@ def raising(error):
 
 FAULTS = [Fault(Location("a.yaml", 9, 31), "steps.x.axes", "unknown key"), Fault(Location("a.yaml", 2, 1), "", "bad")]
 TASK = TaskError(
-    "fit[t2m]", "('fit', 3)", "ValueError: degree too high (models.py:41, in fit)", "alpha=0.1", "Traceback: …"
+    "fit[t2m]", "('fit[t2m]', 3)", "ValueError: degree too high (models.py:41, in fit)", "alpha=0.1", "Traceback: …"
 )
 
 
@@ -136,7 +136,7 @@ def test_a_failed_task_is_told_with_its_item_its_place_in_the_file_and_what_to_t
     (line,) = failure_lines(TASK, file="a.yaml", locations={"fit[t2m]": "a.yaml:6"})
     assert line == (
         "pipeline: error: fit[t2m,alpha=0.1] (a.yaml:6): ValueError: degree too high (models.py:41, in fit). "
-        "See its traceback: pipeline run a.yaml --backend serial --debug"
+        "Try it here: pipeline debug a.yaml 'fit[t2m,alpha=0.1]'"
     )
 
 

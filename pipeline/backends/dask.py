@@ -453,4 +453,5 @@ class _Execution:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
                 raise error
-            raise TaskTimeout(f"{error}; worker {address} still runs it: end that worker if it does not come back")
+            message = f"{error}; worker {address} still runs it: end that worker if it does not come back"
+            raise TaskTimeout(message, inner.name)

@@ -255,9 +255,9 @@ class _Run:
             self.attempts[number] += 1
             message = lost.message()
             if not self.executor.capabilities.recovers_workers:
-                raise WorkerLost(message)
+                raise WorkerLost(message, inner.name)
             if self.losses[number] >= _MOST_LOSSES:
-                raise WorkerLost(f"{message}; it is the {_MOST_LOSSES}rd worker lost by this segment")
+                raise WorkerLost(f"{message}; it is the {_MOST_LOSSES}rd worker lost by this segment", inner.name)
             self._tell("worker lost", step=inner.step, key=str(inner.key), item=inner.item, message=message)
         self.scheduler.again(number)
 

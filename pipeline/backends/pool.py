@@ -245,7 +245,8 @@ class Pool:
                 continue  # maxtasksperchild
             inner = self._jobs[number][0].segment.tasks[position] if running and number in self._jobs else None
             lost = loop.Lost(f"worker {child.name} (pid {child.pid})", ended, inner)
-            raise WorkerLost(f"{lost.message()}; back end 'processes' goes on after that")
+            message = f"{lost.message()}; back end 'processes' goes on after that"
+            raise WorkerLost(message, inner.name if inner is not None else "")
 
     def _stop_late(self) -> list[loop.Finished]:
         """If a task runs too long: start a new Pool, hand that task back as failed and the others to be run again."""

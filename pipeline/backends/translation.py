@@ -54,5 +54,6 @@ def killed(plan: Plan, slots: str, error: KilledWorker) -> WorkerLost:
     one_of = f" or one of {len(segment.tasks) - 1} with it" if index is None and len(segment.tasks) > 1 else ""
     return WorkerLost(
         f"{named.where}: worker {address} ended while it ran task {inner.key}{one_of}, "
-        f"as {error.allowed_failures} workers before it. Out of memory is likely, or the task ends its process"
+        f"as {error.allowed_failures} workers before it. Out of memory is likely, or the task ends its process",
+        inner.name,
     )

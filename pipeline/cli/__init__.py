@@ -93,7 +93,9 @@ def _failed(error: BaseException, session: Session) -> int:
         lines = [f"pipeline: error: {message.rstrip('.')}. See: pipeline --help"]
     elif isinstance(error, PipelineError):
         code = error.exit_code
-    lines = lines or failure_lines(error, file=session.file, locations=session.locations, counts=session.counts)
+    lines = lines or failure_lines(
+        error, file=session.file, options=session.options, locations=session.locations, counts=session.counts
+    )
     if session.debug:
         traceback.print_exception(error)
         if isinstance(error, TaskError) and error.traceback:

@@ -24,12 +24,14 @@ __all__ = ["AsJson", "Debug", "File", "Params", "Root", "Runs", "Session", "Sets
 class Session:
     """What one call of the program knows for what it tells; filled as the command goes on.
 
-    ``events`` is where JSON goes; None without ``--json``. ``masked`` takes the file's secrets out of a message.
+    ``options`` are those that the file was read with, for commands to try. ``events`` is where JSON goes; None without
+    ``--json``. ``masked`` takes the file's secrets out of a message.
     """
 
     json: bool = False
     debug: bool = False
     file: str = ""
+    options: list[str] = field(default_factory=list)
     locations: dict[str, str] = field(default_factory=dict)
     counts: Counts | None = None
     events: IO[str] | None = None
@@ -84,6 +86,9 @@ def loaded(context: typer.Context, file: str, sets: Sequence[str], params: Seque
     """The Config, with its warnings told, and the session knowing the steps' places."""
     session: Session = context.obj
     session.file = file
+    given = [*(("--set", one) for one in sets), *(("--params", one) for one in params)]
+    given += [("--root", root)] if root is not None else []
+    session.options = [text for pair in given for text in pair]
     for path in (file, *params):
         if not Path(path).is_file():
             from pipeline.report.failures import no_such_file

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ _PREFIX = "pipeline: error: "
 
 _CURES: tuple[tuple[type[PipelineError], str], ...] = (
     (WorkerLost, "If memory ran out, use smaller chunks or fewer workers"),
-    (TaskTimeout, "Raise the step's timeout, or look at the task with --backend serial"),
+    (TaskTimeout, "Raise the step's timeout"),
     (BackendError, "Try another back end: --backend processes"),
     (DataError, "Mend the data, or the path; --set and --root change what it is made of"),
     (OutputError, "What stood there before still stands; mend this and run again"),
@@ -39,17 +40,27 @@ _CURES: tuple[tuple[type[PipelineError], str], ...] = (
 
 
 def failure_lines(
-    error: BaseException, *, file: str = "", locations: Mapping[str, str] | None = None, counts: Counts | None = None
+    error: BaseException,
+    *,
+    file: str = "",
+    options: Sequence[str] = (),
+    locations: Mapping[str, str] | None = None,
+    counts: Counts | None = None,
 ) -> list[str]:
     """The lines for stderr, without control characters; the last one is the one to read.
 
     Parameters
     ----------
     file : the file that was run, for commands to try
+    options : with which it was read, ``--set`` and others
     locations : copy of a step -> its place, ``sweep.yaml:6``
     counts : how far the steps had come
     """
-    return [printable(line) for line in _failure_lines(error, file, locations or {}, counts)]
+    lines = [printable(line) for line in _failure_lines(error, file, locations or {}, counts)]
+    task = getattr(error, "task", "")
+    if task and file and not isinstance(error, TaskDataError):  # of data, the message says what to mend
+        lines[-1] += f" Try it here: {shlex.join(['pipeline', 'debug', file, task, *options])}"
+    return lines
 
 
 def _failure_lines(error: BaseException, file: str, locations: Mapping[str, str], counts: Counts | None) -> list[str]:
@@ -59,9 +70,7 @@ def _failure_lines(error: BaseException, file: str, locations: Mapping[str, str]
         said = [locations.get(error.step, ""), _progress(error, counts)]
         within = "; ".join(text for text in said if text)
         where = f"{error.where} ({within})" if within else error.where
-        ours = isinstance(error, TaskDataError)  # then the traceback says no more
-        again = f" See its traceback: pipeline run {file} --backend serial --debug" if file and not ours else ""
-        return [f"{_PREFIX}{where}: {_sentence(error.cause)}{again}"]
+        return [f"{_PREFIX}{where}: {_sentence(error.cause)}"]
     if isinstance(error, CheckError):  # its last line sums it up
         *checks, last = str(error).split("\n")
         return [*checks, f"{_PREFIX}{_sentence(last)}"]
@@ -153,7 +162,7 @@ def _config_lines(error: ConfigError, file: str) -> list[str]:
 def _lines(text: str, cure: str) -> list[str]:
     """``text`` with its first line as the last one, since that is the one that is read."""
     first, *more = text.split("\n")
-    return [*more, f"{_PREFIX}{_sentence(first)} {cure}".rstrip()]
+    return [*more, f"{_PREFIX}{_sentence(first)} {_sentence(cure) if cure else ''}".rstrip()]
 
 
 def _cure(error: PipelineError, file: str) -> str:
