@@ -113,9 +113,9 @@ def test_positions_that_are_labels_get_op_sel() -> None:
 SINGLE: dict[str, tuple[str, str]] = {
     "op": (ERA5 + "  x: {op: maen, input: tas}\n", "there is no op 'maen'; did you mean 'mean'?"),
     "later op": (ERA5 + "  x: {op: median, input: tas}\n", "op 'median' is not built yet"),
-    "command": (ERA5 + "  x: {command: [ls]}\n", "steps of the kind 'command' are not built yet"),
+    "command": (ERA5 + "  x: {command: ls -l}\n", "got 'ls -l'; write a list, which no shell reads: [ls, -l]"),
     "checkpoint": (ERA5 + "  x: {expr: tas, checkpoint: true}\n", "checkpoint: true is not built yet"),
-    "pure": (ERA5 + "  x: {expr: tas, pure: false}\n", "pure: false is not built yet"),
+    "pure": (ERA5 + "  x: {expr: tas, pure: false, retries: 2}\n", "is never run twice; leave retries out"),
     "no kind": (ERA5 + "  x: {input: tas}\n", "needs exactly one of op, expr, call, command; got none"),
     "two kinds": (ERA5 + "  x: {op: mean, expr: tas}\n", "got op and expr"),
     "step": (ERA5 + "  x: {op: mean, input: tsa}\n", "no step is named 'tsa'; did you mean 'tas'?"),

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from pipeline.config.binding import bound
+from pipeline.config.context import Context
 from pipeline.config.copies import expanded, following, referred
 from pipeline.config.faults import Wrong
 from pipeline.config.filling import Scope, fill
@@ -13,7 +14,6 @@ from pipeline.config.nouns import Check
 from pipeline.config.outside import always, kind, no_other_keys, use
 from pipeline.config.parameters import located
 from pipeline.config.source import Node
-from pipeline.config.steps import Context
 from pipeline.expressions import ExpressionError, ReferenceText, parse, parse_reference
 from pipeline.signatures.base import is_type
 

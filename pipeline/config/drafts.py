@@ -10,13 +10,14 @@ from typing import Any, Literal, cast
 from pipeline.config.faults import Faults, Wrong
 from pipeline.config.filling import Hole, Params, holes
 from pipeline.config.source import Node
-from pipeline.config.values import excluded, matrix, over_names
+from pipeline.config.values import excluded, matrix, over_names, shared_keys
 from pipeline.errors import Location
 from pipeline.expressions import Expression, ExpressionError, ReferenceText, parse, parse_reference
 from pipeline.signatures import COMMON_KEYS, LATER, OPS, nearest
 
 __all__ = [
     "CALL_KEYS",
+    "COMMAND_KEYS",
     "COMMON_KEYS",
     "Draft",
     "Found",
@@ -29,6 +30,7 @@ __all__ = [
 
 KINDS = ("op", "expr", "call", "command")
 CALL_KEYS = ("args", "over", "batch", "parts", "seed")
+COMMAND_KEYS = ("over", "cwd", "env", "stdin", "files", "check")
 _OUTSIDE_COPIES = ("matrix", "exclude", "when")
 
 
@@ -90,8 +92,9 @@ def draft(
     path = f"steps.{name}"
     if not node.is_map:
         raise Wrong(place, path, f"got {node.said}; a step is a map with one of op, expr, call, command")
-    if leftovers(node, place, path, (*KINDS, *COMMON_KEYS, *CALL_KEYS), faults):
-        raise Wrong(place, path, _left(node, (*KINDS, *COMMON_KEYS, *CALL_KEYS)))
+    known = (*KINDS, *COMMON_KEYS, *CALL_KEYS, *COMMAND_KEYS)
+    if leftovers(node, place, path, known, faults):
+        raise Wrong(place, path, _left(node, known))
     kinds = [k for k in KINDS if k in node.value]
     if len(kinds) != 1:
         got = " and ".join(kinds) if kinds else "none"
@@ -99,20 +102,23 @@ def draft(
         hint = hint.replace("'got ", "got '", 1)
         raise Wrong(place, path, f"needs exactly one of op, expr, call, command; got {got}{hint}")
     kind = cast("Literal['op', 'expr', 'call', 'command']", kinds[0])
-    if kind == "command":
-        raise Wrong(node.keys[kind], f"{path}.command", "steps of the kind 'command' are not built yet")
     what = node.value[kind]
-    if not isinstance(what.value, str) and (kind != "expr" or what.is_map or what.is_list or what.value is None):
+    if kind == "command":
+        made = Draft(name, node, place, kind, _program(what, f"{path}.command"))
+    elif not isinstance(what.value, str) and (kind != "expr" or what.is_map or what.is_list or what.value is None):
         raise Wrong(what.location, f"{path}.{kind}", f"got {what.said}; write a text")
-    made = Draft(name, node, place, kind, str(what.text))
+    else:
+        made = Draft(name, node, place, kind, str(what.text))
     if kind == "op":
         made.roles = _op_roles(made, what)
     # without its matrix nothing else of the step is known
     made.matrix = matrix(node.value.get("matrix"), f"{path}.matrix", params, steps, warnings)
     with faults.caught():
         made.excluded = excluded(node.value.get("exclude"), f"{path}.exclude", params)
-    if kind == "call":
+    if kind in ("call", "command"):
         made.over = over_names(node.value.get("over"), f"{path}.over", faults)
+    if kind == "command":
+        made.over |= shared_keys(node.value.get("over"), f"{path}.over", params)
     for found in _references(made, steps, params, faults):
         made.found.append(found)
     return made
@@ -164,7 +170,7 @@ def inner_leftovers(node: Node, place: Location, path: str, faults: Faults) -> b
 def keys_allowed(made: Draft, parameters: tuple[str, ...], faults: Faults) -> None:
     """Note every key that the step can't have."""
     roles = made.roles if made.kind == "op" else ()
-    own = {"op": (*roles, *parameters), "call": CALL_KEYS, "expr": (), "command": ()}[made.kind]
+    own = {"op": (*roles, *parameters), "call": CALL_KEYS, "expr": (), "command": COMMAND_KEYS}[made.kind]
     common = tuple(k for k in COMMON_KEYS if k != "input" or made.kind == "call")
     for key in made.node.value:
         if key == made.kind or key in own or key in common:
@@ -175,9 +181,25 @@ def keys_allowed(made: Draft, parameters: tuple[str, ...], faults: Faults) -> No
         hint = nearest(key, (*own, *common))
         if key == "input" and made.kind == "expr":
             hint = "; the names in an expr are its inputs"
+        elif key == "input" and made.kind == "command":
+            hint = "; what it reads is its stdin, or stands as ${…} in its arguments"
         elif key == "input":
             hint = f"; it takes {' and '.join(roles)}" if roles else "; a source has no input"
         faults.add(made.node.keys[key], f"{made.path}.{key}", f"unknown key of {what}; allowed: {allowed}{hint}")
+
+
+def _program(what: Node, path: str) -> str:
+    """The program of a command, as it is written."""
+    if not what.is_list:
+        cure = f"[{', '.join(what.text.split())}]" if isinstance(what.value, str) and what.value.strip() else "[ls, -l]"
+        raise Wrong(what.location, path, f"got {what.said}; write a list, which no shell reads: {cure}")
+    if not what.value:
+        raise Wrong(what.location, path, "got an empty list; the first is the program")
+    for i, inner in enumerate(what.value):
+        if inner.is_map or inner.is_list:
+            said = f"got {inner.said}; an argument is text or a number"
+            raise Wrong(inner.location, f"{path}[{i}]", said)
+    return str(what.value[0].text)
 
 
 def _op_roles(made: Draft, what: Node) -> tuple[str, ...]:
@@ -244,8 +266,15 @@ def _references(made: Draft, steps: frozenset[str], params: Params, faults: Faul
             made.parsed = expression(node.text, "arrays", node, f"{made.path}.expr")
             for named in made.parsed.named:
                 yield looked_up(named, node, f"{made.path}.expr", steps, str(named), params=params)
-    if made.kind == "call" and "over" in made.node.value:
+    if made.kind in ("call", "command") and "over" in made.node.value:
         yield from _over_references(made, steps, faults)
+    if made.kind == "command" and "stdin" in made.node.value:
+        node, path = made.node.value["stdin"], f"{made.path}.stdin"
+        with faults.caught():
+            text = reference(node, path)
+            if text.name not in made.over:
+                yield looked_up(text, node, path, steps, "stdin")
+        roles = ("stdin",)
     for key, node in made.node.items():
         if key not in _OUTSIDE_COPIES and key not in roles:
             yield from _holes(node, f"{made.path}.{key}", made, steps, params)

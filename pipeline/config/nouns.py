@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from pipeline.config.source import Node
 from pipeline.errors import Location
 
-__all__ = ["Check", "Config", "Filled", "ItemKey", "Output", "Over", "Reference", "Secret", "Step"]
+__all__ = ["Check", "Command", "Config", "Filled", "ItemKey", "Output", "Over", "Reference", "Secret", "Step"]
 
 
 class Secret(str):
@@ -81,6 +82,28 @@ class Over:
 
 
 @dataclass(frozen=True)
+class Command:
+    """A program to be run for a copy, or for each of its items.
+
+    Parameters
+    ----------
+    argv : the program and its arguments; a :class:`Reference`, :class:`ItemKey` or :class:`Filled` may stand for one
+    cwd : the folder that it runs in; empty: one of its own
+    env : variables on top of the worker's; values as in ``argv``
+    stdin : the key of ``over`` whose item it reads; None: what the input ``stdin`` means, or nothing
+    files : part -> path of a file that it leaves below that folder
+    check : whether a return code other than 0 is a failure
+    """
+
+    argv: tuple[Any, ...]
+    cwd: str = ""
+    env: Mapping[str, Any] = field(default_factory=dict)
+    stdin: ItemKey | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
+    check: bool = True
+
+
+@dataclass(frozen=True)
 class Step:
     """One copy of a step.
 
@@ -92,12 +115,14 @@ class Step:
     kind : which of the four it is
     function : name of the op, ``module:function`` of a call, argv[0] of a command, the text of an expr
     inputs : role -> the references it holds, in order. op: the roles of its signature (``input``, ``left``, ``right``,
-        ``weights``, ``like``); expr: one role a name, with the name as it stands in the expression; call: ``input``
+        ``weights``, ``like``); expr: one role a name, with the name as it stands in the expression; call: ``input``;
+        command: ``stdin``
     parameters : op: an instance of its class in ``signatures.py``, whose expression fields are
         :class:`pipeline.expressions.Expression` with references bound; else None
     expression : of an expr
     args : keyword arguments of a call; a :class:`Reference`, :class:`ItemKey` or :class:`Filled` may stand at any depth
-    parts : names of the parts that the function returns
+    command : what is run, of a command
+    parts : names of the parts that the function returns, or that the command leaves
     seed : whether the function gets ``seed=``
     locations : key of the step -> its place in the file
     """
@@ -111,6 +136,7 @@ class Step:
     parameters: Any = None
     expression: Any = None
     args: Mapping[str, Any] = field(default_factory=dict)
+    command: Command | None = None
     over: Over | None = None
     batch: int | None = None
     parts: tuple[str, ...] = ()
@@ -126,7 +152,8 @@ class Step:
 
     def references(self) -> tuple[Reference, ...]:
         """Every reference the copy holds, wherever it stands, without repeats, in a fixed order."""
-        return tuple(dict.fromkeys(_found((self.inputs, self.expression, self.parameters, self.over, self.args))))
+        held = (self.inputs, self.expression, self.parameters, self.over, self.args, self.command)
+        return tuple(dict.fromkeys(_found(held)))
 
 
 def _found(value: Any) -> Iterator[Reference]:
@@ -145,6 +172,8 @@ def _found(value: Any) -> Iterator[Reference]:
         yield from _found(value.pieces)
     elif isinstance(value, Over):
         yield from _found((value.axes, value.maps))
+    elif isinstance(value, Command):
+        yield from _found((value.argv, value.env))
     elif hasattr(value, "keywords"):  # the parameters of an op
         yield from _found(value.keywords())
     elif hasattr(value, "references"):  # an expression
@@ -182,7 +211,7 @@ class Check:
     """
 
     that: Any
-    text: str
+    text: str = field(compare=False)
     approx: float | None = None
     abs: float | None = None
     rel: float | None = None
@@ -195,7 +224,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Config:
-    """A whole file, ready to be built.
+    """A whole file, ready to be built. Two are equal if they ask for the same; where it is written does not count.
 
     Parameters
     ----------
@@ -208,10 +237,11 @@ class Config:
     absent : copies that do not exist because of ``when``, with the reason
     warnings : what is allowed but probably not meant
     secrets : what ``${secret:…}`` stood for, to be masked wherever something is told or written of a run
+    tree : the file itself, what it includes and changed params in their places, no ``${…}`` filled
     """
 
     name: str
-    root: str
+    root: str = field(compare=False)
     steps: Mapping[str, Step]
     outputs: tuple[Output, ...] = ()
     checks: tuple[Check, ...] = ()
@@ -224,11 +254,12 @@ class Config:
     cluster: Mapping[str, Any] = field(default_factory=dict)
     compare: Mapping[str, Any] = field(default_factory=dict)
     description: str = ""
-    source: str = ""
-    text: str = ""
+    source: str = field(default="", compare=False)
+    text: str = field(default="", compare=False)
     absent: Mapping[str, str] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = field(default=(), compare=False)
     secrets: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
+    tree: Node = field(default_factory=lambda: Node(Location(), {}), repr=False, compare=False)
 
     def masked(self, value: Any) -> Any:
         """A text, or lists and maps of texts, with ``***`` for each secret; those of one to three letters stay."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.config.context import Context
 from pipeline.config.copies import Absent, expanded, following, referred
 from pipeline.config.drafts import reference as bare_reference
 from pipeline.config.faults import Faults, Wrong
@@ -17,7 +18,6 @@ from pipeline.config.kinds import cure, one
 from pipeline.config.nouns import Output, Reference
 from pipeline.config.outside import always, kind, no_other_keys, use
 from pipeline.config.source import Node
-from pipeline.config.steps import Context
 from pipeline.errors import Location
 from pipeline.signatures import nearest
 

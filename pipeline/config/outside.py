@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.config.context import Context
 from pipeline.config.copies import Copies, Use, expanded, following, referred
 from pipeline.config.drafts import reference as bare_reference
 from pipeline.config.faults import Faults, Wrong
 from pipeline.config.kinds import kind_of
 from pipeline.config.source import Node
-from pipeline.config.steps import Context
 from pipeline.expressions import ReferenceText
 from pipeline.signatures import nearest
 

@@ -3,52 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any
 
 from pipeline.config.binding import bound, truth
-from pipeline.config.copies import Absent, Copies, Use, expanded, following, referred
-from pipeline.config.drafts import Draft, Found, keys_allowed, looked_up
-from pipeline.config.drafts import reference as bare_reference
-from pipeline.config.faults import Faults, Wrong
-from pipeline.config.filling import Params, Scope, fill
+from pipeline.config.calls import call
+from pipeline.config.commands import command, parts
+from pipeline.config.context import Context, CopyReader, boolean
+from pipeline.config.copies import Copies, Use, expanded, following
+from pipeline.config.drafts import Draft, Found, keys_allowed
+from pipeline.config.faults import Wrong
+from pipeline.config.filling import Scope
 from pipeline.config.kinds import Known, cure, kind_of, one
-from pipeline.config.names import duration, is_name
-from pipeline.config.nouns import Over, Reference, Step
+from pipeline.config.names import duration
+from pipeline.config.nouns import Reference, Step
 from pipeline.config.parameters import parameters, shapes
 from pipeline.config.source import Node
-from pipeline.config.values import values
 from pipeline.errors import Location
-from pipeline.expressions import Expression, ReferenceText
+from pipeline.expressions import Expression
 from pipeline.signatures import OPS, Signature, choose
 
-__all__ = ["Context", "check_module", "resolved"]
+__all__ = ["check_module", "resolved"]
 
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
-_MOST_CALLS = 1_000_000
-
-
-@dataclass
-class Context:
-    """What all steps of a file share while they are resolved; ``known`` grows step by step."""
-
-    params: Params
-    steps: frozenset[str]
-    faults: Faults
-    importable: frozenset[str]
-    known: dict[str, Known] = field(default_factory=dict)
-
-    def scope(self, draft: Draft | None, matrix: Mapping[str, Any]) -> Scope:
-        """What ``${…}`` means in one copy."""
-
-        def resolve(text: ReferenceText, node: Node, path: str) -> Reference:
-            known = self.known[text.name]
-            kind_of(text, known, node.location, path)
-            return referred(Use(text, node.location, path, known.copies), matrix)
-
-        over = draft.over if draft is not None else frozenset()
-        return Scope(self.params, matrix, over, self.steps, resolve)
 
 
 def resolved(draft: Draft, context: Context) -> list[Step]:
@@ -142,10 +119,15 @@ def _role_kind(draft: Draft, found: Found, kind: str, context: Context) -> None:
         hint = f"; columns are computed by {{op: assign, input: {text}, columns: {{…: …}}}}" if kind == "frame" else ""
         hint = hint or cure(kind, ("array",), text)
         raise Wrong(found.location, found.path, f"got {text!r} ({kind}); an expr takes arrays and scalars{hint}")
-    if draft.kind == "call" and found.role == "over" and kind in ("array", "frame"):
+    if found.role == "over" and kind in ("array", "frame"):
         hint = cure(kind, ("items",), text)
         raise Wrong(
             found.location, found.path, f"got {text!r} ({kind}); over takes items, or a value that is a list{hint}"
+        )
+    if found.role == "stdin" and kind != "value":
+        hint = f"; map over them: over: {{item: {text}}}, stdin: item" if kind == "items" else ""
+        raise Wrong(
+            found.location, found.path, f"got {text!r} ({kind}); stdin takes a value: text, bytes or a file{hint}"
         )
     if draft.kind == "op" and not found.role and kind == "items":
         raise Wrong(found.location, found.path, f"got {text!r} (items); within ${{…}} stands one value")
@@ -204,8 +186,10 @@ def _known(draft: Draft, copies: Copies, signature: type[Signature] | None, cont
     if draft.kind == "expr":
         return Known(copies, "array")
     kind = "items" if "over" in draft.node.value else "value"
-    parts = draft.node.value.get("parts")
-    names = [n.text for n in parts.value] if parts is not None and parts.is_list else []
+    named = draft.node.value.get("parts")
+    names = [n.text for n in named.value] if named is not None and named.is_list else []
+    if draft.kind == "command":
+        names = list(parts(draft))
     dropping = draft.node.at("on_error").value == "drop"
     dropping |= any(f.role == "over" and context.known[f.reference.name].droppable for f in draft.found)
     return Known(copies, kind, dict.fromkeys(names, kind), dropping)
@@ -216,15 +200,14 @@ def _known(draft: Draft, copies: Copies, signature: type[Signature] | None, cont
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-class _Copy:
+class _Copy(CopyReader):
     """Reads one copy of a step."""
 
     def __init__(
         self, draft: Draft, name: str, matrix: Mapping[str, Any], context: Context, signature: type[Signature] | None
     ) -> None:
-        self.draft, self.name, self.matrix, self.context, self.signature = draft, name, matrix, context, signature
-        self.scope = context.scope(draft, matrix)
-        self.node, self.path = draft.node, draft.path
+        super().__init__(draft, name, matrix, context)
+        self.signature = signature
 
     def step(self) -> Step:
         """The copy; faults in single keys are noted, and a stand-in value goes on."""
@@ -244,7 +227,9 @@ class _Copy:
         elif kind == "expr":
             made["expression"] = self._expression(inputs)
         elif kind == "call":
-            made |= self._call()
+            made |= call(self)
+        elif kind == "command":
+            made |= command(self)
         return Step(
             name=self.name,
             step=self.draft.name,
@@ -258,35 +243,30 @@ class _Copy:
             **made,
         )
 
-    def _get(self, key: str, check: Callable[[Any], Any], wanted: str, default: Any) -> Any:
-        """The value of a key that ``check`` accepts, converted by it; ``check`` gives None for what it does not."""
-        if key not in self.node.value:
-            return default
-        node = self.node.value[key]
-        with self.context.faults.caught():
-            got = check(fill(node, f"{self.path}.{key}", self.scope))
-            if got is None:
-                raise Wrong(node.location, f"{self.path}.{key}", f"got {node.said}; {wanted}")
-            return got
-        return default
-
     def _common(self) -> dict[str, Any]:
-        for key, allowed in (("checkpoint", False), ("pure", True)):
-            if self._get(key, _bool, "write true or false", allowed) is not allowed:
-                node = self.node.value[key]
-                said = f"{key}: {str(not allowed).lower()}"
-                self.context.faults.add(node.location, f"{self.path}.{key}", f"{said} is not built yet")
-        on_error = self._get("on_error", lambda v: v if v in ("stop", "drop") else None, "write stop or drop", "stop")
+        if self.get("checkpoint", boolean, "write true or false", False):
+            node = self.node.value["checkpoint"]
+            self.context.faults.add(node.location, f"{self.path}.checkpoint", "checkpoint: true is not built yet")
+        pure = self.get("pure", boolean, "write true or false", True)
+        retries = self.get("retries", _count, "write a whole number >= 0", 0)
+        if retries and not pure:
+            self.context.faults.add(
+                self.node.value["retries"].location,
+                f"{self.path}.retries",
+                "a step with pure: false has effects outside, and is never run twice; leave retries out",
+            )
+        on_error = self.get("on_error", lambda v: v if v in ("stop", "drop") else None, "write stop or drop", "stop")
         if on_error == "drop" and "over" not in self.node.value:
             self.context.faults.add(
                 self.node.value["on_error"].location,
                 f"{self.path}.on_error",
-                "drop leaves out the failed items of a call with over; this step has no items of its own",
+                "drop leaves out the failed items of a call or a command with over; this step has no items of its own",
             )
         return {
-            "retries": self._get("retries", _count, "write a whole number >= 0", 0),
-            "timeout": self._get("timeout", duration, "write seconds, or a text like 5min, 30s, 2h", None),
-            "resources": self._get("resources", _resources, "write a map of numbers: {GPU: 1}", {}),
+            "pure": pure,
+            "retries": retries,
+            "timeout": self.get("timeout", duration, "write seconds, or a text like 5min, 30s, 2h", None),
+            "resources": self.get("resources", _resources, "write a map of numbers: {GPU: 1}", {}),
             "on_error": on_error,
         }
 
@@ -294,20 +274,8 @@ class _Copy:
         inputs: dict[str, tuple[Reference, ...]] = {}
         for found in self.draft.found:
             if found.role and found.role != "over":
-                inputs[found.role] = (*inputs.get(found.role, ()), self._referred(found))
+                inputs[found.role] = (*inputs.get(found.role, ()), self.referred(found))
         return inputs
-
-    def _referred(self, found: Found) -> Reference:
-        copies = self.context.known[found.reference.name].copies
-        try:
-            return referred(Use(found.reference, found.location, found.path, copies), self.matrix)
-        except Absent:  # only behind a fault: copies that lack something are not made
-            raise Wrong(
-                found.location,
-                found.path,
-                f"{str(found.reference)!r} does not exist in {self.name!r}",
-                consequence=len(self.context.faults) > 0,
-            ) from None
 
     def _kinds(self) -> dict[str, str]:
         """The kind of each role's first reference, with a ``*`` where it is gathered."""
@@ -328,74 +296,6 @@ class _Copy:
                 raise Wrong(given.location, f"{self.path}.expr", f"got {str(text)!r}; an expr takes one copy, not all")
         return bound(self.draft.parsed, self.node.value["expr"], f"{self.path}.expr", self.scope, named)
 
-    # -- calls --------------------------------------------------------------------------------------------------------
-
-    def _call(self) -> dict[str, Any]:
-        args: dict[str, Any] = {}
-        node = self.node.value.get("args")
-        if node is not None and not node.is_map:
-            self.context.faults.add(
-                node.location, f"{self.path}.args", f"got {node.said}; write a map: {{name: value}}"
-            )
-        elif node is not None:
-            for key, value in node.value.items():
-                path = f"{self.path}.args.{key}"
-                if not key.isidentifier():
-                    self.context.faults.add(node.keys[key], path, f"{key!r} can't be a keyword argument")
-                with self.context.faults.caught():
-                    args[key] = fill(value, path, self.scope, run=True)
-        over = None
-        with self.context.faults.caught():
-            over = self._over()
-        given = set(self.draft.over)
-        if over is not None and isinstance(over.maps, tuple):
-            given |= {name for one in over.maps for name in one}
-        for key in (key for key in args if key in given):
-            place = self.node.at("args").keys[key]
-            self.context.faults.add(place, f"{self.path}.args.{key}", f"{key!r} is a key of over already")
-        return {
-            "args": args,
-            "over": over,
-            "batch": self._get("batch", _batch, "write auto, or a whole number >= 1", 0) or None,
-            "parts": self._get("parts", _parts, "write a list of different names: [model, rmse]", ()),
-            "seed": self._get("seed", _bool, "write true or false", False),
-        }
-
-    def _over(self) -> Over | None:
-        node = self.node.value.get("over")
-        if node is None:
-            return None
-        path = f"{self.path}.over"
-        if not node.is_map:
-            maps = self._axis(node, path)
-            if not isinstance(maps, Reference) and not all(isinstance(m, dict) for m in maps):
-                raise Wrong(node.location, path, f"got {node.said}; write {{name: values}}, a list of maps, or a step")
-            return Over(maps=maps)
-        if not node.value:
-            raise Wrong(node.location, path, "got an empty map; write {name: values}")
-        axes = tuple((key, self._axis(value, f"{path}.{key}")) for key, value in node.value.items())
-        n = 1
-        for _, given in axes:
-            n *= 1 if isinstance(given, Reference) else len(given)
-        if n > _MOST_CALLS:
-            raise Wrong(node.location, path, f"makes {n:,} calls; at most {_MOST_CALLS:,}")
-        return Over(axes=axes)
-
-    def _axis(self, node: Node, path: str) -> Any:
-        if isinstance(node.value, str) and "${" not in node.value:
-            text = bare_reference(node, path)
-            return self._referred(looked_up(text, node, path, self.context.steps, "over"))
-        if isinstance(node.value, str):
-            outer = Scope(self.scope.params, self.scope.matrix, frozenset(), self.scope.steps, self.scope.resolve)
-            got = fill(node, path, outer, run=True)
-            if isinstance(got, Reference):
-                if got.gathered:
-                    raise Wrong(node.location, path, f"got {node.said}; over takes one copy, not all")
-                return got
-            if not isinstance(got, list | dict):
-                raise Wrong(node.location, path, f"got {node.said}; values are a list, {{range: n}}, or items")
-        return tuple(values(node, path, Scope(self.scope.params, self.scope.matrix)))
-
 
 def _locations(node: Node, path: str) -> list[tuple[str, Location]]:
     """Every key of a map, dotted, with the place of its value."""
@@ -407,18 +307,8 @@ def _locations(node: Node, path: str) -> list[tuple[str, Location]]:
     return found
 
 
-def _bool(value: Any) -> bool | None:
-    return value if isinstance(value, bool) else None
-
-
 def _count(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
-
-
-def _batch(value: Any) -> int | None:
-    if value == "auto":
-        return 0
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 1 else None
 
 
 def _resources(value: Any) -> dict[str, float] | None:
@@ -426,8 +316,3 @@ def _resources(value: Any) -> dict[str, float] | None:
         isinstance(v, int | float) and not isinstance(v, bool) and v >= 0 for v in value.values()
     )
     return {k: float(v) for k, v in value.items()} if fits else None
-
-
-def _parts(value: Any) -> tuple[str, ...] | None:
-    fits = isinstance(value, list) and value and all(isinstance(v, str) and is_name(v) for v in value)
-    return tuple(value) if fits and len(set(value)) == len(value) else None

@@ -9,7 +9,7 @@ from pipeline.config.filling import Params, Scope, fill
 from pipeline.config.names import is_name, label, misprinted, unlabelled
 from pipeline.config.source import Node
 
-__all__ = ["excluded", "matrix", "over_names", "values"]
+__all__ = ["excluded", "matrix", "over_names", "shared_keys", "values"]
 
 MOST_VALUES = 1_000_000
 
@@ -116,3 +116,16 @@ def over_names(node: Node | None, path: str, faults: Faults) -> frozenset[str]:
             place = f"{path}.{key}"
             faults.add(node.keys[key], place, f"{key!r} is no name: letters, digits and _, no Python keyword")
     return frozenset(node.value)
+
+
+def shared_keys(node: Node | None, path: str, params: Params) -> frozenset[str]:
+    """The keys that all maps of an ``over`` have that is a list of maps; what is wrong with it is told elsewhere."""
+    if node is None or node.is_map:
+        return frozenset()
+    try:
+        maps = values(node, path, Scope(params))
+    except Wrong:
+        return frozenset()
+    if not maps or not all(isinstance(one, dict) for one in maps):
+        return frozenset()
+    return frozenset(key for key in set.intersection(*map(set, maps)) if is_name(key))
