@@ -1,21 +1,30 @@
-"""A file in Python's hands: load it once, then check, build, run and compare it.
+"""A pipeline in Python's hands: load it from a file or build it here, then check, build, run and compare it.
 
 >>> import pipeline
 >>> p = pipeline.load("month.yaml")       # doctest: +SKIP
 >>> r = p.run(backend="threads")          # doctest: +SKIP
 >>> r["anomaly"]                          # doctest: +SKIP
+
+The keys of a step, an output and a check are those of a file; see :class:`Pipeline` for how they are written here.
 """
 
 from __future__ import annotations
 
 import html
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config import Config
+from pipeline.composition import Composition
+from pipeline.config import Config, loads
 from pipeline.config import load as load_config
+from pipeline.config.anchoring import anchored
+from pipeline.config.python import StepReference
+from pipeline.config.source import MOST_BYTES
+from pipeline.config.writing import written
+from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
     from pipeline.comparison import Comparison
@@ -28,15 +37,149 @@ __all__ = ["Pipeline", "build", "check", "compare", "load", "run"]
 
 
 class Pipeline:
-    """What a file asks for, with the verbs that can be applied to it. Immutable; safe to share between threads."""
+    """What a file asks for, or what is asked for here, with the verbs that can be applied to it.
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    Parameters
+    ----------
+    name : of the pipeline; or a Config, which is then all of it
+    description, include, params, modules, seed, storage, cluster, compare : as at the top level of a file; ``include``
+        may name files whose steps this one uses
+    root : the folder that input paths, modules and included files are relative to; default: the current one
+
+    One that is loaded is immutable, and safe to share between threads. One that is built here grows with each
+    :meth:`step`, :meth:`output`, :meth:`expect` and :meth:`keep`; the file that it comes to is checked when it is first
+    used, and all its faults are told at once, each with the line of its call.
+
+    >>> import pipeline
+    >>> p = pipeline.Pipeline("squares", params={"n": 8}, seed=7)
+    >>> x = p.step("x", op="arange", stop="${n}", chunks=4, dim="i")
+    >>> _ = p.step("square", expr=f"{x} ** 2")
+    >>> _ = p.step("total", op="sum", input=p["square"][{"i": slice(2, None)}])
+    >>> p.output("square", to="zarr", path="square.zarr")
+    >>> p.expect("total", approx=139, abs=0)
+    >>> p
+    <Pipeline 'squares': 3 steps, outputs: square>
+    >>> p.check().rows[2].shape
+    'one number'
+    >>> print(p.to_yaml(), end="")
+    version: 1
+    name: squares
+    params: {n: 8}
+    seed: 7
+    steps:
+      x: {op: arange, stop: "${n}", chunks: 4, dim: i}
+      square: {expr: "x ** 2"}
+      total: {op: sum, input: "square[i=2:]"}
+    outputs:
+      square: {to: zarr, path: square.zarr}
+    checks:
+      - {that: total, approx: 139, abs: 0}
+    >>> pipeline.load(p.to_yaml()) == p
+    True
+    """
+
+    def __init__(
+        self,
+        name: str | Config = "pipeline",
+        *,
+        description: str | None = None,
+        include: Sequence[str | os.PathLike[str]] | None = None,
+        params: Mapping[str, Any] | None = None,
+        modules: Sequence[Any] | None = None,
+        seed: int | None = None,
+        storage: Mapping[str, Any] | None = None,
+        cluster: Mapping[str, Any] | None = None,
+        compare: Mapping[str, Any] | None = None,
+        root: str | os.PathLike[str] = ".",
+    ) -> None:
+        self._config: Config | None = name if isinstance(name, Config) else None
+        top = {"name": name, "description": description, "include": include, "params": params, "modules": modules}
+        more = {"seed": seed, "storage": storage, "cluster": cluster, "compare": compare}
+        self._made = Composition({**top, **more}, root) if self._config is None else None
+
+    @property
+    def config(self) -> Config:
+        """What is asked for, checked.
+
+        Raises
+        ------
+        ConfigError : of one that is built here, with all its faults
+        """
+        if self._made is not None:
+            return self._made.config
+        assert self._config is not None
+        return self._config
+
+    # Building
+
+    def step(self, name: str, /, **keys: Any) -> StepReference:
+        """Add a step, and give its value for the steps that need it.
+
+        Parameters
+        ----------
+        keys : exactly one of ``op``, ``expr``, ``call``, ``command``, and what goes with it, as in a file. A value may
+            be what ``step`` and ``p[…]`` give: in ``args``, a command and its like it is the step's value. A ``call``
+            or ``function`` may be a function of an imported module, whose file is then shipped to the workers; one
+            defined in the running script, a lambda or a partial is refused. Lists may be numpy's, ``range(n)`` too
+
+        Raises
+        ------
+        ConfigError : if there is such a step, or a value has no place in a file
+        """
+        self._building().add("steps", name, keys)
+        return StepReference(name)
+
+    def __getitem__(self, text: str) -> StepReference:
+        """A reference, written as in a file: ``p["tas"]``, ``p["svd.u"]``, ``p["tas[time=0:40]"]``.
+
+        Or with Python's means: ``p["tas"]["A1B"]``, ``p["tas"]["*"]``, ``p["svd"].u``, and
+        ``p["tas"][{"time": slice(0, 40), "alpha": 0.1}]`` for positions along dims and labels by their keys.
+        """
+        return StepReference(text)
+
+    def output(self, name: str, /, **keys: Any) -> None:
+        """Add an output: ``p.output("anomaly", to="zarr", path="anomaly.zarr")``; ``input`` is the name by default."""
+        self._building().add("outputs", str(name), keys)
+
+    def expect(self, that: str | StepReference, /, **keys: Any) -> None:
+        """Add a check, which a run must pass: ``p.expect("total > 0")``, ``p.expect(p["top"], rows=">= 1")``.
+
+        It is named so since :meth:`check` looks at the whole pipeline without running it.
+        """
+        made = self._building()
+        made.add("checks", str(len(made.names("checks"))), {"that": that, **keys})
+
+    def keep(self, *references: str | StepReference) -> None:
+        """Have a run give back the values of these steps, besides outputs: ``p.keep("tas", p["fit"]["A1B"])``."""
+        made = self._building()
+        for reference in references:
+            made.add("keep", str(len(made.names("keep"))), reference)
+
+    def _building(self) -> Composition:
+        if self._made is None:
+            raise ConfigError(f"{self.name!r} is loaded and can't be added to; include it: Pipeline(…, include=[FILE])")
+        return self._made
+
+    def to_yaml(self) -> str:
+        """The text of a file that asks for the same: ``pipeline.load(p.to_yaml()) == p``.
+
+        Input paths are absolute in it, so that it may lie anywhere; a param that a path begins with stays relative, and
+        the folder stands before it. What was included and changed with ``params`` is in its place; secrets stay
+        ``${secret:NAME}``, and defaults of the environment ``${env:NAME:-…}``.
+
+        Raises
+        ------
+        ConfigError : if it would be larger than a file may be
+        """
+        text = written(anchored(self.config))
+        if len(text.encode("utf-8", "surrogatepass")) > MOST_BYTES:
+            raise ConfigError(f"{self.name!r} would be a file of more than {MOST_BYTES // 1024} KiB, which is not read")
+        return text
 
     @property
     def name(self) -> str:
         """Its name: what the file says, or the file's stem."""
-        return self.config.name
+        return self._made.name if self._made is not None else self.config.name
 
     @property
     def steps(self) -> tuple[str, ...]:
@@ -80,17 +223,24 @@ class Pipeline:
         return isinstance(other, Pipeline) and self.config == other.config
 
     def __hash__(self) -> int:
-        return hash(self.config.name)
+        return hash(self.name)
 
     def __repr__(self) -> str:
-        outputs = ", ".join(dict.fromkeys(output.name for output in self.config.outputs)) or "none"
-        return f"<Pipeline {self.name!r}: {len(self.steps)} steps, outputs: {outputs}>"
+        if self._made is not None:
+            n_steps, outputs = len(self._made.names("steps")), self._made.names("outputs")
+        else:
+            n_steps, outputs = len(self.steps), tuple(dict.fromkeys(output.name for output in self.config.outputs))
+        return f"<Pipeline {self.name!r}: {n_steps} steps, outputs: {', '.join(outputs) or 'none'}>"
 
     def _repr_html_(self) -> str:
+        try:
+            config = self.config
+        except ConfigError as error:  # not yet what it is to be
+            return f"<p><b>{html.escape(self.name)}</b></p><pre>{html.escape(str(error))}</pre>"
         rows = "".join(
             f"<tr><td>{html.escape(step.name)}</td><td>{html.escape(step.kind)}</td>"
             f"<td><code>{html.escape(step.function)}</code></td></tr>"
-            for step in self.config.steps.values()
+            for step in config.steps.values()
         )
         head = "<tr><th>step</th><th>kind</th><th>function</th></tr>"
         return f"<p><b>{html.escape(self.name)}</b></p><table>{head}{rows}</table>"
@@ -102,19 +252,21 @@ def load(
     params: Mapping[str, Any] | None = None,
     root: str | Path | None = None,
 ) -> Pipeline:
-    """Read a YAML file.
+    """Read a YAML file, or a YAML text.
 
     Parameters
     ----------
-    path : the file
+    path : the file; or the text of one, which is told by its having more than one line: what ``to_yaml`` gives
     params : values that replace the file's own, by dotted name: ``{"base.first": 1991}``
-    root : the folder that input paths are relative to; the file's own by default
+    root : the folder that input paths are relative to; the file's own by default, of a text the current one
 
     Raises
     ------
     ConfigError : all faults of the file at once
     """
     sets = {name: json.dumps(value, default=str) for name, value in (params or {}).items()}
+    if isinstance(path, str) and "\n" in path:
+        return Pipeline(loads(path, root=root or ".", sets=sets))
     return Pipeline(load_config(path, sets=sets, root=root))
 
 

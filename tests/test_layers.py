@@ -33,7 +33,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("assembly",),
     ("worker",),
     ("graph", "trace", "scheduler", "preparation", "drawing", "capture"),
-    ("layouts", "filevalue"),
+    ("layouts", "filevalue", "composition"),
     ("config",),
     ("signatures",),
     ("expressions",),

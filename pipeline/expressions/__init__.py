@@ -11,7 +11,7 @@ the ground up (precedence, chains and numbers would all have to be shown equal t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -91,7 +91,7 @@ class Expression:
     references : what the slots of :class:`Bound` nodes point at, put there by :func:`bind`
     """
 
-    text: str
+    text: str = field(compare=False)
     scope: Scope
     root: Node
     references: tuple[Any, ...] = ()
