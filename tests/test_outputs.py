@@ -14,8 +14,11 @@ import pandas as pd
 import pytest
 import xarray as xr
 
+from pipeline import filevalue
 from pipeline.assembly import assemble
 from pipeline.config import Output, Reference
+from pipeline.errors import DataError
+from pipeline.filevalue import FileValue
 from pipeline.graph import CONTEXT, constant, execute, toposort
 from pipeline.layouts import ArrayLayout, FrameLayout, ItemsLayout, PartsLayout, ValueLayout
 from pipeline.outputs import Context, open_output, plan_sink, read, verify
@@ -98,7 +101,54 @@ def test_npy_reads_back_as_the_same_values(x, chunks, tmp_path):
     assert read(sink, tmp_path).dims == x.dims
 
 
-@pytest.mark.parametrize("form", ["zarr", "npy"])
+STORABLE = {name: x for name, x in KINDS.items() if name != "complex"}
+
+
+@pytest.mark.parametrize("chunks", CHUNKS.values(), ids=CHUNKS)
+@pytest.mark.parametrize("x", STORABLE.values(), ids=STORABLE)
+def test_netcdf_reads_back_as_the_same_array(x, chunks, tmp_path):
+    layout, values = chunked(x, chunks)
+    sink = written(output("netcdf", "a/b.nc"), layout, values, tmp_path)
+    xr.testing.assert_identical(read(sink, tmp_path).load(), x)
+    assert read(sink, tmp_path).dtype.newbyteorder("=") == x.dtype.newbyteorder("=")
+    units = {name: xr.coders.CFDatetimeCoder(time_unit="ns") for name in ("v", "time")}
+    with xr.open_dataset(tmp_path / "a/b.nc", engine="h5netcdf", decode_times=units, decode_timedelta=True) as found:
+        got = found["v"].load()
+    want = x.rename("v").assign_attrs({} if x.dtype.kind == "b" else x.attrs)
+    xr.testing.assert_equal(got, want)
+    assert {name: got.attrs[name] for name in x.attrs} == x.attrs
+
+
+def test_a_netcdf_file_is_packed_and_cut_as_asked_and_always_the_same_bytes(tmp_path):
+    import h5netcdf
+
+    files: list[bytes] = []
+    for _ in range(2):
+        layout, values = chunked(X, ((4, 4, 2), (3, 4)))
+        out = output("netcdf", f"{len(files)}.nc", attrs={"units": "K", "of": {"a": [1, "b"]}, "title": None},
+                     options={"chunks": {"time": 3, "cell": 2}, "level": 4})  # fmt: skip
+        written(out, layout, values, tmp_path)
+        files.append((tmp_path / f"{len(files)}.nc").read_bytes())
+    assert files[0] == files[1]
+    with open(tmp_path / "0.nc", "rb") as raw, h5netcdf.File(raw, "r") as file:
+        assert file["v"].chunks == (3, 2)
+        assert (file["v"].compression, file["v"].compression_opts) == ("gzip", 4)
+        assert dict(file["v"].attrs)["units"] == "K"
+        assert json.loads(file["v"].attrs["of"]) == {"a": [1, "b"]}
+        assert "title" not in file["v"].attrs
+
+
+def test_a_netcdf_file_takes_lengths_that_only_the_run_knows(tmp_path):
+    template = xr.Dataset(coords={"k": ["u", "v"]})
+    layout = ArrayLayout("x", ("row", "k"), ((np.nan, np.nan), (2,)), np.dtype("f8"), template)
+    values = {("x", 0, 0): np.ones((3, 2)), ("x", 1, 0): np.zeros((2, 2))}
+    sink = written(output("netcdf", "b.nc"), layout, values, tmp_path)
+    found = read(sink, tmp_path)
+    assert found.sum("k").values.tolist() == [2, 2, 2, 0, 0]
+    assert found["k"].values.tolist() == ["u", "v"]
+
+
+@pytest.mark.parametrize("form", ["zarr", "netcdf", "npy"])
 @pytest.mark.parametrize("shape", [(), (0,), (3, 0)])
 def test_arrays_of_one_cell_and_of_none_are_written(form, shape, tmp_path):
     x = xr.DataArray(np.full(shape, 2.5))
@@ -201,6 +251,50 @@ ITEMS = ItemsLayout("i", ("a=1", "sub/b", "c"), {}, 3, droppable=True)
 ITEM_VALUES = {("i", 0): np.arange(3), ("i", 1): np.arange(2), ("i", 2): Dropped("failed")}
 
 
+@pytest.mark.parametrize(("form", "value", "stored"), [
+    ("text", "a\nb\r\n", b"a\nb\r\n"),
+    ("text", ["a", "b\u00e9"], "a\nb\u00e9\n".encode()),
+    ("text", [], b""),
+    ("file", FileValue("p.png", b"\x00\n"), b"\x00\n"),
+    ("file", bytearray(b""), b""),
+])  # fmt: skip
+def test_texts_and_files_are_written_as_they_are(form, value, stored, tmp_path):
+    sink = written(output(form, "out/a.b"), VALUE, {("x",): value}, tmp_path)
+    assert (tmp_path / "out/a.b").read_bytes() == stored
+    assert read(sink, tmp_path) == (stored if form == "file" else stored.decode())
+
+
+@pytest.mark.parametrize(("form", "value", "message"), [
+    ("text", 3, "text takes a text or a list of texts, got int"),
+    ("text", ["a\nb"], "has a line break in it"),
+    ("file", "plot.png", "a path is known to one worker only"),
+    ("file", 3, "got int$"),
+])  # fmt: skip
+def test_what_is_no_text_and_no_file_is_refused(form, value, message, tmp_path):
+    with pytest.raises((TypeError, ValueError), match=message):
+        written(output(form, "a"), VALUE, {("x",): value}, tmp_path)
+    layout = ItemsLayout("i", ("k",), {}, 1)
+    with pytest.raises(ValueError, match=f"item 'k' can't be written to {form}: .*{message}"):
+        written(output(form, "${key}"), layout, {("i", 0): value}, tmp_path)
+
+
+def test_a_file_that_is_too_large_to_be_carried_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(filevalue, "LARGEST_FILE", 3)
+    (tmp_path / "large.bin").write_bytes(b"1234")
+    (tmp_path / "small.bin").write_bytes(b"123")
+    assert FileValue.read(tmp_path / "small.bin") == FileValue("other name", b"123")
+    for make in (lambda: FileValue.read(tmp_path / "large.bin"), lambda: FileValue("large.bin", b"1234")):
+        with pytest.raises(DataError, match="large.bin' has 4 bytes; a file that goes from task to task has at most 3"):
+            make()
+
+
+@pytest.mark.parametrize(("form", "make"), [("text", str), ("file", str.encode)])
+def test_texts_and_files_are_a_file_each(form, make, tmp_path):
+    values = {("i", 0): make("x\n"), ("i", 1): make(""), ("i", 2): Dropped("failed")}
+    sink = written(output(form, "out/${key}.v"), ITEMS, values, tmp_path)
+    assert open_output(sink, tmp_path) == {"a=1": make("x\n"), "sub/b": make("")}
+
+
 @pytest.mark.parametrize("form", ["npy", "json", "pickle"])
 def test_items_are_a_file_each_and_dropped_ones_have_none(form, tmp_path):
     sink = written(output(form, "out/${key}/v.${key}"), ITEMS, ITEM_VALUES, tmp_path)
@@ -238,6 +332,10 @@ REFUSED = [
     (output("zarr", "a"), UNKNOWN, "length along row is known only in the run"),
     (output("zarr", "s3://b/a"), ARRAY, "not built yet"),
     (output("zarr", "a", options={"chunks": {"time": 3}}), ARRAY, "got 3; it must divide the chunks of the array, 10"),
+    (output("netcdf", "a"), chunked(X + 1j, (10, 7))[0], "netcdf holds numbers .*; 'v' is complex128"),
+    (output("netcdf", "a"), chunked(X.astype("f2"), (10, 7))[0], "'v' is float16"),
+    (output("netcdf", "a", options={"chunks": {"tim": 1}}), ARRAY, "options.chunks: 'tim' is no dim; the dims are"),
+    (output("parquet", "a", options={"compression_level": 99}), FRAME, "options.compression_level: got 99"),
     (output("csv", "a.csv.gz"), FRAME, "compressed csv is not built yet"),
     (output("parquet", "a", partition_by=("z",)), FRAME, "no column z"),
     (output("pickle", "a.pkl"), ITEMS, "items are a file each: put"),

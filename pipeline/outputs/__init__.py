@@ -3,7 +3,8 @@
 =============  ===================================================================================================
 files          what belongs to one execution (:class:`Context`), what a writer reports (:class:`PartRecord`)
 arrays         writer functions of zarr and npy
-writers        writer functions of parquet, csv, json, pickle and of items
+netcdf         the writer function of netCDF, and how values lie in such a file
+writers        writer functions of parquet, csv, json, pickle, text, file and of items
 sinks          :func:`plan_sink`: the writer tasks of an output
 publishing     :class:`Publication`: locks, staging, verification, one publish, recovery
 reading        :func:`open_output`, :func:`read`: outputs read back

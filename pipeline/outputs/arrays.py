@@ -18,7 +18,16 @@ import numpy as np
 from pipeline.outputs.files import FRAGMENTS, Context, FileRecord, PartRecord, read_blocks, write_bytes, writing
 from pipeline.outputs.grids import Grid, Piece
 
-__all__ = ["join_npy", "write_npy_fragment", "write_zarr_chunks", "write_zarr_head", "zarr_head"]
+__all__ = [
+    "coded",
+    "fragments_of",
+    "join_npy",
+    "plain_attribute",
+    "write_npy_fragment",
+    "write_zarr_chunks",
+    "write_zarr_head",
+    "zarr_head",
+]
 
 _UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 _NAT = int(np.iinfo(np.int64).min)
@@ -33,7 +42,7 @@ def stored(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return values.astype(values.dtype.newbyteorder("<"), copy=False)
 
 
-def _coded(dtype: np.dtype[Any]) -> tuple[dict[str, Any], int | None]:
+def coded(dtype: np.dtype[Any]) -> tuple[dict[str, Any], int | None]:
     """CF attributes and the fill value of a dtype that is stored as another."""
     if dtype.kind not in "mM":
         return {}, None
@@ -43,14 +52,14 @@ def _coded(dtype: np.dtype[Any]) -> tuple[dict[str, Any], int | None]:
     return {"units": units, "dtype": str(dtype)}, _NAT
 
 
-def _plain(value: Any) -> Any:
+def plain_attribute(value: Any) -> Any:
     """An attribute as JSON can hold it."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain_attribute(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain_attribute(item) for item in value]
     return value
 
 
@@ -67,7 +76,7 @@ def _encode(block: np.ndarray[Any, Any], level: int) -> bytes:
 def _array_head(
     shape: Sequence[int], chunks: Sequence[int], dtype: np.dtype[Any], attrs: Mapping[str, Any], level: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    coded, fill = _coded(dtype)
+    own, fill = coded(dtype)
     held = stored(np.empty(0, dtype)).dtype
     array = {
         "zarr_format": 2,
@@ -80,7 +89,7 @@ def _array_head(
         "order": "C",
         "dimension_separator": ".",
     }
-    return array, {**{str(k): _plain(v) for k, v in attrs.items()}, **coded}
+    return array, {**{str(k): plain_attribute(v) for k, v in attrs.items()}, **own}
 
 
 def zarr_head(
@@ -198,11 +207,7 @@ def join_npy(
 
     The shape comes from the fragments, so lengths may be unknown until now.
     """
-    blocks = {
-        index: np.load(Path(context.staging, name), mmap_mode="r" if _mappable(Path(context.staging, name)) else None)
-        for index, name in zip(indices, fragments, strict=True)
-    }
-    sizes = _sizes(blocks)
+    blocks, sizes = fragments_of(fragments, indices, context)
     shape = tuple(sum(s) for s in sizes)
     starts = [list(itertools.accumulate(s, initial=0)) for s in sizes]
     whole = Path(context.staging, f"{FRAGMENTS}/{path}/whole.npy")
@@ -217,6 +222,18 @@ def join_npy(
     record = write_bytes(context, path, read_blocks(whole))
     whole.unlink()
     return PartRecord((), (record,), int(np.prod(shape, dtype=np.int64)))
+
+
+def fragments_of(
+    fragments: Sequence[str], indices: Sequence[tuple[int, ...]], context: Context
+) -> tuple[dict[tuple[int, ...], np.ndarray[Any, Any]], list[list[int]]]:
+    """The chunks of an array by their place, as pages of their files, and their sizes along each dim."""
+    paths = [Path(context.staging, name) for name in fragments]
+    blocks = {
+        index: np.load(path, mmap_mode="r" if _mappable(path) else None)
+        for index, path in zip(indices, paths, strict=True)
+    }
+    return blocks, _sizes(blocks)
 
 
 def _mappable(path: Path) -> bool:

@@ -13,11 +13,13 @@ from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
+from dask.base import tokenize
 
 from pipeline.assembly import join_partitions
 from pipeline.config.formats import FOLDERS
 from pipeline.graph import Sink
 from pipeline.layouts import FrameLayout
+from pipeline.outputs.netcdf import StoredVariable
 from pipeline.outputs.publishing import HIDDEN
 
 __all__ = ["files_of", "open_output", "read"]
@@ -49,7 +51,7 @@ def _pattern(path: str) -> re.Pattern[str]:
 
 
 def open_output(sink: Sink, folder: Path, *, files: Sequence[str] | None = None) -> Any:
-    """An output as its user would open it: arrays and Parquet lazily (dask), the rest in memory.
+    """An output as its user would open it: zarr, netCDF and Parquet lazily (dask), the rest in memory.
 
     Parameters
     ----------
@@ -78,6 +80,8 @@ def open_output(sink: Sink, folder: Path, *, files: Sequence[str] | None = None)
         if not parts:
             return dd.from_pandas(_meta(sink), npartitions=1)
         return dd.from_map(_partition, parts, sink=sink, folder=folder, meta=_meta(sink), label=f"open-{sink.name}")
+    if sink.format == "netcdf":
+        return _netcdf(sink, path)
     if sink.layout.kind == "items":
         return _items(sink, folder, files_of(sink, folder) if files is None else files)
     if sink.format == "npy":
@@ -128,6 +132,10 @@ def _items(sink: Sink, folder: Path, files: Sequence[str]) -> dict[str, Any]:
 def _load(form: str, path: Path, sink: Sink | None) -> Any:
     if form == "npy":
         return np.load(path)
+    if form == "file":
+        return path.read_bytes()
+    if form == "text":
+        return path.read_bytes().decode()
     if form == "pickle":  # written by our own run; opening a pickle runs code in it
         with open(path, "rb") as file:
             return pickle.load(file)
@@ -160,6 +168,26 @@ def _typed(frame: pd.DataFrame, meta: pd.DataFrame) -> pd.DataFrame:
             except (TypeError, ValueError):  # a duration, a category with other text: as it was read
                 continue
     return frame
+
+
+def _netcdf(sink: Sink, path: Path) -> Any:
+    """The variable of a netCDF file of ours, in the chunks that it had as far as they were known."""
+    import dask.array as da
+    import xarray as xr
+
+    layout: Any = sink.layout
+    main = StoredVariable.of(path, sink.options["variable"], layout.dtype)
+    known = zip(layout.chunks, main.shape, strict=True)
+    chunks = tuple(along if sum(along) == n else (n,) for along, n in known)
+    sizes = dict(zip(layout.dims, main.shape, strict=True))
+    coords = {}
+    for name, coordinate in layout.template.coords.items():
+        if all(sizes.get(dim) == size for dim, size in coordinate.sizes.items()):
+            stored = StoredVariable.of(path, str(name), coordinate.dtype)
+            coords[name] = (coordinate.dims, stored[...], dict(coordinate.attrs))
+    data = da.from_array(main, chunks=chunks, name=f"open-{sink.name}-{tokenize(str(path), os.stat(path).st_mtime_ns)}")
+    attrs = {**layout.template.attrs, **sink.options["attrs"]}
+    return xr.DataArray(data, coords, layout.dims, attrs=attrs).rename(None)
 
 
 def _labelled(sink: Sink, values: np.ndarray[Any, Any]) -> Any:

@@ -11,7 +11,8 @@ from pipeline.config import Output
 from pipeline.config.formats import FORMATS
 from pipeline.graph import CONTEXT, GraphNode, Key, Sink, listed, ref, task
 from pipeline.layouts import ArrayLayout, FrameLayout, ItemsLayout, Layout, PartsLayout, ValueLayout
-from pipeline.outputs import arrays, writers
+from pipeline.outputs import arrays, netcdf, writers
+from pipeline.outputs.files import PartRecord
 from pipeline.outputs.grids import Grid
 
 __all__ = ["plan_sink"]
@@ -87,6 +88,9 @@ def _parquet(output: Output, layout: FrameLayout, prefix: str) -> Planned:
     missing = [column for column in output.partition_by if column not in layout.meta.columns]
     if missing:
         raise ValueError(f"partition_by: no column {' '.join(missing)}; columns are {' '.join(layout.meta.columns)}")
+    if len(output.partition_by) == len(layout.meta.columns):
+        raise ValueError("partition_by: it takes all columns, which leaves none for the files")
+    _require_codec(output.options)
     held = layout.meta.drop(columns=list(output.partition_by))
     schema = pa.Schema.from_pandas(held, preserve_index=False).serialize().to_pybytes()
     n_files = layout.n_partitions if output.files is None else output.files
@@ -113,6 +117,20 @@ def _parquet(output: Output, layout: FrameLayout, prefix: str) -> Planned:
             ref(CONTEXT),
         )
     return tasks, list(tasks)
+
+
+def _require_codec(options: Mapping[str, Any]) -> None:
+    import pyarrow as pa
+
+    name, level = options.get("compression", "zstd"), options.get("compression_level")
+    if level is None:
+        return
+    try:
+        lowest, highest = pa.Codec.minimum_compression_level(name), pa.Codec.maximum_compression_level(name)
+    except (ValueError, TypeError):
+        raise ValueError(f"options.compression_level: {name} has no levels") from None
+    if not lowest <= level <= highest:
+        raise ValueError(f"options.compression_level: got {level}; that of {name} is from {lowest} to {highest}")
 
 
 def _csv(output: Output, layout: FrameLayout, prefix: str) -> Planned:
@@ -191,15 +209,37 @@ def _npy(output: Output, layout: ArrayLayout, prefix: str) -> Planned:
     dtype = np.dtype(layout.dtype)
     if dtype.hasobject:
         raise ValueError(f"npy holds numbers, times and text of fixed width, got {dtype}")
+    return _one_file(output, layout, prefix, arrays.join_npy, dtype.str)
+
+
+def _netcdf(output: Output, layout: ArrayLayout, prefix: str) -> Planned:
+    if output.name in layout.dims or output.name in layout.template.coords:
+        raise ValueError(f"{output.name!r} is also a dim or a coordinate of the array; name the output otherwise")
+    what = netcdf.Netcdf(
+        output.name,
+        layout.dims,
+        np.dtype(layout.dtype).str,
+        {**layout.template.attrs, **output.attrs},
+        layout.template,
+        dict(output.options.get("chunks", {})),
+        int(output.options.get("level", 0)),
+    )
+    netcdf.require_netcdf(what)
+    return _one_file(output, layout, prefix, netcdf.join_netcdf, what)
+
+
+def _one_file(output: Output, layout: ArrayLayout, prefix: str, join: Callable[..., PartRecord], what: Any) -> Planned:
+    """A task a chunk that leaves it as a fragment, and ``join``, told ``what``, which makes one file of them."""
     tasks: Tasks = {}
     indices = tuple(tuple(key[1:]) for key in layout.keys)
+    dtype = np.dtype(layout.dtype).str
     for key, index in zip(layout.keys, indices, strict=True):
         own = (f"{prefix}/part", *index)
-        tasks[own] = task(own, arrays.write_npy_fragment, ref(key), index, output.path, dtype.str, ref(CONTEXT))
-    join = (f"{prefix}/join",)
+        tasks[own] = task(own, arrays.write_npy_fragment, ref(key), index, output.path, dtype, ref(CONTEXT))
+    last = (f"{prefix}/join",)
     parts = listed([ref(own) for own in tasks])
-    tasks[join] = task(join, arrays.join_npy, parts, indices, dtype.str, output.path, ref(CONTEXT))
-    return tasks, [join]
+    tasks[last] = task(last, join, parts, indices, what, output.path, ref(CONTEXT))
+    return tasks, [last]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -252,9 +292,14 @@ _PLANNERS: Mapping[tuple[str, str], Callable[[Output, Any, str], Planned]] = {
     ("json", "frame"): _json_frame,
     ("zarr", "array"): _zarr,
     ("npy", "array"): _npy,
+    ("netcdf", "array"): _netcdf,
     ("npy", "items"): _items,
     ("json", "items"): _items,
     ("pickle", "items"): _items,
+    ("text", "items"): _items,
+    ("file", "items"): _items,
     ("json", "value"): _value,
     ("pickle", "value"): _value,
+    ("text", "value"): _value,
+    ("file", "value"): _value,
 }

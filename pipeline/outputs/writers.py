@@ -1,4 +1,4 @@
-"""Writer functions of frames, items and single objects: parquet, csv, json, pickle, npy.
+"""Writer functions of frames, items and single objects: parquet, csv, json, pickle, npy, text, file.
 
 Each is called in a worker with the value, what was planned (all of it constants), and the :class:`Context` last.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 
+from pipeline.filevalue import FileValue
 from pipeline.outputs.files import FRAGMENTS, Context, FileRecord, PartRecord, read_blocks, write_bytes, writing
 from pipeline.worker import Dropped
 
@@ -212,6 +214,10 @@ def _write(value: Any, form: str, path: str, options: Mapping[str, Any], context
             pickle.dump(value, written.file, protocol=options.get("protocol", 5))
         elif form == "json":
             written.file.write((_json(value, options.get("indent", 1)) + "\n").encode())
+        elif form == "text":
+            written.file.write(_text(value).encode())
+        elif form == "file":
+            written.file.write(_bytes(value))
         else:
             array = np.asarray(value)
             if array.dtype.hasobject:
@@ -222,8 +228,33 @@ def _write(value: Any, form: str, path: str, options: Mapping[str, Any], context
     return written.record
 
 
+def _text(value: Any) -> str:
+    """A text as it is; of a list of texts a line each."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list | tuple) or not all(isinstance(line, str) for line in value):
+        raise TypeError(f"text takes a text or a list of texts, got {type(value).__qualname__}; write it as json")
+    broken = next((line for line in value if "\n" in line), None)
+    if broken is not None:
+        raise ValueError(f"text has a line for each text of a list, and {broken[:40]!r} has a line break in it")
+    return "".join(f"{line}\n" for line in value)
+
+
+def _bytes(value: Any) -> bytes:
+    if isinstance(value, FileValue):
+        return value.data
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    hint = "; a path is known to one worker only: return what the file holds, as bytes" if _is_path(value) else ""
+    raise TypeError(f"file takes a file of a command, or bytes; got {type(value).__qualname__}{hint}")
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str | os.PathLike)
+
+
 def write_object(value: Any, form: str, path: str, options: Mapping[str, Any], context: Context) -> PartRecord:
-    """Write one object as one file of JSON or pickle."""
+    """Write one object as one file."""
     return PartRecord((), (_write(value, form, path, options, context),), 1)
 
 

@@ -1,0 +1,236 @@
+"""netCDF-4 files: how values lie in them, the one task that puts a file together, and reading one back.
+
+Chunks are left as fragments by tasks of their own, and joined by one task, block by block, so that an array may be
+larger than memory. HDF5 lets one process write, so compression happens in that task alone, and is left out unless
+``level`` asks for it. (Rejected: ``to_netcdf``, which has the whole array in memory once it encodes times or truth
+values, and picks another unit of time for other values.)
+
+Times and durations are whole numbers as CF says, truth values int8, text strings of any length. A float that is
+missing is NaN, which ``_FillValue`` says. Attributes that netCDF has no type for are JSON texts.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.outputs.arrays import coded, fragments_of, plain_attribute
+from pipeline.outputs.files import FRAGMENTS, Context, PartRecord, read_blocks, write_bytes
+
+__all__ = ["Netcdf", "StoredVariable", "join_netcdf", "require_netcdf", "restored"]
+
+_LARGEST_CHUNK = 4 * 2**20  # bytes of a chunk of the file: what is read for one value of it
+
+
+@dataclass(frozen=True, eq=False)
+class Netcdf:
+    """What a file is to hold.
+
+    Parameters
+    ----------
+    name, dims, dtype, attrs : of its variable
+    template : ``xarray.Dataset`` with the coordinates in memory
+    chunks : cells of a chunk of the file, by dim; empty: chosen
+    level : of the compression, 0 (none) to 9
+    """
+
+    name: str
+    dims: tuple[str, ...]
+    dtype: str
+    attrs: Mapping[str, Any]
+    template: Any
+    chunks: Mapping[str, int]
+    level: int
+
+
+def require_netcdf(what: Netcdf) -> None:
+    """Refuse what has no place in a netCDF file.
+
+    Raises
+    ------
+    ValueError : naming the dtype, the name or the dim
+    """
+    named = {what.name: np.dtype(what.dtype), **{str(k): c.dtype for k, c in what.template.coords.items()}}
+    for name, dtype in named.items():
+        text = dtype.kind in "UT" or (name != what.name and dtype.kind == "O")
+        if not (text or dtype.kind in "biumM" or (dtype.kind == "f" and dtype.itemsize in (4, 8))):
+            holds = "numbers (floats of 32 and 64 bits), truth values, times and text"
+            raise ValueError(f"netcdf holds {holds}; {name!r} is {dtype}")
+    for name in [*named, *what.dims]:
+        if "/" in name or not name.strip():
+            raise ValueError(f"netcdf: {name!r} can't be a name in a netCDF file")
+    unknown = sorted(set(what.chunks) - set(what.dims))
+    if unknown:
+        dims = ", ".join(what.dims) or "none"
+        raise ValueError(f"options.chunks: {unknown[0]!r} is no dim; the dims are {dims}")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Values as they lie in a file
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _stored(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    if values.dtype.kind in "mM":
+        return values.astype(values.dtype.newbyteorder("=")).view(np.int64)
+    if values.dtype.kind == "b":
+        return values.view(np.int8)
+    return values.astype(object) if values.dtype.kind in "UT" else values
+
+
+def restored(values: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """What was read of a file, in the dtype that was written."""
+    if dtype.kind in "mM":
+        return values.astype(np.int64, copy=False).view(dtype.newbyteorder("="))
+    return values.astype(dtype, copy=False)
+
+
+def _attribute(value: Any) -> Any:
+    """An attribute as netCDF can hold it: a number, a text, or several of one of them; else its JSON."""
+    value = plain_attribute(value)
+    if isinstance(value, bool):
+        return np.int8(value)
+    if isinstance(value, str):
+        return value
+    members = value if isinstance(value, list) else [value]
+    texts = all(isinstance(member, str) for member in members)
+    numbers = all(isinstance(member, int | float) and not isinstance(member, bool) for member in members)
+    if members and (texts or (numbers and np.asarray(value).dtype.kind in "iuf")):
+        return value if texts else np.asarray(value)[()]
+    return json.dumps(value, default=str)
+
+
+def _fill(dtype: np.dtype[Any]) -> Any:
+    if dtype.kind == "f":
+        return dtype.type(np.nan)
+    return coded(dtype)[1]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Writing
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def join_netcdf(
+    fragments: Sequence[str], indices: Sequence[tuple[int, ...]], what: Netcdf, path: str, context: Context
+) -> PartRecord:
+    """Put the fragments of an array together as one netCDF file; what is in memory are pages of files.
+
+    The shape comes from the fragments, so lengths may be unknown until now; a coordinate that doesn't fit it is left
+    out.
+    """
+    import h5netcdf
+
+    blocks, sizes = fragments_of(fragments, indices, context)
+    shape = dict(zip(what.dims, (sum(along) for along in sizes), strict=True))
+    starts = [list(itertools.accumulate(along, initial=0)) for along in sizes]
+    whole = Path(context.staging, f"{FRAGMENTS}/{path}/whole.nc")
+    with h5netcdf.File(whole, "w") as file:
+        file.attrs["Conventions"] = "CF-1.10"
+        file.dimensions = {dim: n or None for dim, n in shape.items()}  # a dim of no length is one that may grow
+        attrs = {key: value for key, value in what.attrs.items() if value is not None}
+        others = [str(key) for key in _fitting(what.template, shape) if key not in what.dims]
+        if others:
+            attrs["coordinates"] = " ".join(sorted(others))
+        dtype = np.dtype(what.dtype)
+        chunks = _chunks(what, shape, sizes, dtype)
+        variable = _variable(file, what.name, what.dims, dtype, attrs, chunks=chunks, level=what.level)
+        for index, block in blocks.items():
+            if block.size:
+                place = tuple(slice(edges[i], edges[i + 1]) for edges, i in zip(starts, index, strict=True))
+                variable[place] = _stored(np.asarray(block, dtype))
+        for key, coordinate in _fitting(what.template, shape).items():
+            values = np.asarray(coordinate.values)
+            values = values.astype("U") if values.dtype.kind in "OT" else values
+            made = _variable(file, str(key), tuple(map(str, coordinate.dims)), values.dtype, coordinate.attrs)
+            if values.size:
+                made[...] = _stored(values)
+    record = write_bytes(context, path, read_blocks(whole))
+    whole.unlink()
+    return PartRecord((), (record,), math.prod(shape.values()))
+
+
+def _fitting(template: Any, shape: Mapping[str, int]) -> dict[Any, Any]:
+    """The coordinates whose sizes are those of the array."""
+    coords = template.coords.items()
+    return {key: x for key, x in coords if all(shape.get(str(dim)) == n for dim, n in x.sizes.items())}
+
+
+def _variable(
+    file: Any,
+    name: str,
+    dims: tuple[str, ...],
+    dtype: np.dtype[Any],
+    attrs: Mapping[Any, Any],
+    *,
+    chunks: tuple[int, ...] | None = None,
+    level: int = 0,
+) -> Any:
+    import h5py
+
+    kind = h5py.string_dtype() if dtype.kind in "UT" else _stored(np.empty(0, dtype)).dtype
+    fill = _fill(dtype) if name not in dims else None  # CF: a coordinate of a dim has no missing values
+    packing: dict[str, Any] = {"chunks": chunks} if chunks else {}
+    if chunks and level and dtype.kind not in "UT":
+        packing |= {"compression": "gzip", "compression_opts": level, "shuffle": True}
+    variable = file.create_variable(name, dims, kind, fillvalue=fill, **packing)
+    own = dict(coded(dtype)[0]) | ({"dtype": "bool"} if dtype.kind == "b" else {})
+    for key, value in {**{str(k): v for k, v in attrs.items()}, **own}.items():
+        variable.attrs[key] = _attribute(value)
+    return variable
+
+
+def _chunks(
+    what: Netcdf, shape: Mapping[str, int], sizes: Sequence[Sequence[int]], dtype: np.dtype[Any]
+) -> tuple[int, ...] | None:
+    """Cells of a chunk of the file: as asked for, else as the array's chunks, the longest halved while too large."""
+    if not shape:
+        return None
+    longest = (max(along, default=1) for along in sizes)
+    found = [max(min(what.chunks.get(dim, size), n), 1) for (dim, n), size in zip(shape.items(), longest, strict=True)]
+    free = [i for i, dim in enumerate(shape) if dim not in what.chunks]
+    while free and math.prod(found) * dtype.itemsize > _LARGEST_CHUNK:
+        widest = max(free, key=lambda i: found[i])
+        if found[widest] == 1:
+            break
+        found[widest] = -(-found[widest] // 2)
+    return tuple(found)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Reading back
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class StoredVariable:
+    """A variable of a file of ours, as dask's ``from_array`` takes it: the file is open while a slab is read."""
+
+    path: str
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @classmethod
+    def of(cls, path: Path, name: str, dtype: np.dtype[Any]) -> StoredVariable:
+        import h5netcdf
+
+        with open(path, "rb") as raw, h5netcdf.File(raw, "r") as file:
+            return cls(str(path), name, tuple(file[name].shape), np.dtype(dtype))
+
+    def __getitem__(self, key: Any) -> np.ndarray[Any, Any]:
+        import h5netcdf
+
+        with open(self.path, "rb") as raw, h5netcdf.File(raw, "r") as file:
+            return restored(np.asarray(file[self.name][key]), self.dtype)
