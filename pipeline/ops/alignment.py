@@ -19,7 +19,7 @@ from pipeline.expressions.references import ExpressionError
 from pipeline.expressions.tree import Bound, Constant, Node, children, mapped, render
 from pipeline.ops.evaluation import SlotLookup, evaluate
 
-__all__ = ["Operand", "blockwise", "settled", "with_coordinates"]
+__all__ = ["Operand", "aligned", "blockwise", "settled", "with_coordinates"]
 
 _PARTS = ("year", "month", "day", "hour", "weekday", "dayofyear")
 
@@ -48,7 +48,7 @@ def blockwise(root: Node, operands: Sequence[Operand], text: str) -> tuple[da.Ar
     root = mapped(root, functools.partial(_renumbered, {old: new for new, old in enumerate(positions)}))
     dtype = _dtype(root, arrays, places, len(dims))
     kernel = functools.partial(_chunk, root, places, len(dims), dtype, text)
-    chunked = _aligned([_dask(operand.array) for operand in arrays], places)
+    chunked = aligned([_dask(operand.array) for operand in arrays], places)
     pairs = [item for array, place in zip(chunked, places, strict=True) for item in (array, place)]
     meta = np.empty((0,) * len(dims), dtype=dtype)
     # aligned already; dask's own way refuses lengths that are known only in the run
@@ -71,7 +71,7 @@ def _dask(array: xr.DataArray) -> da.Array:
     return array.data if isinstance(array.data, da.Array) else da.from_array(array.values, chunks=-1)
 
 
-def _aligned(arrays: list[da.Array], places: Sequence[tuple[int, ...]]) -> list[da.Array]:
+def aligned(arrays: list[da.Array], places: Sequence[tuple[int, ...]]) -> list[da.Array]:
     """The arrays cut alike: along each dim where they differ, at every edge that one of them has.
 
     Lengths that are known only in the run can't be cut anew.

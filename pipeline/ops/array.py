@@ -1,7 +1,7 @@
 """Operations from arrays to arrays that stand in no file of their own, and those that do, gathered.
 
 Reductions: ``reductions.py``; what needs values in order: ``quantiles.py``; along labels: ``labelled.py``; windows:
-``windows.py``.
+``windows.py``; of linear algebra: ``factors.py``, ``algebra.py``.
 
 Each takes ``xarray.DataArray`` over dask and gives one, with its coordinates in memory; none runs a task. A task calls
 a function of a module with numpy blocks: no closures, so that it pickles and has the same token in every process.
@@ -10,25 +10,23 @@ a function of a module with numpy blocks: no closures, so that it pickles and ha
 from __future__ import annotations
 
 import itertools
-import operator
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
-import dask.array as da
 import numpy as np
 import pandas as pd
 import xarray as xr
 from dask.base import tokenize
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.graph import GraphNode, Key, listed, ref, task
-from pipeline.ops.dims import blocks, dim_number, one_chunk, rebuilt, require_numbers
+from pipeline.graph import GraphNode, Key, ref, task
+from pipeline.ops.dims import blocks, dim_number, one_chunk, rebuilt
+from pipeline.ops.factors import svd
 from pipeline.ops.labelled import groupby, resample, take
 from pipeline.ops.quantiles import quantile
 from pipeline.ops.reductions import all, any, average, max, mean, min, std, sum, var  # noqa: A004
 from pipeline.ops.stored import chunk_sizes
-from pipeline.ops.values import Parts
 from pipeline.ops.windows import rolling
 from pipeline.preparation import resolve
 
@@ -55,10 +53,6 @@ __all__ = [
 
 Block = np.ndarray[Any, Any]
 
-# ---------------------------------------------------------------------------------------------------------------------
-# One chunk along a dim
-# ---------------------------------------------------------------------------------------------------------------------
-
 
 def rechunk(x: xr.DataArray, *, chunks: Mapping[str, Any]) -> xr.DataArray:
     """The same array in other chunks; a dim that is not named keeps its own.
@@ -72,95 +66,6 @@ def rechunk(x: xr.DataArray, *, chunks: Mapping[str, Any]) -> xr.DataArray:
     own = {str(dim): list(sizes) for dim, sizes in zip(x.dims, x.data.chunks, strict=True)}
     grid = chunk_sizes({**own, **chunks}, tuple(own), x.shape, x.dtype)
     return x.copy(data=x.data.rechunk(grid, method="tasks"))
-
-
-def svd(x: xr.DataArray) -> Parts:
-    """The thin singular value decomposition: parts ``u`` (row, component), ``s`` (component), ``v`` (component, col).
-
-    The columns are brought into one chunk. Of each column of ``u`` the entry that is largest in size is positive (the
-    first of those that are as large up to rounding), so the signs don't depend on the chunks.
-
-    Raises
-    ------
-    ConfigError : if the array has not two dims
-    """
-    if x.ndim != 2:
-        raise ConfigError(f"input: svd needs two dims, got {', '.join(map(str, x.dims)) or 'none'}")
-    require_numbers(x, "svd")
-    row, col = x.dims
-    x = one_chunk(x, [str(col)])
-    kind = x.dtype if x.dtype in (np.float32, np.float64) or x.dtype.kind == "c" else np.dtype(np.float64)
-    u, s, v = _factors(x.data.astype(kind))
-    signs = _signs(u)
-    u = da.blockwise(np.multiply, "rc", u, "rc", signs, "c", dtype=u.dtype)
-    v = da.blockwise(_times_rows, "ck", v, "ck", signs, "c", dtype=v.dtype)
-    parts = {"u": u, "s": s, "v": v}
-    dims: dict[str, list[Hashable]] = {"u": [row, "component"], "s": ["component"], "v": ["component", col]}
-    return Parts({name: rebuilt(x, part, dims[name], attrs=False).rename(None) for name, part in parts.items()})
-
-
-def _factors(x: da.Array) -> list[da.Array]:
-    """``u, s, v`` of any signs: dask's, but for a single chunk, which dask hands to ``delayed``: one opaque graph."""
-    if x.npartitions > 1:
-        return list(da.linalg.svd(x, coerce_signs=False))
-    (row,), (col,) = x.chunks
-    k = np.nan if np.isnan(row) else row if row < col else col  # the number of rows may be known only in the run
-    token = tokenize(x.name)
-    whole: Key = f"svd-whole-{token}"
-    tasks: dict[Key, GraphNode] = {whole: task(whole, np.linalg.svd, ref((x.name, 0, 0)), full_matrices=False)}
-    single = np.dtype(x.dtype.char.lower()) if x.dtype.kind == "c" else x.dtype
-    parts = ((((row,), (k,)), x.dtype), (((k,),), single), (((k,), (col,)), x.dtype))
-    found = []
-    for i, (chunks, dtype) in enumerate(parts):
-        name = f"svd-{'usv'[i]}-{token}"
-        key = (name, *(0 for _ in chunks))
-        found.append(blocks(name, {**tasks, key: task(key, operator.getitem, ref(whole), i)}, chunks, dtype, x))
-    return found
-
-
-def _signs(u: da.Array) -> da.Array:
-    """For each column of ``u`` the sign that its largest entry has."""
-    n = u.numblocks[0]
-    token = tokenize(u.name)
-    tasks: dict[Key, GraphNode] = {}
-    for i in range(n):
-        key = (f"svd-sizes-{token}", i)
-        tasks[key] = task(key, _sizes, ref((u.name, i, 0)))
-    largest = (f"svd-largest-{token}", 0)
-    tasks[largest] = task(largest, _largest, listed(ref((f"svd-sizes-{token}", i)) for i in range(n)))
-    for i in range(n):
-        key = (f"svd-first-{token}", i)
-        tasks[key] = task(key, _first_signs, ref((u.name, i, 0)), ref(largest))
-    name = f"svd-signs-{token}"
-    tasks[name, 0] = task((name, 0), _first_found, listed(ref((f"svd-first-{token}", i)) for i in range(n)))
-    return blocks(name, tasks, (u.chunks[1],), u.dtype, u)
-
-
-def _sizes(u: Block) -> Block:
-    return np.asarray(np.max(np.abs(u), axis=0, initial=0))
-
-
-def _largest(sizes: list[Block]) -> Block:
-    return np.asarray(np.max(np.stack(sizes), axis=0))
-
-
-def _first_signs(u: Block, largest: Block) -> Block:
-    """The sign of the first entry that is as large as the largest; 0 where this block has none."""
-    large = np.abs(u) >= largest * (1 - np.sqrt(np.finfo(u.dtype).eps))
-    first = np.argmax(large, axis=0) if len(u) else np.zeros(u.shape[1], int)
-    found = large.any(axis=0)
-    entries = np.take_along_axis(u, first[None], 0)[0] if len(u) else np.zeros(u.shape[1], u.dtype)
-    return np.where(found, np.sign(entries), 0).astype(u.dtype)
-
-
-def _first_found(signs: list[Block]) -> Block:
-    stacked = np.stack(signs)
-    chosen = np.take_along_axis(stacked, np.argmax(stacked != 0, axis=0)[None], 0)[0]
-    return np.where(chosen == 0, 1, np.conj(chosen)).astype(stacked.dtype)
-
-
-def _times_rows(v: Block, signs: Block) -> Block:
-    return np.asarray(v * np.conj(signs)[:, None])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
