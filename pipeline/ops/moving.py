@@ -8,6 +8,7 @@ value and takes one away is faster, but what a large value leaves behind would d
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -174,9 +175,10 @@ def tail_of(frames: Sequence[pd.DataFrame], reach: Window) -> pd.DataFrame:
     last = frame[codes == codes[-1]]
     if reach.rows is not None:
         return stack([last.iloc[max(0, len(last) - reach.rows + 1) :]])
+    if pd.isna(last[reach.on].iloc[-1]):  # so are those that follow in the group
+        return frame.iloc[:0]
     times, span = _ticks(last[reach.on], reach)
-    near = (times > times[-1] - span) & last[reach.on].notna().to_numpy()
-    return stack([last[near & last[reach.on].notna().to_numpy()[-1]]])
+    return stack([last[times > times[-1] - span]])
 
 
 def roll(
@@ -219,8 +221,7 @@ def _bounds(frame: pd.DataFrame, reach: Window) -> tuple[Array, Array]:
     times, span = _ticks(frame[reach.on], reach)
     starts = rows + 1  # of a missing time: nothing
     present = frame[reach.on].notna().to_numpy()
-    ends = [*firsts[1:], n]
-    for first, end in zip(firsts, ends, strict=True):
+    for first, end in itertools.pairwise([*firsts, n]):
         some = slice(first, first + int(present[first:end].sum()))  # missing ones are the last of their group
         starts[some] = first + np.searchsorted(times[some], times[some] - span, side="right")
     return starts, rows + 1
