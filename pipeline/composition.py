@@ -29,6 +29,7 @@ __all__ = ["Composition", "called_at"]
 
 _BARE = frozenset({"input", "over", "stdin"})  # of a call and of a command: keys that hold references as they are
 _VALUES = ("matrix", "over")
+_FUNCTIONS = ("call", "function")
 
 
 def called_at() -> Location:
@@ -94,7 +95,8 @@ class Composition:
                 key = inside.removeprefix(f"{path}.").split(".")[0].split("[")[0]
                 is_bare = key in bare or inside in (f"{path}.input", f"{path}.that") or path.startswith("keep")
                 return str(one) if is_bare else f"${{{one}}}"
-            return self._function(one, at, inside) if callable(one) and not hasattr(one, "dtype") else one
+            is_function = callable(one) and inside.rpartition(".")[2] in _FUNCTIONS
+            return self._function(one, at, inside) if is_function else one
 
         try:
             return tree_of(value, at, self._folder, told=told, path=path, depth=depth)

@@ -35,8 +35,8 @@ def written(tree: Node, *, origin: Callable[[Node], str] | None = None) -> str:
     """
     layout = _Layout(origin or (lambda node: ""), _WITH_COMMENTS if origin is not None else _WIDTH)
     lines = list(layout.entries(tree, "", top=True))
-    beside = max((len(line) for line, comment in lines if comment and len(line) <= _WITH_COMMENTS), default=0) + 2
-    return "".join(f"{line:<{beside}}# {comment}\n" if comment else f"{line}\n" for line, comment in lines)
+    beside = max((len(line) for line, comment in lines if comment and len(line) <= _WITH_COMMENTS), default=0)
+    return "".join(f"{line:<{beside}}  # {comment}\n" if comment else f"{line}\n" for line, comment in lines)
 
 
 _Line = tuple[str, str]  # the text, and what is said beside it
