@@ -51,6 +51,7 @@ def apply(block: Block, folder: Path) -> None:
     target = folder / block.path
     if block.language != "diff":
         assert not target.exists(), f"line {block.line}: {block.path} is said to be new, and is there"
+        target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(block.text, encoding="utf-8")
         return
     lines = block.text.splitlines()

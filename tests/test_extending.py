@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -24,10 +25,26 @@ Done = subprocess.CompletedProcess[str]
 def called(folder: Path, command: str) -> Done:
     """A command of the page, with the package in ``folder`` instead of the installed one."""
     program, *arguments = shlex.split(command)
+    if program == "pip":
+        return installed(folder, folder / arguments[-1])
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("PIPELINE_", "PYTEST_"))}
-    environment |= {"PYTHONPATH": str(folder), "COLUMNS": "100"}
+    environment |= {"PYTHONPATH": os.pathsep.join([str(folder), str(folder / "site")]), "COLUMNS": "100"}
     line = [*PROGRAMS[program], *arguments]
     return subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def installed(folder: Path, project: Path) -> Done:
+    """What pip leaves of a project, in a folder of its own: the package, and what says its name and entry points."""
+    about = tomllib.loads((project / "pyproject.toml").read_text())["project"]
+    name, version = about["name"], about["version"]
+    shutil.copytree(project / name, folder / "site" / name)
+    info = folder / "site" / f"{name}-{version}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    groups = about["entry-points"].items()
+    lines = [f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in points.items()) for group, points in groups]
+    (info / "entry_points.txt").write_text("".join(lines))
+    return Done([], 0, "", "")
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +73,7 @@ def followed(copy: Path) -> dict[str, Done]:
 
 @pytest.mark.parametrize("block", [b for b in PAGE if b.language != "sh"], ids=lambda block: f"line {block.line}")
 def test_a_block_of_code_says_where_it_goes(block: Block) -> None:
-    assert block.language in ("python", "yaml", "diff")
+    assert block.language in ("python", "yaml", "toml", "diff")
     assert block.path
 
 
@@ -94,6 +111,14 @@ def test_the_op_gives_the_same_on_two_back_ends(followed: dict[str, Done]) -> No
     (compared,) = (done.stdout for command, done in followed.items() if command.startswith("pipeline compare"))
     assert "futures" in compared
     assert "results equal" in compared
+
+
+def test_the_op_of_another_package_is_listed_and_runs_in_other_processes(copy: Path, followed: dict[str, Done]) -> None:
+    assert followed["pipeline ops standardize"].stdout.startswith("standardize: array -> array")
+    assert "  standardize " in called(copy, "pipeline ops").stdout
+    (ran,) = (done.stdout for command, done in followed.items() if "configs/standards.yaml" in command)
+    assert "processes" in ran
+    assert (copy / "out" / "standard.zarr").is_dir()
 
 
 def test_the_code_of_the_page_is_in_the_style_of_the_rest(copy: Path, followed: dict[str, Done]) -> None:
