@@ -21,7 +21,7 @@ from dask.callbacks import Callback
 
 from pipeline.errors import ConfigError, DataError
 from pipeline.expressions import parse
-from pipeline.ops import array
+from pipeline.ops import array, histograms, quantiles, scans, shapes, stacking, windows
 from pipeline.ops.values import Parts
 
 TIMES = pd.date_range("2000-01-15", periods=70, freq="D")
@@ -88,6 +88,18 @@ BUILDS: dict[str, Callable[[xr.DataArray], Any]] = {
     "resample": lambda x: array.resample(x, rule={"time": "MS"}, agg="mean"),
     "rolling": lambda x: array.rolling(x, window={"time": 12}, agg="mean"),
     "map_blocks": lambda x: array.map_blocks(x, function="test_array_ops:double", dtype="float64", args={"by": 3}),
+    "coarsen": lambda x: windows.coarsen(x, window={"time": 14, "y": 2}, agg="mean"),
+    "median": lambda x: quantiles.median(x, axis="time"),
+    "histogram": lambda x: histograms.histogram(x, bins=4, range=[0, 1], axis="time"),
+    "cumsum": lambda x: scans.cumsum(x, axis="time"),
+    "argmax": lambda x: scans.argmax(x, axis="y"),
+    "topk": lambda x: scans.topk(x, k=3, axis="time"),
+    "transpose": shapes.transpose,
+    "reshape": lambda x: shapes.reshape(x, dims={"cell": -1}),
+    "pad": lambda x: shapes.pad(x, pad_width={"time": [3, 0]}, mode="reflect"),
+    "roll": lambda x: shapes.roll(x, shift={"time": 3}),
+    "stack": lambda x: stacking.stack(x, x, dim="copy"),
+    "concatenate": lambda x: stacking.concatenate(x, x, axis="time"),
 }
 
 

@@ -112,7 +112,6 @@ def test_positions_that_are_labels_get_op_sel() -> None:
 
 SINGLE: dict[str, tuple[str, str]] = {
     "op": (ERA5 + "  x: {op: maen, input: tas}\n", "there is no op 'maen'; did you mean 'mean'?"),
-    "later op": (ERA5 + "  x: {op: median, input: tas}\n", "op 'median' is not built yet"),
     "command": (ERA5 + "  x: {command: ls -l}\n", "got 'ls -l'; write a list, which no shell reads: [ls, -l]"),
     "checkpoint": (ERA5 + "  x: {expr: tas, checkpoint: true}\n", "checkpoint: true is not built yet"),
     "pure": (ERA5 + "  x: {expr: tas, pure: false, retries: 2}\n", "is never run twice; leave retries out"),

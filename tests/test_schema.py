@@ -64,7 +64,6 @@ BAD = {
     "another version": "version: 2\nsteps: {a: {op: arange, stop: 1}}",
     "unknown key": "version: 1\nsteps: {a: {op: arange, stop: 1}}\nout: {}",
     "no op": "version: 1\nsteps: {a: {op: arrange, stop: 1}}",
-    "later op": "version: 1\nsteps: {a: {op: zeros, shape: {x: 1}}}",
     "unknown parameter": "version: 1\nsteps: {a: {op: arange, stop: 1, size: 3}}",
     "missing parameter": "version: 1\nsteps: {a: {op: arange}}",
     "type": "version: 1\nsteps: {a: {op: arange, stop: [1]}}",

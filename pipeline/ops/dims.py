@@ -77,9 +77,9 @@ def axes_of(x: xr.DataArray, axis: Axis) -> tuple[int, ...]:
 
 def missing(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Which values are missing: NaN of floats, NaT of times; bool."""
-    if values.dtype.kind in "fc":
-        return np.isnan(values)
-    return np.isnat(values) if values.dtype.kind in "mM" else np.zeros(values.shape, bool)
+    if values.dtype.kind not in "fcmM":
+        return np.zeros(values.shape, bool)
+    return np.asarray(np.isnat(values) if values.dtype.kind in "mM" else np.isnan(values))
 
 
 def require_numbers(x: xr.DataArray, what: str, *, times: bool = False, key: str = "input") -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.graph import GraphNode, Key, listed, ref, task
 
-__all__ = ["FAN_IN", "joined", "pieces", "placed", "tree"]
+__all__ = ["FAN_IN", "Part", "cuts", "joined", "pieces", "placed", "tree"]
 
 Block = np.ndarray[Any, Any]
 Part = tuple[int, int]
@@ -36,17 +36,18 @@ def pieces(data: da.Array, index: tuple[int, ...], axis: int, *spans: tuple[int,
     the blocks, as an argument of the task, and the part of each: its start and stop along ``axis``
     """
     ends = np.cumsum([0, *data.chunks[axis]])
-    needed, parts = [], []
-    for start, stop in spans:
-        first = int(np.searchsorted(ends[1:], start, side="right"))
-        for k in range(first, max(int(np.searchsorted(ends, stop, side="left")), first)):
-            low, high = max(start, int(ends[k])), min(stop, int(ends[k + 1]))
-            if low < high:
-                needed.append(k)
-                parts.append((int(low - ends[k]), int(high - ends[k])))
-    if not needed:  # nothing, of the dtype and of the shape along the other axes
-        needed, parts = [0], [(0, 0)]
-    return listed(ref((data.name, *placed(index, axis, k))) for k in needed), tuple(parts)
+    found = [cut for span in spans for cut in cuts(ends, *span)] or [(0, (0, 0))]  # nothing, of the right dtype
+    return listed(ref((data.name, *placed(index, axis, k))) for k, _ in found), tuple(part for _, part in found)
+
+
+def cuts(ends: Block, start: int, stop: int) -> list[tuple[int, Part]]:
+    """The numbers of the blocks that hold some positions, each with the part of it; ``ends``: 0, then their ends."""
+    found = []
+    for k in range(int(np.searchsorted(ends[1:], start, side="right")), int(np.searchsorted(ends, stop, side="left"))):
+        low, high = max(start, int(ends[k])), min(stop, int(ends[k + 1]))
+        if low < high:
+            found.append((k, (int(low - ends[k]), int(high - ends[k]))))
+    return found
 
 
 def joined(blocks: Sequence[Block], parts: Sequence[Part], axis: int) -> Block:

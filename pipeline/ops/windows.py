@@ -142,7 +142,7 @@ def _coarsened(
     """One value a window: its positions, in the order of the dims, are brought to the front and aggregated."""
     apart = [part for n, size in zip(block.shape, sizes, strict=True) for part in (n // size, size)]
     windows = np.moveaxis(block.reshape(apart), range(1, 2 * block.ndim, 2), range(block.ndim))
-    windows = windows.reshape(-1, *windows.shape[block.ndim :])
+    windows = windows.reshape(math.prod(sizes), *windows.shape[block.ndim :])
     found = partial(windows, 0, np.zeros(len(windows), np.intp), agg, skipna)
     return np.asarray(aggregated([found], 0, 1, agg, ddof, dtype)[0])
 
