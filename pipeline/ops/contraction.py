@@ -44,7 +44,7 @@ def contracted(arrays: Sequence[da.Array], labels: Sequence[Sequence[str]], resu
     kept, gone = tuple(range(len(result))), tuple(range(len(result), len(names)))
     arrays = aligned(list(arrays), places)
     several = tuple(i for i in gone if any(i in p and x.numblocks[p.index(i)] > 1 for x, p in _pairs(arrays, places)))
-    products = da.blockwise(
+    products: da.Array = da.blockwise(
         _product,
         (*kept, *several),
         *(item for pair in _pairs(arrays, places) for item in pair),
@@ -60,7 +60,8 @@ def contracted(arrays: Sequence[da.Array], labels: Sequence[Sequence[str]], resu
     )
     if not several:
         return products
-    return da.sum(products, axis=tuple(range(len(kept), len(kept) + len(several))), dtype=kind)
+    total: da.Array = da.sum(products, axis=tuple(range(len(kept), len(kept) + len(several))), dtype=kind)
+    return total
 
 
 def _pairs(arrays: Sequence[da.Array], places: Sequence[tuple[int, ...]]) -> list[tuple[da.Array, tuple[int, ...]]]:
@@ -94,7 +95,7 @@ def _pair(a: Block, a_axes: tuple[int, ...], b: Block, b_axes: tuple[int, ...], 
     tall = int(np.prod(a.shape[len(both) : len(both) + len(left)], dtype=np.int64))
     product = np.matmul(a.reshape(*batch, tall, n), b.reshape(*batch, n, wide)).reshape(sizes)
     order = [*both, *left, *right]
-    return np.ascontiguousarray(product.transpose([order.index(i) for i in kept]))
+    return np.asarray(product.transpose([order.index(i) for i in kept]), order="C")
 
 
 def _grouped(block: Block, axes: tuple[int, ...], *groups: list[int]) -> Block:

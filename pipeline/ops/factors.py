@@ -150,28 +150,19 @@ def _tree(x: da.Array, root: Callable[[Block], tuple[Block, ...]], names: tuple[
     """
     token = tokenize(x.name, names)
     tasks: dict[Key, GraphNode] = {}
-    level: list[Key] = [(x.name, i, 0) for i in range(x.numblocks[0])]
+    stacks: list[list[Key]] = [[(x.name, i, 0)] for i in range(x.numblocks[0])]
     climbed: list[tuple[list[Key], list[int]]] = []  # per level the factorisations, and how many each one stacks
-    while len(level) > 1 or not climbed:
-        depth = len(climbed)
-        if depth:
-            sizes = [len(level[i : i + _FAN_IN]) for i in range(0, len(level), _FAN_IN)]
-        else:
-            sizes = [1] * len(level)
-        last = len(sizes) == 1
-        made: list[Key] = []
-        for number, size in enumerate(sizes):
-            members = level[sum(sizes[:number]) : sum(sizes[:number]) + size]
-            key = (f"{names[0]}-climb-{depth}-{token}", number)
+    while True:
+        depth, last = len(climbed), len(stacks) == 1
+        made: list[Key] = [(f"{names[0]}-climb-{depth}-{token}", number) for number in range(len(stacks))]
+        for key, members in zip(made, stacks, strict=True):
             tasks[key] = task(key, _climbed, listed(map(ref, members)), root if last else _qr_root)
-            made.append(key)
-        climbed.append((made, sizes))
+        climbed.append((made, [len(members) for members in stacks]))
         if last:
-            break
-        level = [(f"{names[0]}-small-{depth}-{token}", number) for number in range(len(made))]
-        for small, key in zip(level, made, strict=True):
-            tasks[small] = task(small, operator.getitem, ref(key), 1)
-    return _descended(x, tasks, climbed, names, token)
+            return _descended(x, tasks, climbed, names, token)
+        small: list[Key] = [(f"{names[0]}-small-{depth}-{token}", number) for number in range(len(made))]
+        tasks |= {own: task(own, operator.getitem, ref(key), 1) for own, key in zip(small, made, strict=True)}
+        stacks = [small[i : i + _FAN_IN] for i in range(0, len(small), _FAN_IN)]
 
 
 def _climbed(several: list[Block], function: Callable[[Block], tuple[Block, ...]]) -> tuple[Any, ...]:
@@ -195,7 +186,7 @@ def _descended(
         made, sizes = climbed[depth]
         pieces: list[tuple[Key, int]] = []
         for number, (key, size) in enumerate(zip(made, sizes, strict=True)):
-            whole = key
+            whole: Key = key
             if above and depth:
                 whole = (f"{names[0]}-descend-{depth}-{token}", number)
                 tasks[whole] = task(whole, _multiplied, ref(key), ref(above[number][0]), above[number][1])
@@ -289,10 +280,11 @@ def _truncated(small: da.Array, k: int) -> tuple[da.Array, da.Array, da.Array]:
     found = []
     grids = {"turned": (rows, (k,)), "s": ((k,),), "v": ((k,), columns)}
     for place, (name, chunks) in enumerate(grids.items()):
-        key = (f"{name}-{token}", *(0 for _ in chunks))
+        layer = f"{name}-{token}"
+        key = (layer, *(0 for _ in chunks))
         dtype = real if name == "s" else small.dtype
         own = {**tasks, key: task(key, operator.getitem, ref(whole), place)}
-        found.append(blocks(key[0], own, chunks, dtype, small))
+        found.append(blocks(layer, own, chunks, dtype, small))
     turned, s, v = found
     return turned, s, v
 

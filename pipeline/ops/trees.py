@@ -1,0 +1,77 @@
+"""``tree_reduce``: many items become one value, a few at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.errors import DataError
+from pipeline.graph import GraphNode, Key, listed, ref, task
+from pipeline.ops.values import Items, Single
+from pipeline.preparation import resolve
+from pipeline.worker import Dropped
+
+__all__ = ["tree_reduce"]
+
+_NONE = "there are no items to reduce"
+
+
+def tree_reduce(
+    x: Items, *, name: str, function: str, args: Mapping[str, Any] | None = None, fan_in: int = 8
+) -> Single:
+    """One value of all items: a function gives one of a list of items, then of what it gave, until one is left.
+
+    Parameters
+    ----------
+    function : ``module:function``, called as ``function(list, **args)``; must be associative: which items come together
+        is not the user's to know, only that they come in order
+    fan_in : tasks whose values one task takes
+
+    Raises
+    ------
+    DataError : if there are no items; in the run, if all were dropped
+    """
+    given = dict(args or {})
+    if not x.n_tasks:
+        raise DataError(_NONE)
+    tasks: dict[Key, GraphNode] = {}
+    level, depth = list(x.keys), 0
+    while len(level) > 1 or not depth:
+        groups = [level[i : i + fan_in] for i in range(0, len(level), fan_in)]
+        level = []
+        for number, group in enumerate(groups):
+            key = (f"{name}/level.{depth}", number)
+            members = listed(map(ref, group))
+            if depth:
+                tasks[key] = task(key, folded, function, given, members)
+            else:
+                tasks[key] = task(key, fold_items, function, given, x.names is None, members)
+            level.append(key)
+        depth += 1
+    tasks[name,] = task((name,), only, ref(level[0]))
+    return Single((name,), {**x.tasks, **tasks})
+
+
+def fold_items(function: str, args: Mapping[str, Any], paired: bool, results: Sequence[Any]) -> list[Any]:
+    """A list of the one value of some items; an empty one where all were dropped."""
+    items = [item for pairs in results for _, item in pairs] if paired else list(results)
+    items = [item for item in items if not isinstance(item, Dropped)]
+    return [resolve(function)(items, **args)] if items else []
+
+
+def folded(function: str, args: Mapping[str, Any], parts: Sequence[list[Any]]) -> list[Any]:
+    """A list of the one value of some partial ones; an empty one where there are none."""
+    values = [value for part in parts for value in part]
+    return [resolve(function)(values, **args)] if len(values) > 1 else values
+
+
+def only(part: list[Any]) -> Any:
+    """The value that is left.
+
+    Raises
+    ------
+    DataError : if there is none
+    """
+    if not part:
+        raise DataError(_NONE)
+    return part[0]
