@@ -7,6 +7,7 @@
     ├── DataError            3   an input file is missing or unusable
     ├── TaskError            1   a task of the user's failed
     │   └── TaskDataError    3   … since its data are not what they must be: a DataError, too
+    ├── ProgramError         1   a program that a command runs can't be run, or failed
     ├── BackendError         4   workers or the cluster are lost, unreachable or unusable
     │   ├── WorkerLost       4   a worker ended while it ran a task
     │   └── TaskTimeout      4   a task ran longer than its step's timeout
@@ -35,6 +36,7 @@ __all__ = [
     "Location",
     "OutputError",
     "PipelineError",
+    "ProgramError",
     "TaskDataError",
     "TaskError",
     "TaskTimeout",
@@ -189,6 +191,12 @@ class TaskDataError(TaskError, DataError):
     """A task was given data that is missing, unreadable, or not what the file says it is."""
 
     exit_code = 3
+
+
+class ProgramError(PipelineError):
+    """A program that a command runs can't be run, failed, or left less than it should have."""
+
+    exit_code = 1
 
 
 class BackendError(PipelineError):

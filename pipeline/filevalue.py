@@ -32,6 +32,9 @@ class FileValue:
     def __post_init__(self) -> None:
         _admit(self.name, len(self.data))
 
+    def __sizeof__(self) -> int:
+        return object.__sizeof__(self) + len(self.data)
+
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> FileValue:
         """The file at ``path``, read after a look at its size."""

@@ -13,7 +13,7 @@ from pipeline.config import Reference
 from pipeline.graph import listed, ref, task
 from pipeline.layouts import Layout
 from pipeline.lowering import enter
-from pipeline.ops import calls
+from pipeline.ops import mapping
 from pipeline.ops.values import Items, Parts, Single
 
 __all__ = ["only_value", "picked", "refer", "require_one", "scalar_of"]
@@ -53,7 +53,7 @@ def _part(value: Any, reference: Reference, prefix: str) -> Any:
         tasks[prefix,] = task((prefix,), only_cell, reference.text, reference.part, listed(ref(k) for k in keys))
         return Single((prefix,), tasks)
     if isinstance(value, Items | Single):
-        return calls.part(value, reference.part, prefix, dict(value.tasks))
+        return mapping.part(value, reference.part, prefix, dict(value.tasks))
     raise ValueError(f"{reference.text!r}: an array has no parts")
 
 

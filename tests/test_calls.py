@@ -9,7 +9,8 @@ import pytest
 from serially import graph_of, values_of
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.ops.calls import derived_seed, item_key
+from pipeline.ops.calls import derived_seed
+from pipeline.ops.mapping import item_key
 
 MODULE = """
 def add(a, b=0, **rest):

@@ -184,12 +184,12 @@ class _Builder:
         self.policies[step.name] = Policy(
             step=step.step,
             kind=main.kind,
-            merge=not (step.retries or step.timeout is not None or step.checkpoint or step.kind == "command"),
+            merge=step.pure and not (step.retries or step.timeout is not None or step.kind == "command"),
             batch=step.batch,
             items=items,
             over=step.name if items is not None else "",
             retries=step.retries,
-            timeout=step.timeout,
+            timeout=step.timeout if step.kind != "command" else None,  # its task ends the program itself
             resources=step.resources,
             location=str(step.location),
         )

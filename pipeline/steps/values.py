@@ -21,7 +21,7 @@ from pipeline.expressions import Expression
 from pipeline.graph import GraphNode, Key, Whole, listed, ref, task
 from pipeline.layouts import ArrayLayout, Layout, ValueLayout
 from pipeline.lowering import lower
-from pipeline.ops import calls
+from pipeline.ops import calls, commands
 from pipeline.ops.targets import evaluate_arrays
 from pipeline.ops.values import Single
 from pipeline.preparation import resolve
@@ -57,20 +57,24 @@ class StepBuilder:
 
     def value(self) -> Any:
         step = self.step
+        tasks: dict[Key, GraphNode] = {}
         if step.kind == "call":
-            tasks: dict[Key, GraphNode] = {}
             value = calls.call(step, seed=self.builder.config.seed, whole=self.whole, enter=self.enter, tasks=tasks)
-            self.extra |= {k: n for k, n in tasks.items() if k not in self.builder.tasks}
-            return value
+            return self.own(value, tasks)
+        if step.kind == "command":
+            return self.own(commands.command(step, whole=self.whole, enter=self.enter, tasks=tasks), tasks)
         if step.kind == "expr":
             bound = [self.scalar_or_array(r) for r in step.expression.references]
             try:
                 return evaluate_arrays(step.expression, bound)
             except ValueError as error:
                 raise ValueError(f"expr: {error}") from error
-        if step.kind == "op":
-            return self.op()
-        raise NotImplementedError(f"steps of the kind {step.kind} are not built yet")
+        return self.op()
+
+    def own(self, value: Any, tasks: Mapping[Key, GraphNode]) -> Any:
+        """``value``, whose tasks are the step's own but for those that were there before."""
+        self.extra |= {k: n for k, n in tasks.items() if k not in self.builder.tasks}
+        return value
 
     # -- inputs -------------------------------------------------------------------------------------------------------
 
@@ -183,6 +187,8 @@ class StepBuilder:
             return self.sliced(build, keywords, asked)
         value = build(**keywords)
         if not isinstance(value, dd.DataFrame) or self.columns is None or "columns" not in keywords:
+            return value
+        if isinstance(keywords["columns"], Mapping):  # it says what is made, not what is read
             return value
         chosen = [c for c in value.columns if c in self.columns]
         if len(chosen) == len(value.columns):
