@@ -14,10 +14,10 @@ import xarray as xr
 
 from pipeline.errors import DataError
 from pipeline.graph import GraphNode, Key, listed, ref, task
-from pipeline.ops.calls import DEALT, deal
+from pipeline.ops.mapping import DEALT, deal
 from pipeline.ops.rows import labels_along
 from pipeline.ops.runlabels import RunLabels, as_coordinate, held
-from pipeline.ops.values import Items, Single
+from pipeline.ops.values import LENGTHS, Items, Single
 
 __all__ = ["to_array", "to_items"]
 
@@ -157,8 +157,8 @@ def _matrix(
     own: dict[Key, GraphNode] = {}
     for i, key in enumerate(keys):
         own[f"{name}/matrix", i, 0] = task((f"{name}/matrix", i, 0), matrix_of_rows, tuple(chosen), kind, ref(key))
-    unknown = (np.nan,) * len(keys)
-    data = da.Array({**tasks, **own}, f"{name}/matrix", (unknown, (len(chosen),)), dtype=kind)
+    lengths = x._meta.attrs.get(LENGTHS) or (np.nan,) * len(keys)
+    data = da.Array({**tasks, **own}, f"{name}/matrix", (lengths, (len(chosen),)), dtype=kind)
     coords: dict[str, Any] = {dims[1]: np.array([str(c) for c in chosen])}
     if labels is not None:
         late = RunLabels(f"{name}/labels", dims[0], len(keys), x._meta[labels].dtype, tasks)
