@@ -232,7 +232,8 @@ def test_rows_that_only_the_run_can_count_have_no_positions(folder: Path) -> Non
     text = """
 steps:
   t: {op: read_parquet, path: t.parquet}
-  x: {op: to_array, input: t, columns: [a], dims: [row, column]}
+  some: {op: filter, input: t, where: "a > 1"}
+  x: {op: to_array, input: some, columns: [a], dims: [row, column]}
   s: {op: sum, input: "x[row=0]"}
 """
     with pytest.raises(ConfigError, match="the length of 'row' is known only in the run"):

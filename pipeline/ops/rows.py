@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from pipeline.errors import DataError
 from pipeline.graph import GraphNode, Key, listed, ref, task, token
 from pipeline.ops.partitions import collection
 from pipeline.ops.runlabels import run_labels
-from pipeline.ops.values import Items, Single
+from pipeline.ops.values import LENGTHS, Items, Single
 from pipeline.worker import Dropped
 
 __all__ = ["labels_along", "pandas_dtype", "to_frame"]
@@ -105,9 +106,17 @@ def _of_items(
     return _frame(x.tasks, own, meta, f"{name}/rows")
 
 
-def _frame(tasks: Mapping[Key, GraphNode], own: Mapping[Key, GraphNode], meta: pd.DataFrame, name: str) -> dd.DataFrame:
-    """The frame whose partitions are the tasks ``own``, made of what ``tasks`` give."""
-    frame: dd.DataFrame = collection({**tasks, **own}, meta, list(own), name, token=token(own))
+def _frame(
+    tasks: Mapping[Key, GraphNode],
+    own: Mapping[Key, GraphNode],
+    meta: pd.DataFrame,
+    name: str,
+    lengths: Sequence[float] = (math.nan,),
+) -> dd.DataFrame:
+    """The frame whose partitions are the tasks ``own``, made of what ``tasks`` give; ``lengths``: nan if not known."""
+    told = meta.copy(deep=False)
+    told.attrs = {} if any(n != n for n in lengths) else {LENGTHS: tuple(int(n) for n in lengths)}
+    frame: dd.DataFrame = collection({**tasks, **own}, told, list(own), name, token=token(own))
     return frame
 
 
@@ -262,7 +271,12 @@ def _long(x: xr.DataArray, value: str, name: str) -> dd.DataFrame:
         axes = tuple(lab[s[j] : s[j + 1]] for lab, s, j in zip(labels, starts, index, strict=True))
         key = (f"{name}/cells", i)
         own[key] = task(key, cells_of_chunk, axes, meta, ref((x.data.name, *index)))
-    return _frame(dict(x.data.dask), own, meta, f"{name}/cells")
+    return _frame(dict(x.data.dask), own, meta, f"{name}/cells", _n_cells(x.data.chunks))
+
+
+def _n_cells(chunks: Sequence[Sequence[float]]) -> list[float]:
+    """How many cells each chunk has, in the order of their indices."""
+    return [math.prod(sizes) for sizes in itertools.product(*chunks)]
 
 
 def labels_along(x: xr.DataArray, dim: Any) -> Any:
@@ -314,7 +328,7 @@ def _wide(x: xr.DataArray, dim: str, prefix: str, name: str) -> dd.DataFrame:
     tasks = dict(x.data.dask)
     for found, _ in late:
         tasks |= found.tasks
-    return _frame(tasks, own, meta, f"{name}/rows")
+    return _frame(tasks, own, meta, f"{name}/rows", _n_cells(x.data.chunks[:-1]))
 
 
 def rows_of_chunk(meta: pd.DataFrame, axes: Sequence[int], head: Sequence[Any], chunk: Any) -> pd.DataFrame:

@@ -31,19 +31,33 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.graph import GraphNode, Key, task
 from pipeline.ops.paths import below, fixed_folder, is_remote, locate, opened, options_of
 from pipeline.ops.types import TEXT, converted, declared_dtype, empty_frame, natural_dtype
-from pipeline.ops.values import NBYTES
+from pipeline.ops.values import LENGTHS, NBYTES
 
 __all__ = ["chosen", "frame_of", "misfit", "read_parquet"]
 
 _MISSING_FOLDER = "__HIVE_DEFAULT_PARTITION__"
 
 
-def frame_of(op: str, tasks: Sequence[tuple[Any, ...]], dtypes: dict[str, Any], nbytes: float) -> dd.DataFrame:
-    """A frame whose partition ``i`` is the call ``tasks[i]``; ``nbytes``: of all of it, as far as metadata tell."""
+def frame_of(
+    op: str,
+    tasks: Sequence[tuple[Any, ...]],
+    dtypes: dict[str, Any],
+    nbytes: float,
+    lengths: tuple[int, ...] | None = None,
+) -> dd.DataFrame:
+    """A frame whose partition ``i`` is the call ``tasks[i]``.
+
+    Parameters
+    ----------
+    nbytes : of all of it, as far as metadata tell
+    lengths : rows of each partition, if metadata tell
+    """
     name = f"{op}-{tokenize([tuple(map(str, t[1:])) for t in tasks])}"
     layer: dict[Key, GraphNode] = {(name, i): task((name, i), *call) for i, call in enumerate(tasks)}
     meta = empty_frame(dtypes)
     meta.attrs[NBYTES] = nbytes
+    if lengths is not None:
+        meta.attrs[LENGTHS] = lengths
     frame: dd.DataFrame = from_graph(layer, meta, (None,) * (len(tasks) + 1), list(layer), name)
     return frame
 
@@ -101,13 +115,15 @@ def read_parquet(
             dtypes[name] = _folder_dtype(folders[name])
         else:
             dtypes[name] = _parquet_dtype(name, names, footers, keep=cast == "none")
-    tasks = []
+    tasks, lengths = [], []
     for i, (name, (_, metadata)) in enumerate(zip(names, footers, strict=True)):
         fixed = {key: values[i] for key, values in folders.items() if key in dtypes}
         n = metadata.num_row_groups
         groups = [(k,) for k in range(n)] if split == "row_groups" and n else [tuple(range(n))]
         tasks += [(_read_parquet, name, options_of(name, storage), group, dtypes, fixed) for group in groups]
-    return frame_of("read_parquet", tasks, dtypes, sum(_nbytes(metadata, dtypes) for _, metadata in footers))
+        lengths += [sum(metadata.row_group(k).num_rows for k in group) for group in groups]
+    nbytes = sum(_nbytes(metadata, dtypes) for _, metadata in footers)
+    return frame_of("read_parquet", tasks, dtypes, nbytes, tuple(lengths))
 
 
 def _footer(path: str, options: Mapping[str, Any]) -> tuple[pa.Schema, pq.FileMetaData]:
