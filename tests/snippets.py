@@ -2,8 +2,9 @@
 
 ``SNIPPETS[op]`` is the YAML of some steps, without ``steps:``; the op is used in the last of them, and the names of the
 steps of all snippets are different, since all of them run in one Graph: begin them with the op's name. Sources without
-files (``arange``, ``random``, ``to_frame`` of an array) keep a snippet short; files lie in ``data/``, and are found by
-``${data}``. Functions stand in ``tests/everywhere_functions.py`` and are called as ``everywhere_functions:name``.
+files (``arange``, ``random``, ``to_frame`` of an array) keep a snippet short; files lie in ``data/`` (``${data}``), or
+are made by the test (``${made}``: ``x.npy``, ``x.zarr``, ``rows.jsonl``). Functions stand in
+``tests/everywhere_functions.py`` and are called as ``everywhere_functions:name``.
 """
 
 from __future__ import annotations
@@ -13,4 +14,154 @@ SNIPPETS: dict[str, str] = {}
 SNIPPETS["mean"] = """
   mean_x: {op: arange, start: 0, stop: 24, chunks: 5, dim: x, dtype: float64}
   mean: {op: mean, input: mean_x}
+"""
+
+# -- sources
+
+SNIPPETS["files"] = """
+  files_found: {op: files, path: "${data}/nyc/*.csv"}
+  files: {call: "everywhere_functions:n_lines", over: {path: files_found}}
+"""
+SNIPPETS["from_netcdf"] = """
+  from_netcdf: {op: from_netcdf, path: "${data}/climate/A1B_*.nc", variable: air_temperature, chunks: {time: 25}}
+"""
+SNIPPETS["from_zarr"] = """
+  from_zarr: {op: from_zarr, path: "${made}/x.zarr", chunks: {row: 3}}
+"""
+SNIPPETS["read_parquet"] = """
+  read_parquet: {op: read_parquet, path: "${data}/tpch/orders", columns: [o_orderkey, o_orderdate]}
+"""
+SNIPPETS["read_csv"] = """
+  read_csv: {op: read_csv, path: "${data}/nyc/weather.csv", blocksize: 9000, cast: {time_hour: "timestamp[UTC]"}}
+"""
+SNIPPETS["random"] = """
+  random: {op: random, shape: {row: 9, column: 4}, chunks: {row: 4, column: 3}, distribution: uniform, high: 3}
+"""
+SNIPPETS["arange"] = """
+  arange: {op: arange, start: 3, stop: 40, step: 2, chunks: 7, dim: x, dtype: float32}
+"""
+
+# -- arrays
+
+for _op, _more in {
+    "sum": "axis: y",
+    "min": "axis: [x, y]",
+    "max": "keepdims: true, axis: x",
+    "std": "ddof: 1, axis: x",
+    "var": "ddof: 0",
+    "any": "axis: y",
+    "all": "axis: x",
+    "quantile": "q: [0.1, 0.5], axis: x",
+    "rechunk": "chunks: {x: 3, y: -1}",
+    "svd": "",
+}.items():
+    SNIPPETS[_op] = f"""
+  {_op}_x: {{op: random, shape: {{x: 11, y: 4}}, chunks: {{x: 4, y: 4}}}}
+  {_op}: {{op: {_op}, input: {_op}_x, {_more}}}
+"""
+SNIPPETS["average"] = """
+  average_x: {op: random, shape: {x: 11, y: 4}, chunks: {x: 4, y: 3}}
+  average_w: {op: random, shape: {y: 4}, chunks: {y: 3}, distribution: uniform}
+  average: {op: average, input: average_x, weights: average_w, axis: y}
+"""
+SNIPPETS["sel"] = """
+  sel_x: {op: from_netcdf, path: "${data}/climate/E1_*.nc", variable: air_temperature, chunks: {time: 25}}
+  sel: {op: sel, input: sel_x, labels: {time: ["2050", "2070"], latitude: 34}, method: nearest}
+"""
+SNIPPETS["take"] = """
+  take_x: {op: from_netcdf, path: "${data}/climate/E1_*.nc", variable: air_temperature, chunks: {time: 25}}
+  take_by_year: {op: groupby, input: take_x, by: "year(time)", agg: mean}
+  take: {op: take, input: take_by_year, at: {year: "year(time)"}, like: take_x}
+"""
+SNIPPETS["groupby"] = """
+  groupby_x: {op: from_netcdf, path: "${data}/climate/E1_*.nc", variable: air_temperature, chunks: {time: 25}}
+  groupby_of_array: {op: groupby, input: groupby_x, by: "year(time) % 3", agg: std, ddof: 0}
+  groupby_f: {op: read_csv, path: "${data}/nyc/weather.csv", blocksize: 9000}
+  groupby: {op: groupby, input: groupby_f, by: [origin, day], agg: {w: "quantile(temp, 0.9)", t: "std(temp, 1)"}}
+"""
+SNIPPETS["resample"] = """
+  resample_x: {op: from_netcdf, path: "${data}/climate/E1_*.nc", variable: air_temperature, chunks: {time: 25}}
+  resample_of_array: {op: resample, input: resample_x, rule: {time: 5YS}, agg: max}
+  resample_f: {op: read_csv, path: "${data}/nyc/weather.csv", blocksize: 9000, cast: {time_hour: "timestamp[UTC]"}}
+  resample: {op: resample, input: resample_f, on: time_hour, rule: D, by: origin, agg: {t: mean(temp), n: count()}}
+"""
+SNIPPETS["rolling"] = """
+  rolling_x: {op: random, shape: {x: 23, y: 2}, chunks: {x: 5, y: 2}}
+  rolling_of_array: {op: rolling, input: rolling_x, window: {x: 3}, agg: mean, center: true, min_periods: 1}
+  rolling_f: {op: read_csv, path: "${data}/nyc/weather.csv", blocksize: 9000, cast: {time_hour: "timestamp[UTC]"}}
+  rolling: {op: rolling, input: rolling_f, on: time_hour, window: 7, by: origin, columns: {t: max(temp), n: count()}}
+"""
+SNIPPETS["map_blocks"] = """
+  map_blocks_x: {op: random, shape: {x: 11, y: 4}, chunks: {x: 4, y: 4}}
+  map_blocks: {op: map_blocks, input: map_blocks_x, function: "everywhere_functions:norms", dims: [x], dtype: float64}
+"""
+
+# -- frames
+
+SNIPPETS["select"] = """
+  select_f: {op: read_csv, path: "${data}/nyc/weather.csv", blocksize: 9000}
+  select: {op: select, input: select_f, columns: [hour, origin]}
+"""
+SNIPPETS["filter"] = """
+  filter_f: {op: read_csv, path: "${data}/nyc/weather.csv", blocksize: 9000}
+  filter: {op: filter, input: filter_f, where: "temp > 60 and origin in ['JFK'] or missing(precip)"}
+"""
+SNIPPETS["assign"] = """
+  assign_f: {op: read_csv, path: "${data}/nyc/weather.csv", blocksize: 9000, cast: {time_hour: "timestamp[UTC]"}}
+  assign: {op: assign, input: assign_f, columns: {c: "temp / 1.8", noon: "hour(time_hour) == 12", o: lower(origin)}}
+"""
+SNIPPETS["merge"] = """
+  merge_f: {op: read_csv, path: "${data}/nyc/weather.csv", blocksize: 9000, columns: [origin, day, hour, temp]}
+  merge_a: {op: read_csv, path: "${data}/nyc/airports.csv"}
+  merge: {op: merge, left: merge_f, right: merge_a, how: left, left_on: origin, right_on: faa, validate: many_to_one}
+"""
+SNIPPETS["concat"] = """
+  concat_f: {op: read_parquet, path: "${data}/tpch/orders"}
+  concat_g: {op: filter, input: concat_f, where: "o_orderkey < 100"}
+  concat: {op: concat, input: [concat_f, concat_g]}
+"""
+SNIPPETS["sort_values"] = """
+  sort_values_f: {op: read_parquet, path: "${data}/tpch/orders"}
+  sort_values: {op: sort_values, input: sort_values_f, by: [o_orderdate, o_custkey], ascending: [false, true]}
+"""
+SNIPPETS["nlargest"] = """
+  nlargest_f: {op: read_csv, path: "${data}/nyc/weather.csv", blocksize: 9000}
+  nlargest: {op: nlargest, input: nlargest_f, n: 3, columns: temp, by: origin}
+"""
+SNIPPETS["nsmallest"] = """
+  nsmallest_f: {op: read_csv, path: "${data}/nyc/weather.csv", blocksize: 9000}
+  nsmallest: {op: nsmallest, input: nsmallest_f, n: 5, columns: [temp, hour]}
+"""
+SNIPPETS["drop_duplicates"] = """
+  drop_duplicates_f: {op: read_csv, path: "${data}/nyc/weather.csv", blocksize: 9000}
+  drop_duplicates: {op: drop_duplicates, input: drop_duplicates_f, subset: [origin, hour]}
+"""
+
+# -- conversions
+
+SNIPPETS["to_array"] = """
+  to_array_f: {op: read_csv, path: "${data}/nyc/weather.csv", blocksize: 9000}
+  to_array_of_frame: {op: to_array, input: to_array_f, columns: [temp, hour], dims: [row, feature]}
+  to_array_items: {call: "everywhere_functions:powers", over: {x: [1, 2, 3]}}
+  to_array_of_items: {op: to_array, input: to_array_items, along: x, dims: [n], shape: [4], dtype: float64, chunks: 2}
+  to_array_value: {call: "everywhere_functions:powers", args: {x: 3}}
+  to_array: {op: to_array, input: to_array_value, dims: [power], shape: [4], dtype: float64}
+"""
+SNIPPETS["to_frame"] = """
+  to_frame_x: {op: random, matrix: {copy: [a, b]}, shape: {row: 7, col: 3}, chunks: {row: 3, col: 2}}
+  to_frame_cells: {op: to_frame, input: "to_frame_x[a]"}
+  to_frame_wide: {op: to_frame, input: "to_frame_x[b]", columns: col, prefix: c}
+  to_frame_means: {op: mean, input: to_frame_x}
+  to_frame_gathered: {op: to_frame, input: "to_frame_means[*]", columns: {mean: float64}}
+  to_frame_items: {call: "everywhere_functions:power_maps", over: {x: [1, 2, 3]}}
+  to_frame: {op: to_frame, input: to_frame_items, columns: {square: int64, name: string}}
+"""
+SNIPPETS["to_items"] = """
+  to_items_x: {op: random, shape: {row: 7, col: 3}, chunks: {row: 3, col: 2}}
+  to_items_of_array: {op: to_items, input: to_items_x, along: col}
+  to_items_f: {op: read_parquet, path: "${data}/tpch/orders"}
+  to_items_few: {op: nlargest, input: to_items_f, n: 4, columns: o_orderkey}
+  to_items_of_frame: {op: to_items, input: to_items_few, by: rows}
+  to_items_value: {call: "everywhere_functions:powers", args: {x: 2}}
+  to_items: {op: to_items, input: to_items_value, split: 2}
 """

@@ -1,0 +1,26 @@
+"""Functions that the snippets call: the user's part of the Graph that runs on every back end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+__all__ = ["n_lines", "norms", "power_maps", "powers"]
+
+
+def n_lines(path: str) -> int:
+    with open(path, encoding="utf-8") as file:
+        return sum(1 for _ in file)
+
+
+def powers(x: float) -> list[float]:
+    return [float(x) ** n for n in range(4)]
+
+
+def power_maps(x: int) -> list[dict[str, Any]]:
+    return [{"square": x * x, "name": f"x{x}"}, {"square": -x * x, "name": "less"}]
+
+
+def norms(block: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return np.sqrt((block**2).sum(axis=1))
