@@ -9,7 +9,7 @@ from pipeline.expressions import Expression
 
 __all__ = ["check_references", "needed_columns", "shared_slices"]
 
-_SLICED = frozenset({"from_netcdf", "from_zarr"})
+_SLICED = frozenset({"from_netcdf", "from_npy", "from_zarr"})
 
 
 def check_references(check: Check) -> tuple[Reference, ...]:

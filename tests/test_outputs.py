@@ -284,7 +284,7 @@ def test_a_file_that_is_too_large_to_be_carried_is_refused(tmp_path, monkeypatch
     (tmp_path / "small.bin").write_bytes(b"123")
     assert FileValue.read(tmp_path / "small.bin") == FileValue("other name", b"123")
     for make in (lambda: FileValue.read(tmp_path / "large.bin"), lambda: FileValue("large.bin", b"1234")):
-        with pytest.raises(DataError, match="large.bin' has 4 bytes; a file that goes from task to task has at most 3"):
+        with pytest.raises(DataError, match=r"large.bin' has 4 bytes; a file that goes from task to task has at most 3"):
             make()
 
 

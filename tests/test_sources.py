@@ -415,7 +415,7 @@ def test_zoned_times_do_not_become_naive(tmp_path: Path) -> None:
 def test_a_value_that_does_not_fit_names_file_column_and_cure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, later: str, cure: str
 ) -> None:
-    monkeypatch.setattr("pipeline.ops.delimited._SAMPLE", 20)
+    monkeypatch.setattr("pipeline.ops.delimited.SAMPLE", 20)
     (tmp_path / "x.csv").write_text("a,b\n" + "1,2\n" * 50 + f"1,{later}\n")
     with pytest.raises(DataError, match=rf"x\.csv: column 'b': '{later}' is no int64.*cast: {{b: {cure}}}"):
         run(sources.read_csv(path=str(tmp_path / "x.csv"), blocksize=40))
@@ -424,7 +424,7 @@ def test_a_value_that_does_not_fit_names_file_column_and_cure(
 
 
 def test_a_late_missing_value_names_the_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.ops.delimited._SAMPLE", 20)
+    monkeypatch.setattr("pipeline.ops.delimited.SAMPLE", 20)
     (tmp_path / "x.csv").write_text("a,b\n" + "1,2\n" * 50 + "1,\n")
     with pytest.raises(DataError, match=r"x\.csv: column 'b': has 1 missing values.*float64"):
         run(sources.read_csv(path=str(tmp_path / "x.csv")))
@@ -437,7 +437,7 @@ def test_missing_texts_separators_and_quotes(tmp_path: Path) -> None:
 
 
 def test_a_quoted_break_that_a_block_cuts_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.ops.delimited._SAMPLE", 20)
+    monkeypatch.setattr("pipeline.ops.delimited.SAMPLE", 20)
     (tmp_path / "x.csv").write_text("a,b\n" + "1,x\n" * 20 + '1,"x\n' + "1,x\n" * 20 + '"\n' + "1,x\n" * 20)
     with pytest.raises(DataError, match="a line break inside quotes"):
         run(sources.read_csv(path=str(tmp_path / "x.csv"), blocksize=100))

@@ -26,7 +26,7 @@ from pipeline.ops.factors import svd
 from pipeline.ops.labelled import groupby, resample, take
 from pipeline.ops.quantiles import quantile
 from pipeline.ops.reductions import all, any, average, max, mean, min, std, sum, var  # noqa: A004
-from pipeline.ops.stored import chunk_sizes
+from pipeline.ops.chunking import chunk_sizes
 from pipeline.ops.windows import rolling
 from pipeline.preparation import resolve
 

@@ -10,8 +10,7 @@ import math
 import os
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import Any
 
 import dask.dataframe as dd
 import numpy as np
@@ -20,14 +19,12 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.ops.paths import locate, opened, options_of
+from pipeline.ops.lines import BLOCK, SAMPLE, block, cuts, is_packed, unpacked
+from pipeline.ops.paths import locate, options_of
 from pipeline.ops.tables import chosen, frame_of, misfit
 from pipeline.ops.types import TEXT, arrow_type, converted, declared_dtype, empty_frame, natural_dtype
 
 __all__ = ["read_csv"]
-
-_BLOCK = 64 * 2**20
-_SAMPLE = 4 * 2**20
 
 # What pandas' read_csv takes for missing.
 _MISSING_TEXTS = (
@@ -73,46 +70,25 @@ def read_csv(
     options = options_of(full[0], storage) if full else {}
     guessed, whole = _guess(full[0], options, header, sep, missing) if full else ({}, True)
     dtypes = {name: declared_dtype(cast[name]) if cast and name in cast else guessed.get(name, TEXT) for name in wanted}
-    size = blocksize or _BLOCK
+    size = blocksize or BLOCK
     tasks: list[tuple[Any, ...]] = []
     for name in full:
         n = heads[name][1]
-        cuts = list(range(0, n, size)) if n is not None and whole else [0]
-        for start, stop in zip(cuts, [*cuts[1:], None], strict=True):
-            where = (name, options_of(name, storage), start, stop, len(cuts) > 1)
+        blocks = cuts(n if whole else None, size)
+        for start, stop in blocks:
+            where = (name, options_of(name, storage), start, stop, len(blocks) > 1)
             tasks.append((_read_csv, *where, tuple(header), sep, missing, dtypes))
     stored = sum(math.nan if n is None else n for n in (heads[name][1] for name in full))
     nbytes = stored * len(wanted) / max(len(header), 1)  # as text, which is no less than what it means
     return frame_of("read_csv", tasks or [(empty_frame, dtypes)], dtypes, nbytes)
 
 
-def _compression(path: str) -> str | None:
-    return {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd"}.get(os.path.splitext(path)[1])
-
-
-@contextmanager
-def _text(path: str, options: Mapping[str, Any]) -> Any:
-    """The file's bytes, decompressed."""
-    kind = _compression(path)
-    with opened(path, options) as raw:
-        if kind is None:
-            yield raw
-        elif kind == "zstd":
-            with pa.CompressedInputStream(raw, "zstd") as stream:
-                yield stream
-        else:
-            import fsspec
-
-            with fsspec.compression.compr[kind](raw, mode="rb") as stream:
-                yield stream
-
-
 def _head(path: str, options: Mapping[str, Any], sep: str) -> tuple[list[str], int | None]:
     """The names in the header line, and the file's size; None for one that can't be cut into blocks."""
     size = None
-    with _text(path, options) as file:
+    with unpacked(path, options) as file:
         line = file.read(2**16)
-        if _compression(path) is None:
+        if not is_packed(path):
             file.seek(0, os.SEEK_END)
             size = file.tell()
     names = next(csv.reader([_first_line(line).decode("utf-8-sig")], delimiter=sep), [])
@@ -131,9 +107,9 @@ def _guess(
     path: str, options: Mapping[str, Any], header: list[str], sep: str, missing: tuple[str, ...]
 ) -> tuple[dict[str, Any], bool]:
     """The dtypes that the head of the file shows, and whether lines there end at line breaks only."""
-    with _text(path, options) as file:
-        data = file.read(_SAMPLE)
-    if len(data) == _SAMPLE:
+    with unpacked(path, options) as file:
+        data = file.read(SAMPLE)
+    if len(data) == SAMPLE:
         data = data[: _last_end(data) + 1]
     whole = not _quoted_breaks(data)
     rows = data.split(b"\n", 1)[1] if b"\n" in data else b""
@@ -163,20 +139,6 @@ def _last_end(data: bytes) -> int:
     return int(ends[-1]) if len(ends) else len(data) - 1
 
 
-def _block(file: BinaryIO, start: int, stop: int | None) -> bytes:
-    """The lines that begin at ``start`` or later, and before ``stop``."""
-    if start:
-        file.seek(start - 1)
-        file.readline()
-    begin = file.tell() if start else 0
-    if stop is None:
-        return file.read()
-    if begin >= stop:
-        return b""
-    data = file.read(stop - begin)
-    return data if data.endswith(b"\n") else data + file.readline()
-
-
 def _read_csv(
     path: str,
     options: Mapping[str, Any],
@@ -189,8 +151,8 @@ def _read_csv(
     dtypes: Mapping[str, Any],
 ) -> pd.DataFrame:
     """One partition: some lines of one file."""
-    with _text(path, options) as file:
-        data = _block(file, start, stop)
+    with unpacked(path, options) as file:
+        data = block(file, start, stop)
     if is_cut and data.count(b'"') % 2:
         raise DataError(
             f"{path}: a line break inside quotes, or a lone quote, lies near byte {start + len(data)}, where a block "

@@ -1,6 +1,7 @@
 """Where data comes from: files, random numbers and ramps here.
 
-Arrays from files stand in ``stored.py``, tables in ``tables.py`` and ``delimited.py``.
+Arrays from files stand in ``stored.py``, tables in ``tables.py``, ``delimited.py`` and ``records.py``; what a function
+of the user's loads in ``loading.py``, a made-up frame in ``timeseries.py``.
 
 Every source reads metadata only while the graph is built, and makes one task a chunk or partition.
 """
@@ -19,13 +20,14 @@ from dask.base import tokenize
 
 from pipeline.errors import ConfigError
 from pipeline.graph import GraphNode, Key, constant, task
+from pipeline.ops.chunking import Chunks, chunk_sizes, spans
 from pipeline.ops.delimited import read_csv
 from pipeline.ops.paths import below, fixed_folder, is_remote, locate
-from pipeline.ops.stored import Chunks, chunk_sizes, from_netcdf, from_zarr, spans
+from pipeline.ops.stored import from_netcdf, from_zarr
 from pipeline.ops.tables import read_parquet
 from pipeline.ops.values import Items
 
-__all__ = ["arange", "files", "from_netcdf", "from_zarr", "random", "read_csv", "read_parquet"]
+__all__ = ["arange", "files", "from_netcdf", "from_zarr", "ones", "random", "read_csv", "read_parquet", "zeros"]
 
 
 def files(*, path: str | Sequence[str], storage: Mapping[str, Any] | None = None) -> Items:
@@ -152,3 +154,34 @@ def arange(
 
 def _ramp(start: float, step: float, low: int, high: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
     return (start + np.arange(low, high) * step).astype(dtype, copy=False)
+
+
+def zeros(*, shape: Mapping[str, int], chunks: Chunks = None, dtype: Any = "float64") -> xr.DataArray:
+    """Zeros with named dims.
+
+    Raises
+    ------
+    ConfigError : a chunk for a dim that is none, or sizes that don't fit
+    """
+    return _filled("zeros", 0, shape, chunks, dtype)
+
+
+def ones(*, shape: Mapping[str, int], chunks: Chunks = None, dtype: Any = "float64") -> xr.DataArray:
+    """Ones with named dims.
+
+    Raises
+    ------
+    ConfigError : a chunk for a dim that is none, or sizes that don't fit
+    """
+    return _filled("ones", 1, shape, chunks, dtype)
+
+
+def _filled(op: str, value: int, shape: Mapping[str, int], chunks: Chunks, dtype: Any) -> xr.DataArray:
+    kind, dims = np.dtype(dtype), tuple(shape)
+    grid = chunk_sizes(chunks, dims, tuple(shape.values()), kind)
+    name = f"{op}-{tokenize(grid, str(kind))}"
+    tasks: dict[Key, GraphNode] = {}
+    for index in itertools.product(*(range(len(sizes)) for sizes in grid)):
+        size = tuple(sizes[i] for sizes, i in zip(grid, index, strict=True))
+        tasks[name, *index] = task((name, *index), np.full, size, value, kind)
+    return xr.DataArray(da.Array(tasks, name, grid, dtype=kind), dims=dims)

@@ -1,4 +1,4 @@
-"""Arrays from files: netCDF and zarr.
+"""Arrays from files: netCDF, zarr and npy.
 
 Metadata are read while the graph is built; each chunk is one task, which opens its file itself, reads its slab and
 closes the file: nothing open is ever pickled, and a worker holds no file between tasks. (Rejected:
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
-import math
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
@@ -26,15 +25,13 @@ from dask.base import tokenize
 
 from pipeline.errors import ConfigError, DataError
 from pipeline.graph import GraphNode, Key, task
+from pipeline.ops.chunking import Chunks, chunk_sizes, spans
+from pipeline.ops.npy import npy_head, read_npy
 from pipeline.ops.paths import is_remote, locate, opened, options_of
 
-__all__ = ["chunk_sizes", "from_netcdf", "from_zarr", "spans"]
+__all__ = ["from_netcdf", "from_npy", "from_zarr"]
 
-Chunks = int | str | Mapping[str, Any] | None
 Pick = int | slice | tuple[int | None, int | None]
-
-_MOST_CHUNKS = 1_000_000  # a graph of more tasks takes minutes and gigabytes to build
-_AUTO = 128 * 2**20  # bytes of an automatic chunk, about
 
 
 @dataclass(frozen=True)
@@ -49,6 +46,7 @@ class _Stored:
     dtype: np.dtype[Any]
     template: xr.Dataset
     times: tuple[str, ...]  # the variables that are decoded as times
+    durations: tuple[str, ...]  # and as durations: those that were written as such
     grid: tuple[int, ...] | None  # the stored chunks
     options: Mapping[str, Any]
 
@@ -107,12 +105,49 @@ def from_zarr(
         raise DataError(f"{path}: is neither a zarr group nor a zarr array ({error})") from error
     if isinstance(node, zarr.Array):
         dims = tuple(getattr(node.metadata, "dimension_names", None) or (f"dim_{i}" for i in range(node.ndim)))
-        stored = _Stored(path, "zarr-array", "", dims, node.shape, node.dtype, xr.Dataset(), (), node.chunks, options)
+        stored = _Stored(
+            path, "zarr-array", "", dims, node.shape, node.dtype, xr.Dataset(), (), (), node.chunks, options
+        )
     else:
         engine = "zarr-consolidated" if node.metadata.consolidated_metadata is not None else "zarr"
         stored = _inspect(path, engine, variable, storage)
     own = dict(zip(stored.dims, stored.grid or stored.shape, strict=True))
     return _array("from_zarr", [stored], own if chunks is None else chunks, picks)
+
+
+def from_npy(
+    *,
+    path: str | Sequence[str],
+    dims: Sequence[str] | None = None,
+    chunks: Chunks = None,
+    storage: Mapping[str, Any] | None = None,
+    picks: Mapping[str, Pick] | None = None,
+) -> xr.DataArray:
+    """An array of one or several npy files. A local one is mapped, so that a chunk reads its own pages only.
+
+    Several files are one array: joined, in the order of their names, along the dim in which their sizes differ (or the
+    first dim that ``chunks`` names, or the first). No chunk spans two files. Without ``dims`` these are ``dim_0``…
+
+    Raises
+    ------
+    DataError : a file is missing, is no npy file or holds Python objects, or does not fit the others
+    ConfigError : there are as many ``dims`` as the files have not, or a pick is out of range
+    """
+    names = locate(path, storage, suffixes=(".npy",))
+    found = [_npy_stored(name, dims, options_of(name, storage)) for name in names]
+    return _array("from_npy", found, chunks, picks)
+
+
+def _npy_stored(path: str, dims: Sequence[str] | None, options: Mapping[str, Any]) -> _Stored:
+    with opened(path, options) as file:
+        shape, _, dtype = npy_head(path, file)
+    if dtype.hasobject or dtype.names is not None or dtype.kind == "V":
+        raise DataError(f"{path}: holds {dtype}; an array is of numbers, truth values, times or text")
+    if dims is not None and len(dims) != len(shape):
+        raise ConfigError(f"dims: got {len(dims)} for {path}, which has {len(shape)}: shape {shape}")
+    named = tuple(dims) if dims is not None else tuple(f"dim_{i}" for i in range(len(shape)))
+    native = dtype.newbyteorder("=")
+    return _Stored(path, "npy", "", named, shape, native, xr.Dataset(), (), (), None, options)
 
 
 def _netcdf_engine(path: str, options: Mapping[str, Any]) -> str:
@@ -148,9 +183,13 @@ def _inspect(path: str, engine: str, variable: str | None, storage: Mapping[str,
     try:
         with _dataset(path, engine, options, decode_times=False, decode_coords=False) as raw:
             times = tuple(str(name) for name, x in raw.variables.items() if _has_numpy_times(x.attrs))
+            durations = tuple(str(name) for name, x in raw.variables.items() if _is_duration(x.attrs))
             everything = list(raw.variables)
-        decoding: dict[str, Any] = {"decode_times": {name: name in times for name in everything}}
-        with _dataset(path, engine, options, decode_timedelta=False, **decoding) as dataset:
+        decoding: dict[str, Any] = {
+            "decode_times": {name: name in times for name in everything},
+            "decode_timedelta": {name: name in durations for name in everything},
+        }
+        with _dataset(path, engine, options, **decoding) as dataset:
             name = variable if variable is not None else _only_variable(dataset, path)
             if name not in dataset.variables:
                 known = ", ".join(sorted(map(str, dataset.data_vars)))
@@ -162,7 +201,7 @@ def _inspect(path: str, engine: str, variable: str | None, storage: Mapping[str,
             )
             dims = tuple(map(str, x.dims))
             grid = x.encoding.get("chunksizes") or x.encoding.get("chunks")
-            return _Stored(path, engine, str(name), dims, x.shape, x.dtype, template, times, grid, options)
+            return _Stored(path, engine, str(name), dims, x.shape, x.dtype, template, times, durations, grid, options)
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{path}: can't be read ({type(error).__name__}: {error})") from error
 
@@ -171,6 +210,11 @@ def _has_numpy_times(attrs: Mapping[str, Any]) -> bool:
     calendar = str(attrs.get("calendar", "standard")).lower()
     known = calendar in ("standard", "gregorian", "proleptic_gregorian")
     return known and " since " in str(attrs.get("units", ""))
+
+
+def _is_duration(attrs: Mapping[str, Any]) -> bool:
+    """Whether they were durations when they were written: units alone may be those of a plain number."""
+    return str(attrs.get("dtype", "")).startswith("timedelta64")
 
 
 def _only_variable(dataset: xr.Dataset, path: str) -> str:
@@ -273,7 +317,8 @@ def _assemble(
         x = found[here[axis].file] if here else first
         slab = tuple(slice(p.start, p.stop) if i in kept else p.start for i, p in enumerate(here))
         key = (name, *(index[i] for i in kept))
-        tasks[key] = task(key, _read, x.path, x.engine, x.variable, slab, dtype, x.variable in x.times, dict(x.options))
+        coding = (x.variable in x.times, x.variable in x.durations)
+        tasks[key] = task(key, _read, x.path, x.engine, x.variable, slab, dtype, coding, dict(x.options))
     sizes = tuple(tuple(p.stop - p.start for p in pieces[i]) for i in kept)
     data = da.Array(tasks, name, sizes, dtype=dtype)
     coords = template.isel(indexers, missing_dims="ignore").coords
@@ -303,64 +348,26 @@ def _cut(dim: str, n: int, pieces: list[_Piece], pick: Pick) -> tuple[int | slic
     return indexer, left
 
 
-def spans(sizes: Sequence[int]) -> list[tuple[int, int]]:
-    ends = list(itertools.accumulate(sizes))
-    return list(zip([0, *ends[:-1]], ends, strict=True))
-
-
-def chunk_sizes(
-    chunks: Chunks, dims: tuple[str, ...], shape: tuple[int, ...], dtype: Any, stored: tuple[int, ...] | None = None
-) -> tuple[tuple[int, ...], ...]:
-    """Sizes along each dim from what the file says; without a word, automatic multiples of the stored chunks.
-
-    Raises
-    ------
-    ConfigError : a chunk for a dim that is none, or sizes that don't fit
-    """
-    if isinstance(chunks, Mapping):
-        unknown = [dim for dim in chunks if dim not in dims]
-        if unknown:
-            raise ConfigError(f"chunks: {unknown[0]!r} is no dim; the dims are {', '.join(dims)}")
-        sizes = tuple(tuple(size) if isinstance(size := chunks.get(dim, -1), list) else size for dim in dims)
-    else:
-        sizes = ("auto" if chunks is None else chunks,) * len(dims)
-    for size in sizes:
-        if isinstance(size, int) and (size == 0 or size < -1):
-            raise ConfigError(f"chunks: got {size}; a size is a whole number >= 1, -1 (all in one) or auto")
-    if max(shape, default=0) >= 2**63:
-        raise ConfigError(f"shape: got {max(shape)}; a dim is shorter than 2**63")
-    sizes = tuple(min(size, max(n, 1)) if isinstance(size, int) else size for size, n in zip(sizes, shape, strict=True))
-    n_chunks = math.prod(
-        -(-n // size) for size, n in zip(sizes, shape, strict=True) if isinstance(size, int) and size > 0
-    )
-    if "auto" in sizes:
-        n_chunks = max(n_chunks, math.prod(shape) * np.dtype(dtype).itemsize // _AUTO)
-    if n_chunks > _MOST_CHUNKS:
-        raise ConfigError(f"chunks: got {n_chunks:,} of them; at most {_MOST_CHUNKS:,} can be planned")
-    if 0 in shape:  # dask would divide by 0 sizing them automatically
-        sizes = tuple(-1 if size == "auto" else size for size in sizes)
-    try:
-        normalized: tuple[tuple[int, ...], ...] = da.core.normalize_chunks(
-            sizes, shape=shape, dtype=np.dtype(dtype), previous_chunks=stored if 0 not in shape else None
-        )
-    except ValueError as error:
-        raise ConfigError(f"chunks: {error}") from error
-    return normalized
-
-
 def _read(
     path: str,
     engine: str,
     variable: str,
     slab: tuple[int | slice, ...],
     dtype: np.dtype[Any],
-    is_time: bool,
+    coding: tuple[bool, bool],
     options: Mapping[str, Any],
 ) -> np.ndarray[Any, Any]:
-    """One chunk. Only the variable itself is decoded: its coordinates are in the graph already."""
+    """One chunk. Only the variable itself is decoded: its coordinates are in the graph already.
+
+    ``coding``: whether it is times, and whether durations.
+    """
+    if engine == "npy":
+        return np.array(read_npy(path, slab, options), dtype=dtype, order="C")
     if engine == "zarr-array":
         import zarr
 
         return np.asarray(zarr.open_array(path, mode="r", storage_options=dict(options) or None)[slab])
-    with _dataset(path, engine, options, decode_times=is_time, decode_timedelta=False, decode_coords=False) as dataset:
+    times, durations = coding
+    decoding = {"decode_times": times, "decode_timedelta": durations, "decode_coords": False}
+    with _dataset(path, engine, options, **decoding) as dataset:
         return np.asarray(dataset.variables[variable][slab].values, dtype=dtype)

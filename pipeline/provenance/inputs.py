@@ -37,6 +37,11 @@ _FAR = os.path.join("..", "..", "..", "")
 """How the path of what is far from a folder begins."""
 _SUFFIXES: Mapping[str, tuple[str, ...]] = {
     "from_netcdf": (".nc", ".nc4", ".cdf", ".h5"),
+    "from_npy": (".npy",),
+    "read_json": (
+        *(".json", ".json.gz", ".json.bz2", ".json.xz", ".jsonl", ".jsonl.gz", ".jsonl.bz2", ".jsonl.xz"),
+        *(".ndjson", ".ndjson.gz", ".ndjson.bz2", ".ndjson.xz"),
+    ),
     "read_csv": (".csv", ".tsv", ".txt", ".csv.gz", ".csv.bz2", ".csv.xz"),
     "read_parquet": (".parquet", ".parq", ".pq"),
 }

@@ -1,0 +1,66 @@
+"""The sizes of an array's chunks, from what a file says of them."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dask.array as da
+import numpy as np
+
+from pipeline.errors import ConfigError
+
+__all__ = ["Chunks", "chunk_sizes", "spans"]
+
+Chunks = int | str | Mapping[str, Any] | None
+
+_MOST_CHUNKS = 1_000_000  # a graph of more tasks takes minutes and gigabytes to build
+_AUTO = 128 * 2**20  # bytes of an automatic chunk, about
+
+
+def spans(sizes: Sequence[int]) -> list[tuple[int, int]]:
+    """Where chunks of these sizes begin and end."""
+    ends = list(itertools.accumulate(sizes))
+    return list(zip([0, *ends[:-1]], ends, strict=True))
+
+
+def chunk_sizes(
+    chunks: Chunks, dims: tuple[str, ...], shape: tuple[int, ...], dtype: Any, stored: tuple[int, ...] | None = None
+) -> tuple[tuple[int, ...], ...]:
+    """Sizes along each dim from what the file says; without a word, automatic multiples of the stored chunks.
+
+    Raises
+    ------
+    ConfigError : a chunk for a dim that is none, or sizes that don't fit
+    """
+    if isinstance(chunks, Mapping):
+        unknown = [dim for dim in chunks if dim not in dims]
+        if unknown:
+            raise ConfigError(f"chunks: {unknown[0]!r} is no dim; the dims are {', '.join(dims)}")
+        sizes = tuple(tuple(size) if isinstance(size := chunks.get(dim, -1), list) else size for dim in dims)
+    else:
+        sizes = ("auto" if chunks is None else chunks,) * len(dims)
+    for size in sizes:
+        if isinstance(size, int) and (size == 0 or size < -1):
+            raise ConfigError(f"chunks: got {size}; a size is a whole number >= 1, -1 (all in one) or auto")
+    if max(shape, default=0) >= 2**63:
+        raise ConfigError(f"shape: got {max(shape)}; a dim is shorter than 2**63")
+    sizes = tuple(min(size, max(n, 1)) if isinstance(size, int) else size for size, n in zip(sizes, shape, strict=True))
+    n_chunks = math.prod(
+        -(-n // size) for size, n in zip(sizes, shape, strict=True) if isinstance(size, int) and size > 0
+    )
+    if "auto" in sizes:
+        n_chunks = max(n_chunks, math.prod(shape) * np.dtype(dtype).itemsize // _AUTO)
+    if n_chunks > _MOST_CHUNKS:
+        raise ConfigError(f"chunks: got {n_chunks:,} of them; at most {_MOST_CHUNKS:,} can be planned")
+    if 0 in shape:  # dask would divide by 0 sizing them automatically
+        sizes = tuple(-1 if size == "auto" else size for size in sizes)
+    try:
+        normalized: tuple[tuple[int, ...], ...] = da.core.normalize_chunks(
+            sizes, shape=shape, dtype=np.dtype(dtype), previous_chunks=stored if 0 not in shape else None
+        )
+    except ValueError as error:
+        raise ConfigError(f"chunks: {error}") from error
+    return normalized
