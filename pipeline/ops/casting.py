@@ -171,8 +171,8 @@ def _parsed(texts: pd.Series[Any], want: str) -> np.ndarray[Any, Any]:
     lower = texts.astype(TEXT).str.strip().str.lower()
     if want == "bool" and lower.isin(["true", "false"]).all():
         return (lower == "true").to_numpy(dtype=bool)
-    if lower.isin(["true", "false"]).any():
-        raise ValueError("true and false are no numbers")
+    if lower.isin(["true", "false", ""]).any():
+        raise ValueError("no number")
     return np.asarray(pd.to_numeric(texts.astype(object)))
 
 

@@ -66,11 +66,11 @@ def _regrouped(partitions: Partitions, keys: Sequence[Key], n: int) -> list[Key]
     if n <= m:
         groups = [keys[i * m // n : (i + 1) * m // n] for i in range(n)]
         return [
-            partitions.add("deal", (i,), stack, listed(ref(key) for key in group)) for i, group in enumerate(groups)
+            partitions.add("regroup", (i,), stack, listed(ref(key) for key in group)) for i, group in enumerate(groups)
         ]
     parts = [(i + 1) * n // m - i * n // m for i in range(m)]
     pieces = [(key, j, some) for key, some in zip(keys, parts, strict=True) for j in range(some)]
-    return [partitions.add("deal", (k,), cut_rows, ref(key), j, some) for k, (key, j, some) in enumerate(pieces)]
+    return [partitions.add("regroup", (k,), cut_rows, ref(key), j, some) for k, (key, j, some) in enumerate(pieces)]
 
 
 def dealt_lengths(n_rows: int, n: int) -> tuple[int, ...]:
