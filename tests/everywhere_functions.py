@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-__all__ = ["n_lines", "norms", "power_maps", "powers"]
+__all__ = ["largest", "n_lines", "norms", "power_maps", "powers"]
 
 
 def n_lines(path: str) -> int:
@@ -24,3 +25,8 @@ def power_maps(x: int) -> list[dict[str, Any]]:
 
 def norms(block: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return np.sqrt((block**2).sum(axis=1))
+
+
+def largest(frame: pd.DataFrame, column: str, by: list[str]) -> pd.DataFrame:
+    found: pd.DataFrame = frame.groupby(by)[column].max().reset_index()
+    return found

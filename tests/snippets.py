@@ -113,6 +113,8 @@ SNIPPETS["assign"] = """
 SNIPPETS["merge"] = """
   merge_f: {op: read_csv, path: "${data}/nyc/weather.csv", blocksize: 9000, columns: [origin, day, hour, temp]}
   merge_a: {op: read_csv, path: "${data}/nyc/airports.csv"}
+  merge_semi: {op: merge, left: merge_f, right: merge_a, how: semi, left_on: origin, right_on: faa}
+  merge_anti: {op: merge, left: merge_a, right: merge_f, how: anti, left_on: faa, right_on: origin}
   merge: {op: merge, left: merge_f, right: merge_a, how: left, left_on: origin, right_on: faa, validate: many_to_one}
 """
 SNIPPETS["concat"] = """
@@ -135,6 +137,45 @@ SNIPPETS["nsmallest"] = """
 SNIPPETS["drop_duplicates"] = """
   drop_duplicates_f: {op: read_csv, path: "${data}/nyc/weather.csv", blocksize: 9000}
   drop_duplicates: {op: drop_duplicates, input: drop_duplicates_f, subset: [origin, hour]}
+"""
+SNIPPETS["rename"] = """
+  rename_f: {op: read_csv, path: "${data}/nyc/weather.csv", blocksize: 9000}
+  rename: {op: rename, input: rename_f, columns: {temp: precip, precip: temp, origin: airport}}
+"""
+SNIPPETS["astype"] = """
+  astype_f: {op: read_csv, path: "${data}/nyc/weather.csv", blocksize: 9000}
+  astype: {op: astype, input: astype_f, columns: {hour: float32, day: string, time_hour: "timestamp[America/New_York]"}}
+"""
+SNIPPETS["fillna"] = """
+  fillna_f: {op: read_csv, path: "${data}/nyc/weather.csv", blocksize: 9000}
+  fillna: {op: fillna, input: fillna_f, value: {temp: -1, precip: 0.5}}
+"""
+SNIPPETS["dropna"] = """
+  dropna_f: {op: read_csv, path: "${data}/nyc/weather.csv", blocksize: 9000}
+  dropna: {op: dropna, input: dropna_f, subset: [temp, precip], how: all}
+"""
+SNIPPETS["value_counts"] = """
+  value_counts_f: {op: read_csv, path: "${data}/nyc/weather.csv", blocksize: 9000}
+  value_counts: {op: value_counts, input: value_counts_f, columns: [origin, precip]}
+"""
+SNIPPETS["set_index"] = """
+  set_index_f: {op: read_csv, path: "${data}/nyc/weather.csv", blocksize: 9000}
+  set_index: {op: set_index, input: set_index_f, keys: [origin, day]}
+"""
+SNIPPETS["repartition"] = """
+  repartition_f: {op: read_csv, path: "${data}/nyc/weather.csv", blocksize: 9000, columns: [hour, temp]}
+  repartition_fewer: {op: repartition, input: repartition_f, npartitions: 2}
+  repartition: {op: repartition, input: repartition_f, npartitions: 5, count_rows: true}
+"""
+SNIPPETS["map_partitions"] = """
+  map_partitions_f: {op: read_csv, path: "${data}/nyc/weather.csv", blocksize: 9000}
+  map_partitions_days: {op: set_index, input: map_partitions_f, keys: [origin, day]}
+  map_partitions:
+    op: map_partitions
+    input: map_partitions_days
+    function: "everywhere_functions:largest"
+    args: {column: temp, by: [origin, day]}
+    columns: {origin: string, day: int64, temp: float64}
 """
 
 # -- conversions
