@@ -116,6 +116,10 @@ def _read(subscripts: str, arrays: Sequence[xr.DataArray]) -> tuple[list[list[st
     given, result = [part.split() for part in before.split(",")], after.split()
     if len(given) != len(arrays):
         raise ConfigError(f"subscripts: got {len(given)} lists of names for {len(arrays)} inputs")
+    for names in (*given, result):
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise ConfigError(f"subscripts: got {twice[0]!r} twice in {' '.join(names)!r}; each dim has its own name")
     for number, (names, x) in enumerate(zip(given, arrays, strict=True), 1):
         dims = [str(dim) for dim in x.dims]
         if len(names) != len(dims):
@@ -125,10 +129,6 @@ def _read(subscripts: str, arrays: Sequence[xr.DataArray]) -> tuple[list[list[st
             order = " ".join(dims)
             raise ConfigError(f"subscripts: {moved[0]!r} of input {number} stands at another dim's place: {order}")
     known = [name for names in given for name in names]
-    for names in (*given, result):
-        twice = [name for name in names if names.count(name) > 1]
-        if twice:
-            raise ConfigError(f"subscripts: got {twice[0]!r} twice in {' '.join(names)!r}; each dim has its own name")
     for name in [*known, *result]:
         if not name.isidentifier():
             raise ConfigError(f"subscripts: {name!r} is no name of a dim; names are parted by spaces")
@@ -221,7 +221,8 @@ def solve(left: xr.DataArray, right: xr.DataArray) -> xr.DataArray:
 def _solved(matrix: Block, block: Block, axis: int, dtype: np.dtype[Any]) -> Block:
     moved = np.moveaxis(block, axis, 0)
     try:
-        found = np.linalg.solve(matrix, moved.reshape(len(moved), -1)).reshape(moved.shape)
+        columns = moved.reshape(len(moved), int(np.prod(moved.shape[1:])))
+        found = np.linalg.solve(matrix, columns).reshape(moved.shape)
     except np.linalg.LinAlgError as error:
         raise DataError("left is singular: there is no solution, or more than one") from error
     return np.ascontiguousarray(np.moveaxis(found, 0, axis), dtype)

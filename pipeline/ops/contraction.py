@@ -78,7 +78,7 @@ def _product(
     else:
         pairs = [item for pair in zip(blocks, places, strict=True) for item in pair]
         found = np.asarray(np.einsum(*pairs, kept, optimize=len(blocks) > 2))
-    return found.reshape(*found.shape, *(1,) * width)
+    return found.reshape((*found.shape, *(1,) * width))
 
 
 def _pair(a: Block, a_axes: tuple[int, ...], b: Block, b_axes: tuple[int, ...], kept: tuple[int, ...]) -> Block:
