@@ -177,6 +177,10 @@ def check(
     context: typer.Context,
     file: File,
     no_data: Annotated[bool, typer.Option("--no-data", help="Look at the file alone, not at its inputs.")] = False,
+    resolved: Annotated[
+        bool,
+        typer.Option("--resolved", help="Print the file with all that is included and set, and where it comes from."),
+    ] = False,
     sets: Sets = [],  # noqa: B006
     params: Params = [],  # noqa: B006
     root: Root = None,
@@ -185,7 +189,16 @@ def check(
 ) -> int:
     """Find the faults of FILE and show its plan."""
     config = loaded(context, file, sets, params, root)
-    return _show_plan(context.obj, config, data=not no_data)
+    if not resolved:
+        return _show_plan(context.obj, config, data=not no_data)
+    from pipeline.resolution import resolved_text
+
+    text = resolved_text(config)
+    if as_json:
+        emit(context.obj, "result", ok=True, exit_code=0, resolved=text)
+    else:
+        print(text, end="")
+    return 0
 
 
 def _show_plan(session: Session, config: Config, *, data: bool) -> int:

@@ -15,7 +15,7 @@ from pipeline.config.source import Node, scalar
 
 __all__ = ["written"]
 
-_WIDTH, _WITH_COMMENTS, _LONG_KEY = 100, 76, 120  # columns; a longer key needs the sign ? before it
+_WIDTH, _WITH_COMMENTS, _LONG_KEY = 100, 64, 120  # columns; a longer key needs the sign ? before it
 _PLAIN = re.compile(r"[A-Za-z_./][A-Za-z0-9_./-]*")
 _TELLING = {"yes", "no", "on", "off", "..."}  # in quotes, since readers of YAML 1.1 see more than text
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r", "\0": "\\0"}
@@ -64,26 +64,34 @@ class _Layout:
     def below(self, head: str, node: Node, indent: str, *, item: bool = False, apart: bool = False) -> Iterator[_Line]:
         """A value behind ``head``, which is a key or the dash of a list."""
         flow = None if apart or len(self.origins(node)) > 1 else _flow(node, self.width - len(head) - 1)
-        if flow is not None:
+        if not node.value and (node.is_map or node.is_list):
+            yield f"{head} {'{}' if node.is_map else '[]'}", ""
+        elif flow is not None:
             yield f"{head} {flow}", self.said(node)
         elif node.is_map:
-            lines = self.entries(node, f"{indent}  ")
+            entries = self.entries(node, f"{indent}  ")
             if item:  # the first key stands behind the dash
-                first, comment = next(lines)
+                first, comment = next(entries)
                 yield f"{head}{first[len(indent) + 1 :]}", comment
             else:
                 yield head, ""
-            yield from lines
+            yield from entries
         elif node.is_list and any(inner.is_map or inner.is_list for inner in node.value):
             yield head, ""
             yield from self.items(node, f"{indent}  ")
         elif node.is_list:
             pieces = [f"{_scalar(inner)}," for inner in node.value]
-            yield from _told(
-                _filled(f"{head} [", [*pieces[:-1], f"{pieces[-1][:-1]}]"], indent, self.width), self.said(node)
-            )
+            lines = _filled(f"{head} [", [*pieces[:-1], f"{pieces[-1][:-1]}]"], indent, self.width)
+            yield from self.under(lines, node, indent)
         else:
-            yield from _told(_folded(head, node, indent, self.width), self.said(node))
+            yield from self.under(_folded(head, node, indent, self.width), node, indent)
+
+    def under(self, lines: list[str], node: Node, indent: str) -> Iterator[_Line]:
+        """The lines of one value that is too long to have a comment beside it: it stands above."""
+        comment = self.said(node)
+        if comment:
+            yield f"{indent}# {comment}", ""
+        yield from ((line, "") for line in lines)
 
     def origins(self, node: Node) -> set[str]:
         """What is said of the scalars in a value."""
@@ -94,12 +102,6 @@ class _Layout:
 
     def said(self, node: Node) -> str:
         return ", ".join(sorted(self.origins(node)))
-
-
-def _told(lines: list[str], comment: str) -> Iterator[_Line]:
-    """The lines, the comment beside the last: within a text it would be text."""
-    yield from ((line, "") for line in lines[:-1])
-    yield lines[-1], comment
 
 
 def _holds_collections(node: Node) -> bool:
