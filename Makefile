@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 .DELETE_ON_ERROR:
 
-.PHONY: run test test-slow bench install lint lock clean
+.PHONY: run test test-slow bench install lint schema lock clean
 
 run: .venv/.installed  ## the first result: run the quickstart, then compare back ends on it
 	$(BIN)/pipeline run configs/quickstart.yaml --out out
@@ -19,6 +19,9 @@ lint: .venv/.installed-dev
 	$(BIN)/ruff check pipeline tests bench data
 	$(BIN)/ruff format --check pipeline tests bench data
 	$(BIN)/mypy
+
+schema: .venv/.installed  ## write docs/schema.json, which editors read, after a change of the language
+	$(BIN)/pipeline schema -o docs/schema.json
 
 bench: .venv/.installed-dev  ## speed, as ratios measured in one run; needs a quiet machine
 	$(BIN)/python -m bench

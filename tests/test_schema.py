@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pipeline.config import loads
+from pipeline import cli
+from pipeline.config import checks, drafts, loading, loads, outputs, sections
 from pipeline.errors import ConfigError
 from pipeline.schema import describe, json_schema, op_names, ops, ops_text
-from pipeline.signatures import OPS
+from pipeline.signatures import COMMON_KEYS, OPS, Signature
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
 
@@ -56,6 +60,13 @@ storage: {s3: {anon: true}}
 cluster: {workers: 2, threads_per_worker: 1}
 compare: {backends: [serial, dask], repeat: 3}
 """,
+    "commands": """version: 1
+steps:
+  a: {op: arange, stop: 3}
+  b: {command: [sort, -n, "${a}", 3], env: {LC_ALL: C}, files: {table: t.csv}, check: false, pure: false}
+  c: {command: [wc, -l], over: {n: [1, 2]}, stdin: b.stdout, on_error: drop}
+outputs: {b: {input: b.table, to: file, path: t.csv}}
+""",
 }
 
 BAD = {
@@ -73,11 +84,13 @@ BAD = {
     "input of a source": "version: 1\nsteps: {a: {op: arange, stop: 1}, b: {op: arange, stop: 1, input: a}}",
     "two kinds": "version: 1\nsteps: {a: {op: arange, stop: 1, expr: b}}",
     "no kind": "version: 1\nsteps: {a: {stop: 1}}",
-    "command": "version: 1\nsteps: {a: {command: [ls]}}",
+    "empty command": "version: 1\nsteps: {a: {command: []}}",
+    "command as text": "version: 1\nsteps: {a: {command: ls -l}}",
+    "args of a command": "version: 1\nsteps: {a: {command: [ls], args: {b: 1}}}",
     "args of an op": "version: 1\nsteps: {a: {op: arange, stop: 1, args: {b: 1}}}",
     "braces": 'version: 1\nsteps: {a: {op: arange, stop: 1}, b: {op: mean, input: "${a}"}}',
     "format": "version: 1\nsteps: {a: {op: arange, stop: 1}}\noutputs: {a: {to: xls, path: a}}",
-    "partition_by": "version: 1\nsteps: {a: {op: arange, stop: 1}}\noutputs: {a: {to: parquet, path: a, partition_by: b}}",
+    "partition_by": "version: 1\nsteps: {a: {op: arange, stop: 1}}\noutputs: {a: {to: npy, path: a, partition_by: b}}",
     "no path": "version: 1\nsteps: {a: {op: arange, stop: 1}}\noutputs: {a: {to: zarr}}",
     "check": "version: 1\nsteps: {a: {op: arange, stop: 1}}\nchecks: [{row: 1}]",
     "name": "version: 1\nsteps: {1a: {op: arange, stop: 1}}",
@@ -150,7 +163,117 @@ def test_an_unknown_op_gets_the_nearest() -> None:
         ops_text("maen")
 
 
-def test_hover_text_comes_from_the_docstrings() -> None:
-    definition = json_schema()["definitions"]["op_mean"]
-    assert "arithmetic mean" in definition["description"]
-    assert definition["properties"]["axis"]["description"] == "dim or dims to reduce over; default: all"
+# ---------------------------------------------------------------------------------------------------------------------
+# What an editor shows and offers
+# ---------------------------------------------------------------------------------------------------------------------
+
+HERE = Path(__file__).parent.parent
+SCHEMA = json_schema()
+CLASSES = [
+    (f"op_{op}" + (f"_{n + 1}" if n else ""), cls) for op, classes in OPS.items() for n, cls in enumerate(classes)
+]
+
+
+def described(schema: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Every key that can be written, with what an editor shows of it."""
+    if isinstance(schema, list):
+        for inner in schema:
+            yield from described(inner, path)
+        return
+    if not isinstance(schema, dict):
+        return
+    for name, inner in schema.get("properties", {}).items():
+        target = SCHEMA["definitions"][inner["$ref"].rsplit("/", 1)[1]] if "$ref" in inner else inner
+        yield f"{path}.{name}", target.get("description", "")
+        yield from described(inner, f"{path}.{name}")
+    for word in ("additionalProperties", "items", "anyOf", "allOf", "then"):  # not "if", which nobody writes
+        yield from described(schema.get(word), path)
+
+
+def test_every_key_is_described() -> None:
+    told = dict(described(SCHEMA))
+    for name, definition in SCHEMA["definitions"].items():
+        told |= dict(described(definition, name)) if name != "op_step" else {}
+    assert len(told) > 400
+    assert not [key for key, description in told.items() if not description.strip()]
+
+
+@pytest.mark.parametrize(("name", "cls"), CLASSES, ids=[name for name, _ in CLASSES])
+def test_an_op_offers_its_own_parameters_and_the_common_keys_alone(name: str, cls: type[Signature]) -> None:
+    definition = SCHEMA["definitions"][name]
+    common = [key for key in COMMON_KEYS if key != "input"]
+    assert list(definition["properties"]) == ["op", *cls.inputs, *cls.model_fields, *common]
+    assert definition["additionalProperties"] is False
+    assert definition["properties"]["op"]["const"] == cls.op
+    needed = {n for n, role in cls.roles().items() if not role.optional}
+    needed |= {n for n, info in cls.model_fields.items() if info.is_required()}
+    assert set(definition["required"]) == {"op", *needed}
+
+
+@pytest.mark.parametrize(("name", "cls"), CLASSES, ids=[name for name, _ in CLASSES])
+def test_the_text_of_an_op_is_its_docstring_with_all_its_parameters(name: str, cls: type[Signature]) -> None:
+    hover = SCHEMA["definitions"][name]["properties"]["op"]
+    assert hover["description"] == SCHEMA["definitions"][name]["description"]
+    assert "``" not in hover["markdownDescription"]
+    assert all(word in hover["description"] for word in (cls.__doc__ or "").replace("``", "`").split())
+    assert all(f"* `{key}`: " in hover["markdownDescription"] for key in (*cls.inputs, *cls.model_fields))
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_each_op_is_offered_with_a_line_about_it(op: str) -> None:
+    offered = SCHEMA["definitions"]["step"]["properties"]["op"]
+    assert dict(zip(offered["enum"], offered["enumDescriptions"], strict=True))[op]
+
+
+def test_the_step_of_an_op_is_judged_by_that_op() -> None:
+    cases = {
+        case["if"]["properties"]["op"]["const"]: case["then"] for case in SCHEMA["definitions"]["op_step"]["allOf"]
+    }
+    assert list(cases) == list(OPS)
+    assert cases["mean"] == {"$ref": "#/definitions/op_mean"}
+    assert cases["groupby"]["anyOf"] == [{"$ref": f"#/definitions/op_groupby{n}"} for n in ("", "_2")]
+
+
+@pytest.mark.parametrize(
+    ("schema", "keys"),
+    [
+        (SCHEMA, loading.TOP_LEVEL),
+        (SCHEMA["definitions"]["output"], outputs._KEYS),
+        (SCHEMA["definitions"]["check"], checks._KEYS),
+        (SCHEMA["properties"]["cluster"], sections._SECTIONS["cluster"]),
+        (SCHEMA["properties"]["compare"], sections._SECTIONS["compare"]),
+        (SCHEMA["definitions"]["step"], drafts.KINDS),
+    ],
+    ids=["top level", "output", "check", "cluster", "compare", "step"],
+)
+def test_the_keys_are_those_that_the_loader_takes(schema: Any, keys: tuple[str, ...]) -> None:
+    assert set(schema["properties"]) == set(keys)
+
+
+def test_references_lead_to_definitions() -> None:
+    found = re.findall(r'"\$ref": "#/definitions/(\w+)"', json.dumps(SCHEMA))
+    assert found
+    assert set(found) <= set(SCHEMA["definitions"])
+    used = {*found, *(name for name, _ in CLASSES)}
+    assert set(SCHEMA["definitions"]) == used
+
+
+def test_the_file_for_editors_is_what_the_command_prints() -> None:
+    stored = (HERE / "docs" / "schema.json").read_text(encoding="utf-8")
+    assert stored == f"{json.dumps(SCHEMA, indent=1)}\n", "write it again: make schema"
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_a_config_names_the_schema_to_editors(path: Path) -> None:
+    first = path.read_text(encoding="utf-8").partition("\n")[0]
+    named = first.removeprefix("# yaml-language-server: $schema=")
+    assert (path.parent / named).resolve() == HERE / "docs" / "schema.json"
+
+
+def test_the_command_writes_the_schema_to_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["schema", "-o", str(tmp_path / "schema.json")]) == 0
+    assert json.loads((tmp_path / "schema.json").read_text()) == SCHEMA
+    assert cli.main(["schema", "--output", str(tmp_path / "nowhere" / "schema.json")]) == 2
+    printed = capsys.readouterr()
+    assert not printed.out
+    assert "nowhere/schema.json: No such file or directory" in printed.err

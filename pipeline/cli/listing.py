@@ -53,7 +53,7 @@ def json_schema(
     else:
         from pipeline import schema
 
-        text = json.dumps(schema.json_schema(), indent=2)
+        text = json.dumps(schema.json_schema(), indent=1)
     if output is None:
         print(text)
         return 0

@@ -42,7 +42,7 @@ def json_schema() -> dict[str, Any]:
         "seed": or_filled({"type": "integer", "minimum": 0}, "root of every random number; default: 0"),
         "steps": said(
             {**named_map({"$ref": "#/definitions/step"}), "minProperties": 1},
-            "name: a step, which has one of op, expr, call",
+            "name: a step, which has one of op, expr, call, command",
         ),
         "outputs": said(named_map({"$ref": "#/definitions/output"}), "name: what is written; all of them, or none"),
         "checks": {

@@ -1,7 +1,7 @@
 """The part of the JSON Schema that speaks of steps: a definition for each kind, and for each class of an op.
 
-A step is told apart by its key ``op``, ``expr`` or ``call``, and an op by its name, before anything else is looked at:
-so an editor offers the parameters of that op alone, and a fault is told of what was meant.
+A step is told apart by its key (``op``, ``expr``, ``call``, ``command``), and an op by its name, before anything else
+is looked at: so an editor offers the parameters of that op alone, and a fault is told of what was meant.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.config.drafts import CALL_KEYS, COMMON_KEYS
+from pipeline.config.drafts import CALL_KEYS, COMMAND_KEYS, COMMON_KEYS
 from pipeline.config.kinds import one
 from pipeline.schema.listing import entry_of
 from pipeline.schema.pieces import (
@@ -30,10 +30,12 @@ from pipeline.signatures import OPS, Role, Signature
 
 __all__ = ["step_definitions"]
 
+OVER = {"$ref": "#/definitions/over"}
 _KINDS = {
     "op": "an operation on arrays or frames; pipeline ops lists them",
     "expr": "elementwise, over arrays and numbers; names are steps: tas - baseline",
     "call": "a function of yours: module:function",
+    "command": "a program with its arguments: [convert, ${photo}, small.png]; no shell",
 }
 
 
@@ -45,7 +47,9 @@ def step_definitions() -> dict[str, Any]:
     made |= {f"step_{key}": schema for key, schema in common.items()}
     made["op_step"] = _op_step()
     made["expr_step"] = closed({"expr": said({"type": ["string", "number"]}, _KINDS["expr"]), **shared}, ("expr",))
+    made["over"] = _over()
     made["call_step"] = closed({**_call(), **shared}, ("call",))
+    made["command_step"] = closed({**_command(), **shared}, ("command",))
     for classes in OPS.values():
         for number, cls in enumerate(classes):
             made[_definition(cls, number)] = _op(cls, shared)
@@ -79,23 +83,27 @@ def _common() -> dict[str, Any]:
         "retries": or_filled({"type": "integer", "minimum": 0}, "how often a task that failed is tried again"),
         "timeout": {"type": ["string", "number"], "description": "of a task: seconds, or 5min, 2h"},
         "resources": or_filled(FREE_MAP, "what a task needs of a worker, as Dask names it: {GPU: 1}"),
-        "pure": {"const": True, "description": "not built yet"},
+        "pure": or_filled({"type": "boolean"}, "false: has effects outside (sends, inserts); never run twice"),
         "on_error": {"enum": ["stop", "drop"], "description": "of over; drop: failed items are left out and counted"},
     }
     assert {*made, "input"} == set(COMMON_KEYS)
     return made
 
 
-def _call() -> dict[str, Any]:
+def _over() -> dict[str, Any]:
     over_map = {**named_map({"anyOf": [REFERENCE, VALUES]}), "minProperties": 1}
+    return said(
+        or_filled({"anyOf": [REFERENCE, {"type": "array", "items": FREE_MAP}, over_map]}),
+        "once per combination of {name: values}; of a call also per map of a list, or per item of a step",
+    )
+
+
+def _call() -> dict[str, Any]:
     made: dict[str, Any] = {
         "call": said(FUNCTION, _KINDS["call"]),
         "input": said(REFERENCES, "steps: positional arguments, in order"),
         "args": said(FREE_MAP, 'keyword arguments; "${step}" hands over the result of a step'),
-        "over": said(
-            or_filled({"anyOf": [REFERENCE, {"type": "array", "items": FREE_MAP}, over_map]}),
-            "one call per combination of {name: values}, per map of a list, or per item of a step",
-        ),
+        "over": OVER,
         "batch": or_filled({"anyOf": [{"const": "auto"}, COUNT]}, "items a task; default: auto"),
         "parts": {
             "type": "array",
@@ -107,6 +115,26 @@ def _call() -> dict[str, Any]:
         "seed": or_filled({"type": "boolean"}, "true: the function gets seed=, the same on every back end"),
     }
     assert set(made) == {"call", "input", *CALL_KEYS}
+    return made
+
+
+def _command() -> dict[str, Any]:
+    scalar = {"type": ["string", "number", "boolean"]}
+    made: dict[str, Any] = {
+        "command": {
+            "type": "array",
+            "items": {"anyOf": [scalar, {"type": "array"}]},
+            "minItems": 1,
+            "description": _KINDS["command"],
+        },
+        "over": OVER,
+        "cwd": {"type": "string", "description": "the folder to run in; default: a new one of its own"},
+        "env": said({"type": "object", "additionalProperties": scalar}, "variables: {NAME: value}"),
+        "stdin": said(REFERENCE, "a step, or a name of over, whose text, bytes or file it reads"),
+        "files": said(named_map({"type": "string"}), "parts that are files it leaves: {png: plot.png}"),
+        "check": or_filled({"type": "boolean"}, "false: another exit code than 0 is no failure"),
+    }
+    assert set(made) == {"command", *COMMAND_KEYS}
     return made
 
 
