@@ -112,7 +112,7 @@ FAULTS: dict[str, tuple[str, str]] = {
     "nothing is shared": ("{op: matmul, left: x, right: z}", "left: has y, x, and right z: none that both have"),
     "several could be meant": (
         "{op: matmul, left: x, right: x}",
-        "axis: left and right share the dims y, x; say which",
+        "axis: left and right share the dims y, x",
     ),
     "no dim of left": ("{op: matmul, left: x, right: w, axis: z}", "axis: 'z' is no dim; the array has y, x"),
     "no dim of right": ("{op: matmul, left: x, right: w, axis: y}", "axis: 'y' is no dim of right; it has x, z"),

@@ -149,16 +149,18 @@ def _part(piece: Any, block: Block, axis: int, fill: float) -> Block:
 def _applied(
     text: str, args: Mapping[str, Any], cut: tuple[tuple[int, int], ...], dtype: np.dtype[Any], block: Block
 ) -> Block:
-    """What the function gives for a block, without the halo.
+    """What the function gives for a block, without the halo; it is not called for an empty one.
 
     Raises
     ------
     DataError : if it has another shape or dtype than was said
     """
+    own = tuple(slice(low, size - high) for (low, high), size in zip(cut, block.shape, strict=True))
+    if not block[own].size:
+        return block[own].astype(dtype)
     result = np.asarray(resolve(text)(block, **args))
     if result.shape != block.shape:
         raise DataError(f"{text} gave a block of shape {result.shape} for one of {block.shape}; they must be the same")
     if result.dtype != dtype:
         raise DataError(f"{text} gave a block of {result.dtype}; the step says dtype: {dtype}")
-    own = tuple(slice(low, size - high) for (low, high), size in zip(cut, result.shape, strict=True))
     return np.asarray(result[own], order="C")
