@@ -148,7 +148,7 @@ SNIPPETS["astype"] = """
 """
 SNIPPETS["fillna"] = """
   fillna_f: {op: read_csv, path: "${data}/nyc/weather.csv", blocksize: 9000}
-  fillna: {op: fillna, input: fillna_f, value: {temp: -1, precip: 0.5}}
+  fillna: {op: fillna, input: fillna_f, value: {temp: -1, time_hour: unknown}}
 """
 SNIPPETS["dropna"] = """
   dropna_f: {op: read_csv, path: "${data}/nyc/weather.csv", blocksize: 9000}
