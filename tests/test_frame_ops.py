@@ -520,11 +520,19 @@ def every_op(one: Any, other: Any) -> dict[str, Any]:
         "nlargest": ops.nlargest(one, n=3, columns="x"),
         "nsmallest": ops.nsmallest(one, n=3, columns="x", by="k"),
         "drop_duplicates": ops.drop_duplicates(one, subset="k"),
+        "rename": ops.rename(one, columns={"k": "key"}),
+        "astype": ops.astype(one, columns={"k": "string"}),
+        "fillna": ops.fillna(one, value={"x": 0, "t": "2020-01-01T00:00Z"}),
+        "dropna": ops.dropna(one, subset="x"),
+        "value_counts": ops.value_counts(one, columns=["k", "s"]),
+        "set_index": ops.set_index(one, keys="k"),
+        "repartition": ops.repartition(one, npartitions=2, count_rows=True),
+        "regroup": ops.repartition(one, npartitions=5),
+        "map_partitions": ops.map_partitions(one, function="m:f", columns={"y": "float64"}),
+        "resample": ops.resample(one, on="t", rule="D", agg=ALL),
+        "rolling": ops.rolling(one, on="t", window="2d", by="k", columns=aggs(y="sum(x)", z="last(s)")),
+        "anti": ops.merge(one, other, on="k", how="anti"),
     }
-
-
-EVERY_OP = ("select", "filter", "assign", "concat", "groupby", "merge", "sort_values", "nlargest", "nsmallest",
-            "drop_duplicates")  # fmt: skip
 
 
 class _Counter(Callback):  # type: ignore[misc]

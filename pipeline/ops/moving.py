@@ -22,7 +22,8 @@ from pipeline.expressions.references import ExpressionError
 from pipeline.graph import Key, listed, ref
 from pipeline.ops.casting import family
 from pipeline.ops.columns import column_of, dtype_of
-from pipeline.ops.grouping import aggregate_dtypes, bound_names, codes_of, take_apart
+from pipeline.ops.grouping import aggregate_dtypes, bound_names, take_apart
+from pipeline.ops.groups import codes_of
 from pipeline.ops.partitions import FieldError, Partitions, conform, stack
 from pipeline.ops.sorting import comparable, in_order, names_of, total_order
 

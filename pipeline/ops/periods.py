@@ -15,17 +15,8 @@ import pandas as pd
 from pipeline.expressions import Expression
 from pipeline.graph import listed, ref
 from pipeline.ops.casting import family
-from pipeline.ops.grouping import (
-    Partial,
-    Plan,
-    aggregate,
-    bound_names,
-    codes_of,
-    combine,
-    finish,
-    make_plan,
-    value_paths,
-)
+from pipeline.ops.grouping import bound_names, make_plan, value_paths
+from pipeline.ops.groups import Partial, Plan, aggregate, codes_of, combine, finish
 from pipeline.ops.partitions import FieldError, Partitions, reduce_tree
 from pipeline.ops.sorting import names_of, sort_rows, total_order
 
