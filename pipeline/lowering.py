@@ -138,7 +138,9 @@ class _Lowering:
             tasks, first = self._named(found.tasks, found.name, found.name)
             own |= tasks
             labels[coordinate] = LabelsLayout(first, found.dim, found.n, found.dtype)
-        template = xr.Dataset(coords={c: v for c, v in x.coords.items() if held(v) is None}, attrs=x.attrs)
+        # variables: a coordinate as an array has those without dims among its own
+        kept = {c: v.variable for c, v in x.coords.items() if held(v) is None}
+        template = xr.Dataset(coords=kept, attrs=x.attrs)
         dims = tuple(str(d) for d in x.dims)
         return own, ArrayLayout(name, dims, data.chunks, data.dtype, template, labels)
 

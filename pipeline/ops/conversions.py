@@ -14,6 +14,7 @@ import xarray as xr
 
 from pipeline.errors import DataError
 from pipeline.graph import GraphNode, Key, listed, ref, task
+from pipeline.ops.dims import one_chunk
 from pipeline.ops.mapping import DEALT, deal
 from pipeline.ops.rows import labels_along
 from pipeline.ops.runlabels import RunLabels, as_coordinate, held
@@ -157,7 +158,8 @@ def _matrix(
     own: dict[Key, GraphNode] = {}
     for i, key in enumerate(keys):
         own[f"{name}/matrix", i, 0] = task((f"{name}/matrix", i, 0), matrix_of_rows, tuple(chosen), kind, ref(key))
-    lengths = x._meta.attrs.get(LENGTHS) or (np.nan,) * len(keys)
+    known_lengths = x._meta.attrs.get(LENGTHS) if labels is None else None  # labels go with rows that stay in place
+    lengths = known_lengths or (np.nan,) * len(keys)
     data = da.Array({**tasks, **own}, f"{name}/matrix", (lengths, (len(chosen),)), dtype=kind)
     coords: dict[str, Any] = {dims[1]: np.array([str(c) for c in chosen])}
     if labels is not None:
@@ -259,12 +261,14 @@ def _slices(x: xr.DataArray, along: str, name: str) -> Items:
         raise ValueError(f"along: {along!r} is no dim of {tuple(map(str, x.dims))}")
     labels = labels_along(x, along)
     texts = tuple(str(v) for v in (_to_the_second(labels) if labels.dtype.kind == "M" else labels))
-    data = x.data.rechunk({i: -1 for i in range(x.ndim) if x.dims[i] != along})
+    x = one_chunk(x, [str(dim) for dim in x.dims if dim != along])
+    data = x.data
     axis = x.dims.index(along)
     if not x.sizes[along]:
         return Items(name, dict(data.dask), 0, ())
     rest = x.isel({along: 0}, drop=True) if x.sizes[along] else x  # of no items, what they hold is of no account
-    template = xr.Dataset(coords={c: v for c, v in rest.coords.items() if held(v) is None}, attrs=x.attrs)
+    kept = {c: v.variable for c, v in rest.coords.items() if held(v) is None}
+    template = xr.Dataset(coords=kept, attrs=x.attrs)
     own: dict[Key, GraphNode] = {}
     number = 0
     for i, n in enumerate(data.chunks[axis]):

@@ -13,13 +13,14 @@ from dask.highlevelgraph import HighLevelGraph
 
 from pipeline.errors import ConfigError
 from pipeline.graph import GraphNode, Key
-from pipeline.ops.runlabels import dims_of
+from pipeline.ops.runlabels import dims_of, held
 
 __all__ = [
     "Axis",
     "axes_of",
     "blocks",
     "dim_number",
+    "first_along",
     "known_length",
     "missing",
     "one_chunk",
@@ -58,6 +59,8 @@ def known_length(x: xr.DataArray, dim: str, key: str) -> int:
     length = x.shape[dim_number(x, dim, key)]
     if np.isnan(length):
         cure = "say repartition: {count_rows: true} where it becomes an array"
+        if any(held(coordinate) for coordinate in x.coords.values()):
+            cure = "leave labels out where it becomes an array: they go with rows that stay where they are"
         raise ConfigError(f"{key}: the length of {dim!r} is known only in the run; {cure}")
     return int(length)
 
@@ -136,12 +139,25 @@ def blocks(name: str, tasks: dict[Key, GraphNode], chunks: Any, dtype: Any, sour
     return da.Array(graph, name, chunks, dtype=dtype)
 
 
+def first_along(data: da.Array, axes: Iterable[int]) -> da.Array:
+    """The first position along ``axes``, which are gone; for those of size 1, and for lengths that nobody knows."""
+    gone = set(axes)
+    return data[tuple(0 if i in gone else slice(None) for i in range(data.ndim))] if gone else data
+
+
 def one_chunk(x: xr.DataArray, dims: Iterable[str]) -> xr.DataArray:
-    """``x`` with a single chunk along each of ``dims``."""
-    axes = {dim_number(x, dim): -1 for dim in dims}
-    if all(x.data.numblocks[axis] == 1 for axis in axes):
+    """``x`` with a single chunk along each of ``dims``.
+
+    Raises
+    ------
+    ConfigError : if there are several, and only the run knows their lengths
+    """
+    several = [dim for dim in dims if x.data.numblocks[dim_number(x, dim)] > 1]
+    for dim in several:
+        known_length(x, dim, "input")
+    if not several:
         return x
-    return x.copy(data=x.data.rechunk(axes, method="tasks"))
+    return rebuilt(x, x.data.rechunk({dim_number(x, dim): -1 for dim in several}, method="tasks"), x.dims)
 
 
 def same_labels(x: xr.DataArray, other: xr.DataArray, what: str) -> None:
@@ -153,7 +169,7 @@ def same_labels(x: xr.DataArray, other: xr.DataArray, what: str) -> None:
     """
     for dim in other.dims:
         n, m = x.sizes[dim], other.sizes[dim]
-        if n != m:
+        if n != m and n == n and m == m:  # nan: known only in the run
             raise ConfigError(f"{what}: has {m} positions along {str(dim)!r}, input {n}")
         if dim in x.indexes and dim in other.indexes and not np.array_equal(x[dim].values, other[dim].values):
             raise ConfigError(f"{what}: has other labels along {str(dim)!r} than input")

@@ -14,6 +14,7 @@ import xarray as xr
 
 from pipeline.errors import DataError
 from pipeline.graph import GraphNode, Key, listed, ref, task, token
+from pipeline.ops.dims import known_length, one_chunk
 from pipeline.ops.partitions import collection
 from pipeline.ops.runlabels import run_labels
 from pipeline.ops.values import LENGTHS, Items, Single
@@ -284,12 +285,9 @@ def labels_along(x: xr.DataArray, dim: Any) -> Any:
 
     Raises
     ------
-    ValueError : if its length is known only in the run
+    ConfigError : if its length is known only in the run
     """
-    if any(np.isnan(c) for c in x.data.chunks[x.dims.index(dim)]):
-        raise ValueError(
-            f"{dim!r} has a length that is known only in the run; repartition: {{count_rows: true}} counts it"
-        )
+    known_length(x, str(dim), "input")
     return x.coords[dim].values if dim in x.coords else np.arange(x.sizes[dim])
 
 
@@ -310,7 +308,7 @@ def _wide(x: xr.DataArray, dim: str, prefix: str, name: str) -> dd.DataFrame:
     if dim not in x.dims:
         raise ValueError(f"columns: {dim!r} is no dim; the array has {', '.join(map(str, x.dims)) or 'none'}")
     others = [d for d in x.dims if d != dim]
-    x = x.transpose(*others, dim).chunk({dim: -1})
+    x = one_chunk(x.transpose(*others, dim), [dim])
     names = [f"{prefix}{label}" for label in labels_along(x, dim)]
     along = [(c, i) for c in x.coords for i, other in enumerate(others) if x.coords[c].dims == (other,)]
     late = [(found, others.index(found.dim)) for found in run_labels(x).values()]
