@@ -88,9 +88,11 @@ def partial(block: Block, axis: int, codes: Block, agg: str, skipna: bool) -> Pa
     moved = np.moveaxis(block, axis, 0)
     groups = np.unique(codes)
     found = [_one(moved[codes == group], agg, skipna) for group in groups]
-    if not found:
-        return Partial(groups, np.zeros((0, *moved.shape[1:]), np.int64), np.zeros((0, *moved.shape[1:]), moved.dtype))
-    n, values, squares = (np.stack(each) for each in zip(*found, strict=True))
+    if not found:  # of the dtypes that others have
+        found = [_one(np.zeros((1, *moved.shape[1:]), moved.dtype), agg, skipna)]
+        n, values, squares = (each[None][:0] for each in found[0])
+    else:
+        n, values, squares = (np.stack(each) for each in zip(*found, strict=True))
     return Partial(groups, n, values, squares if agg in ("std", "var") else None)
 
 

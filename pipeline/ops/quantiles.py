@@ -10,7 +10,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from pipeline.ops.dims import Axis, axes_of, one_chunk, rebuilt, require_real
+from pipeline.ops.dims import Axis, axes_of, first_along, one_chunk, rebuilt, require_real
 
 __all__ = ["median", "quantile"]
 
@@ -94,7 +94,7 @@ def median(x: xr.DataArray, *, axis: Axis = None, skipna: bool = True, keepdims:
     gone = [x.dims[i] for i in axes]
     if keepdims:
         return rebuilt(x, data, x.dims, gone=gone)
-    data = data[tuple(0 if i in axes else slice(None) for i in range(x.ndim))]
+    data = first_along(data, axes)
     return rebuilt(x, data, [dim for dim in x.dims if dim not in gone])
 
 

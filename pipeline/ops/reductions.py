@@ -7,6 +7,7 @@ The names are the ops' own, so builtins of these names are hidden below. Missing
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import dask.array as da
@@ -14,7 +15,7 @@ import numpy as np
 import xarray as xr
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.ops.dims import Axis, axes_of, rebuilt, require_numbers, same_labels
+from pipeline.ops.dims import Axis, axes_of, first_along, rebuilt, require_numbers, same_labels
 
 __all__ = ["all", "any", "average", "max", "mean", "min", "std", "sum", "var"]
 
@@ -23,8 +24,6 @@ Block = np.ndarray[Any, Any]
 _SKIPPING: Mapping[Callable[..., Any], Callable[..., Any]] = {
     da.sum: da.nansum,
     da.mean: da.nanmean,
-    da.min: da.nanmin,
-    da.max: da.nanmax,
 }
 
 
@@ -50,12 +49,12 @@ def var(x: xr.DataArray, *, ddof: int, axis: Axis = None, skipna: bool = True, k
 
 def min(x: xr.DataArray, *, axis: Axis = None, skipna: bool = True, keepdims: bool = False) -> xr.DataArray:  # noqa: A001
     """The smallest value over dims, in the array's dtype; NaN where all are missing."""
-    return _reduced(da.min, x, axis, skipna, keepdims)
+    return _extreme("min", x, axis, skipna, keepdims)
 
 
 def max(x: xr.DataArray, *, axis: Axis = None, skipna: bool = True, keepdims: bool = False) -> xr.DataArray:  # noqa: A001
     """The largest value over dims, in the array's dtype; NaN where all are missing."""
-    return _reduced(da.max, x, axis, skipna, keepdims)
+    return _extreme("max", x, axis, skipna, keepdims)
 
 
 def any(x: xr.DataArray, *, axis: Axis = None, skipna: bool = True, keepdims: bool = False) -> xr.DataArray:  # noqa: A001
@@ -70,38 +69,72 @@ def all(x: xr.DataArray, *, axis: Axis = None, skipna: bool = True, keepdims: bo
 
 def _reduced(function: Callable[..., Any], x: xr.DataArray, axis: Axis, skipna: bool, keepdims: bool) -> xr.DataArray:
     axes = axes_of(x, axis)
-    require_numbers(x, function.__name__, times=function in (da.min, da.max, da.mean))
-    dims = [str(dim) for i, dim in enumerate(x.dims) if i not in axes]
-    if function in (da.min, da.max):
-        for i in axes:
-            if x.shape[i] == 0:
-                raise DataError(f"there is no smallest or largest value along {str(x.dims[i])!r}, which has length 0")
-        if x.size == 0:  # some other dim has length 0; neither numpy's nor dask's chunks would do
-            data = da.full_like(x.data[tuple(slice(0, 1) if i in axes else slice(None) for i in range(x.ndim))], 0)
-            data = data if keepdims else data.reshape([n for i, n in enumerate(x.shape) if i not in axes])
-            return rebuilt(x, data, x.dims if keepdims else dims, gone=[x.dims[i] for i in axes])
+    require_numbers(x, function.__name__, times=function is da.mean)
     if x.dtype.kind in "mM":
-        gone = [x.dims[i] for i in axes]
-        result = getattr(x, function.__name__)(gone, skipna=skipna, keep_attrs=True)
-        data = result.data.reshape([1 if i in axes else n for i, n in enumerate(x.shape)]) if keepdims else result.data
+        data = x.mean([x.dims[i] for i in axes], skipna=skipna).data
+        data = data[tuple(None if i in axes else slice(None) for i in range(x.ndim))]
     else:
         chosen = _SKIPPING[function] if skipna and x.dtype.kind in "fc" else function
-        data = chosen(x.data, axis=axes, keepdims=keepdims)
-    return rebuilt(x, data, x.dims if keepdims else dims, gone=[x.dims[i] for i in axes])
+        data = chosen(x.data, axis=axes, keepdims=True)
+    return _of_axes(x, data, axes, keepdims)
+
+
+def _of_axes(x: xr.DataArray, data: da.Array, axes: tuple[int, ...], keepdims: bool) -> xr.DataArray:
+    """The reduction of ``x`` whose values are ``data``, with size 1 along ``axes``."""
+    gone = [x.dims[i] for i in axes]
+    if keepdims:
+        return rebuilt(x, data, x.dims, gone=gone)
+    return rebuilt(x, first_along(data, axes), [dim for dim in x.dims if dim not in gone])
+
+
+def _extreme(op: str, x: xr.DataArray, axis: Axis, skipna: bool, keepdims: bool) -> xr.DataArray:
+    """The smallest or largest values.
+
+    (Rejected: dask's, which fail where a chunk is empty, as those of filtered rows may be.)
+    """
+    axes = axes_of(x, axis)
+    require_numbers(x, op, times=True)
+    for i in axes:
+        if x.shape[i] == 0:
+            raise DataError(_NOTHING.format(f"along {str(x.dims[i])!r}, which has length 0"))
+    data = da.reduction(
+        x.data,
+        partial(_extremes, op=op, skipna=skipna),
+        partial(_extremes, op=op, skipna=skipna, last=True),
+        combine=partial(_extremes, op=op, skipna=skipna),
+        axis=axes,
+        keepdims=True,
+        dtype=x.dtype,
+        meta=np.empty((0,) * x.ndim, x.dtype),
+        concatenate=True,
+    )
+    return _of_axes(x, data, axes, keepdims)
+
+
+_NOTHING = "there is no smallest or largest value {}"
+
+
+def _extremes(block: Block, axis: Any, keepdims: bool, op: str, skipna: bool, last: bool = False) -> Block:
+    """The extremes along ``axis``, with size 1 there; where the block is empty, with size 0, and so left out."""
+    axes = axis if isinstance(axis, tuple) else (axis,)
+    if 0 in [block.shape[i] for i in axes]:
+        if last:
+            raise DataError(_NOTHING.format("of nothing: no row is left"))
+        return np.empty([n and 1 if i in axes else n for i, n in enumerate(block.shape)], block.dtype)
+    reduction = {"min": (np.minimum, np.fmin), "max": (np.maximum, np.fmax)}[op][skipna]
+    return np.asarray(reduction.reduce(block, axis=axes, keepdims=True))
 
 
 def _truths(x: xr.DataArray, *, missing: bool, skipna: bool) -> xr.DataArray:
     require_numbers(x, "any" if not missing else "all")
     if x.dtype == bool:
         return x
-    return x.copy(data=x.data.map_blocks(_is_true, missing if skipna else True, dtype=bool))
+    return rebuilt(x, x.data.map_blocks(_is_true, missing if skipna else True, dtype=bool), x.dims)
 
 
 def _is_true(block: Block, missing: bool) -> Block:
-    truth: Block = block != 0
-    if block.dtype.kind in "fc":
-        truth[np.isnan(block)] = missing
-    return truth
+    truth = block != 0
+    return np.asarray(np.where(np.isnan(block), missing, truth) if block.dtype.kind in "fc" else truth)
 
 
 def _spread(x: xr.DataArray, axis: Axis, skipna: bool, keepdims: bool, ddof: int, *, root: bool) -> xr.DataArray:
@@ -133,10 +166,7 @@ def _spread(x: xr.DataArray, axis: Axis, skipna: bool, keepdims: bool, ddof: int
         _variance, numbers, merged, (*numbers, x.ndim), dtype=kind, concatenate=True, ddof=ddof, root=root, kind=kind,
         meta=np.empty((0,) * x.ndim, kind),
     )  # fmt: skip
-    kept = [dim for i, dim in enumerate(x.dims) if i not in axes]
-    if not keepdims:
-        data = data.reshape([n for i, n in enumerate(data.shape) if i not in axes])
-    return rebuilt(x, data, x.dims if keepdims else kept, gone=[x.dims[i] for i in axes])
+    return _of_axes(x, data, axes, keepdims)
 
 
 def _moments(block: Block, axes: tuple[int, ...], skipna: bool) -> Block:

@@ -171,7 +171,7 @@ def roll(x: xr.DataArray, *, shift: Mapping[str, int]) -> xr.DataArray:
     for dim, n in shift.items():
         axis, length = dim_number(x, dim, "shift"), known_length(x, dim, "shift")
         places = (np.arange(length) - n) % max(length, 1)
-        x = x.copy(data=_moved(x.data, axis, places, x.data.chunks[axis], f"roll-{dim}"))
+        x = rebuilt(x, _moved(x.data, axis, places, x.data.chunks[axis], f"roll-{dim}"), x.dims)
     return x
 
 
