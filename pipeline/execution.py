@@ -28,7 +28,7 @@ from pipeline.analysis.account import Runs, Shape, account
 from pipeline.analysis.checks import CheckResult, evaluate
 from pipeline.analysis.statistics import median_interval
 from pipeline.assembly import assemble
-from pipeline.backends.base import Event, Listener, Outcome, show_output
+from pipeline.backends.base import Backend, Event, Listener, Outcome, show_output
 from pipeline.coarsening import coarsen
 from pipeline.config import Config
 from pipeline.errors import CheckError, ConfigError, OutputError
@@ -42,7 +42,7 @@ from pipeline.steps import build
 from pipeline.tasklog import NAME, TaskLog
 from pipeline.trace import Trace
 
-__all__ = ["Run", "run"]
+__all__ = ["Run", "masked", "opened", "run"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,7 +214,7 @@ def run(
             TaskLog(folder / NAME) as log,
             Publication(graph.sinks, out, run=name, storage=config.storage) as publication,
         ):
-            told = _masked(log.beside(listener or show_output), config)
+            told = masked(log.beside(listener or show_output), config)
             outcome, start_up = _computed(config, graph, publication, backend, workers, cluster, told, options)
             checks = _checked(config, graph, outcome.results, folder)
             began = time.perf_counter()
@@ -265,21 +265,34 @@ def _computed(
     options: Mapping[str, Any],
 ) -> tuple[Outcome, float]:
     """What the back end gives, and its start-up; it has ended when this returns, so no writer is still at work."""
+    began = time.perf_counter()
+    with opened(config, graph, backend, workers=workers, cluster=cluster, **options) as there:
+        start_up = time.perf_counter() - began
+        pages = getattr(there, "pages", {})
+        if pages:
+            listener(Event("note", message=", ".join(f"{name}: {url}" for name, url in pages.items())))
+        return there.run(graph, context=publication.context, listener=listener), start_up
+
+
+def opened(
+    config: Config,
+    graph: Graph,
+    backend: str,
+    *,
+    workers: int | None = None,
+    cluster: str | None = None,
+    **options: Any,
+) -> Backend:
+    """The back end as a file and its caller want it, to be entered."""
     given: dict[str, Any] = {"workers": workers, "modules": dict(graph.modules), **options}
     if backend == "dask":
         given |= {"address": cluster, "cluster": dict(config.cluster) or None, "masked": config.masked}
     elif workers is None and isinstance(config.cluster.get("workers"), int):
         given["workers"] = config.cluster["workers"]
-    began = time.perf_counter()
-    with backends.create(backend, **given) as opened:
-        start_up = time.perf_counter() - began
-        pages = getattr(opened, "pages", {})
-        if pages:
-            listener(Event("note", message=", ".join(f"{name}: {url}" for name, url in pages.items())))
-        return opened.run(graph, context=publication.context, listener=listener), start_up
+    return backends.create(backend, **given)
 
 
-def _masked(listener: Listener, config: Config) -> Listener:
+def masked(listener: Listener, config: Config) -> Listener:
     """The same listener; what it hears holds no secrets."""
     return lambda event: listener(replace(event, message=config.masked(event.message)) if event.message else event)
 

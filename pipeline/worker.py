@@ -17,7 +17,7 @@ import sysconfig
 import threading
 import traceback as tracebacks
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter_ns, thread_time_ns
 from types import TracebackType
 from typing import Any, Literal, NamedTuple
@@ -31,21 +31,28 @@ from pipeline.errors import (
     TaskDataError,
     TaskError,
     TaskTimeout,
+    WorkerLost,
     task_name,
 )
-from pipeline.graph import GraphNode, Key, execute, is_constant
+from pipeline.graph import GraphNode, Key, execute, is_constant, task
 
 __all__ = [
+    "NOT_AGAIN",
     "Around",
     "Completion",
     "Dropped",
     "Failure",
+    "Group",
     "Inner",
     "Measured",
     "Segment",
     "describe",
+    "is_users",
     "run_segment",
 ]
+
+NOT_AGAIN = "its step has effects outside (pure: false), which may have taken place: it is not run again"
+"""What is said of a task that a lost worker may have run."""
 
 _MEMORY_EVERY = 5_000_000  # ns between two looks at the resident size, which cost as much as a small task
 _SCALARS = frozenset({int, float, bool, complex, str, bytes, type(None)})
@@ -66,6 +73,7 @@ class Inner(NamedTuple):
     item : key of the item it computes; empty where there is none
     timeout : seconds, None: no limit
     frees : the values that nothing in the segment needs after it, and nobody outside
+    drop : whether it is left out when it has failed as often as it may
     """
 
     key: Key
@@ -74,6 +82,7 @@ class Inner(NamedTuple):
     item: str = ""
     timeout: float | None = None
     frees: tuple[Key, ...] = ()
+    drop: bool = False
 
     @property
     def name(self) -> str:
@@ -93,6 +102,7 @@ class Segment:
     outputs : the keys others need of it, or that are wanted
     retries : how often it may be run again after a failure
     timeout : seconds it can take at most, the sum over its tasks; None where one of them has no limit
+    pure : False: it has effects outside, and is never run twice
     """
 
     number: int
@@ -103,6 +113,17 @@ class Segment:
     retries: int = 0
     timeout: float | None = None
     resources: Mapping[str, float] = field(default_factory=dict)
+    pure: bool = True
+
+    def without(self, failure: Failure) -> Segment:
+        """The segment with the item left out that has failed: in its place is a :class:`Dropped` with the cause."""
+        tasks = tuple(
+            inner._replace(node=task(inner.key, Dropped, failure.cause), timeout=None, drop=False)
+            if str(inner.key) == failure.key
+            else inner
+            for inner in self.tasks
+        )
+        return replace(self, tasks=tasks)
 
 
 class Measured(NamedTuple):
@@ -140,7 +161,8 @@ class Failure:
     key : the task's key as text
     cause : ``Type: message (file:line, in function)``
     kind : ``raised``; ``data``: what it was given is not what it must be; ``timeout``: it ran longer than its step
-        allows
+        allows; ``lost``: it must not be run again, and nobody knows how far it came
+    drop : whether its item may be left out
     """
 
     step: str
@@ -148,18 +170,22 @@ class Failure:
     item: str
     cause: str
     traceback: str = ""
-    kind: Literal["raised", "data", "timeout"] = "raised"
+    kind: Literal["raised", "data", "timeout", "lost"] = "raised"
+    drop: bool = False
 
     def error(self) -> PipelineError:
         """The exception to raise for it."""
         form = TaskDataError if self.kind == "data" else TaskError
         error = form(self.step, self.key, self.cause, self.item, self.traceback)
-        return TaskTimeout(f"{error} (task {self.key})", error.task) if self.kind == "timeout" else error
+        if self.kind in ("timeout", "lost"):
+            told = TaskTimeout if self.kind == "timeout" else WorkerLost
+            return told(f"{error} (task {self.key})", error.task)
+        return error
 
     @classmethod
     def of(cls, inner: Inner, cause: str, **fields: Any) -> Failure:
         """The failure of the task ``inner``."""
-        return cls(inner.step, str(inner.key), inner.item, cause, **fields)
+        return cls(inner.step, str(inner.key), inner.item, cause, drop=inner.drop, **fields)
 
     @classmethod
     def late(cls, inner: Inner) -> Failure:
@@ -197,6 +223,15 @@ class Dropped:
     """Stands in the place of an item that failed under ``on_error: drop``."""
 
     cause: str
+
+
+class Group(list[tuple[str, Any]]):
+    """What a task gives that computes several items, whose number is known only in the run: each with its key.
+
+    ``dropped`` are the keys of those that failed here, each with the cause.
+    """
+
+    dropped: tuple[tuple[str, str], ...] = ()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -258,7 +293,9 @@ def _run(
             stop = perf_counter_ns()
             if isinstance(error, KeyboardInterrupt) and _listens_to_interrupts():
                 raise
-            kind: Literal["data", "raised"] = "data" if isinstance(error, DataError) else "raised"
+            kind: Literal["data", "raised", "timeout"] = "data" if isinstance(error, DataError) else "raised"
+            if isinstance(error, TaskTimeout):  # of a program, which its task has ended
+                kind = "timeout"
             completion.failure = Failure.of(inner, describe(error), traceback=_traceback(error), kind=kind)
             value = None
         else:
@@ -275,6 +312,8 @@ def _run(
             return
         if type(value) is Dropped and not any(type(values[key]) is Dropped for key in node.dependencies):
             completion.dropped.append((inner.step, inner.item or str(inner.key), value.cause))
+        elif type(value) is Group:
+            completion.dropped += [(inner.step, key, cause) for key, cause in value.dropped]
         values[inner.key] = value
         for key in inner.frees:
             del values[key]
@@ -339,11 +378,15 @@ def describe(error: BaseException) -> str:
 
 def _place(trace: TracebackType | None) -> str:
     """``file:line, in function`` of the deepest frame in the user's code; empty if there is none."""
-    others = (_package(), *_installed())
-    theirs = [f for f in tracebacks.extract_tb(trace) if not f.filename.startswith(others)]
+    theirs = [f for f in tracebacks.extract_tb(trace) if is_users(f.filename)]
     if not theirs:
         return ""
     return f"{os.path.basename(theirs[-1].filename)}:{theirs[-1].lineno}, in {theirs[-1].name}"
+
+
+def is_users(filename: str) -> bool:
+    """Whether a code's file is the user's own: neither ours, nor Python's, nor an installed package's."""
+    return not filename.startswith((_package(), *_installed()))
 
 
 @functools.cache

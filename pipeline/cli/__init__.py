@@ -7,6 +7,8 @@ nor dask: ``--help`` and a file with faults are answered before they are loaded 
 here            the program: signals, exit codes, what is told of a fault
 ``session``     what all commands share: options, the session, loading
 ``running``     ``run compare check``
+``inspecting``  ``show debug``
+``drawing``     ``graph``
 ``explaining``  ``explain``
 ``history``     ``runs diff report``
 ``listing``     ``ops schema``
@@ -25,7 +27,7 @@ from typing import IO, TYPE_CHECKING
 
 import typer
 
-from pipeline.cli import explaining, history, listing, running
+from pipeline.cli import drawing, explaining, history, inspecting, listing, running
 from pipeline.cli.session import Session, app, emit
 from pipeline.errors import PipelineError, TaskError
 
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMANDS", "Session", "Terminated", "app", "main"]
 
-COMMANDS = (running, explaining, history, listing)
+COMMANDS = (running, inspecting, drawing, explaining, history, listing)
 """The modules whose commands the program has, in the order in which they are listed: importing one adds them."""
 
 _MODULES = [module.__name__ for module in COMMANDS]

@@ -99,11 +99,11 @@ class Outspoken:
 
     Parameters
     ----------
-    kept : where all of them are
+    kept : where all of them are; empty: nowhere
     """
 
     def __init__(self, kept: str = "tasks.log in the run folder") -> None:
-        self._kept = kept
+        self._kept = f"kept in {kept}" if kept else "not shown"
         self._n: dict[str, int] = {}
 
     def line(self, event: Event, step: str) -> str | None:
@@ -111,9 +111,9 @@ class Outspoken:
         n = self._n[step] = self._n.get(step, 0) + 1
         if n <= MOST_LINES:
             return told(event)
-        return f"{step}: what else it prints is kept in {self._kept}" if n == MOST_LINES + 1 else None
+        return f"{step}: what else it prints is {self._kept}" if n == MOST_LINES + 1 else None
 
     def summary(self) -> list[str]:
         """What to say at the end of what was not shown."""
         hidden = {step: n - MOST_LINES for step, n in self._n.items() if n > MOST_LINES}
-        return [f"{step}: {n:,} more {'line' if n == 1 else 'lines'} in {self._kept}" for step, n in hidden.items()]
+        return [f"{step}: {n:,} more {'line is' if n == 1 else 'lines are'} {self._kept}" for step, n in hidden.items()]

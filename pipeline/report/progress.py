@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pipeline.backends.base import Event
     from pipeline.graph import Graph
 
-__all__ = ["Counts", "JsonLines", "LiveTable", "PlainLines", "Progress", "dumps", "listener_for"]
+__all__ = ["Counts", "JsonLines", "LiveTable", "OddLines", "PlainLines", "Progress", "dumps", "listener_for"]
 
 _MINUTE = 60.0
 
@@ -110,6 +110,36 @@ class PlainLines:
     def _say(self, text: str) -> None:
         self._spoke = self._clock()
         print(f"{duration(self._spoke - self._began):>10}  {text}", file=self._file, flush=True)
+
+
+class OddLines:
+    """For what is computed to be looked at: what tasks write, and what is out of the ordinary, but no progress."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+        self.counts = Counts()
+        self._outspoken = Outspoken(kept="")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for line in self._outspoken.summary():
+            print(line, file=self._file)
+        self._file.flush()
+
+    def begin(self, graph: Graph) -> None:
+        self.counts.begin(graph)
+
+    def __call__(self, event: Event) -> None:
+        self.counts.count(event)
+        line: str | None = None
+        if event.kind == "output":
+            line = self._outspoken.line(event, self.counts.name_of(event.step))
+        elif event.kind not in COUNTED:
+            line = told(event)
+        if line is not None:
+            print(line, file=self._file, flush=True)
 
 
 class JsonLines:
