@@ -333,3 +333,47 @@ def test_a_value_of_the_run_stands_in_the_aggregates_of_windows_and_periods(fold
 """
     made = values_of(READ + steps, folder)
     assert made["p"]["gap"].tolist() == [17]
+
+
+# -- results of steps in the arguments of the user's functions --------------------------------------------------------
+
+ARGUMENTS = """
+def factor():
+    return 3
+
+def scaled(values, *, by, offset=0):
+    return values * by + float(offset)
+
+def scaled_frame(frame, *, by, table):
+    return frame[["a"]] * by + len(table)
+
+def added(values, *, by):
+    return sum(values) * by
+"""
+
+
+def test_the_result_of_a_step_is_an_argument_of_the_function_of_an_op(folder: Path) -> None:
+    (folder / "more.py").write_text(ARGUMENTS)
+    text = """
+modules: [./mine.py, ./more.py]
+steps:
+  t: {op: read_parquet, path: 't*.parquet'}
+  by: {call: "more:factor"}
+  x: {op: arange, start: 0, stop: 6, chunks: 2, dim: x, dtype: float64}
+  top: {op: max, input: x}
+  f:
+    op: map_partitions
+    input: t
+    function: "more:scaled_frame"
+    args: {by: "${by}", table: "${each}"}
+    columns: {a: int64}
+  b: {op: map_blocks, input: x, function: "more:scaled", args: {by: "${by}", offset: "${top}"}, dtype: float64}
+  o: {op: map_overlap, input: x, function: "more:scaled", args: {by: "${by}"}, depth: {x: 1}, dtype: float64}
+  each: {op: to_items, input: x, along: x}
+  sum: {op: tree_reduce, input: each, function: "more:added", args: {by: "${by}"}, fan_in: 8}
+"""
+    made = values_of(text, folder)
+    assert made["f"]["a"].tolist() == [21, 15, 30, 9, 33, 12]
+    assert made["b"].values.tolist() == [5.0, 8.0, 11.0, 14.0, 17.0, 20.0]
+    assert made["o"].values.tolist() == [0.0, 3.0, 6.0, 9.0, 12.0, 15.0]
+    assert float(made["sum"]) == 45.0

@@ -41,7 +41,7 @@ def parameters(signature: type[Signature], draft: Draft, scope: Scope, faults: F
                 several = name in signature.map_fields()
                 given[name] = _expressions(node, path, marks[name], scope, faults, several=several)
             else:
-                given[name] = fill(node, path, scope)
+                given[name] = fill(node, path, scope, run=name == "args" and bool(signature.inputs))
         if len(faults) > told:
             given.pop(name, None)
     if "path" in given and signature.group == "sources":

@@ -129,7 +129,7 @@ def _role_kind(draft: Draft, found: Found, kind: str, context: Context) -> None:
         raise Wrong(
             found.location, found.path, f"got {text!r} ({kind}); stdin takes a value: text, bytes or a file{hint}"
         )
-    if draft.kind == "op" and not found.role and kind == "items":
+    if draft.kind == "op" and not found.role and kind == "items" and not found.path.startswith(f"{draft.path}.args"):
         raise Wrong(found.location, found.path, f"got {text!r} (items); within ${{…}} stands one value")
     if draft.kind != "op" or not found.role:
         return

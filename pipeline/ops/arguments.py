@@ -19,7 +19,7 @@ from pipeline.filevalue import FileValue
 from pipeline.graph import Key
 from pipeline.ops.kinds import scalar
 
-__all__ = ["Arguments", "Folder", "Joined", "Slot", "filled", "label", "text_of"]
+__all__ = ["Arguments", "Folder", "Joined", "Slot", "filled", "filled_args", "label", "text_of"]
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,19 @@ def filled(value: Any, item: Mapping[str, Any], values: Sequence[Any]) -> Any:
     if isinstance(value, list | tuple):
         return [filled(v, item, values) for v in value]
     return value
+
+
+def filled_args(args: Mapping[str, Any], *values: Any) -> dict[str, Any]:
+    """The keyword arguments of an op's function; all its tasks get the same.
+
+    Raises
+    ------
+    DataError : if there is a file among them, which would have to be where each task runs
+    """
+    for value in values:
+        if _holds_files(value):
+            raise DataError("args: a file that a command has left has no place in an op's args; hand it to a call")
+    return {name: filled(value, {}, values) for name, value in args.items()}
 
 
 def text_of(value: Any) -> str:

@@ -21,12 +21,13 @@ from dask.base import tokenize
 
 from pipeline.errors import ConfigError, DataError
 from pipeline.graph import GraphNode, Key, ref, task
+from pipeline.ops.chunking import chunk_sizes
 from pipeline.ops.dims import blocks, dim_number, one_chunk, rebuilt
 from pipeline.ops.factors import svd
 from pipeline.ops.labelled import groupby, resample, take
 from pipeline.ops.quantiles import quantile
 from pipeline.ops.reductions import all, any, average, max, mean, min, std, sum, var  # noqa: A004
-from pipeline.ops.chunking import chunk_sizes
+from pipeline.ops.values import Args, handed
 from pipeline.ops.windows import rolling
 from pipeline.preparation import resolve
 
@@ -65,7 +66,7 @@ def rechunk(x: xr.DataArray, *, chunks: Mapping[str, Any]) -> xr.DataArray:
         dim_number(x, dim, "chunks")
     own = {str(dim): list(sizes) for dim, sizes in zip(x.dims, x.data.chunks, strict=True)}
     grid = chunk_sizes({**own, **chunks}, tuple(own), x.shape, x.dtype)
-    return x.copy(data=x.data.rechunk(grid, method="tasks"))
+    return rebuilt(x, x.data.rechunk(grid, method="tasks"), x.dims)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -116,7 +117,7 @@ def map_blocks(
     *,
     function: str,
     dtype: Any,
-    args: Mapping[str, Any] | None = None,
+    args: Args = None,
     dims: Sequence[str] | None = None,
 ) -> xr.DataArray:
     """A function of the user's over each chunk: a numpy block in, a numpy block out.
@@ -135,12 +136,13 @@ def map_blocks(
     kept = [str(dim) for dim in x.dims] if dims is None else list(dims)
     axes = [dim_number(x, dim, "dims") for dim in kept]
     x = one_chunk(x, [str(dim) for dim in x.dims if dim not in kept])
-    name = f"map_blocks-{tokenize(x.data.name, function, dict(args or {}), str(kind), kept)}"
     tasks: dict[Key, GraphNode] = {}
+    given = handed(args, tasks)
+    name = f"map_blocks-{tokenize(x.data.name, function, given, str(kind), kept)}"
     for index in itertools.product(*(range(n) for n in x.data.numblocks)):
         key = (name, *(index[axis] for axis in axes))
         shape = tuple(x.data.chunks[axis][index[axis]] for axis in axes)
-        tasks[key] = task(key, _apply, function, dict(args or {}), shape, kind, ref((x.data.name, *index)))
+        tasks[key] = task(key, _apply, function, given, shape, kind, ref((x.data.name, *index)))
     data = blocks(name, tasks, tuple(x.data.chunks[axis] for axis in axes), kind, x.data)
     return rebuilt(x, data, kept, attrs=False)
 

@@ -15,9 +15,10 @@ import numpy as np
 import pandas as pd
 
 from pipeline.errors import DataError
-from pipeline.graph import Key, listed, ref
+from pipeline.graph import GraphNode, Key, listed, ref
 from pipeline.ops.casting import cast_column, declared_column
 from pipeline.ops.partitions import FieldError, Partitions, exchange, stack
+from pipeline.ops.values import Args, handed
 from pipeline.preparation import resolve
 
 __all__ = ["map_partitions", "repartition"]
@@ -88,7 +89,7 @@ def map_partitions(
     *,
     function: str,
     columns: Mapping[str, str],
-    args: Mapping[str, Any] | None = None,
+    args: Args = None,
 ) -> Any:
     """A function of the user's over each partition: a ``pandas.DataFrame`` in, one with any number of rows out.
 
@@ -99,6 +100,7 @@ def map_partitions(
     ----------
     input : frame
     function : ``module:function``, called as ``function(frame, **args)``; looked up inside the task
+    args : keyword arguments; or the value that is a map of them
     columns : column -> type of the result
 
     Raises
@@ -108,8 +110,10 @@ def map_partitions(
     """
     targets = {name: (declared_column(f"columns.{name}", kind), kind) for name, kind in columns.items()}
     meta = pd.DataFrame({name: pd.Series([], dtype=dtype) for name, (dtype, _) in targets.items()})
-    given = dict(args or {})
+    late: dict[Key, GraphNode] = {}
+    given = handed(args, late)
     partitions = Partitions.of(input, parameters=("map_partitions", function, given, dict(columns)))
+    partitions.tasks |= late
     return partitions.map("map_partitions", call_function, meta, function, given, targets)
 
 

@@ -18,6 +18,7 @@ from dask.base import tokenize
 from pipeline.errors import ConfigError, DataError
 from pipeline.graph import GraphNode, Key, listed, ref, task
 from pipeline.ops.dims import blocks, dim_number, known_length, rebuilt
+from pipeline.ops.values import Args, handed
 from pipeline.preparation import resolve
 
 __all__ = ["BOUNDARIES", "map_overlap"]
@@ -34,7 +35,7 @@ def map_overlap(
     depth: Mapping[str, int],
     dtype: Any,
     boundary: str | float = "none",
-    args: Mapping[str, Any] | None = None,
+    args: Args = None,
 ) -> xr.DataArray:
     """A function over each chunk with ``depth`` places more on both sides, which are cut off what it gives.
 
@@ -51,7 +52,8 @@ def map_overlap(
     DataError : in the run, if a block has another shape or dtype than was said
     """
     kind = np.dtype(dtype)
-    given = dict(args or {})
+    tasks: dict[Key, GraphNode] = {}
+    given = handed(args, tasks)
     data = x.data
     trims: list[tuple[int, ...]] = [(0,) * data.numblocks[axis] for axis in range(x.ndim)]
     tails = list(trims)
@@ -63,7 +65,6 @@ def map_overlap(
         if n and length:
             data, trims[axis], tails[axis] = _widened(data, axis, n, boundary)
     name = f"map_overlap-{tokenize(data.name, function, given, str(kind), trims)}"
-    tasks: dict[Key, GraphNode] = {}
     for index in itertools.product(*(range(n) for n in data.numblocks)):
         cut = tuple((trims[axis][i], tails[axis][i]) for axis, i in enumerate(index))
         tasks[name, *index] = task((name, *index), _applied, function, given, cut, kind, ref((data.name, *index)))

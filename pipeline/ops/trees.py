@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.errors import DataError
 from pipeline.graph import GraphNode, Key, listed, ref, task
-from pipeline.ops.values import Items, Single
+from pipeline.ops.values import Args, Items, Single, handed
 from pipeline.preparation import resolve
 from pipeline.worker import Dropped
 
@@ -17,7 +17,7 @@ _NONE = "there are no items to reduce"
 
 
 def tree_reduce(
-    x: Items, *, name: str, function: str, args: Mapping[str, Any] | None = None, fan_in: int = 8
+    x: Items, *, name: str, function: str, args: Args = None, fan_in: int = 8
 ) -> Single:
     """One value of all items: a function gives one of a list of items, then of what it gave, until one is left.
 
@@ -31,10 +31,10 @@ def tree_reduce(
     ------
     DataError : if there are no items; in the run, if all were dropped
     """
-    given = dict(args or {})
+    tasks: dict[Key, GraphNode] = {}
+    given = handed(args, tasks)
     if not x.n_tasks:
         raise DataError(_NONE)
-    tasks: dict[Key, GraphNode] = {}
     level, depth = list(x.keys), 0
     while len(level) > 1 or not depth:
         groups = [level[i : i + fan_in] for i in range(0, len(level), fan_in)]

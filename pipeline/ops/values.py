@@ -18,9 +18,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.graph import GraphNode, Key
+from pipeline.graph import GraphNode, Key, ref
 
-__all__ = ["LENGTHS", "NBYTES", "Items", "Parts", "Single"]
+__all__ = ["LENGTHS", "NBYTES", "Args", "Items", "Parts", "Single", "handed"]
 
 NBYTES = "pipeline-nbytes"
 """Where the meta of a source's frame says (in its ``attrs``) how many bytes the whole frame has."""
@@ -61,3 +61,15 @@ class Parts:
 
     parts: Mapping[str, Any]
     whole: Any = None
+
+
+Args = Mapping[str, Any] | Single | None
+"""Keyword arguments of a function of the user's: known while building, or the result of a task."""
+
+
+def handed(args: Args, tasks: dict[Key, GraphNode]) -> Any:
+    """The argument that brings ``args`` into a task; what makes those that only the run knows joins ``tasks``."""
+    if isinstance(args, Single):
+        tasks.update(args.tasks)
+        return ref(args.key)
+    return dict(args or {})

@@ -22,8 +22,9 @@ from pipeline.graph import GraphNode, Key, Whole, listed, ref, task
 from pipeline.layouts import ArrayLayout, Layout, ValueLayout
 from pipeline.lowering import lower
 from pipeline.ops import calls, commands
+from pipeline.ops.arguments import Arguments, filled_args
 from pipeline.ops.targets import evaluate_arrays
-from pipeline.ops.values import Single
+from pipeline.ops.values import Args, Single
 from pipeline.preparation import resolve
 from pipeline.referring import only_value, picked, refer, scalar_of
 from pipeline.signatures import Signature
@@ -155,6 +156,8 @@ class StepBuilder:
         inputs = [self.input(r) for role in type(parameters).inputs for r in step.inputs.get(role, ())]
         keywords: dict[str, Any] = dict(parameters.keywords())
         keywords |= self.context(build, keywords)
+        if "args" in keywords and type(parameters).inputs:
+            keywords["args"] = self.args(keywords["args"])
         bound = self.bound(parameters)
         if bound:
             keywords["bound"] = bound
@@ -165,6 +168,17 @@ class StepBuilder:
         except (ConfigError, ValueError) as error:
             (first, *_) = [r.text for role in type(parameters).inputs for r in step.inputs.get(role, ())]
             raise ValueError(str(error).replace("of the input", f"of {first!r}")) from error
+
+    def args(self, args: Mapping[str, Any]) -> Args:
+        """The keyword arguments of the user's function; those with results of steps in them are made in one task."""
+        arguments = Arguments(self.whole)
+        slotted = {name: arguments.slotted(value) for name, value in args.items()}
+        if not arguments.keys:
+            return args
+        key = (f"{self.step.name}/args",)
+        self.extra[key] = task(key, filled_args, slotted, *(ref(k) for k in arguments.keys))
+        known = {k: self.builder.tasks[k] for k in arguments.keys if k in self.builder.tasks}
+        return Single(key, {**self.extra, **known})
 
     def context(self, build: Callable[..., Any], keywords: Mapping[str, Any]) -> dict[str, Any]:
         """What a function gets besides the step's parameters, where its Python signature asks for it."""
