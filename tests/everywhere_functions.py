@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-__all__ = ["largest", "n_lines", "norms", "power_maps", "powers"]
+__all__ = ["added", "largest", "n_lines", "norms", "power_maps", "powers", "smoothed"]
 
 
 def n_lines(path: str) -> int:
@@ -30,3 +30,13 @@ def norms(block: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 def largest(frame: pd.DataFrame, column: str, by: list[str]) -> pd.DataFrame:
     found: pd.DataFrame = frame.groupby(by)[column].max().reset_index()
     return found
+
+
+def smoothed(block: np.ndarray[Any, Any], n: int) -> np.ndarray[Any, Any]:
+    """The mean over ``n`` places before and after, along the first axis."""
+    kernel = np.ones(2 * n + 1) / (2 * n + 1)
+    return np.apply_along_axis(np.convolve, 0, block, kernel, mode="same")
+
+
+def added(parts: list[list[float]]) -> list[float]:
+    return [sum(values) for values in zip(*parts, strict=True)]

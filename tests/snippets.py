@@ -37,6 +37,12 @@ SNIPPETS["read_csv"] = """
 SNIPPETS["random"] = """
   random: {op: random, shape: {row: 9, column: 4}, chunks: {row: 4, column: 3}, distribution: uniform, high: 3}
 """
+SNIPPETS["zeros"] = """
+  zeros: {op: zeros, shape: {x: 7, y: 4}, chunks: {x: 3}, dtype: int32}
+"""
+SNIPPETS["ones"] = """
+  ones: {op: ones, shape: {x: 7, y: 4}, chunks: {x: 3}}
+"""
 SNIPPETS["arange"] = """
   arange: {op: arange, start: 3, stop: 40, step: 2, chunks: 7, dim: x, dtype: float32}
 """
@@ -58,6 +64,32 @@ for _op, _more in {
     SNIPPETS[_op] = f"""
   {_op}_x: {{op: random, shape: {{x: 11, y: 4}}, chunks: {{x: 4, y: 4}}}}
   {_op}: {{op: {_op}, input: {_op}_x, {_more}}}
+"""
+for _op, _more in {
+    "median": "axis: x",
+    "histogram": "bins: 5, range: [-2, 2], axis: x",
+    "cumsum": "axis: x",
+    "argmax": "axis: x",
+    "argmin": "axis: y",
+    "topk": "k: 3, axis: x",
+    "transpose": "dims: [y, x]",
+    "reshape": "dims: {cell: -1}",
+    "pad": "pad_width: {x: [2, 1], y: [0, 3]}, mode: reflect",
+    "roll": "shift: {x: 3, y: -1}",
+    "coarsen": "window: {x: 3, y: 2}, agg: mean, boundary: trim",
+}.items():
+    SNIPPETS[_op] = f"""
+  {_op}_x: {{op: random, shape: {{x: 23, y: 4}}, chunks: {{x: 2, y: 3}}}}
+  {_op}: {{op: {_op}, input: {_op}_x, {_more}}}
+"""
+SNIPPETS["stack"] = """
+  stack_x: {op: random, matrix: {copy: [a, b]}, shape: {x: 7, y: 4}, chunks: {x: 3, y: 3}}
+  stack: {op: stack, input: "stack_x[*]", dim: copy}
+"""
+SNIPPETS["concatenate"] = """
+  concatenate_x: {op: random, shape: {x: 7, y: 4}, chunks: {x: 3, y: 3}}
+  concatenate_z: {op: ones, shape: {y: 4, x: 2}, chunks: {y: 2}, dtype: int8}
+  concatenate: {op: concatenate, input: [concatenate_x, concatenate_z], axis: x}
 """
 SNIPPETS["average"] = """
   average_x: {op: random, shape: {x: 11, y: 4}, chunks: {x: 4, y: 3}}
@@ -205,4 +237,48 @@ SNIPPETS["to_items"] = """
   to_items_of_frame: {op: to_items, input: to_items_few, by: rows}
   to_items_value: {call: "everywhere_functions:powers", args: {x: 2}}
   to_items: {op: to_items, input: to_items_value, split: 2}
+"""
+
+# -- algebra
+
+for _op, _more in {"matmul": "axis: y", "tensordot": "axis: [y]"}.items():
+    SNIPPETS[_op] = f"""
+  {_op}_left: {{op: random, shape: {{x: 11, y: 9}}, chunks: {{x: 4, y: 2}}}}
+  {_op}_right: {{op: random, shape: {{y: 9, z: 4}}, chunks: {{y: 3, z: 2}}}}
+  {_op}: {{op: {_op}, left: {_op}_left, right: {_op}_right, {_more}}}
+"""
+SNIPPETS["einsum"] = """
+  einsum_x: {op: random, shape: {row: 30, a: 4}, chunks: {row: 7, a: 3}}
+  einsum_w: {op: random, shape: {row: 30}, chunks: {row: 10}}
+  einsum: {op: einsum, input: [einsum_x, einsum_w, einsum_x], subscripts: "row a, row, row b -> a b"}
+"""
+SNIPPETS["qr"] = """
+  qr_x: {op: random, shape: {x: 40, y: 4}, chunks: {x: 4, y: 2}}
+  qr: {op: qr, input: qr_x}
+"""
+SNIPPETS["svd_compressed"] = """
+  svd_compressed_wide: {op: random, shape: {row: 40, feature: 8}, chunks: {row: 9, feature: 8}}
+  svd_compressed_table: {op: to_frame, input: svd_compressed_wide, columns: feature, prefix: f}
+  svd_compressed_some: {op: filter, input: svd_compressed_table, where: "f0 > -1"}
+  svd_compressed_x:
+    {op: to_array, input: svd_compressed_some, columns: "f*", dims: [row, feature], labels: f1, dtype: float32}
+  svd_compressed: {op: svd_compressed, input: svd_compressed_x, k: 3, axis: [row, feature], n_power_iter: 1}
+"""
+SNIPPETS["solve"] = """
+  solve_noise: {op: random, shape: {a: 6, b: 6}, chunks: {a: 2, b: 3}}
+  solve_right: {op: random, shape: {a: 6, t: 5}, chunks: {a: 4, t: 2}}
+  solve: {op: solve, left: solve_noise, right: solve_right}
+"""
+SNIPPETS["fft"] = """
+  fft_x: {op: random, shape: {time: 20, y: 4}, chunks: {time: 6, y: 2}}
+  fft: {op: fft, input: fft_x, axis: time, n: 24}
+"""
+SNIPPETS["map_overlap"] = """
+  map_overlap_x: {op: random, shape: {time: 20, y: 5}, chunks: {time: 6, y: 2}}
+  map_overlap: {op: map_overlap, input: map_overlap_x, function: "everywhere_functions:smoothed", args: {n: 2},
+                depth: {time: 2, y: 1}, boundary: reflect, dtype: float64}
+"""
+SNIPPETS["tree_reduce"] = """
+  tree_reduce_items: {call: "everywhere_functions:powers", over: {x: {range: 20}}}
+  tree_reduce: {op: tree_reduce, input: tree_reduce_items, function: "everywhere_functions:added", fan_in: 3}
 """
