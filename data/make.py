@@ -45,6 +45,38 @@ def climate() -> None:
         array.to_dataset(name="air_temperature").to_netcdf(path, engine="h5netcdf")
 
 
+def monthly() -> None:
+    """Daily temperature and rain of five years: four that are all alike, and one that differs by known amounts.
+
+    Every month has its own mean; what the days add to it sums to zero in each month. One cell is sea: it has no values.
+    """
+    (HERE / "monthly").mkdir(exist_ok=True)
+    rng = np.random.default_rng(4)
+    time = np.arange("1991-01-01", "1996-01-01", dtype="datetime64[D]")
+    months = (time.astype("datetime64[M]").astype(int) - 252) % 12  # 252 months from 1970 to 1991
+    latitude, longitude = np.linspace(40, 55, 4), np.linspace(0, 20, 5)
+    for variable, units, level, change, july in (("t2m", "K", 280.0, 1.0, 3.0), ("tp", "mm", 60.0, -2.0, -30.0)):
+        cycle = level + level / 20 * np.sin(np.arange(12) * np.pi / 6) + rng.standard_normal(12)
+        pattern = rng.standard_normal((4, 5))
+        days = rng.standard_normal(len(time))
+        for first in np.unique(time.astype("datetime64[M]")):
+            here = time.astype("datetime64[M]") == first
+            days[here] -= days[here].mean()
+        last = time >= np.datetime64("1995-01-01")
+        differs = np.where(last, np.where(months == 6, july, change), 0.0)
+        field = ((cycle[months] + days + differs)[:, None, None] + pattern).astype("float32")
+        field[:, 0, 0] = np.nan
+        array = xr.DataArray(
+            field,
+            dims=("time", "latitude", "longitude"),
+            coords={"time": time.astype("datetime64[ns]"), "latitude": latitude, "longitude": longitude},
+            attrs={"units": units},
+        )
+        encoding = {variable: {"zlib": True, "complevel": 9, "shuffle": True}}
+        path = HERE / "monthly" / f"{variable}.nc"
+        array.to_dataset(name=variable).to_netcdf(path, engine="h5netcdf", encoding=encoding)
+
+
 def nyc() -> None:
     """Hourly weather at three airports, some of it missing, and a fourth airport without any."""
     (HERE / "nyc").mkdir(exist_ok=True)
@@ -229,5 +261,6 @@ def q6(tables: dict[str, Rows]) -> Rows:
 
 if __name__ == "__main__":
     climate()
+    monthly()
     nyc()
     tpch()

@@ -25,6 +25,7 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 QUICK: dict[str, dict[str, Any]] = {
     "climate": {},
     "larger_than_memory": {"rows": 20_000, "chunk": 1_000},
+    "monthly": {},
     "quickstart": {},  # its root is the fixture few_sources
     "tpch_q1": {},
     "tpch_q3": {},
