@@ -82,7 +82,13 @@ class Drawing:
     height: float
 
 
-def laid_out(steps: Sequence[str], edges: Sequence[tuple[str, str]], sizes: Sizes | None = None) -> Drawing:
+def laid_out(
+    steps: Sequence[str],
+    edges: Sequence[tuple[str, str]],
+    sizes: Sizes | None = None,
+    *,
+    widths: Mapping[str, float] | None = None,
+) -> Drawing:
     """The drawing of a graph of steps, without edges of what is no step and those that close a circle.
 
     O((places + edges) log) a sweep, where an edge has as many places as it crosses layers. The same graph has the same
@@ -92,6 +98,7 @@ def laid_out(steps: Sequence[str], edges: Sequence[tuple[str, str]], sizes: Size
     ----------
     steps : their names, each once
     edges : (step, step that needs it)
+    widths : of boxes in pixels, where not the letters of their names tell
 
     >>> [(box.step, box.y) for box in laid_out(["a", "b"], [("a", "b")]).boxes]
     [('a', 3.0), ('b', 77.0)]
@@ -100,7 +107,8 @@ def laid_out(steps: Sequence[str], edges: Sequence[tuple[str, str]], sizes: Size
         return Drawing((), (), (), 0.0, 0.0)
     sizes = sizes or Sizes()
     shown = {step: cut(step, _LETTERS) for step in steps}
-    widths = {step: max(len(text) * sizes.letter + _BESIDE, sizes.narrowest) for step, text in shown.items()}
+    fitting = {step: max(len(text) * sizes.letter + _BESIDE, sizes.narrowest) for step, text in shown.items()}
+    widths = {**fitting, **(widths or {})}
     drawn = _acyclic(steps, edges)
     inner = room = sizes.width - 2 * _MARGIN
     for _ in range(_TRIES):

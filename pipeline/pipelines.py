@@ -186,6 +186,12 @@ class Pipeline:
         """The names of the steps, in an order in which each comes after what it needs."""
         return tuple(dict.fromkeys(step.step for step in self.config.steps.values()))
 
+    def to_svg(self, *, data: bool = True) -> str:
+        """A picture of the steps, as ``pipeline graph`` draws it; without ``data`` kinds stand there without sizes."""
+        from pipeline.report.picture import picture
+
+        return picture(self.config, self.build() if data else None)
+
     def check(self, *, data: bool = True) -> Plan:
         """The plan: a row a step, from metadata only. See :func:`pipeline.planning.plan`."""
         from pipeline.planning import plan
