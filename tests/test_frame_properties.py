@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
-from strategies import SETTINGS, frames, partitioned
+from strategies import SETTINGS, arrays, frames, partitioned
 
 from pipeline import expressions
-from pipeline.ops import conversions
+from pipeline.ops import conversions, rows
 from pipeline.ops import frame as ops
 
 TYPES = {"i": "int64", "f": "float64", "s": "string", "b": "bool", "t": "timestamp"}
@@ -364,3 +364,39 @@ def test_rows_and_partitions_become_items(given: Any) -> None:
     items = conversions.to_items(x, name="parts", by="partitions")
     parts = dask.get(dict(items.tasks), list(items.keys))
     assert_frame_equal(pd.concat(parts, ignore_index=True), frame)
+
+
+@SETTINGS
+@given(arrays(("x", "y", "z"), ("float64", "int64", "bool")))
+def test_an_array_becomes_a_row_a_cell_or_a_column_a_label(x: Any) -> None:
+    labels = {str(d): x[d].values if d in x.coords else np.arange(n) for d, n in x.sizes.items()}
+    cells = [
+        {**{str(d): labels[str(d)][i] for d, i in zip(x.dims, at, strict=True)}, "value": value}
+        for at, value in np.ndenumerate(x.values)
+    ]
+    same_rows(rows.to_frame(x, name="long"), pd.DataFrame(cells, columns=["x", "y", "z", "value"]))
+    names = [f"c{label}" for label in labels["y"]]
+    known = [d for d in ("x", "z") if d in x.coords]
+    across = [
+        {
+            **{d: labels[d][i] for d, i in (("x", at[0]), ("z", at[1])) if d in known},
+            **dict(zip(names, row, strict=True)),
+        }
+        for at in np.ndindex(x.sizes["x"], x.sizes["z"])
+        for row in [x.values[at[0], :, at[1]]]
+    ]
+    same_rows(rows.to_frame(x, name="wide", columns="y", prefix="c"), pd.DataFrame(across, columns=[*known, *names]))
+
+
+@SETTINGS
+@given(cut({"i": "int64", "f": "float64"}))
+def test_a_frame_becomes_a_matrix_and_a_frame_again(given: Any) -> None:
+    frame, x = given
+    matrix = conversions.to_array(x, name="matrix", columns=["i", "f"], dims=["row", "column"], dtype="float64")
+    np.testing.assert_array_equal(matrix.data.compute(scheduler="synchronous"), frame.to_numpy(dtype=float))
+    cells = computed(rows.to_frame(matrix, name="long"))
+    assert cells["row"].tolist() == np.repeat(np.arange(len(frame)), 2).tolist()
+    assert cells["column"].tolist() == ["i", "f"] * len(frame)
+    np.testing.assert_array_equal(cells["value"], frame.to_numpy(dtype=float).reshape(-1))
+    wide = computed(rows.to_frame(matrix, name="wide", columns="column", prefix=""))
+    np.testing.assert_array_equal(wide[["i", "f"]], frame.to_numpy(dtype=float))

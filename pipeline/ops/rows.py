@@ -263,16 +263,41 @@ def _long(x: xr.DataArray, value: str, name: str) -> dd.DataFrame:
     """A row a cell, in C order within each chunk; a column a dim with its labels, or positions where it has none."""
     if value in x.dims:
         raise ValueError(f"value: {value!r} is a dim of the array, too; name the column of the cells otherwise")
-    labels = [labels_along(x, dim) for dim in x.dims]
-    dtypes = {str(d): pd.Series(labels[i][:0]).dtype for i, d in enumerate(x.dims)} | {value: x.dtype}
+    labels = [_known_labels(x, dim) for dim in x.dims]
+    kinds = [np.dtype(np.int64) if known is None else pd.Series(known[:0]).dtype for known in labels]
+    dtypes = {str(dim): kind for dim, kind in zip(x.dims, kinds, strict=True)} | {value: x.dtype}
     meta = pd.DataFrame({c: pd.Series(dtype=t) for c, t in dtypes.items()})
-    starts = [np.concatenate([[0], np.cumsum(c)]).astype(int) for c in x.data.chunks]
+    starts = [np.concatenate([[0], np.cumsum(np.nan_to_num(c))]).astype(int) for c in x.data.chunks]
     own: dict[Key, GraphNode] = {}
+    counts = {axis: _counted(x, axis, name, own) for axis, known in enumerate(labels) if known is None}
     for i, index in enumerate(itertools.product(*(range(n) for n in x.data.numblocks))):
-        axes = tuple(lab[s[j] : s[j + 1]] for lab, s, j in zip(labels, starts, index, strict=True))
+        axes = listed(
+            listed(map(ref, counts[axis][:j])) if known is None else known[starts[axis][j] : starts[axis][j + 1]]
+            for axis, (known, j) in enumerate(zip(labels, index, strict=True))
+        )
         key = (f"{name}/cells", i)
         own[key] = task(key, cells_of_chunk, axes, meta, ref((x.data.name, *index)))
-    return _frame(dict(x.data.dask), own, meta, f"{name}/cells", _n_cells(x.data.chunks))
+    cells = {key: own[key] for key in own if key[0] == f"{name}/cells"}
+    return _frame(dict(x.data.dask) | own, cells, meta, f"{name}/cells", _n_cells(x.data.chunks))
+
+
+def _known_labels(x: xr.DataArray, dim: Any) -> Any:
+    """The labels of a dim, or its positions; None where only the run knows how many there are."""
+    return None if np.isnan(x.sizes[dim]) else labels_along(x, dim)
+
+
+def _counted(x: xr.DataArray, axis: int, name: str, own: dict[Key, GraphNode]) -> list[Key]:
+    """The keys of tasks, added to ``own``, that tell how long each chunk along an axis is."""
+    keys: list[Key] = [(f"{name}/count.{axis}", j) for j in range(x.data.numblocks[axis])]
+    for j, key in enumerate(keys):
+        place = (j if i == axis else 0 for i in range(x.ndim))
+        own[key] = task(key, length_along, axis, ref((x.data.name, *place)))
+    return keys
+
+
+def length_along(axis: int, chunk: Any) -> int:
+    """How long a chunk is along an axis."""
+    return int(np.shape(chunk)[axis])
 
 
 def _n_cells(chunks: Sequence[Sequence[float]]) -> list[float]:
@@ -291,11 +316,17 @@ def labels_along(x: xr.DataArray, dim: Any) -> Any:
     return x.coords[dim].values if dim in x.coords else np.arange(x.sizes[dim])
 
 
-def cells_of_chunk(axes: tuple[Any, ...], meta: pd.DataFrame, chunk: Any) -> pd.DataFrame:
-    """One row a cell of a chunk: its labels along each dim, then its value."""
-    shape = tuple(len(a) for a in axes)
+def cells_of_chunk(axes: Sequence[Any], meta: pd.DataFrame, chunk: Any) -> pd.DataFrame:
+    """One row a cell of a chunk: its labels along each dim, then its value.
+
+    Parameters
+    ----------
+    axes : for each dim the chunk's labels; or a list, how long each chunk before it is: the labels are positions
+    """
+    shape = np.shape(chunk)
     columns = {}
-    for i, (column, labels) in enumerate(zip(meta.columns, axes, strict=False)):
+    for i, (column, given) in enumerate(zip(meta.columns, axes, strict=False)):
+        labels = np.arange(shape[i]) + sum(given) if isinstance(given, list) else given
         across = [1] * len(axes)
         across[i] = -1
         columns[column] = np.broadcast_to(np.asarray(labels).reshape(across), shape).reshape(-1)
@@ -347,6 +378,7 @@ def rows_of_chunk(meta: pd.DataFrame, axes: Sequence[int], head: Sequence[Any], 
             raise DataError(f"there are {len(labels)} labels {column!r} for {shape[axis]} rows")
         across = [-1 if i == axis else 1 for i in range(len(shape))]
         columns[column] = np.broadcast_to(np.asarray(labels).reshape(across), shape).reshape(-1)
-    cells = chunk.reshape(-1, chunk.shape[-1])
+    n = math.prod(shape)
+    cells = chunk.reshape(n, chunk.shape[-1])
     columns |= {c: cells[:, i] for i, c in enumerate(meta.columns[len(head) :])}
-    return pd.DataFrame(columns).astype(meta.dtypes.to_dict())
+    return pd.DataFrame(columns, index=pd.RangeIndex(n)).astype(meta.dtypes.to_dict())
