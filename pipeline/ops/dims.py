@@ -58,7 +58,7 @@ def known_length(x: xr.DataArray, dim: str, key: str) -> int:
     """
     length = x.shape[dim_number(x, dim, key)]
     if np.isnan(length):
-        cure = "say repartition: {count_rows: true} where it becomes an array"
+        cure = "where it becomes an array say how many there are: repartition: {count_rows: 1000}"
         if any(held(coordinate) for coordinate in x.coords.values()):
             cure = "leave labels out where it becomes an array: they go with rows that stay where they are"
         raise ConfigError(f"{key}: the length of {dim!r} is known only in the run; {cure}")

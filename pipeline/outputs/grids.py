@@ -60,7 +60,8 @@ class Grid:
         unknown = [dim for dim, sizes in zip(dims, chunks, strict=True) if any(n != n for n in sizes)]
         if unknown:
             along = " ".join(unknown)
-            raise ValueError(f"the length along {along} is known only in the run; repartition: {{count_rows: true}}")
+            cure = "where it becomes an array say how many rows there are: repartition: {count_rows: 1000}"
+            raise ValueError(f"the length along {along} is known only in the run; {cure}")
         dtype = np.dtype(dtype)
         if dtype.kind not in "biufcmMUS":
             raise ValueError(f"zarr holds numbers, truth values, times and text of fixed width, got {dtype}")
