@@ -268,6 +268,11 @@ class _Proxy:
 _proxies = {name: _Proxy(name) for name in ("stdout", "stderr")}
 
 
+_Handlers = list["logging.StreamHandler[Any]"]
+
+_redirected: dict[str, _Handlers] = {}  # what wrote to a stream before its proxy was there
+
+
 def install(*, alone: bool = False) -> None:
     """Put the proxies in the place of the streams; as often as it was installed it must be uninstalled.
 
@@ -286,7 +291,7 @@ def install(*, alone: bool = False) -> None:
                 if stream is not None and stream is not proxy:
                     proxy._stream = stream
                     setattr(sys, name, proxy)
-                    _redirect(stream, proxy)
+                    _redirected[name] = _redirect(_handlers_of(stream), proxy)
 
 
 def uninstall() -> None:
@@ -299,7 +304,7 @@ def uninstall() -> None:
             for name, proxy in _proxies.items():
                 if getattr(sys, name) is proxy:
                     setattr(sys, name, proxy._stream)
-                    _redirect(proxy, proxy._stream)
+                    _redirect(_redirected.pop(name), proxy._stream)
                 proxy._stream = None
 
 
@@ -313,9 +318,14 @@ def capturing() -> Iterator[None]:
         uninstall()
 
 
-def _redirect(stream: Any, other: Any) -> None:
-    """Have the handlers of logging that write to a stream write to another."""
+def _handlers_of(stream: Any) -> _Handlers:
+    """The handlers of logging that write to a stream."""
     loggers = [logging.getLogger(), *logging.getLogger().manager.loggerDict.values()]
-    for handler in {h for logger in loggers for h in getattr(logger, "handlers", ())}:
-        if isinstance(handler, logging.StreamHandler) and handler.stream is stream:
-            handler.setStream(other)
+    handlers = dict.fromkeys(handler for logger in loggers for handler in getattr(logger, "handlers", ()))
+    return [h for h in handlers if isinstance(h, logging.StreamHandler) and h.stream is stream]
+
+
+def _redirect(handlers: _Handlers, stream: Any) -> _Handlers:
+    for handler in handlers:
+        handler.setStream(stream)
+    return handlers
