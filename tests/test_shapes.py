@@ -198,9 +198,7 @@ def test_a_length_that_only_the_run_knows_is_said_to_be_needed() -> None:
         "window": lambda: coarsen(x, window={"time": 7}, agg="sum"),
         "input": lambda: stack(x, x, dim="z"),
     }.items():
-        with pytest.raises(
-            ConfigError, match=f"^{key}: the length of 'time' is known only in the run; say repartition"
-        ):
+        with pytest.raises(ConfigError, match=f"^{key}: the length of 'time' is known only in the run;"):
             op()
     np.testing.assert_allclose(cumsum(x, axis="time").data.compute(scheduler="sync"), np.nancumsum(numbers(), axis=0))
     top = topk(x, k=2, axis="time").data.compute(scheduler="sync")
@@ -426,6 +424,18 @@ steps:
   a: {op: arange, stop: 4, chunks: 2, dim: x, dtype: int32, matrix: {%s}}
   together: {op: stack, input: "a[*]", dim: %s}
 """
+
+
+def test_gathered_numbers_become_a_line(tmp_path: Path) -> None:
+    text = """
+    steps:
+      a: {op: arange, stop: "${n}", dim: x, matrix: {n: [3, 5]}}
+      m: {op: mean, input: a}
+      line: {op: stack, input: "m[*]", dim: n}
+    """
+    got = values_of(text, tmp_path)["line"]
+    assert got.values.tolist() == [1, 2]
+    assert got["n"].values.tolist() == [3, 5]
 
 
 @pytest.mark.parametrize(("matrix", "dim", "coords"), [
