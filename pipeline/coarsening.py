@@ -126,13 +126,14 @@ def _batch(graph: Graph, segments: list[list[Key]], levels: Sequence[int], n_wor
         policy = graph.policies[copy]
         members.sort(key=lambda member: member[0])
         n = len(members)
-        if policy.batch is not None:
-            n = -(-n // policy.batch)
+        batch = policy.batch if policy.pure else 1  # what must not be run twice fails alone
+        if batch is not None:
+            n = -(-n // batch)
         elif policy.merge:
             n = min(n, SEGMENTS_A_WORKER * n_workers)
         for i in range(n):
-            if policy.batch is not None:
-                part = members[i * policy.batch : (i + 1) * policy.batch]
+            if batch is not None:
+                part = members[i * batch : (i + 1) * batch]
             else:
                 part = members[i * len(members) // n : (i + 1) * len(members) // n]
             rest.append([key for _, keys in part for key in keys])
@@ -236,6 +237,7 @@ def _segment(
             graph.item(key),
             graph.policies[graph.owners[key]].timeout,
             frees.get(key, ()),
+            graph.policies[graph.owners[key]].drop and _is_item(graph, key),
         )
         for key in everything
     )
@@ -249,6 +251,7 @@ def _segment(
         retries=max(policy.retries for policy in policies),
         timeout=None if None in limits else sum(limit for limit in limits if limit is not None),
         resources=policies[0].resources,
+        pure=all(policy.pure for policy in policies),
     )
 
 

@@ -225,6 +225,8 @@ class Policy:
     over : first part of the keys of the tasks that are the items of an ``over``; empty: none
     retries, timeout : per task; timeout in seconds
     resources : as Dask's
+    drop : whether an item that failed, again and again or by its timeout, is left out
+    pure : False: its tasks have effects outside, and are never run twice
     location : the step's place in its file, as text
     """
 
@@ -237,6 +239,8 @@ class Policy:
     retries: int = 0
     timeout: float | None = None
     resources: Mapping[str, float] = field(default_factory=dict)
+    drop: bool = False
+    pure: bool = True
     location: str = ""
 
 

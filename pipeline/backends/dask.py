@@ -33,7 +33,7 @@ from pipeline.backends import cluster as clusters
 from pipeline.backends import probing
 from pipeline.backends.base import Capabilities, Event, Listener, Outcome, outputs, show_output
 from pipeline.backends.keys import Plan, lower
-from pipeline.backends.remote import Prepare
+from pipeline.backends.remote import Prepare, late_mark
 from pipeline.backends.spans import Spans
 from pipeline.backends.timing import ClusterUsage, Rows, offsets
 from pipeline.backends.translation import translated
@@ -264,6 +264,7 @@ class _Execution:
         self.deadlines: dict[tuple[int, str], tuple[float, Inner, int]] = {}
         self.queue: queue.SimpleQueue[tuple[str, int, Any]] = queue.SimpleQueue()
         silence = _SILENCE + len(segments) / 5000  # it is deaf while it takes in a large graph
+        self.slots = ""  # folder for the notes of the workers, which outlive them
         self.health = probing.Health(client, silence=silence, every=_PROBE_EVERY, no_workers=settings.timeout)
         self.began = 0
         self.elapsed = 0.0
@@ -280,7 +281,7 @@ class _Execution:
 
     def run(self) -> dict[Key, Any]:
         topic = self.client.id
-        slots = self.scratch and tempfile.mkdtemp(prefix="slots-", dir=self.scratch)
+        slots = self.slots = self.scratch and tempfile.mkdtemp(prefix="slots-", dir=self.scratch)
         plan = lower(self.segments, self.graph.wanted, self.context, self.id, topic, slots)
         wanted = list(dict.fromkeys(plan.places[key][0] for key in self.graph.wanted))
         self.view.begin(self.graph, plan, self.id)
@@ -424,6 +425,8 @@ class _Execution:
             self.failures[number] = self.failures.get(number, 0) + 1
             if self.failures[number] <= segment.retries:
                 self.tell(Event("retry", step, key, item, cause))
+            else:
+                self.failures[number] = 0  # the item is left out, or the run ends; others may fail as often
             return
         if number in self.finished:  # again, since a worker was lost with its result
             return
@@ -445,13 +448,44 @@ class _Execution:
 
     def _check_deadlines(self) -> None:
         now = perf_counter()
-        for (_, address), (due, inner, pid) in list(self.deadlines.items()):
+        for (number, address), (due, inner, pid) in list(self.deadlines.items()):
             if now < due:
                 continue
-            error = Failure.late(inner).error()
+            failure = Failure.late(inner)
+            error = failure.error()
             if self.settings.local:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-                raise error
+                self._stop(number, address, failure, pid)
+                continue
             message = f"{error}; worker {address} still runs it: end that worker if it does not come back"
             raise TaskTimeout(message, inner.name)
+
+    def _stop(self, number: int, address: str, failure: Failure, pid: int) -> None:
+        """End a task of ours that runs too long, with its worker; Dask runs what it had again, on another.
+
+        Raises
+        ------
+        TaskTimeout : if that was once too often
+        """
+        segment = self.segments[number]
+        self.deadlines = {k: v for k, v in self.deadlines.items() if k[1] != address}
+        self.failures[number] = self.failures.get(number, 0) + 1
+        again = self.failures[number] <= segment.retries
+        if not again and not failure.drop:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            raise failure.error()
+        if again:
+            self.tell(Event("retry", failure.step, failure.key, failure.item, failure.cause))
+        else:
+            index = next(i for i, inner in enumerate(segment.tasks) if str(inner.key) == failure.key)
+            late_mark(self.slots, segment, index).touch()
+            self.failures[number] = 0
+        self.lost.append(address)
+        probing.in_loop(self.client, self._end_worker, address, pid)
+
+    async def _end_worker(self, address: str, pid: int) -> None:
+        """Have the scheduler let go of a worker, which is no fault of the tasks that waited there, and end it."""
+        cluster: Any = self.client.cluster
+        await cluster.scheduler.remove_worker(address, stimulus_id="timeout", expected=True, close=False)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)

@@ -25,7 +25,7 @@ from pipeline.errors import PipelineError, TaskError, WorkerLost, where
 from pipeline.graph import CONTEXT, Graph, Key
 from pipeline.scheduler import Scheduler
 from pipeline.trace import Record, Trace
-from pipeline.worker import Completion, Failure, Inner, Segment, describe
+from pipeline.worker import NOT_AGAIN, Completion, Failure, Inner, Segment, describe
 
 __all__ = ["Executor", "Finished", "Job", "Lost", "run"]
 
@@ -131,7 +131,7 @@ class Executor(Protocol):
 def run(executor: Executor, graph: Graph, *, context: Any = None, listener: Listener | None = None) -> Outcome:
     """Run a graph; see :meth:`pipeline.backends.base.Backend.run`."""
     start_up = executor.prepare(graph)
-    state = _Run(executor, graph, coarsen(graph, n_workers=executor.n_workers), listener)
+    state = _Run(executor, graph, list(coarsen(graph, n_workers=executor.n_workers)), listener)
     state.values[CONTEXT] = executor.encode(context)
     try:
         return state.complete(start_up)
@@ -146,10 +146,11 @@ class _Run:
 
     executor: Executor
     graph: Graph
-    segments: Sequence[Segment]
+    segments: list[Segment]
     listener: Listener | None
     values: dict[Key, Any] = field(default_factory=dict)
     attempts: Counter[int] = field(default_factory=Counter)
+    failures: Counter[int] = field(default_factory=Counter)
     losses: Counter[int] = field(default_factory=Counter)
     records: list[Record] = field(default_factory=list)
     dropped: list[tuple[str, str, str]] = field(default_factory=list)
@@ -240,12 +241,18 @@ class _Run:
 
     def _fail(self, segment: Segment, failure: Failure) -> None:
         error: PipelineError = failure.error()
-        if self.attempts[segment.number] - self.losses[segment.number] >= segment.retries:
+        number = segment.number
+        if self.failures[number] < segment.retries:
+            self.failures[number] += 1
+            self._tell("retry", step=failure.step, key=failure.key, item=failure.item, message=failure.cause)
+        elif failure.drop:
+            self.failures[number] = 0  # the other items of the segment may fail as often
+            self.segments[number] = self.segments[number].without(failure)
+        else:
             raise error
-        self.attempts[segment.number] += 1
-        self.ready[segment.number] = perf_counter_ns() - self.origin
-        self._tell("retry", step=failure.step, key=failure.key, item=failure.item, message=failure.cause)
-        self.scheduler.again(segment.number)
+        self.attempts[number] += 1
+        self.ready[number] = perf_counter_ns() - self.origin
+        self.scheduler.again(number)
 
     def _lose(self, finished: Finished) -> None:
         number, lost = finished.job.segment.number, finished.lost
@@ -256,6 +263,8 @@ class _Run:
             message = lost.message()
             if not self.executor.capabilities.recovers_workers:
                 raise WorkerLost(message, inner.name)
+            if not finished.job.segment.pure:
+                raise WorkerLost(f"{message}; {NOT_AGAIN}", inner.name)
             if self.losses[number] >= _MOST_LOSSES:
                 raise WorkerLost(f"{message}; it is the {_MOST_LOSSES}rd worker lost by this segment", inner.name)
             self._tell("worker lost", step=inner.step, key=str(inner.key), item=inner.item, message=message)

@@ -256,13 +256,23 @@ class Pool:
                 inner = self._children.slots.late(child.birth.slot, job.segment, now)
                 if inner is not None:
                     failed = loop.Finished(job, Completion(failure=Failure.late(inner), worker=child.name))
-                    others = [loop.Finished(other, blame=False) for n, (other, _) in self._jobs.items() if n != number]
+                    others = [self._interrupted(other) for n, (other, _) in self._jobs.items() if n != number]
                     last = {other.name: self._heard.get(other.name, now) for other in self._children.living()}
                     self.abandon()
                     self._start()
                     self._gaps += [(name, since, perf_counter_ns()) for name, since in last.items()]
                     return [failed, *others]
         return []
+
+    def _interrupted(self, job: loop.Job) -> loop.Finished:
+        """A job that a new Pool is to run again; one that must not be run twice is lost, if it runs."""
+        for child in self._children.living() if not job.segment.pure else ():
+            number, position, start = self._children.slots.read(child.birth.slot)
+            if number == job.segment.number and start:
+                inner = job.segment.tasks[max(position, 0)]
+                worker = f"worker {child.name} (pid {child.pid})"
+                return loop.Finished(job, lost=loop.Lost(worker, "the timeout of another task", inner))
+        return loop.Finished(job, blame=False)
 
 
 def _end(pool: multiprocessing.pool.Pool, children: Children) -> None:

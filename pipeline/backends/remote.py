@@ -21,11 +21,12 @@ from typing import Any
 
 import cloudpickle
 from distributed import Worker, WorkerPlugin, get_worker
+from distributed.utils import sync
 
 from pipeline.capture import HOLD, Line, install, uninstall
 from pipeline.graph import CONTEXT, Key
 from pipeline.preparation import install_modules, limit_threads, settle
-from pipeline.worker import Around, Completion, Failure, Inner, Segment, run_segment
+from pipeline.worker import NOT_AGAIN, Around, Completion, Failure, Inner, Segment, run_segment
 
 __all__ = ["ByKey", "Job", "Prepare", "SegmentFailed", "boot_id", "dump", "read_slots", "run_job"]
 
@@ -119,6 +120,7 @@ def run_job(payload: bytes, *arguments: Any) -> Any:
     except Exception as error:  # noqa: BLE001 - any exception of anybody's __setstate__
         cause = f"{type(error).__name__}: {error} (while the worker read the task)"
         raise SegmentFailed(Failure("", "", "", cause, traceback.format_exc())) from None
+    segment = _remaining(job, worker)
     inputs = {key: arguments[i] if place is None else arguments[i][place] for key, i, place in job.sources}
     if CONTEXT in job.segment.inputs:
         inputs[CONTEXT] = job.context
@@ -130,8 +132,17 @@ def run_job(payload: bytes, *arguments: Any) -> Any:
     def tell(lines: Sequence[Line]) -> None:
         worker.log_event(job.topic, {"run": job.run, "name": called, "said": [list(line) for line in lines]})
 
-    completion = run_segment(job.segment, inputs, started=announce, tell=tell, hold=HOLD)
-    failure = completion.failure or _unpicklable(job.segment, completion.outputs)
+    failures = 0
+    while True:
+        completion = run_segment(segment, inputs, started=announce, tell=tell, hold=HOLD)
+        failure = completion.failure or _unpicklable(segment, completion.outputs)
+        if failure is None or not failure.drop:
+            break
+        failures += 1
+        completion.around = Around(opened=opened, packed=perf_counter_ns())
+        worker.log_event(job.topic, _report(job, completion, failure, worker, 0))
+        if failures > segment.retries:
+            segment, failures = segment.without(failure), 0
     moments, fetched = _MOMENTS.pop(name, {}), [_FETCHED.pop(key, (0, 0)) for key in _dependencies(worker, name)]
     began = [moment for moment, _ in fetched if moment]
     loaded = moments.get("ready", 0) or moments.get("executing", 0)
@@ -147,6 +158,30 @@ def run_job(payload: bytes, *arguments: Any) -> Any:
         raise SegmentFailed(failure) from None
     groups = tuple(_packed(group, completion.outputs) for group in job.groups)
     return groups[0] if len(groups) == 1 else groups
+
+
+def _remaining(job: Job, worker: Worker) -> Segment:
+    """The segment without the items that the client has given up.
+
+    Raises
+    ------
+    SegmentFailed : if it must not be run twice, and has been begun before
+    """
+    segment = job.segment
+    for index, inner in enumerate(segment.tasks):
+        if inner.drop and inner.timeout is not None and job.slots and late_mark(job.slots, segment, index).exists():
+            segment = segment.without(Failure.late(inner))
+    if not segment.pure:
+        keys = ["pipeline-begun", job.run, str(segment.number)]
+        if sync(worker.loop, worker.scheduler.get_metadata, keys=keys, default=False):
+            raise SegmentFailed(Failure.of(segment.tasks[-1], f"its worker ended; {NOT_AGAIN}", kind="lost"))
+        sync(worker.loop, worker.scheduler.set_metadata, keys=keys, value=True)
+    return segment
+
+
+def late_mark(folder: str, segment: Segment, index: int) -> Path:
+    """The file that says of a task that it ran longer than it may and is left out."""
+    return Path(folder, f"late-{segment.number}-{index}")
 
 
 def _packed(group: tuple[Key, ...], outputs: Mapping[Key, Any]) -> Any:
@@ -242,7 +277,7 @@ def _unpicklable(segment: Segment, outputs: Mapping[Key, Any]) -> Failure | None
             except Exception as error:  # noqa: BLE001
                 inner = next(inner for inner in segment.tasks if inner.key == key)
                 cause = f"{type(error).__name__}: {error} (the result, a {type(value).__name__}, can't be pickled)"
-                return Failure(inner.step, str(key), inner.item, cause, traceback.format_exc())
+                return Failure.of(inner, cause, traceback=traceback.format_exc())
     return None
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.config import Over, Reference, Step
@@ -16,7 +16,7 @@ from pipeline.errors import DataError
 from pipeline.graph import GraphNode, Key, ref, task
 from pipeline.ops.arguments import Slot, label
 from pipeline.ops.values import Items, Parts, Single
-from pipeline.worker import Dropped
+from pipeline.worker import Dropped, Group
 
 __all__ = ["DEALT", "deal", "item_key", "mapped", "part"]
 
@@ -45,9 +45,23 @@ def deal(value: Any, number: int, n: int) -> list[tuple[str, Any]]:
     return [(str(i), value[i]) for i in range(start, stop)]
 
 
-def run_group(run: Run, work: Any, name: str, group: Sequence[tuple[str, Any]], *values: Any) -> list[tuple[str, Any]]:
-    """Do the work for each ``(key, item)`` of a group whose size is known only in the run."""
-    return [(key, run(work, {name: item}, key, *values)) for key, item in group]
+def run_group(
+    run: Run, work: Any, retries: int, name: str, group: Sequence[tuple[str, Any]], *values: Any
+) -> Group:
+    """Do the work for each ``(key, item)`` of a group whose size is known only in the run.
+
+    An item that fails is tried again here where failing ones are left out: the task would lose them all.
+    """
+    found = Group()
+    for key, item in group:
+        result = item if isinstance(item, Dropped) else run(work, {name: item}, key, *values)
+        for _ in range(retries if work.drop else 0):
+            if isinstance(result, Dropped) and result is not item:
+                result = run(work, {name: item}, key, *values)
+        found.append((key, result))
+        if isinstance(result, Dropped) and result is not item:
+            found.dropped = (*found.dropped, (key, result.cause))
+    return found
 
 
 def group_part(group: Sequence[tuple[str, Any]], name: str) -> list[tuple[str, Any]]:
@@ -73,7 +87,7 @@ def mapped(
 
     Parameters
     ----------
-    work : what all tasks share; ``work.drop``: whether failing items are left out
+    work : what all tasks share; ``work.drop``: whether the tasks themselves leave out items that fail
     keys : the tasks whose results all of them get, in the order of their slots
     enter : gives the collection of a reference
     tasks : the step's own tasks are added to them
@@ -89,6 +103,8 @@ def mapped(
     axes = _axes(step, enter, tasks)
     unknown = [axis for axis in axes if axis.names is None]
     if not unknown:
+        if step.retries:  # the back end tries again, and leaves out what fails too often
+            work = replace(work, drop=False)
         return with_parts(step, _combined(step, run, work, axes, keys, tasks), tasks)
     if len(axes) > 1:
         raise ValueError(
@@ -97,8 +113,8 @@ def mapped(
         )
     (axis,) = axes
     for i, key in enumerate(axis.keys):
-        tasks[step.name, i] = task((step.name, i), run_group, run, work, axis.name, ref(key), *refs)
-    grouped = Items(step.name, tasks, len(axis.keys), None, droppable=work.drop)
+        tasks[step.name, i] = task((step.name, i), run_group, run, work, step.retries, axis.name, ref(key), *refs)
+    grouped = Items(step.name, tasks, len(axis.keys), None, droppable=step.on_error == "drop")
     return with_parts(step, grouped, tasks)
 
 
@@ -174,7 +190,7 @@ def _combined(
                 item[axis.name] = axis.values[i]
         key = (step.name, number)
         tasks[key] = task(key, run, work, item, names[number], *refs, *own)
-    droppable = work.drop or any(axis.droppable for axis in axes)
+    droppable = step.on_error == "drop" or any(axis.droppable for axis in axes)
     return Items(step.name, tasks, len(positions), names, _columns(axes, positions), droppable)
 
 

@@ -191,6 +191,8 @@ class _Builder:
             retries=step.retries,
             timeout=step.timeout if step.kind != "command" else None,  # its task ends the program itself
             resources=step.resources,
+            drop=step.on_error == "drop" and items is not None,
+            pure=step.pure,
             location=str(step.location),
         )
 
