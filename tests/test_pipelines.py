@@ -373,6 +373,45 @@ def test_paths_are_absolute_wherever_the_text_is_loaded(tmp_path: Path, monkeypa
     assert pipeline.load(p.to_yaml(), params={"root": "else"}).config.steps["b"].parameters.path == f"{base}/else/b"
 
 
+def test_programs_and_their_folders_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = """
+        version: 1
+        params: {tool: [./run.sh, -v], dir: work}
+        steps:
+          a: {command: [echo, ./x]}
+          b: {command: [bin/tool, "${a.stdout}"], cwd: "${dir}/deep"}
+          c: {command: ["${tool}", "-x"]}
+          d: {command: ["${k}/x"], matrix: {k: [p, q]}, cwd: /abs}
+          e: {command: ["${a.stdout}/x"], env: {A: "${b.stdout}"}}
+          f: {command: [cat, "${y}"], over: {y: [1, 2]}, stdin: a.stdout, files: {png: "out/x.png"}, check: false}
+    """
+    p = pipeline.load(textwrap.dedent(text), root=tmp_path)
+    monkeypatch.chdir("/")
+    q = pipeline.load(p.to_yaml())
+    assert q == p
+    assert [step.function for step in q.config.steps.values()][:3] == ["echo", "tool", "run.sh"]
+    commands = {name: step.command for name, step in q.config.steps.items()}
+    assert commands["a"].argv == ("echo", "./x")
+    assert commands["b"].argv[0] == f"{tmp_path}/bin/tool"
+    assert commands["b"].cwd == f"{tmp_path}/work/deep"
+    assert commands["c"].argv == (f"{tmp_path}/run.sh", "-v", "-x")
+    assert commands["d[q]"].argv == (f"{tmp_path}/q/x",)
+    assert commands["e"] == p.config.steps["e"].command
+
+
+def test_commands_take_references() -> None:
+    p = pipeline.Pipeline("p")
+    a = p.step("a", command=["echo", "x"], over={"i": range(2)})
+    b = p.step("b", command=["ls"])
+    p.step("d", command=["cat"], over={"text": a.stdout}, stdin="text")
+    p.step("c", command=["cat", b.stdout, f"--n=${{{b.stdout}}}"], env={"A": b.stdout}, stdin=b.stdout)
+    made = p.config.steps["c"]
+    assert made.inputs["stdin"][0].part == "stdout"
+    assert [str(getattr(one, "text", one)) for one in made.command.argv[:2]] == ["cat", "b.stdout"]
+    assert made.command.env["A"].text == "b.stdout"
+    assert pipeline.load(p.to_yaml()) == p
+
+
 def test_odd_names_of_folders_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "a ${b} 'c\" #d"
     folder.mkdir()

@@ -69,7 +69,23 @@ class _Anchor:
         op = node.value.get("op")
         if "path" in node.value and op is not None and any(cls.group == "sources" for cls in OPS[op.text]):
             return self.changed(node, "path", f"steps.{name}.path", matrices)
+        if "command" in node.value:
+            node = replace(node, value={**node.value, "command": self.argv(node.value["command"], name, matrices)})
+            return self.changed(node, "cwd", f"steps.{name}.cwd", matrices) if "cwd" in node.value else node
         return node
+
+    def argv(self, node: Node, name: str, matrices: Sequence[Mapping[str, Any]]) -> Node:
+        """A program that is a path is one of the file's folder; one that only the run knows is not."""
+        path = f"steps.{name}.command[0]"
+        program, *rest = node.value
+        try:
+            got = [fill(program, path, Scope(self.params, matrix)) for matrix in matrices]
+        except Wrong:
+            return node
+        if any(isinstance(one, list) for one in got):
+            program, *more = self.listed(program, path).value
+            return self.argv(replace(node, value=[program, *more, *rest]), name, matrices)
+        return replace(node, value=[self.path(program, path, matrices), *rest]) if "/" in str(got[:1]) else node
 
     def check(self, node: Node, path: str) -> Node:
         return self.changed(node, "equals_csv", f"{path}.equals_csv", [{}]) if "equals_csv" in node.value else node

@@ -49,7 +49,9 @@ def command(copy: CopyReader) -> dict[str, Any]:
         files=_files(copy, shared=bool(cwd) and mapped is not None),
         check=copy.get("check", boolean, "write true or false", True),
     )
-    return {"command": made, "over": mapped, "parts": (*STREAMS, *made.files)}
+    program = argv[0] if argv and isinstance(argv[0], str) else copy.draft.function
+    named = {"function": posixpath.basename(program) or program}
+    return {**named, "command": made, "over": mapped, "parts": (*STREAMS, *made.files)}
 
 
 def _over(copy: CopyReader) -> Over | None:

@@ -113,7 +113,8 @@ class Step:
     step : the step's name in the file
     matrix : its matrix keys, own and followed, in order, with their values
     kind : which of the four it is
-    function : name of the op, ``module:function`` of a call, argv[0] of a command, the text of an expr
+    function : name of the op, ``module:function`` of a call, the program of a command without its folder,
+        the text of an expr
     inputs : role -> the references it holds, in order. op: the roles of its signature (``input``, ``left``, ``right``,
         ``weights``, ``like``); expr: one role a name, with the name as it stands in the expression; call: ``input``;
         command: ``stdin``

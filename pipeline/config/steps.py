@@ -214,7 +214,7 @@ class _Copy(CopyReader):
         kind = self.draft.kind
         common = self._common()
         inputs = self._inputs()
-        made: dict[str, Any] = {}
+        made: dict[str, Any] = {"function": self.draft.function}
         if kind == "op" and self.signature is not None:
             given = parameters(self.signature, self.draft, self.scope, self.context.faults)
             made["parameters"] = given
@@ -234,7 +234,6 @@ class _Copy(CopyReader):
             name=self.name,
             step=self.draft.name,
             kind=kind,
-            function=self.draft.function,
             matrix=dict(self.matrix),
             inputs=inputs,
             location=self.draft.location,
