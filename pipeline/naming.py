@@ -74,12 +74,15 @@ def named(config: Config, text: str) -> Named:
         raise ConfigError(_fault_of(text) or f"got {text!r}; write the name of a step: tas, svd.u, fit[alpha=0.1]")
     step, part, inner = written[1], written[2] or "", (written[3] or "").strip()
     copies = _copies(config, step)
+    if text.strip() in config.absent:
+        raise ConfigError(f"{text.strip()!r} does not exist: {config.absent[text.strip()]}")
     try:
         return _parsed(config, copies, text)
     except (Wrong, ExpressionError, Absent) as error:
         doubt = error.fault.message if isinstance(error, Wrong) else str(error)
         if isinstance(error, Absent):
-            doubt = _absent(config, copies, text)
+            names = list(copies.names.values())
+            doubt = f"{step!r} has {len(names):,} copies; name one: {_few(names)}, or all: {step}[*]"
         for copy in copies.names.values():
             own = copy.removeprefix(step).removeprefix("[").removesuffix("]")
             if inner and (not own or inner.startswith(f"{own},")):
@@ -126,13 +129,6 @@ def _parsed(config: Config, copies: Copies, text: str) -> Named:
     chosen = {str(pick.key): str(pick.value) for pick in items}
     item = ",".join(f"{key}={value}" for key, value in chosen.items())
     return Named(replace(referred(use, matrix), text=str(written)), item, chosen)
-
-
-def _absent(config: Config, copies: Copies, text: str) -> str:
-    if text in config.absent:
-        return f"{text!r} does not exist: {config.absent[text]}"
-    names = list(copies.names.values())
-    return f"{copies.step!r} has {len(names):,} copies; name one: {_few(names)}, or all: {copies.step}[*]"
 
 
 def _few(names: Sequence[str]) -> str:

@@ -228,7 +228,9 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
     if not rows:
         return ""
     names = list(rows[0])[:_MOST_SHOWN]
-    frame = pd.DataFrame([[_shown(row[name]) for name in names] for row in rows], columns=names, dtype=object)
+    frame = pd.DataFrame(
+        [[_shown(row[name]) for name in names] for row in rows], columns=[printable(n) for n in names], dtype=object
+    )
     with pd.option_context("display.max_colwidth", 40):
         text = frame.to_string(index=False, line_width=WIDTH)
     more = len(rows[0]) - len(names)
