@@ -77,6 +77,34 @@ def monthly() -> None:
         array.to_dataset(name=variable).to_netcdf(path, engine="h5netcdf", encoding=encoding)
 
 
+def images() -> None:
+    """Three nights of eight images each: a sky that is the same in all, noise, and spots at known places.
+
+    A place has a spot in few of them, so that their median is the sky.
+    """
+    folder = HERE / "images"
+    folder.mkdir(exist_ok=True)
+    rng = np.random.default_rng(6)
+    y, x = np.mgrid[0:48, 0:64]
+    sky = 200 + y + 2 * np.abs(x - 20)
+    places = [(row, column) for row in range(6, 44, 9) for column in range(6, 60, 10)]
+    rows: Rows = []
+    for night in range(3):
+        stack = sky + rng.integers(-3, 4, (8, 48, 64))
+        for number in range(8):
+            key = 8 * night + number
+            chosen = [places[(3 * key + i) % len(places)] for i in range(1 + key % 4)]
+            for row, column in chosen:
+                stack[number] += np.round(600 * np.exp(-((y - row) ** 2 + (x - column) ** 2) / 4)).astype(int)
+            mean = [sum(place[i] for place in chosen) / len(chosen) for i in (0, 1)]
+            rows.append({"key": str(key), "n": len(chosen), "y": mean[0], "x": mean[1]})
+        np.save(folder / f"night{night + 1}.npy", stack.astype("uint16"))
+    with open(folder / "expected.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def nyc() -> None:
     """Hourly weather at three airports, some of it missing, and a fourth airport without any."""
     (HERE / "nyc").mkdir(exist_ok=True)
@@ -262,5 +290,6 @@ def q6(tables: dict[str, Rows]) -> Rows:
 if __name__ == "__main__":
     climate()
     monthly()
+    images()
     nyc()
     tpch()

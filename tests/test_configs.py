@@ -24,8 +24,10 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 # What is set for a quick run on every machine; each file of the folder has its line.
 QUICK: dict[str, dict[str, Any]] = {
     "climate": {},
+    "images": {},
     "larger_than_memory": {"rows": 20_000, "chunk": 1_000},
     "monthly": {},
+    "pca": {"rows": 12_000, "chunk": 1_500},
     "quickstart": {},  # its root is the fixture few_sources
     "tpch_q1": {},
     "tpch_q3": {},
@@ -128,6 +130,22 @@ def test_the_large_array_is_larger_than_what_one_worker_may_use() -> None:
     assert x.kind == "array"
     assert x.nbytes >= 2 * worker_memory(large)
     assert x.largest_chunk <= worker_memory(large) / 20
+
+
+def test_the_large_table_is_larger_than_what_one_worker_may_use() -> None:
+    large = config("pca")
+    made = build(large).layouts["made"]
+    assert made.kind == "array"
+    assert made.nbytes >= 1.5 * worker_memory(large)
+    assert made.largest_chunk <= worker_memory(large) / 20
+
+
+@pytest.mark.slow
+def test_a_table_larger_than_a_workers_memory_is_joined_to_its_scores_within_it(ran: Any) -> None:
+    r = ran("pca", backend="dask")
+    assert all(check.ok for check in r.checks)
+    assert len(r.open("wide")) == 1_200_000 - 1_200
+    assert max(r.trace.tasks["memory"].to_pylist()) < worker_memory(config("pca"))
 
 
 @pytest.mark.slow
