@@ -173,11 +173,13 @@ class _Resolver:
         names = hole.text.split(".")
         found = Node(node.location, dict(self.params.nodes)).at(*names)
         place = found.location
+        if _is_long(found):
+            return None
         if isinstance(found.value, str) and "${" in found.value and len(names) > 1:
             made = self._outside(hole, node)  # a part of what a ${…} of the param is
         else:
             made = self._filled(found)
-        if made is None or made.size > _MOST:
+        if made is None:
             return None
         same = place.line and place.file == node.location.file
         behind = self.origins.get(id(made), "").partition("; ")[2]
@@ -192,7 +194,7 @@ class _Resolver:
             found = tree_of(value, node.location, node.folder, told=_same)
         except Wrong:
             return None
-        return None if found.size > _MOST or self.config.masked(value) != value else _unfilled(found)
+        return None if _is_long(found) or self.config.masked(value) != value else _unfilled(found)
 
     def _expression(self, node: Node, own: frozenset[str]) -> Node:
         """An expression with what is known before the run as constants."""
@@ -215,6 +217,16 @@ class _Resolver:
 
 def _same(value: Any, path: str) -> Any:
     return value
+
+
+def _is_long(node: Node) -> bool:
+    """Whether there are more values in a node than are filled in."""
+    n, stack = 0, [node]
+    while stack and n <= _MOST:
+        node = stack.pop()
+        n += 1
+        stack.extend(node.value.values() if node.is_map else node.value if node.is_list else ())
+    return n > _MOST
 
 
 def _unfilled(node: Node) -> Node:
