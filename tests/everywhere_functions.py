@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-__all__ = ["added", "largest", "n_lines", "norms", "power_maps", "powers", "smoothed"]
+__all__ = ["added", "largest", "n_lines", "norms", "places", "power_maps", "powers", "smoothed", "some_rows"]
 
 
 def n_lines(path: str) -> int:
@@ -40,3 +40,11 @@ def smoothed(block: np.ndarray[Any, Any], n: int) -> np.ndarray[Any, Any]:
 
 def added(parts: list[list[float]]) -> list[float]:
     return [sum(values) for values in zip(*parts, strict=True)]
+
+
+def places(x: slice, y: slice, factor: int) -> np.ndarray[Any, Any]:
+    return factor * np.arange(x.start, x.stop, dtype=float)[:, None] + np.arange(y.start, y.stop)
+
+
+def some_rows(partition: int, n_partitions: int) -> list[dict[str, Any]]:
+    return [{"k": n_partitions * i + partition} for i in range(4)]

@@ -34,6 +34,26 @@ SNIPPETS["read_parquet"] = """
 SNIPPETS["read_csv"] = """
   read_csv: {op: read_csv, path: "${data}/nyc/weather.csv", blocksize: 9000, cast: {time_hour: "timestamp[UTC]"}}
 """
+SNIPPETS["from_npy"] = """
+  from_npy: {op: from_npy, path: "${made}/x.npy", dims: [row, column], chunks: {row: 3}}
+"""
+SNIPPETS["read_json"] = """
+  read_json: {op: read_json, path: "${made}/rows.jsonl", blocksize: 100}
+"""
+SNIPPETS["from_call"] = """
+  from_call_g: {op: from_call, function: "everywhere_functions:some_rows", columns: {k: int64}, partitions: 3}
+  from_call_rows: {op: sort_values, input: from_call_g, by: k}
+  from_call:
+    op: from_call
+    function: "everywhere_functions:places"
+    shape: {x: 7, y: 3}
+    chunks: {x: 3, y: 2}
+    dtype: float64
+    args: {factor: 100}
+"""
+SNIPPETS["timeseries"] = """
+  timeseries: {op: timeseries, start: "2001-01-01", end: "2001-01-04", freq: 1h, partitions: 3}
+"""
 SNIPPETS["random"] = """
   random: {op: random, shape: {row: 9, column: 4}, chunks: {row: 4, column: 3}, distribution: uniform, high: 3}
 """
