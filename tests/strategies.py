@@ -66,7 +66,7 @@ def arrays(
     values = np.asarray(rng.integers(0, 2, shape) if dtype.kind == "b" else rng.integers(0, 9, shape))
     values = values.astype(dtype)
     if dtype.kind == "f":
-        values = (values - 4 + rng.integers(0, 4, shape) / 4).astype(dtype)
+        values = np.asarray((values - 4 + rng.integers(0, 4, shape) / 4).astype(dtype))
         lost = draw(st.sampled_from([0.0, 0.0, 0.3, 1.0])) if missing else 0.0
         values[rng.random(shape) < lost] = np.nan
     chunks = tuple(draw(cut(n)) for n in shape)

@@ -184,6 +184,7 @@ def write_zarr_chunks(
     files: list[FileRecord] = []
     for inner in itertools.product(*(range(n) for n in counts)):
         block = region[tuple(slice(i * size, (i + 1) * size) for i, size in zip(inner, chunk, strict=True))]
+        block = np.asarray(block, region.dtype)  # a text alone would be as wide as it is long
         if block.shape != chunk:  # the last chunks along a dim are stored in full size
             block = np.pad(block, [(0, size - n) for n, size in zip(block.shape, chunk, strict=True)])
         place = (i * n + k for i, n, k in zip(index, times, inner, strict=True))

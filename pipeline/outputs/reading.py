@@ -158,7 +158,9 @@ def _typed(frame: pd.DataFrame, meta: pd.DataFrame) -> pd.DataFrame:
         if name not in frame.columns:
             continue
         column: Any = frame[name]
-        if pd.api.types.is_datetime64_any_dtype(dtype):
+        if pd.api.types.is_bool_dtype(dtype) and pd.api.types.is_string_dtype(column.dtype):
+            frame[name] = column.map({"True": True, "False": False, "true": True, "false": False}).astype(dtype)
+        elif pd.api.types.is_datetime64_any_dtype(dtype):
             frame[name] = pd.to_datetime(column, format="ISO8601", utc=getattr(dtype, "tz", None) is not None)
         elif not (
             pd.api.types.is_object_dtype(dtype) or (column.isna().any() and pd.api.types.is_integer_dtype(dtype))
