@@ -528,11 +528,20 @@ def every_op(one: Any, other: Any) -> dict[str, Any]:
         "set_index": ops.set_index(one, keys="k"),
         "repartition": ops.repartition(one, npartitions=2, count_rows=True),
         "regroup": ops.repartition(one, npartitions=5),
-        "map_partitions": ops.map_partitions(one, function="m:f", columns={"y": "float64"}),
+        "map_partitions": ops.map_partitions(one, function="test_frame_ops:doubled", columns={"y": "float64"}),
         "resample": ops.resample(one, on="t", rule="D", agg=ALL),
         "rolling": ops.rolling(one, on="t", window="2d", by="k", columns=aggs(y="sum(x)", z="last(s)")),
         "anti": ops.merge(one, other, on="k", how="anti"),
     }
+
+
+def doubled(frame: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame({"y": frame["x"] * 2})
+
+
+EVERY_OP = ("select", "filter", "assign", "concat", "groupby", "merge", "sort_values", "nlargest", "nsmallest",
+            "drop_duplicates", "rename", "astype", "fillna", "dropna", "value_counts", "set_index", "repartition",
+            "regroup", "map_partitions", "resample", "rolling", "anti")  # fmt: skip
 
 
 class _Counter(Callback):  # type: ignore[misc]

@@ -130,7 +130,7 @@ SINGLE: dict[str, tuple[str, str]] = {
     "type": (ERA5 + "  x: {op: mean, input: tas, axis: 3}\n", "got 3; axis takes text or a list of text"),
     "choice": (
         FRAMES + "  x: {op: merge, left: orders, right: orders, on: a, how: lefft}\n",
-        "got 'lefft'; how takes inner or left; did you mean 'left'?",
+        "got 'lefft'; how takes inner or left or semi or anti; did you mean 'left'?",
     ),
     "dtype": (
         "version: 1\nsteps:\n  x: {op: random, shape: {a: 1}, dtype: flaot32}\n",
