@@ -386,6 +386,8 @@ def _place(trace: TracebackType | None) -> str:
 
 def is_users(filename: str) -> bool:
     """Whether a code's file is the user's own: neither ours, nor Python's, nor an installed package's."""
+    if filename.startswith("<"):  # what dataclasses generate is nobody's; what is typed into a notebook is theirs
+        return filename.startswith(("<ipython", "<stdin"))
     return not filename.startswith((_package(), *_installed()))
 
 
