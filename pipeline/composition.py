@@ -29,7 +29,6 @@ __all__ = ["Composition", "called_at"]
 
 _BARE = frozenset({"input", "over", "stdin"})  # of a call and of a command: keys that hold references as they are
 _VALUES = ("matrix", "over")
-_FUNCTIONS = ("call", "function")
 
 
 def called_at() -> Location:
@@ -95,7 +94,7 @@ class Composition:
                 key = inside.removeprefix(f"{path}.").split(".")[0].split("[")[0]
                 is_bare = key in bare or inside in (f"{path}.input", f"{path}.that") or path.startswith("keep")
                 return str(one) if is_bare else f"${{{one}}}"
-            is_function = callable(one) and inside.rpartition(".")[2] in _FUNCTIONS
+            is_function = callable(one) and inside in (f"{path}.call", f"{path}.function", "compare.reference.call")
             return self._function(one, at, inside) if is_function else one
 
         try:

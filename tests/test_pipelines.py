@@ -171,11 +171,22 @@ def test_functions_bring_their_modules(models: Any, tmp_path: Path) -> None:
     p.step("c", call=textwrap.dedent, args={"text": "x"})
     p.step("d", call=my_models.Model.make)
     p.step("e", call=math.sqrt, args={"x": 2})
+    (fault,) = faults_of(lambda: p.step("f", call=math.sqrt, args={"function": math.sqrt}))
+    assert fault[0] == "steps.f.args.function"
     assert p.config.shipped == (str(tmp_path / "my_models.py"), str(tmp_path / "my_package"))
     assert p.config.modules == ("textwrap", "math")
     assert [step.function for step in p.config.steps.values()] == [
         *("my_models:fit", "my_package.deep:load", "textwrap:dedent", "my_models:Model.make", "math:sqrt")
     ]
+
+
+def test_functions_of_ops_and_references_are_named_too(models: Any, tmp_path: Path) -> None:
+    p = pipeline.Pipeline("p", compare={"reference": {"call": models[1].load}})
+    x = p.step("x", op="arange", stop=4, chunks=2, dim="i")
+    p.step("y", op="map_blocks", input=x, function=models[0].fit, dtype="int64")
+    assert p.config.steps["y"].parameters.function == "my_models:fit"
+    assert p.config.compare == {"reference": {"call": "my_package.deep:load"}}
+    assert p.config.shipped == (str(tmp_path / "my_package"), str(tmp_path / "my_models.py"))
 
 
 def test_a_module_that_is_given_is_not_added(models: Any, tmp_path: Path) -> None:
