@@ -329,14 +329,19 @@ def joined(left: pd.DataFrame, right: pd.DataFrame, on: list[str], how: str) -> 
 
 
 @SETTINGS
-@given(cut(), cut(RIGHT), st.sampled_from([["i"], ["s"], ["t"], ["s", "i"]]))
+@given(cut(largest=7), cut(RIGHT, largest=7), st.sampled_from([["i"], ["s"], ["t"], ["s", "i"]]))
 def test_merge_matches_equal_keys_and_no_missing_ones(left: Any, right: Any, on: list[str]) -> None:
     for how in HOWS:
         same_rows(ops.merge(left[1], right[1], on=on, how=how), joined(left[0], right[0], on, how))
 
 
 @SETTINGS
-@given(cut(), cut(RIGHT), st.sampled_from(HOWS), st.sampled_from(["one_to_one", "one_to_many", "many_to_one"]))
+@given(
+    cut(largest=7),
+    cut(RIGHT, largest=7),
+    st.sampled_from(HOWS),
+    st.sampled_from(["one_to_one", "one_to_many", "many_to_one"]),
+)
 def test_a_merge_is_held_to_its_validation(left: Any, right: Any, how: str, validate: Any) -> None:
     once = {"one_to_one": (0, 1), "one_to_many": (0,), "many_to_one": (1,)}[validate]
     repeats = any((left, right)[side][0].s.dropna().duplicated().any() for side in once)
@@ -367,7 +372,7 @@ def test_rows_and_partitions_become_items(given: Any) -> None:
 
 
 @SETTINGS
-@given(arrays(("x", "y", "z"), ("float64", "int64", "bool")))
+@given(arrays(("x", "y", "z"), ("float64", "int64", "bool"), largest=4))
 def test_an_array_becomes_a_row_a_cell_or_a_column_a_label(x: Any) -> None:
     labels = {str(d): x[d].values if d in x.coords else np.arange(n) for d, n in x.sizes.items()}
     cells = [
