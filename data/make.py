@@ -131,6 +131,36 @@ def nyc() -> None:
         writer.writerows([origin, sum(sums[origin]) / len(sums[origin])] for origin in ("EWR", "JFK", "LGA"))
 
 
+PEOPLE = ("Ada", "Boris", "Clara", "Dora", "Emil", "Frida", "Goran", "Hanna", "Igor", "Jana")
+WORDS = ("rain", "sun", "wind", "garden", "train", "tea", "music", "book", "river", "quiet", "jazz", "Monday", "old")
+
+
+def letters() -> None:
+    """Two thousand letters of a few words each, in a folder a year, and who wrote how many of them."""
+    rng = random.Random(6)
+    sent: dict[str, list[tuple[str, float | None, int]]] = defaultdict(list)
+    for number in range(2000):
+        sender = rng.choice(PEOPLE[: 2 + number % 9])
+        receiver = rng.choice([name for name in PEOPLE if name != sender])
+        day = dt.date(1905, 1, 1) + dt.timedelta(days=rng.randrange(5 * 365))
+        degrees = None if rng.random() < 0.1 else round(rng.uniform(-9, 30), 1)
+        words = rng.choices(WORDS, k=rng.randint(2, 9))
+        sent[sender].append((receiver, degrees, len(words)))
+        head = [f"from: {sender}", f"to: {receiver}", f"date: {day}"]
+        head += [f"degrees: {degrees}"] if degrees is not None else []
+        folder = HERE / "letters" / str(day.year)
+        folder.mkdir(parents=True, exist_ok=True)
+        text = "\n".join([*head, "", " ".join(words), ""])
+        (folder / f"{number:04}.txt").write_text(text, encoding="utf-8")
+    with open(HERE / "letters" / "expected.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["sender", "letters", "receivers", "degrees", "words"])
+        for sender, its in sorted(sent.items()):
+            known = [degrees for _, degrees, _ in its if degrees is not None]
+            row = [len(its), len({receiver for receiver, _, _ in its}), sum(known) / len(known)]
+            writer.writerow([sender, *row, sum(words for _, _, words in its)])
+
+
 Rows = list[dict[str, Any]]
 
 
@@ -291,5 +321,6 @@ if __name__ == "__main__":
     climate()
     monthly()
     images()
+    letters()
     nyc()
     tpch()

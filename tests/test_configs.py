@@ -26,6 +26,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "climate": {},
     "images": {},
     "larger_than_memory": {"rows": 20_000, "chunk": 1_000},
+    "letters": {},
     "monthly": {},
     "pca": {"rows": 12_000, "chunk": 1_500},
     "quickstart": {},  # its root is the fixture few_sources
