@@ -217,7 +217,7 @@ def nearest(got: str, allowed: Iterable[str]) -> str:
 
 def _one_slip(got: str, name: str) -> bool:
     """Whether one letter left out, put in or replaced, or two that changed places, make ``got`` of ``name``."""
-    if abs(len(got) - len(name)) > 1:
+    if abs(len(got) - len(name)) > 1 or len(got) == len(name) == 1:  # 'a' is no slip of 'b'
         return False
     start = next((i for i, (a, b) in enumerate(zip(got, name, strict=False)) if a != b), min(len(got), len(name)))
     rest, wanted = got[start:], name[start:]
