@@ -14,6 +14,7 @@ import json
 import os
 import random
 import re
+import resource
 import string
 import subprocess
 import sys
@@ -35,6 +36,7 @@ from pipeline.signatures import OPS
 HERE = Path(__file__).parent
 CONFIGS = HERE.parent / "configs"
 ALLOWED = (0, 2, 3)
+_MOST_SPACE = 4 * 1024**3
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 Tree = dict[str, Any]
@@ -296,6 +298,7 @@ def mutated(number: int, texts: dict[str, str], trees: dict[str, Tree]) -> tuple
     for kind in kinds:
         if tree:
             STRUCTURAL[kind](tree, rng, list(trees.values()))
+            tree = json.loads(json.dumps(tree))  # so that nothing in it is the same object twice
     return kinds[0], name, json.dumps(tree, ensure_ascii=rng.random() < 0.5).encode("utf-8", "replace")
 
 
@@ -435,6 +438,7 @@ def _forget_peak() -> None:
 
 def checked(numbers: range) -> Iterator[Checked]:
     """What comes of the mutated files with these numbers."""
+    resource.setrlimit(resource.RLIMIT_AS, (_MOST_SPACE, _MOST_SPACE))  # a MemoryError is told; the machine goes on
     texts = corpus()
     trees = {name: tree_of(text) for name, text in texts.items()}
     with tempfile.TemporaryDirectory() as folder:
