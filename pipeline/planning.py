@@ -149,7 +149,7 @@ def _built(config: Config, graph: Graph) -> list[Row]:
         wholes = [w.nbytes for w in graph.wholes if w.copy in {step.name for step in copies}]
         notes = [_SHUFFLED] if any(step.name in shuffled for step in copies) else []
         n_tasks = sum(tasks[step.name] for step in copies)
-        if any(step.timeout is not None for step in copies):
+        if any(step.timeout is not None and step.kind != "command" for step in copies):
             notes.append(_TIMEOUT)
         if not n_tasks:
             notes.append("adds no task: nobody needs it, or it changes nothing")

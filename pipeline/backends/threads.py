@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Self
 
 import threadpoolctl
 
+from pipeline import programs
 from pipeline.backends import loop
 from pipeline.backends.base import Capabilities, Listener, Outcome
 from pipeline.backends.children import count_cores
@@ -28,7 +29,7 @@ class Threads:
     """Own threads that take jobs from one queue.
 
     A thread can't be stopped: a timeout is noticed when the task has come back, and leaving waits for the tasks that
-    still run.
+    still run, but for the programs of commands, which are ended.
 
     Parameters
     ----------
@@ -95,15 +96,16 @@ class Threads:
         return finished
 
     def abandon(self) -> None:
-        """Take back what no thread has begun, and wait for the threads to end."""
+        """Take back what no thread has begun, end the programs that they run, and wait for the threads to end."""
         with contextlib.suppress(queue.Empty):
             while True:
                 self._jobs.get_nowait()
         for _ in self._threads:
             self._jobs.put(None)
-        while self._threads:
-            self._threads[-1].join()
-            self._threads.pop()
+        with programs.stopping([thread.ident for thread in self._threads if thread.ident is not None]):
+            while self._threads:
+                self._threads[-1].join()
+                self._threads.pop()
         self._in_flight = 0
 
     def _start(self) -> None:
