@@ -130,6 +130,9 @@ def fill(folder):
         (folder / name).write_text("x\n1\n")
     for name in ("a.parquet", "b.parq", "_metadata.parquet"):
         pd.DataFrame({"x": [1]}).to_parquet(folder / name)
+    for name in ("a.jsonl", "b.json", ".hidden.json"):
+        (folder / name).write_text('{"x": 1}\n')
+    np.save(folder / "a.npy", np.zeros(1))
     for i, name in enumerate(("a.nc", "b.h5")):
         with h5py.File(folder / name, "w") as file:
             file["t"] = [float(i)]
@@ -143,6 +146,7 @@ def fill(folder):
     ("step", "module"),
     [("op: read_csv, path: in", "delimited"), ("op: read_csv, path: ['in/a*.csv', in/b.tsv]", "delimited"),
      ("op: read_parquet, path: in", "tables"), ("op: from_netcdf, path: in, variable: v", "stored"),
+     ("op: from_npy, path: in", "stored"), ("op: read_json, path: in", "records"),
      ("op: files, path: in", "sources"), ("op: files, path: 'in/*.?s?'", "sources")],
 )  # fmt: skip
 def test_the_files_told_are_those_that_the_source_reads(tmp_path, monkeypatch, step, module):
