@@ -52,7 +52,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of what the page touches."""
     folder = tmp_path_factory.mktemp("repository")
     unwanted = shutil.ignore_patterns("__pycache__")
-    for name in ("pipeline", "tests"):
+    for name in ("pipeline", "tests", "docs", "data"):
         shutil.copytree(HERE / name, folder / name, ignore=unwanted)
     (folder / "configs").mkdir()
     shutil.copy(HERE / "pyproject.toml", folder)
