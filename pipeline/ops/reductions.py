@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.ops.dims import Axis, axes_of, first_along, rebuilt, require_numbers, same_labels
+from pipeline.ops.dims import Axis, axes_of, first_along, one_chunk, rebuilt, require_numbers, same_labels
 
 __all__ = ["all", "any", "average", "max", "mean", "min", "std", "sum", "var"]
 
@@ -212,6 +212,12 @@ def average(x: xr.DataArray, weights: xr.DataArray, *, axis: Axis = None, skipna
     dtype = np.result_type(x.dtype, weights.dtype, np.float32)
     wide = np.result_type(dtype, np.float64)
     numbers = tuple(range(x.ndim))
+    left = [dim for i, dim in enumerate(x.dims) if i not in axes]
+    if 0 in x.shape:
+        shape = [n for i, n in enumerate(x.shape) if i not in axes]
+        return rebuilt(x, da.full(shape, np.nan, dtype=dtype, chunks=-1), left)
+    # dask takes a dim of size 1 to have one chunk, which need not be: others may be empty
+    x, weights = (one_chunk(a, [str(dim) for dim in a.dims if a.sizes[dim] == 1]) for a in (x, weights))
     ordered = weights.transpose(*(dim for dim in x.dims if dim in weights.dims))
     both = da.blockwise(
         _weigh,
@@ -241,7 +247,7 @@ def average(x: xr.DataArray, weights: xr.DataArray, *, axis: Axis = None, skipna
         kind=dtype,
         meta=np.empty((0,) * len(kept[:-1]), dtype),
     )
-    return rebuilt(x, data, [dim for i, dim in enumerate(x.dims) if i not in axes])
+    return rebuilt(x, data, left)
 
 
 def _weigh(x: Block, w: Block, axes: tuple[int, ...], places: tuple[int, ...], skipna: bool, wide: Any) -> Block:
