@@ -8,6 +8,7 @@ import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
+from dask.base import tokenize
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import SETTINGS, cut
@@ -30,11 +31,14 @@ def matrix(rows: int, columns: int, dtype: str, *, rank: int = 99) -> np.ndarray
 
 
 def chunked(draw: Any, values: np.ndarray[Any, Any], *, unknown: bool = False) -> xr.DataArray:
+    """The values in any chunks; ``unknown``: as those of a filtered frame are, of lengths that only the run knows."""
     rows = tuple(draw(cut(len(values))))
-    x = da.from_array(values, chunks=(rows, draw(cut(values.shape[1])) if not unknown else -1))
-    if unknown:  # as a filtered frame gives them
-        x = x[da.ones(len(values), chunks=(x.chunks[0],), dtype=bool)]
-    return xr.DataArray(x, dims=["row", "col"])
+    if unknown:
+        name = f"x-{tokenize(values, rows)}"
+        blocks = {(name, i, 0): block for i, block in enumerate(np.split(values, np.cumsum(rows)[:-1]))}
+        sizes = ((np.nan,) * len(rows), values.shape[1:])
+        return xr.DataArray(da.Array(blocks, name, sizes, dtype=values.dtype), dims=["row", "col"])
+    return xr.DataArray(da.from_array(values, chunks=(rows, draw(cut(values.shape[1])))), dims=["row", "col"])
 
 
 def computed(x: xr.DataArray) -> np.ndarray[Any, Any]:
