@@ -164,6 +164,21 @@ def letters() -> None:
 Rows = list[dict[str, Any]]
 
 
+def rides() -> None:
+    """Fifty rides, whose minutes are a known polynomial of their km and noise, and points for a sweep."""
+    (HERE / "rides").mkdir(exist_ok=True)
+    rng = random.Random(15)
+    with open(HERE / "rides" / "rides.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["km", "minutes"])
+        for _ in range(50):
+            km = round(rng.uniform(0.5, 6), 2)
+            writer.writerow([km, round(3 + 4 * km - 0.3 * km**2 + rng.gauss(0, 0.1), 3)])
+    with open(HERE / "rides" / "points.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerows([["alpha", "degree"], [0, 2], [1, 1], [10, 3]])
+
+
 def tpch() -> None:
     """Six tables with the columns and types of TPC-H that the four queries use, and their answers."""
     tables = tpch_tables(random.Random(3))
@@ -321,6 +336,7 @@ if __name__ == "__main__":
     climate()
     monthly()
     images()
+    rides()
     letters()
     nyc()
     tpch()

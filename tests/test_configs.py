@@ -24,12 +24,14 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 # What is set for a quick run on every machine; each file of the folder has its line.
 QUICK: dict[str, dict[str, Any]] = {
     "climate": {},
+    "commands": {},
     "images": {},
     "larger_than_memory": {"rows": 20_000, "chunk": 1_000},
     "letters": {},
     "monthly": {},
     "pca": {"rows": 12_000, "chunk": 1_500},
     "quickstart": {},  # its root is the fixture few_sources
+    "sweep": {},
     "tpch_q1": {},
     "tpch_q3": {},
     "tpch_q5": {},
