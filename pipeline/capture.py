@@ -97,6 +97,9 @@ class Speaker:
                 self.spoke = True
                 self._n = self._characters = self._left_out = 0
                 self._partial: dict[str, str] = {}
+            if self._n >= _MOST_LINES or self._characters >= _MOST_CHARACTERS:
+                self._left_out += text.count("\n")
+                return
             before = self._partial.get(stream, "")
             if not before and text.count("\n") == 1 and text.endswith("\n"):
                 self._partial[stream] = ""
@@ -135,7 +138,7 @@ class Speaker:
 
     def _say(self, stream: str, line: str) -> None:
         if self._n >= _MOST_LINES or self._characters >= _MOST_CHARACTERS:
-            self._left_out += 1
+            self._left_out += 1  # of a text of many lines
             return
         text = _rewritten(line).rstrip("\r").expandtabs()
         if len(text) > _LONGEST:
