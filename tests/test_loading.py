@@ -243,6 +243,11 @@ def test_what_is_no_array_is_named(tmp_path: Path) -> None:
         from_npy(path=f"{tmp_path}/x.npy", dims=["x"])
     with pytest.raises(DataError, match="no such file"):
         from_npy(path=f"{tmp_path}/y.npy")
+    np.save(tmp_path / "y.npy", 1.0)
+    with pytest.raises(DataError, match="y.npy: is one number; several files"):
+        from_npy(path=[f"{tmp_path}/y.npy"] * 2)
+    with pytest.raises(DataError, match=r"y.npy: has dims \(\), .*x.npy has"):
+        from_npy(path=[f"{tmp_path}/x.npy", f"{tmp_path}/y.npy"])
     np.save(tmp_path / "y.npy", X[:2, :3])
     with pytest.raises(DataError, match="files are joined along one dim"):
         from_npy(path=[f"{tmp_path}/x.npy", f"{tmp_path}/y.npy"])

@@ -254,6 +254,8 @@ def _array(op: str, found: Sequence[_Stored], chunks: Chunks, picks: Mapping[str
 
 def _joined_dim(found: Sequence[_Stored], chunks: Chunks) -> str:
     first = found[0]
+    if not first.dims:
+        raise DataError(f"{first.path}: is one number; several files are joined along a dim")
 
     def same(dim: str, other: _Stored) -> bool:
         mine, its = first.template.get(dim), other.template.get(dim)
