@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from serially import graph_of, values_of
 from strategies import SETTINGS, cut, frames
 
+from pipeline.config import loads
 from pipeline.errors import ConfigError, DataError
+from pipeline.execution import run
 from pipeline.ops.rows import rows_of_chunk
 
 IDS = ("int64", "float64", "string", "timestamp", "bool")
@@ -137,6 +139,13 @@ def test_a_call_gets_the_array_with_its_labels(folder: Path) -> None:
     (folder / "looking.py").write_text("def ids(x):\n    return ''.join(x.coords['id'].values)\n")
     text = f"modules: [./looking.py]{TABLE}".replace("    steps:", "steps:", 1).replace("\n      ", "\n  ")
     assert values_of(f'{text.rstrip()}\n  r: {{call: "looking:ids", input: x}}\n', folder)["r"] == "abcdefgh"
+
+
+def test_an_output_holds_the_values_without_labels(folder: Path) -> None:
+    text = f"version: 1{TABLE}".replace("\n      ", "\n  ").replace("\n    steps", "\nsteps").rstrip()
+    config = loads(f"{text}\noutputs: {{x: {{to: npy, path: x.npy}}}}\n", name="labelled", root=folder)
+    r = run(config, backend="serial", out=folder / "out", runs=folder / "runs")
+    assert np.load(r.root / "x.npy")[:, 1].tolist() == [i**2 for i in range(8)]
 
 
 def test_labels_and_rows_that_are_not_as_many_fail_the_task() -> None:

@@ -231,9 +231,9 @@ def _netcdf(output: Output, layout: ArrayLayout, prefix: str) -> Planned:
 def _one_file(output: Output, layout: ArrayLayout, prefix: str, join: Callable[..., PartRecord], what: Any) -> Planned:
     """A task a chunk that leaves it as a fragment, and ``join``, told ``what``, which makes one file of them."""
     tasks: Tasks = {}
-    indices = tuple(tuple(key[1:]) for key in layout.keys)
+    indices = tuple(tuple(key[1:]) for key in layout.chunk_keys)
     dtype = np.dtype(layout.dtype).str
-    for key, index in zip(layout.keys, indices, strict=True):
+    for key, index in zip(layout.chunk_keys, indices, strict=True):
         own = (f"{prefix}/part", *index)
         tasks[own] = task(own, arrays.write_npy_fragment, ref(key), index, output.path, dtype, ref(CONTEXT))
     last = (f"{prefix}/join",)
