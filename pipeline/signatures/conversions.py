@@ -40,8 +40,9 @@ class ToArray(Conversion):
     """An array from a frame, items, or a value; it states what the data must be, and a difference fails its task.
 
     Frame: ``columns`` become the second of ``dims``, rows the first, whose length is unknown if the frame was
-    filtered. Items: ``along`` is the new first dim with the items' keys as labels, ``dims`` and ``shape`` are those of
-    an item; not after ``on_error: drop``. Value: ``dims``, ``shape``, ``dtype``.
+    filtered, or has ``labels``: those go with rows that stay where they are, and are a column again in ``to_frame``.
+    Items: ``along`` is the new first dim with the items' keys as labels, ``dims`` and ``shape`` are those of an
+    item; not after ``on_error: drop``. Value: ``dims``, ``shape``, ``dtype``.
     """
 
     op: ClassVar[str] = "to_array"
@@ -52,7 +53,7 @@ class ToArray(Conversion):
     along: str | None = Field(None, description="items: the new dim")
     columns: str | Names | None = Field(None, description="frame: columns, or a pattern with *; default: all numbers")
     dims: list[str] | None = Field(None, description="frame: [row, feature]; items: of one item; value: of it")
-    labels: str | None = Field(None, description="frame: column whose values become the labels of the rows")
+    labels: str | None = Field(None, description="frame: column that becomes a coordinate of its name along the rows")
     shape: list[Annotated[int, Field(ge=0)]] | None = Field(None, description="items: of one item; value: of it")
     dtype: Dtype | None = Field(None, description="of the array; a frame's default: the columns' common one")
     chunks: Annotated[int, Field(ge=1)] = Field(1, description="items a chunk")
