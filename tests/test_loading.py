@@ -244,7 +244,7 @@ def test_what_is_no_array_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
         from_npy(path=f"{tmp_path}/y.npy")
     np.save(tmp_path / "y.npy", 1.0)
-    with pytest.raises(DataError, match="y.npy: is one number; several files"):
+    with pytest.raises(DataError, match=r"y.npy: is one number; several files"):
         from_npy(path=[f"{tmp_path}/y.npy"] * 2)
     with pytest.raises(DataError, match=r"y.npy: has dims \(\), .*x.npy has"):
         from_npy(path=[f"{tmp_path}/x.npy", f"{tmp_path}/y.npy"])
