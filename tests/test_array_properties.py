@@ -180,13 +180,41 @@ def test_complex_numbers_are_added_up(op: str, want: Any) -> None:
 @pytest.mark.parametrize("op", ["sum", "mean", "min", "max", "std", "any", "all"])
 def test_a_length_that_only_the_run_knows_is_reduced(op: str) -> None:
     values = np.random.default_rng(3).normal(size=(20, 3))
-    data = da.from_array(values, chunks=(6, 2), name=f"x-{op}")
-    x = xr.DataArray(da.Array(data.dask, data.name, ((math.nan,) * 4, (2, 1)), dtype=data.dtype), dims=DIMS)
+    x = uncounted(values, (6, 2))
     options = {"ddof": 1} if op == "std" else {}
     for axis in ("x", "y", None):
         got = getattr(array, op)(x, axis=axis, **options)
         want = getattr(np, op)(values, axis={"x": 0, "y": 1}.get(axis), **options)  # type: ignore[arg-type]
         np.testing.assert_allclose(got.data.compute(scheduler="sync"), want)
+
+
+def uncounted(values: np.ndarray, chunks: Any) -> xr.DataArray:
+    """An array whose number of rows only the run knows."""
+    data = da.from_array(values, chunks=chunks, name="uncounted")
+    rows = (math.nan,) * data.numblocks[0]
+    return xr.DataArray(da.Array(data.dask, data.name, (rows, *data.chunks[1:]), dtype=data.dtype), dims=DIMS)
+
+
+def test_rows_that_nobody_counted_have_weighted_means_and_some_may_be_empty() -> None:
+    values = np.random.default_rng(4).normal(size=(5, 3))
+    x = uncounted(values, ((2, 0, 3), (2, 1)))
+    weights = valued(np.array([1.0, 2.0, 4.0])).rename(x="y")
+    got = array.average(x, weights, axis="y").data.compute(scheduler="sync")
+    np.testing.assert_allclose(got, np.average(values, axis=1, weights=[1, 2, 4]))
+    assert array.max(x).data.compute(scheduler="sync") == values.max()
+    assert array.min(x, axis="x", keepdims=True).data.compute(scheduler="sync").shape == (1, 3)
+
+
+def test_rows_of_which_none_is_left_have_no_largest() -> None:
+    with pytest.raises(DataError, match="no smallest or largest value of nothing: no row is left"):
+        array.max(uncounted(np.empty((0, 2)), ((0, 0), (2,))), axis="x").data.compute(scheduler="sync")
+
+
+def test_a_quantile_of_rows_that_nobody_counted_says_what_to_do() -> None:
+    x = uncounted(np.zeros((4, 2)), (2, 2))
+    with pytest.raises(ConfigError, match="the length of 'x' is known only in the run"):
+        array.quantile(x, q=0.5, axis="x")
+    np.testing.assert_array_equal(array.quantile(x, q=0.5, axis="y").data.compute(scheduler="sync"), np.zeros(4))
 
 
 def test_quantiles_among_infinities() -> None:

@@ -15,7 +15,8 @@ import numpy as np
 import xarray as xr
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.ops.dims import Axis, axes_of, first_along, one_chunk, rebuilt, require_numbers, same_labels
+from pipeline.ops.alignment import aligned
+from pipeline.ops.dims import Axis, axes_of, first_along, rebuilt, require_numbers, same_labels
 
 __all__ = ["all", "any", "average", "max", "mean", "min", "std", "sum", "var"]
 
@@ -212,26 +213,24 @@ def average(x: xr.DataArray, weights: xr.DataArray, *, axis: Axis = None, skipna
     dtype = np.result_type(x.dtype, weights.dtype, np.float32)
     wide = np.result_type(dtype, np.float64)
     numbers = tuple(range(x.ndim))
-    left = [dim for i, dim in enumerate(x.dims) if i not in axes]
-    if 0 in x.shape:
-        shape = [n for i, n in enumerate(x.shape) if i not in axes]
-        return rebuilt(x, da.full(shape, np.nan, dtype=dtype, chunks=-1), left)
-    # dask takes a dim of size 1 to have one chunk, which need not be: others may be empty
-    x, weights = (one_chunk(a, [str(dim) for dim in a.dims if a.sizes[dim] == 1]) for a in (x, weights))
     ordered = weights.transpose(*(dim for dim in x.dims if dim in weights.dims))
+    places = tuple(x.dims.index(dim) for dim in ordered.dims)
+    # aligned here: dask takes a dim of size 1 to have one chunk, but others beside it may be empty
+    data, w = aligned([x.data, ordered.data], [numbers, places])
     both = da.blockwise(
         _weigh,
         (*numbers, x.ndim),
-        x.data,
+        data,
         numbers,
-        ordered.data,
-        tuple(x.dims.index(dim) for dim in ordered.dims),
+        w,
+        places,
         axes=axes,
-        places=tuple(x.dims.index(dim) for dim in ordered.dims),
+        places=places,
         skipna=skipna,
         wide=wide,
         new_axes={x.ndim: 2},
         adjust_chunks=dict.fromkeys(axes, 1),
+        align_arrays=False,
         dtype=wide,
         meta=np.empty((0,) * (x.ndim + 1), wide),
     )
@@ -247,7 +246,7 @@ def average(x: xr.DataArray, weights: xr.DataArray, *, axis: Axis = None, skipna
         kind=dtype,
         meta=np.empty((0,) * len(kept[:-1]), dtype),
     )
-    return rebuilt(x, data, left)
+    return rebuilt(x, data, [dim for i, dim in enumerate(x.dims) if i not in axes])
 
 
 def _weigh(x: Block, w: Block, axes: tuple[int, ...], places: tuple[int, ...], skipna: bool, wide: Any) -> Block:

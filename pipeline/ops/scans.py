@@ -156,7 +156,9 @@ def _places(several: Sequence[Found], skipna: bool, largest: bool, axis: str, ke
     n = int((positions < 0).sum())
     if n:
         where = "all are missing" if positions.ndim == 0 else f"in {n:,} of {positions.size:,} places all are missing"
-        raise DataError(f"there is no {_WORDS[largest]} value along {axis!r}: {where}; fill them first: fill(x, 0)")
+        raise DataError(
+            f'there is no {_WORDS[largest]} value along {axis!r}: {where}; fill them first: {{expr: "fill(x, 0)"}}'
+        )
     return np.asarray(positions if kept is None else np.expand_dims(positions, kept), dtype=np.int64)
 
 
