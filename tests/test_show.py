@@ -257,6 +257,11 @@ def test_an_array_shows_dims_labels_numbers_and_the_first_cells() -> None:
         (xr.DataArray(np.array(["a", "b"]), dims="a"), "array"),
         (pd.DataFrame({"a": pd.Series([], dtype="int64"), "t": pd.Series([], dtype="datetime64[ns]")}), "frame"),
         (pd.DataFrame({"t": pd.to_datetime(["2020-01-01", None]), "s": ["a", None]}), "frame"),
+        (
+            pd.DataFrame({"a_long_name": pd.date_range("2020-01-01 10:11:12.5", periods=4, freq="7s", tz="UTC")}),
+            "frame",
+        ),
+        (pd.DataFrame({"took": pd.to_timedelta([1, None], unit="s")}), "frame"),
         (pd.DataFrame({f"column number {i}": range(3) for i in range(150)}), "frame"),
         (pd.DataFrame({"long": ["y" * 500], "\x1b[31m": ["\x1b"]}), "frame"),
         (pd.DataFrame(), "frame"),
@@ -274,6 +279,7 @@ def test_any_value_fits_the_terminal_and_json(value: Any, kind: str, rows: int) 
     text = text_of(value, kind, rows)
     assert text.startswith("x: ")
     assert all(len(line) <= 80 and line.isprintable() for line in text.splitlines())
+    assert all("…" not in line for line in text.splitlines() if line.startswith("a_long_name"))
     assert len(text.splitlines()) < 250
     json.dumps(described(Sight("x", kind, value), rows=rows), allow_nan=True)
 

@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 __all__ = ["described", "sight_text"]
 
 _LONGEST = 60  # characters of the text of one element
+_SECONDS = len("2020-01-01 10:11:12")
 _MOST_COLUMNS = 100  # whose statistics are shown
 _MOST_SHOWN = 20  # whose first values are shown
 
 _COLUMNS = (
     Column("name", "", folded=8),
-    Column("type", "type"),
+    Column("type", "type", folded=10),
     Column("missing", "missing", True),
     Column("min", "min", True),
     Column("mean", "mean", True),
@@ -146,6 +147,8 @@ def _plain(value: Any) -> Any:
         return str(value.date()) if value == value.normalize() and value.tz is None else str(value)
     if value is pd.NaT or value is pd.NA:
         return None
+    if isinstance(value, pd.Timedelta | np.timedelta64):
+        return str(pd.Timedelta(value))
     return _text(value, 1)
 
 
@@ -219,6 +222,10 @@ def _items_blocks(told: Mapping[str, Any]) -> list[str]:
 def _numbers(rows: Sequence[Mapping[str, Any]]) -> str:
     """Types, missing counts and statistics, a line a column; columns that nobody fills are left out."""
     filled = [{name: f"{v:,}" if name == "missing" else _shown(v) for name, v in row.items()} for row in rows]
+    for row in filled:
+        if row["type"].startswith(("datetime", "timedelta")):  # three times have no room beside each other
+            row.pop("mean", None)
+            row |= {end: row[end][:_SECONDS] for end in ("min", "max") if end in row}
     used = [column for column in _COLUMNS if any(column.name in row for row in filled)]
     return table_text(used, [{c.name: row.get(c.name, "") for c in used} for row in filled]).rstrip("\n")
 
