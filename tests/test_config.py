@@ -220,6 +220,42 @@ def test_files_that_include_each_other_are_a_fault(tmp_path: Path) -> None:
         load(tmp_path / "a.yaml")
 
 
+def test_files_are_merged_in_order_and_the_including_one_comes_last(tmp_path: Path) -> None:
+    (tmp_path / "one.yaml").write_text(
+        "params: {n: 1, m: {x: 1, y: 2}}\nsteps: {b: {op: arange, stop: 2}, c: {op: arange, stop: 1}}\n"
+    )
+    (tmp_path / "two.yaml").write_text("params: {n: 2, m: {y: 3}}\nsteps: {c: {op: arange, stop: 9}}\nseed: 4\n")
+    (tmp_path / "x.yaml").write_text(
+        'version: 1\ninclude: [one.yaml, two.yaml]\nparams: {n: 3}\nsteps: {a: {op: arange, stop: "${n}"}}\n'
+    )
+    made = load(tmp_path / "x.yaml")
+    assert made.params == {"n": 3, "m": {"x": 1, "y": 3}}
+    assert {name: step.parameters.stop for name, step in made.steps.items()} == {"a": 3, "b": 2, "c": 9}
+    assert made.seed == 4
+    (warning,) = made.warnings
+    assert warning.endswith("two.yaml:2:9: steps.c: replaces the step of " + str(tmp_path / "one.yaml") + ":2:35")
+
+
+@pytest.mark.parametrize(
+    ("include", "base", "said"),
+    [
+        ("[none.yaml]", "", "x.yaml:2:11: include[0]: 'none.yaml': No such file"),
+        ("base.yaml", "", "x.yaml:2:10: include: got 'base.yaml'; write a list of files: [base.yaml]"),
+        ("[3]", "", "x.yaml:2:11: include[0]: got 3; an entry is the path of a file"),
+        ("[base.yaml]", "[1]", "base.yaml:1:1: got a list of 1; an included file is a map"),
+        ("[base.yaml]", "a: [", "base.yaml:1:5: not YAML"),
+        ("[base.yaml]", "steps: {b: {op: arange, stop: 2, stp: 1}}", "base.yaml:1:34: steps.b.stp: unknown key of op"),
+    ],
+)
+def test_a_fault_of_an_include_is_told_where_it_is(include: str, base: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text(base)
+    (tmp_path / "x.yaml").write_text(f"version: 1\ninclude: {include}\nsteps: {{a: {{op: arange, stop: 2}}}}\n")
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path / "x.yaml")
+    (fault,) = caught.value.faults
+    assert said in str(fault)
+
+
 # -- copies -----------------------------------------------------------------------------------------------------------
 
 
@@ -292,6 +328,8 @@ def test_picks_along_dims_and_parts_stand_in_the_reference() -> None:
         ("  a: {op: arange, matrix: {i: [1, 01]}, stop: 3}\n", "the label '1' stands twice"),
         ("  a: {op: arange, matrix: {i: ['a,b']}, stop: 3}\n", "holds ',', which a label can't"),
         ("  a: {op: arange, matrix: {i: [1]}, exclude: [{j: 1}], stop: 3}\n", "the step has no matrix key 'j'"),
+        ("  a: {op: arange, matrix: {i: [1]}, exclude: [{i: 2}], stop: 3}\n", "i has no value '2'; it has 1"),
+        ("  a: {op: arange, matrix: {i: [1]}, exclude: {i: 1}, stop: 3}\n", "write a list of maps"),
         ("  a: {expr: b + 1}\n  b: {expr: a + 1}\n", "needs itself: "),
     ],
 )
@@ -326,6 +364,56 @@ def test_when_takes_copies_away_with_all_that_need_them() -> None:
         "c": "needs a[1], which does not exist",
     }
     assert made.steps["d"].inputs["input"][0].copies == ("b[2]", "b[3]")
+
+
+@pytest.mark.parametrize(
+    ("when", "exists"),
+    [
+        ("true", True),
+        ("false", False),
+        ('"${on}"', False),
+        ('"not ${on}"', True),
+        ("\"${mode} == 'fast' and not ${on}\"", True),
+        ("\"${mode} in ['slow', 'lazy']\"", False),
+        ('"1 < ${n.least} <= 3"', True),
+    ],
+)
+def test_when_is_an_expression_of_params(when: str, exists: bool) -> None:
+    before = "params: {on: false, mode: fast, n: {least: 3}}"
+    made = config(f"  a: {{op: arange, stop: 3, when: {when}}}\n  b: {{op: arange, stop: 1}}\n", before)
+    assert ("a" in made.steps) == exists
+    assert made.absent == ({} if exists else {"a": "when is false"})
+
+
+@pytest.mark.parametrize(
+    ("when", "said"),
+    [
+        ("3", "got 3; write something that is true or false"),
+        ("[true]", "got a list of 1; write something that is true or false"),
+        ('"${i}"', "got '${i}'; write something that is true or false"),
+        ('"${i} + 1"', "got '${i} + 1'; write something that is true or false"),
+        ('"${k} > 1"', "no param is named 'k'; known here: i"),
+        ('"i > 1"', "params and matrix keys are written ${i}"),
+        ('"${x} > 1"', '"${x}" is known only in the run, one value a call; a when needs a param, a matrix key'),
+        ('"${b} > 1"', "is known only when the run has computed 'b'; a when needs a param, a matrix key"),
+    ],
+)
+def test_when_is_known_before_the_run(when: str, said: str) -> None:
+    step = f'  a: {{call: "m:f", matrix: {{i: [1, 2]}}, over: {{x: [1]}}, when: {when}}}\n'
+    found = message(f'  b: {{call: "m:f"}}\n{step}', "modules: [m]")
+    assert "steps.a.when: " in found
+    assert said in found
+
+
+def test_excluded_copies_are_gone_with_all_that_need_them() -> None:
+    made = config(
+        '  a: {op: arange, matrix: {i: [1, 2], j: [x, y]}, exclude: [{i: "${n}"}, {i: 1, j: y}], stop: 3}\n'
+        "  b: {op: mean, input: a}\n"
+        '  c: {op: mean, input: "a[i=2,j=x]"}\n',
+        "params: {n: 2}",
+    )
+    assert list(made.steps) == ["a[i=1,j=x]", "b[i=1,j=x]"]
+    assert made.absent["c"] == "needs a[i=2,j=x], which does not exist"
 
 
 def test_an_output_of_an_absent_step_is_not_made() -> None:

@@ -79,6 +79,10 @@ def numbers():
 
 def total(values):
     return sum(values)
+
+def first_line(path):
+    with open(path) as file:
+        return file.readline()
 """
 
 
@@ -114,7 +118,12 @@ def ran(steps: str, backend: Backend, folder: Path) -> Ran:
     return Ran(graph, backend.run(graph, listener=events.append), events, folder)
 
 
-@pytest.fixture(scope="module", params=KINDS)
+def slow(*kinds: str) -> list[Any]:
+    """These back ends; the others, too, where the slow tests run."""
+    return [*kinds, *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS if kind not in kinds)]
+
+
+@pytest.fixture(scope="module", params=slow("serial", "threads", "processes", "dask"))
 def opened(request: pytest.FixtureRequest) -> Iterator[Backend]:
     with create(request.param, workers=2, **KINDS[request.param]) as backend:
         yield backend
@@ -134,16 +143,6 @@ def backend(opened: Backend, tmp_path: Path) -> Iterator[Backend]:
     assert until(lambda: n_alive()[0] >= processes and n_alive()[1] >= threads)
 
 
-def only(*kinds: str) -> Any:
-    """Run a test on these back ends alone."""
-    return pytest.mark.parametrize("opened", kinds, indirect=True)
-
-
-def slow(*kinds: str) -> list[Any]:
-    """The other back ends, too, where the slow tests run."""
-    return [*kinds, *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS if kind not in kinds)]
-
-
 STEPS = """
 dropped: {call: "rules:even_fails", over: {x: [1, 2, 3, 4]}, args: {folder: "${tries}"}, on_error: drop}
 sum: {call: "rules:total", args: {values: "${dropped}"}}
@@ -157,6 +156,14 @@ numbers: {call: "rules:numbers"}
 dealt: {call: "rules:even_fails", over: {x: numbers}, args: {folder: "${tries}"}, on_error: drop, retries: 1}
 after: {call: "rules:even_fails", over: {x: dealt}, args: {folder: "${tries}"}}
 exits: {call: "rules:exits", over: {x: [1, 2, 3]}, on_error: drop}
+programs:
+  command: [sh, -c, "echo $0 > left; echo >> ${tries}/p$0; test $0 != 2", "${x}"]
+  over: {x: [1, 2, 3]}
+  files: {left: left}
+  retries: 1
+  on_error: drop
+read: {call: "rules:first_line", over: {path: programs.left}}
+joined: {command: [cat, "${programs.left}"]}
 """
 
 
@@ -205,6 +212,13 @@ def test_items_whose_number_the_run_knows_are_tried_again_and_named_too(all_rule
     assert (all_rules.n_tries(32), all_rules.n_tries(31)) == (2, 2)  # 31: once in dealt, once in after
 
 
+def test_programs_are_tried_again_and_left_out_and_their_files_come_along(all_rules: Ran) -> None:
+    assert all_rules["read"] == {"x=1": "1\n", "x=3": "3\n"}
+    assert all_rules["joined"]["stdout"] == "1\n3\n"
+    assert all_rules.dropped("programs") == {"x=2": "sh ended with 1, and wrote nothing to stderr"}
+    assert len((all_rules.folder / "tries" / "p2").read_text()) == 2
+
+
 @pytest.mark.parametrize("opened", slow("processes"), indirect=True)
 def test_an_item_that_runs_too_long_is_tried_again_then_left_out(backend: Backend, tmp_path: Path) -> None:
     steps = """
@@ -235,14 +249,14 @@ def test_a_task_that_runs_too_long_once_too_often_fails_the_run(backend: Backend
         ran(steps, backend, tmp_path)
 
 
-@only("pool", "processes", "dask")
+@pytest.mark.parametrize("opened", ["processes", "dask"], indirect=True)
 def test_an_item_whose_result_cannot_travel_is_left_out(backend: Backend, tmp_path: Path) -> None:
     found = ran('odd: {call: "rules:opens", over: {x: [1, 2, 3]}, on_error: drop, batch: 1}\n', backend, tmp_path)
     assert found["odd"] == {"x=1": 1, "x=3": 3}
     assert "can't be pickled" in found.dropped("odd")["x=2"]
 
 
-@only("processes", "dask")
+@pytest.mark.parametrize("opened", ["processes", "dask"], indirect=True)
 def test_what_has_effects_outside_is_not_run_again_when_its_worker_is_lost(backend: Backend, tmp_path: Path) -> None:
     steps = 'sent: {call: "rules:kills", over: {x: [1, 2, 3]}, args: {folder: "${tries}"}, pure: false}\n'
     with pytest.raises(WorkerLost, match=r"sent\[x=2\].*effects outside \(pure: false\).*not run again"):

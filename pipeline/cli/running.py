@@ -91,7 +91,7 @@ def _show_run(session: Session, result: Any) -> int:
         items = "item" if n == 1 else "items"
         names = f"step '{steps[0]}'" if len(steps) == 1 else f"{len(steps)} steps"
         print(
-            f"pipeline: error: {n} {items} of {names} {'was' if n == 1 else 'were'} dropped, since a call failed "
+            f"pipeline: error: {n} {items} of {names} {'was' if n == 1 else 'were'} dropped, since they failed "
             "(on_error: drop). The outputs are committed without them; the items are named above.",
             file=sys.stderr,
         )

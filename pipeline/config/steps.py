@@ -15,7 +15,7 @@ from pipeline.config.drafts import Draft, Found, keys_allowed
 from pipeline.config.faults import Wrong
 from pipeline.config.filling import Scope
 from pipeline.config.kinds import Known, cure, kind_of, one
-from pipeline.config.names import duration
+from pipeline.config.names import duration, label
 from pipeline.config.nouns import Reference, Step
 from pipeline.config.parameters import parameters, shapes
 from pipeline.config.source import Node
@@ -61,10 +61,15 @@ def _copies(draft: Draft, context: Context) -> Copies:
                 node = draft.node.at("exclude", i)
                 has = f"it has {', '.join(keys)}" if keys else "it has none"
                 raise Wrong(node.location, f"{draft.path}.exclude[{i}]", f"the step has no matrix key {key!r}; {has}")
+            if label(cut[key]) not in keys[key]:
+                node = draft.node.at("exclude", i, key)
+                said = f"leaves out no copy: {key} has no value {label(cut[key])!r}; it has {', '.join(keys[key])}"
+                raise Wrong(node.location, f"{draft.path}.exclude[{i}].{key}", said)
     when = draft.node.value.get("when")
 
     def exists(matrix: Mapping[str, Any]) -> bool:
-        return when is None or truth(when, f"{draft.path}.when", Scope(context.params, matrix))
+        scope = Scope(context.params, matrix, draft.over, context.steps)
+        return when is None or truth(when, f"{draft.path}.when", scope)
 
     return expanded(draft.name, keys, uses, excluded=draft.excluded, when=exists, at=draft.location)
 
