@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from typing import Any
 
@@ -105,7 +106,7 @@ def partitioned(draw: st.DrawFn, frame: pd.DataFrame) -> dd.DataFrame:
     """The frame in partitions, as a step's input is: no divisions, each with an index of its own; some may be empty."""
     sizes = draw(cut(len(frame)))
     edges = np.cumsum([0, *sizes])
-    pieces = [frame.iloc[a:b].reset_index(drop=True) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    pieces = [frame.iloc[a:b].reset_index(drop=True) for a, b in itertools.pairwise(edges)]
     name = f"input-{tokenize(frame, sizes)}"
     tasks = {(name, i): constant((name, i), piece) for i, piece in enumerate(pieces)}
     made: dd.DataFrame = collection(tasks, frame.iloc[:0], list(tasks), "input", token=name)
