@@ -407,7 +407,7 @@ if __name__ == "__main__":
     [
         ("serial", signal.SIGKILL),
         pytest.param("serial", signal.SIGINT, marks=pytest.mark.slow),
-        ("threads", signal.SIGINT),
+        pytest.param("threads", signal.SIGINT, marks=pytest.mark.slow),
         pytest.param("processes", signal.SIGKILL, marks=pytest.mark.slow),
         pytest.param("pool", signal.SIGINT, marks=pytest.mark.slow),
         pytest.param("dask", signal.SIGINT, marks=pytest.mark.slow),

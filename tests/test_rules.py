@@ -74,6 +74,9 @@ def kills(x, folder):
         os.kill(os.getpid(), signal.SIGKILL)
     return x
 
+def third_block(block, folder):
+    return third_time(50 + int(block[0]), folder) * 0 + block
+
 def numbers():
     return [31, 32, 33, 34]
 
@@ -153,6 +156,9 @@ batched:
   {call: "rules:even_fails", over: {x: [41, 42, 43, 44]}, args: {folder: "${tries}"}, on_error: drop, retries: 1,
    batch: 4}
 numbers: {call: "rules:numbers"}
+line: {op: arange, stop: 4, chunks: 2}
+blocks:
+  {op: map_blocks, input: line, function: "rules:third_block", args: {folder: "${tries}"}, dtype: int64, retries: 2}
 dealt: {call: "rules:even_fails", over: {x: numbers}, args: {folder: "${tries}"}, on_error: drop, retries: 1}
 after: {call: "rules:even_fails", over: {x: dealt}, args: {folder: "${tries}"}}
 exits: {call: "rules:exits", over: {x: [1, 2, 3]}, on_error: drop}
@@ -188,6 +194,11 @@ def test_a_task_is_tried_again_as_often_as_its_step_says(all_rules: Ran) -> None
     assert all_rules.n_tries(11) == all_rules.n_tries(12) == 3
     retries = [event.item for event in all_rules.events if event.kind == "retry" and event.step == "retried"]
     assert sorted(retries) == ["x=11", "x=11", "x=12", "x=12"]
+
+
+def test_the_chunks_of_an_op_are_tried_again_too(all_rules: Ran) -> None:
+    assert all_rules["blocks"].values.tolist() == [0, 1, 2, 3]
+    assert all_rules.n_tries(50) == all_rules.n_tries(52) == 3
 
 
 def test_an_item_is_left_out_when_it_has_failed_once_more_than_it_is_tried_again(all_rules: Ran) -> None:
@@ -256,7 +267,7 @@ def test_an_item_whose_result_cannot_travel_is_left_out(backend: Backend, tmp_pa
     assert "can't be pickled" in found.dropped("odd")["x=2"]
 
 
-@pytest.mark.parametrize("opened", ["processes", "dask"], indirect=True)
+@pytest.mark.parametrize("opened", ["processes", pytest.param("dask", marks=pytest.mark.slow)], indirect=True)
 def test_what_has_effects_outside_is_not_run_again_when_its_worker_is_lost(backend: Backend, tmp_path: Path) -> None:
     steps = 'sent: {call: "rules:kills", over: {x: [1, 2, 3]}, args: {folder: "${tries}"}, pure: false}\n'
     with pytest.raises(WorkerLost, match=r"sent\[x=2\].*effects outside \(pure: false\).*not run again"):
