@@ -137,11 +137,14 @@ class _Run:
             self.slot[0], self.slot[1] = self.position[inner.key], perf_counter_ns()
             completion = run_segment(one, needed)
             self.slot[1] = 0
-            if completion.failure is None:
+            failure = completion.failure
+            if failure is None:
                 break
-            if attempt == attempts - 1:
+            if attempt == attempts - 1 and failure.drop:
+                completion = run_segment(one.without(failure), needed)
+            elif attempt == attempts - 1:
                 self._flush()
-                raise completion.failure.error()
+                raise failure.error()
         values.update(completion.outputs)
         for m in completion.measured:
             self.told.append(("ran", self.position[m.key], (m.stop - m.start) / 1e9, m.cpu / 1e9))
