@@ -8,7 +8,8 @@
 ``merging``             includes and changed params
 ``filling``             ``${…}``
 ``copies``              matrix, following, gathering: which copies a step has, and what a reference means in one
-``steps``               the steps
+``drafts``, ``values``  a step as it stands in the file, and the values that it lists
+``steps``               the steps, copy by copy, with ``context``, ``calls`` and ``commands``
 ``outputs``, ``checks`` what names steps from outside, with ``formats`` and ``outside``
 ``sections``            everything else of a file
 ======================  ===========================================================================================
