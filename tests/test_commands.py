@@ -363,10 +363,10 @@ def test_a_program_that_runs_too_long_is_ended_with_all_that_it_started(folder: 
 
 
 def test_an_item_whose_program_runs_too_long_is_left_out(folder: Path) -> None:
-    text = 'x: {command: [sh, -c, "test $0 = 1 || sleep 60", "${n}"], over: {n: [1, 2]}, timeout: 2, on_error: drop}\n'
+    text = 'x: {command: [sh, -c, "test $0 = 1 || sleep 60", "${n}"], over: {n: [1, 2]}, timeout: 1, on_error: drop}\n'
     with create("threads", workers=2) as threads:
         found = threads.run(build(loads("version: 1\n" + steps_of(text), root=folder)))
-    assert found.dropped == (("x", "n=2", "sh ran longer than the timeout of 2 s"),)
+    assert found.dropped == (("x", "n=2", "sh ran longer than the timeout of 1 s"),)
 
 
 def test_what_a_program_left_in_the_background_ends_with_it(folder: Path) -> None:
@@ -405,7 +405,7 @@ if __name__ == "__main__":
 @pytest.mark.parametrize(
     ("kind", "ended_by"),
     [
-        ("serial", signal.SIGKILL),
+        pytest.param("serial", signal.SIGKILL, marks=pytest.mark.slow),
         pytest.param("serial", signal.SIGINT, marks=pytest.mark.slow),
         pytest.param("threads", signal.SIGINT, marks=pytest.mark.slow),
         pytest.param("processes", signal.SIGKILL, marks=pytest.mark.slow),

@@ -128,7 +128,8 @@ def slow(*kinds: str) -> list[Any]:
 
 @pytest.fixture(scope="module", params=slow("serial", "threads", "processes", "dask"))
 def opened(request: pytest.FixtureRequest) -> Iterator[Backend]:
-    with create(request.param, workers=2, **KINDS[request.param]) as backend:
+    workers = 1 if request.param == "dask" else 2  # a cluster of two takes longer to start
+    with create(request.param, workers=workers, **KINDS[request.param]) as backend:
         yield backend
 
 
