@@ -220,7 +220,12 @@ def fill_hole(hole: Hole, node: Node, path: str, scope: Scope, *, run: bool) -> 
         return _sub(scope.params[name], hole, node, path)
     if name in scope.steps:
         return _of_step(hole, node, path, scope, run)
-    known = [*(scope.over if run else ()), *scope.matrix, *scope.params, *(sorted(scope.steps) if scope.resolve else ())]
+    known = [
+        *(scope.over if run else ()),
+        *scope.matrix,
+        *scope.params,
+        *(sorted(scope.steps) if scope.resolve else ()),
+    ]
     what = "param, matrix key or step" if scope.resolve else "param"
     cure = nearest(name or hole.text, known) or (f"; known here: {', '.join(known[:8])}" if known else "")
     raise Wrong(node.location, path, f"no {what} is named {(name or hole.text)!r}{cure}")

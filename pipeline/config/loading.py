@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.config import sections, source
 from pipeline.config.checks import checks
+from pipeline.config.context import Context
 from pipeline.config.drafts import Draft, draft
 from pipeline.config.faults import Faults, Wrong
 from pipeline.config.filling import Params, Scope, fill, secrets_in
@@ -18,7 +19,7 @@ from pipeline.config.nouns import Config, Step
 from pipeline.config.outputs import outputs
 from pipeline.config.outside import keep
 from pipeline.config.source import Node
-from pipeline.config.steps import Context, resolved
+from pipeline.config.steps import resolved
 from pipeline.errors import ConfigError, Location
 from pipeline.signatures import nearest
 

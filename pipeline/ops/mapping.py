@@ -45,9 +45,7 @@ def deal(value: Any, number: int, n: int) -> list[tuple[str, Any]]:
     return [(str(i), value[i]) for i in range(start, stop)]
 
 
-def run_group(
-    run: Run, work: Any, retries: int, name: str, group: Sequence[tuple[str, Any]], *values: Any
-) -> Group:
+def run_group(run: Run, work: Any, retries: int, name: str, group: Sequence[tuple[str, Any]], *values: Any) -> Group:
     """Do the work for each ``(key, item)`` of a group whose size is known only in the run.
 
     An item that fails is tried again here where failing ones are left out: the task would lose them all.

@@ -16,9 +16,7 @@ __all__ = ["tree_reduce"]
 _NONE = "there are no items to reduce"
 
 
-def tree_reduce(
-    x: Items, *, name: str, function: str, args: Args = None, fan_in: int = 8
-) -> Single:
+def tree_reduce(x: Items, *, name: str, function: str, args: Args = None, fan_in: int = 8) -> Single:
     """One value of all items: a function gives one of a list of items, then of what it gave, until one is left.
 
     Parameters
