@@ -166,7 +166,8 @@ class _Resolver:
         if colon and source in ("env", "python", "file"):
             found = self._outside(hole, node)
             if found is not None:
-                told.append(f"{source} {name.partition(':-')[0].strip()}")
+                said = name.partition(":-")[0].strip()
+                told.append(f"{source} {os.path.basename(said) if source == 'file' else said}")
             return found
         if hole.head in own or hole.head not in self.params:
             return None

@@ -27,6 +27,7 @@ TINY = Sizes(
     accounted=("climate",),
     warm_up=0,
 )
+LONG = ("accounting", "fixed")  # several seconds each, even of the smallest sizes
 N_ROWS = {"building": 1, "counts": 2, "frame": 2, "accounting": 6}
 
 
@@ -37,7 +38,9 @@ def address() -> Iterator[str]:
         yield address
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in CASES]
+)
 def test_each_case_runs_and_both_sides_give_the_same(
     name: str, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

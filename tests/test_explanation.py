@@ -110,6 +110,7 @@ def test_large_results_through_pickles_are_transfer(here):
     assert {"--backend threads", "reduce in `step` before handing on"} & {change.what for change in result.changes}
 
 
+@pytest.mark.slow
 def test_one_long_task_among_short_ones_is_named(here):
     result = explained("long")
     assert result.bound.cause.kind == "long task"
@@ -119,6 +120,7 @@ def test_one_long_task_among_short_ones_is_named(here):
     assert "split the long task" in result.verdict
 
 
+@pytest.mark.slow
 def test_a_chain_is_found_whatever_its_steps_are_like(here):
     result = explained("chain", steps=["link0"])
     assert result.bound.cause.kind == "chain"
@@ -138,6 +140,7 @@ def test_blas_threads_in_every_worker_are_neither_the_gil_nor_waiting(here):
         assert r.blas_processes is not None
 
 
+@pytest.mark.slow
 def test_threads_that_a_task_starts_are_seen_as_more_than_one_busy_core(here):
     result = explained("nested")
     r = result["step"].readings
@@ -151,7 +154,7 @@ def test_a_stream_through_memory_is_neither_the_gil_nor_waiting(here, monkeypatc
     small = causes.FILES["bandwidth"].replace("128000000", "32000000").replace("range: 8", "range: 4")
     monkeypatch.setitem(causes.FILES, "bandwidth", small)
     result = explained("bandwidth", steps=["step"])
-    assert result["step"].cause.kind in ("bandwidth", "none", "unclear", "transfer")
+    assert result["step"].cause.kind not in ("gil", "waiting", "oversubscription")
 
 
 @pytest.mark.slow

@@ -59,7 +59,8 @@ def test_it_is_a_file_that_asks_for_the_same(path: Path) -> None:
     config = load(path)
     text = resolved_text(config)
     assert pipeline.load(text).config == config
-    assert all(len(line) <= 115 for line in text.splitlines())
+    here = str(path.parents[1])  # input paths are absolute
+    assert all(len(line.replace(here, "")) <= 115 for line in text.splitlines())
     assert "${root}" not in text
 
 
