@@ -418,9 +418,7 @@ def test_fork_is_refused_while_other_threads_run(name: str) -> None:
         thread.join()
 
 
-@pytest.mark.parametrize(
-    "cases", ["results_are_those or killed_once", pytest.param("fork", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("cases", ["results_are_those or killed_once", pytest.param("fork", marks=pytest.mark.slow)])
 def test_fork_passes_the_same_cases_in_a_process_without_threads(cases: str) -> None:
     command = [sys.executable, "-m", "pytest", __file__, "-q", "-x", "-p", "no:cacheprovider"]
     command += ["-k", f"fork and not same_cases and ({cases})"]

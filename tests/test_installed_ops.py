@@ -16,7 +16,7 @@ import pytest
 from pipeline.config import loads
 from pipeline.errors import ConfigError
 from pipeline.preparation import resolve
-from pipeline.signatures import LATER, OPS
+from pipeline.signatures import OPS
 from pipeline.signatures.installed import Ops
 from pipeline.steps import build
 
@@ -115,7 +115,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def looked_up() -> Ops:
     """The ops, as a process sees them that starts now."""
-    return Ops({name: OPS[name] for name in ("mean", "groupby")}, taken={"zeros"})
+    return Ops({name: OPS[name] for name in ("mean", "groupby", "zeros")})
 
 
 def reasons(ops: Ops) -> dict[str, str]:
@@ -238,10 +238,6 @@ def test_an_entry_point_that_cannot_be_loaded_is_told_where_nothing_is_like_the_
 def test_a_name_like_one_of_theirs_gets_it_as_a_hint(site: Path) -> None:
     install(site, {"all": "shifts.signatures"})
     assert looked_up().missing("twise").endswith("did you mean 'twice'?")
-
-
-def test_the_names_that_belong_to_the_language_are_taken() -> None:
-    assert OPS._taken == LATER
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from pipeline.config.drafts import CALL_KEYS, COMMON_KEYS
 from pipeline.expressions import parse
-from pipeline.signatures import LATER, OPS, Signature, choose, nearest
+from pipeline.signatures import OPS, Signature, choose, nearest
 from pipeline.signatures.base import role
 from pipeline.signatures.wording import wanted
 
@@ -42,10 +42,6 @@ def test_everything_that_is_shown_to_users_is_described(cls: type[Signature]) ->
 @pytest.mark.parametrize("cls", CLASSES, ids=IDS)
 def test_no_op_uses_a_common_key_as_a_parameter(cls: type[Signature]) -> None:
     assert not set(cls.model_fields) & ({*COMMON_KEYS, *CALL_KEYS, "op", "expr", "call", "command"} - {"args"})
-
-
-def test_an_op_is_either_built_or_to_come() -> None:
-    assert not LATER & set(OPS)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pipeline.config.source import Node
 from pipeline.config.values import excluded, matrix, over_names, shared_keys
 from pipeline.errors import Location
 from pipeline.expressions import Expression, ExpressionError, ReferenceText, parse, parse_reference
-from pipeline.signatures import COMMON_KEYS, LATER, OPS, nearest
+from pipeline.signatures import COMMON_KEYS, OPS, nearest
 
 __all__ = [
     "CALL_KEYS",
@@ -204,8 +204,6 @@ def _program(what: Node, path: str) -> str:
 
 def _op_roles(made: Draft, what: Node) -> tuple[str, ...]:
     op = made.function
-    if op in LATER:
-        raise Wrong(what.location, f"{made.path}.op", f"op {op!r} is not built yet")
     if op not in OPS:
         raise Wrong(what.location, f"{made.path}.op", OPS.missing(op))
     return tuple(dict.fromkeys(r for cls in OPS[op] for r in cls.inputs))

@@ -12,7 +12,6 @@ from pipeline.schema.listing import (
     describe,
     op_names,
     ops,
-    ops_later,
     ops_text,
     ops_unusable,
 )
@@ -24,7 +23,6 @@ __all__ = [
     "json_schema",
     "op_names",
     "ops",
-    "ops_later",
     "ops_text",
     "ops_unusable",
 ]

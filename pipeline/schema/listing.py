@@ -11,7 +11,7 @@ from typing import Any
 from pydantic_core import PydanticUndefined
 
 from pipeline.errors import ConfigError
-from pipeline.signatures import LATER, OPS, Signature
+from pipeline.signatures import OPS, Signature
 from pipeline.signatures.wording import wanted
 
 __all__ = [
@@ -21,7 +21,6 @@ __all__ = [
     "entry_of",
     "op_names",
     "ops",
-    "ops_later",
     "ops_text",
     "ops_unusable",
 ]
@@ -82,11 +81,6 @@ def op_names() -> tuple[str, ...]:
     return tuple(OPS)
 
 
-def ops_later() -> tuple[str, ...]:
-    """The names of ops that belong to the language and are not built yet."""
-    return tuple(sorted(LATER))
-
-
 def ops_unusable() -> tuple[str, ...]:
     """What other distributions bring as ops that can't be used, each with the reason."""
     return tuple(map(str, OPS.installed.unusable))
@@ -99,8 +93,6 @@ def describe(op: str) -> tuple[OpEntry, ...]:
     ------
     KeyError : if there is no such op; its argument is a message fit for a user
     """
-    if op in LATER:
-        raise KeyError(f"op {op!r} is not built yet")
     if op not in OPS:
         raise KeyError(OPS.missing(op))
     return tuple(entry_of(cls) for cls in OPS[op])
@@ -134,8 +126,7 @@ def ops_text(name: str | None = None) -> str:
             for entry in _entries(None)
             if entry.group == group
         ]
-    later = textwrap.wrap(" ".join(ops_later()), 80, initial_indent="  ", subsequent_indent="  ")
-    return "\n".join([*lines, "", "not built yet", *later])
+    return "\n".join(lines)
 
 
 def _entries(name: str | None) -> list[OpEntry]:

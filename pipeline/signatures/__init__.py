@@ -12,22 +12,11 @@ from pipeline.signatures import algebra, arrays, cleaning, conversions, frames, 
 from pipeline.signatures.base import COMMON_KEYS, Columns, ExpressionIn, Role, Signature, nearest
 from pipeline.signatures.installed import Ops, defined_in
 
-__all__ = ["COMMON_KEYS", "LATER", "OPS", "Columns", "ExpressionIn", "Role", "Signature", "choose", "nearest"]
+__all__ = ["COMMON_KEYS", "OPS", "Columns", "ExpressionIn", "Role", "Signature", "choose", "nearest"]
 
 _MODULES = (sources, arrays, shapes, algebra, frames, cleaning, conversions)
 
-_LATER_SOURCES = "from_npy read_json zeros ones timeseries from_call"
-_LATER_ARRAYS = (
-    "median histogram cumsum transpose reshape stack concatenate pad roll coarsen map_overlap matmul tensordot einsum "
-    "svd_compressed qr solve fft argmax topk"
-)
-_LATER_FRAMES = "rename astype fillna dropna value_counts set_index repartition map_partitions"
-
-_OWN = defined_in(*_MODULES)
-LATER = frozenset(f"{_LATER_SOURCES} {_LATER_ARRAYS} {_LATER_FRAMES} tree_reduce".split()) - set(_OWN)
-"""Names of ops that belong to the language and are not built yet."""
-
-OPS = Ops(_OWN, taken=LATER)
+OPS = Ops(defined_in(*_MODULES))
 """Op name -> its classes, one for each kind of input; those of other distributions are looked up when one is needed."""
 
 

@@ -65,18 +65,17 @@ class Ops(Mapping[str, Classes]):
     Parameters
     ----------
     own : those that are there without looking
-    taken : further names that no distribution may give to an op
     """
 
-    def __init__(self, own: Mapping[str, Classes], taken: Collection[str] = ()) -> None:
-        self._own, self._taken = own, frozenset(taken)
+    def __init__(self, own: Mapping[str, Classes]) -> None:
+        self._own = own
 
     @functools.cached_property
     def installed(self) -> Installed:
         """What other distributions bring, looked up once a process."""
         from importlib.metadata import entry_points
 
-        return _collected(entry_points(group=GROUP), self._own.keys() | self._taken)
+        return _collected(entry_points(group=GROUP), self._own.keys())
 
     def __getitem__(self, name: str) -> Classes:
         return self._own[name] if name in self._own else self.installed.classes[name]
@@ -92,7 +91,7 @@ class Ops(Mapping[str, Classes]):
 
     def missing(self, name: str) -> str:
         """What there is to say of a name that no op has: which one may have been meant, or why it can't be used."""
-        hint = nearest(name, [*self, *self._taken])
+        hint = nearest(name, list(self))
         unusable = self.installed.unusable
         told = [one for one in unusable if one.name == name]
         if not told and not hint:
