@@ -125,7 +125,7 @@ def reasons(ops: Ops) -> dict[str, str]:
 def test_an_entry_point_names_a_class(site: Path) -> None:
     install(site, {"twice": "shifts.signatures:Twice"})
     ops = looked_up()
-    assert list(ops) == ["mean", "groupby", "twice"]
+    assert list(ops) == ["mean", "groupby", "zeros", "twice"]
     assert len(ops) == 3
     assert [cls.function_path() for cls in ops["twice"]] == ["shifts.functions:twice"]
     assert "shift" not in ops
@@ -156,7 +156,7 @@ def test_an_op_of_ours_is_found_without_looking_elsewhere(site: Path) -> None:
 def test_a_name_of_the_language_stays_ours(site: Path, name: str) -> None:
     install(site, {name: "shifts.signatures:Twice"}, signatures=SIGNATURES.replace('"twice"', f'"{name}"'))
     ops = looked_up()
-    assert list(ops) == ["mean", "groupby"]
+    assert list(ops) == ["mean", "groupby", "zeros"]
     assert ops["mean"] is OPS["mean"]
     (told,) = ops.installed.unusable
     assert str(told) == (
@@ -221,7 +221,7 @@ BROKEN = {
 def test_what_cannot_be_used_is_told_with_its_distribution(site: Path, value: str, signatures: str, said: str) -> None:
     install(site, {"twice": value}, signatures=signatures)
     ops = looked_up()
-    assert list(ops) == ["mean", "groupby"]
+    assert list(ops) == ["mean", "groupby", "zeros"]
     assert said in reasons(ops)["twice"]
     assert ops.missing("twice").startswith(
         f"there is no op 'twice'; 'twice' of the distribution shifts 1.2 can't be used: {value!r}: "

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["described", "sight_text"]
 
 _LONGEST = 60  # characters of the text of one element
-_SECONDS = len("2020-01-01 10:11:12")
+_MINUTES = len("2001-01-01 00:00")  # of a time in a table that must have room for two
 _MOST_COLUMNS = 100  # whose statistics are shown
 _MOST_SHOWN = 20  # whose first values are shown
 
@@ -225,7 +225,7 @@ def _numbers(rows: Sequence[Mapping[str, Any]]) -> str:
     for row in filled:
         if row["type"].startswith(("datetime", "timedelta")):  # three times have no room beside each other
             row.pop("mean", None)
-            row |= {end: row[end][:_SECONDS] for end in ("min", "max") if end in row}
+            row |= {end: row[end][:_MINUTES] for end in ("min", "max") if end in row}
     used = [column for column in _COLUMNS if any(column.name in row for row in filled)]
     return table_text(used, [{c.name: row.get(c.name, "") for c in used} for row in filled]).rstrip("\n")
 
