@@ -126,7 +126,7 @@ def test_an_entry_point_names_a_class(site: Path) -> None:
     install(site, {"twice": "shifts.signatures:Twice"})
     ops = looked_up()
     assert list(ops) == ["mean", "groupby", "zeros", "twice"]
-    assert len(ops) == 3
+    assert len(ops) == 4
     assert [cls.function_path() for cls in ops["twice"]] == ["shifts.functions:twice"]
     assert "shift" not in ops
 

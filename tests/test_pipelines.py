@@ -387,7 +387,7 @@ def test_paths_are_absolute_wherever_the_text_is_loaded(tmp_path: Path, monkeypa
 def test_programs_and_their_folders_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = """
         version: 1
-        params: {tool: [./run.sh, -v], dir: work}
+        params: {tool: [./run.sh, -v], dir: place}
         steps:
           a: {command: [echo, ./x]}
           b: {command: [bin/tool, "${a.stdout}"], cwd: "${dir}/deep"}
@@ -404,7 +404,7 @@ def test_programs_and_their_folders_are_absolute(tmp_path: Path, monkeypatch: py
     commands = {name: step.command for name, step in q.config.steps.items()}
     assert commands["a"].argv == ("echo", "./x")
     assert commands["b"].argv[0] == f"{tmp_path}/bin/tool"
-    assert commands["b"].cwd == f"{tmp_path}/work/deep"
+    assert commands["b"].cwd == f"{tmp_path}/place/deep"
     assert commands["c"].argv == (f"{tmp_path}/run.sh", "-v", "-x")
     assert commands["d[q]"].argv == (f"{tmp_path}/q/x",)
     assert commands["e"] == p.config.steps["e"].command
