@@ -21,8 +21,8 @@ import pyarrow.csv as pacsv
 from pipeline.errors import ConfigError, DataError
 from pipeline.ops.lines import BLOCK, SAMPLE, block, cuts, is_packed, unpacked
 from pipeline.ops.paths import locate, options_of
-from pipeline.ops.tables import chosen, frame_of, misfit
-from pipeline.ops.types import TEXT, arrow_type, converted, declared_dtype, empty_frame, natural_dtype
+from pipeline.ops.tables import chosen, frame_of, typed
+from pipeline.ops.types import TEXT, arrow_type, declared_dtype, empty_frame, natural_dtype
 
 __all__ = ["read_csv"]
 
@@ -164,13 +164,7 @@ def _read_csv(
         return empty_frame(dict(dtypes))
     types = {name: arrow_type(dtype) for name, dtype in dtypes.items()}
     table = _parsed(path, data, header, sep, missing, types, list(dtypes))
-    columns = {}
-    for name, dtype in dtypes.items():
-        try:
-            columns[name] = converted(table[name], dtype)
-        except (ValueError, TypeError, pa.ArrowException) as error:
-            raise misfit(path, name, error) from error
-    return pd.DataFrame(columns, index=pd.RangeIndex(table.num_rows))
+    return typed(path, table, dtypes)
 
 
 def _parsed(

@@ -23,8 +23,8 @@ import pyarrow.json as pajson
 from pipeline.errors import ConfigError, DataError
 from pipeline.ops.lines import BLOCK, SAMPLE, block, cuts, is_packed, unpacked
 from pipeline.ops.paths import locate, options_of
-from pipeline.ops.tables import chosen, frame_of, misfit
-from pipeline.ops.types import TEXT, arrow_type, converted, declared_dtype, empty_frame, natural_dtype
+from pipeline.ops.tables import chosen, frame_of, typed
+from pipeline.ops.types import TEXT, arrow_type, declared_dtype, empty_frame, natural_dtype
 
 __all__ = ["read_json"]
 
@@ -165,13 +165,7 @@ def _read_json(
     if not data.strip():
         return empty_frame(dict(dtypes))
     table = _parsed(path, data, dtypes)
-    columns = {}
-    for name, dtype in dtypes.items():
-        try:
-            columns[name] = converted(table[name], dtype)
-        except (ValueError, TypeError, pa.ArrowException) as error:
-            raise misfit(path, name, error) from error
-    return pd.DataFrame(columns, index=pd.RangeIndex(table.num_rows))
+    return typed(path, table, dtypes)
 
 
 def _parsed(path: str, data: bytes, dtypes: Mapping[str, Any] | None) -> pa.Table:

@@ -33,7 +33,7 @@ from pipeline.ops.paths import below, fixed_folder, is_remote, locate, opened, o
 from pipeline.ops.types import TEXT, converted, declared_dtype, empty_frame, natural_dtype
 from pipeline.ops.values import LENGTHS, NBYTES
 
-__all__ = ["chosen", "frame_of", "misfit", "read_parquet"]
+__all__ = ["chosen", "frame_of", "read_parquet", "typed"]
 
 _MISSING_FOLDER = "__HIVE_DEFAULT_PARTITION__"
 
@@ -77,9 +77,22 @@ def chosen(columns: Sequence[str] | None, known: Sequence[str], path: Any) -> li
     return list(known if columns is None else columns)
 
 
-def misfit(path: str, name: str, error: Exception) -> DataError:
-    """What to raise for a column that is not what was declared."""
-    return DataError(f"{path}: column {name!r}: {error}")
+def typed(path: str, table: pa.Table, dtypes: Mapping[str, Any]) -> pd.DataFrame:
+    """The columns that ``dtypes`` has as pandas has them.
+
+    Raises
+    ------
+    DataError : naming the file and the column that is not what was declared
+    """
+    columns = {name: _typed_column(path, name, table[name], dtype) for name, dtype in dtypes.items()}
+    return pd.DataFrame(columns, index=pd.RangeIndex(table.num_rows))
+
+
+def _typed_column(path: str, name: str, column: pa.ChunkedArray, dtype: Any) -> pd.Series[Any]:
+    try:
+        return converted(column, dtype)
+    except (ValueError, TypeError, pa.ArrowException) as error:
+        raise DataError(f"{path}: column {name!r}: {error}") from error
 
 
 def read_parquet(
@@ -228,8 +241,5 @@ def _read_parquet(
     columns = {}
     for name, dtype in dtypes.items():
         column = pa.chunked_array([pa.array([fixed[name]] * n, pa.string())]) if name in fixed else table[name]
-        try:
-            columns[name] = converted(column, dtype)
-        except (ValueError, TypeError, pa.ArrowException) as error:
-            raise misfit(path, name, error) from error
+        columns[name] = _typed_column(path, name, column, dtype)
     return pd.DataFrame(columns, index=pd.RangeIndex(n), columns=list(dtypes))
