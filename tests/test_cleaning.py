@@ -377,3 +377,33 @@ steps:
     assert made["b"].values.tolist() == [5.0, 8.0, 11.0, 14.0, 17.0, 20.0]
     assert made["o"].values.tolist() == [0.0, 3.0, 6.0, 9.0, 12.0, 15.0]
     assert float(made["sum"]) == 45.0
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Copies below each other
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_gathered_copies_are_below_each_other_with_their_labels(tmp_path: Path) -> None:
+    steps = """
+    steps:
+      n: {op: arange, stop: 3, dim: i, matrix: {k: [a, b], m: [1, 2.5]}}
+      f: {op: to_frame, input: n}
+      all: {op: concat, input: "f[*]"}
+    """
+    got = values_of(steps, tmp_path)["all"]
+    assert list(got.columns) == ["k", "m", "i", "value"]
+    assert got["k"].tolist() == ["a"] * 6 + ["b"] * 6
+    assert got["m"].tolist() == [1.0] * 3 + [2.5] * 3 + [1.0] * 3 + [2.5] * 3
+    assert got["value"].tolist() == [0, 1, 2] * 4
+
+
+def test_a_label_that_is_a_column_already_is_refused(tmp_path: Path) -> None:
+    steps = """
+    steps:
+      n: {op: arange, stop: 3, dim: i, matrix: {k: [a, b]}}
+      f: {op: to_frame, input: n, value: k}
+      all: {op: concat, input: "f[*]"}
+    """
+    with pytest.raises(ConfigError, match="'k' is a matrix key and a column"):
+        values_of(steps, tmp_path)

@@ -119,13 +119,15 @@ def concat(*inputs: Any) -> Any:
 
     Parameters
     ----------
-    inputs : frames with the same columns; one list of them will do
+    inputs : frames with the same columns; one list of them will do; of gathered copies, as ``(labels, frame)``, the
+        labels are the first columns
 
     Raises
     ------
-    FieldError : a column that only some have, or types that have nothing in common
+    FieldError : a column that only some have, one named as a label's key, or types that have nothing in common
     """
-    frames = list(inputs[0]) if len(inputs) == 1 and isinstance(inputs[0], list | tuple) else list(inputs)
+    given = list(inputs[0]) if len(inputs) == 1 and isinstance(inputs[0], list | tuple) else list(inputs)
+    frames = [_labelled(*one) if isinstance(one, tuple) else one for one in given]
     first = frames[0]._meta
     for i, frame in enumerate(frames[1:], start=2):
         odd = sorted(set(first.columns) ^ set(frame.columns))
@@ -147,6 +149,14 @@ def concat(*inputs: Any) -> Any:
     known = [lengths for lengths in partitions.lengths if lengths is not None]
     lengths = tuple(n for some in known for n in some) if len(known) == len(frames) else None
     return partitions.frame("concat", keys, meta, lengths=lengths)
+
+
+def _labelled(labels: Mapping[str, Any], frame: Any) -> Any:
+    """The frame with the labels of its copy as first columns."""
+    for key in labels:
+        if key in frame.columns:
+            raise FieldError("input", f"{key!r} is a matrix key and a column; rename one of them")
+    return frame.assign(**labels)[[*labels, *frame.columns]]
 
 
 def _common_dtype(name: str, dtypes: Sequence[Any]) -> Any:

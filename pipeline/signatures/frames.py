@@ -160,7 +160,10 @@ with warnings.catch_warnings():
 
 
 class Concat(FrameOp):
-    """The rows of several frames with the same columns, below each other. Errors: other columns or types."""
+    """The rows of several frames with the same columns, below each other. Errors: other columns or types.
+
+    Of gathered copies (``f[*]``) the labels are the first columns.
+    """
 
     op: ClassVar[str] = "concat"
     inputs: ClassVar = {"input": ("frame*",)}
