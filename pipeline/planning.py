@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from pipeline.graph import Graph
     from pipeline.layouts import Layout
 
-__all__ = ["Plan", "Row", "plan", "worker_memory"]
+__all__ = ["SOMETHING_MOVED", "Plan", "Row", "plan", "worker_memory"]
 
 _NAMES = 6
 """Column names shown of a frame."""
 
 _SHUFFLED = "a shuffle moves all its rows; the bytes are those that are read for them, which filters lessen"
+SOMETHING_MOVED = "moves its input between tasks; how many bytes, only the run knows"
 _TIMEOUT = "serial and threads, and a cluster of others, notice a timeout only when the task has come back"
 
 _SHUFFLE = re.compile(r"[/-](shuffle|split|bucket|deal)\b")
@@ -148,6 +149,8 @@ def _built(config: Config, graph: Graph) -> list[Row]:
         moved = [_input_bytes(sizes, step.inputs) for step in copies if step.name in rechunked | shuffled]
         wholes = [w.nbytes for w in graph.wholes if w.copy in {step.name for step in copies}]
         notes = [_SHUFFLED] if any(step.name in shuffled for step in copies) else []
+        if moved and math.isnan(sum(moved)):
+            notes = [SOMETHING_MOVED]
         n_tasks = sum(tasks[step.name] for step in copies)
         if any(step.timeout is not None and step.kind != "command" for step in copies):
             notes.append(_TIMEOUT)

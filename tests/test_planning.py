@@ -16,7 +16,7 @@ from dask.callbacks import Callback
 from pipeline.backends import BACKENDS
 from pipeline.config import Config, load, loads
 from pipeline.errors import ConfigError, DataError
-from pipeline.planning import Plan, Row, plan, worker_memory
+from pipeline.planning import SOMETHING_MOVED, Plan, Row, plan, worker_memory
 from pipeline.report.terminal import plan_event, plan_text
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -136,6 +136,7 @@ def test_a_shuffle_says_how_many_bytes_are_read_for_what_it_moves(tmp_path: Path
     assert moved is not None
     assert 3 * 1000 * (16 + 8) < moved < 3 * 1000 * (16 + 8 + 20)  # keys and values; text as it is stored
     assert told["some"].moved is None
+    assert SOMETHING_MOVED not in told["both"].notes
     sizes = plan(config(text, tmp_path)).graph.layouts
     assert (sizes["a"].nbytes, sizes["c"].nbytes) == (48_000, 404 / 2)
     assert math.isnan(sizes["some"].nbytes)
@@ -232,3 +233,18 @@ def test_the_wanted_values_of_a_check_are_looked_for_before_the_run(tmp_path):
     )
     with pytest.raises(DataError, match=r"checks\[0\]\.equals_csv \(pipeline\.yaml:3:10\): .*/nope\.csv: no such file"):
         plan(loads(text, root=tmp_path))
+
+
+def test_a_shuffle_of_what_only_the_run_knows_says_so(tmp_path: Path) -> None:
+    text = """
+    steps:
+      paths: {op: files, path: "*.txt"}
+      f: {op: to_frame, input: paths, columns: {path: string}}
+      both: {op: merge, left: f, right: f, on: path}
+    """
+    for i in range(3):
+        (tmp_path / f"{i}.txt").touch()
+    made = plan(config(text, tmp_path))
+    assert rows(made)["both"].moved is None
+    assert SOMETHING_MOVED in rows(made)["both"].notes
+    assert plan_text(made).splitlines()[-1].endswith("moved by rechunks and shuffles, more in the run")

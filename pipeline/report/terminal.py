@@ -16,6 +16,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.planning import SOMETHING_MOVED
+
 if TYPE_CHECKING:
     from pipeline.analysis.statistics import Interval
     from pipeline.comparison import Comparison
@@ -166,7 +168,8 @@ def plan_text(plan: Any, *, width: int = WIDTH, shown: int = 20) -> str:
     n_tasks = sum(_field(row, "tasks") or 0 for row in plan.rows)
     moved = sum(_field(row, "moved") or 0 for row in plan.rows)
     if n_tasks:
-        lines.append(f"{len(rows)} steps, {n_tasks:,} tasks; {bytes_text(moved)} moved by rechunks and shuffles")
+        more = ", more in the run" if SOMETHING_MOVED in by_note else ""
+        lines.append(f"{len(rows)} steps, {n_tasks:,} tasks; {bytes_text(moved)} moved by rechunks and shuffles{more}")
     return "\n".join(lines)
 
 
