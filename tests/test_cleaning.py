@@ -407,3 +407,14 @@ def test_a_label_that_is_a_column_already_is_refused(tmp_path: Path) -> None:
     """
     with pytest.raises(ConfigError, match="'k' is a matrix key and a column"):
         values_of(steps, tmp_path)
+
+
+def test_rows_that_would_move_between_too_many_partitions_are_refused_with_the_cure(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("k,v\n" + "1,2\n" * 6000)
+    steps = """
+    steps:
+      f: {op: read_csv, path: a.csv, blocksize: 4}
+      g: {op: sort_values, input: f, by: v}
+    """
+    with pytest.raises(ConfigError, match=r"moving rows between 6,0\d\d partitions takes some .* with op repartition"):
+        values_of(steps, tmp_path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,7 @@ import pandas as pd
 from dask.base import tokenize
 from dask.dataframe.dask_expr import from_graph
 
+from pipeline.errors import ConfigError
 from pipeline.graph import GraphNode, Key, listed, ref, task
 from pipeline.ops.values import LENGTHS
 
@@ -36,6 +38,8 @@ __all__ = [
 SPLIT_EVERY = 8
 # Up to this many pieces a shuffle goes in one stage, above it in two: 2 n^1.5 instead of n^2 tasks.
 ONE_STAGE = 1024
+# More pieces than this are some gigabytes of tasks before anything has run.
+_MOST_PIECES = 500_000
 
 
 class FieldError(ValueError):
@@ -273,7 +277,17 @@ def exchange(
     places : ``places(partition, *aids)`` gives the destination of each row, in [0, n)
     aids : further arguments of ``places``, refs allowed
     gather : puts pieces together between two stages, so that ``places`` understands the result
+
+    Raises
+    ------
+    ConfigError : if that takes more tasks than can be planned
     """
+    n_pieces = len(keys) * n if len(keys) * n <= ONE_STAGE else 2 * len(keys) * math.isqrt(n)
+    if n_pieces > _MOST_PIECES:
+        raise ConfigError(
+            f"moving rows between {len(keys):,} partitions takes some {n_pieces:,} tasks; at most {_MOST_PIECES:,} can "
+            "be planned: make fewer partitions first, with op repartition, or larger blocks where the rows are read"
+        )
     extra = listed(aids)
     if len(keys) * n <= ONE_STAGE:
         return _stage(partitions, f"{layer}-split", keys, places, extra, first=0, width=1, count=n)
