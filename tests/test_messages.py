@@ -345,3 +345,15 @@ def test_what_says_how_to_compare_needs_something_to_compare_with(check: str, ke
     steps = "steps: {a: {op: arange, stop: 3}, m: {op: sum, input: a}}"
     with pytest.raises(ConfigError, match=rf"checks\[0\]\.{key}: .*which is not here"):
         loads(f'version: 1\n{steps}\nchecks: [{{that: "m == 3", {check}}}]\n')
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        ("{op: histogram, input: x, bins: 1000000000000, range: [0, 1]}", "bins: got 1000000000000"),
+        ("{op: pad, input: x, pad_width: {i: [0, 1000000000]}}", "pad_width"),
+    ],
+)
+def test_numbers_that_only_a_slip_can_explain_are_refused_before_anything_is_planned(step: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        loads(f"version: 1\nsteps:\n  x: {{op: arange, stop: 9, dim: i, dtype: float64}}\n  y: {step}\n")

@@ -128,7 +128,9 @@ class Repartition(FrameOp):
     op: ClassVar[str] = "repartition"
     home: ClassVar[str] = "frame:repartition"
 
-    npartitions: Annotated[int, Field(ge=1)] | None = Field(None, description="how many; default: as many as there are")
+    npartitions: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
+        None, description="how many; default: as many as there are"
+    )
     count_rows: bool | Annotated[int, Field(ge=0)] = Field(
         False, description="count the rows in the run and deal them evenly; or how many rows there are"
     )

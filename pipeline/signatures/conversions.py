@@ -142,7 +142,9 @@ class ToItems(Conversion):
 
     along: str | None = Field(None, description="array: the dim")
     by: Literal["rows", "partitions"] | None = Field(None, description="frame: what becomes an item")
-    split: Annotated[int, Field(ge=1)] = Field(64, description="value: into how many tasks the list is dealt")
+    split: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        64, description="value: into how many tasks the list is dealt"
+    )
 
     def misfits(self, kinds: Mapping[str, str]) -> list[tuple[str, str]]:
         allowed = {"array": ("along",), "frame": ("by",), "value": ("split",)}

@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 Count = Annotated[int, Field(ge=0)]
+Added = Annotated[int, Field(ge=0, le=10_000_000)]
 Positive = Annotated[int, Field(ge=1)]
 Pair = Annotated[list[int | float], Field(min_length=2, max_length=2)]
 
@@ -53,7 +54,7 @@ class Histogram(ArrayOp):
     op: ClassVar[str] = "histogram"
     home: ClassVar[str] = "histograms:histogram"
 
-    bins: Positive | Annotated[list[int | float], Field(min_length=2)] = Field(
+    bins: Annotated[int, Field(ge=1, le=1_000_000)] | Annotated[list[int | float], Field(min_length=2)] = Field(
         description="how many, of equal width; or all edges, rising"
     )
     range: Pair | None = Field(None, description="for a number of bins: left edge of the first, right edge of the last")
@@ -183,7 +184,7 @@ class Pad(ArrayOp):
     op: ClassVar[str] = "pad"
     home: ClassVar[str] = "shapes:pad"
 
-    pad_width: dict[str, Annotated[list[Count], Field(min_length=2, max_length=2)]] = Field(
+    pad_width: dict[str, Annotated[list[Added], Field(min_length=2, max_length=2)]] = Field(
         description="dim: [before, after]", min_length=1
     )
     mode: Literal["constant", "edge", "reflect", "symmetric", "wrap"] = Field("constant", description="what is added")

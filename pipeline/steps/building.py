@@ -154,6 +154,9 @@ class _Builder:
             self.faults += [
                 fault if fault.path else _placed(fault.message, path, location, locations) for fault in error.faults
             ]
+        except MemoryError as error:
+            self.failed.add(name)
+            self.faults.append(_placed(f"takes more memory to plan than there is: {error}", path, location, locations))
         except (ValueError, TypeError, KeyError, NotImplementedError) as error:
             self.failed.add(name)
             message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
