@@ -379,7 +379,7 @@ def test_compare_prints_its_table_and_writes_into_its_run_folder_only(here, caps
     assert cli.main(["compare", "sums.yaml", "--backends", "serial,threads", "--repeat", "1", "--workers", "2"]) == 0
     lines = capsys.readouterr().out.strip().split("\n")
     assert lines[0].startswith("sums: graph ")
-    assert lines[-1].endswith("results equal bit by bit")
+    assert " ".join(lines).endswith("results equal bit by bit")  # folded as the times make it long
     assert sorted(p.name for p in here.iterdir()) == ["runs", "sums.yaml"]
 
 
