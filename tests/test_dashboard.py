@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import pytest
+from browsing import chromium
 
 TEXT = """
 version: 1
@@ -66,27 +64,9 @@ def running(folder: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
             process.communicate()
 
 
-@contextmanager
-def page(folder: Path) -> Iterator[Any]:
-    """A page of a headless browser with a profile of its own."""
-    chromium = shutil.which("chromium")
-    if chromium is None:  # a program of the system's; .ci/run installs it, and lets the skip fail
-        pytest.skip("no chromium here")
-    from playwright.sync_api import sync_playwright
-
-    flags = ["--no-sandbox", "--headless", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch_persistent_context(
-            folder / "profile", executable_path=chromium, args=flags, viewport={"width": 1400, "height": 900}
-        )
-        try:
-            yield browser.new_page()
-        finally:
-            browser.close()
-
-
 def test_the_dashboard_of_a_run_shows_its_steps_by_name(tmp_path: Path) -> None:
-    with page(tmp_path) as browser, running(tmp_path) as (address, process):
+    with chromium(tmp_path, width=1400, height=900) as context, running(tmp_path) as (address, process):
+        browser = context.new_page()
         wrong: list[str] = []
         browser.on("pageerror", lambda error: wrong.append(str(error)))
         assert address.startswith("http://127.0.0.1:")

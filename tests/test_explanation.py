@@ -154,7 +154,8 @@ def test_a_stream_through_memory_is_neither_the_gil_nor_waiting(here, monkeypatc
     small = causes.FILES["bandwidth"].replace("128000000", "32000000").replace("range: 8", "range: 4")
     monkeypatch.setitem(causes.FILES, "bandwidth", small)
     result = explained("bandwidth", steps=["step"])
-    assert result["step"].cause.kind not in ("gil", "waiting", "oversubscription")
+    # of four tasks of some ten ms one is long where anything else takes its core
+    assert result["step"].cause.kind in ("bandwidth", "none", "unclear", "transfer", "long task")
 
 
 @pytest.mark.slow

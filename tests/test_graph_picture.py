@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browsing import chromium
 from folders import HOSTILE
 
 import pipeline
@@ -75,19 +75,8 @@ def drawn(n: int) -> pipeline.Pipeline:
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A page of a headless browser."""
-    chromium = shutil.which("chromium")
-    if chromium is None:  # a program of the system's; .ci/run installs it, and lets the skip fail
-        pytest.skip("no chromium here")
-    from playwright.sync_api import sync_playwright
-
-    flags = ["--no-sandbox", "--headless", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-    folder = tmp_path_factory.mktemp("browser")
-    with sync_playwright() as playwright:
-        context = playwright.chromium.launch_persistent_context(folder / "p", executable_path=chromium, args=flags)
-        try:
-            yield context.new_page()
-        finally:
-            context.close()
+    with chromium(tmp_path_factory.mktemp("browser")) as context:
+        yield context.new_page()
 
 
 def inside(inner: list[float], outer: list[float]) -> bool:

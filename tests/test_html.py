@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browsing import chromium
 from folders import HOSTILE, comparison, interval, run
 
 from pipeline.errors import DataError
@@ -67,23 +67,8 @@ class Page:
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A headless browser with a profile of its own, one for all tests: it takes seconds to start."""
-    chromium = shutil.which("chromium")
-    if chromium is None:  # a program of the system's; .ci/run installs it, and lets the skip fail
-        pytest.skip("no chromium here")
-    from playwright.sync_api import sync_playwright
-
-    flags = ["--no-sandbox", "--headless", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-    with sync_playwright() as playwright:
-        context = playwright.chromium.launch_persistent_context(
-            tmp_path_factory.mktemp("browser") / "profile",
-            executable_path=chromium,
-            args=flags,
-            viewport={"width": 1280, "height": 800},
-        )
-        try:
-            yield context
-        finally:
-            context.close()
+    with chromium(tmp_path_factory.mktemp("browser")) as context:
+        yield context
 
 
 @pytest.fixture
