@@ -16,8 +16,8 @@ from typing import Any
 from urllib.request import urlopen
 
 import pytest
+from browsing import chromium
 from distributed import Client
-from test_dashboard import page
 from test_dask import graph, mapped, process, scheduler, worker
 
 from pipeline import backends
@@ -266,7 +266,8 @@ def test_the_spans_of_the_scheduler_are_the_steps(local: Dask) -> None:
 @contextmanager
 def watching(folder: Path, url: str) -> Iterator[Any]:
     """The page in a browser; its script must not complain, and nothing but its own host may be asked."""
-    with page(folder) as browser:
+    with chromium(folder, width=1400, height=900) as context:
+        browser = context.new_page()
         wrong: list[str] = []
         asked: list[str] = []
         browser.on("pageerror", lambda error: wrong.append(str(error)))
@@ -366,7 +367,8 @@ def test_an_earlier_run_can_be_shown(local: Dask, tmp_path: Path) -> None:
 
 
 def test_no_script_but_the_page_s_own_can_run(local: Dask, tmp_path: Path) -> None:
-    with page(tmp_path) as browser:
+    with chromium(tmp_path) as context:
+        browser = context.new_page()
         refused: list[str] = []
         browser.on("console", lambda message: refused.append(message.text))
         browser.goto(local.pages["steps"])
