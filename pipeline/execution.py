@@ -31,8 +31,9 @@ from pipeline.assembly import assemble
 from pipeline.backends.base import Backend, Event, Listener, Outcome, show_output
 from pipeline.coarsening import coarsen
 from pipeline.config import Config
-from pipeline.errors import CheckError, ConfigError, OutputError
+from pipeline.errors import CheckError, ConfigError
 from pipeline.graph import Graph, Key
+from pipeline.history.folders import new_folder
 from pipeline.layouts import Layout, PartsLayout
 from pipeline.manifest import Manifest, stale_files
 from pipeline.outputs import Publication, open_output
@@ -206,7 +207,8 @@ def run(
     begin = getattr(listener, "begin", None)
     if begin is not None:
         begin(graph)
-    folder, name = _run_folder(Path(runs), config.name)
+    folder = new_folder(Path(runs), config.name)
+    name = f"{folder.name}-{secrets.token_hex(4)}"  # that no other run has
     with _noted_failure(folder, config):
         _write(folder / "config.json", config.masked(plain(config)))
         _write(folder / "versions.json", versions())
@@ -350,23 +352,6 @@ def _write_report(
 # ---------------------------------------------------------------------------------------------------------------------
 # The run folder
 # ---------------------------------------------------------------------------------------------------------------------
-
-
-def _run_folder(runs: Path, name: str) -> tuple[Path, str]:
-    """A new folder named by the time, and a name for the run that no other run has."""
-    stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
-    for number in range(1, 1_000):
-        folder = runs / name / (stamp if number == 1 else f"{stamp}.{number}")
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            if not runs.joinpath(name).is_dir():
-                raise OutputError(f"the run folder can't be made: {runs / name} is no folder") from None
-            continue
-        except OSError as error:
-            raise OutputError(f"the run folder can't be made: {error}") from error
-        return folder.absolute(), f"{stamp}-{secrets.token_hex(4)}"
-    raise OutputError(f"the run folder can't be made: {runs / name / stamp} and a thousand names after it are taken")
 
 
 @contextlib.contextmanager

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from traces import chained
 
 from pipeline import cli
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, OutputError
 from pipeline.history import diff, find, read, runs
+from pipeline.history.folders import new_folder
 from pipeline.report.history import diff_text, runs_text
 
 FIRST, SECOND = "2026-01-31T10-00-00Z", "2026-02-01T09-00-00Z"
@@ -124,6 +125,17 @@ def many(top):
     left(top, f"{FIRST}.2", report("run", [("serial", "serial", 1, (0.5,))], exit_code=1))
     left(top, FIRST, report("run", [("threads", "threads", 2, (75.0,))], n_tasks=1234), name="a/b")
     return names
+
+
+def test_two_run_folders_of_one_second_are_two(tmp_path):
+    assert new_folder(tmp_path, "x") != new_folder(tmp_path, "x")
+
+
+@pytest.mark.parametrize("name", ["taken", "taken/below", "n" * 300])
+def test_a_run_folder_that_cannot_be_made_is_an_error_of_the_output(tmp_path, name):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(OutputError, match="the run folder can't be made: "):
+        new_folder(tmp_path, name)
 
 
 def test_run_folders_are_listed_the_newest_last_with_what_they_took(tmp_path):

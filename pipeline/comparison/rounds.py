@@ -21,6 +21,7 @@ from pipeline.comparison.accounts import Calls, explained
 from pipeline.comparison.document import write_report
 from pipeline.comparison.result import Case, Comparison, Difference, Measurement, compared
 from pipeline.errors import Bug, ConfigError, PipelineError
+from pipeline.history.folders import new_folder
 
 if TYPE_CHECKING:
     from pipeline.config import Config
@@ -341,19 +342,6 @@ def rotated(names: Sequence[Named], by: int) -> list[Named]:
     """
     by %= len(names)
     return [*names[by:], *names[:by]]
-
-
-def new_folder(runs: Path, name: str) -> Path:
-    """A new folder ``runs/name/UTC time``, made."""
-    stamp = time.strftime("%Y-%m-%dT%H-%M-%SZ", time.gmtime())
-    for n in range(1, 1000):
-        folder = runs / name / (stamp if n == 1 else f"{stamp}.{n}")
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        return folder
-    raise PipelineError(f"{runs / name}: no free name for a run folder")
 
 
 def _rounds(n: int, more: str = "") -> str:

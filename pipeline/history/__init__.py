@@ -1,7 +1,7 @@
 """Run folders after the run: which there are, what is in one, and what has changed from one to another.
 
 ============  =======================================================================
-``folders``   where they lie, and which one a name means
+``folders``   where they lie, how a new one is made, and which one a name means
 ``reading``   one run folder: what its files say, whatever state they are in
 ``stored``    the parts of ``report.json`` that are read here
 ``changes``   what two of them were asked, with what, on what

@@ -1,4 +1,4 @@
-"""Where run folders lie, and which one a name means.
+"""Where run folders lie, how a new one is made, and which one a name means.
 
 They lie as ``runs/NAME/TIME``, the time being that of their beginning (UTC), with a number behind it where two began in
 one second. A name of a pipeline may have a ``/`` in it.
@@ -6,20 +6,44 @@ one second. A name of a pipeline may have a ``/`` in it.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
-from pipeline.errors import ConfigError, printable
+from pipeline.errors import ConfigError, OutputError, printable
 from pipeline.history.reading import MARKS, RunFolder, read
 
-__all__ = ["find", "runs"]
+__all__ = ["find", "new_folder", "runs"]
 
 _STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ)(?:\.(\d{1,6}))?", re.ASCII)
 _BEFORE = re.compile(r"(.+?)~(\d{0,6})", re.ASCII)
 _DEEPEST = 4  # folders below the folder of the runs
+
+
+def new_folder(runs: Path, name: str) -> Path:
+    """A new folder ``runs/NAME/TIME``, made; its absolute path.
+
+    Raises
+    ------
+    OutputError : if it can't be made
+    """
+    series, stamp = runs / name, datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
+    try:
+        series.mkdir(parents=True, exist_ok=True)
+        for number in range(1, 1_000):
+            folder = series / (stamp if number == 1 else f"{stamp}.{number}")
+            with contextlib.suppress(FileExistsError):  # another run began in the same second
+                folder.mkdir()
+                return folder.absolute()
+    except FileExistsError:
+        raise OutputError(f"the run folder can't be made: {series} is no folder") from None
+    except OSError as error:
+        raise OutputError(f"the run folder can't be made: {error}") from error
+    raise OutputError(f"the run folder can't be made: {series / stamp} and a thousand names after it are taken")
 
 
 def runs(folder: str | os.PathLike[str] = "runs", name: str | None = None) -> list[RunFolder]:
