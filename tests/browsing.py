@@ -12,6 +12,7 @@ import pytest
 
 __all__ = ["chromium"]
 
+PATIENCE = 120_000  # ms for whatever is waited for: a busy machine may need them
 FLAGS = ["--no-sandbox", "--headless", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 
 
@@ -25,8 +26,13 @@ def chromium(folder: Path, *, width: int = 1280, height: int = 800) -> Iterator[
 
     with sync_playwright() as playwright:
         context = playwright.chromium.launch_persistent_context(
-            folder / "profile", executable_path=program, args=FLAGS, viewport={"width": width, "height": height}
+            folder / "profile",
+            executable_path=program,
+            args=FLAGS,
+            viewport={"width": width, "height": height},
+            timeout=PATIENCE,
         )
+        context.set_default_timeout(PATIENCE)
         try:
             yield context
         finally:

@@ -25,7 +25,7 @@ LASTING_THREADS = ("Dask-Offload", "TCP-Executor", "Profile", "ThreadPoolExecuto
 # Of Python's own multiprocessing: the same.
 LASTING_CHILDREN = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
 
-GRACE = 10.0  # seconds for what is on its way out
+GRACE = 120.0  # seconds for what is on its way, in or out: a busy machine may need them, a quiet one never waits
 
 
 def _threads() -> Iterator[str]:

@@ -75,6 +75,7 @@ def test_the_dashboard_of_a_run_shows_its_steps_by_name(tmp_path: Path) -> None:
             if place == "/tasks":  # Dask's task stream begins when somebody looks, and shows what ends from then on
                 (tmp_path / "event-0").touch()
             browser.wait_for_function(f"() => window.Bokeh && ({DRAWN})().includes('held')")
+        browser.wait_for_function(f"() => ({PROGRESS})().includes('held')")
         browser.screenshot(path=tmp_path / "status.png")
         drawn = set(browser.evaluate(PROGRESS))
         browser.goto(address + "/pipeline")

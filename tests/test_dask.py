@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import operator
 import os
 import signal
@@ -10,9 +11,11 @@ import socket
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -184,29 +187,51 @@ def process(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[st
                 os.killpg(child.pid, signal.SIGKILL)
 
 
-@contextlib.contextmanager
-def scheduler() -> Iterator[SimpleNamespace]:
-    """A scheduler in a process of its own: its address and pid."""
-    with socket.socket() as trial:
-        trial.bind(("127.0.0.1", 0))
-        port = trial.getsockname()[1]
-    command = ["-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"]
-    with process(*command, "--no-show") as child:
-        yield SimpleNamespace(address=f"tcp://127.0.0.1:{port}", pid=child.pid)
+@dataclass(frozen=True)
+class Standing:
+    """A scheduler in a process of its own, which tells its address in a file as soon as it listens."""
+
+    pid: int
+    file: Path
+
+    @cached_property
+    def address(self) -> str:
+        assert until(lambda: bool(self._told()))
+        return self._told()
+
+    def _told(self) -> str:
+        with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):  # not there, or half written
+            return str(json.loads(self.file.read_text())["address"])
+        return ""
 
 
 @contextlib.contextmanager
-def worker(address: str, *flags: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """A worker without a nanny in a process of its own."""
-    command = ["-m", "distributed.cli.dask_worker", address, "--no-nanny", "--no-dashboard", "--nthreads", "1"]
-    with process(*flags, *command, **environment) as child:
+def scheduler() -> Iterator[Standing]:
+    """A scheduler that is starting."""
+    command = ["-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "scheduler.json")
+        with process(*command, "--no-show", "--scheduler-file", str(file)) as child:
+            yield Standing(child.pid, file)
+
+
+@contextlib.contextmanager
+def worker(found: Standing, *flags: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """A worker without a nanny in a process of its own, which the scheduler knows."""
+    command = ["-m", "distributed.cli.dask_worker", "--scheduler-file", str(found.file), "--no-nanny", "--no-dashboard"]
+    with process(*flags, *command, "--nthreads", "1", **environment) as child:
+        assert child.stderr is not None
+        said = []
+        while "Registered to" not in (line := child.stderr.readline()):
+            said.append(line)
+            assert line, "".join(said)
         yield child
 
 
 @pytest.fixture(scope="module")
-def standing() -> Iterator[SimpleNamespace]:
+def standing() -> Iterator[Standing]:
     """A scheduler with one worker, which nobody of ours started."""
-    with scheduler() as found, worker(found.address):
+    with scheduler() as found, worker(found):
         yield found
 
 
@@ -507,7 +532,7 @@ def test_nobody_at_the_address_is_told() -> None:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_standing_scheduler_runs_the_same_and_keeps_nothing_of_ours(standing: SimpleNamespace) -> None:
+def test_a_standing_scheduler_runs_the_same_and_keeps_nothing_of_ours(standing: Standing) -> None:
     with Dask(address=standing.address) as backend:
         assert backend.run(mapped(operator.neg, 20)).results == {("total",): -190}
     with Client(standing.address, set_as_default=False) as client:
@@ -518,9 +543,7 @@ def _left(dask_scheduler: Any) -> tuple[list[str], list[str]]:
     return list(dask_scheduler.tasks), [p for p in dask_scheduler.worker_plugins if p.startswith("pipeline")]
 
 
-def test_a_standing_scheduler_runs_one_graph_twice_while_the_first_is_held(
-    standing: SimpleNamespace, tmp_path: Path
-) -> None:
+def test_a_standing_scheduler_runs_one_graph_twice_while_the_first_is_held(standing: Standing, tmp_path: Path) -> None:
     path = tmp_path / "ran"
     twice = one(note, str(path), 5)
     with Dask(address=standing.address) as first, Dask(address=standing.address) as second:
@@ -531,13 +554,13 @@ def test_a_standing_scheduler_runs_one_graph_twice_while_the_first_is_held(
 def test_a_worker_without_the_package_gets_it(tmp_path: Path) -> None:
     bare = {"PYTHONPATH": os.pathsep.join([sysconfig.get_paths()["purelib"], str(tmp_path)])}
     (tmp_path / "mine.py").write_text("def double(x):\n    return 2 * x\n")
-    with scheduler() as found, worker(found.address, "-S", **bare), Dask(address=found.address) as backend:
+    with scheduler() as found, worker(found, "-S", **bare), Dask(address=found.address) as backend:
         assert any(name.startswith("pipeline-package") for name in backend._plugins)
         key = ("a",)
         assert backend.run(graph({key: task(key, operator.mul, 2, 21)}, key)).results[key] == 42
 
 
-def test_a_worker_must_see_the_staging_folder(standing: SimpleNamespace, tmp_path: Path) -> None:
+def test_a_worker_must_see_the_staging_folder(standing: Standing, tmp_path: Path) -> None:
     with Dask(address=standing.address) as backend:
         assert backend._client is not None
         assert probing.probe(backend._client, staging=str(tmp_path)) == []
@@ -563,12 +586,10 @@ def test_what_a_worker_lacks_is_listed(differs: dict[str, Any], fault: str | Non
     assert all(line.startswith(str(fault)) for line in found)
 
 
-def test_a_scheduler_without_workers_is_told() -> None:
-    with (
-        scheduler() as found,
-        pytest.raises(BackendError, match="no worker appeared"),
-        Dask(address=found.address, timeout=10),
-    ):
+def test_a_scheduler_without_workers_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = Client.wait_for_workers
+    monkeypatch.setattr(Client, "wait_for_workers", lambda client, n, timeout: waits(client, n, timeout=0.1))
+    with scheduler() as found, pytest.raises(BackendError, match="no worker appeared"), Dask(address=found.address):
         pass
 
 
@@ -576,7 +597,7 @@ def test_a_scheduler_without_workers_is_told() -> None:
 def test_a_scheduler_that_stops_answering_ends_the_run(how: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dask_backend, "_SILENCE", 1.5)
     monkeypatch.setattr(dask_backend, "_PROBE_EVERY", 0.3)
-    with scheduler() as found, worker(found.address), Dask(address=found.address, timeout=20) as backend:
+    with scheduler() as found, worker(found), Dask(address=found.address) as backend:
 
         def stop(event: Event) -> None:
             if event.step == "fit":
@@ -620,9 +641,9 @@ def script(tmp_path: Path) -> str:
 
 def test_a_run_leaves_no_process_and_no_word(script: str) -> None:
     with process(script) as child:
-        out, err = child.communicate(timeout=60)
+        out, err = child.communicate(timeout=120)
         assert (out, err, child.returncode) == ("{('total',): 10}\n", "", 0)
-        assert not _alive(child.pid)
+        assert until(lambda: not _alive(child.pid))
 
 
 def test_ctrl_c_leaves_no_process_and_no_word(script: str) -> None:
@@ -631,20 +652,16 @@ def test_ctrl_c_leaves_no_process_and_no_word(script: str) -> None:
         while "waiting" not in child.stdout.readline():  # two of them may share a line
             pass
         os.killpg(child.pid, signal.SIGINT)  # as a terminal does: to all of the group
-        _, err = child.communicate(timeout=60)
+        _, err = child.communicate(timeout=120)
         assert (err, child.returncode) == ("", 130)
-        assert not _alive(child.pid)
+        assert until(lambda: not _alive(child.pid))
 
 
 def _alive(group: int) -> list[int]:
-    """The processes of a group that are there a moment later."""
-    end = time.monotonic() + 5
-    while True:
-        found = []
-        for candidate in psutil.process_iter():
-            with contextlib.suppress(ProcessLookupError, psutil.Error):
-                if os.getpgid(candidate.pid) == group and candidate.status() != psutil.STATUS_ZOMBIE:
-                    found.append(candidate.pid)
-        if not found or time.monotonic() > end:
-            return found
-        psutil.wait_procs([psutil.Process(pid) for pid in found if psutil.pid_exists(pid)], timeout=1)
+    """The processes of a group."""
+    found = []
+    for candidate in psutil.process_iter():
+        with contextlib.suppress(ProcessLookupError, psutil.Error):
+            if os.getpgid(candidate.pid) == group and candidate.status() != psutil.STATUS_ZOMBIE:
+                found.append(candidate.pid)
+    return found

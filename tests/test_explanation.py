@@ -263,8 +263,8 @@ def test_children_end_with_the_program_and_a_signal_leaves_no_scratch(here, numb
     parent = subprocess.Popen([sys.executable, "-m", "pipeline", "explain", "made.yaml"], stderr=subprocess.DEVNULL)
     child = psutil.Process(int(Path("started").read_text()))  # waits for who writes
     parent.send_signal(number)
-    assert parent.wait(timeout=60) == code
-    child.wait(timeout=60)
+    assert parent.wait(timeout=120) == code
+    child.wait(timeout=120)
     left = list(here.glob("runs/.explain-*"))
     assert bool(left) == (number == signal.SIGKILL)
     with _scratch(here / "runs"):

@@ -17,8 +17,9 @@ from urllib.request import urlopen
 
 import pytest
 from browsing import chromium
+from conftest import until
 from distributed import Client
-from test_dask import graph, mapped, process, scheduler, worker
+from test_dask import Standing, graph, mapped, process, scheduler, worker
 
 from pipeline import backends
 from pipeline.backends import page as board
@@ -97,16 +98,6 @@ def local() -> Iterator[Dask]:
     with backends.create("dask", workers=2, dashboard=True) as backend:
         assert isinstance(backend, Dask)
         yield backend
-
-
-def eventually(condition: Callable[[], bool]) -> bool:
-    """Whether a condition comes true within a minute, which a busy machine may need."""
-    deadline = time.monotonic() + 60
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 def data(url: str, run: str = "") -> dict[str, Any]:
@@ -237,7 +228,7 @@ def test_retries_and_dropped_items_are_told_with_their_messages_and_secrets_mask
     odd = Policy("odd", over="odd", items=tuple(f"i={i}" for i in range(4)), merge=False)
     local.run(graph(tasks, *tasks, fit=Policy("fit", retries=1), odd=odd))
     url = local.pages["steps"]
-    assert eventually(lambda: len(data(url)["run"]["failures"]) == 3)
+    assert until(lambda: len(data(url)["run"]["failures"]) == 3)
     found = {(one["kind"], one["step"], one["item"]): one["message"] for one in data(url)["run"]["failures"]}
     assert found.keys() == {("retried", "fit", ""), ("dropped", "odd", "i=1"), ("dropped", "odd", "i=3")}
     assert found["retried", "fit", ""].startswith("ValueError: no luck with ***")
@@ -292,7 +283,7 @@ def shown(browser: Any, step: str) -> tuple[str, str, str]:
 
 def soon(browser: Any, found: Callable[[], Any], wanted: Any) -> None:
     """Wait until the page shows what it should; the last it showed is told if it does not."""
-    assert eventually(lambda: bool(browser.wait_for_timeout(1) or found() == wanted)), found()
+    assert until(lambda: bool(browser.wait_for_timeout(1) or found() == wanted)), found()
 
 
 def test_a_run_is_seen_as_it_goes_on_and_when_it_is_over(local: Dask, tmp_path: Path) -> None:
@@ -378,7 +369,7 @@ def test_no_script_but_the_page_s_own_can_run(local: Dask, tmp_path: Path) -> No
             document.body.append(script);
         }""")
         assert browser.evaluate("window.hacked") is None
-        assert any("Content Security Policy" in text for text in refused)
+        soon(browser, lambda: any("Content Security Policy" in text for text in refused), True)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -387,9 +378,9 @@ def test_no_script_but_the_page_s_own_can_run(local: Dask, tmp_path: Path) -> No
 
 
 @pytest.fixture(scope="module")
-def standing() -> Iterator[SimpleNamespace]:
+def standing() -> Iterator[Standing]:
     """A scheduler with one worker, which nobody of ours started."""
-    with scheduler() as found, worker(found.address):
+    with scheduler() as found, worker(found):
         yield found
 
 
@@ -405,14 +396,14 @@ def there(address: str) -> tuple[bool, int]:
     return found
 
 
-def test_somebody_else_s_scheduler_shows_no_page_unless_allowed(standing: SimpleNamespace) -> None:
+def test_somebody_else_s_scheduler_shows_no_page_unless_allowed(standing: Standing) -> None:
     with Dask(address=standing.address) as backend:
         assert "steps" not in backend.pages
         backend.run(mapped(operator.neg, 10))
         assert there(standing.address) == (False, 0)
 
 
-def test_an_allowed_page_is_there_while_it_is_used_and_leaves_nothing(standing: SimpleNamespace) -> None:
+def test_an_allowed_page_is_there_while_it_is_used_and_leaves_nothing(standing: Standing) -> None:
     allowed = {"page": True}
     with Dask(address=standing.address, cluster=allowed) as first:
         with Dask(address=standing.address, cluster=allowed) as second:
@@ -435,14 +426,14 @@ if __name__ == "__main__":
 """
 
 
-def test_a_client_that_is_killed_takes_its_page_with_it(standing: SimpleNamespace, tmp_path: Path) -> None:
+def test_a_client_that_is_killed_takes_its_page_with_it(standing: Standing, tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
     with process(str(tmp_path / "script.py"), standing.address, str(tmp_path / "event")) as child:
         assert child.stdout is not None
         url = child.stdout.readline().strip()
-        assert eventually(lambda: steps(url).get("load", {}).get("done") == 4)
+        assert until(lambda: steps(url).get("load", {}).get("done") == 4)
         assert there(standing.address) == (True, 1)
         os.kill(child.pid, signal.SIGKILL)
         child.wait()
         (tmp_path / "event").touch()
-        assert eventually(lambda: there(standing.address) == (False, 0))
+        assert until(lambda: there(standing.address) == (False, 0))

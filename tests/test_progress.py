@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import json
 import random
-import time
 from collections.abc import Callable, Iterable
 
 import pytest
+from conftest import until
 
 from pipeline.backends.base import Event
 from pipeline.errors import TaskError
@@ -271,9 +271,7 @@ def test_the_beat_of_plain_lines_is_a_thread_that_ends_with_them(graph: Graph) -
     with PlainLines(file, beat=0.001, clock=clock) as lines:
         lines.begin(graph)
         clock.now = 60.0
-        deadline = time.monotonic() + 30
-        while not file.getvalue() and time.monotonic() < deadline:
-            time.sleep(0.001)
+        assert until(lambda: bool(file.getvalue()))
     assert "0 of 5 tasks done" in file.getvalue()
 
 

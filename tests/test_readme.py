@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from pages import Block, blocks
+from test_dask import scheduler, worker
 
 HERE = Path(__file__).parents[1]
 PAGE = list(blocks(HERE / "README.md"))
@@ -47,23 +48,10 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def scheduler() -> Iterator[str]:
+def address() -> Iterator[str]:
     """The address of a real Dask scheduler with a worker, each a process of its own."""
-    dask = [sys.executable, "-m", "dask"]
-    listening = [*dask, "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
-    with subprocess.Popen(listening, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        try:
-            lines = iter(process.stderr.readline, "")
-            address = next(found[0] for line in lines if (found := re.search(r"tcp://127[\d.]+:\d+", line)))
-            working = [*dask, "worker", address, "--host", "127.0.0.1", "--nthreads", "1", "--no-nanny"]
-            with subprocess.Popen(working, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as worker:
-                try:
-                    yield address
-                finally:
-                    worker.terminate()
-        finally:
-            process.terminate()
+    with scheduler() as found, worker(found):
+        yield found.address
 
 
 def called(command: list[str], folder: Path, **extra: str) -> Done:
@@ -95,9 +83,9 @@ def test_a_command_ends_well(command: str, clone: Path, library: Path) -> None:
 
 @pytest.mark.parametrize("command", [c for c in OTHERS if "tcp://" in c])
 def test_a_command_with_the_address_of_a_scheduler_runs_there(
-    command: str, clone: Path, library: Path, scheduler: str
+    command: str, clone: Path, library: Path, address: str
 ) -> None:
-    done = pipeline(re.sub(r"tcp://[\w.:-]+", scheduler, command), clone, library)
+    done = pipeline(re.sub(r"tcp://[\w.:-]+", address, command), clone, library)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "on 1 workers of 'dask'" in done.stdout
 
