@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import CodeType, FrameType, TracebackType
 from typing import Any
 
-from pipeline.worker import is_users
+from pipeline.faults import is_users
 
 __all__ = ["post_mortem", "step_in"]
 

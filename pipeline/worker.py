@@ -9,20 +9,12 @@ Rejected: measuring in the parent (the way there and back would count as work); 
 
 from __future__ import annotations
 
-import functools
-import os
 import signal
-import sys
-import sysconfig
 import threading
-import traceback as tracebacks
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from time import perf_counter_ns, thread_time_ns
-from types import TracebackType
 from typing import Any, Literal, NamedTuple
-
-from dask.sizeof import sizeof
 
 from pipeline.capture import Line, Speaker, Tell, listen, unlisten
 from pipeline.errors import (
@@ -34,6 +26,8 @@ from pipeline.errors import (
     WorkerLost,
     task_name,
 )
+from pipeline.faults import describe, traceback_of
+from pipeline.footprint import nbytes, resident
 from pipeline.graph import GraphNode, Key, execute, is_constant, task
 
 __all__ = [
@@ -46,17 +40,11 @@ __all__ = [
     "Inner",
     "Measured",
     "Segment",
-    "describe",
-    "is_users",
     "run_segment",
 ]
 
 NOT_AGAIN = "its step has effects outside (pure: false), which may have taken place: it is not run again"
 """What is said of a task that a lost worker may have run."""
-
-_MEMORY_EVERY = 5_000_000  # ns between two looks at the resident size, which cost as much as a small task
-_SCALARS = frozenset({int, float, bool, complex, str, bytes, type(None)})
-_TRACEBACK_LIMIT = 100_000  # characters kept of a traceback: a recursion error has thousands of lines
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -296,7 +284,7 @@ def _run(
             kind: Literal["data", "raised", "timeout"] = "data" if isinstance(error, DataError) else "raised"
             if isinstance(error, TaskTimeout):  # of a program, which its task has ended
                 kind = "timeout"
-            completion.failure = Failure.of(inner, describe(error), traceback=_traceback(error), kind=kind)
+            completion.failure = Failure.of(inner, describe(error), traceback=traceback_of(error), kind=kind)
             value = None
         else:
             stop = perf_counter_ns()
@@ -304,7 +292,7 @@ def _run(
         if speaker.spoke:
             speaker.end_task()
         speaker.inner = None
-        completion.measured.append(Measured(inner.key, inner.step, start, stop, spent, _size(value), _resident(stop)))
+        completion.measured.append(Measured(inner.key, inner.step, start, stop, spent, nbytes(value), resident(stop)))
         completion.measuring += perf_counter_ns() - stop
         if completion.failure is None and inner.timeout is not None and stop - start > inner.timeout * 1e9:
             completion.failure = Failure.late(inner)
@@ -325,86 +313,3 @@ def _listens_to_interrupts() -> bool:
     return (
         threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
     )
-
-
-def _size(value: Any) -> int:
-    """Bytes of a value; 0 where it can't say."""
-    if type(value) in _SCALARS:  # of which there may be a million, and looking up how to ask takes longer than the task
-        return sys.getsizeof(value)
-    try:
-        n = getattr(value, "nbytes", None)
-        return n if type(n) is int else int(sizeof(value))
-    except Exception:  # noqa: BLE001 - a user's object may break in any way, and its size is only told, never used
-        return 0
-
-
-_resident_seen: tuple[int, int] = (0, 0)  # when (ns), bytes
-
-
-def _resident(now: int) -> int:
-    """Resident bytes of this process, at most 5 ms old; 0 where the system doesn't say."""
-    global _resident_seen
-    when, size = _resident_seen
-    if now - when > _MEMORY_EVERY or not when:
-        try:
-            with open("/proc/self/statm", "rb") as file:
-                size = int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
-        except OSError:
-            size = 0
-        _resident_seen = (now, size)
-    return size
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Telling what went wrong
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def describe(error: BaseException) -> str:
-    """An exception as ``Type: message (file:line, in function)``; the place is the deepest one in the user's code.
-
-    Of an error of ours it is the message alone, which says all there is to say.
-    """
-    try:
-        message = str(error)
-    except Exception:  # noqa: BLE001 - the __str__ of a user's exception may break in any way
-        message = "(its message can't be made)"
-    if isinstance(error, PipelineError):
-        return message
-    text = f"{type(error).__name__}: {message}" if message else type(error).__name__
-    place = _place(error.__traceback__)
-    return f"{text} ({place})" if place else text
-
-
-def _place(trace: TracebackType | None) -> str:
-    """``file:line, in function`` of the deepest frame in the user's code; empty if there is none."""
-    theirs = [f for f in tracebacks.extract_tb(trace) if is_users(f.filename)]
-    if not theirs:
-        return ""
-    return f"{os.path.basename(theirs[-1].filename)}:{theirs[-1].lineno}, in {theirs[-1].name}"
-
-
-def is_users(filename: str) -> bool:
-    """Whether a code's file is the user's own: neither ours, nor Python's, nor an installed package's."""
-    if filename.startswith("<"):  # what dataclasses generate is nobody's; what is typed into a notebook is theirs
-        return filename.startswith(("<ipython", "<stdin"))
-    return not filename.startswith((_package(), *_installed()))
-
-
-@functools.cache
-def _package() -> str:
-    return os.path.dirname(os.path.abspath(__file__)) + os.sep
-
-
-@functools.cache
-def _installed() -> tuple[str, ...]:
-    paths = sysconfig.get_paths()
-    return ("<frozen", *(paths[name] + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")))
-
-
-def _traceback(error: BaseException) -> str:
-    try:
-        text = "".join(tracebacks.format_exception(error))
-    except Exception:  # noqa: BLE001 - see describe
-        return ""
-    return text[-_TRACEBACK_LIMIT:]

@@ -32,7 +32,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("ops", "outputs", "replay"),
     ("assembly",),
     ("worker",),
-    ("graph", "trace", "scheduler", "preparation", "programs", "drawing", "capture"),
+    ("graph", "trace", "scheduler", "preparation", "programs", "drawing", "capture", "faults", "footprint"),
     ("layouts", "filevalue", "composition", "naming"),
     ("config",),
     ("signatures",),

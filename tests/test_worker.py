@@ -11,9 +11,10 @@ import cloudpickle
 import pytest
 
 from pipeline.errors import ConfigError, TaskError, TaskTimeout
+from pipeline.faults import describe
 from pipeline.graph import constant, listed, ref, task
 from pipeline.preparation import install_modules, limit_threads, resolve
-from pipeline.worker import Completion, Dropped, Failure, Inner, Segment, describe, run_segment
+from pipeline.worker import Completion, Dropped, Failure, Inner, Segment, run_segment
 
 
 def segment(*tasks: Inner, outputs: tuple[Any, ...], inputs: tuple[Any, ...] = ()) -> Segment:

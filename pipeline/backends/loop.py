@@ -22,10 +22,11 @@ from pipeline.backends.recording import Usage, records
 from pipeline.capture import Line
 from pipeline.coarsening import coarsen
 from pipeline.errors import PipelineError, TaskError, WorkerLost, where
+from pipeline.faults import describe
 from pipeline.graph import CONTEXT, Graph, Key
 from pipeline.scheduler import Scheduler
 from pipeline.trace import Record, Trace
-from pipeline.worker import NOT_AGAIN, Completion, Failure, Inner, Segment, describe
+from pipeline.worker import NOT_AGAIN, Completion, Failure, Inner, Segment
 
 __all__ = ["Executor", "Finished", "Job", "Lost", "run"]
 

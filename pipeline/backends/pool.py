@@ -39,8 +39,9 @@ from pipeline.backends.children import (
 )
 from pipeline.backends.packing import PIPE, Packed, load, pack, to_bytes
 from pipeline.errors import BackendError, ConfigError, WorkerLost
+from pipeline.faults import describe
 from pipeline.graph import Graph
-from pipeline.worker import Completion, Failure, describe
+from pipeline.worker import Completion, Failure
 
 __all__ = ["Pool"]
 

@@ -41,8 +41,9 @@ from pipeline.backends.children import (
 from pipeline.backends.packing import PIPE, Packed, dump, load, pack, receive, send
 from pipeline.capture import Line, Tell
 from pipeline.errors import BackendError
+from pipeline.faults import describe
 from pipeline.graph import Graph
-from pipeline.worker import Completion, Failure, describe
+from pipeline.worker import Completion, Failure
 
 __all__ = ["Processes"]
 

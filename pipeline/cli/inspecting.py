@@ -102,7 +102,7 @@ def _debugged(session: Session, config: Config, given: Ready, *, step: bool) -> 
             tell(f"{where} runs in this process, and stops at the first line of its function.")
         result = step_in(given.run, given.function)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - what the user's code raises is what it is all about
-        from pipeline.worker import describe
+        from pipeline.faults import describe
 
         tell(f"{where}: {describe(error)}")
         post_mortem(error)

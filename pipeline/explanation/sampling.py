@@ -28,10 +28,11 @@ from pipeline.errors import PipelineError, TaskError, WorkerLost
 from pipeline.explanation.keeping import Content, Kept
 from pipeline.explanation.selection import Sampled, Times, byte_limits, candidates, layer_of
 from pipeline.explanation.teams import Failed, Late, Team, silent
+from pipeline.faults import describe
 from pipeline.graph import CONTEXT, Graph, Key, dependencies, is_constant
 from pipeline.outputs import Publication
 from pipeline.scheduler import Scheduler
-from pipeline.worker import Inner, Segment, describe, run_segment
+from pipeline.worker import Inner, Segment, run_segment
 
 __all__ = ["sample"]
 

@@ -125,7 +125,7 @@ class Team:
 
 def serve(connection: Connection, handlers: dict[str, Callable[..., Any]]) -> None:
     """Answer questions ``(name, arguments)`` by calling the handler of that name, until nobody asks any more."""
-    from pipeline.worker import describe
+    from pipeline.faults import describe
 
     while True:
         try:

@@ -9,11 +9,12 @@ from typing import Any
 
 from pipeline.config import Reference, Step
 from pipeline.errors import DataError
+from pipeline.faults import describe
 from pipeline.graph import GraphNode, Key
 from pipeline.ops.arguments import Arguments, Folder, Slot, filled
 from pipeline.ops.mapping import mapped
 from pipeline.preparation import resolve
-from pipeline.worker import Dropped, describe
+from pipeline.worker import Dropped
 
 __all__ = ["Call", "call", "derived_seed", "run_call"]
 

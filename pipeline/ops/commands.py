@@ -13,11 +13,12 @@ from typing import Any
 from pipeline import programs
 from pipeline.config import ItemKey, Reference, Step
 from pipeline.errors import DataError, ProgramError
+from pipeline.faults import describe
 from pipeline.filevalue import LARGEST_FILE, FileValue
 from pipeline.graph import GraphNode, Key
 from pipeline.ops.arguments import Arguments, Folder, Slot, filled, text_of
 from pipeline.ops.mapping import mapped
-from pipeline.worker import Dropped, describe
+from pipeline.worker import Dropped
 
 __all__ = ["Program", "command", "run_command"]
 
