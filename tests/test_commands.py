@@ -355,18 +355,31 @@ def lives(pid: int) -> bool:
         return False
 
 
-def test_a_program_that_runs_too_long_is_ended_with_all_that_it_started(folder: Path) -> None:
-    text = f"x: {{command: {sleeper(folder)}, timeout: 0.5}}\n"
-    with create("serial") as serial, pytest.raises(TaskTimeout, match=r"^x: sh ran longer than the timeout of 0.5 s"):
+def test_a_program_that_runs_too_long_is_ended_with_all_that_it_started(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = f"x: {{command: {sleeper(folder)}, timeout: 0.1}}\n"
+    wait = subprocess.Popen.wait
+
+    def wait_for_both(process: Any, timeout: float | None = None) -> int:
+        """The time of the program begins when it has started the other."""
+        assert timeout is None or until(lambda: written_down(folder))
+        return wait(process, timeout)
+
+    monkeypatch.setattr(subprocess.Popen, "wait", wait_for_both)
+    with create("serial") as serial, pytest.raises(TaskTimeout, match=r"^x: sh ran longer than the timeout of 0.1 s"):
         serial.run(build(loads("version: 1\n" + steps_of(text), root=folder)))
     assert all_ended(folder)
 
 
 def test_an_item_whose_program_runs_too_long_is_left_out(folder: Path) -> None:
-    text = 'x: {command: [sh, -c, "test $0 = 1 || sleep 60", "${n}"], over: {n: [1, 2]}, timeout: 1, on_error: drop}\n'
+    text = """
+    x: {command: [sleep, 3600], over: {n: [2]}, timeout: 0.1, on_error: drop}
+    y: {command: ["true"], over: {n: [1, 2]}}
+    """
     with create("threads", workers=2) as threads:
         found = threads.run(build(loads("version: 1\n" + steps_of(text), root=folder)))
-    assert found.dropped == (("x", "n=2", "sh ran longer than the timeout of 1 s"),)
+    assert found.dropped == (("x", "n=2", "sleep ran longer than the timeout of 0.1 s"),)
 
 
 def test_what_a_program_left_in_the_background_ends_with_it(folder: Path) -> None:

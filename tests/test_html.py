@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 from browsing import chromium
+from conftest import until
 from folders import HOSTILE, comparison, interval, run
 
 from pipeline.errors import DataError
@@ -220,13 +222,15 @@ def test_names_that_are_scripts_markup_or_tex_are_shown_as_text_and_do_nothing(t
     page.page.locator("[id^=timeline]:visible").scroll_into_view_if_needed()
     box = page.page.locator("[id^=timeline]:visible").bounding_box()
     seen: set[str] = set()
-    for x in list(range(120, int(box["width"]) - 20, 30)) * 20:  # a busy machine is slow to show what is there
-        page.page.mouse.move(box["x"] + x, box["y"] + 65)
+    places = itertools.cycle(range(120, int(box["width"]) - 20, 30))
+
+    def all_seen() -> bool:
+        page.page.mouse.move(box["x"] + next(places), box["y"] + 65)
         page.page.wait_for_timeout(30)
-        seen |= {name for name in HOSTILE[:5] if name in page.page.evaluate(TOOLTIPS)}
-        if seen >= set(HOSTILE[:3]):
-            break
-    assert seen >= set(HOSTILE[:3])
+        seen.update(name for name in HOSTILE[:5] if name in page.page.evaluate(TOOLTIPS))
+        return seen >= set(HOSTILE[:3])
+
+    assert until(all_seen)
     assert page.page.evaluate("window.hurt") is None
     assert page.page.locator("img[src=x]").count() == 0
     assert page.page.locator("script").count() == 3
