@@ -72,6 +72,7 @@ class Report:
     commit : putting them into place, after ``elapsed``
     user, system : CPU seconds of this process and all below it from when it has the Graph to the end of ``elapsed``
     total_user, total_system : the same over the whole life of the process, of what it has waited for
+    starved : seconds in the same time that threads were ready to run and had no core, added up; None: not to be had
     files : output -> path of a file -> its hash
     dropped : step, item, cause
     """
@@ -84,6 +85,7 @@ class Report:
     system: float = 0.0
     total_user: float = 0.0
     total_system: float = 0.0
+    starved: float | None = None
     n_workers: int = 0
     files: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     dropped: Sequence[Sequence[str]] = ()
@@ -130,13 +132,14 @@ def measure(spec: Spec) -> Report:
     ):
         backend.run(warming_graph(imports, n_workers=backend.n_workers, modules=graph.modules))
         start_up = time.perf_counter() - began
-        cpu = _cpu_times()
+        cpu, waits = _cpu_times(), _core_waits()
         began = time.perf_counter()
         outcome = backend.run(graph, context=publication.context)
         computed = time.perf_counter()
         records = publication.verify(outcome.results)
         verified = time.perf_counter()
         used = [after - earlier for after, earlier in zip(_cpu_times(), cpu, strict=True)]
+        starved = sum(ns - waits.get(thread, 0) for thread, ns in _core_waits().items()) / 1e9 if waits else None
         began_commit = time.perf_counter()
         publication.publish(dict.fromkeys(records, b"{}"))
         committed = time.perf_counter()
@@ -155,6 +158,7 @@ def measure(spec: Spec) -> Report:
         commit=committed - began_commit,
         user=used[0],
         system=used[1],
+        starved=starved,
         total_user=own.ru_utime + below.ru_utime,
         total_system=own.ru_stime + below.ru_stime,
         n_workers=n_workers,
@@ -262,6 +266,20 @@ def _cpu_times() -> tuple[float, float]:
             user += times.user + times.children_user
             system += times.system + times.children_system
     return user, system
+
+
+def _core_waits() -> dict[int, int]:
+    """Nanoseconds for which each thread of this process and those below it was ready to run and had no core; empty
+    where the system does not tell."""
+    import psutil
+
+    this = psutil.Process()
+    found = {}
+    for process in [this, *this.children(recursive=True)]:
+        for file in Path(f"/proc/{process.pid}/task").glob("*/schedstat"):
+            with contextlib.suppress(OSError, IndexError):  # the thread has ended; the kernel counts nothing
+                found[int(file.parent.name)] = int(file.read_text().split()[1])
+    return found
 
 
 def _failed(error: Exception, folder: Path) -> Report:

@@ -16,9 +16,9 @@ import pytest
 
 from pipeline.comparison import compare, compare_graph
 from pipeline.comparison.result import Case, Difference, Measurement, compared
-from pipeline.comparison.rounds import chosen, rotated
+from pipeline.comparison.rounds import Rounds, chosen, rotated
 from pipeline.config import Output, Reference, load
-from pipeline.errors import ConfigError, TaskError
+from pipeline.errors import BackendError, Bug, ConfigError, TaskError
 from pipeline.graph import Graph, Policy, listed, ref, task
 from pipeline.layouts import ItemsLayout, ValueLayout
 from pipeline.outputs import plan_sink
@@ -26,7 +26,7 @@ from pipeline.report.terminal import comparison_text
 from pipeline.trace import Trace
 
 
-def measurement(backend, number, elapsed, *, start_up=1.0, workers=2):
+def measurement(backend, number, elapsed, *, start_up=1.0, workers=2, **fields):
     return Measurement(
         case=backend,
         backend=backend,
@@ -40,6 +40,7 @@ def measurement(backend, number, elapsed, *, start_up=1.0, workers=2):
         memory=2e8,
         n_workers=workers,
         process=elapsed + start_up,
+        **fields,
     )
 
 
@@ -90,6 +91,25 @@ def test_two_fastest_that_overlap_are_told_together():
 
 def test_nothing_faster_than_serial_is_said_so():
     assert comparison({"serial": [1.0, 1.1, 1.2], "pool": [2.0, 2.1, 2.2]}).verdict[-1].startswith("fastest: serial;")
+
+
+def test_serial_is_not_called_fastest_of_what_it_does_not_differ_from():
+    result = comparison({"serial": [1.0, 1.1, 1.2], "pool": [1.1, 1.15, 1.3], "dask": [2.0, 2.1, 2.2]})
+    assert result.verdict[-1].startswith("fastest: serial (no difference shown to pool);")
+
+
+def test_items_that_every_run_dropped_are_told_and_are_exit_1():
+    runs = [measurement(name, i, 1.0, dropped=2) for name in ("serial", "pool") for i in range(3)]
+    result = compared(runs, cases=[Case("serial", 1), Case("pool", 2)], differences={}, failures={})
+    assert (result.exit_code, result.problem.partition(",")[0]) == (1, "2 items were dropped")
+    assert "2 items were dropped, since they failed: these times are without what needs them" in result.footnotes
+
+
+@pytest.mark.parametrize(("starved", "told"), [(1.1, True), (0.9, False), (None, False)])
+def test_a_tenth_of_serials_time_without_a_core_is_told_as_a_busy_machine(starved, told):
+    runs = [measurement(name, i, 10.0, starved=starved) for name in ("serial", "pool") for i in range(3)]
+    result = compared(runs, cases=[Case("serial", 1), Case("pool", 2)], differences={}, failures={})
+    assert any("something else used this machine" in line for line in result.footnotes) is told
 
 
 def test_one_round_claims_no_difference():
@@ -243,6 +263,14 @@ def test_what_serial_raises_is_raised_with_its_step_and_item(tmp_path):
     with pytest.raises(TaskError, match="ValueError") as caught:
         compare_graph(graph_of(_refuses), folder=tmp_path, workers=1, repeat=1)
     assert caught.value.step == "item"
+
+
+def test_a_task_that_ends_serials_process_is_no_fault_of_ours(tmp_path):
+    rounds = Rounds(graph_of(_refuses), tmp_path, [Case("serial", 1)], {}, {}, tell=lambda message: None)
+    with pytest.raises(BackendError, match=r"serial did not run: the process was ended by SIGKILL.*memory was short"):
+        rounds._failed(rounds.cases[0], "the process was ended by SIGKILL and left no report", 4, None)
+    with pytest.raises(Bug, match="serial did not run: KeyError"):
+        rounds._failed(rounds.cases[0], "KeyError: 1", 70, KeyError(1))
 
 
 def _refuses(i):

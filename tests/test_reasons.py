@@ -85,6 +85,30 @@ def test_without_processes_beside_them_threads_are_only_said_to_wait() -> None:
     assert text.endswith("pipeline explain --step parse")
 
 
+def test_threads_that_keep_no_core_busy_wait_for_something_else_than_the_gil() -> None:
+    threads = made("threads", losses=lost(inflation=9.8), cpu_beside={"parent": 0.1})
+    text = sentence(threads, 0.8, 0.3)
+    assert "a lock, a disk, or a core that something else uses; tell which with pipeline explain" in text
+    assert "GIL" not in text
+    assert "share" not in sentence(threads, 0.8, 0.3, n_cores=1)
+
+
+@pytest.mark.parametrize("beside", [{"parent": 0.1}, {"parent": 0.1, "workers": 0.1}])
+def test_tasks_that_wait_for_cores_which_something_else_uses_are_told_so(beside: dict[str, float]) -> None:
+    account = made("threads", losses=lost(inflation=9.8), cpu_beside=beside)
+    text = sentence(account, 1.04, 1.02, starved=5.0, n_cores=2)
+    assert "had no core for 5 s: something else uses this machine" in text
+    assert "something else uses this machine" not in sentence(account, 1.04, 1.02, starved=4.8, n_cores=2)
+
+
+def test_exactly_a_tenth_of_the_core_seconds_in_exactly_two_of_three_rounds_is_a_cause() -> None:
+    tenth, none = lost(n_workers=1, elapsed=3.0, scheduling=0.3), lost(n_workers=1, elapsed=3.0)
+    less = lost(n_workers=1, elapsed=3.0, scheduling=0.29)
+    assert reason(made(losses=tenth, every=(tenth, none, tenth)), Evidence(1.0, 1.0)).cause == "scheduling"
+    assert reason(made(losses=tenth, every=(tenth, none, less)), Evidence(1.0, 1.0)).cause == ""
+    assert reason(made(losses=less, every=(tenth, less, tenth)), Evidence(1.0, 1.0)).cause == ""
+
+
 def test_processes_as_slow_as_threads_do_not_prove_the_gil() -> None:
     threads = made("threads", losses=lost(inflation=9.8), cpu_beside={"parent": 0.1})
     processes = made("processes", losses=lost(inflation=9.0))

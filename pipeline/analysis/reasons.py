@@ -26,6 +26,7 @@ _FASTER = 1.25  # by which a step must be faster in processes before threads are
 _FINE = 10  # times the overhead that a task should take at least
 _SCALES = 0.85  # parallel efficiency from which nothing is wrong
 _BALANCED = 0.9
+_HELD = 0.75  # cores that threads of one process keep busy, at least, if what they wait for is the GIL
 
 WORDS: Mapping[str, str] = {
     "useful": "useful",
@@ -62,6 +63,7 @@ class Evidence:
     others : the accounts of the other back ends with as many workers
     handles : step -> where the size of its tasks is said
     n_cores : of this machine
+    starved : seconds for which threads were ready to run and had no core, where something else used the machine
     """
 
     speedup: float
@@ -69,6 +71,7 @@ class Evidence:
     others: Sequence[Account] = ()
     handles: Mapping[str, Handle] | None = None
     n_cores: int = 1
+    starved: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -110,10 +113,13 @@ def _cause(middle: Losses, every: Sequence[Losses]) -> str:
     large = [
         name
         for name in _WASTED
-        if middle.share(name) >= LEAST_SHARE
-        and sum(each.share(name) >= LEAST_SHARE for each in every) >= LEAST_ROUNDS * len(every)
+        if _is_large(middle, name) and sum(_is_large(each, name) for each in every) >= LEAST_ROUNDS * len(every)
     ]
     return max(large, key=middle.share, default="")
+
+
+def _is_large(found: Losses, name: str) -> bool:
+    return round(found.share(name), 9) >= LEAST_SHARE  # a tenth of a binary fraction may be a little less
 
 
 def _no_single(account: Account, found: Losses, evidence: Evidence) -> str:
@@ -157,9 +163,10 @@ def _inflation(account: Account, evidence: Evidence) -> str:
             theirs = _throughput(rival.by_step[step], rival.n_workers)
             shown = f"{account.n_workers} threads {own:.1f}x, {rival.n_workers} processes {theirs:.1f}x"
             return f"{cpu}: `{step}` holds the GIL or a lock like it ({shown}); use --backend {rival.runs.backend}"
-        return (f"{cpu}: in `{step}` threads wait for each other ({more}): the GIL or another lock; tell which with "
-                f"pipeline explain --step {step}")  # fmt: skip
-    if account.n_workers > evidence.n_cores:
+        if evidence.starved < _MOSTLY * waiting and evidence.cpu >= _HELD:
+            return (f"{cpu}: in `{step}` threads wait for each other ({more}): the GIL or another lock; tell which "
+                    f"with pipeline explain --step {step}")  # fmt: skip
+    if account.n_workers > evidence.n_cores and evidence.cpu >= _HELD:
         return (f"{account.n_workers} workers share {evidence.n_cores} cores, so tasks of `{step}` wait for one; "
                 f"cluster: {{workers: {evidence.n_cores}}}")  # fmt: skip
     beside = account.cpu_beside.get("workers", 0.0)
@@ -170,7 +177,11 @@ def _inflation(account: Account, evidence: Evidence) -> str:
         coarser = _coarser(account, evidence, step, beside / max(account.n_segments, 1))
         return (f"`{step}`: {more}, without CPU: the workers' own threads take {beside:.2g} s of CPU beside the tasks "
                 f"and hold the GIL; {coarser}")  # fmt: skip
-    return (f"`{step}`: {more}, without CPU: a disk, or a core that something else uses; tell which with "
+    if evidence.starved >= _MOSTLY * waiting:
+        return (f"`{step}`: {more}, and threads that were ready to run had no core for {time_text(evidence.starved)}: "
+                f"something else uses this machine; measure again when it is free")  # fmt: skip
+    lock = "a lock, " if threads else ""
+    return (f"`{step}`: {more}, without CPU: {lock}a disk, or a core that something else uses; tell which with "
             f"pipeline explain --step {step}")  # fmt: skip
 
 
@@ -217,8 +228,9 @@ def _dependency(account: Account, evidence: Evidence) -> str:
     if account.span >= _MOSTLY * account.elapsed:
         bound = useful / account.span
         times = f"{time_text(computing)} of {time_text(account.elapsed)} elapsed"
-        return (f"the critical path through {names} computes {times}: at most {bound:.1f}x with any number of workers; "
-                f"{smaller}")  # fmt: skip
+        # tasks that ran faster here than serially are no proof of what serial's times forbid
+        most = f": at most {bound:.1f}x with any number of workers" if bound >= evidence.speedup else ""
+        return f"the critical path through {names} computes {times}{most}; {smaller}"
     if account.factors is not None and account.factors.load_balance < _BALANCED:
         n = account.n_segments
         return (f"the workers are busy for {_percent(account.factors.load_balance)} of the busiest one's time: {n} "

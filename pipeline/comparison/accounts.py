@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from pipeline.analysis.account import Runs, Shape, account
 from pipeline.analysis.accounting import serial_times
 from pipeline.analysis.costs import cost
-from pipeline.analysis.reasons import Evidence, Handle, reason
-from pipeline.analysis.statistics import median_interval, ratio_interval
+from pipeline.analysis.reasons import LEAST_SHARE, Evidence, Handle, reason
+from pipeline.analysis.statistics import median, median_interval, ratio_interval
 from pipeline.backends.children import count_cores
 from pipeline.coarsening import coarsen
 from pipeline.comparison.result import Comparison, Difference, Measurement, Reference
@@ -61,7 +61,8 @@ def explained(comparison: Comparison, graph: Graph, calls: Calls | None, config:
         mine = found[row.label]
         others = [a for a in accounts if a is not mine and a.n_workers == mine.n_workers > 1]
         cpu = (row.user + row.system) / row.elapsed.value
-        evidence = Evidence(row.speedup.value, cpu, others, sizes, count_cores())
+        starved = median([m.starved or 0.0 for m in by_case[row.label]]) if comparison.disturbed >= LEAST_SHARE else 0.0
+        evidence = Evidence(row.speedup.value, cpu, others, sizes, count_cores(), starved)
         reasons[row.label] = reason(mine, evidence).text
     return replace(
         comparison,

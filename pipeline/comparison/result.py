@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Case", "Comparison", "Difference", "Measurement", "Reference", "Row", "compared"]
 
 _DIFFERENT = 6
+_DISTURBED = 0.10  # of serial's time without a core, from which it is told
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ class Measurement:
     user, system : CPU within ``elapsed``, of the process and all below it
     memory : peak of the resident memory of the process and all below it, added up (shared pages count in each)
     process : the whole life of the process, imports included
+    starved : seconds within ``elapsed`` for which threads were ready to run and had no core; None: not known
+    dropped : items that failed and were left out
     trace : path of its Trace
     """
 
@@ -76,6 +79,8 @@ class Measurement:
     n_workers: int
     process: float
     trace: str = ""
+    starved: float | None = None
+    dropped: int = 0
 
     @property
     def everything(self) -> float:
@@ -187,13 +192,25 @@ class Comparison:
         return [(name, d) for name, found in every.items() for d in found if not d.same]
 
     @property
+    def dropped(self) -> int:
+        """Items that failed and were left out of each run; where not all runs dropped the same, results differ."""
+        return max((m.dropped for m in self.measurements), default=0)
+
+    @property
+    def disturbed(self) -> float:
+        """The part of its elapsed time for which serial, which needs one core, had none; 0 where that is not known."""
+        runs = [m for m in self.measurements if m.case == self.rows[0].label and m.starved]
+        shares = [m.starved / max(m.elapsed, m.starved + m.user + m.system) for m in runs if m.starved]
+        return median(shares) if shares else 0.0  # a short run's threads wait beside it, too
+
+    @property
     def exit_code(self) -> int:
-        """6 for unequal results, else that of the first back end that did not run, else 0."""
+        """6 for unequal results, else that of the first back end that did not run, else 1 for dropped items, else 0."""
         if self.unequal:
             return _DIFFERENT
         if self.reference is not None and self.reference.failure:
             return 1
-        return next((row.exit_code or 4 for row in self.rows if row.failure), 0)
+        return next((row.exit_code or 4 for row in self.rows if row.failure), 1 if self.dropped else 0)
 
     @property
     def problem(self) -> str:
@@ -206,6 +223,8 @@ class Comparison:
         if self.reference is not None and self.reference.failure:
             return f"the reference {self.reference.call} did not run: {self.reference.failure}"
         failed = [row for row in self.rows if row.failure]
+        if not failed and self.dropped:
+            return f"{_items(self.dropped)} dropped, since they failed (on_error: drop). pipeline run names them"
         if not failed:
             return ""
         names = ", ".join(row.label for row in failed)
@@ -238,6 +257,11 @@ class Comparison:
         lines = [f"medians of {n} rounds; [where the median lies, with {confidence:.0%} confidence]"]
         if n < 3:
             lines = [f"{n} round{'s' if n > 1 else ''}: too few to show a difference; for that: --repeat 5"]
+        if self.dropped:
+            lines.append(f"{_items(self.dropped)} dropped, since they failed: these times are without what needs them")
+        if self.disturbed >= _DISTURBED:
+            lines.append(f"something else used this machine: serial was ready to run and had no core for "
+                         f"{self.disturbed:.0%} of its time")  # fmt: skip
         alike = [row.label for row in self.ran if not row.reference and not row.differs]
         if alike and n > 2:
             lines.append(f"no difference to serial is shown (intervals overlap): {', '.join(alike)}")
@@ -250,7 +274,8 @@ class Comparison:
         rows = [row for row in self.ran if row.elapsed is not None]
         best = min(rows, key=lambda row: row.elapsed.value)  # type: ignore[union-attr]
         if best.reference or best.speedup is None or best.elapsed is None:
-            return "fastest: serial"
+            alike = [row.label for row in rows if not row.reference and not row.differs]
+            return f"fastest: serial (no difference shown to {', '.join(alike)})" if alike else "fastest: serial"
         many = f"on {best.workers} worker{'s' if best.workers != 1 else ''}"
         text = f"fastest: {best.backend}, {best.speedup.value:.2g}x of serial {many}"
         if not best.differs:
@@ -357,6 +382,10 @@ def _row(case: Case, own: list[Measurement], reference: list[Measurement], found
         commit=median([m.commit for m in own]),
         memory=median([m.memory for m in own]),
     )
+
+
+def _items(n: int) -> str:
+    return f"{n:,} item{'s were' if n != 1 else ' was'}"
 
 
 def _equality_text(found: Sequence[Difference]) -> str:

@@ -20,7 +20,7 @@ from pipeline.backends.children import count_cores
 from pipeline.comparison.accounts import Calls, explained
 from pipeline.comparison.document import write_report
 from pipeline.comparison.result import Case, Comparison, Difference, Measurement, compared
-from pipeline.errors import Bug, ConfigError, PipelineError
+from pipeline.errors import BackendError, Bug, ConfigError, PipelineError
 from pipeline.history.folders import new_folder
 
 if TYPE_CHECKING:
@@ -274,6 +274,8 @@ class Rounds:
                     n_workers=report.n_workers,
                     process=child.elapsed,
                     trace=str(own / "trace.parquet"),
+                    starved=report.starved,
+                    dropped=len(report.dropped),
                 )
             )
             self.tell(f"round {number + 1}: {case.label} {report.elapsed:.2f} s")
@@ -300,7 +302,10 @@ class Rounds:
         if case.backend == REFERENCE:
             if isinstance(error, PipelineError):
                 raise error
-            raise Bug(f"serial did not run: {reason} (log: {self.folder / f'{REFERENCE}-1' / 'log.txt'})") from error
+            told = f"serial did not run: {reason} (log: {self.folder / f'{REFERENCE}-1' / 'log.txt'})"
+            if exit_code == Bug.exit_code:
+                raise Bug(told) from error
+            raise BackendError(f"{told}. A task has ended it, or the memory was short")
         first = reason.split("\n")[0]
         self.failures[case.label] = (first, exit_code)
         self.tell(f"{case.label} did not run: {first}")

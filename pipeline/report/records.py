@@ -285,7 +285,10 @@ DEFINITIONS: dict[str, Schema] = {
             "n_workers": count("worker threads"),
             "process": or_null(number("seconds of the whole process, imports included")),
             "trace": text("path of its Trace"),
+            "starved": or_null(number("seconds for which threads were ready to run and had no core; null: not known")),
+            "dropped": count("items that failed and were left out"),
         },
+        optional=("starved", "dropped"),
     ),
     "difference": opened(
         "one output or value against the reference's",
