@@ -2,10 +2,12 @@
 
 While it is installed, ``sys.stdout`` and ``sys.stderr`` are proxies that look which task runs in the thread that
 writes: what a task writes goes to its :class:`Speaker`, everything else where it went before. A line is told when it
-ends, or with the task; half lines of two tasks are never mixed. What goes past Python's streams (a program that a task
-starts, C code) passes through.
+ends, or with the task; half lines of two tasks are never mixed. Bytes for ``sys.stdout.buffer`` are lines as well.
 
-A task that prints nothing costs two assignments: the lines, the lock and the timer are made with the first text.
+What passes through, unheard: what goes past Python's streams (a program that a task starts, C code), what a process
+writes that a task has forked, and, where several tasks share a process, what threads write that a task has started.
+
+A task that prints nothing costs two assignments: the timer is made with the first text.
 
 Rejected: redirecting the file descriptors, which catches C code too, but can't tell threads apart; a file a task, which
 shows nothing before the task ends.
@@ -13,12 +15,14 @@ shows nothing before the task ends.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import logging
+import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -72,48 +76,50 @@ class Speaker:
 
     Attributes
     ----------
-    inner : the task that runs; set by who runs it. None: nobody speaks, as while ``tell`` is called
+    inner : the task that runs; set by who runs it. None: nobody speaks
     spoke : whether the running task wrote anything; then :meth:`end_task` is due after it
     broken : what ``tell`` raised: who runs the segment raises it, since it is no fault of the task
     """
-
-    __slots__ = ("_characters", "_hold", "_left_out", "_lines", "_lock", "_n", "_partial", "_tell", "_timer", "before",
-                 "broken", "inner", "spoke")  # fmt: skip
 
     def __init__(self, tell: Tell, hold: float = 0.0, before: Speaker | None = None) -> None:
         self._tell, self._hold, self.before = tell, hold, before
         self.inner: Inner | None = None
         self.spoke = False
         self.broken: Exception | None = None
-        self._lock: threading.RLock | None = None
+        self._lock = threading.RLock()  # threads of the task may speak, too
+        self._telling = 0  # the thread that does
+        self._lines: list[Line] = []
+        self._timer: threading.Timer | None = None
 
-    def write(self, stream: str, text: str) -> None:
-        """Take what the running task writes."""
-        if self._lock is None:
-            self._begin()
-        assert self._lock is not None
+    @property
+    def listens(self) -> bool:
+        """Whether a task of this thread speaks, and not who listens to it."""
+        return self.inner is not None and self._telling != threading.get_ident()
+
+    def write(self, stream: str, data: str | bytes) -> bool:
+        """Take what the running task writes; False: there is none any more."""
         with self._lock:
+            inner = self.inner
+            if inner is None:
+                return False
             if not self.spoke:
-                self.spoke = True
-                self._n = self._characters = self._left_out = 0
-                self._partial: dict[str, str] = {}
-            if self._n >= _MOST_LINES or self._characters >= _MOST_CHARACTERS:
+                self._begin(inner)
+            text = data if isinstance(data, str) else self._decoder(stream).decode(data)
+            if self._full():
                 self._left_out += text.count("\n")
-                return
+                return True
             before = self._partial.get(stream, "")
-            if not before and text.count("\n") == 1 and text.endswith("\n"):
-                self._partial[stream] = ""
-                self._say(stream, text[:-1])
-                return
             *lines, rest = (before + text).split("\n")
             for line in lines:
                 self._say(stream, line)
-            self._partial[stream] = _rewritten(rest)[-_LONGEST:]
+            self._partial[stream] = _rewritten(rest)[: _LONGEST + 1]
+            return True
 
     def end_task(self) -> None:
-        """The running task has ended: half lines are lines now, and what was left out is counted."""
-        assert self._lock is not None
+        """The task has ended: half lines are lines now, and what was left out is counted."""
         with self._lock:
+            for stream, decoder in self._decoders.items():  # half a character at the end
+                self._partial[stream] = self._partial.get(stream, "") + decoder.decode(b"", final=True)
             for stream, rest in self._partial.items():
                 if rest:
                     self._say(stream, rest)
@@ -123,21 +129,29 @@ class Speaker:
 
     def close(self) -> None:
         """Tell what still waits; no more is told after it."""
-        if self._lock is None:
-            return
         with self._lock:
+            if self.spoke:  # a thread of the task was just about to
+                self.end_task()
             if self._timer is not None:
                 self._timer.cancel()
             self._flush()
-            self._tell = _ignored
 
-    def _begin(self) -> None:
-        self._lines: list[Line] = []
-        self._timer: threading.Timer | None = None
-        self._lock = threading.RLock()
+    def _begin(self, inner: Inner) -> None:
+        self.spoke, self._speaks = True, inner
+        self._n = self._characters = self._left_out = 0
+        self._partial: dict[str, str] = {}
+        self._decoders: dict[str, codecs.IncrementalDecoder] = {}
+
+    def _decoder(self, stream: str) -> codecs.IncrementalDecoder:
+        if stream not in self._decoders:
+            self._decoders[stream] = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+        return self._decoders[stream]
+
+    def _full(self) -> bool:
+        return self._n >= _MOST_LINES or self._characters >= _MOST_CHARACTERS
 
     def _say(self, stream: str, line: str) -> None:
-        if self._n >= _MOST_LINES or self._characters >= _MOST_CHARACTERS:
+        if self._full():
             self._left_out += 1  # of a text of many lines
             return
         text = _rewritten(line).rstrip("\r").expandtabs()
@@ -148,8 +162,7 @@ class Speaker:
         self._put(stream, text)
 
     def _put(self, stream: str, text: str) -> None:
-        inner = self.inner
-        assert inner is not None
+        inner = self._speaks
         self._lines.append(Line(time.time(), inner.step, str(inner.key), inner.item, stream, text))
         if not self._hold:
             self._flush()
@@ -159,7 +172,6 @@ class Speaker:
             self._timer.start()
 
     def _time_is_over(self) -> None:
-        assert self._lock is not None
         with self._lock:
             self._flush()
 
@@ -167,20 +179,13 @@ class Speaker:
         lines, self._lines, self._timer = self._lines, [], None
         if not lines or self.broken is not None:
             return
-        inner = self.inner
-        if not self._hold:
-            self.inner = None  # what the listener prints, in the thread of the task, is not the task's
+        self._telling = threading.get_ident()  # what the listener prints, in the thread of the task, is not the task's
         try:
             self._tell(lines)
         except Exception as error:  # noqa: BLE001 - it is raised where it is nobody's fault but the listener's
             self.broken = error
         finally:
-            if not self._hold:
-                self.inner = inner
-
-
-def _ignored(lines: Sequence[Line]) -> None:
-    """What a thread that outlives its task says after it is nobody's."""
+            self._telling = 0
 
 
 def _rewritten(line: str) -> str:
@@ -200,6 +205,10 @@ _lock = threading.Lock()
 _installed = 0
 _alone = False  # whether every thread of this process is the running task's
 
+# Nobody would hear what a process says that a task has forked, and a lock that another thread held stays locked in it.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_speakers.clear)
+
 
 def listen(tell: Tell, hold: float = 0.0) -> Speaker:
     """Have a new speaker for this thread; what its task writes is told from when ``inner`` is set."""
@@ -216,13 +225,23 @@ def unlisten(speaker: Speaker) -> None:
     Exception : what telling raised
     """
     if speaker.before is None:
-        del _speakers[threading.get_ident()]
+        _speakers.pop(threading.get_ident(), None)  # a process that its task has forked may come here, too
     else:
         _speakers[threading.get_ident()] = speaker.before
     speaker.inner = None
     speaker.close()
     if speaker.broken is not None:
         raise speaker.broken
+
+
+def _speaking() -> Speaker | None:
+    """Who speaks in this thread, if anybody does."""
+    speaker = _speakers.get(threading.get_ident())
+    if speaker is None and _alone:
+        speaker = next(iter(list(_speakers.values())), None)
+    while speaker is not None and not speaker.listens:
+        speaker = speaker.before
+    return speaker
 
 
 class _Proxy:
@@ -242,19 +261,18 @@ class _Proxy:
         now = getattr(sys, self._name)
         return getattr(sys, f"__{self._name}__") if now is self else now
 
+    @property
+    def buffer(self) -> Any:
+        return _Bytes(self, self._real.buffer)
+
     def write(self, text: str) -> int:
-        speaker = _speakers.get(threading.get_ident())
-        if speaker is None and _alone:
-            speaker = next(iter(list(_speakers.values())), None)
-        while speaker is not None and speaker.inner is None:
-            speaker = speaker.before
+        speaker = _speaking()
         if speaker is None:
             written: int = self._real.write(text)
             return written
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
-        speaker.write(self._name, text)
-        return len(text)
+        return len(text) if speaker.write(self._name, text) else self._real.write(text)
 
     def writelines(self, lines: Sequence[str]) -> None:
         for line in lines:
@@ -263,6 +281,27 @@ class _Proxy:
     def flush(self) -> None:
         if self._real is not None:
             self._real.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+
+class _Bytes:
+    """In the place of the ``buffer`` of a stream."""
+
+    def __init__(self, proxy: _Proxy, real: Any) -> None:
+        self._proxy, self._real = proxy, real
+
+    def write(self, data: Any) -> int:
+        speaker = _speaking()
+        if speaker is None or not speaker.write(self._proxy._name, bytes(data)):
+            written: int = self._real.write(data)
+            return written
+        return memoryview(data).nbytes
+
+    def writelines(self, lines: Iterable[Any]) -> None:
+        for line in lines:
+            self.write(line)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._real, name)
@@ -287,7 +326,7 @@ def install(*, alone: bool = False) -> None:
     global _installed, _alone
     with _lock:
         _installed += 1
-        _alone = alone
+        _alone = _alone or alone
         if _installed == 1:
             for name, proxy in _proxies.items():
                 stream = getattr(sys, name)

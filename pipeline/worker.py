@@ -289,9 +289,9 @@ def _run(
         else:
             stop = perf_counter_ns()
         spent = thread_time_ns() - cpu
+        speaker.inner = None
         if speaker.spoke:
             speaker.end_task()
-        speaker.inner = None
         completion.measured.append(Measured(inner.key, inner.step, start, stop, spent, nbytes(value), resident(stop)))
         completion.measuring += perf_counter_ns() - stop
         if completion.failure is None and inner.timeout is not None and stop - start > inner.timeout * 1e9:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -182,10 +183,115 @@ def test_a_progress_bar_is_the_line_that_it_ends_as() -> None:
 
 @pytest.mark.parametrize(
     ("text", "lines"),
-    [("a\r\nb", ["a", "b"]), ("\n\na", ["", "", "a"]), ("a\tb", ["a       b"]), ("x" * 20_000, ["x" * 10_000])],
+    [("a\r\nb", ["a", "b"]), ("\n\na", ["", "", "a"]), ("a\tb", ["a       b"]), ("x" * 20_000, ["x" * 10_000 + "…"])],
 )
 def test_ends_of_lines_and_tabs_are_as_on_a_terminal(text: str, lines: list[str]) -> None:
     assert texts(print, text) == lines
+
+
+def _print_all(n: int) -> None:
+    for i in range(n):
+        print(i)
+
+
+def _write_all_at_once(n: int) -> None:
+    sys.stdout.write("".join(f"{i}\n" for i in range(n)))
+
+
+def _draw_for_long(n: int) -> None:
+    for i in range(n):
+        sys.stderr.write(f"\r{i}")
+
+
+@pytest.mark.parametrize("function", [_print_all, _write_all_at_once])
+def test_of_a_hundred_thousand_lines_each_is_told_or_counted(function: Callable[[int], None]) -> None:
+    lines = texts(function, 100_000)
+    assert lines[:2] == ["0", "1"]
+    assert lines[-2:] == ["9999", "… 90,000 more lines of this task are left out"]
+    assert len(lines) == 10_001
+
+
+def test_a_bar_that_never_ends_its_line_is_one_line() -> None:
+    assert texts(_draw_for_long, 100_000) == ["99999"]
+
+
+def _write_text_and_bytes() -> None:
+    sys.stdout.write("text, ")
+    for byte in "été\n".encode():
+        sys.stdout.buffer.write(bytes([byte]))
+    sys.stdout.buffer.writelines([b"\xff\x00", bytearray(b"\nh"), memoryview(b"alf\xc3")])
+    sys.stdout.buffer.flush()
+
+
+def test_bytes_are_lines_as_well_and_those_that_are_no_text_are_written_as_in_python() -> None:
+    assert texts(_write_text_and_bytes) == ["text, été", "\\xff\x00", "half\\xc3"]
+
+
+def _speak_in_threads(n_threads: int, n_lines: int) -> None:
+    def speak(name: int) -> None:
+        barrier.wait()
+        for i in range(n_lines):
+            sys.stdout.write(f"{name} {i}\n")
+
+    barrier = threading.Barrier(n_threads)
+    threads = [threading.Thread(target=speak, args=(name,)) for name in range(n_threads)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def test_threads_of_the_only_task_of_a_process_speak_for_it_and_nothing_is_lost() -> None:
+    capture.install(alone=True)
+    try:
+        lines = texts(_speak_in_threads, 4, 500)
+    finally:
+        capture.uninstall()
+    assert sorted(lines) == sorted(f"{name} {i}" for name in range(4) for i in range(500))
+    for name in range(4):
+        assert [line for line in lines if line.startswith(f"{name} ")] == [f"{name} {i}" for i in range(500)]
+
+
+def test_a_thread_that_speaks_while_its_lines_are_told_is_heard(capsys: Any) -> None:
+    def listen(lines: Sequence[Line]) -> None:
+        heard.extend(line.text for line in lines)
+        if "first" in heard and "second" not in heard and not threads:
+            threads.append(threading.Thread(target=print, args=("second",)))
+            threads[0].start()
+
+    def speak() -> None:
+        print("first")
+        threads[0].join()
+
+    heard: list[str] = []
+    threads: list[threading.Thread] = []
+    segment = Segment(0, "s", (Inner("a", task("a", speak), "s"),), (), ())
+    capture.install(alone=True)
+    try:
+        run_segment(segment, {}, tell=listen)
+    finally:
+        capture.uninstall()
+    assert heard == ["first", "second"]
+    assert capsys.readouterr().out == ""
+
+
+def _fork_and_speak(say: Callable[[str], None]) -> None:
+    print("half", end="")
+    child = os.fork()
+    if not child:
+        say("from below")
+        sys.stdout.flush()
+        os._exit(0)
+    os.waitpid(child, 0)
+    print(" a line")
+
+
+def test_what_a_forked_process_says_goes_where_it_went_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open(tmp_path / "out", "w") as file:
+        monkeypatch.setattr(sys, "stdout", file)
+        assert texts(_fork_and_speak, print) == ["half a line"]
+        monkeypatch.undo()
+    assert (tmp_path / "out").read_text() == "from below\n"
 
 
 def test_what_is_no_text_is_refused_as_by_a_stream() -> None:
@@ -296,13 +402,9 @@ def test_lines_that_wait_go_together_and_none_is_left() -> None:
     assert batches == [["0", "1", "2", "3", "4"]]
 
 
-def _print_all(n: int) -> None:
-    for i in range(n):
-        print(i)
-
-
 def test_a_silent_task_makes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(capture.Speaker, "_begin", None)
+    monkeypatch.setattr(capture.Speaker, "write", None)
+    monkeypatch.setattr(capture.Speaker, "end_task", None)
     assert said(abs, 1) == []
 
 
