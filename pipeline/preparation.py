@@ -9,15 +9,16 @@ import importlib
 import itertools
 import os
 import sys
-import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import BackendError, ConfigError
+from pipeline.errors import ConfigError
+from pipeline.scratch import hold
 
-__all__ = ["install_modules", "limit_threads", "resolve", "settle"]
+__all__ = ["install_modules", "limit_threads", "rarely_collected", "resolve", "settle"]
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The user's code
@@ -53,7 +54,7 @@ def resolve(text: str) -> Callable[..., Any]:
     return function
 
 
-_installed_modules: list[str] = []  # the folder in sys.path, at most one
+_installed_modules: dict[str, int] = {}  # the folder in sys.path, at most one -> what holds it
 _install_lock = threading.Lock()
 _partial_names = itertools.count()
 
@@ -65,44 +66,50 @@ def install_modules(modules: Mapping[str, bytes]) -> None:
     ----------
     modules : file name below a modules folder -> source
 
-    The files lie in a folder of the user's own below the temp folder, named by their content, and stay there for the
-    next run. Modules that an earlier call with other content brought are forgotten, so that the new ones are imported.
+    The files lie in a folder of the user's own below the temp folder, named by their content, while a process needs
+    them. Modules that an earlier call with other content brought are forgotten, so that the new ones are imported.
     Calling it again with the same content does nothing.
     """
     if not modules:
         return
     with _install_lock:
-        folder = _write_modules(modules)
+        folder, held = _write_modules(modules)
         if folder not in sys.path:
             sys.path.insert(0, folder)
-        if _installed_modules != [folder]:
-            for old in _installed_modules:
-                _forget(old)
-            _installed_modules[:] = [folder]
-            importlib.invalidate_caches()
-            resolve.cache_clear()
+        if folder in _installed_modules:
+            os.close(held)
+            return
+        for old in list(_installed_modules):
+            _forget(old)
+            os.close(_installed_modules.pop(old))
+        _installed_modules[folder] = held
+        importlib.invalidate_caches()
+        resolve.cache_clear()
 
 
-def _write_modules(modules: Mapping[str, bytes]) -> str:
+def _write_modules(modules: Mapping[str, bytes]) -> tuple[str, int]:
     digest = hashlib.sha256()
     for name in sorted(modules):
         digest.update(f"{name}\0{len(modules[name])}\0".encode() + modules[name])
-    root = Path(tempfile.gettempdir(), f"pipeline-{os.getuid()}")
-    root.mkdir(mode=0o700, exist_ok=True)
-    status = root.lstat()
-    if status.st_uid != os.getuid() or status.st_mode & 0o077 or root.is_symlink():
-        raise BackendError(f"{root}: must be a folder of yours that nobody else can write to; remove it")
-    folder = root / f"modules-{digest.hexdigest()[:32]}"
-    for name, source in modules.items():
-        path = folder / name
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise ConfigError(f"modules: got {name!r}, which lies outside the modules folder")
-        if not path.is_file() or path.read_bytes() != source:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(f".{path.name}.{os.getpid()}.{next(_partial_names)}")
-            partial.write_bytes(source)
-            partial.replace(path)  # other workers may write the same file now
-    return str(folder)
+    folder, held = hold(f"code-{digest.hexdigest()[:32]}")
+    try:
+        for name, source in modules.items():
+            _write(folder, name, source)
+    except BaseException:
+        os.close(held)
+        raise
+    return str(folder), held
+
+
+def _write(folder: Path, name: str, source: bytes) -> None:
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise ConfigError(f"modules: got {name!r}, which lies outside the modules folder")
+    if not path.is_file() or path.read_bytes() != source:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.{next(_partial_names)}")
+        partial.write_bytes(source)
+        partial.replace(path)  # other workers may write the same file now
 
 
 def _forget(folder: str) -> None:
@@ -115,10 +122,8 @@ def _forget(folder: str) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Threads below Python
+# The garbage collector
 # ---------------------------------------------------------------------------------------------------------------------
-
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
 def settle() -> None:
@@ -128,6 +133,35 @@ def settle() -> None:
     of objects of dask and pandas again; tasks that make many objects (a parser) took a fifth longer.
     """
     gc.freeze()
+
+
+_RARELY = (100_000, 20, 20)
+"""Thresholds of the garbage collector while much is made and hardly anything of it is garbage."""
+
+
+@contextmanager
+def rarely_collected() -> Iterator[None]:
+    """Let the garbage collector look less often, as while a Graph is built.
+
+    Each collection goes through all tasks made so far: of 40,000 tasks, every second second went there. It is not put
+    off for good, since xarray and dask leave cycles behind with each step.
+    """
+    before = gc.get_threshold()
+    if not 0 < before[0] < _RARELY[0]:  # off, or another build of this process is under way
+        yield
+        return
+    gc.set_threshold(*_RARELY)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Threads below Python
+# ---------------------------------------------------------------------------------------------------------------------
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
 def limit_threads(n: int = 1) -> dict[str, int]:

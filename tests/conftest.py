@@ -24,6 +24,8 @@ import pytest
 LASTING_THREADS = ("Dask-Offload", "TCP-Executor", "Profile", "ThreadPoolExecutor-", "asyncio_", "fsspecIO", "zarr_io")
 # Of Python's own multiprocessing: the same.
 LASTING_CHILDREN = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
+# The folder of the modules that a process has imported, held as long as it lives.
+LASTING_FILES = re.compile(r"/pipeline-\d+/code-")
 
 GRACE = 120.0  # seconds for what is on its way, in or out: a busy machine may need them, a quiet one never waits
 
@@ -51,7 +53,7 @@ def _files() -> Iterator[str]:
             target = os.readlink(f"/proc/self/fd/{fd}")
         except OSError:
             continue  # the descriptor of the listing itself
-        if target.startswith(folder) and not target.endswith(" (deleted)"):
+        if target.startswith(folder) and not target.endswith(" (deleted)") and not LASTING_FILES.search(target):
             yield f"open file {target}"
 
 

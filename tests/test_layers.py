@@ -33,7 +33,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("assembly",),
     ("worker",),
     ("graph", "trace", "scheduler", "preparation", "programs", "drawing", "capture", "faults", "footprint"),
-    ("layouts", "filevalue", "composition", "naming"),
+    ("layouts", "filevalue", "composition", "naming", "scratch"),
     ("config",),
     ("signatures",),
     ("expressions",),

@@ -15,32 +15,21 @@ import contextlib
 import multiprocessing.pool
 import pickle
 import queue
-import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import wait
 from time import perf_counter, perf_counter_ns
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from pipeline.backends import loop
-from pipeline.backends.base import Capabilities, Listener, Outcome
-from pipeline.backends.children import (
-    Children,
-    Order,
-    count_cores,
-    ended_by,
-    idle,
-    kill,
-    meet,
-    order,
-    run_order,
-    set_up,
-    write_setup,
-)
-from pipeline.backends.packing import PIPE, Packed, load, pack, to_bytes
+from pipeline.backends.base import Capabilities
+from pipeline.backends.child import idle, meet, set_up
+from pipeline.backends.children import Children, count_cores, ended_by, kill
+from pipeline.backends.orders import Order, order, run_order
+from pipeline.backends.packing import PIPE, to_bytes
+from pipeline.backends.workers import Workers
 from pipeline.errors import BackendError, ConfigError, WorkerLost
 from pipeline.faults import describe
-from pipeline.graph import Graph
 from pipeline.worker import Completion, Failure
 
 __all__ = ["Pool"]
@@ -50,7 +39,7 @@ _END_LIMIT = 5.0  # seconds for the Pool to end; then its threads, which are dae
 _START_LIMIT = 120.0
 
 
-class Pool:
+class Pool(Workers):
     """See the module.
 
     Parameters
@@ -80,58 +69,29 @@ class Pool:
             raise ConfigError(
                 "maxtasksperchild: with start_method 'fork', Pool forks while its threads run; use 'spawn'"
             )
-        self.n_workers = workers or count_cores()
-        self._modules = dict(modules or {})
+        slots = 4 * (workers or count_cores()) + 32
+        super().__init__(workers, modules, start_method, blas_threads, slots=slots)
         self._maxtasksperchild = maxtasksperchild
-        self._children = Children(start_method, blas_threads=blas_threads, n_slots=4 * self.n_workers + 32)
         self._pool: multiprocessing.pool.Pool | None = None
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
-        self._setup = ""
         self._warm = ""  # the set-up that the workers have done
-        self._start_up = 0.0
         self._results: queue.SimpleQueue[Any] = queue.SimpleQueue()  # number, bytes or exception, when it came
         self._jobs: dict[int, tuple[loop.Job, int]] = {}  # in flight, with the bytes sent
         self._failed: list[loop.Finished] = []
-        self._threads: Mapping[str, int] = {}
         self._looked = 0.0
         self._runs = 0
         self._heard: dict[str, int] = {}  # when the last result of each worker came
-        self._gaps: list[tuple[str, int, int]] = []  # worker, from when to when nobody saw what it did
 
     # ---- the life of the back end
 
-    def __enter__(self) -> Self:
-        self._folder = tempfile.TemporaryDirectory(prefix="pipeline-")
-        try:
-            self._start()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.abandon()
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
-
-    def run(self, graph: Graph, *, context: Any = None, listener: Listener | None = None) -> Outcome:
-        """See :meth:`pipeline.backends.base.Backend.run`."""
-        return loop.run(self, graph, context=context, listener=listener)
-
-    def prepare(self, graph: Graph) -> float:
-        began = perf_counter()
-        assert self._folder is not None, "enter the back end before you run"
-        self._setup = write_setup(self._folder.name, graph, self._modules)
+    def _get_ready(self) -> None:
         self._heard.clear()
-        self._gaps.clear()
-        entered, self._start_up = self._start_up, 0.0
         if self._pool is None:
             self._start()
-            self._start_up = 0.0
         if self._warm != self._setup:
             self._warm_up()
-        return entered + perf_counter() - began
+
+    def _end(self) -> None:
+        self.abandon()
 
     def abandon(self) -> None:
         """End the Pool, its children first: what they run can take long, and ``terminate`` waits for them."""
@@ -140,10 +100,9 @@ class Pool:
         self._failed.clear()
         self._results = queue.SimpleQueue()
         if pool is not None:
-            _end(pool, self._children)
+            _terminate(pool, self._children)
 
     def _start(self) -> None:
-        began = perf_counter()
         self._warm = ""
         self._children.complete = False
         try:
@@ -154,7 +113,6 @@ class Pool:
             self._children.end()
             raise
         self._children.complete = self._children.method == "fork"  # the Pool's own threads run from now on
-        self._start_up += perf_counter() - began
 
     def _warm_up(self) -> None:
         """One task for each worker, which holds on to it until all have one."""
@@ -206,19 +164,8 @@ class Pool:
             finished.extend(self._stop_late())
         return finished
 
-    def encode(self, value: Any) -> Packed:
-        return pack(value)
-
-    def decode(self, stored: Packed) -> Any:
-        return load(stored)
-
     def notes(self) -> Mapping[str, Any]:
-        return {
-            "start_method": self._children.method,
-            "maxtasksperchild": self._maxtasksperchild,
-            "threads": dict(self._threads),
-            "gaps": list(self._gaps),
-        }
+        return {**super().notes(), "maxtasksperchild": self._maxtasksperchild}
 
     # ---- supervision
 
@@ -276,7 +223,7 @@ class Pool:
         return loop.Finished(job, blame=False)
 
 
-def _end(pool: multiprocessing.pool.Pool, children: Children) -> None:
+def _terminate(pool: multiprocessing.pool.Pool, children: Children) -> None:
     """End a Pool: kill its workers, the ones it still starts as well, while ``terminate`` runs in a thread.
 
     A killed worker may have held a lock of the Pool's queues, which ``terminate`` then waits for: once no worker lives,

@@ -17,32 +17,22 @@ from __future__ import annotations
 import contextlib
 import select
 import selectors
-import tempfile
 from collections import deque
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from time import perf_counter, perf_counter_ns
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from pipeline.backends import loop
-from pipeline.backends.base import Capabilities, Listener, Outcome
-from pipeline.backends.children import (
-    Children,
-    Order,
-    count_cores,
-    ended_by,
-    idle,
-    kill,
-    order,
-    run_order,
-    set_up,
-    write_setup,
-)
-from pipeline.backends.packing import PIPE, Packed, dump, load, pack, receive, send
+from pipeline.backends.base import Capabilities
+from pipeline.backends.child import idle, set_up
+from pipeline.backends.children import count_cores, ended_by, kill
+from pipeline.backends.orders import Order, order, run_order
+from pipeline.backends.packing import PIPE, dump, receive, send
+from pipeline.backends.workers import Workers
 from pipeline.capture import Line, Tell
 from pipeline.errors import BackendError
 from pipeline.faults import describe
-from pipeline.graph import Graph
 from pipeline.worker import Completion, Failure
 
 __all__ = ["Processes"]
@@ -74,7 +64,7 @@ class _Worker:
         return f"worker {self.name} (pid {self.process.pid})"
 
 
-class Processes:
+class Processes(Workers):
     """See the module.
 
     Parameters
@@ -98,37 +88,34 @@ class Processes:
         start_method: str = "spawn",
         blas_threads: int = 1,
     ) -> None:
-        self.n_workers = workers or count_cores()
-        self._modules = dict(modules or {})
-        self._children = Children(start_method, blas_threads=blas_threads, n_slots=2 * self.n_workers)
+        super().__init__(workers, modules, start_method, blas_threads, slots=2 * (workers or count_cores()))
         self._workers = [_Worker(f"processes-{i}") for i in range(self.n_workers)]
         self._selector: selectors.BaseSelector | None = None
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
-        self._setup = ""
-        self._start_up = 0.0
         self._deaths = 0  # of starting workers, in a row
         self._held: tuple[loop.Job, bytes, list[memoryview]] | None = None
         self._finished: list[loop.Finished] = []
-        self._threads: Mapping[str, int] = {}
         self._looked = 0.0  # when the tasks with a timeout were looked at last
-        self._gaps: list[tuple[str, int, int]] = []  # worker, from when to when nobody saw what it did
 
     # ---- the life of the back end
 
-    def __enter__(self) -> Self:
-        began = perf_counter()
+    def _start(self) -> None:
         self._selector = selectors.DefaultSelector()
-        self._folder = tempfile.TemporaryDirectory(prefix="pipeline-")
-        try:
-            for worker in self._workers:
-                self._start(worker)
-        except BaseException:
-            self.__exit__()
-            raise
-        self._start_up = perf_counter() - began
-        return self
+        for worker in self._workers:
+            self._begin(worker)
 
-    def __exit__(self, *exc: object) -> None:
+    def _get_ready(self) -> None:
+        began = perf_counter()
+        for worker in self._workers:
+            worker.lost = False
+            if worker.process is None:
+                self._begin(worker)
+            self._ask(worker)
+        while any(worker.ready != self._setup for worker in self._workers):
+            if perf_counter() - began > _START_LIMIT:
+                raise BackendError(f"{self.name}: the workers did not come up within {_START_LIMIT:g} s")
+            self._listen(1.0)
+
+    def _end(self) -> None:
         for worker in self._workers:
             if worker.process is None:
                 continue
@@ -143,34 +130,9 @@ class Processes:
                 if worker.process.exitcode is None:
                     kill(worker.process)
                 self._bury(worker)
-        self._children.end()
         if self._selector is not None:
             self._selector.close()
             self._selector = None
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
-
-    def run(self, graph: Graph, *, context: Any = None, listener: Listener | None = None) -> Outcome:
-        """See :meth:`pipeline.backends.base.Backend.run`."""
-        return loop.run(self, graph, context=context, listener=listener)
-
-    def prepare(self, graph: Graph) -> float:
-        began = perf_counter()
-        assert self._folder is not None, "enter the back end before you run"
-        self._setup = write_setup(self._folder.name, graph, self._modules)
-        self._gaps.clear()
-        for worker in self._workers:
-            worker.lost = False
-            if worker.process is None:
-                self._start(worker)
-            self._ask(worker)
-        while any(worker.ready != self._setup for worker in self._workers):
-            if perf_counter() - began > _START_LIMIT:
-                raise BackendError(f"{self.name}: the workers did not come up within {_START_LIMIT:g} s")
-            self._listen(1.0)
-        start_up, self._start_up = self._start_up + perf_counter() - began, 0.0
-        return start_up
 
     def abandon(self) -> None:
         self._finished.clear()
@@ -222,19 +184,9 @@ class Processes:
         finished, self._finished = self._finished, []
         return finished
 
-    def encode(self, value: Any) -> Packed:
-        return pack(value)
-
-    def decode(self, stored: Packed) -> Any:
-        return load(stored)
-
     def notes(self) -> Mapping[str, Any]:
         late = [(worker.name, worker.heard, perf_counter_ns()) for worker in self._workers if worker.lost]
-        return {
-            "start_method": self._children.method,
-            "threads": dict(self._threads),
-            "gaps": [*self._gaps, *late],
-        }
+        return {**super().notes(), "gaps": [*self._gaps, *late]}
 
     # ---- workers
 
@@ -250,7 +202,7 @@ class Processes:
             and not _has_timeout(worker.jobs[0][0])
         )
 
-    def _start(self, worker: _Worker) -> None:
+    def _begin(self, worker: _Worker) -> None:
         assert self._selector is not None
         ours, theirs = self._children.context.Pipe()
         try:
@@ -340,7 +292,7 @@ class Processes:
             self._deaths += 1
             if self._deaths >= _MOST_DEATHS:
                 raise BackendError(f"{lost.worker} ended by {lost.ended} while it started; so did those before it")
-        self._start(worker)
+        self._begin(worker)
         self._ask(worker)
 
     def _running(self, worker: _Worker) -> Any:

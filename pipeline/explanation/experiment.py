@@ -23,7 +23,8 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from pipeline.analysis.account import Shape
-from pipeline.backends.children import count_cores, write_setup
+from pipeline.backends.child import write_setup
+from pipeline.backends.children import count_cores
 from pipeline.coarsening import coarsen
 from pipeline.comparison.accounts import handles
 from pipeline.errors import ConfigError, OutputError

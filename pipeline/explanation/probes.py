@@ -15,14 +15,14 @@ import resource
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from statistics import mean
 from time import perf_counter, perf_counter_ns
 from typing import Any
 
-from pipeline.backends.children import set_up
+from pipeline.backends.child import set_up
 from pipeline.backends.packing import dump, load, pack, receive, send
 from pipeline.explanation.keeping import Content, Kept
 from pipeline.explanation.readings import NOISE, Moved, Reading, StepReadings
@@ -177,7 +177,7 @@ def probe(
     Parameters
     ----------
     kept : its sampled tasks, at least one
-    setup : what :func:`pipeline.backends.children.write_setup` wrote
+    setup : what :func:`pipeline.backends.child.write_setup` wrote
     deadline : on the clock of ``perf_counter``: then all processes have ended
 
     Raises
@@ -319,9 +319,9 @@ class _Probing:
 
     def readings(self, step: str, moved: Moved | None) -> StepReadings:
         """What was measured."""
-        optional: Mapping[str, Reading | None] = {
-            name: self._reading(name) if self.seconds.get(name) else None for name in ("blas", "blas_processes", "many")
-        }
+        blas, blas_processes, many = (
+            self._reading(name) if self.seconds.get(name) else None for name in ("blas", "blas_processes", "many")
+        )
         return StepReadings(
             step,
             self.n,
@@ -331,6 +331,8 @@ class _Probing:
             self._reading("processes"),
             counting=self._reading("counting"),
             counting_processes=self._reading("counting_processes"),
+            blas=blas,
+            blas_processes=blas_processes,
+            many=many,
             moved=moved,
-            **optional,
         )

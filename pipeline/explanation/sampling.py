@@ -21,7 +21,7 @@ from typing import Any
 
 import cloudpickle
 
-from pipeline.backends.children import set_up
+from pipeline.backends.child import set_up
 from pipeline.backends.packing import pack
 from pipeline.coarsening import coarsen
 from pipeline.errors import PipelineError, TaskError, WorkerLost
@@ -198,7 +198,7 @@ def sample(
 
     Parameters
     ----------
-    file, setup : the saved Graph, and what :func:`pipeline.backends.children.write_setup` wrote of it
+    file, setup : the saved Graph, and what :func:`pipeline.backends.child.write_setup` wrote of it
     folder : of its own; the kept inputs and the staged outputs lie in it
     until : seconds after which no further task is begun
     deadline : on the clock of ``perf_counter``: then the process is ended whatever it does

@@ -7,12 +7,11 @@ there as long as the task runs.
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from pipeline import scratch
 from pipeline.config import Filled, ItemKey, Reference
 from pipeline.errors import DataError
 from pipeline.filevalue import FileValue
@@ -47,22 +46,22 @@ class Folder:
     """A folder of one task, made when something is first put into it, and gone when the task has ended."""
 
     def __init__(self) -> None:
-        self._path = ""
+        self._scratch: scratch.Folder | None = None
         self._n = 0
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if self._path:
-            shutil.rmtree(self._path, ignore_errors=True)
+        if self._scratch is not None:
+            self._scratch.close()
 
     @property
     def path(self) -> str:
         """Where it is."""
-        if not self._path:
-            self._path = tempfile.mkdtemp(prefix="pipeline-task-")
-        return self._path
+        if self._scratch is None:
+            self._scratch = scratch.Folder()
+        return self._scratch.path
 
     def new(self, name: str) -> str:
         """The path of a new folder below it."""
