@@ -385,6 +385,21 @@ def test_no_file_of_a_comparison_holds_a_secret(tmp_path, monkeypatch):
     assert [path.name for path in files if b"open-sesame" in path.read_bytes()] == []
 
 
+def test_no_file_of_a_comparison_that_failed_holds_a_secret(tmp_path, monkeypatch):
+    monkeypatch.setenv("TOKEN", 'open "sésame"')
+    (tmp_path / "mine.py").write_text("def f(t):\n    print(t)\n    raise ValueError(t)\n")
+    (tmp_path / "a.yaml").write_text(
+        'version: 1\nmodules: [./mine.py]\nstorage: {s3: {secret: "${secret:TOKEN}"}}\n'
+        'steps: {a: {call: "mine:f", args: {t: "${secret:TOKEN}"}}}\n'
+    )
+    with pytest.raises(TaskError):
+        compare(load(tmp_path / "a.yaml"), backends=["serial"], repeat=1, runs=tmp_path / "runs")
+    files = [path for path in (tmp_path / "runs").rglob("*") if path.is_file()]
+    assert {path.name for path in files} == {"log.txt", "report.json"}
+    assert [path.name for path in files if b"open" in path.read_bytes()] == []
+    assert all(b"***" in path.read_bytes() for path in files)
+
+
 def test_an_interrupted_comparison_leaves_no_process(tmp_path):
     def interrupt(line):
         if line.startswith("serial took"):

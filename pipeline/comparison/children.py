@@ -90,8 +90,8 @@ def measured(
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(child.pid, signal.SIGKILL)  # the group is ours as long as its leader is not reaped
             child.wait()
-            if call:
-                (folder / "spec.json").unlink()  # params may hold secrets
+            if call or storage:
+                (folder / "spec.json").unlink()  # they may hold secrets
             if child.stdin is not None:
                 child.stdin.close()
     return Child(_report(folder, child.returncode), _error(folder), time.perf_counter() - began, peak)

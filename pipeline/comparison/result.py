@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Case", "Comparison", "Difference", "Measurement", "Reference", "Row", "compared"]
 
 _DIFFERENT = 6
+_REFERENCE = "the reference"  # the call in one thread, among the cases
 _DISTURBED = 0.10  # of serial's time without a core, from which it is told
 
 
@@ -188,7 +189,7 @@ class Comparison:
     @property
     def unequal(self) -> list[tuple[str, Difference]]:
         """What was not equal, with the case that gave it."""
-        every = {**self.differences, **({"the reference": self.reference.differences} if self.reference else {})}
+        every = {**self.differences, **({_REFERENCE: self.reference.differences} if self.reference else {})}
         return [(name, d) for name, found in every.items() for d in found if not d.same]
 
     @property
@@ -218,8 +219,10 @@ class Comparison:
         if self.unequal:
             name, d = self.unequal[0]
             more = f" ({len(self.unequal) - 1} more)" if len(self.unequal) > 1 else ""
-            return (f"{name} gave other results than serial: {d.what}: {d.message}{more}. "
-                    "Look for an order of calls, a clock or an unseeded random number that they depend on")  # fmt: skip
+            cure = "Look for an order of calls, a clock or an unseeded random number that they depend on"
+            if name == _REFERENCE:
+                cure = "It must do the whole job that the file does: look which of the two is wrong"
+            return f"{name} gave other results than serial: {d.what}: {d.message}{more}. {cure}"
         if self.reference is not None and self.reference.failure:
             return f"the reference {self.reference.call} did not run: {self.reference.failure}"
         failed = [row for row in self.rows if row.failure]

@@ -8,6 +8,7 @@ deleted; nothing is written where the file says.
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -135,8 +136,12 @@ def compare_graph(
         rounds.run(repeat, budget)
     finally:
         shutil.rmtree(folder / "outputs", ignore_errors=True)
+        for pickled in ("values", "error"):  # taken in by now
+            for file in folder.glob(f"*/{pickled}.pickle"):
+                file.unlink()
         if about is not None and about.secrets:
             (folder / "graph").unlink()  # they are among the arguments of its tasks
+            _mask(folder, about)
     result = compared(
         rounds.measurements,
         cases=rounds.cases,
@@ -309,6 +314,14 @@ class Rounds:
         first = reason.split("\n")[0]
         self.failures[case.label] = (first, exit_code)
         self.tell(f"{case.label} did not run: {first}")
+
+
+def _mask(folder: Path, about: Config) -> None:
+    """Take the file's secrets out of what the measured runs have left: what tasks printed, why one failed."""
+    for log in folder.glob("*/log.txt"):
+        log.write_text(about.masked(log.read_text(errors="replace")))
+    for report in folder.glob("*/report.json"):
+        report.write_text(json.dumps(about.masked(json.loads(report.read_text())), indent=1))
 
 
 def chosen(backends: Sequence[str] | None) -> tuple[str, ...]:

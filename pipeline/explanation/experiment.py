@@ -17,7 +17,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -28,14 +28,14 @@ from pipeline.backends.children import count_cores
 from pipeline.coarsening import coarsen
 from pipeline.comparison.accounts import handles
 from pipeline.errors import ConfigError, OutputError
-from pipeline.explanation.diagnosis import Cause, Overhead, diagnose, diagnose_structure
+from pipeline.explanation.diagnosis import Cause, Overhead, Structure, diagnose, diagnose_structure
 from pipeline.explanation.expectation import Model, Way, changes
 from pipeline.explanation.overhead import overhead
 from pipeline.explanation.probes import probe
 from pipeline.explanation.readings import StepReadings
 from pipeline.explanation.result import Explained, Explanation
 from pipeline.explanation.sampling import sample
-from pipeline.explanation.selection import Sampled, choose, pure_part
+from pipeline.explanation.selection import Batch, Sampled, batches, byte_limits, choose, pure_part
 from pipeline.explanation.structure import estimated, segment_seconds, structure
 from pipeline.explanation.teams import Failed, Late
 from pipeline.steps import build
@@ -149,10 +149,16 @@ class _Experiment:
         segments = coarsen(graph, n_workers=self.n_workers)
         seconds = estimated(graph, sampled)
         each = segment_seconds(segments, graph, seconds)
-        candidates = self._candidates(sampled)
+        shape = Shape.of(graph)
+        found = structure(graph, shape, segments, seconds, self.n_workers)
+        bound = diagnose_structure(found)
+        chain = dict(found.path) if bound is not None and bound.cause.kind == "chain" else {}
+        links = [step for step in chain if shape.n_tasks[step] == 1]
+        candidates = self._candidates(sampled, links)
         self._overheads(min((each[step] for step in candidates if step in each), default=1.0))
-        self._probe(candidates, sampled, setup)
-        return self._concluded(sampled, seconds, segments, each)
+        _, most = byte_limits(folder, self.n_workers)
+        self._probe(batches(candidates, sampled, links, most), sampled.by_step(), setup)
+        return self._concluded(sampled, seconds, segments, each, shape, found)
 
     def _sample(self, folder: Path, file: Path, setup: str) -> Sampled:
         keep = folder / "serial"
@@ -177,8 +183,13 @@ class _Experiment:
 
     # ---- probing
 
-    def _candidates(self, sampled: Sampled) -> list[str]:
-        """The steps to probe, most expensive first; the others' reasons are noted."""
+    def _candidates(self, sampled: Sampled, links: Sequence[str]) -> list[str]:
+        """The steps to probe, most expensive first; the others' reasons are noted.
+
+        Parameters
+        ----------
+        links : of a chain, of which each costs little and all together much
+        """
         by_step = sampled.by_step()
         total = sum(by_step.values())
         writers = {policy.step for copy, policy in self.graph.policies.items() if copy not in self.config.steps}
@@ -188,7 +199,7 @@ class _Experiment:
                 continue
             if step in writers:
                 self.not_probed[step] = "writes an output"
-            elif seconds < _LEAST_SHARE * total and not self.asked:
+            elif seconds < _LEAST_SHARE * total and not self.asked and step not in links:
                 self.not_probed[step] = f"takes under {_LEAST_SHARE:.0%} of the time"
             elif not choose(sampled, step):
                 self.not_probed[step] = sampled.refused.get(step, "none of its tasks was kept")
@@ -214,33 +225,42 @@ class _Experiment:
                     deadline = perf_counter() + self.left / 2
                     self.overheads[backend] = overhead(backend, self.n_workers, deadline=deadline)
 
-    def _probe(self, steps: Sequence[str], sampled: Sampled, setup: str) -> None:
-        cost = sampled.by_step()
+    def _probe(self, some: Sequence[Batch], cost: Mapping[str, float], setup: str) -> None:
         n_cores = count_cores()
-        for i, step in enumerate(steps):
+        costs = [sum(cost[step] for step in batch.steps) for batch in some]
+        for i, batch in enumerate(some):
             if self.left < _LEAST_TIME:
-                for other in steps[i:]:
-                    self.not_probed[other] = f"the budget of {self.budget:.0f} s did not reach it"
+                late = dict.fromkeys(step for other in some[i:] for step in other.steps)
+                self.not_probed |= dict.fromkeys(late, f"the budget of {self.budget:.0f} s did not reach it")
                 return
-            part = cost[step] / sum(cost[other] for other in steps[i:])
-            deadline = perf_counter() + self.left * max(0.5, part)
-            self.tell(f"{step}: probed with {self.n_workers} threads and processes")
+            deadline = perf_counter() + self.left * max(0.5, costs[i] / sum(costs[i:]))
+            first, *others = batch.steps
+            more = f" and {len(others)} more of its chain" if others else ""
+            self.tell(f"{first}{more}: probed with {self.n_workers} threads and processes")
             try:
-                self.readings[step] = probe(step, choose(sampled, step), setup=setup, n_workers=self.n_workers,
-                                            n_cores=n_cores, deadline=deadline)  # fmt: skip
+                found = probe(first, batch.kept, setup=setup, n_workers=self.n_workers, n_cores=n_cores,
+                              deadline=deadline)  # fmt: skip
             except Late as late:
-                self.not_probed[step] = f"the budget of {self.budget:.0f} s is too short for it: {late}"
+                why = f"the budget of {self.budget:.0f} s is too short for it: {late}"
+                self.not_probed |= dict.fromkeys(batch.steps, why)
             except Failed as failed:
-                self.not_probed[step] = f"failed when it was run again: {failed}"
+                self.not_probed |= dict.fromkeys(batch.steps, f"failed when it was run again: {failed}")
+            else:
+                together = batch.steps if others else ()
+                self.readings |= {step: replace(found, step=step, together=together) for step in batch.steps}
 
     # ---- concluding
 
     def _concluded(
-        self, sampled: Sampled, seconds: Mapping[str, float], segments: Sequence[Segment], each: Mapping[str, float]
+        self,
+        sampled: Sampled,
+        seconds: Mapping[str, float],
+        segments: Sequence[Segment],
+        each: Mapping[str, float],
+        shape: Shape,
+        found: Structure,
     ) -> Explanation:
         graph = self.graph
-        shape = Shape.of(graph)
-        found = structure(graph, shape, segments, seconds, self.n_workers)
         owner = {str(key): graph.policies[graph.owners[key]].step for key in graph.tasks}
         cost: dict[str, float] = {}
         for key, s in seconds.items():

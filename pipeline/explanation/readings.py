@@ -92,6 +92,7 @@ class StepReadings:
     blas_processes : n processes with BLAS on n threads each; None where BLAS was seen to start no threads
     many : more threads than cores, where one worker mostly waits
     moved : None where nothing of the step's tasks crosses to another worker, or it can't be pickled
+    together : the steps whose tasks were one batch, this one among them: links of a chain; empty: it was probed alone
     """
 
     step: str
@@ -106,6 +107,7 @@ class StepReadings:
     blas_processes: Reading | None = None
     many: Reading | None = None
     moved: Moved | None = None
+    together: tuple[str, ...] = ()
 
     def ratio(self, reading: Reading) -> float:
         """How many times as many tasks a second as by one worker."""
@@ -171,7 +173,8 @@ class StepReadings:
 
     def to_dict(self) -> dict[str, Any]:
         """In the types that JSON has."""
-        told: dict[str, Any] = {"n_workers": self.n_workers, "n_cores": self.n_cores, "control": self.control}
+        told: dict[str, Any] = {"n_workers": self.n_workers, "n_cores": self.n_cores, "control": self.control,
+                                "together": list(self.together)}  # fmt: skip
         for name in ("one", "threads", "processes", "counting", "counting_processes", "blas", "blas_processes", "many"):
             reading: Reading | None = getattr(self, name)
             told[name] = None if reading is None else _told(reading)

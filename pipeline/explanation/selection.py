@@ -22,7 +22,7 @@ import psutil
 from pipeline.explanation.keeping import Kept
 from pipeline.graph import CONTEXT, Graph, Key, constant, dependencies, dependents_in_order, is_constant
 
-__all__ = ["Sampled", "Times", "byte_limits", "candidates", "choose", "layer_of", "pure_part"]
+__all__ = ["Batch", "Sampled", "Times", "batches", "byte_limits", "candidates", "choose", "layer_of", "pure_part"]
 
 N_CANDIDATES = 6  # tasks of a layer whose inputs are kept until the times are known
 N_SAMPLES = 3  # tasks of a step that the probes run
@@ -151,6 +151,42 @@ def choose(sampled: Sampled, step: str, n: int = N_SAMPLES) -> list[Kept]:
             some.sort(key=lambda k: abs(sampled.times[k.key].seconds - middle))
             return some[: 1 if sampled.times[some[0].key].seconds > _LONG else n]
     return []
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Kept tasks that are probed at once, and the steps that they stand for."""
+
+    steps: tuple[str, ...]
+    kept: tuple[Kept, ...]
+
+
+def batches(steps: Sequence[str], sampled: Sampled, links: Collection[str], most: float) -> list[Batch]:
+    """What is probed, in the order of the steps: each step by itself, but the links of a chain together.
+
+    It takes longer to begin a probe than most links run, and more workers can make none of them faster: what they are
+    like is told of all of them at once.
+
+    Parameters
+    ----------
+    steps : the most expensive first
+    links : those of them that are links of a chain, of one task each
+    most : bytes of inputs that a batch of links may have; what does not fit in is probed by itself
+    """
+    found: list[Batch] = []
+    chain = None  # where among them the links are
+    for step in steps:
+        kept = tuple(choose(sampled, step))
+        if step not in links:
+            found.append(Batch((step,), kept))
+        elif chain is None:
+            chain = len(found)
+            found.append(Batch((step,), kept))
+        elif sum(one.nbytes for one in (*found[chain].kept, *kept)) <= most:
+            found[chain] = Batch((*found[chain].steps, step), (*found[chain].kept, *kept))
+        else:
+            found.append(Batch((step,), kept))
+    return found
 
 
 def byte_limits(folder: Path, n_workers: int) -> tuple[int, int]:

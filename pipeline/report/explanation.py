@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.explanation.diagnosis import NESTED
@@ -73,13 +73,23 @@ def _table(e: Explanation, width: int) -> str:
         Column("moved", "mov-\ning", True),
         Column("cause", "cause"),
     )
-    return table_text(columns, (_row(one) for one in e.steps[:_STEPS]), width=width)
+    return table_text(columns, (_row(some) for some in _together(e)[:_STEPS]), width=width)
 
 
-def _row(one: Explained) -> dict[str, str]:
+def _together(e: Explanation) -> list[list[Explained]]:
+    """The steps, those that were probed as one batch together."""
+    found: dict[tuple[str, ...], list[Explained]] = {}
+    for one in e.steps:
+        batch = one.readings.together if one.readings is not None else ()
+        found.setdefault(batch or (one.step,), []).append(one)
+    return list(found.values())
+
+
+def _row(some: Sequence[Explained]) -> dict[str, str]:
+    one, *others = some
     told = {
-        "step": one.step,
-        "share": f"{one.share:.0%}",
+        "step": f"{one.step} + {len(others)}" if others else one.step,
+        "share": f"{sum(each.share for each in some):.0%}",
         "cause": _NAMES[one.cause.kind],
     }
     r = one.readings
@@ -111,11 +121,12 @@ def _sentences(e: Explanation) -> Iterator[str]:
     """What bounds the whole, then a sentence a step, of those that cost most."""
     if e.bound is not None:
         yield e.bound.text
-    for one in e.steps[:_SENTENCES]:
-        bound = e.bound.cause if e.bound is not None else None
+    bound = e.bound.cause if e.bound is not None else None
+    for one, *more in _together(e)[:_SENTENCES]:
         others = [c.text for i, c in enumerate(one.causes) if c != bound and not (i and c.disturbed)]
+        links = f"and {len(more)} more of its chain, probed as one: " if more else ""
         if others:
-            yield f"`{one.step}` " + "; ".join(others)
+            yield f"`{one.step}` {links}{'; '.join(others)}"
 
 
 def _not_probed(e: Explanation) -> Iterator[str]:
