@@ -31,7 +31,9 @@ from pipeline.assembly import assemble
 from pipeline.backends.base import Backend, Event, Listener, Outcome, show_output
 from pipeline.coarsening import coarsen
 from pipeline.config import Config
+from pipeline.config.python import StepReference
 from pipeline.errors import CheckError, ConfigError
+from pipeline.expressions import parse_reference
 from pipeline.graph import Graph, Key
 from pipeline.history.folders import new_folder
 from pipeline.layouts import Layout, PartsLayout
@@ -50,7 +52,9 @@ __all__ = ["Run", "masked", "opened", "run"]
 class Run:
     """A run that has ended well: what it gave, and what happened.
 
-    ``run["step"]`` opens the step's committed output lazily where it has one, else gives its value if that was wanted.
+    ``run["step"]`` opens the step's committed output lazily where it has one, else gives its value if that was wanted;
+    what :meth:`pipeline.Pipeline.step` gave may stand for the name. ``"step" in run`` and ``list(run)`` tell which it
+    can give.
 
     Parameters
     ----------
@@ -82,14 +86,28 @@ class Run:
         """Seconds from the first submit to the last output verified, workers warm."""
         return self.trace.elapsed
 
-    def __getitem__(self, name: str) -> Any:
-        layout = self._layout(name)
-        for sink in self.graph.sinks:
-            if _same_place(sink.layout, layout):
-                return self.open(sink.name)
+    def __getitem__(self, name: str | StepReference) -> Any:
+        layout = self._layout(_copy(name))
+        output = self._output(layout)
+        if output is not None:
+            return self.open(output)
         if all(key in self.results for key in layout.keys):
             return assemble(layout, self.results)
-        raise KeyError(f"{name!r} was not kept; give it an output, or run with keep: [{name}]")
+        raise KeyError(f"{_copy(name)!r} was not kept; give it an output, or run with keep: [{name}]")
+
+    def __contains__(self, name: object) -> bool:
+        try:
+            layout = self._layout(_copy(name))
+        except KeyError:
+            return False
+        return self._output(layout) is not None or all(key in self.results for key in layout.keys)
+
+    def __iter__(self) -> Iterator[str]:
+        return (copy for copy in self.graph.layouts if copy in self)
+
+    def _output(self, layout: Layout) -> str | None:
+        """The output that has what lies there."""
+        return next((sink.name for sink in self.graph.sinks if _same_place(sink.layout, layout)), None)
 
     def open(self, output: str) -> Any:
         """An output as it was committed: arrays and Parquet lazily, other formats in memory."""
@@ -153,6 +171,15 @@ class Run:
         )
         head = "<tr><th>output</th><th>path</th><th>files</th><th>bytes</th></tr>"
         return f"<p>{escape(repr(self))}</p><table>{head}{rows}</table>"
+
+
+def _copy(name: object) -> str:
+    """The name of a copy as the Graph has it: a reference's labels stand in no quotes."""
+    if not isinstance(name, StepReference):
+        return str(name)
+    reference = parse_reference(str(name))
+    picks = ",".join(str(replace(pick, quoted=False)) for pick in reference.picks)
+    return f"{replace(reference, picks=())}[{picks}]" if picks else str(name)
 
 
 def _same_place(one: Layout, other: Layout) -> bool:
@@ -234,7 +261,7 @@ def run(
             publication.publish({key: manifest.to_bytes() for key, manifest in manifests.items()}, stale)
         commit = time.perf_counter() - began
         elapsed = outcome.trace.elapsed + verified - began
-        notes = {**outcome.trace.notes, "commit": commit, "verify": verified - began}
+        notes = {**outcome.trace.notes, "commit": commit, "verify": verified - began, "graph": graph.fingerprint}
         trace = replace(outcome.trace, elapsed=elapsed, notes=notes)
         trace.save(folder / "trace.parquet")
         _write(folder / "manifest.json", {"outputs": [manifest.to_dict() for manifest in manifests.values()]})

@@ -17,7 +17,7 @@ from pipeline import execution
 from pipeline.assembly import assemble
 from pipeline.backends.base import Listener, show_output
 from pipeline.config import Config
-from pipeline.errors import ConfigError, TaskError, task_name
+from pipeline.errors import ConfigError, TaskError, nearest, task_name
 from pipeline.graph import CONTEXT, Graph, GraphNode, Key, constant, cull, execute, is_constant, task
 from pipeline.layouts import ItemsLayout, Layout, PartsLayout
 from pipeline.lowering import building, lower
@@ -25,7 +25,6 @@ from pipeline.naming import Named, named
 from pipeline.outputs import Publication
 from pipeline.preparation import install_modules
 from pipeline.referring import refer
-from pipeline.signatures import nearest
 from pipeline.steps import build
 from pipeline.worker import Dropped
 

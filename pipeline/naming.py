@@ -11,9 +11,8 @@ from pipeline.config import Config, Reference
 from pipeline.config.copies import Absent, Copies, Use, referred
 from pipeline.config.faults import Wrong
 from pipeline.config.names import label
-from pipeline.errors import ConfigError, Location
+from pipeline.errors import ConfigError, Location, nearest
 from pipeline.expressions import ExpressionError, parse_reference
-from pipeline.signatures import nearest
 
 __all__ = ["Named", "named"]
 

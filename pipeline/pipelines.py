@@ -11,7 +11,6 @@ The keys of a step, an output and a check are those of a file; see :class:`Pipel
 from __future__ import annotations
 
 import html
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,10 +20,11 @@ from pipeline.composition import Composition
 from pipeline.config import Config, loads
 from pipeline.config import load as load_config
 from pipeline.config.anchoring import anchored
-from pipeline.config.python import StepReference
-from pipeline.config.source import MOST_BYTES
+from pipeline.config.faults import Wrong
+from pipeline.config.python import StepReference, tree_of
+from pipeline.config.source import MOST_BYTES, Node
 from pipeline.config.writing import written
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, Location
 
 if TYPE_CHECKING:
     from pipeline.comparison import Comparison
@@ -270,10 +270,21 @@ def load(
     ------
     ConfigError : all faults of the file at once
     """
-    sets = {name: json.dumps(value, default=str) for name, value in (params or {}).items()}
+    sets = _given(params or {})
     if isinstance(path, str) and "\n" in path:
         return Pipeline(loads(path, root=root or ".", sets=sets))
     return Pipeline(load_config(path, sets=sets, root=root))
+
+
+def _given(params: Mapping[str, Any]) -> dict[str, Node]:
+    """What replaces the params of a file, as values that stand in one."""
+    try:
+        return {
+            name: tree_of(value, Location(f"params[{name!r}]"), os.getcwd(), told=lambda one, path: one)
+            for name, value in params.items()
+        }
+    except Wrong as wrong:
+        raise ConfigError([wrong.fault]) from None
 
 
 def _taken(source: Pipeline | Config | str | Path) -> Pipeline:

@@ -91,6 +91,8 @@ def test_a_run_commits_its_outputs_and_opens_them_by_step(ran, tmp_path):
         r["nothing"]
     with pytest.raises(KeyError, match="'x' was not kept"):
         r["x"]
+    assert list(r) == ["y", "total", "frame", "best"]
+    assert ("y" in r, "best" in r, "x" in r, "nothing" in r, 3 in r) == (True, True, False, False, False)
 
 
 def test_steps_that_nobody_uses_and_those_of_checks_are_kept(ran):

@@ -112,6 +112,20 @@ def test_positions_that_are_labels_get_op_sel() -> None:
 
 SINGLE: dict[str, tuple[str, str]] = {
     "op": (ERA5 + "  x: {op: maen, input: tas}\n", "there is no op 'maen'; did you mean 'mean'?"),
+    "op that is a kind": (
+        ERA5 + "  x: {op: Call, input: tas}\n",
+        "no op 'Call'; it is a kind of step: {call: \"module:function\", args: {…}}",
+    ),
+    "op like a kind": (ERA5 + "  x: {op: commnad, input: tas}\n", "did you mean 'command'?"),
+    "op that is a function": (ERA5 + "  x: {op: sqrt, input: tas}\n", 'a function of expressions: {expr: "sqrt(…)"}'),
+    "op that is a function of columns": (
+        FRAMES + "  x: {op: upper, input: orders}\n",
+        '{op: assign, input: …, columns: {…: "upper(…)"}}',
+    ),
+    "op of pandas": (FRAMES + "  x: {op: join, left: orders}\n", "there is no op 'join'; that is op 'merge'"),
+    "value of another language": (ERA5 + '  x: {expr: "tas + NaN"}\n', "column 7: no step is named 'NaN'; for what is"),
+    "itself": (ERA5 + '  x: {expr: "y + 1"}\n', "no step is named 'y'; steps: tas"),
+    "keep of positions": (ERA5 + 'keep: ["tas[time=0]"]\n', "keep names whole steps"),
     "command": (ERA5 + "  x: {command: ls -l}\n", "got 'ls -l'; write a list, which no shell reads: [ls, -l]"),
     "checkpoint": (ERA5 + "  x: {expr: tas, checkpoint: true}\n", "checkpoint: true is not built yet"),
     "pure": (ERA5 + "  x: {expr: tas, pure: false, retries: 2}\n", "is never run twice; leave retries out"),

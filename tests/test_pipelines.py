@@ -463,6 +463,30 @@ def test_changed_params_are_written_and_secrets_are_not(tmp_path: Path, monkeypa
     assert q.config.secrets == {"hunter22"}
 
 
+def test_what_replaces_a_param_keeps_its_type() -> None:
+    text = "version: 1\nparams: {n: 1, x: {y: 2}, l: [1], d: a}\nsteps: {s: {op: arange, stop: '${n}'}}\n"
+    given = {"n": np.int64(4), "x.y": float("-inf"), "l": (np.float32(0.5), None), "d": datetime.date(2020, 1, 2)}
+    made = pipeline.load(text, params=given)
+    assert dict(made.config.params) == {"n": 4, "x": {"y": -math.inf}, "l": [0.5, None], "d": "2020-01-02"}
+    assert made.check().rows[0].shape == "dim_0: 4"
+    with pytest.raises(ConfigError, match=r"params\['m'\]: the file has no param 'm'"):
+        pipeline.load(text, params={"m": 1})
+    with pytest.raises(ConfigError, match=r"params\['n'\]: got <object"):
+        pipeline.load(text, params={"n": object()})
+
+
+def test_a_run_is_asked_with_what_a_step_gave(tmp_path: Path) -> None:
+    p = pipeline.Pipeline("asked", root=tmp_path)
+    x = p.step("x", op="arange", stop=3, dim="i", matrix={"k": ["a b", "01"]})
+    s = p.step("s", op="svd", input=p.step("ones", op="ones", shape={"t": 2, "y": 2}))
+    p.keep(x, s)
+    r = p.run(backend="serial", out=tmp_path, runs=tmp_path / "runs")
+    assert list(r) == ["x[a b]", "x[01]", "s"]
+    assert all(r[x[label]].values.tolist() == [0, 1, 2] for label in ("a b", "01"))
+    assert r[s.u].dims == ("t", "component")
+    assert x["c"] not in r
+
+
 TEXTS = st.text(max_size=12) | st.sampled_from(
     [
         "",

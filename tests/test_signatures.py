@@ -9,8 +9,9 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.config.drafts import CALL_KEYS, COMMON_KEYS
+from pipeline.errors import nearest
 from pipeline.expressions import parse
-from pipeline.signatures import OPS, Signature, choose, nearest
+from pipeline.signatures import OPS, Signature, choose
 from pipeline.signatures.base import role
 from pipeline.signatures.wording import wanted
 

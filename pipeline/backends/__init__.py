@@ -5,12 +5,11 @@ To add one, see :mod:`pipeline.backends.base`.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import BackendError, ConfigError
+from pipeline.errors import BackendError, ConfigError, nearest
 
 if TYPE_CHECKING:
     from pipeline.backends.base import Backend
@@ -40,9 +39,7 @@ def create(name: str, **options: Any) -> Backend:
     BackendError : if a package that it needs is not installed
     """
     if name not in BACKENDS:
-        close = difflib.get_close_matches(name, BACKENDS, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ConfigError(f"back end: got {name!r}; allowed: {', '.join(BACKENDS)}{hint}")
+        raise ConfigError(f"back end: got {name!r}; allowed: {', '.join(BACKENDS)}{nearest(name, BACKENDS)}")
     home, extra, _ = BACKENDS[name]
     module_name, _, class_name = home.partition(":")
     try:
@@ -55,6 +52,8 @@ def create(name: str, **options: Any) -> Backend:
     allowed = inspect.signature(kind).parameters
     for option in given:
         if option not in allowed:
-            raise ConfigError(f"back end {name!r}: unknown option {option!r}; allowed: {', '.join(allowed)}")
+            raise ConfigError(
+                f"back end {name!r}: unknown option {option!r}; allowed: {', '.join(allowed)}{nearest(option, allowed)}"
+            )
     backend: Backend = kind(**given)
     return backend

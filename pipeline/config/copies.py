@@ -14,9 +14,8 @@ from typing import Any
 from pipeline.config.faults import Wrong
 from pipeline.config.names import label
 from pipeline.config.nouns import Reference
-from pipeline.errors import Location
+from pipeline.errors import Location, nearest
 from pipeline.expressions import PickText, ReferenceText
-from pipeline.signatures import nearest
 
 __all__ = ["MOST_COPIES", "Absent", "Copies", "Use", "expanded", "following", "referred"]
 

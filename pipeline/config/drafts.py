@@ -11,9 +11,9 @@ from pipeline.config.faults import Faults, Wrong
 from pipeline.config.filling import Hole, Params, holes
 from pipeline.config.source import Node
 from pipeline.config.values import excluded, matrix, over_names, shared_keys
-from pipeline.errors import Location
-from pipeline.expressions import Expression, ExpressionError, ReferenceText, parse, parse_reference
-from pipeline.signatures import COMMON_KEYS, OPS, nearest
+from pipeline.errors import Location, nearest
+from pipeline.expressions import FUNCTIONS, Expression, ExpressionError, ReferenceText, habit, parse, parse_reference
+from pipeline.signatures import COMMON_KEYS, OPS
 
 __all__ = [
     "CALL_KEYS",
@@ -29,6 +29,12 @@ __all__ = [
 ]
 
 KINDS = ("op", "expr", "call", "command")
+_WRITTEN = {
+    "op": "{op: mean, input: …}",
+    "expr": '{expr: "a + b"}',
+    "call": '{call: "module:function", args: {…}}',
+    "command": "{command: [program, …]}",
+}
 CALL_KEYS = ("args", "over", "batch", "parts", "seed")
 COMMAND_KEYS = ("over", "cwd", "env", "stdin", "files", "check")
 _OUTSIDE_COPIES = ("matrix", "exclude", "when")
@@ -205,8 +211,20 @@ def _program(what: Node, path: str) -> str:
 def _op_roles(made: Draft, what: Node) -> tuple[str, ...]:
     op = made.function
     if op not in OPS:
-        raise Wrong(what.location, f"{made.path}.op", OPS.missing(op))
+        raise Wrong(what.location, f"{made.path}.op", _no_op(op))
     return tuple(dict.fromkeys(r for cls in OPS[op] for r in cls.inputs))
+
+
+def _no_op(name: str) -> str:
+    """What there is to say of a name that no op has; it may be a kind of step, or a function of expressions."""
+    if name.casefold() in KINDS:
+        return f"there is no op {name!r}; it is a kind of step: {_WRITTEN[name.casefold()]}"
+    if name in FUNCTIONS:
+        function = FUNCTIONS[name]
+        key = "expr: " if "arrays" in function.scopes else "op: assign, input: …, columns: {…: "
+        said = f'{{{key}"{name}(…)"{"}" if "columns" in key else ""}}}'
+        return f"there is no op {name!r}; it is a function of expressions: {said}"
+    return OPS.missing(name)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -291,11 +309,13 @@ def _over_references(made: Draft, steps: frozenset[str], faults: Faults) -> Iter
 def looked_up(
     text: ReferenceText, node: Node, path: str, steps: frozenset[str], role: str, *, params: Params | None = None
 ) -> Found:
+    """The reference, if there is such a step; ``params`` are those that an expression may have meant."""
     if text.name not in steps:
-        at = f"column {text.column}: " if role and path.endswith(".expr") else ""
-        hint = nearest(text.name, steps) or (f"; steps: {', '.join(sorted(steps)[:10])}" if steps else "")
-        if params is not None and text.name in params:
-            hint = f"; the param is written ${{{text.name}}}"
+        at = f"column {text.column}: " if params is not None else ""
+        others = sorted(steps - {path.split(".")[1]})  # a step can't need itself
+        hint = nearest(text.name, others) or (f"; steps: {', '.join(others[:10])}" if others else "")
+        if params is not None:
+            hint = f"; the param is written ${{{text.name}}}" if text.name in params else habit(text.name) or hint
         raise Wrong(node.location, path, f"{at}no step is named {text.name!r}{hint}")
     return Found(text, node.location, path, role)
 

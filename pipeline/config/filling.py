@@ -21,8 +21,8 @@ from pipeline.config.faults import Wrong
 from pipeline.config.names import label
 from pipeline.config.nouns import Filled, ItemKey, Reference, Secret
 from pipeline.config.source import Node
+from pipeline.errors import nearest
 from pipeline.expressions import ExpressionError, ReferenceText, parse_reference
-from pipeline.signatures import nearest
 
 __all__ = ["Hole", "Params", "Scope", "fill", "fill_hole", "holes", "secrets_in"]
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 
 from pipeline.config.copies import Copies
 from pipeline.config.faults import Wrong
-from pipeline.errors import Location
+from pipeline.errors import Location, nearest
 from pipeline.expressions import ReferenceText
-from pipeline.signatures import nearest
 
 __all__ = ["Known", "cure", "kind_of", "one"]
 

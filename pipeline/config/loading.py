@@ -20,8 +20,7 @@ from pipeline.config.outputs import outputs
 from pipeline.config.outside import keep
 from pipeline.config.source import Node
 from pipeline.config.steps import resolved
-from pipeline.errors import ConfigError, Location
-from pipeline.signatures import nearest
+from pipeline.errors import ConfigError, Location, nearest
 
 __all__ = ["TOP_LEVEL", "from_tree", "load", "loads"]
 
@@ -36,7 +35,7 @@ MOST_COPIES = 20_000
 def load(
     path: str | os.PathLike[str],
     *,
-    sets: Mapping[str, str] | None = None,
+    sets: Mapping[str, str | Node] | None = None,
     params_files: Iterable[str | os.PathLike[str]] = (),
     root: str | os.PathLike[str] | None = None,
 ) -> Config:
@@ -44,7 +43,7 @@ def load(
 
     Parameters
     ----------
-    sets : dotted name of a param -> its value as YAML: ``{"a.b": "3"}``
+    sets : dotted name of a param -> its value as YAML, ``{"a.b": "3"}``, or as a tree
     params_files : YAML files with maps of params, the later ones over the earlier ones, ``sets`` over all
     root : the folder that input paths are relative to; default: that of the file that writes them
 
@@ -62,7 +61,7 @@ def loads(
     *,
     name: str = "pipeline",
     root: str | os.PathLike[str] = ".",
-    sets: Mapping[str, str] | None = None,
+    sets: Mapping[str, str | Node] | None = None,
     params_files: Iterable[str | os.PathLike[str]] = (),
 ) -> Config:
     """The Config that a text describes; messages call it ``<name>.yaml``, and paths are relative to ``root``."""
@@ -82,7 +81,7 @@ def from_tree(tree: Node) -> Config:
     return _load(lambda: tree, tree.location.file, None, {}, [])
 
 
-def _load(get: Any, named: str, folder: str | None, sets: Mapping[str, str], files: list[str]) -> Config:
+def _load(get: Any, named: str, folder: str | None, sets: Mapping[str, str | Node], files: list[str]) -> Config:
     faults, warnings = Faults(), list[str]()
     try:
         main = get()
@@ -100,7 +99,7 @@ def _read(
     tree: Node,
     main: Node,
     named: str,
-    sets: Mapping[str, str],
+    sets: Mapping[str, str | Node],
     files: list[str],
     faults: Faults,
     warnings: list[str],
@@ -160,7 +159,7 @@ def _version(tree: Node, faults: Faults) -> None:
         faults.add(node.location, "version", f"got {node.said}; this version of Pipeline reads version 1")
 
 
-def _params(tree: Node, sets: Mapping[str, str], files: list[str], faults: Faults) -> Params:
+def _params(tree: Node, sets: Mapping[str, str | Node], files: list[str], faults: Faults) -> Params:
     node = tree.value.get("params")
     nodes = changed_params(node, sets=sets, files=files, faults=faults)
     for name in nodes:

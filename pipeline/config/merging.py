@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from pipeline.config import source
 from pipeline.config.faults import Faults, Wrong
 from pipeline.config.source import Node
-from pipeline.errors import Location
-from pipeline.signatures import nearest
+from pipeline.errors import Location, nearest
 
 __all__ = ["changed_params", "merged", "read"]
 
@@ -101,7 +101,7 @@ def _over(below: Node, above: Node, path: str, warnings: list[str] | None) -> No
 
 
 def changed_params(
-    params: Node | None, *, sets: Mapping[str, str], files: Iterable[str], faults: Faults
+    params: Node | None, *, sets: Mapping[str, str | Node], files: Iterable[str], faults: Faults
 ) -> dict[str, Node]:
     """The params of the file, changed by params files and then by ``--set``.
 
@@ -119,9 +119,9 @@ def changed_params(
                 raise Wrong(given.location, "", f"got {given.said}; a params file is a map of params")
             _known(given, tree)
             tree = _over(tree, given, "params", None)
-    for name, text in sets.items():
+    for name, value in sets.items():
         with faults.caught():
-            tree = _set(tree, name, text)
+            tree = _set(tree, name, value if isinstance(value, Node) else _parsed(name, value))
     return dict(tree.value)
 
 
@@ -136,12 +136,15 @@ def _among(name: str, tree: Node) -> str:
     return nearest(name, tree.value) or has
 
 
-def _set(tree: Node, name: str, text: str) -> Node:
+def _parsed(name: str, text: str) -> Node:
+    """What the command line gives for a param; the whole of it is one place."""
     place = Location(f"--set {name}", 0, 0)
+    return replace(source.parse(text, place.file, os.getcwd()), location=place)
+
+
+def _set(tree: Node, name: str, value: Node) -> Node:
     names = name.removeprefix("params.").split(".") if "params" not in tree.value else name.split(".")
-    parsed = source.parse(text, place.file, os.getcwd())
-    value = Node(place, parsed.value, parsed.text, parsed.plain, parsed.keys, parsed.size, parsed.folder)
-    return _replaced(tree, names, value, place, ())
+    return _replaced(tree, names, value, value.location, ())
 
 
 def _replaced(below: Node, names: list[str], value: Node, place: Location, above: tuple[str, ...]) -> Node:

@@ -18,8 +18,7 @@ from pipeline.config.kinds import cure, one
 from pipeline.config.nouns import Output, Reference
 from pipeline.config.outside import always, kind, no_other_keys, use
 from pipeline.config.source import Node
-from pipeline.errors import Location
-from pipeline.signatures import nearest
+from pipeline.errors import Location, nearest
 
 __all__ = ["outputs"]
 

@@ -11,8 +11,8 @@ from pipeline.config.drafts import reference as bare_reference
 from pipeline.config.faults import Faults, Wrong
 from pipeline.config.kinds import kind_of
 from pipeline.config.source import Node
+from pipeline.errors import nearest
 from pipeline.expressions import ReferenceText
-from pipeline.signatures import nearest
 
 __all__ = ["always", "keep", "kind", "no_other_keys", "use"]
 
@@ -58,7 +58,8 @@ def keep(node: Node | None, context: Context) -> tuple[str, ...]:
         with context.faults.caught():
             text = bare_reference(inner, path)
             meant = use(text, inner, path, context)
-            if text.part or any(p.is_slice for p in text.picks):
+            other = [p for p in text.picks if p.key is not None and p.key not in meant.of.keys]
+            if text.part or (other and meant.of.sure):
                 raise Wrong(inner.location, path, f"got {inner.said}; keep names whole steps, or copies: tas[A1B]")
             kept += _copies_of(meant)
     return tuple(dict.fromkeys(kept))

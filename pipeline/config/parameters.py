@@ -15,7 +15,8 @@ from pipeline.config.drafts import Draft, expression, inner_leftovers
 from pipeline.config.faults import Faults, Wrong
 from pipeline.config.filling import Scope, fill
 from pipeline.config.source import Node
-from pipeline.signatures import ExpressionIn, Signature, nearest
+from pipeline.errors import nearest
+from pipeline.signatures import ExpressionIn, Signature
 from pipeline.signatures.wording import wanted
 
 __all__ = ["located", "parameters", "shapes"]

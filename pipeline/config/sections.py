@@ -11,7 +11,7 @@ from pipeline.config.faults import Faults, Wrong
 from pipeline.config.filling import Params, Scope, fill
 from pipeline.config.parameters import located
 from pipeline.config.source import Node
-from pipeline.signatures import nearest
+from pipeline.errors import nearest
 
 __all__ = ["importable_names", "modules", "section"]
 

@@ -23,6 +23,7 @@ from pipeline.expressions.functions import (
     Scope,
     arguments,
     evaluated,
+    habit,
     moment,
 )
 from pipeline.expressions.parser import parse_tree
@@ -72,6 +73,7 @@ __all__ = [
     "Unary",
     "bind",
     "children",
+    "habit",
     "parse",
     "parse_reference",
     "render",

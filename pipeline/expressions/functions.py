@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 import zoneinfo
@@ -12,6 +11,7 @@ from datetime import date, datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Literal
 
+from pipeline.errors import nearest
 from pipeline.expressions.references import ExpressionError
 from pipeline.expressions.tree import Bound, Call, Constant, Node, Outside, constant_kind
 
@@ -25,7 +25,9 @@ __all__ = [
     "cure",
     "duration",
     "evaluated",
+    "habit",
     "moment",
+    "no_aggregate",
 ]
 
 Scope = Literal["arrays", "columns", "agg", "coords"]
@@ -182,6 +184,17 @@ _HABITS = {
     **dict.fromkeys(("timedelta",), "duration('5min')"),
     **dict.fromkeys(("mod",), "x % y"),
 }
+_NAMES = {
+    **dict.fromkeys(("true", "false"), "what is true or false is written True, False"),
+    **dict.fromkeys(("nan", "na", "nat", "null", "nil", "none"), "for what is missing write missing(x)"),
+    **dict.fromkeys(("inf", "infinity"), "for what is infinite write not isfinite(x) and not missing(x)"),
+    "pi": f"it is {math.pi}",
+}
+
+
+def habit(name: str) -> str:
+    """``; for what is missing write missing(x)`` for a name that other languages have a value for; else empty."""
+    return f"; {_NAMES[name.casefold()]}" if name.casefold() in _NAMES else ""
 
 
 def cure(name: str, scope: Scope) -> str:
@@ -199,9 +212,15 @@ def cure(name: str, scope: Scope) -> str:
         return f"'{name}' works on columns and coordinates, not on arrays"
     if name in _HABITS:
         return f"'{name}' is no function; write {_HABITS[name]}"
-    known = [n for n, f in FUNCTIONS.items() if scope in f.scopes]
-    near = difflib.get_close_matches(name, known, 1, 0.6)
-    return f"'{name}' is no function; did you mean '{near[0]}'?" if near else f"'{name}' is no function"
+    return f"'{name}' is no function{nearest(name, [n for n, f in FUNCTIONS.items() if scope in f.scopes])}"
+
+
+def no_aggregate(name: str) -> str:
+    """Why an ``agg`` that is not one of the aggregates, or calls ``name``, has no meaning, and what to write."""
+    near = nearest(name, AGGREGATES) if name else ""
+    if near:
+        return f"'{name}' is no aggregate{near}"
+    return f"an agg is one aggregate of an expression, sum(a * b); the aggregates are {', '.join(AGGREGATES)}"
 
 
 def arguments(call: Call) -> Call:
@@ -225,7 +244,8 @@ def arguments(call: Call) -> Call:
     too_many = len(args) > len(positional) and not function.variadic
     if len(args) < least or too_many or any(p.name in keywords for p in positional):
         hint = "; numpy and pandas differ, so ddof has no default" if call.function in {"std", "var"} else ""
-        raise ExpressionError(f"got {len(args)} arguments; write {function}{hint}", call.column)
+        several = "argument" if len(args) == 1 else "arguments"
+        raise ExpressionError(f"got {len(args)} {several}; write {function}{hint}", call.column)
     for parameter, node in [
         *zip(positional, args, strict=False),
         *((p, keywords[p.name]) for p in function.parameters if p.name in keywords),

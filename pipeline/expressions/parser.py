@@ -6,7 +6,7 @@ import ast
 import re
 from typing import NoReturn
 
-from pipeline.expressions.functions import AGGREGATES, FUNCTIONS, Scope, arguments, cure, evaluated
+from pipeline.expressions.functions import AGGREGATES, FUNCTIONS, Scope, arguments, cure, evaluated, no_aggregate
 from pipeline.expressions.references import ExpressionError
 from pipeline.expressions.scanner import DEEPEST, Source, TighterError, scanned
 from pipeline.expressions.tree import (
@@ -74,10 +74,19 @@ def _python(source: Source) -> ast.expr:
         assigned = re.search(r"(?<![=<>!])=(?!=)", source.text)
         if assigned:
             raise ExpressionError("got '='; to compare write '=='", source.column(assigned.start())) from None
-        reason = (error.msg or "invalid syntax").partition(". Perhaps")[0]
-        raise ExpressionError(f"this is no expression ({reason})", column) from None
+        raise _unparsed(source, error.msg or "invalid syntax", column) from None
     except (RecursionError, MemoryError, ValueError):
         raise ExpressionError("the expression is nested too deeply; split it into several steps", 1) from None
+
+
+def _unparsed(source: Source, reason: str, column: int) -> ExpressionError:
+    """What is to be said where Python's parser finds no expression in the text."""
+    last = re.search(r"(\*\*|//|[<>=!]=|[-+*/%<>,]|\b(?:and|or|not|in))\s*$", source.original)
+    if last:
+        return ExpressionError(f"there is nothing behind '{last[1]}'", last.start() + 1)
+    if ". Perhaps" in reason:  # you forgot a comma
+        reason = "between two values stands an operator: a + b, a < b, a and b"
+    return ExpressionError(f"this is no expression ({reason})", column)
 
 
 def _tighter(error: TighterError, text: str, scope: Scope) -> str:
@@ -105,9 +114,9 @@ class _Converter:
     def whole(self, node: ast.expr) -> Node:
         if self.scope != "agg":
             return self.convert(node, 0)
-        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or node.func.id not in AGGREGATES:
-            known = ", ".join(AGGREGATES)
-            self.refuse(node, f"an agg is one aggregate of an expression, sum(a * b); the aggregates are {known}")
+        called = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
+        if not isinstance(node, ast.Call) or called not in AGGREGATES:
+            self.refuse(node, no_aggregate(called))
         return self.call(node, 0, aggregate=True)
 
     def refuse(self, node: ast.AST, message: str) -> NoReturn:

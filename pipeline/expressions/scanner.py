@@ -40,7 +40,7 @@ _REFUSED = {
     "~": "got '~', which binds tighter than '=='; write 'not'",
     "!": "got '!'; write 'not', or '!='",
     "^": "got '^'; for a power write '**', for one of two conditions but not both '!='",
-    "@": "got '@'; a product of matrices is a step of its own, so that it has a name",
+    "@": "got '@'; a product of matrices is a step of its own, so that it has a name: {op: matmul, left: a, right: b}",
     "<>": "got '<>'; write '!='",
     ":=": "got ':='; name it in a step of its own",
     "<<": "got '<<'; write x * 2 ** n",

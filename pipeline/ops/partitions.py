@@ -7,7 +7,6 @@ move, fuse and rename what a step does, and some of which compute while they are
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,7 +18,8 @@ import pandas as pd
 from dask.base import tokenize
 from dask.dataframe.dask_expr import from_graph
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, nearest
+from pipeline.expressions import habit
 from pipeline.graph import GraphNode, Key, listed, ref, task
 from pipeline.ops.values import LENGTHS
 
@@ -163,8 +163,8 @@ def require(
     known = [str(column) for column in columns]
     for name in names:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean '{close[0]}'?" if close else f"; its columns: {', '.join(known) or 'none'}."
+            hint = nearest(name, known) or f"; its columns: {', '.join(known) or 'none'}."
+            hint = (habit(name) + "." if at and habit(name) else "") or hint
             start = f"column {at(name)}: " if at else ""
             end = " A param or a step is written ${…} here" if at else ""
             raise FieldError(place, f"{start}'{name}' is no column of {of}{hint}{end}")

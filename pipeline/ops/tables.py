@@ -15,7 +15,6 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
 from typing import Any
 from urllib.parse import unquote
 
@@ -27,7 +26,7 @@ import pyarrow.parquet as pq
 from dask.base import tokenize
 from dask.dataframe.dask_expr import from_graph
 
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import ConfigError, DataError, nearest
 from pipeline.graph import GraphNode, Key, task
 from pipeline.ops.paths import below, fixed_folder, is_remote, locate, opened, options_of
 from pipeline.ops.types import TEXT, converted, declared_dtype, empty_frame, natural_dtype
@@ -71,8 +70,7 @@ def chosen(columns: Sequence[str] | None, known: Sequence[str], path: Any) -> li
     """
     for name in columns or ():
         if name not in known:
-            near = get_close_matches(name, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; they are {', '.join(known)}"
+            hint = nearest(name, known) or f"; they are {', '.join(known)}"
             raise ConfigError(f"{name!r} is no column of {path}{hint}")
     return list(known if columns is None else columns)
 

@@ -7,9 +7,8 @@ time), the task fails and says so, as int64 has no missing value.
 
 from __future__ import annotations
 
-import difflib
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,7 +17,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, nearest
 from pipeline.expressions import Expression
 from pipeline.expressions.references import ExpressionError
 from pipeline.expressions.tree import Bound, Call, Name, Node, mapped, walk
@@ -134,16 +133,11 @@ class _ColumnLookup:
 
 def _column(frame: pd.DataFrame, name: str, column: int = 0) -> pd.Series:
     if name not in frame.columns:
-        raise ExpressionError(f"'{name}' is no column{_nearest(name, map(str, frame.columns))}", column)
+        raise ExpressionError(f"'{name}' is no column{nearest(name, map(str, frame.columns))}", column)
     found = frame[name]
     if not isinstance(found, pd.Series):
         raise ExpressionError(f"'{name}' stands for {found.shape[1]} columns of the same name", column)
     return found
-
-
-def _nearest(name: str, names: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(names), 1, 0.6)
-    return f"; did you mean '{near[0]}'?" if near else ""
 
 
 def _as_series(value: Value, index: pd.Index) -> pd.Series:
@@ -241,7 +235,7 @@ def _coordinate(array: Any, name: Any, label: str) -> Operand:
     if not isinstance(array, xr.DataArray) or name.value not in array.coords:
         known = [str(c) for c in array.coords] if isinstance(array, xr.DataArray) else []
         has = f"it has {', '.join(known)}" if known else "it has none"
-        raise ExpressionError(f"'{name.value}' is no coordinate of '{label}'; {has}{_nearest(name.value, known)}")
+        raise ExpressionError(f"'{name.value}' is no coordinate of '{label}'; {has}{nearest(name.value, known)}")
     labels = held(array.coords[name.value])
     if labels is not None:
         return Operand(_labels_array(labels, name.value), f"coord({label}, '{name.value}')")
@@ -279,7 +273,7 @@ def evaluate_coords(e: Expression, x: xr.DataArray) -> xr.DataArray:
     for name in sorted(e.names, key=e.columns_at):
         if name not in x.coords:
             known = [str(c) for c in x.coords]
-            raise ExpressionError(f"'{name}' is no coordinate{_nearest(name, known)}", e.columns_at(name))
+            raise ExpressionError(f"'{name}' is no coordinate{nearest(name, known)}", e.columns_at(name))
         if held(x.coords[name]) is not None:
             raise ExpressionError(
                 f"'{name}' is known only in the run, and this must be known before; group the frame it came from",

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from pipeline.signatures import algebra, arrays, cleaning, conversions, frames, shapes, sources
-from pipeline.signatures.base import COMMON_KEYS, Columns, ExpressionIn, Role, Signature, nearest
+from pipeline.signatures.base import COMMON_KEYS, Columns, ExpressionIn, Role, Signature
 from pipeline.signatures.installed import Ops, defined_in
 
-__all__ = ["COMMON_KEYS", "OPS", "Columns", "ExpressionIn", "Role", "Signature", "choose", "nearest"]
+__all__ = ["COMMON_KEYS", "OPS", "Columns", "ExpressionIn", "Role", "Signature", "choose"]
 
 _MODULES = (sources, arrays, shapes, algebra, frames, cleaning, conversions)
 

@@ -6,13 +6,14 @@ Everything that is said about an op outside its function is said here once: the 
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
+
+from pipeline.errors import nearest
 
 __all__ = [
     "COMMON_KEYS",
@@ -29,7 +30,6 @@ __all__ = [
     "Signature",
     "Type",
     "is_type",
-    "nearest",
     "role",
 ]
 
@@ -203,23 +203,3 @@ class Signature(BaseModel):
     def misfits(self, kinds: Mapping[str, str]) -> list[tuple[str, str]]:
         """What does not fit the kinds of the inputs, as ``(parameter, message)``."""
         return []
-
-
-def nearest(got: str, allowed: Iterable[str]) -> str:
-    """``; did you mean 'axis'?`` for the closest of ``allowed``, empty where none is close."""
-    names = sorted(allowed) if isinstance(allowed, set | frozenset) else list(allowed)
-    folded = {name.casefold(): name for name in reversed(names)}
-    # a slip of one letter is likelier than a name that shares more letters in the same order
-    slips = [name for name in folded if _one_slip(got.casefold(), name)]
-    close = difflib.get_close_matches(got.casefold(), slips or list(folded), n=1, cutoff=0.0 if slips else 0.55)
-    return f"; did you mean {folded[close[0]]!r}?" if close else ""
-
-
-def _one_slip(got: str, name: str) -> bool:
-    """Whether one letter left out, put in or replaced, or two that changed places, make ``got`` of ``name``."""
-    if abs(len(got) - len(name)) > 1 or len(got) == len(name) == 1:  # 'a' is no slip of 'b'
-        return False
-    start = next((i for i, (a, b) in enumerate(zip(got, name, strict=False)) if a != b), min(len(got), len(name)))
-    rest, wanted = got[start:], name[start:]
-    swapped = rest[:2] == wanted[1::-1] and rest[2:] == wanted[2:]
-    return rest[1:] == wanted or rest == wanted[1:] or rest[1:] == wanted[1:] or swapped

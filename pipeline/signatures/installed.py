@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from pipeline.signatures.base import COMMON_KEYS, Signature, nearest
+from pipeline.errors import nearest
+from pipeline.signatures.base import COMMON_KEYS, Signature
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -22,6 +23,30 @@ __all__ = ["GROUP", "Installed", "Ops", "Unusable", "defined_in"]
 
 GROUP = "pipeline.ops"
 _KINDS = ("array", "frame", "items", "value", "parts")
+_STEPS = ("call", "command", "expr")  # kinds of steps that are no ops: one of them may have been meant
+
+# what people write from numpy, pandas and xarray under another name: how it is written here
+_HABITS = {
+    name: f"; {cure}"
+    for cure, names in {
+        "that is op 'from_netcdf'": ("open_dataset", "open_mfdataset", "read_netcdf"),
+        "that is op 'from_zarr'": ("open_zarr", "read_zarr"),
+        "that is op 'from_npy'": ("load_npy", "read_npy"),
+        "that is op 'merge'": ("join",),
+        "that is op 'sort_values'": ("sort", "order_by"),
+        "that is op 'filter'": ("query",),
+        "that is op 'drop_duplicates'": ("unique", "distinct"),
+        "that is op 'matmul'": ("dot",),
+        "that is op 'coarsen'": ("downsample",),
+        "that is op 'nsmallest' or 'nlargest', since rows have no order": ("head", "tail", "limit"),
+        "that is op 'groupby' with agg": ("agg", "aggregate", "pivot_table"),
+        "positions are picked where the step is named: x[time=0:10]": ("isel", "iloc"),
+        "a function of yours is a call, with over one an item; op 'map_blocks' and 'map_partitions' call it chunk by "
+        "chunk": ("map", "apply", "apply_ufunc", "pipe"),
+    }.items()
+    for name in names
+}
+"""Name -> ``; …``."""
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _HOME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
@@ -91,7 +116,7 @@ class Ops(Mapping[str, Classes]):
 
     def missing(self, name: str) -> str:
         """What there is to say of a name that no op has: which one may have been meant, or why it can't be used."""
-        hint = nearest(name, list(self))
+        hint = _HABITS.get(name, "") or nearest(name, [*self, *_STEPS])
         unusable = self.installed.unusable
         told = [one for one in unusable if one.name == name]
         if not told and not hint:
