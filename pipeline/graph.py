@@ -17,6 +17,7 @@ import hashlib
 import pickle
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -337,7 +338,7 @@ class Graph:
             return ""
         return policy.items[key[1]] if key[1] < len(policy.items) else ""
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """64 bits, in hex, over keys, dependencies, functions and constants; the same in every process and session."""
         digest = hashlib.sha256(token(self.tasks).encode())

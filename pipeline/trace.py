@@ -96,6 +96,7 @@ class Trace:
         ``gaps``: ``[worker, from, to]`` in ns, in which nobody saw what the worker did, since it was lost;
         ``clock_error``: seconds by which instants of different machines may be off;
         ``measuring``: seconds that measuring one task costs, the mean;
+        ``graph``: the fingerprint of what was run;
         ``n_segments``, ``versions``, ``start_method``, ``threads``
     """
 

@@ -32,7 +32,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("ops", "outputs", "replay"),
     ("assembly",),
     ("worker",),
-    ("graph", "trace", "scheduler", "preparation", "programs", "drawing", "capture", "faults", "footprint"),
+    ("graph", "trace", "scheduler", "preparation", "programs", "drawing", "capture", "faults", "footprint", "estimate"),
     ("layouts", "filevalue", "composition", "naming", "scratch"),
     ("config",),
     ("signatures",),

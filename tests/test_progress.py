@@ -6,17 +6,21 @@ import io
 import json
 import random
 from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import until
 
 from pipeline.backends.base import Event
 from pipeline.errors import TaskError
-from pipeline.graph import Graph, Policy, constant, ref, task
+from pipeline.estimate import Earlier, Estimate, Left
+from pipeline.graph import Graph, Policy, constant, is_constant, ref, task
 from pipeline.report.counts import Counts, Step
-from pipeline.report.estimate import Estimate, Left
+from pipeline.report.earlier import earlier_run
 from pipeline.report.lines import step_lines, table_lines, told
 from pipeline.report.progress import JsonLines, LiveTable, PlainLines, dumps, listener_for
+from pipeline.trace import Record, Trace
 
 
 class Clock:
@@ -64,6 +68,16 @@ def test_counts_take_copies_together_and_leave_out_constants(graph: Graph) -> No
     assert (counts.done, counts.n_tasks) == (4, 5)
 
 
+def test_what_tasks_took_is_what_the_time_left_is_told_by(graph: Graph) -> None:
+    clock = Clock()
+    counts = Counts(clock)
+    counts.begin(steps_graph(1, 100))
+    for second in range(10, 41):
+        clock.now = float(second)
+        counts.count(Event("task", step="s0", count=2, seconds=4.0))  # four at a time, two seconds each
+    assert holds(counts.left(), (100 - 62) / 2)
+
+
 def test_an_item_with_parts_counts_once() -> None:
     tasks = {(name, i): task((name, i), abs, i) for name in ("fit", "fit.u", "fit.v") for i in range(4)}
     policies = {"fit": Policy("fit", items=("a", "b", "c", "d"), over="fit")}
@@ -92,15 +106,20 @@ def test_what_went_wrong_is_counted_by_step(graph: Graph) -> None:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def played(ends: Iterable[tuple[float, str]], until: float, **n_tasks: int) -> Left:
-    """What is left at ``until``, after the ends of tasks before it, as (seconds, step)."""
+def played(
+    ends: Iterable[tuple[float, str] | tuple[float, str, float]],
+    until: float,
+    earlier: Earlier | None = None,
+    **n_tasks: int,
+) -> Left:
+    """What is left at ``until``, after the ends of tasks before it, as (when, step) or (when, step, what it took)."""
     clock = Clock()
     estimate = Estimate(clock)
-    estimate.begin(n_tasks)
-    for when, step in sorted(ends):
+    estimate.begin(n_tasks, earlier)
+    for when, step, *took in sorted(ends):
         if when <= until:
             clock.now = when
-            estimate.finished(step)
+            estimate.finished(step, 1, *took)
     clock.now = until
     return estimate.left()
 
@@ -154,13 +173,64 @@ def test_tasks_that_end_in_waves_of_all_workers_are_no_hurry(until: float) -> No
     assert holds(played(ends, until, fit=80), 200.03 - until)
 
 
-def test_two_steps_side_by_side_are_between_both_readings_of_the_clock() -> None:
+def side_by_side() -> list[tuple[float, str, float]]:
     """Two workers: one ends an ``a`` every second, the other a ``b`` every 3; when the a are done both take b."""
-    ends = [(float(i + 1), "a") for i in range(90)] + [(3.0 * i + 2.5, "b") for i in range(30)]
-    left = played(ends, 90.0, a=90, b=50)
+    return [(float(i + 1), "a", 1.0) for i in range(90)] + [(3.0 * i + 3.0, "b", 3.0) for i in range(30)]
+
+
+def test_two_steps_side_by_side_are_told_by_what_their_tasks_take() -> None:
+    left = played(side_by_side(), 90.0, a=90, b=50)
     assert holds(left, 30.0)
-    assert left.low == pytest.approx(20 * 0.5, rel=0.1)  # since half a second before a b ended, an a did
-    assert left.high == pytest.approx(20 * 1.5, rel=0.1)  # half of the time for each
+    assert left.high is not None
+    assert left.low is not None
+    assert left.high - left.low <= 0.2 * 30
+
+
+def test_what_was_before_the_first_task_is_no_work() -> None:
+    ends = [(100.0 + 2.0 * (i // 4 + 1), "fit", 2.0) for i in range(40)]  # four at a time, after 100 s
+    left = played(ends, 110.0, fit=40)
+    assert holds(left, 10.0)
+    assert (left.high or 0.0) <= 20
+
+
+def test_a_last_task_takes_its_whole_time_though_others_ran_side_by_side() -> None:
+    ends = [(float(8 * (i // 4 + 1)), "fit", 8.0) for i in range(40)]
+    assert holds(played(ends, 80.0, fit=41), 8.0)
+
+
+def test_a_phase_of_one_task_at_a_time_is_noticed() -> None:
+    wide = [(float(i // 4 + 1), "wide", 1.0) for i in range(200)]
+    narrow = [(50.0 + 2 * (i + 1), "narrow", 2.0) for i in range(100)]
+    left = played(wide + narrow, 150.0, wide=200, narrow=100)
+    assert holds(left, 100.0)
+
+
+EARLIER = Earlier({"load": 1.0, "fit": 4.0, "total": 10.0}, at_work=2.0)
+
+
+def test_before_anything_ended_an_earlier_run_of_the_graph_tells_how_long_it_takes() -> None:
+    left = played([], 0.0, EARLIER, load=100, fit=20, total=1)
+    assert holds(left, 100 / 2 + 80 / 2 + 10)
+    assert left.earlier == 3
+    assert left.text() == "about 45 s to 3 min left, 3 steps as in an earlier run"
+    assert holds(played([], 20.0, EARLIER, load=100, fit=20, total=1), 80.0)
+
+
+def test_steps_not_begun_have_an_upper_end_where_an_earlier_run_had_them() -> None:
+    ends = [(float(i // 2 + 1), "load", 1.0) for i in range(100)]
+    left = played(ends, 20.0, EARLIER, load=100, fit=20, total=1)
+    assert holds(left, 30 + 40 + 10)
+    assert (left.waiting, left.earlier) == (0, 2)
+    other = played(ends, 20.0, EARLIER, load=100, fit=20, new=1)
+    assert (other.high, other.waiting, other.earlier) == (None, 1, 1)
+    assert other.low is not None
+    assert 45 <= other.low <= 30 + 40
+    assert other.text().endswith("left, and 1 step not begun")
+
+
+def test_what_an_earlier_run_took_is_forgotten_when_this_one_tells_otherwise() -> None:
+    ends = [(10.0 * (i + 1), "fit", 10.0) for i in range(50)]
+    assert played(ends, 200.0, EARLIER, fit=50) == played(ends, 200.0, fit=50)
 
 
 def test_start_up_does_not_count_for_good() -> None:
@@ -223,6 +293,36 @@ def test_a_task_that_is_done_twice_and_a_step_that_is_none_change_nothing() -> N
 )  # fmt: skip
 def test_a_range_is_rounded_outwards(left: Left, text: str) -> None:
     assert left.text() == text
+
+
+def left_behind(runs: Path, graph: Graph, name: str, fingerprint: str = "") -> None:
+    """The folder of a run of ``graph`` in which every task took 2 s, on two workers."""
+    folder = runs / graph.name / name
+    folder.mkdir(parents=True)
+    keys = [key for key, node in graph.tasks.items() if not is_constant(node)]
+    fields: dict[str, Any] = dict.fromkeys(Record._fields, 0) | {"worker": "w", "stop": 2 * 10**9}
+    rows = [Record(**fields | {"key": str(key), "step": graph.owners[key]}) for key in keys]
+    notes = {"graph": fingerprint or graph.fingerprint}
+    Trace.from_records(rows, elapsed=float(len(keys)), backend="b", n_workers=2, notes=notes).save(
+        folder / "trace.parquet"
+    )
+
+
+def test_the_latest_run_of_the_same_graph_is_found(graph: Graph, tmp_path: Path) -> None:
+    assert earlier_run(tmp_path, graph) is None
+    left_behind(tmp_path, graph, "1")
+    left_behind(tmp_path, graph, "2", fingerprint="another")
+    (tmp_path / graph.name / "3").mkdir()
+    (tmp_path / graph.name / "3" / "trace.parquet").write_text("no trace")
+    assert earlier_run(tmp_path, graph) == Earlier({"load": 2.0, "total": 2.0}, 2.0)
+
+
+def test_a_second_run_of_a_file_says_from_its_begin_on_how_long_it_takes(graph: Graph, tmp_path: Path) -> None:
+    left_behind(tmp_path, graph, "1")
+    counts = Counts(Clock(), tmp_path)
+    counts.begin(graph)
+    assert holds(counts.left(), 2 * 2 / 2 * 2 / 2 + 2)
+    assert counts.left().earlier == 2
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -47,6 +47,8 @@ class Event:
     kind : ``task`` (finished: ``step``, ``key``, ``item``), ``retry``, ``dropped``, ``worker lost``, ``note``,
         ``output`` (a line that a task wrote: ``message``)
     step : the copy of the step
+    count : of a ``task``: how many have ended, all of this step
+    seconds : of a ``task``: what they took in their worker, all together; 0 where that is not known
     worker, stream, when : of an ``output``: who ran the task, ``stdout`` or ``stderr``, seconds since the epoch
     """
 
@@ -56,6 +58,7 @@ class Event:
     item: str = ""
     message: str = ""
     count: int = 1
+    seconds: float = 0.0
     worker: str = ""
     stream: str = ""
     when: float = 0.0

@@ -28,9 +28,9 @@ from pipeline.scheduler import Scheduler
 from pipeline.trace import Record, Trace
 from pipeline.worker import NOT_AGAIN, Completion, Failure, Inner, Segment
 
-__all__ = ["Executor", "Finished", "Job", "Lost", "run"]
+__all__ = ["MOST_LOSSES", "Executor", "Finished", "Job", "Lost", "run"]
 
-_MOST_LOSSES = 3
+MOST_LOSSES = 3
 """A segment during which so many workers were lost is not given to another."""
 
 
@@ -238,7 +238,7 @@ class _Run:
             self.dropped.append((step, item, cause))
             self._tell("dropped", step=step, item=item, message=cause)
         if self.listener is not None:
-            self._tell_tasks(self.segments[number])
+            self._tell_tasks(self.segments[number], completion)
 
     def _fail(self, segment: Segment, failure: Failure) -> None:
         error: PipelineError = failure.error()
@@ -266,8 +266,8 @@ class _Run:
                 raise WorkerLost(message, inner.name)
             if not finished.job.segment.pure:
                 raise WorkerLost(f"{message}; {NOT_AGAIN}", inner.name)
-            if self.losses[number] >= _MOST_LOSSES:
-                raise WorkerLost(f"{message}; it is the {_MOST_LOSSES}rd worker lost by this segment", inner.name)
+            if self.losses[number] >= MOST_LOSSES:
+                raise WorkerLost(f"{message}; it is the {MOST_LOSSES}rd worker lost by this segment", inner.name)
             self._tell("worker lost", step=inner.step, key=str(inner.key), item=inner.item, message=message)
         self.scheduler.again(number)
 
@@ -291,12 +291,14 @@ class _Run:
         )
         self.made[number] = self.records[-1].sent if completion.measured else done
 
-    def _tell_tasks(self, segment: Segment) -> None:
+    def _tell_tasks(self, segment: Segment, completion: Completion) -> None:
         """One event for each stretch of tasks of one step."""
-        counted = [inner for inner in segment.tasks if inner.key in self.graph.tasks]
+        took = {m.key: m.stop - m.start for m in completion.measured}
+        counted = [inner for inner in segment.tasks if inner.key in took and inner.key in self.graph.tasks]
         for step, inners in groupby(counted, key=lambda inner: inner.step):
             some = list(inners)
-            self._tell("task", step=step, key=str(some[-1].key), item=some[-1].item, count=len(some))
+            seconds = sum(took[inner.key] for inner in some) / 1e9
+            self._tell("task", step=step, key=str(some[-1].key), item=some[-1].item, count=len(some), seconds=seconds)
 
     def _tell_output(self, worker: str, lines: Sequence[Line]) -> None:
         tell = self.listener or show_output

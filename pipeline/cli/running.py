@@ -69,7 +69,7 @@ def run(
     from pipeline import execution
 
     session: Session = context.obj
-    with listener_for(session.events or sys.stdout, as_json=as_json) as listener:
+    with listener_for(session.events or sys.stdout, as_json=as_json, runs=runs) as listener:
         session.counts = listener.counts
         result = execution.run(
             config, backend=backend or "dask", workers=workers, cluster=cluster, out=out, listener=listener, runs=runs

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.report.estimate import Estimate, Left
+from pipeline.estimate import Estimate, Left
+from pipeline.report.earlier import earlier_run
 
 if TYPE_CHECKING:
     from pipeline.backends.base import Event
@@ -62,9 +64,11 @@ class Counts:
     Parameters
     ----------
     clock : seconds, monotonic
+    runs : where the folders of earlier runs are; None: none is looked at
     """
 
     clock: Callable[[], float] = time.perf_counter
+    runs: str | Path | None = None
     steps: dict[str, Step] = field(default_factory=dict)
     _step_of: dict[str, str] = field(default_factory=dict)
 
@@ -83,7 +87,8 @@ class Counts:
                 self.steps[self._step_of[graph.owners[key]]].n_tasks += 1
         for name in [name for name, step in self.steps.items() if not step.n_tasks]:
             del self.steps[name]
-        self._estimate.begin({name: step.n_tasks for name, step in self.steps.items()})
+        earlier = earlier_run(self.runs, graph) if self.runs is not None else None
+        self._estimate.begin({name: step.n_tasks for name, step in self.steps.items()}, earlier)
 
     def count(self, event: Event) -> Step | None:
         """Take one event into account; gives the step that this event ended."""
@@ -91,7 +96,7 @@ class Counts:
         if step is None:
             return None
         if event.kind == "task":
-            return step if self._finished(step, event.count) else None
+            return step if self._finished(step, event) else None
         if event.kind == "retry":
             step.retried += event.count
         elif event.kind == "dropped":
@@ -106,12 +111,12 @@ class Counts:
         if step is not None:
             step.failed += 1
 
-    def _finished(self, step: Step, n: int) -> bool:
+    def _finished(self, step: Step, event: Event) -> bool:
         step.last = self.clock()
         step.first = step.last if step.first is None else step.first
         was = step.ended
-        step.done = min(step.done + n, step.n_tasks)  # a task that a lost worker had done is done twice
-        self._estimate.finished(step.name, n)
+        step.done = min(step.done + event.count, step.n_tasks)  # a task that a lost worker had done is done twice
+        self._estimate.finished(step.name, event.count, event.seconds)
         return step.ended and not was
 
     def of(self, copy: str) -> Step | None:

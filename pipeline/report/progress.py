@@ -12,6 +12,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, Self
 
 from pipeline.report.counts import COUNTED, Counts, Step
@@ -51,13 +52,19 @@ class PlainLines:
     beat : seconds between two looks at whether a minute is over, in a thread, so that a task of an hour is no silence;
         None: only as things happen
     clock : seconds, monotonic
+    runs : where the folders of earlier runs are, for what is said of the time left
     """
 
     def __init__(
-        self, file: IO[str], *, beat: float | None = 1.0, clock: Callable[[], float] = time.perf_counter
+        self,
+        file: IO[str],
+        *,
+        beat: float | None = 1.0,
+        clock: Callable[[], float] = time.perf_counter,
+        runs: str | Path | None = None,
     ) -> None:
         self._file, self._clock = file, clock
-        self.counts = Counts(clock)
+        self.counts = Counts(clock, runs)
         self._began = self._spoke = clock()
         self._outspoken = Outspoken()
         self._lock = threading.Lock()
@@ -150,9 +157,16 @@ class JsonLines:
     seconds, null where it is not known; ``eta_low`` alone is a lower bound.
     """
 
-    def __init__(self, file: IO[str], *, every: float = 0.2, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self,
+        file: IO[str],
+        *,
+        every: float = 0.2,
+        clock: Callable[[], float] = time.perf_counter,
+        runs: str | Path | None = None,
+    ) -> None:
         self._file, self._every, self._clock = file, every, clock
-        self.counts = Counts(clock)
+        self.counts = Counts(clock, runs)
         self._told: dict[str, float] = {}
 
     def __enter__(self) -> Self:
@@ -197,11 +211,13 @@ class JsonLines:
 class LiveTable:
     """For terminals: a line a step that is drawn four times a second, at most as many as the terminal has."""
 
-    def __init__(self, file: IO[str], *, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self, file: IO[str], *, clock: Callable[[], float] = time.perf_counter, runs: str | Path | None = None
+    ) -> None:
         from rich.console import Console
         from rich.live import Live
 
-        self.counts = Counts(clock)
+        self.counts = Counts(clock, runs)
         self._lock = threading.Lock()
         self._outspoken = Outspoken()
         self._console = Console(file=file)
@@ -250,8 +266,8 @@ def dumps(value: Any) -> str:
     return json.dumps(without_nan(value), default=str, allow_nan=False)
 
 
-def listener_for(file: IO[str], *, as_json: bool) -> LiveTable | PlainLines | JsonLines:
-    """The listener that suits where the text goes."""
+def listener_for(file: IO[str], *, as_json: bool, runs: str | Path | None = None) -> LiveTable | PlainLines | JsonLines:
+    """The listener that suits where the text goes; ``runs`` is where the folders of earlier runs are."""
     if as_json:
-        return JsonLines(file)
-    return LiveTable(file) if file.isatty() else PlainLines(file)
+        return JsonLines(file, runs=runs)
+    return LiveTable(file, runs=runs) if file.isatty() else PlainLines(file, runs=runs)
