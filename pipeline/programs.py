@@ -81,8 +81,9 @@ def run(
                 stderr=err,
                 start_new_session=True,
             )
-        except OSError as error:
-            raise ProgramError(f"{argv[0]} can't be run: {error.strerror or error} ({executable})") from error
+        except (OSError, ValueError) as error:  # a null byte in an argument is a ValueError
+            why = getattr(error, "strerror", None) or error
+            raise ProgramError(f"{argv[0]} can't be run: {why} ({executable})") from error
     with _ended_with_us(process.pid, folder):
         try:
             return Ended(process.wait(timeout), stdout, stderr)

@@ -93,13 +93,27 @@ def test_no_rows_have_the_columns_that_are_named(tmp_path: Path, text: str) -> N
     assert got["a"].dtype == np.int64
 
 
+def test_what_is_no_text_is_its_json_where_it_is_cast_to_string(tmp_path: Path) -> None:
+    path = lines(tmp_path, '{"m": {"é": [1]}, "v": "x", "n": 1}\n{"v": 2.5}\n{"m": null, "v": true, "n": 3}\n')
+    got = run(read_json(path=path, cast={"m": "string", "v": "string"}, blocksize=30))
+    assert got["m"].fillna("").tolist() == ['{"é": [1]}', "", ""]
+    assert got["v"].tolist() == ["x", "2.5", "true"]
+    assert run(read_json(path=path, columns=["n"]))["n"].tolist()[::2] == [1, 3]
+
+
+def test_a_list_without_members_has_no_say_in_the_columns(tmp_path: Path) -> None:
+    lines(tmp_path, "[]", "a.json")
+    lines(tmp_path, '[{"k": 1}]', "b.json")
+    assert run(read_json(path=f"{tmp_path}/*.json", columns=["k"]))["k"].tolist() == [1]
+
+
 FAULTS = [
-    ('{"a": [1], "b": 2}\n', {}, r"a.jsonl: column 'a' holds lists or maps; name the others: columns: \[b\]"),
+    ('{"a": [1], "b": 2}\n', {}, r"a.jsonl: column 'a' holds lists, maps, .* cast: \{a: string\}.* columns: \[b\]"),
     ("3", {}, "begins with '3'; JSON of rows is objects, one a line, or one list"),
     ("[{}, 1]", {}, "member 1 of the list is no object, but int"),
     ("[{]", {}, "is no JSON"),
     ('{"a": 1}\n{"a":', {}, "is no JSON of objects, one a line"),
-    ('{"a": 1}\n{"a": "x"}', {}, "column 'a' has both number and string"),
+    ('{"a": 1}\n{"a": "x"}', {}, "column 'a' holds .* values of several kinds"),
     ('{"b": 1, "a": 1.5}', {"a": "int64"}, r"column 'a': 1.5 is no int64, .* cure: cast: \{a: float64\}"),
     ('{"a": 300}', {"a": "uint8"}, "column 'a': 300 is no uint8"),
     ('{"a": 1}\n{"a": null}', {"a": "int64"}, "column 'a': has 1 missing values, which int64 has not"),

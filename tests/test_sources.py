@@ -9,6 +9,7 @@ import gzip
 import math
 import os
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -378,6 +379,41 @@ def test_parquet_without_rows_or_columns(tmp_path: Path, folder: str) -> None:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+def parquet_files(folder: Path, *tables: Any) -> str:
+    for i, columns in enumerate(tables):
+        pq.write_table(columns if isinstance(columns, pa.Table) else pa.table(columns), folder / f"{i}.parquet")
+    return str(folder)
+
+
+def test_files_without_rows_or_with_columns_of_nulls_alone_have_no_say_in_types(tmp_path: Path) -> None:
+    nulls, times = pa.nulls(1), pa.array([5], pa.timestamp("ms", "UTC"))
+    path = parquet_files(
+        tmp_path,
+        {"t": nulls, "i": nulls, "b": [True], "s": nulls, "z": times},
+        {"t": ["x"], "i": [7], "b": [None], "s": ["y"], "z": times.cast(pa.timestamp("ns", "UTC"))},
+        {"t": pa.array([], pa.float64()), "i": pa.array([], pa.string()), "b": pa.array([], pa.int8()),
+         "s": pa.array([], pa.date32()), "z": pa.array([], pa.int64())},
+        {"t": ["z"], "i": [8], "b": [False], "s": nulls, "z": times},
+    )  # fmt: skip
+    frame = sources.read_parquet(path=path)
+    got = run(frame)
+    assert [str(d) for d in frame.dtypes] == ["str", "float64", "boolean", "str", "datetime64[ns, UTC]"]
+    assert got.dtypes.equals(frame.dtypes)
+    assert got.i.fillna(-1).tolist() == [-1, 7, 8]
+    assert got.b.fillna(False).tolist() == [True, False, False]
+    assert got.t.fillna("").tolist() == ["", "x", "z"]
+
+
+def test_columns_that_not_every_file_has_once_are_faults(tmp_path: Path) -> None:
+    path = parquet_files(tmp_path, {"a": [1], "b": [2], "c": [3]}, {"a": [1], "c": [2]})
+    for cast in (None, {"b": "float32"}):
+        with pytest.raises(DataError, match=r"1\.parquet: has no column 'b', .* all files have: columns: \[a, c\]"):
+            sources.read_parquet(path=path)
+    parquet_files(tmp_path, pa.table([[1], [2]], names=["a", "a"]))
+    with pytest.raises(DataError, match=r"0\.parquet: has 2 columns 'a'"):
+        sources.read_parquet(path=f"{tmp_path}/0.parquet")
+
+
 @pytest.mark.parametrize("blocksize", [40, 999, 5_000, None])
 def test_csv_is_what_pandas_reads_whatever_the_blocks(folder: str, blocksize: int | None) -> None:
     got = run(sources.read_csv(path=f"{folder}/d.csv", blocksize=blocksize))
@@ -451,13 +487,58 @@ def test_packed_files_are_one_block(tmp_path: Path, suffix: str, packed: Callabl
     pd.testing.assert_frame_equal(run(frame), pd.read_csv(f"{tmp_path}/x.csv{suffix}"))
 
 
-def test_several_files_follow_one_another_and_need_one_header(tmp_path: Path) -> None:
+def test_several_files_follow_one_another_and_need_the_same_columns(tmp_path: Path) -> None:
     for name, text in (("a", "x,y\n1,2\n"), ("b", "x,y\n"), ("c", ""), ("d", "x,y\r\n3,4")):
         (tmp_path / f"{name}.csv").write_bytes(text.encode())
     assert run(sources.read_csv(path=f"{tmp_path}/*.csv")).to_dict("list") == {"x": [1, 3], "y": [2, 4]}
     (tmp_path / "e.csv").write_text("x,z\n1,2\n")
-    with pytest.raises(DataError, match=r"e\.csv: its header .* is not that of .*a\.csv"):
+    with pytest.raises(DataError, match=r"e\.csv: has no column 'y', .*a\.csv has one; it has x, z"):
         sources.read_csv(path=f"{tmp_path}/*.csv")
+
+
+def test_columns_are_found_by_name_and_types_in_the_first_file_with_rows(tmp_path: Path) -> None:
+    for name, text in (("a", "\ufeff\n\nx,y\n\n"), ("b", 'z,"y",x\n9,2,1\n\n'), ("c", "x,y\r\n3,4")):
+        (tmp_path / f"{name}.csv").write_bytes(text.encode())
+    for blocksize in (1, 5, None):
+        got = run(sources.read_csv(path=f"{tmp_path}/*.csv", blocksize=blocksize))
+        assert got.to_dict("list") == {"x": [1, 3], "y": [2, 4]}
+
+
+def test_a_comma_may_stand_before_decimals(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text('x;y\n1,5;a,b\n-2,25;"c"\n')
+    got = run(sources.read_csv(path=f"{tmp_path}/x.csv", sep=";", decimal=","))
+    assert got.to_dict("list") == {"x": [1.5, -2.25], "y": ["a,b", "c"]}
+    with pytest.raises(ConfigError, match="decimal: got ','; it is one character, and not sep"):
+        sources.read_csv(path=f"{tmp_path}/x.csv", decimal=",")
+
+
+@pytest.mark.parametrize(("name", "data", "told"), [
+    ("x.csv.gz", b"a\n1\n", "is no gzip file, or a broken one"),
+    ("x.csv.gz", gzip.compress(b"a\n" * 999)[:-9], "is no gzip file, or a broken one"),
+    ("x.csv", "a\n1\n".encode("utf-16"), "has what is no UTF-8"),
+    ("x.csv", "a\nü\n".encode("latin1"), "column 'a': has what is no UTF-8"),
+])  # fmt: skip
+def test_a_file_that_is_no_text_says_so(tmp_path: Path, name: str, data: bytes, told: str) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(DataError, match=rf"{re.escape(name)}: {told}"):
+        run(sources.read_csv(path=f"{tmp_path}/{name}"))
+
+
+@pytest.mark.parametrize(("texts", "told"), [
+    (["2020-01-01", "01/02/2020"], "'01/02/2020' is no time as ISO 8601 writes it"),
+    (["2020-01-01T10:00Z", "2020-07-01T10:00", "2020-07-01T10:00+02"], "times with a zone and times without one"),
+    (["2020-10-25T02:30"], "2020-10-25 02:30:00 is twice or never on the clock of Europe/Paris.*localize"),
+])  # fmt: skip
+def test_times_that_cannot_be_told_are_named(tmp_path: Path, texts: list[str], told: str) -> None:
+    (tmp_path / "x.csv").write_text("\n".join(["t", *texts]))
+    with pytest.raises(DataError, match=f"column 't': .*{told}"):
+        run(sources.read_csv(path=f"{tmp_path}/x.csv", cast={"t": "timestamp[Europe/Paris]"}))
+
+
+def test_offsets_of_times_may_differ(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("t\n2020-01-01T10:00:00+01:00\n2020-07-01T12:00:00+02:00\n")
+    got = run(sources.read_csv(path=f"{tmp_path}/x.csv", cast={"t": "timestamp[UTC]"}))
+    assert got.t.dt.hour.tolist() == [9, 10]
 
 
 @pytest.mark.parametrize("text", ["", "x,y\n", "x,y"])

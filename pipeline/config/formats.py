@@ -13,6 +13,8 @@ pickle   value, items          one file; a file an item
 text     value, items          one file of UTF-8, of a text or of a list of texts, a line each; a file an item
 file     value, items          one file, of a file that a task left or of bytes; a file an item
 =======  ====================  ========================================================================================
+
+csv, json, pickle and text are compressed where the path ends in ``.gz``, ``.bz2`` or ``.xz``.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-__all__ = ["FOLDERS", "FORMATS", "Format", "Option"]
+__all__ = ["FOLDERS", "FORMATS", "PACKED", "Format", "Option", "are_lines"]
 
 
 class Option(NamedTuple):
@@ -116,5 +118,14 @@ FORMATS: Mapping[str, Format] = {
 }
 """Name -> format."""
 
+PACKED = (".gz", ".bz2", ".xz")
+"""What the name of a compressed output ends in."""
+
 FOLDERS = tuple(name for name, form in FORMATS.items() if form.folder)
 """Formats whose outputs are folders; the others are one file, or a file an item."""
+
+
+def are_lines(path: str, options: Mapping[str, Any]) -> bool:
+    """Whether the json output of a frame is an object a line: as its options say, else as its name does."""
+    plain = path.removesuffix(next(filter(path.endswith, PACKED), ""))
+    return bool(options.get("lines", plain.endswith((".jsonl", ".ndjson"))))

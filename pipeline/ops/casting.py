@@ -16,7 +16,7 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.expressions import parse
 from pipeline.ops.partitions import FieldError
 from pipeline.ops.targets import evaluate_columns
-from pipeline.ops.types import TEXT, declared_dtype
+from pipeline.ops.types import TEXT, declared_dtype, localized, moments
 
 __all__ = ["cast_column", "declared_column", "family", "target_dtype"]
 
@@ -60,8 +60,6 @@ def declared_column(place: str, kind: str) -> Any:
     ------
     FieldError : no such type
     """
-    if kind == "category":
-        raise FieldError(place, "a category is a way to store text, and its values differ by partition; write string")
     try:
         return declared_dtype(kind)
     except ConfigError as error:
@@ -204,14 +202,14 @@ def _texts(present: pd.Series[Any]) -> Any:
 def _times(present: pd.Series[Any], target: Any) -> pd.Series[Any]:
     """Times of a zone for a type with a zone: those without one are taken to be of it."""
     if family(present.dtype) in ("text", "object"):
-        present = pd.to_datetime(present.astype(object), format="ISO8601")
+        present = moments(present.astype(object))
     if isinstance(present.dtype, pd.ArrowDtype):
         present = pd.Series(pd.DatetimeIndex(present))
     zoned = isinstance(target, pd.DatetimeTZDtype)
     if (present.dt.tz is not None) and not zoned:
         raise ValueError("has a zone")
     if zoned:
-        present = present.dt.tz_localize(target.tz) if present.dt.tz is None else present.dt.tz_convert(target.tz)
+        present = localized(present, target.tz) if present.dt.tz is None else present.dt.tz_convert(target.tz)
     return present.astype(target)
 
 

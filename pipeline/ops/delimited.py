@@ -6,10 +6,12 @@ Types are settled while the graph is built, from the head of the first file and 
 from __future__ import annotations
 
 import csv
+import itertools
 import math
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import dask.dataframe as dd
@@ -32,12 +34,17 @@ _MISSING_TEXTS = (
     *("NULL", "NaN", "None", "n/a", "nan", "null"),
 )
 
+_BOM = b"\xef\xbb\xbf"
+_HEADER = 2**18  # bytes in which the header line ends
+_NO_TEXT = "has what is no UTF-8; write it so, as by: iconv -f latin1 -t utf-8"
+
 
 def read_csv(
     *,
     path: str | Sequence[str],
     columns: Sequence[str] | None = None,
     sep: str = ",",
+    decimal: str = ".",
     cast: Mapping[str, str] | None = None,
     na_values: Sequence[str] | None = None,
     blocksize: int | None = None,
@@ -45,79 +52,118 @@ def read_csv(
 ) -> dd.DataFrame:
     """CSV files with a header line, as a frame: a partition a block of about ``blocksize`` bytes, cut at a line's end.
 
-    Types that ``cast`` does not give are taken from the first 4 MiB of the first file: whole numbers, floats, booleans,
-    else text (times too, unless ``cast`` says ``timestamp``). A later value that is not of its column's type fails its
-    task. Compressed files, and those with line breaks inside quotes in those first 4 MiB, are one block each; where
-    such a line break comes later and a block would cut it, its task fails and says so.
+    Columns are those of the first file; others may have them in another order, and more. Blank lines mean nothing.
+    Types that ``cast`` does not give are taken from the first 4 MiB of the first file with rows: whole numbers, floats,
+    booleans, else text (times too, unless ``cast`` says ``timestamp``). A later value that is not of its column's type
+    fails its task. Compressed files, and those with line breaks inside quotes in those first 4 MiB, are one block each;
+    where such a line break comes later and a block would cut it, its task fails and says so.
 
     Raises
     ------
-    DataError : a file is missing, or its header is not the first one's
-    ConfigError : there is no such column, or ``sep`` is not one character
+    DataError : a file is missing or is no text, lacks a column, or has one twice
+    ConfigError : there is no such column, or ``sep`` or ``decimal`` is not one character
     """
     if len(sep) != 1:
         raise ConfigError(f"sep: got {sep!r}; it is one character")
+    if len(decimal) != 1 or decimal == sep:
+        raise ConfigError(f"decimal: got {decimal!r}; it is one character, and not sep")
+    form = _Form(sep, decimal, tuple(dict.fromkeys((*_MISSING_TEXTS, *map(str, na_values or ())))))
     names = locate(path, storage, suffixes=(".csv", ".tsv", ".txt", ".csv.gz", ".csv.bz2", ".csv.xz"))
     heads = {name: _head(name, options_of(name, storage), sep) for name in names}
-    full = [name for name in names if heads[name][0]]
-    header = heads[full[0]][0] if full else list(columns or cast or ())
-    for name in full[1:]:
-        if heads[name][0] != header:
-            raise DataError(f"{name}: its header {heads[name][0]} is not that of {full[0]}: {header}")
+    named = [name for name in names if heads[name].columns]
+    header = heads[named[0]].columns if named else tuple(columns or cast or ())
     wanted = chosen(columns, header, path)
     chosen(tuple(cast or ()), header, path)
-    missing = tuple(dict.fromkeys((*_MISSING_TEXTS, *map(str, na_values or ()))))
-    options = options_of(full[0], storage) if full else {}
-    guessed, whole = _guess(full[0], options, header, sep, missing) if full else ({}, True)
+    for name in named:
+        lacking = next((column for column in wanted if column not in heads[name].columns), None)
+        if lacking is not None:
+            raise DataError(f"{name}: has no column {lacking!r}, {named[0]} has one; it has {heads[name].listing}")
+    full = [name for name in named if heads[name].has_rows]
+    first = full[0] if full else None
+    guessed, whole = _guess(first, options_of(first, storage), heads[first], form) if first else ({}, True)
     dtypes = {name: declared_dtype(cast[name]) if cast and name in cast else guessed.get(name, TEXT) for name in wanted}
-    size = blocksize or BLOCK
     tasks: list[tuple[Any, ...]] = []
     for name in full:
-        n = heads[name][1]
-        blocks = cuts(n if whole else None, size)
+        head = heads[name]
+        blocks = cuts(head.nbytes if whole else None, blocksize or BLOCK, head.stop)
         for start, stop in blocks:
             where = (name, options_of(name, storage), start, stop, len(blocks) > 1)
-            tasks.append((_read_csv, *where, tuple(header), sep, missing, dtypes))
-    stored = sum(math.nan if n is None else n for n in (heads[name][1] for name in full))
+            tasks.append((_read_csv, *where, head.columns, form, dtypes))
+    stored = sum(math.nan if n is None else n for n in (heads[name].nbytes for name in full))
     nbytes = stored * len(wanted) / max(len(header), 1)  # as text, which is no less than what it means
     return frame_of("read_csv", tasks or [(empty_frame, dtypes)], dtypes, nbytes)
 
 
-def _head(path: str, options: Mapping[str, Any], sep: str) -> tuple[list[str], int | None]:
-    """The names in the header line, and the file's size; None for one that can't be cut into blocks."""
-    size = None
+@dataclass(frozen=True)
+class _Form:
+    """How values are written: what separates them, what stands in a number, which texts mean missing."""
+
+    sep: str
+    decimal: str
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Head:
+    """A file's columns (none: it is empty), where its header stops, its size, whether anything comes after it.
+
+    Parameters
+    ----------
+    nbytes : None for one that can't be cut into blocks
+    """
+
+    columns: tuple[str, ...]
+    stop: int
+    nbytes: int | None
+    has_rows: bool
+
+    @property
+    def listing(self) -> str:
+        return ", ".join(self.columns)
+
+
+def _head(path: str, options: Mapping[str, Any], sep: str) -> _Head:
+    """The first line that is not blank, and what can be told of the rest.
+
+    Raises
+    ------
+    DataError : if it is no text, or has a name twice
+    """
+    nbytes = None
     with unpacked(path, options) as file:
-        line = file.read(2**16)
+        data = file.read(_HEADER)
         if not is_packed(path):
             file.seek(0, os.SEEK_END)
-            size = file.tell()
-    names = next(csv.reader([_first_line(line).decode("utf-8-sig")], delimiter=sep), [])
+            nbytes = file.tell()
+    lines = data.removeprefix(_BOM).splitlines(keepends=True)
+    blank = len(list(itertools.takewhile(lambda line: not line.strip(), lines)))
+    reader = csv.reader((line.decode() for line in lines[blank:]), delimiter=sep)
+    try:
+        names = next(reader, [])
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: {_NO_TEXT}") from error
+    used = b"".join(lines[: blank + reader.line_num])
+    stop = len(used) + len(data) - len(data.removeprefix(_BOM))
     names = [name or f"Unnamed: {i}" for i, name in enumerate(names)]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise DataError(f"{path}: the header has {twice[0]!r} more than once")
-    return names, size
+    return _Head(tuple(names), stop, nbytes, len(data) == _HEADER or bool(data[stop:].strip()))
 
 
-def _first_line(data: bytes) -> bytes:
-    return data.split(b"\n", 1)[0].rstrip(b"\r")
-
-
-def _guess(
-    path: str, options: Mapping[str, Any], header: list[str], sep: str, missing: tuple[str, ...]
-) -> tuple[dict[str, Any], bool]:
+def _guess(path: str, options: Mapping[str, Any], head: _Head, form: _Form) -> tuple[dict[str, Any], bool]:
     """The dtypes that the head of the file shows, and whether lines there end at line breaks only."""
     with unpacked(path, options) as file:
         data = file.read(SAMPLE)
     if len(data) == SAMPLE:
         data = data[: _last_end(data) + 1]
     whole = not _quoted_breaks(data)
-    rows = data.split(b"\n", 1)[1] if b"\n" in data else b""
+    rows = data[head.stop :]
     if not rows.strip():
-        return dict.fromkeys(header, TEXT), whole
-    table = _parsed(path, rows, header, sep, missing, None, header)
+        return dict.fromkeys(head.columns, TEXT), whole
+    table = _parsed(path, rows, head.columns, form, None, head.columns)
     dtypes = {}
-    for name in header:
+    for name in head.columns:
         kind, n = table[name].type, table[name].null_count
         plain = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
         dtypes[name] = natural_dtype(kind, has_missing=n > 0) if plain or pa.types.is_null(kind) else TEXT
@@ -146,8 +192,7 @@ def _read_csv(
     stop: int | None,
     is_cut: bool,
     header: tuple[str, ...],
-    sep: str,
-    missing: tuple[str, ...],
+    form: _Form,
     dtypes: Mapping[str, Any],
 ) -> pd.DataFrame:
     """One partition: some lines of one file."""
@@ -158,12 +203,10 @@ def _read_csv(
             f"{path}: a line break inside quotes, or a lone quote, lies near byte {start + len(data)}, where a block "
             "ends; make the file one block: blocksize: 1000000000000"
         )
-    if not start:
-        data = data.split(b"\n", 1)[1] if b"\n" in data else b""
     if not data.strip():
         return empty_frame(dict(dtypes))
     types = {name: arrow_type(dtype) for name, dtype in dtypes.items()}
-    table = _parsed(path, data, header, sep, missing, types, list(dtypes))
+    table = _parsed(path, data, header, form, types, list(dtypes))
     return typed(path, table, dtypes)
 
 
@@ -171,17 +214,20 @@ def _parsed(
     path: str,
     data: bytes,
     header: Sequence[str],
-    sep: str,
-    missing: tuple[str, ...],
+    form: _Form,
     types: Mapping[str, pa.DataType] | None,
     wanted: Sequence[str],
 ) -> pa.Table:
     convert = pacsv.ConvertOptions(
-        column_types=types, null_values=list(missing), strings_can_be_null=True, include_columns=list(wanted)
+        column_types=types,
+        null_values=list(form.missing),
+        strings_can_be_null=True,
+        include_columns=list(wanted),
+        decimal_point=form.decimal,
     )
     # One Arrow block: else a column's type could change from block to block, and Arrow would start threads.
     read = pacsv.ReadOptions(column_names=list(header), use_threads=False, block_size=len(data) + 1)
-    parse = pacsv.ParseOptions(delimiter=sep, newlines_in_values=True)
+    parse = pacsv.ParseOptions(delimiter=form.sep, newlines_in_values=True)
     try:
         return pacsv.read_csv(pa.BufferReader(data), read_options=read, parse_options=parse, convert_options=convert)
     except pa.ArrowInvalid as error:
@@ -194,9 +240,12 @@ def _cure(message: str, header: Sequence[str]) -> str:
     if not found or int(found[1]) >= len(header):
         return message
     name = header[int(found[1])]
+    if "invalid UTF8" in found[3]:
+        return f"column {name!r}: {_NO_TEXT}"
     kind = {"double": "float64", "bool": "bool"}.get(found[2] or "", found[2] or "")
-    is_number = re.search(r"'-?[\d.]+(e[-+]?\d+)?'", found[3])
-    better = "float64" if kind.startswith(("int", "uint")) and is_number else "string"
+    better = "string"
+    if kind.startswith(("int", "uint")) and re.search(r"'-?[\d.]+(e[-+]?\d+)?'", found[3]):
+        better = "int64" if kind != "int64" and re.search(r"'-?\d{1,18}'", found[3]) else "float64"
     value = found[3].removeprefix("invalid value ")
     return (
         f"column {name!r}: {value} is no {kind}, its type by the first rows or cast; cure: cast: {{{name}: {better}}}"

@@ -168,9 +168,11 @@ def _numpy(value: Value) -> Value:
 
 
 def _numbers(value: Value) -> Value:
-    """True and false as 1 and 0."""
+    """True and false as 1 and 0; as floats in a column where they may be missing."""
     if isinstance(value, bool | np.bool_):
         return int(value)
+    if isinstance(value, pd.Series) and isinstance(value.dtype, pd.BooleanDtype):
+        return value.to_numpy(np.float64, na_value=np.nan)
     return value.astype(np.int64) if isinstance(value, np.ndarray) and value.dtype.kind == "b" else value
 
 
@@ -272,6 +274,7 @@ def _as_float(value: Value) -> Any:
 
 def _where(condition: Value, a: Value, b: Value, *, columns: bool) -> Value:
     _check_alike(a, b)
+    a, b = _of_one_kind(a, b)
     chosen = np.asarray(truth(condition, "where"))
     if not columns or not any(isinstance(v, pd.Series | pd.Timestamp) or kind(v) == "text" for v in (a, b)):
         return np.where(chosen, a, b)
@@ -280,12 +283,19 @@ def _where(condition: Value, a: Value, b: Value, *, columns: bool) -> Value:
     return _spread(a, len(chosen), b).where(chosen, b)
 
 
+def _of_one_kind(a: Value, b: Value) -> tuple[Value, Value]:
+    """True and false as numbers where the other one is a number."""
+    return (_numbers(a), _numbers(b)) if {kind(a), kind(b)} == _NUMERIC else (a, b)
+
+
 def _spread(value: Value, n: int, like: Value) -> pd.Series:
     """The value as a Series of ``n`` rows, of the dtype that the other one has where that is a Series."""
     if isinstance(value, pd.Series):
         return value
     if isinstance(value, str):
         return pd.Series([value] * n, dtype=TEXT)
+    if isinstance(value, np.ndarray):
+        return pd.Series(value, dtype=like.dtype)
     dtype = like.dtype if isinstance(like, pd.Series) else pd.Series([value]).dtype
     return pd.Series([_beside_pandas(value)] * n, dtype=dtype)
 
@@ -295,8 +305,9 @@ def _extreme(op: str, ufunc: Callable[..., Any]) -> Callable[..., Any]:
         _check_alike(a, b)
         if "text" in (kind(a), kind(b)):
             raise ExpressionError("minimum and maximum are for numbers and times, not for text")
+        a, b = _numbers(a), _numbers(b)
         if not isinstance(a, pd.Series) and not isinstance(b, pd.Series):
-            return ufunc(_numbers(a), _numbers(b))
+            return ufunc(a, b)
         if not isinstance(a, pd.Series):
             a, b = b, a
         chosen = _compare(op, a, b) | np.asarray(is_missing(a))  # what is missing stays so
@@ -307,7 +318,10 @@ def _extreme(op: str, ufunc: Callable[..., Any]) -> Callable[..., Any]:
 
 def _fill(x: Value, v: Value) -> Value:
     _check_alike(x, v)
+    x, v = _of_one_kind(x, v)
     missing = is_missing(x)
+    if isinstance(v, pd.Series) and isinstance(x, np.ndarray):
+        x = _spread(x, len(v), v)
     if isinstance(x, pd.Series):
         return x.where(~pd.Series(missing), _beside_pandas(v))
     if isinstance(x, np.ndarray | np.generic):
@@ -342,7 +356,7 @@ def _number(x: Value) -> Value:
         raise ExpressionError("number(x) needs numbers, text or a duration; of a time take year(t), or t - date('…')")
     if isinstance(x, np.ndarray) and x.dtype.kind == "f":
         return x
-    return _as_float(x)[()]
+    return _as_float(_numbers(x))[()]
 
 
 def _integer(x: Value) -> Value:
@@ -350,7 +364,7 @@ def _integer(x: Value) -> Value:
     said = kind(x)
     if said not in _NUMERIC | {"text", "object"}:
         raise ExpressionError(f"integer(x) needs numbers or text, and got {said}")
-    numbers = np.asarray(_parsed(x, "integer") if said == "text" else _as_float(x) if said == "object" else x)
+    numbers = np.asarray(_parsed(x, "integer") if said == "text" else _as_float(x) if said == "object" else _numbers(x))
     if numbers.dtype.kind != "f":
         return numbers.astype(np.int64)[()]
     if np.isinf(numbers).any():

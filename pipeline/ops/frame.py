@@ -25,6 +25,7 @@ from pipeline.ops.moving import rolling
 from pipeline.ops.partitions import FieldError, Partitions, conform, require
 from pipeline.ops.periods import resample
 from pipeline.ops.sorting import drop_duplicates, nlargest, nsmallest, set_index, sort_values
+from pipeline.ops.types import common_dtype
 
 __all__ = [
     "assign",
@@ -161,26 +162,13 @@ def _labelled(labels: Mapping[str, Any], frame: Any) -> Any:
 
 def _common_dtype(name: str, dtypes: Sequence[Any]) -> Any:
     """The dtype that holds the values of all."""
-    distinct = list(dict.fromkeys(dtypes))
-    if len(distinct) == 1:
-        return distinct[0]
-    categories = [dtype for dtype in distinct if isinstance(dtype, pd.CategoricalDtype)]
-    if categories:
-        others = [dtype.categories.dtype if dtype in categories else dtype for dtype in distinct]
-        return _common_dtype(name, others)
-    numbers = [dtype for dtype in distinct if pd.api.types.is_numeric_dtype(dtype) and dtype.kind != "b"]
-    alike = len({dtype.kind for dtype in distinct}) == 1
-    if len(numbers) == len(distinct) or alike:
-        zones = {str(dtype.tz) for dtype in distinct if isinstance(dtype, pd.DatetimeTZDtype)}
-        zoned = [isinstance(dtype, pd.DatetimeTZDtype) for dtype in distinct]
-        if all(zoned) == any(zoned) and len(zones) <= 1:
-            common = pd.concat([pd.Series([], dtype=dtype) for dtype in distinct]).dtype
-            if common.kind != "O" or all(isinstance(dtype, pd.StringDtype) for dtype in distinct):
-                return common
+    common = common_dtype(dtypes)
+    if common is not None:
+        return common
     raise FieldError(
         "input",
-        f"column '{name}' is {' and '.join(map(str, distinct))}; make it one type: `cast` in the reader, or "
-        "integer(x), number(x), text(x) in an assign before",
+        f"column '{name}' is {' and '.join(map(str, dict.fromkeys(dtypes)))}; make it one type: `cast` in the reader, "
+        "or integer(x), number(x), text(x) in an assign before",
     )
 
 

@@ -44,6 +44,8 @@ def kind(value: Value) -> str:
     if isinstance(value, pd.Series):
         if isinstance(value.dtype, pd.DatetimeTZDtype):
             return "zoned time"
+        if isinstance(value.dtype, pd.BooleanDtype):
+            return "true/false"
         return "text" if isinstance(value.dtype, pd.StringDtype) else "object"
     if isinstance(value, np.ndarray | np.generic):
         return _KINDS.get(value.dtype.kind, "object")
@@ -76,7 +78,7 @@ def truth(value: Value, word: str) -> Any:
         return np.equal(array, True).astype(bool) & ~pd.isna(array)
     if said != "true/false":
         raise ExpressionError(f"'{word}' needs true or false, and got {said}; compare it: x != 0")
-    return value
+    return value.to_numpy(bool, na_value=False) if isinstance(value, pd.Series) else value
 
 
 def scalar(value: Any) -> Value:
@@ -113,7 +115,10 @@ def scalar(value: Any) -> Value:
 
 
 def in_columns(column: pd.Series) -> Value:
-    """A column as evaluation takes it; nullable and Arrow types become numpy's, their whole numbers float64."""
+    """A column as evaluation takes it; nullable and Arrow types become numpy's, their whole numbers float64.
+
+    Those of true and false alone stay nullable: numpy has no third value.
+    """
     dtype: Any = column.dtype
     if isinstance(dtype, np.dtype):
         return column.to_numpy() if dtype.kind in "biufcMm" else series(column)
@@ -151,7 +156,7 @@ def _from_arrow(column: pd.Series, arrow: pa.DataType) -> Value:
 def _from_masked(column: pd.Series, dtype: Any) -> Value:
     plain = np.dtype(getattr(dtype, "numpy_dtype", dtype if isinstance(dtype, np.dtype) else object))
     if plain.kind == "b":
-        return column.to_numpy(bool, na_value=False)
+        return series(column.astype("boolean"))
     if plain.kind == "f":
         return column.to_numpy(plain, na_value=np.nan)
     if plain.kind in "iu":

@@ -43,33 +43,38 @@ def read_json(
 
     Columns and their types are those of the objects in the first 4 MiB of the first file that has any, and of
     ``cast``, which may name a column that comes later. What an object lacks, and null, is missing. Times are text
-    unless ``cast`` says otherwise. Whole numbers of which some are missing there become float64.
+    unless ``cast`` says otherwise. Whole numbers of which some are missing there become float64. With ``cast: string``
+    whatever is no text becomes its JSON, lists and maps too.
 
     Raises
     ------
-    DataError : a file is missing, or its head is no JSON; a column that is wanted holds lists or maps
+    DataError : a file is missing, or its head is no JSON; a column that is wanted holds lists or maps, or
+        values of several kinds, and is not cast to string
     ConfigError : there is no such column
     """
     names = locate(path, storage, suffixes=_SUFFIXES)
     heads = {name: _head(name, options_of(name, storage)) for name in names}
     full = [name for name in names if heads[name][0]]
-    guessed = _guess(full[0], options_of(full[0], storage), is_list=heads[full[0]][0] == b"[") if full else {}
+    guesses = (_guess(name, options_of(name, storage), is_list=heads[name][0] == b"[") for name in full)
+    guessed = next(filter(None, guesses), {})
     declared = {name: declared_dtype(kind) for name, kind in (cast or {}).items()}
-    known = (
-        {**guessed, **declared} if full else {name: declared.get(name, TEXT) for name in [*(columns or ()), *declared]}
-    )
-    if columns is not None and full:
+    known = {**(guessed or dict.fromkeys(columns or (), TEXT)), **declared}
+    if columns is not None and guessed:
         _require(columns, known, path)
     dtypes = {name: known[name] for name in chosen(columns, list(known), path)}
-    nested = next((name for name, dtype in dtypes.items() if dtype is None), None)
-    if nested is not None:
+    mixed = next((name for name, dtype in dtypes.items() if dtype is None), None)
+    if mixed is not None:
         plain = ", ".join(name for name, dtype in known.items() if dtype is not None)
-        raise DataError(f"{full[0]}: column {nested!r} holds lists or maps; name the others: columns: [{plain}]")
+        raise DataError(
+            f"{full[0]}: column {mixed!r} holds lists, maps, or values of several kinds; for their JSON cast: "
+            f"{{{mixed}: string}}; without it columns: [{plain}]"
+        )
+    texts = tuple(name for name in declared if name in dtypes and declared[name] == TEXT)
     tasks: list[tuple[Any, ...]] = []
     for name in full:
         first, n = heads[name]
         blocks = cuts(n if first == b"{" else None, blocksize or BLOCK)
-        tasks += [(_read_json, name, options_of(name, storage), *ends, first == b"[", dtypes) for ends in blocks]
+        tasks += [(_read_json, name, options_of(name, storage), *ends, first == b"[", texts, dtypes) for ends in blocks]
     stored = sum(math.nan if n is None else n for _, n in (heads[name] for name in full))
     nbytes = stored * len(dtypes) / max(len(known), 1)  # as text, which is no less than what it means
     return frame_of("read_json", tasks or [(empty_frame, dtypes)], dtypes, nbytes)
@@ -112,7 +117,7 @@ def _first(file: Any) -> bytes:
 
 
 def _guess(path: str, options: Mapping[str, Any], *, is_list: bool) -> dict[str, Any]:
-    """Column -> dtype, as the head of the file shows; None for one of lists or maps."""
+    """Column -> dtype, as the head of the file shows; None for one of lists, maps, or values of several kinds."""
     with unpacked(path, options) as file:
         data = file.read() if is_list else file.read(SAMPLE)
     if is_list:
@@ -120,10 +125,20 @@ def _guess(path: str, options: Mapping[str, Any], *, is_list: bool) -> dict[str,
     elif len(data) == SAMPLE:
         data = data[: data.rfind(b"\n") + 1] or data
     data = data.removeprefix(b"\xef\xbb\xbf")
-    if not data.strip():
-        return {}
-    table = _parsed(path, data, None)
-    return {field.name: _dtype(field.type, table[field.name].null_count > 0) for field in table.schema}
+    mixed: list[str] = []
+    while data.strip():
+        try:
+            table = _table(data, None)
+        except pa.ArrowInvalid as error:
+            changed = re.search(r"Column\(/([^/)]+).*\) changed from", str(error))
+            if not changed or changed[1] in mixed:
+                raise _no_json(path, error) from error
+            mixed.append(changed[1])
+            data = _with_texts(data, mixed[-1:])
+        else:
+            kinds = {field.name: _dtype(field.type, table[field.name].null_count > 0) for field in table.schema}
+            return kinds | dict.fromkeys(mixed)
+    return {}
 
 
 def _dtype(stored: pa.DataType, has_missing: bool) -> Any:
@@ -150,26 +165,36 @@ def _lines_of_list(path: str, data: bytes) -> bytes:
     return "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows).encode()
 
 
+def _with_texts(data: bytes, names: Sequence[str]) -> bytes:
+    """The lines with the values of some keys as texts: those that are none, and not null, as the JSON they were."""
+    rows = [json.loads(line) for line in data.splitlines() if line.strip()]
+    for row in rows:
+        for name in names:
+            if row.get(name) is not None and not isinstance(row[name], str):
+                row[name] = json.dumps(row[name], ensure_ascii=False)
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
 def _read_json(
     path: str,
     options: Mapping[str, Any],
     start: int,
     stop: int | None,
     is_list: bool,
+    texts: Sequence[str],
     dtypes: Mapping[str, Any],
 ) -> pd.DataFrame:
-    """One partition: some lines of a file, or a list."""
+    """One partition: some lines of a file, or a list; ``texts``: columns whose values are text, whatever they were."""
     with unpacked(path, options) as file:
         data = file.read() if is_list else block(file, start, stop)
     data = _lines_of_list(path, data) if is_list else data.removeprefix(b"\xef\xbb\xbf")
     if not data.strip():
         return empty_frame(dict(dtypes))
-    table = _parsed(path, data, dtypes)
-    return typed(path, table, dtypes)
+    return typed(path, _parsed(path, data, texts, dtypes), dtypes)
 
 
-def _parsed(path: str, data: bytes, dtypes: Mapping[str, Any] | None) -> pa.Table:
-    """Lines as a table: with types found there, or of the columns that ``dtypes`` has.
+def _parsed(path: str, data: bytes, texts: Sequence[str], dtypes: Mapping[str, Any]) -> pa.Table:
+    """Lines as a table of the columns that ``dtypes`` has.
 
     Raises
     ------
@@ -178,17 +203,24 @@ def _parsed(path: str, data: bytes, dtypes: Mapping[str, Any] | None) -> pa.Tabl
     try:
         return _table(data, dtypes)
     except pa.ArrowInvalid as error:
-        for name, dtype in (dtypes or {}).items():
+        if texts:
+            try:
+                data = _with_texts(data, texts)
+            except (ValueError, AttributeError):
+                raise _no_json(path, error) from error
+            return _parsed(path, data, (), dtypes)
+        for name, dtype in dtypes.items():
             try:
                 _table(data, {name: dtype})
             except pa.ArrowInvalid as one:
                 if found := _misfit(str(one), name, dtype):
                     raise DataError(f"{path}: {found}") from one
-        changed = re.search(r"Column\(/([^/)]+)\) changed from (\w+) to (\w+)", str(error))
-        if changed:
-            raise DataError(f"{path}: column {changed[1]!r} has both {changed[2]} and {changed[3]}") from error
-        said = str(error).removeprefix("JSON parse error: ")
-        raise DataError(f"{path}: is no JSON of objects, one a line ({said})") from error
+        raise _no_json(path, error) from error
+
+
+def _no_json(path: str, error: Exception) -> DataError:
+    said = str(error).removeprefix("JSON parse error: ")
+    return DataError(f"{path}: is no JSON of objects, one a line ({said})")
 
 
 def _table(data: bytes, dtypes: Mapping[str, Any] | None) -> pa.Table:
@@ -208,5 +240,6 @@ def _misfit(message: str, name: str, dtype: Any) -> str:
         return f"column {name!r}: {value[1]} is no {dtype}, its type by the first rows or cast{cure}"
     changed = re.search(r"changed from \w+ to (\w+)", message)
     if changed:
-        return f"column {name!r}: has a {changed[1]}, which is no {dtype}, its type by the first rows or cast"
+        cure = f"; cure: cast: {{{name}: string}}"
+        return f"column {name!r}: has a {changed[1]}, which is no {dtype}, its type by the first rows or cast{cure}"
     return ""

@@ -24,12 +24,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from dask.base import tokenize
-from dask.dataframe.dask_expr import from_graph
 
 from pipeline.errors import ConfigError, DataError, nearest
 from pipeline.graph import GraphNode, Key, task
+from pipeline.ops.partitions import collection
 from pipeline.ops.paths import below, fixed_folder, is_remote, locate, opened, options_of
-from pipeline.ops.types import TEXT, converted, declared_dtype, empty_frame, natural_dtype
+from pipeline.ops.types import TEXT, common_dtype, converted, declared_dtype, empty_frame, natural_dtype
 from pipeline.ops.values import LENGTHS, NBYTES
 
 __all__ = ["chosen", "frame_of", "read_parquet", "typed"]
@@ -57,7 +57,7 @@ def frame_of(
     meta.attrs[NBYTES] = nbytes
     if lengths is not None:
         meta.attrs[LENGTHS] = lengths
-    frame: dd.DataFrame = from_graph(layer, meta, (None,) * (len(tasks) + 1), list(layer), name)
+    frame: dd.DataFrame = collection(layer, meta, list(layer), op, token=name)
     return frame
 
 
@@ -120,12 +120,13 @@ def read_parquet(
     chosen(tuple(casts), [*stored, *folders], path)
     dtypes: dict[str, Any] = {}
     for name in wanted:
+        types = [] if name in folders else _stored_types(name, names, footers)
         if name in casts:
             dtypes[name] = declared_dtype(casts[name])
         elif name in folders:
             dtypes[name] = _folder_dtype(folders[name])
         else:
-            dtypes[name] = _parquet_dtype(name, names, footers, keep=cast == "none")
+            dtypes[name] = _parquet_dtype(name, names[0], types, footers, keep=cast == "none")
     tasks, lengths = [], []
     for i, (name, (_, metadata)) in enumerate(zip(names, footers, strict=True)):
         fixed = {key: values[i] for key, values in folders.items() if key in dtypes}
@@ -155,25 +156,43 @@ def _parquet(path: str, options: Mapping[str, Any]) -> Any:
         yield remote
 
 
+Footer = tuple[pa.Schema, pq.FileMetaData]
+
+
+def _stored_types(name: str, paths: Sequence[str], footers: Sequence[Footer]) -> list[pa.DataType]:
+    """The type of a column in each of the files.
+
+    Raises
+    ------
+    DataError : if one has no column of this name, or several
+    """
+    types = []
+    for path, (schema, _) in zip(paths, footers, strict=True):
+        found = schema.get_all_field_indices(name)
+        if len(found) > 1:
+            raise DataError(f"{path}: has {len(found)} columns {name!r}")
+        if not found:
+            shared = [each for each in footers[0][0].names if all(each in other.names for other, _ in footers)]
+            cure = f"; those that all files have: columns: [{', '.join(shared)}]" if shared else ""
+            raise DataError(f"{path}: has no column {name!r}, {paths[0]} has one{cure}")
+        types.append(schema.field(found[0]).type)
+    return types
+
+
 def _parquet_dtype(
-    name: str, paths: Sequence[str], footers: Sequence[tuple[pa.Schema, pq.FileMetaData]], *, keep: bool
+    name: str, first: str, types: Sequence[pa.DataType], footers: Sequence[Footer], *, keep: bool
 ) -> Any:
-    """The dtype that holds the column of every file."""
-    dtypes = []
-    for path, (schema, metadata) in zip(paths, footers, strict=True):
-        at = schema.get_field_index(name)
-        if at < 0:
-            raise DataError(f"{path}: has no column {name!r}, {paths[0]} has one")
-        stored = schema.field(at).type
-        whole = pa.types.is_integer(stored) or pa.types.is_boolean(stored)
-        dtypes.append(natural_dtype(stored, has_missing=whole and _has_missing(metadata, name), keep=keep))
-    if len(set(dtypes)) == 1:
-        return dtypes[0]
-    try:
-        return np.result_type(*dtypes)
-    except TypeError as error:
+    """The dtype that holds the column of every file; those without rows, or without a type, have no say."""
+    full = [(stored, metadata) for stored, (_, metadata) in zip(types, footers, strict=True) if metadata.num_rows]
+    told = list(dict.fromkeys(stored for stored, _ in full if not pa.types.is_null(stored)))
+    whole = any(pa.types.is_integer(stored) or pa.types.is_boolean(stored) for stored in told)
+    has_missing = whole and any(pa.types.is_null(stored) or _has_missing(metadata, name) for stored, metadata in full)
+    dtypes = [natural_dtype(stored, has_missing=has_missing, keep=keep) for stored in told or types[:1]]
+    common = common_dtype(dtypes)
+    if common is None:
         kinds = ", ".join(sorted({str(d) for d in dtypes}))
-        raise DataError(f"{paths[0]} …: column {name!r} is {kinds} in different files; it needs a cast") from error
+        raise DataError(f"{first} …: column {name!r} is {kinds} in different files; it needs a cast")
+    return common
 
 
 def _nbytes(metadata: pq.FileMetaData, dtypes: Mapping[str, Any]) -> float:
@@ -235,6 +254,8 @@ def _read_parquet(
     """One partition: some row groups of one file. Arrow's own threads stay out of it: tasks are the parallelism."""
     with _parquet(path, options) as file:
         n = sum(file.metadata.row_group(k).num_rows for k in groups)
+        if not n:
+            return empty_frame(dict(dtypes))  # its types had no say
         table = file.read_row_groups(list(groups), columns=[c for c in dtypes if c not in fixed], use_threads=False)
     columns = {}
     for name, dtype in dtypes.items():

@@ -6,6 +6,8 @@ that was declared for it, or not at all.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,17 @@ import pyarrow as pa
 
 from pipeline.errors import ConfigError
 
-__all__ = ["TEXT", "arrow_type", "converted", "declared_dtype", "empty_frame", "natural_dtype"]
+__all__ = [
+    "TEXT",
+    "arrow_type",
+    "common_dtype",
+    "converted",
+    "declared_dtype",
+    "empty_frame",
+    "localized",
+    "moments",
+    "natural_dtype",
+]
 
 TEXT = pd.StringDtype(na_value=np.nan)
 
@@ -30,8 +42,6 @@ def declared_dtype(name: str) -> Any:
     datetime64[us, UTC]
     """
     named = {"string": TEXT, "timestamp": "datetime64[us]", "date": "datetime64[us]", "duration": "timedelta64[us]"}
-    if name == "category":
-        raise ConfigError("cast: the type 'category' is not built yet; use string")
     try:
         if name.startswith("timestamp[") and name.endswith("]"):
             return pd.DatetimeTZDtype("us", name[10:-1])
@@ -71,6 +81,23 @@ def natural_dtype(stored: pa.DataType, *, has_missing: bool, keep: bool = False)
     return np.dtype("float64") if t.is_null(stored) else np.dtype(object)
 
 
+def common_dtype(dtypes: Sequence[Any]) -> Any:
+    """The dtype that holds the values of all of these; None where none does."""
+    distinct = list(dict.fromkeys(dtypes))
+    if len(distinct) == 1:
+        return distinct[0]
+    plain = [dtype.categories.dtype if isinstance(dtype, pd.CategoricalDtype) else dtype for dtype in distinct]
+    if plain != distinct:
+        return common_dtype(plain)
+    numbers = [dtype for dtype in distinct if pd.api.types.is_numeric_dtype(dtype) and dtype.kind != "b"]
+    if len(numbers) < len(distinct) and len({dtype.kind for dtype in distinct}) > 1:
+        return None
+    if len({str(getattr(dtype, "tz", None)) for dtype in distinct}) > 1:
+        return None
+    common = pd.concat([pd.Series([], dtype=dtype) for dtype in distinct]).dtype
+    return common if common.kind != "O" or all(isinstance(dtype, pd.StringDtype) for dtype in distinct) else None
+
+
 def arrow_type(dtype: Any) -> pa.DataType:
     """What a CSV column is parsed as on its way to ``dtype``: times and durations stay text, which pandas reads."""
     if isinstance(dtype, pd.BooleanDtype):
@@ -106,7 +133,7 @@ def converted(column: pa.ChunkedArray, dtype: Any) -> pd.Series[Any]:
 
 def _number(column: pa.ChunkedArray, dtype: np.dtype[Any]) -> pd.Series[Any]:
     if dtype.kind in "biu" and column.null_count:
-        cure = "boolean true and false only" if dtype.kind == "b" else "float64"
+        cure = "string" if dtype.kind == "b" else "float64"
         raise ValueError(f"has {column.null_count} missing values, which {dtype} has not; it needs cast: {cure}")
     if dtype.kind in "biu" and pa.types.is_floating(column.type):
         return pd.Series(column.cast(pa.from_numpy_dtype(dtype), safe=True).to_pandas())
@@ -128,7 +155,7 @@ def _times(column: pa.ChunkedArray, dtype: Any) -> pd.Series[Any]:
         times: pd.Series[Any] = pd.Series(column.to_pandas(), dtype=object)
         if times.isna().all():
             return pd.Series(pd.NaT, index=times.index).astype(dtype)
-        times = pd.to_datetime(times, format="ISO8601")
+        times = moments(times)
     else:
         stored = column.type
         whole = stored if pa.types.is_timestamp(stored) else pa.timestamp("us")
@@ -137,9 +164,47 @@ def _times(column: pa.ChunkedArray, dtype: Any) -> pd.Series[Any]:
     if times.dt.tz is not None and not zoned:
         raise ValueError(f"has times with a zone ({times.dt.tz}); it needs cast: timestamp[{times.dt.tz}]")
     if zoned:
-        times = times.dt.tz_localize(dtype.tz) if times.dt.tz is None else times.dt.tz_convert(dtype.tz)
+        times = localized(times, dtype.tz) if times.dt.tz is None else times.dt.tz_convert(dtype.tz)
     result: pd.Series[Any] = times.astype(dtype)
     return result
+
+
+def moments(texts: pd.Series[Any]) -> pd.Series[Any]:
+    """Times of text in ISO 8601, in UTC where their offsets differ.
+
+    Raises
+    ------
+    ValueError : naming the first that is none, or if some have an offset and others not
+    """
+    try:
+        times = pd.to_datetime(texts, format="ISO8601")
+    except ValueError:
+        times = pd.to_datetime(texts, format="ISO8601", utc=True, errors="coerce")
+        wrong = texts[times.isna() & texts.notna()]
+        if len(wrong):
+            raise ValueError(f"{wrong.iloc[0]!r} is no time as ISO 8601 writes it: 2020-01-31T12:00:00") from None
+        if not texts.dropna().str.contains(r"(?:Z|[+-]\d\d:?(?:\d\d)?)$").all():
+            raise ValueError("has times with a zone and times without one") from None
+    return times
+
+
+def localized(times: pd.Series[Any], zone: Any) -> pd.Series[Any]:
+    """Times of a zone's clock as moments.
+
+    Raises
+    ------
+    ValueError : for one that the clock shows twice, or never
+    """
+    try:
+        found_times: pd.Series[Any] = times.dt.tz_localize(zone)
+    except ValueError as error:
+        found = re.search(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", str(error))
+        at = found[0] if found else "a time"
+        raise ValueError(
+            f"{at} is twice or never on the clock of {zone}; make it timestamp, and in an assign say what is meant: "
+            f"localize(t, '{zone}', ambiguous=True, nonexistent='shift_forward')"
+        ) from error
+    return found_times
 
 
 def empty_frame(dtypes: dict[str, Any]) -> pd.DataFrame:

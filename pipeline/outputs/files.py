@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import hashlib
 import io
+import lzma
 import os
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["FRAGMENTS", "Context", "FileRecord", "Hashing", "PartRecord", "hash_file", "sync_folder", "write_bytes"]
+__all__ = [
+    "FRAGMENTS",
+    "Context",
+    "FileRecord",
+    "Hashing",
+    "PartRecord",
+    "hash_file",
+    "packing",
+    "sync_folder",
+    "unpacking",
+    "write_bytes",
+]
 
 FRAGMENTS = ".fragments"
 """Folder below the staging folder of what is joined into one file later; it is never published."""
@@ -148,6 +162,21 @@ def write_bytes(context: Context, path: str, chunks: Iterable[Any]) -> FileRecor
         for chunk in chunks:
             written.file.write(chunk)
     return written.record
+
+
+def packing(file: Any, path: str) -> AbstractContextManager[Any]:
+    """What writes to ``file``, compressed as the name says; the same bytes become the same file at any time."""
+    if path.endswith(".gz"):
+        return gzip.GzipFile("", "wb", 6, file, mtime=0)
+    if path.endswith(".bz2"):
+        return bz2.BZ2File(file, "wb")
+    return lzma.LZMAFile(file, "wb") if path.endswith(".xz") else nullcontext(file)
+
+
+def unpacking(path: Path) -> Any:
+    """A file opened to be read, decompressed as its name says."""
+    openers: Mapping[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+    return openers.get(path.suffix, open)(path, "rb")
 
 
 def read_blocks(path: str | Path) -> Iterator[bytes]:

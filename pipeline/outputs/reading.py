@@ -16,9 +16,11 @@ import pandas as pd
 from dask.base import tokenize
 
 from pipeline.assembly import join_partitions
-from pipeline.config.formats import FOLDERS
+from pipeline.config.formats import FOLDERS, are_lines
 from pipeline.graph import Sink
 from pipeline.layouts import FrameLayout
+from pipeline.outputs.files import unpacking
+from pipeline.outputs.labels import plain_dtype
 from pipeline.outputs.netcdf import StoredVariable
 from pipeline.outputs.publishing import HIDDEN
 
@@ -64,6 +66,7 @@ def open_output(sink: Sink, folder: Path, *, files: Sequence[str] | None = None)
         variable = sink.options["variable"]
         layout: Any = sink.layout
         types = {variable: layout.dtype} | {str(name): c.dtype for name, c in layout.template.coords.items()}
+        types |= {name: plain_dtype(own.dtype) for name, own in layout.labels.items()}
         # as it was in the graph: the calendars of some times are left to the user, here too
         array = xr.open_zarr(
             path,
@@ -135,19 +138,20 @@ def _load(form: str, path: Path, sink: Sink | None) -> Any:
     if form == "file":
         return path.read_bytes()
     if form == "text":
-        return path.read_bytes().decode()
+        with unpacking(path) as file:
+            return file.read().decode()
     if form == "pickle":  # written by our own run; opening a pickle runs code in it
-        with open(path, "rb") as file:
+        with unpacking(path) as file:
             return pickle.load(file)
     layout = sink.layout if sink is not None else None
     if form == "csv":
         options = dict(sink.options) if sink is not None else {}
         frame = pd.read_csv(path, sep=options.get("sep", ","), decimal=options.get("decimal", "."))
         return _typed(frame, layout.meta) if isinstance(layout, FrameLayout) else frame
-    with open(path, encoding="utf-8") as file:
+    with unpacking(path) as file:
         if not isinstance(layout, FrameLayout):
             return json.load(file)
-        lines = bool(sink and sink.options.get("lines", sink.path.endswith((".jsonl", ".ndjson"))))
+        lines = sink is not None and are_lines(sink.path, sink.options)
         rows = [json.loads(line) for line in file] if lines else json.load(file)
     return _typed(pd.DataFrame(rows, columns=list(layout.meta.columns)), layout.meta)
 
@@ -187,6 +191,9 @@ def _netcdf(sink: Sink, path: Path) -> Any:
         if all(sizes.get(dim) == size for dim, size in coordinate.sizes.items()):
             stored = StoredVariable.of(path, str(name), coordinate.dtype)
             coords[name] = (coordinate.dims, stored[...], dict(coordinate.attrs))
+    for name, own in layout.labels.items():
+        stored = StoredVariable.of(path, name, plain_dtype(own.dtype))
+        coords[name] = ((own.dim,), stored[...], {})
     data = da.from_array(main, chunks=chunks, name=f"open-{sink.name}-{tokenize(str(path), os.stat(path).st_mtime_ns)}")
     attrs = {**layout.template.attrs, **sink.options["attrs"]}
     return xr.DataArray(data, coords, layout.dims, attrs=attrs).rename(None)

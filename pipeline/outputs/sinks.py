@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import Output
-from pipeline.config.formats import FORMATS
+from pipeline.config.formats import FORMATS, PACKED, are_lines
 from pipeline.graph import CONTEXT, GraphNode, Key, Sink, listed, ref, task
 from pipeline.layouts import ArrayLayout, FrameLayout, ItemsLayout, Layout, PartsLayout, ValueLayout
 from pipeline.outputs import arrays, netcdf, writers
@@ -69,8 +69,8 @@ def _admit(output: Output, layout: Layout) -> None:
         raise ValueError(f"{output.to} takes {' or '.join(form.kinds)}, got {layout.kind}; use {' or '.join(others)}")
     if "://" in output.path:
         raise ValueError(f"path: got {output.path!r}; outputs on remote storage are not built yet")
-    if output.to == "csv" and output.path.endswith((".gz", ".bz2", ".xz", ".zst")):
-        raise ValueError(f"path: got {output.path!r}; compressed csv is not built yet")
+    if output.to in ("csv", "json", "pickle", "text") and output.path.endswith((".zst", ".zip")):
+        raise ValueError(f"path: got {output.path!r}; compressed files are {' '.join(PACKED)}")
     if layout.kind == "items" and "${key}" not in output.path:
         raise ValueError(f"path: got {output.path!r}; items are a file each: put ${{key}} into the path")
     if layout.kind != "items" and "${key}" in output.path:
@@ -144,7 +144,7 @@ def _csv(output: Output, layout: FrameLayout, prefix: str) -> Planned:
 
 
 def _json_frame(output: Output, layout: FrameLayout, prefix: str) -> Planned:
-    lines = bool(output.options.get("lines", output.path.endswith((".jsonl", ".ndjson"))))
+    lines = are_lines(output.path, output.options)
     fragments: Tasks = {}
     for i, key in enumerate(layout.keys):
         own = (f"{prefix}/part", i)
@@ -165,21 +165,42 @@ def _joined(fragments: Tasks, prefix: str, head: bytes, between: bytes, tail: by
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _zarr(output: Output, layout: ArrayLayout, prefix: str) -> Planned:
-    if output.name in layout.dims or output.name in layout.template.coords:
-        raise ValueError(f"zarr: {output.name!r} is also a dim or a coordinate of the array; name the output otherwise")
-    level = int(output.options.get("level", 1))
-    main = Grid.plan(layout.dims, layout.chunks, layout.dtype, output.options.get("chunks"))
-    files = arrays.zarr_head(
+def _stored(output: Output, layout: ArrayLayout, level: int) -> arrays.Stored:
+    """What the file is to hold.
+
+    Raises
+    ------
+    ValueError : if its variable has the name of something else in it
+    """
+    if output.to != "npy" and output.name in {*layout.dims, *layout.template.coords, *layout.labels}:
+        raise ValueError(f"{output.name!r} is also a dim or a coordinate of the array; name the output otherwise")
+    return arrays.Stored(
         output.name,
-        {output.name: main},
-        {output.name: {**layout.template.attrs, **output.attrs}},
-        template=layout.template,
-        level=level,
+        layout.dims,
+        np.dtype(layout.dtype).str,
+        {**layout.template.attrs, **output.attrs},
+        layout.template,
+        dict(layout.labels),
+        dict(output.options.get("chunks", {})),
+        int(output.options.get("level", level)),
     )
+
+
+def _labels(layout: ArrayLayout) -> Any:
+    """The labels that only the run knows, as an argument of a task: for each of them those of its chunks."""
+    return listed(listed(ref(key) for key in own.keys) for own in layout.labels.values())
+
+
+def _zarr(output: Output, layout: ArrayLayout, prefix: str) -> Planned:
+    what = _stored(output, layout, level=1)
+    unknown = [any(n != n for n in sizes) for sizes in layout.chunks]
+    sizes = [(1,) if late else own for late, own in zip(unknown, layout.chunks, strict=True)]
+    grid = Grid.plan(layout.dims, sizes, layout.dtype, what.chunks, alone=any(unknown))
+    if any(unknown):
+        return _one_file(output, layout, prefix, arrays.join_zarr, what)
     head: Key = (f"{prefix}/head",)
-    tasks: Tasks = {head: task(head, arrays.write_zarr_head, output.path, files, ref(CONTEXT))}
-    tasks |= _zarr_tasks(prefix, layout.name, main, f"{output.path}/{output.name}", level)
+    node = task(head, arrays.write_zarr_head, _labels(layout), what, grid, output.path, ref(CONTEXT))
+    tasks = {head: node, **_zarr_tasks(prefix, layout.name, grid, f"{output.path}/{output.name}", what.level)}
     return tasks, list(tasks)
 
 
@@ -209,26 +230,18 @@ def _npy(output: Output, layout: ArrayLayout, prefix: str) -> Planned:
     dtype = np.dtype(layout.dtype)
     if dtype.hasobject:
         raise ValueError(f"npy holds numbers, times and text of fixed width, got {dtype}")
-    return _one_file(output, layout, prefix, arrays.join_npy, dtype.str)
+    return _one_file(output, layout, prefix, arrays.join_npy, _stored(output, layout, level=0))
 
 
 def _netcdf(output: Output, layout: ArrayLayout, prefix: str) -> Planned:
-    if output.name in layout.dims or output.name in layout.template.coords:
-        raise ValueError(f"{output.name!r} is also a dim or a coordinate of the array; name the output otherwise")
-    what = netcdf.Netcdf(
-        output.name,
-        layout.dims,
-        np.dtype(layout.dtype).str,
-        {**layout.template.attrs, **output.attrs},
-        layout.template,
-        dict(output.options.get("chunks", {})),
-        int(output.options.get("level", 0)),
-    )
+    what = _stored(output, layout, level=0)
     netcdf.require_netcdf(what)
     return _one_file(output, layout, prefix, netcdf.join_netcdf, what)
 
 
-def _one_file(output: Output, layout: ArrayLayout, prefix: str, join: Callable[..., PartRecord], what: Any) -> Planned:
+def _one_file(
+    output: Output, layout: ArrayLayout, prefix: str, join: Callable[..., PartRecord], what: arrays.Stored
+) -> Planned:
     """A task a chunk that leaves it as a fragment, and ``join``, told ``what``, which makes one file of them."""
     tasks: Tasks = {}
     indices = tuple(tuple(key[1:]) for key in layout.chunk_keys)
@@ -238,7 +251,7 @@ def _one_file(output: Output, layout: ArrayLayout, prefix: str, join: Callable[.
         tasks[own] = task(own, arrays.write_npy_fragment, ref(key), index, output.path, dtype, ref(CONTEXT))
     last = (f"{prefix}/join",)
     parts = listed([ref(own) for own in tasks])
-    tasks[last] = task(last, join, parts, indices, what, output.path, ref(CONTEXT))
+    tasks[last] = task(last, join, parts, indices, _labels(layout), what, output.path, ref(CONTEXT))
     return tasks, [last]
 
 

@@ -19,7 +19,16 @@ import numpy as np
 import pandas as pd
 
 from pipeline.filevalue import FileValue
-from pipeline.outputs.files import FRAGMENTS, Context, FileRecord, PartRecord, read_blocks, write_bytes, writing
+from pipeline.outputs.files import (
+    FRAGMENTS,
+    Context,
+    FileRecord,
+    PartRecord,
+    packing,
+    read_blocks,
+    write_bytes,
+    writing,
+)
 from pipeline.worker import Dropped
 
 __all__ = [
@@ -143,7 +152,7 @@ def write_json_fragment(frame: pd.DataFrame, index: int, path: str, lines: bool,
 def join_text(
     fragments: Sequence[tuple[str, int]], head: bytes, between: bytes, tail: bytes, path: str, context: Context
 ) -> PartRecord:
-    """Put text fragments together as one file, a MiB at a time, leaving out the empty ones."""
+    """Put text fragments together as one file, a MiB at a time, leaving out the empty ones, packed as its name says."""
     full = [name for name, rows in fragments if rows]
 
     def blocks() -> Iterator[bytes]:
@@ -153,8 +162,10 @@ def join_text(
             yield from read_blocks(Path(context.staging, name))
         yield tail if full or head else b""
 
-    record = write_bytes(context, path, blocks())
-    return PartRecord((), (record,), sum(rows for _, rows in fragments))
+    with writing(context, path) as written, packing(written.file, path) as file:
+        for data in blocks():
+            file.write(data)
+    return PartRecord((), (written.record,), sum(rows for _, rows in fragments))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -210,12 +221,13 @@ def _json(value: Any, indent: int | None = None) -> str:
 
 def _write(value: Any, form: str, path: str, options: Mapping[str, Any], context: Context) -> FileRecord:
     with writing(context, path) as written:
-        if form == "pickle":
-            pickle.dump(value, written.file, protocol=options.get("protocol", 5))
-        elif form == "json":
-            written.file.write((_json(value, options.get("indent", 1)) + "\n").encode())
-        elif form == "text":
-            written.file.write(_text(value).encode())
+        if form in ("pickle", "json", "text"):
+            with packing(written.file, path) as file:
+                if form == "pickle":
+                    pickle.dump(value, file, protocol=options.get("protocol", 5))
+                else:
+                    text = _text(value) if form == "text" else _json(value, options.get("indent", 1)) + "\n"
+                    file.write(text.encode())
         elif form == "file":
             written.file.write(_bytes(value))
         else:

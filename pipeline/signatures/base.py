@@ -65,7 +65,7 @@ _DTYPES = (
     *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
     *("float16", "float32", "float64", "complex64", "complex128"),
 )
-_TYPES = (*_DTYPES, "string", "timestamp", "date", "duration", "category")
+_TYPES = (*_DTYPES, "string", "timestamp", "date", "duration")
 
 
 def is_type(text: str) -> bool:
@@ -76,6 +76,8 @@ def is_type(text: str) -> bool:
 def _type(text: str) -> str:
     if is_type(text):
         return text
+    if text == "category":
+        raise ValueError("a category is a way to store text, and its values differ by partition; write string")
     raise ValueError(f"got {text!r}, which is no type{nearest(text, _TYPES)}; types: {', '.join(_TYPES)}")
 
 

@@ -138,6 +138,7 @@ class ReadCsv(Source):
     path: Paths = Field(description="file, pattern with *, or a list")
     columns: Names | None = Field(None, description="columns to read, in this order; default: all")
     sep: str = Field(",", description="what separates the columns", min_length=1)
+    decimal: str = Field(".", description="what stands before the decimals of numbers", min_length=1)
     cast: dict[str, Type] | None = Field(None, description="column: type")
     na_values: list[str] | None = Field(None, description="texts that mean missing, besides the usual ones")
     blocksize: Annotated[int, Field(ge=1)] | None = Field(None, description="bytes a partition; default: 64 MiB")
