@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -236,6 +237,16 @@ sys.exit(main(["run", "sums.yaml"]))
     assert child.returncode == code
     assert stderr.strip().startswith("pipeline: error: ended by ")
     assert "Traceback" not in stderr
+
+
+def test_a_full_disk_is_no_fault_of_ours(here, monkeypatch, capsys):
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "graph")
+
+    monkeypatch.setattr("pipeline.graph.Graph.save", full)
+    (here / "a.yaml").write_text("version: 1\nsteps: {a: {op: arange, stop: 3}}\n")
+    assert cli.main(["compare", "a.yaml", "--repeat", "1"]) == 5
+    assert capsys.readouterr().err == "pipeline: error: No space left on device: graph. Make room, and run again.\n"
 
 
 def test_a_closed_pipe_is_no_fault_of_ours(here):

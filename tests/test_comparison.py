@@ -18,7 +18,7 @@ from pipeline.comparison import compare, compare_graph
 from pipeline.comparison.result import Case, Difference, Measurement, compared
 from pipeline.comparison.rounds import Rounds, chosen, rotated
 from pipeline.config import Output, Reference, load
-from pipeline.errors import BackendError, Bug, ConfigError, TaskError
+from pipeline.errors import Bug, ConfigError, TaskError, WorkerLost
 from pipeline.graph import Graph, Policy, listed, ref, task
 from pipeline.layouts import ItemsLayout, ValueLayout
 from pipeline.outputs import plan_sink
@@ -102,14 +102,14 @@ def test_items_that_every_run_dropped_are_told_and_are_exit_1():
     runs = [measurement(name, i, 1.0, dropped=2) for name in ("serial", "pool") for i in range(3)]
     result = compared(runs, cases=[Case("serial", 1), Case("pool", 2)], differences={}, failures={})
     assert (result.exit_code, result.problem.partition(",")[0]) == (1, "2 items were dropped")
-    assert "2 items were dropped, since they failed: these times are without what needs them" in result.footnotes
+    assert "2 items were dropped, since they failed: these times are without what needs them" in result.verdict
 
 
 @pytest.mark.parametrize(("starved", "told"), [(1.1, True), (0.9, False), (None, False)])
 def test_a_tenth_of_serials_time_without_a_core_is_told_as_a_busy_machine(starved, told):
     runs = [measurement(name, i, 10.0, starved=starved) for name in ("serial", "pool") for i in range(3)]
     result = compared(runs, cases=[Case("serial", 1), Case("pool", 2)], differences={}, failures={})
-    assert any("something else used this machine" in line for line in result.footnotes) is told
+    assert any("something else used this machine" in line for line in result.verdict) is told
 
 
 def test_one_round_claims_no_difference():
@@ -267,7 +267,7 @@ def test_what_serial_raises_is_raised_with_its_step_and_item(tmp_path):
 
 def test_a_task_that_ends_serials_process_is_no_fault_of_ours(tmp_path):
     rounds = Rounds(graph_of(_refuses), tmp_path, [Case("serial", 1)], {}, {}, tell=lambda message: None)
-    with pytest.raises(BackendError, match=r"serial did not run: the process was ended by SIGKILL.*memory was short"):
+    with pytest.raises(WorkerLost, match=r"serial did not run: the process was ended by SIGKILL.*memory was short"):
         rounds._failed(rounds.cases[0], "the process was ended by SIGKILL and left no report", 4, None)
     with pytest.raises(Bug, match="serial did not run: KeyError"):
         rounds._failed(rounds.cases[0], "KeyError: 1", 70, KeyError(1))

@@ -135,13 +135,16 @@ def test_one_long_task_among_short_ones_is_named(here):
     assert "split the long task" in result.verdict
 
 
-def test_the_links_of_a_chain_are_one_batch_as_far_as_their_inputs_are_small():
-    names = ["wide", "first", "second", "large", "third"]
+def test_the_links_of_a_chain_are_one_batch_as_far_as_they_are_small_and_short():
+    names = ["first", "second", "wide", "third", "large", "fourth"]
     kept = [Kept(f"('{name}',)", name, name, name, 900 if name == "large" else 10) for name in names]
-    sampled = Sampled({one.key: Times(one.step, one.layer, 1.0, 1.0) for one in kept}, kept)
-    found = batches(names, sampled, {"first", "second", "large", "third"}, 100)
-    assert [batch.steps for batch in found] == [("wide",), ("first", "second", "third"), ("large",)]
-    assert [one.step for one in found[1].kept] == ["first", "second", "third"]
+    sampled = Sampled({one.key: Times(one.step, one.layer, 0.1, 0.1) for one in kept}, kept)
+    links = set(names) - {"wide"}
+    small = batches(names, sampled, links, most=100, longest=1.0)
+    assert [batch.steps for batch in small] == [("first", "second", "third"), ("wide",), ("large",), ("fourth",)]
+    assert [one.step for one in small[0].kept] == ["first", "second", "third"]
+    short = batches(names, sampled, links, most=1000, longest=0.25)
+    assert [batch.steps for batch in short] == [("first", "second"), ("wide",), ("third", "large"), ("fourth",)]
 
 
 @pytest.mark.slow

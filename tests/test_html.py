@@ -104,6 +104,8 @@ def test_the_first_screen_is_the_verdict_and_a_reason_for_each_back_end(tmp_path
         said = line.locator(".said").inner_text().split()
         assert " ".join(said) == ("reference" if row["reference"] else ratio_text(read_interval(row["speedup"])))
     assert page.page.evaluate(LAID_OUT)
+    page.page.set_viewport_size({"width": 400, "height": 800})
+    page.page.wait_for_function(LAID_OUT)
 
 
 def test_every_section_is_there_and_every_chart_is_drawn(tmp_path: Path, page: Page) -> None:

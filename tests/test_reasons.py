@@ -144,6 +144,7 @@ def test_tasks_that_are_mostly_off_their_core_could_do_with_more_workers() -> No
     text = sentence(account, 1.98, 0.02)
     assert text.endswith("the tasks are on a core for 1 % of their time: try --workers 8")
     assert "try --workers" not in sentence(account, 1.98, 1.9)  # threads that they start are busy meanwhile
+    assert "try --workers" not in sentence(account, 1.98, 0.02, starved=9.0)  # they wait for a core
 
 
 def test_workers_that_are_not_equally_busy_are_told_as_pieces_on_workers() -> None:

@@ -129,7 +129,8 @@ def _no_single(account: Account, found: Losses, evidence: Evidence) -> str:
     useful, on_cpu = (
         sum(getattr(times, name) for times in account.by_step.values()) for name in ("useful", "useful_cpu")
     )
-    if on_cpu < _MOSTLY * useful and evidence.cpu < _MOSTLY * account.n_workers:  # not so if threads of theirs are busy
+    # not so if threads of theirs are busy, or something else had the cores
+    if on_cpu < _MOSTLY * useful and evidence.cpu < _MOSTLY * account.n_workers and not evidence.starved:
         more = 4 * account.n_workers
         return f"{said}; the tasks are on a core for {_percent(on_cpu / useful)} of their time: try --workers {more}"
     if evidence.speedup >= _SCALES * account.n_workers:
@@ -232,9 +233,9 @@ def _dependency(account: Account, evidence: Evidence) -> str:
         most = f": at most {bound:.1f}x with any number of workers" if bound >= evidence.speedup else ""
         return f"the critical path through {names} computes {times}{most}; {smaller}"
     if account.factors is not None and account.factors.load_balance < _BALANCED:
-        n = account.n_segments
-        return (f"the workers are busy for {_percent(account.factors.load_balance)} of the busiest one's time: {n} "
-                f"pieces of work on {account.n_workers} workers; {smaller}")  # fmt: skip
+        pieces = f"{account.n_segments} piece{'s' * (account.n_segments != 1)} of work"
+        return (f"the workers are busy for {_percent(account.factors.load_balance)} of the busiest one's time: "
+                f"{pieces} on {account.n_workers} workers; {smaller}")  # fmt: skip
     wait = account.critical.seconds("data-wait")
     waited = f"{time_text(wait)} of the critical path ({names})"
     return (f"workers wait for inputs: {waited} is neither work nor a busy worker; "

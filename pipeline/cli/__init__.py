@@ -29,7 +29,7 @@ import typer
 
 from pipeline.cli import drawing, explaining, history, inspecting, listing, running
 from pipeline.cli.session import Session, app, emit
-from pipeline.errors import PipelineError, TaskError
+from pipeline.errors import OutputError, PipelineError, TaskError
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -80,7 +80,7 @@ def _ended(arguments: Sequence[str], session: Session) -> int:
 
 def _failed(error: BaseException, session: Session) -> int:
     """Tell what happened on stderr, and give the exit code."""
-    from pipeline.report.failures import failure_event, failure_lines
+    from pipeline.report.failures import failure_event, failure_lines, is_full
 
     code, lines = _BUG, []
     if isinstance(error, SystemExit):
@@ -95,6 +95,8 @@ def _failed(error: BaseException, session: Session) -> int:
         lines = [f"pipeline: error: {message.rstrip('.')}. See: pipeline --help"]
     elif isinstance(error, PipelineError):
         code = error.exit_code
+    elif is_full(error):
+        code = OutputError.exit_code
     lines = lines or failure_lines(
         error, file=session.file, options=session.options, locations=session.locations, counts=session.counts
     )

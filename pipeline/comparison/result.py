@@ -250,7 +250,7 @@ class Comparison:
     @property
     def verdict(self) -> list[str]:
         """The lines to read if no others are read."""
-        return [*self._failures(), f"{self._fastest()}; {self.equality}"]
+        return [*self._failures(), *self._doubts(), f"{self._fastest()}; {self.equality}"]
 
     @property
     def footnotes(self) -> list[str]:
@@ -260,11 +260,6 @@ class Comparison:
         lines = [f"medians of {n} rounds; [where the median lies, with {confidence:.0%} confidence]"]
         if n < 3:
             lines = [f"{n} round{'s' if n > 1 else ''}: too few to show a difference; for that: --repeat 5"]
-        if self.dropped:
-            lines.append(f"{_items(self.dropped)} dropped, since they failed: these times are without what needs them")
-        if self.disturbed >= _DISTURBED:
-            lines.append(f"something else used this machine: serial was ready to run and had no core for "
-                         f"{self.disturbed:.0%} of its time")  # fmt: skip
         alike = [row.label for row in self.ran if not row.reference and not row.differs]
         if alike and n > 2:
             lines.append(f"no difference to serial is shown (intervals overlap): {', '.join(alike)}")
@@ -272,6 +267,16 @@ class Comparison:
 
     def _failures(self) -> list[str]:
         return [f"{row.label} did not run: {row.failure}" for row in self.rows if row.failure]
+
+    def _doubts(self) -> list[str]:
+        """What these times are without, and what else is in them."""
+        found = []
+        if self.dropped:
+            found.append(f"{_items(self.dropped)} dropped, since they failed: these times are without what needs them")
+        if self.disturbed >= _DISTURBED:
+            found.append(f"something else used this machine: serial was ready to run and had no core for "
+                         f"{self.disturbed:.0%} of its time")  # fmt: skip
+        return found
 
     def _fastest(self) -> str:
         rows = [row for row in self.ran if row.elapsed is not None]

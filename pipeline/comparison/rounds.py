@@ -21,7 +21,7 @@ from pipeline.backends.children import count_cores
 from pipeline.comparison.accounts import Calls, explained
 from pipeline.comparison.document import write_report
 from pipeline.comparison.result import Case, Comparison, Difference, Measurement, compared
-from pipeline.errors import BackendError, Bug, ConfigError, PipelineError
+from pipeline.errors import Bug, ConfigError, PipelineError, WorkerLost
 from pipeline.history.folders import new_folder
 
 if TYPE_CHECKING:
@@ -206,8 +206,9 @@ class Rounds:
         self.tell(f"serial took {elapsed:.2f} s; {_rounds(repeat)} of {n} back ends will take {' to '.join(took)}, "
                   "and the start of their workers")  # fmt: skip
         if budget is not None and most > budget:
-            fits = max(1, min(repeat, int(budget / (most / repeat))))
-            self.tell(f"for a budget of {_about(budget)} that may be {fits} to {_rounds(repeat)}")
+            few, many = (max(1, min(repeat, int(budget * repeat / max(whole, 1e-9)))) for whole in (most, least))
+            fits = _rounds(few) if few == many else f"{few} to {_rounds(many)}"
+            self.tell(f"for a budget of {_about(budget)} that may be {fits}")
 
     def _call(self, number: int) -> None:
         """Measure the call that does the whole job in one thread; hold what it gives against serial's outputs."""
@@ -310,7 +311,7 @@ class Rounds:
             told = f"serial did not run: {reason} (log: {self.folder / f'{REFERENCE}-1' / 'log.txt'})"
             if exit_code == Bug.exit_code:
                 raise Bug(told) from error
-            raise BackendError(f"{told}. A task has ended it, or the memory was short")
+            raise WorkerLost(f"{told}; a task has ended it, or the memory was short")
         first = reason.split("\n")[0]
         self.failures[case.label] = (first, exit_code)
         self.tell(f"{case.label} did not run: {first}")

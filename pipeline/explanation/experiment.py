@@ -157,7 +157,8 @@ class _Experiment:
         candidates = self._candidates(sampled, links)
         self._overheads(min((each[step] for step in candidates if step in each), default=1.0))
         _, most = byte_limits(folder, self.n_workers)
-        self._probe(batches(candidates, sampled, links, most), sampled.by_step(), setup)
+        longest = self.left / 4 / (2 + self.n_workers)  # seconds of one worker, where all of its probes take as long
+        self._probe(batches(candidates, sampled, links, most=most, longest=longest), sampled.by_step(), setup)
         return self._concluded(sampled, seconds, segments, each, shape, found)
 
     def _sample(self, folder: Path, file: Path, setup: str) -> Sampled:

@@ -161,7 +161,9 @@ class Batch:
     kept: tuple[Kept, ...]
 
 
-def batches(steps: Sequence[str], sampled: Sampled, links: Collection[str], most: float) -> list[Batch]:
+def batches(
+    steps: Sequence[str], sampled: Sampled, links: Collection[str], *, most: float, longest: float
+) -> list[Batch]:
     """What is probed, in the order of the steps: each step by itself, but the links of a chain together.
 
     It takes longer to begin a probe than most links run, and more workers can make none of them faster: what they are
@@ -171,21 +173,20 @@ def batches(steps: Sequence[str], sampled: Sampled, links: Collection[str], most
     ----------
     steps : the most expensive first
     links : those of them that are links of a chain, of one task each
-    most : bytes of inputs that a batch of links may have; what does not fit in is probed by itself
+    most, longest : bytes of inputs and seconds that several links of a batch may have; the next ones have another batch
     """
     found: list[Batch] = []
-    chain = None  # where among them the links are
+    chain = None  # where among them the last batch of links is
     for step in steps:
         kept = tuple(choose(sampled, step))
-        if step not in links:
-            found.append(Batch((step,), kept))
-        elif chain is None:
-            chain = len(found)
-            found.append(Batch((step,), kept))
-        elif sum(one.nbytes for one in (*found[chain].kept, *kept)) <= most:
-            found[chain] = Batch((*found[chain].steps, step), (*found[chain].kept, *kept))
-        else:
-            found.append(Batch((step,), kept))
+        if step in links and chain is not None:
+            both = (*found[chain].kept, *kept)
+            seconds = sum(sampled.times[one.key].seconds for one in both)
+            if sum(one.nbytes for one in both) <= most and seconds <= longest:
+                found[chain] = Batch((*found[chain].steps, step), both)
+                continue
+        chain = len(found) if step in links else chain
+        found.append(Batch((step,), kept))
     return found
 
 

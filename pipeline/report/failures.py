@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from pipeline.errors import (
     BackendError,
@@ -26,9 +27,11 @@ from pipeline.errors import (
 if TYPE_CHECKING:
     from pipeline.report.progress import Counts
 
-__all__ = ["failure_event", "failure_lines", "no_such_file"]
+__all__ = ["failure_event", "failure_lines", "is_full", "no_such_file"]
 
 _PREFIX = "pipeline: error: "
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 _CURES: tuple[tuple[type[PipelineError], str], ...] = (
     (WorkerLost, "If memory ran out, use smaller chunks or fewer workers"),
@@ -37,6 +40,11 @@ _CURES: tuple[tuple[type[PipelineError], str], ...] = (
     (DataError, "Mend the data, or the path; --set and --root change what it is made of"),
     (OutputError, "What stood there before still stands; mend this and run again"),
 )
+
+
+def is_full(error: BaseException) -> TypeGuard[OSError]:
+    """Whether there was no room for what had to be written, or it may not be written there: no fault of ours."""
+    return isinstance(error, OSError) and error.errno in _NO_ROOM
 
 
 def failure_lines(
@@ -78,6 +86,8 @@ def _failure_lines(error: BaseException, file: str, locations: Mapping[str, str]
         return _lines(_with_place(str(error), locations), _cure(error, file))
     if isinstance(error, PipelineError) and not isinstance(error, Bug):
         return _lines(str(error), _cure(error, file))
+    if is_full(error):
+        return _lines(f"{error.strerror}{f': {error.filename}' if error.filename else ''}", "Make room, and run again")
     what = str(error) if isinstance(error, Bug) else f"{type(error).__name__}: {error}"
     return _lines(f"this is a fault of Pipeline: {what}",
                   "Please report it, with what --debug prints and the file that was run")  # fmt: skip
