@@ -28,6 +28,7 @@ from pipeline.backends.keys import lower
 from pipeline.backends.viewing import outline
 from pipeline.coarsening import coarsen
 from pipeline.errors import TaskError
+from pipeline.estimate import Estimate
 from pipeline.graph import Graph, Key, Policy, constant, listed, ref, task
 from pipeline.worker import Dropped
 
@@ -139,7 +140,7 @@ def test_copies_are_told_together_and_constants_not_at_all() -> None:
     assert [box["text"] for box in told["boxes"]] == ["load", "mean", "top"]
     assert [path.partition(" ")[0] for path in told["paths"]] == [f"M{told['size'][0] / 2:.1f}"] * 2
     assert [box["y"] for box in told["boxes"]] == sorted({box["y"] for box in told["boxes"]})
-    assert [sorted(segment) for segment in told["segments"]] == [[(0, 1), (1, 1)], [(0, 1), (1, 1)], [(2, 1)]]
+    assert [[step for step in segment if step is not None] for segment in told["segments"]] == [[0, 1], [0, 1], [2]]
     assert [(segment, step, main) for _, segment, step, main in told["places"]] == [
         (0, 1, True), (1, 1, True), (2, 2, True)]  # fmt: skip
     assert {key for key, *_ in told["places"]} == set(plan.tasks)
@@ -177,6 +178,30 @@ def test_the_board_counts_tasks_of_the_file_and_bytes_by_the_step_that_made_them
     assert one._places == {}
     one.transition(key, "memory", "released")
     one.log_event("client", report)
+
+
+def test_the_page_tells_what_is_left_as_the_terminal_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(board, "Estimate", lambda: Estimate(lambda: clock.now))
+    told, _ = outlined()
+    one = board._Board(SimpleNamespace(tasks={}, workers={}))
+    one.begin(
+        {**told, "steps": [("load", 100)], "segments": [[None, 0]] * 100, "copies": {}, "boxes": told["boxes"][:1]}
+    )
+    assert one.content("")["run"]["left"] == "time left unknown: 1 step not begun"
+    for i in range(50):  # two at a time
+        clock.now = float(i // 2 + 1)
+        rows = [[1, i // 2 * 10**9, (i // 2 + 1) * 10**9, 0, 0, 0]]
+        one.log_event("c", {"run": "r1", "segment": i, "rows": rows, "dropped": [], "failed": None})
+    expected = Estimate(lambda: clock.now)
+    clock.now = 0.0
+    expected.begin({"load": 100})
+    for i in range(50):
+        clock.now = float(i // 2 + 1)
+        expected.finished("load", 1, 1.0)
+    assert one.content("")["run"]["left"] == expected.left().text() == "about 20 s to 30 s left"
+    one.end(one.runs["r1"], "done")
+    assert one.content("")["run"]["left"] == ""
 
 
 def test_the_latest_runs_are_kept_and_the_latest_is_shown() -> None:

@@ -13,6 +13,7 @@ Where the numbers come from:
 * **held**: bytes of the results in the workers' memory as Dask's ``sizeof`` has them, by the step that made them; each
   once, though several workers may have it. While a segment's results are taken apart they count twice.
 * **retried**, failures and their messages: told by the client, which masks what must not be shown.
+* **left**: the range of time of :mod:`pipeline.estimate`, by what the tasks took; earlier runs are not known here.
 
 A transition costs one look into a dict, for tasks of others too: measured, 5 us a task of ours in all, where Dask takes
 1,300 or more. What is told of a run is forgotten when it is over, but for its counts. Rejected: a Bokeh page like
@@ -30,13 +31,15 @@ import json
 import pkgutil
 import re
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from distributed import SchedulerPlugin
 from tornado.web import Application, RequestHandler
+
+from pipeline.estimate import Estimate
 
 __all__ = ["PLUGIN", "begin", "end", "enter", "leave", "tell"]
 
@@ -85,11 +88,14 @@ class _Run:
         self.boxes, self.paths, self.size = self.told["boxes"], self.told["paths"], self.told["size"]
         self.steps = [_Step(name, n) for name, n in self.told["steps"]]
         self.copies: Mapping[str, int] = self.told["copies"]
-        self._segments: Sequence[Sequence[tuple[int, int]]] = self.told["segments"]
+        self._segments: Sequence[Sequence[int | None]] = self.told["segments"]
+        self._counts = [Counter(step for step in steps if step is not None) for steps in self._segments]
         self._over = bytearray(len(self._segments))
+        self._estimate = Estimate()
+        self._estimate.begin(dict(self.told["steps"]))
 
     def handed_out(self, segment: int, sign: int) -> None:
-        for step, n in self._segments[segment]:
+        for step, n in self._counts[segment].items():
             self.steps[step].running += sign * n
 
     def hold(self, step: int, nbytes: int) -> None:
@@ -103,10 +109,13 @@ class _Run:
         if message["failed"] is not None or self.state != "running" or self._over[segment]:
             return
         self._over[segment] = 1
-        now = time.time()
-        for step, n in self._segments[segment]:
+        now, seconds = time.time(), Counter[int | None]()
+        for position, start, stop, *_ in message["rows"]:
+            seconds[self._segments[segment][position]] += stop - start
+        for step, n in self._counts[segment].items():
             one = self.steps[step]
             one.done, one.first, one.last = one.done + n, one.first or now, now
+            self._estimate.finished(one.name, n, seconds[step] / 1e9)
         for copy, *_ in message["dropped"]:
             self.steps[self.copies[copy]].dropped += 1
 
@@ -115,7 +124,7 @@ class _Run:
         self.state, self.ended = state, time.time()
         for step in self.steps:
             step.running = step.held = 0
-        self.told, self._segments, self._over = {}, (), bytearray()
+        self.told, self._segments, self._counts, self._over = {}, (), [], bytearray()
 
     def summary(self) -> dict[str, Any]:
         done, n_tasks = (sum(getattr(step, name) for step in self.steps) for name in ("done", "n_tasks"))
@@ -128,7 +137,8 @@ class _Run:
             for step, box in zip(self.steps, self.boxes, strict=True)
         ]
         drawing = {"paths": self.paths, "size": self.size}
-        return {**self.summary(), **drawing, "steps": steps, "failures": list(self.failures)}
+        left = self._estimate.left().text() if self.state == "running" else ""
+        return {**self.summary(), **drawing, "steps": steps, "left": left, "failures": list(self.failures)}
 
 
 class _Place:
@@ -304,8 +314,8 @@ def begin(told: Mapping[str, Any], *, dask_scheduler: Any) -> None:
     ----------
     told : ``run``, ``client``: their ids · ``steps``: name and number of tasks of each · ``boxes``, ``paths``,
         ``size``: see :func:`pipeline.backends.viewing.drawn` · ``copies``: copy -> number of its step · ``segments``:
-        for each its (step, number of tasks) pairs · ``places``: for each Dask key (key, segment, step that made what it
-        holds, whether it is the segment itself)
+        for each the step of each of its tasks, None where it is not counted · ``places``: for each Dask key (key,
+        segment, step that made what it holds, whether it is the segment itself)
     """
     dask_scheduler.plugins[PLUGIN].begin(told)
 

@@ -156,14 +156,13 @@ def outline(graph: Graph, plan: Plan, run: str, client: str) -> dict[str, Any]:
     for key, node in tasks.items():
         edges |= {(owner[need], owner[key]): None for need in dependencies(node) if need in owner}
     names = list(number)
-    segments: dict[int, list[tuple[int, int]]] = {}
+    segments: dict[int, list[int | None]] = {}
     places = []
     made = {where: key for key, (where, _) in reversed(list(plan.places.items()))}
     for key, segment in plan.segments.items():
         main = segment.number not in segments
         if main:
-            counts = Counter(owner[inner.key] for inner in segment.tasks if inner.key in owner)
-            segments[segment.number] = list(counts.items())
+            segments[segment.number] = [owner.get(inner.key) for inner in segment.tasks]
         step = owner.get(made.get(key, ""), number.get(segment.step))
         if step is not None:
             places.append((key, segment.number, step, main))
