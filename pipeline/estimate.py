@@ -8,9 +8,9 @@ end a last task that has a worker to itself takes its whole time.
 * The range is widened by the spread of that over eight stretches of the step, and towards a trend: a step that has
   become slower goes on so, at most to four times what it cost lately.
 * How many are at work is taken over the whole run and over its latter half: the range goes from the one to the other.
-* A step of which no task has ended costs what it did in an earlier run of the same graph, by half more or less. Where
-  there was none nobody knows: then there is a lower bound, and no upper one. Rejected: guessing it from other steps,
-  and from runs of another graph, whose functions or inputs differ.
+* A step of which hardly a task has ended costs what it did in an earlier run of the same graph, by half more or less.
+  Where there was none nobody knows: then there is a lower bound, and no upper one. Rejected: guessing it from other
+  steps, and from runs of another graph, whose functions or inputs differ.
 
 Where a back end doesn't tell what a task took, it is the time since the end before, as if one ran at a time. While
 nothing ends, the range sinks with the clock, but its upper end never below the time of silence.
@@ -43,7 +43,7 @@ class Left:
     high : seconds; None where it is not known
     early : steps under way of which too little is known
     waiting : number of steps of which no task has ended, and whose tasks cost nobody knows what
-    earlier : number of steps of which no task has ended, taken to cost what they did in an earlier run
+    earlier : number of steps of which hardly a task has ended, taken to cost what they did in an earlier run
     """
 
     low: float | None
@@ -212,13 +212,16 @@ class Estimate:
         early: list[str] = []
         paces = {name: pace for name, pace in self._paces.items() if pace.left}
         for name, pace in paces.items():
-            costs = self._costs(name, pace)
-            if costs is None:
+            costs = pace.costs() if pace.ends >= _ENDS else None
+            if costs is None and self._earlier is not None and name in self._earlier.seconds:
+                expected = self._earlier.seconds[name]
+                costs = expected * (1 - _BLIND_ERROR), expected * (1 + _BLIND_ERROR)
+                earlier += 1
+            if costs is None or costs[1] > _TOO_WIDE * costs[0]:
                 waiting += not pace.done
                 early += [name] if pace.done else []
                 continue
             n_known += 1
-            earlier += not pace.done
             low += pace.left * costs[0] / most
             high += ceil(pace.left / least) * costs[1]
         silence = self._clock() - self._last
@@ -230,16 +233,6 @@ class Estimate:
             waiting,
             earlier,
         )
-
-    def _costs(self, name: str, pace: _Pace) -> tuple[float, float] | None:
-        """Seconds that a task of a step will take, least and most; None: that can't be said."""
-        if pace.done:
-            least, most = pace.costs()
-            return (least, most) if pace.ends >= _ENDS and least and most <= _TOO_WIDE * least else None
-        if self._earlier is None or name not in self._earlier.seconds:
-            return None
-        expected = self._earlier.seconds[name]
-        return expected * (1 - _BLIND_ERROR), expected * (1 + _BLIND_ERROR)
 
     def _at_work(self) -> tuple[float, float]:
         """How many tasks are at work at a time, the most and the least that it may be."""

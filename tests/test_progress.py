@@ -221,6 +221,7 @@ def test_steps_not_begun_have_an_upper_end_where_an_earlier_run_had_them() -> No
     left = played(ends, 20.0, EARLIER, load=100, fit=20, total=1)
     assert holds(left, 30 + 40 + 10)
     assert (left.waiting, left.earlier) == (0, 2)
+    assert played(ends[:1], 1.0, EARLIER, load=100, fit=20, total=1).earlier == 3
     other = played(ends, 20.0, EARLIER, load=100, fit=20, new=1)
     assert (other.high, other.waiting, other.earlier) == (None, 1, 1)
     assert other.low is not None
