@@ -34,6 +34,7 @@ def document(
     *,
     rows: Iterable[Mapping[str, Any]],
     accounts: Iterable[Account],
+    since: float | None = None,
     **fields: Any,
 ) -> dict[str, Any]:
     """The document, in the types that JSON has.
@@ -41,6 +42,7 @@ def document(
     Parameters
     ----------
     kind : ``run`` or ``comparison``
+    since : when it began, in seconds since the epoch
     fields : what a comparison has besides; see the schema
     """
     told = {
@@ -62,7 +64,7 @@ def document(
         "reference": None,
         "measurements": [],
         "differences": {},
-        **record(config, graph),
+        **record(config, graph, since=since),
         "config": resolved_text(config) if config is not None else "",
         "graph": Shape.of(graph).to_dict(),
         **fields,

@@ -35,7 +35,7 @@ from pipeline.config.python import StepReference
 from pipeline.errors import CheckError, ConfigError
 from pipeline.expressions import parse_reference
 from pipeline.graph import Graph, Key
-from pipeline.history.folders import new_folder
+from pipeline.history.folders import began, new_folder
 from pipeline.layouts import Layout, PartsLayout
 from pipeline.manifest import Manifest, stale_files
 from pipeline.outputs import Publication, open_output
@@ -370,6 +370,7 @@ def _write_report(
         config,
         rows=[row],
         accounts=[mine],
+        since=began(folder),
         exit_code=row["exit_code"],
         verdict=[f"{config.name}: {trace.elapsed:.3g} s on {trace.n_workers} workers of {trace.backend}"],
     )

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,7 +20,7 @@ from traces import chained
 from pipeline import cli
 from pipeline.errors import ConfigError, OutputError
 from pipeline.history import diff, find, read, runs
-from pipeline.history.folders import new_folder
+from pipeline.history.folders import began, new_folder
 from pipeline.report.history import diff_text, runs_text
 
 FIRST, SECOND = "2026-01-31T10-00-00Z", "2026-02-01T09-00-00Z"
@@ -136,6 +137,13 @@ def test_a_run_folder_that_cannot_be_made_is_an_error_of_the_output(tmp_path, na
     (tmp_path / "taken").write_text("")
     with pytest.raises(OutputError, match="the run folder can't be made: "):
         new_folder(tmp_path, name)
+
+
+def test_when_a_run_began_is_read_from_the_name_of_its_folder(tmp_path):
+    before = time.time()
+    assert int(before) <= began(new_folder(tmp_path, "x")) <= time.time()
+    assert began(tmp_path / "2026-01-31T10-00-00Z.2") == 1769853600
+    assert began(tmp_path / "other") is None
 
 
 def test_run_folders_are_listed_the_newest_last_with_what_they_took(tmp_path):

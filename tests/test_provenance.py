@@ -189,6 +189,25 @@ def test_the_table_that_a_check_is_held_against_is_an_input(tmp_path):
     assert list(input_hashes(made)) == ["in.csv", "want.csv"]
 
 
+def test_files_that_arguments_name_are_inputs_but_for_what_is_newer_than_the_run(tmp_path, monkeypatch):
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    for name in ("a.csv", "script.sh", "by_item.txt", "made.txt", "here/beside.csv"):
+        (tmp_path / name).write_text(name)
+        os.utime(tmp_path / name, (2e9, 2e9) if name == "made.txt" else (1e9, 1e9))
+    steps = (
+        "a: {call: 'math:f', args: {paths: {x: [a.csv, beside.csv, nowhere.csv]}, log: made.txt, zero: \"a\\0b\"}}\n"
+        f"  b: {{call: 'math:f', over: {{path: [by_item.txt]}}, args: {{long: {'x' * 9000}, folder: '.'}}}}\n"
+        f"  c: {{command: [sh, '{tmp_path}/script.sh', '${{n}}'], over: {{n: [1]}}}}\n"
+    )
+    made = config(tmp_path, steps, "modules: [math]\n")
+    known = {"a.csv", "here/beside.csv", "by_item.txt", "script.sh"}
+    assert set(input_hashes(made, since=1.5e9)) == known
+    assert set(input_hashes(made)) == {*known, "made.txt"}
+    assert input_hashes(made)["a.csv"]["sha256"] == sha256(b"a.csv")
+
+
 def test_beyond_the_budget_large_files_are_told_by_their_ends(tmp_path, monkeypatch):
     monkeypatch.setattr(inputs, "_END", 10)
     for name, size in (("small", 50), ("large", 60), ("larger", 70)):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import documents
+from pipeline.history.folders import began
 
 if TYPE_CHECKING:
     from pipeline.comparison.result import Comparison, Reference
@@ -32,6 +33,7 @@ def document(comparison: Comparison, graph: Graph, config: Config | None) -> dic
         config,
         rows=[{**row, "reason": comparison.reasons.get(row["label"], "")} for row in plain["rows"]],
         accounts=comparison.accounts,
+        since=began(Path(folder)),
         exit_code=comparison.exit_code,
         problem=comparison.problem,
         equality=comparison.equality,

@@ -17,7 +17,7 @@ from pathlib import Path
 from pipeline.errors import ConfigError, OutputError, printable
 from pipeline.history.reading import MARKS, RunFolder, read
 
-__all__ = ["find", "new_folder", "runs"]
+__all__ = ["began", "find", "new_folder", "runs"]
 
 _STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ)(?:\.(\d{1,6}))?", re.ASCII)
 _BEFORE = re.compile(r"(.+?)~(\d{0,6})", re.ASCII)
@@ -44,6 +44,12 @@ def new_folder(runs: Path, name: str) -> Path:
     except OSError as error:
         raise OutputError(f"the run folder can't be made: {error}") from error
     raise OutputError(f"the run folder can't be made: {series / stamp} and a thousand names after it are taken")
+
+
+def began(folder: Path) -> float | None:
+    """When the run of a folder began, as its name says, in seconds since the epoch; None: it says nothing."""
+    match = _STAMP.fullmatch(folder.name)
+    return datetime.strptime(match[1], "%Y-%m-%dT%H-%M-%SZ").replace(tzinfo=UTC).timestamp() if match else None
 
 
 def runs(folder: str | os.PathLike[str] = "runs", name: str | None = None) -> list[RunFolder]:

@@ -25,15 +25,16 @@ if TYPE_CHECKING:
 __all__ = ["PACKAGES", "UNKNOWN", "code_hashes", "environment", "input_hashes", "record", "versions"]
 
 
-def record(config: Config | None, graph: Graph) -> dict[str, Any]:
+def record(config: Config | None, graph: Graph, *, since: float | None = None) -> dict[str, Any]:
     """``environment``, ``inputs`` and ``code`` of a run, in the types that JSON has; secrets are not masked yet.
 
     Parameters
     ----------
     config : None where there is no file: then nothing is known of inputs, and shipped modules alone of the code
+    since : when the run began, in seconds since the epoch; see :func:`input_hashes`
     """
     return {
         "environment": environment(named(config)),
-        "inputs": input_hashes(config) if config is not None else {},
+        "inputs": input_hashes(config, since=since) if config is not None else {},
         "code": code_hashes(graph, config),
     }

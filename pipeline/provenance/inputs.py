@@ -1,20 +1,24 @@
 """Hashes of what a run read.
 
 Content is hashed up to a budget, small files first. What is left is told by size, time of change and its two ends, and
-marked ``partial``; of the rest by size and time alone. What a user's function opens by itself is not seen here.
+marked ``partial``; of the rest by size and time alone. Of what a user's function or program opens by itself those
+files are seen that its arguments name, and that were there before the run began.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import re
+import stat
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pipeline.config.nouns import Command, Over
 from pipeline.ops.paths import is_remote, locate, options_of
 from pipeline.steps.values import located
 
@@ -67,7 +71,7 @@ class _File:
     partial: bool = True
 
 
-def input_hashes(config: Config, *, budget: int = _BUDGET) -> dict[str, dict[str, Any]]:
+def input_hashes(config: Config, *, budget: int = _BUDGET, since: float | None = None) -> dict[str, dict[str, Any]]:
     """What the sources and checks of a file read, by path: from the file's folder, but for what lies far from it.
 
     Each is a map of ``bytes``, ``mtime_ns`` and ``sha256``; ``partial: true`` where the hash is not of the whole
@@ -79,8 +83,9 @@ def input_hashes(config: Config, *, budget: int = _BUDGET) -> dict[str, dict[str
     Parameters
     ----------
     budget : bytes that are hashed whole, in all; smaller files come first
+    since : seconds since the epoch: files that arguments name and that have changed since are results, not inputs
     """
-    reads = list(_reads(config))
+    reads = [*_reads(config), *_named(config, since)]
     files = _files({name for read in reads for name in read.files if not is_remote(name)}, budget)
     deadline = time.monotonic() + _ASKING
     found: dict[str, dict[str, Any]] = {}
@@ -113,6 +118,33 @@ def _reads(config: Config) -> Iterator[_Read]:
         if check.equals_csv is not None:
             name = os.path.join(root, check.equals_csv)
             yield _Read(name, (name,), together=False)
+
+
+def _named(config: Config, since: float | None) -> Iterator[_Read]:
+    """The files that arguments of calls and commands name, from where the program stands or from the file's folder."""
+    texts = (text for s in config.steps.values() for text in _texts((s.args, s.over, s.command)))
+    for text in itertools.islice(dict.fromkeys(texts), _MOST_TOLD):
+        for path in (os.path.abspath(text), os.path.join(os.path.abspath(config.root), text)):
+            with contextlib.suppress(OSError, ValueError):  # far too long for a path, or with a zero in it
+                status = os.stat(path)
+                if stat.S_ISREG(status.st_mode) and (since is None or status.st_mtime < since):
+                    yield _Read(path, (path,), together=False)
+                    break
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The texts in a value, at any depth."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _texts(tuple(value.values()))
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _texts(inner)
+    elif isinstance(value, Over):
+        yield from _texts((value.axes, value.maps))
+    elif isinstance(value, Command):
+        yield from _texts((value.argv, value.env))
 
 
 def _read(step: Step, paths: Sequence[str], storage: Mapping[str, Any]) -> _Read:
