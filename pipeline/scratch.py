@@ -20,7 +20,7 @@ from pipeline.errors import BackendError
 
 __all__ = ["Folder", "hold"]
 
-_PREFIXES = ("held-", "code-")
+_PREFIXES = ("code-", "held-", "server-")
 
 
 def _home() -> Path:
@@ -39,7 +39,7 @@ def _home() -> Path:
 
 
 def hold(name: str) -> tuple[Path, int]:
-    """The folder ``code-…`` or ``held-…`` of this name, made if it isn't there, and the descriptor that holds it.
+    """The folder of this name (``code-…``, ``held-…``, ``server-…``), made if it isn't there, and the descriptor that holds it.
 
     Many may hold one. Before a new one is made, those that nobody holds are removed.
     """
@@ -80,10 +80,10 @@ def _sweep(folder: Path) -> None:
 
 
 class Folder:
-    """A new folder, for one use: removed at ``close``, or by a later one's maker."""
+    """A new folder ``KIND-…``, for one use: removed at ``close``, or by a later one's maker."""
 
-    def __init__(self) -> None:
-        path, self._held = hold(f"held-{secrets.token_hex(8)}")
+    def __init__(self, kind: str = "held") -> None:
+        path, self._held = hold(f"{kind}-{secrets.token_hex(4)}")
         self.path = str(path)
 
     def __enter__(self) -> Self:

@@ -5,10 +5,12 @@ Skipped tests are counted in one line; with PIPELINE_SKIPS_FAIL set, as in CI, t
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import itertools
 import os
 import re
+import signal
 import tempfile
 import threading
 import time
@@ -24,8 +26,8 @@ import pytest
 LASTING_THREADS = ("Dask-Offload", "TCP-Executor", "Profile", "ThreadPoolExecutor-", "asyncio_", "fsspecIO", "zarr_io")
 # Of Python's own multiprocessing: the same.
 LASTING_CHILDREN = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
-# The folder of the modules that a process has imported, held as long as it lives.
-LASTING_FILES = re.compile(r"/pipeline-\d+/code-")
+# Held as long as the process lives: the folder of the modules that it has imported, and that of its fork server.
+LASTING_FILES = re.compile(r"/pipeline-\d+/(code|server)-")
 
 GRACE = 120.0  # seconds for what is on its way, in or out: a busy machine may need them, a quiet one never waits
 
@@ -36,14 +38,18 @@ def _threads() -> Iterator[str]:
             yield "thread " + re.sub(r"\d+", "N", thread.name)  # one in the place of another is no leak
 
 
-def _children() -> Iterator[str]:
+def passing_children() -> Iterator[psutil.Process]:
+    """The child processes, but for those that last: what a server forks looks like it, but is no child of ours."""
     for child in psutil.Process().children(recursive=True):
-        try:
+        with contextlib.suppress(psutil.Error):  # it ended while we looked
             command = " ".join(child.cmdline())
-        except psutil.Error:
-            continue  # it ended while we looked
-        if not any(name in command for name in LASTING_CHILDREN):
-            yield "child process"
+            if child.ppid() != os.getpid() or not any(name in command for name in LASTING_CHILDREN):
+                yield child
+
+
+def _children() -> Iterator[str]:
+    for _ in passing_children():
+        yield "child process"
 
 
 def _files() -> Iterator[str]:
@@ -81,6 +87,12 @@ def until(condition: Callable[[], bool]) -> bool:
             return False
         time.sleep(0.01)
     return True
+
+
+def pytest_configure() -> None:
+    """Have SIGINT end the children of tests though this run stands in the background, where a shell ignores it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _n_skipped(reporter: Any) -> int:

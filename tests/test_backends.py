@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,11 +37,13 @@ from backend_tasks import (
     take_a_while,
     worker_id,
 )
+from conftest import passing_children
 
 from pipeline.backends import BACKENDS, create
 from pipeline.backends.base import Backend, Capabilities, Event
 from pipeline.errors import BackendError, ConfigError, TaskError, TaskTimeout, WorkerLost
 from pipeline.graph import CONTEXT, Graph, Key, Policy, listed, ref, task
+from pipeline.scratch import Folder
 from pipeline.trace import INSTANTS
 from pipeline.worker import Dropped
 
@@ -352,16 +355,10 @@ def test_a_listener_that_raises_ends_the_run_with_its_error(backend: Backend) ->
 
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_leaving_ends_all_it_started_when_it_was_never_used(kind: str) -> None:
-    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    before = set(passing_children())
     with make(kind) as opened:
         assert opened.n_workers >= 1
-    after = [c for c in psutil.Process().children(recursive=True) if c.pid not in before and lives(c)]
-    assert not after
-
-
-def lives(process: psutil.Process) -> bool:
-    lasting = ("resource_tracker", "forkserver")
-    return process.is_running() and not any(name in " ".join(process.cmdline()) for name in lasting)
+    assert not set(passing_children()) - before
 
 
 SCRIPT = """
@@ -384,23 +381,35 @@ with create(sys.argv[1], workers=2, start_method=sys.argv[2]) as backend:
 
 @pytest.mark.parametrize("ended_by", [signal.SIGKILL, signal.SIGINT])
 @pytest.mark.parametrize("kind", [k for k in KINDS if k.startswith(("pool-", "processes-"))])
-def test_no_worker_outlives_its_parent(kind: str, ended_by: signal.Signals, tmp_path: Path) -> None:
+def test_no_worker_and_no_folder_outlives_its_parent(
+    kind: str, ended_by: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     name, options = KINDS[kind]
     command = [sys.executable, str(script), name, options["start_method"]]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as parent:
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as parent:
         assert parent.stdout is not None
-        workers = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
-        assert len(workers) >= 2
-        assert parent.stdout.readline() == "holding\n"
-        assert parent.stdout.readline() == "holding\n"
-        parent.send_signal(ended_by)
-        _, errors = parent.communicate(timeout=120)
+        try:
+            workers = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
+            assert len(workers) >= 2
+            assert parent.stdout.readline() == "holding\n"
+            assert parent.stdout.readline() == "holding\n"
+            parent.send_signal(ended_by)
+            _, errors = parent.communicate(timeout=120)
+        finally:
+            parent.kill()
     _, alive = psutil.wait_procs(workers, timeout=120)
     assert not alive
     if ended_by is signal.SIGINT:
         assert errors.count("\nKeyboardInterrupt") == 1, errors  # of the parent alone
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with Folder() as folder:  # who makes one removes what was left
+        assert sorted(tmp_path.iterdir()) == [Path(folder.path).parent, script]
+        assert list(Path(folder.path).parent.iterdir()) == [Path(folder.path)]
 
 
 def test_a_pool_replaces_its_workers_as_often_as_it_is_told() -> None:

@@ -22,12 +22,11 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import until
+from conftest import passing_children, until
 from distributed import Client
 from distributed.scheduler import KilledWorker
 
-from pipeline.backends import dask as dask_backend
-from pipeline.backends import probing
+from pipeline.backends import course, probing
 from pipeline.backends.base import Event
 from pipeline.backends.cluster import Settings, _free_port, _trust, mend
 from pipeline.backends.dask import Dask
@@ -38,6 +37,7 @@ from pipeline.backends.translation import killed
 from pipeline.errors import BackendError, ConfigError, TaskError, TaskTimeout, WorkerLost
 from pipeline.graph import CONTEXT, Graph, Key, Policy, listed, ref, task
 from pipeline.preparation import resolve
+from pipeline.scratch import Folder
 from pipeline.trace import INSTANTS
 from pipeline.worker import Dropped, Inner, Segment
 
@@ -160,11 +160,7 @@ def local(shared: Dask) -> Iterator[Dask]:
 
 def _manned(client: Client) -> bool:
     probing.in_loop(client, mend, client.cluster)
-    children = 0
-    for child in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error):  # it ended while we looked
-            children += "spawn_main" in " ".join(child.cmdline())
-    return children == 2 == len(probing.identity(client)["workers"])
+    return len(list(passing_children())) == 2 == len(probing.identity(client)["workers"])
 
 
 @contextlib.contextmanager
@@ -334,7 +330,7 @@ def test_a_run_goes_on_after_a_worker_was_killed(local: Dask, tmp_path: Path) ->
 
 
 def test_a_task_that_ends_worker_after_worker_is_named(local: Dask) -> None:
-    with pytest.raises(WorkerLost, match=r"fit\[x=3\]: worker .* ended while it ran task \('fit', 3\), as 3 workers"):
+    with pytest.raises(WorkerLost, match=r"fit\[x=3\]: worker .* ended while it ran task \('fit', 3\), as 2 workers"):
         local.run(mapped(die_at_three, 12, batch=6))
 
 
@@ -595,8 +591,8 @@ def test_a_scheduler_without_workers_is_told(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL])
 def test_a_scheduler_that_stops_answering_ends_the_run(how: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dask_backend, "_SILENCE", 1.5)
-    monkeypatch.setattr(dask_backend, "_PROBE_EVERY", 0.3)
+    monkeypatch.setattr(course, "_SILENCE", 1.5)
+    monkeypatch.setattr(course, "_PROBE_EVERY", 0.3)
     with scheduler() as found, worker(found), Dask(address=found.address) as backend:
 
         def stop(event: Event) -> None:
@@ -648,13 +644,45 @@ def test_a_run_leaves_no_process_and_no_word(script: str) -> None:
 
 def test_ctrl_c_leaves_no_process_and_no_word(script: str) -> None:
     with process(script, "wait") as child:
-        assert child.stdout is not None
-        while "waiting" not in child.stdout.readline():  # two of them may share a line
-            pass
+        _await_tasks(child)
         os.killpg(child.pid, signal.SIGINT)  # as a terminal does: to all of the group
         _, err = child.communicate(timeout=120)
         assert (err, child.returncode) == ("", 130)
         assert until(lambda: not _alive(child.pid))
+
+
+def test_leaving_ends_a_worker_that_is_just_starting() -> None:
+    before = set(passing_children())
+    with Dask(workers=1, dashboard=False) as backend, pytest.raises(WorkerLost):
+        backend.run(one(die_at_three, 3))  # another is started at once
+    assert not set(passing_children()) - before
+
+
+def test_a_worker_has_the_environment_of_when_it_was_started(local: Dask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIPELINE_NOW", "1")
+    monkeypatch.delenv("HOME")
+    with Dask(workers=1, dashboard=False) as backend:  # forked from a server that has another
+        assert backend.run(one(os.getenv, "PIPELINE_NOW")).results["fit", 0] == "1"
+        assert backend.run(one(os.getenv, "HOME")).results["fit", 0] is None
+
+
+def test_a_kill_leaves_no_process_and_no_folder(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    temp = tmp_path / "temp"
+    temp.mkdir()
+    with process(script, "wait", TMPDIR=str(temp)) as child:
+        _await_tasks(child)
+        child.kill()
+        child.wait()
+        assert until(lambda: not _alive(child.pid))
+    monkeypatch.setattr(tempfile, "tempdir", str(temp))
+    with Folder() as folder:  # who makes one removes what was left
+        assert [*temp.iterdir(), *temp.glob("*/*")] == [Path(folder.path).parent, Path(folder.path)]
+
+
+def _await_tasks(child: subprocess.Popen[str]) -> None:
+    assert child.stdout is not None
+    while "waiting" not in child.stdout.readline():  # two of them may share a line
+        pass
 
 
 def _alive(group: int) -> list[int]:

@@ -20,6 +20,7 @@ from time import perf_counter_ns, sleep
 from types import ModuleType
 from typing import Any
 
+from pipeline.backends import server
 from pipeline.backends.child import Birth, begin
 from pipeline.backends.slots import Slots
 from pipeline.errors import BackendError, ConfigError
@@ -117,8 +118,6 @@ class Children:
         self._blas_threads = blas_threads
         context: Any = copy.copy(multiprocessing.get_context(method))
         context.Process = self.process
-        if method == "forkserver":
-            context.set_forkserver_preload([__name__, "pipeline.backends.orders"])
         self.context: BaseContext = context
         self.slots = Slots(context, n_slots)
         self.complete = False  # no more may be started: who asks for one gets a stand-in
@@ -134,6 +133,11 @@ class Children:
             raise BackendError(
                 f"start method 'fork' while other threads run ({others}) can hang the child; use 'spawn'"
             )
+        if self.method == "forkserver":
+            try:
+                server.start([__name__, "pipeline.backends.orders"])
+            except OSError as error:
+                raise BackendError(f"start method 'forkserver' can't be used here: {error}; use 'spawn'") from error
         child = _CLASSES[self.method](*args, **kwargs)
         with self._lock:
             taken = {other.birth.slot for other in self._started}

@@ -11,6 +11,7 @@ import contextlib
 import os
 import pickle
 import struct
+import tempfile
 import threading
 import traceback
 from collections.abc import Mapping, Sequence
@@ -295,14 +296,22 @@ class Prepare(WorkerPlugin):
     modules : the user's modules, to be made importable
     blas_threads : threads of BLAS and OpenMP a worker; None leaves them alone
     ours : whether the worker's process is ours alone
+    environment : what its environment is to be; None leaves it alone. One that is forked from a server has that of
+        the moment when the server was started
     """
 
     name: str
     modules: Mapping[str, bytes] = field(default_factory=dict)
     blas_threads: int | None = None
     ours: bool = False
+    environment: Mapping[str, str] | None = None
 
     def setup(self, worker: Worker) -> None:
+        if self.environment is not None:
+            for name in os.environ.keys() - self.environment:
+                del os.environ[name]
+            os.environ.update(self.environment)
+            tempfile.tempdir = None
         if self.modules:
             install_modules(self.modules)
         if self.blas_threads is not None:
