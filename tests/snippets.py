@@ -141,7 +141,7 @@ SNIPPETS["rolling"] = """
   rolling_x: {op: random, shape: {x: 23, y: 2}, chunks: {x: 5, y: 2}}
   rolling_of_array: {op: rolling, input: rolling_x, window: {x: 3}, agg: mean, center: true, min_periods: 1}
   rolling_f: {op: read_csv, path: "${data}/nyc/weather.csv", blocksize: 9000, cast: {time_hour: "timestamp[UTC]"}}
-  rolling: {op: rolling, input: rolling_f, on: time_hour, window: 7, by: origin, columns: {t: max(temp), n: count()}}
+  rolling: {op: rolling, input: rolling_f, on: time_hour, window: 7, by: origin, center: true, columns: {t: max(temp)}}
 """
 SNIPPETS["map_blocks"] = """
   map_blocks_x: {op: random, shape: {x: 11, y: 4}, chunks: {x: 4, y: 4}}

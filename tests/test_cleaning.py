@@ -57,6 +57,16 @@ def read(step: str, folder: Path) -> list[str]:
     return list(graph_of(f"{READ}  r: {step}\n  s: {{op: select, input: r, columns: [a]}}\n", folder).layouts["t"].meta)
 
 
+def test_without_keys_all_rows_are_one_group_whatever_is_read(folder: Path) -> None:
+    got = value("{op: groupby, input: t, by: [], agg: {n: count()}}", folder)
+    assert got.to_dict("list") == {"n": [6]}
+    text = f'{READ}  none: {{op: filter, input: t, where: "a > 99"}}\n'
+    step = "  r: {op: groupby, input: none, by: [], agg: {n: count(), s: sum(a), m: max(a), q: median(b)}}\n"
+    ((n, s, m, q),) = values_of(text + step, folder)["r"].itertuples(index=False)
+    assert (n, s) == (0, 0)
+    assert pd.isna([m, q]).all()
+
+
 # -- columns that are needed ------------------------------------------------------------------------------------------
 
 
@@ -234,7 +244,7 @@ MATRIX = "  x: {op: to_array, input: r, columns: [a, d], dims: [row, column], dt
         ("{op: filter, input: t, where: a > 2}", None),
         ("{op: sort_values, input: t, by: a}", None),
         ("{op: concat, input: [t, t]}", (2, 2, 2, 2, 2, 2)),
-        ("{op: repartition, input: t, npartitions: 4, count_rows: true}", None),
+        ("{op: repartition, input: t, npartitions: 4, count_rows: true}", (2, 2, 2, 0)),
         ("{op: repartition, input: t, npartitions: 4, count_rows: 6}", (2, 2, 2, 0)),
     ],
 )

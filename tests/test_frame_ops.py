@@ -476,6 +476,33 @@ def test_merge_by_keys_of_other_names_keeps_both_and_every_type(at: list[int]) -
     assert_frame_equal(rows(computed(got)), wanted.astype(got.dtypes.to_dict()))
 
 
+def test_merge_compares_whole_numbers_of_any_size() -> None:
+    large = 2**63 + 1
+    left = pd.DataFrame({"k": np.array([large, 2, 3, large], dtype="uint64"), "a": range(4)})
+    right = pd.DataFrame({"k": [2, large - 2**64, -3], "b": range(3)})
+    for how, kept in (("semi", [1]), ("anti", [0, 2, 3])):
+        got = ops.merge(cut(left, [1, 2]), cut(right, [1]), on="k", how=how).compute()
+        assert sorted(got["a"]) == kept
+    with pytest.raises(DataError, match=f"the key k={large} repeats on the left"):
+        ops.merge(cut(left, []), cut(right, []), on="k", validate="one_to_one").compute()
+
+
+@pytest.mark.parametrize("values", [[[1], None, [1]], [{"a": 1}, {}, None]])
+def test_lists_and_maps_are_no_keys(values: list[Any]) -> None:
+    frame = pd.DataFrame({"l": pd.Series(values, dtype=object), "a": [1, 2, 3]})
+    x = cut(frame, [1])
+    for made in (
+        ops.groupby(x, by="l", agg=aggs(n="count()")),
+        ops.drop_duplicates(x),
+        ops.value_counts(x, columns=["a", "l"]),
+        ops.merge(x, x, on="l"),
+    ):
+        with pytest.raises(DataError, match="column 'l' holds lists or maps; keys are single values"):
+            made.compute()
+    got = ops.groupby(ops.assign(x, columns={"l": expr("text(l)")}), by="l", agg=aggs(n="count()", m="max(a)"))
+    assert len(got.compute()) == frame["l"].astype("str").nunique(dropna=False)
+
+
 def test_merge_says_which_side_lacks_a_column() -> None:
     left, right = pd.DataFrame({"a": [1]}), pd.DataFrame({"b": [1]})
     with pytest.raises(ValueError, match="right_on: 'a' is no column of the right side; its columns: b"):

@@ -279,24 +279,33 @@ def moved(rows: pd.DataFrame, least: int) -> dict[str, Any]:
 
 @SETTINGS
 @given(
-    cut(), st.sampled_from([1, 2, 3, 20, "1D", "36h", "9D"]), st.sampled_from([None, "b", "s"]), st.none() | st.just(1)
+    cut(),
+    st.sampled_from([1, 2, 3, 20, "1D", "36h", "9D"]),
+    st.sampled_from([None, "b", "s"]),
+    BOTH,
+    st.none() | st.just(1),
 )
-def test_rolling_looks_back_over_partitions_within_its_group(given: Any, window: Any, by: Any, least: Any) -> None:
+def test_rolling_reaches_over_partitions_within_its_group(
+    given: Any, window: Any, by: Any, center: bool, least: Any
+) -> None:
     frame, x = given
     names = [*([by] if by else []), "t"]
-    got = ops.rolling(x, on="t", window=window, by=by, columns=aggs(**MOVING), min_periods=least)
+    got = ops.rolling(x, on="t", window=window, by=by, center=center, columns=aggs(**MOVING), min_periods=least)
     ordered = in_order(frame, names)
     made = []
     for i in range(len(ordered)):
-        before = ordered.iloc[: i + 1]
+        rows = ordered if center else ordered.iloc[: i + 1]
         if by:
             value = ordered[by].iloc[i]
-            before = before[(before[by] == value) | (before[by].isna() & pd.isna(value))]
+            rows = rows[(rows[by] == value) | (rows[by].isna() & pd.isna(value))]
         if isinstance(window, int):
-            before = before.iloc[-window:]
+            at, after = rows.index.get_loc(ordered.index[i]), (window - 1) // 2 if center else 0
+            rows = rows.iloc[max(0, at + after + 1 - window) : at + after + 1]
         else:
-            before = before[before.t > ordered.t.iloc[i] - pd.Timedelta(window)]
-        made.append(moved(before, least or (window if isinstance(window, int) else 1)))
+            ahead = pd.Timedelta(window) / 2 if center else pd.Timedelta(0)
+            middle = ordered.t.iloc[i]
+            rows = rows[(rows.t > middle + ahead - pd.Timedelta(window)) & (rows.t <= middle + ahead)]
+        made.append(moved(rows, least or (window if isinstance(window, int) else 1)))
     columns = pd.DataFrame(made, columns=list(MOVING), index=ordered.index)
     same(got, pd.concat([ordered, columns], axis=1))
 

@@ -19,7 +19,7 @@ import pandas as pd
 
 from pipeline.expressions import Expression
 from pipeline.ops.columns import column_of
-from pipeline.ops.partitions import conform, stack
+from pipeline.ops.partitions import conform, require_keys, stack
 
 __all__ = ["Aggregate", "Codes", "Partial", "Plan", "aggregate", "codes_of", "combine", "finish"]
 
@@ -175,6 +175,7 @@ def codes_of(keys: pd.DataFrame, n: int) -> tuple[Codes, Codes]:
 
     Missing is a value like others. Column by column, so that no type is changed on the way.
     """
+    require_keys(keys, keys.columns)
     codes = np.zeros(n, dtype=np.int64)
     groups = 1 if n else 0
     for name in keys.columns:

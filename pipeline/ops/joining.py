@@ -19,7 +19,7 @@ import pandas as pd
 
 from pipeline.errors import DataError
 from pipeline.graph import listed, ref
-from pipeline.ops.partitions import FieldError, Partitions, exchange, hashes, stack
+from pipeline.ops.partitions import FieldError, Partitions, exchange, hashes, require_keys, stack
 from pipeline.ops.sorting import names_of
 
 __all__ = ["merge"]
@@ -35,7 +35,7 @@ class Join:
     how: str
     left_on: tuple[str, ...]
     right_on: tuple[str, ...]
-    types: tuple[str, ...]  # "object": compared as they are
+    types: tuple[str, ...]  # "object": compared as they are; "numbers": as Python's, of any size
     left_names: tuple[tuple[str, str], ...]  # column, its name in the result
     right_names: tuple[tuple[str, str], ...]
     left_once: bool
@@ -177,7 +177,7 @@ def _common(left: pd.Series[Any], right: pd.Series[Any], a: str, b: str) -> str:
     if left.dtype == right.dtype and not isinstance(left.dtype, pd.CategoricalDtype):
         return "object"
     if one == "whole number" and "uint64" in (str(left.dtype).lower(), str(right.dtype).lower()):
-        return "UInt64" if left.dtype.kind == right.dtype.kind == "u" else "Int64"
+        return "UInt64" if left.dtype.kind == right.dtype.kind == "u" else "numbers"
     return _COMPARED.get(one, "object")
 
 
@@ -204,12 +204,13 @@ def _result_names(
 
 def keys_of(frame: pd.DataFrame, names: Sequence[str], types: Sequence[str]) -> pd.DataFrame:
     """The keys as both sides compare them, under their positions."""
+    require_keys(frame, names)
     columns = {}
     for i, (name, kind) in enumerate(zip(names, types, strict=True)):
         column = frame[name]
         if isinstance(column.dtype, pd.CategoricalDtype):
             column = column.astype(column.dtype.categories.dtype)
-        target: Any = kind
+        target: Any = "object" if kind == "numbers" else kind
         columns[i] = column if kind == "object" else column.astype(target)
     return pd.DataFrame(columns, index=frame.index)
 

@@ -1,15 +1,16 @@
-"""rolling of frames: aggregates over the rows, or the time, that lead up to each row.
+"""rolling of frames: aggregates over the rows, or the time, that lead up to each row or lie around it.
 
 Rows are brought into one order first (by group, then by the column asked for, ties by the remaining columns). A window
 may begin in an earlier partition: of each partition the rows that later windows can reach are cut off as its tail, and
-a chain of small tasks hands the tails on. Every window is computed from its own values: a running sum that adds one
+a chain of small tasks hands the tails on. Windows around their rows reach into later partitions, too: the same chain
+runs the other way. Every window is computed from its own values: a running sum that adds one
 value and takes one away is faster, but what a large value leaves behind would depend on where partitions begin.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +51,7 @@ class Moving:
 
 @dataclass(frozen=True)
 class Window:
-    """The window that ends at each row.
+    """The window of each row.
 
     Parameters
     ----------
@@ -58,6 +59,7 @@ class Window:
     on : the column that rows are in order of
     rows : how many rows; None: ``span``
     span : so much time up to and with the row's own, the moment so long before it left out
+    center : whether the row, or its time, is the window's middle; an even number of rows reaches one further back
     least : values that a window needs
     """
 
@@ -65,7 +67,16 @@ class Window:
     on: str
     rows: int | None
     span: np.timedelta64 | None
+    center: bool
     least: int
+
+    @property
+    def rows_after(self) -> int:
+        return (self.rows - 1) // 2 if self.rows is not None and self.center else 0
+
+    @property
+    def rows_before(self) -> int:
+        return 0 if self.rows is None else self.rows - 1 - self.rows_after
 
 
 def rolling(
@@ -75,10 +86,11 @@ def rolling(
     window: int | str,
     columns: Mapping[str, Expression],
     by: str | Sequence[str] | None = None,
+    center: bool = False,
     min_periods: int | None = None,
     bound: Mapping[str, Sequence[Any]] | None = None,
 ) -> Any:
-    """The rows in order of ``by`` and ``on``, with a column for each aggregate of the window that ends at the row.
+    """The rows in order of ``by`` and ``on``, with a column for each aggregate of the window that belongs to the row.
 
     Sums, means, std, var, median and quantile are float64; min, max, first and last keep the type (whole numbers
     become nullable); count and nunique are int64, any and all bool. A row whose ``on`` is missing comes last; a window
@@ -91,6 +103,7 @@ def rolling(
     window : rows, the row itself among them; or a length of time, ``7d``
     columns : new column -> aggregate expression, as in groupby
     by : columns of groups, each with windows of its own
+    center : whether a window has its row in the middle; else it ends there
     min_periods : values a window needs, else it is missing (but for counts, any and all); default: all rows of a window
         of rows, one of a window of time
     bound : run-time values of the expressions, under ``columns.NAME``
@@ -105,16 +118,18 @@ def rolling(
     if order_column in groups:
         raise FieldError("on", f"'{order_column}' is a column of by, too: in a group all its values are equal")
     made = [_moving(name, expression, meta) for name, expression in columns.items()]
-    reach = _window(tuple(groups), order_column, window, min_periods, meta)
+    reach = _window(tuple(groups), order_column, window, center, min_periods, meta)
     partitions = Partitions.of(input, parameters=("rolling", reach, made, bound_names(bound)))
     slots = partitions.bind_all(bound, [f"columns.{name}" for name in columns])
+    how = (made, reach, slots)
     names = [*groups, order_column]
     order = total_order(names, [True] * len(names), meta.columns)
     ordered = in_order(partitions, partitions.keys[0], order)
-    tails = _tails(partitions, ordered, reach)
+    before = _reached(partitions, "tail", ordered, tail_of, reach)
+    after = _reached(partitions, "head", ordered[::-1], head_of, reach)[::-1] if center else [[] for _ in ordered]
     rolled = [
-        partitions.add("roll", (i,), roll, listed(ref(tail) for tail in before), ref(key), made, reach, slots)
-        for i, (before, key) in enumerate(zip(tails, ordered, strict=True))
+        partitions.add("roll", (i,), roll, listed(map(ref, before[i])), ref(key), listed(map(ref, after[i])), *how)
+        for i, key in enumerate(ordered)
     ]
     new = meta.copy(deep=False)
     for column in made:
@@ -136,11 +151,13 @@ def _moving(name: str, expression: Expression, meta: pd.DataFrame) -> Moving:
     return Moving(name, function, inner, argument, held, dtype)
 
 
-def _window(by: tuple[str, ...], on: str, window: int | str, least: int | None, meta: pd.DataFrame) -> Window:
+def _window(
+    by: tuple[str, ...], on: str, window: int | str, center: bool, least: int | None, meta: pd.DataFrame
+) -> Window:
     if isinstance(window, int):
         if least is not None and least > window:
             raise FieldError("min_periods", f"got {least}, more than the {window} rows of the window")
-        return Window(by, on, window, None, least or window)
+        return Window(by, on, window, None, center, least or window)
     try:
         span = np.timedelta64(duration(window), "us")
     except ExpressionError as error:
@@ -149,17 +166,19 @@ def _window(by: tuple[str, ...], on: str, window: int | str, least: int | None, 
         raise FieldError("window", f"got {window!r}; a window is longer than nothing")
     if family(meta[on].dtype) not in ("time", "zoned time"):
         raise FieldError("window", f"got {window!r}, but '{on}' is {meta[on].dtype}; a length of time needs times")
-    return Window(by, on, None, span, least or 1)
+    return Window(by, on, None, span, center, least or 1)
 
 
-def _tails(partitions: Partitions, ordered: Sequence[Key], reach: Window) -> list[list[Key]]:
-    """For each partition the key of what windows reach of the rows before it: none for the first."""
-    tails: list[list[Key]] = [[]]
-    for i, key in enumerate(ordered[:-1]):
-        own = partitions.add("tail-own", (i,), tail_of, listed([ref(key)]), reach)
-        both = [*tails[-1], own]
-        tails.append([partitions.add("tail", (i,), tail_of, listed(map(ref, both)), reach) if i else own])
-    return tails
+def _reached(
+    partitions: Partitions, layer: str, keys: Sequence[Key], cut: Callable[..., pd.DataFrame], reach: Window
+) -> list[list[Key]]:
+    """For each partition, on the way along ``keys``, what windows reach of those passed: a key, for the first none."""
+    passed: list[list[Key]] = [[]]
+    for i, key in enumerate(keys[:-1]):
+        own = partitions.add(f"{layer}-own", (i,), cut, listed([ref(key)]), reach)
+        both = [*passed[-1], own] if layer == "tail" else [own, *passed[-1]]
+        passed.append([partitions.add(layer, (i,), cut, listed(map(ref, both)), reach) if i else own])
+    return passed
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -175,25 +194,39 @@ def tail_of(frames: Sequence[pd.DataFrame], reach: Window) -> pd.DataFrame:
     codes, _ = codes_of(frame[list(reach.by)], len(frame))
     last = frame[codes == codes[-1]]
     if reach.rows is not None:
-        return stack([last.iloc[max(0, len(last) - reach.rows + 1) :]])
+        return stack([last.iloc[max(0, len(last) - reach.rows_before) :]])
     if pd.isna(last[reach.on].iloc[-1]):  # so are those that follow in the group
         return frame.iloc[:0]
-    times, span = _ticks(last[reach.on], reach)
-    return stack([last[times > times[-1] - span]])
+    times, back, _ = _ticks(last[reach.on], reach)
+    return stack([last[times > times[-1] - back]])
+
+
+def head_of(frames: Sequence[pd.DataFrame], reach: Window) -> pd.DataFrame:
+    """The rows that windows of earlier rows can reach: of the first group only."""
+    frame = stack(frames)
+    if not len(frame):
+        return frame
+    codes, _ = codes_of(frame[list(reach.by)], len(frame))
+    first = frame[codes == codes[0]]
+    if reach.rows is not None:
+        return stack([first.iloc[: reach.rows_after]])
+    first = first[first[reach.on].notna().to_numpy()]
+    times, _, ahead = _ticks(first[reach.on], reach)
+    return stack([first[times <= times[:1] + ahead]])
 
 
 def roll(
     before: Sequence[pd.DataFrame],
     frame: pd.DataFrame,
+    after: Sequence[pd.DataFrame],
     made: Sequence[Moving],
     reach: Window,
     slots: Sequence[Sequence[Any]],
 ) -> pd.DataFrame:
-    """One ordered partition with the aggregates of the windows that end at its rows."""
-    whole = stack([*before, frame])
-    n = len(whole) - len(frame)
-    starts, stops = _bounds(whole, reach)
-    starts, stops = starts[n:], stops[n:]
+    """One ordered partition with the aggregates of the windows of its rows."""
+    whole = stack([*before, frame, *after])
+    n = sum(map(len, before))
+    starts, stops = (bounds[n : n + len(frame)] for bounds in _bounds(whole, reach))
     new = frame.reset_index(drop=True)
     for column, values in zip(made, slots, strict=True):
         if column.value is None:
@@ -204,12 +237,14 @@ def roll(
     return new
 
 
-def _ticks(times: pd.Series[Any], reach: Window) -> tuple[Array, int]:
-    """Times as whole numbers, and the window's length in the same unit."""
+def _ticks(times: pd.Series[Any], reach: Window) -> tuple[Array, int, int]:
+    """Times as whole numbers, and how far a window reaches back and ahead of one, in the same unit."""
     index = pd.DatetimeIndex(times)
     if index.unit != "ns":
         index = index.as_unit("us")  # what lengths of time are written in
-    return index.asi8, int(np.timedelta64(reach.span, index.unit).astype(np.int64))
+    span = int(np.timedelta64(reach.span, index.unit).astype(np.int64))
+    ahead = span // 2 if reach.center else 0
+    return index.asi8, span - ahead, ahead
 
 
 def _bounds(frame: pd.DataFrame, reach: Window) -> tuple[Array, Array]:
@@ -217,15 +252,19 @@ def _bounds(frame: pd.DataFrame, reach: Window) -> tuple[Array, Array]:
     n = len(frame)
     rows = np.arange(n)
     codes, firsts = codes_of(frame[list(reach.by)], n)
+    ends = np.append(firsts[1:], n)
     if reach.rows is not None:
-        return np.maximum(firsts[codes] if n else rows, rows - reach.rows + 1), rows + 1
-    times, span = _ticks(frame[reach.on], reach)
-    starts = rows + 1  # of a missing time: nothing
+        starts, stops = rows - reach.rows_before, rows + reach.rows_after + 1
+        return (np.maximum(firsts[codes], starts), np.minimum(ends[codes], stops)) if n else (rows, rows)
+    times, back, ahead = _ticks(frame[reach.on], reach)
+    starts, stops = rows + 1, rows + 1  # of a missing time: nothing
     present = frame[reach.on].notna().to_numpy()
     for first, end in itertools.pairwise([*firsts, n]):
         some = slice(first, first + int(present[first:end].sum()))  # missing ones are the last of their group
-        starts[some] = first + np.searchsorted(times[some], times[some] - span, side="right")
-    return starts, rows + 1
+        starts[some] = first + np.searchsorted(times[some], times[some] - back, side="right")
+        if reach.center:
+            stops[some] = first + np.searchsorted(times[some], times[some] + ahead, side="right")
+    return starts, stops
 
 
 def _aggregate(column: Moving, values: pd.Series[Any], starts: Array, stops: Array, least: int) -> Any:

@@ -18,7 +18,7 @@ import pandas as pd
 from dask.base import tokenize
 from dask.dataframe.dask_expr import from_graph
 
-from pipeline.errors import ConfigError, nearest
+from pipeline.errors import ConfigError, DataError, nearest
 from pipeline.expressions import habit
 from pipeline.graph import GraphNode, Key, listed, ref, task
 from pipeline.ops.values import LENGTHS
@@ -32,6 +32,7 @@ __all__ = [
     "places_by_hash",
     "reduce_tree",
     "require",
+    "require_keys",
     "stack",
 ]
 
@@ -72,11 +73,24 @@ class _Layer(Mapping[Key, GraphNode]):
         return self.name
 
 
+class _Keys:
+    """Keys that are tokenised as one text, not one after the other."""
+
+    def __init__(self, keys: Sequence[Key]) -> None:
+        self.keys = keys
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self.keys)
+
+    def __dask_tokenize__(self) -> str:
+        return repr(self.keys)
+
+
 def collection(
     tasks: Mapping[Key, GraphNode], meta: pd.DataFrame, keys: Sequence[Key], name: str, *, token: str
 ) -> Any:
     """The frame whose partitions are ``keys``; ``token`` must tell ``tasks`` apart from all others of that name."""
-    return from_graph(_Layer(tasks, token), meta, (None,) * (len(keys) + 1), list(keys), name)
+    return from_graph(_Layer(tasks, token), meta, (None,) * (len(keys) + 1), _Keys(list(keys)), name)
 
 
 @dataclass
@@ -210,6 +224,18 @@ def hashes(frame: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.uint64]]:
         comparable[i] = column
     rows = pd.DataFrame(comparable, index=frame.index)
     return np.asarray(pd.util.hash_pandas_object(rows, index=False), dtype=np.uint64)
+
+
+def require_keys(frame: pd.DataFrame, names: Iterable[Any]) -> None:
+    """Refuse columns of lists, maps and the like as keys.
+
+    Raises
+    ------
+    DataError : naming the column
+    """
+    for name in names:
+        if frame[name].dtype == object and any(value.__hash__ is None for value in frame[name]):
+            raise DataError(f"column {name!r} holds lists or maps; keys are single values, as text(x) in an assign is")
 
 
 def places_by_hash(frame: pd.DataFrame, names: Sequence[str], n: int) -> np.ndarray[Any, np.dtype[np.int64]]:

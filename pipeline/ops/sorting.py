@@ -19,7 +19,16 @@ import numpy as np
 import pandas as pd
 
 from pipeline.graph import Key, listed, ref
-from pipeline.ops.partitions import FieldError, Partitions, exchange, places_by_hash, reduce_tree, require, stack
+from pipeline.ops.partitions import (
+    FieldError,
+    Partitions,
+    exchange,
+    places_by_hash,
+    reduce_tree,
+    require,
+    require_keys,
+    stack,
+)
 
 __all__ = [
     "drop_duplicates",
@@ -339,6 +348,7 @@ def first_rows(frames: Sequence[pd.DataFrame], n: int, groups: Sequence[str], or
 def drop_in(frames: Sequence[pd.DataFrame], names: Sequence[str], order: Order) -> pd.DataFrame:
     """One row of those that are equal in ``names``: the first in the total order."""
     frame = stack(frames)
+    require_keys(frame, names)
     repeated = frame.duplicated(names, keep=False).to_numpy(dtype=bool)
     if not repeated.any():
         return frame

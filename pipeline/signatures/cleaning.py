@@ -121,8 +121,9 @@ class SetIndex(FrameOp):
 class Repartition(FrameOp):
     """The same rows, in the same order, in other partitions.
 
-    Rows that are counted are dealt evenly, so that frames of as many rows are cut alike; a number says how many there
-    are, else the run fails: lengths are then known before it. Errors: neither of the two.
+    Rows that are counted are dealt evenly, so that frames of as many rows are cut alike. They are counted in the run,
+    where metadata don't tell how many there are. A number says so, too, else the run fails: the length of an array made
+    of them is then known before it. Errors: neither of the two.
     """
 
     op: ClassVar[str] = "repartition"
@@ -132,7 +133,7 @@ class Repartition(FrameOp):
         None, description="how many; default: as many as there are"
     )
     count_rows: bool | Annotated[int, Field(ge=0)] = Field(
-        False, description="count the rows in the run and deal them evenly; or how many rows there are"
+        False, description="count the rows and deal them evenly; or how many rows there are"
     )
 
     def misfits(self, kinds: Any) -> list[tuple[str, str]]:
@@ -179,7 +180,8 @@ class ResampleFrame(FrameOp):
 
 
 class RollingFrame(FrameOp):
-    """The rows in order of by and on, with a column for each aggregate of the window that ends at the row.
+    """The rows in order of by and on, with a column for each aggregate of the window that ends at the row, or has it in
+    its middle.
 
     Ties are in the order of the remaining columns. Floats, but for counts (int64), any and all, and min, max, first and
     last, which keep the type. Errors: no such column; values that the aggregate has no meaning for.
@@ -192,6 +194,9 @@ class RollingFrame(FrameOp):
     window: Annotated[int, Field(ge=1)] | str = Field(description="rows, or a length of time (7d) up to the row's own")
     columns: dict[str, AggExpr] = Field(description="column: aggregate, as n: count() or x: mean(x)", min_length=1)
     by: NameOrNames | None = Field(None, description="columns that make groups")
+    center: bool = Field(
+        False, description="have the row in the middle of its window; an even number of rows reaches one further back"
+    )
     min_periods: Annotated[int, Field(ge=1)] | None = Field(
         None, description="values a window needs; default: all of its rows; of a length of time: one"
     )

@@ -97,13 +97,14 @@ class Assign(FrameOp):
 class GroupbyFrame(FrameOp):
     """One row a group: the group's keys, then the aggregates, in the order written.
 
-    A missing key is a group of its own. Counts are int64; means float64. Errors: no such column.
+    A missing key is a group of its own; without keys (by: []) there is one row, also of no rows. Counts are int64;
+    means float64. Errors: no such column.
     """
 
     op: ClassVar[str] = "groupby"
     home: ClassVar[str] = "frame:groupby"
 
-    by: NameOrNames = Field(description="columns that make the groups")
+    by: str | list[str] = Field(description="columns that make the groups; []: all rows are one")
     agg: dict[str, AggExpr] = Field(description="column: aggregate, as n: count() or x: mean(x)", min_length=1)
 
     def needed(self, columns: Columns) -> dict[str, Columns]:
