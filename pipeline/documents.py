@@ -6,8 +6,9 @@ Its schema is published (``pipeline schema --report``) and stands in ``report/do
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
     from pipeline.config import Config
     from pipeline.graph import Graph
 
-__all__ = ["FILE", "document", "write"]
+__all__ = ["FAILURE", "FILE", "document", "noted_failure", "write"]
 
-FILE = "report.json"
+FILE, FAILURE = "report.json", "failure.json"
 # 1: as the schema says.
 _FORMAT = 1
 
@@ -72,6 +73,30 @@ def document(
     finite: dict[str, Any] = without_nan(told)
     masked: dict[str, Any] = config.masked(finite) if config is not None else finite
     return masked
+
+
+@contextlib.contextmanager
+def noted_failure(folder: Path, kind: str, config: Config | None) -> Iterator[None]:
+    """Leave ``failure.json`` in a run folder where what is done inside raises; secrets are masked.
+
+    Parameters
+    ----------
+    kind : ``run`` or ``comparison``
+    """
+    try:
+        yield
+    except BaseException as error:
+        told: Any = {
+            "kind": kind,
+            "type": type(error).__name__,
+            "message": str(error),
+            "exit_code": getattr(error, "exit_code", 130 if isinstance(error, KeyboardInterrupt) else 70),
+            "traceback": getattr(error, "traceback", ""),
+        }
+        with contextlib.suppress(OSError):  # that there is no room, too
+            text = json.dumps(config.masked(told) if config is not None else told, indent=1, default=str)
+            (folder / FAILURE).write_text(text + "\n", encoding="utf-8")
+        raise
 
 
 def write(folder: Path, told: Mapping[str, Any]) -> Path:

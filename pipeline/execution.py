@@ -9,7 +9,6 @@ A run that fails anywhere commits nothing. Its run folder stays, with what was a
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import multiprocessing
@@ -236,7 +235,7 @@ def run(
         begin(graph)
     folder = new_folder(Path(runs), config.name)
     name = f"{folder.name}-{secrets.token_hex(4)}"  # that no other run has
-    with _noted_failure(folder, config):
+    with documents.noted_failure(folder, "run", config):
         _write(folder / "config.json", config.masked(plain(config)))
         _write(folder / "versions.json", versions())
         with (
@@ -380,21 +379,6 @@ def _write_report(
 # ---------------------------------------------------------------------------------------------------------------------
 # The run folder
 # ---------------------------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _noted_failure(folder: Path, config: Config) -> Iterator[None]:
-    try:
-        yield
-    except BaseException as error:
-        told = {
-            "type": type(error).__name__,
-            "message": str(error),
-            "exit_code": getattr(error, "exit_code", 130 if isinstance(error, KeyboardInterrupt) else 70),
-            "traceback": getattr(error, "traceback", ""),
-        }
-        _write(folder / "failure.json", config.masked(told))
-        raise
 
 
 def _write(path: Path, value: Any) -> None:

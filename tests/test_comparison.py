@@ -395,7 +395,7 @@ def test_no_file_of_a_comparison_that_failed_holds_a_secret(tmp_path, monkeypatc
     with pytest.raises(TaskError):
         compare(load(tmp_path / "a.yaml"), backends=["serial"], repeat=1, runs=tmp_path / "runs")
     files = [path for path in (tmp_path / "runs").rglob("*") if path.is_file()]
-    assert {path.name for path in files} == {"log.txt", "report.json"}
+    assert {path.name for path in files} == {"failure.json", "log.txt", "report.json"}
     assert [path.name for path in files if b"open" in path.read_bytes()] == []
     assert all(b"***" in path.read_bytes() for path in files)
 

@@ -18,9 +18,11 @@ from hypothesis import strategies as st
 from traces import chained
 
 from pipeline import cli
+from pipeline.documents import noted_failure
 from pipeline.errors import ConfigError, OutputError
-from pipeline.history import diff, find, read, runs
+from pipeline.history import RunFolder, diff, find, read, runs
 from pipeline.history.folders import began, new_folder
+from pipeline.history.reading import Case
 from pipeline.report.history import diff_text, runs_text
 
 FIRST, SECOND = "2026-01-31T10-00-00Z", "2026-02-01T09-00-00Z"
@@ -137,6 +139,19 @@ def test_a_run_folder_that_cannot_be_made_is_an_error_of_the_output(tmp_path, na
     (tmp_path / "taken").write_text("")
     with pytest.raises(OutputError, match="the run folder can't be made: "):
         new_folder(tmp_path, name)
+
+
+def test_a_comparison_that_failed_is_told_as_one(tmp_path):
+    folder = new_folder(tmp_path, "x")
+    with pytest.raises(ConfigError), noted_failure(folder, "comparison", None):
+        raise ConfigError("steps.a: no")
+    run = read(folder)
+    assert (run.kind, run.state, run.problem) == ("comparison", "exit 2", "steps.a: no")
+
+
+def test_what_two_rounds_took_is_their_median_as_the_comparison_tells_it(tmp_path):
+    run = RunFolder(tmp_path, "x", "now", cases=(Case("a", "a", 1, (1.0, 4.0)), Case("b", "b", 2, (2.0, 2.2))))
+    assert ([case.label for case in run.ran], run.elapsed) == (["b", "a"], 2.1)
 
 
 def test_when_a_run_began_is_read_from_the_name_of_its_folder(tmp_path):

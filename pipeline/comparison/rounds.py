@@ -8,10 +8,11 @@ deleted; nothing is written where the file says.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,6 +22,7 @@ from pipeline.backends.children import count_cores
 from pipeline.comparison.accounts import Calls, explained
 from pipeline.comparison.document import write_report
 from pipeline.comparison.result import Case, Comparison, Difference, Measurement, compared
+from pipeline.documents import noted_failure
 from pipeline.errors import Bug, ConfigError, PipelineError, WorkerLost
 from pipeline.history.folders import new_folder
 
@@ -118,30 +120,22 @@ def compare_graph(
     """
     folder.mkdir(parents=True, exist_ok=True)
     folder = folder.resolve()
-    graph.save(folder / "graph")
-    rounds = Rounds(
-        graph=graph,
-        folder=folder,
-        cases=_cases(chosen(backends), workers),
-        options=options or {},
-        storage=storage or {},
-        tell=tell or _silent,
-        call=call,
-        params=params or {},
-        inputs=about.root if about is not None else "",
-    )
-    named = ", ".join(case.label for case in rounds.cases)
-    rounds.tell(f"{graph.name}: graph {graph.fingerprint}, {len(graph):,} tasks; {named}")
-    try:
+    with noted_failure(folder, "comparison", about), _tidied(folder, about):
+        graph.save(folder / "graph")
+        rounds = Rounds(
+            graph=graph,
+            folder=folder,
+            cases=_cases(chosen(backends), workers),
+            options=options or {},
+            storage=storage or {},
+            tell=tell or _silent,
+            call=call,
+            params=params or {},
+            inputs=about.root if about is not None else "",
+        )
+        named = ", ".join(case.label for case in rounds.cases)
+        rounds.tell(f"{graph.name}: graph {graph.fingerprint}, {len(graph):,} tasks; {named}")
         rounds.run(repeat, budget)
-    finally:
-        shutil.rmtree(folder / "outputs", ignore_errors=True)
-        for pickled in ("values", "error"):  # taken in by now
-            for file in folder.glob(f"*/{pickled}.pickle"):
-                file.unlink()
-        if about is not None and about.secrets:
-            (folder / "graph").unlink()  # they are among the arguments of its tasks
-            _mask(folder, about)
     result = compared(
         rounds.measurements,
         cases=rounds.cases,
@@ -315,6 +309,21 @@ class Rounds:
         first = reason.split("\n")[0]
         self.failures[case.label] = (first, exit_code)
         self.tell(f"{case.label} did not run: {first}")
+
+
+@contextlib.contextmanager
+def _tidied(folder: Path, about: Config | None) -> Iterator[None]:
+    """However it ends, leave no outputs in the run folder, no secrets, and none of the pickles that were taken in."""
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder / "outputs", ignore_errors=True)
+        for pickled in ("values", "error"):
+            for file in folder.glob(f"*/{pickled}.pickle"):
+                file.unlink()
+        if about is not None and about.secrets:
+            (folder / "graph").unlink(missing_ok=True)  # they are among the arguments of its tasks
+            _mask(folder, about)
 
 
 def _mask(folder: Path, about: Config) -> None:

@@ -4,7 +4,7 @@
 ``report.json``                       all of it, since there is one
 ``comparison.json``                   of an older comparison: times, but not where they came from
 ``config.json``, ``versions.json``    of a run, as it began
-``failure.json``                      of a run that failed
+``failure.json``                      of one that failed
 ``trace.parquet``, ``manifest.json``  of a run that ended well
 ``graph``                             of a comparison, as it began; not opened, since opening it runs code
 ====================================  =====================================================================
@@ -16,6 +16,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pyarrow as pa
@@ -101,12 +102,12 @@ class RunFolder:
     @property
     def ran(self) -> list[Case]:
         """The cases that have times, the fastest first."""
-        return sorted((c for c in self.cases if c.elapsed), key=lambda c: sorted(c.elapsed)[(len(c.elapsed) - 1) // 2])
+        return sorted((case for case in self.cases if case.elapsed), key=lambda case: median(case.elapsed))
 
     @property
     def elapsed(self) -> float | None:
         """Seconds of the run, or of the fastest back end (the median of its rounds)."""
-        return sorted(self.ran[0].elapsed)[(len(self.ran[0].elapsed) - 1) // 2] if self.ran else None
+        return median(self.ran[0].elapsed) if self.ran else None
 
     def to_dict(self) -> dict[str, Any]:
         """What is told of it, in the types that JSON has."""
@@ -232,7 +233,7 @@ def _is_inner(trace: str) -> bool:
 
 
 def _run(start: RunFolder) -> RunFolder | None:
-    """A run that failed or did not end, or one of before there were reports."""
+    """A run or comparison that failed, a run that did not end, or one of before there were reports."""
     config, failure = document(start.folder / "config.json"), document(start.folder / "failure.json")
     trace, manifest = start.folder / "trace.parquet", document(start.folder / "manifest.json")
     if config is None and failure is None and not trace.is_file():
@@ -242,7 +243,9 @@ def _run(start: RunFolder) -> RunFolder | None:
         code = failure.get("exit_code") if isinstance(failure, dict) else None
         if type(code) is not int:
             raise Unreadable("failure.json is none of ours: it has no exit code")
-        return _with(found, exit_code=code, problem=printable(str(failure.get("message", "")).split("\n")[0]))
+        kind = "comparison" if failure.get("kind") == "comparison" else "run"
+        problem = printable(str(failure.get("message", "")).split("\n")[0])
+        return _with(found, kind=kind, exit_code=code, problem=problem)
     if not trace.is_file():
         return _with(found, problem="it has not ended: it still runs, or was killed")
     case, n_tasks = _head(trace)
@@ -267,7 +270,7 @@ def _head(trace: Path) -> tuple[Case, int]:
 def _begun_comparison(start: RunFolder) -> RunFolder | None:
     if not (start.folder / "graph").is_file():
         return None
-    problem = "it has not ended: it still runs, was killed, or failed before its report was written"
+    problem = "it has not ended: it still runs, or was killed"
     return _with(start, kind="comparison", problem=problem, missing=("report.json",))
 
 
