@@ -16,21 +16,22 @@ Key = str | tuple[Any, ...]
 
 @dataclass(frozen=True, eq=False)
 class LabelsLayout:
-    """Labels along a dim that only the run knows: those of chunk ``i`` of ``n`` are the task ``(name, i)``.
+    """Labels along a dim that only the run knows: those of chunk ``i`` are the task ``(name, i)``.
 
     Parameters
     ----------
+    sizes : of the chunks; nan where the length is known only in the run
     dtype : as pandas has it, of the column that they were
     """
 
     name: str
     dim: str
-    n: int
+    sizes: tuple[float, ...]
     dtype: Any
 
     @property
     def keys(self) -> tuple[Key, ...]:
-        return tuple((self.name, i) for i in range(self.n))
+        return tuple((self.name, i) for i in range(len(self.sizes)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -51,8 +51,9 @@ def enter(layout: Layout) -> Any:
     if isinstance(layout, ArrayLayout):
         coords: dict[Any, Any] = {n: c for n, c in layout.template.coords.items() if set(c.dims) <= set(layout.dims)}
         for name, own in layout.labels.items():
-            labels = RunLabels(own.name, own.dim, own.n, own.dtype, _placeholders(own.keys))
-            coords[name] = as_coordinate(labels)
+            kind = own.dtype if isinstance(own.dtype, np.dtype) else np.dtype(object)
+            data = da.Array(_placeholders(own.keys), own.name, (own.sizes,), dtype=kind)
+            coords[name] = as_coordinate(RunLabels(own.dim, data, own.dtype))
         return xr.DataArray(_data(layout), dims=layout.dims, coords=coords, attrs=layout.template.attrs)
     if isinstance(layout, FrameLayout):
         keys = list(layout.keys)
@@ -135,9 +136,9 @@ class _Lowering:
         own, name = self._named(data.dask, data.name, target)
         labels: dict[str, LabelsLayout] = {}
         for coordinate, found in run_labels(x).items():
-            tasks, first = self._named(found.tasks, found.name, found.name)
+            tasks, first = self._named(found.data.dask, found.data.name, f"{target}/labels.{coordinate}")
             own |= tasks
-            labels[coordinate] = LabelsLayout(first, found.dim, found.n, found.dtype)
+            labels[coordinate] = LabelsLayout(first, found.dim, found.data.chunks[0], found.dtype)
         # variables: a coordinate as an array has those without dims among its own
         kept = {c: v.variable for c, v in x.coords.items() if held(v) is None}
         template = xr.Dataset(coords=kept, attrs=x.attrs)

@@ -24,6 +24,7 @@ _NAMES = 6
 
 _SHUFFLED = "a shuffle moves all its rows; the bytes are those that are read for them, which filters lessen"
 SOMETHING_MOVED = "moves its input between tasks; how many bytes, only the run knows"
+_BROUGHT = "brings into one task what lies along a dim whose length only the run knows"
 _TIMEOUT = "serial and threads, and a cluster of others, notice a timeout only when the task has come back"
 
 _SHUFFLE = re.compile(r"[/-](shuffle|split|bucket|deal)\b")
@@ -139,6 +140,7 @@ def _built(config: Config, graph: Graph) -> list[Row]:
     layers = {(name.removeprefix(step), step) for name, step in owned}  # a step may be named rechunk, too
     rechunked = {step for layer, step in layers if "rechunk" in layer}
     rechunked |= {step.name for step in config.steps.values() if step.function == "rechunk" and tasks[step.name]}
+    brought = {step for layer, step in layers if layer.startswith("/one-chunk")}
     sizes = _sizes(config, graph)
     frames = {step for step, layout in graph.layouts.items() if layout.kind == "frame"}
     shuffled = {step for layer, step in layers if step in frames and _SHUFFLE.search(layer)}
@@ -152,6 +154,8 @@ def _built(config: Config, graph: Graph) -> list[Row]:
         if moved and math.isnan(sum(moved)):
             notes = [SOMETHING_MOVED]
         n_tasks = sum(tasks[step.name] for step in copies)
+        if any(step.name in brought for step in copies):
+            notes.append(_BROUGHT)
         if any(step.timeout is not None and step.kind != "command" for step in copies):
             notes.append(_TIMEOUT)
         if not n_tasks:

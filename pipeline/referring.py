@@ -14,6 +14,8 @@ from pipeline.graph import listed, ref, task
 from pipeline.layouts import Layout
 from pipeline.lowering import enter
 from pipeline.ops import mapping
+from pipeline.ops.dims import is_late, part
+from pipeline.ops.lengths import n_between
 from pipeline.ops.values import Items, Parts, Single
 
 __all__ = ["only_value", "picked", "refer", "require_one", "scalar_of"]
@@ -80,33 +82,37 @@ def picked(value: Any, reference: Reference) -> Any:
     Raises
     ------
     ValueError : if there is no such dim, or a position is out of range, or there is nothing between two of them
+    DataError : in the run, where only that knows how long a dim is
     """
     if not isinstance(value, xr.DataArray):
         raise ValueError(f"{reference.text!r}: only arrays have positions to pick")
-    indexers: dict[str, Any] = {}
+    found = value
     for dim, pick in reference.picks:
         if dim not in value.dims:
             raise ValueError(
                 f"{reference.text!r}: there is no dim {dim!r}; there are {', '.join(map(str, value.dims))}"
             )
-        size = value.sizes[dim]
-        if size != size:
-            raise ValueError(
-                f"{reference.text!r}: the length of {dim!r} is known only in the run; it has no positions to pick"
-            )
+        _require_there(value, dim, pick, reference)
+        found = part(found, dim, pick)
+    return found
+
+
+def _require_there(value: xr.DataArray, dim: str, pick: Any, reference: Reference) -> None:
+    """Refuse positions that are not there, as far as that is known before the run."""
+    late, size = is_late(value, dim), value.sizes[dim]
+    span = "only the run knows how long it is"
+    if not late:
         cure = f"{{op: sel, input: {reference.step}, labels: {{{dim}: {_as_labels(value, dim, pick)}}}}}"
         span = f"picks are positions, 0 to {size - 1} here; for labels: {cure}"
-        if isinstance(pick, int):
-            if not -size <= pick < size:
-                raise ValueError(f"{reference.text!r}: {span}")
-            indexers[dim] = pick
-        else:
-            if any(p is not None and not -size <= p <= size for p in pick):
-                raise ValueError(f"{reference.text!r}: {span}")
-            if not range(size)[slice(*pick)]:
-                raise ValueError(f"{reference.text!r}: nothing lies there: start:stop is half-open; {span}")
-            indexers[dim] = slice(*pick)
-    return value.isel(indexers, drop=True)
+    if isinstance(pick, int):
+        if not late and not -size <= pick < size:
+            raise ValueError(f"{reference.text!r}: {span}")
+        return
+    if not late and any(p is not None and not -size <= p <= size for p in pick):
+        raise ValueError(f"{reference.text!r}: {span}")
+    n = n_between(*pick) if late else len(range(size)[slice(*pick)])
+    if n is not None and n <= 0:
+        raise ValueError(f"{reference.text!r}: nothing lies there: start:stop is half-open; {span}")
 
 
 def _as_labels(value: xr.DataArray, dim: str, pick: Any) -> str:

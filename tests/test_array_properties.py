@@ -210,13 +210,6 @@ def test_rows_of_which_none_is_left_have_no_largest() -> None:
         array.max(uncounted(np.empty((0, 2)), ((0, 0), (2,))), axis="x").data.compute(scheduler="sync")
 
 
-def test_a_quantile_of_rows_that_nobody_counted_says_what_to_do() -> None:
-    x = uncounted(np.zeros((4, 2)), (2, 2))
-    with pytest.raises(ConfigError, match="the length of 'x' is known only in the run"):
-        array.quantile(x, q=0.5, axis="x")
-    np.testing.assert_array_equal(array.quantile(x, q=0.5, axis="y").data.compute(scheduler="sync"), np.zeros(4))
-
-
 def test_quantiles_among_infinities() -> None:
     x = valued(np.array([np.inf, np.inf, -np.inf, np.nan]))
     assert run(array.quantile(x, q=[0, 0.5, 0.75, 1], axis="x")).values.tolist() == [-np.inf, np.inf, np.inf, np.inf]

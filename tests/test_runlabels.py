@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 from serially import graph_of, values_of
@@ -77,6 +78,10 @@ CARRIED: dict[str, str] = {
     "a window along the other dim": "{op: rolling, input: x, window: {feature: 2}, agg: mean}",
     "some of the columns": "{op: sel, input: x, labels: {feature: f0}}",
     "a pick": "{op: cumsum, input: 'x[feature=1]', axis: row}",
+    "rows in one chunk": "{op: rechunk, input: x, chunks: {row: -1}}",
+    "rows that are moved on": "{op: roll, input: x, shift: {row: 1}}",
+    "a window along the rows": "{op: rolling, input: x, window: {row: 2}, agg: mean}",
+    "arrays side by side": "{op: stack, input: [x, x], dim: copy}",
     "a new name of the dim": '{op: einsum, input: x, subscripts: "case feature -> case feature"}',
 }
 
@@ -93,6 +98,8 @@ DROPPED: dict[str, str] = {
     "a mean over the rows": "{op: mean, input: x, axis: row}",
     "a row that is their mean": "{op: mean, input: x, axis: row, keepdims: true}",
     "the largest rows": "{op: topk, input: x, k: 2, axis: row}",
+    "rows that are added": "{op: pad, input: x, pad_width: {row: [0, 1]}}",
+    "rows that are split": "{op: reshape, input: x, axis: row, dims: {a: -1, b: 2}}",
     "a product over the rows": '{op: einsum, input: [x, x], subscripts: "row feature, row other -> feature other"}',
 }
 
@@ -103,14 +110,9 @@ def test_labels_end_with_their_dim(name: str, folder: Path) -> None:
 
 
 REFUSED: dict[str, tuple[str, str]] = {
-    "rows are moved": ("{op: roll, input: x, shift: {row: 1}}", "the length of 'row' is known only in the run; leave"),
-    "rows are brought together": ("{op: median, input: x, axis: row}", "the length of 'row' is known only in the run"),
-    "rows are added": ("{op: concatenate, input: [x, x], axis: row}", "the labels 'id' along 'row' are known only in"),
-    "rows are cut anew": ("{op: rechunk, input: x, chunks: {row: 2}}", "unknown"),
     "groups of labels": ("{op: groupby, input: x, by: id, agg: mean}", "'id' is known only in the run, and this must"),
     "a part by labels": ("{op: sel, input: x, labels: {id: a}}", "'id' is no dim"),
     "text in an expression": ("{expr: \"x * coord(x, 'id')\"}", "'id' is str, which no expression takes"),
-    "rows as items": ("{op: to_items, input: x, along: row}", "the length of 'row' is known only in the run; leave"),
     "no such column": (
         "{op: to_array, input: table, columns: [f0], dims: [row, feature], labels: ids}",
         "labels: 'ids' is no column; there are ",
@@ -141,11 +143,88 @@ def test_a_call_gets_the_array_with_its_labels(folder: Path) -> None:
     assert values_of(f'{text.rstrip()}\n  r: {{call: "looking:ids", input: x}}\n', folder)["r"] == "abcdefgh"
 
 
-def test_an_output_holds_the_values_without_labels(folder: Path) -> None:
-    text = f"version: 1{TABLE}".replace("\n      ", "\n  ").replace("\n    steps", "\nsteps").rstrip()
-    config = loads(f"{text}\noutputs: {{x: {{to: npy, path: x.npy}}}}\n", name="labelled", root=folder)
-    r = run(config, backend="serial", out=folder / "out", runs=folder / "runs")
-    assert np.load(r.root / "x.npy")[:, 1].tolist() == [i**2 for i in range(8)]
+PARTS: dict[str, tuple[str, str]] = {
+    "some positions": ("{expr: 'x[row=2:-1] * 1'}", "cdefg"),
+    "the last ones": ("{expr: 'x[row=-2:] * 1'}", "gh"),
+    "one array behind another": ("{op: concatenate, input: [x, 'x[row=0:3]'], axis: row}", "abcdefghabc"),
+    "the first of each window": ("{op: coarsen, input: x, window: {row: 3}, agg: sum, boundary: trim}", "ad"),
+}
+
+
+@pytest.mark.parametrize("filtered", [True, False], ids=["counted in the run", "counted before"])
+@pytest.mark.parametrize("name", sorted(PARTS))
+def test_labels_are_cut_and_joined_as_the_rows_are(name: str, filtered: bool, folder: Path) -> None:
+    step, want = PARTS[name]
+    some = '  some: {op: filter, input: table, where: "n >= 0"}\n'
+    text = TABLE.replace("      x:", f"    {some}      x:").replace("input: table, col", "input: some, col")
+    text = f"{text if filtered else TABLE}      r: {step}\n"
+    assert np.isnan(graph_of(text, folder).layouts["x"].chunks[0]).all() == filtered
+    value = values_of(text, folder)["r"]
+    assert "".join(value.coords["id"].values) == want
+
+
+@given(st.data())
+@SETTINGS
+def test_gathered_copies_keep_the_id_of_each_row(tmp_path_factory: Any, data: Any) -> None:
+    kind = data.draw(st.sampled_from(IDS))
+    frame = data.draw(frames({"id": kind, "f0": "float64", "f1": "int64"}))
+    place = tmp_path_factory.getbasetemp() / "gathered"
+    place.mkdir(exist_ok=True)
+    written(place, frame, data.draw(cut(len(frame))))
+    text = """
+    steps:
+      table: {op: read_parquet, path: "*.parquet"}
+      some: {op: filter, input: table, where: "f1 == ${k}", matrix: {k: [2, 0, 9]}}
+      x: {op: to_array, input: some, columns: [f0, f1], dims: [row, feature], labels: id, dtype: float64}
+      all: {op: concatenate, input: "x[*]", axis: row}
+      wide: {op: to_frame, input: all, columns: feature}
+    """
+    wide = values_of(text, place)["wide"]
+    want = pd.concat([frame[frame["f1"] == k] for k in (2, 0, 9)], ignore_index=True)
+    pd.testing.assert_frame_equal(wide[["id", "f0"]], want[["id", "f0"]], check_dtype=kind != "timestamp")
+
+
+@pytest.mark.parametrize("counted", [True, False], ids=["counted before", "counted in the run"])
+def test_outputs_hold_the_labels(counted: bool, tmp_path: Path) -> None:
+    n = 7
+    frame = pd.DataFrame({
+        "text": pd.Series(["a", None, "", "ßo", *"xyz"], dtype="str"),
+        "zoned": pd.date_range("2001-01-01", periods=n, tz="Europe/Berlin").as_unit("us"),
+        "maybe": pd.array([1, None, 2, 3, 4, 5, 6], dtype="Int64"),
+        "f": np.arange(n) / 2,
+    })  # fmt: skip
+    written(tmp_path, frame, (3, 0, 4))
+    where = "" if counted else "  some: {op: filter, input: table, where: f > 0}\n"
+    text = f"""version: 1
+steps:
+  table: {{op: read_parquet, path: "*.parquet"}}
+{where}
+  x:
+    {{op: to_array, input: {"table" if counted else "some"}, columns: f, dims: [row, feature], labels: "${{id}}",
+     matrix: {{id: [text, zoned, maybe]}}}}
+outputs:
+  a: {{input: x, to: netcdf, path: "${{id}}.nc"}}
+  b: {{input: x, to: zarr, path: "${{id}}.zarr", options: {{chunks: {{row: {1 if counted else 2}}}}}}}
+  c: {{input: "x[text]", to: npy, path: x.npy}}
+"""
+    r = run(loads(text, name="labelled", root=tmp_path), backend="serial", out=tmp_path / "out", runs=tmp_path / "runs")
+    rows = frame if counted else frame[frame["f"] > 0]
+    want = rows.assign(zoned=rows["zoned"].dt.tz_convert("UTC").dt.tz_localize(None), text=rows["text"].fillna(""))
+    assert np.load(r.root / "x.npy")[:, 0].tolist() == rows["f"].tolist()
+    for name in frame.columns[:-1]:
+        for opened in (
+            xr.open_dataset(r.root / f"{name}.nc", engine="h5netcdf"),
+            xr.open_zarr(r.root / f"{name}.zarr", consolidated=True),
+        ):
+            with opened:
+                (variable,) = opened.data_vars.values()
+                assert variable.values[:, 0].tolist() == rows["f"].tolist()
+                assert variable.coords[name].dims == ("row",)
+                np.testing.assert_array_equal(variable.coords[name].values, _plain(want[name]))
+
+
+def _plain(column: pd.Series) -> Any:
+    return column.to_numpy(dtype=float, na_value=np.nan) if column.dtype == "Int64" else column.to_numpy()
 
 
 def test_labels_and_rows_that_are_not_as_many_fail_the_task() -> None:

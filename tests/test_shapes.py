@@ -188,18 +188,9 @@ def test_what_does_not_fit_is_said(op: Any, why: str) -> None:
         op(lazy(np.where(np.isnan(numbers()), 0, numbers())))
 
 
-def test_a_length_that_only_the_run_knows_is_said_to_be_needed() -> None:
+def test_a_length_that_only_the_run_knows_is_not_needed() -> None:
     data = lazy(numbers()).data
     x = xr.DataArray(da.Array(data.dask, data.name, ((math.nan,) * 7, (3, 3)), dtype=data.dtype), dims=["time", "y"])
-    for key, op in {
-        "axis": lambda: argmax(x, axis="time"),
-        "shift": lambda: roll(x, shift={"time": 1}),
-        "pad_width": lambda: pad(x, pad_width={"time": [1, 1]}),
-        "window": lambda: coarsen(x, window={"time": 7}, agg="sum"),
-        "input": lambda: stack(x, x, dim="z"),
-    }.items():
-        with pytest.raises(ConfigError, match=f"^{key}: the length of 'time' is known only in the run;"):
-            op()
     np.testing.assert_allclose(cumsum(x, axis="time").data.compute(scheduler="sync"), np.nancumsum(numbers(), axis=0))
     top = topk(x, k=2, axis="time").data.compute(scheduler="sync")
     np.testing.assert_array_equal(top, -np.sort(-numbers(), axis=0)[:2])

@@ -11,7 +11,7 @@ import xarray as xr
 from serially import graph_of, values_of
 
 from pipeline.config import load
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, DataError
 from pipeline.steps import build
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
@@ -228,16 +228,22 @@ checks: [{that: "x[time=0, y=0] == 0"}, {that: "t.a < 5"}, {that: t, rows: 4}, {
     assert said in fault.message
 
 
-def test_rows_that_only_the_run_can_count_have_no_positions(folder: Path) -> None:
+@pytest.mark.parametrize(("pick", "said"), [
+    ("2:1", "nothing lies there"),
+    ("-1:-3", "nothing lies there"),
+    ("7", "'row' has 3 positions, and 7:8 is asked for"),
+])  # fmt: skip
+def test_positions_among_rows_that_only_the_run_can_count(folder: Path, pick: str, said: str) -> None:
     text = """
 steps:
   t: {op: read_parquet, path: t.parquet}
   some: {op: filter, input: t, where: "a > 1"}
   x: {op: to_array, input: some, columns: [a], dims: [row, column]}
-  s: {op: sum, input: "x[row=0]"}
+  s: {op: sum, input: "x[row=PICK]"}
 """
-    with pytest.raises(ConfigError, match="the length of 'row' is known only in the run"):
-        graph_of(text, folder)
+    assert values_of(text.replace("PICK", "-1"), folder)["s"] == 4
+    with pytest.raises((ConfigError, DataError), match=said):
+        values_of(text.replace("PICK", pick), folder)
 
 
 def test_a_frame_of_one_cell_is_a_scalar_in_an_expression(folder: Path) -> None:

@@ -19,8 +19,9 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.graph import GraphNode, Key, ref, task
 from pipeline.ops.alignment import Operand, with_coordinates
 from pipeline.ops.contraction import contracted
-from pipeline.ops.dims import Axis, blocks, dim_number, known_length, one_chunk, rebuilt, require_numbers
+from pipeline.ops.dims import Axis, dim_number, is_late, one_chunk, rebuilt, require_numbers
 from pipeline.ops.factors import qr, svd_compressed
+from pipeline.ops.pieces import blocks, per_block, placed
 from pipeline.ops.runlabels import as_coordinate, held
 
 __all__ = ["einsum", "fft", "matmul", "qr", "solve", "svd_compressed", "tensordot"]
@@ -147,7 +148,7 @@ def _renamed(x: xr.DataArray, names: Sequence[str]) -> xr.DataArray:
     for name, coordinate in x.coords.items():
         labels = held(coordinate)
         if labels is not None:
-            coords[name] = as_coordinate(replace(labels, dim=new.get(labels.dim, labels.dim)))
+            coords[name] = as_coordinate(replace(labels, dim=str(new.get(labels.dim, labels.dim))))
         elif name in new or name not in names:
             dims = [new[dim] for dim in coordinate.dims]
             coords[new.get(name, name)] = xr.Variable(dims, coordinate.values, coordinate.attrs)
@@ -240,7 +241,7 @@ def fft(x: xr.DataArray, *, axis: str, n: int | None = None, inverse: bool = Fal
     """The discrete Fourier transform along a dim, which is brought into one chunk; complex.
 
     The dim ``time`` becomes ``freq_time``, its labels cycles a position, as ``numpy.fft.fftfreq`` has them. Backwards
-    ``freq_time`` becomes ``time``, without labels.
+    ``freq_time`` becomes ``time``, without labels. There are none either where only the run knows how many there are.
 
     Parameters
     ----------
@@ -249,29 +250,32 @@ def fft(x: xr.DataArray, *, axis: str, n: int | None = None, inverse: bool = Fal
     Raises
     ------
     ConfigError : no such dim, or one of length 0
+    DataError : in the run, if only that knows that it is
     """
     number = dim_number(x, axis, "axis")
     require_numbers(x, "fft")
-    n = known_length(x, axis, "axis") if n is None else n
+    if n is None and not is_late(x, axis):
+        n = x.sizes[axis]
     if n == 0:
-        raise ConfigError(f"axis: {axis!r} has length 0, which has no frequencies; n: fills it with 0")
+        raise ConfigError(f"axis: {_no_frequencies(axis)}")
     name = axis.removeprefix(_FREQUENCY) if inverse else _FREQUENCY + axis
     if name != axis and name in x.dims:
         raise ConfigError(f"axis: the dim of the result would be {name!r}, which the array has already")
     x = one_chunk(x, [axis])
     kind = np.fft.fft(np.zeros(1, x.dtype)).dtype
-    layer = f"fft-{tokenize(x.data.name, number, n, inverse)}"
-    tasks: dict[Key, GraphNode] = {}
-    for index in itertools.product(*(range(m) for m in x.data.numblocks)):
-        key = (layer, *index)
-        tasks[key] = task(key, _transformed, ref((x.data.name, *index)), n, number, inverse, kind)
-    chunks = tuple((n,) if i == number else sizes for i, sizes in enumerate(x.data.chunks))
-    labels = {} if inverse else {name: np.fft.fftfreq(n)}
+    chunks = placed(x.data.chunks, number, (np.nan if n is None else n,))
+    data = per_block(x.data, "fft", _transformed, n, number, axis, inverse, kind, chunks=chunks, dtype=kind)
+    labels = {} if inverse or n is None else {name: np.fft.fftfreq(n)}
     dims = [name if dim == axis else dim for dim in x.dims]
-    data = blocks(layer, tasks, chunks, kind, x.data)
     return rebuilt(x, data, dims, coords=labels, gone=[axis], attrs=False)
 
 
-def _transformed(block: Block, n: int, axis: int, inverse: bool, dtype: np.dtype[Any]) -> Block:
+def _no_frequencies(dim: str) -> str:
+    return f"{dim!r} has length 0, which has no frequencies; n: fills it with 0"
+
+
+def _transformed(block: Block, n: int | None, axis: int, dim: str, inverse: bool, dtype: np.dtype[Any]) -> Block:
+    if not (block.shape[axis] or n):
+        raise DataError(_no_frequencies(dim))
     found = np.fft.ifft(block, n, axis) if inverse else np.fft.fft(block, n, axis)
     return np.asarray(found, dtype)

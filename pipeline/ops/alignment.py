@@ -18,6 +18,7 @@ from pipeline.errors import DataError
 from pipeline.expressions.references import ExpressionError
 from pipeline.expressions.tree import Bound, Constant, Node, children, mapped, render
 from pipeline.ops.evaluation import SlotLookup, evaluate
+from pipeline.ops.lengths import recut, require_alike, unknown
 
 __all__ = ["Operand", "aligned", "blockwise", "settled", "with_coordinates"]
 
@@ -74,28 +75,21 @@ def _dask(array: xr.DataArray) -> da.Array:
 def aligned(arrays: list[da.Array], places: Sequence[tuple[int, ...]]) -> list[da.Array]:
     """The arrays cut alike: along each dim where they differ, at every edge that one of them has.
 
-    Lengths that are known only in the run can't be cut anew.
-
-    Raises
-    ------
-    ExpressionError : if they differ in the number of chunks along such a dim
+    Lengths that only the run knows are cut as those are that are known, else as those of the array with most chunks. A
+    task of several blocks holds them to it: :func:`pipeline.ops.lengths.require_alike`.
     """
     for dim in sorted({d for place in places for d in place}):
         holders = [(i, place.index(dim)) for i, place in enumerate(places) if dim in place]
-        known = {arrays[i].chunks[axis] for i, axis in holders if not np.isnan(sum(arrays[i].chunks[axis]))}
-        if (
-            len(known) < len(holders)
-            and len({len(arrays[i].chunks[axis]) for i, axis in holders}) > 1
-            and any(np.isnan(sum(arrays[i].chunks[axis])) for i, axis in holders)
-        ):
-            raise ExpressionError(
-                "arrays whose length is known only in the run are cut differently; say repartition: {count_rows: true}"
-            )
+        sure = [(i, axis) for i, axis in holders if not unknown(arrays[i].chunks[axis])]
+        known = {arrays[i].chunks[axis] for i, axis in sure}
         if len(known) > 1:
             edges = sorted({int(edge) for chunks in known for edge in np.cumsum(chunks)})
             cut = tuple(int(n) for n in np.diff([0, *edges]))
-            for i, axis in holders:
+            for i, axis in sure:
                 arrays[i] = arrays[i].rechunk({axis: cut})
+        like, along = max(sure[:1] or holders, key=lambda holder: arrays[holder[0]].numblocks[holder[1]])
+        for i, axis in holders:
+            arrays[i] = recut(arrays[i], axis, arrays[like], along)
     return arrays
 
 
@@ -237,6 +231,7 @@ def _chunk(
     root: Node, places: Sequence[tuple[int, ...]], ndim: int, dtype: np.dtype[Any], text: str, *blocks: Any
 ) -> np.ndarray:
     """The task of one chunk."""
+    require_alike(blocks, places)
     result: np.ndarray = _evaluated(
         root, [_spread(block, place, ndim) for block, place in zip(blocks, places, strict=True)]
     )

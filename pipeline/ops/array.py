@@ -22,9 +22,10 @@ from dask.base import tokenize
 from pipeline.errors import ConfigError, DataError
 from pipeline.graph import GraphNode, Key, ref, task
 from pipeline.ops.chunking import chunk_sizes
-from pipeline.ops.dims import blocks, dim_number, one_chunk, rebuilt
+from pipeline.ops.dims import dim_number, is_late, one_chunk, rebuilt
 from pipeline.ops.factors import svd
 from pipeline.ops.labelled import groupby, resample, take
+from pipeline.ops.pieces import blocks
 from pipeline.ops.quantiles import quantile
 from pipeline.ops.reductions import all, any, average, max, mean, min, std, sum, var  # noqa: A004
 from pipeline.ops.values import Args, handed
@@ -60,10 +61,15 @@ def rechunk(x: xr.DataArray, *, chunks: Mapping[str, Any]) -> xr.DataArray:
 
     Raises
     ------
-    ConfigError : if there is no such dim, or the sizes don't add up
+    ConfigError : if there is no such dim, or the sizes don't add up; if only the run knows the length, any but -1
     """
-    for dim in chunks:
+    for dim, size in chunks.items():
         dim_number(x, dim, "chunks")
+        if is_late(x, dim) and size != -1:
+            cure = "to deal the rows otherwise, where they are a frame still: repartition"
+            raise ConfigError(f"chunks: the length of {dim!r} is known only in the run; -1 makes it one chunk; {cure}")
+    x = one_chunk(x, [dim for dim in chunks if is_late(x, dim)])
+    chunks = {dim: size for dim, size in chunks.items() if not is_late(x, dim)}
     own = {str(dim): list(sizes) for dim, sizes in zip(x.dims, x.data.chunks, strict=True)}
     grid = chunk_sizes({**own, **chunks}, tuple(own), x.shape, x.dtype)
     return rebuilt(x, x.data.rechunk(grid, method="tasks"), x.dims)

@@ -13,6 +13,7 @@ import dask.array as da
 import numpy as np
 
 from pipeline.ops.alignment import aligned
+from pipeline.ops.lengths import require_alike
 
 __all__ = ["contracted", "product_dtype"]
 
@@ -36,7 +37,7 @@ def contracted(arrays: Sequence[da.Array], labels: Sequence[Sequence[str]], resu
 
     Raises
     ------
-    ValueError : if lengths known only in the run are cut differently
+    DataError : in the run, if lengths that only it knows differ
     """
     names = list(dict.fromkeys([*result, *(label for own in labels for label in own)]))
     places = [tuple(names.index(label) for label in own) for own in labels]
@@ -72,6 +73,7 @@ def _product(
     *several: Block, places: tuple[tuple[int, ...], ...], kept: tuple[int, ...], width: int, kind: np.dtype[Any]
 ) -> Block:
     """The sum of products of one chunk of each array, with ``width`` axes of length 1 at the end."""
+    require_alike(several, places)
     blocks = [np.asarray(block).astype(kind, copy=False) for block in several]
     if len(blocks) == 2:
         found = _pair(blocks[0], places[0], blocks[1], places[1], kept)

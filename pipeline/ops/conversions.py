@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import dask.array as da
@@ -158,14 +157,15 @@ def _matrix(
     own: dict[Key, GraphNode] = {}
     for i, key in enumerate(keys):
         own[f"{name}/matrix", i, 0] = task((f"{name}/matrix", i, 0), matrix_of_rows, tuple(chosen), kind, ref(key))
-    known_lengths = x._meta.attrs.get(LENGTHS) if labels is None else None  # labels go with rows that stay in place
-    lengths = known_lengths or (np.nan,) * len(keys)
+    lengths = x._meta.attrs.get(LENGTHS) or (np.nan,) * len(keys)
     data = da.Array({**tasks, **own}, f"{name}/matrix", (lengths, (len(chosen),)), dtype=kind)
     coords: dict[str, Any] = {dims[1]: np.array([str(c) for c in chosen])}
     if labels is not None:
-        late = RunLabels(f"{name}/labels", dims[0], len(keys), x._meta[labels].dtype, tasks)
-        column = {own: task(own, labels_of_rows, labels, ref(key)) for own, key in zip(late.keys, keys, strict=True)}
-        coords[labels] = as_coordinate(replace(late, tasks={**tasks, **column}))
+        first, dtype = f"{name}/labels.{labels}", x._meta[labels].dtype
+        column = {(first, i): task((first, i), labels_of_rows, labels, ref(key)) for i, key in enumerate(keys)}
+        kind = dtype if isinstance(dtype, np.dtype) else np.dtype(object)
+        late = da.Array({**tasks, **column}, first, (lengths,), dtype=kind)
+        coords[labels] = as_coordinate(RunLabels(dims[0], late, dtype))
     return xr.DataArray(data, dims=dims, coords=coords)
 
 

@@ -2,8 +2,9 @@
 
 How many rows a filter leaves is known in the run only, and so is the length of an array made of them. ``count_rows``
 counts them there and deals them evenly: two frames with as many rows, dealt into as many partitions, are then cut
-alike, which is what an expression over their arrays needs. Where the number of rows is known beforehand it may be said
-(``count_rows: 1000``): the run holds the frame to it, and every length is known while the graph is built.
+alike, which is what an expression over their arrays needs. Where the number of rows is known beforehand, from the
+files' metadata or because it is said (``count_rows: 1000``; the run holds the frame to it), every length is known while
+the graph is built.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ def repartition(input: Any, *, npartitions: int | None = None, count_rows: bool 
     if count_rows is False:
         return partitions.frame("repartition", _regrouped(partitions, keys, n), meta)
     counts = listed(ref(partitions.add("count", (i,), len, ref(key))) for i, key in enumerate(keys))
-    said = None if count_rows is True else count_rows
+    known = partitions.lengths[0]
+    said = count_rows if count_rows is not True else None if known is None else sum(known)
     size = partitions.add("size", (0,), size_of, counts, n, said)
     numbered = [partitions.add("number", (i,), number_rows, ref(key), counts, i) for i, key in enumerate(keys)]
     pieces = exchange(partitions, "deal", numbered, n, places_by_number, aids=[ref(size)])

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
 
 import dask.array as da
 import numpy as np
 import xarray as xr
-from dask.highlevelgraph import HighLevelGraph
 
 from pipeline.errors import ConfigError
-from pipeline.graph import GraphNode, Key
-from pipeline.ops.runlabels import dims_of, held
+from pipeline.ops.lengths import merged, span, unknown
+from pipeline.ops.runlabels import as_coordinate, dims_of, run_labels
 
 __all__ = [
     "Axis",
     "axes_of",
-    "blocks",
     "dim_number",
     "first_along",
+    "is_late",
     "known_length",
     "missing",
     "one_chunk",
+    "part",
     "rebuilt",
     "require_numbers",
     "require_real",
@@ -58,9 +59,7 @@ def known_length(x: xr.DataArray, dim: str, key: str) -> int:
     """
     length = x.shape[dim_number(x, dim, key)]
     if np.isnan(length):
-        cure = "where it becomes an array say how many there are: repartition: {count_rows: 1000}"
-        if any(held(coordinate) for coordinate in x.coords.values()):
-            cure = "leave labels out where it becomes an array: they go with rows that stay where they are"
+        cure = "if you know it, say it where its rows are a frame still: {op: repartition, count_rows: 1000}"
         raise ConfigError(f"{key}: the length of {dim!r} is known only in the run; {cure}")
     return int(length)
 
@@ -133,31 +132,49 @@ def rebuilt(
     return xr.DataArray(data, {**kept, **(coords or {})}, names, name=x.name, attrs=x.attrs if attrs else None)
 
 
-def blocks(name: str, tasks: dict[Key, GraphNode], chunks: Any, dtype: Any, source: da.Array) -> da.Array:
-    """The array whose block ``(i, …)`` is the task ``(name, i, …)``; the tasks need blocks of ``source``."""
-    graph: Any = HighLevelGraph.from_collections(name, tasks, dependencies=[source])  # type: ignore[arg-type, list-item]
-    return da.Array(graph, name, chunks, dtype=dtype)
-
-
 def first_along(data: da.Array, axes: Iterable[int]) -> da.Array:
     """The first position along ``axes``, which are gone; for those of size 1, and for lengths that nobody knows."""
     gone = set(axes)
     return data[tuple(0 if i in gone else slice(None) for i in range(data.ndim))] if gone else data
 
 
+def is_late(x: xr.DataArray, dim: str) -> bool:
+    """Whether only the run knows how long a dim is."""
+    return bool(np.isnan(x.sizes[dim]))
+
+
 def one_chunk(x: xr.DataArray, dims: Iterable[str]) -> xr.DataArray:
-    """``x`` with a single chunk along each of ``dims``.
+    """``x`` with a single chunk along each of ``dims``."""
+    several = [axis for axis in (dim_number(x, dim) for dim in dims) if x.data.numblocks[axis] > 1]
+    if not several:
+        return x
+    late = [axis for axis in several if unknown(x.data.chunks[axis])]
+    known = {axis: -1 for axis in several if axis not in late}
+    data = x.data.rechunk(known, method="tasks") if known else x.data
+    for axis in late:
+        data = merged(data, axis)
+    return rebuilt(x, data, x.dims)
+
+
+def part(x: xr.DataArray, dim: str, pick: int | tuple[int | None, int | None]) -> xr.DataArray:
+    """One position along a dim, which is gone then, or those from one to another, half-open.
 
     Raises
     ------
-    ConfigError : if there are several, and only the run knows their lengths
+    DataError : in the run, if only that knows how long the dim is, and they lie outside
     """
-    several = [dim for dim in dims if x.data.numblocks[dim_number(x, dim)] > 1]
-    for dim in several:
-        known_length(x, dim, "input")
-    if not several:
-        return x
-    return rebuilt(x, x.data.rechunk({dim_number(x, dim): -1 for dim in several}, method="tasks"), x.dims)
+    axis = dim_number(x, dim)
+    late, kept = is_late(x, dim), [name for name in x.dims if name != dim]
+    start, stop = pick if isinstance(pick, tuple) else (pick, pick + 1 if pick != -1 else None)
+    if not isinstance(pick, tuple):
+        if not late:
+            return x.isel({dim: pick}, drop=True)
+        return rebuilt(x, first_along(span(x.data, axis, start, stop, dim), [axis]), kept)
+    labels = {c: own for c, own in run_labels(x).items() if own.dim == dim}
+    cut = {c: span(own.data, 0, start, stop, dim) if late else own.data[start:stop] for c, own in labels.items()}
+    coords = {c: as_coordinate(replace(labels[c], data=data)) for c, data in cut.items()}
+    x = rebuilt(x, span(x.data, axis, start, stop, dim), x.dims) if late else x.isel({dim: slice(start, stop)})
+    return x.assign_coords(coords)
 
 
 def same_labels(x: xr.DataArray, other: xr.DataArray, what: str) -> None:

@@ -23,7 +23,8 @@ from dask.base import tokenize
 from pipeline.errors import ConfigError, DataError
 from pipeline.graph import GraphNode, Key, listed, ref, task
 from pipeline.ops.contraction import contracted
-from pipeline.ops.dims import blocks, dim_number, known_length, one_chunk, rebuilt, require_numbers
+from pipeline.ops.dims import dim_number, is_late, one_chunk, rebuilt, require_numbers
+from pipeline.ops.pieces import blocks
 from pipeline.ops.values import Parts
 
 __all__ = ["qr", "svd", "svd_compressed"]
@@ -93,7 +94,10 @@ def svd_compressed(
     """
     row, col = _two_dims(x, "svd_compressed", axis)
     x = x.transpose(row, col)
-    n = known_length(x, col, "axis")
+    if is_late(x, col):
+        cure = f"let it be that of the rows: axis: [{col}, {row}]"
+        raise ConfigError(f"axis: the length of {col!r}, the dim of the columns, is known only in the run; {cure}")
+    n = x.sizes[col]
     for size, dim in zip(x.shape, (row, col), strict=True):
         if k > size:
             raise ConfigError(f"k: got {k}, and {dim!r} has {int(size)} positions")

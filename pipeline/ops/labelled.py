@@ -18,9 +18,9 @@ from dask.base import tokenize
 from pipeline.errors import ConfigError, DataError
 from pipeline.expressions import Call, Expression, ExpressionError, Name
 from pipeline.graph import GraphNode, Key, listed, ref, task
-from pipeline.ops.dims import blocks, dim_number, one_chunk, rebuilt
+from pipeline.ops.dims import dim_number, one_chunk, rebuilt
 from pipeline.ops.partials import aggregate_dtype, aggregated, merged, partial, require_aggregate
-from pipeline.ops.pieces import Part, joined, pieces, placed, tree
+from pipeline.ops.pieces import Part, blocks, joined, pieces, placed, tree
 from pipeline.ops.targets import evaluate_coords
 
 __all__ = ["groupby", "resample", "take"]

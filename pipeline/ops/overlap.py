@@ -17,7 +17,8 @@ from dask.base import tokenize
 
 from pipeline.errors import ConfigError, DataError
 from pipeline.graph import GraphNode, Key, listed, ref, task
-from pipeline.ops.dims import blocks, dim_number, known_length, rebuilt
+from pipeline.ops.dims import dim_number, is_late, one_chunk, rebuilt
+from pipeline.ops.pieces import blocks, per_block
 from pipeline.ops.values import Args, handed
 from pipeline.preparation import resolve
 
@@ -49,26 +50,47 @@ def map_overlap(
     Raises
     ------
     ConfigError : no such dim, or one shorter than ``depth``
-    DataError : in the run, if a block has another shape or dtype than was said
+    DataError : in the run, if a block has another shape or dtype than was said, or a dim of unknown length is shorter
     """
     kind = np.dtype(dtype)
     tasks: dict[Key, GraphNode] = {}
     given = handed(args, tasks)
+    for dim in depth:
+        dim_number(x, dim, "depth")
+    x = one_chunk(x, [dim for dim, n in depth.items() if n and is_late(x, dim)])
     data = x.data
     trims: list[tuple[int, ...]] = [(0,) * data.numblocks[axis] for axis in range(x.ndim)]
     tails = list(trims)
     for dim, n in depth.items():
-        axis = dim_number(x, dim, "depth")
-        length = known_length(x, dim, "depth")
+        axis, length = dim_number(x, dim), x.sizes[dim]
         if n > length:
-            raise ConfigError(f"depth: got {n}, and {dim!r} has {length} positions")
-        if n and length:
+            raise ConfigError(f"depth: {_too_deep(n, dim, length)}")
+        if n and is_late(x, dim):
+            data = per_block(data, "halo", _around, axis, n, boundary, dim)
+            trims[axis] = tails[axis] = (0 if boundary == "none" else n,)
+        elif n and length:
             data, trims[axis], tails[axis] = _widened(data, axis, n, boundary)
     name = f"map_overlap-{tokenize(data.name, function, given, str(kind), trims)}"
     for index in itertools.product(*(range(n) for n in data.numblocks)):
         cut = tuple((trims[axis][i], tails[axis][i]) for axis, i in enumerate(index))
         tasks[name, *index] = task((name, *index), _applied, function, given, cut, kind, ref((data.name, *index)))
     return rebuilt(x, blocks(name, tasks, x.data.chunks, kind, data), x.dims, attrs=False)
+
+
+def _too_deep(n: int, dim: str, length: int) -> str:
+    return f"got {n}, and {dim!r} has {length} positions"
+
+
+def _around(block: Block, axis: int, n: int, boundary: str | float, dim: str) -> Block:
+    """A block that is all there is along an axis, with a halo."""
+    length = block.shape[axis]
+    if n > length:
+        raise DataError(f"depth: {_too_deep(n, dim, length)}")
+    sides = []
+    for start in (-n, length):
+        runs = _by_block(_places(start, start + n, length, boundary), np.array([0, length]))
+        sides.append([local if number >= 0 else len(local) for number, local in runs])
+    return _beside(sides[0], block, sides[1], axis, boundary if not isinstance(boundary, str) else 0)
 
 
 def _widened(x: Any, axis: int, n: int, boundary: str | float) -> tuple[Any, tuple[int, ...], tuple[int, ...]]:

@@ -1,16 +1,19 @@
-"""Spans of positions along one dim, put together from the blocks that hold them."""
+"""Arrays made of tasks: a task a block, and spans of positions put together from the blocks that hold them."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import dask.array as da
 import numpy as np
+from dask.base import tokenize
+from dask.highlevelgraph import HighLevelGraph
 
 from pipeline.graph import GraphNode, Key, listed, ref, task
 
-__all__ = ["FAN_IN", "Part", "cuts", "joined", "pieces", "placed", "tree"]
+__all__ = ["FAN_IN", "Part", "blocks", "cuts", "joined", "per_block", "pieces", "placed", "tree"]
 
 Block = np.ndarray[Any, Any]
 Part = tuple[int, int]
@@ -19,7 +22,24 @@ FAN_IN = 8
 """How many partial results one task merges."""
 
 
-def placed(index: tuple[int, ...], axis: int, k: int) -> tuple[int, ...]:
+def blocks(name: str, tasks: dict[Key, GraphNode], chunks: Any, dtype: Any, source: da.Array) -> da.Array:
+    """The array whose block ``(i, …)`` is the task ``(name, i, …)``; the tasks need blocks of ``source``."""
+    graph: Any = HighLevelGraph.from_collections(name, tasks, dependencies=[source])  # type: ignore[arg-type, list-item]
+    return da.Array(graph, name, chunks, dtype=dtype)
+
+
+def per_block(
+    data: da.Array, layer: str, function: Callable[..., Block], *args: Any, chunks: Any = None, dtype: Any = None
+) -> da.Array:
+    """``function(block, *args)`` of each block; without ``chunks`` and ``dtype`` those of ``data``."""
+    name = f"{layer}-{tokenize(data.name, args)}"
+    tasks: dict[Key, GraphNode] = {}
+    for index in itertools.product(*map(range, data.numblocks)):
+        tasks[name, *index] = task((name, *index), function, ref((data.name, *index)), *args)
+    return blocks(name, tasks, data.chunks if chunks is None else chunks, data.dtype if dtype is None else dtype, data)
+
+
+def placed(index: tuple[Any, ...], axis: int, k: Any) -> tuple[Any, ...]:
     """``index`` with ``k`` at ``axis``."""
     return (*index[:axis], k, *index[axis + 1 :])
 

@@ -17,6 +17,7 @@ import xarray as xr
 from pipeline.errors import ConfigError, DataError
 from pipeline.ops.alignment import aligned
 from pipeline.ops.dims import Axis, axes_of, first_along, rebuilt, require_numbers, same_labels
+from pipeline.ops.lengths import require_alike
 
 __all__ = ["all", "any", "average", "max", "mean", "min", "std", "sum", "var"]
 
@@ -251,6 +252,7 @@ def average(x: xr.DataArray, weights: xr.DataArray, *, axis: Axis = None, skipna
 
 def _weigh(x: Block, w: Block, axes: tuple[int, ...], places: tuple[int, ...], skipna: bool, wide: Any) -> Block:
     """For one block the sums of ``x * w`` and of ``w`` along ``axes``, side by side in a last dim."""
+    require_alike([x, w], [tuple(range(x.ndim)), places])
     shape = [w.shape[places.index(i)] if i in places else 1 for i in range(x.ndim)]
     w = np.broadcast_to(w.reshape(shape), x.shape).astype(wide, copy=False)
     products = x * w

@@ -342,21 +342,22 @@ def _wide(x: xr.DataArray, dim: str, prefix: str, name: str) -> dd.DataFrame:
     x = one_chunk(x.transpose(*others, dim), [dim])
     names = [f"{prefix}{label}" for label in labels_along(x, dim)]
     along = [(c, i) for c in x.coords for i, other in enumerate(others) if x.coords[c].dims == (other,)]
-    late = [(found, others.index(found.dim)) for found in run_labels(x).values()]
+    labels = {c: found for c, found in run_labels(x).items() if found.dim != dim}
+    late = [(found, others.index(found.dim)) for found in labels.values()]
     dtypes = {str(c): pd.Series(x.coords[c].values[:0]).dtype for c, _ in along}
-    dtypes |= {c: found.dtype for c, found in run_labels(x).items()} | dict.fromkeys(names, x.dtype)
+    dtypes |= {c: found.dtype for c, found in labels.items()} | dict.fromkeys(names, x.dtype)
     meta = pd.DataFrame({c: pd.Series(dtype=t) for c, t in dtypes.items()})
     starts = [np.concatenate([[0], np.cumsum(np.nan_to_num(sizes))]).astype(int) for sizes in x.data.chunks]
     own: dict[Key, GraphNode] = {}
     for number, index in enumerate(itertools.product(*(range(n) for n in x.data.numblocks[:-1]))):
         head = [x.coords[c].values[starts[i][index[i]] : starts[i][index[i] + 1]] for c, i in along]
-        head += [ref(found.keys[index[i]]) for found, i in late]
+        head += [ref((found.data.name, index[i])) for found, i in late]
         axes = tuple(i for _, i in [*along, *late])
         key = (f"{name}/rows", number)
         own[key] = task(key, rows_of_chunk, meta, axes, listed(head), ref((x.data.name, *index, 0)))
     tasks = dict(x.data.dask)
     for found, _ in late:
-        tasks |= found.tasks
+        tasks |= dict(found.data.dask)
     return _frame(tasks, own, meta, f"{name}/rows", _n_cells(x.data.chunks[:-1]))
 
 

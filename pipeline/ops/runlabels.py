@@ -1,57 +1,52 @@
 """Labels along a dim that only the run knows: the ids of a table's rows, which lie beside the matrix made of them.
 
 An array's coordinates are in memory while a graph is built, but a frame's columns are not. Labels made of a column are
-tasks, one a chunk along their dim, and a coordinate without dims stands for them: it goes wherever the array goes,
-through every op that carries coordinates on, until :func:`run_labels` asks which of them still fit.
+an array over dask, and a coordinate without dims stands for them: it goes wherever the array goes, through every op
+that carries coordinates on, until :func:`run_labels` asks which of them are still there, in the array's chunks.
 
 (Rejected: a lazy coordinate along the dim. xarray takes none whose length is unknown, since nan differs from itself.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import xarray as xr
 
-from pipeline.graph import GraphNode, Key
+from pipeline.ops.lengths import recut
 
 __all__ = ["RunLabels", "as_coordinate", "dims_of", "held", "run_labels"]
 
 
 @dataclass(frozen=True, eq=False)
 class RunLabels:
-    """The labels along ``dim``: those of its chunk ``i`` are the task ``(name, i)`` of ``n``, a numpy array, 1-d.
+    """The labels along ``dim``.
 
     Parameters
     ----------
+    data : 1-d; of columns that numpy has no dtype for, the objects that pandas gives
     dtype : as pandas has it, of the column that they were
-    tasks : the tasks that make them, whatever they need included
     """
 
-    name: str
     dim: str
-    n: int
+    data: da.Array
     dtype: Any
-    tasks: Mapping[Key, GraphNode]
-
-    @property
-    def keys(self) -> tuple[Key, ...]:
-        return tuple((self.name, i) for i in range(self.n))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, RunLabels) and (self.name, self.dim) == (other.name, other.dim)
+        return isinstance(other, RunLabels) and (self.data.name, self.dim) == (other.data.name, other.dim)
 
     def __hash__(self) -> int:
-        return hash((self.name, self.dim))
+        return hash((self.data.name, self.dim))
 
     def __deepcopy__(self, memo: Any) -> RunLabels:
         return self  # xarray copies coordinates deeply, and these are tasks
 
     def __dask_tokenize__(self) -> tuple[str, str]:
-        return self.name, self.dim
+        return self.data.name, self.dim
 
 
 def as_coordinate(labels: RunLabels) -> xr.Variable:
@@ -76,22 +71,11 @@ def dims_of(coordinate: Any) -> tuple[Hashable, ...]:
 
 
 def run_labels(x: xr.DataArray) -> dict[str, RunLabels]:
-    """The labels of ``x`` that only the run knows, by name of the coordinate; not those of dims that are gone.
-
-    Raises
-    ------
-    ValueError : if the array is cut otherwise along their dim than they are: nobody could say which label is whose
-    """
+    """The labels of ``x`` that only the run knows, cut as ``x`` is, by name; not those of dims that are gone."""
     found: dict[str, RunLabels] = {}
     for name, coordinate in x.coords.items():
         labels = held(coordinate)
-        if labels is None or labels.dim not in x.dims:
-            continue
-        sizes = x.data.chunks[x.dims.index(labels.dim)]
-        if len(sizes) != labels.n or not np.isnan(sizes).all():
-            raise ValueError(
-                f"the labels {name!r} along {labels.dim!r} are known only in the run, and this step does not carry "
-                "them on; leave labels out where the frame becomes an array"
-            )
-        found[str(name)] = labels
+        if labels is not None and labels.dim in x.dims:
+            data = recut(labels.data, 0, x.data, x.dims.index(labels.dim))
+            found[str(name)] = RunLabels(labels.dim, data, labels.dtype)
     return found

@@ -12,8 +12,9 @@ from dask.base import tokenize
 
 from pipeline.errors import ConfigError, DataError
 from pipeline.graph import GraphNode, Key, listed, ref, task
-from pipeline.ops.dims import blocks, dim_number, known_length, missing, rebuilt, require_numbers, require_real
-from pipeline.ops.pieces import placed, tree
+from pipeline.ops.dims import dim_number, missing, rebuilt, require_numbers, require_real
+from pipeline.ops.lengths import starts
+from pipeline.ops.pieces import blocks, placed, tree
 
 __all__ = ["argmax", "argmin", "cumsum", "topk"]
 
@@ -81,7 +82,7 @@ def argmax(x: xr.DataArray, *, axis: str, skipna: bool = True, keepdims: bool = 
     Raises
     ------
     ConfigError : no such dim, or values without an order
-    DataError : the dim has length 0; in the run, where all values along it are missing
+    DataError : the dim has length 0, as far as that is known; in the run, where all values along it are missing
     """
     return _positions(x, axis, skipna, keepdims, largest=True)
 
@@ -94,20 +95,20 @@ def argmin(x: xr.DataArray, *, axis: str, skipna: bool = True, keepdims: bool = 
 def _positions(x: xr.DataArray, axis: str, skipna: bool, keepdims: bool, *, largest: bool) -> xr.DataArray:
     along = dim_number(x, axis, "axis")
     require_real(x, "argmax" if largest else "argmin", times=True)
-    if known_length(x, axis, "axis") == 0:
-        raise DataError(f"there is no {_WORDS[largest]} value along {axis!r}, which has length 0")
+    if x.sizes[axis] == 0:
+        raise DataError(_nothing(axis, largest))
     name = f"{'argmax' if largest else 'argmin'}-{tokenize(x.data.name, along, skipna, keepdims)}"
-    starts = np.cumsum([0, *x.data.chunks[along]]).tolist()
     tasks: dict[Key, GraphNode] = {}
+    begins = starts(x.data, along, tasks)
     for index in _lanes(x, along):
         level: list[Key] = []
         for k in range(x.data.numblocks[along]):
             key = (f"{name}-part", *placed(index, along, k))
-            tasks[key] = task(key, _extreme, ref((x.data.name, *key[1:])), along, starts[k], skipna, largest)
+            tasks[key] = task(key, _extreme, ref((x.data.name, *key[1:])), along, begins[k], skipna, largest)
             level.append(key)
         level = tree(tasks, level, f"{name}-merge", index, along, _merged, skipna, largest)
         own = index if keepdims else (*index[:along], *index[along + 1 :])
-        how = (skipna, largest, axis, along if keepdims else None)
+        how = (begins[-1], skipna, largest, axis, along if keepdims else None)
         tasks[name, *own] = task((name, *own), _places, listed(map(ref, level)), *how)
     kept = [i for i in range(x.ndim) if keepdims or i != along]
     chunks = tuple((1,) if i == along else x.data.chunks[i] for i in kept)
@@ -116,6 +117,10 @@ def _positions(x: xr.DataArray, axis: str, skipna: bool, keepdims: bool, *, larg
 
 
 _WORDS = {True: "largest", False: "smallest"}
+
+
+def _nothing(axis: str, largest: bool) -> str:
+    return f"there is no {_WORDS[largest]} value along {axis!r}, which has length 0"
 
 
 def _lanes(x: xr.DataArray, along: int) -> Iterator[tuple[int, ...]]:
@@ -151,7 +156,9 @@ def _first(values: Block, positions: Block, skipna: bool, largest: bool) -> Foun
     return value, np.where(found, position, -1)
 
 
-def _places(several: Sequence[Found], skipna: bool, largest: bool, axis: str, kept: int | None) -> Block:
+def _places(several: Sequence[Found], n_along: int, skipna: bool, largest: bool, axis: str, kept: int | None) -> Block:
+    if not n_along:
+        raise DataError(_nothing(axis, largest))
     _, positions = _merged(several, skipna, largest)
     n = int((positions < 0).sum())
     if n:

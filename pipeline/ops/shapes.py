@@ -12,10 +12,11 @@ import numpy as np
 import xarray as xr
 from dask.base import tokenize
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, DataError
 from pipeline.graph import GraphNode, Key, listed, ref, task
-from pipeline.ops.dims import Axis, axes_of, blocks, dim_number, known_length, rebuilt
-from pipeline.ops.pieces import Part, cuts, joined, pieces
+from pipeline.ops.dims import Axis, axes_of, dim_number, is_late, one_chunk, rebuilt
+from pipeline.ops.lengths import merged
+from pipeline.ops.pieces import Part, blocks, cuts, joined, per_block, pieces, placed
 
 __all__ = ["pad", "reshape", "roll", "transpose"]
 
@@ -48,7 +49,8 @@ def reshape(x: xr.DataArray, *, dims: Mapping[str, int], axis: Axis = None) -> x
     """The values along ``axis``, read in C order (the last dim fastest), under new dims in the place of the first.
 
     Labels along ``axis`` are lost; the other dims keep theirs. Chunks that a new row would have to be put together
-    from are joined: a rechunk.
+    from are joined: a rechunk. Where only the run knows how many values there are, they become one chunk, unless there
+    is one new dim alone: then each chunk of the first old one becomes one of it.
 
     Parameters
     ----------
@@ -57,7 +59,8 @@ def reshape(x: xr.DataArray, *, dims: Mapping[str, int], axis: Axis = None) -> x
 
     Raises
     ------
-    ConfigError : no such dim, a size that is known only in the run, or sizes that don't multiply to it
+    ConfigError : no such dim, or sizes that don't multiply to the old ones
+    DataError : in the run, if only that knows the old ones, and the new ones don't multiply to them
     """
     old = [str(dim) for dim in x.dims] if axis is None else [axis] if isinstance(axis, str) else list(axis)
     axes_of(x, old)
@@ -67,26 +70,53 @@ def reshape(x: xr.DataArray, *, dims: Mapping[str, int], axis: Axis = None) -> x
     for dim in dims:
         if dim in others:
             raise ConfigError(f"dims: {dim!r} is a dim of the array already, and not among those that are replaced")
-    sizes = _sizes(dims, math.prod(known_length(x, dim, "axis") for dim in old), old)
+    free = [dim for dim, n in dims.items() if n == -1]
+    if len(free) > 1:
+        raise ConfigError(f"dims: {' and '.join(free)} are -1; only one size can be what is left")
+    late = any(is_late(x, dim) for dim in old)
+    sizes = () if late else _sizes(dims, math.prod(x.sizes[dim] for dim in old), old, ConfigError)
     at = min((dim_number(x, dim) for dim in old), default=0)
     before = [dim for dim in others if dim_number(x, dim) < at]
     after = [dim for dim in others if dim not in before]
     x = x.transpose(*before, *old, *after)
-    data = _reshaped(x.data, len(before), len(after), sizes)
+    if late:
+        x = one_chunk(x, old[1:] if list(dims.values()) == [-1] else old)
+        data = _reshaped_late(x.data, len(before), len(after), dims, old)
+    else:
+        data = _reshaped(x.data, len(before), len(after), sizes)
     return rebuilt(x, data, [*before, *dims, *after], gone=[*old, *dims])
 
 
-def _sizes(dims: Mapping[str, int], total: int, old: Sequence[str]) -> tuple[int, ...]:
-    free = [dim for dim, n in dims.items() if n == -1]
-    if len(free) > 1:
-        raise ConfigError(f"dims: {' and '.join(free)} are -1; only one size can be what is left")
+def _sizes(dims: Mapping[str, int], total: int, old: Sequence[str], fault: type[Exception]) -> tuple[int, ...]:
+    """The sizes of ``dims``, -1 being whatever is left of ``total`` values; raises ``fault`` if they don't fit."""
+    free = -1 in dims.values()
     fixed = math.prod(n for n in dims.values() if n != -1)
     if free and fixed and total % fixed == 0:
         return tuple(total // fixed if n == -1 else n for n in dims.values())
     if free or fixed != total:
         wanted = " x ".join("?" if n == -1 else str(n) for n in dims.values()) or "1"
-        raise ConfigError(f"dims: got {wanted}, and {' x '.join(old) or 'the one number'} has {total:,} values")
+        raise fault(f"dims: got {wanted}, and {' x '.join(old) or 'the one number'} has {total:,} values")
     return tuple(dims.values())
+
+
+def _reshaped_late(
+    data: da.Array, n_before: int, n_after: int, dims: Mapping[str, int], old: Sequence[str]
+) -> da.Array:
+    """Like :func:`_reshaped`, block by block, of which there are several along the first dim that goes at most."""
+    name = f"reshape-{tokenize(data.name, n_before, n_after, dims)}"
+    before, _, after = _split(data.chunks, n_before, n_after)
+    chunks = tuple((np.nan,) * data.numblocks[n_before] if n == -1 else (n,) for n in dims.values())
+    tasks: dict[Key, GraphNode] = {}
+    for index in itertools.product(*map(range, data.numblocks)):
+        head, middle, tail = _split(index, n_before, n_after)
+        key = (name, *head, *(middle[0] if n == -1 else 0 for n in dims.values()), *tail)
+        tasks[key] = task(key, _whole, ref((data.name, *index)), n_before, n_after, dict(dims), tuple(old))
+    return blocks(name, tasks, (*before, *chunks, *after), data.dtype, data)
+
+
+def _whole(block: Block, n_before: int, n_after: int, dims: Mapping[str, int], old: Sequence[str]) -> Block:
+    before, middle, after = _split(block.shape, n_before, n_after)
+    return block.reshape((*before, *_sizes(dims, math.prod(middle), old, DataError), *after))
 
 
 def _reshaped(data: da.Array, n_before: int, n_after: int, sizes: tuple[int, ...]) -> da.Array:
@@ -164,14 +194,20 @@ def _runs(shape: tuple[int, ...], most: int) -> Chunks:
 def roll(x: xr.DataArray, *, shift: Mapping[str, int]) -> xr.DataArray:
     """The values moved on along dims, those beyond the end coming in at the start; labels stay where they are.
 
+    A dim whose length only the run knows becomes one chunk.
+
     Raises
     ------
-    ConfigError : no such dim, or a length that is known only in the run
+    ConfigError : no such dim
     """
     for dim, n in shift.items():
-        axis, length = dim_number(x, dim, "shift"), known_length(x, dim, "shift")
-        places = (np.arange(length) - n) % max(length, 1)
-        x = rebuilt(x, _moved(x.data, axis, places, x.data.chunks[axis], f"roll-{dim}"), x.dims)
+        axis = dim_number(x, dim, "shift")
+        if is_late(x, dim):
+            data = per_block(merged(x.data, axis), f"roll-{dim}", np.roll, n, axis)
+        else:
+            places = (np.arange(x.sizes[dim]) - n) % max(x.sizes[dim], 1)
+            data = _moved(x.data, axis, places, x.data.chunks[axis], f"roll-{dim}")
+        x = rebuilt(x, data, x.dims)
     return x
 
 
@@ -179,6 +215,8 @@ def pad(
     x: xr.DataArray, *, pad_width: Mapping[str, Sequence[int]], mode: str = "constant", constant_values: float = 0
 ) -> xr.DataArray:
     """The array with positions added before and after it along dims; they have no labels, so these dims lose theirs.
+
+    For another mode than ``constant`` a dim whose length only the run knows becomes one chunk.
 
     Parameters
     ----------
@@ -189,20 +227,56 @@ def pad(
     Raises
     ------
     ConfigError : no such dim, a constant that the dtype does not hold, or nothing to repeat
+    DataError : in the run, if only that knows that there is nothing to repeat
     """
     constant = _constant(constant_values, x.dtype) if mode == "constant" else None
-    for dim, (before, after) in pad_width.items():
-        axis, length = dim_number(x, dim, "pad_width"), known_length(x, dim, "pad_width")
-        if not length and before + after and mode != "constant":
-            raise ConfigError(f"pad_width: {dim!r} has length 0, and nothing that {mode} could repeat")
-        if mode == "constant":
-            places = np.concatenate([np.full(before, -1), np.arange(length), np.full(after, -1)])
+    for dim, widths in pad_width.items():
+        axis = dim_number(x, dim, "pad_width")
+        before, after = widths
+        if constant is not None:
+            data = _between(x.data, axis, before, after, constant, f"pad-{dim}")
+        elif is_late(x, dim):
+            data = per_block(merged(x.data, axis), f"pad-{dim}", _padded, axis, (before, after), mode, dim)
         else:
-            places = np.pad(np.arange(length), (before, after), mode=mode)  # type: ignore[call-overload]
-        chunks = tuple(n for n in (before, *x.data.chunks[axis], after) if n) or (0,)
-        data = _moved(x.data, axis, places, chunks, f"pad-{dim}", constant)
+            if not x.sizes[dim] and before + after:
+                raise ConfigError(f"pad_width: {_no_repeating(dim, mode)}")
+            places = np.pad(np.arange(x.sizes[dim]), (before, after), mode=mode)  # type: ignore[call-overload]
+            chunks = tuple(n for n in (before, *x.data.chunks[axis], after) if n) or (0,)
+            data = _moved(x.data, axis, places, chunks, f"pad-{dim}")
         x = rebuilt(x, data, x.dims, gone=[dim])
     return x
+
+
+def _no_repeating(dim: str, mode: str) -> str:
+    return f"{dim!r} has length 0, and nothing that {mode} could repeat"
+
+
+def _padded(block: Block, axis: int, widths: tuple[int, int], mode: str, dim: str) -> Block:
+    if not block.shape[axis] and any(widths):
+        raise DataError(_no_repeating(dim, mode))
+    around = [widths if i == axis else (0, 0) for i in range(block.ndim)]
+    return np.asarray(np.pad(block, around, mode=mode))  # type: ignore[call-overload]
+
+
+def _between(data: da.Array, axis: int, before: int, after: int, constant: Block, name: str) -> da.Array:
+    """The array between two chunks of the constant, of so many positions; none of 0."""
+    name = f"{name}-{tokenize(data.name, axis, before, after, constant)}"
+    own = [(n, k) for k, n in enumerate(data.chunks[axis]) if n]
+    chunks = [(before, -1)] * (before > 0) + own + [(after, -1)] * (after > 0) or [(0, 0)]
+    tasks: dict[Key, GraphNode] = {}
+    for index in itertools.product(*map(range, placed(data.numblocks, axis, len(chunks)))):
+        n, k = chunks[index[axis]]
+        block = ref((data.name, *placed(index, axis, max(k, 0))))
+        tasks[name, *index] = task((name, *index), *((_filled, block, axis, n, constant) if k < 0 else (_same, block)))
+    return blocks(name, tasks, placed(data.chunks, axis, tuple(n for n, _ in chunks)), data.dtype, data)
+
+
+def _same(block: Block) -> Block:
+    return block
+
+
+def _filled(block: Block, axis: int, n: int, constant: Block) -> Block:
+    return np.full(placed(block.shape, axis, n), constant, block.dtype)
 
 
 def _constant(value: float, dtype: np.dtype[Any]) -> Block:
@@ -219,25 +293,16 @@ def _constant(value: float, dtype: np.dtype[Any]) -> Block:
     return found
 
 
-def _moved(
-    data: da.Array, axis: int, places: Block, chunks: tuple[int, ...], name: str, constant: Block | None = None
-) -> da.Array:
-    """For each position along ``axis`` the values of the position in ``places``; a chunk of -1 is the constant."""
-    name = f"{name}-{tokenize(data.name, axis, places, chunks, constant)}"
+def _moved(data: da.Array, axis: int, places: Block, chunks: tuple[int, ...], name: str) -> da.Array:
+    """For each position along ``axis`` the values of the position in ``places``."""
+    name = f"{name}-{tokenize(data.name, axis, places, chunks)}"
     tasks: dict[Key, GraphNode] = {}
     for k, (start, stop) in enumerate(itertools.pairwise(itertools.accumulate(chunks, initial=0))):
-        wanted = places[start:stop]
-        is_constant = bool(len(wanted)) and wanted[0] < 0
-        spans, order = ([], None) if is_constant else _spans(wanted)
+        spans, order = _spans(places[start:stop])
         for index in itertools.product(*(range(n) if i != axis else [k] for i, n in enumerate(data.numblocks))):
             key = (name, *index)
-            several = pieces(data, index, axis, *spans)
-            if is_constant:
-                tasks[key] = task(key, _filled, *several, axis, len(wanted), constant)
-            else:
-                tasks[key] = task(key, _placed, *several, axis, order)
-    grid = tuple(chunks if i == axis else own for i, own in enumerate(data.chunks))
-    return blocks(name, tasks, grid, data.dtype, data)
+            tasks[key] = task(key, _placed, *pieces(data, index, axis, *spans), axis, order)
+    return blocks(name, tasks, placed(data.chunks, axis, chunks), data.dtype, data)
 
 
 def _spans(wanted: Block) -> tuple[list[tuple[int, int]], Block | None]:
@@ -251,8 +316,3 @@ def _spans(wanted: Block) -> tuple[list[tuple[int, int]], Block | None]:
 def _placed(several: Sequence[Block], parts: Sequence[Part], axis: int, order: Block | None) -> Block:
     found = joined(several, parts, axis)
     return found if order is None else np.take(found, order, axis=axis)
-
-
-def _filled(several: Sequence[Block], parts: Sequence[Part], axis: int, n: int, constant: Block) -> Block:
-    found = joined(several, parts, axis)
-    return np.full((*found.shape[:axis], n, *found.shape[axis + 1 :]), constant, found.dtype)

@@ -11,7 +11,10 @@ import xarray as xr
 
 from pipeline.config.names import label
 from pipeline.errors import ConfigError
-from pipeline.ops.dims import dim_number, known_length
+from pipeline.ops.alignment import aligned
+from pipeline.ops.dims import dim_number, rebuilt
+from pipeline.ops.lengths import like_first
+from pipeline.ops.runlabels import RunLabels, as_coordinate, dims_of, run_labels
 
 __all__ = ["concatenate", "stack"]
 
@@ -29,15 +32,14 @@ def stack(*inputs: xr.DataArray | Gathered, dim: str) -> xr.DataArray:
     Raises
     ------
     ConfigError : a dim of that name is there already, or dims, lengths or labels differ
+    DataError : in the run, if lengths differ that only it knows
     """
     arrays, labels = _gathered(inputs)
     first = arrays[0]
     if dim in first.dims:
         raise ConfigError(f"dim: {dim!r} is a dim of the arrays already; to join them along it: op concatenate")
     arrays = [first, *(_like(first, x, number) for number, x in enumerate(arrays[1:], start=2))]
-    for name in first.dims:
-        known_length(first, str(name), "input")
-    data = da.stack([x.data for x in arrays], axis=0)
+    data = da.stack(_alike(arrays), axis=0, allow_unknown_chunksizes=True)
     coords = _common_coords(arrays) | _labels_of(labels, dim)
     return xr.DataArray(data, coords, [dim, *first.dims], attrs=_common_attrs(arrays))
 
@@ -50,16 +52,20 @@ def concatenate(*inputs: xr.DataArray | Gathered, axis: str) -> xr.DataArray:
     Raises
     ------
     ConfigError : no such dim; other dims, or other lengths or labels along the others; labels of several types
+    DataError : in the run, if lengths along the others differ that only it knows
     """
     arrays, _ = _gathered(inputs)
     first = arrays[0]
     along = dim_number(first, axis, "axis")
     arrays = [first, *(_like(first, x, number, but=axis) for number, x in enumerate(arrays[1:], start=2))]
-    data = da.concatenate([x.data for x in arrays], axis=along, allow_unknown_chunksizes=True)
-    joined = {}
+    data = da.concatenate(_alike(arrays, but=along), axis=along, allow_unknown_chunksizes=True)
+    joined: dict[Any, xr.Variable] = {}
+    late = [run_labels(x) for x in arrays]
     for name, c in first.coords.items():
         if c.dims == (axis,) and all(name in x.coords and x.coords[name].dims == (axis,) for x in arrays):
             joined[name] = xr.Variable((axis,), _joined_labels(str(name), [x.coords[name] for x in arrays]), c.attrs)
+        elif all(name in own and own[str(name)].dim == axis for own in late):
+            joined[name] = as_coordinate(_joined_late(str(name), [own[str(name)] for own in late]))
     return xr.DataArray(data, _common_coords(arrays, but=axis) | joined, first.dims, attrs=_common_attrs(arrays))
 
 
@@ -72,7 +78,7 @@ def _gathered(inputs: Sequence[xr.DataArray | Gathered]) -> tuple[list[xr.DataAr
             arrays.append(x)
             labels.append(own)
     kind = _common_dtype([x.dtype for x in arrays], "input: arrays")
-    return [x if x.dtype == kind else x.astype(kind) for x in arrays], labels
+    return [x if x.dtype == kind else rebuilt(x, x.data.astype(kind), x.dims) for x in arrays], labels
 
 
 def _common_dtype(dtypes: Sequence[np.dtype[Any]], what: str) -> np.dtype[Any]:
@@ -101,12 +107,18 @@ def _like(first: xr.DataArray, x: xr.DataArray, number: int, *, but: str = "") -
     for dim in map(str, first.dims):
         if dim == but:
             continue
-        n, m = (known_length(each, dim, "input") for each in (first, x))
-        if n != m:
+        n, m = (each.sizes[dim] for each in (first, x))
+        if n != m and n == n and m == m:  # nan: known only in the run
             raise ConfigError(f"input: the first array has {n} positions along {dim!r}, number {number} has {m}")
         if dim in first.indexes and dim in x.indexes and not first.indexes[dim].equals(x.indexes[dim]):
             raise ConfigError(f"input: number {number} has other labels along {dim!r} than the first array")
     return x.transpose(*first.dims)
+
+
+def _alike(arrays: Sequence[xr.DataArray], *, but: int | None = None) -> list[da.Array]:
+    """The arrays cut alike, and held to equal lengths, along all axes but one."""
+    places = [tuple(i if i != but else i + k * x.ndim for i in range(x.ndim)) for k, x in enumerate(arrays)]
+    return like_first(aligned([x.data for x in arrays], places), places)
 
 
 def _common_coords(arrays: Sequence[xr.DataArray], *, but: str = "") -> dict[str, Any]:
@@ -114,7 +126,8 @@ def _common_coords(arrays: Sequence[xr.DataArray], *, but: str = "") -> dict[str
     return {
         str(name): c.variable
         for name, c in arrays[0].coords.items()
-        if but not in c.dims and all(name in x.coords and x.coords[name].variable.equals(c.variable) for x in arrays)
+        if but not in dims_of(c)
+        and all(name in x.coords and x.coords[name].variable.equals(c.variable) for x in arrays)
     }
 
 
@@ -129,6 +142,20 @@ def _common_attrs(arrays: Sequence[xr.DataArray]) -> dict[str, Any]:
 def _joined_labels(name: str, labels: Sequence[xr.DataArray]) -> np.ndarray[Any, Any]:
     kind = _common_dtype([each.dtype for each in labels], f"axis: the labels {name!r}")
     return np.concatenate([each.values.astype(kind, copy=False) for each in labels])
+
+
+def _joined_late(name: str, labels: Sequence[RunLabels]) -> RunLabels:
+    """Labels that only the run knows, one after the other."""
+    kinds = {each.dtype for each in labels}
+    if len(kinds) == 1:
+        kind = labels[0].dtype
+    else:
+        plain = [each.dtype for each in labels if isinstance(each.dtype, np.dtype)]
+        if len(plain) < len(labels):
+            raise ConfigError(f"axis: the labels {name!r} of {' and '.join(map(str, kinds))} have no dtype in common")
+        kind = _common_dtype(plain, f"axis: the labels {name!r}")
+    several = [each.data if each.dtype == kind else each.data.astype(kind) for each in labels]
+    return RunLabels(labels[0].dim, da.concatenate(several, allow_unknown_chunksizes=True), kind)
 
 
 def _labels_of(labels: Sequence[Labels], dim: str) -> dict[str, Any]:

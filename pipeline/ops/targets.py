@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-import dask.array as da
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -24,7 +23,7 @@ from pipeline.expressions.tree import Bound, Call, Name, Node, mapped, walk
 from pipeline.ops.alignment import Operand, blockwise, settled, with_coordinates
 from pipeline.ops.evaluation import SlotLookup, evaluate
 from pipeline.ops.kinds import TEXT, Value, in_columns, scalar
-from pipeline.ops.runlabels import RunLabels, held
+from pipeline.ops.runlabels import RunLabels, held, run_labels
 
 __all__ = [
     "columns_dtype",
@@ -238,7 +237,8 @@ def _coordinate(array: Any, name: Any, label: str) -> Operand:
         raise ExpressionError(f"'{name.value}' is no coordinate of '{label}'; {has}{nearest(name.value, known)}")
     labels = held(array.coords[name.value])
     if labels is not None:
-        return Operand(_labels_array(labels, name.value), f"coord({label}, '{name.value}')")
+        own = run_labels(array)[name.value]
+        return Operand(_labels_array(own, name.value), f"coord({label}, '{name.value}')")
     coordinate = array.coords[name.value].copy(deep=False)
     sizes = array.chunksizes
     plain = xr.DataArray(coordinate.values, dims=coordinate.dims, coords=coordinate.coords)
@@ -249,8 +249,7 @@ def _coordinate(array: Any, name: Any, label: str) -> Operand:
 def _labels_array(labels: RunLabels, name: str) -> xr.DataArray:
     if not isinstance(labels.dtype, np.dtype) or labels.dtype.kind not in "biufmM":
         raise ExpressionError(f"'{name}' is {labels.dtype}, which no expression takes; numbers and times are")
-    sizes = ((np.nan,) * labels.n,)
-    return xr.DataArray(da.Array(dict(labels.tasks), labels.name, sizes, dtype=labels.dtype), dims=[labels.dim])
+    return xr.DataArray(labels.data, dims=[labels.dim])
 
 
 # ---------------------------------------------------------------------------------------------------------------------

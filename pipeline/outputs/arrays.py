@@ -9,28 +9,63 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pipeline.layouts import LabelsLayout
 from pipeline.outputs.files import FRAGMENTS, Context, FileRecord, PartRecord, read_blocks, write_bytes, writing
 from pipeline.outputs.grids import Grid, Piece
+from pipeline.outputs.labels import with_labels
 
 __all__ = [
+    "Stored",
     "coded",
+    "fitting",
     "fragments_of",
     "join_npy",
+    "join_zarr",
     "plain_attribute",
     "write_npy_fragment",
     "write_zarr_chunks",
     "write_zarr_head",
-    "zarr_head",
 ]
 
 _UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 _NAT = int(np.iinfo(np.int64).min)
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """What a file is to hold.
+
+    Parameters
+    ----------
+    name, dims, dtype, attrs : of its variable
+    template : ``xarray.Dataset`` with the coordinates in memory
+    labels : the coordinates that only the run knows
+    chunks : cells of a chunk of the file, by dim; of those not named: chosen
+    level : of the compression
+    """
+
+    name: str
+    dims: tuple[str, ...]
+    dtype: str
+    attrs: Mapping[str, Any]
+    template: Any
+    labels: Mapping[str, LabelsLayout]
+    chunks: Mapping[str, int]
+    level: int
+
+
+def fitting(template: Any, shape: Mapping[str, int]) -> dict[Any, Any]:
+    """The coordinates whose sizes are those of the array."""
+    coords = template.coords.items()
+    return {key: x for key, x in coords if all(shape.get(str(dim)) == n for dim, n in x.sizes.items())}
 
 
 def stored(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -92,33 +127,18 @@ def _array_head(
     return array, {**{str(k): plain_attribute(v) for k, v in attrs.items()}, **own}
 
 
-def zarr_head(
-    name: str,
-    grids: Mapping[str, Grid],
-    attrs: Mapping[str, Mapping[str, Any]],
-    *,
-    template: Any,
-    level: int,
-) -> dict[str, bytes]:
-    """The files of a zarr group that are known before the run: metadata and coordinates, by their path in the group.
-
-    Parameters
-    ----------
-    name : of the array that is the output
-    grids : of the arrays that tasks write: the output, and coordinates whose values are known only in the run
-    attrs : of those arrays
-    template : ``xarray.Dataset`` with the coordinates in memory
-    """
+def _zarr_head(what: Stored, grid: Grid, coords: Mapping[Any, Any]) -> dict[str, bytes]:
+    """The files of a zarr group but for the values of its array, by their path in the group."""
+    name, level = what.name, what.level
     metadata: dict[str, Any] = {".zgroup": {"zarr_format": 2}, ".zattrs": {}}
-    for key, grid in grids.items():
-        head, own = _array_head(grid.shape, grid.inner, grid.dtype, attrs.get(key, {}), level)
-        metadata[f"{key}/.zarray"] = head
-        metadata[f"{key}/.zattrs"] = own | {"_ARRAY_DIMENSIONS": list(grid.dims)}
-    known = {*template.coords, *grids} - {name, *grids[name].dims}
+    head, own = _array_head(grid.shape, grid.inner, grid.dtype, what.attrs, level)
+    metadata[f"{name}/.zarray"] = head
+    metadata[f"{name}/.zattrs"] = own | {"_ARRAY_DIMENSIONS": list(grid.dims)}
+    known = {*coords} - {*grid.dims}
     if known:
         metadata[f"{name}/.zattrs"]["coordinates"] = " ".join(sorted(map(str, known)))
     files: dict[str, bytes] = {}
-    for key, coordinate in template.coords.items():
+    for key, coordinate in coords.items():
         values = np.asarray(coordinate.values)
         if values.dtype.kind in "OT":
             values = values.astype("U")
@@ -133,8 +153,17 @@ def zarr_head(
     return files
 
 
-def write_zarr_head(path: str, files: Mapping[str, bytes], context: Context) -> PartRecord:
-    """Write what :func:`zarr_head` made below the group ``path``."""
+def write_zarr_head(
+    labels: Sequence[Sequence[np.ndarray[Any, Any]]], what: Stored, grid: Grid, path: str, context: Context
+) -> PartRecord:
+    """Write all of a zarr group but the values of its array.
+
+    Parameters
+    ----------
+    labels : for each of ``what.labels`` those of its chunks
+    """
+    template = with_labels(what.template, what.labels, labels)
+    files = _zarr_head(what, grid, fitting(template, dict(zip(grid.dims, grid.shape, strict=True))))
     records = tuple(write_bytes(context, f"{path}/{name}", [files[name]]) for name in sorted(files))
     return PartRecord((), records, 0)
 
@@ -193,6 +222,27 @@ def write_zarr_chunks(
     return PartRecord(index, tuple(files), int(region.size))
 
 
+def join_zarr(
+    fragments: Sequence[str],
+    indices: Sequence[tuple[int, ...]],
+    labels: Sequence[Sequence[np.ndarray[Any, Any]]],
+    what: Stored,
+    path: str,
+    context: Context,
+) -> PartRecord:
+    """Put the fragments of an array together as one zarr group, region by region: its shape is known only now."""
+    blocks, sizes = fragments_of(fragments, indices, context)
+    grid = Grid.plan(what.dims, sizes, what.dtype, what.chunks, alone=True)
+    head = write_zarr_head(labels, what, grid, path, context)
+    files = list(head.files)
+    place, how = f"{path}/{what.name}", ((grid.inner, grid.times), grid.dtype.str)
+    for index, region in grid.regions():
+        several = [blocks[at] for at in region.blocks]
+        found = write_zarr_chunks(several, region.pieces, index, region.shape, *how, place, what.level, context)
+        files += found.files
+    return PartRecord((), tuple(files), math.prod(grid.shape))
+
+
 def write_npy_fragment(block: Any, index: tuple[int, ...], path: str, dtype: str, context: Context) -> str:
     """Write one chunk as a file of its own, for :func:`join_npy`; its path below the staging folder."""
     name = f"{FRAGMENTS}/{path}/{'.'.join(map(str, index)) or '0'}.npy"
@@ -202,12 +252,18 @@ def write_npy_fragment(block: Any, index: tuple[int, ...], path: str, dtype: str
 
 
 def join_npy(
-    fragments: Sequence[str], indices: Sequence[tuple[int, ...]], dtype: str, path: str, context: Context
+    fragments: Sequence[str],
+    indices: Sequence[tuple[int, ...]],
+    labels: Sequence[Sequence[np.ndarray[Any, Any]]],
+    what: Stored,
+    path: str,
+    context: Context,
 ) -> PartRecord:
-    """Put the fragments of an array together as one npy file; what is in memory are pages of files.
+    """Put the fragments of an array together as one npy file, which has no labels; in memory are pages of files.
 
     The shape comes from the fragments, so lengths may be unknown until now.
     """
+    dtype = np.dtype(what.dtype)
     blocks, sizes = fragments_of(fragments, indices, context)
     shape = tuple(sum(s) for s in sizes)
     starts = [list(itertools.accumulate(s, initial=0)) for s in sizes]
@@ -215,7 +271,7 @@ def join_npy(
     if 0 in shape or not shape:
         np.save(whole, next(iter(blocks.values())).reshape(shape).astype(dtype))
     else:
-        target = np.lib.format.open_memmap(whole, mode="w+", dtype=np.dtype(dtype), shape=shape)
+        target = np.lib.format.open_memmap(whole, mode="w+", dtype=dtype, shape=shape)
         for index, block in blocks.items():
             target[tuple(slice(s[i], s[i + 1]) for s, i in zip(starts, index, strict=True))] = block
         target.flush()

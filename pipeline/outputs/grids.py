@@ -50,23 +50,32 @@ class Grid:
     inner: tuple[int, ...]
 
     @classmethod
-    def plan(cls, dims: tuple[str, ...], chunks: Any, dtype: Any, asked: Mapping[str, int] | None = None) -> Self:
-        """The grid of an array; ``asked``: cells of a chunk of the file by dim.
+    def plan(
+        cls,
+        dims: tuple[str, ...],
+        chunks: Any,
+        dtype: Any,
+        asked: Mapping[str, int] | None = None,
+        *,
+        alone: bool = False,
+    ) -> Self:
+        """The grid of an array of known lengths; ``asked``: cells of a chunk of the file by dim.
+
+        Parameters
+        ----------
+        alone : whether one writer has all regions; they are then as large as is asked for
 
         Raises
         ------
-        ValueError : if a length is unknown, the dtype has no place in the file, or ``asked`` cannot be met
+        ValueError : if the dtype has no place in the file, or ``asked`` cannot be met
         """
-        unknown = [dim for dim, sizes in zip(dims, chunks, strict=True) if any(n != n for n in sizes)]
-        if unknown:
-            along = " ".join(unknown)
-            cure = "where it becomes an array say how many rows there are: repartition: {count_rows: 1000}"
-            raise ValueError(f"the length along {along} is known only in the run; {cure}")
         dtype = np.dtype(dtype)
         if dtype.kind not in "biufcmMUS":
             raise ValueError(f"zarr holds numbers, truth values, times and text of fixed width, got {dtype}")
         known = tuple(tuple(int(n) for n in sizes) for sizes in chunks)
         outer = tuple(max(*sizes, 1) for sizes in known)
+        if alone:
+            outer = tuple((asked or {}).get(dim, n) for dim, n in zip(dims, outer, strict=True))
         return cls(tuple(dims), known, dtype, outer, _inner(dims, outer, dtype.itemsize, dict(asked or {})))
 
     @property

@@ -21,36 +21,16 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.outputs.arrays import coded, fragments_of, plain_attribute
+from pipeline.outputs.arrays import Stored, coded, fitting, fragments_of, plain_attribute
 from pipeline.outputs.files import FRAGMENTS, Context, PartRecord, read_blocks, write_bytes
+from pipeline.outputs.labels import plain_dtype, with_labels
 
-__all__ = ["Netcdf", "StoredVariable", "join_netcdf", "require_netcdf", "restored"]
+__all__ = ["StoredVariable", "join_netcdf", "require_netcdf", "restored"]
 
 _LARGEST_CHUNK = 4 * 2**20  # bytes of a chunk of the file: what is read for one value of it
 
 
-@dataclass(frozen=True, eq=False)
-class Netcdf:
-    """What a file is to hold.
-
-    Parameters
-    ----------
-    name, dims, dtype, attrs : of its variable
-    template : ``xarray.Dataset`` with the coordinates in memory
-    chunks : cells of a chunk of the file, by dim; empty: chosen
-    level : of the compression, 0 (none) to 9
-    """
-
-    name: str
-    dims: tuple[str, ...]
-    dtype: str
-    attrs: Mapping[str, Any]
-    template: Any
-    chunks: Mapping[str, int]
-    level: int
-
-
-def require_netcdf(what: Netcdf) -> None:
+def require_netcdf(what: Stored) -> None:
     """Refuse what has no place in a netCDF file.
 
     Raises
@@ -58,6 +38,7 @@ def require_netcdf(what: Netcdf) -> None:
     ValueError : naming the dtype, the name or the dim
     """
     named = {what.name: np.dtype(what.dtype), **{str(k): c.dtype for k, c in what.template.coords.items()}}
+    named |= {name: plain_dtype(own.dtype) for name, own in what.labels.items()}
     for name, dtype in named.items():
         text = dtype.kind in "UT" or (name != what.name and dtype.kind == "O")
         if not (text or dtype.kind in "biumM" or (dtype.kind == "f" and dtype.itemsize in (4, 8))):
@@ -119,7 +100,12 @@ def _fill(dtype: np.dtype[Any]) -> Any:
 
 
 def join_netcdf(
-    fragments: Sequence[str], indices: Sequence[tuple[int, ...]], what: Netcdf, path: str, context: Context
+    fragments: Sequence[str],
+    indices: Sequence[tuple[int, ...]],
+    labels: Sequence[Sequence[np.ndarray[Any, Any]]],
+    what: Stored,
+    path: str,
+    context: Context,
 ) -> PartRecord:
     """Put the fragments of an array together as one netCDF file; what is in memory are pages of files.
 
@@ -129,6 +115,7 @@ def join_netcdf(
     import h5netcdf
 
     blocks, sizes = fragments_of(fragments, indices, context)
+    template = with_labels(what.template, what.labels, labels)
     shape = dict(zip(what.dims, (sum(along) for along in sizes), strict=True))
     starts = [list(itertools.accumulate(along, initial=0)) for along in sizes]
     whole = Path(context.staging, f"{FRAGMENTS}/{path}/whole.nc")
@@ -136,7 +123,7 @@ def join_netcdf(
         file.attrs["Conventions"] = "CF-1.10"
         file.dimensions = {dim: n or None for dim, n in shape.items()}  # a dim of no length is one that may grow
         attrs = {key: value for key, value in what.attrs.items() if value is not None}
-        others = [str(key) for key in _fitting(what.template, shape) if key not in what.dims]
+        others = [str(key) for key in fitting(template, shape) if key not in what.dims]
         if others:
             attrs["coordinates"] = " ".join(sorted(others))
         dtype = np.dtype(what.dtype)
@@ -146,7 +133,7 @@ def join_netcdf(
             if block.size:
                 place = tuple(slice(edges[i], edges[i + 1]) for edges, i in zip(starts, index, strict=True))
                 variable[place] = _stored(np.asarray(block, dtype))
-        for key, coordinate in _fitting(what.template, shape).items():
+        for key, coordinate in fitting(template, shape).items():
             values = np.asarray(coordinate.values)
             values = values.astype("U") if values.dtype.kind in "OT" else values
             made = _variable(file, str(key), tuple(map(str, coordinate.dims)), values.dtype, coordinate.attrs)
@@ -155,12 +142,6 @@ def join_netcdf(
     record = write_bytes(context, path, read_blocks(whole))
     whole.unlink()
     return PartRecord((), (record,), math.prod(shape.values()))
-
-
-def _fitting(template: Any, shape: Mapping[str, int]) -> dict[Any, Any]:
-    """The coordinates whose sizes are those of the array."""
-    coords = template.coords.items()
-    return {key: x for key, x in coords if all(shape.get(str(dim)) == n for dim, n in x.sizes.items())}
 
 
 def _variable(
@@ -188,7 +169,7 @@ def _variable(
 
 
 def _chunks(
-    what: Netcdf, shape: Mapping[str, int], sizes: Sequence[Sequence[int]], dtype: np.dtype[Any]
+    what: Stored, shape: Mapping[str, int], sizes: Sequence[Sequence[int]], dtype: np.dtype[Any]
 ) -> tuple[int, ...] | None:
     """Cells of a chunk of the file: as asked for, else as the array's chunks, the longest halved while too large."""
     if not shape:

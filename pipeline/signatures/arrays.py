@@ -169,7 +169,10 @@ class Quantile(ArrayOp):
 
 
 class Rechunk(ArrayOp):
-    """The same array in other chunks. Errors: no such dim; sizes that don't add up to the dim."""
+    """The same array in other chunks; a dim whose length only the run knows can become one chunk (-1).
+
+    Errors: no such dim; sizes that don't add up to the dim.
+    """
 
     op: ClassVar[str] = "rechunk"
     home: ClassVar[str] = "array:rechunk"

@@ -39,8 +39,9 @@ class Conversion(Signature):
 class ToArray(Conversion):
     """An array from a frame, items, or a value; it states what the data must be, and a difference fails its task.
 
-    Frame: ``columns`` become the second of ``dims``, rows the first, whose length is unknown if the frame was
-    filtered, or has ``labels``: those go with rows that stay where they are, and are a column again in ``to_frame``.
+    Frame: ``columns`` become the second of ``dims``, rows the first. How many a filter leaves, only the run knows: ops
+    that must have all of them at once then bring them into one chunk, which ``check`` shows. ``labels`` go with the
+    rows, also into netcdf and zarr, and are a column again in ``to_frame``.
     Items: ``along`` is the new first dim with the items' keys as labels, ``dims`` and ``shape`` are those of an
     item; not after ``on_error: drop``. Value: ``dims``, ``shape``, ``dtype``.
     """

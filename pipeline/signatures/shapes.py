@@ -135,7 +135,7 @@ class Reshape(ArrayOp):
 
     ``{axis: time, dims: {year: -1, month: 12}}`` splits a dim, ``{axis: [y, x], dims: {cell: -1}}`` joins two. The old
     dims' labels are lost. Chunks that don't hold runs of the values are rechunked, which ``check`` shows.
-    Errors: no such dim; sizes that don't multiply to the old ones; a length that is known only in the run.
+    Errors: no such dim; sizes that don't multiply to the old ones.
     """
 
     op: ClassVar[str] = "reshape"
