@@ -13,6 +13,7 @@ import signal
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from time import perf_counter_ns, thread_time_ns
 from typing import Any, Literal, NamedTuple
 
@@ -40,6 +41,7 @@ __all__ = [
     "Inner",
     "Measured",
     "Segment",
+    "begin_item",
     "run_segment",
 ]
 
@@ -245,7 +247,8 @@ def run_segment(
         has them. They are heard where the streams are captured (:func:`pipeline.capture.install`)
 
     A fault of a task, ``sys.exit`` included, is told in ``failure``. Only a real Ctrl-C, in a process that listens to
-    it, passes through. A timeout is noticed after the task came back; stopping it earlier is up to the back end.
+    it, passes through. A timeout is noticed after the task came back; stopping it earlier is up to the back end. It is
+    that of each item where a task does several, which looks after it itself: see :func:`begin_item`.
     """
     began = perf_counter_ns()
     completion = Completion(around=Around(began, began))
@@ -253,8 +256,19 @@ def run_segment(
     try:
         _run(segment, dict(inputs), completion, speaker, started)
     finally:
+        _here.again = None
         unlisten(speaker)
     return completion
+
+
+_here = threading.local()  # the item that the task of this thread is at, and how to say that its time begins anew
+
+
+def begin_item(key: str) -> None:
+    """Say that the task which runs here turns to the next of its items: failures name it, and its time begins anew."""
+    _here.item = key
+    if getattr(_here, "again", None) is not None:
+        _here.again()
 
 
 def _run(
@@ -272,6 +286,7 @@ def _run(
             continue
         if started is not None:
             started(inner)
+        _here.item, _here.again = "", partial(started, inner) if started is not None and inner.timeout else None
         speaker.inner = inner
         cpu = thread_time_ns()
         start = perf_counter_ns()
@@ -284,7 +299,8 @@ def _run(
             kind: Literal["data", "raised", "timeout"] = "data" if isinstance(error, DataError) else "raised"
             if isinstance(error, TaskTimeout):  # of a program, which its task has ended
                 kind = "timeout"
-            completion.failure = Failure.of(inner, describe(error), traceback=traceback_of(error), kind=kind)
+            cause = f"item {_here.item}: {describe(error)}" if _here.item else describe(error)
+            completion.failure = Failure.of(inner, cause, traceback=traceback_of(error), kind=kind)
             value = None
         else:
             stop = perf_counter_ns()
@@ -294,7 +310,8 @@ def _run(
             speaker.end_task()
         completion.measured.append(Measured(inner.key, inner.step, start, stop, spent, nbytes(value), resident(stop)))
         completion.measuring += perf_counter_ns() - stop
-        if completion.failure is None and inner.timeout is not None and stop - start > inner.timeout * 1e9:
+        is_late = inner.timeout is not None and stop - start > inner.timeout * 1e9
+        if completion.failure is None and is_late and type(value) is not Group:
             completion.failure = Failure.late(inner)
         if completion.failure is not None:
             return

@@ -286,6 +286,24 @@ def test_times_have_a_first_and_a_last() -> None:
     assert run(array.max(lazy(values, (9, 1)), axis="time")).values == TIMES.to_numpy()[-1]
 
 
+@pytest.mark.parametrize("lengths", [False, True])
+def test_times_have_a_mean_that_is_built_without_reading_them(*, lengths: bool) -> None:
+    values = np.stack([TIMES.to_numpy(), TIMES.to_numpy() + np.timedelta64(1, "h")], axis=1)
+    values = values - values[3] if lengths else values
+    values[5:9, 1] = np.datetime64("NaT")
+    x = lazy(values, (9, 1))
+    read: list[Any] = []
+    with Callback(pretask=lambda key, *_: read.append(key)):
+        means = array.mean(x, axis="time"), array.mean(x, axis="time", skipna=False), array.mean(x)
+    assert not read
+    whole = x.compute()
+    wanted = whole.mean("time"), whole.mean("time", skipna=False), whole.mean()
+    for mean, want in zip(means, wanted, strict=True):
+        got = run(mean)
+        assert got.isnull().equals(want.isnull())
+        assert (abs(got - want).fillna(np.timedelta64(0)) <= np.timedelta64(1, "us")).all()
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Averages, quantiles, decompositions
 # ---------------------------------------------------------------------------------------------------------------------

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from serially import graph_of, values_of
 
-from pipeline.errors import ConfigError, DataError
-from pipeline.ops.calls import derived_seed
-from pipeline.ops.mapping import item_key
+from pipeline.errors import ConfigError, DataError, TaskTimeout
+from pipeline.ops.calls import Call, derived_seed
+from pipeline.ops.mapping import item_key, run_group
+from pipeline.worker import Dropped
 
 MODULE = """
 def add(a, b=0, **rest):
@@ -100,6 +101,29 @@ def test_a_list_known_only_in_the_run_is_dealt_into_tasks(folder: Path) -> None:
     got = values(text, folder)
     assert got["more"] == [11, 21, 31]
     assert got["spread"] == [{"a": 1}, {"a": 2, "b": 3}]
+
+
+@pytest.mark.parametrize("drop", [True, False])
+def test_the_timeout_of_an_item_is_its_own_where_several_share_a_task(
+    monkeypatch: pytest.MonkeyPatch, *, drop: bool
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("pipeline.ops.mapping.perf_counter", lambda: clock[0])
+
+    def waits(work: Any, item: dict[str, Any], key: str) -> Any:
+        clock[0] += item["x"]
+        return key
+
+    group = [("0", 2.0), ("1", 5.0), ("2", 3.0)]
+    work = Call("m:f", (), {}, drop=drop)
+    assert run_group(waits, work, (0, 5.0), "x", group) == [("0", "0"), ("1", "1"), ("2", "2")]
+    if drop:
+        found = run_group(waits, work, (0, 4.0), "x", group)
+        assert found.dropped == (("1", "ran longer than its timeout of 4 s"),)
+        assert [key for key, value in found if not isinstance(value, Dropped)] == ["0", "2"]
+    else:
+        with pytest.raises(TaskTimeout, match="timeout of 4 s"):
+            run_group(waits, work, (0, 4.0), "x", group)
 
 
 def test_an_over_key_may_stand_in_the_arguments(folder: Path) -> None:

@@ -100,6 +100,18 @@ TABLE: list[tuple[str, Any]] = [
     ("f == 0.1", [True, False, False, False]),
     ("f in [0.1]", [True, False, False, False]),
     ("u + 1", np.array([2, 3, 4, 5], dtype=np.uint8)),
+    # but one that the type can't hold does, and is never another number
+    ("-u", [-1, -2, -3, -4]),
+    ("u + 300", [301, 302, 303, 304]),
+    ("1000 - u", [999, 998, 997, 996]),
+    ("u % -3", [-2, -1, 0, -2]),
+    ("u + 10 ** 19", np.array([1, 2, 3, 4], dtype=np.uint64) + np.uint64(10**19)),
+    ("where(b, u, 300)", [1, 300, 3, 300]),
+    ("where(b, -1, u)", [-1, 2, -1, 4]),
+    ("minimum(u, 300)", [1, 2, 3, 4]),
+    ("clip(u, -1, 300)", [1, 2, 3, 4]),
+    ("u in [1, 300]", [True, False, False, False]),
+    ("-1 < u < 300", [True, True, True, True]),
     # missing values go through arithmetic and functions
     ("x + y", [3.0, NAN, NAN, 8.0]),
     ("missing(x)", [False, True, False, False]),

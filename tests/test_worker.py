@@ -14,7 +14,7 @@ from pipeline.errors import ConfigError, TaskError, TaskTimeout
 from pipeline.faults import describe
 from pipeline.graph import constant, listed, ref, task
 from pipeline.preparation import install_modules, limit_threads, resolve
-from pipeline.worker import Completion, Dropped, Failure, Inner, Segment, run_segment
+from pipeline.worker import Completion, Dropped, Failure, Group, Inner, Segment, begin_item, run_segment
 
 
 def segment(*tasks: Inner, outputs: tuple[Any, ...], inputs: tuple[Any, ...] = ()) -> Segment:
@@ -88,6 +88,22 @@ def test_a_task_that_took_too_long_is_a_timeout() -> None:
     assert completion.failure is not None
     assert isinstance(completion.failure.error(), TaskTimeout)
     assert "timeout of 1e-09 s" in completion.failure.cause
+
+
+def test_a_task_of_several_items_looks_after_the_time_of_each_itself() -> None:
+    def items(fails: bool) -> Group:
+        for key in "01":
+            begin_item(key)
+        return Group([("0", 1 / (not fails)), ("1", 2)])
+
+    begun: list[str] = []
+    told = segment(inner("a", items, False, timeout=1e-9), outputs=("a",))
+    completion = run_segment(told, {}, started=lambda task: begun.append(task.name))
+    assert completion.failure is None
+    assert begun == ["a", "a", "a"]  # a clock that a back end has started begins anew with each
+    failed = run_segment(segment(inner("a", items, True), outputs=("a",)), {}).failure
+    assert failed is not None
+    assert failed.cause.startswith("item 1: ZeroDivisionError")
 
 
 def test_a_dropped_item_is_told_where_it_arose_and_not_where_it_is_passed_on() -> None:

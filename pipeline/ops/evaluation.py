@@ -188,7 +188,22 @@ def _arithmetic(op: str, a: Value, b: Value) -> Value:
         return _numpy(_OPERATORS[op](_beside_pandas(a), _beside_pandas(b)))
     if op == "**" and isinstance(b, int) and b < 0:
         b = float(b)  # numpy refuses whole numbers to negative powers
-    return _UFUNCS[op](a, b)
+    return _UFUNCS[op](*_held(a, b))
+
+
+def _held(*values: Value) -> list[Value]:
+    """The values, with whole numbers that an array of small ones among them can't hold as what numpy widens it for.
+
+    numpy refuses ``uint8 + 300``, and makes 44 of the 300 in a ``where``.
+    """
+    limits = [np.iinfo(v.dtype) for v in values if isinstance(v, np.ndarray | np.generic) and v.dtype.kind in "iu"]
+    return [_typed(v) if type(v) is int and not all(one.min <= v <= one.max for one in limits) else v for v in values]
+
+
+def _typed(number: int) -> Any:
+    if number >= 1 << 63:
+        return np.uint64(number)
+    return np.int64(number) if number >= -1 << 63 else float(number)
 
 
 def _beside_pandas(value: Value) -> Value:
@@ -239,7 +254,7 @@ def _membership(value: Value, constants: Sequence[Value], negated: bool) -> Any:
         found: Any = value.isin([c for c in constants if not pd.isna(c)]).to_numpy()
     elif isinstance(value, np.ndarray) and kind(value) in _NUMERIC and constants and _plain(*constants):
         # as comparisons would: 0.1 is a float32 beside float32
-        dtype = np.result_type(value, *constants)
+        dtype = np.result_type(*_held(value, *constants))
         found = np.isin(value, np.array(constants, dtype=dtype))
     else:
         found = reduce(np.logical_or, (_compare("==", value, c) for c in constants), np.zeros(np.shape(value), bool))
@@ -274,7 +289,7 @@ def _as_float(value: Value) -> Any:
 
 def _where(condition: Value, a: Value, b: Value, *, columns: bool) -> Value:
     _check_alike(a, b)
-    a, b = _of_one_kind(a, b)
+    a, b = _held(*_of_one_kind(a, b))
     chosen = np.asarray(truth(condition, "where"))
     if not columns or not any(isinstance(v, pd.Series | pd.Timestamp) or kind(v) == "text" for v in (a, b)):
         return np.where(chosen, a, b)
@@ -307,7 +322,7 @@ def _extreme(op: str, ufunc: Callable[..., Any]) -> Callable[..., Any]:
             raise ExpressionError("minimum and maximum are for numbers and times, not for text")
         a, b = _numbers(a), _numbers(b)
         if not isinstance(a, pd.Series) and not isinstance(b, pd.Series):
-            return ufunc(a, b)
+            return ufunc(*_held(a, b))
         if not isinstance(a, pd.Series):
             a, b = b, a
         chosen = _compare(op, a, b) | np.asarray(is_missing(a))  # what is missing stays so

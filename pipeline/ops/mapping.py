@@ -9,14 +9,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from time import perf_counter
 from typing import Any
 
 from pipeline.config import Over, Reference, Step
-from pipeline.errors import DataError
+from pipeline.errors import DataError, TaskTimeout
 from pipeline.graph import GraphNode, Key, ref, task
 from pipeline.ops.arguments import Slot, label
 from pipeline.ops.values import Items, Parts, Single
-from pipeline.worker import Dropped, Group
+from pipeline.worker import Dropped, Group, begin_item
 
 __all__ = ["DEALT", "deal", "item_key", "mapped", "part"]
 
@@ -45,21 +46,45 @@ def deal(value: Any, number: int, n: int) -> list[tuple[str, Any]]:
     return [(str(i), value[i]) for i in range(start, stop)]
 
 
-def run_group(run: Run, work: Any, retries: int, name: str, group: Sequence[tuple[str, Any]], *values: Any) -> Group:
+def run_group(
+    run: Run, work: Any, policy: tuple[int, float | None], name: str, group: Sequence[tuple[str, Any]], *values: Any
+) -> Group:
     """Do the work for each ``(key, item)`` of a group whose size is known only in the run.
 
     An item that fails is tried again here where failing ones are left out: the task would lose them all.
+
+    Parameters
+    ----------
+    policy : the retries of an item, and its timeout in seconds
+
+    Raises
+    ------
+    TaskTimeout : if an item that may not be left out took longer; noticed when it came back
     """
+    retries, timeout = policy
     found = Group()
     for key, item in group:
-        result = item if isinstance(item, Dropped) else run(work, {name: item}, key, *values)
+        result = item if isinstance(item, Dropped) else _timed(run, timeout, work, {name: item}, key, *values)
         for _ in range(retries if work.drop else 0):
             if isinstance(result, Dropped) and result is not item:
-                result = run(work, {name: item}, key, *values)
+                result = _timed(run, timeout, work, {name: item}, key, *values)
         found.append((key, result))
         if isinstance(result, Dropped) and result is not item:
             found.dropped = (*found.dropped, (key, result.cause))
     return found
+
+
+def _timed(run: Run, timeout: float | None, work: Any, item: Mapping[str, Any], key: str, *values: Any) -> Any:
+    """What ``run`` gives for an item of a group, which may take ``timeout`` seconds by itself."""
+    begin_item(key)
+    began = perf_counter()
+    result = run(work, item, key, *values)
+    if timeout is None or perf_counter() - began <= timeout:
+        return result
+    late = f"ran longer than its timeout of {timeout:g} s"
+    if work.drop:
+        return Dropped(late)
+    raise TaskTimeout(late)
 
 
 def group_part(group: Sequence[tuple[str, Any]], name: str) -> list[tuple[str, Any]]:
@@ -110,8 +135,9 @@ def mapped(
             "keys; make the combinations in the list itself"
         )
     (axis,) = axes
+    policy = step.retries, step.timeout if step.kind != "command" else None  # a command's task ends its program itself
     for i, key in enumerate(axis.keys):
-        tasks[step.name, i] = task((step.name, i), run_group, run, work, step.retries, axis.name, ref(key), *refs)
+        tasks[step.name, i] = task((step.name, i), run_group, run, work, policy, axis.name, ref(key), *refs)
     grouped = Items(step.name, tasks, len(axis.keys), None, droppable=step.on_error == "drop")
     return with_parts(step, grouped, tasks)
 

@@ -72,13 +72,32 @@ def all(x: xr.DataArray, *, axis: Axis = None, skipna: bool = True, keepdims: bo
 def _reduced(function: Callable[..., Any], x: xr.DataArray, axis: Axis, skipna: bool, keepdims: bool) -> xr.DataArray:
     axes = axes_of(x, axis)
     require_numbers(x, function.__name__, times=function is da.mean)
+    chosen = _SKIPPING[function] if skipna and x.dtype.kind in "fcmM" else function
     if x.dtype.kind in "mM":
-        data = x.mean([x.dims[i] for i in axes], skipna=skipna).data
-        data = data[tuple(None if i in axes else slice(None) for i in range(x.ndim))]
+        means = chosen(_microseconds(x.data), axis=axes, keepdims=True)
+        data = means.map_blocks(_of_microseconds, like=x.dtype, dtype=x.dtype)
     else:
-        chosen = _SKIPPING[function] if skipna and x.dtype.kind in "fc" else function
         data = chosen(x.data, axis=axes, keepdims=True)
     return _of_axes(x, data, axes, keepdims)
+
+
+_NEAR = np.datetime64("2000-01-01", "us")  # floats from there on tell microseconds apart for 285 years around it
+
+
+def _microseconds(data: da.Array) -> da.Array:
+    """Times, or lengths of time, as floats with nan where one is missing.
+
+    (Rejected: xarray's mean, which counts from the smallest, and reads all of the data for it while the graph is made.)
+    """
+    lengths = data - _NEAR if data.dtype.kind == "M" else data
+    microseconds: da.Array = lengths / np.timedelta64(1, "us")
+    return microseconds
+
+
+def _of_microseconds(block: Block, *, like: np.dtype[Any]) -> Block:
+    whole = np.where(np.isnan(block), 0, np.round(block)).astype("timedelta64[us]")
+    lengths = np.where(np.isnan(block), np.timedelta64("NaT", "us"), whole)
+    return (_NEAR + lengths if like.kind == "M" else lengths).astype(like)
 
 
 def _of_axes(x: xr.DataArray, data: da.Array, axes: tuple[int, ...], keepdims: bool) -> xr.DataArray:
