@@ -3,19 +3,22 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 .DELETE_ON_ERROR:
 
-.PHONY: run test test-slow bench install lint schema lock clean
+.PHONY: run test test-slow bench install lint style schema lock clean
 
 run: .venv/.installed  ## the first result: run the quickstart, then compare back ends on it
 	$(BIN)/pipeline run configs/quickstart.yaml --out out
 	$(BIN)/pipeline compare configs/quickstart.yaml --repeat 3
 
-test: .venv/.installed-dev lint  ## lint, types, layers, tests
+test: .venv/.installed-dev style  ## lint, types, layers, tests
 	$(BIN)/python -m pytest
 
 test-slow: .venv/.installed-dev  ## the long and the destructive tests as well
 	$(BIN)/python -m pytest -m "slow or not slow"
 
-lint: .venv/.installed-dev
+lint: style  ## style and types, and whether every test can be imported
+	@said=$$($(BIN)/python -m pytest --collect-only -qqq -p no:cacheprovider 2>&1) || { echo "$$said"; exit 1; }
+
+style: .venv/.installed-dev
 	$(BIN)/ruff check pipeline tests bench data
 	$(BIN)/ruff format --check pipeline tests bench data
 	$(BIN)/mypy
