@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.analysis.account import Account, Shape
+from pipeline.errors import Bug, OutputError, is_full
 from pipeline.provenance import record
 from pipeline.resolution import resolved_text, without_nan
 
@@ -90,13 +91,20 @@ def noted_failure(folder: Path, kind: str, config: Config | None) -> Iterator[No
             "kind": kind,
             "type": type(error).__name__,
             "message": str(error),
-            "exit_code": getattr(error, "exit_code", 130 if isinstance(error, KeyboardInterrupt) else 70),
+            "exit_code": getattr(error, "exit_code", _exit_code(error)),
             "traceback": getattr(error, "traceback", ""),
         }
         with contextlib.suppress(OSError):  # that there is no room, too
             text = json.dumps(config.masked(told) if config is not None else told, indent=1, default=str)
             (folder / FAILURE).write_text(text + "\n", encoding="utf-8")
         raise
+
+
+def _exit_code(error: BaseException) -> int:
+    """Of an exception that is none of ours."""
+    if isinstance(error, KeyboardInterrupt):
+        return 130
+    return OutputError.exit_code if is_full(error) else Bug.exit_code
 
 
 def write(folder: Path, told: Mapping[str, Any]) -> Path:

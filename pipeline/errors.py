@@ -23,9 +23,10 @@ from __future__ import annotations
 
 import ast
 import difflib
+import errno
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeGuard
 
 __all__ = [
     "BackendError",
@@ -42,6 +43,7 @@ __all__ = [
     "TaskError",
     "TaskTimeout",
     "WorkerLost",
+    "is_full",
     "nearest",
     "printable",
     "task_name",
@@ -103,6 +105,11 @@ def task_name(step: str, key: object, item: str = "") -> str:
     if item and first == step:
         return where(step, item)
     return f"{first}({','.join(map(str, index))})" if index else str(first) or step
+
+
+def is_full(error: BaseException) -> TypeGuard[OSError]:
+    """Whether there was no room for what had to be written, or it may not be written there: no fault of ours."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 def printable(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import json
 import os
 import shutil
@@ -147,6 +148,9 @@ def test_a_comparison_that_failed_is_told_as_one(tmp_path):
         raise ConfigError("steps.a: no")
     run = read(folder)
     assert (run.kind, run.state, run.problem) == ("comparison", "exit 2", "steps.a: no")
+    with pytest.raises(OSError, match="No space"), noted_failure(folder, "run", None):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert read(folder).state == "exit 5"
 
 
 def test_what_two_rounds_took_is_their_median_as_the_comparison_tells_it(tmp_path):

@@ -29,7 +29,7 @@ import typer
 
 from pipeline.cli import drawing, explaining, history, inspecting, listing, running
 from pipeline.cli.session import Session, app, emit
-from pipeline.errors import OutputError, PipelineError, TaskError
+from pipeline.errors import OutputError, PipelineError, TaskError, is_full
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -80,7 +80,7 @@ def _ended(arguments: Sequence[str], session: Session) -> int:
 
 def _failed(error: BaseException, session: Session) -> int:
     """Tell what happened on stderr, and give the exit code."""
-    from pipeline.report.failures import failure_event, failure_lines, is_full
+    from pipeline.report.failures import failure_event, failure_lines
 
     code, lines = _BUG, []
     if isinstance(error, SystemExit):

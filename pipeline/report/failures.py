@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import difflib
-import errno
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import (
     BackendError,
@@ -21,17 +20,16 @@ from pipeline.errors import (
     TaskError,
     TaskTimeout,
     WorkerLost,
+    is_full,
     printable,
 )
 
 if TYPE_CHECKING:
     from pipeline.report.progress import Counts
 
-__all__ = ["failure_event", "failure_lines", "is_full", "no_such_file"]
+__all__ = ["failure_event", "failure_lines", "no_such_file"]
 
 _PREFIX = "pipeline: error: "
-
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 _CURES: tuple[tuple[type[PipelineError], str], ...] = (
     (WorkerLost, "If memory ran out, use smaller chunks or fewer workers"),
@@ -40,11 +38,6 @@ _CURES: tuple[tuple[type[PipelineError], str], ...] = (
     (DataError, "Mend the data, or the path; --set and --root change what it is made of"),
     (OutputError, "What stood there before still stands; mend this and run again"),
 )
-
-
-def is_full(error: BaseException) -> TypeGuard[OSError]:
-    """Whether there was no room for what had to be written, or it may not be written there: no fault of ours."""
-    return isinstance(error, OSError) and error.errno in _NO_ROOM
 
 
 def failure_lines(
