@@ -17,13 +17,15 @@ import pyarrow as pa
 
 from pipeline.expressions.references import ExpressionError
 from pipeline.expressions.tree import constant_kind
+from pipeline.ops.types import TEXT
 
-__all__ = ["TEXT", "Value", "in_columns", "is_missing", "kind", "scalar", "series", "truth"]
+__all__ = ["NUMERIC", "TEXT", "Value", "in_columns", "is_missing", "kind", "scalar", "series", "truth"]
 
 Value = Any
 """A Python scalar, ``numpy.ndarray``, ``numpy.generic`` or ``pandas.Series``."""
 
-TEXT = pd.StringDtype(na_value=np.nan)
+NUMERIC = frozenset({"number", "true/false"})
+"""The kinds that arithmetic takes for numbers."""
 
 _KINDS = {
     "b": "true/false",
