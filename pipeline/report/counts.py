@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.estimate import Estimate, Left
-from pipeline.report.earlier import earlier_run
 
 if TYPE_CHECKING:
     from pipeline.backends.base import Event
@@ -78,6 +77,7 @@ class Counts:
     def begin(self, graph: Graph) -> None:
         """Learn the steps, in the order of the file, and their numbers of tasks (constants cost nothing: left out)."""
         from pipeline.graph import is_constant
+        from pipeline.report.earlier import earlier_run
 
         self._step_of = {copy: policy.step for copy, policy in graph.policies.items()}
         for copy, name in self._step_of.items():
