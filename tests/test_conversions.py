@@ -108,6 +108,18 @@ def test_a_hundred_items_in_few_partitions_keep_their_order(folder: Path) -> Non
     assert got["n"].tolist() == list(range(100))
 
 
+def test_days_and_durations_are_types_of_columns_too(folder: Path) -> None:
+    got = values_of(
+        """steps:
+  c: {command: [printf, "2001-02-03"]}
+  f: {op: to_frame, input: c.stdout, columns: {d: date}}
+  g: {op: to_frame, input: c.returncode, columns: {s: duration}}""",
+        folder,
+    )
+    assert got["f"]["d"].tolist() == [pd.Timestamp("2001-02-03")]
+    assert got["g"]["s"].tolist() == [pd.Timedelta(0)]
+
+
 def test_a_value_that_does_not_fit_its_column_names_the_item(folder: Path) -> None:
     text = """
       items: {call: "mine:bad", over: {n: [1, 2, 3]}}

@@ -17,32 +17,14 @@ from pipeline.graph import GraphNode, Key, listed, ref, task, token
 from pipeline.ops.dims import known_length, one_chunk
 from pipeline.ops.partitions import collection
 from pipeline.ops.runlabels import run_labels
+from pipeline.ops.types import declared_dtype
 from pipeline.ops.values import LENGTHS, Items, Single
 from pipeline.worker import Dropped
 
-__all__ = ["labels_along", "pandas_dtype", "to_frame"]
+__all__ = ["labels_along", "to_frame"]
 
 _PARTITIONS = 16
 """Into how many partitions items are gathered at most: enough for a few workers, few enough for small frames."""
-
-
-def pandas_dtype(name: str) -> Any:
-    """The pandas dtype of a type as the language writes it: numpy's names, string, timestamp, timestamp[UTC].
-
-    Raises
-    ------
-    ValueError : if there is no such type
-    """
-    if name == "string":
-        return pd.StringDtype(na_value=np.nan)
-    if name == "timestamp":
-        return np.dtype("datetime64[us]")
-    if name.startswith("timestamp[") and name.endswith("]"):
-        return pd.DatetimeTZDtype("us", name[10:-1])
-    try:
-        return pd.api.types.pandas_dtype(name)
-    except TypeError as error:
-        raise ValueError(f"{name!r} is no type; numpy's names, string, timestamp and timestamp[ZONE] are") from error
 
 
 def to_frame(
@@ -67,7 +49,7 @@ def to_frame(
         return _wide(x, str(columns), prefix or "", name) if columns else _long(x, value, name)
     if not isinstance(columns, Mapping) or not columns:
         raise ValueError("columns: items and values need {name: type} for the columns they hold")
-    dtypes = {column: pandas_dtype(kind) for column, kind in columns.items()}
+    dtypes = {column: declared_dtype(kind) for column, kind in columns.items()}
     if isinstance(x, list):
         return _gathered(x, dtypes, name)
     return _of_items(x, {}, dtypes, name, 0)
