@@ -55,8 +55,10 @@ def explain(
         else:
             print(message, file=sys.stderr, flush=True)
 
-    most -= perf_counter() - began  # loading belongs to it
-    result = explanation.explain(config, workers=workers, budget=most, steps=steps or None, runs=runs, tell=tell)
+    spent = perf_counter() - began  # loading belongs to it
+    result = explanation.explain(
+        config, workers=workers, budget=most, spent=spent, steps=steps or None, runs=runs, tell=tell
+    )
     if as_json:
         emit(context.obj, "result", ok=True, exit_code=0, **result.to_dict())
     else:

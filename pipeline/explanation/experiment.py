@@ -69,6 +69,7 @@ def explain(
     *,
     workers: int | None = None,
     budget: float = BUDGET,
+    spent: float = 0.0,
     steps: Sequence[str] | None = None,
     runs: str | os.PathLike[str] = "runs",
     tell: Tell | None = None,
@@ -81,6 +82,7 @@ def explain(
     ----------
     workers : of the probes, at least 2; default: as many as cores
     budget : seconds that all of it may take; what it does not reach is listed
+    spent : seconds of these that are gone already
     steps : the steps to probe, by their names in the file; default: those that cost most
     runs : folder in which the scratch folder is made; it is deleted
     tell : called with lines of text as it goes on
@@ -90,7 +92,7 @@ def explain(
     ConfigError : if there is no such step, or fewer than 2 workers are asked for
     PipelineError : if a task of the serial run fails, as a run raises it
     """
-    began = perf_counter()
+    began = perf_counter() - spent
     known = dict.fromkeys(step.step for step in config.steps.values())
     unknown = [name for name in steps or () if name not in known]
     if unknown:
@@ -98,7 +100,7 @@ def explain(
     n_workers = workers if workers is not None else max(2, count_cores())
     if type(n_workers) is not int or n_workers < 2:
         raise ConfigError(f"workers: got {n_workers!r}; there is a speedup to explain from 2 workers on")
-    if not budget > 0:
+    if not budget > spent:
         raise ConfigError(f"budget: got {budget:g} s; all of it takes some seconds: 60s")
     threads = config.cluster.get("threads_per_worker", 1)
     graph, reasons = pure_part(build(config), {copy for copy, step in config.steps.items() if not step.pure})
