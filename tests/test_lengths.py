@@ -125,7 +125,7 @@ def chunked(values: np.ndarray, sizes: tuple[int, ...]) -> xr.DataArray:
     return xr.DataArray(data, dims=["x", "y"])
 
 
-@settings(SETTINGS, max_examples=3 * EXAMPLES)
+@settings(SETTINGS, max_examples=2 * EXAMPLES)
 @given(data=st.data(), name=st.sampled_from(sorted(PAIRS)))
 def test_two_arrays_are_cut_alike_or_it_is_said(data: Any, name: str) -> None:
     n = data.draw(st.integers(0, 6))

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from serially import graph_of, values_of
-from strategies import SETTINGS, cut, frames
+from strategies import EXAMPLES, SETTINGS, cut, frames
 
 from pipeline.config import loads
 from pipeline.errors import ConfigError, DataError
@@ -164,7 +164,7 @@ def test_labels_are_cut_and_joined_as_the_rows_are(name: str, filtered: bool, fo
 
 
 @given(st.data())
-@SETTINGS
+@settings(SETTINGS, max_examples=max(EXAMPLES // 3, 1))
 def test_gathered_copies_keep_the_id_of_each_row(tmp_path_factory: Any, data: Any) -> None:
     kind = data.draw(st.sampled_from(IDS))
     frame = data.draw(frames({"id": kind, "f0": "float64", "f1": "int64"}))
