@@ -213,7 +213,12 @@ SINGLE: dict[str, tuple[str, str]] = {
     "cluster": (ERA5 + "cluster: {worker: 3}\n", "did you mean 'workers'?"),
     "shared name": (ERA5 + "params: {tas: 1}\n", "a param is named 'tas', too"),
     "param": (ERA5 + 'params: {root: x}\n  \nchecks: [{that: "tas > ${rot}"}]\n', "did you mean 'root'?"),
-    "keyword": (ERA5 + "  in: {expr: tas}\n", "'in' is no name"),
+    "keyword": (
+        ERA5 + "  in: {expr: tas}\n",
+        "'in' is no name: letters, digits and _, no Python keyword; 'in_' would do",
+    ),
+    "dash": (ERA5 + "  x: {expr: tas, matrix: {lat-lon: [1]}}\n", "; 'lat_lon' would do"),
+    "digit": (ERA5 + "params: {2m: 1}\n", "'2m' is no name: letters, digits and _, no Python keyword"),
 }
 
 

@@ -11,7 +11,7 @@ from pipeline.config.drafts import Draft
 from pipeline.config.drafts import reference as bare_reference
 from pipeline.config.faults import Wrong
 from pipeline.config.filling import fill
-from pipeline.config.names import is_name
+from pipeline.config.names import no_name
 from pipeline.config.nouns import Command, Filled, ItemKey, Over, Reference
 from pipeline.config.parameters import located
 from pipeline.config.source import Node
@@ -143,8 +143,8 @@ def _files(copy: CopyReader, *, shared: bool) -> dict[str, str]:
     for name, inner in node.value.items():
         here = f"{path}.{name}"
         with faults.caught():
-            if not is_name(name):
-                raise Wrong(node.keys[name], here, f"{name!r} is no name: letters, digits and _, no Python keyword")
+            if said := no_name(name):
+                raise Wrong(node.keys[name], here, said)
             if name in STREAMS:
                 raise Wrong(node.keys[name], here, f"every command has the part {name!r} already")
             where = fill(inner, here, copy.scope)

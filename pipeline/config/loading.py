@@ -14,7 +14,7 @@ from pipeline.config.drafts import Draft, draft
 from pipeline.config.faults import Faults, Wrong
 from pipeline.config.filling import Params, Scope, fill, secrets_in
 from pipeline.config.merging import changed_params, merged, read
-from pipeline.config.names import is_name
+from pipeline.config.names import no_name
 from pipeline.config.nouns import Config, Step
 from pipeline.config.outputs import outputs
 from pipeline.config.outside import keep
@@ -163,9 +163,9 @@ def _params(tree: Node, sets: Mapping[str, str | Node], files: list[str], faults
     node = tree.value.get("params")
     nodes = changed_params(node, sets=sets, files=files, faults=faults)
     for name in nodes:
-        if not is_name(name):
+        if said := no_name(name):
             place = node.keys.get(name, Location()) if node is not None else Location()
-            faults.add(place, f"params.{name}", f"{name!r} is no name: letters, digits and _, no Python keyword")
+            faults.add(place, f"params.{name}", said)
     params = Params(nodes)
     for name in nodes:
         with faults.caught():
@@ -180,10 +180,8 @@ def _steps(tree: Node, params: Params, faults: Faults) -> dict[str, Node]:
         faults.add(place, "steps" if node is not None else "", "needs steps: a map with at least one step")
         return {}
     for name in node.value:
-        if not is_name(name):
-            faults.add(
-                node.keys[name], f"steps.{name}", f"{name!r} is no name: letters, digits and _, no Python keyword"
-            )
+        if said := no_name(name):
+            faults.add(node.keys[name], f"steps.{name}", said)
         if name in params:
             faults.add(node.keys[name], f"steps.{name}", f"a param is named {name!r}, too; names are shared")
     if len(node.value) > MOST_STEPS:

@@ -7,7 +7,7 @@ import math
 import re
 from typing import Any
 
-__all__ = ["duration", "is_name", "label", "misprinted", "unlabelled"]
+__all__ = ["duration", "is_name", "label", "misprinted", "no_name", "unlabelled"]
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _DURATION = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(ms|s|min|h|d)\s*")
@@ -17,6 +17,19 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 def is_name(text: str) -> bool:
     """Whether ``text`` may name a step, a param, a matrix or over key, or a part."""
     return _NAME.fullmatch(text) is not None and not keyword.iskeyword(text)
+
+
+def no_name(text: str) -> str:
+    """What to say of a name that can't be one, with what would do where that is plain; empty of one that can.
+
+    >>> no_name("class")
+    "'class' is no name: letters, digits and _, no Python keyword; 'class_' would do"
+    """
+    if is_name(text):
+        return ""
+    near = f"{text}_" if keyword.iskeyword(text) else re.sub(r"[ .-]+", "_", text)
+    would = f"; {near!r} would do" if is_name(near) else ""
+    return f"{text!r} is no name: letters, digits and _, no Python keyword{would}"
 
 
 def label(value: Any) -> str:

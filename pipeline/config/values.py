@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.config.faults import Faults, Wrong
 from pipeline.config.filling import Params, Scope, fill
-from pipeline.config.names import is_name, label, misprinted, unlabelled
+from pipeline.config.names import is_name, label, misprinted, no_name, unlabelled
 from pipeline.config.source import Node
 
 __all__ = ["excluded", "matrix", "over_names", "shared_keys", "values"]
@@ -59,8 +59,8 @@ def matrix(
     found: dict[str, dict[str, Any]] = {}
     for key, inner in node.value.items():
         here = node.keys[key], f"{path}.{key}"
-        if not is_name(key):
-            raise Wrong(*here, f"{key!r} is no name: letters, digits and _, no Python keyword")
+        if said := no_name(key):
+            raise Wrong(*here, said)
         if key in params or key in steps:
             raise Wrong(*here, f"a {'param' if key in params else 'step'} is named {key!r}, too; names are shared")
         found[key] = _labelled(inner, f"{path}.{key}", Scope(params), warnings)
@@ -112,9 +112,8 @@ def over_names(node: Node | None, path: str, faults: Faults) -> frozenset[str]:
     if node is None or not node.is_map:
         return frozenset()
     for key in node.value:
-        if not is_name(key):
-            place = f"{path}.{key}"
-            faults.add(node.keys[key], place, f"{key!r} is no name: letters, digits and _, no Python keyword")
+        if said := no_name(key):
+            faults.add(node.keys[key], f"{path}.{key}", said)
     return frozenset(node.value)
 
 

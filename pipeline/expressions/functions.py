@@ -70,11 +70,6 @@ class Function:
     result: str
     variadic: bool = False
 
-    @property
-    def arity(self) -> tuple[int, int | None]:
-        """The least and the largest number of arguments; None: any number."""
-        return sum(p.required for p in self.parameters), None if self.variadic else len(self.parameters)
-
     def __str__(self) -> str:
         names = (p.name if p.required else f"{p.name}=" for p in self.parameters)
         return f"{self.name}({', '.join(names)}{', …' if self.variadic else ''})"
