@@ -18,6 +18,7 @@ from pipeline import capture
 from pipeline.backends import create
 from pipeline.backends.base import Event
 from pipeline.capture import Line, capturing
+from pipeline.cli import main
 from pipeline.config import load
 from pipeline.execution import run
 from pipeline.graph import Graph, Policy, task
@@ -484,6 +485,17 @@ def test_the_run_folder_keeps_the_lines(here: Path) -> None:
 
 def print_none(event: Event) -> None:
     pass
+
+
+def test_a_letter_that_the_terminal_lacks_ends_no_run(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("loud.py").write_text("def f():\n    print('\\u00e9t\\u00e9')\n")
+    written('{"call": "loud:f"}', outputs={"f": {"to": "json", "path": "f.json"}})
+    file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", file)
+    code = main(["run", "a.yaml", "--backend", "serial"])
+    file.flush()
+    assert b"f: \\xe9t\\xe9" in file.buffer.getvalue()  # type: ignore[attr-defined]
+    assert code == 0
 
 
 def test_a_silent_run_leaves_no_file(here: Path) -> None:

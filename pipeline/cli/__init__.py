@@ -18,6 +18,7 @@ here            the program: signals, exit codes, what is told of a fault
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -54,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     session = Session(json="--json" in arguments, debug="--debug" in arguments)
     sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (it was closed: >&-)
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # a letter that the terminal's encoding lacks ends no run
     with _events_apart() if session.json else contextlib.nullcontext() as session.events:
         return _ended(arguments, session)
 
