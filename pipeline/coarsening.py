@@ -30,6 +30,7 @@ from typing import Any
 from dask.sizeof import sizeof
 
 from pipeline.graph import CONTEXT, Graph, GraphNode, Key, constant, dependencies, execute, is_constant, toposort
+from pipeline.preparation import rarely_collected
 from pipeline.worker import Inner, Segment
 
 __all__ = ["SEGMENTS_A_WORKER", "coarsen"]
@@ -41,6 +42,7 @@ _MOST_CONSUMERS = 4
 _SMALL = 65_536  # bytes of a constant that is copied into each segment that needs it
 
 
+@rarely_collected()
 def coarsen(graph: Graph, *, n_workers: int) -> tuple[Segment, ...]:
     """The segments of a graph, ``segments[i].number == i``, each after all it needs. O(tasks + edges).
 

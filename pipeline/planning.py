@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pipeline.config import Config, Reference
+from pipeline.config import Config, Reference, Step
 from pipeline.errors import ConfigError, Fault
 
 if TYPE_CHECKING:
@@ -144,12 +144,17 @@ def _built(config: Config, graph: Graph) -> list[Row]:
     sizes = _sizes(config, graph)
     frames = {step for step, layout in graph.layouts.items() if layout.kind == "frame"}
     shuffled = {step for layer, step in layers if step in frames and _SHUFFLE.search(layer)}
+    copies_of: dict[str, list[Step]] = {}
+    for step in config.steps.values():
+        copies_of.setdefault(step.step, []).append(step)
+    wholes_of: dict[str, list[float]] = {}
+    for whole in graph.wholes:
+        wholes_of.setdefault(config.steps[whole.copy].step, []).append(whole.nbytes)
     rows = []
-    for name in dict.fromkeys(step.step for step in config.steps.values()):
-        copies = [step for step in config.steps.values() if step.step == name]
+    for name, copies in copies_of.items():
         layouts = [graph.layouts[step.name] for step in copies]
         moved = [_input_bytes(sizes, step.inputs) for step in copies if step.name in rechunked | shuffled]
-        wholes = [w.nbytes for w in graph.wholes if w.copy in {step.name for step in copies}]
+        wholes = wholes_of.get(name, [])
         notes = [_SHUFFLED] if any(step.name in shuffled for step in copies) else []
         if moved and math.isnan(sum(moved)):
             notes = [SOMETHING_MOVED]

@@ -17,9 +17,9 @@ import test_frame_ops
 import xarray as xr
 
 from pipeline import assembly
-from pipeline.graph import constant, execute, ref, task, toposort
+from pipeline.graph import constant, execute, ref, task, token, toposort
 from pipeline.layouts import ArrayLayout, FrameLayout
-from pipeline.lowering import building, enter, lower
+from pipeline.lowering import _materialized, building, enter, lower
 from pipeline.ops.values import Items, Parts, Single
 
 
@@ -170,3 +170,25 @@ def test_a_default_client_or_setting_does_not_bring_peer_to_peer_tasks_in() -> N
 def test_shared_nodes_read_their_own_dependencies_only() -> None:
     node = task("k", max, ref("a"), ref("b"))
     assert execute(node, {"a": 1, "b": 2, "unused": 3}) == 2
+
+
+def _shifted(x: np.ndarray, by: Any, *, scale: float) -> np.ndarray:
+    return (x + by) * scale
+
+
+def test_tasks_chunk_by_chunk_are_those_that_dask_makes() -> None:
+    x, y = da.ones((6, 4), chunks=(2, 3)), da.ones((1, 4), chunks=(1, 3))
+    numbered = x.map_blocks(lambda block, block_id: block + block_id[0], dtype=float)
+    made = [
+        x + y * 2,
+        da.blockwise(_shifted, "ijn", x, "ij", 3, None, scale=2.0, new_axes={"n": (1, 1)}, dtype=float),
+        da.blockwise(_shifted, "ji", x, "ij", da.ones(4, chunks=3).T, "j", scale=1.0, dtype=float),
+        da.blockwise(np.dot, "ik", x, "ij", x.T, "jk", dtype=float, concatenate=True),
+        numbered,
+    ]
+    for array in made:
+        expected = {key: node for layer in array.dask.layers.values() for key, node in dict(layer).items()}
+        fresh = da.Array(array.dask.copy(), array.name, array.chunks, meta=array._meta)
+        for layer in fresh.dask.layers.values():
+            layer.__dict__.pop("_cached_dict", None)
+        assert token(_materialized(fresh.dask)) == token(expected)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import math
 import textwrap
@@ -17,6 +18,7 @@ from pipeline.backends import BACKENDS
 from pipeline.config import Config, load, loads
 from pipeline.errors import ConfigError, DataError
 from pipeline.planning import SOMETHING_MOVED, Plan, Row, plan, worker_memory
+from pipeline.preparation import rarely_collected
 from pipeline.report.terminal import plan_event, plan_text
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -248,3 +250,10 @@ def test_a_shuffle_of_what_only_the_run_knows_says_so(tmp_path: Path) -> None:
     assert rows(made)["both"].moved is None
     assert SOMETHING_MOVED in rows(made)["both"].notes
     assert plan_text(made).splitlines()[-1].endswith("moved by rechunks and shuffles, more in the run")
+
+
+def test_the_garbage_collector_is_left_as_it_was() -> None:
+    before = gc.get_threshold()
+    with rarely_collected(), rarely_collected():
+        assert gc.get_threshold() > before
+    assert gc.get_threshold() == before

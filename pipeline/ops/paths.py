@@ -6,18 +6,15 @@ by protocol. Local paths never go through fsspec: a plain ``open`` costs a tenth
 
 from __future__ import annotations
 
-import glob
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 from pipeline.errors import DataError
+from pipeline.ops.searching import WILD, fixed_folder, matching, within
 
 __all__ = ["below", "fixed_folder", "is_remote", "locate", "opened", "options_of", "protocol_of"]
-
-_WILD = re.compile(r"[*?\[]")
 
 
 def protocol_of(path: str) -> str:
@@ -38,16 +35,6 @@ def is_remote(path: str) -> bool:
 def options_of(path: str, storage: Mapping[str, Any] | None) -> dict[str, Any]:
     """The fsspec options that ``storage`` has for the protocol of ``path``."""
     return dict((storage or {}).get(protocol_of(path), {})) if is_remote(path) else {}
-
-
-def fixed_folder(pattern: str) -> str:
-    """The folders of a pattern before its first wildcard.
-
-    >>> fixed_folder("/data/2020/*.csv"), fixed_folder("/data/x.csv")
-    ('/data/2020', '/data')
-    """
-    wild = _WILD.search(pattern)
-    return os.path.dirname(pattern[: wild.start()] if wild else pattern)
 
 
 def below(folder: str, name: str) -> str:
@@ -79,7 +66,7 @@ def locate(
     found = _locate_remote(path, storage, suffixes) if is_remote(path) else _locate_local(path, suffixes)
     if found:
         return tuple(found)
-    if _WILD.search(path):
+    if WILD.search(path):
         raise DataError(f"{path}: no file has a name like this")
     kinds = " or ".join(suffixes) or "any kind"
     raise DataError(f"{path}: {f'a folder without files ({kinds})' if os.path.isdir(path) else 'no such file'}")
@@ -90,10 +77,8 @@ def _locate_local(path: str, suffixes: tuple[str, ...]) -> list[str]:
     if os.path.isfile(path):
         return [path]
     if os.path.isdir(path):
-        return _in_folder(
-            path, (os.path.join(top, name) for top, _, names in os.walk(path) for name in names), suffixes
-        )
-    return sorted(name for name in glob.glob(path, recursive=True) if os.path.isfile(name))
+        return sorted(name for name in within(path) if not suffixes or name.endswith(suffixes))
+    return matching(path) if WILD.search(path) else []
 
 
 def _locate_remote(path: str, storage: Mapping[str, Any] | None, suffixes: tuple[str, ...]) -> list[str]:
@@ -103,7 +88,7 @@ def _locate_remote(path: str, storage: Mapping[str, Any] | None, suffixes: tuple
         filesystem, inner = fsspec.core.url_to_fs(path, **options_of(path, storage))
     except (ImportError, OSError) as error:
         raise DataError(f"{path}: {error}") from error
-    if _WILD.search(inner):
+    if WILD.search(inner):
         names = sorted(name for name in filesystem.glob(inner) if filesystem.isfile(name))
     elif filesystem.isfile(inner):
         names = [inner]
@@ -112,7 +97,7 @@ def _locate_remote(path: str, storage: Mapping[str, Any] | None, suffixes: tuple
     return [str(filesystem.unstrip_protocol(name)) for name in names]
 
 
-def _in_folder(folder: str, names: Iterator[str] | Sequence[str], suffixes: tuple[str, ...]) -> list[str]:
+def _in_folder(folder: str, names: Sequence[str], suffixes: tuple[str, ...]) -> list[str]:
     def visible(name: str) -> bool:
         return not any(part.startswith((".", "_")) for part in name[len(folder) :].strip("/").split("/"))
 

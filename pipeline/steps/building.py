@@ -21,6 +21,7 @@ from pipeline.graph import CONTEXT, Graph, GraphNode, Key, Policy, Whole, cull, 
 from pipeline.layouts import ArrayLayout, ItemsLayout, Layout, PartsLayout
 from pipeline.lowering import building, lower
 from pipeline.outputs import plan_sink
+from pipeline.preparation import rarely_collected
 from pipeline.referring import refer, require_one
 from pipeline.steps.values import StepBuilder
 
@@ -38,12 +39,13 @@ def build(config: Config) -> Graph:
     ConfigError : all faults that only metadata shows: unknown columns, dims that don't fit, kinds
     DataError : an input is missing or unreadable
     """
-    builder = _built(config, needed_columns(config))
-    if builder.faults:
-        # with all columns there, the message about one that is missing can suggest any of them
-        builder = _built(config, {})
-    builder.raise_faults()
-    return builder.graph()
+    with rarely_collected():
+        builder = _built(config, needed_columns(config))
+        if builder.faults:
+            # with all columns there, the message about one that is missing can suggest any of them
+            builder = _built(config, {})
+        builder.raise_faults()
+        return builder.graph()
 
 
 def _built(config: Config, columns: Mapping[str, frozenset[str] | None]) -> _Builder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping
@@ -182,7 +183,7 @@ class StepBuilder:
 
     def context(self, build: Callable[..., Any], keywords: Mapping[str, Any]) -> dict[str, Any]:
         """What a function gets besides the step's parameters, where its Python signature asks for it."""
-        config, asked = self.builder.config, inspect.signature(build).parameters
+        config, asked = self.builder.config, _asked_of(build)
         given: dict[str, Any] = {}
         if "name" in asked:
             given["name"] = self.step.name
@@ -239,6 +240,12 @@ class StepBuilder:
         scalar = (f"{self.step.name}/scalar.{len(self._wholes)}.{reference.text}",)
         self.extra[scalar] = task(scalar, scalar_of, reference.text, ref(key))
         return Delayed(scalar, {**self.extra, **{k: self.builder.tasks[k] for k in [key] if k in self.builder.tasks}})
+
+
+@functools.lru_cache(maxsize=1024)
+def _asked_of(build: Callable[..., Any]) -> frozenset[str]:
+    """The names of the parameters of an op's function."""
+    return frozenset(inspect.signature(build).parameters)
 
 
 def function_of(signature: type[Signature]) -> Callable[..., Any]:
