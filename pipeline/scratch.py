@@ -39,7 +39,7 @@ def _home() -> Path:
 
 
 def hold(name: str) -> tuple[Path, int]:
-    """The folder of this name (``code-…``, ``held-…``, ``server-…``), made if it isn't there, and the descriptor that holds it.
+    """The folder of this name, ``KIND-…``, made if it isn't there, and the descriptor that holds it.
 
     Many may hold one. Before a new one is made, those that nobody holds are removed.
     """

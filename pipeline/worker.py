@@ -9,6 +9,7 @@ Rejected: measuring in the parent (the way there and back would count as work); 
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Mapping
@@ -289,7 +290,7 @@ def _run(
         _here.item, _here.again = "", partial(started, inner) if started is not None and inner.timeout else None
         speaker.inner = inner
         cpu = thread_time_ns()
-        start = perf_counter_ns()
+        start, pid = perf_counter_ns(), os.getpid()
         try:
             value = execute(node, values)
         except BaseException as error:
@@ -304,6 +305,8 @@ def _run(
             value = None
         else:
             stop = perf_counter_ns()
+        if os.getpid() != pid:  # a process that the task forked came back, too: the task is over once
+            os._exit(completion.failure is not None)
         spent = thread_time_ns() - cpu
         speaker.inner = None
         if speaker.spoke:

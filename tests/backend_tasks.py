@@ -127,3 +127,26 @@ def worker_id(x: int) -> int:
 
 def make_small(n: int) -> np.ndarray:
     return np.ones((n, n)) @ np.ones((n, n))
+
+
+def fork_and_return(x: int) -> int:
+    """Comes back twice, the second time in a process that it forked; there by an exception where x is 3."""
+    if x > 1 and os.fork() == 0 and x == 3:
+        raise ValueError("in the copy")
+    return x
+
+
+def leave_a_fork(x: int, folder: str) -> int:
+    """The first time: forks a process that waits for ever, with all files that are open here, and ends this one."""
+    if x == 2 and not os.listdir(folder):
+        Path(folder, "forked").touch()
+        if os.fork() == 0:
+            threading.Event().wait()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return x
+
+
+def close_files(x: int) -> int:
+    if x == 2:
+        os.closerange(3, 256)
+    return x

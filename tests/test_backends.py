@@ -22,12 +22,15 @@ from backend_tasks import (
     big,
     call_shipped,
     change,
+    close_files,
     drop_two,
     exit_worker,
     explode,
+    fork_and_return,
     hang_once,
     kill_worker,
     leave,
+    leave_a_fork,
     lock_of,
     make_small,
     never_return,
@@ -308,6 +311,30 @@ def test_a_worker_that_is_killed_once_costs_what_the_back_end_says(backend: Back
         with pytest.raises(WorkerLost, match=r"fit\[x=1\]"):
             backend.run(graph)
     assert list(backend.run(graph).results.values()) == [1, 4, 9, 16, 25]
+
+
+@those_that(isolates_tasks=True)
+def test_a_task_that_forks_and_comes_back_twice_is_over_once(backend: Backend) -> None:
+    assert list(backend.run(mapped(fork_and_return, [1, 2, 3], batch=1)).results.values()) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("opened", [k for k in KINDS if k.startswith(("pool-", "processes-"))], indirect=True)
+def test_a_worker_is_lost_though_what_its_task_forked_lives(backend: Backend, tmp_path: Path) -> None:
+    tasks = {("fit", i): task(("fit", i), leave_a_fork, i, str(tmp_path)) for i in (1, 2)}
+    graph = Graph(tasks, tuple(tasks), dict.fromkeys(tasks, "fit"), {"fit": Policy("fit", batch=1)})
+    if not backend.capabilities.recovers_workers:
+        with pytest.raises(WorkerLost, match=r"fit.* ended by SIGKILL"):
+            backend.run(graph)
+    assert list(backend.run(graph).results.values()) == [1, 2]
+
+
+@pytest.mark.parametrize("name", ["pool", "processes"])
+def test_a_task_that_closes_the_files_of_its_worker_loses_it(name: str) -> None:
+    with (
+        create(name, workers=1, start_method="forkserver") as opened,
+        pytest.raises(WorkerLost, match=r"ended by (exit code 1|SIGKILL from here)"),
+    ):
+        opened.run(mapped(close_files, [1, 2, 3], batch=1))
 
 
 @those_that(can_stop_tasks=True)

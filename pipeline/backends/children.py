@@ -20,12 +20,14 @@ from time import perf_counter_ns, sleep
 from types import ModuleType
 from typing import Any
 
+import psutil
+
 from pipeline.backends import server
 from pipeline.backends.child import Birth, begin
 from pipeline.backends.slots import Slots
 from pipeline.errors import BackendError, ConfigError
 
-__all__ = ["METHODS", "Children", "count_cores", "ended_by", "kill"]
+__all__ = ["METHODS", "Children", "bury", "count_cores", "ended_by", "kill"]
 
 METHODS = ("spawn", "forkserver", "fork")
 _REAPING = 1_000_000_000  # ns
@@ -179,6 +181,28 @@ def kill(child: BaseProcess) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)
     child.kill()
+
+
+def bury(child: BaseProcess) -> str:
+    """End a child that is not heard any more, with whatever its tasks started, and reap it; how it ended.
+
+    It may live: a task that closes the files of its process closes what we hear of it by.
+    """
+    lives = _lives(child)
+    kill(child)
+    child.join()
+    return "SIGKILL from here, since it had closed its files," if lives else ended_by(child)
+
+
+def _lives(child: BaseProcess) -> bool:
+    deadline = perf_counter_ns() + _REAPING
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(child.pid)
+        while process.status() != psutil.STATUS_ZOMBIE:
+            if perf_counter_ns() > deadline:
+                return True
+            sleep(0.001)
+    return False
 
 
 def ended_by(child: BaseProcess) -> str:

@@ -144,17 +144,18 @@ def join(settings: Settings, stack: ExitStack, *, scratch: str) -> Client:
 
 def _start_local(settings: Settings, stack: ExitStack, scratch: str) -> LocalCluster:
     port = _free_port() if settings.dashboard else 0
-    limits = {
-        "distributed.scheduler.allowed-failures": MOST_LOSSES - 1,
-        "distributed.scheduler.no-workers-timeout": f"{max(settings.timeout, 60.0)}s",  # they are started anew
-        "temporary-directory": scratch,  # of the scheduler
-    }
-    lasting = {
-        "distributed.deploy.lost-worker-timeout": "60s",  # see mend
-        "distributed.worker.multiprocessing-method": _start_method(),
-    }
-    stack.enter_context(dask.config.set(lasting))
-    with dask.config.set(limits), _interrupts_blocked():
+    stack.enter_context(
+        dask.config.set(
+            {
+                "distributed.scheduler.allowed-failures": MOST_LOSSES - 1,
+                "distributed.scheduler.no-workers-timeout": f"{max(settings.timeout, 60.0)}s",  # they are started anew
+                "distributed.deploy.lost-worker-timeout": "60s",  # see mend
+                "distributed.worker.multiprocessing-method": _start_method(),
+                "temporary-directory": scratch,
+            }
+        )
+    )
+    with _interrupts_blocked():
         try:
             cluster = LocalCluster(
                 n_workers=settings.workers or max(1, CPU_COUNT // settings.threads_per_worker),

@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 from pipeline.backends import loop
 from pipeline.backends.base import Capabilities
 from pipeline.backends.child import idle, meet, set_up
-from pipeline.backends.children import Children, count_cores, ended_by, kill
+from pipeline.backends.children import Children, bury, count_cores, kill
 from pipeline.backends.orders import Order, order, run_order
 from pipeline.backends.packing import PIPE, to_bytes
 from pipeline.backends.workers import Workers
@@ -181,11 +181,11 @@ class Pool(Workers):
 
     def _look_for_deaths(self) -> None:
         """Raise if a worker ended that should not have."""
-        sentinels = {child.sentinel: child for child in self._children.known()}
-        for sentinel in wait(list(sentinels), timeout=0):
-            child = sentinels[sentinel]  # type: ignore[index]
-            child.join()
-            ended = ended_by(child)
+        for child in self._children.known():
+            # what a task forked may hold the file that would tell of its end, and a task may have closed it
+            if not wait([child.sentinel], timeout=0) and child.exitcode is None:
+                continue
+            ended = bury(child)
             number, position, _ = self._children.slots.read(child.birth.slot)
             running = position >= 0
             self._children.forget(child)

@@ -19,14 +19,14 @@ import select
 import selectors
 from collections import deque
 from collections.abc import Mapping, Sequence
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from time import perf_counter, perf_counter_ns
 from typing import Any, ClassVar
 
 from pipeline.backends import loop
 from pipeline.backends.base import Capabilities
 from pipeline.backends.child import idle, set_up
-from pipeline.backends.children import count_cores, ended_by, kill
+from pipeline.backends.children import bury, count_cores, kill
 from pipeline.backends.orders import Order, order, run_order
 from pipeline.backends.packing import PIPE, dump, receive, send
 from pipeline.backends.workers import Workers
@@ -40,6 +40,7 @@ __all__ = ["Processes"]
 _AHEAD = 16_384  # bytes that a pipe surely takes while nobody reads
 _SHORT = 0.01  # seconds of a segment that is short
 _POLL = 0.05  # seconds between two looks at the tasks that may run too long
+_LOOK = 1.0  # seconds between two counts of the workers
 _START_LIMIT = 120.0  # seconds after which a worker that doesn't come up is given up
 _MOST_DEATHS = 3  # workers lost one after the other while they started
 _END_LIMIT = 2.0  # seconds for idle workers to end by themselves
@@ -95,6 +96,7 @@ class Processes(Workers):
         self._held: tuple[loop.Job, bytes, list[memoryview]] | None = None
         self._finished: list[loop.Finished] = []
         self._looked = 0.0  # when the tasks with a timeout were looked at last
+        self._counted = 0.0  # when the workers were counted last
 
     # ---- the life of the back end
 
@@ -126,9 +128,8 @@ class Processes(Workers):
         deadline = perf_counter() + _END_LIMIT
         for worker in self._workers:
             if worker.process is not None:
-                worker.process.join(max(0.0, deadline - perf_counter()))
-                if worker.process.exitcode is None:
-                    kill(worker.process)
+                wait([worker.process.sentinel], max(0.0, deadline - perf_counter()))
+                kill(worker.process)  # and what its tasks have forked
                 self._bury(worker)
         if self._selector is not None:
             self._selector.close()
@@ -171,7 +172,7 @@ class Processes(Workers):
     def wait(self) -> Sequence[loop.Finished]:
         timed = [worker for worker in self._workers if worker.jobs and _has_timeout(worker.jobs[0][0])]
         if not self._finished:
-            self._listen(_POLL if timed else None)
+            self._listen(_POLL if timed else _LOOK)
         if timed and perf_counter() - self._looked > _POLL / 2:
             self._looked = perf_counter()
             for worker in timed:
@@ -239,6 +240,11 @@ class Processes(Workers):
             worker, process, is_sentinel = entry.data
             if process is worker.process and (is_sentinel or not self._take_message(worker)):
                 self._lose(worker)
+        if perf_counter() - self._counted > _LOOK:  # what a task forked may hold the files that would tell of its end
+            self._counted = perf_counter()
+            for worker in self._workers:
+                if worker.process is not None and worker.process.exitcode is not None:
+                    self._lose(worker)
 
     def _take_message(self, worker: _Worker) -> bool:
         """Take in one message; False if the worker is gone."""
@@ -272,12 +278,10 @@ class Processes(Workers):
 
     def _lose(self, worker: _Worker, late: Failure | None = None) -> None:
         """A worker ended: take in what it had finished, hand back the rest, start another."""
-        process = worker.process
-        kill(process)  # the programs that its task started
-        process.join()
+        ended = bury(worker.process)
         while worker.connection is not None and worker.connection.poll() and self._take_message(worker):
             pass
-        lost = loop.Lost(worker.label, ended_by(process), self._running(worker))
+        lost = loop.Lost(worker.label, ended, self._running(worker))
         jobs = [job for job, _ in worker.jobs]
         starting = not worker.ready
         worker.jobs.clear()
