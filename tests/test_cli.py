@@ -395,7 +395,7 @@ def test_compare_prints_its_table_and_writes_into_its_run_folder_only(here, caps
 
 
 def test_compare_in_json_ends_with_the_verdict_and_every_number(here, capsys):
-    arguments = ["compare", "sums.yaml", "--backends", "threads", "--repeat", "2", "--budget", "1s"]
+    arguments = ["compare", "sums.yaml", "--backends", "threads", "--repeat", "1", "--budget", "1s"]
     assert cli.main([*arguments, "--json"]) == 0
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert {e["event"] for e in events[:-1]} == {"note"}
