@@ -405,7 +405,7 @@ def test_columns_that_not_every_file_has_once_are_faults(tmp_path: Path) -> None
     path = parquet_files(tmp_path, {"a": [1], "b": [2], "c": [3]}, {"a": [1], "c": [2]})
     for cast in (None, {"b": "float32"}):
         with pytest.raises(DataError, match=r"1\.parquet: has no column 'b', .* all files have: columns: \[a, c\]"):
-            sources.read_parquet(path=path)
+            sources.read_parquet(path=path, cast=cast)
     parquet_files(tmp_path, pa.table([[1], [2]], names=["a", "a"]))
     with pytest.raises(DataError, match=r"0\.parquet: has 2 columns 'a'"):
         sources.read_parquet(path=f"{tmp_path}/0.parquet")
