@@ -74,7 +74,7 @@ def test_a_report_is_opened_where_that_is_asked_for(real, monkeypatch):
         ({"config.json": "{}", "failure.json": '{"exit_code": 3, "message": "in.csv: no such file"}'},
          "there is no report.json to draw from, since the run failed: in.csv: no such file"),
         ({"config.json": "{}"}, "since it has not ended: it still runs, or was killed"),
-        ({"graph": ""}, "since it has not ended: it still runs, was killed, or failed"),
+        ({"graph": ""}, "since it has not ended: it still runs, or was killed"),
         ({"config.json": "{}", "trace.parquet": None}, "made by a version that left none (its trace.parquet is there"),
         ({"notes.txt": ""}, "no run folder: it has none of report.json"),
     ],
