@@ -28,8 +28,8 @@ from dask.utils import key_split
 
 from pipeline.graph import Key, constant
 from pipeline.layouts import ArrayLayout, FrameLayout, ItemsLayout, LabelsLayout, Layout, PartsLayout, ValueLayout
-from pipeline.ops.partitions import collection
-from pipeline.ops.runlabels import RunLabels, as_coordinate, held, run_labels
+from pipeline.ops.arrays.runlabels import RunLabels, as_coordinate, held, run_labels
+from pipeline.ops.frames.partitions import collection
 from pipeline.ops.values import LENGTHS, NBYTES, Items, Parts, Single
 
 __all__ = ["building", "enter", "lower"]

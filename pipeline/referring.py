@@ -13,9 +13,9 @@ from pipeline.config import Reference
 from pipeline.graph import listed, ref, task
 from pipeline.layouts import Layout
 from pipeline.lowering import enter
-from pipeline.ops import mapping
-from pipeline.ops.dims import is_late, part
-from pipeline.ops.lengths import n_between
+from pipeline.ops.arrays.dims import is_late, part
+from pipeline.ops.arrays.lengths import n_between
+from pipeline.ops.calls import mapping
 from pipeline.ops.values import Items, Parts, Single
 
 __all__ = ["only_value", "picked", "refer", "require_one", "scalar_of"]

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from pipeline.graph import constant
-from pipeline.ops.partitions import collection
+from pipeline.ops.frames.partitions import collection
 
 __all__ = ["SETTINGS", "arrays", "cut", "frames", "partitioned"]
 

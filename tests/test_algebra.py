@@ -15,7 +15,7 @@ from serially import graph_of, values_of
 from strategies import SETTINGS, arrays, cut
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.ops.algebra import einsum, fft, matmul, solve, tensordot
+from pipeline.ops.arrays.algebra import einsum, fft, matmul, solve, tensordot
 from pipeline.planning import plan
 
 DTYPES = ("float64", "float32", "int64", "int32", "uint8", "bool")

@@ -18,10 +18,11 @@ import pytest
 import xarray as xr
 from dask.base import tokenize
 from dask.callbacks import Callback
+from named_ops import arrays as array
 
 from pipeline.errors import ConfigError, DataError
 from pipeline.expressions import parse
-from pipeline.ops import array, histograms, quantiles, scans, shapes, stacking, windows
+from pipeline.ops.arrays import histograms, quantiles, scans, shapes, stacking, windows
 from pipeline.ops.values import Parts
 
 TIMES = pd.date_range("2000-01-15", periods=70, freq="D")

@@ -12,12 +12,12 @@ import pytest
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
+from named_ops import arrays as array
 from strategies import SETTINGS, arrays, cut
 from test_array_ops import run
 
 from pipeline.errors import ConfigError, DataError
 from pipeline.expressions import parse
-from pipeline.ops import array
 
 DIMS = ("x", "y")
 ANY_ARRAY = arrays(empty_chunks=True)

@@ -9,8 +9,8 @@ import pytest
 from serially import graph_of, values_of
 
 from pipeline.errors import ConfigError, DataError, TaskTimeout
-from pipeline.ops.calls import Call, derived_seed
-from pipeline.ops.mapping import item_key, run_group
+from pipeline.ops.calls.calls import Call, derived_seed
+from pipeline.ops.calls.mapping import item_key, run_group
 from pipeline.worker import Dropped
 
 MODULE = """
@@ -108,7 +108,7 @@ def test_the_timeout_of_an_item_is_its_own_where_several_share_a_task(
     monkeypatch: pytest.MonkeyPatch, *, drop: bool
 ) -> None:
     clock = [0.0]
-    monkeypatch.setattr("pipeline.ops.mapping.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("pipeline.ops.calls.mapping.perf_counter", lambda: clock[0])
 
     def waits(work: Any, item: dict[str, Any], key: str) -> Any:
         clock[0] += item["x"]

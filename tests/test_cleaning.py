@@ -12,7 +12,7 @@ from serially import graph_of, values_of
 
 from pipeline.config import loads
 from pipeline.errors import ConfigError, DataError
-from pipeline.ops.casting import cast_column, target_dtype
+from pipeline.ops.frames.casting import cast_column, target_dtype
 from pipeline.planning import plan
 
 MODULE = """

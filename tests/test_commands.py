@@ -255,7 +255,7 @@ def test_a_file_that_was_there_before_is_none_that_the_program_left(folder: Path
 
 def test_what_is_too_large_for_other_tasks_is_not_carried(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(filevalue, "LARGEST_FILE", 10)
-    monkeypatch.setattr("pipeline.ops.commands.LARGEST_FILE", 10)
+    monkeypatch.setattr("pipeline.ops.calls.commands.LARGEST_FILE", 10)
     with pytest.raises(DataError, match="f' has 11 bytes; a file that goes from task to task has at most 10"):
         values("x: {command: [sh, -c, 'printf 12345678901 > f'], files: {f: f}}\n", folder)
     with pytest.raises(DataError, match="printf: stdout has 11 bytes; what goes from task to task has at most 10"):

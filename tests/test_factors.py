@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from strategies import SETTINGS, cut
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.ops.factors import qr, svd, svd_compressed
+from pipeline.ops.arrays.factors import qr, svd, svd_compressed
 
 DTYPES = ("float64", "float32", "int64", "bool", "complex128")
 

@@ -13,12 +13,12 @@ import pytest
 from dask.base import tokenize
 from dask.callbacks import Callback
 from dask.dataframe.dask_expr import from_graph
+from named_ops import frames as ops
 from pandas.testing import assert_frame_equal
 
 from pipeline import expressions
 from pipeline.errors import DataError
 from pipeline.graph import constant
-from pipeline.ops import frame as ops
 
 CUTS: dict[str, list[int]] = {
     "one partition": [],

@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from named_ops import frames as ops
 from pandas.testing import assert_frame_equal
 from strategies import SETTINGS, arrays, frames, partitioned
 
 from pipeline import expressions
 from pipeline.ops import conversions, rows
-from pipeline.ops import frame as ops
 
 TYPES = {"i": "int64", "f": "float64", "s": "string", "b": "bool", "t": "timestamp"}
 BOTH = st.booleans()

@@ -95,9 +95,3 @@ def test_every_entry_of_the_table_exists() -> None:
 def test_private_parts_of_dask_are_touched_in_two_files(path: Path) -> None:
     if "dask._task_spec" in path.read_text(encoding="utf-8").replace("``dask._task_spec``", ""):
         assert dotted_name(path) in {"pipeline.graph", "pipeline.lowering"}
-
-
-def test_the_map_of_the_ops_names_every_file_there() -> None:
-    files = {path.stem for path in (PACKAGE / "ops").glob("*.py")} - {"__init__"}
-    told = (PACKAGE / "ops" / "__init__.py").read_text(encoding="utf-8")
-    assert not [name for name in sorted(files) if f"``{name}``" not in told]

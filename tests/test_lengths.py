@@ -19,17 +19,18 @@ from strategies import EXAMPLES, SETTINGS, arrays, cut
 
 from pipeline.config import loads
 from pipeline.errors import ConfigError, DataError
-from pipeline.ops.algebra import einsum, fft
-from pipeline.ops.array import average, quantile, rechunk
-from pipeline.ops.dims import part
-from pipeline.ops.factors import svd
-from pipeline.ops.overlap import BOUNDARIES, map_overlap
-from pipeline.ops.pieces import per_block
-from pipeline.ops.quantiles import median
-from pipeline.ops.scans import argmax, argmin
-from pipeline.ops.shapes import pad, reshape, roll
-from pipeline.ops.stacking import concatenate, stack
-from pipeline.ops.windows import coarsen, rolling
+from pipeline.ops.arrays.algebra import einsum, fft
+from pipeline.ops.arrays.blocks import rechunk
+from pipeline.ops.arrays.dims import part
+from pipeline.ops.arrays.factors import svd
+from pipeline.ops.arrays.overlap import BOUNDARIES, map_overlap
+from pipeline.ops.arrays.pieces import per_block
+from pipeline.ops.arrays.quantiles import median, quantile
+from pipeline.ops.arrays.reductions import average
+from pipeline.ops.arrays.scans import argmax, argmin
+from pipeline.ops.arrays.shapes import pad, reshape, roll
+from pipeline.ops.arrays.stacking import concatenate, stack
+from pipeline.ops.arrays.windows import coarsen, rolling
 from pipeline.planning import plan
 
 ANY_ARRAY = arrays(coords=False, empty_chunks=True)

@@ -16,9 +16,9 @@ from dask.callbacks import Callback
 from serially import graph_of, values_of
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.ops.loading import array_from_call, frame_from_call
-from pipeline.ops.stored import from_npy
-from pipeline.ops.timeseries import timeseries
+from pipeline.ops.sources.loading import array_from_call, frame_from_call
+from pipeline.ops.sources.stored import from_npy
+from pipeline.ops.sources.timeseries import timeseries
 from pipeline.preparation import resolve
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import DataError
 from pipeline.expressions import Expression, ExpressionError, bind, parse
-from pipeline.ops.targets import (
+from pipeline.ops.elementwise.targets import (
     columns_dtype,
     evaluate_arrays,
     evaluate_columns,

@@ -15,7 +15,7 @@ from serially import values_of
 from strategies import SETTINGS, arrays
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.ops.overlap import map_overlap
+from pipeline.ops.arrays.overlap import map_overlap
 
 BOUNDARIES = {"reflect": "symmetric", "nearest": "edge", "periodic": "wrap"}  # as numpy's pad calls them
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.ops.records import read_json
+from pipeline.ops.sources.records import read_json
 
 LINES = (
     '{"a": 1, "b": "2001-01-01T00:00:00", "c": 1.5, "d": true}\n'
@@ -66,7 +66,7 @@ def test_columns_in_the_order_asked_for_and_casts(tmp_path: Path) -> None:
 
 
 def test_a_column_that_comes_late_is_read_where_it_has_a_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.ops.records.SAMPLE", 20)
+    monkeypatch.setattr("pipeline.ops.sources.records.SAMPLE", 20)
     path = lines(tmp_path, '{"a": 1}\n' * 9 + '{"a": 1, "late": 5}\n')
     assert list(read_json(path=path).columns) == ["a"]
     with pytest.raises(ConfigError, match=r"'late' is no column of .* needs a cast"):
@@ -130,7 +130,7 @@ def test_what_is_wrong_is_told_with_file_column_and_cure(tmp_path: Path, text: s
 
 
 def test_a_later_value_that_does_not_fit_fails_its_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.ops.records.SAMPLE", 20)
+    monkeypatch.setattr("pipeline.ops.sources.records.SAMPLE", 20)
     frame = read_json(path=lines(tmp_path, '{"a": 1}\n' * 9 + '{"a": 1.5}\n'), blocksize=30)
     with pytest.raises(DataError, match=r"column 'a': 1.5 is no int64, its type by the first rows or cast; cure"):
         run(frame)

@@ -18,10 +18,10 @@ from pipeline.analysis.equality import equal
 from pipeline.config import Output, Reference
 from pipeline.graph import CONTEXT, constant, execute, toposort
 from pipeline.lowering import building, lower
-from pipeline.ops.delimited import read_csv
-from pipeline.ops.records import read_json
-from pipeline.ops.stored import from_netcdf, from_npy, from_zarr
-from pipeline.ops.tables import read_parquet
+from pipeline.ops.sources.delimited import read_csv
+from pipeline.ops.sources.records import read_json
+from pipeline.ops.sources.stored import from_netcdf, from_npy, from_zarr
+from pipeline.ops.sources.tables import read_parquet
 from pipeline.outputs import Context, plan_sink, read, verify
 
 EVERY = (*NUMBERS, "int8", "uint64", "datetime64[ns]", "timedelta64[ns]", "<U3")

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import DataError
-from pipeline.ops import searching
-from pipeline.ops.paths import locate
-from pipeline.ops.searching import matching, within
-from pipeline.ops.sources import files
+from pipeline.ops.sources import searching
+from pipeline.ops.sources.paths import files, locate
+from pipeline.ops.sources.searching import matching, within
 
 TREE = (
     "a.csv",

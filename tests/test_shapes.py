@@ -20,12 +20,12 @@ from test_array_ops import lazy, numbers, run
 
 from pipeline.config import loads
 from pipeline.errors import ConfigError, DataError
-from pipeline.ops.histograms import histogram
-from pipeline.ops.quantiles import median
-from pipeline.ops.scans import argmax, argmin, cumsum, topk
-from pipeline.ops.shapes import pad, reshape, roll, transpose
-from pipeline.ops.stacking import concatenate, stack
-from pipeline.ops.windows import coarsen
+from pipeline.ops.arrays.histograms import histogram
+from pipeline.ops.arrays.quantiles import median
+from pipeline.ops.arrays.scans import argmax, argmin, cumsum, topk
+from pipeline.ops.arrays.shapes import pad, reshape, roll, transpose
+from pipeline.ops.arrays.stacking import concatenate, stack
+from pipeline.ops.arrays.windows import coarsen
 from pipeline.planning import plan
 
 DIMS = ("x", "y")

@@ -48,11 +48,11 @@ def test_no_op_uses_a_common_key_as_a_parameter(cls: type[Signature]) -> None:
 @pytest.mark.parametrize(
     ("op", "kind", "maps", "home"),
     [
-        ("groupby", "array", (), "array:groupby"),
-        ("groupby", "frame", (), "frame:groupby"),
-        ("groupby", "items", ("agg",), "frame:groupby"),
-        ("groupby", "", (), "array:groupby"),
-        ("mean", "frame", (), "array:mean"),
+        ("groupby", "array", (), "arrays.labelled:groupby"),
+        ("groupby", "frame", (), "frames.grouping:groupby"),
+        ("groupby", "items", ("agg",), "frames.grouping:groupby"),
+        ("groupby", "", (), "arrays.labelled:groupby"),
+        ("mean", "frame", (), "arrays.reductions:mean"),
     ],
 )
 def test_the_class_of_an_op_is_chosen_by_the_kind_of_its_input(

@@ -28,10 +28,11 @@ import pytest
 import xarray as xr
 from dask.base import tokenize
 from dask.callbacks import Callback
+from named_ops import arrays as array
+from named_ops import sources
 
 from pipeline.errors import ConfigError, DataError
 from pipeline.graph import execute, toposort
-from pipeline.ops import array, sources
 
 TIMES = pd.date_range("2000-01-01", periods=20, freq="D")
 PACKED = {"dtype": "i2", "scale_factor": 0.01, "add_offset": 5.0, "_FillValue": -999}
@@ -448,7 +449,7 @@ def test_zoned_times_do_not_become_naive(tmp_path: Path) -> None:
 def test_a_value_that_does_not_fit_names_file_column_and_cure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, later: str, cure: str
 ) -> None:
-    monkeypatch.setattr("pipeline.ops.delimited.SAMPLE", 20)
+    monkeypatch.setattr("pipeline.ops.sources.delimited.SAMPLE", 20)
     (tmp_path / "x.csv").write_text("a,b\n" + "1,2\n" * 50 + f"1,{later}\n")
     with pytest.raises(DataError, match=rf"x\.csv: column 'b': '{later}' is no int64.*cast: {{b: {cure}}}"):
         run(sources.read_csv(path=str(tmp_path / "x.csv"), blocksize=40))
@@ -457,7 +458,7 @@ def test_a_value_that_does_not_fit_names_file_column_and_cure(
 
 
 def test_a_late_missing_value_names_the_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.ops.delimited.SAMPLE", 20)
+    monkeypatch.setattr("pipeline.ops.sources.delimited.SAMPLE", 20)
     (tmp_path / "x.csv").write_text("a,b\n" + "1,2\n" * 50 + "1,\n")
     with pytest.raises(DataError, match=r"x\.csv: column 'b': has 1 missing values.*float64"):
         run(sources.read_csv(path=str(tmp_path / "x.csv")))
@@ -470,7 +471,7 @@ def test_missing_texts_separators_and_quotes(tmp_path: Path) -> None:
 
 
 def test_a_quoted_break_that_a_block_cuts_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.ops.delimited.SAMPLE", 20)
+    monkeypatch.setattr("pipeline.ops.sources.delimited.SAMPLE", 20)
     (tmp_path / "x.csv").write_text("a,b\n" + "1,x\n" * 20 + '1,"x\n' + "1,x\n" * 20 + '"\n' + "1,x\n" * 20)
     with pytest.raises(DataError, match="a line break inside quotes"):
         run(sources.read_csv(path=str(tmp_path / "x.csv"), blocksize=100))

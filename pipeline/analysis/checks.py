@@ -19,7 +19,7 @@ from pipeline.errors import Location
 from pipeline.expressions import Expression
 from pipeline.graph import Graph, Key
 from pipeline.layouts import PartsLayout
-from pipeline.ops.targets import evaluate_scalar
+from pipeline.ops.elementwise.targets import evaluate_scalar
 from pipeline.referring import picked, scalar_of
 
 __all__ = ["CheckResult", "evaluate", "value_of"]

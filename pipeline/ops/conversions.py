@@ -13,10 +13,10 @@ import xarray as xr
 
 from pipeline.errors import DataError
 from pipeline.graph import GraphNode, Key, listed, ref, task
-from pipeline.ops.dims import one_chunk
-from pipeline.ops.mapping import DEALT, deal
+from pipeline.ops.arrays.dims import one_chunk
+from pipeline.ops.arrays.runlabels import RunLabels, as_coordinate, held
+from pipeline.ops.calls.mapping import DEALT, deal
 from pipeline.ops.rows import labels_along
-from pipeline.ops.runlabels import RunLabels, as_coordinate, held
 from pipeline.ops.values import LENGTHS, Items, Single
 
 __all__ = ["to_array", "to_items"]

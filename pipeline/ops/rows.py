@@ -14,9 +14,9 @@ import xarray as xr
 
 from pipeline.errors import DataError
 from pipeline.graph import GraphNode, Key, listed, ref, task, token
-from pipeline.ops.dims import known_length, one_chunk
-from pipeline.ops.partitions import collection
-from pipeline.ops.runlabels import run_labels
+from pipeline.ops.arrays.dims import known_length, one_chunk
+from pipeline.ops.arrays.runlabels import run_labels
+from pipeline.ops.frames.partitions import collection
 from pipeline.ops.types import declared_dtype
 from pipeline.ops.values import LENGTHS, Items, Single
 from pipeline.worker import Dropped

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config.nouns import Command, Over
-from pipeline.ops.paths import is_remote, locate, options_of
+from pipeline.ops.sources.paths import is_remote, locate, options_of
 from pipeline.steps.values import located
 
 if TYPE_CHECKING:

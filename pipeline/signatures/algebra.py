@@ -29,7 +29,7 @@ class Matmul(Algebra):
 
     op: ClassVar[str] = "matmul"
     inputs: ClassVar = {"left": ("array",), "right": ("array",)}
-    home: ClassVar[str] = "algebra:matmul"
+    home: ClassVar[str] = "arrays.algebra:matmul"
 
     axis: str | None = Field(None, description="dim that is summed over; default: the only one that both have")
 
@@ -43,7 +43,7 @@ class Tensordot(Algebra):
 
     op: ClassVar[str] = "tensordot"
     inputs: ClassVar = {"left": ("array",), "right": ("array",)}
-    home: ClassVar[str] = "algebra:tensordot"
+    home: ClassVar[str] = "arrays.algebra:tensordot"
 
     axis: Axis | None = Field(None, description="dim or dims that are summed over; default: all that both have")
 
@@ -58,7 +58,7 @@ class Einsum(Algebra):
 
     op: ClassVar[str] = "einsum"
     inputs: ClassVar = {"input": ("array*",)}
-    home: ClassVar[str] = "algebra:einsum"
+    home: ClassVar[str] = "arrays.algebra:einsum"
 
     subscripts: str = Field(description="names of the dims of each input, parted by commas, -> those of the result")
 
@@ -75,7 +75,7 @@ class Qr(Algebra):
     op: ClassVar[str] = "qr"
     gives: ClassVar[str] = "parts"
     parts: ClassVar[tuple[str, ...]] = ("q", "r")
-    home: ClassVar[str] = "algebra:qr"
+    home: ClassVar[str] = "arrays.factors:qr"
 
 
 class SvdCompressed(Algebra):
@@ -91,7 +91,7 @@ class SvdCompressed(Algebra):
     op: ClassVar[str] = "svd_compressed"
     gives: ClassVar[str] = "parts"
     parts: ClassVar[tuple[str, ...]] = ("u", "s", "v")
-    home: ClassVar[str] = "algebra:svd_compressed"
+    home: ClassVar[str] = "arrays.factors:svd_compressed"
 
     k: Annotated[int, Field(ge=1)] = Field(description="how many components")
     axis: Annotated[list[str], Field(min_length=2, max_length=2)] | None = Field(
@@ -111,7 +111,7 @@ class Solve(Algebra):
 
     op: ClassVar[str] = "solve"
     inputs: ClassVar = {"left": ("array",), "right": ("array",)}
-    home: ClassVar[str] = "algebra:solve"
+    home: ClassVar[str] = "arrays.algebra:solve"
 
 
 class Fft(Algebra):
@@ -123,7 +123,7 @@ class Fft(Algebra):
     """
 
     op: ClassVar[str] = "fft"
-    home: ClassVar[str] = "algebra:fft"
+    home: ClassVar[str] = "arrays.algebra:fft"
 
     axis: str = Field(description="the dim")
     n: Annotated[int, Field(ge=1)] | None = Field(
@@ -143,7 +143,7 @@ class MapOverlap(Algebra):
     """
 
     op: ClassVar[str] = "map_overlap"
-    home: ClassVar[str] = "overlap:map_overlap"
+    home: ClassVar[str] = "arrays.overlap:map_overlap"
 
     function: Function = Field(description='"module:function"; gets the block, then args as keywords')
     args: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the function")
@@ -167,7 +167,7 @@ class TreeReduce(Signature):
     op: ClassVar[str] = "tree_reduce"
     inputs: ClassVar[Mapping[str, tuple[str, ...]]] = {"input": ("items",)}
     gives: ClassVar[str] = "value"
-    home: ClassVar[str] = "trees:tree_reduce"
+    home: ClassVar[str] = "calls.trees:tree_reduce"
 
     function: Function = Field(description='"module:function"; gets a list, then args as keywords, and gives one value')
     args: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the function")

@@ -72,7 +72,7 @@ class Sum(Reduction):
     """
 
     op: ClassVar[str] = "sum"
-    home: ClassVar[str] = "array:sum"
+    home: ClassVar[str] = "arrays.reductions:sum"
 
 
 class Mean(Reduction):
@@ -82,21 +82,21 @@ class Mean(Reduction):
     """
 
     op: ClassVar[str] = "mean"
-    home: ClassVar[str] = "array:mean"
+    home: ClassVar[str] = "arrays.reductions:mean"
 
 
 class Min(Reduction):
     """The smallest value, in the array's dtype. Errors: no such dim; a dim of length 0."""
 
     op: ClassVar[str] = "min"
-    home: ClassVar[str] = "array:min"
+    home: ClassVar[str] = "arrays.reductions:min"
 
 
 class Max(Reduction):
     """The largest value, in the array's dtype. Errors: no such dim; a dim of length 0."""
 
     op: ClassVar[str] = "max"
-    home: ClassVar[str] = "array:max"
+    home: ClassVar[str] = "arrays.reductions:max"
 
 
 class _Spread(Reduction):
@@ -109,14 +109,14 @@ class Std(_Spread):
     """The standard deviation; integers become float64. Errors: no such dim; no ``ddof``."""
 
     op: ClassVar[str] = "std"
-    home: ClassVar[str] = "array:std"
+    home: ClassVar[str] = "arrays.reductions:std"
 
 
 class Var(_Spread):
     """The variance; integers become float64. Errors: no such dim; no ``ddof``."""
 
     op: ClassVar[str] = "var"
-    home: ClassVar[str] = "array:var"
+    home: ClassVar[str] = "arrays.reductions:var"
 
 
 class _Logical(ArrayOp):
@@ -129,14 +129,14 @@ class Any_(_Logical):  # noqa: N801 - typing has Any
     """Whether any value is true, as bool; of nothing false. Errors: no such dim."""
 
     op: ClassVar[str] = "any"
-    home: ClassVar[str] = "array:any"
+    home: ClassVar[str] = "arrays.reductions:any"
 
 
 class All(_Logical):
     """Whether all values are true, as bool; of nothing true. Errors: no such dim."""
 
     op: ClassVar[str] = "all"
-    home: ClassVar[str] = "array:all"
+    home: ClassVar[str] = "arrays.reductions:all"
 
 
 class Average(ArrayOp):
@@ -147,7 +147,7 @@ class Average(ArrayOp):
 
     op: ClassVar[str] = "average"
     inputs: ClassVar = {"input": ("array",), "weights": ("array",)}
-    home: ClassVar[str] = "array:average"
+    home: ClassVar[str] = "arrays.reductions:average"
 
     axis: Axis | None = Field(None, description="dim or dims to reduce over; default: all")
     skipna: bool = Field(True, description="leave out missing values of floats")
@@ -161,7 +161,7 @@ class Quantile(ArrayOp):
     """
 
     op: ClassVar[str] = "quantile"
-    home: ClassVar[str] = "array:quantile"
+    home: ClassVar[str] = "arrays.quantiles:quantile"
 
     q: Fraction | Annotated[list[Fraction], Field(min_length=1)] = Field(description="one or several, each in [0, 1]")
     axis: Axis = Field(description="dim or dims to reduce over")
@@ -175,7 +175,7 @@ class Rechunk(ArrayOp):
     """
 
     op: ClassVar[str] = "rechunk"
-    home: ClassVar[str] = "array:rechunk"
+    home: ClassVar[str] = "arrays.blocks:rechunk"
 
     chunks: Chunks = Field(description="dim: size, -1 for the whole dim, auto, or all sizes")
 
@@ -192,7 +192,7 @@ class Svd(ArrayOp):
     op: ClassVar[str] = "svd"
     gives: ClassVar[str] = "parts"
     parts: ClassVar[tuple[str, ...]] = ("u", "s", "v")
-    home: ClassVar[str] = "array:svd"
+    home: ClassVar[str] = "arrays.factors:svd"
 
 
 class Sel(ArrayOp):
@@ -203,7 +203,7 @@ class Sel(ArrayOp):
     """
 
     op: ClassVar[str] = "sel"
-    home: ClassVar[str] = "array:sel"
+    home: ClassVar[str] = "arrays.labelled:sel"
 
     labels: dict[str, Labels] = Field(description="dim: label, or [start, stop], both ends included", min_length=1)
     method: Literal["nearest", "pad", "backfill"] | None = Field(
@@ -220,7 +220,7 @@ class Take(ArrayOp):
 
     op: ClassVar[str] = "take"
     inputs: ClassVar = {"input": ("array",), "like": ("array",)}
-    home: ClassVar[str] = "array:take"
+    home: ClassVar[str] = "arrays.labelled:take"
 
     at: dict[str, CoordExpr] = Field(description="dim of input: expression over coordinates of like", min_length=1)
 
@@ -233,7 +233,7 @@ class GroupbyArray(Aggregating):
     """
 
     op: ClassVar[str] = "groupby"
-    home: ClassVar[str] = "array:groupby"
+    home: ClassVar[str] = "arrays.labelled:groupby"
 
     by: CoordExpr = Field(description="expression over one coordinate")
     skipna: bool = Field(True, description="leave out missing values of floats")
@@ -246,7 +246,7 @@ class Resample(Aggregating):
     """
 
     op: ClassVar[str] = "resample"
-    home: ClassVar[str] = "array:resample"
+    home: ClassVar[str] = "arrays.labelled:resample"
 
     rule: dict[str, str] = Field(description="dim: period, as pandas writes it (MS, D, 6h)", min_length=1, max_length=1)
     skipna: bool = Field(True, description="leave out missing values of floats")
@@ -260,7 +260,7 @@ class Rolling(Aggregating):
     """
 
     op: ClassVar[str] = "rolling"
-    home: ClassVar[str] = "array:rolling"
+    home: ClassVar[str] = "arrays.windows:rolling"
 
     window: dict[str, Annotated[int, Field(ge=1)]] = Field(description="dim: positions", min_length=1, max_length=1)
     center: bool = Field(False, description="whether the label is the window's middle, not its end")
@@ -277,7 +277,7 @@ class MapBlocks(ArrayOp):
     """
 
     op: ClassVar[str] = "map_blocks"
-    home: ClassVar[str] = "array:map_blocks"
+    home: ClassVar[str] = "arrays.blocks:map_blocks"
 
     function: Function = Field(description='"module:function"; gets the block, then args as keywords')
     args: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the function")

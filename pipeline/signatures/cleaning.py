@@ -29,7 +29,7 @@ class Rename(FrameOp):
     """The frame with other names for some columns. Errors: no such column; two columns of one name."""
 
     op: ClassVar[str] = "rename"
-    home: ClassVar[str] = "frame:rename"
+    home: ClassVar[str] = "frames.cleaning:rename"
 
     columns: dict[str, str] = Field(description="old name: new name", min_length=1)
 
@@ -48,7 +48,7 @@ class Astype(FrameOp):
     """
 
     op: ClassVar[str] = "astype"
-    home: ClassVar[str] = "frame:astype"
+    home: ClassVar[str] = "frames.cleaning:astype"
 
     columns: dict[str, Type] = Field(description="column: type", min_length=1)
 
@@ -64,7 +64,7 @@ class Fillna(FrameOp):
     """
 
     op: ClassVar[str] = "fillna"
-    home: ClassVar[str] = "frame:fillna"
+    home: ClassVar[str] = "frames.cleaning:fillna"
 
     value: Scalar | Annotated[dict[str, Scalar], Field(min_length=1)] = Field(
         description="value, or column: value; times as text"
@@ -80,7 +80,7 @@ class Dropna(FrameOp):
     """The rows without missing values. Errors: no such column."""
 
     op: ClassVar[str] = "dropna"
-    home: ClassVar[str] = "frame:dropna"
+    home: ClassVar[str] = "frames.cleaning:dropna"
 
     subset: NameOrNames | None = Field(None, description="columns that are looked at; default: all")
     how: Literal["any", "all"] = Field("any", description="which rows go: with any of them missing, or with all")
@@ -98,7 +98,7 @@ class ValueCounts(FrameOp):
     """
 
     op: ClassVar[str] = "value_counts"
-    home: ClassVar[str] = "frame:value_counts"
+    home: ClassVar[str] = "frames.grouping:value_counts"
 
     columns: NameOrNames = Field(description="columns that are counted together")
 
@@ -113,7 +113,7 @@ class SetIndex(FrameOp):
     """
 
     op: ClassVar[str] = "set_index"
-    home: ClassVar[str] = "frame:set_index"
+    home: ClassVar[str] = "frames.sorting:set_index"
 
     keys: NameOrNames = Field(description="columns to sort and partition by")
 
@@ -127,7 +127,7 @@ class Repartition(FrameOp):
     """
 
     op: ClassVar[str] = "repartition"
-    home: ClassVar[str] = "frame:repartition"
+    home: ClassVar[str] = "frames.dealing:repartition"
 
     npartitions: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
         None, description="how many; default: as many as there are"
@@ -153,7 +153,7 @@ class MapPartitions(FrameOp):
     """
 
     op: ClassVar[str] = "map_partitions"
-    home: ClassVar[str] = "frame:map_partitions"
+    home: ClassVar[str] = "frames.dealing:map_partitions"
 
     function: Function = Field(description='"module:function"; gets the partition, then args as keywords')
     args: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the function")
@@ -168,7 +168,7 @@ class ResampleFrame(FrameOp):
     """
 
     op: ClassVar[str] = "resample"
-    home: ClassVar[str] = "frame:resample"
+    home: ClassVar[str] = "frames.periods:resample"
 
     on: str = Field(description="column of times")
     rule: str = Field(description="period, as pandas writes it (MS, D, 6h)")
@@ -188,7 +188,7 @@ class RollingFrame(FrameOp):
     """
 
     op: ClassVar[str] = "rolling"
-    home: ClassVar[str] = "frame:rolling"
+    home: ClassVar[str] = "frames.moving:rolling"
 
     on: str = Field(description="column that rows are in order of")
     window: Annotated[int, Field(ge=1)] | str = Field(description="rows, or a length of time (7d) up to the row's own")

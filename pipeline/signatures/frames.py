@@ -52,7 +52,7 @@ class Select(FrameOp):
     """These columns, in this order. Errors: no such column."""
 
     op: ClassVar[str] = "select"
-    home: ClassVar[str] = "frame:select"
+    home: ClassVar[str] = "frames.selection:select"
 
     columns: Names = Field(description="columns to keep")
 
@@ -64,7 +64,7 @@ class Filter(FrameOp):
     """The rows for which a condition is true; a comparison with a missing value is false. Errors: no such column."""
 
     op: ClassVar[str] = "filter"
-    home: ClassVar[str] = "frame:filter"
+    home: ClassVar[str] = "frames.selection:filter"
 
     where: ColumnExpr = Field(description="condition over the columns")
 
@@ -79,7 +79,7 @@ class Assign(FrameOp):
     """
 
     op: ClassVar[str] = "assign"
-    home: ClassVar[str] = "frame:assign"
+    home: ClassVar[str] = "frames.selection:assign"
 
     columns: dict[str, ColumnExpr] = Field(description="column: expression", min_length=1)
 
@@ -102,7 +102,7 @@ class GroupbyFrame(FrameOp):
     """
 
     op: ClassVar[str] = "groupby"
-    home: ClassVar[str] = "frame:groupby"
+    home: ClassVar[str] = "frames.grouping:groupby"
 
     by: str | list[str] = Field(description="columns that make the groups; []: all rows are one")
     agg: dict[str, AggExpr] = Field(description="column: aggregate, as n: count() or x: mean(x)", min_length=1)
@@ -125,7 +125,7 @@ with warnings.catch_warnings():
 
         op: ClassVar[str] = "merge"
         inputs: ClassVar = {"left": ("frame",), "right": ("frame",)}
-        home: ClassVar[str] = "frame:merge"
+        home: ClassVar[str] = "frames.joining:merge"
 
         how: Literal["inner", "left", "semi", "anti"] = Field("inner", description="which rows are kept")
         on: NameOrNames | None = Field(None, description="key columns, named the same in both")
@@ -168,7 +168,7 @@ class Concat(FrameOp):
 
     op: ClassVar[str] = "concat"
     inputs: ClassVar = {"input": ("frame*",)}
-    home: ClassVar[str] = "frame:concat"
+    home: ClassVar[str] = "frames.selection:concat"
 
     def needed(self, columns: Columns) -> dict[str, Columns]:
         return {"input": columns}
@@ -182,7 +182,7 @@ class SortValues(_Ordered):
     """The rows in order of some columns, ties by the remaining columns; missing values last. Errors: no such column."""
 
     op: ClassVar[str] = "sort_values"
-    home: ClassVar[str] = "frame:sort_values"
+    home: ClassVar[str] = "frames.sorting:sort_values"
 
     by: NameOrNames = Field(description="columns to sort by")
     ascending: bool | Annotated[list[bool], Field(min_length=1)] = Field(
@@ -205,7 +205,7 @@ class Nlargest(_Extremes):
     """The ``n`` rows with the largest values, largest first, ties by the remaining columns. Errors: no such column."""
 
     op: ClassVar[str] = "nlargest"
-    home: ClassVar[str] = "frame:nlargest"
+    home: ClassVar[str] = "frames.sorting:nlargest"
 
 
 class Nsmallest(_Extremes):
@@ -215,7 +215,7 @@ class Nsmallest(_Extremes):
     """
 
     op: ClassVar[str] = "nsmallest"
-    home: ClassVar[str] = "frame:nsmallest"
+    home: ClassVar[str] = "frames.sorting:nsmallest"
 
 
 class DropDuplicates(_Ordered):
@@ -225,6 +225,6 @@ class DropDuplicates(_Ordered):
     """
 
     op: ClassVar[str] = "drop_duplicates"
-    home: ClassVar[str] = "frame:drop_duplicates"
+    home: ClassVar[str] = "frames.sorting:drop_duplicates"
 
     subset: NameOrNames | None = Field(None, description="columns that tell rows apart; default: all")

@@ -40,7 +40,7 @@ class Median(Reduction):
     """
 
     op: ClassVar[str] = "median"
-    home: ClassVar[str] = "quantiles:median"
+    home: ClassVar[str] = "arrays.quantiles:median"
 
 
 class Histogram(ArrayOp):
@@ -52,7 +52,7 @@ class Histogram(ArrayOp):
     """
 
     op: ClassVar[str] = "histogram"
-    home: ClassVar[str] = "histograms:histogram"
+    home: ClassVar[str] = "arrays.histograms:histogram"
 
     bins: Annotated[int, Field(ge=1, le=1_000_000)] | Annotated[list[int | float], Field(min_length=2)] = Field(
         description="how many, of equal width; or all edges, rising"
@@ -75,7 +75,7 @@ class Cumsum(ArrayOp):
     """
 
     op: ClassVar[str] = "cumsum"
-    home: ClassVar[str] = "scans:cumsum"
+    home: ClassVar[str] = "arrays.scans:cumsum"
 
     axis: str = Field(description="the dim")
     skipna: bool = Field(True, description="leave out missing values of floats; false: all after one are missing")
@@ -94,7 +94,7 @@ class Argmax(_Position):
     """
 
     op: ClassVar[str] = "argmax"
-    home: ClassVar[str] = "scans:argmax"
+    home: ClassVar[str] = "arrays.scans:argmax"
 
 
 class Argmin(_Position):
@@ -104,7 +104,7 @@ class Argmin(_Position):
     """
 
     op: ClassVar[str] = "argmin"
-    home: ClassVar[str] = "scans:argmin"
+    home: ClassVar[str] = "arrays.scans:argmin"
 
 
 class Topk(ArrayOp):
@@ -115,7 +115,7 @@ class Topk(ArrayOp):
     """
 
     op: ClassVar[str] = "topk"
-    home: ClassVar[str] = "scans:topk"
+    home: ClassVar[str] = "arrays.scans:topk"
 
     k: int = Field(description="how many of the largest; -k: of the smallest")
     axis: str = Field(description="the dim")
@@ -125,7 +125,7 @@ class Transpose(ArrayOp):
     """The same array with its dims in another order. Errors: not all of its dims, each once."""
 
     op: ClassVar[str] = "transpose"
-    home: ClassVar[str] = "shapes:transpose"
+    home: ClassVar[str] = "arrays.shapes:transpose"
 
     dims: Names | None = Field(None, description="all dims in their new order; default: the opposite one")
 
@@ -139,7 +139,7 @@ class Reshape(ArrayOp):
     """
 
     op: ClassVar[str] = "reshape"
-    home: ClassVar[str] = "shapes:reshape"
+    home: ClassVar[str] = "arrays.shapes:reshape"
 
     dims: dict[str, Annotated[int, Field(ge=-1)]] = Field(
         description="new dim: size; -1 for one of them: whatever is left"
@@ -156,7 +156,7 @@ class Stack(ArrayOp):
 
     op: ClassVar[str] = "stack"
     inputs: ClassVar = {"input": ("array*",)}
-    home: ClassVar[str] = "stacking:stack"
+    home: ClassVar[str] = "arrays.stacking:stack"
 
     dim: str = Field(description="name of the new dim", min_length=1)
 
@@ -169,7 +169,7 @@ class Concatenate(ArrayOp):
 
     op: ClassVar[str] = "concatenate"
     inputs: ClassVar = {"input": ("array*",)}
-    home: ClassVar[str] = "stacking:concatenate"
+    home: ClassVar[str] = "arrays.stacking:concatenate"
 
     axis: str = Field(description="the dim")
 
@@ -182,7 +182,7 @@ class Pad(ArrayOp):
     """
 
     op: ClassVar[str] = "pad"
-    home: ClassVar[str] = "shapes:pad"
+    home: ClassVar[str] = "arrays.shapes:pad"
 
     pad_width: dict[str, Annotated[list[Added], Field(min_length=2, max_length=2)]] = Field(
         description="dim: [before, after]", min_length=1
@@ -203,7 +203,7 @@ class Roll(ArrayOp):
     """
 
     op: ClassVar[str] = "roll"
-    home: ClassVar[str] = "shapes:roll"
+    home: ClassVar[str] = "arrays.shapes:roll"
 
     shift: dict[str, int] = Field(description="dim: positions, backwards where negative", min_length=1)
 
@@ -216,7 +216,7 @@ class Coarsen(Aggregating):
     """
 
     op: ClassVar[str] = "coarsen"
-    home: ClassVar[str] = "windows:coarsen"
+    home: ClassVar[str] = "arrays.windows:coarsen"
 
     window: dict[str, Positive] = Field(description="dim: positions", min_length=1)
     boundary: Literal["exact", "trim"] = Field(

@@ -48,7 +48,7 @@ class Files(Source):
 
     op: ClassVar[str] = "files"
     gives: ClassVar[str] = "items"
-    home: ClassVar[str] = "sources:files"
+    home: ClassVar[str] = "sources.paths:files"
 
     path: Paths = Field(description="pattern with * and **, or a list of them")
 
@@ -64,7 +64,7 @@ class FromNetcdf(Source):
 
     op: ClassVar[str] = "from_netcdf"
     gives: ClassVar[str] = "array"
-    home: ClassVar[str] = "sources:from_netcdf"
+    home: ClassVar[str] = "sources.stored:from_netcdf"
 
     path: Paths = Field(description="file, pattern with *, or a list")
     variable: str | None = Field(None, description="name of the variable; may be left out where there is only one")
@@ -81,7 +81,7 @@ class FromZarr(Source):
 
     op: ClassVar[str] = "from_zarr"
     gives: ClassVar[str] = "array"
-    home: ClassVar[str] = "sources:from_zarr"
+    home: ClassVar[str] = "sources.stored:from_zarr"
 
     path: Path = Field(description="folder or URL of the store")
     variable: str | None = Field(None, description="name of the variable; may be left out where there is only one")
@@ -99,7 +99,7 @@ class FromNpy(Source):
 
     op: ClassVar[str] = "from_npy"
     gives: ClassVar[str] = "array"
-    home: ClassVar[str] = "stored:from_npy"
+    home: ClassVar[str] = "sources.stored:from_npy"
 
     path: Paths = Field(description="file, pattern with *, or a list")
     dims: Names | None = Field(None, description="names of the dims, in order; default: dim_0, dim_1, …")
@@ -117,7 +117,7 @@ class ReadParquet(Source):
 
     op: ClassVar[str] = "read_parquet"
     gives: ClassVar[str] = "frame"
-    home: ClassVar[str] = "sources:read_parquet"
+    home: ClassVar[str] = "sources.tables:read_parquet"
 
     path: Paths = Field(description="file, folder, pattern with *, or a list")
     columns: Names | None = Field(None, description="columns to read, in this order; default: all")
@@ -133,7 +133,7 @@ class ReadCsv(Source):
 
     op: ClassVar[str] = "read_csv"
     gives: ClassVar[str] = "frame"
-    home: ClassVar[str] = "sources:read_csv"
+    home: ClassVar[str] = "sources.delimited:read_csv"
 
     path: Paths = Field(description="file, pattern with *, or a list")
     columns: Names | None = Field(None, description="columns to read, in this order; default: all")
@@ -155,7 +155,7 @@ class ReadJson(Source):
 
     op: ClassVar[str] = "read_json"
     gives: ClassVar[str] = "frame"
-    home: ClassVar[str] = "records:read_json"
+    home: ClassVar[str] = "sources.records:read_json"
 
     path: Paths = Field(description="file, pattern with *, or a list")
     columns: Names | None = Field(None, description="columns to read, in this order; default: all")
@@ -176,7 +176,7 @@ class ArrayFromCall(Source):
 
     op: ClassVar[str] = "from_call"
     gives: ClassVar[str] = "array"
-    home: ClassVar[str] = "loading:array_from_call"
+    home: ClassVar[str] = "sources.loading:array_from_call"
 
     function: Function = Field(description='"module:function"')
     shape: dict[str, Count] = Field(description="dim: size; or columns: {name: type} of a frame", min_length=1)
@@ -196,7 +196,7 @@ class FrameFromCall(Source):
 
     op: ClassVar[str] = "from_call"
     gives: ClassVar[str] = "frame"
-    home: ClassVar[str] = "loading:frame_from_call"
+    home: ClassVar[str] = "sources.loading:frame_from_call"
 
     function: Function = Field(description='"module:function"')
     columns: dict[str, Type] = Field(description="column: type", min_length=1)
@@ -214,7 +214,7 @@ class Timeseries(Source):
 
     op: ClassVar[str] = "timeseries"
     gives: ClassVar[str] = "frame"
-    home: ClassVar[str] = "timeseries:timeseries"
+    home: ClassVar[str] = "sources.timeseries:timeseries"
 
     start: str = Field(description="first time")
     end: str = Field(description="all times are before")
@@ -234,7 +234,7 @@ class Random(Source):
 
     op: ClassVar[str] = "random"
     gives: ClassVar[str] = "array"
-    home: ClassVar[str] = "sources:random"
+    home: ClassVar[str] = "sources.made:random"
 
     shape: dict[str, Count] = Field(description="dim: size", min_length=1)
     chunks: Chunks | None = Field(None, description="dim: size of a chunk; default: auto")
@@ -251,7 +251,7 @@ class Arange(Source):
 
     op: ClassVar[str] = "arange"
     gives: ClassVar[str] = "array"
-    home: ClassVar[str] = "sources:arange"
+    home: ClassVar[str] = "sources.made:arange"
 
     start: int | float = Field(0, description="first number")
     stop: int | float = Field(description="all numbers are below")
@@ -273,11 +273,11 @@ class Zeros(_Filled):
     """An array of zeros with named dims, without coordinates. Errors: a chunk for a dim that is none."""
 
     op: ClassVar[str] = "zeros"
-    home: ClassVar[str] = "sources:zeros"
+    home: ClassVar[str] = "sources.made:zeros"
 
 
 class Ones(_Filled):
     """An array of ones with named dims, without coordinates. Errors: a chunk for a dim that is none."""
 
     op: ClassVar[str] = "ones"
-    home: ClassVar[str] = "sources:ones"
+    home: ClassVar[str] = "sources.made:ones"

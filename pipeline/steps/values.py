@@ -22,9 +22,9 @@ from pipeline.expressions import Expression
 from pipeline.graph import GraphNode, Key, Whole, listed, ref, task
 from pipeline.layouts import ArrayLayout, Layout, ValueLayout
 from pipeline.lowering import lower
-from pipeline.ops import calls, commands
-from pipeline.ops.arguments import Arguments, filled_args
-from pipeline.ops.targets import evaluate_arrays
+from pipeline.ops.calls import calls, commands
+from pipeline.ops.calls.arguments import Arguments, filled_args
+from pipeline.ops.elementwise.targets import evaluate_arrays
 from pipeline.ops.values import Args, Single
 from pipeline.preparation import resolve
 from pipeline.referring import only_value, picked, refer, scalar_of

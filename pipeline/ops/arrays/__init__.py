@@ -1,0 +1,1 @@
+"""The ops from arrays to arrays, and what they stand on."""

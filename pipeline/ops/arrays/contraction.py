@@ -1,0 +1,110 @@
+"""Sums of products of arrays over labelled axes: what ``matmul tensordot einsum`` and the factorisations are made of.
+
+A task multiplies the chunks that lie at one place; where a label that is summed over has several chunks, the products
+of chunks are added up in a tree, always in the same order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import dask.array as da
+import numpy as np
+
+from pipeline.ops.arrays.lengths import require_alike
+from pipeline.ops.elementwise.alignment import aligned
+
+__all__ = ["contracted", "product_dtype"]
+
+Block = np.ndarray[Any, Any]
+
+
+def product_dtype(arrays: Sequence[Any]) -> np.dtype[Any]:
+    """The dtype of a sum of products: that of the floats, and of whole numbers and truth values as a sum's."""
+    kind = np.result_type(*(x.dtype for x in arrays))
+    wide: np.dtype[Any] = np.sum(np.empty(0, kind)).dtype
+    return wide
+
+
+def contracted(arrays: Sequence[da.Array], labels: Sequence[Sequence[str]], result: Sequence[str]) -> da.Array:
+    """The sum of the products over all labels that are not in ``result``.
+
+    Parameters
+    ----------
+    labels : of the axes of each array; no label twice in one array
+    result : of the axes of the result, in order, each of one of the arrays
+
+    Raises
+    ------
+    DataError : in the run, if lengths that only it knows differ
+    """
+    names = list(dict.fromkeys([*result, *(label for own in labels for label in own)]))
+    places = [tuple(names.index(label) for label in own) for own in labels]
+    kind = product_dtype(arrays)
+    kept, gone = tuple(range(len(result))), tuple(range(len(result), len(names)))
+    arrays = aligned(list(arrays), places)
+    several = tuple(i for i in gone if any(i in p and x.numblocks[p.index(i)] > 1 for x, p in _pairs(arrays, places)))
+    products: da.Array = da.blockwise(
+        _product,
+        (*kept, *several),
+        *(item for pair in _pairs(arrays, places) for item in pair),
+        places=tuple(places),
+        kept=kept,
+        width=len(several),
+        kind=kind,
+        concatenate=True,
+        adjust_chunks=dict.fromkeys(several, 1),
+        align_arrays=False,
+        dtype=kind,
+        meta=np.empty((0,) * (len(kept) + len(several)), kind),
+    )
+    if not several:
+        return products
+    total: da.Array = da.sum(products, axis=tuple(range(len(kept), len(kept) + len(several))), dtype=kind)
+    return total
+
+
+def _pairs(arrays: Sequence[da.Array], places: Sequence[tuple[int, ...]]) -> list[tuple[da.Array, tuple[int, ...]]]:
+    return list(zip(arrays, places, strict=True))
+
+
+def _product(
+    *several: Block, places: tuple[tuple[int, ...], ...], kept: tuple[int, ...], width: int, kind: np.dtype[Any]
+) -> Block:
+    """The sum of products of one chunk of each array, with ``width`` axes of length 1 at the end."""
+    require_alike(several, places)
+    blocks = [np.asarray(block).astype(kind, copy=False) for block in several]
+    if len(blocks) == 2:
+        found = _pair(blocks[0], places[0], blocks[1], places[1], kept)
+    else:
+        pairs = [item for pair in zip(blocks, places, strict=True) for item in pair]
+        found = np.asarray(np.einsum(*pairs, kept, optimize=len(blocks) > 2))
+    return found.reshape((*found.shape, *(1,) * width))
+
+
+def _pair(a: Block, a_axes: tuple[int, ...], b: Block, b_axes: tuple[int, ...], kept: tuple[int, ...]) -> Block:
+    """Two arrays as one product of matrices, so that it is BLAS's, which ``einsum`` leaves where both keep a label."""
+    both = [i for i in a_axes if i in b_axes and i in kept]
+    summed = [i for i in a_axes if i in b_axes and i not in kept]
+    left = [i for i in a_axes if i not in b_axes and i in kept]
+    right = [i for i in b_axes if i not in a_axes and i in kept]
+    a = _grouped(a, a_axes, both, left, summed)
+    b = _grouped(b, b_axes, both, summed, right)
+    sizes = [*a.shape[: len(both) + len(left)], *b.shape[len(both) + len(summed) :]]
+    batch, n = a.shape[: len(both)], int(np.prod(a.shape[len(both) + len(left) :], dtype=np.int64))
+    wide = int(np.prod(b.shape[len(both) + len(summed) :], dtype=np.int64))
+    tall = int(np.prod(a.shape[len(both) : len(both) + len(left)], dtype=np.int64))
+    product = np.matmul(a.reshape(*batch, tall, n), b.reshape(*batch, n, wide)).reshape(sizes)
+    order = [*both, *left, *right]
+    return np.asarray(product.transpose([order.index(i) for i in kept]), order="C")
+
+
+def _grouped(block: Block, axes: tuple[int, ...], *groups: list[int]) -> Block:
+    """The block with its axes in the order of ``groups``; those in none of them are summed over first."""
+    order = [i for group in groups for i in group]
+    lost = tuple(k for k, i in enumerate(axes) if i not in order)
+    if lost:
+        block = block.sum(axis=lost)
+        axes = tuple(i for i in axes if i in order)
+    return block.transpose([axes.index(i) for i in order])

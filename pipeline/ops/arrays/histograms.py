@@ -1,0 +1,91 @@
+"""``histogram``: how many values lie in each of some bins."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+
+from pipeline.errors import ConfigError
+from pipeline.ops.arrays.dims import Axis, axes_of, rebuilt, require_real
+
+__all__ = ["histogram"]
+
+Block = np.ndarray[Any, Any]
+Range = Sequence[float] | None
+
+
+def histogram(x: xr.DataArray, *, bins: int | Sequence[float], range: Range = None, axis: Axis = None) -> xr.DataArray:  # noqa: A002
+    """How many values lie in each bin: int64, a first dim ``bin``, then the dims that are not counted over.
+
+    A bin holds its left edge and not its right one, the last bin both. Missing values and those outside count nowhere.
+    The labels are the left edges, the coordinate ``right`` holds the right ones.
+
+    Parameters
+    ----------
+    bins : how many, of equal width; or all edges, rising
+    range : left edge of the first bin and right edge of the last; for a number of ``bins``. (Rejected: smallest and
+        largest value as the default, as numpy has it: labels must be known before the run.)
+
+    Raises
+    ------
+    ConfigError : no such dim, edges that do not rise, or values without an order
+    """
+    axes = axes_of(x, axis)
+    require_real(x, "histogram")
+    edges = _edges(bins, range)
+    kept = [i for i, _ in enumerate(x.dims) if i not in axes]
+    if "bin" in [x.dims[i] for i in kept]:
+        raise ConfigError("axis: 'bin' is the name of the dim of the bins; count over the input's dim of that name")
+    numbers = tuple(i for i, _ in enumerate(x.dims))
+    counts = da.blockwise(
+        _counts,
+        (x.ndim, *numbers),
+        x.data,
+        numbers,
+        edges=edges,
+        axes=axes,
+        new_axes={x.ndim: len(edges) - 1},
+        adjust_chunks=dict.fromkeys(axes, 1),
+        dtype=np.int64,
+        meta=np.empty((0,) * (x.ndim + 1), np.int64),
+    )
+    data = da.sum(counts, axis=tuple(i + 1 for i in axes)) if axes else counts
+    coords = {"bin": edges[:-1], "right": ("bin", edges[1:])}
+    return rebuilt(x, data, ["bin", *(x.dims[i] for i in kept)], coords=coords, gone=["bin"], attrs=False)
+
+
+def _edges(bins: int | Sequence[float], ends: Range) -> Block:
+    if not isinstance(bins, int):
+        edges = np.asarray(bins, np.float64)
+        if len(edges) < 2 or not (np.diff(edges) > 0).all():
+            raise ConfigError(f"bins: got {list(bins)}; edges are two numbers or more, each larger than the one before")
+        if ends is not None:
+            raise ConfigError("range: says nothing beside edges in bins; it is for a number of bins")
+        return edges
+    if ends is None:
+        cure = "write [low, high], since the edges must be known before the run"
+        raise ConfigError(f"range: is needed for a number of bins; {cure}")
+    low, high = ends
+    if not -math.inf < low < high < math.inf:
+        raise ConfigError(f"range: got [{low}, {high}]; the first must be below the second, and both finite")
+    return np.linspace(low, high, bins + 1)
+
+
+def _counts(block: Block, edges: Block, axes: tuple[int, ...]) -> Block:
+    """The counts of one block along ``axes``, bins first, ``axes`` with size 1."""
+    n = len(edges) - 1
+    moved = np.moveaxis(block, axes, range(block.ndim - len(axes), block.ndim))
+    shape = moved.shape[: block.ndim - len(axes)]
+    lanes = math.prod(shape)
+    values = moved.reshape(lanes, math.prod(moved.shape[len(shape) :]))
+    found = np.searchsorted(edges, values, side="right") - 1  # n: beyond the last edge, and NaN
+    found[values == edges[-1]] = n - 1
+    places = found + n * np.arange(lanes)[:, None]
+    counts = np.bincount(places[(found >= 0) & (found < n)], minlength=lanes * n)
+    kept = [1 if i in axes else size for i, size in enumerate(block.shape)]
+    return np.moveaxis(counts.reshape(lanes, n), 1, 0).reshape(n, *kept)

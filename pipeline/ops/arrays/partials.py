@@ -1,0 +1,241 @@
+"""Aggregates in numpy: of groups, by partial results that can be merged, and of moving windows.
+
+A partial result holds, for the groups that occur in some of the data, how many values there are and what an aggregate
+needs to be finished: the sum, the extreme, the first value, or mean and sum of squared deviations (merged by Chan's
+formula, which does not lose digits as a sum of squares would).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from pipeline.errors import ConfigError
+from pipeline.ops.arrays.dims import require_numbers
+
+__all__ = [
+    "AGGREGATES",
+    "Partial",
+    "aggregate_dtype",
+    "aggregated",
+    "merged",
+    "partial",
+    "require_aggregate",
+    "rolled",
+]
+
+Block = np.ndarray[Any, Any]
+
+AGGREGATES = ("sum", "mean", "min", "max", "count", "first", "last", "any", "all", "std", "var")
+
+
+def require_aggregate(x: xr.DataArray, agg: str, ddof: int | None) -> None:
+    """Hold ``agg`` to those there are, and the array to what it takes.
+
+    Raises
+    ------
+    ConfigError : an unknown aggregate, ``std`` or ``var`` without ``ddof``, or a dtype that ``agg`` makes nothing of
+    """
+    if agg not in AGGREGATES:
+        raise ConfigError(f"agg: got {agg!r}; there are {', '.join(AGGREGATES)}")
+    if agg in ("std", "var") and ddof is None:
+        raise ConfigError(f"agg: {agg} needs ddof: 0 (numpy) or 1 (pandas)")
+    if agg not in ("count", "first", "last"):
+        require_numbers(x, agg, times=agg in ("min", "max"))
+
+
+def aggregate_dtype(dtype: np.dtype[Any], agg: str, *, empty: bool) -> np.dtype[Any]:
+    """The dtype of an aggregate; ``empty`` where a group may have no values."""
+    if agg in ("any", "all"):
+        return np.dtype(bool)
+    if agg == "count":
+        return np.dtype(np.int64)
+    if agg == "sum":
+        kind: np.dtype[Any] = np.sum(np.empty(0, dtype)).dtype
+        return kind
+    if agg in ("std", "var"):
+        return np.empty(0, dtype).real.dtype if dtype.kind in "fc" else np.dtype(np.float64)
+    if agg == "mean":
+        return dtype if dtype.kind in "fc" else np.dtype(np.float64)
+    return np.dtype(np.float64) if empty and dtype.kind in "biu" else dtype
+
+
+@dataclass(frozen=True, eq=False)
+class Partial:
+    """What is known of some groups.
+
+    Parameters
+    ----------
+    groups : their numbers, rising, shape (G,)
+    n : values in each, shape (G, …)
+    values : sum, extreme, first or last value, truth, or mean, shape (G, …)
+    squares : sums of squared deviations from the mean, for ``std`` and ``var``
+    """
+
+    groups: Block
+    n: Block
+    values: Block
+    squares: Block | None = None
+
+
+def partial(block: Block, axis: int, codes: Block, agg: str, skipna: bool) -> Partial:
+    """The partial result of one block; ``codes`` are the groups' numbers along ``axis``."""
+    moved = np.moveaxis(block, axis, 0)
+    groups = np.unique(codes)
+    found = [_one(moved[codes == group], agg, skipna) for group in groups]
+    if not found:  # of the dtypes that others have
+        found = [_one(np.zeros((1, *moved.shape[1:]), moved.dtype), agg, skipna)]
+        n, values, squares = (each[None][:0] for each in found[0])
+    else:
+        n, values, squares = (np.stack(each) for each in zip(*found, strict=True))
+    return Partial(groups, n, values, squares if agg in ("std", "var") else None)
+
+
+def _one(values: Block, agg: str, skipna: bool) -> tuple[Block, Block, Block]:
+    """Count, value and squares of one group, over the first axis."""
+    valid = ~np.isnan(values) if values.dtype.kind in "fc" else np.ones(values.shape, bool)
+    if values.dtype.kind in "mM":
+        valid = ~np.isnat(values)
+    n = valid.sum(axis=0)
+    if not skipna:
+        valid, n = np.ones(values.shape, bool), np.full(values.shape[1:], len(values))
+    none = np.zeros(values.shape[1:])
+    values = np.asarray(values)
+    if agg in ("std", "var", "mean"):
+        wide = np.where(valid, values, 0).astype(np.result_type(values.dtype, np.float64))
+        mean = wide.sum(axis=0) / np.maximum(n, 1)
+        deviations = np.where(valid, wide - mean, 0) if agg != "mean" else none[None]
+        return n, mean, (np.abs(deviations) ** 2).sum(axis=0)
+    if agg == "sum":
+        return n, np.sum(np.where(valid, values, np.zeros((), values.dtype)), axis=0), none
+    if agg in ("any", "all"):
+        truth = np.where(valid, values != 0, agg == "all")
+        found = truth.any(axis=0) if agg == "any" else truth.all(axis=0)
+        return n, np.asarray(found), none
+    if agg in ("min", "max"):
+        return n, _extreme(values, valid, agg), none
+    if agg == "count":
+        return n, n, none
+    place = np.argmax(valid, axis=0) if agg == "first" else len(values) - 1 - np.argmax(valid[::-1], axis=0)
+    return n, np.take_along_axis(values, place[None], 0)[0], none
+
+
+def _extreme(values: Block, valid: Block, agg: str) -> Block:
+    function = np.minimum if agg == "min" else np.maximum
+    if valid.all():
+        return np.asarray(function.reduce(values, axis=0))
+    return np.asarray((np.fmin if agg == "min" else np.fmax).reduce(values, axis=0))
+
+
+def merged(partials: Sequence[Partial], agg: str) -> Partial:
+    """One partial result of several, in the order of the data."""
+    groups = np.unique(np.concatenate([p.groups for p in partials]))
+    shape = (len(groups), *partials[0].values.shape[1:])
+    total = Partial(groups, np.zeros(shape, np.int64), np.zeros(shape, partials[0].values.dtype), np.zeros(shape))
+    for p in partials:
+        _add(total, p, np.searchsorted(groups, p.groups), agg)
+    return total
+
+
+def _add(total: Partial, p: Partial, at: Block, agg: str) -> None:
+    """Put ``p`` into the groups ``at`` of ``total``, which is ours alone."""
+    n, m = total.n[at], p.n
+    old, new = total.values[at], p.values
+    if agg in ("mean", "std", "var"):
+        both = np.maximum(n + m, 1)
+        delta = new - old
+        value = np.where(n == 0, new, old + delta * (m / both))
+        if p.squares is not None and total.squares is not None:
+            total.squares[at] += p.squares + np.abs(delta) ** 2 * (n * m / both)
+    elif agg in ("sum", "count"):
+        value = old + new
+    elif agg == "any":
+        value = old | new
+    else:
+        value = np.where(n == 0, new, _chosen(old, new, m, agg))
+    total.values[at] = value
+    total.n[at] = n + m
+
+
+def _chosen(old: Block, new: Block, m: Block, agg: str) -> Block:
+    if agg == "all":
+        return np.asarray(old & new)
+    if agg in ("first", "last"):
+        return old if agg == "first" else np.where(m > 0, new, old)
+    better = np.minimum(old, new) if agg == "min" else np.maximum(old, new)
+    return np.where(m > 0, better, old)
+
+
+def aggregated(partials: Sequence[Partial], axis: int, n_groups: int, agg: str, ddof: int | None, dtype: Any) -> Block:
+    """The aggregates of all groups along ``axis``, ``dtype`` as declared; NaN for a group without values."""
+    total = merged(partials, agg)
+    shape = (n_groups, *total.values.shape[1:])
+    result = np.full(shape, _nothing(agg, np.dtype(dtype)), dtype)
+    values, n = total.values, total.n
+    if agg in ("std", "var") and total.squares is not None:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            values = np.where(n > (ddof or 0), total.squares / np.maximum(n - (ddof or 0), 0), np.nan)
+        values = np.sqrt(values) if agg == "std" else values
+    if agg in ("sum", "count", "any", "all"):
+        result[total.groups] = values
+    else:
+        result[total.groups] = np.where(n > 0, values, _nothing(agg, np.dtype(dtype))) if (n == 0).any() else values
+    return np.moveaxis(result, 0, axis)
+
+
+def _nothing(agg: str, dtype: np.dtype[Any]) -> Any:
+    """The aggregate of no values."""
+    if agg in ("sum", "count", "any", "all"):
+        return agg == "all"
+    if dtype.kind in "mM":
+        return np.array("NaT", dtype)
+    return np.nan if dtype.kind in "fc" else "" if dtype.kind in "US" else 0
+
+
+def rolled(block: Block, n: int, agg: str, least: int, ddof: int | None) -> Block:
+    """The aggregates of each window of ``n`` along the first axis, floats, ``n - 1`` shorter; NaN with fewer than
+    ``least`` values.
+
+    It goes over the window's positions, not over the windows: ``n`` passes over the block, and no copy of it ``n``
+    times as large. (Rejected: running sums, which carry rounding from one window into all that follow.)
+    """
+    m = len(block) - n + 1
+    valid = ~np.isnan(block)
+    shifts = [slice(k, k + m) for k in range(n)]
+    count = reduce(np.add, (valid[s].astype(np.int64) for s in shifts))
+    if agg == "count":
+        result = count.astype(block.dtype)
+    elif agg in ("min", "max"):
+        function = np.fmin if agg == "min" else np.fmax
+        result = reduce(function, (block[s] for s in shifts))
+    elif agg in ("any", "all"):
+        truth = np.where(valid, block != 0, agg == "all")
+        result = reduce(np.logical_or if agg == "any" else np.logical_and, (truth[s] for s in shifts))
+    elif agg in ("first", "last"):
+        result = reduce(_first_valid, (block[s] for s in (shifts if agg == "first" else shifts[::-1])))
+    else:
+        result = _moments(np.where(valid, block, 0), valid, shifts, count, agg, ddof or 0)
+    return np.where(count >= least, result, np.nan).astype(block.dtype, copy=False)
+
+
+def _first_valid(one: Block, other: Block) -> Block:
+    return np.where(np.isnan(one), other, one)
+
+
+def _moments(filled: Block, valid: Block, shifts: list[slice], count: Block, agg: str, ddof: int) -> Block:
+    wide = filled.astype(np.result_type(filled.dtype, np.float64), copy=False)
+    total = reduce(np.add, (wide[s] for s in shifts))
+    if agg == "sum":
+        return np.asarray(total)
+    mean = total / np.maximum(count, 1)
+    if agg == "mean":
+        return np.asarray(mean)
+    squares = reduce(np.add, (np.where(valid[s], np.abs(wide[s] - mean) ** 2, 0) for s in shifts))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        variance = np.where(count > ddof, squares / np.maximum(count - ddof, 0), np.nan)
+    return np.sqrt(variance) if agg == "std" else variance

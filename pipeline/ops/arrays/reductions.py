@@ -1,0 +1,287 @@
+"""Reductions over named dims: ``sum mean std var min max any all average``.
+
+The names are the ops' own, so builtins of these names are hidden below. Missing values of floats are left out unless
+``skipna`` says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+
+from pipeline.errors import ConfigError, DataError
+from pipeline.ops.arrays.dims import Axis, axes_of, first_along, rebuilt, require_numbers, same_labels
+from pipeline.ops.arrays.lengths import require_alike
+from pipeline.ops.elementwise.alignment import aligned
+
+__all__ = ["all", "any", "average", "max", "mean", "min", "std", "sum", "var"]
+
+Block = np.ndarray[Any, Any]
+
+_SKIPPING: Mapping[Callable[..., Any], Callable[..., Any]] = {
+    da.sum: da.nansum,
+    da.mean: da.nanmean,
+}
+
+
+def sum(x: xr.DataArray, *, axis: Axis = None, skipna: bool = True, keepdims: bool = False) -> xr.DataArray:  # noqa: A001
+    """The sum over dims; small integers become int64. A sum of nothing is 0."""
+    return _reduced(da.sum, x, axis, skipna, keepdims)
+
+
+def mean(x: xr.DataArray, *, axis: Axis = None, skipna: bool = True, keepdims: bool = False) -> xr.DataArray:
+    """The mean over dims; integers and booleans become float64. The mean of nothing is NaN."""
+    return _reduced(da.mean, x, axis, skipna, keepdims)
+
+
+def std(x: xr.DataArray, *, ddof: int, axis: Axis = None, skipna: bool = True, keepdims: bool = False) -> xr.DataArray:
+    """The standard deviation over dims, with ``n - ddof`` in the divisor."""
+    return _spread(x, axis, skipna, keepdims, ddof, root=True)
+
+
+def var(x: xr.DataArray, *, ddof: int, axis: Axis = None, skipna: bool = True, keepdims: bool = False) -> xr.DataArray:
+    """The variance over dims, with ``n - ddof`` in the divisor."""
+    return _spread(x, axis, skipna, keepdims, ddof, root=False)
+
+
+def min(x: xr.DataArray, *, axis: Axis = None, skipna: bool = True, keepdims: bool = False) -> xr.DataArray:  # noqa: A001
+    """The smallest value over dims, in the array's dtype; NaN where all are missing."""
+    return _extreme("min", x, axis, skipna, keepdims)
+
+
+def max(x: xr.DataArray, *, axis: Axis = None, skipna: bool = True, keepdims: bool = False) -> xr.DataArray:  # noqa: A001
+    """The largest value over dims, in the array's dtype; NaN where all are missing."""
+    return _extreme("max", x, axis, skipna, keepdims)
+
+
+def any(x: xr.DataArray, *, axis: Axis = None, skipna: bool = True, keepdims: bool = False) -> xr.DataArray:  # noqa: A001
+    """Whether any value over dims is true; of nothing false."""
+    return _reduced(da.any, _truths(x, missing=False, skipna=skipna), axis, False, keepdims)
+
+
+def all(x: xr.DataArray, *, axis: Axis = None, skipna: bool = True, keepdims: bool = False) -> xr.DataArray:  # noqa: A001
+    """Whether all values over dims are true; of nothing true."""
+    return _reduced(da.all, _truths(x, missing=True, skipna=skipna), axis, False, keepdims)
+
+
+def _reduced(function: Callable[..., Any], x: xr.DataArray, axis: Axis, skipna: bool, keepdims: bool) -> xr.DataArray:
+    axes = axes_of(x, axis)
+    require_numbers(x, function.__name__, times=function is da.mean)
+    chosen = _SKIPPING[function] if skipna and x.dtype.kind in "fcmM" else function
+    if x.dtype.kind in "mM":
+        means = chosen(_microseconds(x.data), axis=axes, keepdims=True)
+        data = means.map_blocks(_of_microseconds, like=x.dtype, dtype=x.dtype)
+    else:
+        data = chosen(x.data, axis=axes, keepdims=True)
+    return _of_axes(x, data, axes, keepdims)
+
+
+_NEAR = np.datetime64("2000-01-01", "us")  # floats from there on tell microseconds apart for 285 years around it
+
+
+def _microseconds(data: da.Array) -> da.Array:
+    """Times, or lengths of time, as floats with nan where one is missing.
+
+    (Rejected: xarray's mean, which counts from the smallest, and reads all of the data for it while the graph is made.)
+    """
+    lengths = data - _NEAR if data.dtype.kind == "M" else data
+    microseconds: da.Array = lengths / np.timedelta64(1, "us")
+    return microseconds
+
+
+def _of_microseconds(block: Block, *, like: np.dtype[Any]) -> Block:
+    whole = np.where(np.isnan(block), 0, np.round(block)).astype("timedelta64[us]")
+    lengths = np.where(np.isnan(block), np.timedelta64("NaT", "us"), whole)
+    return (_NEAR + lengths if like.kind == "M" else lengths).astype(like)
+
+
+def _of_axes(x: xr.DataArray, data: da.Array, axes: tuple[int, ...], keepdims: bool) -> xr.DataArray:
+    """The reduction of ``x`` whose values are ``data``, with size 1 along ``axes``."""
+    gone = [x.dims[i] for i in axes]
+    if keepdims:
+        return rebuilt(x, data, x.dims, gone=gone)
+    return rebuilt(x, first_along(data, axes), [dim for dim in x.dims if dim not in gone])
+
+
+def _extreme(op: str, x: xr.DataArray, axis: Axis, skipna: bool, keepdims: bool) -> xr.DataArray:
+    """The smallest or largest values.
+
+    (Rejected: dask's, which fail where a chunk is empty, as those of filtered rows may be.)
+    """
+    axes = axes_of(x, axis)
+    require_numbers(x, op, times=True)
+    for i in axes:
+        if x.shape[i] == 0:
+            raise DataError(_NOTHING.format(f"along {str(x.dims[i])!r}, which has length 0"))
+    data = da.reduction(
+        x.data,
+        partial(_extremes, op=op, skipna=skipna),
+        partial(_extremes, op=op, skipna=skipna, last=True),
+        combine=partial(_extremes, op=op, skipna=skipna),
+        axis=axes,
+        keepdims=True,
+        dtype=x.dtype,
+        meta=np.empty((0,) * x.ndim, x.dtype),
+        concatenate=True,
+    )
+    return _of_axes(x, data, axes, keepdims)
+
+
+_NOTHING = "there is no smallest or largest value {}"
+
+
+def _extremes(block: Block, axis: Any, keepdims: bool, op: str, skipna: bool, last: bool = False) -> Block:
+    """The extremes along ``axis``, with size 1 there; where the block is empty, with size 0, and so left out."""
+    axes = axis if isinstance(axis, tuple) else (axis,)
+    if 0 in [block.shape[i] for i in axes]:
+        if last:
+            raise DataError(_NOTHING.format("of nothing: no row is left"))
+        return np.empty([n and 1 if i in axes else n for i, n in enumerate(block.shape)], block.dtype)
+    reduction = {"min": (np.minimum, np.fmin), "max": (np.maximum, np.fmax)}[op][skipna]
+    return np.asarray(reduction.reduce(block, axis=axes, keepdims=True))
+
+
+def _truths(x: xr.DataArray, *, missing: bool, skipna: bool) -> xr.DataArray:
+    require_numbers(x, "any" if not missing else "all")
+    if x.dtype == bool:
+        return x
+    return rebuilt(x, x.data.map_blocks(_is_true, missing if skipna else True, dtype=bool), x.dims)
+
+
+def _is_true(block: Block, missing: bool) -> Block:
+    truth = block != 0
+    return np.asarray(np.where(np.isnan(block), missing, truth) if block.dtype.kind in "fc" else truth)
+
+
+def _spread(x: xr.DataArray, axis: Axis, skipna: bool, keepdims: bool, ddof: int, *, root: bool) -> xr.DataArray:
+    """Variance or its root, from counts, means and squared deviations that are merged without losing digits.
+
+    (Rejected: ``dask.array.nanvar``, which warns in the run where all are missing.)
+    """
+    axes = axes_of(x, axis)
+    require_numbers(x, "std" if root else "var")
+    kind = x.real.dtype if x.dtype.kind in "fc" else np.dtype(np.float64)
+    wide = np.result_type(x.dtype, np.float64)
+    numbers = tuple(range(x.ndim))
+    moments = da.blockwise(
+        _moments,
+        (*numbers, x.ndim),
+        x.data,
+        numbers,
+        axes=axes,
+        skipna=skipna,
+        new_axes={x.ndim: 3},
+        adjust_chunks=dict.fromkeys(axes, 1),
+        dtype=wide,
+        meta=np.empty((0,) * (x.ndim + 1), wide),
+    )
+    merged = da.reduction(
+        moments, _merged_moments, _merged_moments, axis=axes, keepdims=True, dtype=wide, meta=moments._meta
+    )
+    data = da.blockwise(
+        _variance, numbers, merged, (*numbers, x.ndim), dtype=kind, concatenate=True, ddof=ddof, root=root, kind=kind,
+        meta=np.empty((0,) * x.ndim, kind),
+    )  # fmt: skip
+    return _of_axes(x, data, axes, keepdims)
+
+
+def _moments(block: Block, axes: tuple[int, ...], skipna: bool) -> Block:
+    """Count, mean and sum of squared deviations of one block along ``axes``, side by side in a last dim."""
+    wide = block.astype(np.result_type(block.dtype, np.float64))
+    valid = ~np.isnan(wide) if skipna else np.ones(block.shape, bool)
+    n = valid.sum(axis=axes, keepdims=True)
+    mean = np.where(valid, wide, 0).sum(axis=axes, keepdims=True) / np.maximum(n, 1)
+    squares = np.where(valid, np.abs(wide - mean) ** 2, 0).sum(axis=axes, keepdims=True)
+    return np.stack([n, mean, squares], axis=-1)
+
+
+def _merged_moments(moments: Block, axis: tuple[int, ...], keepdims: bool) -> Block:
+    """The moments of all along ``axis`` (Chan's formula)."""
+    n, mean, squares = moments[..., 0], moments[..., 1], moments[..., 2]
+    total = n.sum(axis=axis, keepdims=True)
+    middle = (n * mean).sum(axis=axis, keepdims=True) / np.maximum(total.real, 1)
+    spread = (squares + n * np.abs(mean - middle) ** 2).sum(axis=axis, keepdims=True)
+    return np.stack([total, middle, spread], axis=-1)
+
+
+def _variance(moments: Block, ddof: int, root: bool, kind: Any) -> Block:
+    n, squares = moments[..., 0].real, moments[..., 2].real
+    variance = np.where(n > ddof, squares / np.maximum(n - ddof, 1), np.nan)
+    return np.asarray(np.sqrt(variance) if root else variance, dtype=kind)
+
+
+def average(x: xr.DataArray, weights: xr.DataArray, *, axis: Axis = None, skipna: bool = True) -> xr.DataArray:
+    """The weighted mean ``sum(x * w) / sum(w)`` over dims, where ``x`` is missing, so is ``w``; added up in float64.
+
+    Raises
+    ------
+    ConfigError : if ``weights`` has a dim that ``x`` has not, or other coordinates
+    """
+    axes = axes_of(x, axis)
+    require_numbers(x, "average")
+    require_numbers(weights, "average", key="weights")
+    for dim in weights.dims:
+        if dim not in x.dims:
+            known = ", ".join(map(str, x.dims))
+            raise ConfigError(f"weights: has the dim {str(dim)!r}, which input has not; it has {known}")
+    same_labels(x, weights, "weights")
+    dtype = np.result_type(x.dtype, weights.dtype, np.float32)
+    wide = np.result_type(dtype, np.float64)
+    numbers = tuple(range(x.ndim))
+    ordered = weights.transpose(*(dim for dim in x.dims if dim in weights.dims))
+    places = tuple(x.dims.index(dim) for dim in ordered.dims)
+    # aligned here: dask takes a dim of size 1 to have one chunk, but others beside it may be empty
+    data, w = aligned([x.data, ordered.data], [numbers, places])
+    both = da.blockwise(
+        _weigh,
+        (*numbers, x.ndim),
+        data,
+        numbers,
+        w,
+        places,
+        axes=axes,
+        places=places,
+        skipna=skipna,
+        wide=wide,
+        new_axes={x.ndim: 2},
+        adjust_chunks=dict.fromkeys(axes, 1),
+        align_arrays=False,
+        dtype=wide,
+        meta=np.empty((0,) * (x.ndim + 1), wide),
+    )
+    sums = da.sum(both, axis=axes)
+    kept = tuple(range(sums.ndim))
+    data = da.blockwise(
+        _ratio,
+        kept[:-1],
+        sums,
+        kept,
+        dtype=dtype,
+        concatenate=True,
+        kind=dtype,
+        meta=np.empty((0,) * len(kept[:-1]), dtype),
+    )
+    return rebuilt(x, data, [dim for i, dim in enumerate(x.dims) if i not in axes])
+
+
+def _weigh(x: Block, w: Block, axes: tuple[int, ...], places: tuple[int, ...], skipna: bool, wide: Any) -> Block:
+    """For one block the sums of ``x * w`` and of ``w`` along ``axes``, side by side in a last dim."""
+    require_alike([x, w], [tuple(range(x.ndim)), places])
+    shape = [w.shape[places.index(i)] if i in places else 1 for i in range(x.ndim)]
+    w = np.broadcast_to(w.reshape(shape), x.shape).astype(wide, copy=False)
+    products = x * w
+    if skipna and x.dtype.kind in "fc":
+        missing = np.isnan(x)
+        products, w = np.where(missing, 0, products), np.where(missing, 0, w)
+    both = [np.sum(part, axis=axes, keepdims=True) for part in (products, w)]
+    return np.stack(both, axis=-1)
+
+
+def _ratio(sums: Block, kind: Any) -> Block:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(sums[..., 0] / sums[..., 1], dtype=kind)

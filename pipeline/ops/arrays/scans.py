@@ -1,0 +1,221 @@
+"""Array operations along one axis, block after block: ``cumsum argmin argmax topk``."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from dask.base import tokenize
+
+from pipeline.errors import ConfigError, DataError
+from pipeline.graph import GraphNode, Key, listed, ref, task
+from pipeline.ops.arrays.dims import dim_number, missing, rebuilt, require_numbers, require_real
+from pipeline.ops.arrays.lengths import starts
+from pipeline.ops.arrays.pieces import blocks, placed, tree
+
+__all__ = ["argmax", "argmin", "cumsum", "topk"]
+
+Block = np.ndarray[Any, Any]
+Found = tuple[Block, Block]
+"""For each place the extreme value of some blocks, and its position along the axis; -1 where none is valid."""
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Running sums
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def cumsum(x: xr.DataArray, *, axis: str, skipna: bool = True) -> xr.DataArray:
+    """The sum of all positions up to each one; same dims, chunks and coordinates, small integers become int64.
+
+    A missing value adds nothing: the sum up to it is there. Floats are added up in float64, so that the chunks make
+    no difference beyond its rounding.
+    """
+    along = dim_number(x, axis, "axis")
+    require_numbers(x, "cumsum")
+    kind = np.cumsum(np.empty(0, x.dtype)).dtype
+    skips = skipna and x.dtype.kind in "fc"
+    name = f"cumsum-{tokenize(x.data.name, along, skips)}"
+    tasks: dict[Key, GraphNode] = {}
+    for index in _lanes(x, along):
+        before = None
+        for k in range(x.data.numblocks[along]):
+            at = placed(index, along, k)
+            block = ref((x.data.name, *at))
+            tasks[name, *at] = task((name, *at), _running, block, before, along, skips, kind)
+            if k + 1 < x.data.numblocks[along]:
+                total, carried = (f"{name}-total", *at), (f"{name}-carried", *at)
+                tasks[total] = task(total, _total, block, along, skips)
+                if before is not None:
+                    tasks[carried] = task(carried, np.add, before, ref(total))
+                before = ref(total if before is None else carried)
+    return rebuilt(x, blocks(name, tasks, x.data.chunks, kind, x.data), x.dims)
+
+
+def _wide(block: Block, skips: bool) -> Block:
+    filled = np.where(np.isnan(block), np.zeros((), block.dtype), block) if skips else block
+    return filled.astype(np.result_type(block.dtype, np.float64)) if block.dtype.kind in "fc" else filled
+
+
+def _total(block: Block, axis: int, skips: bool) -> Block:
+    return np.asarray(np.sum(_wide(block, skips), axis=axis, keepdims=True))
+
+
+def _running(block: Block, before: Block | None, axis: int, skips: bool, dtype: Any) -> Block:
+    sums = np.cumsum(_wide(block, skips), axis=axis)
+    return np.asarray(sums if before is None else sums + before, dtype=dtype)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Places
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def argmax(x: xr.DataArray, *, axis: str, skipna: bool = True, keepdims: bool = False) -> xr.DataArray:
+    """The position along an axis, from 0, of the first largest value, int64.
+
+    Without ``skipna`` the first missing value counts as the largest.
+
+    Raises
+    ------
+    ConfigError : no such dim, or values without an order
+    DataError : the dim has length 0, as far as that is known; in the run, where all values along it are missing
+    """
+    return _positions(x, axis, skipna, keepdims, largest=True)
+
+
+def argmin(x: xr.DataArray, *, axis: str, skipna: bool = True, keepdims: bool = False) -> xr.DataArray:
+    """The position along an axis, from 0, of the first smallest value, int64; see :func:`argmax`."""
+    return _positions(x, axis, skipna, keepdims, largest=False)
+
+
+def _positions(x: xr.DataArray, axis: str, skipna: bool, keepdims: bool, *, largest: bool) -> xr.DataArray:
+    along = dim_number(x, axis, "axis")
+    require_real(x, "argmax" if largest else "argmin", times=True)
+    if x.sizes[axis] == 0:
+        raise DataError(_nothing(axis, largest))
+    name = f"{'argmax' if largest else 'argmin'}-{tokenize(x.data.name, along, skipna, keepdims)}"
+    tasks: dict[Key, GraphNode] = {}
+    begins = starts(x.data, along, tasks)
+    for index in _lanes(x, along):
+        level: list[Key] = []
+        for k in range(x.data.numblocks[along]):
+            key = (f"{name}-part", *placed(index, along, k))
+            tasks[key] = task(key, _extreme, ref((x.data.name, *key[1:])), along, begins[k], skipna, largest)
+            level.append(key)
+        level = tree(tasks, level, f"{name}-merge", index, along, _merged, skipna, largest)
+        own = index if keepdims else (*index[:along], *index[along + 1 :])
+        how = (begins[-1], skipna, largest, axis, along if keepdims else None)
+        tasks[name, *own] = task((name, *own), _places, listed(map(ref, level)), *how)
+    kept = [i for i in range(x.ndim) if keepdims or i != along]
+    chunks = tuple((1,) if i == along else x.data.chunks[i] for i in kept)
+    data = blocks(name, tasks, chunks, np.dtype(np.int64), x.data)
+    return rebuilt(x, data, [x.dims[i] for i in kept], gone=[axis], attrs=False)
+
+
+_WORDS = {True: "largest", False: "smallest"}
+
+
+def _nothing(axis: str, largest: bool) -> str:
+    return f"there is no {_WORDS[largest]} value along {axis!r}, which has length 0"
+
+
+def _lanes(x: xr.DataArray, along: int) -> Iterator[tuple[int, ...]]:
+    """The indices of the blocks that come first along an axis."""
+    return itertools.product(*(range(n if i != along else 1) for i, n in enumerate(x.data.numblocks)))
+
+
+def _extreme(block: Block, axis: int, start: int, skipna: bool, largest: bool) -> Found:
+    values = np.moveaxis(block, axis, 0)
+    positions = np.arange(start, start + len(values)).reshape(-1, *(1 for _ in values.shape[1:]))
+    return _first(values, np.broadcast_to(positions, values.shape), skipna, largest)
+
+
+def _merged(several: Sequence[Found], skipna: bool, largest: bool) -> Found:
+    values, positions = (np.stack(each) for each in zip(*several, strict=True))
+    return _first(values, positions, skipna, largest)
+
+
+def _first(values: Block, positions: Block, skipna: bool, largest: bool) -> Found:
+    """The first extreme value over the first axis, and its position; those at -1 do not count."""
+    if not len(values):
+        return np.zeros(values.shape[1:], values.dtype), np.full(values.shape[1:], -1)
+    there = positions >= 0
+    lost = there & missing(values)
+    valid = there & ~lost
+    some = np.take_along_axis(values, np.argmax(valid, axis=0)[None], 0)
+    best = (np.maximum if largest else np.minimum).reduce(np.where(valid, values, some), axis=0)
+    place = np.argmax(valid & (values == best), axis=0)
+    if not skipna:
+        place = np.where(lost.any(axis=0), np.argmax(lost, axis=0), place)
+    found = (valid if skipna else there).any(axis=0)
+    value, position = (np.take_along_axis(each, place[None], 0)[0] for each in (values, positions))
+    return value, np.where(found, position, -1)
+
+
+def _places(several: Sequence[Found], n_along: int, skipna: bool, largest: bool, axis: str, kept: int | None) -> Block:
+    if not n_along:
+        raise DataError(_nothing(axis, largest))
+    _, positions = _merged(several, skipna, largest)
+    n = int((positions < 0).sum())
+    if n:
+        where = "all are missing" if positions.ndim == 0 else f"in {n:,} of {positions.size:,} places all are missing"
+        raise DataError(
+            f'there is no {_WORDS[largest]} value along {axis!r}: {where}; fill them first: {{expr: "fill(x, 0)"}}'
+        )
+    return np.asarray(positions if kept is None else np.expand_dims(positions, kept), dtype=np.int64)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The largest and the smallest
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def topk(x: xr.DataArray, *, k: int, axis: str) -> xr.DataArray:
+    """The ``k`` largest values along an axis, largest first; for a negative ``k`` the smallest, smallest first.
+
+    Missing values come last; where the axis is shorter than ``k``, all its values. The axis has no labels then.
+
+    Raises
+    ------
+    ConfigError : no such dim, ``k`` 0, or values without an order
+    """
+    along = dim_number(x, axis, "axis")
+    require_real(x, "topk", times=True)
+    if k == 0:
+        raise ConfigError("k: got 0; write how many of the largest, or -k for as many of the smallest")
+    name = f"topk-{tokenize(x.data.name, along, k)}"
+    tasks: dict[Key, GraphNode] = {}
+    for index in _lanes(x, along):
+        level: list[Key] = []
+        for i in range(x.data.numblocks[along]):
+            key = (f"{name}-part", *placed(index, along, i))
+            tasks[key] = task(key, _top, listed([ref((x.data.name, *key[1:]))]), k, along)
+            level.append(key)
+        level = tree(tasks, level, f"{name}-merge", index, along, _top, k, along)
+        tasks[name, *index] = task((name, *index), _top, listed(map(ref, level)), k, along)
+    n = x.shape[along]
+    chunks = tuple((min(abs(k), n) if n == n else n,) if i == along else c for i, c in enumerate(x.data.chunks))
+    return rebuilt(x, blocks(name, tasks, chunks, x.dtype, x.data), x.dims, gone=[axis])
+
+
+def _top(several: Sequence[Block], k: int, axis: int) -> Block:
+    values = several[0] if len(several) == 1 else np.concatenate(several, axis=axis)
+    ordered = _reversed(values) if k > 0 else values
+    n = abs(k)
+    if values.shape[axis] > n:
+        ordered = np.partition(ordered, n - 1, axis=axis)[(slice(None),) * axis + (slice(0, n),)]
+    ordered = np.sort(ordered, axis=axis)
+    return _reversed(ordered) if k > 0 else ordered
+
+
+def _reversed(values: Block) -> Block:
+    """Values in the opposite order of theirs, but missing ones, which stay the last; twice: the values again."""
+    if values.dtype.kind == "f":
+        return np.negative(values)
+    if values.dtype.kind in "mM":  # NaT is the smallest of the whole numbers behind
+        return (~values.view(np.int64)).view(values.dtype)
+    return np.invert(values)

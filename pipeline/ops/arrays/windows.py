@@ -1,0 +1,209 @@
+"""Array operations over windows: ``rolling coarsen``."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from dask.base import tokenize
+
+from pipeline.errors import ConfigError, DataError
+from pipeline.graph import GraphNode, Key, task
+from pipeline.ops.arrays.dims import dim_number, is_late, one_chunk, part, rebuilt, require_numbers
+from pipeline.ops.arrays.lengths import merged, unknown
+from pipeline.ops.arrays.partials import aggregate_dtype, aggregated, partial, require_aggregate, rolled
+from pipeline.ops.arrays.pieces import Part, blocks, joined, per_block, pieces
+from pipeline.ops.arrays.runlabels import RunLabels, as_coordinate, run_labels
+
+__all__ = ["coarsen", "rolling"]
+
+Block = np.ndarray[Any, Any]
+
+
+def rolling(
+    x: xr.DataArray,
+    *,
+    window: Mapping[str, int],
+    agg: str,
+    center: bool = False,
+    min_periods: int | None = None,
+    ddof: int | None = None,
+) -> xr.DataArray:
+    """Aggregates of a moving window; same dims and chunks. NaN where fewer than ``min_periods`` values lie in it.
+
+    The window of a position ends there, or, with ``center``, has it in its middle (an even one reaches one further
+    back). One dim; if only the run knows its length, it becomes one chunk.
+
+    Raises
+    ------
+    ConfigError : no such dim, a window longer than it, or more ``min_periods`` than positions
+    DataError : in the run, if only that knows that the window is longer
+    """
+    require_numbers(x, "rolling")
+    require_aggregate(x, agg, ddof)
+    if len(window) > 1:
+        raise ConfigError("window: got several dims; take one after the other, each in a step of its own")
+    ((dim, n),) = window.items()
+    axis, length = dim_number(x, dim, "window"), x.sizes[dim]
+    least = n if min_periods is None else min_periods
+    if n > length:
+        raise ConfigError(f"window: {_too_long(n, dim, length)}")
+    if least > n:
+        raise ConfigError(f"min_periods: got {least}, more than the {n} positions of the window")
+    before = n // 2 if center else n - 1
+    after = n - 1 - before
+    kind = x.dtype if x.dtype.kind in "fc" else np.dtype(np.float64)
+    if is_late(x, dim):
+        how = (axis, dim, (before, after), n, agg, least, ddof, kind)
+        return rebuilt(x, per_block(merged(x.data, axis), "rolling", _rolled_whole, *how, dtype=kind), x.dims)
+    name = f"rolling-{tokenize(x.data.name, axis, n, agg, before, least, ddof)}"
+    ends = np.cumsum([0, *x.data.chunks[axis]])
+    tasks: dict[Key, GraphNode] = {}
+    for index in itertools.product(*(range(m) for m in x.data.numblocks)):
+        start, stop = int(ends[index[axis]]), int(ends[index[axis] + 1])
+        low, high = start - before, stop + after
+        several = pieces(x.data, index, axis, (max(low, 0), min(high, length)))
+        pads = (max(-low, 0), max(high - length, 0))
+        tasks[name, *index] = task((name, *index), _rolled, *several, axis, pads, n, agg, least, ddof, kind)
+    return rebuilt(x, blocks(name, tasks, x.data.chunks, kind, x.data), x.dims)
+
+
+def _too_long(n: int, dim: str, length: int) -> str:
+    return f"got {n}, but {dim!r} has {length} positions"
+
+
+def _rolled_whole(block: Block, axis: int, dim: str, pads: tuple[int, int], n: int, *how: Any) -> Block:
+    if n > block.shape[axis]:
+        raise DataError(f"window: {_too_long(n, dim, block.shape[axis])}")
+    return _rolled([block], ((0, block.shape[axis]),), axis, pads, n, *how)
+
+
+def _rolled(
+    several: list[Block],
+    parts: tuple[Part, ...],
+    axis: int,
+    pads: tuple[int, int],
+    n: int,
+    agg: str,
+    least: int,
+    ddof: int | None,
+    dtype: Any,
+) -> Block:
+    block = np.moveaxis(joined(several, parts, axis), axis, 0).astype(dtype)
+    ends = [np.full((pad, *block.shape[1:]), np.nan, dtype) for pad in pads]
+    return np.moveaxis(rolled(np.concatenate([ends[0], block, ends[1]]), n, agg, least, ddof), 0, axis)
+
+
+def coarsen(
+    x: xr.DataArray,
+    *,
+    window: Mapping[str, int],
+    agg: str,
+    boundary: str = "exact",
+    skipna: bool = True,
+    ddof: int | None = None,
+) -> xr.DataArray:
+    """Aggregates of windows that lie side by side; along each dim of ``window`` one value for so many positions.
+
+    Several dims make one window together. Labels are the means of those in a window, where they are numbers or times,
+    else the first. A chunk border inside a window is moved to the window's end: a rechunk. A dim whose length only the
+    run knows becomes one chunk.
+
+    Parameters
+    ----------
+    boundary : exact: lengths are multiples of the window's; trim: what is left at the end is left out
+
+    Raises
+    ------
+    ConfigError : no such dim, or a length that is no multiple
+    DataError : in the run, if only that knows the length
+    """
+    require_aggregate(x, agg, ddof)
+    for dim, n in window.items():
+        dim_number(x, dim, "window")
+        length = x.sizes[dim]
+        if is_late(x, dim):
+            x = one_chunk(x, [dim])
+        elif length % n and boundary == "exact":
+            raise ConfigError(f"window: {_no_multiple(dim, length, n)}")
+        elif length % n:
+            x = part(x, dim, (0, length - length % n))
+    sizes = tuple(window.get(str(dim), 1) for dim in x.dims)
+    cut = [n > 1 and not unknown(own) for own, n in zip(x.data.chunks, sizes, strict=True)]
+    grid = {i: _whole_windows(x.data.chunks[i], sizes[i]) for i, moves in enumerate(cut) if moves}
+    data = x.data.rechunk(grid, method="tasks") if any(own != x.data.chunks[i] for i, own in grid.items()) else x.data
+    kind = aggregate_dtype(x.dtype, agg, empty=False)
+    chunks = tuple(tuple(c // n if n > 1 else c for c in own) for own, n in zip(data.chunks, sizes, strict=True))
+    exact = tuple(map(str, x.dims)) if boundary == "exact" else None
+    how = (sizes, exact, agg, skipna, ddof, kind)
+    coarse = per_block(data, "coarsen", _coarsened, *how, chunks=chunks, dtype=kind)
+    gone = [dim for dim, n in window.items() if n > 1]
+    along = {name: c for name, c in x.coords.items() if c.ndim == 1 and c.dims[0] in gone}
+    coords = {str(name): _coarse_labels(c, window[str(c.dims[0])]) for name, c in along.items()}
+    late = {name: own for name, own in run_labels(rebuilt(x, data, x.dims)).items() if own.dim in gone}
+    coords |= {name: as_coordinate(_coarse_late(own, window[own.dim])) for name, own in late.items()}
+    return rebuilt(x, coarse, x.dims, coords=coords, gone=gone)
+
+
+def _no_multiple(dim: str, length: int, n: int) -> str:
+    return f"{dim!r} has {length} positions, no multiple of {n}; boundary: trim leaves out the last {length % n}"
+
+
+def _whole_windows(sizes: tuple[int, ...], n: int) -> tuple[int, ...]:
+    """Chunks with every border moved on to the end of the window that it lies in."""
+    ends = dict.fromkeys(math.ceil(end / n) * n for end in itertools.accumulate(sizes))
+    return tuple(int(size) for size in np.diff([0, *ends]) if size) or (0,)
+
+
+def _coarsened(
+    block: Block,
+    sizes: tuple[int, ...],
+    exact: tuple[str, ...] | None,
+    agg: str,
+    skipna: bool,
+    ddof: int | None,
+    dtype: np.dtype[Any],
+) -> Block:
+    """One value a window: its positions, in the order of the dims, are brought to the front and aggregated.
+
+    Raises
+    ------
+    DataError : if a length is no multiple of the window's, and the dims in ``exact`` must be
+    """
+    for dim, length, n in zip(exact or (), block.shape, sizes, strict=exact is not None):
+        if length % n:
+            raise DataError(f"window: {_no_multiple(dim, length, n)}")
+    block = block[tuple(slice(0, length - length % n) for length, n in zip(block.shape, sizes, strict=True))]
+    apart = [part for n, size in zip(block.shape, sizes, strict=True) for part in (n // size, size)]
+    windows = np.moveaxis(block.reshape(apart), range(1, 2 * block.ndim, 2), range(block.ndim))
+    windows = windows.reshape(math.prod(sizes), *windows.shape[block.ndim :])
+    found = partial(windows, 0, np.zeros(len(windows), np.intp), agg, skipna)
+    return np.asarray(aggregated([found], 0, 1, agg, ddof, dtype)[0])
+
+
+def _coarse_labels(labels: xr.DataArray, n: int) -> xr.Variable:
+    return xr.Variable(labels.dims, _coarse(labels.values, n), labels.attrs)
+
+
+def _coarse_late(labels: RunLabels, n: int) -> RunLabels:
+    kind = np.dtype(np.float64) if labels.data.dtype.kind in "biuf" else labels.dtype
+    chunks = (tuple(size // n for size in labels.data.chunks[0]),)
+    dtype = kind if isinstance(kind, np.dtype) else labels.data.dtype
+    return RunLabels(labels.dim, per_block(labels.data, "coarse", _coarse, n, chunks=chunks, dtype=dtype), kind)
+
+
+def _coarse(labels: Block, n: int) -> Block:
+    """The label of each window of ``n``; what is left at the end is left out."""
+    values = labels[: len(labels) - len(labels) % n].reshape(-1, n)
+    if values.dtype.kind in "mM":
+        whole = values.astype(np.int64)
+        middle = whole[:, 0] + (whole - whole[:, :1]).sum(axis=1) // n  # floats would lose nanoseconds
+        means = np.where(np.isnat(values).any(axis=1), np.array("NaT", values.dtype), middle.astype(values.dtype))
+        return np.asarray(means)
+    if values.dtype.kind in "biuf":
+        return np.asarray(values.mean(axis=1))
+    return values[:, 0]

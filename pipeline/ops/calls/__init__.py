@@ -1,0 +1,1 @@
+"""Functions and programs of the user's: once, or for each item."""

@@ -1,0 +1,152 @@
+"""Steps that call the user's functions."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.config import Reference, Step
+from pipeline.errors import DataError
+from pipeline.faults import describe
+from pipeline.graph import GraphNode, Key
+from pipeline.ops.calls.arguments import Arguments, Folder, Slot, filled
+from pipeline.ops.calls.mapping import mapped
+from pipeline.preparation import resolve
+from pipeline.worker import Dropped
+
+__all__ = ["Call", "call", "derived_seed", "run_call"]
+
+
+@dataclass(frozen=True)
+class Call:
+    """What all tasks of a call step share.
+
+    Parameters
+    ----------
+    function : ``module:function``
+    positional : slots or values, in order
+    keywords : values, in which :class:`Slot`, :class:`~pipeline.config.ItemKey` and tuples of text pieces may stand
+    parts : names of the parts the result must have
+    drop : whether a failing item becomes a :class:`~pipeline.worker.Dropped` in its place
+    spread : whether an item is a map to be spread as keywords
+    names : the keywords that the axes of ``over`` give
+    seed : ``(file's seed, copy)`` where the function gets ``seed=``
+    """
+
+    function: str
+    positional: tuple[Any, ...]
+    keywords: Mapping[str, Any]
+    parts: tuple[str, ...] = ()
+    drop: bool = False
+    spread: bool = False
+    names: tuple[str, ...] = ()
+    seed: tuple[int, str] | None = None
+
+
+def derived_seed(seed: int, copy: str, item: str = "") -> int:
+    """A number in [0, 2**63) made of the file's seed, the copy of a step and the item's key, and of nothing else."""
+    digest = hashlib.sha256(f"{seed}\0{copy}\0{item}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# In the worker
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def run_call(call: Call, item: Mapping[str, Any] | None, key: str, *values: Any) -> Any:
+    """Call the function for one item; ``values`` are the results for the slots.
+
+    Returns
+    -------
+    what the function returned; with ``parts``, a dict of them
+
+    Raises
+    ------
+    TypeError, KeyError : if the result does not have the parts that the file declares
+    Exception : whatever the function raises, unless the step drops failing items
+    """
+    for value in values:
+        if isinstance(value, Dropped):
+            return value
+    try:
+        with Folder() as folder:
+            return _call(call, item or {}, key, [folder.local(value) for value in values])
+    except (Exception, SystemExit) as error:
+        if not call.drop:
+            raise
+        return Dropped(describe(error))
+
+
+def _call(call: Call, item: Mapping[str, Any], key: str, values: Sequence[Any]) -> Any:
+    item = {name: values[v.number] if isinstance(v, Slot) else v for name, v in item.items()}
+    keywords = {name: filled(value, item, values) for name, value in call.keywords.items()}
+    if call.spread:
+        (spread,) = item.values()
+        if not isinstance(spread, Mapping):
+            raise DataError(f"over gives a map of keywords for each call; got {type(spread).__name__}")
+        keywords |= spread
+    else:
+        keywords |= item
+    if call.seed is not None:
+        keywords["seed"] = derived_seed(*call.seed, key)
+    result = resolve(call.function)(*(filled(p, item, values) for p in call.positional), **keywords)
+    return _parted(call, result) if call.parts else result
+
+
+def _parted(call: Call, result: Any) -> dict[str, Any]:
+    if isinstance(result, Mapping):
+        missing = [name for name in call.parts if name not in result]
+        if missing:
+            raise DataError(f"{call.function} returned a map without the parts {missing}; it has {list(result)}")
+        return {name: result[name] for name in call.parts}
+    if isinstance(result, tuple) and len(result) == len(call.parts):
+        return dict(zip(call.parts, result, strict=True))
+    size = f" of {len(result)}" if isinstance(result, tuple) else ""
+    raise DataError(
+        f"{call.function} returned a {type(result).__name__}{size}; parts: {list(call.parts)} needs a map with these "
+        f"keys or a tuple of {len(call.parts)}"
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# While building
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def call(
+    step: Step,
+    *,
+    seed: int,
+    whole: Callable[[Reference], Key],
+    enter: Callable[[Reference], Any],
+    tasks: dict[Key, GraphNode],
+) -> Any:
+    """The collection that a call step gives.
+
+    Parameters
+    ----------
+    whole : gives the key of a task with the whole in-memory value of a reference
+    enter : gives the collection of a reference
+    tasks : the tasks that ``whole`` and ``enter`` add to; the call's own tasks are added, too
+
+    Returns
+    -------
+    Single, Items, or Parts of them
+    """
+    arguments = Arguments(whole)
+    positional = tuple(arguments.slot(r) for r in step.inputs.get("input", ()))
+    keywords = {name: arguments.slotted(value) for name, value in step.args.items()}
+    made = Call(
+        step.function,
+        positional,
+        keywords,
+        parts=step.parts,
+        drop=step.on_error == "drop",
+        spread=step.over is not None and step.over.maps is not None,
+        names=tuple(name for name, _ in step.over.axes) if step.over else (),
+        seed=(seed, step.name) if step.seed else None,
+    )
+    return mapped(step, run_call, made, arguments.keys, enter=enter, tasks=tasks)

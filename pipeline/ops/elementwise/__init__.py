@@ -1,0 +1,1 @@
+"""Expressions on the kinds of values."""

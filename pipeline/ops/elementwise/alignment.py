@@ -1,0 +1,257 @@
+"""Elementwise operations on named arrays: which dims go together, and one dask task a chunk.
+
+``monthly - climatology`` is an error here, and not the outer product that xarray makes of it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+
+from pipeline.errors import DataError
+from pipeline.expressions.references import ExpressionError
+from pipeline.expressions.tree import Bound, Constant, Node, children, mapped, render
+from pipeline.ops.arrays.lengths import recut, require_alike, unknown
+from pipeline.ops.elementwise.evaluation import SlotLookup, evaluate
+
+__all__ = ["Operand", "aligned", "blockwise", "settled", "with_coordinates"]
+
+_PARTS = ("year", "month", "day", "hour", "weekday", "dayofyear")
+
+
+@dataclass(frozen=True, eq=False)
+class Operand:
+    """An array of an expression, and what the user calls it; ``value`` where it is a scalar known already."""
+
+    array: xr.DataArray
+    text: str
+    value: Any = None
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        return tuple(map(str, self.array.dims))
+
+
+def blockwise(root: Node, operands: Sequence[Operand], text: str) -> tuple[da.Array, tuple[str, ...]]:
+    """The tree over the operands (a Bound's slot is a position in them) as a dask array, and its dims."""
+    dims = _dims(root, operands)
+    _check_lengths(operands)
+    root = mapped(root, functools.partial(_inlined, operands))
+    arrays = [operand for operand in operands if operand.value is None]
+    places = tuple(tuple(dims.index(d) for d in operand.dims) for operand in arrays)
+    positions = [i for i, operand in enumerate(operands) if operand.value is None]
+    root = mapped(root, functools.partial(_renumbered, {old: new for new, old in enumerate(positions)}))
+    dtype = _dtype(root, arrays, places, len(dims))
+    kernel = functools.partial(_chunk, root, places, len(dims), dtype, text)
+    chunked = aligned([_dask(operand.array) for operand in arrays], places)
+    pairs = [item for array, place in zip(chunked, places, strict=True) for item in (array, place)]
+    meta = np.empty((0,) * len(dims), dtype=dtype)
+    # aligned already; dask's own way refuses lengths that are known only in the run
+    data = da.blockwise(
+        kernel, tuple(range(len(dims))), *pairs, dtype=dtype, meta=meta, token="expr", align_arrays=False
+    )
+    return data, dims
+
+
+def _inlined(operands: Sequence[Operand], node: Node) -> Node | None:
+    value = operands[node.slot].value if isinstance(node, Bound) else None
+    return Constant(value) if isinstance(value, bool | int | float | str) else None
+
+
+def _renumbered(slots: dict[int, int], node: Node) -> Node | None:
+    return Bound(slots[node.slot]) if isinstance(node, Bound) else None
+
+
+def _dask(array: xr.DataArray) -> da.Array:
+    return array.data if isinstance(array.data, da.Array) else da.from_array(array.values, chunks=-1)
+
+
+def aligned(arrays: list[da.Array], places: Sequence[tuple[int, ...]]) -> list[da.Array]:
+    """The arrays cut alike: along each dim where they differ, at every edge that one of them has.
+
+    Lengths that only the run knows are cut as those are that are known, else as those of the array with most chunks. A
+    task of several blocks holds them to it: :func:`pipeline.ops.arrays.lengths.require_alike`.
+    """
+    for dim in sorted({d for place in places for d in place}):
+        holders = [(i, place.index(dim)) for i, place in enumerate(places) if dim in place]
+        sure = [(i, axis) for i, axis in holders if not unknown(arrays[i].chunks[axis])]
+        known = {arrays[i].chunks[axis] for i, axis in sure}
+        if len(known) > 1:
+            edges = sorted({int(edge) for chunks in known for edge in np.cumsum(chunks)})
+            cut = tuple(int(n) for n in np.diff([0, *edges]))
+            for i, axis in sure:
+                arrays[i] = arrays[i].rechunk({axis: cut})
+        like, along = max(sure[:1] or holders, key=lambda holder: arrays[holder[0]].numblocks[holder[1]])
+        for i, axis in holders:
+            arrays[i] = recut(arrays[i], axis, arrays[like], along)
+    return arrays
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Dims and coordinates
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _dims(node: Node, operands: Sequence[Operand]) -> tuple[str, ...]:
+    """The dims of the tree's value.
+
+    Raises
+    ------
+    ExpressionError : at the first operation whose operands' dims don't contain each other
+    """
+    if isinstance(node, Bound):
+        return operands[node.slot].dims
+    largest: tuple[str, ...] = ()
+    holder: Node = node
+    for child in children(node):
+        dims = _dims(child, operands)
+        if set(dims) > set(largest):
+            if not set(largest) <= set(dims):
+                raise ExpressionError(_apart(holder, largest, child, dims, operands))
+            largest, holder = dims, child
+        elif not set(dims) <= set(largest):
+            raise ExpressionError(_apart(holder, largest, child, dims, operands))
+        elif not largest:
+            holder = child
+    return largest
+
+
+def _apart(a: Node, a_dims: tuple[str, ...], b: Node, b_dims: tuple[str, ...], operands: Sequence[Operand]) -> str:
+    texts = [operand.text for operand in operands]
+    left, right = _render(a, texts), _render(b, texts)
+    message = (
+        f"'{left}' has dims ({', '.join(a_dims)}), '{right}' has ({', '.join(b_dims)}), and neither contains the other"
+    )
+    for large, small, large_dims, small_dims in ((left, right, a_dims, b_dims), (right, left, b_dims, a_dims)):
+        part = next((d for d in small_dims if d not in large_dims and d in _PARTS), None)
+        time = next((d for d in large_dims if d not in small_dims and _is_time(d, operands)), None)
+        if part and time:
+            take = f'{{op: take, input: {small}, at: {{{part}: "{part}({time})"}}, like: {large}}}'
+            return f"{message}; for the {part} of each {time}: {take}"
+    return message
+
+
+@dataclass(frozen=True)
+class _Text:
+    text: str
+
+
+def _render(node: Node, texts: Sequence[str]) -> str:
+    return render(node, [_Text(text) for text in texts])
+
+
+def _is_time(dim: str, operands: Sequence[Operand]) -> bool:
+    for operand in operands:
+        if dim in operand.array.coords:
+            return bool(operand.array.coords[dim].dtype.kind in "MO")
+    return False
+
+
+def _check_lengths(operands: Sequence[Operand]) -> None:
+    """Equal lengths and equal coordinates along every shared dim."""
+    first: dict[str, Operand] = {}
+    for operand in operands:
+        for dim in operand.dims:
+            other = first.setdefault(dim, operand)
+            n, m = other.array.sizes[dim], operand.array.sizes[dim]
+            if n != m and n == n and m == m:  # nan: known only in the run
+                raise ExpressionError(f"'{other.text}' has {n:,} along '{dim}', '{operand.text}' has {m:,}")
+            if dim in operand.array.indexes:
+                if dim not in other.array.indexes:
+                    first[dim] = operand
+                elif not other.array.indexes[dim].equals(operand.array.indexes[dim]):
+                    raise ExpressionError(_differ(dim, other, operand))
+
+
+def _differ(dim: str, a: Operand, b: Operand) -> str:
+    left, right = a.array.indexes[dim], b.array.indexes[dim]
+    at = next((i for i, (x, y) in enumerate(zip(left, right, strict=False)) if x != y), 0)
+    return (
+        f"'{a.text}' and '{b.text}' have different coordinates along '{dim}': at position {at} {left[at]} and "
+        f"{right[at]}; coordinates must be equal: take the same part of both with op sel"
+    )
+
+
+def with_coordinates(data: da.Array, dims: tuple[str, ...], operands: Sequence[Operand]) -> xr.DataArray:
+    """``data`` with the coordinates of all operands; those that differ (beside the dims') are dropped, as in xarray."""
+    coords: dict[Any, Any] = {}
+    dropped: set[Any] = set()
+    for operand in operands:
+        for name, coordinate in operand.array.coords.items():
+            if name in dropped or not set(coordinate.dims) <= set(dims):
+                continue
+            if name not in coords:
+                coords[name] = coordinate.variable
+            elif name not in dims and not coords[name].equals(coordinate.variable):
+                del coords[name]
+                dropped.add(name)
+    result = xr.DataArray(data, dims=dims, coords=coords)
+    result.name = None  # not the dask array's
+    return result
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# One chunk
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _spread(block: Any, place: tuple[int, ...], ndim: int) -> Any:
+    """The block with its axes at ``place``, and axes of length 1 for the dims it lacks."""
+    block = np.asarray(block)
+    if not place:
+        return block.reshape(()) if ndim == 0 else block
+    ordered = block.transpose(np.argsort(place))
+    shape = [1] * ndim
+    for axis, length in zip(sorted(place), ordered.shape, strict=True):
+        shape[axis] = length
+    return ordered.reshape(shape)
+
+
+def _evaluated(root: Node, blocks: Sequence[Any]) -> Any:
+    return np.asarray(evaluate(root, SlotLookup(blocks)))
+
+
+def _dtype(root: Node, arrays: Sequence[Operand], places: Sequence[tuple[int, ...]], ndim: int) -> np.dtype[Any]:
+    """The dtype of the result, from arrays of length 0; 0-d ones hold a 1, which is within every function's reach."""
+    blocks = [
+        _spread(np.ones((0,) * len(place), dtype=operand.array.dtype), place, ndim)
+        for operand, place in zip(arrays, places, strict=True)
+    ]
+    dtype: np.dtype[Any] = _evaluated(root, blocks).dtype
+    return dtype
+
+
+def _chunk(
+    root: Node, places: Sequence[tuple[int, ...]], ndim: int, dtype: np.dtype[Any], text: str, *blocks: Any
+) -> np.ndarray:
+    """The task of one chunk."""
+    require_alike(blocks, places)
+    result: np.ndarray = _evaluated(
+        root, [_spread(block, place, ndim) for block, place in zip(blocks, places, strict=True)]
+    )
+    return settled(result, dtype, text)
+
+
+def settled(result: np.ndarray, dtype: np.dtype[Any], text: str) -> np.ndarray:
+    """The result with its dtype: functions give nan where a whole number is missing.
+
+    Raises
+    ------
+    DataError : if one is missing
+    """
+    if result.dtype == dtype:
+        return result
+    if dtype.kind in "iu" and result.dtype.kind == "f" and np.isnan(result).any():
+        n = int(np.isnan(result).sum())
+        raise DataError(
+            f"'{text}' is missing for {n:,} of {result.size:,} values, and {dtype} has no missing value; "
+            "write fill(…, 0), or number(…) for float64"
+        )
+    cast: np.ndarray = result.astype(dtype)
+    return cast

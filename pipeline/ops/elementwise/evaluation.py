@@ -1,0 +1,95 @@
+"""The evaluation of expressions: one walk, and one meaning, for arrays and for columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from functools import reduce
+from typing import Protocol
+
+import numpy as np
+
+from pipeline.expressions.functions import FUNCTIONS
+from pipeline.expressions.references import ExpressionError
+from pipeline.expressions.tree import (
+    Binary,
+    Boolean,
+    Bound,
+    Call,
+    Compare,
+    Constant,
+    Membership,
+    Node,
+    Unary,
+    render,
+)
+from pipeline.ops.elementwise.functions import IMPLEMENTED
+from pipeline.ops.elementwise.kinds import Value, scalar, truth
+from pipeline.ops.elementwise.operators import arithmetic_of, comparison, membership
+
+__all__ = ["Lookup", "SlotLookup", "evaluate"]
+
+
+class Lookup(Protocol):
+    """Gives the value of a Name or a Bound; ``columns`` says that text is a pandas column, not a numpy array."""
+
+    columns: bool
+
+    def __call__(self, node: Node) -> Value: ...
+
+
+class SlotLookup:
+    """The values of Bounds, by their slots; text is numpy's."""
+
+    columns = False
+
+    def __init__(self, values: Sequence[Value]) -> None:
+        self.values = values
+
+    def __call__(self, node: Node) -> Value:
+        if not isinstance(node, Bound):
+            raise ExpressionError(f"{render(node)} is not bound to a value")
+        return self.values[node.slot]
+
+
+def evaluate(node: Node, lookup: Lookup) -> Value:
+    """The value of the tree ``node``.
+
+    Raises
+    ------
+    ExpressionError : if the kinds of the values don't go together
+    """
+    with np.errstate(all="ignore"):
+        return _value(node, lookup)
+
+
+def _value(node: Node, lookup: Lookup) -> Value:
+    match node:
+        case Constant(value):
+            return scalar(value) if isinstance(value, datetime | timedelta) else value
+        case Unary("not", operand):
+            return np.logical_not(truth(_value(operand, lookup), "not"))
+        case Unary(op, operand):
+            return arithmetic_of("*", _value(operand, lookup), -1 if op == "-" else 1)
+        case Binary(op, left, right):
+            return arithmetic_of(op, _value(left, lookup), _value(right, lookup))
+        case Compare(first, ops, rest):
+            values = [_value(first, lookup), *(_value(x, lookup) for x in rest)]
+            links = (comparison(op, a, b) for op, a, b in zip(ops, values, values[1:], strict=False))
+            return reduce(np.logical_and, links)
+        case Boolean(op, operands):
+            truths = (truth(_value(x, lookup), op) for x in operands)
+            return reduce(np.logical_and if op == "and" else np.logical_or, truths)
+        case Membership(operand, constants, negated, listed):
+            found = [_value(x, lookup) for x in constants]
+            return membership(_value(operand, lookup), list(found[0]) if listed else found, negated)
+        case Call(function, args, keywords):
+            given = {name: _value(x, lookup) for name, x in keywords}
+            if function in {"text", "where"}:
+                given["columns"] = lookup.columns
+            values = [_value(x, lookup) for x in args]
+            for at, parameter in enumerate(FUNCTIONS[function].parameters[: len(values)]):
+                if parameter.kind == "int":
+                    values[at] = int(values[at])  # from the run it comes as a float
+            return IMPLEMENTED[function](*values, **given)
+    return lookup(node)

@@ -1,0 +1,225 @@
+"""The functions of expressions: numbers, choices, conversions; those of texts and times stand in files of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline.expressions.functions import duration, moment
+from pipeline.expressions.references import ExpressionError
+from pipeline.ops.elementwise.kinds import NUMERIC, TEXT, Value, is_missing, kind, scalar, truth
+from pipeline.ops.elementwise.operators import as_numbers, beside_pandas, check_alike, comparison, held
+from pipeline.ops.elementwise.texts import TEXT_FUNCTIONS
+from pipeline.ops.elementwise.times import convert, floor_time, localize, part
+
+__all__ = ["IMPLEMENTED"]
+
+
+def _numeric(function: Callable[..., Any], name: str, *more: str) -> Callable[..., Any]:
+    """A function of numpy for numbers, and for the kinds ``more``."""
+
+    def prepared(value: Value) -> Value:
+        said = kind(value)
+        if said not in NUMERIC and said != "object" and said not in more:
+            raise ExpressionError(f"{name}(x) needs numbers, and got {said}")
+        whole = isinstance(value, np.ndarray) and value.dtype.kind in "iu" and name in _NUMPY
+        # numpy takes the root of an int8 in float16
+        return _as_float(value) if whole or said == "object" else as_numbers(value)
+
+    def call(*values: Value) -> Value:
+        return function(*map(prepared, values))
+
+    return call
+
+
+def _as_float(value: Value) -> Any:
+    return np.asarray(value, dtype=np.float64)
+
+
+def _where(condition: Value, a: Value, b: Value, *, columns: bool) -> Value:
+    check_alike(a, b)
+    a, b = held(*_of_one_kind(a, b))
+    chosen = np.asarray(truth(condition, "where"))
+    if not columns or not any(isinstance(v, pd.Series | pd.Timestamp) or kind(v) == "text" for v in (a, b)):
+        return np.where(chosen, a, b)
+    if chosen.ndim == 0:
+        return a if chosen else b
+    return _spread(a, len(chosen), b).where(chosen, b)
+
+
+def _of_one_kind(a: Value, b: Value) -> tuple[Value, Value]:
+    """True and false as numbers where the other one is a number."""
+    return (as_numbers(a), as_numbers(b)) if {kind(a), kind(b)} == NUMERIC else (a, b)
+
+
+def _spread(value: Value, n: int, like: Value) -> pd.Series:
+    """The value as a Series of ``n`` rows, of the dtype that the other one has where that is a Series."""
+    if isinstance(value, pd.Series):
+        return value
+    if isinstance(value, str):
+        return pd.Series([value] * n, dtype=TEXT)
+    dtype = like.dtype if isinstance(like, pd.Series) else pd.Series([value]).dtype
+    found: pd.Series = pd.Series(value if isinstance(value, np.ndarray) else [beside_pandas(value)] * n, dtype=dtype)
+    return found
+
+
+def _extreme(op: str, ufunc: Callable[..., Any]) -> Callable[..., Any]:
+    def call(a: Value, b: Value) -> Value:
+        check_alike(a, b)
+        if "text" in (kind(a), kind(b)):
+            raise ExpressionError("minimum and maximum are for numbers and times, not for text")
+        a, b = as_numbers(a), as_numbers(b)
+        if not isinstance(a, pd.Series) and not isinstance(b, pd.Series):
+            return ufunc(*held(a, b))
+        if not isinstance(a, pd.Series):
+            a, b = b, a
+        chosen = comparison(op, a, b) | np.asarray(is_missing(a))  # what is missing stays so
+        return a.where(pd.Series(chosen), b)
+
+    return call
+
+
+def _fill(x: Value, v: Value) -> Value:
+    check_alike(x, v)
+    x, v = _of_one_kind(x, v)
+    missing = is_missing(x)
+    if isinstance(v, pd.Series) and isinstance(x, np.ndarray):
+        x = _spread(x, len(v), v)
+    if isinstance(x, pd.Series):
+        return x.where(~pd.Series(missing), beside_pandas(v))
+    if isinstance(x, np.ndarray | np.generic):
+        return np.where(missing, v, x)
+    return v if missing else x
+
+
+def _isfinite(x: Value) -> Any:
+    said = kind(x)
+    if said in {"text", "true/false"}:
+        raise ExpressionError(f"isfinite(x) needs numbers, and got {said}")
+    if isinstance(x, pd.Series):
+        return np.isfinite(_as_float(x)) if said == "object" else ~is_missing(x)
+    return np.isfinite(x)
+
+
+def _parsed(x: Value, name: str) -> Any:
+    """Numbers from text; float64 where one is missing."""
+    try:
+        return pd.to_numeric(x).to_numpy() if isinstance(x, pd.Series) else np.asarray(x).astype(np.float64)
+    except ValueError as error:
+        raise ValueError(f"{name}(x): {error}") from None
+
+
+def _number(x: Value) -> Value:
+    said = kind(x)
+    if said == "text":
+        return _parsed(x, "number").astype(np.float64)[()]
+    if said == "duration":
+        return x / np.timedelta64(1, "s")
+    if said in {"time", "zoned time"}:
+        raise ExpressionError("number(x) needs numbers, text or a duration; of a time take year(t), or t - date('…')")
+    if isinstance(x, np.ndarray) and x.dtype.kind == "f":
+        return x
+    return _as_float(as_numbers(x))[()]
+
+
+def _integer(x: Value) -> Value:
+    """Whole numbers, towards zero; float64 with nan where one is missing, for the caller to settle."""
+    said = kind(x)
+    if said not in NUMERIC | {"text", "object"}:
+        raise ExpressionError(f"integer(x) needs numbers or text, and got {said}")
+    given = _parsed(x, "integer") if said == "text" else _as_float(x) if said == "object" else as_numbers(x)
+    numbers = np.asarray(given)
+    if numbers.dtype.kind != "f":
+        return numbers.astype(np.int64)[()]
+    if np.isinf(numbers).any():
+        raise ValueError("integer(x): got an infinite number")
+    return np.trunc(numbers)[()] if np.isnan(numbers).any() else numbers.astype(np.int64)[()]
+
+
+def _boolean(x: Value) -> Value:
+    said = kind(x)
+    if said == "text":
+        lower = x.str.lower() if isinstance(x, pd.Series) else np.strings.lower(np.asarray(x))
+        if np.any(comparison("!=", lower, "true") & comparison("!=", lower, "false")):
+            raise ValueError("boolean(x): a text is neither 'true' nor 'false'")
+        return comparison("==", lower, "true")
+    return truth(x, "boolean") if said in {"true/false", "object"} else comparison("!=", x, 0)
+
+
+def _text(x: Value, *, columns: bool) -> Value:
+    said = kind(x)
+    if said == "text":
+        return x
+    if isinstance(x, pd.Series):
+        return (
+            x.map(lambda t: t.isoformat(), na_action="ignore").astype(TEXT) if said == "zoned time" else x.astype(TEXT)
+        )
+    array = np.asarray(x)
+    if said == "duration":
+        array = array / np.timedelta64(1, "s")
+    if said == "time" and array.size:  # numpy fails on an empty one
+        written = np.strings.replace(np.datetime_as_string(array, unit="us"), ".000000", "")
+    else:
+        written = array.astype("U32")
+    missing = is_missing(array)
+    if columns and array.ndim:
+        return pd.Series(written, dtype=TEXT).where(pd.Series(~missing))
+    return np.where(missing, "", written).astype("U32")[()]
+
+
+_NUMPY = (
+    *("sqrt", "exp", "log", "log10", "sin", "cos", "tan", "arcsin", "arccos", "arctan", "arctan2"),
+    *("deg2rad", "rad2deg"),
+)
+IMPLEMENTED: dict[str, Callable[..., Any]] = {
+    **{name: _numeric(getattr(np, name), name) for name in _NUMPY},
+    **{name: _numeric(getattr(np, name), name) for name in ("sign", "floor", "ceil")},
+    "abs": _numeric(np.abs, "abs", "duration"),
+    "round": _numeric(np.round, "round"),
+    "minimum": _extreme("<=", np.minimum),
+    "maximum": _extreme(">=", np.maximum),
+    "where": _where,
+    "missing": is_missing,
+    "fill": _fill,
+    "isfinite": _isfinite,
+    "number": _number,
+    "integer": _integer,
+    "text": _text,
+    "boolean": _boolean,
+    "floor_time": floor_time,
+    "localize": localize,
+    "convert": convert,
+    **TEXT_FUNCTIONS,
+}
+
+
+def _clip(x: Value, low: Value, high: Value) -> Value:
+    return IMPLEMENTED["minimum"](IMPLEMENTED["maximum"](x, low), high)
+
+
+def _constant_of_time(value: Value) -> Value:
+    """``date(${x})`` and the like, where the text is known only in the run."""
+    return scalar(moment(value))
+
+
+def _constant_duration(value: Value) -> Value:
+    return scalar(duration(value))
+
+
+def _part_function(name: str) -> Callable[[Value], Value]:
+    def call(t: Value) -> Value:
+        return part(name, t)
+
+    return call
+
+
+IMPLEMENTED |= {
+    "clip": _clip,
+    "date": _constant_of_time,
+    "timestamp": _constant_of_time,
+    "duration": _constant_duration,
+    **{name: _part_function(name) for name in ("year", "month", "day", "hour", "weekday", "dayofyear")},
+}

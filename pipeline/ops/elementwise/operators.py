@@ -1,0 +1,171 @@
+"""What the operators of expressions mean for values in memory: numbers, texts, times and columns of them.
+
+Rules that numpy and pandas do not share are settled here: a comparison with a missing value is false, ``!=`` and ``not
+in`` too; true and false count as 1 and 0 in arithmetic; ``/`` is true division; values of two kinds never compare.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline.expressions.references import ExpressionError
+from pipeline.expressions.tree import arithmetic, compare, unlike
+from pipeline.ops.elementwise.kinds import NUMERIC, Value, is_missing, kind
+
+__all__ = ["arithmetic_of", "as_numbers", "beside_pandas", "check_alike", "comparison", "held", "membership"]
+
+_UFUNCS: dict[str, Callable[..., Any]] = {
+    "+": np.add,
+    "-": np.subtract,
+    "*": np.multiply,
+    "/": np.true_divide,
+    "//": np.floor_divide,
+    "%": np.mod,
+    "**": np.power,
+    "<": np.less,
+    "<=": np.less_equal,
+    ">": np.greater,
+    ">=": np.greater_equal,
+    "==": np.equal,
+    "!=": np.not_equal,
+}
+_OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.truediv,
+    "//": operator.floordiv,
+    "%": operator.mod,
+    "**": operator.pow,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "==": operator.eq,
+    "!=": operator.ne,
+}
+# (operator, left, right) that have a meaning although a time or a duration takes part
+_OF_TIMES = frozenset(
+    {
+        ("-", "time", "time"),
+        ("-", "zoned time", "zoned time"),
+        *((op, time, "duration") for op in "+-" for time in ("time", "zoned time", "duration")),
+        ("+", "duration", "time"),
+        ("+", "duration", "zoned time"),
+        ("*", "number", "duration"),
+        ("*", "duration", "number"),
+        ("/", "duration", "number"),
+        *((op, "duration", "duration") for op in ("/", "//", "%")),
+    }
+)
+
+
+def plain(*values: Value) -> bool:
+    return all(isinstance(value, bool | int | float | str) for value in values)
+
+
+def _numpy(value: Value) -> Value:
+    """A Series of what numpy has a type for as an array."""
+    if isinstance(value, pd.Series) and isinstance(value.dtype, np.dtype) and value.dtype.kind != "O":
+        return value.to_numpy()
+    return value
+
+
+def as_numbers(value: Value) -> Value:
+    """True and false as 1 and 0; as floats in a column where they may be missing."""
+    if isinstance(value, bool | np.bool_):
+        return int(value)
+    if isinstance(value, pd.Series) and isinstance(value.dtype, pd.BooleanDtype):
+        return value.to_numpy(np.float64, na_value=np.nan)
+    return value.astype(np.int64) if isinstance(value, np.ndarray) and value.dtype.kind == "b" else value
+
+
+def arithmetic_of(op: str, a: Value, b: Value) -> Value:
+    if plain(a, b):
+        return arithmetic(op, a, b)
+    kinds = ("number" if k == "true/false" else k for k in (kind(a), kind(b)))
+    left, right = kinds
+    a, b = as_numbers(a), as_numbers(b)
+    if "object" not in (left, right) and {left, right} != {"number"} and (op, left, right) not in _OF_TIMES:
+        raise ExpressionError(_no_arithmetic(op, left, right))
+    if isinstance(a, pd.Series | pd.Timestamp) or isinstance(b, pd.Series | pd.Timestamp):
+        return _numpy(_OPERATORS[op](beside_pandas(a), beside_pandas(b)))
+    if op == "**" and isinstance(b, int) and b < 0:
+        b = float(b)  # numpy refuses whole numbers to negative powers
+    return _UFUNCS[op](*held(a, b))
+
+
+def held(*values: Value) -> list[Value]:
+    """The values, with whole numbers that an array of small ones among them can't hold as what numpy widens it for.
+
+    numpy refuses ``uint8 + 300``, and makes 44 of the 300 in a ``where``.
+    """
+    limits = [np.iinfo(v.dtype) for v in values if isinstance(v, np.ndarray | np.generic) and v.dtype.kind in "iu"]
+    return [_typed(v) if type(v) is int and not all(one.min <= v <= one.max for one in limits) else v for v in values]
+
+
+def _typed(number: int) -> Any:
+    if number >= 1 << 63:
+        return np.uint64(number)
+    return np.int64(number) if number >= -1 << 63 else float(number)
+
+
+def beside_pandas(value: Value) -> Value:
+    if isinstance(value, np.datetime64):
+        return pd.Timestamp(value)
+    if isinstance(value, np.timedelta64):
+        return pd.Timedelta(value)
+    return pd.Series(value) if isinstance(value, np.ndarray) and value.ndim == 1 else value
+
+
+def _no_arithmetic(op: str, left: str, right: str) -> str:
+    kinds = {left, right}
+    if "text" in kinds:
+        return f"got text beside '{op}'; to join text write concat(a, b), for a number number(x)"
+    if kinds == {"time", "zoned time"}:
+        return unlike(left, right)
+    if "number" in kinds:
+        return f"'{op}' has no meaning between {left} and {right}; a length of time is written duration('5min')"
+    return f"'{op}' has no meaning between {left} and {right}"
+
+
+def check_alike(a: Value, b: Value) -> None:
+    left, right = kind(a), kind(b)
+    if left != right and not {left, right} <= NUMERIC and "object" not in (left, right):
+        raise ExpressionError(unlike(left, right))
+
+
+def comparison(op: str, a: Value, b: Value) -> Any:
+    if plain(a, b):
+        return compare(op, a, b)
+    check_alike(a, b)
+    if isinstance(a, pd.Series | pd.Timestamp) or isinstance(b, pd.Series | pd.Timestamp):
+        found = _OPERATORS[op](beside_pandas(a), beside_pandas(b))
+        result = found.fillna(False).to_numpy(bool) if isinstance(found, pd.Series) else found
+    else:
+        result = _UFUNCS[op](a, b)
+    return result & ~_any_missing(a, b) if op == "!=" else result
+
+
+def _any_missing(a: Value, b: Value) -> Any:
+    return np.logical_or(is_missing(a), is_missing(b))
+
+
+def membership(value: Value, constants: Sequence[Value], negated: bool) -> Any:
+    for constant in constants:
+        check_alike(value, constant)
+    if isinstance(value, pd.Series) and kind(value) == "text":
+        found: Any = value.isin([c for c in constants if not pd.isna(c)]).to_numpy()
+    elif isinstance(value, np.ndarray) and kind(value) in NUMERIC and constants and plain(*constants):
+        # as comparisons would: 0.1 is a float32 beside float32
+        dtype = np.result_type(*held(value, *constants))
+        found = np.isin(value, np.array(constants, dtype=dtype))
+    else:
+        found = reduce(np.logical_or, (comparison("==", value, c) for c in constants), np.zeros(np.shape(value), bool))
+    return np.logical_not(found) & ~np.asarray(is_missing(value)) if negated else found

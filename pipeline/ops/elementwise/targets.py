@@ -1,0 +1,319 @@
+"""Expressions on the kinds of values: arrays (one task a chunk), columns (a partition at a time), coordinates, scalars.
+
+The dtype of a result is that of the same expression over empty inputs, known at build, never that of the values at
+hand: partitions and chunks must agree. Where whole numbers are expected and one is missing (``month`` of a missing
+time), the task fails and says so, as int64 has no missing value.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from pipeline.errors import DataError, nearest
+from pipeline.expressions import Expression
+from pipeline.expressions.references import ExpressionError
+from pipeline.expressions.tree import Bound, Call, Name, Node, mapped, walk
+from pipeline.ops.arrays.runlabels import RunLabels, held, run_labels
+from pipeline.ops.elementwise.alignment import Operand, blockwise, settled, with_coordinates
+from pipeline.ops.elementwise.evaluation import SlotLookup, evaluate
+from pipeline.ops.elementwise.kinds import TEXT, Value, in_columns, scalar
+
+__all__ = [
+    "columns_dtype",
+    "evaluate_arrays",
+    "evaluate_columns",
+    "evaluate_coords",
+    "evaluate_numpy",
+    "evaluate_scalar",
+]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Columns
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def evaluate_columns(e: Expression, frame: pd.DataFrame, bound: Sequence[Any] = ()) -> pd.Series:
+    """The expression over one partition.
+
+    Parameters
+    ----------
+    frame : pandas, of any length; its index is given to the result and otherwise ignored
+    bound : for each slot of ``e.references`` its value: a scalar, or a frame, column or array of one element. Whole
+        numbers among them count as float64, since their type is not known when the dtype of the result is
+
+    Returns
+    -------
+    pandas.Series : always of the frame's length, with the dtype of :func:`columns_dtype`
+
+    Raises
+    ------
+    ExpressionError : if a column does not exist, or kinds don't go together
+    DataError : if the result is whole numbers by its dtype and one is missing
+    """
+    values = [_run_value(value) for value in bound]
+    if isinstance(e.root, Name):
+        return _column(frame, e.root.name).rename(None)
+    result = _as_series(evaluate(e.root, _ColumnLookup(frame, values)), frame.index)
+    if not len(frame) or not any(isinstance(node, Call) for node in walk(e.root)):
+        return result
+    empty = frame.iloc[:0]
+    expected = _as_series(evaluate(e.root, _ColumnLookup(empty, values)), empty.index).dtype
+    return _settled(result, expected, e)
+
+
+def columns_dtype(e: Expression, meta: pd.DataFrame, bound: Sequence[Any] = ()) -> Any:
+    """The dtype of the column that :func:`evaluate_columns` gives for partitions like ``meta``.
+
+    Values that are known only in the run are left out of ``bound`` (or are Delayed): any kind that makes sense is
+    tried for them.
+    """
+    n = len(e.references)
+    given = [bound[i] if i < len(bound) else None for i in range(n)]
+    known = [None if value is None or _is_lazy(value) else [_run_value(value)] for value in given]
+    empty = meta.iloc[:0]
+    failure: Exception | None = None
+    for values in itertools.product(*(choices or _CANDIDATES for choices in known)):
+        try:
+            return evaluate_columns(e, empty, values).dtype
+        except (ValueError, TypeError, AttributeError) as error:  # a value of this kind has no meaning there
+            failure = failure or error
+    assert failure is not None, "there is always a first combination"
+    raise failure
+
+
+_CANDIDATES: list[Any] = [
+    1.0,
+    "2000-01-01",
+    True,
+    np.datetime64("2000-01-01", "us"),
+    pd.Timestamp("2000-01-01", tz="UTC"),
+    np.timedelta64(1, "us"),
+    "1h",
+]
+
+
+def _is_lazy(value: Any) -> bool:
+    return hasattr(value, "__dask_graph__") and value.__dask_graph__() is not None
+
+
+def _run_value(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [scalar(v) for v in value]
+    one = scalar(value)
+    return float(one) if isinstance(one, int) and not isinstance(one, bool) else one
+
+
+class _ColumnLookup:
+    """The values of Names and Bounds; each column is prepared once."""
+
+    columns = True
+
+    def __init__(self, frame: pd.DataFrame, bound: Sequence[Any]) -> None:
+        self.frame, self.bound = frame, bound
+        self.prepared: dict[str, Value] = {}
+
+    def __call__(self, node: Node) -> Value:
+        if isinstance(node, Bound):
+            return self.bound[node.slot]
+        if not isinstance(node, Name):
+            raise ExpressionError(f"{node} is not bound")
+        if node.name not in self.prepared:
+            self.prepared[node.name] = in_columns(_column(self.frame, node.name, node.column))
+        return self.prepared[node.name]
+
+
+def _column(frame: pd.DataFrame, name: str, column: int = 0) -> pd.Series:
+    if name not in frame.columns:
+        raise ExpressionError(f"'{name}' is no column{nearest(name, map(str, frame.columns))}", column)
+    found = frame[name]
+    if not isinstance(found, pd.Series):
+        raise ExpressionError(f"'{name}' stands for {found.shape[1]} columns of the same name", column)
+    return found
+
+
+def _as_series(value: Value, index: pd.Index) -> pd.Series:
+    if isinstance(value, pd.Series):
+        return pd.Series(value.array, index=index, copy=False)
+    if isinstance(value, np.ndarray) and value.ndim == 1:
+        dtype = TEXT if value.dtype.kind in "UT" else None
+        column = pd.Series(value, index=index, dtype=dtype, copy=False)
+        return column.where(column != "") if dtype is not None else column
+    one = value[()] if isinstance(value, np.ndarray) else value
+    if isinstance(one, str):
+        return pd.Series([str(one)] * len(index), index=index, dtype=TEXT)
+    return pd.Series([one] * len(index), index=index, dtype=pd.Series([one]).dtype)
+
+
+def _settled(result: pd.Series, expected: Any, e: Expression) -> pd.Series:
+    """The result with the dtype expected: functions give nan where a whole number is missing."""
+    if result.dtype == expected:
+        return result
+    if expected.kind in "iu" and result.dtype.kind == "f" and result.hasnans:
+        raise DataError(_missing(e, int(result.isna().sum()), len(result), expected))
+    return result.astype(expected)
+
+
+def _missing(e: Expression, n: int, of: int, dtype: Any) -> str:
+    return (
+        f"'{e.text}' is missing for {n:,} of {of:,} values, and {dtype} has no missing value; "
+        "filter them out, write fill(…, 0), or number(…) for float64"
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Arrays
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def evaluate_numpy(e: Expression, bound: Sequence[Any]) -> np.ndarray:
+    """The expression over numpy arrays (or scalars) that broadcast against each other, at once."""
+
+    values = [value if isinstance(value, np.ndarray) and value.ndim else scalar(value) for value in bound]
+    result = np.asarray(evaluate(e.root, SlotLookup(values)))
+    empty = [np.empty((0,) * value.ndim, value.dtype) if isinstance(value, np.ndarray) else value for value in values]
+    dtype = np.asarray(evaluate(e.root, SlotLookup(empty))).dtype
+    return settled(result, dtype, e.text)
+
+
+def evaluate_arrays(e: Expression, bound: Sequence[Any]) -> xr.DataArray:
+    """The expression over named arrays, lazily, one task a chunk.
+
+    Parameters
+    ----------
+    bound : for each slot a DataArray (over dask, or in memory) or a scalar
+
+    Returns
+    -------
+    xarray.DataArray : over dask; dims in the order of the larger operand's; no name, no attributes
+
+    Raises
+    ------
+    ExpressionError : if the dims of neither operand of an operation contain the other's, if lengths or coordinates
+        differ, or if kinds don't go together
+    """
+    operands: list[Operand] = []
+
+    def slot(operand: Operand) -> Bound:
+        for at, known in enumerate(operands):
+            if known.array is operand.array:
+                return Bound(at)
+        operands.append(operand)
+        return Bound(len(operands) - 1)
+
+    def resolved(node: Node) -> Node | None:
+        match node:
+            case Call("coord", (Bound(at), name)):
+                return slot(_coordinate(bound[at], name, _label(e, at)))
+            case Bound(at) if isinstance(bound[at], xr.DataArray):
+                return slot(Operand(bound[at], _label(e, at)))
+            case Bound(at) if hasattr(bound[at], "dask"):
+                return slot(Operand(xr.DataArray(bound[at]), _label(e, at)))
+            case Bound(at):
+                return slot(Operand(xr.DataArray(np.asarray(scalar(bound[at]))), _label(e, at), scalar(bound[at])))
+        return None
+
+    root = mapped(e.root, resolved)
+    data, dims = blockwise(root, operands, e.text)
+    return with_coordinates(data, dims, operands)
+
+
+def _label(e: Expression, slot: int) -> str:
+    reference = e.references[slot] if slot < len(e.references) else None
+    return str(getattr(reference, "text", "") or getattr(reference, "name", "") or f"operand {slot + 1}")
+
+
+def _coordinate(array: Any, name: Any, label: str) -> Operand:
+    if not isinstance(array, xr.DataArray) or name.value not in array.coords:
+        known = [str(c) for c in array.coords] if isinstance(array, xr.DataArray) else []
+        has = f"it has {', '.join(known)}" if known else "it has none"
+        raise ExpressionError(f"'{name.value}' is no coordinate of '{label}'; {has}{nearest(name.value, known)}")
+    labels = held(array.coords[name.value])
+    if labels is not None:
+        own = run_labels(array)[name.value]
+        return Operand(_labels_array(own, name.value), f"coord({label}, '{name.value}')")
+    coordinate = array.coords[name.value].copy(deep=False)
+    sizes = array.chunksizes
+    plain = xr.DataArray(coordinate.values, dims=coordinate.dims, coords=coordinate.coords)
+    chunked = plain.chunk({dim: sizes[dim] for dim in coordinate.dims if dim in sizes})
+    return Operand(chunked, f"coord({label}, '{name.value}')")
+
+
+def _labels_array(labels: RunLabels, name: str) -> xr.DataArray:
+    if not isinstance(labels.dtype, np.dtype) or labels.dtype.kind not in "biufmM":
+        raise ExpressionError(f"'{name}' is {labels.dtype}, which no expression takes; numbers and times are")
+    return xr.DataArray(labels.data, dims=[labels.dim])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Coordinates and scalars
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def evaluate_coords(e: Expression, x: xr.DataArray) -> xr.DataArray:
+    """The expression over the coordinates of ``x``, in memory: ``month(time)``.
+
+    Returns
+    -------
+    xarray.DataArray : along the dims of the coordinates used (their dims must contain each other), with them
+
+    Raises
+    ------
+    ExpressionError : if a name is no coordinate
+    """
+    used: dict[str, xr.DataArray] = {}
+    for name in sorted(e.names, key=e.columns_at):
+        if name not in x.coords:
+            known = [str(c) for c in x.coords]
+            raise ExpressionError(f"'{name}' is no coordinate{nearest(name, known)}", e.columns_at(name))
+        if held(x.coords[name]) is not None:
+            raise ExpressionError(
+                f"'{name}' is known only in the run, and this must be known before; group the frame it came from",
+                e.columns_at(name),
+            )
+        used[name] = x.coords[name]
+    largest = max(used.values(), key=lambda c: c.ndim, default=xr.DataArray(0))
+    for name, coordinate in used.items():
+        if not set(coordinate.dims) <= set(largest.dims):
+            raise ExpressionError(f"'{name}' has dims {coordinate.dims}, beside {largest.dims}", e.columns_at(name))
+    flat = {
+        name: np.broadcast_to(
+            coordinate.transpose(*(d for d in largest.dims if d in coordinate.dims))
+            .expand_dims([d for d in largest.dims if d not in coordinate.dims])
+            .transpose(*largest.dims)
+            .values,
+            largest.shape,
+        ).ravel()
+        for name, coordinate in used.items()
+    }
+    result = evaluate_columns(e, pd.DataFrame(flat, index=range(largest.size)))
+    if isinstance(result.dtype, pd.DatetimeTZDtype):
+        raise ExpressionError("coordinates carry no zones; write localize(convert(…)) only inside another function")
+    values = result.fillna("").to_numpy(dtype=str) if result.dtype == TEXT else result.to_numpy()
+    coords = {name: c for name, c in largest.coords.items() if set(c.dims) <= set(largest.dims)}
+    return xr.DataArray(values.reshape(largest.shape), dims=largest.dims, coords=coords)
+
+
+def evaluate_scalar(e: Expression, bound: Sequence[Any] = ()) -> Any:
+    """The expression over values of one element each, at once: for checks.
+
+    Returns
+    -------
+    bool, int, float, str, datetime or timedelta
+    """
+    values = [[scalar(v) for v in value] if isinstance(value, list | tuple) else scalar(value) for value in bound]
+    result = scalar(evaluate(e.root, SlotLookup(values)))
+    if isinstance(result, np.datetime64):
+        when: datetime = pd.Timestamp(result).to_pydatetime()
+        return when
+    if isinstance(result, np.timedelta64):
+        length: timedelta = pd.Timedelta(result).to_pytimedelta()
+        return length
+    return result

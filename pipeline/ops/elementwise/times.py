@@ -1,0 +1,141 @@
+"""The functions of times: naive ones on numpy, zoned ones on pandas, calendars of climate models on their objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline.expressions.functions import duration
+from pipeline.expressions.references import ExpressionError
+from pipeline.ops.elementwise.kinds import Value, kind, scalar
+
+__all__ = ["convert", "floor_time", "localize", "part"]
+
+_DAY = timedelta(days=1)
+
+
+def _whole(array: np.ndarray, unit: str) -> np.ndarray:
+    return array.astype(unit).astype(np.int64)
+
+
+def _day(t: np.ndarray) -> np.ndarray:
+    return _whole(t.astype("M8[D]") - t.astype("M8[M]").astype("M8[D]"), "m8[D]") + 1
+
+
+def _dayofyear(t: np.ndarray) -> np.ndarray:
+    return _whole(t.astype("M8[D]") - t.astype("M8[Y]").astype("M8[D]"), "m8[D]") + 1
+
+
+_PARTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "year": lambda t: _whole(t, "M8[Y]") + 1970,
+    "month": lambda t: _whole(t, "M8[M]") % 12 + 1,
+    "day": _day,
+    "hour": lambda t: _whole(t - t.astype("M8[D]"), "m8[h]"),
+    "weekday": lambda t: (_whole(t, "M8[D]") + 3) % 7,
+    "dayofyear": _dayofyear,
+}
+_OBJECT_PARTS = {"weekday": "tm_wday", "dayofyear": "tm_yday"}
+
+
+def part(name: str, t: Value) -> Value:
+    """``year month day hour weekday dayofyear`` as int64 (Monday is 0), of the wall clock where zoned.
+
+    Float64 with nan where times are missing; whoever knows the result's dtype settles it.
+    """
+    if kind(t) == "object":
+        return _part_of_objects(name, np.asarray(t, dtype=object))
+    wall = np.asarray(_wall(t, name))
+    missing = np.isnat(wall)
+    numbers: np.ndarray = _PARTS[name](wall)
+    if missing.any():
+        numbers = numbers.astype(np.float64)
+        numbers[missing] = np.nan
+    return numbers[()]
+
+
+def _part_of_objects(name: str, array: np.ndarray) -> np.ndarray:
+    def one(t: Any) -> float:
+        if pd.isna(t):
+            return np.nan
+        return float(getattr(t, name) if name not in _OBJECT_PARTS else getattr(t.timetuple(), _OBJECT_PARTS[name]))
+
+    numbers = np.array([one(t) for t in array.ravel()], dtype=np.float64).reshape(array.shape)
+    return numbers if np.isnan(numbers).any() else numbers.astype(np.int64)
+
+
+def _wall(t: Value, function: str) -> Any:
+    """The wall clock's time as datetime64."""
+    if isinstance(t, pd.Series) and kind(t) == "zoned time":
+        return t.dt.tz_localize(None).to_numpy()
+    if isinstance(t, pd.Timestamp):
+        return t.tz_localize(None).to_datetime64()
+    if kind(t) != "time":
+        raise ExpressionError(f"{function}(t) needs times, and got {kind(t)}; see timestamp('…') and cast")
+    return t
+
+
+def floor_time(t: Value, length: Value) -> Value:
+    """The last multiple of ``length`` not after ``t``, counted from 1970-01-01; by the wall clock where zoned."""
+    step = duration(length) if isinstance(length, str) else pd.Timedelta(length).to_pytimedelta()
+    if step <= timedelta(0):
+        raise ExpressionError(f"floor_time needs a length above 0, and got {length!r}")
+    if isinstance(t, pd.Timestamp):
+        zoned = floor_time(pd.Series([t]), length)
+        return zoned.iloc[0]
+    if not isinstance(t, pd.Series) or kind(t) != "zoned time":
+        return _floor(np.asarray(_wall(t, "floor_time")), step)[()]
+    if step % _DAY == timedelta(0):
+        return t.dt.floor(step)  # midnight itself may be doubled or skipped: pandas says so
+    wall = pd.Series(_wall(t, "floor_time"))
+    offset = wall - t.dt.tz_convert("UTC").dt.tz_localize(None)
+    floored = pd.Series(_floor(wall.to_numpy(), step)) - offset
+    return floored.dt.tz_localize("UTC").dt.tz_convert(t.dt.tz)
+
+
+def _floor(t: np.ndarray, step: timedelta) -> np.ndarray:
+    if np.datetime_data(t.dtype)[0] not in {"us", "ns"}:
+        t = t.astype("M8[us]")
+    size = step // timedelta(microseconds=1) * (1000 if np.datetime_data(t.dtype)[0] == "ns" else 1)
+    count = t.astype(np.int64)
+    return np.where(np.isnat(t), t, (count - count % size).astype(t.dtype))
+
+
+def localize(t: Value, zone: str, *, ambiguous: Any = "raise", nonexistent: str = "raise") -> Value:
+    """Naive times of a place's wall clock, zoned.
+
+    Parameters
+    ----------
+    ambiguous : an hour that a clock change doubles: ``raise``, ``NaT``, True (the first, daylight one) or False
+    nonexistent : an hour that it skips: ``raise``, ``NaT``, ``shift_forward``, ``shift_backward``
+
+    Raises
+    ------
+    ValueError : at such an hour, unless they say what to do
+    """
+    if kind(t) != "time":
+        cure = "; it has a zone: convert(t, zone)" if kind(t) == "zoned time" else ""
+        raise ExpressionError(f"localize(t, zone) needs naive times, and got {kind(t)}{cure}")
+    given: Any = pd.Series(np.atleast_1d(np.asarray(t)))
+    choice = np.full(len(given), ambiguous) if isinstance(ambiguous, bool) else ambiguous
+    try:
+        zoned = given.dt.tz_localize(zone, ambiguous=choice, nonexistent=nonexistent)
+    except ValueError as error:
+        option = "nonexistent='shift_forward' or 'NaT'" if "nonexistent" in str(error) else "ambiguous=True or 'NaT'"
+        moment = str(error).removeprefix("Cannot infer dst time from ").split(" is a ")[0].split(", try")[0]
+        problem = "skipped" if "nonexistent" in str(error) else "doubled"
+        raise ValueError(
+            f"{moment} is {problem} by a clock change in {zone}; say localize(t, zone, {option})"
+        ) from None
+    return zoned if np.ndim(t) else zoned.iloc[0]
+
+
+def convert(t: Value, zone: str) -> Value:
+    """The same instants on the clock of another zone."""
+    if kind(t) != "zoned time":
+        cure = "; localize(t, zone) first" if kind(t) == "time" else ""
+        raise ExpressionError(f"convert(t, zone) needs zoned times, and got {kind(t)}{cure}")
+    return t.dt.tz_convert(zone) if isinstance(t, pd.Series) else scalar(pd.Timestamp(t).tz_convert(zone))

@@ -1,0 +1,1 @@
+"""The ops from frames to frames, and what they stand on."""

@@ -1,0 +1,1 @@
+"""Where data comes from: files of every format, and what is made up."""

@@ -1,0 +1,147 @@
+"""Input files: finding them while a graph is built (``files``), opening them inside a task.
+
+A path is local, or has a protocol that fsspec knows (``s3://bucket/…``); its options come from ``storage`` in the file,
+by protocol. Local paths never go through fsspec: a plain ``open`` costs a tenth of it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, BinaryIO
+
+from dask.base import tokenize
+
+from pipeline.errors import DataError
+from pipeline.graph import GraphNode, Key, constant
+from pipeline.ops.sources.searching import WILD, fixed_folder, matching, within
+from pipeline.ops.values import Items
+
+__all__ = ["below", "files", "fixed_folder", "is_remote", "locate", "opened", "options_of", "protocol_of"]
+
+
+def files(*, path: str | Sequence[str], storage: Mapping[str, Any] | None = None) -> Items:
+    """One item a file: its path, as text. In the order of their keys.
+
+    An item's key is the path below the pattern's fixed folder, without the suffix; where that would give two files one
+    key, those keep their suffix.
+
+    Raises
+    ------
+    DataError : if there is no such file
+    """
+    rests: dict[str, str] = {}
+    for each in [path] if isinstance(path, str) else path:
+        pattern = os.path.join(each, "*") if not is_remote(each) and os.path.isdir(each) else each
+        folder = fixed_folder(pattern)
+        rests |= {name: below(folder, name) for name in locate(pattern, storage)}
+    plain = {name: os.path.splitext(rest)[0] for name, rest in rests.items()}
+    counts: dict[str, int] = {}
+    for key in plain.values():
+        counts[key] = counts.get(key, 0) + 1
+    keys = {name: plain[name] if counts[plain[name]] == 1 else rests[name] for name in rests}
+    ordered = sorted(keys, key=lambda name: keys[name])
+    layer = f"files-{tokenize(ordered)}"
+    tasks: dict[Key, GraphNode] = {(layer, i): constant((layer, i), name) for i, name in enumerate(ordered)}
+    return Items(layer, tasks, len(ordered), tuple(keys[name] for name in ordered))
+
+
+def protocol_of(path: str) -> str:
+    """The protocol in front of ``://``; ``file`` where there is none.
+
+    >>> protocol_of("s3://bucket/x"), protocol_of("/data/x")
+    ('s3', 'file')
+    """
+    head, separator, _ = path.partition("://")
+    return head.split("::")[0] if separator else "file"
+
+
+def is_remote(path: str) -> bool:
+    """Whether ``path`` must be opened through fsspec."""
+    return protocol_of(path) != "file"
+
+
+def options_of(path: str, storage: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The fsspec options that ``storage`` has for the protocol of ``path``."""
+    return dict((storage or {}).get(protocol_of(path), {})) if is_remote(path) else {}
+
+
+def below(folder: str, name: str) -> str:
+    """The path of a file below a folder; the same for the ways in which a filesystem may write its root.
+
+    >>> below("memory://box", "memory:///box/a/x.csv")
+    'a/x.csv'
+    """
+    inner, outer = (path.partition("://")[2].lstrip("/") if is_remote(path) else path for path in (name, folder))
+    return inner[len(outer) :].lstrip("/")
+
+
+def locate(
+    path: str | Sequence[str], storage: Mapping[str, Any] | None = None, *, suffixes: tuple[str, ...] = ()
+) -> tuple[str, ...]:
+    """The files that ``path`` means: itself, those that a pattern finds, or those in a folder; each list sorted.
+
+    Parameters
+    ----------
+    path : a file, a pattern with ``* ? [] **``, a folder, or a list of these
+    suffixes : which files of a folder count, at any depth; empty: all. Hidden ones (``_metadata``, ``.x``) never do
+
+    Raises
+    ------
+    DataError : if a path finds nothing
+    """
+    if not isinstance(path, str):
+        return tuple(name for each in path for name in locate(each, storage, suffixes=suffixes))
+    found = _locate_remote(path, storage, suffixes) if is_remote(path) else _locate_local(path, suffixes)
+    if found:
+        return tuple(found)
+    if WILD.search(path):
+        raise DataError(f"{path}: no file has a name like this")
+    kinds = " or ".join(suffixes) or "any kind"
+    raise DataError(f"{path}: {f'a folder without files ({kinds})' if os.path.isdir(path) else 'no such file'}")
+
+
+def _locate_local(path: str, suffixes: tuple[str, ...]) -> list[str]:
+    path = path.removeprefix("file://")
+    if os.path.isfile(path):
+        return [path]
+    if os.path.isdir(path):
+        return sorted(name for name in within(path) if not suffixes or name.endswith(suffixes))
+    return matching(path) if WILD.search(path) else []
+
+
+def _locate_remote(path: str, storage: Mapping[str, Any] | None, suffixes: tuple[str, ...]) -> list[str]:
+    import fsspec
+
+    try:
+        filesystem, inner = fsspec.core.url_to_fs(path, **options_of(path, storage))
+    except (ImportError, OSError) as error:
+        raise DataError(f"{path}: {error}") from error
+    if WILD.search(inner):
+        names = sorted(name for name in filesystem.glob(inner) if filesystem.isfile(name))
+    elif filesystem.isfile(inner):
+        names = [inner]
+    else:
+        names = _in_folder(inner, filesystem.find(inner), suffixes) if filesystem.isdir(inner) else []
+    return [str(filesystem.unstrip_protocol(name)) for name in names]
+
+
+def _in_folder(folder: str, names: Sequence[str], suffixes: tuple[str, ...]) -> list[str]:
+    def visible(name: str) -> bool:
+        return not any(part.startswith((".", "_")) for part in name[len(folder) :].strip("/").split("/"))
+
+    return sorted(name for name in names if visible(name) and (not suffixes or name.endswith(suffixes)))
+
+
+@contextmanager
+def opened(path: str, options: Mapping[str, Any]) -> Iterator[BinaryIO]:
+    """``path``, open for reading bytes."""
+    if not is_remote(path):
+        with open(path, "rb") as file:
+            yield file
+        return
+    import fsspec
+
+    with fsspec.open(path, "rb", **options) as remote:
+        yield remote
