@@ -144,10 +144,10 @@ def fill(folder):
 
 @pytest.mark.parametrize(
     ("step", "module"),
-    [("op: read_csv, path: in", "sources.delimited"), ("op: read_csv, path: ['in/a*.csv', in/b.tsv]", "sources.delimited"),
-     ("op: read_parquet, path: in", "sources.tables"), ("op: from_netcdf, path: in, variable: v", "sources.stored"),
-     ("op: from_npy, path: in", "sources.stored"), ("op: read_json, path: in", "sources.records"),
-     ("op: files, path: in", "sources.paths"), ("op: files, path: 'in/*.?s?'", "sources.paths")],
+    [("op: read_csv, path: in", "delimited"), ("op: read_csv, path: ['in/a*.csv', in/b.tsv]", "delimited"),
+     ("op: read_parquet, path: in", "tables"), ("op: from_netcdf, path: in, variable: v", "stored"),
+     ("op: from_npy, path: in", "stored"), ("op: read_json, path: in", "records"),
+     ("op: files, path: in", "paths"), ("op: files, path: 'in/*.?s?'", "paths")],
 )  # fmt: skip
 def test_the_files_told_are_those_that_the_source_reads(tmp_path, monkeypatch, step, module):
     fill(tmp_path / "in")
@@ -159,7 +159,7 @@ def test_the_files_told_are_those_that_the_source_reads(tmp_path, monkeypatch, s
         read.extend(found)
         return found
 
-    monkeypatch.setattr(f"pipeline.ops.{module}.locate", located)
+    monkeypatch.setattr(f"pipeline.ops.sources.{module}.locate", located)
     build(made)
     told = input_hashes(made)
     assert {str(tmp_path / name) for name in told} == set(read)
