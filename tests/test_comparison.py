@@ -9,14 +9,16 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
 from pipeline.comparison import compare, compare_graph
-from pipeline.comparison.result import Case, Difference, Measurement, compared
+from pipeline.comparison.result import Case, Difference, Measurement
 from pipeline.comparison.rounds import Rounds, chosen, rotated
+from pipeline.comparison.rows import compared
 from pipeline.config import Output, Reference, load
 from pipeline.errors import Bug, ConfigError, TaskError, WorkerLost
 from pipeline.graph import Graph, Policy, listed, ref, task
@@ -110,6 +112,13 @@ def test_a_tenth_of_serials_time_without_a_core_is_told_as_a_busy_machine(starve
     runs = [measurement(name, i, 10.0, starved=starved) for name in ("serial", "pool") for i in range(3)]
     result = compared(runs, cases=[Case("serial", 1), Case("pool", 2)], differences={}, failures={})
     assert any("something else used this machine" in line for line in result.verdict) is told
+
+
+def test_a_serial_run_whose_tasks_start_threads_tells_nothing_of_the_machine():
+    runs = [measurement(name, i, 10.0, starved=5.0) for name in ("serial", "pool") for i in range(3)]
+    busy = [replace(one, user=19.0) for one in runs]
+    result = compared(busy, cases=[Case("serial", 1), Case("pool", 2)], differences={}, failures={})
+    assert result.disturbed == 0
 
 
 def test_one_round_claims_no_difference():

@@ -11,9 +11,6 @@ from pipeline.analysis.statistics import (
     Interval,
     differ,
     median,
-    median_interval,
-    parallel_efficiency,
-    ratio_interval,
 )
 from pipeline.resolution import without_nan
 
@@ -23,11 +20,12 @@ if TYPE_CHECKING:
     from pipeline.analysis.account import Account
     from pipeline.comparison.scaling import Scaling
 
-__all__ = ["Case", "Comparison", "Difference", "Measurement", "Reference", "Row", "compared"]
+__all__ = ["Case", "Comparison", "Difference", "Measurement", "Reference", "Row", "equality_text"]
 
 _DIFFERENT = 6
 _REFERENCE = "the reference"  # the call in one thread, among the cases
 _DISTURBED = 0.10  # of serial's time without a core, from which it is told
+_ONE_CORE = 1.1  # cores, at most, that a run in one thread keeps busy, clocks and loops beside it included
 
 
 @dataclass(frozen=True)
@@ -125,7 +123,7 @@ class Reference:
     @property
     def equality(self) -> str:
         """How equal its results are to serial's, in a few words."""
-        return _equality_text(self.differences) if self.differences else "not compared: the file has no outputs"
+        return equality_text(self.differences) if self.differences else "not compared: the file has no outputs"
 
 
 @dataclass(frozen=True)
@@ -199,8 +197,15 @@ class Comparison:
 
     @property
     def disturbed(self) -> float:
-        """The part of its elapsed time for which serial, which needs one core, had none; 0 where that is not known."""
-        runs = [m for m in self.measurements if m.case == self.rows[0].label and m.starved]
+        """The part of its elapsed time for which serial, which needs one core, had none; 0 where that is not known.
+
+        Where its tasks keep more than one core busy it is not: threads of theirs wait for each other's cores.
+        """
+        runs = [
+            m
+            for m in self.measurements
+            if m.case == self.rows[0].label and m.starved and m.user + m.system < _ONE_CORE * m.elapsed
+        ]
         shares = [m.starved / max(m.elapsed, m.starved + m.user + m.system) for m in runs if m.starved]
         return median(shares) if shares else 0.0  # a short run's threads wait beside it, too
 
@@ -326,77 +331,12 @@ class Comparison:
         return f"{frame.to_html(float_format='{:.3g}'.format, na_rep='')}<p>{html.escape(self.verdict[-1])}</p>"
 
 
-def compared(
-    measurements: Sequence[Measurement],
-    *,
-    cases: Sequence[Case],
-    differences: Mapping[str, Sequence[Difference]],
-    failures: Mapping[str, tuple[str, int]],
-    name: str = "pipeline",
-    fingerprint: str = "",
-    n_tasks: int = 0,
-    folder: str = "",
-) -> Comparison:
-    """Put measured runs together; the first of ``cases`` is the reference.
-
-    Parameters
-    ----------
-    failures : label of a case -> why it did not run, its exit code
-    """
-    labels = [case.label for case in cases]
-    by_label = {b: sorted((m for m in measurements if m.case == b), key=lambda m: m.round) for b in labels}
-    reference = by_label[labels[0]]
-    rows = []
-    for case in cases:
-        if case.label in failures:
-            reason, code = failures[case.label]
-            rows.append(Row(case.label, case.backend, case.workers, failure=reason, exit_code=code))
-        else:
-            rows.append(_row(case, by_label[case.label], reference, differences.get(case.label, ())))
-    return Comparison(
-        name=name,
-        fingerprint=fingerprint,
-        n_tasks=n_tasks,
-        folder=folder,
-        rows=tuple(rows),
-        measurements=tuple(measurements),
-        differences={b: tuple(found) for b, found in differences.items()},
-    )
-
-
-def _row(case: Case, own: list[Measurement], reference: list[Measurement], found: Sequence[Difference]) -> Row:
-    is_reference = own is reference
-    n_workers = own[-1].n_workers
-    common = sorted({m.round for m in own} & {m.round for m in reference})
-    pairs = [[next(m for m in ms if m.round == r) for r in common] for ms in (reference, own)]
-    speedup = ratio_interval(*([m.elapsed for m in ms] for ms in pairs))
-    elapsed = median_interval([m.elapsed for m in own])
-    return Row(
-        label=case.label,
-        backend=case.backend,
-        workers=n_workers,
-        reference=is_reference,
-        n_rounds=len(own),
-        elapsed=elapsed,
-        speedup=None if is_reference else speedup,
-        efficiency=None if is_reference else parallel_efficiency(speedup.value, n_workers),
-        speedup_all=None if is_reference else ratio_interval(*([m.everything for m in ms] for ms in pairs)),
-        differs=differ(elapsed, median_interval([m.elapsed for m in reference])),
-        equality="reference" if is_reference else _equality_text(found),
-        user=median([m.user for m in own]),
-        system=median([m.system for m in own]),
-        start_up=median([m.start_up for m in own]),
-        verify=median([m.verify for m in own]),
-        commit=median([m.commit for m in own]),
-        memory=median([m.memory for m in own]),
-    )
-
-
 def _items(n: int) -> str:
     return f"{n:,} item{'s were' if n != 1 else ' was'}"
 
 
-def _equality_text(found: Sequence[Difference]) -> str:
+def equality_text(found: Sequence[Difference]) -> str:
+    """How results agree, in a word or two."""
     if any(not d.same for d in found):
         return "DIFFERENT"
     if all(d.bitwise for d in found):

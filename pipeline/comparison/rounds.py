@@ -21,7 +21,8 @@ from pipeline.backends import BACKENDS
 from pipeline.backends.children import count_cores
 from pipeline.comparison.accounts import Calls, explained
 from pipeline.comparison.document import write_report
-from pipeline.comparison.result import Case, Comparison, Difference, Measurement, compared
+from pipeline.comparison.result import Case, Comparison, Difference, Measurement
+from pipeline.comparison.rows import compared
 from pipeline.documents import noted_failure
 from pipeline.errors import Bug, ConfigError, PipelineError, WorkerLost
 from pipeline.history.folders import new_folder
