@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from typing import Any
 
 import dask.array as da
 import numpy as np
 import xarray as xr
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, nearest
 from pipeline.ops.arrays.lengths import merged, span, unknown
 from pipeline.ops.arrays.runlabels import as_coordinate, dims_of, run_labels
 
@@ -44,10 +43,9 @@ def dim_number(x: xr.DataArray, dim: str, key: str = "") -> int:
     dims = [str(name) for name in x.dims]
     if dim in dims:
         return dims.index(dim)
-    near = get_close_matches(dim, dims, n=1)
     known = ", ".join(dims) or "no dims: it is one number"
-    place, hint = f"{key}: " if key else "", f"; did you mean {near[0]!r}?" if near else ""
-    raise ConfigError(f"{place}{dim!r} is no dim; the array has {known}{hint}")
+    place = f"{key}: " if key else ""
+    raise ConfigError(f"{place}{dim!r} is no dim; the array has {known}{nearest(dim, dims)}")
 
 
 def known_length(x: xr.DataArray, dim: str, key: str) -> int:
