@@ -124,7 +124,8 @@ def _is_large(found: Losses, name: str) -> bool:
 
 def _no_single(account: Account, found: Losses, evidence: Evidence) -> str:
     first, second = sorted(_WASTED, key=found.share, reverse=True)[:2]
-    two = f"{WORDS[first]} {_percent(found.share(first))} and {WORDS[second]} {_percent(found.share(second))}"
+    whole = found.percents()  # as the table has them
+    two = f"{WORDS[first]} {whole[first]} % and {WORDS[second]} {whole[second]} %"
     said = f"no single cause: {two} are the largest losses"
     useful, on_cpu = (
         sum(getattr(times, name) for times in account.by_step.values()) for name in ("useful", "useful_cpu")
@@ -214,7 +215,7 @@ def _transfer(account: Account, evidence: Evidence) -> str:
         f"use --backend {best.runs.backend}" if best else f"let {_place(step)} give less (a reduction, fewer columns)"
     )
     of = f", most of it of `{step}`," if len(account.moved) > 1 else f" of `{step}`"
-    return f"{_percent(account.losses.share('transfer'))} of core-seconds move {size_text(total)}{of} {where}; {cure}"
+    return f"{account.losses.percents()['transfer']} % of core-seconds move {size_text(total)}{of} {where}; {cure}"
 
 
 def _dependency(account: Account, evidence: Evidence) -> str:
