@@ -217,7 +217,7 @@ def test_no_cause_is_named_below_a_tenth() -> None:
     found = reason(made("processes", losses=lost(inflation=1.9, transfer=1.2)), Evidence(1.84, 2.0))
     assert found.cause == ""
     assert found.text == (
-        "processes: 1.84x of 2 workers; no single cause: inflation 10 % and transfer + serialization 6 % are the "
+        "processes: 1.84x of 2 workers; no single cause: inflation 9 % and transfer + serialization 6 % are the "
         "largest losses; nothing to change for so many workers"
     )
 
