@@ -15,6 +15,8 @@ from typing import Any
 from pipeline.expressions.references import ExpressionError, ReferenceText
 
 __all__ = [
+    "ARITHMETIC",
+    "COMPARISONS",
     "Binary",
     "Boolean",
     "Bound",
@@ -252,7 +254,7 @@ def _render_reference(reference: Any) -> str:
 # Constants
 # ---------------------------------------------------------------------------------------------------------------------
 
-_COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
+COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
     "<=": operator.le,
     ">": operator.gt,
@@ -260,7 +262,7 @@ _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "==": operator.eq,
     "!=": operator.ne,
 }
-_ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
+ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
     "+": operator.add,
     "-": operator.sub,
     "*": operator.mul,
@@ -307,7 +309,7 @@ def compare(op: str, left: Any, right: Any) -> bool:
         raise ExpressionError(unlike(*kinds))
     if left != left or right != right:
         return False
-    return bool(_COMPARISONS[op](left, right))
+    return bool(COMPARISONS[op](left, right))
 
 
 def unlike(left: str, right: str) -> str:
@@ -339,7 +341,7 @@ def arithmetic(op: str, left: Any, right: Any) -> Any:
         if right < 0:
             left = float(left)
     try:
-        return bounded(_ARITHMETIC[op](left, right))
+        return bounded(ARITHMETIC[op](left, right))
     except ZeroDivisionError:
         raise ExpressionError(f"'{op}' divides by zero") from None
     except OverflowError:

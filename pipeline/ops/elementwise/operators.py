@@ -6,7 +6,6 @@ in`` too; true and false count as 1 and 0 in arithmetic; ``/`` is true division;
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any
@@ -15,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.expressions.references import ExpressionError
-from pipeline.expressions.tree import arithmetic, compare, unlike
+from pipeline.expressions.tree import ARITHMETIC, COMPARISONS, arithmetic, compare, unlike
 from pipeline.ops.elementwise.kinds import NUMERIC, Value, is_missing, kind
 
 __all__ = ["arithmetic_of", "as_numbers", "beside_pandas", "check_alike", "comparison", "held", "membership"]
@@ -35,21 +34,7 @@ _UFUNCS: dict[str, Callable[..., Any]] = {
     "==": np.equal,
     "!=": np.not_equal,
 }
-_OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
-    "+": operator.add,
-    "-": operator.sub,
-    "*": operator.mul,
-    "/": operator.truediv,
-    "//": operator.floordiv,
-    "%": operator.mod,
-    "**": operator.pow,
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-    "==": operator.eq,
-    "!=": operator.ne,
-}
+_OPERATORS: dict[str, Callable[[Any, Any], Any]] = {**ARITHMETIC, **COMPARISONS}
 # (operator, left, right) that have a meaning although a time or a duration takes part
 _OF_TIMES = frozenset(
     {
