@@ -11,7 +11,7 @@ from time import perf_counter
 
 from bench import accounting, building, cluster, counts, fixed, local
 from bench.pairs import Row, Sizes
-from pipeline.analysis.statistics import Interval
+from pipeline.trace.statistics import Interval
 
 __all__ = ["CASES", "main"]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pipeline
 from bench.pairs import Aim, Row, Sizes
-from pipeline.analysis.statistics import median_interval
-from pipeline.backends.recording import measuring_cost
+from pipeline.backends.trace_records import measuring_cost
+from pipeline.trace.statistics import median_interval
 
 __all__ = ["accounting"]
 

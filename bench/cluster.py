@@ -26,7 +26,7 @@ from distributed import Client, LocalCluster
 import pipeline
 from bench import work
 from bench.pairs import Aim, Contender, Row, Sizes, ratios, take_turns
-from pipeline.execution import Run
+from pipeline.runs.run import Run
 
 __all__ = ["array", "batching", "calls", "frame", "standing"]
 

@@ -16,9 +16,10 @@ import pyarrow.parquet as pq
 
 import pipeline
 from bench.pairs import Aim, Row, Sizes, counted
-from pipeline.coarsening import coarsen
-from pipeline.config import Config, loads
-from pipeline.graph import is_constant
+from pipeline.config.loader import loads
+from pipeline.config.model import Config
+from pipeline.graph.fusion import coarsen
+from pipeline.graph.graph import is_constant
 
 __all__ = ["counts"]
 

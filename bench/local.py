@@ -11,8 +11,8 @@ from typing import Any
 import pipeline
 from bench import work
 from bench.pairs import Aim, Row, Sizes, ratios, take_turns
-from pipeline import backends
-from pipeline.graph import Graph
+from pipeline.backends import registry
+from pipeline.graph.graph import Graph
 
 __all__ = ["pool", "processes"]
 
@@ -34,7 +34,7 @@ def _against_pool(name: str, sizes: Sizes) -> Row:
     graph = pipeline.build(pipeline.load(FILE, params={"n": n, "seconds": seconds}))
     by_hand = multiprocessing.get_context("spawn").Pool(sizes.n_workers)
     try:
-        with backends.create(name, workers=sizes.n_workers) as opened:
+        with registry.create(name, workers=sizes.n_workers) as opened:
 
             def ours() -> Callable[[], Any]:
                 outcome = opened.run(graph)

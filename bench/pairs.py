@@ -2,7 +2,7 @@
 
 A single time says little on a shared machine, where the same work takes a tenth longer from one minute to the next. So
 the contenders take turns, the order changing from round to round, and what counts is the ratio of medians with its
-bootstrap interval over whole rounds (:mod:`pipeline.analysis.statistics`).
+bootstrap interval over whole rounds (:mod:`pipeline.trace.statistics`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pipeline.analysis.statistics import Interval, median, median_interval, ratio_interval
+from pipeline.trace.statistics import Interval, median, median_interval, ratio_interval
 
 __all__ = ["Aim", "Contender", "Differs", "Row", "Sizes", "counted", "differences", "measured", "ratios", "take_turns"]
 

@@ -10,7 +10,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipeline.config import Config as Config
+    from pipeline.api import Pipeline as Pipeline
+    from pipeline.api import build as build
+    from pipeline.api import check as check
+    from pipeline.api import compare as compare
+    from pipeline.api import load as load
+    from pipeline.api import run as run
+    from pipeline.config.model import Config as Config
     from pipeline.errors import BackendError as BackendError
     from pipeline.errors import CheckError as CheckError
     from pipeline.errors import ConfigError as ConfigError
@@ -18,14 +24,8 @@ if TYPE_CHECKING:
     from pipeline.errors import OutputError as OutputError
     from pipeline.errors import PipelineError as PipelineError
     from pipeline.errors import TaskError as TaskError
-    from pipeline.graph import Graph as Graph
-    from pipeline.pipelines import Pipeline as Pipeline
-    from pipeline.pipelines import build as build
-    from pipeline.pipelines import check as check
-    from pipeline.pipelines import compare as compare
-    from pipeline.pipelines import load as load
-    from pipeline.pipelines import run as run
-    from pipeline.trace import Trace as Trace
+    from pipeline.graph.graph import Graph as Graph
+    from pipeline.trace.trace import Trace as Trace
 
 _HOME = {
     **dict.fromkeys(("load", "build", "check", "run", "compare", "Pipeline"), "pipelines"),

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.preparation import resolve
-from pipeline.worker import Dropped
+from pipeline.graph.importing import resolve
+from pipeline.graph.segments import Dropped
 
 
 def square(x: int) -> int:

@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.analysis.accounting import LOSSES, Losses, SerialTimes, losses, serial_times
-from pipeline.analysis.costs import steps as step_costs
-from pipeline.analysis.costs import tasks as task_costs
-from pipeline.analysis.efficiency import factors
-from pipeline.analysis.paths import critical_path, span
-from pipeline.analysis.scaling import amdahl, curve, karp_flatt
-from pipeline.trace import Record, Trace
+from pipeline.trace.costs import steps as step_costs
+from pipeline.trace.costs import tasks as task_costs
+from pipeline.trace.critical_path import critical_path, span
+from pipeline.trace.efficiency import factors
+from pipeline.trace.losses import LOSSES, Losses, SerialTimes, losses, serial_times
+from pipeline.trace.scaling_laws import amdahl, curve, karp_flatt
+from pipeline.trace.trace import Record, Trace
 
 __all__ = ["HOSTILE", "comparison", "edges_of", "interval", "run", "simulated"]
 

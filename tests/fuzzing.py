@@ -28,10 +28,10 @@ from typing import Any
 
 from snippets import SNIPPETS
 
-from pipeline.config import source
-from pipeline.config.drafts import CALL_KEYS, COMMON_KEYS
-from pipeline.config.filling import plain
-from pipeline.signatures import OPS
+from pipeline.config import yaml_nodes
+from pipeline.config.interpolation import plain
+from pipeline.config.signatures import OPS
+from pipeline.config.step_syntax import CALL_KEYS, COMMON_KEYS
 
 HERE = Path(__file__).parent
 CONFIGS = HERE.parent / "configs"
@@ -61,7 +61,7 @@ def corpus() -> dict[str, str]:
 
 def tree_of(text: str) -> Tree:
     """A file as plain maps and lists; JSON of it is YAML, too."""
-    made: Tree = plain(source.parse(text, "file", "."))
+    made: Tree = plain(yaml_nodes.parse(text, "file", "."))
     return made
 
 
@@ -385,8 +385,8 @@ def _in_columns(path: tuple[Any, ...]) -> bool:
 
 def columns_of(text: str) -> frozenset[str]:
     """The columns of all frames of a file."""
-    from pipeline.config import loads
-    from pipeline.steps import build
+    from pipeline.build.build import build
+    from pipeline.config.loader import loads
 
     layouts = build(loads(text, root=CONFIGS)).layouts.values()
     return frozenset(str(c) for layout in layouts if layout.kind == "frame" for c in layout.meta.columns)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from pipeline.preparation import resolve
-from pipeline.signatures import OPS
+from pipeline.config.signatures import OPS
+from pipeline.graph.importing import resolve
 
 __all__ = ["arrays", "frames", "sources"]
 

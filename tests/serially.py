@@ -6,11 +6,11 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from pipeline import assembly
-from pipeline.config import loads
-from pipeline.graph import CONTEXT, Graph, constant, execute, toposort
-from pipeline.preparation import install_modules
-from pipeline.steps import build
+from pipeline.build.build import build
+from pipeline.config.loader import loads
+from pipeline.graph import collect
+from pipeline.graph.graph import CONTEXT, Graph, constant, execute, toposort
+from pipeline.worker.process_setup import install_modules
 
 __all__ = ["graph_of", "values_of"]
 
@@ -32,6 +32,6 @@ def values_of(text: str, root: Path, **params: Any) -> dict[str, Any]:
     for key in toposort(tasks):
         results[key] = execute(tasks[key], results)
     return {
-        name: assembly.argument(graph.layouts[name], [results[key] for key in graph.layouts[name].keys])
+        name: collect.argument(graph.layouts[name], [results[key] for key in graph.layouts[name].keys])
         for name in graph.kept
     }

@@ -15,7 +15,7 @@ from dask.base import tokenize
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from pipeline.graph import constant
+from pipeline.graph.graph import constant
 from pipeline.ops.frames.partitions import collection
 
 __all__ = ["SETTINGS", "arrays", "cut", "frames", "partitioned"]

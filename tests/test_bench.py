@@ -12,7 +12,7 @@ import pytest
 from bench import cluster
 from bench.__main__ import CASES, FULL, line, main
 from bench.pairs import Aim, Differs, Row, Sizes, counted, differences, measured, ratios, take_turns
-from pipeline.analysis.statistics import Interval
+from pipeline.trace.statistics import Interval
 
 TINY = Sizes(
     pairs=1,

@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 import xarray as xr
 
-from pipeline.config import Config, load
+from pipeline.build.build import build
+from pipeline.build.plan import worker_memory
+from pipeline.config.loader import load
+from pipeline.config.model import Config
 from pipeline.errors import CheckError
-from pipeline.execution import Run, run
-from pipeline.planning import worker_memory
-from pipeline.steps import build
+from pipeline.runs.run import Run, run
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.config import load
-from pipeline.execution import Run, run
+from pipeline.config.loader import load
+from pipeline.runs.run import Run, run
 
 QUICKSTART = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
 BRANCHES = {"If", "IfExp", "For", "AsyncFor", "While", "ExceptHandler", "BoolOp", "comprehension"}

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
-from pipeline.replay import Played
-from pipeline.trace import INSTANTS, Record, Trace
+from pipeline.trace.replay import Played
+from pipeline.trace.trace import INSTANTS, Record, Trace
 
 __all__ = ["Work", "any_trace", "any_work", "chained", "row", "trace"]
 

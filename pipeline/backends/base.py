@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, Self
 
-from pipeline.capture import Line
 from pipeline.errors import printable, where
-from pipeline.graph import Graph, Key
-from pipeline.trace import Trace
+from pipeline.graph.graph import Graph, Key
+from pipeline.trace.trace import Trace
+from pipeline.worker.output_capture import Line
 
 __all__ = ["Backend", "Capabilities", "Event", "Listener", "Outcome", "outputs", "show_output"]
 
@@ -109,7 +109,7 @@ class Backend(Protocol):
 
         Parameters
         ----------
-        context : bound to the key :data:`pipeline.graph.CONTEXT` for this execution
+        context : bound to the key :data:`pipeline.graph.graph.CONTEXT` for this execution
         listener : called in this process, from one thread at a time, as things happen; None: what tasks write is shown
 
         Raises

@@ -6,12 +6,12 @@ nor dask: ``--help`` and a file with faults are answered before they are loaded 
 ==============  =========================================================
 here            the program: signals, exit codes, what is told of a fault
 ``session``     what all commands share: options, the session, loading
-``running``     ``run compare check``
-``inspecting``  ``show debug``
-``drawing``     ``graph``
-``explaining``  ``explain``
+``run``         ``run compare check``
+``show``        ``show debug``
+``graph``       ``graph``
+``explain``     ``explain``
 ``history``     ``runs diff report``
-``listing``     ``ops schema``
+``language``    ``ops schema``
 ==============  =========================================================
 """
 
@@ -28,7 +28,7 @@ from typing import IO, TYPE_CHECKING
 
 import typer
 
-from pipeline.cli import drawing, explaining, history, inspecting, listing, running
+from pipeline.cli import explain, graph, history, language, run, show
 from pipeline.cli.session import Session, app, emit
 from pipeline.errors import OutputError, PipelineError, TaskError, is_full
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMANDS", "Session", "Terminated", "app", "main"]
 
-COMMANDS = (running, inspecting, drawing, explaining, history, listing)
+COMMANDS = (run, show, graph, explain, history, language)
 """The modules whose commands the program has, in the order in which they are listed: importing one adds them."""
 
 _MODULES = [module.__name__ for module in COMMANDS]

@@ -11,7 +11,8 @@ from pipeline.cli.session import AsJson, Debug, app, emit
 from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
-    from pipeline.history import RunFolder
+    from pipeline.runs.history.read import RunFolder
+
 
 __all__ = ["diff", "report", "runs"]
 
@@ -29,13 +30,13 @@ def runs(
     debug: Debug = False,
 ) -> int:
     """List the run folders, the newest last."""
-    from pipeline import history
+    from pipeline.runs.history import find
 
-    found = history.runs(folder, name)
+    found = find.runs(folder, name)
     if as_json:
         emit(context.obj, "result", ok=True, exit_code=0, runs=[run.to_dict() for run in found])
     else:
-        from pipeline.report.history import runs_text
+        from pipeline.report.history_text import runs_text
 
         print(runs_text(found))
     return 0
@@ -51,13 +52,14 @@ def diff(
     debug: Debug = False,
 ) -> int:
     """Say what has changed from run A to run B, and whether B is faster."""
-    from pipeline import history
+    from pipeline.runs.history import diff as differences
+    from pipeline.runs.history import find
 
-    found = history.diff(history.find(a, folder), history.find(b, folder))
+    found = differences.diff(find.find(a, folder), find.find(b, folder))
     if as_json:
         emit(context.obj, "result", ok=True, exit_code=0, **found.to_dict())
     else:
-        from pipeline.report.history import diff_text
+        from pipeline.report.history_text import diff_text
 
         print(diff_text(found))
     return 0
@@ -75,11 +77,11 @@ def report(
     """Draw the report of RUN again, and the timelines of its traces for Perfetto."""
     if opened not in ("yes", "no"):
         raise ConfigError(f"--open {opened}: yes or no")
-    from pipeline import history
+    from pipeline.runs.history import find
 
-    found = history.find(run, folder)
+    found = find.find(run, folder)
     _require_report(found, run)
-    from pipeline.report.redrawing import redraw
+    from pipeline.report.redraw import redraw
 
     drawn = redraw(found.folder)
     if as_json:

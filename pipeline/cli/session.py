@@ -13,8 +13,9 @@ import typer
 from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
-    from pipeline.config import Config
+    from pipeline.config.model import Config
     from pipeline.report.progress import Counts
+
 
 __all__ = ["AsJson", "Debug", "File", "Params", "Root", "Runs", "Session", "Sets", "Workers", "app", "emit", "loaded",
            "seconds"]  # fmt: skip
@@ -94,7 +95,7 @@ def loaded(context: typer.Context, file: str, sets: Sequence[str], params: Seque
             from pipeline.report.failures import no_such_file
 
             raise no_such_file(path)
-    from pipeline.config import load
+    from pipeline.config.loader import load
 
     config = load(file, sets=_assignments(sets), params_files=tuple(params), root=root)
     places = {name: step.location for name, step in config.steps.items()}

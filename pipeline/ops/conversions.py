@@ -12,12 +12,12 @@ import pandas as pd
 import xarray as xr
 
 from pipeline.errors import DataError
-from pipeline.graph import GraphNode, Key, listed, ref, task
+from pipeline.graph.graph import GraphNode, Key, listed, ref, task
+from pipeline.ops.arrays.deferred_labels import RunLabels, as_coordinate, held
 from pipeline.ops.arrays.dims import one_chunk
-from pipeline.ops.arrays.runlabels import RunLabels, as_coordinate, held
 from pipeline.ops.calls.mapping import DEALT, deal
-from pipeline.ops.rows import labels_along
-from pipeline.ops.values import LENGTHS, Items, Single
+from pipeline.ops.collections import LENGTHS, Items, Single
+from pipeline.ops.to_frame import labels_along
 
 __all__ = ["to_array", "to_items"]
 

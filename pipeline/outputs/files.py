@@ -36,7 +36,7 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class Context:
-    """What belongs to one execution and is in no fingerprint; bound at :data:`pipeline.graph.CONTEXT`.
+    """What belongs to one execution and is in no fingerprint; bound at :data:`pipeline.graph.graph.CONTEXT`.
 
     Parameters
     ----------

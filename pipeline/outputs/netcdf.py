@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.outputs.arrays import Stored, coded, fitting, fragments_of, plain_attribute
+from pipeline.outputs.array_writers import Stored, coded, fitting, fragments_of, plain_attribute
 from pipeline.outputs.files import FRAGMENTS, Context, PartRecord, read_blocks, write_bytes
-from pipeline.outputs.labels import plain_dtype, with_labels
+from pipeline.outputs.run_labels import plain_dtype, with_labels
 
 __all__ = ["StoredVariable", "join_netcdf", "require_netcdf", "restored"]
 

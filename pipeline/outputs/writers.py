@@ -18,7 +18,8 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 
-from pipeline.filevalue import FileValue
+from pipeline.graph.file_value import FileValue
+from pipeline.graph.segments import Dropped
 from pipeline.outputs.files import (
     FRAGMENTS,
     Context,
@@ -29,7 +30,6 @@ from pipeline.outputs.files import (
     write_bytes,
     writing,
 )
-from pipeline.worker import Dropped
 
 __all__ = [
     "item_path",

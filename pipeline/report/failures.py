@@ -27,6 +27,7 @@ from pipeline.errors import (
 if TYPE_CHECKING:
     from pipeline.report.progress import Counts
 
+
 __all__ = ["failure_event", "failure_lines", "no_such_file"]
 
 _PREFIX = "pipeline: error: "

@@ -19,8 +19,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.replay import lanes
-from pipeline.trace import Trace
+from pipeline.trace.replay import lanes
+from pipeline.trace.trace import Trace
 
 __all__ = ["events", "write"]
 

@@ -15,14 +15,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, Self
 
-from pipeline.report.counts import COUNTED, Counts, Step
-from pipeline.report.lines import Outspoken, table_lines, told
-from pipeline.report.terminal import duration
-from pipeline.resolution import without_nan
+from pipeline.config.resolved_yaml import without_nan
+from pipeline.report.progress_counts import COUNTED, Counts, Step
+from pipeline.report.progress_lines import Outspoken, table_lines, told
+from pipeline.units import duration
 
 if TYPE_CHECKING:
     from pipeline.backends.base import Event
-    from pipeline.graph import Graph
+    from pipeline.graph.graph import Graph
+
 
 __all__ = ["Counts", "JsonLines", "LiveTable", "OddLines", "PlainLines", "Progress", "dumps", "listener_for"]
 

@@ -6,21 +6,16 @@ comparison is drawn as two tables, one of the speed, one of the costs, and the v
 
 from __future__ import annotations
 
-import io
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from pipeline.planning import SOMETHING_MOVED
+from pipeline.build.plan import SOMETHING_MOVED
+from pipeline.report.formatting import WIDTH, Column, table_text, wrapped
+from pipeline.units import bytes_text, digits, duration, interval_text, ratio_text
 
 if TYPE_CHECKING:
-    from pipeline.analysis.statistics import Interval
-    from pipeline.comparison import Comparison
+    from pipeline.experiments.comparison.result import Comparison
+
 
 __all__ = [
     "Column",
@@ -37,20 +32,6 @@ __all__ = [
     "wrapped",
 ]
 
-WIDTH = 80
-
-
-class Column(NamedTuple):
-    """One column: where its values stand in the rows, its title, whether it is a number.
-
-    ``folded`` is the least width of a column of text that may be folded; 0: its values are never folded.
-    """
-
-    name: str
-    title: str
-    number: bool = False
-    folded: int = 0
-
 
 PLAN_COLUMNS = (
     Column("step", "step", folded=16),
@@ -61,88 +42,6 @@ PLAN_COLUMNS = (
     Column("moved", "moved", True),
     Column("whole", "in one\ntask", True),
 )
-
-
-def duration(seconds: float | None) -> str:
-    """Seconds for a reader: three digits, and minutes or hours where those say more.
-
-    >>> duration(0.01234), duration(9.876), duration(75), duration(4000)
-    ('0.012 s', '9.88 s', '1 min 15 s', '1 h 07 min')
-    """
-    if seconds is None or math.isnan(seconds):
-        return "-"
-    if seconds < 60:
-        return f"{digits(seconds)} s"
-    if seconds < 3600:
-        return f"{int(seconds // 60)} min {int(seconds % 60):02} s"
-    return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02} min"
-
-
-def bytes_text(n: float | None) -> str:
-    """Bytes for a reader, in powers of 1000.
-
-    >>> bytes_text(0), bytes_text(1500), bytes_text(41_000_000_000)
-    ('0 B', '1.5 kB', '41.0 GB')
-    """
-    if n is None or math.isnan(n):
-        return "-"
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if abs(n) < 999.95 or unit == "TB":
-            break
-        n /= 1000
-    return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
-
-
-def interval_text(interval: Interval | None) -> str:
-    """Seconds with their bounds; a value alone where one repeat was made.
-
-    >>> from pipeline.analysis.statistics import Interval
-    >>> interval_text(Interval(1.2, 1.1, 1.34, 3, 0.75))
-    '1.20 [1.10, 1.34]'
-    """
-    return _bounded(interval, digits, "")
-
-
-def ratio_text(interval: Interval | None) -> str:
-    """A ratio with its bounds, to the hundredth, which is more than repeats ever show.
-
-    >>> from pipeline.analysis.statistics import Interval
-    >>> ratio_text(Interval(0.9312, 0.92, 0.944, 3, 0.75))
-    '0.93x [0.92, 0.94]'
-    """
-    return _bounded(interval, lambda x: f"{x:.2f}" if x < 10 else f"{x:.0f}", "x")
-
-
-def _bounded(interval: Interval | None, digits: Callable[[float], str], suffix: str) -> str:
-    if interval is None:
-        return "-"
-    bounds = f" [{digits(interval.low)}, {digits(interval.high)}]" if interval.known else ""
-    return f"{digits(interval.value)}{suffix}{bounds}"
-
-
-def table_text(
-    columns: Sequence[Column], rows: Iterable[Mapping[str, Any]], *, width: int = WIDTH, color: bool = False
-) -> str:
-    """A table as text; a column without any value is left out, long text is folded rather than cut."""
-    rows = [{c.name: str(row.get(c.name, "") or "") for c in columns} for row in rows]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
-    shown = [c for c in columns if any(row[c.name] not in ("", "-") for row in rows)]
-    for column in shown:
-        longest = max(len(row[column.name]) for row in rows)
-        table.add_column(
-            column.title,
-            justify="right" if column.number else "left",
-            no_wrap=not column.folded,
-            overflow="fold",
-            min_width=min(longest, column.folded) or None,
-        )
-    for row in rows:
-        table.add_row(*(Text(row[c.name]) for c in shown))
-    console = Console(file=io.StringIO(), width=width, force_terminal=color, color_system="standard" if color else None,
-                      legacy_windows=False)  # fmt: skip
-    with console.capture() as capture:
-        console.print(table)
-    return "\n".join(line.rstrip() for line in capture.get().rstrip("\n").split("\n"))
 
 
 def plan_text(plan: Any, *, width: int = WIDTH, shown: int = 20) -> str:
@@ -178,7 +77,7 @@ def run_text(run: Any, *, shown: int = 10) -> str:
 
     Parameters
     ----------
-    run : something with ``to_dict()`` as :class:`pipeline.execution.Run` has it
+    run : something with ``to_dict()`` as :class:`pipeline.runs.run.Run` has it
     shown : how many of the dropped items are named
     """
     told = run.to_dict()
@@ -208,7 +107,7 @@ def plan_event(plan: Any) -> dict[str, Any]:
 
 def comparison_text(comparison: Comparison, *, width: int = WIDTH) -> str:
     """The tables of a comparison, why each speedup is not higher, and the verdict on the last lines."""
-    from pipeline.report.accounts import account_lines
+    from pipeline.report.loss_tables import account_lines
 
     rows = [_speed_row(row) for row in comparison.rows]
     speed = table_text(
@@ -297,17 +196,3 @@ def _size(n: float | None) -> str:
 
 def _field(row: Any, name: str) -> Any:
     return row.get(name) if isinstance(row, Mapping) else getattr(row, name, None)
-
-
-def digits(x: float) -> str:
-    """Three significant digits, without an exponent, for what people time."""
-    if x == 0 or math.isnan(x):
-        return "0" if x == 0 else "-"
-    return f"{x:.{min(3, max(0, 2 - math.floor(math.log10(abs(x)))))}f}"
-
-
-def wrapped(lines: Iterable[str], width: int) -> list[str]:
-    """The lines, those that are too long broken between words."""
-    import textwrap
-
-    return [piece for line in lines for piece in (textwrap.wrap(line, width) or [""])]

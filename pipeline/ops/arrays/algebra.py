@@ -16,12 +16,12 @@ import xarray as xr
 from dask.base import tokenize
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.graph import GraphNode, Key, ref, task
+from pipeline.graph.graph import GraphNode, Key, ref, task
+from pipeline.ops.arrays.block_tasks import blocks, per_block, placed
 from pipeline.ops.arrays.contraction import contracted
+from pipeline.ops.arrays.decompositions import qr, svd_compressed
+from pipeline.ops.arrays.deferred_labels import as_coordinate, held
 from pipeline.ops.arrays.dims import Axis, dim_number, is_late, one_chunk, rebuilt, require_numbers
-from pipeline.ops.arrays.factors import qr, svd_compressed
-from pipeline.ops.arrays.pieces import blocks, per_block, placed
-from pipeline.ops.arrays.runlabels import as_coordinate, held
 from pipeline.ops.elementwise.alignment import Operand, with_coordinates
 
 __all__ = ["einsum", "fft", "matmul", "qr", "solve", "svd_compressed", "tensordot"]

@@ -11,12 +11,12 @@ import xarray as xr
 from dask.base import tokenize
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.graph import GraphNode, Key, ref, task
+from pipeline.graph.graph import GraphNode, Key, ref, task
+from pipeline.graph.importing import resolve
+from pipeline.ops.arrays.block_tasks import blocks
 from pipeline.ops.arrays.dims import dim_number, is_late, one_chunk, rebuilt
-from pipeline.ops.arrays.pieces import blocks
+from pipeline.ops.collections import Args, handed
 from pipeline.ops.sources.chunking import chunk_sizes
-from pipeline.ops.values import Args, handed
-from pipeline.preparation import resolve
 
 __all__ = ["map_blocks", "rechunk"]
 

@@ -12,7 +12,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 
-from pipeline.ops.arrays.lengths import require_alike
+from pipeline.ops.arrays.unknown_chunks import require_alike
 from pipeline.ops.elementwise.alignment import aligned
 
 __all__ = ["contracted", "product_dtype"]

@@ -11,8 +11,8 @@ import numpy as np
 import xarray as xr
 
 from pipeline.errors import ConfigError, nearest
-from pipeline.ops.arrays.lengths import merged, span, unknown
-from pipeline.ops.arrays.runlabels import as_coordinate, dims_of, run_labels
+from pipeline.ops.arrays.deferred_labels import as_coordinate, dims_of, run_labels
+from pipeline.ops.arrays.unknown_chunks import merged, span, unknown
 
 __all__ = [
     "Axis",

@@ -16,12 +16,14 @@ import pandas as pd
 import xarray as xr
 from dask.base import tokenize
 
+from pipeline.config.expressions.expression import Expression
+from pipeline.config.expressions.references import ExpressionError
+from pipeline.config.expressions.tree import Call, Name
 from pipeline.errors import ConfigError, DataError
-from pipeline.expressions import Call, Expression, ExpressionError, Name
-from pipeline.graph import GraphNode, Key, listed, ref, task
+from pipeline.graph.graph import GraphNode, Key, listed, ref, task
+from pipeline.ops.arrays.block_tasks import Part, blocks, joined, pieces, placed, tree
 from pipeline.ops.arrays.dims import dim_number, one_chunk, rebuilt
-from pipeline.ops.arrays.partials import aggregate_dtype, aggregated, merged, partial, require_aggregate
-from pipeline.ops.arrays.pieces import Part, blocks, joined, pieces, placed, tree
+from pipeline.ops.arrays.partial_aggregates import aggregate_dtype, aggregated, merged, partial, require_aggregate
 from pipeline.ops.elementwise.targets import evaluate_coords
 
 __all__ = ["groupby", "resample", "sel", "take"]

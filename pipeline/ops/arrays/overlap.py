@@ -16,11 +16,11 @@ import xarray as xr
 from dask.base import tokenize
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.graph import GraphNode, Key, listed, ref, task
+from pipeline.graph.graph import GraphNode, Key, listed, ref, task
+from pipeline.graph.importing import resolve
+from pipeline.ops.arrays.block_tasks import blocks, per_block
 from pipeline.ops.arrays.dims import dim_number, is_late, one_chunk, rebuilt
-from pipeline.ops.arrays.pieces import blocks, per_block
-from pipeline.ops.values import Args, handed
-from pipeline.preparation import resolve
+from pipeline.ops.collections import Args, handed
 
 __all__ = ["BOUNDARIES", "map_overlap"]
 

@@ -16,7 +16,7 @@ import xarray as xr
 
 from pipeline.errors import ConfigError, DataError
 from pipeline.ops.arrays.dims import Axis, axes_of, first_along, rebuilt, require_numbers, same_labels
-from pipeline.ops.arrays.lengths import require_alike
+from pipeline.ops.arrays.unknown_chunks import require_alike
 from pipeline.ops.elementwise.alignment import aligned
 
 __all__ = ["all", "any", "average", "max", "mean", "min", "std", "sum", "var"]

@@ -11,10 +11,10 @@ import xarray as xr
 from dask.base import tokenize
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.graph import GraphNode, Key, listed, ref, task
+from pipeline.graph.graph import GraphNode, Key, listed, ref, task
+from pipeline.ops.arrays.block_tasks import blocks, placed, tree
 from pipeline.ops.arrays.dims import dim_number, missing, rebuilt, require_numbers, require_real
-from pipeline.ops.arrays.lengths import starts
-from pipeline.ops.arrays.pieces import blocks, placed, tree
+from pipeline.ops.arrays.unknown_chunks import starts
 
 __all__ = ["argmax", "argmin", "cumsum", "topk"]
 

@@ -9,11 +9,11 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from pipeline.config.names import label
+from pipeline.config.scalars import label
 from pipeline.errors import ConfigError
+from pipeline.ops.arrays.deferred_labels import RunLabels, as_coordinate, dims_of, run_labels
 from pipeline.ops.arrays.dims import dim_number, rebuilt
-from pipeline.ops.arrays.lengths import like_first
-from pipeline.ops.arrays.runlabels import RunLabels, as_coordinate, dims_of, run_labels
+from pipeline.ops.arrays.unknown_chunks import like_first
 from pipeline.ops.elementwise.alignment import aligned
 
 __all__ = ["concatenate", "stack"]

@@ -12,12 +12,12 @@ import xarray as xr
 from dask.base import tokenize
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.graph import GraphNode, Key, task
+from pipeline.graph.graph import GraphNode, Key, task
+from pipeline.ops.arrays.block_tasks import Part, blocks, joined, per_block, pieces
+from pipeline.ops.arrays.deferred_labels import RunLabels, as_coordinate, run_labels
 from pipeline.ops.arrays.dims import dim_number, is_late, one_chunk, part, rebuilt, require_numbers
-from pipeline.ops.arrays.lengths import merged, unknown
-from pipeline.ops.arrays.partials import aggregate_dtype, aggregated, partial, require_aggregate, rolled
-from pipeline.ops.arrays.pieces import Part, blocks, joined, per_block, pieces
-from pipeline.ops.arrays.runlabels import RunLabels, as_coordinate, run_labels
+from pipeline.ops.arrays.partial_aggregates import aggregate_dtype, aggregated, partial, require_aggregate, rolled
+from pipeline.ops.arrays.unknown_chunks import merged, unknown
 
 __all__ = ["coarsen", "rolling"]
 

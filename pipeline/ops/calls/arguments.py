@@ -1,6 +1,6 @@
 """What a task of a call or a command gets: values with slots in them, where the results of other tasks go.
 
-A file that a command has left (:class:`~pipeline.filevalue.FileValue`) comes as the path of a local copy, which is
+A file that a command has left (:class:`~pipeline.graph.file_value.FileValue`) comes as the path of a local copy, which is
 there as long as the task runs.
 """
 
@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from pipeline import scratch
-from pipeline.config import Filled, ItemKey, Reference
+from pipeline.config.model import Filled, ItemKey, Reference
 from pipeline.errors import DataError
-from pipeline.filevalue import FileValue
-from pipeline.graph import Key
+from pipeline.graph.file_value import FileValue
+from pipeline.graph.graph import Key
 from pipeline.ops.elementwise.kinds import scalar
+from pipeline.worker import temp_folders
 
 __all__ = ["Arguments", "Folder", "Joined", "Slot", "filled", "filled_args", "label", "text_of"]
 
@@ -46,7 +46,7 @@ class Folder:
     """A folder of one task, made when something is first put into it, and gone when the task has ended."""
 
     def __init__(self) -> None:
-        self._scratch: scratch.Folder | None = None
+        self._scratch: temp_folders.Folder | None = None
         self._n = 0
 
     def __enter__(self) -> Self:
@@ -60,7 +60,7 @@ class Folder:
     def path(self) -> str:
         """Where it is."""
         if self._scratch is None:
-            self._scratch = scratch.Folder()
+            self._scratch = temp_folders.Folder()
         return self._scratch.path
 
     def new(self, name: str) -> str:

@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.config import Reference, Step
+from pipeline.config.model import Reference, Step
 from pipeline.errors import DataError
-from pipeline.faults import describe
-from pipeline.graph import GraphNode, Key
+from pipeline.graph.graph import GraphNode, Key
+from pipeline.graph.importing import resolve
+from pipeline.graph.segments import Dropped
 from pipeline.ops.calls.arguments import Arguments, Folder, Slot, filled
 from pipeline.ops.calls.mapping import mapped
-from pipeline.preparation import resolve
-from pipeline.worker import Dropped
+from pipeline.worker.tracebacks import describe
 
 __all__ = ["Call", "call", "derived_seed", "run_call"]
 
@@ -27,9 +27,9 @@ class Call:
     ----------
     function : ``module:function``
     positional : slots or values, in order
-    keywords : values, in which :class:`Slot`, :class:`~pipeline.config.ItemKey` and tuples of text pieces may stand
+    keywords : values, in which :class:`Slot`, :class:`~pipeline.config.model.ItemKey` and tuples of text pieces may stand
     parts : names of the parts the result must have
-    drop : whether a failing item becomes a :class:`~pipeline.worker.Dropped` in its place
+    drop : whether a failing item becomes a :class:`~pipeline.graph.segments.Dropped` in its place
     spread : whether an item is a map to be spread as keywords
     names : the keywords that the axes of ``over`` give
     seed : ``(file's seed, copy)`` where the function gets ``seed=``

@@ -10,15 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline import programs
-from pipeline.config import ItemKey, Reference, Step
+from pipeline.config.model import ItemKey, Reference, Step
 from pipeline.errors import DataError, ProgramError
-from pipeline.faults import describe
-from pipeline.filevalue import LARGEST_FILE, FileValue
-from pipeline.graph import GraphNode, Key
+from pipeline.graph.file_value import LARGEST_FILE, FileValue
+from pipeline.graph.graph import GraphNode, Key
+from pipeline.graph.segments import Dropped
 from pipeline.ops.calls.arguments import Arguments, Folder, Slot, filled, text_of
 from pipeline.ops.calls.mapping import mapped
-from pipeline.worker import Dropped
+from pipeline.worker import subprocesses
+from pipeline.worker.tracebacks import describe
 
 __all__ = ["Program", "command", "run_command"]
 
@@ -39,7 +39,7 @@ class Program:
     files : part -> path below that folder of a file that it must leave
     check : whether a return code other than 0 is a failure
     timeout : seconds after which it is ended
-    drop : whether a failing item becomes a :class:`~pipeline.worker.Dropped` in its place
+    drop : whether a failing item becomes a :class:`~pipeline.graph.segments.Dropped` in its place
     spread : whether an item is a map of the keys of ``over``
     """
 
@@ -64,7 +64,7 @@ def run_command(program: Program, item: Mapping[str, Any] | None, key: str, *val
 
     Returns
     -------
-    ``{"stdout": text, "stderr": text, "returncode": int}`` with a :class:`~pipeline.filevalue.FileValue` for each of
+    ``{"stdout": text, "stderr": text, "returncode": int}`` with a :class:`~pipeline.graph.file_value.FileValue` for each of
     the files. Text is read as UTF-8, with a replacement character for what is none
 
     Raises
@@ -97,7 +97,7 @@ def _run(program: Program, item: Mapping[str, Any], values: Sequence[Any], folde
     if not os.path.isdir(cwd):
         raise DataError(f"cwd: there is no folder {cwd!r} on this machine")
     before = {path: _stamp(os.path.join(cwd, path)) for path in program.files.values()} if program.cwd else {}
-    ended = programs.run(
+    ended = subprocesses.run(
         argv,
         executable=_found(argv[0], env),
         cwd=cwd,

@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
 
-from pipeline.config import Over, Reference, Step
+from pipeline.config.model import Over, Reference, Step
 from pipeline.errors import DataError, TaskTimeout
-from pipeline.graph import GraphNode, Key, ref, task
+from pipeline.graph.graph import GraphNode, Key, ref, task
+from pipeline.graph.segments import Dropped, Group
 from pipeline.ops.calls.arguments import Slot, label
-from pipeline.ops.values import Items, Parts, Single
-from pipeline.worker import Dropped, Group, begin_item
+from pipeline.ops.collections import Items, Parts, Single
+from pipeline.worker.run_segment import begin_item
 
 __all__ = ["DEALT", "deal", "item_key", "mapped", "part"]
 

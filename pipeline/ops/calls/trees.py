@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.errors import DataError
-from pipeline.graph import GraphNode, Key, listed, ref, task
-from pipeline.ops.values import Args, Items, Single, handed
-from pipeline.preparation import resolve
-from pipeline.worker import Dropped
+from pipeline.graph.graph import GraphNode, Key, listed, ref, task
+from pipeline.graph.importing import resolve
+from pipeline.graph.segments import Dropped
+from pipeline.ops.collections import Args, Items, Single, handed
 
 __all__ = ["tree_reduce"]
 

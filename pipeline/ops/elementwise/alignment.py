@@ -14,10 +14,10 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
+from pipeline.config.expressions.references import ExpressionError
+from pipeline.config.expressions.tree import Bound, Constant, Node, children, mapped, render
 from pipeline.errors import DataError
-from pipeline.expressions.references import ExpressionError
-from pipeline.expressions.tree import Bound, Constant, Node, children, mapped, render
-from pipeline.ops.arrays.lengths import recut, require_alike, unknown
+from pipeline.ops.arrays.unknown_chunks import recut, require_alike, unknown
 from pipeline.ops.elementwise.evaluation import SlotLookup, evaluate
 
 __all__ = ["Operand", "aligned", "blockwise", "settled", "with_coordinates"]
@@ -76,7 +76,7 @@ def aligned(arrays: list[da.Array], places: Sequence[tuple[int, ...]]) -> list[d
     """The arrays cut alike: along each dim where they differ, at every edge that one of them has.
 
     Lengths that only the run knows are cut as those are that are known, else as those of the array with most chunks. A
-    task of several blocks holds them to it: :func:`pipeline.ops.arrays.lengths.require_alike`.
+    task of several blocks holds them to it: :func:`pipeline.ops.arrays.unknown_chunks.require_alike`.
     """
     for dim in sorted({d for place in places for d in place}):
         holders = [(i, place.index(dim)) for i, place in enumerate(places) if dim in place]

@@ -9,9 +9,9 @@ from typing import Protocol
 
 import numpy as np
 
-from pipeline.expressions.functions import FUNCTIONS
-from pipeline.expressions.references import ExpressionError
-from pipeline.expressions.tree import (
+from pipeline.config.expressions.functions import FUNCTIONS
+from pipeline.config.expressions.references import ExpressionError
+from pipeline.config.expressions.tree import (
     Binary,
     Boolean,
     Bound,

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.expressions.functions import duration, moment
-from pipeline.expressions.references import ExpressionError
+from pipeline.config.expressions.functions import duration, moment
+from pipeline.config.expressions.references import ExpressionError
 from pipeline.ops.elementwise.kinds import NUMERIC, TEXT, Value, is_missing, kind, scalar, truth
 from pipeline.ops.elementwise.operators import as_numbers, beside_pandas, check_alike, comparison, held
 from pipeline.ops.elementwise.texts import TEXT_FUNCTIONS

@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from pipeline.expressions.references import ExpressionError
-from pipeline.expressions.tree import constant_kind
-from pipeline.ops.types import TEXT
+from pipeline.config.expressions.references import ExpressionError
+from pipeline.config.expressions.tree import constant_kind
+from pipeline.ops.column_types import TEXT
 
 __all__ = ["NUMERIC", "TEXT", "Value", "in_columns", "is_missing", "kind", "scalar", "series", "truth"]
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.expressions.references import ExpressionError
-from pipeline.expressions.tree import ARITHMETIC, COMPARISONS, arithmetic, compare, unlike
+from pipeline.config.expressions.references import ExpressionError
+from pipeline.config.expressions.tree import ARITHMETIC, COMPARISONS, arithmetic, compare, unlike
 from pipeline.ops.elementwise.kinds import NUMERIC, Value, is_missing, kind
 
 __all__ = ["arithmetic_of", "as_numbers", "beside_pandas", "check_alike", "comparison", "held", "membership"]

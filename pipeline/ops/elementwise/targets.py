@@ -16,11 +16,11 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from pipeline.config.expressions.expression import Expression
+from pipeline.config.expressions.references import ExpressionError
+from pipeline.config.expressions.tree import Bound, Call, Name, Node, mapped, walk
 from pipeline.errors import DataError, nearest
-from pipeline.expressions import Expression
-from pipeline.expressions.references import ExpressionError
-from pipeline.expressions.tree import Bound, Call, Name, Node, mapped, walk
-from pipeline.ops.arrays.runlabels import RunLabels, held, run_labels
+from pipeline.ops.arrays.deferred_labels import RunLabels, held, run_labels
 from pipeline.ops.elementwise.alignment import Operand, blockwise, settled, with_coordinates
 from pipeline.ops.elementwise.evaluation import SlotLookup, evaluate
 from pipeline.ops.elementwise.kinds import TEXT, Value, in_columns, scalar

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.expressions.references import ExpressionError
+from pipeline.config.expressions.references import ExpressionError
 from pipeline.ops.elementwise.kinds import TEXT, Value, kind
 
 __all__ = ["TEXT_FUNCTIONS", "as_text"]

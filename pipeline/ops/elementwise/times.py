@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.expressions.functions import duration
-from pipeline.expressions.references import ExpressionError
+from pipeline.config.expressions.functions import duration
+from pipeline.config.expressions.references import ExpressionError
 from pipeline.ops.elementwise.kinds import Value, kind, scalar
 
 __all__ = ["convert", "floor_time", "localize", "part"]

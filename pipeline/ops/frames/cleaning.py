@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.expressions.functions import moment
-from pipeline.expressions.references import ExpressionError
-from pipeline.ops.frames.casting import cast_column, family, target_dtype
+from pipeline.config.expressions.functions import moment
+from pipeline.config.expressions.references import ExpressionError
+from pipeline.ops.frames.cast import cast_column, family, target_dtype
 from pipeline.ops.frames.partitions import FieldError, Partitions, require
-from pipeline.ops.frames.sorting import names_of
+from pipeline.ops.frames.sort import names_of
 
 __all__ = ["astype", "dropna", "fillna", "rename"]
 

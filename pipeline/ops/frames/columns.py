@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.expressions import Expression
+from pipeline.config.expressions.expression import Expression
 from pipeline.ops.elementwise.targets import columns_dtype, evaluate_columns
 from pipeline.ops.frames.partitions import FieldError, conform, require
 

@@ -18,10 +18,10 @@ import pandas as pd
 from dask.base import tokenize
 from dask.dataframe.dask_expr import from_graph
 
+from pipeline.config.expressions.functions import habit
 from pipeline.errors import ConfigError, DataError, nearest
-from pipeline.expressions import habit
-from pipeline.graph import GraphNode, Key, listed, ref, task
-from pipeline.ops.values import LENGTHS
+from pipeline.graph.graph import GraphNode, Key, listed, ref, task
+from pipeline.ops.collections import LENGTHS
 
 __all__ = [
     "FieldError",

@@ -14,9 +14,9 @@ from typing import Any, BinaryIO
 from dask.base import tokenize
 
 from pipeline.errors import DataError
-from pipeline.graph import GraphNode, Key, constant
-from pipeline.ops.sources.searching import WILD, fixed_folder, matching, within
-from pipeline.ops.values import Items
+from pipeline.graph.graph import GraphNode, Key, constant
+from pipeline.ops.collections import Items
+from pipeline.ops.sources.glob import WILD, fixed_folder, matching, within
 
 __all__ = ["below", "files", "fixed_folder", "is_remote", "locate", "opened", "options_of", "protocol_of"]
 

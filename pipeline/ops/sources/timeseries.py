@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 
 from pipeline.errors import ConfigError
-from pipeline.ops.sources.tables import frame_of
-from pipeline.ops.types import TEXT, declared_dtype
+from pipeline.ops.column_types import TEXT, declared_dtype
+from pipeline.ops.sources.parquet import frame_of
 
 __all__ = ["COLUMNS", "timeseries"]
 

@@ -1,0 +1,315 @@
+"""A pipeline in Python's hands: load it from a file or build it here, then check, build, run and compare it.
+
+>>> import pipeline
+>>> p = pipeline.load("month.yaml")       # doctest: +SKIP
+>>> r = p.run(backend="threads")          # doctest: +SKIP
+>>> r["anomaly"]                          # doctest: +SKIP
+
+The keys of a step, an output and a check are those of a file; see :class:`Pipeline` for how they are written here.
+"""
+
+from __future__ import annotations
+
+import html
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.config.absolute_paths import anchored
+from pipeline.config.fault_collector import Wrong
+from pipeline.config.from_python import StepReference, tree_of
+from pipeline.config.loader import load as load_config
+from pipeline.config.loader import loads
+from pipeline.config.model import Config
+from pipeline.config.python_builder import Composition
+from pipeline.config.yaml_nodes import MOST_BYTES, Node
+from pipeline.config.yaml_writer import written
+from pipeline.errors import ConfigError, Location
+
+if TYPE_CHECKING:
+    from pipeline.build.plan import Plan
+    from pipeline.experiments.comparison.result import Comparison
+    from pipeline.experiments.explanation.explained import Explanation
+    from pipeline.graph.graph import Graph
+    from pipeline.runs.run import Run
+
+
+__all__ = ["Pipeline", "build", "check", "compare", "load", "run"]
+
+
+class Pipeline:
+    """What a file asks for, or what is asked for here, with the verbs that can be applied to it.
+
+    Parameters
+    ----------
+    name : of the pipeline; or a Config, which is then all of it
+    description, include, params, modules, seed, storage, cluster, compare : as at the top level of a file; ``include``
+        may name files whose steps this one uses
+    root : the folder that input paths, modules and included files are relative to; default: the current one
+
+    One that is loaded is immutable, and safe to share between threads. One that is built here grows with each
+    :meth:`step`, :meth:`output`, :meth:`expect` and :meth:`keep`; the file that it comes to is checked when it is first
+    used, and all its faults are told at once, each with the line of its call.
+
+    >>> import pipeline
+    >>> p = pipeline.Pipeline("squares", params={"n": 8}, seed=7)
+    >>> x = p.step("x", op="arange", stop="${n}", chunks=4, dim="i")
+    >>> _ = p.step("square", expr=f"{x} ** 2")
+    >>> _ = p.step("total", op="sum", input=p["square"][{"i": slice(2, None)}])
+    >>> p.output("square", to="zarr", path="square.zarr")
+    >>> p.expect("total", approx=139, abs=0)
+    >>> p
+    <Pipeline 'squares': 3 steps, outputs: square>
+    >>> p.check().rows[2].shape
+    'one number'
+    >>> print(p.to_yaml(), end="")
+    version: 1
+    name: squares
+    params: {n: 8}
+    seed: 7
+    steps:
+      x: {op: arange, stop: "${n}", chunks: 4, dim: i}
+      square: {expr: "x ** 2"}
+      total: {op: sum, input: "square[i=2:]"}
+    outputs:
+      square: {to: zarr, path: square.zarr}
+    checks:
+      - {that: total, approx: 139, abs: 0}
+    >>> pipeline.load(p.to_yaml()) == p
+    True
+    """
+
+    def __init__(
+        self,
+        name: str | Config = "pipeline",
+        *,
+        description: str | None = None,
+        include: Sequence[str | os.PathLike[str]] | None = None,
+        params: Mapping[str, Any] | None = None,
+        modules: Sequence[Any] | None = None,
+        seed: int | None = None,
+        storage: Mapping[str, Any] | None = None,
+        cluster: Mapping[str, Any] | None = None,
+        compare: Mapping[str, Any] | None = None,
+        root: str | os.PathLike[str] = ".",
+    ) -> None:
+        self._config: Config | None = name if isinstance(name, Config) else None
+        top = {"name": name, "description": description, "include": include, "params": params, "modules": modules}
+        more = {"seed": seed, "storage": storage, "cluster": cluster, "compare": compare}
+        self._made = Composition({**top, **more}, root) if self._config is None else None
+
+    @property
+    def config(self) -> Config:
+        """What is asked for, checked.
+
+        Raises
+        ------
+        ConfigError : of one that is built here, with all its faults
+        """
+        if self._made is not None:
+            return self._made.config
+        assert self._config is not None
+        return self._config
+
+    # Building
+
+    def step(self, name: str, /, **keys: Any) -> StepReference:
+        """Add a step, and give its value for the steps that need it.
+
+        Parameters
+        ----------
+        keys : exactly one of ``op``, ``expr``, ``call``, ``command``, and what goes with it, as in a file. A value may
+            be what ``step`` and ``p[…]`` give: in ``args``, a command and its like it is the step's value. A ``call``
+            or ``function`` may be a function of an imported module, whose file is then shipped to the workers; one
+            defined in the running script, a lambda or a partial is refused. Lists may be numpy's, ``range(n)`` too
+
+        Raises
+        ------
+        ConfigError : if there is such a step, or a value has no place in a file
+        """
+        self._building().add("steps", name, keys)
+        return StepReference(name)
+
+    def __getitem__(self, text: str) -> StepReference:
+        """A reference, written as in a file: ``p["tas"]``, ``p["svd.u"]``, ``p["tas[time=0:40]"]``.
+
+        Or with Python's means: ``p["tas"]["A1B"]``, ``p["tas"]["*"]``, ``p["svd"].u``, and
+        ``p["tas"][{"time": slice(0, 40), "alpha": 0.1}]`` for positions along dims and labels by their keys.
+        """
+        return StepReference(text)
+
+    def output(self, name: str, /, **keys: Any) -> None:
+        """Add an output: ``p.output("anomaly", to="zarr", path="anomaly.zarr")``; ``input`` is the name by default."""
+        self._building().add("outputs", str(name), keys)
+
+    def expect(self, that: str | StepReference, /, **keys: Any) -> None:
+        """Add a check, which a run must pass: ``p.expect("total > 0")``, ``p.expect(p["top"], rows=">= 1")``.
+
+        It is named so since :meth:`check` looks at the whole pipeline without running it.
+        """
+        made = self._building()
+        made.add("checks", str(len(made.names("checks"))), {"that": that, **keys})
+
+    def keep(self, *references: str | StepReference) -> None:
+        """Have a run give back the values of these steps, besides outputs: ``p.keep("tas", p["fit"]["A1B"])``."""
+        made = self._building()
+        for reference in references:
+            made.add("keep", str(len(made.names("keep"))), reference)
+
+    def _building(self) -> Composition:
+        if self._made is None:
+            raise ConfigError(f"{self.name!r} is loaded and can't be added to; include it: Pipeline(…, include=[FILE])")
+        return self._made
+
+    def to_yaml(self) -> str:
+        """The text of a file that asks for the same: ``pipeline.load(p.to_yaml()) == p``.
+
+        Input paths are absolute in it, so that it may lie anywhere; a param that a path begins with stays relative, and
+        the folder stands before it. What was included and changed with ``params`` is in its place; secrets stay
+        ``${secret:NAME}``, and defaults of the environment ``${env:NAME:-…}``.
+
+        Raises
+        ------
+        ConfigError : if it would be larger than a file may be
+        """
+        text = written(anchored(self.config))
+        if len(text.encode("utf-8", "surrogatepass")) > MOST_BYTES:
+            raise ConfigError(f"{self.name!r} would be a file of more than {MOST_BYTES // 1024} KiB, which is not read")
+        return text
+
+    @property
+    def name(self) -> str:
+        """Its name: what the file says, or the file's stem."""
+        return self._made.name if self._made is not None else self.config.name
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The names of the steps, in an order in which each comes after what it needs."""
+        return tuple(dict.fromkeys(step.step for step in self.config.steps.values()))
+
+    def to_svg(self, *, data: bool = True) -> str:
+        """A picture of the steps, as ``pipeline graph`` draws it; without ``data`` kinds stand there without sizes."""
+        from pipeline.report.graph_svg import picture
+
+        return picture(self.config, self.build() if data else None)
+
+    def check(self, *, data: bool = True) -> Plan:
+        """The plan: a row a step, from metadata only. See :func:`pipeline.build.plan.plan`."""
+        from pipeline.build.plan import plan
+
+        return plan(self.config, data=data)
+
+    def build(self) -> Graph:
+        """The task graph. See :func:`pipeline.build.build.build`."""
+        from pipeline.build.build import build as build_graph
+
+        return build_graph(self.config)
+
+    def run(self, **options: Any) -> Run:
+        """Run it and commit its outputs. See :func:`pipeline.runs.run.run` for the options."""
+        from pipeline.runs.run import run as run_config
+
+        return run_config(self.config, **options)
+
+    def compare(self, **options: Any) -> Comparison:
+        """Run the same graph on several back ends. See :func:`pipeline.experiments.comparison.compare.compare` for the options."""
+        from pipeline.experiments.comparison.compare import compare as compare_config
+        from pipeline.report.html.page import write as write_html
+
+        result = compare_config(self.config, **options)
+        write_html(Path(result.folder))
+        return result
+
+    def explain(self, **options: Any) -> Explanation:
+        """Find out by experiment why steps do not scale. See :func:`pipeline.experiments.explanation.explain.explain` for the options."""
+        from pipeline.experiments.explanation.explain import explain as explain_config
+
+        return explain_config(self.config, **options)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Pipeline) and self.config == other.config
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def __repr__(self) -> str:
+        if self._made is not None:
+            n_steps, outputs = len(self._made.names("steps")), self._made.names("outputs")
+        else:
+            n_steps, outputs = len(self.steps), tuple(dict.fromkeys(output.name for output in self.config.outputs))
+        return f"<Pipeline {self.name!r}: {n_steps} steps, outputs: {', '.join(outputs) or 'none'}>"
+
+    def _repr_html_(self) -> str:
+        try:
+            config = self.config
+        except ConfigError as error:  # not yet what it is to be
+            return f"<p><b>{html.escape(self.name)}</b></p><pre>{html.escape(str(error))}</pre>"
+        rows = "".join(
+            f"<tr><td>{html.escape(step.name)}</td><td>{html.escape(step.kind)}</td>"
+            f"<td><code>{html.escape(step.function)}</code></td></tr>"
+            for step in config.steps.values()
+        )
+        head = "<tr><th>step</th><th>kind</th><th>function</th></tr>"
+        return f"<p><b>{html.escape(self.name)}</b></p><table>{head}{rows}</table>"
+
+
+def load(
+    path: str | Path,
+    *,
+    params: Mapping[str, Any] | None = None,
+    root: str | Path | None = None,
+) -> Pipeline:
+    """Read a YAML file, or a YAML text.
+
+    Parameters
+    ----------
+    path : the file; or the text of one, which is told by its having more than one line: what ``to_yaml`` gives
+    params : values that replace the file's own, by dotted name: ``{"base.first": 1991}``
+    root : the folder that input paths are relative to; the file's own by default, of a text the current one
+
+    Raises
+    ------
+    ConfigError : all faults of the file at once
+    """
+    sets = _given(params or {})
+    if isinstance(path, str) and "\n" in path:
+        return Pipeline(loads(path, root=root or ".", sets=sets))
+    return Pipeline(load_config(path, sets=sets, root=root))
+
+
+def _given(params: Mapping[str, Any]) -> dict[str, Node]:
+    """What replaces the params of a file, as values that stand in one."""
+    try:
+        return {
+            name: tree_of(value, Location(f"params[{name!r}]"), os.getcwd(), told=lambda one, path: one)
+            for name, value in params.items()
+        }
+    except Wrong as wrong:
+        raise ConfigError([wrong.fault]) from None
+
+
+def _taken(source: Pipeline | Config | str | Path) -> Pipeline:
+    if isinstance(source, Pipeline):
+        return source
+    return Pipeline(source) if isinstance(source, Config) else load(source)
+
+
+def check(source: Pipeline | Config | str | Path, *, data: bool = True) -> Plan:
+    """The plan of a pipeline, or of a file."""
+    return _taken(source).check(data=data)
+
+
+def build(source: Pipeline | Config | str | Path) -> Graph:
+    """The task graph of a pipeline, or of a file."""
+    return _taken(source).build()
+
+
+def run(source: Pipeline | Config | str | Path, **options: Any) -> Run:
+    """Run a pipeline, or a file."""
+    return _taken(source).run(**options)
+
+
+def compare(source: Pipeline | Config | str | Path, **options: Any) -> Comparison:
+    """Compare back ends on a pipeline, or on a file."""
+    return _taken(source).compare(**options)

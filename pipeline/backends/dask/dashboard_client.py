@@ -1,0 +1,184 @@
+"""What a client tells the page ``/pipeline`` of the scheduler that it uses; see :mod:`pipeline.backends.dask.dashboard_page`.
+
+The page is a view, and no run fails for it: what goes wrong with it is a note. Failures are rare, and told a few times
+a second at most, without waiting for an answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from distributed import Client
+
+from pipeline.backends.base import Event, Listener
+from pipeline.backends.dask import dashboard_page
+from pipeline.backends.dask.cluster import named
+from pipeline.backends.dask.health import ask, in_loop
+from pipeline.backends.dask.keys import Plan
+from pipeline.errors import BackendError
+from pipeline.graph.boxes import Sizes, laid_out
+from pipeline.graph.graph import Graph, dependencies, is_constant
+
+__all__ = ["View"]
+
+_LONGEST = 2_000  # characters of a message
+_FEW = 12  # steps whose boxes may be high, so that all is seen at once on a screen
+_HIGH = Sizes(width=1_200, height=74, between=30, narrowest=196, letter=8.8)
+_LOW = Sizes(width=1_200, height=42, between=22, narrowest=168, letter=7.9)
+_KINDS = {"retry": "retried", "dropped": "dropped", "worker lost": "worker lost"}
+
+
+class View:
+    """The page of one open back end. States: off -> on -> off; while it is off, its methods do nothing.
+
+    Parameters
+    ----------
+    masked : takes out of a text what must not be shown
+    """
+
+    def __init__(self, masked: Callable[[Any], Any] | None = None) -> None:
+        self._masked = masked or (lambda told: told)
+        self._client: Client | None = None
+        self._fault = ""
+        self._run = ""
+        self._retried: Counter[str] = Counter()
+        self._failures: deque[Mapping[str, Any]] = deque(maxlen=20)
+
+    def open(self, client: Client) -> bool:
+        """Have the scheduler show the page; whether it does."""
+        try:
+            ask(client, "run_on_scheduler", dashboard_page.enter, client.id)
+        except Exception as error:  # noqa: BLE001 - also what unpickling raises there, of any type
+            self._fault = f"no page of the steps: {named(error)}"
+            return False
+        self._client = client
+        return True
+
+    def close(self) -> None:
+        """Take the page off the scheduler, unless others use it."""
+        client, self._client = self._client, None
+        if client is not None:
+            with contextlib.suppress(Exception):  # the page goes with its client anyway
+                ask(client, "run_on_scheduler", dashboard_page.leave, client.id, timeout=3)
+
+    def begin(self, graph: Graph, plan: Plan, run: str) -> None:
+        """A run begins."""
+        if self._client is None:
+            return
+        self._run = run
+        self._retried.clear()
+        self._failures.clear()
+        try:
+            ask(self._client, "run_on_scheduler", dashboard_page.begin, outline(graph, plan, run, self._client.id))
+        except Exception as error:  # noqa: BLE001 - as above
+            self._fault, self._client = f"no page of the steps: {named(error)}", None
+
+    def telling(self, listener: Listener) -> Listener:
+        """The listener, with what goes wrong told to the page as well."""
+        if self._fault:
+            listener(Event("note", message=self._fault))
+            self._fault = ""
+        if self._client is None:
+            return listener
+
+        def told(event: Event) -> None:
+            listener(event)
+            if event.kind in _KINDS:
+                if event.kind == "retry":
+                    self._retried[event.step] += event.count
+                self._failures.append(self._failure(_KINDS[event.kind], event))
+
+        return told
+
+    def flush(self) -> None:
+        """Send what went wrong since the last time; to be called often."""
+        if self._client is not None and (self._failures or self._retried):
+            arguments = self._run, dict(self._retried), list(self._failures)
+            self._retried.clear()
+            self._failures.clear()
+            in_loop(self._client, functools.partial(_send, self._client, dashboard_page.tell, *arguments))
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """A run goes on within; the page is told how it ended."""
+        try:
+            yield
+        except Exception as error:
+            self._end("failed", error)
+            raise
+        except BaseException:
+            self._end("stopped", None)
+            raise
+        self._end("done", None)
+
+    def _end(self, state: str, error: Exception | None) -> None:
+        self.flush()
+        client, run, self._run = self._client, self._run, ""
+        if client is None or not run:
+            return
+        failure = None
+        if error is not None:
+            step, key, item = (str(getattr(error, name, "")) for name in ("step", "key", "item"))
+            failure = self._failure("failed", Event("failed", step, key, item, str(getattr(error, "cause", error))))
+        if isinstance(error, BackendError):  # it may not answer
+            in_loop(client, functools.partial(_send, client, dashboard_page.end, run, state, failure))
+            return
+        with contextlib.suppress(Exception):
+            ask(client, "run_on_scheduler", dashboard_page.end, run, state, failure, timeout=3)
+
+    def _failure(self, kind: str, event: Event) -> dict[str, Any]:
+        told = {"step": event.step, "key": event.key, "item": event.item, "message": event.message}
+        return {"kind": kind, "at": time.time()} | {k: str(self._masked(v))[:_LONGEST] for k, v in told.items()}
+
+
+async def _send(client: Client, function: Callable[..., Any], *arguments: Any) -> None:
+    with contextlib.suppress(Exception):  # the page is not worth a run
+        await client.run_on_scheduler(function, *arguments)
+
+
+def outline(graph: Graph, plan: Plan, run: str, client: str) -> dict[str, Any]:
+    """What :func:`pipeline.backends.dask.dashboard_page.begin` is told of a graph. O(tasks + edges).
+
+    Steps stand in the order of the file; those whose tasks are all constants are left out.
+    """
+    step_of = {copy: policy.step for copy, policy in graph.policies.items()}
+    tasks = {key: node for key, node in graph.tasks.items() if not is_constant(node)}
+    used = Counter(step_of[graph.owners[key]] for key in tasks)
+    number = {name: i for i, name in enumerate(name for name in dict.fromkeys(step_of.values()) if name in used)}
+    owner = {key: number[step_of[graph.owners[key]]] for key in tasks}
+    edges: dict[tuple[int, int], None] = {}
+    for key, node in tasks.items():
+        edges |= {(owner[need], owner[key]): None for need in dependencies(node) if need in owner}
+    names = list(number)
+    segments: dict[int, list[int | None]] = {}
+    places = []
+    made = {where: key for key, (where, _) in reversed(list(plan.places.items()))}
+    for key, segment in plan.segments.items():
+        main = segment.number not in segments
+        if main:
+            segments[segment.number] = [owner.get(inner.key) for inner in segment.tasks]
+        step = owner.get(made.get(key, ""), number.get(segment.step))
+        if step is not None:
+            places.append((key, segment.number, step, main))
+    return {
+        "run": run,
+        "client": client,
+        "steps": [(name, used[name]) for name in number],
+        **drawn(names, [(names[one], names[other]) for one, other in edges]),
+        "copies": {copy: number[name] for copy, name in step_of.items() if name in number},
+        "segments": [segments[i] for i in sorted(segments)],
+        "places": places,
+    }
+
+
+def drawn(steps: Sequence[str], edges: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """The drawing as the page has it: ``boxes``, one for each step; ``paths``; ``size``: width and height. Pixels."""
+    drawing = laid_out(steps, edges, _HIGH if len(steps) <= _FEW else _LOW)
+    boxes = [{k: v for k, v in asdict(box).items() if k != "step"} for box in drawing.boxes]
+    return {"boxes": boxes, "paths": drawing.paths, "size": (drawing.width, drawing.height)}

@@ -1,0 +1,84 @@
+"""In order, in this process: the reference that the others are compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+import threadpoolctl
+
+from pipeline.backends.base import Capabilities, Listener, Outcome
+from pipeline.backends.local import loop
+from pipeline.graph.graph import Graph
+from pipeline.worker.output_capture import capturing
+from pipeline.worker.process_setup import install_modules
+from pipeline.worker.run_segment import run_segment
+
+__all__ = ["Serial"]
+
+_NAME = "serial-0"
+
+
+class Serial:
+    """Runs each segment at once, where it is.
+
+    A timeout is noticed when the task has come back; a task that ends the process ends the run.
+
+    Parameters
+    ----------
+    workers : taken as any back end takes it; there is always one
+    modules : the user's own modules, besides those of the graph
+    blas_threads : threads of BLAS and OpenMP while it runs
+    """
+
+    name: ClassVar[str] = "serial"
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        isolates_tasks=False, pickles_results=False, can_stop_tasks=False, recovers_workers=False
+    )
+
+    def __init__(
+        self, *, workers: int | None = None, modules: Mapping[str, bytes] | None = None, blas_threads: int = 1
+    ) -> None:
+        self.n_workers = 1
+        self._modules = dict(modules or {})
+        self._blas_threads = blas_threads
+        self._finished: list[loop.Finished] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._finished.clear()
+
+    def run(self, graph: Graph, *, context: Any = None, listener: Listener | None = None) -> Outcome:
+        """See :meth:`pipeline.backends.base.Backend.run`."""
+        with threadpoolctl.threadpool_limits(self._blas_threads), capturing():
+            return loop.run(self, graph, context=context, listener=listener)
+
+    def prepare(self, graph: Graph) -> float:
+        install_modules({**self._modules, **graph.modules})
+        return 0.0
+
+    def has_room(self, n_ready: int) -> bool:
+        return not self._finished
+
+    def submit(self, job: loop.Job) -> None:
+        completion = run_segment(job.segment, job.inputs, tell=lambda lines: job.tell(_NAME, lines))
+        completion.worker = _NAME
+        self._finished.append(loop.Finished(job, completion))
+
+    def wait(self) -> Sequence[loop.Finished]:
+        finished, self._finished = self._finished, []
+        return finished
+
+    def abandon(self) -> None:
+        self._finished.clear()
+
+    def encode(self, value: Any) -> Any:
+        return value
+
+    def decode(self, stored: Any) -> Any:
+        return stored
+
+    def notes(self) -> Mapping[str, Any]:
+        return {"blas_threads": self._blas_threads}

@@ -1,0 +1,142 @@
+"""Threads of this process: no copying, and the GIL shown for what it is."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections.abc import Mapping, Sequence
+from time import perf_counter
+from typing import Any, ClassVar, Self
+
+import threadpoolctl
+
+from pipeline.backends.base import Capabilities, Listener, Outcome
+from pipeline.backends.local import loop
+from pipeline.backends.local.child_processes import count_cores
+from pipeline.graph.graph import Graph
+from pipeline.worker import subprocesses
+from pipeline.worker.output_capture import Line, Tell, capturing
+from pipeline.worker.process_setup import install_modules
+from pipeline.worker.run_segment import Completion, run_segment
+
+__all__ = ["Threads"]
+
+_Message = tuple[str, loop.Job, Completion | Sequence[Line]]
+
+
+class Threads:
+    """Own threads that take jobs from one queue.
+
+    A thread can't be stopped: a timeout is noticed when the task has come back, and leaving waits for the tasks that
+    still run, but for the programs of commands, which are ended.
+
+    Parameters
+    ----------
+    workers : threads; None: a thread a core that this process may use
+    modules : the user's own modules, besides those of the graph
+    blas_threads : threads of BLAS and OpenMP that each thread may use while it runs
+    """
+
+    name: ClassVar[str] = "threads"
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        isolates_tasks=False, pickles_results=False, can_stop_tasks=False, recovers_workers=False
+    )
+
+    def __init__(
+        self, *, workers: int | None = None, modules: Mapping[str, bytes] | None = None, blas_threads: int = 1
+    ) -> None:
+        self.n_workers = workers or count_cores()
+        self._modules = dict(modules or {})
+        self._blas_threads = blas_threads
+        self._jobs: queue.SimpleQueue[loop.Job | None] = queue.SimpleQueue()
+        self._finished: queue.SimpleQueue[_Message] = queue.SimpleQueue()
+        self._in_flight = 0
+        self._threads: list[threading.Thread] = []
+        self._start_up = 0.0
+
+    def __enter__(self) -> Self:
+        self._start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.abandon()
+
+    def run(self, graph: Graph, *, context: Any = None, listener: Listener | None = None) -> Outcome:
+        """See :meth:`pipeline.backends.base.Backend.run`."""
+        with threadpoolctl.threadpool_limits(self._blas_threads), capturing():
+            return loop.run(self, graph, context=context, listener=listener)
+
+    def prepare(self, graph: Graph) -> float:
+        install_modules({**self._modules, **graph.modules})
+        self._start()
+        start_up, self._start_up = self._start_up, 0.0
+        return start_up
+
+    def has_room(self, n_ready: int) -> bool:
+        return self._in_flight < 2 * self.n_workers  # the queue is one for all: what waits in it goes to who is free
+
+    def submit(self, job: loop.Job) -> None:
+        self._in_flight += 1
+        self._jobs.put(job)
+
+    def wait(self) -> Sequence[loop.Finished]:
+        if not self._in_flight:
+            return []
+        found = [self._finished.get()]
+        while not self._finished.empty():
+            found.append(self._finished.get())
+        finished = []
+        for worker, job, content in found:
+            if isinstance(content, Completion):
+                finished.append(loop.Finished(job, content))
+            else:
+                job.tell(worker, content)
+        self._in_flight -= len(finished)
+        return finished
+
+    def abandon(self) -> None:
+        """Take back what no thread has begun, end the programs that they run, and wait for the threads to end."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._jobs.get_nowait()
+        for _ in self._threads:
+            self._jobs.put(None)
+        with subprocesses.stopping([thread.ident for thread in self._threads if thread.ident is not None]):
+            while self._threads:
+                self._threads[-1].join()
+                self._threads.pop()
+        self._in_flight = 0
+
+    def _start(self) -> None:
+        if self._threads:
+            return
+        began = perf_counter()
+        self._jobs, self._finished = queue.SimpleQueue(), queue.SimpleQueue()
+        for i in range(self.n_workers):
+            name = f"threads-{i}"
+            thread = threading.Thread(target=_work, args=(name, self._jobs, self._finished), name=name, daemon=True)
+            thread.start()
+            self._threads.append(thread)
+        self._start_up += perf_counter() - began
+
+    def encode(self, value: Any) -> Any:
+        return value
+
+    def decode(self, stored: Any) -> Any:
+        return stored
+
+    def notes(self) -> Mapping[str, Any]:
+        return {"blas_threads": self._blas_threads}
+
+
+def _telling(name: str, job: loop.Job, finished: queue.SimpleQueue[_Message]) -> Tell:
+    return lambda lines: finished.put((name, job, lines))
+
+
+def _work(name: str, jobs: queue.SimpleQueue[Any], finished: queue.SimpleQueue[_Message]) -> None:
+    while (job := jobs.get()) is not None:
+        completion = run_segment(job.segment, job.inputs, tell=_telling(name, job, finished))
+        completion.worker = name
+        finished.put((name, job, completion))
+        del job, completion  # a waiting thread holds no values

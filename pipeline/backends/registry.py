@@ -1,0 +1,63 @@
+"""The back ends by name; a back end's module is imported when it is asked for.
+
+To add one, see :mod:`pipeline.backends.base`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import BackendError, ConfigError, nearest
+
+if TYPE_CHECKING:
+    from pipeline.backends.base import Backend
+
+__all__ = ["BACKENDS", "create"]
+
+BACKENDS: dict[str, tuple[str, str, str]] = {
+    "serial": ("pipeline.backends.local.serial:Serial", "", "in order, in this process: the reference"),
+    "threads": ("pipeline.backends.local.threads:Threads", "", "threads of this process: no copies, one GIL"),
+    "pool": ("pipeline.backends.local.pool:Pool", "", "plain multiprocessing.Pool, supervised"),
+    "processes": (
+        "pipeline.backends.local.processes:Processes",
+        "",
+        "persistent processes that survive a killed worker",
+    ),
+    "dask": ("pipeline.backends.dask.backend:Dask", "dask", "a LocalCluster, a scheduler address or a cluster class"),
+}
+"""name -> (module:class, the extra of ``pip install pipeline[…]`` that it needs, what it is)."""
+
+
+def create(name: str, **options: Any) -> Backend:
+    """A back end, not yet entered.
+
+    Parameters
+    ----------
+    options : ``workers`` and ``modules`` for all; the others are the back end's own. None leaves the default.
+
+    Raises
+    ------
+    ConfigError : if there is no such back end, or it has no such option
+    BackendError : if a package that it needs is not installed
+    """
+    if name not in BACKENDS:
+        raise ConfigError(f"back end: got {name!r}; allowed: {', '.join(BACKENDS)}{nearest(name, BACKENDS)}")
+    home, extra, _ = BACKENDS[name]
+    module_name, _, class_name = home.partition(":")
+    try:
+        kind = getattr(importlib.import_module(module_name), class_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("pipeline"):
+            raise
+        raise BackendError(f"back end {name!r} needs {error.name}: pip install pipeline[{extra}]") from error
+    given = {option: value for option, value in options.items() if value is not None}
+    allowed = inspect.signature(kind).parameters
+    for option in given:
+        if option not in allowed:
+            raise ConfigError(
+                f"back end {name!r}: unknown option {option!r}; allowed: {', '.join(allowed)}{nearest(option, allowed)}"
+            )
+    backend: Backend = kind(**given)
+    return backend

@@ -1,0 +1,251 @@
+"""Config -> Graph, one step after the other.
+
+Each copy of a step is given its inputs as collections over placeholders, builds what it adds, and is lowered alone
+(``lowering.py``). Building reads metadata only and runs no task. What an optimiser over all steps would have done for
+the readers is done here, from what the language knows: the columns that anybody needs are computed backwards and asked
+of the reader, and a slice that every user of a source takes is taken by the reader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.build.lowering import building, lower
+from pipeline.build.projection import check_references, needed_columns, shared_slices
+from pipeline.build.references import refer, require_one
+from pipeline.build.step import StepBuilder
+from pipeline.config.model import Config, Output, Step
+from pipeline.errors import ConfigError, DataError, Fault, Location
+from pipeline.graph.garbage_collection import rarely_collected
+from pipeline.graph.graph import CONTEXT, Graph, GraphNode, Key, Policy, Whole, cull, task
+from pipeline.graph.value_types import ArrayLayout, ItemsLayout, Layout, PartsLayout
+from pipeline.outputs.planners import plan_sink
+
+__all__ = ["build"]
+
+_ORDERED = frozenset({"sort_values", "set_index", "nlargest", "nsmallest", "rolling", "resample"})
+_KEEP_ORDER = frozenset({"select", "filter", "assign", "rename", "astype", "fillna", "dropna", "repartition"})
+
+
+def build(config: Config) -> Graph:
+    """The Graph of a file: flat, closed, acyclic, each key owned by one copy of a step.
+
+    Raises
+    ------
+    ConfigError : all faults that only metadata shows: unknown columns, dims that don't fit, kinds
+    DataError : an input is missing or unreadable
+    """
+    with rarely_collected():
+        builder = _built(config, needed_columns(config))
+        if builder.faults:
+            # with all columns there, the message about one that is missing can suggest any of them
+            builder = _built(config, {})
+        builder.raise_faults()
+        return builder.graph()
+
+
+def _built(config: Config, columns: Mapping[str, frozenset[str] | None]) -> _Builder:
+    builder = _Builder(config, columns)
+    with building():
+        builder.steps()
+        builder.outputs()
+        builder.checks()
+    return builder
+
+
+@dataclass
+class _Builder:
+    """A Graph on its way: filled step by step, for one build; ``columns``: what of each source is needed."""
+
+    config: Config
+    columns: Mapping[str, frozenset[str] | None]
+    tasks: dict[Key, GraphNode] = field(default_factory=dict)
+    owners: dict[Key, str] = field(default_factory=dict)
+    policies: dict[str, Policy] = field(default_factory=dict)
+    layouts: dict[str, Layout] = field(default_factory=dict)
+    sinks: list[Any] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    unusable: list[DataError] = field(default_factory=list)
+    failed: set[str] = field(default_factory=set)
+    wholes: list[Whole] = field(default_factory=list)
+
+    # -- the file, in order -------------------------------------------------------------------------------------------
+
+    def steps(self) -> None:
+        slices = shared_slices(self.config)
+        for step in self.config.steps.values():
+            if any(copy in self.failed for r in step.references() for copy in r.copies):
+                self.failed.add(step.name)
+                continue
+            with self._blamed(step.name, f"steps.{step.step}", step.location, step.locations):
+                lowered = StepBuilder(self, step, self.columns.get(step.name), slices)
+                value = lowered.value()
+                self._take(step, value, lowered.extra)
+
+    def outputs(self) -> None:
+        for output in self.config.outputs:
+            if any(copy in self.failed for copy in output.input.copies):
+                continue
+            owner = output.writer
+            with self._blamed(owner, f"outputs.{output.name}", output.location, {}):
+                layout, extra = self._referred(output)
+                nodes, sink = plan_sink(output, layout, prefix=owner)
+                self.tasks |= extra | nodes
+                self.owners |= dict.fromkeys([*extra, *nodes], owner)
+                self.policies[owner] = Policy(
+                    step=f"write {output.name}", kind="output", merge=False, location=str(output.location)
+                )
+                self.sinks.append(sink)
+
+    def checks(self) -> None:
+        named = [r for check in self.config.checks for r in check_references(check)]
+        used = {copy for step in self.config.steps.values() for r in step.references() for copy in r.copies}
+        used |= {copy for output in self.config.outputs for copy in output.input.copies}
+        for name in self.config.steps:
+            asked = any(name in r.copies for r in named) or name in self.config.keep
+            if name not in self.failed and (asked or name not in used):
+                self.kept.append(name)
+        for i, check in enumerate(self.config.checks):
+            if check.equals_csv is not None:
+                with self._blamed("", f"checks[{i}].equals_csv", check.location, {}):
+                    if not Path(self.config.root, check.equals_csv).is_file():
+                        raise DataError(f"{check.equals_csv}: no such file")
+            whole = not (check.equals_csv is None and check.rows is None and check.columns is None)
+            for reference in check_references(check):
+                if not any(copy in self.failed for copy in reference.copies) and not reference.gathered:
+                    with self._blamed("", f"checks[{i}].that", reference.location, {}):
+                        value = refer(self.layouts, reference, f"checks[{i}]")
+                        if not whole:
+                            require_one(value, reference)
+
+    def graph(self) -> Graph:
+        wanted = [key for sink in self.sinks for key in sink.records]
+        wanted += [key for name in self.kept for key in self.layouts[name].keys]
+        tasks = cull({**self.tasks, CONTEXT: task(CONTEXT, dict)}, wanted)
+        tasks.pop(CONTEXT, None)
+        return Graph(
+            tasks=tasks,
+            wanted=tuple(dict.fromkeys(wanted)),
+            owners={key: self.owners[key] for key in tasks},
+            policies=self.policies,
+            layouts=self.layouts,
+            sinks=tuple(self.sinks),
+            kept=tuple(self.kept),
+            modules=shipped_modules(self.config.shipped),
+            wholes=tuple(self.wholes),
+            name=self.config.name,
+        )
+
+    # -- faults -------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _blamed(self, name: str, path: str, location: Location, locations: Mapping[str, Location]) -> Iterator[None]:
+        """Turn what an op says is wrong into a fault at its place in the file, and go on with the next step."""
+        try:
+            yield
+        except DataError as error:
+            self.failed.add(name)
+            self.unusable.append(DataError(f"{path} ({location}): {error}"))
+        except ConfigError as error:
+            self.failed.add(name)
+            self.faults += [
+                fault if fault.path else _placed(fault.message, path, location, locations) for fault in error.faults
+            ]
+        except MemoryError as error:
+            self.failed.add(name)
+            self.faults.append(_placed(f"takes more memory to plan than there is: {error}", path, location, locations))
+        except (ValueError, TypeError, KeyError, NotImplementedError) as error:
+            self.failed.add(name)
+            message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+            self.faults.append(_placed(message, path, location, locations))
+
+    def raise_faults(self) -> None:
+        """Raise all faults of the file at once; unusable inputs only where the file itself is right."""
+        if self.faults:
+            raise ConfigError(self.faults)
+        if self.unusable:
+            raise DataError("\n".join(str(error) for error in self.unusable))
+
+    # -- values -------------------------------------------------------------------------------------------------------
+
+    def _take(self, step: Step, value: Any, extra: dict[Key, GraphNode]) -> None:
+        ordered = step.function in _ORDERED or (
+            step.function in _KEEP_ORDER
+            and any(getattr(self.layouts[r.copies[0]], "ordered", False) for r in step.inputs.get("input", ()))
+        )
+        own, layout = lower(value, step.name, self.tasks, ordered=ordered)
+        _require_other_dims(layout, step)
+        own = {key: node for key, node in {**extra, **own}.items() if key not in self.tasks}
+        self.tasks |= own
+        self.owners |= dict.fromkeys(own, step.name)
+        self.layouts[step.name] = layout
+        main = layout.whole if isinstance(layout, PartsLayout) and layout.whole is not None else layout
+        items = main.names if isinstance(main, ItemsLayout) and step.over is not None else None
+        self.policies[step.name] = Policy(
+            step=step.step,
+            kind=main.kind,
+            merge=step.pure and not (step.retries or step.timeout is not None or step.kind == "command"),
+            batch=step.batch,
+            items=items,
+            over=step.name if items is not None else "",
+            retries=step.retries,
+            timeout=step.timeout if step.kind != "command" else None,  # its task ends the program itself
+            resources=step.resources,
+            drop=step.on_error == "drop" and items is not None,
+            pure=step.pure,
+            location=str(step.location),
+        )
+
+    def _referred(self, output: Output) -> tuple[Layout, dict[Key, GraphNode]]:
+        """The layout of what an output writes; the tasks of a pick belong to the output."""
+        reference, prefix = output.input, f"{output.writer}/input"
+        (copy,) = reference.copies
+        layout = self.layouts[copy]
+        if not reference.part and not reference.picks:
+            return (layout.whole if isinstance(layout, PartsLayout) and layout.whole is not None else layout), {}
+        try:
+            value = refer(self.layouts, reference, prefix)
+        except ValueError as error:
+            fault = Fault(reference.location, f"outputs.{output.name}.input", str(error))
+            raise ConfigError([fault]) from error
+        own, picked = lower(value, prefix, self.tasks)
+        return picked, own
+
+
+def _require_other_dims(layout: Layout, step: Step) -> None:
+    """Refuse a dim that is named as a matrix key: ``[y=0]`` would mean the copy, and nobody could pick along it.
+
+    Raises
+    ------
+    ValueError : naming the dim
+    """
+    arrays = layout.parts.values() if isinstance(layout, PartsLayout) else [layout]
+    for dim in (d for array in arrays if isinstance(array, ArrayLayout) for d in array.dims):
+        if dim in step.matrix:
+            raise ValueError(
+                f"matrix: the result has a dim {dim!r}, and the matrix a key of that name; picks could not tell them "
+                "apart: rename the key"
+            )
+
+
+def _placed(message: str, path: str, location: Location, locations: Mapping[str, Location]) -> Fault:
+    """A fault at the key of the step that the message begins with, or at the step."""
+    key, _, rest = message.partition(": ")
+    if rest and key.split(".")[0] in locations:
+        return Fault(locations.get(key) or locations[key.split(".")[0]], f"{path}.{key}", rest)
+    return Fault(location, path, message)
+
+
+def shipped_modules(paths: tuple[str, ...]) -> dict[str, bytes]:
+    """The user's own modules by file name below a modules folder; a package with all its sources."""
+    modules: dict[str, bytes] = {}
+    for path in map(Path, paths):
+        files = sorted(path.rglob("*.py")) if path.is_dir() else [path]
+        for file in files:
+            modules[file.relative_to(path.parent).as_posix()] = file.read_bytes()
+    return modules

@@ -1,0 +1,331 @@
+"""From a collection to named tasks, and back: how one step is lowered by itself.
+
+A step's inputs enter as collections over placeholders that already carry the inputs' real keys. What the step adds is
+told apart from them, renamed to ``(copy/layer, *chunk index)``, and freed of the aliases that dask puts in between.
+No optimiser sees more than one step, so no work moves between steps and no name is lost.
+
+Rejected: one optimised collection for all steps. With an array in it, frames are fused after all, and filter push-down
+blames the reader for the filter's work. The private parts of dask's expressions and task specification that this needs
+are touched here and in ``graph.py`` only; ``tests/test_lowering.py`` pins them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Container, Iterable, Mapping
+from typing import Any
+
+import dask
+import dask.array as da
+import dask.dataframe as dd
+import numpy as np
+import xarray as xr
+from dask._task_spec import Alias, DataNode, GraphNode, List, Task, TaskRef, convert_legacy_graph
+from dask.blockwise import Blockwise, _get_coord_mapping, blockwise_token
+from dask.highlevelgraph import HighLevelGraph
+from dask.utils import key_split
+
+from pipeline.graph.graph import Key, constant
+from pipeline.graph.value_types import (
+    ArrayLayout,
+    FrameLayout,
+    ItemsLayout,
+    LabelsLayout,
+    Layout,
+    PartsLayout,
+    ValueLayout,
+)
+from pipeline.ops.arrays.deferred_labels import RunLabels, as_coordinate, held, run_labels
+from pipeline.ops.collections import LENGTHS, NBYTES, Items, Parts, Single
+from pipeline.ops.frames.partitions import collection
+
+__all__ = ["building", "enter", "lower"]
+
+
+def building() -> Any:
+    """The dask settings under which every step is built.
+
+    P2P shuffles and rechunks, which dask chooses when there is a client, can be neither renamed nor run elsewhere.
+    """
+    return dask.config.set({"dataframe.shuffle.method": "tasks", "array.rechunk.method": "tasks"})
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# In: a layout as a collection over placeholders
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def enter(layout: Layout) -> Any:
+    """The collection of a layout; its tasks are placeholders under their real keys, and must not be run."""
+    if isinstance(layout, ArrayLayout):
+        coords: dict[Any, Any] = {n: c for n, c in layout.template.coords.items() if set(c.dims) <= set(layout.dims)}
+        for name, own in layout.labels.items():
+            kind = own.dtype if isinstance(own.dtype, np.dtype) else np.dtype(object)
+            data = da.Array(_placeholders(own.keys), own.name, (own.sizes,), dtype=kind)
+            coords[name] = as_coordinate(RunLabels(own.dim, data, own.dtype))
+        return xr.DataArray(_data(layout), dims=layout.dims, coords=coords, attrs=layout.template.attrs)
+    if isinstance(layout, FrameLayout):
+        keys = list(layout.keys)
+        meta = layout.meta.copy(deep=False)
+        meta.attrs = {} if layout.lengths is None else {LENGTHS: layout.lengths}
+        return collection(_placeholders(keys), meta, keys, "input", token=f"input-{layout.name}")
+    if isinstance(layout, ItemsLayout):
+        tasks = _placeholders(layout.keys)
+        return Items(layout.name, tasks, layout.n_tasks, layout.names, layout.columns, layout.droppable)
+    if isinstance(layout, ValueLayout):
+        return Single(layout.keys[0], _placeholders(layout.keys))
+    return Parts(
+        {name: enter(part) for name, part in layout.parts.items()}, enter(layout.whole) if layout.whole else None
+    )
+
+
+def _placeholders(keys: Iterable[Key]) -> dict[Key, GraphNode]:
+    return {key: constant(key, None) for key in keys}
+
+
+def _data(layout: ArrayLayout) -> da.Array:
+    meta = np.empty((0,) * len(layout.dims), dtype=layout.dtype)
+    return da.Array(_placeholders(layout.chunk_keys), layout.name, layout.chunks, meta=meta)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Out: a collection as tasks of one copy
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def lower(value: Any, copy: str, known: Mapping[Key, GraphNode], *, ordered: bool = False) -> tuple[
+    dict[Key, GraphNode], Layout
+]:  # fmt: skip
+    """The tasks that a step adds, under the names of its copy, and where its value lies.
+
+    Parameters
+    ----------
+    value : what an op gave: DataArray, dask DataFrame, Items, Single or Parts
+    known : the tasks of the steps before it; theirs are not the step's own
+    ordered : whether a frame's row order is part of the value
+    """
+    return _Lowering(copy, known).lower(value, copy, ordered=ordered)
+
+
+class _Lowering:
+    """One step on its way into the Graph; ``names`` grows: old first part of a key -> new one."""
+
+    def __init__(self, copy: str, known: Mapping[Key, GraphNode]) -> None:
+        self.copy, self.known = copy, known
+        self.names: dict[str, str] = {}
+        self.taken: set[str] = set()
+
+    def lower(self, value: Any, target: str, *, ordered: bool = False) -> tuple[dict[Key, GraphNode], Layout]:
+        if isinstance(value, xr.DataArray):
+            return self._array(value, target)
+        if isinstance(value, dd.DataFrame):
+            return self._frame(value, target, ordered=ordered)
+        if isinstance(value, Items):
+            own, name = self._named(value.tasks, value.name, target)
+            return own, ItemsLayout(name, value.names, value.columns, value.n_tasks, value.droppable)
+        if isinstance(value, Single):
+            first = value.key[0] if isinstance(value.key, tuple) else value.key
+            own, name = self._named(value.tasks, first, target)
+            if (name,) != self._key(value.key):
+                own[(target,)] = Alias((target,), self._key(value.key))
+                name = target
+            return own, ValueLayout(name)
+        own, layouts = {}, {}
+        whole = None
+        if value.whole is not None:
+            tasks, whole = self.lower(value.whole, target)
+            own |= tasks
+        for name, part in value.parts.items():
+            tasks, layouts[name] = self.lower(part, f"{target}.{name}")
+            own |= tasks
+        return own, PartsLayout(layouts, whole)
+
+    def _array(self, x: xr.DataArray, target: str) -> tuple[dict[Key, GraphNode], Layout]:
+        data = x.data if isinstance(x.data, da.Array) else da.from_array(np.asarray(x.data), chunks=-1, name=target)
+        own, name = self._named(data.dask, data.name, target)
+        labels: dict[str, LabelsLayout] = {}
+        for coordinate, found in run_labels(x).items():
+            tasks, first = self._named(found.data.dask, found.data.name, f"{target}/labels.{coordinate}")
+            own |= tasks
+            labels[coordinate] = LabelsLayout(first, found.dim, found.data.chunks[0], found.dtype)
+        # variables: a coordinate as an array has those without dims among its own
+        kept = {c: v.variable for c, v in x.coords.items() if held(v) is None}
+        template = xr.Dataset(coords=kept, attrs=x.attrs)
+        dims = tuple(str(d) for d in x.dims)
+        return own, ArrayLayout(name, dims, data.chunks, data.dtype, template, labels)
+
+    def _frame(self, x: dd.DataFrame, target: str, *, ordered: bool) -> tuple[dict[Key, GraphNode], Layout]:
+        expression = x.optimize(fuse=False)
+        keys = expression.__dask_keys__()
+        own, name = self._named(expression.__dask_graph__(), keys[0][0], target, keys=keys)
+        meta = x._meta.reset_index(drop=True)
+        nbytes = float(meta.attrs.pop(NBYTES, math.nan))
+        lengths = meta.attrs.pop(LENGTHS, None)
+        return own, FrameLayout(name, len(keys), meta, ordered, nbytes, lengths)
+
+    # -- names --------------------------------------------------------------------------------------------------------
+
+    def _named(
+        self, tasks: Mapping[Key, GraphNode], result: str, target: str, *, keys: list[Key] | None = None
+    ) -> tuple[dict[Key, GraphNode], str]:
+        """The own ones of ``tasks`` under their new names, and the new first part of the result's keys."""
+        own = {key: node for key, node in _materialized(tasks).items() if key not in self.known}
+        old = {key: node for key, node in own.items() if not isinstance(node, GraphNode)}
+        if old:  # arrays in memory, and tuples of old
+            own |= convert_legacy_graph(old, _Either(own, self.known))
+        if result == target and keys is None and self._at_home(own):
+            return own, result
+        results = keys if keys is not None else [key for key in own if _first(key) == result]
+        aliases: dict[Key, Any] = {key: node.target for key, node in own.items() if isinstance(node, Alias)}
+        through = {key: _end(key, aliases) for key in aliases}
+        ends = [through.get(key, key) for key in results]
+        if results and all(_same_place(key, end, ends[0]) for key, end in zip(results, ends, strict=True)):
+            # other names for chunks that lie in the same order somewhere: there the value is
+            result, results = _first(ends[0]), ends
+            if ends[0] in self.known:
+                return {}, result
+        if result not in self.names and results:
+            self.names[result] = target
+            self.taken.add(target)
+        for key in own:
+            first = _first(key)
+            if first not in self.names and key not in aliases:
+                self.names[first] = self._layer(first)
+        kept = set(results) if aliases else set()
+        moved = {key: new for key in own if (new := self._key(key)) != key}
+        moved |= {key: moved.get(end, end) for key, end in through.items() if key not in kept}
+        named: dict[Key, GraphNode] = {}
+        for key, node in own.items():
+            if key in aliases and key not in kept:
+                continue
+            new = moved.get(key, key)
+            named[new] = _renamed(node, moved, new)
+        return named, self.names.get(result, result)
+
+    def _at_home(self, own: Mapping[Key, GraphNode]) -> bool:
+        """Whether all tasks carry the copy's name already, as those of calls do."""
+        firsts = {key[0] if isinstance(key, tuple) else "" for key in own}
+        return all(self._belongs(first) for first in firsts) and not any(
+            isinstance(node, Alias) for node in own.values()
+        )
+
+    def _key(self, key: Key) -> Key:
+        first = _first(key)
+        name = self.names.get(first, first)
+        return (name, *key[1:]) if isinstance(key, tuple) else (name,)
+
+    def _belongs(self, first: str) -> bool:
+        return first == self.copy or first.startswith((f"{self.copy}/", f"{self.copy}."))
+
+    def _layer(self, first: str) -> str:
+        """The name of a layer that only this step sees: the step's, and what dask calls the work."""
+        if self._belongs(first):
+            return first
+        base = f"{self.copy}/{key_split(first)}"
+        for number in itertools.count(1):
+            name = base if number == 1 else f"{base}.{number}"
+            if name not in self.taken:
+                self.taken.add(name)
+                return name
+        raise AssertionError("unreachable")
+
+
+def _first(key: Key) -> str:
+    return str(key[0]) if isinstance(key, tuple) else str(key)
+
+
+def _same_place(key: Key, end: Key, first: Key) -> bool:
+    """Whether ``end`` is the chunk of the layer of ``first`` that has the index of ``key``."""
+    return isinstance(key, tuple) and isinstance(end, tuple) and end[1:] == key[1:] and end[0] == first[0]
+
+
+def _end(key: Key, aliases: Mapping[Key, Key]) -> Key:
+    while key in aliases:
+        key = aliases[key]
+    return key
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Nodes
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class _Either(Container[Key]):
+    """The keys of two graphs, without a copy of them."""
+
+    def __init__(self, one: Container[Key], other: Container[Key]) -> None:
+        self.one, self.other = one, other
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.one or key in self.other
+
+
+def _materialized(tasks: Mapping[Key, GraphNode]) -> dict[Key, Any]:
+    """All tasks as one dict, layer by layer."""
+    if not isinstance(tasks, HighLevelGraph):
+        return dict(tasks)
+    made: dict[Key, Any] = {}
+    layers: Mapping[str, Any] = tasks.layers
+    for layer in layers.values():
+        made |= _chunk_by_chunk(layer) if isinstance(layer, Blockwise) else dict(layer)
+    return made
+
+
+def _chunk_by_chunk(layer: Blockwise) -> dict[Key, Any]:
+    """The tasks of a layer that works chunk by chunk; dask's own way makes each node several times over.
+
+    Layers that contract a dim, or whose chunks are told where they lie, are left to dask.
+    """
+    maps, contracted, ends = _get_coord_mapping(
+        layer.dims, layer.output_indices, layer.numblocks, layer.indices, layer.concatenate
+    )
+    if layer.io_deps or layer.output_blocks or any(contracted) or layer.is_materialized():
+        return dict(layer)
+    work: GraphNode = layer.task
+    chunked = []
+    for number, ((argument, along), places) in enumerate(zip(layer.indices, maps, strict=True)):
+        token = blockwise_token(number)
+        if along is not None:
+            chunked.append((token, argument, places))
+        elif token in work.dependencies:
+            literal: Any = argument if isinstance(argument, GraphNode | TaskRef) else DataNode(None, argument)
+            work = work.substitute({token: literal})
+    made: dict[Key, GraphNode] = {}
+    for index in itertools.product(*(range(layer.dims[i]) for i in layer.output_indices)):
+        key, at = (layer.output, *index), index + ends
+        made[key] = _renamed(work, {token: (name, *[at[p] for p in places]) for token, name, places in chunked}, key)
+    return made
+
+
+def _renamed(node: GraphNode, moved: Mapping[Key, Key], key: Key) -> GraphNode:
+    """The node under another key, what it needs called as in ``moved``; the node itself if that changes nothing.
+
+    dask's own ``substitute`` gives the same in three times the time: a copy's tasks are all renamed.
+    """
+    changes = not moved.keys().isdisjoint(node.dependencies)
+    if not changes and key == node.key:
+        return node
+    if type(node) is not Task:
+        return node.substitute({d: moved[d] for d in node.dependencies if d in moved}, key=key)
+    new = Task.__new__(Task)
+    new.key, new.func, new._data_producer = key, node.func, node._data_producer
+    new._is_coro = new._token = new._repr = None
+    new.args, new.kwargs, new._dependencies = node.args, node.kwargs, node._dependencies
+    if changes:
+        new.args = tuple([_rerefered(value, moved) for value in node.args])
+        if node.kwargs:
+            new.kwargs = {name: _rerefered(value, moved) for name, value in node.kwargs.items()}
+        new._dependencies = frozenset([moved.get(d, d) for d in node._dependencies])
+    return new
+
+
+def _rerefered(value: Any, moved: Mapping[Any, Key]) -> Any:
+    """An argument of a node, the results that it stands for called as in ``moved``."""
+    if type(value) is TaskRef:
+        return TaskRef(moved[value.key]) if value.key in moved else value
+    if type(value) is List:
+        return List(*[_rerefered(inner, moved) for inner in value.args])
+    if isinstance(value, GraphNode):
+        return value.substitute({d: moved[d] for d in value.dependencies if d in moved})
+    return value

@@ -1,0 +1,157 @@
+"""What a reference means while a Graph is being built: a collection, a part of one, positions of an array."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import dask.dataframe as dd
+import numpy as np
+import xarray as xr
+
+from pipeline.build.lowering import enter
+from pipeline.config.model import Reference
+from pipeline.graph.graph import listed, ref, task
+from pipeline.graph.value_types import Layout
+from pipeline.ops.arrays.dims import is_late, part
+from pipeline.ops.arrays.unknown_chunks import n_between
+from pipeline.ops.calls import mapping
+from pipeline.ops.collections import Items, Parts, Single
+
+__all__ = ["only_value", "picked", "refer", "require_one", "scalar_of"]
+
+
+def refer(layouts: Mapping[str, Layout], reference: Reference, prefix: str, *, number: int = 0) -> Any:
+    """The collection that one copy of a reference means; tasks of a pick have keys that begin with ``prefix``.
+
+    Raises
+    ------
+    ValueError : if there is no such part or dim, or a position is out of range
+    """
+    layout = layouts[reference.copies[number]]
+    value = enter(layout)
+    if isinstance(value, Parts):
+        if reference.part:
+            if reference.part not in value.parts:
+                raise ValueError(f"{reference.text!r}: there is no such part; there are {', '.join(value.parts)}")
+            value = value.parts[reference.part]
+        elif value.whole is not None:
+            value = value.whole
+        else:
+            raise ValueError(f"{reference.text!r} has parts only: {', '.join(value.parts)}")
+    elif reference.part:
+        value = _part(value, reference, f"{prefix}.{reference.part}.{number}")
+    return picked(value, reference) if reference.picks else value
+
+
+def _part(value: Any, reference: Reference, prefix: str) -> Any:
+    if isinstance(value, dd.DataFrame):
+        if reference.part not in value.columns:
+            raise ValueError(
+                f"{reference.text!r}: there is no column {reference.part!r}; there are {', '.join(value.columns)}"
+            )
+        expression = value.optimize(fuse=False)
+        tasks, keys = dict(expression.__dask_graph__()), expression.__dask_keys__()
+        tasks[prefix,] = task((prefix,), only_cell, reference.text, reference.part, listed(ref(k) for k in keys))
+        return Single((prefix,), tasks)
+    if isinstance(value, Items | Single):
+        return mapping.part(value, reference.part, prefix, dict(value.tasks))
+    raise ValueError(f"{reference.text!r}: an array has no parts")
+
+
+def only_cell(text: str, column: str, partitions: list[Any]) -> Any:
+    """The one value of a column of a frame that must have one row."""
+    n = sum(len(p) for p in partitions)
+    if n != 1:
+        raise ValueError(f"{text!r} needs a frame of one row; it has {n}")
+    (value,) = [v for p in partitions for v in p[column].tolist()]
+    return value
+
+
+def only_value(text: str, value: Any) -> float:
+    """A value that stands in an expression over arrays, as a number."""
+    array = np.asarray(value)
+    if array.size != 1 or array.dtype.kind not in "biuf":
+        raise ValueError(f"{text!r} must be one number to stand in an expression; got {type(value).__name__}")
+    return float(array.reshape(())) if array.dtype.kind == "f" else array.reshape(()).item()
+
+
+def picked(value: Any, reference: Reference) -> Any:
+    """The positions of an array that a reference asks for.
+
+    Raises
+    ------
+    ValueError : if there is no such dim, or a position is out of range, or there is nothing between two of them
+    DataError : in the run, where only that knows how long a dim is
+    """
+    if not isinstance(value, xr.DataArray):
+        raise ValueError(f"{reference.text!r}: only arrays have positions to pick")
+    found = value
+    for dim, pick in reference.picks:
+        if dim not in value.dims:
+            raise ValueError(
+                f"{reference.text!r}: there is no dim {dim!r}; there are {', '.join(map(str, value.dims))}"
+            )
+        _require_there(value, dim, pick, reference)
+        found = part(found, dim, pick)
+    return found
+
+
+def _require_there(value: xr.DataArray, dim: str, pick: Any, reference: Reference) -> None:
+    """Refuse positions that are not there, as far as that is known before the run."""
+    late, size = is_late(value, dim), value.sizes[dim]
+    span = "only the run knows how long it is"
+    if not late:
+        cure = f"{{op: sel, input: {reference.step}, labels: {{{dim}: {_as_labels(value, dim, pick)}}}}}"
+        span = f"picks are positions, 0 to {size - 1} here; for labels: {cure}"
+    if isinstance(pick, int):
+        if not late and not -size <= pick < size:
+            raise ValueError(f"{reference.text!r}: {span}")
+        return
+    if not late and any(p is not None and not -size <= p <= size for p in pick):
+        raise ValueError(f"{reference.text!r}: {span}")
+    n = n_between(*pick) if late else len(range(size)[slice(*pick)])
+    if n is not None and n <= 0:
+        raise ValueError(f"{reference.text!r}: nothing lies there: start:stop is half-open; {span}")
+
+
+def _as_labels(value: xr.DataArray, dim: str, pick: Any) -> str:
+    """Positions as they would stand in the labels of a sel: text, unless the labels are numbers."""
+    index = value.indexes.get(dim)
+    quote = "" if index is not None and index.dtype.kind in "iuf" else '"'
+    if isinstance(pick, int):
+        return f"{quote}{pick}{quote}"
+    return f"[{', '.join('null' if p is None else f'{quote}{p}{quote}' for p in pick)}]"
+
+
+def scalar_of(text: str, value: Any) -> Any:
+    """The one element of a whole value, for an expression over columns."""
+    if hasattr(value, "columns"):
+        if value.shape != (1, 1):
+            raise ValueError(f"{text!r} must be one value; it is a frame of {value.shape[0]} x {value.shape[1]}")
+        return value.iloc[0, 0]
+    if isinstance(value, xr.DataArray | np.ndarray):
+        if value.size != 1:
+            raise ValueError(f"{text!r} must be one value; it is an array of {value.size}")
+        return np.asarray(value).reshape(())[()]
+    return value
+
+
+def require_one(value: Any, reference: Reference) -> None:
+    """Refuse what is known to be more than one value.
+
+    Raises
+    ------
+    ValueError : saying what it is instead
+    """
+    text, got = repr(reference.text), ""
+    if isinstance(value, xr.DataArray) and value.size != 1 and value.size == value.size:
+        got = f"{text} is an array of {value.size:,}: pick one, or reduce it in a step"
+    elif isinstance(value, dd.DataFrame) and len(value.columns) != 1:
+        one = f"{reference.text}.{value.columns[0]}"
+        got = f"{text} is a frame of {len(value.columns)} columns: write {one}, where it has one row"
+        got += ", or one of rows, columns, equals_csv"
+    elif isinstance(value, Items):
+        got = f"{text} is items"
+    if got:
+        raise ValueError(f"a check is of one value, and {got}")

@@ -1,0 +1,292 @@
+"""The value of one copy of a step: its inputs as collections over placeholders, and what its op makes of them."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import dask.dataframe as dd
+import numpy as np
+import xarray as xr
+from dask.delayed import Delayed
+
+from pipeline.build.lowering import lower
+from pipeline.build.references import only_value, picked, refer, scalar_of
+from pipeline.config.expressions.expression import Expression
+from pipeline.config.model import Config, Reference, Step
+from pipeline.config.signatures import Signature
+from pipeline.errors import ConfigError, Fault
+from pipeline.graph import collect
+from pipeline.graph.graph import GraphNode, Key, Whole, listed, ref, task
+from pipeline.graph.importing import resolve
+from pipeline.graph.value_types import ArrayLayout, Layout, ValueLayout
+from pipeline.ops.calls import calls, commands
+from pipeline.ops.calls.arguments import Arguments, filled_args
+from pipeline.ops.collections import Args, Single
+from pipeline.ops.elementwise.targets import evaluate_arrays
+
+__all__ = ["StepBuilder"]
+
+
+class Known(Protocol):
+    """What the steps before this one came to; a whole value that goes into a task is noted in ``wholes``."""
+
+    config: Config
+    tasks: dict[Key, GraphNode]
+    layouts: dict[str, Layout]
+    wholes: list[Whole]
+
+
+class StepBuilder:
+    """Builds the value of one copy of a step; ``extra`` collects tasks of its own beside the value's."""
+
+    def __init__(
+        self,
+        builder: Known,
+        step: Step,
+        columns: frozenset[str] | None,
+        slices: Mapping[str, Reference],
+    ) -> None:
+        self.builder, self.step, self.columns = builder, step, columns
+        self.slices = slices
+        self.extra: dict[Key, GraphNode] = {}
+        self._wholes: dict[tuple[Any, ...], Key] = {}
+
+    def value(self) -> Any:
+        step = self.step
+        tasks: dict[Key, GraphNode] = {}
+        if step.kind == "call":
+            value = calls.call(step, seed=self.builder.config.seed, whole=self.whole, enter=self.enter, tasks=tasks)
+            return self.own(value, tasks)
+        if step.kind == "command":
+            return self.own(commands.command(step, whole=self.whole, enter=self.enter, tasks=tasks), tasks)
+        if step.kind == "expr":
+            bound = [self.scalar_or_array(r) for r in step.expression.references]
+            try:
+                return evaluate_arrays(step.expression, bound)
+            except ValueError as error:
+                raise ValueError(f"expr: {error}") from error
+        return self.op()
+
+    def own(self, value: Any, tasks: Mapping[Key, GraphNode]) -> Any:
+        """``value``, whose tasks are the step's own but for those that were there before."""
+        self.extra |= {k: n for k, n in tasks.items() if k not in self.builder.tasks}
+        return value
+
+    # -- inputs -------------------------------------------------------------------------------------------------------
+
+    def enter(self, reference: Reference, *, number: int = 0) -> Any:
+        """The collection of a reference; picks that the reader has taken already are not taken again."""
+        taken = self.slices.get(reference.copies[number])
+        if taken is not None and reference.picks:
+            reference = replace(reference, picks=())
+        try:
+            return refer(self.builder.layouts, reference, f"{self.step.name}/input", number=number)
+        except ValueError as error:
+            path = f"steps.{self.step.step}{_path_of(reference, self.step)}"
+            raise ConfigError([Fault(reference.location, path, str(error))]) from error
+
+    def input(self, reference: Reference) -> Any:
+        """Like :meth:`enter`; gathered copies come as a list of ``(labels, collection)``."""
+        if not reference.gathered:
+            return self.enter(reference)
+        return [
+            (dict(zip(reference.gathered, labels, strict=True)), self.enter(reference, number=i))
+            for i, labels in enumerate(reference.labels)
+        ]
+
+    def scalar_or_array(self, reference: Reference) -> Any:
+        """What a name in an expression over arrays stands for: an array, or a number as a 0-d array."""
+        value = self.enter(reference)
+        if isinstance(value, dd.DataFrame) and len(value.columns) == 1:
+            value = self.enter(replace(reference, part=str(value.columns[0])))
+        if isinstance(value, xr.DataArray):
+            return value
+        from dask.array import Array
+
+        key = f"{self.step.name}/{reference.text}"
+        if isinstance(value, Single):
+            node = task((key,), only_value, reference.text, ref(value.key))
+            return xr.DataArray(Array({**value.tasks, (key,): node}, key, (), dtype=np.float64))
+        if isinstance(value, dd.DataFrame):
+            columns = ", ".join(value.columns)
+            cure = f"one value of it, where it has one row, is ${{{reference.text}.{value.columns[0]}}}"
+            raise ValueError(f"{reference.text!r} is a frame with the columns {columns}; {cure}")
+        raise ValueError(f"{reference.text!r} is items; an expression takes arrays and scalars")
+
+    def whole(self, reference: Reference) -> Key:
+        """The key of a task with the whole in-memory value of a reference."""
+        name = (reference.copies, reference.gathered, reference.part, reference.picks)
+        if name not in self._wholes:
+            self._wholes[name] = self._whole(reference)
+        return self._wholes[name]
+
+    def _whole(self, reference: Reference) -> Key:
+        keys = [self._whole_copy(reference, i) for i in range(len(reference.copies))]
+        if not reference.gathered:
+            return keys[0]
+        key = (f"{self.step.name}/gathered.{len(self._wholes)}",)
+        self.extra[key] = task(key, list, listed(ref(k) for k in keys))
+        return key
+
+    def _whole_copy(self, reference: Reference, number: int) -> Key:
+        prefix = f"{self.step.name}/argument.{len(self._wholes)}.{number}"
+        value = self.enter(reference, number=number)
+        own, layout = lower(value, prefix, self.builder.tasks)
+        self.extra |= own
+        if isinstance(layout, ValueLayout):
+            return layout.keys[0]
+        key = (f"{prefix}/whole",)
+        nbytes = layout.nbytes if isinstance(layout, ArrayLayout) else math.nan
+        path = f"steps.{self.step.step}" + _path_of(reference, self.step)
+        self.builder.wholes.append(Whole(self.step.name, reference.text, path, reference.location, nbytes))
+        self.extra[key] = task(key, collect.argument, layout, listed(ref(k) for k in layout.keys))
+        return key
+
+    # -- ops ----------------------------------------------------------------------------------------------------------
+
+    def op(self) -> Any:
+        step = self.step
+        parameters = step.parameters
+        build = function_of(type(parameters))
+        inputs = [self.input(r) for role in type(parameters).inputs for r in step.inputs.get(role, ())]
+        keywords: dict[str, Any] = dict(parameters.keywords())
+        keywords |= self.context(build, keywords)
+        if "args" in keywords and type(parameters).inputs:
+            keywords["args"] = self.args(keywords["args"])
+        bound = self.bound(parameters)
+        if bound:
+            keywords["bound"] = bound
+        if not inputs:
+            return self.source(build, keywords)
+        try:
+            return build(*inputs, **keywords)
+        except (ConfigError, ValueError) as error:
+            (first, *_) = [r.text for role in type(parameters).inputs for r in step.inputs.get(role, ())]
+            raise ValueError(str(error).replace("of the input", f"of {first!r}")) from error
+
+    def args(self, args: Mapping[str, Any]) -> Args:
+        """The keyword arguments of the user's function; those with results of steps in them are made in one task."""
+        arguments = Arguments(self.whole)
+        slotted = {name: arguments.slotted(value) for name, value in args.items()}
+        if not arguments.keys:
+            return args
+        key = (f"{self.step.name}/args",)
+        self.extra[key] = task(key, filled_args, slotted, *(ref(k) for k in arguments.keys))
+        known = {k: self.builder.tasks[k] for k in arguments.keys if k in self.builder.tasks}
+        return Single(key, {**self.extra, **known})
+
+    def context(self, build: Callable[..., Any], keywords: Mapping[str, Any]) -> dict[str, Any]:
+        """What a function gets besides the step's parameters, where its Python signature asks for it."""
+        config, asked = self.builder.config, _asked_of(build)
+        given: dict[str, Any] = {}
+        if "name" in asked:
+            given["name"] = self.step.name
+        if "storage" in asked:
+            given["storage"] = config.storage
+        if "seed" in asked:
+            given["seed"] = calls.derived_seed(config.seed, self.step.name)
+        if "path" in keywords:
+            given["path"] = located(keywords["path"], config.root)
+        return given
+
+    def source(self, build: Any, keywords: dict[str, Any]) -> Any:
+        """A source, told what is needed of it."""
+        asked = self.slices.get(self.step.name)
+        if asked is not None:
+            return self.sliced(build, keywords, asked)
+        value = build(**keywords)
+        if not isinstance(value, dd.DataFrame) or self.columns is None or "columns" not in keywords:
+            return value
+        if isinstance(keywords["columns"], Mapping):  # it says what is made, not what is read
+            return value
+        chosen = [c for c in value.columns if c in self.columns]
+        if len(chosen) == len(value.columns):
+            return value
+        return build(**{**keywords, "columns": chosen or list(value.columns[:1])})
+
+    def sliced(self, build: Any, keywords: dict[str, Any], asked: Reference) -> Any:
+        """A source, read only as far as all its users' picks ask; picks that can't be are a fault of a user's."""
+        try:
+            return build(**keywords, picks=dict(asked.picks))
+        except ConfigError:
+            whole = build(**keywords)
+            try:
+                return picked(whole, asked)
+            except ValueError as error:
+                user = next(s for s in self.builder.config.steps.values() if any(r is asked for r in s.references()))
+                raise ConfigError(
+                    [Fault(asked.location, f"steps.{user.step}{_path_of(asked, user)}", str(error))]
+                ) from error
+
+    def bound(self, parameters: Any) -> dict[str, list[Any]]:
+        """For each parameter with an expression that holds references: their values, as the op's kind wants them."""
+        frames = any(kind.startswith("frame") for kinds in type(parameters).inputs.values() for kind in kinds)
+        values: dict[str, list[Any]] = {}
+        for name, expression in expressions_of(parameters).items():
+            if expression.references:
+                take = self.delayed if frames else self.scalar_or_array
+                values[name] = [take(r) for r in expression.references]
+        return values
+
+    def delayed(self, reference: Reference) -> Delayed:
+        """A value known only in the run, as an argument of a frame op."""
+        key = self.whole(reference)
+        scalar = (f"{self.step.name}/scalar.{len(self._wholes)}.{reference.text}",)
+        self.extra[scalar] = task(scalar, scalar_of, reference.text, ref(key))
+        return Delayed(scalar, {**self.extra, **{k: self.builder.tasks[k] for k in [key] if k in self.builder.tasks}})
+
+
+@functools.lru_cache(maxsize=1024)
+def _asked_of(build: Callable[..., Any]) -> frozenset[str]:
+    """The names of the parameters of an op's function."""
+    return frozenset(inspect.signature(build).parameters)
+
+
+def function_of(signature: type[Signature]) -> Callable[..., Any]:
+    """The function that makes an op's value.
+
+    Raises
+    ------
+    ConfigError : if the distribution that brings the op lacks it, or it can't be imported there
+    """
+    path = signature.function_path()
+    try:
+        return resolve(path)
+    except (ConfigError, ImportError) as error:
+        raise ConfigError(f"op: the function of {signature.op!r}, {path}, can't be imported: {error}") from error
+
+
+def _path_of(reference: Reference, step: Step) -> str:
+    """The key of the step that leads to a reference, as it stands in a message: ``.input``, ``.args.data``."""
+    if step.kind == "expr":
+        return ".expr"
+    roles = [
+        f".{role}" for role, references in step.inputs.items() if any(r.text == reference.text for r in references)
+    ]
+    named = [f".args.{name}" for name, value in step.args.items() if value is reference]
+    return (named + roles + [""])[0]
+
+
+def expressions_of(parameters: Any) -> dict[str, Expression]:
+    """The expressions among an op's parameters by path: ``where``, ``columns.total``."""
+    found: dict[str, Expression] = {}
+    for name in type(parameters).expression_fields():
+        value = getattr(parameters, name)
+        members = value.items() if isinstance(value, Mapping) else [("", value)]
+        found |= {f"{name}.{k}" if k else name: e for k, e in members if isinstance(e, Expression)}
+    return found
+
+
+def located(path: Any, root: str) -> Any:
+    """Input paths, relative ones from the folder of the file."""
+    if isinstance(path, list | tuple):
+        return [located(p, root) for p in path]
+    if not isinstance(path, str) or "://" in path:
+        return path
+    return str(Path(root) / Path(path).expanduser())

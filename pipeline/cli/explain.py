@@ -1,0 +1,53 @@
+"""``pipeline explain``."""
+
+from __future__ import annotations
+
+import sys
+from time import perf_counter
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.session import AsJson, Debug, File, Params, Root, Runs, Sets, Workers, app, emit, loaded, seconds
+
+__all__ = ["explain"]
+
+
+@app.command()
+def explain(
+    context: typer.Context,
+    file: File,
+    workers: Workers = None,
+    budget: Annotated[str, typer.Option(metavar="TIME", help="It takes no longer than this: 2min, 90s.")] = "60s",
+    steps: Annotated[
+        list[str], typer.Option("--step", metavar="NAME", help="Probe this step; repeatable.  [those that cost most]")
+    ] = [],  # noqa: B006  (typer copies it)
+    sets: Sets = [],  # noqa: B006
+    params: Params = [],  # noqa: B006
+    root: Root = None,
+    runs: Runs = "runs",
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> int:
+    """Find out by experiment why FILE is not faster on more workers, and what to change."""
+    began = perf_counter()
+    most = seconds(budget)
+    config = loaded(context, file, sets, params, root)
+    from pipeline.experiments.explanation import explain as explanation
+    from pipeline.report.explanation_text import explanation_text
+
+    def tell(message: str) -> None:
+        if as_json:
+            emit(context.obj, "note", message=message)
+        else:
+            print(message, file=sys.stderr, flush=True)
+
+    spent = perf_counter() - began  # loading belongs to it
+    result = explanation.explain(
+        config, workers=workers, budget=most, spent=spent, steps=steps or None, runs=runs, tell=tell
+    )
+    if as_json:
+        emit(context.obj, "result", ok=True, exit_code=0, **result.to_dict())
+    else:
+        print(explanation_text(result))
+    return 0

@@ -1,0 +1,64 @@
+"""``pipeline ops`` and ``schema``: what the language has."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.session import AsJson, Debug, app, emit
+from pipeline.errors import ConfigError
+
+__all__ = ["json_schema", "ops"]
+
+
+@app.command()
+def ops(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="An op, to see its parameters.")] = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> int:
+    """List the ops, or the parameters of one."""
+    from pipeline.config.schema import listing
+
+    for warning in listing.ops_unusable():
+        if as_json:
+            emit(context.obj, "warning", message=warning)
+        else:
+            print(f"pipeline: warning: {warning}", file=sys.stderr)
+    if as_json:
+        emit(context.obj, "result", ok=True, exit_code=0, ops=listing.ops(name))
+    else:
+        print(listing.ops_text(name))
+    return 0
+
+
+@app.command("schema")
+def json_schema(
+    report: Annotated[bool, typer.Option("--report", help="That of report.json, which runs leave.")] = False,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", metavar="FILE", help="Write it there.  [print it]")
+    ] = None,
+) -> int:
+    """Print the JSON Schema of the YAML files, for editors."""
+    import json
+
+    if report:
+        from pipeline.report.json_schema import SCHEMA
+
+        text = json.dumps(SCHEMA, indent=2)
+    else:
+        from pipeline.config.schema import document
+
+        text = json.dumps(document.json_schema(), indent=1)
+    if output is None:
+        print(text)
+        return 0
+    try:
+        Path(output).write_text(f"{text}\n", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"--output {output}: {error.strerror}") from error
+    return 0

@@ -1,0 +1,214 @@
+"""``pipeline run``, ``compare`` and ``check``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline.cli.session import (
+    AsJson,
+    Debug,
+    File,
+    Params,
+    Root,
+    Runs,
+    Session,
+    Sets,
+    Workers,
+    app,
+    emit,
+    loaded,
+    seconds,
+)
+from pipeline.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pipeline.config.model import Config
+
+
+__all__ = ["check", "compare", "run"]
+
+
+@app.command()
+def run(
+    context: typer.Context,
+    file: File,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS", envvar="DASK_SCHEDULER_ADDRESS", help="A running Dask scheduler: tcp://host:port."
+        ),
+    ] = None,
+    backend: Annotated[
+        str | None, typer.Option(metavar="NAME", help="serial, threads, pool, processes, dask.  [dask]")
+    ] = None,
+    workers: Workers = None,
+    sets: Sets = [],  # noqa: B006  (typer copies it)
+    params: Params = [],  # noqa: B006
+    root: Root = None,
+    out: Annotated[
+        str, typer.Option(metavar="DIR", help="What output paths are relative to; outputs stay below it.")
+    ] = ".",
+    runs: Runs = "runs",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Build and show the plan; run nothing.")] = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> int:
+    """Run FILE on local workers or a Dask scheduler."""
+    from pipeline.report.progress import listener_for
+
+    config = loaded(context, file, sets, params, root)
+    if dry_run:
+        return _show_plan(context.obj, config, data=True)
+    if backend not in (None, "dask"):
+        if cluster and context.get_parameter_source("cluster").name != "ENVIRONMENT":  # type: ignore[union-attr]
+            raise ConfigError(f"--cluster goes with back end 'dask', not with '{backend}'; leave one of them out")
+        cluster = None
+    from pipeline.runs import run as execution
+
+    session: Session = context.obj
+    with listener_for(session.events or sys.stdout, as_json=as_json, runs=runs) as listener:
+        session.counts = listener.counts
+        result = execution.run(
+            config, backend=backend or "dask", workers=workers, cluster=cluster, out=out, listener=listener, runs=runs
+        )
+    return _show_run(session, result)
+
+
+def _show_run(session: Session, result: Any) -> int:
+    from pipeline.report.terminal import run_text
+
+    code = 1 if result.dropped else 0
+    if session.json:
+        emit(session, "result", ok=not code, exit_code=code, **result.to_dict())
+    else:
+        print(run_text(result))
+    if code:
+        steps = sorted({step for step, _, _ in result.dropped})
+        n = len(result.dropped)
+        items = "item" if n == 1 else "items"
+        names = f"step '{steps[0]}'" if len(steps) == 1 else f"{len(steps)} steps"
+        print(
+            f"pipeline: error: {n} {items} of {names} {'was' if n == 1 else 'were'} dropped, since they failed "
+            "(on_error: drop). The outputs are committed without them; the items are named above.",
+            file=sys.stderr,
+        )
+    return code
+
+
+@app.command()
+def compare(
+    context: typer.Context,
+    file: File,
+    backends: Annotated[
+        str | None,
+        typer.Option(metavar="A,B", help="Back ends, joined by commas; serial is always there.  [all]"),
+    ] = None,
+    workers: Workers = None,
+    scale: Annotated[
+        str | None, typer.Option(metavar="N,N", help="Measure with each of these numbers of workers: 1,2,4.")
+    ] = None,
+    repeat: Annotated[int | None, typer.Option(min=1, metavar="N", help="Rounds.  [3]")] = None,
+    budget: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Make fewer rounds so that it takes no longer: 2min, 90s.")
+    ] = None,
+    sets: Sets = [],  # noqa: B006
+    params: Params = [],  # noqa: B006
+    root: Root = None,
+    runs: Runs = "runs",
+    allow_effects: Annotated[
+        bool, typer.Option("--allow-effects", help="Compare although steps are marked pure: false.")
+    ] = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> int:
+    """Compare back ends on FILE: speed, results, and where the core-seconds went."""
+    if workers is not None and scale:
+        raise ConfigError("--scale goes in the place of --workers; leave one of them out")
+    config = loaded(context, file, sets, params, root)
+    most = seconds(budget) if budget else None
+    from pipeline.experiments.comparison import compare as comparison
+    from pipeline.report.html import page
+    from pipeline.report.terminal import comparison_text
+
+    def tell(message: str) -> None:
+        if as_json:
+            emit(context.obj, "note", message=message)
+        else:
+            print(message, flush=True)
+
+    result = comparison.compare(
+        config,
+        backends=[name.strip() for name in backends.split(",") if name.strip()] if backends else None,
+        workers=workers,
+        scale=_counts(scale) if scale else None,
+        repeat=repeat,
+        budget=most,
+        runs=runs,
+        allow_effects=allow_effects,
+        tell=tell,
+    )
+    page.write(Path(result.folder))
+    code = result.exit_code
+    if as_json:
+        emit(context.obj, "result", **({"ok": not code} | result.to_dict()))
+    else:
+        print(f"\n{comparison_text(result)}")
+    if code:
+        print(f"pipeline: error: {result.problem}", file=sys.stderr)
+    return code
+
+
+def _counts(text: str) -> list[int]:
+    """``1,2,4`` as numbers of workers."""
+    try:
+        counts = [int(one) for one in text.split(",") if one.strip()]
+    except ValueError:
+        counts = []
+    if not counts or min(counts) < 1:
+        raise ConfigError(f"--scale {text}: numbers of workers, joined by commas: --scale 1,2,4")
+    return counts
+
+
+@app.command()
+def check(
+    context: typer.Context,
+    file: File,
+    no_data: Annotated[bool, typer.Option("--no-data", help="Look at the file alone, not at its inputs.")] = False,
+    resolved: Annotated[
+        bool,
+        typer.Option("--resolved", help="Print the file with all that is included and set, and where it comes from."),
+    ] = False,
+    sets: Sets = [],  # noqa: B006
+    params: Params = [],  # noqa: B006
+    root: Root = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> int:
+    """Find the faults of FILE and show its plan."""
+    config = loaded(context, file, sets, params, root)
+    if not resolved:
+        return _show_plan(context.obj, config, data=not no_data)
+    from pipeline.config.resolved_yaml import resolved_text
+
+    text = resolved_text(config)
+    if as_json:
+        emit(context.obj, "result", ok=True, exit_code=0, resolved=text)
+    else:
+        print(text, end="")
+    return 0
+
+
+def _show_plan(session: Session, config: Config, *, data: bool) -> int:
+    from pipeline.build.plan import plan
+    from pipeline.report.terminal import plan_event, plan_text
+
+    made = plan(config, data=data)
+    if session.json:
+        emit(session, "result", ok=True, exit_code=0, **plan_event(made))
+    else:
+        print(plan_text(made))
+    return 0

@@ -1,0 +1,162 @@
+"""The tree of a Config with every input path absolute, so that it means the same wherever it is read.
+
+What a path begins with decides: text, or a ``${…}`` that is relative in the file's own values, gets the folder put
+before it; what is absolute or a URL stays. ``${secret:…}`` and all others stay unfilled.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pipeline.config.fault_collector import Wrong
+from pipeline.config.interpolation import Hole, Params, Scope, fill, holes
+from pipeline.config.model import Config
+from pipeline.config.op_parameters import located
+from pipeline.config.signatures import OPS
+from pipeline.config.yaml_nodes import Node
+from pipeline.errors import ConfigError
+
+__all__ = ["anchored"]
+
+_FILE = "file:"
+
+
+def anchored(config: Config) -> Node:
+    """The tree of a Config, its input paths absolute, the default of its name said.
+
+    Raises
+    ------
+    ConfigError : for a path that is relative in one copy of a step and absolute in another
+    """
+    tree = config.tree
+    name = Node(tree.location, config.name, config.name, folder=tree.folder)
+    values = {"version": tree.value["version"], "name": tree.value.get("name", name)}
+    values |= {key: node for key, node in tree.value.items() if not node.is_empty}
+    copies: dict[str, list[Mapping[str, Any]]] = {}
+    for step in config.steps.values():
+        copies.setdefault(step.step, []).append(step.matrix)
+    try:
+        return _Anchor(Params(_params(values)), copies).tree(replace(tree, value=values))
+    except Wrong as wrong:
+        raise ConfigError([wrong.fault]) from None
+
+
+def _params(values: Mapping[str, Node]) -> Mapping[str, Node]:
+    return values["params"].value if "params" in values else {}
+
+
+class _Anchor:
+    def __init__(self, params: Params, copies: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+        self.params, self.copies = params, copies
+
+    def tree(self, tree: Node) -> Node:
+        values = {key: self.files(node, key, [{}]) for key, node in tree.value.items() if key != "steps"}
+        for key in ("modules", "checks"):
+            if key in values and values[key].is_list:
+                entry = self.module if key == "modules" else self.check
+                made = [entry(node, f"{key}[{i}]") for i, node in enumerate(values[key].value)]
+                values[key] = replace(values[key], value=made)
+        steps = tree.value["steps"]
+        values["steps"] = replace(steps, value={name: self.step(name, node) for name, node in steps.value.items()})
+        return replace(tree, value={key: values[key] for key in tree.value})
+
+    def step(self, name: str, node: Node) -> Node:
+        matrices = self.copies.get(name, [])
+        node = self.files(node, f"steps.{name}", matrices)
+        op = node.value.get("op")
+        if "path" in node.value and op is not None and any(cls.group == "sources" for cls in OPS[op.text]):
+            return self.changed(node, "path", f"steps.{name}.path", matrices)
+        if "command" in node.value:
+            node = replace(node, value={**node.value, "command": self.argv(node.value["command"], name, matrices)})
+            return self.changed(node, "cwd", f"steps.{name}.cwd", matrices) if "cwd" in node.value else node
+        return node
+
+    def argv(self, node: Node, name: str, matrices: Sequence[Mapping[str, Any]]) -> Node:
+        """A program that is a path is one of the file's folder; one that only the run knows is not."""
+        path = f"steps.{name}.command[0]"
+        program, *rest = node.value
+        try:
+            got = [fill(program, path, Scope(self.params, matrix)) for matrix in matrices]
+        except Wrong:
+            return node
+        if any(isinstance(one, list) for one in got):
+            program, *more = self.listed(program, path).value
+            return self.argv(replace(node, value=[program, *more, *rest]), name, matrices)
+        return replace(node, value=[self.path(program, path, matrices), *rest]) if "/" in str(got[:1]) else node
+
+    def check(self, node: Node, path: str) -> Node:
+        return self.changed(node, "equals_csv", f"{path}.equals_csv", [{}]) if "equals_csv" in node.value else node
+
+    def module(self, node: Node, path: str) -> Node:
+        text = str(fill(node, path, Scope(self.params)))
+        is_path = text.startswith((".", "/")) or text.endswith((".py", "/"))
+        return self.path(node, path, [{}]) if is_path else node
+
+    def changed(self, node: Node, key: str, path: str, matrices: Sequence[Mapping[str, Any]]) -> Node:
+        return replace(node, value={**node.value, key: self.path(node.value[key], path, matrices)})
+
+    def path(self, node: Node, path: str, matrices: Sequence[Mapping[str, Any]]) -> Node:
+        """A path, or a list of paths, absolute in all copies."""
+        if node.is_list:
+            return replace(node, value=[self.path(one, f"{path}[{i}]", matrices) for i, one in enumerate(node.value)])
+        if not isinstance(node.value, str) or not node.value:
+            return node
+        got = [fill(node, path, Scope(self.params, matrix)) for matrix in matrices]
+        if any(isinstance(one, list) for one in got):
+            return self.path(self.listed(node, path), path, matrices)
+        return self.prefixed(node, path, [str(one) for one in got])
+
+    def listed(self, node: Node, path: str) -> Node:
+        """The list that a whole ``${…}`` stands for, as it is written."""
+        (hole,) = holes(node.value)
+        found = Node(node.location, dict(self.params.nodes))
+        if isinstance(hole, Hole) and hole.head in self.params:
+            found = found.at(*hole.text.split("."))
+        else:  # a file, or the environment: as it is now
+            texts = [str(one) for one in fill(node, path, Scope(self.params))]
+            found = Node(node.location, [Node(node.location, _escaped(text), _escaped(text)) for text in texts])
+        if found.is_list:
+            return replace(found, value=[replace(one, folder=node.folder) for one in found.value])
+        return self.listed(found, path)
+
+    def prefixed(self, node: Node, path: str, got: Iterable[str]) -> Node:
+        fixed = {os.path.isabs(text) or located(text, "/") == text for text in got}
+        if fixed == {True} or not fixed:
+            return node
+        if len(fixed) > 1:
+            said = f"got {node.said}, absolute in one copy and relative in another; such a file can't be written"
+            raise Wrong(node.location, path, said)
+        folder = _escaped(node.folder.rstrip("/"))
+        text = f"{folder}/{node.value}"
+        text = text if "${" in text else os.path.normpath(text)
+        return replace(node, value=text, text=text, plain=False)
+
+    def files(self, node: Node, path: str, matrices: Sequence[Mapping[str, Any]]) -> Node:
+        """The value with each ``${file:…}`` in it absolute."""
+        if node.is_map:
+            return replace(node, value={k: self.files(one, f"{path}.{k}", matrices) for k, one in node.value.items()})
+        if node.is_list:
+            return replace(node, value=[self.files(one, f"{path}[{i}]", matrices) for i, one in enumerate(node.value)])
+        if not isinstance(node.value, str) or "${" not in node.value or _FILE not in node.value:
+            return node
+        pieces = [self.file(piece, node, path, matrices) for piece in holes(node.value)]
+        text = "".join(_escaped(p) if isinstance(p, str) else f"${{{p.text}}}" for p in pieces)
+        return replace(node, value=text, text=text)
+
+    def file(self, piece: str | Hole, node: Node, path: str, matrices: Sequence[Mapping[str, Any]]) -> str | Hole:
+        if isinstance(piece, str) or not piece.text.startswith(_FILE):
+            return piece
+        name = replace(node, value=piece.text.removeprefix(_FILE).strip())
+        made = self.path(name, path, matrices or [{}])
+        if made is not name and set("{}") & set(node.folder):
+            raise Wrong(
+                node.location, path, f"the folder {node.folder!r} has braces in its name, which ${{file:…}} can't"
+            )
+        return replace(piece, text=f"{_FILE}{made.value}")
+
+
+def _escaped(text: str) -> str:
+    return text.replace("${", "$${")

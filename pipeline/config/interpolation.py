@@ -1,0 +1,387 @@
+"""``${…}``: values from params, matrix keys, the environment and files, and what stands in for values of the run.
+
+Alone in a value a hole keeps the type of what fills it; inside text it must be a scalar. What is known only in the run
+becomes a :class:`Reference`, an :class:`ItemKey`, or, inside text, a :class:`Filled`.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import sysconfig
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from pipeline.config import yaml_nodes
+from pipeline.config.expressions.references import ExpressionError, ReferenceText, parse_reference
+from pipeline.config.fault_collector import Wrong
+from pipeline.config.model import Filled, ItemKey, Reference, Secret
+from pipeline.config.scalars import label
+from pipeline.config.yaml_nodes import Node
+from pipeline.errors import nearest
+
+__all__ = ["Hole", "Params", "Scope", "fill", "fill_hole", "holes", "secrets_in"]
+
+MOST_TEXT = 64 * 1024
+MOST_FILE = 16 * 1024 * 1024
+_SECRET = re.compile(r"\$\{\s*secret:\s*([^}]*?)\s*\}")
+_DOTTED = re.compile(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
+
+
+@dataclass(frozen=True)
+class Hole:
+    """What stands between ``${`` and ``}``, and its column in the text, from 1."""
+
+    text: str
+    column: int
+
+    @property
+    def head(self) -> str:
+        """The name it begins with; empty for ``env:`` and its like."""
+        found = re.match(r"\s*([A-Za-z][A-Za-z0-9_]*)(?!\w*:)", self.text)
+        return found[1] if found else ""
+
+
+@lru_cache(maxsize=4096)
+def holes(text: str) -> tuple[str | Hole, ...]:
+    """The text cut at its holes; ``$${`` becomes a literal ``${``.
+
+    Raises
+    ------
+    ValueError : if one is never closed, or is empty
+    """
+    pieces: list[str | Hole] = []
+    literal, position = "", 0
+    while position < len(text):
+        start = text.find("${", position)
+        if start < 0:
+            break
+        if start > position and text[start - 1] == "$":
+            literal += text[position : start - 1] + "${"
+            position = start + 2
+            continue
+        literal += text[position:start]
+        end = _closing(text, start + 2)
+        if not text[start + 2 : end].strip():
+            raise ValueError("got '${}' with nothing in it; a literal '${' is written '$${'")
+        pieces += [literal, Hole(text[start + 2 : end].strip(), start + 1)]
+        literal, position = "", end + 1
+    pieces.append(literal + text[position:])
+    return tuple(piece for piece in pieces if piece != "") or ("",)
+
+
+def _closing(text: str, position: int) -> int:
+    depth = 1
+    for i in range(position, len(text)):
+        if text.startswith("${", i):
+            depth += 1
+        elif text[i] == "}":
+            depth -= 1
+            if not depth:
+                return i
+    raise ValueError("'${' is never closed; a literal '${' is written '$${'")
+
+
+class Params:
+    """The params of a file, each filled when it is first asked for.
+
+    A param may use others; a circle is a fault. What a param unfolds to is bounded.
+    """
+
+    def __init__(self, nodes: Mapping[str, Node]) -> None:
+        self._nodes = nodes
+        self._values: dict[str, Any] = {}
+        self._open: list[str] = []
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._nodes
+
+    def __iter__(self) -> Any:
+        return iter(self._nodes)
+
+    @property
+    def nodes(self) -> Mapping[str, Node]:
+        """They as they stand in the file, or on the command line."""
+        return self._nodes
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._values:
+            node = self._nodes[name]
+            if name in self._open:
+                circle = " -> ".join([*self._open[self._open.index(name) :], name])
+                raise Wrong(node.location, f"params.{name}", f"needs itself: {circle}")
+            self._open.append(name)
+            try:
+                value = fill(node, f"params.{name}", Scope(self))
+            finally:
+                self._open.pop()
+            if _size(value, yaml_nodes.MOST_VALUES) > yaml_nodes.MOST_VALUES:
+                raise Wrong(node.location, f"params.{name}", f"unfolds to more than {yaml_nodes.MOST_VALUES:,} values")
+            self._values[name] = value
+        return self._values[name]
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What names within ``${…}`` mean at some place.
+
+    Parameters
+    ----------
+    matrix : values of the matrix keys of the copy
+    over : keys of the step's own ``over``
+    steps : names of all steps
+    resolve : the reference that a text means in this copy; None where steps have no place
+    keys : other matrix keys that may be meant, for messages
+    literal : names that stay as they are written
+    """
+
+    params: Params
+    matrix: Mapping[str, Any] = field(default_factory=dict)
+    over: frozenset[str] = frozenset()
+    steps: frozenset[str] = frozenset()
+    resolve: Callable[[ReferenceText, Node, str], Reference] | None = None
+    literal: frozenset[str] = frozenset()
+
+
+def fill(node: Node, path: str, scope: Scope, *, run: bool = False) -> Any:
+    """The value of a node as plain Python, its holes filled.
+
+    Parameters
+    ----------
+    path : the keys that lead to it, for messages
+    run : whether what is known only in the run may stand here
+
+    Raises
+    ------
+    Wrong : for an unknown name, a circle, a list inside text, a value of the run where none may stand
+    """
+    if node.is_map:
+        return {key: fill(value, f"{path}.{key}", scope, run=run) for key, value in node.value.items()}
+    if node.is_list:
+        return [fill(value, f"{path}[{i}]", scope, run=run) for i, value in enumerate(node.value)]
+    if not isinstance(node.value, str) or "${" not in node.value:
+        return node.value
+    return _filled(node.value, node, path, scope, run)
+
+
+def _filled(text: str, node: Node, path: str, scope: Scope, run: bool) -> Any:
+    try:
+        pieces = holes(text)
+    except ValueError as error:
+        raise Wrong(node.location, path, str(error)) from None
+    if len(pieces) == 1:
+        (piece,) = pieces
+        return piece if isinstance(piece, str) else fill_hole(piece, node, path, scope, run=run)
+    values = [p if isinstance(p, str) else _scalar(p, node, path, scope, run) for p in pieces]
+    if any(isinstance(v, Reference | ItemKey) for v in values):
+        return Filled(tuple(values))
+    joined = "".join(values)
+    if len(joined) > MOST_TEXT:
+        raise Wrong(node.location, path, f"unfolds to more than {MOST_TEXT // 1024} KiB of text")
+    return Secret(joined) if any(isinstance(v, Secret) for v in values) else joined
+
+
+def _scalar(hole: Hole, node: Node, path: str, scope: Scope, run: bool) -> Any:
+    value = fill_hole(hole, node, path, scope, run=run)
+    if isinstance(value, Reference | ItemKey | str):
+        return value
+    if isinstance(value, list | dict) or value is None:
+        kind = "null" if value is None else "a list" if isinstance(value, list) else "a map"
+        raise Wrong(node.location, path, f'"${{{hole.text}}}" is {kind}; inside text it must be a scalar')
+    return label(value)
+
+
+def fill_hole(hole: Hole, node: Node, path: str, scope: Scope, *, run: bool) -> Any:
+    """The value of one hole; arguments as of :func:`fill`."""
+    prefix, colon, rest = hole.text.partition(":")
+    if colon and prefix in _OUTSIDE:
+        if "${" in rest:
+            rest = str(_filled(rest, node, path, scope, False))
+        return _OUTSIDE[prefix](rest, node, path)
+    name = hole.head
+    if name in scope.literal and hole.text == name:
+        return f"${{{name}}}"
+    if name in scope.over:
+        if not run:
+            raise Wrong(
+                node.location,
+                path,
+                f'"${{{hole.text}}}" is known only in the run, one value a call; {_a(path)} needs a param, a matrix '
+                "key or ${env:…}",
+            )
+        return ItemKey(name, tuple(_dotted(hole, node, path)[1:]))
+    if name in scope.matrix:
+        return _sub(scope.matrix[name], hole, node, path)
+    if name in scope.params:
+        return _sub(scope.params[name], hole, node, path)
+    if name in scope.steps:
+        return _of_step(hole, node, path, scope, run)
+    known = [
+        *(scope.over if run else ()),
+        *scope.matrix,
+        *scope.params,
+        *(sorted(scope.steps) if scope.resolve else ()),
+    ]
+    what = "param, matrix key or step" if scope.resolve else "param"
+    cure = nearest(name or hole.text, known) or (f"; known here: {', '.join(known[:8])}" if known else "")
+    raise Wrong(node.location, path, f"no {what} is named {(name or hole.text)!r}{cure}")
+
+
+def _a(path: str) -> str:
+    last = re.sub(r"\[\d+\]$", "", path).rsplit(".", 1)[-1]
+    return f"a{'n' if last[:1] in 'aeio' else ''} {last}"
+
+
+def _of_step(hole: Hole, node: Node, path: str, scope: Scope, run: bool) -> Any:
+    try:
+        reference = parse_reference(hole.text, column=hole.column + 2)
+    except ExpressionError as error:
+        raise Wrong(node.location, path, str(error)) from None
+    if scope.resolve is None or not run:
+        raise Wrong(
+            node.location,
+            path,
+            f'"${{{hole.text}}}" is known only when the run has computed {reference.name!r}; {_a(path)} needs a '
+            "param, a matrix key or ${env:…}",
+        )
+    return scope.resolve(reference, node, path)
+
+
+def _dotted(hole: Hole, node: Node, path: str) -> list[str]:
+    if not _DOTTED.fullmatch(hole.text):
+        raise Wrong(node.location, path, f'"${{{hole.text}}}": after the name come only .sub keys')
+    return hole.text.split(".")
+
+
+def _sub(value: Any, hole: Hole, node: Node, path: str) -> Any:
+    names = _dotted(hole, node, path)
+    for i, name in enumerate(names[1:], 1):
+        if not isinstance(value, dict) or name not in value:
+            among = nearest(name, value) or f"; it has {', '.join(value)}" if isinstance(value, dict) else ""
+            has = f"has no key {name!r}{among}" if isinstance(value, dict) else "is no map"
+            raise Wrong(node.location, path, f'"${{{hole.text}}}": {".".join(names[:i])!r} {has}')
+        value = value[name]
+    return value
+
+
+def _size(value: Any, most: int) -> int:
+    """How many values there are in ``value``, counted until there are more than ``most``."""
+    n, stack = 0, [value]
+    while stack and n <= most:
+        value = stack.pop()
+        n += 1
+        stack.extend(value.values() if isinstance(value, dict) else value if isinstance(value, list) else ())
+    return n
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# From outside the file
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _env(text: str, node: Node, path: str) -> Any:
+    name, has_default, default = text.partition(":-")
+    got = os.environ.get(name.strip())
+    if got is None or (got == "" and has_default):
+        if not has_default:
+            raise Wrong(
+                node.location, path, f"the environment has no {name.strip()!r}; a default: ${{env:{name.strip()}:-…}}"
+            )
+        got = default
+    try:
+        return plain(yaml_nodes.parse(got, name, node.folder))
+    except Wrong:
+        return got
+
+
+def _secret(text: str, node: Node, path: str) -> Secret:
+    got = os.environ.get(text.strip())
+    if got is None:
+        raise Wrong(node.location, path, f"the environment has no {text.strip()!r}, which the secret is taken from")
+    return Secret(got)
+
+
+def secrets_in(nodes: Iterable[Node]) -> frozenset[str]:
+    """What every ``${secret:…}`` in the nodes, and below them, stands for."""
+    found, stack = set[str](), list(nodes)
+    while stack:
+        node = stack.pop()
+        inner = node.value
+        if isinstance(inner, dict | list):
+            stack.extend(inner.values() if isinstance(inner, dict) else inner)
+        elif "${" in node.text:
+            found |= {os.environ.get(name, "") for name in _SECRET.findall(node.text)}
+    return frozenset(found - {""})
+
+
+def _python(text: str, node: Node, path: str) -> str:
+    paths = sysconfig.get_paths()
+    if text.strip() not in paths:
+        raise Wrong(
+            node.location, path, f"Python has no path {text.strip()!r}; it has {', '.join(paths)}{nearest(text, paths)}"
+        )
+    return paths[text.strip()]
+
+
+def _file(text: str, node: Node, path: str) -> Any:
+    name = text.strip()
+    suffix = os.path.splitext(name)[1]
+    if suffix not in _READERS:
+        raise Wrong(
+            node.location, path, f"${{file:{name}}}: got {suffix or 'no suffix'}; a file is {', '.join(_READERS)}"
+        )
+    full = os.path.join(node.folder, name)
+    try:
+        if os.path.getsize(full) > MOST_FILE:
+            raise Wrong(
+                node.location, path, f"${{file:{name}}} is larger than {MOST_FILE // 1024**2} MiB; read it in a step"
+            )
+        with open(full, encoding="utf-8", newline="") as file:
+            return _READERS[suffix](file.read(), full)
+    except Wrong as wrong:
+        raise Wrong(node.location, path, f"${{file:{name}}}: {wrong}") from None
+    except OSError as error:
+        raise Wrong(node.location, path, f"${{file:{name}}}: {error.strerror or error} ({full})") from None
+    except (ValueError, csv.Error, RecursionError) as error:
+        raise Wrong(node.location, path, f"${{file:{name}}}: {error}") from None
+
+
+def _read_csv(text: str, full: str) -> list[dict[str, Any]]:
+    rows = list(csv.reader(text.splitlines()))
+    if not rows:
+        raise ValueError("is empty; the first line must name the columns")
+    header, *rest = rows
+    for i, row in enumerate(rest, 2):
+        if row and len(row) != len(header):
+            raise ValueError(f"line {i} has {len(row)} values for {len(header)} columns")
+    return [dict(zip(header, map(yaml_nodes.scalar, row), strict=True)) for row in rest if row]
+
+
+def _read_yaml(text: str, full: str) -> Any:
+    return plain(yaml_nodes.parse(text, full, os.path.dirname(full)))
+
+
+def plain(node: Node) -> Any:
+    """The value of a node as plain Python, nothing filled."""
+    if node.is_map:
+        return {key: plain(value) for key, value in node.value.items()}
+    return [plain(value) for value in node.value] if node.is_list else node.value
+
+
+_READERS: Mapping[str, Callable[[str, str], Any]] = {
+    ".yaml": _read_yaml,
+    ".yml": _read_yaml,
+    ".json": lambda text, full: json.loads(text),
+    ".csv": _read_csv,
+    ".txt": lambda text, full: text.splitlines(),
+}
+_OUTSIDE: Mapping[str, Callable[[str, Node, str], Any]] = {
+    "env": _env,
+    "secret": _secret,
+    "python": _python,
+    "file": _file,
+}

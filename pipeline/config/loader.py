@@ -1,0 +1,271 @@
+"""From a file, or a text, to a Config: the order in which things are read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from pipeline.config import yaml_nodes
+from pipeline.config.fault_collector import Faults, Wrong
+from pipeline.config.includes import changed_params, merged, read
+from pipeline.config.interpolation import Params, Scope, fill, secrets_in
+from pipeline.config.model import Config, Step
+from pipeline.config.scalars import no_name
+from pipeline.config.sections import settings
+from pipeline.config.sections.checks import checks
+from pipeline.config.sections.outputs import keep, outputs
+from pipeline.config.step_context import Context
+from pipeline.config.step_resolution import resolved
+from pipeline.config.step_syntax import Draft, draft
+from pipeline.config.yaml_nodes import Node
+from pipeline.errors import ConfigError, Location, nearest
+
+__all__ = ["TOP_LEVEL", "from_tree", "load", "loads"]
+
+TOP_LEVEL = (
+    *("version", "name", "description", "include", "params", "modules", "seed"),
+    *("steps", "outputs", "checks", "keep", "storage", "cluster", "compare"),
+)
+MOST_STEPS = 1000
+MOST_COPIES = 20_000
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    sets: Mapping[str, str | Node] | None = None,
+    params_files: Iterable[str | os.PathLike[str]] = (),
+    root: str | os.PathLike[str] | None = None,
+) -> Config:
+    """The Config that a file describes.
+
+    Parameters
+    ----------
+    sets : dotted name of a param -> its value as YAML, ``{"a.b": "3"}``, or as a tree
+    params_files : YAML files with maps of params, the later ones over the earlier ones, ``sets`` over all
+    root : the folder that input paths are relative to; default: that of the file that writes them
+
+    Raises
+    ------
+    ConfigError : with every fault of the file
+    """
+    named = os.fspath(path)
+    folder = os.path.abspath(os.fspath(root)) if root is not None else None
+    return _load(lambda: read(named, folder=folder), named, folder, sets or {}, [os.fspath(p) for p in params_files])
+
+
+def loads(
+    text: str,
+    *,
+    name: str = "pipeline",
+    root: str | os.PathLike[str] = ".",
+    sets: Mapping[str, str | Node] | None = None,
+    params_files: Iterable[str | os.PathLike[str]] = (),
+) -> Config:
+    """The Config that a text describes; messages call it ``<name>.yaml``, and paths are relative to ``root``."""
+    folder = os.path.abspath(os.fspath(root))
+    file = f"{name}.yaml"
+    files = [os.fspath(p) for p in params_files]
+    return _load(lambda: yaml_nodes.parse(text, file, folder), file, folder, sets or {}, files)
+
+
+def from_tree(tree: Node) -> Config:
+    """The Config that a tree describes which no file holds; paths are relative to its folder.
+
+    Raises
+    ------
+    ConfigError : with every fault
+    """
+    return _load(lambda: tree, tree.location.file, None, {}, [])
+
+
+def _load(get: Any, named: str, folder: str | None, sets: Mapping[str, str | Node], files: list[str]) -> Config:
+    faults, warnings = Faults(), list[str]()
+    try:
+        main = get()
+        if not main.is_map:
+            raise Wrong(main.location, "", f"got {main.said}; a file is a map with version and steps")
+        tree = merged(main, folder=folder, faults=faults, warnings=warnings)
+    except Wrong as wrong:
+        raise ConfigError([wrong.fault]) from None
+    config = _read(tree, main, named, sets, files, faults, warnings)
+    faults.raised()
+    return config
+
+
+def _read(
+    tree: Node,
+    main: Node,
+    named: str,
+    sets: Mapping[str, str | Node],
+    files: list[str],
+    faults: Faults,
+    warnings: list[str],
+) -> Config:
+    for key in tree.value:
+        if key not in TOP_LEVEL:
+            said = f"unknown key; allowed: {', '.join(TOP_LEVEL)}{nearest(key, TOP_LEVEL)}"
+            faults.add(tree.keys[key], key, said)
+    _version(tree, faults)
+    params = _params(tree, sets, files, faults)
+    importable, shipped = settings.modules(tree.value.get("modules"), params, faults)
+    nodes = _steps(tree, params, faults)
+    context = Context(params, frozenset(nodes), faults, settings.importable_names(importable, shipped))
+    steps = _resolved(nodes, tree, context, warnings)
+    made: dict[str, Any] = {}
+    for key, reader in (("outputs", outputs), ("checks", checks), ("keep", keep)):
+        with faults.caught():
+            made[key] = reader(tree.value.get(key), context)
+    for key in ("storage", "cluster", "compare"):
+        with faults.caught():
+            made[key] = settings.section(key, tree.value.get(key), params)
+    absent = {name: why for known in context.known.values() for name, why in known.copies.absent.items()}
+    stem = os.path.splitext(os.path.basename(named))[0]
+    return Config(
+        name=str(_text(tree, "name", stem, params, faults)),
+        root=main.folder,
+        steps=steps,
+        params={name: params[name] for name in params} if not faults else {},
+        modules=importable,
+        shipped=shipped,
+        seed=_seed(tree, params, faults),
+        description=str(_text(tree, "description", "", params, faults)),
+        source=named,
+        text=main.text,
+        absent=absent,
+        warnings=tuple(warnings),
+        secrets=secrets_in([tree, *params.nodes.values()]),
+        tree=_effective(tree, params),
+        **made,
+    )
+
+
+def _effective(tree: Node, params: Params) -> Node:
+    """The tree without ``include``, whose files it holds already, and with the params as they were changed."""
+    values = {key: node for key, node in tree.value.items() if key != "include"}
+    if params.nodes:
+        given = values.get("params", Node(tree.location, {}, folder=tree.folder))
+        values["params"] = replace(given, value=dict(params.nodes), keys=given.keys)
+    return replace(tree, value=values)
+
+
+def _version(tree: Node, faults: Faults) -> None:
+    if "version" not in tree.value:
+        faults.add(tree.location, "", "needs version: 1")
+    elif tree.value["version"].value != 1 or tree.value["version"].value is True:
+        node = tree.value["version"]
+        faults.add(node.location, "version", f"got {node.said}; this version of Pipeline reads version 1")
+
+
+def _params(tree: Node, sets: Mapping[str, str | Node], files: list[str], faults: Faults) -> Params:
+    node = tree.value.get("params")
+    nodes = changed_params(node, sets=sets, files=files, faults=faults)
+    for name in nodes:
+        if said := no_name(name):
+            place = node.keys.get(name, Location()) if node is not None else Location()
+            faults.add(place, f"params.{name}", said)
+    params = Params(nodes)
+    for name in nodes:
+        with faults.caught():
+            _ = params[name]
+    return params
+
+
+def _steps(tree: Node, params: Params, faults: Faults) -> dict[str, Node]:
+    node = tree.value.get("steps")
+    if node is None or not node.is_map or not node.value:
+        place = node.location if node is not None else tree.location
+        faults.add(place, "steps" if node is not None else "", "needs steps: a map with at least one step")
+        return {}
+    for name in node.value:
+        if said := no_name(name):
+            faults.add(node.keys[name], f"steps.{name}", said)
+        if name in params:
+            faults.add(node.keys[name], f"steps.{name}", f"a param is named {name!r}, too; names are shared")
+    if len(node.value) > MOST_STEPS:
+        faults.add(node.location, "steps", f"got {len(node.value):,} steps; at most {MOST_STEPS:,}; use matrix or over")
+        return {}
+    return dict(node.value)
+
+
+def _resolved(nodes: Mapping[str, Node], tree: Node, context: Context, warnings: list[str]) -> dict[str, Step]:
+    """The copies of all steps, in an order in which each comes after what it refers to."""
+    drafts: dict[str, Draft] = {}
+    for name, node in nodes.items():
+        with context.faults.caught():
+            drafts[name] = draft(
+                name,
+                node,
+                tree.value["steps"].keys[name],
+                params=context.params,
+                steps=context.steps,
+                faults=context.faults,
+                warnings=warnings,
+            )
+    steps: dict[str, Step] = {}
+    for name in _order(drafts, context.faults):
+        made = drafts[name]
+        if any(f.reference.name not in context.known for f in made.found):
+            continue  # what it needs has a fault, which would only come up again
+        for step in resolved(made, context):
+            steps[step.name] = step
+        if len(steps) > MOST_COPIES:
+            context.faults.add(made.location, made.path, f"the file makes more than {MOST_COPIES:,} copies")
+            break
+    return steps
+
+
+def _order(drafts: Mapping[str, Draft], faults: Faults) -> list[str]:
+    """The steps after what they need, else in the order of the file; those on a circle are left out and noted."""
+    order: dict[str, None] = {}
+    opened: list[str] = []
+    for first in drafts:
+        stack = [first]
+        while stack:
+            name = stack[-1]
+            if name in order:
+                stack.pop()
+                if opened and opened[-1] == name:
+                    opened.pop()
+                continue
+            if name not in opened:
+                opened.append(name)
+            needed = [f.reference.name for f in drafts[name].found if f.reference.name in drafts]
+            missing = [n for n in needed if n not in order]
+            if missing and missing[0] in opened:
+                circle = [*opened[opened.index(missing[0]) :], missing[0]]
+                faults.add(drafts[name].location, drafts[name].path, f"needs itself: {' <- '.join(circle)}")
+                order |= dict.fromkeys(opened)
+                break
+            if missing:
+                stack.append(missing[0])
+            else:
+                order[name] = None
+                stack.pop()
+                opened.pop()
+        opened.clear()
+    return list(order)
+
+
+def _text(tree: Node, key: str, default: str, params: Params, faults: Faults) -> str:
+    node = tree.value.get(key)
+    if node is None:
+        return default
+    if not isinstance(node.value, str):
+        faults.add(node.location, key, f"got {node.said}; write a text")
+        return default
+    return node.value
+
+
+def _seed(tree: Node, params: Params, faults: Faults) -> int:
+    node = tree.value.get("seed")
+    if node is None:
+        return 0
+    with faults.caught():
+        got = fill(node, "seed", Scope(params))
+        if type(got) is not int or not 0 <= got < 2**63:
+            raise Wrong(node.location, "seed", f"got {node.said}; write a whole number >= 0")
+        return got
+    return 0

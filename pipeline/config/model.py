@@ -1,0 +1,273 @@
+"""The noun itself: a Config, its steps, and what they refer to.
+
+A step of the file becomes one :class:`Step` per copy (``matrix``), with every ``${…}`` that can be known before the run
+already replaced, every reference resolved to copies, and every expression parsed. Nothing later reads YAML.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pipeline.config.yaml_nodes import Node
+from pipeline.errors import Location
+
+__all__ = ["Check", "Command", "Config", "Filled", "ItemKey", "Output", "Over", "Reference", "Secret", "Step"]
+
+
+class Secret(str):
+    """Text from ``${secret:…}``: itself for who uses it, ``***`` where it is shown with ``repr``."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Which copies of which step, and what of them.
+
+    Parameters
+    ----------
+    step : the step's name in the file
+    copies : names of the copies meant; one, or several where they are gathered
+    gathered : the matrix keys gathered along (``bias[*]``), in the step's order; empty: a single value
+    labels : for each copy its values of ``gathered``
+    part : ``u`` of ``svd.u``; empty: the whole
+    picks : positions along dims, in the order written; ``(dim, 3)`` drops the dim, ``(dim, (0, 40))`` is half-open,
+        None for an open end
+    text : as it was written
+    """
+
+    step: str
+    copies: tuple[str, ...]
+    gathered: tuple[str, ...] = ()
+    labels: tuple[tuple[Any, ...], ...] = ()
+    part: str = ""
+    picks: tuple[tuple[str, int | tuple[int | None, int | None]], ...] = ()
+    text: str = ""
+    location: Location = field(default=Location(), compare=False)
+
+
+@dataclass(frozen=True)
+class ItemKey:
+    """``${alpha}`` where ``alpha`` is a key of the step's own ``over``: one value a call, known in the run only."""
+
+    name: str
+    path: tuple[str, ...] = ()  # ${point.x}: into a map
+
+
+@dataclass(frozen=True)
+class Filled:
+    """Text with values that are known only in the run: its pieces, in order, to be joined as text."""
+
+    pieces: tuple[str | Reference | ItemKey, ...]
+
+
+@dataclass(frozen=True)
+class Over:
+    """What a call is mapped over.
+
+    Parameters
+    ----------
+    axes : name -> the values, or a reference to items, or to a value that is a list; the first is slowest. Empty when
+        ``maps`` is given
+    maps : one map of keywords a call (starmap): the maps, or a reference to items or a value that is a list of maps
+    """
+
+    axes: tuple[tuple[str, tuple[Any, ...] | Reference], ...] = ()
+    maps: tuple[Mapping[str, Any], ...] | Reference | None = None
+
+
+@dataclass(frozen=True)
+class Command:
+    """A program to be run for a copy, or for each of its items.
+
+    Parameters
+    ----------
+    argv : the program and its arguments; a :class:`Reference`, :class:`ItemKey` or :class:`Filled` may stand for one
+    cwd : the folder that it runs in; empty: one of its own
+    env : variables on top of the worker's; values as in ``argv``
+    stdin : the key of ``over`` whose item it reads; None: what the input ``stdin`` means, or nothing
+    files : part -> path of a file that it leaves below that folder
+    check : whether a return code other than 0 is a failure
+    """
+
+    argv: tuple[Any, ...]
+    cwd: str = ""
+    env: Mapping[str, Any] = field(default_factory=dict)
+    stdin: ItemKey | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
+    check: bool = True
+
+
+@dataclass(frozen=True)
+class Step:
+    """One copy of a step.
+
+    Parameters
+    ----------
+    name : of the copy: ``fit``, ``fit[t2m]``, ``fit[alpha=0.1,fold=2]`` (a single matrix key shows its label alone)
+    step : the step's name in the file
+    matrix : its matrix keys, own and followed, in order, with their values
+    kind : which of the four it is
+    function : name of the op, ``module:function`` of a call, the program of a command without its folder,
+        the text of an expr
+    inputs : role -> the references it holds, in order. op: the roles of its signature (``input``, ``left``, ``right``,
+        ``weights``, ``like``); expr: one role a name, with the name as it stands in the expression; call: ``input``;
+        command: ``stdin``
+    parameters : op: an instance of its class in ``signatures.py``, whose expression fields are
+        :class:`pipeline.config.expressions.expression.Expression` with references bound; else None
+    expression : of an expr
+    args : keyword arguments of a call; a :class:`Reference`, :class:`ItemKey` or :class:`Filled` may stand at any depth
+    command : what is run, of a command
+    parts : names of the parts that the function returns, or that the command leaves
+    seed : whether the function gets ``seed=``
+    locations : key of the step -> its place in the file
+    """
+
+    name: str
+    step: str
+    kind: Literal["op", "expr", "call", "command"]
+    function: str
+    matrix: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, tuple[Reference, ...]] = field(default_factory=dict)
+    parameters: Any = None
+    expression: Any = None
+    args: Mapping[str, Any] = field(default_factory=dict)
+    command: Command | None = None
+    over: Over | None = None
+    batch: int | None = None
+    parts: tuple[str, ...] = ()
+    seed: bool = False
+    checkpoint: bool = False
+    retries: int = 0
+    timeout: float | None = None
+    resources: Mapping[str, float] = field(default_factory=dict)
+    pure: bool = True
+    on_error: Literal["stop", "drop"] = "stop"
+    location: Location = field(default=Location(), compare=False)
+    locations: Mapping[str, Location] = field(default_factory=dict, compare=False)
+
+    def references(self) -> tuple[Reference, ...]:
+        """Every reference the copy holds, wherever it stands, without repeats, in a fixed order."""
+        held = (self.inputs, self.expression, self.parameters, self.over, self.args, self.command)
+        return tuple(dict.fromkeys(_found(held)))
+
+
+def _found(value: Any) -> Iterator[Reference]:
+    """The references in a value, at any depth."""
+    if isinstance(value, Reference):
+        yield value
+    elif isinstance(value, str | int | float | None):
+        return
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _found(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _found(inner)
+    elif isinstance(value, Filled):
+        yield from _found(value.pieces)
+    elif isinstance(value, Over):
+        yield from _found((value.axes, value.maps))
+    elif isinstance(value, Command):
+        yield from _found((value.argv, value.env))
+    elif hasattr(value, "keywords"):  # the parameters of an op
+        yield from _found(value.keywords())
+    elif hasattr(value, "references"):  # an expression
+        yield from _found(value.references)
+
+
+@dataclass(frozen=True)
+class Output:
+    """One output of one copy: ``path`` with its matrix keys filled in, relative to the output root."""
+
+    name: str
+    input: Reference
+    to: str
+    path: str
+    matrix: Mapping[str, Any] = field(default_factory=dict)
+    partition_by: tuple[str, ...] = ()
+    files: int | None = None
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    mode: Literal["replace"] = "replace"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    location: Location = field(default=Location(), compare=False)
+
+    @property
+    def writer(self) -> str:
+        """What owns its tasks: ``write x``, ``write x[A1B]``."""
+        return f"write {self.name}" + (f"[{','.join(map(str, self.matrix.values()))}]" if self.matrix else "")
+
+
+@dataclass(frozen=True)
+class Check:
+    """Something that must hold of the results.
+
+    ``that`` is a reference (frames, whole values) or an expression with bound references. With neither ``approx``,
+    ``equals_csv``, ``rows`` nor ``columns`` it must be true.
+    """
+
+    that: Any
+    text: str = field(compare=False)
+    approx: float | None = None
+    abs: float | None = None
+    rel: float | None = None
+    equals_csv: str | None = None
+    sep: str = ","
+    rows: str | None = None
+    columns: Mapping[str, str] | None = None
+    location: Location = field(default=Location(), compare=False)
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole file, ready to be built. Two are equal if they ask for the same; where it is written does not count.
+
+    Parameters
+    ----------
+    name : of the pipeline
+    root : the folder that input paths are relative to
+    steps : the copies by name, each after all it refers to
+    labels : the labels of a step's copies, for messages: step -> copy names
+    modules : what ``call`` may import: importable names, and paths of files and folders (absolute) to ship
+    keep : copies whose values the run must give back besides outputs and checks
+    absent : copies that do not exist because of ``when``, with the reason
+    warnings : what is allowed but probably not meant
+    secrets : what ``${secret:…}`` stood for, to be masked wherever something is told or written of a run
+    tree : the file itself, what it includes and changed params in their places, no ``${…}`` filled
+    """
+
+    name: str
+    root: str = field(compare=False)
+    steps: Mapping[str, Step]
+    outputs: tuple[Output, ...] = ()
+    checks: tuple[Check, ...] = ()
+    params: Mapping[str, Any] = field(default_factory=dict)
+    modules: tuple[str, ...] = ()
+    shipped: tuple[str, ...] = ()
+    seed: int = 0
+    keep: tuple[str, ...] = ()
+    storage: Mapping[str, Any] = field(default_factory=dict)
+    cluster: Mapping[str, Any] = field(default_factory=dict)
+    compare: Mapping[str, Any] = field(default_factory=dict)
+    description: str = ""
+    source: str = field(default="", compare=False)
+    text: str = field(default="", compare=False)
+    absent: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = field(default=(), compare=False)
+    secrets: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
+    tree: Node = field(default_factory=lambda: Node(Location(), {}), repr=False, compare=False)
+
+    def masked(self, value: Any) -> Any:
+        """A text, or lists and maps of texts, with ``***`` for each secret; those of one to three letters stay."""
+        if isinstance(value, str):
+            for secret in sorted(self.secrets, key=len, reverse=True):
+                value = value.replace(secret, "***") if len(secret) > 3 else value
+            return value
+        if isinstance(value, dict):
+            return {self.masked(key) if isinstance(key, str) else key: self.masked(one) for key, one in value.items()}
+        return [self.masked(one) for one in value] if isinstance(value, list | tuple) else value

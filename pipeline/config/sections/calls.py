@@ -1,0 +1,105 @@
+"""What is a call's own: its arguments, parts and seed; and ``over``, which a command may have, too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.config.fault_collector import Wrong
+from pipeline.config.interpolation import Scope, fill
+from pipeline.config.matrix_values import values
+from pipeline.config.model import Over, Reference
+from pipeline.config.scalars import is_name
+from pipeline.config.step_context import CopyReader, boolean
+from pipeline.config.step_syntax import looked_up
+from pipeline.config.step_syntax import reference as bare_reference
+from pipeline.config.yaml_nodes import Node
+
+__all__ = ["call", "over"]
+
+_MOST_CALLS = 1_000_000
+
+
+def call(copy: CopyReader) -> dict[str, Any]:
+    """The fields of :class:`pipeline.config.model.Step` that only a call has; what is wrong is noted."""
+    faults = copy.context.faults
+    args: dict[str, Any] = {}
+    node = copy.node.value.get("args")
+    if node is not None and not node.is_map:
+        faults.add(node.location, f"{copy.path}.args", f"got {node.said}; write a map: {{name: value}}")
+    elif node is not None:
+        for key, value in node.value.items():
+            path = f"{copy.path}.args.{key}"
+            if not key.isidentifier():
+                faults.add(node.keys[key], path, f"{key!r} can't be a keyword argument")
+            with faults.caught():
+                args[key] = fill(value, path, copy.scope, run=True)
+    mapped = None
+    with faults.caught():
+        mapped = over(copy)
+    given = set(copy.draft.over)
+    if mapped is not None and isinstance(mapped.maps, tuple):
+        given |= {name for one in mapped.maps for name in one}
+    for key in (key for key in args if key in given):
+        place = copy.node.at("args").keys[key]
+        faults.add(place, f"{copy.path}.args.{key}", f"{key!r} is a key of over already")
+    return {
+        "args": args,
+        "over": mapped,
+        "batch": copy.get("batch", _batch, "write auto, or a whole number >= 1", 0) or None,
+        "parts": copy.get("parts", _parts, "write a list of different names: [model, rmse]", ()),
+        "seed": copy.get("seed", boolean, "write true or false", False),
+    }
+
+
+def over(copy: CopyReader) -> Over | None:
+    """What a copy is mapped over; None: nothing.
+
+    Raises
+    ------
+    Wrong : if it is no such thing, or makes too many items
+    """
+    node = copy.node.value.get("over")
+    if node is None:
+        return None
+    path = f"{copy.path}.over"
+    if not node.is_map:
+        maps = _axis(copy, node, path)
+        if not isinstance(maps, Reference) and not all(isinstance(m, dict) for m in maps):
+            raise Wrong(node.location, path, f"got {node.said}; write {{name: values}}, a list of maps, or a step")
+        return Over(maps=maps)
+    if not node.value:
+        raise Wrong(node.location, path, "got an empty map; write {name: values}")
+    axes = tuple((key, _axis(copy, value, f"{path}.{key}")) for key, value in node.value.items())
+    n = 1
+    for _, given in axes:
+        n *= 1 if isinstance(given, Reference) else len(given)
+    if n > _MOST_CALLS:
+        raise Wrong(node.location, path, f"makes {n:,} calls; at most {_MOST_CALLS:,}")
+    return Over(axes=axes)
+
+
+def _axis(copy: CopyReader, node: Node, path: str) -> Any:
+    if isinstance(node.value, str) and "${" not in node.value:
+        text = bare_reference(node, path)
+        return copy.referred(looked_up(text, node, path, copy.context.steps, "over"))
+    if isinstance(node.value, str):
+        outer = Scope(copy.scope.params, copy.scope.matrix, frozenset(), copy.scope.steps, copy.scope.resolve)
+        got = fill(node, path, outer, run=True)
+        if isinstance(got, Reference):
+            if got.gathered:
+                raise Wrong(node.location, path, f"got {node.said}; over takes one copy, not all")
+            return got
+        if not isinstance(got, list | dict):
+            raise Wrong(node.location, path, f"got {node.said}; values are a list, {{range: n}}, or items")
+    return tuple(values(node, path, Scope(copy.scope.params, copy.scope.matrix)))
+
+
+def _batch(value: Any) -> int | None:
+    if value == "auto":
+        return 0
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 1 else None
+
+
+def _parts(value: Any) -> tuple[str, ...] | None:
+    fits = isinstance(value, list) and value and all(isinstance(v, str) and is_name(v) for v in value)
+    return tuple(value) if fits and len(set(value)) == len(value) else None

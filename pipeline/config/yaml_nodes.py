@@ -1,0 +1,275 @@
+"""YAML text to a tree in which every value has its place.
+
+YAML 1.2: ``on``, ``no`` and dates stay text. Duplicate keys, tags, merge keys and several documents are refused; size,
+depth and what aliases unfold to are bounded, so that no file takes long or much. The tree is made from ruamel's
+events: its constructors know nothing of bounds, and its own maps keep places of keys only in private fields.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml import events as ev
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.reader import ReaderError
+
+from pipeline.config.fault_collector import Wrong
+from pipeline.errors import Location, printable
+
+__all__ = ["Node", "parse", "scalar"]
+
+MOST_BYTES = 256 * 1024
+MOST_DEPTH = 40
+MOST_VALUES = 100_000
+
+_NULL = {"", "~", "null", "Null", "NULL"}
+_BOOLS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_INT = re.compile(r"[-+]?[0-9]+")
+_OCTAL = re.compile(r"0o[0-7]+")
+_HEX = re.compile(r"0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_SPECIAL = re.compile(r"([-+]?)\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+_TAGS = {"str": str, "int": int, "float": float, "bool": bool, "null": type(None), "map": dict, "seq": list}
+
+
+@dataclass(eq=False)
+class Node:
+    """One value of a file.
+
+    Parameters
+    ----------
+    location : where it begins
+    value : a scalar, a list of nodes, or a dict of nodes by the text of their keys
+    text : of a scalar, as it was written (without quotes); of a whole file, all of it
+    plain : a scalar without quotes
+    keys : of a map, where each key stands
+    size : how many values it unfolds to
+    folder : absolute path of the folder of the file that it stands in
+    """
+
+    location: Location
+    value: Any
+    text: str = ""
+    plain: bool = False
+    keys: dict[str, Location] = field(default_factory=dict)
+    size: int = 1
+    folder: str = ""
+
+    @property
+    def is_map(self) -> bool:
+        return isinstance(self.value, dict)
+
+    @property
+    def is_list(self) -> bool:
+        return isinstance(self.value, list)
+
+    @property
+    def is_empty(self) -> bool:
+        """A key without a value: nothing at all was written."""
+        return self.plain and self.text == ""
+
+    @property
+    def said(self) -> str:
+        """The value as a message shows it."""
+        if self.is_map:
+            return "a map" if self.value else "an empty map"
+        if self.is_list:
+            return f"a list of {len(self.value)}"
+        if self.is_empty:
+            return "nothing"
+        short = self.text if len(self.text) <= 60 else f"{self.text[:57]}…"
+        return f"'{printable(short)}'" if isinstance(self.value, str) else short
+
+    def items(self) -> Iterator[tuple[str, Node]]:
+        """The entries of a map; none of anything else."""
+        if isinstance(self.value, dict):
+            yield from self.value.items()
+
+    def at(self, *path: Any) -> Node:
+        """The node that ``path`` leads to, as far as there is one."""
+        node = self
+        for step in path:
+            if (node.is_map and step in node.value) or (
+                node.is_list and isinstance(step, int) and step < len(node.value)
+            ):
+                node = node.value[step]
+            else:
+                break
+        return node
+
+
+def scalar(text: str) -> Any:
+    """What a plain scalar means in the core schema of YAML 1.2: null, bool, int, float or the text itself."""
+    if text in _NULL:
+        return None
+    if text in _BOOLS:
+        return _BOOLS[text]
+    if len(text) > 400:
+        return text
+    if _INT.fullmatch(text):
+        return int(text)
+    if _OCTAL.fullmatch(text) or _HEX.fullmatch(text):
+        return int(text, 0)
+    if _FLOAT.fullmatch(text):
+        return float(text)
+    special = _SPECIAL.fullmatch(text)
+    if special:
+        return math.nan if special[3] else math.inf * (-1 if special[1] == "-" else 1)
+    return text
+
+
+def parse(text: str, file: str, folder: str) -> Node:
+    """The tree of a file's text.
+
+    Parameters
+    ----------
+    file : how messages name it
+    folder : absolute path of its folder
+
+    Raises
+    ------
+    Wrong : at the first place that is not YAML, or is more than the bounds allow
+    """
+    if len(text.encode("utf-8", "surrogatepass")) > MOST_BYTES:
+        raise Wrong(Location(file, 1, 1), "", f"got more than {MOST_BYTES // 1024} KiB of YAML; read data with a step")
+    yaml = YAML(typ="safe", pure=True)
+    yaml.allow_duplicate_keys = True  # duplicates are found here, with the place of the first
+    try:
+        root = _Composer(file, folder).document(yaml.parse(text))
+        root.text = root.text if root.plain else text
+        return root
+    except ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        column = error.position - (text.rfind("\n", 0, error.position) + 1) + 1
+        raise Wrong(
+            Location(file, line, column), "", f"got the character #x{ord_of(error):04x}, which YAML excludes"
+        ) from None
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = Location(file, mark.line + 1, mark.column + 1) if mark else Location(file, 1, 1)
+        raise Wrong(place, "", f"not YAML: {_problem(error)}") from None
+    except (YAMLError, ValueError, AttributeError, IndexError, TypeError, AssertionError, KeyError) as error:
+        # the scanner has holes of its own; whatever it does with a text that is no YAML, it is the text's fault
+        raise Wrong(
+            Location(file, 1, 1), "", f"not YAML: {' '.join(str(error).split()) or type(error).__name__}"
+        ) from None
+
+
+def ord_of(error: ReaderError) -> int:
+    """The code of the character that ruamel refused."""
+    return error.character if isinstance(error.character, int) else ord(str(error.character)[:1] or "\0")
+
+
+def _problem(error: MarkedYAMLError) -> str:
+    said = " ".join(part for part in (error.context, error.problem) if part)
+    said = " ".join(said.split())
+    if "flow mapping" in said or "flow sequence" in said:
+        said += "; inside {…} and […] quote whatever holds [ ] { } , ${"
+    elif "mapping values are not allowed" in said:
+        said += "; quote text that holds ': '"
+    elif "found character '\\t'" in said or "\\t" in said:
+        said += "; indent with spaces"
+    elif "cannot start any token" in said:
+        said += "; quote text that begins with one of @ ` % & * ! |"
+    return said
+
+
+class _Composer:
+    """Makes one tree of one stream of events; keeps the anchors, the depth and the number of values."""
+
+    def __init__(self, file: str, folder: str) -> None:
+        self._file, self._folder = file, folder
+        self._anchors: dict[str, Node] = {}
+        self._depth = 0
+
+    def document(self, events: Iterator[Any]) -> Node:
+        root: Node | None = None
+        for event in events:
+            if isinstance(event, ev.DocumentStartEvent):
+                if root is not None:
+                    raise self._wrong(event, "got a second document (---); a file holds one")
+            elif not isinstance(event, ev.StreamStartEvent | ev.StreamEndEvent | ev.DocumentEndEvent):
+                root = self._node(event, events)
+        return root or Node(Location(self._file, 1, 1), None, plain=True, folder=self._folder)
+
+    def _location(self, event: Any) -> Location:
+        return Location(self._file, event.start_mark.line + 1, event.start_mark.column + 1)
+
+    def _wrong(self, event: Any, message: str) -> Wrong:
+        return Wrong(self._location(event), "", message)
+
+    def _node(self, event: Any, events: Iterator[Any]) -> Node:
+        if isinstance(event, ev.AliasEvent):
+            node = self._anchors.get(event.anchor)
+            if node is None:
+                raise self._wrong(event, f"got *{event.anchor}, but nothing before it has the anchor &{event.anchor}")
+            return node
+        if isinstance(event, ev.ScalarEvent):
+            node = self._scalar(event)
+        else:
+            node = self._collection(event, events)
+        if node.size > MOST_VALUES:
+            raise self._wrong(event, f"unfolds to more than {MOST_VALUES:,} values")
+        if event.anchor:
+            self._anchors[event.anchor] = node
+        return node
+
+    def _tag(self, event: Any) -> str:
+        tag = str(event.tag or "")
+        short = tag.removeprefix("tag:yaml.org,2002:").lstrip("!")
+        if tag and tag != "!" and short not in _TAGS:
+            raise self._wrong(event, f"got the tag {tag!r}; a file holds plain values only")
+        return short
+
+    def _scalar(self, event: Any) -> Node:
+        tag = self._tag(event)
+        plain = event.style in (None, "") and tag != "str" and event.tag != "!"
+        value = scalar(event.value) if plain or (tag and tag != "str") else event.value
+        if tag and not isinstance(value, _TAGS[tag]):
+            raise self._wrong(event, f"got {event.value!r} under the tag !!{tag}")
+        return Node(self._location(event), value, event.value, plain=plain, folder=self._folder)
+
+    def _collection(self, event: Any, events: Iterator[Any]) -> Node:
+        tag = self._tag(event)
+        is_map = isinstance(event, ev.MappingStartEvent)
+        if tag not in ("", "map" if is_map else "seq"):
+            raise self._wrong(event, f"got the tag !!{tag} on a {'map' if is_map else 'list'}")
+        self._depth += 1
+        if self._depth > MOST_DEPTH:
+            raise self._wrong(event, f"is nested deeper than {MOST_DEPTH} levels")
+        node = self._map(event, events) if is_map else self._list(event, events)
+        self._depth -= 1
+        return node
+
+    def _list(self, event: Any, events: Iterator[Any]) -> Node:
+        node = Node(self._location(event), [], folder=self._folder)
+        for inner in events:
+            if isinstance(inner, ev.SequenceEndEvent):
+                break
+            node.value.append(self._node(inner, events))
+            node.size += node.value[-1].size
+        return node
+
+    def _map(self, event: Any, events: Iterator[Any]) -> Node:
+        node = Node(self._location(event), {}, folder=self._folder)
+        for inner in events:
+            if isinstance(inner, ev.MappingEndEvent):
+                break
+            place = self._location(inner)
+            key = self._node(inner, events)
+            if key.is_map or key.is_list:
+                raise self._wrong(inner, "got a map or a list as a key; a text that holds { } [ ] needs quotes")
+            if key.text in node.value:
+                first = node.keys[key.text]
+                raise self._wrong(inner, f"the key {key.text!r} stands here a second time; first at {first}")
+            if key.plain and key.text == "<<":
+                raise self._wrong(inner, "got the merge key <<, which YAML 1.2 doesn't have; use include or params")
+            value = self._node(next(events), events)
+            node.value[key.text], node.keys[key.text] = value, place
+            node.size += value.size
+        return node

@@ -1,0 +1,5 @@
+"""Many runs: compare and explain.
+
+comparison/
+explanation/
+"""

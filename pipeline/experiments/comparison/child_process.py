@@ -1,0 +1,160 @@
+"""A measured run: a process of its own, watched while it runs, ended with all below it whatever happens.
+
+The child leads a process group of its own, so what it leaves behind can be ended without touching anybody else. It
+also holds one end of a pipe of ours: if we are killed ourselves, it sees the end of the pipe and ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.experiments.comparison.measured_run import Report, Spec
+
+__all__ = ["Child", "measured"]
+
+_POLL = 0.1  # seconds between two looks at the child's memory, at least
+_SHARE = 0.02  # of a core that looking may take: it is one of those that are measured
+_GRACE = 5.0  # seconds that a child has for ending its workers
+_LOG_TAIL = 2_000  # characters
+
+
+@dataclass(frozen=True)
+class Child:
+    """What a child left: its report, the exception if it failed, seconds it lived, peak bytes of its process tree."""
+
+    report: Report
+    error: BaseException | None
+    elapsed: float
+    peak_memory: float
+
+
+def measured(
+    *,
+    graph: Path,
+    backend: str,
+    workers: int,
+    options: Mapping[str, Any],
+    storage: Mapping[str, Any],
+    outputs: Path,
+    folder: Path,
+    call: str = "",
+    params: Mapping[str, Any] | None = None,
+    inputs: str = "",
+) -> Child:
+    """Make one run in a fresh process and wait for it; see :class:`pipeline.experiments.comparison.measured_run.Spec`.
+
+    A run that fails is a report with ``failure``; nothing is raised for it. Whatever is raised here, Ctrl-C included,
+    the child and all below it have ended by then.
+    """
+    spec = Spec(
+        graph=str(graph),
+        backend=backend,
+        workers=workers,
+        outputs=str(outputs),
+        folder=str(folder),
+        options=dict(options),
+        storage=dict(storage),
+        call=call,
+        params=dict(params or {}),
+        inputs=inputs,
+    )
+    (folder / "spec.json").write_text(json.dumps(asdict(spec), indent=1, default=str))
+    began = time.perf_counter()
+    with (folder / "log.txt").open("wb") as log:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "pipeline.experiments.comparison.measured_run", str(folder / "spec.json")],
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=_environment(),
+        )
+        try:
+            peak = _watch(child.pid)
+        except BaseException:
+            child.terminate()
+            _wait(child.pid, _GRACE)
+            raise
+        finally:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(child.pid, signal.SIGKILL)  # the group is ours as long as its leader is not reaped
+            child.wait()
+            if call or storage:
+                (folder / "spec.json").unlink()  # they may hold secrets
+            if child.stdin is not None:
+                child.stdin.close()
+    return Child(_report(folder, child.returncode), _error(folder), time.perf_counter() - began, peak)
+
+
+def _environment() -> dict[str, str]:
+    """Ours, with a fixed hash seed, and importing from where we import from."""
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    return {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": path}
+
+
+def _watch(pid: int) -> float:
+    """Wait until the process has ended, without reaping it; gives the peak memory of it and all below it."""
+    peak = pause = 0.0
+    while not _wait(pid, max(_POLL, pause)):
+        began = time.perf_counter()
+        peak = max(peak, _resident(pid))
+        pause = (time.perf_counter() - began) / _SHARE
+    return peak
+
+
+def _wait(pid: int, seconds: float) -> bool:
+    """Whether the process has ended within ``seconds``; it is left to be reaped."""
+    deadline = time.perf_counter() + seconds
+    while True:
+        if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None:
+            return True
+        if time.perf_counter() >= deadline:
+            return False
+        time.sleep(min(0.02, seconds))
+
+
+def _resident(pid: int) -> float:
+    """Resident bytes of a process and all below it, added up."""
+    import psutil
+
+    total = 0.0
+    with contextlib.suppress(psutil.NoSuchProcess):
+        top = psutil.Process(pid)
+        for process in [top, *top.children(recursive=True)]:
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+                total += process.memory_info().rss
+    return total
+
+
+def _report(folder: Path, code: int) -> Report:
+    file = folder / "report.json"
+    if file.is_file():
+        return Report(**json.loads(file.read_text()))
+    ended = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    log = (folder / "log.txt").read_text(errors="replace").strip()
+    last = log[-_LOG_TAIL:].split("\n")[-1]
+    said = f"; its last words: {last}" if last else ""
+    return Report(failure=f"the process {ended} and left no report{said}", exit_code=4, traceback=log[-_LOG_TAIL:])
+
+
+def _error(folder: Path) -> BaseException | None:
+    """The exception itself: written by our own child, a moment ago."""
+    file = folder / "error.pickle"
+    if not file.is_file():
+        return None
+    try:
+        error = pickle.loads(file.read_bytes())
+    except Exception:  # noqa: BLE001  (an exception of the user's; the report has its text)
+        return None
+    return error if isinstance(error, BaseException) else None

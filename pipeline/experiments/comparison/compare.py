@@ -1,0 +1,386 @@
+"""``compare()``: the same Graph on several back ends, interleaved and repeated; how fast, and whether it is the same.
+
+The Graph is built once and saved; each measured run is a fresh process (:mod:`pipeline.experiments.comparison.measured_run`) that commits to a
+folder of its own below the run folder. Rounds interleave the back ends in an order that rotates, so that what slows the
+machine down for a minute slows down all of them. Each run's outputs are held against those of serial's first run, and
+deleted; nothing is written where the file says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pipeline.backends.local.child_processes import count_cores
+from pipeline.backends.registry import BACKENDS
+from pipeline.errors import Bug, ConfigError, PipelineError, WorkerLost
+from pipeline.experiments.comparison.loss_accounts import Calls, explained
+from pipeline.experiments.comparison.report import write_report
+from pipeline.experiments.comparison.result import Case, Comparison, Difference, Measurement
+from pipeline.experiments.comparison.rows import compared
+from pipeline.runs.folders import new_folder
+from pipeline.runs.report_json import noted_failure
+
+if TYPE_CHECKING:
+    from pipeline.config.model import Config
+    from pipeline.graph.graph import Graph
+
+
+__all__ = ["Comparison", "compare", "compare_graph"]
+
+REFERENCE = "serial"
+REPEAT = 3
+
+Tell = Callable[[str], None]
+Named = TypeVar("Named")
+
+
+def compare(
+    config: Config,
+    *,
+    backends: Sequence[str] | None = None,
+    workers: int | None = None,
+    scale: Sequence[int] | None = None,
+    repeat: int | None = None,
+    budget: float | None = None,
+    runs: str | Path = "runs",
+    allow_effects: bool = False,
+    tell: Tell | None = None,
+) -> Comparison:
+    """Run a pipeline on several back ends and compare speed and results.
+
+    Parameters
+    ----------
+    backends : names; serial is the reference and always runs. Default: the file's ``compare``, else all
+    workers : of each back end but serial; default: as many as cores
+    scale : several numbers of workers, in the place of ``workers``: each back end is measured with each
+    repeat : rounds; default: the file's ``compare``, else 3
+    budget : seconds; fewer rounds are made where they would take longer, at least one
+    runs : folder of the run folders; nothing is written elsewhere
+    allow_effects : run steps marked ``pure: false``, which will take effect once a back end and round
+    tell : called with lines of text as it goes on
+
+    Raises
+    ------
+    ConfigError : if a back end is unknown, or a step has effects outside and ``allow_effects`` is not given
+    PipelineError : whatever serial raises; other back ends that fail are rows of the comparison
+    """
+    impure = [name for name, step in config.steps.items() if not step.pure]
+    if impure and not allow_effects:
+        raise ConfigError(
+            f"{', '.join(impure)}: effects outside (pure: false) would take place once a back end and round; "
+            "to compare nevertheless: --allow-effects"
+        )
+    names = chosen(backends if backends is not None else config.compare.get("backends"))
+    from pipeline.build.build import build
+
+    return compare_graph(
+        build(config),
+        folder=new_folder(Path(runs), config.name),
+        backends=names,
+        workers=scale or workers or count_cores(),
+        repeat=repeat or int(config.compare.get("repeat", REPEAT)),
+        budget=budget,
+        call=str((config.compare.get("reference") or {}).get("call", "")),
+        params=config.params,
+        about=config,
+        options={"dask": {"cluster": dict(config.cluster) or None, "dashboard": False}},  # nobody would see it
+        storage=config.storage,
+        tell=tell,
+    )
+
+
+def compare_graph(
+    graph: Graph,
+    *,
+    folder: Path,
+    backends: Sequence[str] | None = None,
+    workers: int | Sequence[int],
+    repeat: int = REPEAT,
+    budget: float | None = None,
+    call: str = "",
+    params: Mapping[str, Any] | None = None,
+    about: Config | None = None,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    storage: Mapping[str, Any] | None = None,
+    tell: Tell | None = None,
+) -> Comparison:
+    """The same for a Graph.
+
+    Parameters
+    ----------
+    folder : the run folder, made if it is not there
+    workers : of each back end but serial; several numbers: each is measured
+    call, params : the single-threaded reference ``module:function``, and its keywords; empty: none
+    about : the file, for the report
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    folder = folder.resolve()
+    with noted_failure(folder, "comparison", about), _tidied(folder, about):
+        graph.save(folder / "graph")
+        rounds = Rounds(
+            graph=graph,
+            folder=folder,
+            cases=_cases(chosen(backends), workers),
+            options=options or {},
+            storage=storage or {},
+            tell=tell or _silent,
+            call=call,
+            params=params or {},
+            inputs=about.root if about is not None else "",
+        )
+        named = ", ".join(case.label for case in rounds.cases)
+        rounds.tell(f"{graph.name}: graph {graph.fingerprint}, {len(graph):,} tasks; {named}")
+        rounds.run(repeat, budget)
+    result = compared(
+        rounds.measurements,
+        cases=rounds.cases,
+        differences=rounds.differences,
+        failures=rounds.failures,
+        name=graph.name,
+        fingerprint=graph.fingerprint,
+        n_tasks=len(graph),
+        folder=str(folder),
+    )
+    result = explained(result, graph, rounds.calls, about)
+    write_report(result, graph, about)
+    return result
+
+
+@dataclass
+class Rounds:
+    """The rounds of one comparison. States: nothing measured -> the first round is done -> all rounds are done."""
+
+    graph: Graph
+    folder: Path
+    cases: Sequence[Case]
+    options: Mapping[str, Mapping[str, Any]]
+    storage: Mapping[str, Any]
+    tell: Tell
+    call: str = ""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    inputs: str = ""
+    calls: Calls | None = None
+    measurements: list[Measurement] = field(default_factory=list)
+    differences: dict[str, list[Difference]] = field(default_factory=dict)
+    failures: dict[str, tuple[str, int]] = field(default_factory=dict)
+
+    def run(self, repeat: int, budget: float | None) -> None:
+        """Make up to ``repeat`` rounds, fewer where ``budget`` seconds would not do for the next one."""
+        began = time.perf_counter()
+        for number in range(repeat):
+            start = time.perf_counter()
+            for case in rotated(self.cases, number):
+                if case.label not in self.failures:
+                    self._one(case, number)
+                if number == 0 and case.backend == REFERENCE:
+                    self._estimate(time.perf_counter() - start, repeat, budget)
+            if self.call:
+                self._call(number)
+            now = time.perf_counter()
+            last, spent = now - start, now - began
+            if budget is not None and number + 1 < repeat and spent + last > budget:
+                self.tell(f"stopped after {number + 1} of {repeat} rounds: "
+                          f"the next would take {last:.0f} s, and {spent:.0f} of {budget:.0f} s are gone")  # fmt: skip
+                return
+            if number == 0 and repeat > 1:
+                self.tell(f"{_rounds(repeat - 1, 'more ')} will take {_about(last * (repeat - 1))}")
+
+    def _estimate(self, whole: float, repeat: int, budget: float | None) -> None:
+        """Say how long it will take, from serial's first run: between perfect speedup everywhere and none at all."""
+        elapsed = self.measurements[0].elapsed
+        n = len(self.cases)
+        perfect = sum(elapsed * (1 - 1 / case.workers) for case in self.cases)  # what perfect speedup would save
+        least, most = repeat * (whole * n - perfect), repeat * whole * n
+        took = dict.fromkeys((_about(least), _about(most)))
+        self.tell(f"serial took {elapsed:.2f} s; {_rounds(repeat)} of {n} back ends will take {' to '.join(took)}, "
+                  "and the start of their workers")  # fmt: skip
+        if budget is not None and most > budget:
+            few, many = (max(1, min(repeat, int(budget * repeat / max(whole, 1e-9)))) for whole in (most, least))
+            fits = _rounds(few) if few == many else f"{few} to {_rounds(many)}"
+            self.tell(f"for a budget of {_about(budget)} that may be {fits}")
+
+    def _call(self, number: int) -> None:
+        """Measure the call that does the whole job in one thread; hold what it gives against serial's outputs."""
+        from pipeline.experiments.comparison.child_process import measured
+        from pipeline.experiments.comparison.same_outputs import reference_differences
+
+        self.calls = self.calls or Calls(self.call)
+        if self.calls.failure:
+            return
+        own = self.folder / f"reference-{number + 1}"
+        own.mkdir()
+        child = measured(
+            graph=self.folder / "graph",
+            backend="",
+            workers=1,
+            options={},
+            storage=self.storage,
+            outputs=self.folder / "outputs" / own.name,
+            folder=own,
+            call=self.call,
+            params=self.params,
+            inputs=self.inputs,
+        )
+        if child.report.failure:
+            self.calls.failure = child.report.failure.split("\n")[0]
+            self.tell(f"the reference did not run: {self.calls.failure}")
+            return
+        self.calls.elapsed.append(child.report.elapsed)
+        self.tell(f"round {number + 1}: reference {child.report.elapsed:.2f} s")
+        first = self.folder / "outputs" / f"{folder_name(self.cases[0])}-1"
+        self.calls.differences += reference_differences(self.graph, own / "values.pickle", first)
+        (own / "values.pickle").unlink()
+
+    def _one(self, case: Case, number: int) -> None:
+        """Measure one run, hold its results against the reference's, delete them."""
+        from pipeline.experiments.comparison.child_process import measured
+
+        name = f"{folder_name(case)}-{number + 1}"
+        own, outputs = self.folder / name, self.folder / "outputs" / name
+        for place in (own, outputs):
+            place.mkdir(parents=True)
+        child = measured(
+            graph=self.folder / "graph",
+            backend=case.backend,
+            workers=case.workers,
+            options=self.options.get(case.backend, {}),
+            storage=self.storage,
+            outputs=outputs,
+            folder=own,
+        )
+        reference = f"{REFERENCE}-1"
+        try:
+            if child.report.failure:
+                self._failed(case, child.report.failure, child.report.exit_code, child.error)
+                return
+            report = child.report
+            self.measurements.append(
+                Measurement(
+                    case=case.label,
+                    backend=case.backend,
+                    round=number,
+                    elapsed=report.elapsed,
+                    start_up=report.start_up,
+                    verify=report.verify,
+                    commit=report.commit,
+                    user=report.user,
+                    system=report.system,
+                    memory=child.peak_memory,
+                    n_workers=report.n_workers,
+                    process=child.elapsed,
+                    trace=str(own / "trace.parquet"),
+                    starved=report.starved,
+                    dropped=len(report.dropped),
+                )
+            )
+            self.tell(f"round {number + 1}: {case.label} {report.elapsed:.2f} s")
+            if name != reference:
+                self._hold_against(case.label, name, reference)
+        finally:
+            if name != reference:
+                shutil.rmtree(outputs, ignore_errors=True)
+                (own / "values.pickle").unlink(missing_ok=True)
+
+    def _hold_against(self, label: str, name: str, reference: str) -> None:
+        from pipeline.experiments.comparison.same_outputs import differences
+
+        found = differences(
+            self.graph,
+            [self.folder / run for run in (reference, name)],
+            [self.folder / "outputs" / run for run in (reference, name)],
+        )
+        self.differences.setdefault(label, []).extend(found)
+        for wrong in (d for d in found if not d.same):
+            self.tell(f"{name}: {wrong.what}: {wrong.message}")
+
+    def _failed(self, case: Case, reason: str, exit_code: int, error: BaseException | None) -> None:
+        if case.backend == REFERENCE:
+            if isinstance(error, PipelineError):
+                raise error
+            told = f"serial did not run: {reason} (log: {self.folder / f'{REFERENCE}-1' / 'log.txt'})"
+            if exit_code == Bug.exit_code:
+                raise Bug(told) from error
+            raise WorkerLost(f"{told}; a task has ended it, or the memory was short")
+        first = reason.split("\n")[0]
+        self.failures[case.label] = (first, exit_code)
+        self.tell(f"{case.label} did not run: {first}")
+
+
+@contextlib.contextmanager
+def _tidied(folder: Path, about: Config | None) -> Iterator[None]:
+    """However it ends, leave no outputs in the run folder, no secrets, and none of the pickles that were taken in."""
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder / "outputs", ignore_errors=True)
+        for pickled in ("values", "error"):
+            for file in folder.glob(f"*/{pickled}.pickle"):
+                file.unlink()
+        if about is not None and about.secrets:
+            (folder / "graph").unlink(missing_ok=True)  # they are among the arguments of its tasks
+            _mask(folder, about)
+
+
+def _mask(folder: Path, about: Config) -> None:
+    """Take the file's secrets out of what the measured runs have left: what tasks printed, why one failed."""
+    for log in folder.glob("*/log.txt"):
+        log.write_text(about.masked(log.read_text(errors="replace")))
+    for report in folder.glob("*/report.json"):
+        report.write_text(json.dumps(about.masked(json.loads(report.read_text())), indent=1))
+
+
+def chosen(backends: Sequence[str] | None) -> tuple[str, ...]:
+    """The back ends to compare, the reference first.
+
+    Raises
+    ------
+    ConfigError : naming the ones that are unknown
+    """
+    names = list(dict.fromkeys(backends or BACKENDS))
+    for name in names:
+        if name not in BACKENDS:
+            raise ConfigError(f"no back end '{name}'; there are {', '.join(BACKENDS)}")
+    return (REFERENCE, *(name for name in names if name != REFERENCE))
+
+
+def _cases(backends: Sequence[str], workers: int | Sequence[int]) -> list[Case]:
+    """Serial, then each back end with each number of workers."""
+    counts = [workers] if isinstance(workers, int) else sorted(set(workers))
+    if not counts or any(type(n) is not int or n < 1 for n in counts):
+        raise ConfigError(f"scale: got {workers!r}; numbers of workers are whole numbers >= 1: 1,2,4")
+    scaled = len(counts) > 1
+    return [Case(REFERENCE, 1), *(Case(b, n, scaled) for b in backends if b != REFERENCE for n in counts)]
+
+
+def folder_name(case: Case) -> str:
+    """What the folders of its runs begin with."""
+    return f"{case.backend}-x{case.workers}" if case.scaled else case.backend
+
+
+def rotated(names: Sequence[Named], by: int) -> list[Named]:
+    """The names, or whatever they are, beginning with another one each round.
+
+    >>> rotated(["a", "b", "c"], 4)
+    ['b', 'c', 'a']
+    """
+    by %= len(names)
+    return [*names[by:], *names[:by]]
+
+
+def _rounds(n: int, more: str = "") -> str:
+    return f"{n} {more}round{'s' if n != 1 else ''}"
+
+
+def _about(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} min"
+
+
+def _silent(message: str) -> None:
+    """Tell nobody."""

@@ -1,0 +1,321 @@
+"""One measured run in a process of its own: ``python -m pipeline.experiments.comparison.measured_run SPEC.json``.
+
+A process that has run before is no fair place to measure in: its heap has grown, its caches are warm, and a serial
+loop in a grown parent once gave "2.5 times faster on 2 cores". So each run of a comparison begins in a fresh
+interpreter with a fixed hash seed, loads the saved Graph, starts and warms its workers, and only then is the clock
+started. What it found goes through files beside the spec, since stdout belongs to the user's tasks.
+
+The process ends when whoever started it does: it holds the reading end of a pipe, and its end is SIGTERM to itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import pickle
+import resource
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from pipeline.errors import ConfigError, PipelineError, TaskError
+
+__all__ = ["Report", "Spec", "main", "measure"]
+
+_WARM = 0.02  # seconds that a warming task takes at least, so that no worker gets them all
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What is to be measured; paths are absolute.
+
+    Parameters
+    ----------
+    graph : the saved Graph
+    backend, workers, options : for :func:`pipeline.backends.registry.create`
+    call, params, inputs : instead of the Graph on a back end: a function ``module:function``, its keywords, and the
+        folder that paths among them are relative to
+    outputs : where the outputs are committed to, a folder of this run's own
+    folder : where the report, the trace and the kept values go
+    """
+
+    graph: str
+    backend: str
+    workers: int
+    outputs: str
+    folder: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    storage: Mapping[str, Any] = field(default_factory=dict)
+    call: str = ""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    inputs: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one measured run found: seconds and bytes; ``failure`` is empty if it ran.
+
+    Parameters
+    ----------
+    elapsed : from the first submit to the last output verified, workers warm
+    start_up : until the workers were warm, and whatever else was done before the first submit or for the Trace
+    verify : the part of ``elapsed`` that went into verifying the outputs
+    commit : putting them into place, after ``elapsed``
+    user, system : CPU seconds of this process and all below it from when it has the Graph to the end of ``elapsed``
+    total_user, total_system : the same over the whole life of the process, of what it has waited for
+    starved : seconds in the same time that threads were ready to run and had no core, added up; None: not to be had
+    files : output -> path of a file -> its hash
+    dropped : step, item, cause
+    """
+
+    elapsed: float = 0.0
+    start_up: float = 0.0
+    verify: float = 0.0
+    commit: float = 0.0
+    user: float = 0.0
+    system: float = 0.0
+    total_user: float = 0.0
+    total_system: float = 0.0
+    starved: float | None = None
+    n_workers: int = 0
+    files: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    dropped: Sequence[Sequence[str]] = ()
+    failure: str = ""
+    exit_code: int = 0
+    traceback: str = ""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure what the spec says, leave a report, and give 0 whether or not the run succeeded."""
+    (path,) = sys.argv[1:] if argv is None else argv
+    spec = Spec(**json.loads(Path(path).read_text()))
+    signal.signal(signal.SIGTERM, _interrupted)
+    threading.Thread(target=_end_with_parent, daemon=True, name="parent-watcher").start()
+    try:
+        report = measure_call(spec) if spec.call else measure(spec)
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:  # noqa: BLE001  (whatever it was, it is this back end's result)
+        report = _failed(error, Path(spec.folder))
+    _write(Path(spec.folder, "report.json"), json.dumps(asdict(report), indent=1).encode())
+    return 0
+
+
+def measure(spec: Spec) -> Report:
+    """Run the Graph once on a back end that is started and warmed for it.
+
+    Raises
+    ------
+    PipelineError : as the back end does
+    """
+    from pipeline.backends import registry
+    from pipeline.backends.trace_records import measuring_cost
+    from pipeline.graph.graph import Graph
+    from pipeline.outputs.commit import Publication
+
+    graph = Graph.load(spec.graph)
+    imports = modules_of(graph)
+    began = time.perf_counter()
+    options = {"workers": spec.workers, "modules": graph.modules, **spec.options}
+    with (
+        registry.create(spec.backend, **options) as backend,
+        Publication(graph.sinks, spec.outputs, run=Path(spec.folder).name, storage=spec.storage) as publication,
+    ):
+        backend.run(warming_graph(imports, n_workers=backend.n_workers, modules=graph.modules))
+        start_up = time.perf_counter() - began
+        cpu, waits = _cpu_times(), _core_waits()
+        began = time.perf_counter()
+        outcome = backend.run(graph, context=publication.context)
+        computed = time.perf_counter()
+        records = publication.verify(outcome.results)
+        verified = time.perf_counter()
+        used = [after - earlier for after, earlier in zip(_cpu_times(), cpu, strict=True)]
+        starved = sum(ns - waits.get(thread, 0) for thread, ns in _core_waits().items()) / 1e9 if waits else None
+        began_commit = time.perf_counter()
+        publication.publish(dict.fromkeys(records, b"{}"))
+        committed = time.perf_counter()
+        n_workers = backend.n_workers
+    files = {name: {f.path: f.hash for part in parts for f in part.files} for name, parts in records.items()}
+    _keep(graph, outcome.results, Path(spec.folder, "values.pickle"))
+    seen, ran = outcome.trace.notes, outcome.trace.elapsed
+    notes = {**seen, "verify": verified - computed, "measuring": seen["measuring"] + measuring_cost()}
+    trace = replace(outcome.trace, elapsed=ran + verified - computed, notes=notes)
+    trace.save(Path(spec.folder, "trace.parquet"))
+    own, below = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return Report(
+        elapsed=trace.elapsed,
+        start_up=start_up + computed - began - ran,  # with making segments of the Graph, and a Trace of what happened
+        verify=verified - computed,
+        commit=committed - began_commit,
+        user=used[0],
+        system=used[1],
+        starved=starved,
+        total_user=own.ru_utime + below.ru_utime,
+        total_system=own.ru_stime + below.ru_stime,
+        n_workers=n_workers,
+        files=files,
+        dropped=[list(map(str, row)) for row in outcome.dropped],
+    )
+
+
+def measure_call(spec: Spec) -> Report:
+    """Call a function of the user's that does the whole job in one thread; what it returns is kept.
+
+    Raises
+    ------
+    PipelineError : if there is no such function, or it returns no map
+    """
+    import cloudpickle
+
+    from pipeline.graph.graph import Graph
+    from pipeline.graph.importing import resolve
+    from pipeline.worker.process_setup import install_modules, limit_threads, settle
+
+    began = time.perf_counter()
+    install_modules(Graph.load(spec.graph).modules)
+    function = resolve(spec.call)
+    limit_threads(1)
+    settle()
+    os.chdir(spec.inputs or ".")
+    start_up = time.perf_counter() - began
+    cpu = _cpu_times()
+    began = time.perf_counter()
+    values = function(**spec.params)
+    elapsed = time.perf_counter() - began
+    used = [after - earlier for after, earlier in zip(_cpu_times(), cpu, strict=True)]
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"compare.reference: {spec.call} gave {type(values).__name__}; "
+                          "it must return a map: name of an output -> its value")  # fmt: skip
+    _write(Path(spec.folder, "values.pickle"), cloudpickle.dumps(dict(values)))
+    return Report(elapsed=elapsed, start_up=start_up, user=used[0], system=used[1], n_workers=1)
+
+
+def modules_of(graph: Any) -> list[str]:
+    """The modules that the functions of the tasks live in."""
+    functions = (getattr(node, "func", None) for node in graph.tasks.values())
+    names = {getattr(getattr(f, "func", f), "__module__", None) for f in functions}  # .func: of a functools.partial
+    return sorted(name for name in names if name and not name.startswith("__"))
+
+
+def warming_graph(imports: Sequence[str], *, n_workers: int, modules: Mapping[str, bytes]) -> Any:
+    """A Graph of two tasks a worker that import what the steps need."""
+    from pipeline.graph.graph import Graph, GraphNode, Key, Policy, task
+
+    busy = _WARM if n_workers > 1 else 0.0
+    tasks: dict[Key, GraphNode] = {
+        ("warm", i): task(("warm", i), warm, tuple(imports), busy) for i in range(2 * n_workers)
+    }
+    return Graph(
+        tasks=tasks,
+        wanted=tuple(tasks),
+        owners=dict.fromkeys(tasks, "warm"),
+        policies={"warm": Policy("warm", merge=False)},
+        modules=modules,
+        name="warm",
+    )
+
+
+def warm(imports: Iterable[str], busy: float) -> int:
+    """Import modules in this worker, which is ours, and be busy for some seconds; gives how many could be imported."""
+    from pipeline.worker.process_setup import settle
+
+    ends = time.perf_counter() + busy
+    n = 0
+    for name in imports:
+        with contextlib.suppress(Exception):  # a module that is not to be had is missed by the task that needs it
+            importlib.import_module(name)
+            n += 1
+    settle()
+    time.sleep(max(0.0, ends - time.perf_counter()))
+    return n
+
+
+def kept_layouts(graph: Any) -> dict[str, Any]:
+    """The layouts of the copies whose every key is wanted: what a run gives back besides its outputs."""
+    wanted = set(graph.wanted)
+    return {copy: layout for copy, layout in graph.layouts.items() if layout.keys and wanted.issuperset(layout.keys)}
+
+
+def _keep(graph: Any, results: Mapping[Any, Any], path: Path) -> None:
+    """Leave the values that are wanted besides the outputs, for the comparison with serial's."""
+    import cloudpickle
+
+    from pipeline.graph.collect import assemble
+
+    values = {copy: assemble(layout, results) for copy, layout in kept_layouts(graph).items()}
+    _write(path, cloudpickle.dumps(values))
+
+
+def _cpu_times() -> tuple[float, float]:
+    """User and system CPU seconds so far of this process and all below it, the ended ones included."""
+    import psutil
+
+    user = system = 0.0
+    this = psutil.Process()
+    for process in [this, *this.children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            user += times.user + times.children_user
+            system += times.system + times.children_system
+    return user, system
+
+
+def _core_waits() -> dict[int, int]:
+    """Nanoseconds for which each thread of this process and those below it was ready to run and had no core; empty
+    where the system does not tell."""
+    import psutil
+
+    this = psutil.Process()
+    found = {}
+    for process in [this, *this.children(recursive=True)]:
+        for file in Path(f"/proc/{process.pid}/task").glob("*/schedstat"):
+            with contextlib.suppress(OSError, IndexError):  # the thread has ended; the kernel counts nothing
+                found[int(file.parent.name)] = int(file.read_text().split()[1])
+    return found
+
+
+def _failed(error: Exception, folder: Path) -> Report:
+    with contextlib.suppress(Exception):  # an exception of the user's may not be picklable; its text is there anyway
+        _write(folder / "error.pickle", pickle.dumps(error))
+    known = isinstance(error, PipelineError)
+    text = f"{error}" if known else f"{type(error).__name__}: {error}"
+    told = error.traceback if isinstance(error, TaskError) and error.traceback else "".join(
+        traceback.format_exception(error))  # fmt: skip
+    return Report(failure=text or type(error).__name__, exit_code=getattr(error, "exit_code", 70), traceback=told)
+
+
+def _write(path: Path, data: bytes) -> None:
+    """A file that is whole or not there."""
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(data)
+    os.replace(partial, path)
+
+
+def _interrupted(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _end_with_parent() -> None:
+    """Wait for the end of the pipe that the parent holds, then end this process in an orderly way."""
+    with contextlib.suppress(OSError):
+        while os.read(0, 1):
+            pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    from pipeline.experiments.comparison import (
+        measured_run,  # else the warming function would be one of __main__, which workers don't have
+    )
+
+    sys.exit(measured_run.main())

@@ -1,0 +1,76 @@
+"""Measured runs put together: a row for each case, medians with intervals, speedups against the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pipeline.experiments.comparison.result import Case, Comparison, Difference, Measurement, Row, equality_text
+from pipeline.trace.statistics import differ, median, median_interval, parallel_efficiency, ratio_interval
+
+__all__ = ["compared"]
+
+
+def compared(
+    measurements: Sequence[Measurement],
+    *,
+    cases: Sequence[Case],
+    differences: Mapping[str, Sequence[Difference]],
+    failures: Mapping[str, tuple[str, int]],
+    name: str = "pipeline",
+    fingerprint: str = "",
+    n_tasks: int = 0,
+    folder: str = "",
+) -> Comparison:
+    """Put measured runs together; the first of ``cases`` is the reference.
+
+    Parameters
+    ----------
+    failures : label of a case -> why it did not run, its exit code
+    """
+    labels = [case.label for case in cases]
+    by_label = {b: sorted((m for m in measurements if m.case == b), key=lambda m: m.round) for b in labels}
+    reference = by_label[labels[0]]
+    rows = []
+    for case in cases:
+        if case.label in failures:
+            reason, code = failures[case.label]
+            rows.append(Row(case.label, case.backend, case.workers, failure=reason, exit_code=code))
+        else:
+            rows.append(_row(case, by_label[case.label], reference, differences.get(case.label, ())))
+    return Comparison(
+        name=name,
+        fingerprint=fingerprint,
+        n_tasks=n_tasks,
+        folder=folder,
+        rows=tuple(rows),
+        measurements=tuple(measurements),
+        differences={b: tuple(found) for b, found in differences.items()},
+    )
+
+
+def _row(case: Case, own: list[Measurement], reference: list[Measurement], found: Sequence[Difference]) -> Row:
+    is_reference = own is reference
+    n_workers = own[-1].n_workers
+    common = sorted({m.round for m in own} & {m.round for m in reference})
+    pairs = [[next(m for m in ms if m.round == r) for r in common] for ms in (reference, own)]
+    speedup = ratio_interval(*([m.elapsed for m in ms] for ms in pairs))
+    elapsed = median_interval([m.elapsed for m in own])
+    return Row(
+        label=case.label,
+        backend=case.backend,
+        workers=n_workers,
+        reference=is_reference,
+        n_rounds=len(own),
+        elapsed=elapsed,
+        speedup=None if is_reference else speedup,
+        efficiency=None if is_reference else parallel_efficiency(speedup.value, n_workers),
+        speedup_all=None if is_reference else ratio_interval(*([m.everything for m in ms] for ms in pairs)),
+        differs=differ(elapsed, median_interval([m.elapsed for m in reference])),
+        equality="reference" if is_reference else equality_text(found),
+        user=median([m.user for m in own]),
+        system=median([m.system for m in own]),
+        start_up=median([m.start_up for m in own]),
+        verify=median([m.verify for m in own]),
+        commit=median([m.commit for m in own]),
+        memory=median([m.memory for m in own]),
+    )

@@ -1,0 +1,123 @@
+"""The outputs and values of one run against those of the reference.
+
+Files with the same hashes are the same bit by bit, without being opened. Only what differs there is read and compared
+by kind: an array by dims, coordinates, type and values, a frame by its rows as a multiset, items by key.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.experiments.comparison.measured_run import kept_layouts
+from pipeline.experiments.comparison.result import Difference
+from pipeline.graph.graph import Graph, Sink
+from pipeline.graph.value_types import FrameLayout, Layout, PartsLayout
+from pipeline.runs.equality import equal
+
+__all__ = ["TOLERANCE", "differences", "reference_differences"]
+
+TOLERANCE = 1e-9
+"""Largest relative difference that is still equal: sums in another order, not another result."""
+REFERENCE_TOLERANCE = 1e-6
+"""The same for a reference, which is another program: another algorithm may round otherwise."""
+
+
+def differences(graph: Graph, folders: Sequence[Path], outputs: Sequence[Path]) -> list[Difference]:
+    """Every output and every kept value of two runs, compared.
+
+    Parameters
+    ----------
+    folders, outputs : of the reference and of the other run
+    """
+    reports = [json.loads((folder / "report.json").read_text()) for folder in folders]
+    found = [_output(sink, [r["files"][sink.name] for r in reports], outputs) for sink in graph.sinks]
+    found += _values(graph, [folder / "values.pickle" for folder in folders])
+    if reports[0]["dropped"] != reports[1]["dropped"]:
+        items = [sorted(row[:2] for row in report["dropped"]) for report in reports]
+        if items[0] != items[1]:
+            found.append(Difference("dropped items", same=False, bitwise=False,
+                                    message=f"{len(items[1])} were dropped, {len(items[0])} by serial"))  # fmt: skip
+    return found
+
+
+def reference_differences(graph: Graph, values: Path, outputs: Path) -> list[Difference]:
+    """What a reference call gave, against the outputs of serial's first run.
+
+    Parameters
+    ----------
+    values : pickle of name of an output -> value
+    outputs : where serial's were committed
+    """
+    from pipeline.outputs.open import read
+
+    given = pickle.loads(values.read_bytes())  # written by our own child, a moment ago
+    found = []
+    for sink in graph.sinks:
+        what = f"output '{sink.name}'"
+        if sink.name not in given:
+            message = f"the reference gave {', '.join(map(str, given)) or 'nothing'}, and no {sink.name!r}"
+            found.append(Difference(what, same=False, bitwise=False, message=message))
+            continue
+        expected = read(sink, outputs)
+        value = given[sink.name]
+        if (
+            isinstance(value, np.ndarray | np.generic)
+            and hasattr(expected, "copy")
+            and np.shape(value) == np.shape(expected)
+        ):
+            value = expected.copy(data=np.asarray(value))  # without names of dims: those of the output
+        found.append(_compared(what, sink.layout, expected, value, rtol=REFERENCE_TOLERANCE))
+    return found
+
+
+def _output(sink: Sink, hashes: Sequence[Mapping[str, str]], outputs: Sequence[Path]) -> Difference:
+    what = f"output '{sink.name}'"
+    if hashes[0] == hashes[1]:
+        return Difference(what, same=True, bitwise=True)
+    from pipeline.outputs.open import read
+
+    return _compared(what, sink.layout, *(read(sink, folder) for folder in outputs))
+
+
+def _values(graph: Graph, paths: Sequence[Path]) -> list[Difference]:
+    data = [path.read_bytes() for path in paths]
+    layouts = kept_layouts(graph)
+    if data[0] == data[1]:
+        return [Difference(f"'{copy}'", same=True, bitwise=True) for copy in layouts]
+    values = [pickle.loads(each) for each in data]  # written by our own children, a moment ago
+    return [
+        found
+        for copy, layout in layouts.items()
+        for found in _value(f"'{copy}'", layout, *(each[copy] for each in values))
+    ]
+
+
+def _value(what: str, layout: Layout, reference: Any, other: Any) -> list[Difference]:
+    if isinstance(layout, PartsLayout):
+        if layout.whole is not None:
+            return _value(what, layout.whole, reference, other)
+        return [
+            found
+            for name, part in layout.parts.items()
+            for found in _value(f"{what}.{name}", part, reference[name], other[name])
+        ]
+    return [_compared(what, layout, reference, other)]
+
+
+def _compared(what: str, layout: Layout, reference: Any, other: Any, rtol: float = TOLERANCE) -> Difference:
+    ordered = isinstance(layout, FrameLayout) and layout.ordered
+    result = equal(layout.kind, reference, other, rtol=rtol, ordered=ordered)
+    return Difference(
+        what,
+        same=result.same,
+        bitwise=result.bitwise,
+        largest=float(result.largest_relative),
+        tolerance=float(result.tolerance),
+        message=result.message,
+    )

@@ -1,0 +1,198 @@
+"""Which tasks the serial run runs, which of them it keeps, and which of those stand for a step.
+
+Which tasks are kept is decided before any has run, since their inputs are gone afterwards: the first of each layer of
+a step (the tasks whose keys begin alike, which do the same) and others at even distances. When all times are known,
+those of the layer that took most of the step's time stay, the nearest to its median first.
+
+Tasks of a step that has effects outside (``pure: false``) are not run, nor what needs them.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+import psutil
+
+from pipeline.experiments.explanation.saved_task import Kept
+from pipeline.graph.graph import CONTEXT, Graph, Key, constant, dependencies, dependents_in_order, is_constant
+
+__all__ = ["Batch", "Sampled", "Times", "batches", "byte_limits", "candidates", "choose", "layer_of", "pure_part"]
+
+N_CANDIDATES = 6  # tasks of a layer whose inputs are kept until the times are known
+N_SAMPLES = 3  # tasks of a step that the probes run
+_OF_DISK = 0.25  # of what is free, that the kept inputs may take
+_OF_MEMORY = 0.25  # of what is free, that the inputs of one step may take in all the processes of a probe
+_MOST = 2e9  # bytes of kept inputs, however large the machine
+_LONG = 0.2  # seconds of a task that is a probe by itself
+
+
+class Times(NamedTuple):
+    """One task that ran: seconds of wall and of its thread's CPU time."""
+
+    step: str
+    layer: str
+    seconds: float
+    cpu: float
+
+
+@dataclass
+class Sampled:
+    """What the serial run saw.
+
+    Parameters
+    ----------
+    times : task's key as text -> its times, of those that ran
+    kept : tasks with their inputs
+    refused : step -> why its inputs could not be kept
+    complete : all tasks ran
+    cut : the task that was ended in its middle: key, step, seconds that it had run
+    """
+
+    times: dict[str, Times] = field(default_factory=dict)
+    kept: list[Kept] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
+    complete: bool = False
+    cut: tuple[str, str, float] | None = None
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds of each task that ran."""
+        return {key: t.seconds for key, t in self.times.items()}
+
+    def by_step(self) -> dict[str, float]:
+        """Seconds of each step, most first."""
+        total: dict[str, float] = defaultdict(float)
+        for t in self.times.values():
+            total[t.step] += t.seconds
+        return dict(sorted(total.items(), key=lambda item: -item[1]))
+
+
+def pure_part(graph: Graph, impure: Collection[str]) -> tuple[Graph, dict[str, str]]:
+    """The Graph without the tasks of some copies of steps and without all that needs them; step -> why it is left out.
+
+    Parameters
+    ----------
+    impure : copies whose tasks have effects outside
+    """
+    users = dependents_in_order({**graph.tasks, CONTEXT: constant(CONTEXT, None)})
+    step = {copy: policy.step for copy, policy in graph.policies.items()}
+    reasons: dict[str, str] = {}
+    left: set[Key] = set()
+    stack = [key for key in graph.tasks if graph.owners[key] in impure]
+    first = set(stack)
+    while stack:
+        key = stack.pop()
+        if key in left:
+            continue
+        left.add(key)
+        why = "has effects outside (pure: false)" if key in first else "needs a step that has effects outside"
+        name = step[graph.owners[key]]
+        if name not in reasons or key in first:
+            reasons[name] = why
+        stack += users[key]
+    if not left:
+        return graph, {}
+    tasks = {key: node for key, node in graph.tasks.items() if key not in left}
+    wanted = tuple(key for key in graph.wanted if key in tasks)
+    sinks = tuple(sink for sink in graph.sinks if all(key in tasks for key in sink.records))
+    return replace(graph, tasks=tasks, wanted=wanted, sinks=sinks), reasons
+
+
+def layer_of(key: Key) -> str:
+    """What the tasks that do the same have in common.
+
+    >>> layer_of(("parsed.counts", 7)), layer_of("x")
+    ('parsed.counts', 'x')
+    """
+    return str(key[0] if isinstance(key, tuple) and key else key)
+
+
+def candidates(graph: Graph, order: Sequence[Key], without: Collection[str] = ()) -> set[Key]:
+    """The tasks whose inputs are to be kept: of each layer the first in the order, and others at even distances.
+
+    Parameters
+    ----------
+    without : copies of steps of which none is kept
+    """
+    layers: dict[tuple[str, str], list[Key]] = defaultdict(list)
+    for key in order:
+        node = graph.tasks[key]
+        if is_constant(node) or graph.owners[key] in without or CONTEXT in dependencies(node):
+            continue
+        layers[graph.policies[graph.owners[key]].step, layer_of(key)].append(key)
+    found: set[Key] = set()
+    for keys in layers.values():
+        n = min(N_CANDIDATES, len(keys))
+        found |= {keys[i * len(keys) // n] for i in range(n)}
+    return found
+
+
+def choose(sampled: Sampled, step: str, n: int = N_SAMPLES) -> list[Kept]:
+    """The kept tasks of a step that stand for it: of its most expensive layer, the nearest to the median first.
+
+    As many as ``n``, but a single one where it takes long enough for a probe by itself.
+    """
+    total: Counter[str] = Counter()
+    each: dict[str, list[float]] = defaultdict(list)
+    for t in sampled.times.values():
+        if t.step == step:
+            total[t.layer] += t.seconds  # type: ignore[assignment]  # a Counter adds up floats as well
+            each[t.layer].append(t.seconds)
+    kept = [k for k in sampled.kept if k.step == step and k.key in sampled.times]
+    for layer, _ in total.most_common():
+        some = [k for k in kept if k.layer == layer]
+        if some:
+            middle = median(each[layer])
+            some.sort(key=lambda k: abs(sampled.times[k.key].seconds - middle))
+            return some[: 1 if sampled.times[some[0].key].seconds > _LONG else n]
+    return []
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Kept tasks that are probed at once, and the steps that they stand for."""
+
+    steps: tuple[str, ...]
+    kept: tuple[Kept, ...]
+
+
+def batches(
+    steps: Sequence[str], sampled: Sampled, links: Collection[str], *, most: float, longest: float
+) -> list[Batch]:
+    """What is probed, in the order of the steps: each step by itself, but the links of a chain together.
+
+    It takes longer to begin a probe than most links run, and more workers can make none of them faster: what they are
+    like is told of all of them at once.
+
+    Parameters
+    ----------
+    steps : the most expensive first
+    links : those of them that are links of a chain, of one task each
+    most, longest : bytes of inputs and seconds that several links of a batch may have; the next ones have another batch
+    """
+    found: list[Batch] = []
+    chain = None  # where among them the last batch of links is
+    for step in steps:
+        kept = tuple(choose(sampled, step))
+        if step in links and chain is not None:
+            both = (*found[chain].kept, *kept)
+            seconds = sum(sampled.times[one.key].seconds for one in both)
+            if sum(one.nbytes for one in both) <= most and seconds <= longest:
+                found[chain] = Batch((*found[chain].steps, step), both)
+                continue
+        chain = len(found) if step in links else chain
+        found.append(Batch((step,), kept))
+    return found
+
+
+def byte_limits(folder: Path, n_workers: int) -> tuple[int, int]:
+    """Bytes of inputs that may be kept in all, and of one task: each process of a probe holds a copy."""
+    free = shutil.disk_usage(folder).free
+    memory = psutil.virtual_memory().available
+    total = int(min(_MOST, _OF_DISK * free))
+    return total, int(min(total, _OF_MEMORY * memory / (n_workers + 1)))

@@ -1,0 +1,99 @@
+"""Whole values in memory from their parts: what a call gets, what a run gives back, what a comparison compares."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from pipeline.errors import DataError
+from pipeline.graph.graph import Key
+from pipeline.graph.segments import Dropped
+from pipeline.graph.value_types import ArrayLayout, FrameLayout, ItemsLayout, Layout, PartsLayout, ValueLayout
+
+__all__ = ["argument", "assemble", "join_partitions"]
+
+
+def assemble(layout: Layout, results: Mapping[Key, Any]) -> Any:
+    """Put the value of a step together.
+
+    Returns
+    -------
+    ``xarray.DataArray`` for an array, ``pandas.DataFrame`` with a fresh index for a frame, a dict from item key to
+    item for items (in order, without those that were dropped), the object itself for a value; for parts the whole
+    where there is one, else a dict of the parts
+
+    Raises
+    ------
+    KeyError : if a key of the layout has no result
+    """
+    if isinstance(layout, ArrayLayout):
+        return _array(layout, results)
+    if isinstance(layout, FrameLayout):
+        return join_partitions([results[key] for key in layout.keys], layout.meta)
+    if isinstance(layout, ItemsLayout):
+        return _items(layout, results)
+    if isinstance(layout, ValueLayout):
+        return results[layout.keys[0]]
+    if isinstance(layout, PartsLayout):
+        if layout.whole is not None:
+            return assemble(layout.whole, results)
+        return {name: assemble(part, results) for name, part in layout.parts.items()}
+    raise TypeError(f"got {layout!r}, which is no layout")
+
+
+def argument(layout: Layout, results: Sequence[Any]) -> Any:
+    """The value as a call gets it, from the results in the order of ``layout.keys``: items as a list."""
+    value = assemble(layout, dict(zip(layout.keys, results, strict=True)))
+    return list(value.values()) if isinstance(layout, ItemsLayout) else value
+
+
+def _array(layout: ArrayLayout, results: Mapping[Key, Any]) -> xr.DataArray:
+    starts: list[list[int]] = []
+    for dim, sizes in enumerate(layout.chunks):
+        lengths: Sequence[float] = sizes
+        if any(size != size for size in sizes):  # nan: known from the chunks on this dim's axis only
+            axis = ((0,) * dim + (i,) + (0,) * (len(layout.chunks) - dim - 1) for i in range(len(sizes)))
+            lengths = [np.shape(results[(layout.name, *index)])[dim] for index in axis]
+        starts.append([int(n) for n in itertools.accumulate(lengths, initial=0)])
+    shape = tuple(edges[-1] for edges in starts)
+    keys = layout.chunk_keys
+    if len(keys) == 1:
+        values = np.asarray(results[keys[0]]).astype(layout.dtype, copy=False)  # a lone chunk is not copied
+    else:
+        values = np.empty(shape, layout.dtype)
+        for key in keys:
+            place = tuple(slice(edges[i], edges[i + 1]) for edges, i in zip(starts, key[1:], strict=True))
+            values[place] = results[key]
+    found = dict(zip(layout.dims, shape, strict=True))
+    coords: dict[str, Any] = {
+        name: coordinate
+        for name, coordinate in layout.template.coords.items()
+        if all(found.get(dim) == size for dim, size in coordinate.sizes.items())
+    }
+    for name, labels in layout.labels.items():
+        along = np.concatenate([np.asarray(results[key]) for key in labels.keys])
+        if len(along) != found[labels.dim]:
+            raise DataError(f"{labels.dim!r} has {found[labels.dim]} places, and {name!r} {len(along)} labels")
+        coords[name] = (labels.dim, along)
+    return xr.DataArray(values, coords=coords, dims=layout.dims, attrs=dict(layout.template.attrs))
+
+
+def join_partitions(partitions: Sequence[pd.DataFrame], meta: pd.DataFrame) -> pd.DataFrame:
+    """Partitions as one frame with a fresh index; empty ones are left out, since their types would win or warn."""
+    full = [part for part in partitions if len(part)]
+    if not full:
+        return (partitions[0] if len(partitions) else meta).iloc[:0].reset_index(drop=True)
+    return pd.concat(full, ignore_index=True) if len(full) > 1 else full[0].reset_index(drop=True)
+
+
+def _items(layout: ItemsLayout, results: Mapping[Key, Any]) -> dict[str, Any]:
+    if layout.names is None:
+        pairs = list(itertools.chain.from_iterable(results[key] for key in layout.keys))
+    else:
+        pairs = [(name, results[key]) for name, key in zip(layout.names, layout.keys, strict=True)]
+    return {str(name): item for name, item in pairs if not isinstance(item, Dropped)}

@@ -1,0 +1,272 @@
+"""From the tasks of a Graph to the segments that are handed to workers.
+
+The rule, in topological order; a segment's level is 1 + the highest level among the segments it needs, constants are
+not counted:
+
+* a task joins the segment of a producer with the same chunk index (``key[1:]``), the one of the highest level, if the
+  segment of every *other* producer has a strictly lower level and the producer has at most 4 consumers;
+* or if the edge is strictly linear: one producer, one consumer;
+* otherwise it starts a segment, as reductions, merges and shuffles do.
+
+Every edge between two segments leads from a lower level to a strictly higher one, and joining keeps it so: the segments
+form no cycle. An empty chunk index is no chunk: else three calls that read one value would run one after the other.
+
+Then the items of one ``over`` are batched. Only segments of one level are put together: they can't need each other,
+and the levels go on rising along every edge.
+
+Last, the segments are numbered in the order in which one worker should run them: depth first, so that what was made is
+used soon; and when a value has one consumer left, which could run now, that one is next, since it frees the value.
+
+Rejected: joining wherever there is one consumer (it collapses whole graphs into one task); strict chains only (they
+leave most of a graph as it is).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from dask.sizeof import sizeof
+
+from pipeline.graph.garbage_collection import rarely_collected
+from pipeline.graph.graph import CONTEXT, Graph, GraphNode, Key, constant, dependencies, execute, is_constant, toposort
+from pipeline.graph.segments import Inner, Segment
+
+__all__ = ["SEGMENTS_A_WORKER", "coarsen"]
+
+SEGMENTS_A_WORKER = 64
+"""Into at most so many segments a worker the items of one ``over`` are batched: fine enough to balance the load."""
+
+_MOST_CONSUMERS = 4
+_SMALL = 65_536  # bytes of a constant that is copied into each segment that needs it
+
+
+@rarely_collected()
+def coarsen(graph: Graph, *, n_workers: int) -> tuple[Segment, ...]:
+    """The segments of a graph, ``segments[i].number == i``, each after all it needs. O(tasks + edges).
+
+    Each task is in exactly one segment; a small constant is copied into each segment that needs it. The Graph is left
+    as it is, whatever ``n_workers`` and ``batch`` are.
+    """
+    order = [key for key in toposort({**graph.tasks, CONTEXT: constant(CONTEXT, None)}) if key != CONTEXT]
+    position = {key: i for i, key in enumerate(order)}
+    joined, levels = _join(graph, order, position)
+    groups = _batch(graph, joined, levels, n_workers)
+    constants = _place_constants(graph, groups)
+    home = {key: g for g, keys in enumerate(groups) for key in keys}
+    needs = [_needs(graph, keys, g, home, position) for g, keys in enumerate(groups)]
+    sequence = _depth_first([sorted({home[key] for key in inputs if key != CONTEXT}) for inputs in needs])
+    outputs: list[set[Key]] = [set() for _ in groups]
+    for key in (*graph.wanted, *(key for inputs in needs for key in inputs if key != CONTEXT)):
+        outputs[home[key]].add(key)
+    return tuple(
+        _segment(graph, number, groups[g], constants[g], needs[g], sorted(outputs[g], key=position.__getitem__))
+        for number, g in enumerate(sequence)
+    )
+
+
+def _join(graph: Graph, order: Sequence[Key], position: Mapping[Key, int]) -> tuple[list[list[Key]], list[int]]:
+    """The segments by the rule, as lists of keys, and their levels."""
+    tasks = graph.tasks
+    policies = {key: graph.policies[graph.owners[key]] for key in order}
+    producers = {
+        key: sorted((k for k in dependencies(tasks[key]) if k in tasks and not is_constant(tasks[k])), key=position.get)  # type: ignore[arg-type]
+        for key in order
+        if not is_constant(tasks[key])
+    }
+    n_consumers = Counter(producer for needed in producers.values() for producer in needed)
+    segments: list[list[Key]] = []
+    levels: list[int] = []
+    home: dict[Key, int] = {}
+
+    def joins(key: Key, needed: Sequence[Key]) -> int | None:
+        policy = policies[key]
+        if not policy.merge:
+            return None
+        open_to = [k for k in needed if policies[k].merge and policies[k].resources == policy.resources]
+        same = [k for k in open_to if _same_chunk(k, key) and n_consumers[k] <= _MOST_CONSUMERS]
+        if same:
+            best = max((home[k] for k in same), key=levels.__getitem__)
+            if all(levels[home[k]] < levels[best] for k in needed if home[k] != best):
+                return best
+        if len(needed) == 1 and open_to and n_consumers[needed[0]] == 1:
+            return home[needed[0]]
+        return None
+
+    for key, needed in producers.items():
+        target = joins(key, needed)
+        if target is None:
+            target = len(segments)
+            segments.append([])
+            levels.append(1 + max((levels[home[k]] for k in needed), default=0))
+        segments[target].append(key)
+        home[key] = target
+    return segments, levels
+
+
+def _same_chunk(producer: Key, consumer: Key) -> bool:
+    return (
+        isinstance(producer, tuple)
+        and isinstance(consumer, tuple)
+        and len(consumer) > 1
+        and producer[1:] == consumer[1:]
+    )
+
+
+def _batch(graph: Graph, segments: list[list[Key]], levels: Sequence[int], n_workers: int) -> list[list[Key]]:
+    """The segments with the items of each ``over`` put together."""
+    batches: dict[tuple[str, int], list[tuple[Any, list[Key]]]] = {}
+    rest: list[list[Key]] = []
+    for keys, level in zip(segments, levels, strict=True):
+        item = next((key for key in keys if _is_item(graph, key)), None)
+        if item is None:
+            rest.append(keys)
+        else:
+            batches.setdefault((graph.owners[item], level), []).append((item[1], keys))
+    for (copy, _), members in batches.items():
+        policy = graph.policies[copy]
+        members.sort(key=lambda member: member[0])
+        n = len(members)
+        batch = policy.batch if policy.pure else 1  # what must not be run twice fails alone
+        if batch is not None:
+            n = -(-n // batch)
+        elif policy.merge:
+            n = min(n, SEGMENTS_A_WORKER * n_workers)
+        for i in range(n):
+            if batch is not None:
+                part = members[i * batch : (i + 1) * batch]
+            else:
+                part = members[i * len(members) // n : (i + 1) * len(members) // n]
+            rest.append([key for _, keys in part for key in keys])
+    return rest
+
+
+def _is_item(graph: Graph, key: Key) -> bool:
+    over = graph.policies[graph.owners[key]].over
+    return bool(over) and isinstance(key, tuple) and len(key) == 2 and key[0] == over
+
+
+def _place_constants(graph: Graph, groups: list[list[Key]]) -> list[list[Key]]:
+    """For each group the constants copied into it; a large or wanted one that several need becomes a group by itself.
+
+    ``groups`` grows by those.
+    """
+    wanted = set(graph.wanted)
+    users: dict[Key, list[int]] = {key: [] for key in graph.wanted if is_constant(graph.tasks[key])}
+    for g, keys in enumerate(groups):
+        for needed in dict.fromkeys(k for key in keys for k in dependencies(graph.tasks[key])):
+            if needed in graph.tasks and is_constant(graph.tasks[needed]):
+                users.setdefault(needed, []).append(g)
+    copied: list[list[Key]] = [[] for _ in groups]
+    for key, by in users.items():
+        if key in wanted or (len(by) > 1 and sizeof(execute(graph.tasks[key], {})) > _SMALL):
+            groups.append([key])
+            copied.append([])
+        else:
+            for g in by:
+                copied[g].append(key)
+    return [sorted(keys, key=repr) for keys in copied]
+
+
+def _needs(
+    graph: Graph, keys: Iterable[Key], group: int, home: Mapping[Key, int], position: Mapping[Key, int]
+) -> list[Key]:
+    """The keys that a group needs from others, in topological order; the context first."""
+    found = {k for key in keys for k in dependencies(graph.tasks[key])}
+    outside = [k for k in found if k == CONTEXT or home.get(k, group) != group]
+    return sorted(outside, key=lambda k: position.get(k, -1))
+
+
+def _depth_first(needs: Sequence[Sequence[int]]) -> list[int]:
+    """The groups in the order in which one worker should run them. Iterative: graphs are deeper than Python's stack."""
+    users: list[list[int]] = [[] for _ in needs]
+    for group, needed in enumerate(needs):
+        for other in needed:
+            users[other].append(group)
+    missing = [len(needed) for needed in needs]
+    left = [len(by) for by in users]  # consumers that have not run
+    sums = [sum(by) for by in users]  # of their numbers: with one left, it is that one
+    order: list[int] = []
+    placed = [False] * len(needs)
+
+    def place(group: int) -> None:
+        todo = [group]
+        while todo:
+            group = todo.pop()
+            if placed[group]:
+                continue
+            placed[group] = True
+            order.append(group)
+            for user in users[group]:
+                missing[user] -= 1
+            for other in needs[group]:
+                left[other] -= 1
+                sums[other] -= group
+                if left[other] == 1 and not missing[sums[other]]:
+                    todo.append(sums[other])
+
+    for root in (g for g in range(len(needs)) if not users[g]):
+        stack = [root]
+        while stack:
+            group = stack[-1]
+            if not placed[group]:
+                todo = [other for other in needs[group] if not placed[other]]
+                if todo:
+                    stack.extend(reversed(todo))
+                    continue
+                place(group)
+            stack.pop()
+    return order
+
+
+def _segment(
+    graph: Graph,
+    number: int,
+    keys: Sequence[Key],
+    constants: Sequence[Key],
+    inputs: Sequence[Key],
+    outputs: Sequence[Key],
+) -> Segment:
+    everything = [*constants, *keys]
+    policies = [graph.policies[graph.owners[key]] for key in keys]
+    frees = _frees(graph.tasks, everything, inputs, frozenset(outputs))
+    tasks = tuple(
+        Inner(
+            key,
+            graph.tasks[key],
+            graph.owners[key],
+            graph.item(key),
+            graph.policies[graph.owners[key]].timeout,
+            frees.get(key, ()),
+            graph.policies[graph.owners[key]].drop and _is_item(graph, key),
+        )
+        for key in everything
+    )
+    limits = [policy.timeout for policy in policies]
+    return Segment(
+        number=number,
+        step=Counter(policy.step for policy in policies).most_common(1)[0][0],
+        tasks=tasks,
+        inputs=tuple(inputs),
+        outputs=tuple(outputs),
+        retries=max(policy.retries for policy in policies),
+        timeout=None if None in limits else sum(limit for limit in limits if limit is not None),
+        resources=policies[0].resources,
+        pure=all(policy.pure for policy in policies),
+    )
+
+
+def _frees(
+    tasks: Mapping[Key, GraphNode], keys: Sequence[Key], inputs: Sequence[Key], outputs: frozenset[Key]
+) -> dict[Key, tuple[Key, ...]]:
+    """After which task which values are needed no more."""
+    last: dict[Key, Key] = {key: key for key in keys if not is_constant(tasks[key])}
+    for key in keys:
+        for needed in dependencies(tasks[key]):
+            last[needed] = key
+    frees: dict[Key, list[Key]] = {}
+    for key in dict.fromkeys((*inputs, *keys)):
+        if key not in outputs and key in last:
+            frees.setdefault(last[key], []).append(key)
+    return {key: tuple(freed) for key, freed in frees.items()}

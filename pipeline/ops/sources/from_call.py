@@ -1,0 +1,110 @@
+"""``from_call``: arrays and frames whose chunks and partitions a function of the user's gives.
+
+The function is called in the tasks, once a chunk or partition, and told which: the data may come from wherever it
+likes, an instrument's files or a service, and no worker needs more than its own piece.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import dask.array as da
+import dask.dataframe as dd
+import numpy as np
+import pandas as pd
+import xarray as xr
+from dask.base import tokenize
+
+from pipeline.errors import ConfigError
+from pipeline.graph.graph import GraphNode, Key, task
+from pipeline.graph.importing import resolve
+from pipeline.ops.column_types import declared_dtype
+from pipeline.ops.conversions import checked
+from pipeline.ops.sources.chunking import Chunks, chunk_sizes, spans
+from pipeline.ops.sources.parquet import frame_of
+from pipeline.ops.to_frame import rows_of_items
+
+__all__ = ["array_from_call", "frame_from_call"]
+
+
+def array_from_call(
+    *,
+    function: str,
+    shape: Mapping[str, int],
+    dtype: str,
+    chunks: Chunks = None,
+    args: Mapping[str, Any] | None = None,
+) -> xr.DataArray:
+    """An array whose chunk is ``function(x=slice(0, 10), y=slice(0, 5), **args)``: positions along its dims.
+
+    Parameters
+    ----------
+    shape : dim -> size
+    dtype : of each chunk; values that it does not hold fail the task, as another shape does
+
+    Raises
+    ------
+    ConfigError : if one of ``args`` is named as a dim
+    """
+    dims, kind = tuple(shape), np.dtype(dtype)
+    _require_free(args, dims)
+    grid = chunk_sizes(chunks, dims, tuple(shape.values()), kind)
+    name = f"from_call-{tokenize(function, grid, str(kind), dims, dict(args or {}))}"
+    tasks: dict[Key, GraphNode] = {}
+    edges = [spans(sizes) for sizes in grid]
+    for index in itertools.product(*(range(len(sizes)) for sizes in grid)):
+        places = tuple(along[i] for along, i in zip(edges, index, strict=True))
+        tasks[name, *index] = task((name, *index), _chunk, function, dims, places, kind, dict(args or {}))
+    return xr.DataArray(da.Array(tasks, name, grid, dtype=kind), dims=dims)
+
+
+def frame_from_call(
+    *,
+    function: str,
+    columns: Mapping[str, str],
+    partitions: int = 1,
+    args: Mapping[str, Any] | None = None,
+) -> dd.DataFrame:
+    """A frame whose partition is ``function(partition=0, n_partitions=4, **args)``.
+
+    Parameters
+    ----------
+    columns : name -> type, in order; what the function gives has these columns, and maybe others, which are left out
+
+    Raises
+    ------
+    ConfigError : if one of ``args`` is named ``partition`` or ``n_partitions``
+    """
+    _require_free(args, ("partition", "n_partitions"))
+    dtypes = {name: declared_dtype(kind) for name, kind in columns.items()}
+    numbers = range(partitions)
+    tasks = [(_partition, function, i, partitions, dtypes, dict(args or {})) for i in numbers]
+    return frame_of("from_call", tasks, dtypes, math.nan)
+
+
+def _require_free(args: Mapping[str, Any] | None, names: tuple[str, ...]) -> None:
+    taken = next((name for name in args or {} if name in names), None)
+    if taken is not None:
+        raise ConfigError(f"args: {taken!r} is what the function is told of its piece by; name the argument otherwise")
+
+
+def _chunk(
+    function: str,
+    dims: tuple[str, ...],
+    places: tuple[tuple[int, int], ...],
+    dtype: np.dtype[Any],
+    args: Mapping[str, Any],
+) -> np.ndarray[Any, Any]:
+    where = {dim: slice(*place) for dim, place in zip(dims, places, strict=True)}
+    given = resolve(function)(**where, **args)
+    return np.asarray(checked(tuple(stop - start for start, stop in places), dtype, "", given))
+
+
+def _partition(function: str, number: int, n: int, dtypes: Mapping[str, Any], args: Mapping[str, Any]) -> pd.DataFrame:
+    given = resolve(function)(partition=number, n_partitions=n, **args)
+    if isinstance(given, pd.DataFrame) and all(c in given and given[c].dtype == t for c, t in dtypes.items()):
+        return given[list(dtypes)].reset_index(drop=True)
+    return rows_of_items(pd.DataFrame(index=[0]), (f"partition {number}",), dtypes, [given])

@@ -1,0 +1,149 @@
+"""``random arange zeros ones``: arrays that are made up, one task a chunk."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from dask.base import tokenize
+
+from pipeline.errors import ConfigError
+from pipeline.graph.graph import GraphNode, Key, task
+from pipeline.ops.sources.chunking import Chunks, chunk_sizes, spans
+
+__all__ = ["arange", "ones", "random", "zeros"]
+
+
+def random(
+    *,
+    shape: Mapping[str, int],
+    chunks: Chunks = None,
+    distribution: str = "normal",
+    loc: float = 0.0,
+    scale: float = 1.0,
+    low: float | None = None,
+    high: float | None = None,
+    dtype: Any = None,
+    seed: int = 0,
+) -> xr.DataArray:
+    """Random numbers with named dims: the same ones for the same seed and chunks, wherever they are drawn.
+
+    Each chunk has a generator of its own (Philox, from the seed and the chunk's position). ``normal`` takes ``loc`` and
+    ``scale``, ``uniform`` ``low`` and ``high`` (0 and 1), ``integers`` ``low`` (0) and ``high``, which is not drawn.
+
+    Raises
+    ------
+    ConfigError : an unknown distribution, or limits that leave nothing to draw
+    """
+    if distribution not in _DISTRIBUTIONS:
+        raise ConfigError(f"distribution: got {distribution!r}; there are {', '.join(sorted(_DISTRIBUTIONS))}")
+    if distribution == "integers" and (high is None or (low or 0) >= high):
+        raise ConfigError(f"integers from low to high, high not included: got low {low or 0}, high {high}")
+    kind = np.dtype(dtype or (np.int64 if distribution == "integers" else np.float64))
+    first, second = (loc, scale) if distribution == "normal" else (low or 0, 1 if high is None else high)
+    dims = tuple(shape)
+    grid = chunk_sizes(chunks, dims, tuple(shape.values()), kind)
+    name = f"random-{tokenize(grid, distribution, first, second, str(kind), seed)}"
+    tasks: dict[Key, GraphNode] = {}
+    for index in itertools.product(*(range(len(sizes)) for sizes in grid)):
+        size = tuple(sizes[i] for sizes, i in zip(grid, index, strict=True))
+        key = (name, *index)
+        tasks[key] = task(key, _draw, distribution, seed, index, size, first, second, kind)
+    return xr.DataArray(da.Array(tasks, name, grid, dtype=kind), dims=dims)
+
+
+def _normal(generator: np.random.Generator, size: tuple[int, ...], loc: float, scale: float) -> Any:
+    return generator.normal(loc, scale, size)
+
+
+def _uniform(generator: np.random.Generator, size: tuple[int, ...], low: float, high: float) -> Any:
+    return generator.uniform(low, high, size)
+
+
+def _integers(generator: np.random.Generator, size: tuple[int, ...], low: float, high: float) -> Any:
+    return generator.integers(int(low), int(high), size)
+
+
+_DISTRIBUTIONS: Mapping[str, Callable[..., Any]] = {"normal": _normal, "uniform": _uniform, "integers": _integers}
+
+
+def _draw(
+    distribution: str,
+    seed: int,
+    index: tuple[int, ...],
+    size: tuple[int, ...],
+    first: float,
+    second: float,
+    dtype: np.dtype[Any],
+) -> np.ndarray[Any, Any]:
+    generator = np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=index)))
+    return np.asarray(_DISTRIBUTIONS[distribution](generator, size, first, second)).astype(dtype, copy=False)
+
+
+def arange(
+    *,
+    stop: float,
+    start: float = 0,
+    step: float = 1,
+    chunks: Chunks = None,
+    dim: str = "dim_0",
+    dtype: Any = None,
+) -> xr.DataArray:
+    """Evenly spaced numbers from ``start`` by ``step`` up to, not including, ``stop``; one dim.
+
+    Raises
+    ------
+    ConfigError : if ``step`` is 0, or the numbers never end
+    """
+    for name, value in (("start", start), ("stop", stop), ("step", step)):
+        if not abs(value) < 2**63:
+            raise ConfigError(f"{name}: got {value}; write a number below 2**63")
+    if step == 0:
+        raise ConfigError("step: got 0; the numbers would never reach stop")
+    kind = np.dtype(dtype) if dtype is not None else np.result_type(*(np.asarray(v).dtype for v in (start, stop, step)))
+    n = max(int(np.ceil((stop - start) / step)), 0)
+    grid = chunk_sizes(chunks, (dim,), (n,), kind)
+    layer = f"arange-{tokenize(start, step, grid, str(kind))}"
+    tasks: dict[Key, GraphNode] = {}
+    for i, (low, high) in enumerate(spans(grid[0])):
+        tasks[layer, i] = task((layer, i), _ramp, start, step, low, high, kind)
+    return xr.DataArray(da.Array(tasks, layer, grid, dtype=kind), dims=[dim])
+
+
+def _ramp(start: float, step: float, low: int, high: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    return (start + np.arange(low, high) * step).astype(dtype, copy=False)
+
+
+def zeros(*, shape: Mapping[str, int], chunks: Chunks = None, dtype: Any = "float64") -> xr.DataArray:
+    """Zeros with named dims.
+
+    Raises
+    ------
+    ConfigError : a chunk for a dim that is none, or sizes that don't fit
+    """
+    return _filled("zeros", 0, shape, chunks, dtype)
+
+
+def ones(*, shape: Mapping[str, int], chunks: Chunks = None, dtype: Any = "float64") -> xr.DataArray:
+    """Ones with named dims.
+
+    Raises
+    ------
+    ConfigError : a chunk for a dim that is none, or sizes that don't fit
+    """
+    return _filled("ones", 1, shape, chunks, dtype)
+
+
+def _filled(op: str, value: int, shape: Mapping[str, int], chunks: Chunks, dtype: Any) -> xr.DataArray:
+    kind, dims = np.dtype(dtype), tuple(shape)
+    grid = chunk_sizes(chunks, dims, tuple(shape.values()), kind)
+    name = f"{op}-{tokenize(grid, str(kind))}"
+    tasks: dict[Key, GraphNode] = {}
+    for index in itertools.product(*(range(len(sizes)) for sizes in grid)):
+        size = tuple(sizes[i] for sizes, i in zip(grid, index, strict=True))
+        tasks[name, *index] = task((name, *index), np.full, size, value, kind)
+    return xr.DataArray(da.Array(tasks, name, grid, dtype=kind), dims=dims)

@@ -1,0 +1,312 @@
+"""Writer functions of arrays: zarr (whole chunks, no store object) and npy.
+
+The zarr files are version 2 and written here byte for byte: a writer then knows the hash of what it wrote, needs no
+thread of the zarr library in the worker, and leaves whole files. Rejected: version 3, whose text coordinates and
+consolidated metadata have no specification yet and warn on every reading.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.graph.value_types import LabelsLayout
+from pipeline.outputs.files import FRAGMENTS, Context, FileRecord, PartRecord, read_blocks, write_bytes, writing
+from pipeline.outputs.grids import Grid, Piece
+from pipeline.outputs.run_labels import with_labels
+
+__all__ = [
+    "Stored",
+    "coded",
+    "fitting",
+    "fragments_of",
+    "join_npy",
+    "join_zarr",
+    "plain_attribute",
+    "write_npy_fragment",
+    "write_zarr_chunks",
+    "write_zarr_head",
+]
+
+_UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+_NAT = int(np.iinfo(np.int64).min)
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """What a file is to hold.
+
+    Parameters
+    ----------
+    name, dims, dtype, attrs : of its variable
+    template : ``xarray.Dataset`` with the coordinates in memory
+    labels : the coordinates that only the run knows
+    chunks : cells of a chunk of the file, by dim; of those not named: chosen
+    level : of the compression
+    """
+
+    name: str
+    dims: tuple[str, ...]
+    dtype: str
+    attrs: Mapping[str, Any]
+    template: Any
+    labels: Mapping[str, LabelsLayout]
+    chunks: Mapping[str, int]
+    level: int
+
+
+def fitting(template: Any, shape: Mapping[str, int]) -> dict[Any, Any]:
+    """The coordinates whose sizes are those of the array."""
+    coords = template.coords.items()
+    return {key: x for key, x in coords if all(shape.get(str(dim)) == n for dim, n in x.sizes.items())}
+
+
+def stored(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Values as zarr holds them: times as whole numbers, text in a fixed width, little endian."""
+    if values.dtype.kind in "mM":
+        return values.view("int64")
+    if values.dtype.kind in "OT":
+        return values.astype("U")
+    return values.astype(values.dtype.newbyteorder("<"), copy=False)
+
+
+def coded(dtype: np.dtype[Any]) -> tuple[dict[str, Any], int | None]:
+    """CF attributes and the fill value of a dtype that is stored as another."""
+    if dtype.kind not in "mM":
+        return {}, None
+    units = _UNITS[np.datetime_data(dtype)[0]]
+    if dtype.kind == "M":
+        return {"units": f"{units} since 1970-01-01", "calendar": "proleptic_gregorian"}, _NAT
+    return {"units": units, "dtype": str(dtype)}, _NAT
+
+
+def plain_attribute(value: Any) -> Any:
+    """An attribute as JSON can hold it."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): plain_attribute(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_attribute(item) for item in value]
+    return value
+
+
+def _text(value: Any) -> bytes:
+    return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
+
+
+def _encode(block: np.ndarray[Any, Any], level: int) -> bytes:
+    from numcodecs import Zstd  # type: ignore[import-untyped]
+
+    return bytes(Zstd(level=level).encode(np.ascontiguousarray(block)))
+
+
+def _array_head(
+    shape: Sequence[int], chunks: Sequence[int], dtype: np.dtype[Any], attrs: Mapping[str, Any], level: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    own, fill = coded(dtype)
+    held = stored(np.empty(0, dtype)).dtype
+    array = {
+        "zarr_format": 2,
+        "shape": [int(n) for n in shape],
+        "chunks": [int(n) for n in chunks],
+        "dtype": held.str,
+        "compressor": {"id": "zstd", "level": level, "checksum": False},
+        "fill_value": fill,
+        "filters": None,
+        "order": "C",
+        "dimension_separator": ".",
+    }
+    return array, {**{str(k): plain_attribute(v) for k, v in attrs.items()}, **own}
+
+
+def _zarr_head(what: Stored, grid: Grid, coords: Mapping[Any, Any]) -> dict[str, bytes]:
+    """The files of a zarr group but for the values of its array, by their path in the group."""
+    name, level = what.name, what.level
+    metadata: dict[str, Any] = {".zgroup": {"zarr_format": 2}, ".zattrs": {}}
+    head, own = _array_head(grid.shape, grid.inner, grid.dtype, what.attrs, level)
+    metadata[f"{name}/.zarray"] = head
+    metadata[f"{name}/.zattrs"] = own | {"_ARRAY_DIMENSIONS": list(grid.dims)}
+    known = {*coords} - {*grid.dims}
+    if known:
+        metadata[f"{name}/.zattrs"]["coordinates"] = " ".join(sorted(map(str, known)))
+    files: dict[str, bytes] = {}
+    for key, coordinate in coords.items():
+        values = np.asarray(coordinate.values)
+        if values.dtype.kind in "OT":
+            values = values.astype("U")
+        size = [max(n, 1) for n in values.shape]
+        head, own = _array_head(values.shape, size, values.dtype, coordinate.attrs, level)
+        metadata[f"{key}/.zarray"] = head
+        metadata[f"{key}/.zattrs"] = own | {"_ARRAY_DIMENSIONS": [str(dim) for dim in coordinate.dims]}
+        if values.size:
+            files[f"{key}/{'.'.join('0' * values.ndim) or '0'}"] = _encode(stored(values), level)
+    files |= {path: _text(value) for path, value in metadata.items()}
+    files[".zmetadata"] = _text({"zarr_consolidated_format": 1, "metadata": metadata})
+    return files
+
+
+def write_zarr_head(
+    labels: Sequence[Sequence[np.ndarray[Any, Any]]], what: Stored, grid: Grid, path: str, context: Context
+) -> PartRecord:
+    """Write all of a zarr group but the values of its array.
+
+    Parameters
+    ----------
+    labels : for each of ``what.labels`` those of its chunks
+    """
+    template = with_labels(what.template, what.labels, labels)
+    files = _zarr_head(what, grid, fitting(template, dict(zip(grid.dims, grid.shape, strict=True))))
+    records = tuple(write_bytes(context, f"{path}/{name}", [files[name]]) for name in sorted(files))
+    return PartRecord((), records, 0)
+
+
+def _assemble(blocks: Sequence[Any], pieces: Sequence[Piece] | None, shape: Sequence[int]) -> np.ndarray[Any, Any]:
+    """One region out of the blocks that overlap it."""
+    if pieces is None:
+        return np.asarray(blocks[0])
+    region = np.empty(tuple(shape), np.asarray(blocks[0]).dtype)
+    for block, (target, source) in zip(blocks, pieces, strict=True):
+        region[target] = block[source]
+    return region
+
+
+def write_zarr_chunks(
+    blocks: Sequence[Any],
+    pieces: Sequence[Piece] | None,
+    index: tuple[int, ...],
+    shape: tuple[int, ...],
+    grid: tuple[tuple[int, ...], tuple[int, ...]],
+    dtype: str,
+    path: str,
+    level: int,
+    context: Context,
+) -> PartRecord:
+    """Write one region of an array as whole zarr chunks.
+
+    Parameters
+    ----------
+    blocks : the dask chunks that overlap the region
+    pieces : for each block where it goes in the region and what of it; None: the one block is the region
+    index, shape : number of the region along each dim; its cells along each dim
+    grid : cells of a zarr chunk, and zarr chunks of a whole region, along each dim
+    path : of the array in its group
+
+    Raises
+    ------
+    ValueError : if the region is not of the shape or type that was planned
+    """
+    region = _assemble(blocks, pieces, shape)
+    if region.shape != shape or not np.can_cast(region.dtype, np.dtype(dtype), "same_kind"):
+        got = f"{region.shape} of {region.dtype}"
+        raise ValueError(f"{path}: chunk {index}: got {got}; planned was {shape} of {dtype}")
+    region = stored(region.astype(dtype, copy=False))
+    chunk, times = grid
+    counts = [-(-n // size) for n, size in zip(shape, chunk, strict=True)]
+    files: list[FileRecord] = []
+    for inner in itertools.product(*(range(n) for n in counts)):
+        block = region[tuple(slice(i * size, (i + 1) * size) for i, size in zip(inner, chunk, strict=True))]
+        block = np.asarray(block, region.dtype)  # a text alone would be as wide as it is long
+        if block.shape != chunk:  # the last chunks along a dim are stored in full size
+            block = np.pad(block, [(0, size - n) for n, size in zip(block.shape, chunk, strict=True)])
+        place = (i * n + k for i, n, k in zip(index, times, inner, strict=True))
+        name = ".".join(str(i) for i in place) or "0"
+        files.append(write_bytes(context, f"{path}/{name}", [_encode(block, level)]))
+    return PartRecord(index, tuple(files), int(region.size))
+
+
+def join_zarr(
+    fragments: Sequence[str],
+    indices: Sequence[tuple[int, ...]],
+    labels: Sequence[Sequence[np.ndarray[Any, Any]]],
+    what: Stored,
+    path: str,
+    context: Context,
+) -> PartRecord:
+    """Put the fragments of an array together as one zarr group, region by region: its shape is known only now."""
+    blocks, sizes = fragments_of(fragments, indices, context)
+    grid = Grid.plan(what.dims, sizes, what.dtype, what.chunks, alone=True)
+    head = write_zarr_head(labels, what, grid, path, context)
+    files = list(head.files)
+    place, how = f"{path}/{what.name}", ((grid.inner, grid.times), grid.dtype.str)
+    for index, region in grid.regions():
+        several = [blocks[at] for at in region.blocks]
+        found = write_zarr_chunks(several, region.pieces, index, region.shape, *how, place, what.level, context)
+        files += found.files
+    return PartRecord((), tuple(files), math.prod(grid.shape))
+
+
+def write_npy_fragment(block: Any, index: tuple[int, ...], path: str, dtype: str, context: Context) -> str:
+    """Write one chunk as a file of its own, for :func:`join_npy`; its path below the staging folder."""
+    name = f"{FRAGMENTS}/{path}/{'.'.join(map(str, index)) or '0'}.npy"
+    with writing(context, name) as written:
+        np.lib.format.write_array(written.file, np.asarray(block).astype(dtype, copy=False), allow_pickle=False)
+    return name
+
+
+def join_npy(
+    fragments: Sequence[str],
+    indices: Sequence[tuple[int, ...]],
+    labels: Sequence[Sequence[np.ndarray[Any, Any]]],
+    what: Stored,
+    path: str,
+    context: Context,
+) -> PartRecord:
+    """Put the fragments of an array together as one npy file, which has no labels; in memory are pages of files.
+
+    The shape comes from the fragments, so lengths may be unknown until now.
+    """
+    dtype = np.dtype(what.dtype)
+    blocks, sizes = fragments_of(fragments, indices, context)
+    shape = tuple(sum(s) for s in sizes)
+    starts = [list(itertools.accumulate(s, initial=0)) for s in sizes]
+    whole = Path(context.staging, f"{FRAGMENTS}/{path}/whole.npy")
+    if 0 in shape or not shape:
+        np.save(whole, next(iter(blocks.values())).reshape(shape).astype(dtype))
+    else:
+        target = np.lib.format.open_memmap(whole, mode="w+", dtype=dtype, shape=shape)
+        for index, block in blocks.items():
+            target[tuple(slice(s[i], s[i + 1]) for s, i in zip(starts, index, strict=True))] = block
+        target.flush()
+        del target
+    record = write_bytes(context, path, read_blocks(whole))
+    whole.unlink()
+    return PartRecord((), (record,), int(np.prod(shape, dtype=np.int64)))
+
+
+def fragments_of(
+    fragments: Sequence[str], indices: Sequence[tuple[int, ...]], context: Context
+) -> tuple[dict[tuple[int, ...], np.ndarray[Any, Any]], list[list[int]]]:
+    """The chunks of an array by their place, as pages of their files, and their sizes along each dim."""
+    paths = [Path(context.staging, name) for name in fragments]
+    blocks = {
+        index: np.load(path, mmap_mode="r" if _mappable(path) else None)
+        for index, path in zip(indices, paths, strict=True)
+    }
+    return blocks, _sizes(blocks)
+
+
+def _mappable(path: Path) -> bool:
+    """Whether there is data behind the header: an empty file cannot be mapped."""
+    with open(path, "rb") as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, _ = read(file)
+    return bool(np.prod(shape, dtype=np.int64)) and shape != ()
+
+
+def _sizes(blocks: Mapping[tuple[int, ...], np.ndarray[Any, Any]]) -> list[list[int]]:
+    """Sizes of the chunks along each dim, from the blocks on the axes."""
+    n_dims = len(next(iter(blocks)))
+    sizes = []
+    for dim in range(n_dims):
+        along = {index[dim]: block.shape[dim] for index, block in blocks.items()}
+        sizes.append([along[i] for i in range(len(along))])
+    return sizes

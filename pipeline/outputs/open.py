@@ -1,0 +1,213 @@
+"""Outputs read back: lazily for a user, or as the value for a comparison."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import re
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import unquote
+
+import numpy as np
+import pandas as pd
+from dask.base import tokenize
+
+from pipeline.config.sections.formats import FOLDERS, are_lines
+from pipeline.graph.collect import join_partitions
+from pipeline.graph.graph import Sink
+from pipeline.graph.value_types import FrameLayout
+from pipeline.outputs.commit import HIDDEN
+from pipeline.outputs.files import unpacking
+from pipeline.outputs.netcdf import StoredVariable
+from pipeline.outputs.run_labels import plain_dtype
+
+__all__ = ["files_of", "open_output", "read"]
+
+
+def files_of(sink: Sink, folder: Path) -> list[str]:
+    """The files of an output below ``folder``, by their paths there, sorted."""
+    if "${key}" in sink.path:
+        pattern = _pattern(sink.path)
+        return [name for name in _below(folder, _fixed(sink.path)) if pattern.fullmatch(name)]
+    return _below(folder, sink.path) if sink.format in FOLDERS else [sink.path]
+
+
+def _below(folder: Path, start: str) -> list[str]:
+    found = (Path(place, name) for place, _, names in os.walk(folder / start) for name in names)
+    plain = (path for path in found if not (path.name.startswith(".") and path.name.endswith(HIDDEN)))
+    return sorted(path.relative_to(folder).as_posix() for path in plain)
+
+
+def _fixed(path: str) -> str:
+    parts = PurePosixPath(path).parts
+    return "/".join(parts[: next(i for i, part in enumerate(parts) if "${key}" in part)])
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    """What the files of items look like, their key being the group ``key``."""
+    first, *rest = (re.escape(text) for text in str(PurePosixPath(path)).split("${key}"))
+    return re.compile(f"{first}(?P<key>.+)" + "(?P=key)".join(rest))
+
+
+def open_output(sink: Sink, folder: Path, *, files: Sequence[str] | None = None) -> Any:
+    """An output as its user would open it: zarr, netCDF and Parquet lazily (dask), the rest in memory.
+
+    Parameters
+    ----------
+    files : of an output of items, where the folder may hold others
+    """
+    path = folder / sink.path
+    if sink.format == "zarr":
+        import xarray as xr
+
+        variable = sink.options["variable"]
+        layout: Any = sink.layout
+        types = {variable: layout.dtype} | {str(name): c.dtype for name, c in layout.template.coords.items()}
+        types |= {name: plain_dtype(own.dtype) for name, own in layout.labels.items()}
+        # as it was in the graph: the calendars of some times are left to the user, here too
+        array = xr.open_zarr(
+            path,
+            consolidated=True,
+            decode_times={name: dtype.kind == "M" for name, dtype in types.items()},
+            decode_timedelta={name: dtype.kind == "m" for name, dtype in types.items()},
+        )[variable]
+        return array.rename(None)
+    if sink.format == "parquet":
+        import dask.dataframe as dd
+
+        # not dd.read_parquet: it warns with this pandas on every partition
+        parts = [folder / name for name in files_of(sink, folder)]
+        if not parts:
+            return dd.from_pandas(_meta(sink), npartitions=1)
+        return dd.from_map(_partition, parts, sink=sink, folder=folder, meta=_meta(sink), label=f"open-{sink.name}")
+    if sink.format == "netcdf":
+        return _netcdf(sink, path)
+    if sink.layout.kind == "items":
+        return _items(sink, folder, files_of(sink, folder) if files is None else files)
+    if sink.format == "npy":
+        return _labelled(sink, np.load(path))
+    return _load(sink.format, path, sink)
+
+
+def read(sink: Sink, folder: Path) -> Any:
+    """The value of an output, for comparing: frames in memory, arrays lazily."""
+    if sink.format != "parquet":
+        return open_output(sink, folder)
+    parts = [_partition(folder / name, sink=sink, folder=folder) for name in files_of(sink, folder)]
+    return join_partitions(parts, _meta(sink))
+
+
+def _meta(sink: Sink) -> pd.DataFrame:
+    layout: Any = sink.layout
+    meta: pd.DataFrame = layout.meta
+    return meta
+
+
+def _partition(path: Path, *, sink: Sink, folder: Path) -> pd.DataFrame:
+    """One Parquet file with the columns that are in its path, in the order they had."""
+    import pyarrow.parquet as pq
+
+    meta = _meta(sink)
+    with open(path, "rb") as file:  # as a file: a path with = in it would be taken apart by Arrow, too
+        frame: pd.DataFrame = pq.read_table(file).to_pandas()
+    for part in path.relative_to(folder / sink.path).parent.parts:
+        column, _, text = part.partition("=")
+        values = pd.Series([unquote(text)] * len(frame), index=frame.index, dtype="str")
+        frame[column] = _typed(values.to_frame(column), meta)[column]
+    return frame[list(meta.columns)]
+
+
+def _items(sink: Sink, folder: Path, files: Sequence[str]) -> dict[str, Any]:
+    pattern = _pattern(sink.path)
+    found = {}
+    for name in files:
+        match = pattern.fullmatch(name)
+        if match:
+            found[match["key"]] = _load(sink.format, folder / name, None)
+    names = getattr(sink.layout, "names", None)
+    order = {name: i for i, name in enumerate(names)} if names else {}
+    return dict(sorted(found.items(), key=lambda pair: (order.get(pair[0], len(order)), pair[0])))
+
+
+def _load(form: str, path: Path, sink: Sink | None) -> Any:
+    if form == "npy":
+        return np.load(path)
+    if form == "file":
+        return path.read_bytes()
+    if form == "text":
+        with unpacking(path) as file:
+            return file.read().decode()
+    if form == "pickle":  # written by our own run; opening a pickle runs code in it
+        with unpacking(path) as file:
+            return pickle.load(file)
+    layout = sink.layout if sink is not None else None
+    if form == "csv":
+        options = dict(sink.options) if sink is not None else {}
+        frame = pd.read_csv(path, sep=options.get("sep", ","), decimal=options.get("decimal", "."))
+        return _typed(frame, layout.meta) if isinstance(layout, FrameLayout) else frame
+    with unpacking(path) as file:
+        if not isinstance(layout, FrameLayout):
+            return json.load(file)
+        lines = sink is not None and are_lines(sink.path, sink.options)
+        rows = [json.loads(line) for line in file] if lines else json.load(file)
+    return _typed(pd.DataFrame(rows, columns=list(layout.meta.columns)), layout.meta)
+
+
+def _typed(frame: pd.DataFrame, meta: pd.DataFrame) -> pd.DataFrame:
+    """Columns of text in the types they had, where the values still allow it."""
+    for name, dtype in meta.dtypes.items():
+        if name not in frame.columns:
+            continue
+        column: Any = frame[name]
+        if pd.api.types.is_bool_dtype(dtype) and pd.api.types.is_string_dtype(column.dtype):
+            frame[name] = column.map({"True": True, "False": False, "true": True, "false": False}).astype(dtype)
+        elif pd.api.types.is_datetime64_any_dtype(dtype):
+            frame[name] = pd.to_datetime(column, format="ISO8601", utc=getattr(dtype, "tz", None) is not None)
+        elif not (
+            pd.api.types.is_object_dtype(dtype) or (column.isna().any() and pd.api.types.is_integer_dtype(dtype))
+        ):
+            try:
+                frame[name] = column.astype(dtype)
+            except (TypeError, ValueError):  # a duration, a category with other text: as it was read
+                continue
+    return frame
+
+
+def _netcdf(sink: Sink, path: Path) -> Any:
+    """The variable of a netCDF file of ours, in the chunks that it had as far as they were known."""
+    import dask.array as da
+    import xarray as xr
+
+    layout: Any = sink.layout
+    main = StoredVariable.of(path, sink.options["variable"], layout.dtype)
+    known = zip(layout.chunks, main.shape, strict=True)
+    chunks = tuple(along if sum(along) == n else (n,) for along, n in known)
+    sizes = dict(zip(layout.dims, main.shape, strict=True))
+    coords = {}
+    for name, coordinate in layout.template.coords.items():
+        if all(sizes.get(dim) == size for dim, size in coordinate.sizes.items()):
+            stored = StoredVariable.of(path, str(name), coordinate.dtype)
+            coords[name] = (coordinate.dims, stored[...], dict(coordinate.attrs))
+    for name, own in layout.labels.items():
+        stored = StoredVariable.of(path, name, plain_dtype(own.dtype))
+        coords[name] = ((own.dim,), stored[...], {})
+    data = da.from_array(main, chunks=chunks, name=f"open-{sink.name}-{tokenize(str(path), os.stat(path).st_mtime_ns)}")
+    attrs = {**layout.template.attrs, **sink.options["attrs"]}
+    return xr.DataArray(data, coords, layout.dims, attrs=attrs).rename(None)
+
+
+def _labelled(sink: Sink, values: np.ndarray[Any, Any]) -> Any:
+    """An npy file with the dims and coordinates that it had in the graph."""
+    import xarray as xr
+
+    layout: Any = sink.layout
+    sizes = dict(zip(layout.dims, values.shape, strict=True))
+    fitting = {
+        name: coordinate
+        for name, coordinate in layout.template.coords.items()
+        if all(sizes.get(dim) == size for dim, size in coordinate.sizes.items())
+    }
+    return xr.DataArray(values, dims=layout.dims, coords=fitting, attrs=dict(layout.template.attrs))

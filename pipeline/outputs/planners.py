@@ -1,0 +1,318 @@
+"""The writer tasks of an output; what each format takes and leaves stands in ``config/formats.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from pipeline.config.model import Output
+from pipeline.config.sections.formats import FORMATS, PACKED, are_lines
+from pipeline.graph.graph import CONTEXT, GraphNode, Key, Sink, listed, ref, task
+from pipeline.graph.value_types import ArrayLayout, FrameLayout, ItemsLayout, Layout, PartsLayout, ValueLayout
+from pipeline.outputs import array_writers, netcdf, writers
+from pipeline.outputs.files import PartRecord
+from pipeline.outputs.grids import Grid
+
+__all__ = ["plan_sink"]
+
+# Writer tasks of many small items are grouped: at most so many of them
+_ITEM_TASKS = 256
+
+Tasks = dict[Key, GraphNode]
+Planned = tuple[Tasks, list[Key]]  # the tasks, and those of them that give records
+
+
+def plan_sink(output: Output, layout: Layout, *, prefix: str) -> tuple[Tasks, Sink]:
+    """The tasks that write ``output``, and what the Graph knows of it.
+
+    Parameters
+    ----------
+    layout : where the value lies; the tasks refer to its keys and to :data:`pipeline.graph.graph.CONTEXT`
+    prefix : the first parts of the new tasks' keys begin with it
+
+    Raises
+    ------
+    ValueError : if the format does not take this kind of value, or what it is told does not fit it
+    """
+    if isinstance(layout, PartsLayout):
+        if layout.whole is None:
+            parts = " ".join(layout.parts)
+            raise ValueError(f"the value has parts; write one of them, with a name.part as input: {parts}")
+        layout = layout.whole
+    _admit(output, layout)
+    tasks, records = _PLANNERS[output.to, layout.kind](output, layout, prefix)
+    options: dict[str, Any] = {"attrs": dict(output.attrs), "variable": output.name, **output.options}
+    if output.files is not None:
+        options["files"] = output.files
+    if output.partition_by:
+        options["partition_by"] = tuple(output.partition_by)
+    return tasks, Sink(_label(output), output.to, output.path, layout, tuple(records), options)
+
+
+def _label(output: Output) -> str:
+    if not output.matrix:
+        return output.name
+    if len(output.matrix) == 1:
+        return f"{output.name}[{next(iter(output.matrix.values()))}]"
+    return f"{output.name}[{','.join(f'{key}={value}' for key, value in output.matrix.items())}]"
+
+
+def _admit(output: Output, layout: Layout) -> None:
+    """Refuse what the format cannot hold; guards of every format."""
+    form = FORMATS.get(output.to)
+    if form is None:
+        raise ValueError(f"to: got {output.to!r}; formats are {' '.join(FORMATS)}")
+    if layout.kind not in form.kinds:
+        others = [name for name, other in FORMATS.items() if layout.kind in other.kinds]
+        raise ValueError(f"{output.to} takes {' or '.join(form.kinds)}, got {layout.kind}; use {' or '.join(others)}")
+    if "://" in output.path:
+        raise ValueError(f"path: got {output.path!r}; outputs on remote storage are not built yet")
+    if output.to in ("csv", "json", "pickle", "text") and output.path.endswith((".zst", ".zip")):
+        raise ValueError(f"path: got {output.path!r}; compressed files are {' '.join(PACKED)}")
+    if layout.kind == "items" and "${key}" not in output.path:
+        raise ValueError(f"path: got {output.path!r}; items are a file each: put ${{key}} into the path")
+    if layout.kind != "items" and "${key}" in output.path:
+        raise ValueError(f"path: got {output.path!r}; ${{key}} is for items, and this is {layout.kind}")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Frames
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _parquet(output: Output, layout: FrameLayout, prefix: str) -> Planned:
+    import pyarrow as pa
+
+    missing = [column for column in output.partition_by if column not in layout.meta.columns]
+    if missing:
+        raise ValueError(f"partition_by: no column {' '.join(missing)}; columns are {' '.join(layout.meta.columns)}")
+    if len(output.partition_by) == len(layout.meta.columns):
+        raise ValueError("partition_by: it takes all columns, which leaves none for the files")
+    _require_codec(output.options)
+    held = layout.meta.drop(columns=list(output.partition_by))
+    schema = pa.Schema.from_pandas(held, preserve_index=False).serialize().to_pybytes()
+    n_files = layout.n_partitions if output.files is None else output.files
+    digits = max(5, len(str(n_files - 1)))
+    tasks: Tasks = {}
+    # Each task has either one partition and several files of it, or several partitions and one file.
+    n_tasks = min(n_files, layout.n_partitions)
+    for i in range(n_tasks):
+        parts = range(i * layout.n_partitions // n_tasks, (i + 1) * layout.n_partitions // n_tasks)
+        numbers = tuple(range(i * n_files // n_tasks, (i + 1) * n_files // n_tasks))
+        key = (prefix, i)
+        tasks[key] = task(
+            key,
+            writers.write_parquet,
+            listed([ref(layout.keys[part]) for part in parts]),
+            i,
+            numbers,
+            digits,
+            schema,
+            output.path,
+            tuple(output.partition_by),
+            dict(output.attrs),
+            dict(output.options),
+            ref(CONTEXT),
+        )
+    return tasks, list(tasks)
+
+
+def _require_codec(options: Mapping[str, Any]) -> None:
+    import pyarrow as pa
+
+    name, level = options.get("compression", "zstd"), options.get("compression_level")
+    if level is None:
+        return
+    try:
+        lowest, highest = pa.Codec.minimum_compression_level(name), pa.Codec.maximum_compression_level(name)
+    except (ValueError, TypeError):
+        raise ValueError(f"options.compression_level: {name} has no levels") from None
+    if not lowest <= level <= highest:
+        raise ValueError(f"options.compression_level: got {level}; that of {name} is from {lowest} to {highest}")
+
+
+def _csv(output: Output, layout: FrameLayout, prefix: str) -> Planned:
+    options = dict(output.options)
+    head = layout.meta.iloc[:0].to_csv(index=False, lineterminator="\n", **options).encode()
+    fragments: Tasks = {}
+    for i, key in enumerate(layout.keys):
+        own = (f"{prefix}/part", i)
+        fragments[own] = task(own, writers.write_csv_fragment, ref(key), i, output.path, options, ref(CONTEXT))
+    return _joined(fragments, prefix, head, b"", b"", output.path)
+
+
+def _json_frame(output: Output, layout: FrameLayout, prefix: str) -> Planned:
+    lines = are_lines(output.path, output.options)
+    fragments: Tasks = {}
+    for i, key in enumerate(layout.keys):
+        own = (f"{prefix}/part", i)
+        fragments[own] = task(own, writers.write_json_fragment, ref(key), i, output.path, lines, ref(CONTEXT))
+    head, between, tail = (b"", b"\n", b"\n") if lines else (b"[\n", b",\n", b"\n]\n")
+    return _joined(fragments, prefix, head, between, tail, output.path)
+
+
+def _joined(fragments: Tasks, prefix: str, head: bytes, between: bytes, tail: bytes, path: str) -> Planned:
+    key: Key = (f"{prefix}/join",)
+    parts = listed([ref(fragment) for fragment in fragments])
+    join = task(key, writers.join_text, parts, head, between, tail, path, ref(CONTEXT))
+    return {**fragments, key: join}, [key]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Arrays
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _stored(output: Output, layout: ArrayLayout, level: int) -> array_writers.Stored:
+    """What the file is to hold.
+
+    Raises
+    ------
+    ValueError : if its variable has the name of something else in it
+    """
+    if output.to != "npy" and output.name in {*layout.dims, *layout.template.coords, *layout.labels}:
+        raise ValueError(f"{output.name!r} is also a dim or a coordinate of the array; name the output otherwise")
+    return array_writers.Stored(
+        output.name,
+        layout.dims,
+        np.dtype(layout.dtype).str,
+        {**layout.template.attrs, **output.attrs},
+        layout.template,
+        dict(layout.labels),
+        dict(output.options.get("chunks", {})),
+        int(output.options.get("level", level)),
+    )
+
+
+def _labels(layout: ArrayLayout) -> Any:
+    """The labels that only the run knows, as an argument of a task: for each of them those of its chunks."""
+    return listed(listed(ref(key) for key in own.keys) for own in layout.labels.values())
+
+
+def _zarr(output: Output, layout: ArrayLayout, prefix: str) -> Planned:
+    what = _stored(output, layout, level=1)
+    unknown = [any(n != n for n in sizes) for sizes in layout.chunks]
+    sizes = [(1,) if late else own for late, own in zip(unknown, layout.chunks, strict=True)]
+    grid = Grid.plan(layout.dims, sizes, layout.dtype, what.chunks, alone=any(unknown))
+    if any(unknown):
+        return _one_file(output, layout, prefix, array_writers.join_zarr, what)
+    head: Key = (f"{prefix}/head",)
+    node = task(head, array_writers.write_zarr_head, _labels(layout), what, grid, output.path, ref(CONTEXT))
+    tasks = {head: node, **_zarr_tasks(prefix, layout.name, grid, f"{output.path}/{output.name}", what.level)}
+    return tasks, list(tasks)
+
+
+def _zarr_tasks(prefix: str, source: str, grid: Grid, path: str, level: int) -> Tasks:
+    """One task a region of the array ``source``, which lies below ``path``."""
+    tasks: Tasks = {}
+    for index, region in grid.regions():
+        key = (prefix, *index)
+        blocks = listed([ref((source, *block)) for block in region.blocks])
+        tasks[key] = task(
+            key,
+            array_writers.write_zarr_chunks,
+            blocks,
+            region.pieces,
+            index,
+            region.shape,
+            (grid.inner, grid.times),
+            grid.dtype.str,
+            path,
+            level,
+            ref(CONTEXT),
+        )
+    return tasks
+
+
+def _npy(output: Output, layout: ArrayLayout, prefix: str) -> Planned:
+    dtype = np.dtype(layout.dtype)
+    if dtype.hasobject:
+        raise ValueError(f"npy holds numbers, times and text of fixed width, got {dtype}")
+    return _one_file(output, layout, prefix, array_writers.join_npy, _stored(output, layout, level=0))
+
+
+def _netcdf(output: Output, layout: ArrayLayout, prefix: str) -> Planned:
+    what = _stored(output, layout, level=0)
+    netcdf.require_netcdf(what)
+    return _one_file(output, layout, prefix, netcdf.join_netcdf, what)
+
+
+def _one_file(
+    output: Output, layout: ArrayLayout, prefix: str, join: Callable[..., PartRecord], what: array_writers.Stored
+) -> Planned:
+    """A task a chunk that leaves it as a fragment, and ``join``, told ``what``, which makes one file of them."""
+    tasks: Tasks = {}
+    indices = tuple(tuple(key[1:]) for key in layout.chunk_keys)
+    dtype = np.dtype(layout.dtype).str
+    for key, index in zip(layout.chunk_keys, indices, strict=True):
+        own = (f"{prefix}/part", *index)
+        tasks[own] = task(own, array_writers.write_npy_fragment, ref(key), index, output.path, dtype, ref(CONTEXT))
+    last = (f"{prefix}/join",)
+    parts = listed([ref(own) for own in tasks])
+    tasks[last] = task(last, join, parts, indices, _labels(layout), what, output.path, ref(CONTEXT))
+    return tasks, [last]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Items and values
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _items(output: Output, layout: ItemsLayout, prefix: str) -> Planned:
+    if layout.names is not None:
+        _refuse_doubles(output.path, layout.names)
+    n_tasks = min(layout.n_tasks, _ITEM_TASKS)
+    tasks: Tasks = {}
+    for i in range(n_tasks):
+        group = range(i * layout.n_tasks // n_tasks, (i + 1) * layout.n_tasks // n_tasks)
+        names = None if layout.names is None else tuple(layout.names[k] for k in group)
+        key = (prefix, i)
+        tasks[key] = task(
+            key,
+            writers.write_items,
+            listed([ref(layout.keys[k]) for k in group]),
+            names,
+            i,
+            output.to,
+            output.path,
+            dict(output.options),
+            ref(CONTEXT),
+        )
+    return tasks, list(tasks)
+
+
+def _refuse_doubles(path: str, names: tuple[str, ...]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        file = writers.item_path(path, name)
+        if file in seen:
+            raise ValueError(f"path: two items have the key {name!r}, and would be the same file")
+        seen.add(file)
+
+
+def _value(output: Output, layout: ValueLayout, prefix: str) -> Planned:
+    key = (prefix,)
+    value, options = ref(layout.keys[0]), dict(output.options)
+    node = task(key, writers.write_object, value, output.to, output.path, options, ref(CONTEXT))
+    return {key: node}, [key]
+
+
+_PLANNERS: Mapping[tuple[str, str], Callable[[Output, Any, str], Planned]] = {
+    ("parquet", "frame"): _parquet,
+    ("csv", "frame"): _csv,
+    ("json", "frame"): _json_frame,
+    ("zarr", "array"): _zarr,
+    ("npy", "array"): _npy,
+    ("netcdf", "array"): _netcdf,
+    ("npy", "items"): _items,
+    ("json", "items"): _items,
+    ("pickle", "items"): _items,
+    ("text", "items"): _items,
+    ("file", "items"): _items,
+    ("json", "value"): _value,
+    ("pickle", "value"): _value,
+    ("text", "value"): _value,
+    ("file", "value"): _value,
+}

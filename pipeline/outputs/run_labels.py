@@ -1,0 +1,51 @@
+"""Labels that only the run knows, on their way into a file: beside the coordinates that are in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline.graph.value_types import LabelsLayout
+
+__all__ = ["plain_dtype", "with_labels"]
+
+
+def plain_dtype(dtype: Any) -> np.dtype[Any]:
+    """The dtype of numpy in which a column of a pandas dtype lies in a file: what has none there becomes text.
+
+    Numbers that may be missing become float64, times with a zone those of UTC.
+    """
+    if isinstance(dtype, pd.CategoricalDtype):
+        return plain_dtype(dtype.categories.dtype)
+    if isinstance(dtype, pd.DatetimeTZDtype):
+        return np.dtype(f"datetime64[{dtype.unit}]")
+    if isinstance(dtype, np.dtype) and dtype.kind in "biufmM":
+        return dtype
+    number = pd.api.types.is_numeric_dtype(dtype) or pd.api.types.is_bool_dtype(dtype)
+    return np.dtype(np.float64 if number else np.str_)
+
+
+def with_labels(
+    template: Any, labels: Mapping[str, LabelsLayout], values: Sequence[Sequence[np.ndarray[Any, Any]]]
+) -> Any:
+    """The ``xarray.Dataset`` with labels among its coordinates.
+
+    Parameters
+    ----------
+    values : for each of ``labels`` those of its chunks
+    """
+    pairs = zip(labels.items(), values, strict=True)
+    return template.assign_coords({name: (own.dim, _plain(some, own.dtype)) for (name, own), some in pairs})
+
+
+def _plain(several: Sequence[np.ndarray[Any, Any]], dtype: Any) -> np.ndarray[Any, Any]:
+    column = pd.concat([pd.Series(values, dtype=dtype) for values in several], ignore_index=True)
+    kind = plain_dtype(dtype)
+    if kind.kind == "U":
+        return np.asarray(column.astype("string").fillna("").to_numpy(dtype=object), dtype=np.str_)
+    if isinstance(dtype, pd.DatetimeTZDtype):
+        column = column.dt.tz_convert("UTC").dt.tz_localize(None)
+    return np.asarray(column.to_numpy(dtype=kind, na_value=np.nan) if kind.kind == "f" else column.to_numpy(dtype=kind))

@@ -1,0 +1,155 @@
+"""An explanation as text for a terminal of 80 columns: the numbers, the causes, what to change, the verdict last."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from pipeline.experiments.explanation.diagnosis import NESTED
+from pipeline.report.formatting import WIDTH, Column, table_text, wrapped
+from pipeline.units import digits, duration
+
+if TYPE_CHECKING:
+    from pipeline.experiments.explanation.explained import Explained, Explanation
+    from pipeline.experiments.explanation.measurements import Reading
+
+
+__all__ = ["explanation_text"]
+
+_NAMES = {
+    "waiting": "waiting",
+    "gil": "GIL",
+    "bandwidth": "memory",
+    "oversubscription": "threads",
+    "transfer": "transfer",
+    "long task": "long task",
+    "chain": "chain",
+    "tiny": "tiny tasks",
+    "none": "scales",
+    "unclear": "unclear",
+}
+_CHANGES = 5
+_STEPS = 10
+_SENTENCES = 4
+
+
+def explanation_text(explanation: Explanation, *, width: int = WIDTH) -> str:
+    """The table of the probes, a sentence a step, what was not probed, the ranking of changes, and the verdict.
+
+    Parameters
+    ----------
+    width : of the terminal, in columns
+    """
+    lines = [*wrapped(_head(explanation), width), ""]
+    if explanation.steps:
+        lines += [_table(explanation, width), ""]
+        lines += [*wrapped(_sentences(explanation), width), ""]
+    if explanation.not_probed:
+        lines += [*wrapped(_not_probed(explanation), width), ""]
+    if explanation.changes:
+        lines += [_ranking(explanation, width), ""]
+    return "\n".join([*lines, *wrapped([explanation.verdict], width)])
+
+
+def _head(e: Explanation) -> Iterator[str]:
+    s = e.structure
+    reached = "" if e.complete else f" (measured: {e.n_ran:,} of them, the rest estimated)"
+    yield (f"{e.name}: {e.n_tasks:,} tasks{reached}, {duration(s.work)} of work; span {duration(s.span)}: at most "
+           f"{s.speedup:.2f}x on {e.n_workers} workers, {s.most:.3g}x on any number")  # fmt: skip
+    told = ", ".join(f"{one.seconds * 1e3:.2g} ms on '{name}'" for name, one in e.overheads.items())
+    if told:
+        yield f"an empty task among many takes {told}, {e.n_workers} workers"
+
+
+def _table(e: Explanation, width: int) -> str:
+    n = e.n_workers
+    columns = (
+        Column("step", "step", folded=12),
+        Column("share", "time", True),
+        Column("one", "1 worker\na task", True),
+        Column("busy", "on\nCPU", True),
+        Column("threads", f"{n}\nthreads", True),
+        Column("processes", f"{n} pro-\ncesses", True),
+        Column("blas", f"BLAS {n}\n1 worker", True),
+        Column("blas_processes", f"BLAS {n}\n{n} proc.", True),
+        Column("moved", "mov-\ning", True),
+        Column("cause", "cause"),
+    )
+    return table_text(columns, (_row(some) for some in _together(e)[:_STEPS]), width=width)
+
+
+def _together(e: Explanation) -> list[list[Explained]]:
+    """The steps, those that were probed as one batch together."""
+    found: dict[tuple[str, ...], list[Explained]] = {}
+    for one in e.steps:
+        batch = one.readings.together if one.readings is not None else ()
+        found.setdefault(batch or (one.step,), []).append(one)
+    return list(found.values())
+
+
+def _row(some: Sequence[Explained]) -> dict[str, str]:
+    one, *others = some
+    told = {
+        "step": f"{one.step} + {len(others)}" if others else one.step,
+        "share": f"{sum(each.share for each in some):.0%}",
+        "cause": _NAMES[one.cause.kind],
+    }
+    r = one.readings
+    if r is None:
+        return told | {"one": "-"}
+
+    def ratio(reading: Reading | None) -> str:
+        return "-" if reading is None else f"{r.ratio(reading):.2f}x"
+
+    return told | {
+        "one": _short(r.one.best),
+        "busy": f"{r.one.busy:.0%}",
+        "threads": ratio(r.threads),
+        "processes": ratio(r.processes),
+        "blas": ratio(r.blas if r.blas is not None and r.blas.busy > NESTED else None),
+        "blas_processes": ratio(r.blas_processes),
+        "moved": "-" if r.moved is None else f"{r.moved_share:.0%}",
+    }
+
+
+def _short(seconds: float) -> str:
+    for unit, scale in (("s", 1.0), ("ms", 1e3)):
+        if seconds * scale >= 1:
+            return f"{digits(seconds * scale)} {unit}"
+    return f"{digits(seconds * 1e6)} us"
+
+
+def _sentences(e: Explanation) -> Iterator[str]:
+    """What bounds the whole, then a sentence a step, of those that cost most."""
+    if e.bound is not None:
+        yield e.bound.text
+    bound = e.bound.cause if e.bound is not None else None
+    for one, *more in _together(e)[:_SENTENCES]:
+        others = [c.text for i, c in enumerate(one.causes) if c != bound and not (i and c.disturbed)]
+        links = f"and {len(more)} more of its chain, probed as one: " if more else ""
+        if others:
+            yield f"`{one.step}` {links}{'; '.join(others)}"
+
+
+def _not_probed(e: Explanation) -> Iterator[str]:
+    """The steps by reason: those of one reason in one line."""
+    by_reason: dict[str, list[str]] = {}
+    for step, reason in e.not_probed.items():
+        by_reason.setdefault(reason, []).append(step)
+    for reason, steps in by_reason.items():
+        yield f"not probed: {', '.join(steps)}: {reason}"
+
+
+def _ranking(e: Explanation, width: int) -> str:
+    columns = (
+        Column("n", "", True),
+        Column("what", "what to change", folded=24),
+        Column("why", "", folded=16),
+        Column("gain", f"predicted, {e.n_workers} workers", True),
+    )
+    rows = []
+    for i, change in enumerate(e.changes[:_CHANGES], 1):
+        known = change.before is not None and change.after is not None
+        gain = f"{duration(change.before)} -> {duration(change.after)}" if known else "-"
+        rows.append({"n": str(i), "what": change.what, "why": change.why, "gain": gain})
+    return table_text(columns, rows, width=width)

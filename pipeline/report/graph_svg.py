@@ -1,0 +1,270 @@
+"""The steps of a file as a picture: one SVG that needs nothing else, for light and dark screens and for paper.
+
+A box is a step, with what it does below its name; what comes out of it stands on the line that leaves it, in the size
+that is known before the run. Outputs are sheets with a folded corner. A line has the colour of the step that it comes
+from, and a bridge where it crosses others. Nothing in it can be run: there is no script, and all text is escaped.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pipeline.config.model import Config, Output, Step
+from pipeline.errors import printable
+from pipeline.graph.boxes import Box, Drawing, Sizes, cut, laid_out
+from pipeline.units import bytes_text
+
+if TYPE_CHECKING:
+    from pipeline.graph.graph import Graph
+    from pipeline.graph.value_types import Layout
+
+
+__all__ = ["picture"]
+
+_BOX, _BAND, _BETWEEN, _WIDTH = 40.0, 22.0, 38.0, 1_160.0  # height of a box, of the label below it, of the bend; width
+_NAME, _SMALL = 7.9, 6.5  # pixels of a letter at 13 and 11 pixels, wide ones among them
+_MOST, _AROUND, _HEAD = 30, 14.0, 44.0  # letters of a line of text; pixels around the picture, and of its head
+_TINTS = ("#3b7dbf", "#c8653a", "#2e8b57", "#a3559f", "#a88a1c", "#3a98a5", "#c2506e", "#7a7f3a", "#7169c6")
+_STYLE = """
+svg { --paper: #ffffff; --ink: #1a1a1a; --faint: #595959; --box: #f4f6f8; --rim: #8a939c; --sheet: #fdf6e3; }
+@media (prefers-color-scheme: dark) {
+  svg { --paper: #16191d; --ink: #eceff1; --faint: #a9b1b8; --box: #262b31; --rim: #6d7780; --sheet: #35301f; }
+}
+@media print { svg { --paper: #ffffff; --ink: #1a1a1a; --faint: #595959; --box: #ffffff; --sheet: #ffffff; } }
+text { font: 13px system-ui, "DejaVu Sans", Arial, sans-serif; fill: var(--ink); }
+.small, .label { font-size: 11px; fill: var(--faint); }
+.head { font-size: 15px; font-weight: 600; }
+.paper { fill: var(--paper); }
+.box { fill: var(--box); stroke: var(--rim); }
+.sheet { fill: var(--sheet); stroke: var(--rim); }
+.bridge { fill: none; stroke: var(--paper); stroke-width: 3.8; }
+.line { fill: none; stroke-width: 1.6; }
+.edge:hover .line { stroke-width: 3.5; }
+.pill { fill: var(--paper); stroke-width: 1; }
+"""
+
+
+@dataclass(frozen=True)
+class _Thing:
+    """What a box is of.
+
+    Parameters
+    ----------
+    name, below : its two lines of text
+    label : what stands on the lines that leave it; empty: nothing
+    copies : how many there are, shown from two on
+    told : all of it, for who points at the box
+    """
+
+    name: str
+    below: str
+    label: str
+    copies: int
+    told: str
+    is_output: bool = False
+
+    @property
+    def times(self) -> str:
+        return f"x {self.copies:,}" if self.copies > 1 else ""
+
+    @property
+    def width(self) -> float:
+        inside = max(
+            len(self.name) * _NAME + len(self.times) * _SMALL + 12 * bool(self.times), len(self.below) * _SMALL
+        )
+        return max(inside + 26, len(self.label) * _SMALL + 18, 96)
+
+
+def picture(config: Config, graph: Graph | None = None) -> str:
+    """The SVG.
+
+    Parameters
+    ----------
+    graph : the built graph, for sizes; without, only kinds are told
+    """
+    things = _things(config, graph)
+    drawing = laid_out(
+        list(things),
+        _edges(config),
+        Sizes(_WIDTH, _BOX + _BAND, _BETWEEN),
+        widths={name: thing.width for name, thing in things.items()},
+    )
+    head = _head(config)
+    width = max(drawing.width, min(len(head) * 9.0, _WIDTH)) + 2 * _AROUND
+    height = drawing.height + 2 * _AROUND + _HEAD
+    left = _AROUND + (width - 2 * _AROUND - drawing.width) / 2
+    tints = {box.step: _TINTS[i % len(_TINTS)] for i, box in enumerate(_in_reading_order(drawing.boxes))}
+    size = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.1f} {height:.1f}"'
+    pieces = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{_escaped(head)}">',
+        f"<title>{_escaped(head)}</title><style>{_STYLE}</style>",
+        f'<rect class="paper" width="100%" height="100%"/>{_arrows(tints)}',
+        f'<text class="head" x="{_AROUND}" y="{_AROUND + 16}">{_escaped(cut(head, int(width / 9)))}</text>',
+        f'<g transform="translate({left:.1f} {_AROUND + _HEAD:.1f})">',
+        *_lines(drawing, things, tints),
+        *(_box(box, things[box.step], tints[box.step]) for box in drawing.boxes),
+        "</g></svg>",
+    ]
+    return "\n".join(pieces) + "\n"
+
+
+def _head(config: Config) -> str:
+    n = len({step.step for step in config.steps.values()})
+    outputs = len({output.name for output in config.outputs})
+    return f"{config.name}: {n:,} step{'s' * (n != 1)}, {outputs:,} output{'s' * (outputs != 1)}"
+
+
+def _in_reading_order(boxes: Iterable[Box]) -> list[Box]:
+    return sorted(boxes, key=lambda box: (box.y, box.x))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What is drawn
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _things(config: Config, graph: Graph | None) -> dict[str, _Thing]:
+    """Steps and outputs, by names that differ: a step has no space in its name."""
+    found = {}
+    copies: dict[str, list[Step]] = {}
+    for step in config.steps.values():
+        copies.setdefault(step.step, []).append(step)
+    for name, steps in copies.items():
+        first = steps[0]
+        what = " ".join(dict.fromkeys([first.kind, first.function]))
+        layouts = [graph.layouts[step.name] for step in steps] if graph is not None else []
+        label = _sized(layouts) if layouts else _kind(first)
+        told = f"{name}: {what}; {label}"
+        found[name] = _Thing(cut(name, _MOST), cut(what, _MOST), cut(label, _MOST), len(steps), told)
+    outputs: dict[str, list[Output]] = {}
+    for output in config.outputs:
+        outputs.setdefault(output.name, []).append(output)
+    for name, written in outputs.items():
+        told = f"{name}: {written[0].to}; {', '.join(output.path for output in written[:6])}"
+        below = f"{written[0].to} {written[0].path}" if len(written) == 1 else written[0].to
+        found[f"write {name}"] = _Thing(cut(name, _MOST), cut(below, _MOST), "", len(written), told, is_output=True)
+    return found
+
+
+def _edges(config: Config) -> list[tuple[str, str]]:
+    of_steps = ((r.step, step.step) for step in config.steps.values() for r in step.references())
+    of_outputs = ((output.input.step, f"write {output.name}") for output in config.outputs)
+    return list(dict.fromkeys([*of_steps, *of_outputs]))
+
+
+def _sized(layouts: Sequence[Layout]) -> str:
+    """Kind and size of what one copy gives, and how many times it is there; of copies that differ the largest."""
+    texts = list(dict.fromkeys(map(_layout, layouts)))
+    if len(texts) > 1 and all(layout.kind == "array" for layout in layouts):
+        most = max(_nbytes(layout) for layout in layouts)
+        texts = [f"array up to {bytes_text(most)}"] if most == most else ["array"]
+    text = texts[0] if len(texts) == 1 else layouts[0].kind
+    return f"{len(layouts):,} x {text}" if len(layouts) > 1 else text
+
+
+def _nbytes(layout: Layout) -> float:
+    return layout.nbytes if layout.kind == "array" else math.nan
+
+
+def _layout(layout: Layout) -> str:
+    if layout.kind == "array":
+        if not layout.dims:
+            return "number"
+        return (
+            f"array ({', '.join(layout.dims)})" if math.isnan(layout.nbytes) else f"array {bytes_text(layout.nbytes)}"
+        )
+    if layout.kind == "frame":
+        n = len(layout.meta.columns)
+        size = "" if math.isnan(layout.nbytes) else f", {bytes_text(layout.nbytes)}"
+        return f"frame {n:,} col{'s' * (n != 1)}{size}"
+    if layout.kind == "items":
+        n = len(layout.names) if layout.names is not None else 0
+        return f"{n:,} item{'s' * (n != 1)}" if layout.names is not None else "items"
+    return ", ".join(layout.parts) if layout.kind == "parts" else layout.kind
+
+
+def _kind(step: Step) -> str:
+    """The kind of what a step gives, as far as the file alone tells."""
+    if step.kind == "op":
+        return ", ".join(step.parameters.parts) or str(step.parameters.gives)
+    if step.kind == "expr":
+        return "array"
+    return ", ".join(step.parts) or ("items" if step.over is not None else "value")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# How it is drawn
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _escaped(text: str) -> str:
+    return html.escape(printable(text))
+
+
+def _arrows(tints: Mapping[str, str]) -> str:
+    marks = (
+        f'<marker id="arrow-{tint[1:]}" viewBox="0 0 8 8" refX="7.5" refY="4" markerWidth="8" markerHeight="8" '
+        f'markerUnits="userSpaceOnUse" orient="auto"><path d="M0 0.5L8 4L0 7.5z" fill="{tint}"/></marker>'
+        for tint in dict.fromkeys(tints.values())
+    )
+    return f"<defs>{''.join(marks)}</defs>"
+
+
+def _lines(drawing: Drawing, things: Mapping[str, _Thing], tints: Mapping[str, str]) -> list[str]:
+    """The lines, those of one step together: they have one bridge over what is drawn before them."""
+    boxes = {box.step: box for box in drawing.boxes}
+    paths: dict[str, list[tuple[str, str]]] = {}
+    for (source, target), path in zip(drawing.edges, drawing.paths, strict=True):
+        paths.setdefault(source, []).append((target, path))
+    found = []
+    for source, lines in paths.items():
+        box, tint = boxes[source], tints[source]
+        middle = box.x + box.width / 2
+        bridges = "".join(f'<path class="bridge" d="{path}"/>' for _, path in lines)
+        drawn = "".join(
+            f'<g class="edge"><title>{_escaped(f"{things[source].told} → {things[target].name}")}</title>'
+            f'<path class="line" d="{path}" stroke="{tint}" marker-end="url(#arrow-{tint[1:]})"/></g>'
+            for target, path in lines
+        )
+        stem = f'<path class="line" d="M{middle:.1f} {box.y + _BOX:.1f}V{box.y + _BOX + _BAND:.1f}" stroke="{tint}"/>'
+        found.append(f"<g>{bridges}{drawn}{stem}{_pill(things[source].label, middle, box.y + _BOX, tint)}</g>")
+    return found
+
+
+def _pill(label: str, middle: float, top: float, tint: str) -> str:
+    """What goes along the lines, on the stem that all of them leave by."""
+    if not label:
+        return ""
+    width = len(label) * _SMALL + 12
+    return (
+        f'<rect class="pill" x="{middle - width / 2:.1f}" y="{top + 4:.1f}" width="{width:.1f}" height="16" rx="8" '
+        f'stroke="{tint}"/>'
+        f'<text class="label" x="{middle:.1f}" y="{top + 15.8:.1f}" text-anchor="middle">{_escaped(label)}</text>'
+    )
+
+
+def _box(box: Box, thing: _Thing, tint: str) -> str:
+    x, y, width = box.x, box.y, box.width
+    if thing.is_output:
+        right, fold = x + width, 11.0
+        outline = f"M{x:.1f} {y:.1f}H{right - fold:.1f}L{right:.1f} {y + fold:.1f}V{y + _BOX:.1f}H{x:.1f}z"
+        corner = f"M{right - fold:.1f} {y:.1f}V{y + fold:.1f}H{right:.1f}"
+        shape = f'<path class="sheet" d="{outline}"/><path class="sheet" d="{corner}"/>'
+    else:
+        shape = (
+            f'<rect class="box" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{_BOX:.0f}" rx="5"/>'
+            f'<rect x="{x + 1:.1f}" y="{y + 5:.1f}" width="4" height="{_BOX - 10:.0f}" rx="2" fill="{tint}"/>'
+        )
+    times = ""
+    if thing.times:
+        at = x + width - (20 if thing.is_output else 9)
+        times = f'<text class="small" x="{at:.1f}" y="{y + 17:.1f}" text-anchor="end">{thing.times}</text>'
+    return (
+        f'<g class="thing"><title>{_escaped(thing.told)}</title>{shape}'
+        f'<text x="{x + 12:.1f}" y="{y + 17:.1f}">{_escaped(thing.name)}</text>{times}'
+        f'<text class="small" x="{x + 12:.1f}" y="{y + 32:.1f}">{_escaped(thing.below)}</text></g>'
+    )

@@ -1,0 +1,198 @@
+"""Where the core-seconds went, as text for a terminal of 80 columns: what a comparison found, no numbers made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from pipeline.experiments.comparison.reasons import WORDS
+from pipeline.report.formatting import WIDTH, Column, table_text, wrapped
+from pipeline.units import digits, duration
+
+if TYPE_CHECKING:
+    from pipeline.experiments.comparison.result import Comparison, Reference, Scaling
+    from pipeline.trace.account import Account
+
+
+__all__ = ["account_lines"]
+
+_SIDE_BY_SIDE = 4
+_BESIDE = {"parent": "CPU of the parent", "scheduler": "CPU of the scheduler", "workers": "CPU of workers besides"}
+_STEPS = 10
+_TASKS = 10
+
+
+def account_lines(comparison: Comparison, *, width: int = WIDTH) -> list[str]:
+    """Everything that explains a comparison, down to one sentence a back end; empty where nothing was accounted for."""
+    accounts = [a for a in comparison.accounts if a.losses is not None]
+    if not accounts:
+        return []
+    parallel = [a for a in accounts if a.runs.label in comparison.reasons] or accounts
+    lines = []
+    for i in range(0, len(parallel), _SIDE_BY_SIDE):
+        lines += [_losses_text(parallel[i : i + _SIDE_BY_SIDE], width), ""]
+    fastest = min(parallel, key=lambda a: a.elapsed)
+    for text in (
+        _steps_text(accounts, width),
+        _tasks_text(fastest, width),
+        _paths_text(parallel, width),
+        _factors_text(parallel, width),
+    ):
+        lines += [text, ""]
+    for law in comparison.scaling:
+        lines += [*_scaling_lines(law, width), ""]
+    if comparison.reference is not None:
+        lines += [*wrapped([_reference_line(comparison.reference)], width), ""]
+    return lines
+
+
+def _losses_text(accounts: Sequence[Account], width: int) -> str:
+    columns = [
+        Column("what", "core-seconds", folded=18),
+        *(Column(str(i), a.runs.label, True) for i, a in enumerate(accounts)),
+    ]
+    percents = [a.losses.percents() if a.losses else {} for a in accounts]
+    rows: list[dict[str, str]] = []
+    for name, word in WORDS.items():
+        cells = {str(i): f"{_seconds(getattr(a.losses, name))} {percents[i][name]:>4}%" for i, a in enumerate(accounts)}
+        rows.append({"what": word, **cells})
+    total = {str(i): f"{_seconds(a.n_workers * a.elapsed)}  100%" for i, a in enumerate(accounts)}
+    rows.append({"what": "workers x elapsed", **total})
+    for where, word in _BESIDE.items():
+        cells = {
+            str(i): _seconds(a.cpu_beside[where]) + " " * 6 for i, a in enumerate(accounts) if where in a.cpu_beside
+        }
+        if cells:
+            rows.append({"what": word, **cells})
+    shares = {str(i): f"{100 * a.measuring_share:.2f} %" for i, a in enumerate(accounts)}
+    rows.append({"what": "taken by measuring", **shares})
+    return table_text(columns, rows, width=width)
+
+
+def _steps_text(accounts: Sequence[Account], width: int) -> str:
+    """Serial seconds of the steps that cost most, and how many times as long their tasks took elsewhere."""
+    serial, *others = accounts
+    others = others[:_SIDE_BY_SIDE]
+    costly = sorted(serial.by_step.items(), key=lambda item: -item[1].seconds)[:_STEPS]
+    columns = [
+        Column("step", "steps that cost most", folded=16),
+        Column("tasks", "tasks", True),
+        Column("serial", "serial", True),
+        *(Column(str(i), a.runs.label, True) for i, a in enumerate(others)),
+    ]
+    counts: dict[str, int] = {}
+    for cost in serial.steps:
+        step = cost.step.partition("[")[0]
+        counts[step] = counts.get(step, 0) + cost.n_tasks
+    rows = []
+    for step, times in costly:
+        cells = {
+            str(i): f"{a.by_step[step].seconds / times.seconds:.2f}x"
+            for i, a in enumerate(others)
+            if step in a.by_step and times.seconds
+        }
+        rows.append({"step": step, "tasks": f"{counts.get(step, 0):,}", "serial": duration(times.seconds), **cells})
+    return table_text(columns, rows, width=width)
+
+
+def _tasks_text(account: Account, width: int) -> str:
+    columns = [
+        Column("task", f"tasks that cost most, {account.runs.label}", folded=30),
+        Column("seconds", "in it", True),
+        Column("useful", "serial", True),
+    ]
+    rows = [
+        {"task": f"{task.key} of {task.step}", "seconds": duration(task.seconds), "useful": duration(task.useful)}
+        for task in account.tasks[:_TASKS]
+    ]
+    return table_text(columns, rows, width=width)
+
+
+def _paths_text(accounts: Sequence[Account], width: int) -> str:
+    columns = [
+        Column("backend", "critical path"),
+        Column("compute", "compute", True),
+        Column("data-wait", "data-wait", True),
+        Column("core-wait", "core-wait", True),
+        Column("span", "span", True),
+        Column("steps", "its steps", folded=12),
+    ]
+    rows = []
+    for a in accounts:
+        by_step = sorted(a.critical.by_step().items(), key=lambda item: -item[1])
+        kinds = {kind: duration(a.critical.seconds(kind)) for kind in ("compute", "data-wait", "core-wait")}
+        names = ", ".join(dict.fromkeys(copy.partition("[")[0] for copy, _ in by_step[:3]))
+        rows.append({"backend": a.runs.label, **kinds, "span": duration(a.span), "steps": names})
+    return table_text(columns, rows, width=width)
+
+
+def _factors_text(accounts: Sequence[Account], width: int) -> str:
+    """The POP factors as a product: each row multiplies to its speedup."""
+    names = ("computation_scaling", "load_balance", "serialization_efficiency", "transfer_efficiency", "overhead")
+    titles = ("x compu-\ntation", "x load\nbalance", "x seria-\nlization", "x trans-\nfer", "x serial\nitself")
+    columns = [
+        Column("backend", "why"),
+        Column("speedup", "speedup", True),
+        Column("n_workers", "= workers", True),
+        *(Column(name, title, True) for name, title in zip(names, titles, strict=True)),
+    ]
+    rows = []
+    for a in accounts:
+        if a.factors is None:
+            continue
+        cells = {name: f"{getattr(a.factors, name):.3f}" for name in names}
+        if a.factors.transfer_is_model:
+            cells["transfer_efficiency"] += "*"
+        rows.append(
+            {"backend": a.runs.label, "speedup": f"{a.factors.speedup:.2f}", "n_workers": str(a.n_workers), **cells}
+        )
+    text = table_text(columns, rows, width=width) if rows else ""
+    if any(a.factors and a.factors.transfer_is_model for a in accounts):
+        text += "\n* above 1: the model plays the tasks in the order measured, which was not the best"
+    return text
+
+
+def _scaling_lines(law: Scaling, width: int) -> Iterator[str]:
+    columns = (
+        Column("workers", f"{law.backend}: workers", True),
+        Column("speedup", "speedup", True),
+        Column("karp", "Karp-Flatt", True),
+        Column("amdahl", "Amdahl", True),
+        Column("usl", "USL", True),
+        Column("note", ""),
+    )
+    measured = {point["workers"]: point for point in law.points}
+    rows: dict[int, dict[str, str]] = {}
+    for point in law.curve:
+        row = rows.setdefault(point["workers"], {"workers": str(point["workers"])})
+        row[point["model"]] = f"{point['speedup']:.2f}"
+        if point["extrapolated"]:
+            row["note"] = "extrapolated"
+    for n, point in measured.items():
+        row = rows.setdefault(n, {"workers": str(n)})
+        fraction = point["karp_flatt"]
+        row |= {"speedup": f"{point['speedup']:.2f}", "karp": "-" if fraction is None else f"{fraction:.3f}"}
+    yield table_text(columns, [rows[n] for n in sorted(rows)], width=width)
+    bound = f"at most {law.largest_speedup:.1f}x with any number" if law.largest_speedup else "no bound seen"
+    fitted = f"Amdahl: {law.serial_fraction:.1%} serial, {bound}"
+    if law.contention is not None and law.coherency is not None:
+        fitted += f"; USL: contention {law.contention:.3f}, coherency {law.coherency:.4f}"
+    yield from wrapped([fitted], width)
+
+
+def _reference_line(reference: Reference) -> str:
+    if reference.failure or reference.elapsed is None or reference.speedup is None:
+        return f"reference {reference.call}: did not run: {reference.failure}"
+    needed = [
+        f"{backend}: {n} worker{'s' if n != 1 else ''}" if n else f"{backend}: none of those measured"
+        for backend, n in reference.cost.items()
+    ]
+    ratio = f"{reference.speedup.value:.2f}x of serial"
+    return (
+        f"reference {reference.call}: {duration(reference.elapsed.value)} in one thread, {ratio}, results "
+        f"{reference.equality}; workers that beat it (COST): {', '.join(needed)}"
+    )
+
+
+def _seconds(value: float) -> str:
+    return f"{'-' if value < 0 else ''}{digits(abs(value))}"

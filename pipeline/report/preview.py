@@ -1,0 +1,263 @@
+"""A value to look at: its kind, types, sizes, first elements, and what its numbers are like; as a map, and as text."""
+
+from __future__ import annotations
+
+import math
+import reprlib
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from pipeline.errors import printable
+from pipeline.report.formatting import WIDTH, Column, table_text
+from pipeline.units import bytes_text
+
+if TYPE_CHECKING:
+    from pipeline.runs.inspect import Sight
+
+
+__all__ = ["described", "sight_text"]
+
+_LONGEST = 60  # characters of the text of one element
+_MINUTES = len("2001-01-01 00:00")  # of a time in a table that must have room for two
+_MOST_COLUMNS = 100  # whose statistics are shown
+_MOST_SHOWN = 20  # whose first values are shown
+
+_COLUMNS = (
+    Column("name", "", folded=8),
+    Column("type", "type", folded=10),
+    Column("missing", "missing", True),
+    Column("min", "min", True),
+    Column("mean", "mean", True),
+    Column("max", "max", True),
+)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# As a map
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def described(sight: Sight, *, rows: int) -> dict[str, Any]:
+    """What there is to see of a value, in the types that JSON has.
+
+    Parameters
+    ----------
+    rows : so many rows, cells or items are told
+
+    Returns
+    -------
+    ``name``, ``kind``; of an array ``dims``, ``sizes``, ``dtype``, ``bytes``, ``labels`` (first and last of each
+    coordinate), ``values`` (its ``type``, ``missing``, ``min``, ``mean``, ``max``), ``first`` (cells with their
+    labels); of a frame ``rows``, ``bytes``, ``columns``, ``first``; of items ``n_items``, ``n_dropped``, ``keys`` (the
+    first and the last), ``values`` where all are numbers, ``first``; of any other object ``type`` and ``text``
+    """
+    value = sight.value
+    told = {"name": sight.name, "kind": sight.kind}
+    if sight.kind == "items":
+        return told | _items(value, sight.n_dropped, rows)
+    return told | _object(value, rows)
+
+
+def _object(value: Any, rows: int) -> dict[str, Any]:
+    if isinstance(value, np.ndarray):
+        value = xr.DataArray(value)
+    if isinstance(value, xr.DataArray):
+        return {"type": "array"} | _array(value, rows)
+    if isinstance(value, pd.DataFrame):
+        return {"type": "frame"} | _frame(value, rows)
+    return {"type": type(value).__name__, "text": _text(value, 20 * max(rows, 1))}
+
+
+def _array(x: xr.DataArray, rows: int) -> dict[str, Any]:
+    return {
+        "dims": [str(dim) for dim in x.dims],
+        "sizes": {str(dim): size for dim, size in x.sizes.items()},
+        "dtype": str(x.dtype),
+        "bytes": int(x.nbytes),
+        "labels": {str(name): _ends(coordinate) for name, coordinate in x.coords.items()},
+        "values": _statistics(x.values),
+        "first": _cells(x, rows),
+    }
+
+
+def _ends(coordinate: xr.DataArray) -> dict[str, Any]:
+    values = np.ravel(coordinate.values)
+    ends = [_plain(values[0]), _plain(values[-1])] if values.size else []
+    return {"dtype": str(coordinate.dtype), "dims": [str(dim) for dim in coordinate.dims], "ends": ends}
+
+
+def _cells(x: xr.DataArray, rows: int) -> list[dict[str, Any]]:
+    """The first cells, each with its labels: of a dim without any, its position."""
+    cells = []
+    for number in range(min(rows, x.size)):
+        place = np.unravel_index(number, x.shape) if x.ndim else ()
+        at = {str(dim): int(i) for dim, i in zip(x.dims, place, strict=True)}
+        labels = {dim: _plain(x.indexes[dim][i]) if dim in x.indexes else i for dim, i in at.items()}
+        cells.append({**labels, "value": _plain(x.values[place] if x.ndim else x.values[()])})
+    return cells
+
+
+def _frame(frame: pd.DataFrame, rows: int) -> dict[str, Any]:
+    return {
+        "rows": len(frame),
+        "bytes": int(frame.memory_usage(deep=False).sum()),
+        "columns": {str(name): _statistics(frame[name]) for name in frame.columns},
+        "first": [{str(k): _plain(v) for k, v in row.items()} for row in frame.head(rows).to_dict("records")],
+    }
+
+
+def _items(items: Mapping[str, Any], n_dropped: int, rows: int) -> dict[str, Any]:
+    keys = list(items)
+    told: dict[str, Any] = {
+        "n_items": len(items),
+        "n_dropped": n_dropped,
+        "keys": [keys[0], keys[-1]] if keys else [],
+        "first": {key: _plain(items[key]) for key in keys[:rows]},
+    }
+    values = list(items.values())
+    if values and all(isinstance(v, int | float | np.number) and not isinstance(v, bool) for v in values):
+        told["values"] = _statistics(np.asarray(values))
+    return told
+
+
+def _statistics(values: np.ndarray | pd.Series[Any]) -> dict[str, Any]:
+    """Type, how many are missing, and of numbers and times the least, the mean and the greatest of those there are."""
+    series = pd.Series(np.ravel(values)) if isinstance(values, np.ndarray) else values
+    told: dict[str, Any] = {"type": str(values.dtype), "missing": int(series.isna().sum())}
+    there = series.dropna()
+    kind = there.dtype.kind if isinstance(there.dtype, np.dtype) else getattr(there.dtype, "kind", "O")
+    if len(there) and kind in "biufmM":
+        found = {"min": there.min(), "mean": there.mean(), "max": there.max()}
+        told |= {name: _plain(value) for name, value in found.items()}
+    return told
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it; what it does not have as text, cut."""
+    if isinstance(value, np.datetime64):
+        value = pd.Timestamp(value)
+    elif isinstance(value, np.generic) and value.dtype.kind in "biufSU":
+        value = value.item()
+    if isinstance(value, bool | int | float | str) or value is None:
+        return value
+    if isinstance(value, pd.Timestamp):
+        return str(value.date()) if value == value.normalize() and value.tz is None else str(value)
+    if value is pd.NaT or value is pd.NA:
+        return None
+    if isinstance(value, pd.Timedelta | np.timedelta64):
+        return str(pd.Timedelta(value))
+    return _text(value, 1)
+
+
+def _text(value: Any, lines: int) -> str:
+    """The repr of an object, cut to so many lines of a terminal."""
+    if isinstance(value, xr.DataArray | np.ndarray | pd.DataFrame):
+        sizes = " x ".join(map(str, value.shape))
+        return f"{type(value).__name__} of {sizes or 'one element'}"
+    cut = reprlib.Repr()
+    cut.maxstring = cut.maxother = cut.maxlong = _LONGEST if lines == 1 else WIDTH * lines
+    cut.maxdict = cut.maxlist = cut.maxtuple = cut.maxset = 10 if lines == 1 else 5 * lines
+    try:
+        text = cut.repr(value)
+    except Exception:  # noqa: BLE001 - the __repr__ of a user's object may break in any way
+        return f"<{type(value).__name__}>"
+    most = 2 * _LONGEST if lines == 1 else WIDTH * lines
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# As text
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def sight_text(told: Mapping[str, Any]) -> str:
+    """What :func:`described` gives, as lines of 80 columns."""
+    kind = told.get("type", told["kind"])
+    if told["kind"] == "items":
+        blocks = _items_blocks(told)
+    elif kind == "array" and "dims" in told:
+        blocks = _array_blocks(told)
+    elif kind == "frame" and "columns" in told:
+        blocks = _frame_blocks(told)
+    else:
+        blocks = [_title(told, kind), _wrapped(told["text"])]
+    return "\n\n".join(block for block in blocks if block)
+
+
+def _title(told: Mapping[str, Any], *said: str) -> str:
+    return _wrapped(f"{told['name']}: {', '.join(text for text in said if text)}")
+
+
+def _array_blocks(told: Mapping[str, Any]) -> list[str]:
+    sizes = ", ".join(f"{dim}: {size:,}" for dim, size in told["sizes"].items())
+    title = _title(told, "array", told["dtype"], f"({sizes})", bytes_text(told["bytes"]))
+    rows = [{"name": "values", **told["values"]}]
+    labels = [
+        _cut(f"{name}: {found['dtype']}, {' … '.join(map(_shown, found['ends'])) or 'none'}")
+        for name, found in told["labels"].items()
+    ]
+    return [title, "\n".join(labels), _numbers(rows), _table(told["first"])]
+
+
+def _frame_blocks(told: Mapping[str, Any]) -> list[str]:
+    columns = told["columns"]
+    title = _title(told, "frame", f"{told['rows']:,} rows x {len(columns):,} columns", bytes_text(told["bytes"]))
+    rows = [{"name": name, **found} for name, found in list(columns.items())[:_MOST_COLUMNS]]
+    more = len(columns) - len(rows)
+    return [title, _numbers(rows), f"… {more:,} more columns" if more else "", _table(told["first"])]
+
+
+def _items_blocks(told: Mapping[str, Any]) -> list[str]:
+    dropped = f"{told['n_dropped']:,} dropped" if told["n_dropped"] else ""
+    title = _title(told, f"{told['n_items']:,} items", dropped)
+    keys = _cut(f"keys: {' … '.join(dict.fromkeys(told['keys']))}") if told["keys"] else ""
+    numbers = _numbers([{"name": "values", **told["values"]}]) if "values" in told else ""
+    first = "\n".join(_cut(f"{key}: {_shown(item)}") for key, item in told["first"].items())
+    return [title, keys, numbers, first]
+
+
+def _numbers(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Types, missing counts and statistics, a line a column; columns that nobody fills are left out."""
+    filled = [{name: f"{v:,}" if name == "missing" else _shown(v) for name, v in row.items()} for row in rows]
+    for row in filled:
+        if row["type"].startswith(("datetime", "timedelta")):  # three times have no room beside each other
+            row.pop("mean", None)
+            row |= {end: row[end][:_MINUTES] for end in ("min", "max") if end in row}
+    used = [column for column in _COLUMNS if any(column.name in row for row in filled)]
+    return table_text(used, [{c.name: row.get(c.name, "") for c in used} for row in filled]).rstrip("\n")
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as pandas shows them, folded at the width."""
+    if not rows:
+        return ""
+    names = list(rows[0])[:_MOST_SHOWN]
+    frame = pd.DataFrame(
+        [[_shown(row[name]) for name in names] for row in rows], columns=[printable(n) for n in names], dtype=object
+    )
+    with pd.option_context("display.max_colwidth", 40):
+        text = frame.to_string(index=False, line_width=WIDTH)
+    more = len(rows[0]) - len(names)
+    lines = [_cut(line.rstrip()) for line in text.split("\n")]
+    return "\n".join([*lines, f"… {more:,} more columns"] if more else lines)
+
+
+def _shown(value: Any) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "missing"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return printable(str(value))
+
+
+def _wrapped(text: str) -> str:
+    return "\n".join(textwrap.wrap(printable(text), WIDTH, subsequent_indent="  ")) or "''"
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= WIDTH else f"{line[: WIDTH - 1]}…"

@@ -1,0 +1,64 @@
+"""A report drawn again from what lies in its run folder, and a timeline for Perfetto beside each account's trace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import printable
+from pipeline.report import json_schema, perfetto
+from pipeline.report.html import page
+from pipeline.runs.history.read import BROKEN
+from pipeline.trace.trace import Trace
+
+__all__ = ["Redrawn", "redraw"]
+
+TIMELINE = "perfetto.json"
+
+
+@dataclass(frozen=True)
+class Redrawn:
+    """The page, a timeline for each account, and what could not be drawn."""
+
+    page: Path
+    timelines: tuple[Path, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """In the types that JSON has."""
+        return {
+            "report": str(self.page),
+            "timelines": [str(path) for path in self.timelines],
+            "notes": list(self.notes),
+        }
+
+
+def redraw(folder: Path) -> Redrawn:
+    """Draw the page and the timelines of a run folder; a trace that can't be read is noted.
+
+    Raises
+    ------
+    DataError : if its ``report.json`` is none
+    """
+    told = json_schema.read(folder / "report.json")
+    drawn = page.write(folder)
+    notes: list[str] = []
+    return Redrawn(drawn.absolute(), tuple(_timelines(folder, told, notes)), tuple(notes))
+
+
+def _timelines(folder: Path, told: Mapping[str, Any], notes: list[str]) -> Iterator[Path]:
+    for account in told["accounts"]:
+        name = account["trace"]
+        path = folder / name
+        if not name or "\0" in name or not path.resolve().is_relative_to(folder.resolve()):
+            notes.append(f"no timeline: {printable(name)!r} is no trace of this folder")
+        elif not path.is_file():
+            notes.append(f"no timeline: {printable(name)} is not there")
+        else:
+            try:
+                yield perfetto.write(Trace.load(path), path.with_name(TIMELINE), critical=account["critical_path"])
+            except BROKEN as error:
+                why = printable((str(error) or type(error).__name__).split("\n")[0][:200])
+                notes.append(f"no timeline: {printable(name)}: {why}")

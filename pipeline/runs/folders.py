@@ -1,0 +1,103 @@
+"""What the tasks of a run wrote, kept in its folder: ``tasks.log``, a line a line."""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Self
+
+from pipeline.errors import OutputError, printable
+from pipeline.runs.history.find import _STAMP
+
+if TYPE_CHECKING:
+    from pipeline.backends.base import Event, Listener
+
+
+def new_folder(runs: Path, name: str) -> Path:
+    """A new folder ``runs/NAME/TIME``, made; its absolute path.
+
+    Raises
+    ------
+    OutputError : if it can't be made
+    """
+    series, stamp = runs / name, datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
+    try:
+        series.mkdir(parents=True, exist_ok=True)
+        for number in range(1, 1_000):
+            folder = series / (stamp if number == 1 else f"{stamp}.{number}")
+            with contextlib.suppress(FileExistsError):  # another run began in the same second
+                folder.mkdir()
+                return folder.absolute()
+    except FileExistsError:
+        raise OutputError(f"the run folder can't be made: {series} is no folder") from None
+    except OSError as error:
+        raise OutputError(f"the run folder can't be made: {error}") from error
+    raise OutputError(f"the run folder can't be made: {series / stamp} and a thousand names after it are taken")
+
+
+def began(folder: Path) -> float | None:
+    """When the run of a folder began, as its name says, in seconds since the epoch; None: it says nothing."""
+    match = _STAMP.fullmatch(folder.name)
+    return datetime.strptime(match[1], "%Y-%m-%dT%H-%M-%SZ").replace(tzinfo=UTC).timestamp() if match else None
+
+
+__all__ = ["NAME", "TaskLog"]
+
+NAME = "tasks.log"
+
+_HEAD = "time\tworker\tstep\titem\tstream\tline\n"
+_MOST_CHARACTERS = 100_000_000
+
+
+class TaskLog:
+    """The file; it is made with the first line that a task wrote, and readable while the run goes on.
+
+    Columns, parted by tabs: the time (UTC), worker, copy of the step, item, ``stdout`` or ``stderr``, and the line with
+    what would move a terminal's text written as in Python. After 100 MB a last line says how many were left out.
+
+    Parameters
+    ----------
+    most : characters
+    """
+
+    def __init__(self, path: Path, *, most: int = _MOST_CHARACTERS) -> None:
+        self._path, self._left, self._left_out = path, most, 0
+        self._file: IO[str] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._file is not None:
+            if self._left_out:
+                self._file.write(f"{_stamp(datetime.now(UTC))}\t\t\t\t\t… {self._left_out:,} more lines are left out\n")
+            self._file.close()
+            self._file = None
+
+    def beside(self, listener: Listener) -> Listener:
+        """A listener whose lines of tasks are written down, too."""
+
+        def told(event: Event) -> None:
+            if event.kind == "output":
+                self._write(event)
+            listener(event)
+
+        return told
+
+    def _write(self, event: Event) -> None:
+        if self._left <= 0:
+            self._left_out += 1
+            return
+        if self._file is None:
+            self._file = open(self._path, "w", encoding="utf-8", buffering=1)  # noqa: SIM115 - closed by __exit__
+            self._file.write(_HEAD)
+        when = _stamp(datetime.fromtimestamp(event.when, UTC))
+        fields = (event.worker, event.step, event.item, event.stream, event.message)
+        line = "\t".join([when, *(printable(text) for text in fields)])
+        self._file.write(f"{line}\n")
+        self._left -= len(line) + 1
+
+
+def _stamp(when: datetime) -> str:
+    return f"{when:%Y-%m-%dT%H:%M:%S}.{when.microsecond // 1000:03}Z"

@@ -1,0 +1,134 @@
+"""Where run folders lie, how a new one is made, and which one a name means.
+
+They lie as ``runs/NAME/TIME``, the time being that of their beginning (UTC), with a number behind it where two began in
+one second. A name of a pipeline may have a ``/`` in it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline.errors import ConfigError, printable
+from pipeline.runs.history.read import MARKS, RunFolder, read
+
+__all__ = ["find", "runs"]
+
+_STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ)(?:\.(\d{1,6}))?", re.ASCII)
+_BEFORE = re.compile(r"(.+?)~(\d{0,6})", re.ASCII)
+_DEEPEST = 4  # folders below the folder of the runs
+
+
+def runs(folder: str | os.PathLike[str] = "runs", name: str | None = None) -> list[RunFolder]:
+    """The run folders below a folder, the newest last; those of one pipeline with ``name``.
+
+    Raises
+    ------
+    ConfigError : if there is no such folder, or no run of that name; with names like it
+    """
+    top = Path(folder)
+    if not top.is_dir():
+        raise ConfigError(f"{top}: no such folder; run folders lie where --runs DIR of the run said, else in runs")
+    found = _listed(top)
+    if name is not None:
+        wanted = name.rstrip("/")
+        own = [path for path in found if _name(path, top) == wanted]
+        if not own:
+            raise ConfigError(f"{top}: no run of {name!r}{_like(name, {_name(path, top) for path in found})}")
+        found = own
+    return [read(path, _name(path, top)) for path in found]
+
+
+def find(text: str, folder: str | os.PathLike[str] = "runs") -> RunFolder:
+    """The run folder that ``text`` means: a path, ``NAME/TIME``, ``NAME`` (the newest), ``NAME~1`` (the one before).
+
+    Raises
+    ------
+    ConfigError : if there is none, with names like it; or it can't be read, with the reason
+    """
+    top = Path(folder)
+    path = _found(text, top)
+    inner = path.absolute().is_relative_to(top.absolute()) and path.absolute() != top.absolute()
+    run = read(path, _name(path.absolute(), top.absolute()) if inner else None)
+    if not run.kind:
+        raise ConfigError(f"{text}: {run.problem}")
+    return run
+
+
+def _found(text: str, top: Path) -> Path:
+    if not text or "\0" in text:
+        raise ConfigError(f"got {text!r}; write a run folder, NAME/TIME, NAME, or NAME~1 for the one before")
+    for path in (Path(text), top / text):
+        if path.is_file() and path.name in (*MARKS, "report.html"):
+            path = path.parent
+        if path.is_dir() and (_STAMP.fullmatch(path.name) or _is_run(path)):
+            return path
+    match = _BEFORE.fullmatch(text)
+    name, back = (match[1], int(match[2] or 1)) if match else (text, 0)
+    for series in (top / name, Path(name)):
+        found = _of_one(series)
+        if found and back < len(found):
+            return found[-1 - back]
+        if found:
+            n = f"{len(found)} run{'s' if len(found) > 1 else ''}"
+            raise ConfigError(f"{text}: {name} has {n}; the oldest is {name}~{len(found) - 1}")
+    for path in (top / text, Path(text)):
+        if path.is_dir():
+            return path  # to be told what it is
+    known = _listed(top) if top.is_dir() else []
+    names = {_name(path, top) for path in known}
+    labels = {f"{_name(path, top)}/{path.name}" for path in known}
+    where = f"below {top}" if top.is_dir() else f"and no folder {top}"
+    raise ConfigError(f"{text}: no such run folder {where}{_like(text, names | labels)}")
+
+
+def _is_run(path: Path) -> bool:
+    return any((path / mark).is_file() for mark in (*MARKS, "spec.json"))
+
+
+def _of_one(folder: Path) -> list[Path]:
+    """The run folders right below a folder, the newest last."""
+    try:
+        return sorted((p for p in folder.iterdir() if _STAMP.fullmatch(p.name) and p.is_dir()), key=_age)
+    except OSError:
+        return []
+
+
+def _listed(top: Path) -> list[Path]:
+    """All run folders, the newest last."""
+    return sorted(_below(top, _DEEPEST), key=lambda path: (*_age(path), str(path)))
+
+
+def _below(folder: Path, depth: int) -> Iterator[Path]:
+    try:
+        inner = [entry for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        return
+    for entry in inner:
+        if _STAMP.fullmatch(entry.name):
+            yield Path(entry.path)
+        elif depth > 1:
+            yield from _below(Path(entry.path), depth - 1)
+
+
+def _age(path: Path) -> tuple[str, int]:
+    """What sorts by the time that is in a name: as text, and the number behind it."""
+    match = _STAMP.fullmatch(path.name)
+    return (match[1], int(match[2] or 1)) if match else (path.name, 1)
+
+
+def _name(path: Path, top: Path) -> str:
+    """The pipeline's: the folders between the two."""
+    return path.relative_to(top).parent.as_posix() if path.parent != top else ""
+
+
+def _like(text: str, names: set[str]) -> str:
+    """``; did you mean 'x' or 'y'?``, or which names there are."""
+    close = difflib.get_close_matches(text, sorted(names), n=3, cutoff=0.6)
+    if close:
+        return f"; did you mean {' or '.join(repr(printable(name)) for name in close)}?"
+    plain = sorted(name for name in names if name and not _STAMP.fullmatch(name.rpartition("/")[2]))
+    return f"; there are {', '.join(map(printable, plain[:8]))}" if plain else ""

@@ -1,0 +1,286 @@
+"""One run folder: what its files say, in whatever state a run, a kill or time has left them.
+
+====================================  =====================================================================
+``report.json``                       all of it, since there is one
+``comparison.json``                   of an older comparison: times, but not where they came from
+``config.json``, ``versions.json``    of a run, as it began
+``failure.json``                      of one that failed
+``trace.parquet``, ``manifest.json``  of a run that ended well
+``graph``                             of a comparison, as it began; not opened, since opening it runs code
+====================================  =====================================================================
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import printable
+from pipeline.runs.history.schema import Environment, Input, Report, Unreadable, document
+
+__all__ = ["MARKS", "Case", "RunFolder", "read", "step_seconds"]
+
+MARKS = ("report.json", "comparison.json", "config.json", "graph", "trace.parquet", "failure.json")
+"""A folder with one of these is a run folder."""
+
+BROKEN = (OSError, ValueError, TypeError, KeyError, AttributeError, NotImplementedError, RecursionError,
+          OverflowError, pa.ArrowException)  # fmt: skip
+"""What reading a Parquet file raises that is none, or none of ours."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A back end with a number of workers, and what it took in each round.
+
+    Parameters
+    ----------
+    elapsed : seconds, one a round; empty if it did not run
+    traces : the files of the rounds' traces, as far as they are known
+    """
+
+    label: str
+    backend: str
+    workers: int
+    elapsed: tuple[float, ...] = ()
+    traces: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """What a run or a comparison left.
+
+    Parameters
+    ----------
+    name, time : of the pipeline, and of the folder
+    kind : ``run`` or ``comparison``; empty: it can't be told
+    exit_code : None: it has not ended (it still runs, or was killed), or it can't be told
+    problem : why it failed or can't be read; empty if all is well
+    cases : what was timed, in the order of the report
+    environment, inputs, code : where its numbers came from; None: not recorded
+    config : what was asked, as YAML; None: not recorded
+    shape : the graph of its steps
+    missing : what a folder of today has, and this one has not
+    """
+
+    folder: Path
+    name: str
+    time: str
+    kind: str = ""
+    exit_code: int | None = None
+    problem: str = ""
+    cases: tuple[Case, ...] = ()
+    n_tasks: int | None = None
+    fingerprint: str = ""
+    environment: Environment | None = None
+    inputs: Mapping[str, Input] | None = None
+    code: Mapping[str, str] | None = None
+    config: str | None = field(default=None, repr=False)
+    shape: Any = field(default=None, repr=False)
+    missing: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """What tells it from the others: ``quickstart/2026-01-31T10-00-00Z``."""
+        return f"{self.name}/{self.time}" if self.name else self.time
+
+    @property
+    def state(self) -> str:
+        """``ok``, ``exit 1``, ``not ended`` or ``unreadable``."""
+        if not self.kind:
+            return "unreadable"
+        if self.exit_code is None:
+            return "not ended"
+        return f"exit {self.exit_code}" if self.exit_code else "ok"
+
+    @property
+    def ran(self) -> list[Case]:
+        """The cases that have times, the fastest first."""
+        return sorted((case for case in self.cases if case.elapsed), key=lambda case: median(case.elapsed))
+
+    @property
+    def elapsed(self) -> float | None:
+        """Seconds of the run, or of the fastest back end (the median of its rounds)."""
+        return median(self.ran[0].elapsed) if self.ran else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """What is told of it, in the types that JSON has."""
+        return {
+            "folder": str(self.folder),
+            "name": self.name,
+            "time": self.time,
+            "kind": self.kind or None,
+            "state": self.state,
+            "exit_code": self.exit_code,
+            "problem": self.problem,
+            "backends": [{"label": c.label, "backend": c.backend, "workers": c.workers, "elapsed": list(c.elapsed)}
+                         for c in self.cases],
+            "elapsed": self.elapsed,
+            "n_tasks": self.n_tasks,
+            "graph": self.fingerprint,
+            "missing": list(self.missing),
+        }  # fmt: skip
+
+
+def read(folder: Path, name: str | None = None) -> RunFolder:
+    """What a run folder holds; never raises for what lies in it: that is told by ``problem``.
+
+    Parameters
+    ----------
+    name : of the pipeline; None: as the folder above it is named
+    """
+    folder = folder.absolute()
+    start = RunFolder(folder, folder.parent.name if name is None else name, folder.name)
+    try:
+        found = _reported(start) or _old_comparison(start) or _run(start) or _begun_comparison(start)
+    except Unreadable as error:
+        return _with(start, problem=printable(str(error)))
+    return found or _with(start, problem=_strange(folder))
+
+
+def step_seconds(trace: Path) -> dict[str, float]:
+    """Seconds in the tasks of each step of the file, its copies together, in the order of their first task.
+
+    Raises
+    ------
+    Unreadable : if it is no trace
+    """
+    if not trace.is_file():
+        raise Unreadable(f"{trace.parent.name}/{trace.name} is not there")
+    try:
+        table = pq.read_table(trace, columns=["step", "start", "stop"], partitioning=None)
+        if b"pipeline" not in (table.schema.metadata or {}):
+            raise Unreadable(f"{trace.name} is no trace")
+        steps, start, stop = (table[name].to_pylist() for name in ("step", "start", "stop"))
+        seconds: dict[str, float] = {}
+        for step, began, ended in zip(steps, start, stop, strict=True):
+            name = step.partition("[")[0]
+            seconds[name] = seconds.get(name, 0.0) + (ended - began) / 1e9
+    except BROKEN as error:
+        raise Unreadable(f"{trace.parent.name}/{trace.name} can't be read: {_first_line(error)}") from error
+    return seconds
+
+
+def _with(start: RunFolder, **fields: Any) -> RunFolder:
+    return RunFolder(**{**vars(start), **fields})
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# With a report
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _reported(start: RunFolder) -> RunFolder | None:
+    told = document(start.folder / "report.json")
+    if told is None:
+        return None
+    if isinstance(told, dict) and "kind" not in told and "start_up" in told:
+        raise Unreadable(f"it is one measured run of a comparison; that is {start.folder.parent}")
+    return _of(Report.of(told, "report.json"), start)
+
+
+def _old_comparison(start: RunFolder) -> RunFolder | None:
+    told = document(start.folder / "comparison.json")
+    if told is None:
+        return None
+    return _with(_of(Report.of(told, "comparison.json"), start), missing=("report.json",))
+
+
+def _of(report: Report, start: RunFolder) -> RunFolder:
+    whole = report.environment is not None and report.inputs is not None and report.code is not None
+    return _with(
+        start,
+        kind=report.kind,
+        exit_code=report.exit_code,
+        problem=printable(report.problem),
+        cases=tuple(_case(report, number, start.folder) for number in range(len(report.rows))),
+        n_tasks=report.n_tasks,
+        fingerprint=report.fingerprint,
+        environment=report.environment,
+        inputs=report.inputs,
+        code=report.code,
+        config=report.config,
+        shape=report.graph,
+        missing=() if whole else ("where its numbers came from",),
+    )
+
+
+def _case(report: Report, number: int, folder: Path) -> Case:
+    row = report.rows[number]
+    if report.kind == "run":
+        elapsed = (row.elapsed.value,) if row.elapsed else ()
+        return Case(row.name, row.backend, row.workers, elapsed, (folder / "trace.parquet",))
+    own = sorted((m for m in report.measurements if m.name == row.name), key=lambda m: m.round)
+    traces = tuple(folder / Path(m.trace).parent.name / Path(m.trace).name for m in own if _is_inner(m.trace))
+    return Case(row.name, row.backend, row.workers, () if row.failure else tuple(m.elapsed for m in own), traces)
+
+
+def _is_inner(trace: str) -> bool:
+    """Whether the last two parts of a path can be those of a trace in a run folder, wherever that lies now."""
+    parts = Path(trace).parts[-2:]
+    return len(parts) == 2 and ".." not in parts and "\0" not in trace and parts[1] == "trace.parquet"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Without
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _run(start: RunFolder) -> RunFolder | None:
+    """A run or comparison that failed, a run that did not end, or one of before there were reports."""
+    config, failure = document(start.folder / "config.json"), document(start.folder / "failure.json")
+    trace, manifest = start.folder / "trace.parquet", document(start.folder / "manifest.json")
+    if config is None and failure is None and not trace.is_file():
+        return None
+    found = _with(start, kind="run", missing=("report.json",))
+    if failure is not None:
+        code = failure.get("exit_code") if isinstance(failure, dict) else None
+        if type(code) is not int:
+            raise Unreadable("failure.json is none of ours: it has no exit code")
+        kind = "comparison" if failure.get("kind") == "comparison" else "run"
+        problem = printable(str(failure.get("message", "")).split("\n")[0])
+        return _with(found, kind=kind, exit_code=code, problem=problem)
+    if not trace.is_file():
+        return _with(found, problem="it has not ended: it still runs, or was killed")
+    case, n_tasks = _head(trace)
+    outputs = manifest.get("outputs") if isinstance(manifest, dict) else None
+    graphs = [o["graph"] for o in outputs or () if isinstance(o, dict) and isinstance(o.get("graph"), str)]
+    return _with(found, exit_code=0, cases=(case,), n_tasks=n_tasks, fingerprint=next(iter(graphs), ""))
+
+
+def _head(trace: Path) -> tuple[Case, int]:
+    """What a trace says of itself, and its number of tasks."""
+    try:
+        file = pq.read_metadata(trace)
+        head = json.loads((file.metadata or {}).get(b"pipeline", b"null"))
+        backend, workers, elapsed = head["backend"], head["n_workers"], float(head["elapsed"])
+        if not isinstance(backend, str) or type(workers) is not int or not 0 <= elapsed < float("inf"):
+            raise ValueError("it has no back end, workers and elapsed time")
+    except BROKEN as error:
+        raise Unreadable(f"trace.parquet can't be read: {_first_line(error)}") from error
+    return Case(backend, backend, workers, (elapsed,), (trace,)), int(file.num_rows)
+
+
+def _begun_comparison(start: RunFolder) -> RunFolder | None:
+    if not (start.folder / "graph").is_file():
+        return None
+    problem = "it has not ended: it still runs, or was killed"
+    return _with(start, kind="comparison", problem=problem, missing=("report.json",))
+
+
+def _strange(folder: Path) -> str:
+    if not folder.is_dir():
+        return "it is no folder"
+    if (folder / "spec.json").is_file():
+        return f"it is one measured run of a comparison; that is {folder.parent}"
+    return f"it is no run folder: it has none of {', '.join(MARKS)}"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).split("\n")[0][:200]

@@ -1,0 +1,148 @@
+"""The parts of ``report.json`` that are read here, held to their types; everything else in it is passed over."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+
+__all__ = ["Environment", "Input", "Measurement", "Report", "Row", "Unreadable", "document"]
+
+FORMAT = 1
+_LARGEST = 200_000_000  # bytes of a file that is read here
+
+Seconds = Annotated[FiniteFloat, Field(ge=0, le=1e10)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class Unreadable(Exception):
+    """A file of a run folder is not what its name says; the text says which and why."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Value(_Part):
+    """The value of an interval."""
+
+    value: Seconds
+
+
+class Row(_Part):
+    """A back end of a run or a comparison."""
+
+    label: str = ""
+    backend: str
+    workers: Count
+    elapsed: Value | None = None
+    failure: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.label or self.backend
+
+
+class Measurement(_Part):
+    """A measured run of a comparison; ``trace`` is where it lay when it was made."""
+
+    backend: str
+    case: str = ""
+    round: Count
+    elapsed: Seconds
+    trace: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.case or self.backend
+
+
+class Environment(_Part):
+    """The machine and the versions."""
+
+    python: str = ""
+    platform: str = ""
+    machine: str = ""
+    processor: str = ""
+    cores: int | None = None
+    memory: int | None = None
+    versions: Mapping[str, str] = {}
+
+
+class Input(_Part):
+    """A file that was read, or many told as one; see :func:`pipeline.runs.provenance.inputs.input_hashes`."""
+
+    bytes: int | None = None
+    mtime_ns: int | None = None
+    sha256: str = "unknown"
+    partial: bool = False
+    etag: str = ""
+    modified: str = ""
+    files: int | None = None
+
+
+class Report(_Part):
+    """``report.json``, or the ``comparison.json`` that comparisons left before there was one."""
+
+    format: Literal[1] = 1
+    kind: Literal["run", "comparison"] = "comparison"
+    name: str
+    fingerprint: str
+    n_tasks: Count
+    created: str = ""
+    exit_code: int = 0
+    problem: str = ""
+    rows: tuple[Row, ...]
+    measurements: tuple[Measurement, ...] = ()
+    environment: Environment | None = None
+    inputs: Mapping[str, Input] | None = None
+    code: Mapping[str, str] | None = None
+    config: str | None = None
+    graph: Mapping[str, Any] | None = None
+
+    @classmethod
+    def of(cls, told: Any, name: str) -> Report:
+        """The parts of a document.
+
+        Raises
+        ------
+        Unreadable : if it has another format or kind, or a part of it another type
+        """
+        if not isinstance(told, dict):
+            raise Unreadable(f"{name} is no map")
+        if told.get("format", FORMAT) != FORMAT:
+            got = str(told["format"])[:20]
+            raise Unreadable(f"{name} has format {got}; this version reads {FORMAT}")
+        try:
+            return cls.model_validate(told)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise Unreadable(f"{name} is none of ours: {place}: {first['msg']}") from None
+
+
+def document(path: Path) -> Any:
+    """What a JSON file holds; None if there is no such file.
+
+    Raises
+    ------
+    Unreadable : if it can't be read, or is no JSON (NaN is none)
+    """
+    try:
+        if not path.is_file():
+            return None
+        if path.stat().st_size > _LARGEST:
+            raise Unreadable(f"{path.name} is larger than {_LARGEST // 1_000_000} MB")
+        return json.loads(path.read_bytes(), parse_constant=_refused)
+    except OSError as error:
+        raise Unreadable(f"{path.name} can't be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        said = "nested too deeply" if isinstance(error, RecursionError) else str(error).split("\n")[0]
+        raise Unreadable(f"{path.name} is no JSON: {said}") from error
+
+
+def _refused(constant: str) -> Any:
+    raise ValueError(f"{constant} is no number of JSON")

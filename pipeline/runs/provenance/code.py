@@ -1,0 +1,86 @@
+"""Hashes of the code that ran: the user's modules, and Pipeline itself."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import importlib.util
+import os
+import sysconfig
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipeline.config.model import Config
+    from pipeline.graph.graph import Graph
+
+
+__all__ = ["code_hashes", "named"]
+
+_MOST_SOURCES = 1_000  # files of a package of the user's
+
+
+def code_hashes(graph: Graph, config: Config | None = None) -> dict[str, str]:
+    """SHA-256 of the code that ran, by file: modules that are shipped, modules that calls name, Pipeline itself.
+
+    Nothing is imported for it. Of a package that is installed the module that is named counts (its version tells the
+    rest); of one that lies elsewhere, in the user's own folders, every source.
+    """
+    found = {name: hashlib.sha256(source).hexdigest() for name, source in graph.modules.items()}
+    shipped = {name.partition("/")[0].removesuffix(".py") for name in graph.modules}
+    for module in named(config):
+        if module.partition(".")[0] not in shipped:
+            for name, file in _sources(module).items():
+                with contextlib.suppress(OSError):
+                    found[name] = hashlib.sha256(file.read_bytes()).hexdigest()
+    return {**dict(sorted(found.items())), "pipeline": _own_hash()}
+
+
+def named(config: Config | None) -> list[str]:
+    """The modules that a file names, in its order, and those of ops that other distributions bring."""
+    if config is None:
+        return []
+    functions = [step.function for step in config.steps.values() if step.kind == "call"]
+    functions += [getattr(step.parameters, "function", "") for step in config.steps.values() if step.kind == "op"]
+    built = [type(step.parameters).function_path() for step in config.steps.values() if step.kind == "op"]
+    functions += [path for path in built if not path.startswith("pipeline.ops.")]
+    functions.append(str((config.compare.get("reference") or {}).get("call", "")))
+    modules = [text.partition(":")[0] for text in functions if isinstance(text, str) and ":" in text]
+    return list(dict.fromkeys([*config.modules, *modules]))
+
+
+def _sources(module: str) -> dict[str, Path]:
+    """The source files that make up a module, by their names below the folder that it is imported from."""
+    top, *rest = module.split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return {}
+    if spec is None:
+        return {}
+    if not spec.submodule_search_locations:
+        file = Path(spec.origin or "")
+        return {file.name: file} if file.is_file() else {}
+    folder = Path(next(iter(spec.submodule_search_locations)))
+    if str(folder).startswith(_installed()):
+        inner = folder.joinpath(*rest)
+        files = [file for file in (inner / "__init__.py", inner.with_name(f"{inner.name}.py")) if file.is_file()]
+    else:
+        files = sorted(folder.rglob("*.py"))[:_MOST_SOURCES]
+    return {file.relative_to(folder.parent).as_posix(): file for file in files}
+
+
+@functools.cache
+def _installed() -> tuple[str, ...]:
+    paths = sysconfig.get_paths()
+    return tuple(paths[name] + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+
+
+@functools.cache
+def _own_hash() -> str:
+    digest = hashlib.sha256()
+    top = Path(__file__).parents[2]
+    for file in sorted(top.rglob("*.py")):
+        digest.update(f"{file.relative_to(top).as_posix()}\0".encode() + file.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,262 @@
+"""Hashes of what a run read.
+
+Content is hashed up to a budget, small files first. What is left is told by size, time of change and its two ends, and
+marked ``partial``; of the rest by size and time alone. Of what a user's function or program opens by itself those
+files are seen that its arguments name, and that were there before the run began.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import os
+import re
+import stat
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pipeline.build.step import located
+from pipeline.config.model import Command, Over
+from pipeline.ops.sources.paths import is_remote, locate, options_of
+
+if TYPE_CHECKING:
+    from pipeline.config.model import Config, Step
+
+
+__all__ = ["UNKNOWN", "input_hashes"]
+
+UNKNOWN = "unknown"
+"""In the place of a hash: nothing is known of the content."""
+
+_BUDGET = 256_000_000  # bytes that are hashed whole, in all
+_END = 1_000_000  # bytes hashed at each end of a file beyond that
+_MOST_ENDS = 64  # such files
+_MOST_OPENED = 3_000  # files; to open one takes as long as to hash 100 kB
+_ASKING = 2.0  # seconds that asking storages for remote files may take in all, but for the last answer
+_MOST_TOLD = 5_000  # files of one source that are told one by one
+
+_FAR = os.path.join("..", "..", "..", "")
+"""How the path of what is far from a folder begins."""
+_SUFFIXES: Mapping[str, tuple[str, ...]] = {
+    "from_netcdf": (".nc", ".nc4", ".cdf", ".h5"),
+    "from_npy": (".npy",),
+    "read_json": (
+        *(".json", ".json.gz", ".json.bz2", ".json.xz", ".jsonl", ".jsonl.gz", ".jsonl.bz2", ".jsonl.xz"),
+        *(".ndjson", ".ndjson.gz", ".ndjson.bz2", ".ndjson.xz"),
+    ),
+    "read_csv": (".csv", ".tsv", ".txt", ".csv.gz", ".csv.bz2", ".csv.xz"),
+    "read_parquet": (".parquet", ".parq", ".pq"),
+}
+"""Op -> which files of a folder it reads, where not all."""
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What one source reads: its files, told one by one or together under ``name``."""
+
+    name: str
+    files: tuple[str, ...]
+    together: bool
+
+
+@dataclass(frozen=True)
+class _File:
+    """A local file that is there: bytes, ns since the epoch, and how much of it the hash is of."""
+
+    size: int
+    modified: int
+    sha256: str = ""
+    partial: bool = True
+
+
+def input_hashes(config: Config, *, budget: int = _BUDGET, since: float | None = None) -> dict[str, dict[str, Any]]:
+    """What the sources and checks of a file read, by path: from the file's folder, but for what lies far from it.
+
+    Each is a map of ``bytes``, ``mtime_ns`` and ``sha256``; ``partial: true`` where the hash is not of the whole
+    content; ``files`` where many are told as one (a zarr store; a source of more than 5,000 files). Of a remote file
+    ``etag`` and ``modified`` stand there as far as its storage tells, and ``sha256`` is ``unknown``. What can't be
+    read any more, and what its storage did not tell within two seconds, is unknown altogether: nothing is raised, since
+    the run has ended well.
+
+    Parameters
+    ----------
+    budget : bytes that are hashed whole, in all; smaller files come first
+    since : seconds since the epoch: files that arguments name and that have changed since are results, not inputs
+    """
+    reads = [*_reads(config), *_named(config, since)]
+    files = _files({name for read in reads for name in read.files if not is_remote(name)}, budget)
+    deadline = time.monotonic() + _ASKING
+    found: dict[str, dict[str, Any]] = {}
+    for read in reads:
+        for name in [read.name] if read.together else read.files:
+            told = config.masked(_told(name, config.root))
+            if told in found:
+                continue
+            if is_remote(name):
+                found[told] = _remote(name, config.storage) if time.monotonic() < deadline else _one(None)
+            else:
+                found[told] = _together(read, files) if read.together else _one(files.get(name))
+    return found
+
+
+def _reads(config: Config) -> Iterator[_Read]:
+    """What each source reads; each path once."""
+    seen: set[tuple[str, ...]] = set()
+    root = os.path.abspath(config.root)
+    for step in config.steps.values():
+        path = getattr(step.parameters, "path", None) if step.kind == "op" else None
+        if getattr(type(step.parameters), "group", "") != "sources" or not path:
+            continue
+        paths = located([path] if isinstance(path, str) else list(path), root)
+        op = type(step.parameters).op
+        if (op, *paths) not in seen:
+            seen.add((op, *paths))
+            yield _read(step, paths, config.storage)
+    for check in config.checks:
+        if check.equals_csv is not None:
+            name = os.path.join(root, check.equals_csv)
+            yield _Read(name, (name,), together=False)
+
+
+def _named(config: Config, since: float | None) -> Iterator[_Read]:
+    """The files that arguments of calls and commands name, from where the program stands or from the file's folder."""
+    texts = (text for s in config.steps.values() for text in _texts((s.args, s.over, s.command)))
+    for text in itertools.islice(dict.fromkeys(texts), _MOST_TOLD):
+        for path in (os.path.abspath(text), os.path.join(os.path.abspath(config.root), text)):
+            with contextlib.suppress(OSError, ValueError):  # far too long for a path, or with a zero in it
+                status = os.stat(path)
+                if stat.S_ISREG(status.st_mode) and (since is None or status.st_mtime < since):
+                    yield _Read(path, (path,), together=False)
+                    break
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The texts in a value, at any depth."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _texts(tuple(value.values()))
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _texts(inner)
+    elif isinstance(value, Over):
+        yield from _texts((value.axes, value.maps))
+    elif isinstance(value, Command):
+        yield from _texts((value.argv, value.env))
+
+
+def _read(step: Step, paths: Sequence[str], storage: Mapping[str, Any]) -> _Read:
+    op = type(step.parameters).op
+    if op == "from_zarr":
+        (store,) = paths
+        if is_remote(store):
+            return _Read(store, tuple(f"{store.rstrip('/')}/{name}" for name in _ZARR), together=False)
+        inner = tuple(sorted(os.path.join(top, name) for top, _, names in os.walk(store) for name in names))
+        return _Read(store, inner or (store,), together=bool(inner))
+    if op == "files":
+        paths = [os.path.join(p, "*") if not is_remote(p) and os.path.isdir(p) else p for p in paths]
+    name = paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
+    try:
+        files = locate(paths, storage, suffixes=_SUFFIXES.get(op, ()))
+    except Exception:  # noqa: BLE001  (a library of its own for each storage; the files were there for the run)
+        files = tuple(paths)
+    return _Read(name, files, together=len(files) > _MOST_TOLD and not is_remote(name))
+
+
+_ZARR = ("zarr.json", ".zmetadata", ".zgroup", ".zarray")
+"""The metadata of a remote store, in the place of its chunks: to list these may take longer than the run."""
+
+
+def _files(names: Iterable[str], budget: int) -> dict[str, _File]:
+    """The local files, hashed as far as the budget goes."""
+    found: dict[str, _File] = {}
+    for name in names:
+        with contextlib.suppress(OSError):
+            status = os.stat(name)
+            found[name] = _File(status.st_size, status.st_mtime_ns)
+    left, ends = budget, _MOST_ENDS
+    for name in sorted(found, key=lambda name: (found[name].size, name))[:_MOST_OPENED]:
+        file = found[name]
+        whole = file.size <= left
+        if not whole and not ends:
+            break
+        with contextlib.suppress(OSError):
+            digest = _whole(name) if whole else _ends(name, file.size)
+            found[name] = _File(file.size, file.modified, digest, partial=not whole)
+        left, ends = (left - file.size, ends) if whole else (0, ends - 1)
+    return found
+
+
+def _whole(name: str) -> str:
+    with open(name, "rb", buffering=0) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _ends(name: str, size: int) -> str:
+    """The hash of the first and the last bytes of a file."""
+    with open(name, "rb", buffering=0) as file:
+        digest = hashlib.sha256(file.read(_END))
+        file.seek(max(_END, size - _END))
+        digest.update(file.read(_END))
+    return digest.hexdigest()
+
+
+def _one(file: _File | None) -> dict[str, Any]:
+    if file is None:
+        return {"bytes": None, "sha256": UNKNOWN}
+    told = {"bytes": file.size, "mtime_ns": file.modified, "sha256": file.sha256 or UNKNOWN}
+    return told | ({"partial": True} if file.partial else {})
+
+
+def _together(read: _Read, files: Mapping[str, _File]) -> dict[str, Any]:
+    """Many files as one: their sizes added up, the latest change, a hash of their names, sizes and hashes."""
+    own = {name: files[name] for name in read.files if name in files}
+    if not own:
+        return _one(None)
+    top = os.path.commonpath(own)
+    digest = hashlib.sha256()
+    for name, file in own.items():
+        digest.update(f"{os.path.relpath(name, top)}\0{file.size}\0{file.sha256}\0".encode())
+    whole = _File(
+        sum(file.size for file in own.values()),
+        max(file.modified for file in own.values()),
+        digest.hexdigest(),
+        any(file.partial for file in own.values()),
+    )
+    return {**_one(whole), "files": len(own)}
+
+
+def _remote(name: str, storage: Mapping[str, Any]) -> dict[str, Any]:
+    """What the storage says of a file, without reading it."""
+    import fsspec
+
+    told: dict[str, Any] = {"bytes": None, "sha256": UNKNOWN}
+    try:
+        filesystem, inner = fsspec.core.url_to_fs(name, **options_of(name, storage))
+        about = filesystem.info(inner)
+    except Exception:  # noqa: BLE001  (a library of its own for each storage; the run has ended well)
+        return told
+    told["bytes"] = about["size"] if isinstance(about.get("size"), int) else None
+    keys = {"etag": ("ETag", "etag"), "modified": ("LastModified", "last_modified", "updated", "mtime", "created")}
+    for key, names in keys.items():
+        value = next((about[n] for n in names if about.get(n)), None)
+        if value is not None:
+            told[key] = str(value).strip('"')
+    return told
+
+
+def _told(name: str, root: str) -> str:
+    """A path as it is told: near the file's folder from there, so that copies of a project tell the same.
+
+    Of a URL neither who asks is told nor what he signs with.
+    """
+    if not is_remote(name):
+        name = os.path.normpath(name.removeprefix("file://"))
+        near = os.path.relpath(name, root)
+        return name if near.startswith(_FAR) else near
+    name = re.sub(r"(?<=://)[^/@]*@", "", name)
+    address, mark, query = name.partition("?")
+    return f"{address}?{hashlib.sha256(query.encode()).hexdigest()[:8]}" if mark else address

@@ -1,0 +1,386 @@
+"""One run, from a Config to committed outputs: the only place where all parts meet.
+
+::
+
+    build -> lock the outputs, stage -> back end -> checks -> verify -> publish -> run folder
+
+A run that fails anywhere commits nothing. Its run folder stays, with what was asked, the versions, and why it failed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from pipeline.backends import registry
+from pipeline.backends.base import Backend, Event, Listener, Outcome, show_output
+from pipeline.build.build import build
+from pipeline.config.expressions.references import parse_reference
+from pipeline.config.from_python import StepReference
+from pipeline.config.model import Config
+from pipeline.config.resolved_yaml import plain
+from pipeline.errors import CheckError, ConfigError
+from pipeline.graph.collect import assemble
+from pipeline.graph.fusion import coarsen
+from pipeline.graph.graph import Graph, Key
+from pipeline.graph.value_types import Layout, PartsLayout
+from pipeline.outputs.commit import Publication
+from pipeline.outputs.manifest import Manifest, stale_files
+from pipeline.outputs.open import open_output
+from pipeline.runs import report_json
+from pipeline.runs.check_results import CheckResult, evaluate
+from pipeline.runs.folders import NAME, TaskLog, began, new_folder
+from pipeline.runs.provenance.machine import versions
+from pipeline.trace.account import Runs, Shape, account
+from pipeline.trace.statistics import median_interval
+from pipeline.trace.trace import Trace
+
+__all__ = ["Run", "masked", "opened", "run"]
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run that has ended well: what it gave, and what happened.
+
+    ``run["step"]`` opens the step's committed output lazily where it has one, else gives its value if that was wanted;
+    what :meth:`pipeline.Pipeline.step` gave may stand for the name. ``"step" in run`` and ``list(run)`` tell which it
+    can give.
+
+    Parameters
+    ----------
+    name : of the pipeline
+    folder : the run folder
+    root : the output root
+    outputs : the manifest of each output
+    checks : each check with what was got; all held
+    dropped : step, item, cause of the items that failed under ``on_error: drop``
+    start_up, commit : seconds until the workers were warm, and for verifying and publishing
+    """
+
+    name: str
+    backend: str
+    folder: Path
+    root: Path
+    graph: Graph
+    results: Mapping[Key, Any]
+    trace: Trace
+    outputs: Mapping[str, Manifest]
+    checks: tuple[CheckResult, ...] = ()
+    dropped: tuple[tuple[str, str, str], ...] = ()
+    start_up: float = 0.0
+    commit: float = 0.0
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds from the first submit to the last output verified, workers warm."""
+        return self.trace.elapsed
+
+    def __getitem__(self, name: str | StepReference) -> Any:
+        layout = self._layout(_copy(name))
+        output = self._output(layout)
+        if output is not None:
+            return self.open(output)
+        if all(key in self.results for key in layout.keys):
+            return assemble(layout, self.results)
+        raise KeyError(f"{_copy(name)!r} was not kept; give it an output, or run with keep: [{name}]")
+
+    def __contains__(self, name: object) -> bool:
+        try:
+            layout = self._layout(_copy(name))
+        except KeyError:
+            return False
+        return self._output(layout) is not None or all(key in self.results for key in layout.keys)
+
+    def __iter__(self) -> Iterator[str]:
+        return (copy for copy in self.graph.layouts if copy in self)
+
+    def _output(self, layout: Layout) -> str | None:
+        """The output that has what lies there."""
+        return next((sink.name for sink in self.graph.sinks if _same_place(sink.layout, layout)), None)
+
+    def open(self, output: str) -> Any:
+        """An output as it was committed: arrays and Parquet lazily, other formats in memory."""
+        for sink in self.graph.sinks:
+            if sink.name == output:
+                return open_output(sink, self.root, files=[file.path for file in self.outputs[output].files])
+        raise KeyError(f"there is no output {output!r}; there are {', '.join(self.outputs) or 'none'}")
+
+    def _layout(self, name: str) -> Layout:
+        layouts = self.graph.layouts
+        if name in layouts:
+            return layouts[name]
+        copy, _, part = name.rpartition(".")
+        owner = layouts.get(copy)
+        if isinstance(owner, PartsLayout) and part in owner.parts:
+            return owner.parts[part]
+        known = [copy for copy in layouts if copy.partition("[")[0] == name.partition("[")[0]]
+        raise KeyError(f"there is no step {name!r}; there are {', '.join(known or layouts)}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """What is told of a run, in the types that JSON has."""
+        outputs = [
+            {
+                "name": name,
+                "format": manifest.format,
+                "path": str(self.root / manifest.path),
+                "files": len(manifest.files),
+                "rows": manifest.rows,
+                "bytes": manifest.nbytes,
+            }
+            for name, manifest in self.outputs.items()
+        ]
+        return {
+            "name": self.name,
+            "backend": self.backend,
+            "workers": self.trace.n_workers,
+            "tasks": len(self.graph),
+            "graph": next((m.graph for m in self.outputs.values()), ""),
+            "elapsed": self.elapsed,
+            "start_up": self.start_up,
+            "commit": self.commit,
+            "folder": str(self.folder),
+            "outputs": outputs,
+            "checks": [{"check": check.text, "ok": check.ok, "message": check.message} for check in self.checks],
+            "dropped": [{"step": step, "item": item, "cause": cause} for step, item, cause in self.dropped],
+        }
+
+    def __repr__(self) -> str:
+        said = [f"{len(self.outputs)} outputs", f"{self.elapsed:.3g} s on {self.trace.n_workers} workers"]
+        if self.checks:
+            said.insert(1, f"{len(self.checks)} checks held")
+        if self.dropped:
+            said.append(f"{len(self.dropped)} items dropped")
+        return f"<Run {self.name!r} on {self.backend}: {', '.join(said)}; {self.folder}>"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{escape(name)}</td><td>{escape(str(self.root / manifest.path))}</td>"
+            f"<td>{len(manifest.files):,}</td><td>{manifest.nbytes:,}</td></tr>"
+            for name, manifest in self.outputs.items()
+        )
+        head = "<tr><th>output</th><th>path</th><th>files</th><th>bytes</th></tr>"
+        return f"<p>{escape(repr(self))}</p><table>{head}{rows}</table>"
+
+
+def _copy(name: object) -> str:
+    """The name of a copy as the Graph has it: a reference's labels stand in no quotes."""
+    if not isinstance(name, StepReference):
+        return str(name)
+    reference = parse_reference(str(name))
+    picks = ",".join(str(replace(pick, quoted=False)) for pick in reference.picks)
+    return f"{replace(reference, picks=())}[{picks}]" if picks else str(name)
+
+
+def _same_place(one: Layout, other: Layout) -> bool:
+    """Whether two layouts are the same keys; a value with parts lies where its whole does."""
+    if isinstance(other, PartsLayout):
+        return other.whole is not None and _same_place(one, other.whole)
+    return one.kind == other.kind and getattr(one, "name", None) == other.name
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The run
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def run(
+    config: Config,
+    *,
+    backend: str = "dask",
+    workers: int | None = None,
+    cluster: str | None = None,
+    out: str | os.PathLike[str] = ".",
+    runs: str | os.PathLike[str] = "runs",
+    listener: Listener | None = None,
+    **options: Any,
+) -> Run:
+    """Build, run, check and commit a file.
+
+    Parameters
+    ----------
+    backend : its name, see :data:`pipeline.backends.registry.BACKENDS`
+    workers : None: the file's ``cluster: {workers}``, else as many as cores
+    cluster : address of a running Dask scheduler
+    out : what output paths are relative to; every output lies below it
+    runs : where the run's own folder is put, as ``<name>/<UTC time>``
+    listener : called in this process as things happen; one with ``begin`` gets the Graph first. None: what tasks write
+        is shown. It is kept in the run folder, in ``tasks.log``
+    options : of the back end
+
+    Raises
+    ------
+    ConfigError : for options of no use, too
+    PipelineError : nothing was committed, and what stood there before still stands
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # as multiprocessing itself looks
+        raise ConfigError(
+            "a worker process that starts imports this script, which would run the pipeline again; put what runs it "
+            'below: if __name__ == "__main__":'
+        )
+    if workers is not None and (type(workers) is not int or workers < 1):
+        raise ConfigError(f"workers: got {workers!r}; write a whole number >= 1")
+    graph = build(config)
+    begin = getattr(listener, "begin", None)
+    if begin is not None:
+        begin(graph)
+    folder = new_folder(Path(runs), config.name)
+    name = f"{folder.name}-{secrets.token_hex(4)}"  # that no other run has
+    with report_json.noted_failure(folder, "run", config):
+        _write(folder / "config.json", config.masked(plain(config)))
+        _write(folder / "versions.json", versions())
+        with (
+            TaskLog(folder / NAME) as log,
+            Publication(graph.sinks, out, run=name, storage=config.storage) as publication,
+        ):
+            told = masked(log.beside(listener or show_output), config)
+            outcome, start_up = _computed(config, graph, publication, backend, workers, cluster, told, options)
+            checks = _checked(config, graph, outcome.results, folder)
+            began = time.perf_counter()
+            records = publication.verify(outcome.results)
+            verified = time.perf_counter()
+            about = {
+                "run": name,
+                "graph": graph.fingerprint if graph.sinks else "",
+                "config": hashlib.sha256(config.text.encode()).hexdigest(),
+                "written": datetime.now(UTC).isoformat(timespec="seconds"),
+                "pipeline": versions()["pipeline"],
+            }
+            manifests = {sink.name: Manifest.of(sink, records[sink.name], **about) for sink in graph.sinks}
+            stale = {key: stale_files(publication.root, manifest) for key, manifest in manifests.items()}
+            publication.publish({key: manifest.to_bytes() for key, manifest in manifests.items()}, stale)
+        commit = time.perf_counter() - began
+        elapsed = outcome.trace.elapsed + verified - began
+        notes = {**outcome.trace.notes, "commit": commit, "verify": verified - began, "graph": graph.fingerprint}
+        trace = replace(outcome.trace, elapsed=elapsed, notes=notes)
+        trace.save(folder / "trace.parquet")
+        _write(folder / "manifest.json", {"outputs": [manifest.to_dict() for manifest in manifests.values()]})
+        _write_report(folder, config, graph, trace, outcome, start_up=start_up, commit=commit)
+    return Run(
+        name=config.name,
+        backend=backend,
+        folder=folder,
+        root=publication.root,
+        graph=graph,
+        results=_kept(graph, outcome.results),
+        trace=trace,
+        outputs=manifests,
+        checks=checks,
+        dropped=outcome.dropped,
+        start_up=start_up,
+        commit=commit,
+        notes=outcome.notes,
+    )
+
+
+def _computed(
+    config: Config,
+    graph: Graph,
+    publication: Publication,
+    backend: str,
+    workers: int | None,
+    cluster: str | None,
+    listener: Listener,
+    options: Mapping[str, Any],
+) -> tuple[Outcome, float]:
+    """What the back end gives, and its start-up; it has ended when this returns, so no writer is still at work."""
+    began = time.perf_counter()
+    with opened(config, graph, backend, workers=workers, cluster=cluster, **options) as there:
+        start_up = time.perf_counter() - began
+        pages = getattr(there, "pages", {})
+        if pages:
+            listener(Event("note", message=", ".join(f"{name}: {url}" for name, url in pages.items())))
+        started = time.perf_counter()
+        outcome = there.run(graph, context=publication.context, listener=listener)
+        # with what was done before the first submit: workers that had still to come up, segments made of the Graph
+        return outcome, start_up + time.perf_counter() - started - outcome.trace.elapsed
+
+
+def opened(
+    config: Config,
+    graph: Graph,
+    backend: str,
+    *,
+    workers: int | None = None,
+    cluster: str | None = None,
+    **options: Any,
+) -> Backend:
+    """The back end as a file and its caller want it, to be entered."""
+    given: dict[str, Any] = {"workers": workers, "modules": dict(graph.modules), **options}
+    if backend == "dask":
+        given |= {"address": cluster, "cluster": dict(config.cluster) or None, "masked": config.masked}
+    elif workers is None and isinstance(config.cluster.get("workers"), int):
+        given["workers"] = config.cluster["workers"]
+    return registry.create(backend, **given)
+
+
+def masked(listener: Listener, config: Config) -> Listener:
+    """The same listener; what it hears holds no secrets."""
+    return lambda event: listener(replace(event, message=config.masked(event.message)) if event.message else event)
+
+
+def _checked(config: Config, graph: Graph, results: Mapping[Key, Any], folder: Path) -> tuple[CheckResult, ...]:
+    checks = evaluate(config, graph, results)
+    if checks:
+        told = [{"check": check.text, "ok": check.ok, "message": check.message} for check in checks]
+        _write(folder / "checks.json", told)
+    failed = [check for check in checks if not check.ok]
+    if failed:
+        lines = "\n".join(str(check) for check in failed)
+        raise CheckError(f"{lines}\n{len(failed)} of {len(checks)} checks failed; nothing was committed")
+    return checks
+
+
+def _kept(graph: Graph, results: Mapping[Key, Any]) -> dict[Key, Any]:
+    """The results without the writers' records, which the manifests hold."""
+    records = {key for sink in graph.sinks for key in sink.records}
+    return {key: value for key, value in results.items() if key not in records}
+
+
+def _write_report(
+    folder: Path, config: Config, graph: Graph, trace: Trace, outcome: Outcome, *, start_up: float, commit: float
+) -> None:
+    """Leave what the run says of its own time, in the form of a comparison of one back end with nothing."""
+    runs = Runs(trace.backend, trace.backend, trace.n_workers, ("trace.parquet",))
+    segments = coarsen(graph, n_workers=trace.n_workers)
+    mine = account([trace], runs, shape=Shape.of(graph), segments=segments)
+    row = {
+        "label": trace.backend,
+        "backend": trace.backend,
+        "workers": trace.n_workers,
+        "n_rounds": 1,
+        "elapsed": vars(median_interval([trace.elapsed])),
+        "start_up": start_up,
+        "commit": commit,
+        "exit_code": 1 if outcome.dropped else 0,
+    }
+    told = report_json.document(
+        "run",
+        graph,
+        config,
+        rows=[row],
+        accounts=[mine],
+        since=began(folder),
+        exit_code=row["exit_code"],
+        verdict=[f"{config.name}: {trace.elapsed:.3g} s on {trace.n_workers} workers of {trace.backend}"],
+    )
+    report_json.write(folder, told)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The run folder
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _write(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1, default=str) + "\n", encoding="utf-8")

@@ -1,0 +1,131 @@
+"""What costs most: steps, tasks; and how many workers it takes to beat one thread (COST).
+
+References
+----------
+McSherry, Isard and Murray, "Scalability! But at what COST?", HotOS XV, 2015: the configuration that outperforms a
+single thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pipeline.trace.losses import SerialTimes
+from pipeline.trace.trace import Trace
+
+__all__ = ["StepCost", "TaskCost", "cost", "steps", "tasks"]
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """What a step cost, all attempts counted; seconds and bytes.
+
+    Parameters
+    ----------
+    step : the copy of the step
+    n_tasks : how many of its tasks ran, each counted once
+    seconds, cpu : in its tasks, and of CPU
+    useful : what the same tasks take serially; None: not known
+    bytes_out : size of its results
+    bytes_moved : to workers for its tasks, and from them
+    """
+
+    step: str
+    n_tasks: int
+    seconds: float
+    useful: float | None
+    cpu: float
+    bytes_out: int
+    bytes_moved: int
+
+
+@dataclass(frozen=True)
+class TaskCost:
+    """What a task cost, all attempts counted.
+
+    Parameters
+    ----------
+    worker : that ran it last
+    seconds : in the task
+    useful : what it takes serially; None: not known
+    """
+
+    key: str
+    step: str
+    worker: str
+    seconds: float
+    useful: float | None
+
+
+def steps(trace: Trace, serial: SerialTimes | None = None, *, most: int = 10) -> tuple[StepCost, ...]:
+    """The steps whose tasks took longest, at most ``most`` of them, the longest first.
+
+    Raises
+    ------
+    ValueError : if serial's time of a task is not known
+    """
+    keys: dict[str, dict[str, None]] = {}
+    sums: dict[str, list[int]] = {}
+    names = ("step", "key", "start", "stop", "cpu", "bytes_out", "bytes_in", "bytes_sent")
+    columns = [trace.tasks[name].to_pylist() for name in names]
+    for step, key, start, stop, cpu, bytes_out, bytes_in, bytes_sent in zip(*columns, strict=True):
+        keys.setdefault(step, {})[key] = None
+        found = sums.setdefault(step, [0, 0, 0, 0])
+        found[0] += stop - start
+        found[1] += cpu
+        found[2] += bytes_out
+        found[3] += bytes_in + bytes_sent
+    longest = sorted(sums, key=lambda step: (-sums[step][0], step))[:most]
+    return tuple(
+        StepCost(
+            step=step,
+            n_tasks=len(keys[step]),
+            seconds=sums[step][0] / 1e9,
+            useful=None if serial is None else sum(_useful(serial, key) for key in keys[step]),
+            cpu=sums[step][1] / 1e9,
+            bytes_out=sums[step][2],
+            bytes_moved=sums[step][3],
+        )
+        for step in longest
+    )
+
+
+def tasks(trace: Trace, serial: SerialTimes | None = None, *, most: int = 10) -> tuple[TaskCost, ...]:
+    """The tasks that took longest, at most ``most`` of them, the longest first.
+
+    Raises
+    ------
+    ValueError : if serial's time of a task is not known
+    """
+    seconds: dict[str, int] = {}
+    where: dict[str, tuple[str, str]] = {}
+    columns = [trace.tasks[name].to_pylist() for name in ("key", "step", "worker", "start", "stop")]
+    for key, step, worker, start, stop in zip(*columns, strict=True):  # in the order of start
+        seconds[key] = seconds.get(key, 0) + stop - start
+        where[key] = (step, worker)
+    longest = sorted(seconds, key=lambda key: (-seconds[key], key))[:most]
+    return tuple(
+        TaskCost(key, *where[key], seconds[key] / 1e9, None if serial is None else _useful(serial, key))
+        for key in longest
+    )
+
+
+def _useful(serial: SerialTimes, key: str) -> float:
+    if key not in serial.seconds:
+        raise ValueError(f"serial's time of task {key} is not known: it ran another graph")
+    return serial.seconds[key]
+
+
+def cost(reference_seconds: float, elapsed: Mapping[int, float]) -> int | None:
+    """The smallest number of workers that is faster than a single-threaded reference; None if none is.
+
+    Parameters
+    ----------
+    reference_seconds : of the whole job, as a user would write it without any of this
+    elapsed : number of workers -> seconds
+
+    >>> cost(10.0, {1: 17.0, 2: 11.0, 4: 6.0, 8: 4.0})
+    4
+    """
+    return min((n for n, seconds in elapsed.items() if seconds < reference_seconds), default=None)

@@ -1,0 +1,312 @@
+"""Segments played through again: what a run takes if its tasks take the times given, and nothing else takes any.
+
+With the placement of a measured run each worker runs its segments in the order in which it ran them; without one, the
+scheduler's own policy decides, as in a real run of our loop. What comes out is a Trace: whatever reads a measured run
+reads a replayed one.
+
+Times are whole nanoseconds inside, so that a replay on one worker takes exactly the sum of its tasks.
+"""
+
+from __future__ import annotations
+
+import heapq
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from pipeline.graph.graph import Key, is_constant
+from pipeline.graph.scheduler import Scheduler
+from pipeline.graph.segments import Segment
+from pipeline.trace.trace import Record, Trace
+
+__all__ = ["Placement", "Played", "lanes", "makespan", "placement_of", "replay"]
+
+Placement = Sequence[Sequence[int]]
+"""For each worker the numbers of the segments that it runs, in order."""
+
+
+class Played(NamedTuple):
+    """What a replay needs of a segment.
+
+    Parameters
+    ----------
+    number : its place among the segments
+    inputs, outputs : the values it needs, and those it makes
+    keys : its tasks in order, as text; constants are no tasks
+    steps : the copy of a step that owns each task
+    """
+
+    number: int
+    inputs: tuple[Key, ...]
+    outputs: tuple[Key, ...]
+    keys: tuple[str, ...]
+    steps: tuple[str, ...]
+
+    @classmethod
+    def of(cls, segment: Segment) -> Played:
+        """What a replay needs of ``segment``."""
+        tasks = [inner for inner in segment.tasks if not is_constant(inner.node)]
+        keys = tuple(str(inner.key) for inner in tasks)
+        return cls(segment.number, segment.inputs, segment.outputs, keys, tuple(inner.step for inner in tasks))
+
+
+class _Run(NamedTuple):
+    """A segment in a replay: on which worker, from when on; ns."""
+
+    segment: int
+    worker: int
+    ready: int
+    begin: int
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Playing
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def replay(
+    segments: Sequence[Segment | Played],
+    seconds: Mapping[str, float],
+    *,
+    n_workers: int,
+    placement: Placement | None = None,
+    overhead: float = 0.0,
+) -> Trace:
+    """The Trace of the segments if the tasks take ``seconds``. O(tasks + edges), but for a heap of the ready ones.
+
+    Parameters
+    ----------
+    segments : ``segments[i].number == i``; one of constants alone takes no time and no worker
+    seconds : task's key as text -> seconds, each >= 0
+    n_workers : how many run; at a placement of more workers, so many more
+    placement : each worker runs its segments in this order, each as soon as the worker is free and its inputs are made;
+        where that order can't be kept (what is needed comes later on the same worker: it was made twice), the
+        lowest segment that can run comes first. None: the lowest of the ready ones goes to a free worker, as in a run
+    overhead : seconds that each segment takes before its first task, as runtime
+
+    Raises
+    ------
+    ValueError : if a task has no time, the numbers are not those of a placement of these segments, there is no
+        worker, or the segments need each other in a circle
+    """
+    played = [s if isinstance(s, Played) else Played.of(s) for s in segments]
+    for i, one in enumerate(played):
+        if one.number != i:
+            raise ValueError(f"segment {one.number} is at place {i}; segments are numbered in their order")
+    if n_workers < 1:
+        raise ValueError(f"got {n_workers} workers; at least one must run the tasks")
+    before = round(overhead * 1e9)
+    times = [[_ns(seconds, key) for key in one.keys] for one in played]
+    lengths = [before + sum(each) if each else 0 for each in times]
+    needs = _needs(played)
+    if placement is None:
+        runs = _by_policy(played, needs, lengths, n_workers)
+    else:
+        runs = _by_placement(played, needs, lengths, placement)
+        n_workers = max(n_workers, len(placement))
+    rows = [row for run in runs for row in _rows(run, played[run.segment], times[run.segment], before)]
+    elapsed = max((row.stop for row in rows), default=0) / 1e9
+    return Trace.from_records(
+        rows, elapsed=elapsed, backend="replay", n_workers=n_workers, notes={"n_segments": len(played)}
+    )
+
+
+def makespan(trace: Trace) -> float:
+    """Seconds until the last task of a Trace ended; 0 of no tasks."""
+    return float(trace.tasks["stop"].to_numpy().max(initial=0)) / 1e9
+
+
+def _ns(seconds: Mapping[str, float], key: str) -> int:
+    if key not in seconds:
+        raise ValueError(f"task {key} has no time")
+    return round(seconds[key] * 1e9)
+
+
+def _needs(played: Sequence[Played]) -> list[set[int]]:
+    """For each segment those that make what it needs; what none makes (the context) is there from the start."""
+    maker = {key: one.number for one in played for key in one.outputs}
+    return [{maker[key] for key in one.inputs if key in maker} for one in played]
+
+
+def _by_policy(
+    played: Sequence[Played], needs: Sequence[set[int]], lengths: Sequence[int], n_workers: int
+) -> Iterator[_Run]:
+    scheduler = Scheduler([one.inputs for one in played], [one.outputs for one in played])
+    made = [0] * len(played)
+    free = list(range(n_workers))  # a heap
+    running: list[tuple[int, int, int]] = []  # a heap: when it ends, segment, worker
+    now = 0
+    while not scheduler.done:
+        while scheduler.n_ready and free:
+            number = scheduler.take()
+            if not played[number].keys:
+                scheduler.finish(number)
+                continue
+            worker = heapq.heappop(free)
+            heapq.heappush(running, (now + lengths[number], number, worker))
+            yield _Run(number, worker, max((made[n] for n in needs[number]), default=0), now)
+        if running:
+            now = running[0][0]
+        elif not scheduler.done:
+            raise ValueError("the segments need each other in a circle")
+        while running and running[0][0] == now:
+            _, number, worker = heapq.heappop(running)
+            made[number] = now
+            heapq.heappush(free, worker)
+            scheduler.finish(number)
+
+
+def _by_placement(
+    played: Sequence[Played], needs: Sequence[set[int]], lengths: Sequence[int], placement: Placement
+) -> Iterator[_Run]:
+    worker_of = _workers(played, placement)
+    users: list[list[int]] = [[] for _ in played]
+    for number, needed in enumerate(needs):
+        for other in needed:
+            users[other].append(number)
+    missing = [len(needed) for needed in needs]
+    made, begun = [0] * len(played), [False] * len(played)
+    free = [0] * len(placement)
+    position = [0] * len(placement)
+    able = [number for number, n in enumerate(missing) if not n]  # a heap of what can run, by its needs alone
+    timeless = [number for number in able if not played[number].keys]  # of constants alone, and not yet played
+    waiting = list(range(len(placement)))  # workers that may be able to go on
+
+    def play(number: int) -> Iterator[_Run]:
+        begun[number] = True
+        ready = made[number] = max((made[n] for n in needs[number]), default=0)
+        if played[number].keys:
+            worker = worker_of[number]
+            begin = max(ready, free[worker])
+            made[number] = free[worker] = begin + lengths[number]
+            yield _Run(number, worker, ready, begin)
+        for user in users[number]:
+            missing[user] -= 1
+            if not missing[user]:
+                heapq.heappush(able, user)
+                if played[user].keys:
+                    waiting.append(worker_of[user])
+                else:
+                    timeless.append(user)
+
+    while True:
+        while timeless:
+            yield from play(timeless.pop())
+        if waiting:
+            worker = waiting.pop()
+            queue = placement[worker]
+            while position[worker] < len(queue):
+                number = queue[position[worker]]
+                if not begun[number]:
+                    if missing[number]:
+                        break
+                    yield from play(number)
+                position[worker] += 1
+            continue
+        while able and begun[able[0]]:
+            heapq.heappop(able)
+        if not able:
+            break
+        yield from play(able[0])  # an order that can't be kept
+    if not all(begun):
+        raise ValueError("the segments need each other in a circle")
+
+
+def _workers(played: Sequence[Played], placement: Placement) -> dict[int, int]:
+    """Segment -> the worker that runs it."""
+    found = {number: worker for worker, numbers in enumerate(placement) for number in numbers}
+    if len(found) != sum(len(numbers) for numbers in placement):
+        raise ValueError("a segment is placed twice")
+    for number in found:
+        if not 0 <= number < len(played):
+            raise ValueError(f"segment {number} is placed, and there are {len(played)} segments")
+    for one in played:
+        if one.keys and one.number not in found:
+            raise ValueError(f"segment {one.number} ({one.keys[0]}, …) is placed nowhere")
+    return found
+
+
+def _rows(run: _Run, played: Played, times: Sequence[int], before: int) -> Iterator[Record]:
+    name, done = f"worker-{run.worker}", run.begin + before + sum(times)
+    received, start = run.begin, run.begin + before
+    for key, step, length in zip(played.keys, played.steps, times, strict=True):
+        stop = start + length
+        yield Record(
+            key=key, step=step, worker=name, segment=run.segment, attempt=0, ready=run.ready, submitted=run.begin,
+            received=received, loaded=received, opened=start, start=start, stop=stop, packed=stop, sent=stop,
+            done=done, cpu=length, bytes_in=0, bytes_out=0, bytes_sent=0, memory=0,
+        )  # fmt: skip
+        received = start = stop
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Where a measured run placed its segments
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def placement_of(trace: Trace) -> tuple[tuple[int, ...], ...]:
+    """For each lane of a Trace (see :func:`lanes`) the segments that ran there, in order; the last attempt counts."""
+    lane = {name: i for i, names in enumerate(lanes(trace)) for name in names}
+    columns = [trace.tasks[name].to_pylist() for name in ("segment", "attempt", "start", "worker")]
+    first: dict[int, tuple[int, int, str]] = {}  # segment -> minus attempt, start, worker; the least counts
+    for segment, attempt, start, worker in zip(*columns, strict=True):
+        run = (-attempt, start, worker)
+        if segment not in first or run < first[segment]:
+            first[segment] = run
+    placed: list[list[int]] = [[] for _ in range(max(lane.values(), default=-1) + 1)]
+    for segment, (_, _, worker) in sorted(first.items(), key=lambda item: (item[1][1], item[0])):
+        placed[lane[worker]].append(segment)
+    return tuple(tuple(numbers) for numbers in placed)
+
+
+def lanes(trace: Trace) -> tuple[tuple[str, ...], ...]:
+    """The lines in time that the workers of a Trace are drawn on: for each the names of its workers, in time.
+
+    There are ``n_workers`` lanes at least; one that no worker is seen on is empty. If there are more names than that,
+    workers that were there at different times share a lane: one that was started in a lost one's place gets its lane.
+    Only where more were there at once (the cluster grew) there are more lanes.
+    """
+    spans = _spans(trace)
+    if len(spans) <= trace.n_workers:
+        found = [[name] for name in spans]
+    else:
+        found = _share(trace, spans)
+    found.sort(key=lambda names: _natural(names[0]))
+    return (*(tuple(names) for names in found), *(() for _ in range(trace.n_workers - len(found))))
+
+
+def _spans(trace: Trace) -> dict[str, tuple[int, int]]:
+    """For each worker that ran a task when it began with the first, and when it was through with the last; ns."""
+    if not trace.tasks.num_rows:
+        return {}
+    worker = trace.tasks["worker"].combine_chunks().dictionary_encode()
+    codes, n = worker.indices.to_numpy(), len(worker.dictionary)
+    first, last = np.full(n, np.iinfo(np.int64).max), np.full(n, np.iinfo(np.int64).min)
+    for name in ("received", "start", "stop", "sent"):  # in this order, but for clocks that are off
+        np.minimum.at(first, codes, trace.tasks[name].to_numpy())
+        np.maximum.at(last, codes, trace.tasks[name].to_numpy())
+    return dict(zip(worker.dictionary.to_pylist(), zip(first.tolist(), last.tolist(), strict=True), strict=True))
+
+
+def _share(trace: Trace, spans: Mapping[str, tuple[int, int]]) -> list[list[str]]:
+    lost = {name: until for name, _, until in trace.notes.get("gaps", ())}
+    found: list[list[str]] = []
+    free: list[int] = []
+    for name, (first, last) in sorted(spans.items(), key=lambda item: (item[1], item[0])):
+        idle = [i for i, since in enumerate(free) if since <= first]
+        replaced = [i for i in idle if lost.get(found[i][-1], first + 1) <= first]
+        if not replaced and (not idle or len(found) < trace.n_workers):
+            found.append([name])
+            free.append(last)
+            continue
+        lane = min(replaced or idle, key=lambda i: (free[i], i))
+        found[lane].append(name)
+        free[lane] = last
+    return found
+
+
+def _natural(name: str) -> list[str | int]:
+    """Sorts worker-2 before worker-10."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]

@@ -1,0 +1,169 @@
+"""The Trace: what happened, one row a task."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+__all__ = ["INSTANTS", "SCHEMA", "Record", "Trace"]
+
+# 2: received, loaded, opened, packed, sent, bytes_sent; ready is of the segment.
+# 1: key, step, worker, segment, ready, submitted, start, stop, done, cpu, bytes_in, bytes_out, memory, attempt.
+_FORMAT = 2
+
+INSTANTS = ("received", "loaded", "opened", "start", "stop", "packed", "sent")
+"""The instants of one task in one worker, in their order. What is of its segment as a whole stands on the first task
+(``received`` to ``start``) and on the last (``stop`` to ``sent``), so that every moment stands once: any other task is
+received and loaded when the one before it stops, opened when it starts, packed and sent when it stops.
+
+    received ─ transfer ─ loaded ─ runtime ─ opened ─ deserialization ─ start ─ in task ─ stop ─ serialization ─ packed
+    ─ transfer ─ sent
+"""
+
+SCHEMA = pa.schema(
+    [
+        pa.field("key", pa.string(), metadata={"what": "the task's key, as text"}),
+        pa.field("step", pa.string(), metadata={"what": "the copy of the step that owns it"}),
+        pa.field("worker", pa.string(), metadata={"what": "name of the worker thread that ran it"}),
+        pa.field("segment", pa.int64(), metadata={"what": "number of the segment it ran in"}),
+        pa.field("attempt", pa.int64(), metadata={"what": "0 for the first try"}),
+        pa.field("ready", pa.int64(), metadata={"what": "ns since the run began: all its segment needs is made"}),
+        pa.field("submitted", pa.int64(), metadata={"what": "ns: its segment was handed to the back end"}),
+        pa.field("received", pa.int64(), metadata={"what": "ns: the worker began to take in what it is sent"}),
+        pa.field("loaded", pa.int64(), metadata={"what": "ns: all of it is in the worker"}),
+        pa.field("opened", pa.int64(), metadata={"what": "ns: the task is unpickled, its inputs are next"}),
+        pa.field("start", pa.int64(), metadata={"what": "ns: the function began, in the worker"}),
+        pa.field("stop", pa.int64(), metadata={"what": "ns: the function ended, in the worker"}),
+        pa.field("packed", pa.int64(), metadata={"what": "ns: the results are pickled"}),
+        pa.field("sent", pa.int64(), metadata={"what": "ns: the results are out of the worker's hands"}),
+        pa.field("done", pa.int64(), metadata={"what": "ns: the result is known to the scheduler"}),
+        pa.field("cpu", pa.int64(), metadata={"what": "ns of CPU time of the task's thread"}),
+        pa.field("bytes_in", pa.int64(), metadata={"what": "bytes moved to the worker for its segment"}),
+        pa.field("bytes_out", pa.int64(), metadata={"what": "bytes of the result"}),
+        pa.field("bytes_sent", pa.int64(), metadata={"what": "bytes of its segment's results that left the worker"}),
+        pa.field("memory", pa.int64(), metadata={"what": "resident bytes of the worker after it"}),
+    ]
+)
+
+
+class Record(NamedTuple):
+    """One row of a Trace; times are integer nanoseconds since the run began, sizes are bytes; see :data:`SCHEMA`."""
+
+    key: str
+    step: str
+    worker: str
+    segment: int
+    attempt: int
+    ready: int
+    submitted: int
+    received: int
+    loaded: int
+    opened: int
+    start: int
+    stop: int
+    packed: int
+    sent: int
+    done: int
+    cpu: int
+    bytes_in: int
+    bytes_out: int
+    bytes_sent: int
+    memory: int
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """What happened in one run.
+
+    Parameters
+    ----------
+    tasks : one row a task, with the columns of :data:`SCHEMA`
+    elapsed : seconds from the first submit to the last output verified, workers warm
+    start_up : seconds until the workers were warm
+    backend : its name
+    n_workers : worker threads that could run tasks
+    notes : whatever else was measured. Those that the analysis knows:
+        ``cpu``: seconds of CPU beside the tasks, by where: ``parent``, ``scheduler``, ``workers``;
+        ``gaps``: ``[worker, from, to]`` in ns, in which nobody saw what the worker did, since it was lost;
+        ``clock_error``: seconds by which instants of different machines may be off;
+        ``measuring``: seconds that measuring one task costs, the mean;
+        ``graph``: the fingerprint of what was run;
+        ``n_segments``, ``versions``, ``start_method``, ``threads``
+    """
+
+    tasks: pa.Table
+    elapsed: float
+    backend: str
+    n_workers: int
+    start_up: float = 0.0
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_records(cls, records: Iterable[Record], **fields: Any) -> Trace:
+        """A Trace of rows in the order of their start."""
+        rows = sorted(records, key=lambda r: (r.start, r.worker))
+        columns = {name: [getattr(r, name) for r in rows] for name in SCHEMA.names}
+        return cls(pa.table(columns, schema=SCHEMA), **fields)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Trace {self.backend}: {self.tasks.num_rows:,} tasks on {self.n_workers} workers in {self.elapsed:.3g} s>"
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write the Trace as one Parquet file."""
+        head = {k: getattr(self, k) for k in ("elapsed", "backend", "n_workers", "start_up")}
+        head |= {"format": _FORMAT, "notes": dict(self.notes)}
+        pq.write_table(self.tasks.replace_schema_metadata({"pipeline": json.dumps(head)}), path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Trace:
+        """Read what :meth:`save` wrote.
+
+        Raises
+        ------
+        ValueError : if the file is no Trace, or of another format
+        """
+        table = pq.read_table(path)
+        head = json.loads((table.schema.metadata or {}).get(b"pipeline", b"{}"))
+        written = head.pop("format", None)
+        if written == 1:
+            table = _from_1(table)
+        elif written != _FORMAT:
+            raise ValueError(f"{path}: is no trace of format {_FORMAT}")
+        return cls(table.select(SCHEMA.names).cast(SCHEMA), **head)
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row a task: instants and durations in seconds, sizes in bytes.
+
+        Besides the columns of :data:`SCHEMA` there are ``seconds`` (in the task), ``transfer``, ``deserialization`` and
+        ``serialization``, each what stands on this row: of the whole segment, on its first or last task.
+        """
+        frame: pd.DataFrame = self.tasks.to_pandas()
+        instants = ["ready", "submitted", *INSTANTS, "done", "cpu"]
+        frame[instants] /= 1e9
+        return frame.assign(
+            seconds=frame["stop"] - frame["start"],
+            transfer=frame["loaded"] - frame["received"] + frame["sent"] - frame["packed"],
+            deserialization=frame["start"] - frame["opened"],
+            serialization=frame["packed"] - frame["stop"],
+        )
+
+
+def _from_1(table: pa.Table) -> pa.Table:
+    """A table of format 1, which did not see what happens around the tasks: that counts as no time at all."""
+    for name in ("received", "loaded", "opened"):
+        table = table.append_column(name, table["start"])
+    for name in ("packed", "sent"):
+        table = table.append_column(name, table["stop"])
+    return table.append_column("bytes_sent", pa.nulls(table.num_rows, pa.int64()).fill_null(0))

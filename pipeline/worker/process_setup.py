@@ -1,0 +1,132 @@
+"""What makes a process fit to run tasks: the user's code, the threads below Python, the garbage collector."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import importlib
+import itertools
+import os
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+from pipeline.errors import ConfigError
+from pipeline.graph.importing import resolve
+from pipeline.worker.temp_folders import hold
+
+__all__ = ["install_modules", "limit_threads", "settle"]
+
+
+_installed_modules: dict[str, int] = {}  # the folder in sys.path, at most one -> what holds it
+_install_lock = threading.Lock()
+_partial_names = itertools.count()
+
+
+def install_modules(modules: Mapping[str, bytes]) -> None:
+    """Make shipped modules importable in this process, before all others of the same name.
+
+    Parameters
+    ----------
+    modules : file name below a modules folder -> source
+
+    The files lie in a folder of the user's own below the temp folder, named by their content, while a process needs
+    them. Modules that an earlier call with other content brought are forgotten, so that the new ones are imported.
+    Calling it again with the same content does nothing.
+    """
+    if not modules:
+        return
+    with _install_lock:
+        folder, held = _write_modules(modules)
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
+        if folder in _installed_modules:
+            os.close(held)
+            return
+        for old in list(_installed_modules):
+            _forget(old)
+            os.close(_installed_modules.pop(old))
+        _installed_modules[folder] = held
+        importlib.invalidate_caches()
+        resolve.cache_clear()
+
+
+def _write_modules(modules: Mapping[str, bytes]) -> tuple[str, int]:
+    digest = hashlib.sha256()
+    for name in sorted(modules):
+        digest.update(f"{name}\0{len(modules[name])}\0".encode() + modules[name])
+    folder, held = hold(f"code-{digest.hexdigest()[:32]}")
+    try:
+        for name, source in modules.items():
+            _write(folder, name, source)
+    except BaseException:
+        os.close(held)
+        raise
+    return str(folder), held
+
+
+def _write(folder: Path, name: str, source: bytes) -> None:
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise ConfigError(f"modules: got {name!r}, which lies outside the modules folder")
+    if not path.is_file() or path.read_bytes() != source:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.{next(_partial_names)}")
+        partial.write_bytes(source)
+        partial.replace(path)  # other workers may write the same file now
+
+
+def _forget(folder: str) -> None:
+    if folder in sys.path:
+        sys.path.remove(folder)
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if isinstance(file, str) and file.startswith(folder + os.sep):
+            del sys.modules[name]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The garbage collector
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def settle() -> None:
+    """Tell the garbage collector that what is loaded now stays: modules, above all.
+
+    For a process that is ours and has just got ready. Otherwise each full collection goes through the hundred thousands
+    of objects of dask and pandas again; tasks that make many objects (a parser) took a fifth longer.
+    """
+    gc.freeze()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Threads below Python
+# ---------------------------------------------------------------------------------------------------------------------
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+def limit_threads(n: int = 1) -> dict[str, int]:
+    """Limit the threads of BLAS, OpenMP and Arrow in this process for good, and look whether it holds.
+
+    The environment is for libraries that are loaded later. Arrow is set by itself, since it takes its count from the
+    environment once, when it is imported.
+
+    Returns
+    -------
+    library (``openblas``, ``arrow``, …) -> the threads it now says it has, of the libraries loaded so far
+    """
+    import pyarrow as pa
+    import threadpoolctl
+
+    for name in _THREAD_VARIABLES:
+        os.environ[name] = str(n)
+    threadpoolctl.threadpool_limits(n)
+    pa.set_cpu_count(n)
+    pa.set_io_thread_count(max(n, 2))  # one thread alone can wait for itself in nested reads
+    found: dict[str, int] = {}
+    for library in threadpoolctl.threadpool_info():
+        name = library["internal_api"]
+        found[name] = max(found.get(name, 0), int(library["num_threads"]))
+    return {**found, "arrow": pa.cpu_count()}

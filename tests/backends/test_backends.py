@@ -1,0 +1,496 @@
+"""What every back end must do; where the outcome depends on what it can do, its capabilities decide."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import operator
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from backend_tasks import (
+    be_stubborn,
+    big,
+    call_shipped,
+    change,
+    close_files,
+    drop_two,
+    exit_worker,
+    explode,
+    fork_and_return,
+    hang_once,
+    kill_worker,
+    leave,
+    leave_a_fork,
+    lock_of,
+    make_small,
+    never_return,
+    once,
+    one_way,
+    square,
+    take_a_while,
+    worker_id,
+)
+from conftest import passing_children
+
+from pipeline.backends.base import Backend, Capabilities, Event
+from pipeline.backends.registry import BACKENDS, create
+from pipeline.errors import BackendError, ConfigError, TaskError, TaskTimeout, WorkerLost
+from pipeline.graph.graph import CONTEXT, Graph, Key, Policy, listed, ref, task
+from pipeline.graph.segments import Dropped
+from pipeline.trace.trace import INSTANTS
+from pipeline.worker.temp_folders import Folder
+
+FORK = os.environ.get("PIPELINE_TEST_FORK")  # fork needs a process without threads: see the last test
+
+KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "serial": ("serial", {}),
+    "threads": ("threads", {}),
+    "pool-spawn": ("pool", {"start_method": "spawn"}),
+    "pool-forkserver": ("pool", {"start_method": "forkserver"}),
+    "processes-spawn": ("processes", {"start_method": "spawn"}),
+    "processes-forkserver": ("processes", {"start_method": "forkserver"}),
+    "dask": ("dask", {"dashboard": False}),
+}
+if FORK:
+    KINDS = {
+        "pool-fork": ("pool", {"start_method": "fork"}),
+        "processes-fork": ("processes", {"start_method": "fork"}),
+    }
+
+
+def capabilities(kind: str) -> Capabilities:
+    module, _, name = BACKENDS[KINDS[kind][0]][0].partition(":")
+    found: Capabilities = getattr(importlib.import_module(module), name).capabilities
+    return found
+
+
+def those_that(**wanted: bool) -> Any:
+    """Run a test on the back ends with these capabilities."""
+    kinds = [kind for kind in KINDS if all(getattr(capabilities(kind), k) is v for k, v in wanted.items())]
+    return pytest.mark.parametrize("opened", kinds, indirect=True)
+
+
+def make(kind: str) -> Backend:
+    name, options = KINDS[kind]
+    return create(name, workers=2, **options)
+
+
+@pytest.fixture(scope="module", params=list(KINDS))
+def opened(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    """A back end that stays open for all cases of its kind."""
+    with make(request.param) as backend:
+        backend.run(mapped(square, [3]))
+        yield backend
+
+
+@pytest.fixture
+def backend(opened: Backend) -> Iterator[Backend]:
+    """An open back end, which must be fit for the next graph whatever the test did."""
+    yield opened
+    assert opened.run(mapped(square, [3])).results == {("fit", 0): 9}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Graphs, by hand: a step `over` items, and what comes after
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def mapped(
+    function: Callable[..., Any], items: list[Any], *, last: Callable[..., Any] | None = None, **policy: Any
+) -> Graph:
+    """``fit`` calls the function with each item; ``sum`` calls ``last`` with the list of the results."""
+    tasks = {("fit", i): task(("fit", i), function, item) for i, item in enumerate(items)}
+    owners: dict[Key, str] = dict.fromkeys(tasks, "fit")
+    names = tuple(f"x={i}" for i in range(len(items)))
+    policies = {"fit": Policy("fit", items=names, over="fit", **policy)}
+    wanted: tuple[Key, ...] = tuple(tasks)
+    if last is not None:
+        tasks["sum",] = task(("sum",), last, listed([ref(key) for key in wanted]))
+        owners["sum",] = "sum"
+        policies["sum"] = Policy("sum")
+        wanted = (("sum",),)
+    return Graph(tasks, wanted, owners, policies)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What goes well
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_results_are_those_of_the_tasks_whoever_runs_them(backend: Backend) -> None:
+    assert backend.run(mapped(square, list(range(20)), last=sum)).results == {("sum",): 2470}
+
+
+def test_the_collector_leaves_what_a_worker_of_ours_has_loaded_alone(backend: Backend) -> None:
+    one = Graph(
+        {("count",): task(("count",), gc.get_freeze_count)}, (("count",),), {("count",): "c"}, {"c": Policy("c")}
+    )
+    found = backend.run(one)
+    assert (found.results["count",] > 10_000) == backend.capabilities.isolates_tasks
+
+
+def test_many_wanted_keys_come_back_by_key(backend: Backend) -> None:
+    assert backend.run(mapped(square, [3, 4])).results == {("fit", 0): 9, ("fit", 1): 16}
+
+
+def test_two_thousand_tiny_tasks_run_once_each(backend: Backend) -> None:
+    outcome = backend.run(mapped(square, list(range(2_000)), last=sum, batch=1 if backend.name != "dask" else None))
+    assert outcome.results["sum",] == 2_664_667_000
+    assert outcome.trace.tasks.num_rows == 2_001
+    assert len(set(outcome.trace.tasks["key"].to_pylist())) == 2_001
+
+
+def test_the_instants_of_every_task_come_in_their_order(backend: Backend) -> None:
+    tasks = {
+        ("make", 0): task(("make", 0), big, 500_000),
+        ("use", 1): task(("use", 1), change, ref(("make", 0))),
+        ("length", 2): task(("length", 2), len, ref(("make", 0))),
+    }
+    graph = Graph(tasks, tuple(tasks), {key: key[0] for key in tasks}, {key[0]: Policy(key[0]) for key in tasks})
+    trace = backend.run(graph).trace
+    rows = trace.tasks.to_pylist()
+    assert [row["key"] for row in rows if row["step"] == "make"] == ["('make', 0)"]
+    for row in rows:
+        instants = [row[name] for name in INSTANTS]
+        assert instants == sorted(instants), row
+        assert row["received"] >= 0
+        assert row["ready"] <= row["start"]
+        assert row["sent"] <= row["done"]
+    assert set(trace.notes["cpu"]) >= {"parent"}
+    assert ("workers" in trace.notes["cpu"]) == backend.capabilities.isolates_tasks
+    assert trace.notes["gaps"] == []
+
+
+def test_what_crosses_to_a_worker_is_counted_in_bytes_and_time(backend: Backend) -> None:
+    tasks = {("make", 0): task(("make", 0), big, 4_000_000), ("sum", 1): task(("sum", 1), change, ref(("make", 0)))}
+    policies = {name: Policy(name, merge=False) for name in ("make", "sum")}
+    trace = backend.run(Graph(tasks, (("make", 0), ("sum", 1)), {key: key[0] for key in tasks}, policies)).trace
+    moved = sum(row["bytes_in"] + row["bytes_sent"] for row in trace.tasks.to_pylist())
+    frame = trace.to_frame()
+    around = frame[["transfer", "deserialization", "serialization"]].sum().sum()
+    if not backend.capabilities.pickles_results:
+        assert moved == 0
+    elif backend.name != "dask":  # there a value moves only to a worker that does not have it
+        assert moved >= 2 * 4_000_000
+        assert around > 0
+
+
+def test_a_large_array_goes_from_task_to_task(backend: Backend) -> None:
+    tasks = {
+        ("make", 0): task(("make", 0), big, 6_500_000),
+        ("use", 1): task(("use", 1), change, ref(("make", 0))),
+        ("length", 2): task(("length", 2), len, ref(("make", 0))),
+    }
+    owners: dict[Key, str] = {key: str(key[0]) for key in tasks}
+    policies = {name: Policy(name, merge=False) for name in owners.values()}
+    graph = Graph(tasks, (("use", 1), ("length", 2)), owners, policies)
+    assert backend.run(graph).results == {("use", 1): 6_500_004.0, ("length", 2): 6_500_000}
+
+
+def test_a_graph_runs_twice_with_its_own_context_each_time(backend: Backend) -> None:
+    tasks = {("put",): task(("put",), operator.add, ref(CONTEXT), "/part-0")}
+    graph = Graph(tasks, (("put",),), {("put",): "put"}, {"put": Policy("put")})
+    folders = [backend.run(graph, context=folder).results["put",] for folder in ("one", "two")]
+    assert folders == ["one/part-0", "two/part-0"]
+
+
+def test_times_in_the_trace_follow_each_other(backend: Backend) -> None:
+    trace = backend.run(mapped(square, list(range(10)), last=sum)).trace
+    assert trace.backend == backend.name
+    assert trace.n_workers == backend.n_workers
+    assert trace.elapsed > 0
+    for row in trace.tasks.to_pylist():
+        assert 0 <= max(row["ready"], row["submitted"]) <= row["start"] <= row["stop"] <= row["done"]
+        assert row["worker"]
+        assert row["step"] == row["key"][2:5]
+
+
+def test_the_listener_hears_of_every_task(backend: Backend) -> None:
+    heard: list[Event] = []
+    backend.run(mapped(square, list(range(10)), last=sum), listener=heard.append)
+    assert sum(event.count for event in heard if event.kind == "task" and event.step == "fit") == 10
+    assert sum(event.count for event in heard if event.kind == "task" and event.step == "sum") == 1
+
+
+def test_modules_that_come_with_the_graph_can_be_imported(backend: Backend) -> None:
+    tasks = {("call",): task(("call",), call_shipped)}
+    for answer in (42, 43):
+        modules = {"shipped_for_tests.py": f"def answer():\n    return {answer}\n".encode()}
+        graph = Graph(tasks, (("call",),), {("call",): "call"}, {"call": Policy("call")}, modules=modules)
+        assert backend.run(graph).results["call",] == answer
+
+
+def test_dropped_items_are_told_and_stand_in_their_place(backend: Backend) -> None:
+    heard: list[Event] = []
+    outcome = backend.run(mapped(drop_two, [1, 2, 3], last=list), listener=heard.append)
+    assert outcome.results["sum",] == [1, Dropped("no good"), 3]
+    assert outcome.dropped == (("fit", "x=1", "no good"),)
+    assert [(event.item, event.message) for event in heard if event.kind == "dropped"] == [("x=1", "no good")]
+
+
+def test_a_task_is_tried_again_as_often_as_its_step_says(backend: Backend, tmp_path: Path) -> None:
+    graph = mapped(once, [1, 2, 3], retries=2, merge=False)
+    graph = with_arguments(graph, str(tmp_path), "raise")
+    outcome = backend.run(graph)
+    assert list(outcome.results.values()) == [1, 4, 9]
+    attempts = [row["attempt"] for row in outcome.trace.tasks.to_pylist() if row["key"] == "('fit', 1)"]
+    assert max(attempts) == 2
+
+
+def with_arguments(graph: Graph, *arguments: Any) -> Graph:
+    """The same items, with further arguments to the function."""
+    tasks = {key: task(key, once, i + 1, *arguments) for i, key in enumerate(graph.tasks)}
+    return Graph(tasks, graph.wanted, graph.owners, graph.policies)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What goes wrong
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("function", "cause"),
+    [
+        (explode, r"ValueError: too high \(backend_tasks.py:\d+, in explode\)"),
+        (leave, r"SystemExit: 3 \(backend_tasks.py:\d+, in leave\)"),
+        (be_stubborn, r"Stubborn: 1 and 2 \(backend_tasks.py:\d+, in be_stubborn\)"),
+    ],
+)
+def test_a_failing_task_is_named_with_its_cause(backend: Backend, function: Callable[..., Any], cause: str) -> None:
+    with pytest.raises(TaskError, match=rf"^fit\[x=1\]: {cause}$") as caught:
+        backend.run(mapped(function, [1, 2, 3], last=sum))
+    assert (caught.value.step, caught.value.item, caught.value.key) == ("fit", "x=1", "('fit', 1)")
+    assert function.__name__ in caught.value.traceback
+
+
+def test_too_few_retries_end_the_run(backend: Backend, tmp_path: Path) -> None:
+    graph = with_arguments(mapped(once, [1, 2, 3], retries=1, merge=False), str(tmp_path), "raise")
+    with pytest.raises(TaskError, match="not now"):
+        backend.run(graph)
+
+
+@those_that(pickles_results=True)
+@pytest.mark.parametrize(("function", "what"), [(lock_of, "pickle"), (one_way, "ZeroDivisionError|unpickle")])
+def test_a_result_that_cannot_travel_fails_its_task(backend: Backend, function: Callable[..., Any], what: str) -> None:
+    with pytest.raises(TaskError, match=what) as caught:
+        backend.run(mapped(function, [1, 2, 3], batch=1))
+    assert (caught.value.step, caught.value.item) == ("fit", "x=1")
+
+
+@those_that(pickles_results=False)
+def test_a_result_that_cannot_be_pickled_is_as_good_as_any(backend: Backend) -> None:
+    assert backend.run(mapped(lock_of, [1, 2, 3], last=len)).results["sum",] == 3
+
+
+@those_that(isolates_tasks=True)
+@pytest.mark.parametrize(("function", "how"), [(kill_worker, "SIGKILL"), (exit_worker, "exit code 0")])
+def test_a_task_that_ends_its_worker_each_time_is_named(
+    backend: Backend, function: Callable[..., Any], how: str
+) -> None:
+    with pytest.raises(WorkerLost, match=r"fit\[x=1\]") as caught:
+        backend.run(mapped(function, [1, 2, 3], batch=1))
+    assert "('fit', 1)" in str(caught.value)
+    if backend.name != "dask":
+        assert how in str(caught.value)
+
+
+@those_that(isolates_tasks=True)
+def test_a_worker_that_is_killed_once_costs_what_the_back_end_says(backend: Backend, tmp_path: Path) -> None:
+    graph = with_arguments(mapped(once, [1, 2, 3, 4, 5], batch=1), str(tmp_path), "kill")
+    if not backend.capabilities.recovers_workers:
+        with pytest.raises(WorkerLost, match=r"fit\[x=1\]"):
+            backend.run(graph)
+    assert list(backend.run(graph).results.values()) == [1, 4, 9, 16, 25]
+
+
+@those_that(isolates_tasks=True)
+def test_a_task_that_forks_and_comes_back_twice_is_over_once(backend: Backend) -> None:
+    assert list(backend.run(mapped(fork_and_return, [1, 2, 3], batch=1)).results.values()) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("opened", [k for k in KINDS if k.startswith(("pool-", "processes-"))], indirect=True)
+def test_a_worker_is_lost_though_what_its_task_forked_lives(backend: Backend, tmp_path: Path) -> None:
+    tasks = {("fit", i): task(("fit", i), leave_a_fork, i, str(tmp_path)) for i in (1, 2)}
+    graph = Graph(tasks, tuple(tasks), dict.fromkeys(tasks, "fit"), {"fit": Policy("fit", batch=1)})
+    if not backend.capabilities.recovers_workers:
+        with pytest.raises(WorkerLost, match=r"fit.* ended by SIGKILL"):
+            backend.run(graph)
+    assert list(backend.run(graph).results.values()) == [1, 2]
+
+
+@pytest.mark.parametrize("name", ["pool", "processes"])
+def test_a_task_that_closes_the_files_of_its_worker_loses_it(name: str) -> None:
+    with (
+        create(name, workers=1, start_method="forkserver") as opened,
+        pytest.raises(WorkerLost, match=r"ended by (exit code 1|SIGKILL from here)"),
+    ):
+        opened.run(mapped(close_files, [1, 2, 3], batch=1))
+
+
+@those_that(can_stop_tasks=True)
+def test_a_task_that_never_returns_is_stopped_at_its_timeout(backend: Backend) -> None:
+    with pytest.raises(TaskTimeout, match=r"fit\[x=0\].*timeout of 0.2 s"):
+        backend.run(beside(mapped(never_return, [2], timeout=0.2, merge=False)))
+
+
+@those_that(can_stop_tasks=False)
+def test_a_task_that_took_too_long_is_told_when_it_is_back(backend: Backend) -> None:
+    with pytest.raises(TaskTimeout, match=r"fit\[x=0\].*timeout of 0.01 s"):
+        backend.run(beside(mapped(take_a_while, [2], timeout=0.01, merge=False)))
+
+
+def beside(graph: Graph) -> Graph:
+    """The same with tasks of another step around it, which no timeout can hit where they are slow for once."""
+    tasks = {("other", i): task(("other", i), square, i) for i in range(3)}
+    first, *rest = tasks
+    return Graph(
+        {first: tasks[first], **graph.tasks, **{key: tasks[key] for key in rest}},
+        (first, *graph.wanted, *rest),
+        {**graph.owners, **dict.fromkeys(tasks, "other")},
+        {**graph.policies, "other": Policy("other")},
+    )
+
+
+def test_after_a_failure_the_back_end_runs_the_next_graph(backend: Backend) -> None:
+    with pytest.raises(TaskError):
+        backend.run(mapped(explode, list(range(50)), last=sum, batch=1))
+    assert backend.run(mapped(square, [3])).results == {("fit", 0): 9}
+
+
+def test_a_listener_that_raises_ends_the_run_with_its_error(backend: Backend) -> None:
+    def refuse(event: Event) -> None:
+        raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        backend.run(mapped(square, list(range(10))), listener=refuse)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Beginning and end
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_leaving_ends_all_it_started_when_it_was_never_used(kind: str) -> None:
+    before = set(passing_children())
+    with make(kind) as opened:
+        assert opened.n_workers >= 1
+    assert not set(passing_children()) - before
+
+
+SCRIPT = """
+import os, sys, threading
+import psutil
+from pipeline.backends import create
+from pipeline.graph import Graph, Policy, task
+
+def hold(x):
+    os.write(1, b"holding\\n")
+    threading.Event().wait()
+
+# no `if __name__ == "__main__"`: a child must not run this again
+tasks = {("a", i): task(("a", i), hold, i) for i in range(2)}
+with create(sys.argv[1], workers=2, start_method=sys.argv[2]) as backend:
+    print(*[c.pid for c in psutil.Process().children(recursive=True)], flush=True)
+    backend.run(Graph(tasks, tuple(tasks), dict.fromkeys(tasks, "a"), {"a": Policy("a")}))
+"""
+
+
+@pytest.mark.parametrize("ended_by", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("kind", [k for k in KINDS if k.startswith(("pool-", "processes-"))])
+def test_no_worker_and_no_folder_outlives_its_parent(
+    kind: str, ended_by: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    name, options = KINDS[kind]
+    command = [sys.executable, str(script), name, options["start_method"]]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        try:
+            workers = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
+            assert len(workers) >= 2
+            assert parent.stdout.readline() == "holding\n"
+            assert parent.stdout.readline() == "holding\n"
+            parent.send_signal(ended_by)
+            _, errors = parent.communicate(timeout=120)
+        finally:
+            parent.kill()
+    _, alive = psutil.wait_procs(workers, timeout=120)
+    assert not alive
+    if ended_by is signal.SIGINT:
+        assert errors.count("\nKeyboardInterrupt") == 1, errors  # of the parent alone
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with Folder() as folder:  # who makes one removes what was left
+        assert sorted(tmp_path.iterdir()) == [Path(folder.path).parent, script]
+        assert list(Path(folder.path).parent.iterdir()) == [Path(folder.path)]
+
+
+def test_a_pool_replaces_its_workers_as_often_as_it_is_told() -> None:
+    with create("pool", workers=2, start_method="forkserver", maxtasksperchild=3) as pool:
+        outcome = pool.run(mapped(worker_id, list(range(12)), batch=1))
+    assert 4 <= len(set(outcome.results.values())) <= 8
+
+
+def test_a_timeout_in_a_pool_is_tried_again_too(tmp_path: Path) -> None:
+    graph = mapped(square, [1, 2, 3], retries=1, timeout=2.0, merge=False)
+    tasks = {**graph.tasks, ("fit", 1): task(("fit", 1), hang_once, str(tmp_path))}
+    graph = Graph(tasks, graph.wanted, graph.owners, graph.policies)
+    with create("pool", workers=2) as pool:
+        assert list(pool.run(graph).results.values()) == [1, 7, 9]
+
+
+@pytest.mark.parametrize("name", ["pool", "processes"])
+def test_fork_is_refused_while_other_threads_run(name: str) -> None:
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait, name="another")
+    thread.start()
+    try:
+        with pytest.raises(BackendError, match="another"), create(name, workers=2, start_method="fork"):
+            pass
+    finally:
+        done.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("cases", ["results_are_those or killed_once", pytest.param("fork", marks=pytest.mark.slow)])
+def test_fork_passes_the_same_cases_in_a_process_without_threads(cases: str) -> None:
+    command = [sys.executable, "-m", "pytest", __file__, "-q", "-x", "-p", "no:cacheprovider"]
+    command += ["-k", f"fork and not same_cases and ({cases})"]
+    environment = {**os.environ, "PIPELINE_TEST_FORK": "1"}
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stdout[-5_000:]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("proceses", {}, "did you mean 'processes'"),
+        ("serial", {"start_method": "spawn"}, "unknown option 'start_method'"),
+        ("pool", {"start_method": "thread"}, "allowed: spawn, forkserver, fork"),
+        ("pool", {"start_method": "fork", "maxtasksperchild": 1}, "maxtasksperchild"),
+    ],
+)
+def test_a_back_end_that_cannot_be_made_says_why(name: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        create(name, **options)
+
+
+def test_threads_of_blas_and_arrow_are_limited_and_looked_at() -> None:
+    with create("processes", workers=1) as processes:
+        found = processes.run(mapped(make_small, [3], last=len)).notes["threads"]
+    assert set(found.values()) == {1}
+    assert {"openblas", "arrow"} <= set(found)

@@ -1,0 +1,695 @@
+"""The Dask back end: its own cluster, somebody else's, and all that may go wrong there."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import operator
+import os
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+from conftest import passing_children, until
+from distributed import Client
+from distributed.scheduler import KilledWorker
+
+from pipeline.backends.base import Event
+from pipeline.backends.dask import execution, health
+from pipeline.backends.dask.backend import Dask
+from pipeline.backends.dask.clock import Rows
+from pipeline.backends.dask.cluster import Settings, _free_port, _trust, mend
+from pipeline.backends.dask.error_translation import killed
+from pipeline.backends.dask.keys import lower
+from pipeline.backends.dask.remote_task import _SLOT
+from pipeline.errors import BackendError, ConfigError, TaskError, TaskTimeout, WorkerLost
+from pipeline.graph.graph import CONTEXT, Graph, Key, Policy, listed, ref, task
+from pipeline.graph.importing import resolve
+from pipeline.graph.segments import Dropped, Inner, Segment
+from pipeline.trace.trace import INSTANTS
+from pipeline.worker.temp_folders import Folder
+
+HERE = Path(__file__).parents[1]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Graphs to run
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def graph(tasks: dict[Key, Any], *wanted: Key, **policies: Policy) -> Graph:
+    """A Graph in which the first part of a key is its step."""
+    steps = {str(key[0]) for key in tasks}
+    named = {step: policies.get(step, Policy(step)) for step in sorted(steps)}
+    return Graph(tasks=tasks, wanted=wanted, owners={key: str(key[0]) for key in tasks}, policies=named)
+
+
+def one(function: Callable[..., Any], *args: Any, **policy: Any) -> Graph:
+    """A Graph of one item, called ``x=7``, of the step ``fit``."""
+    key = ("fit", 0)
+    return graph({key: task(key, function, *args)}, key, fit=Policy("fit", over="fit", items=("x=7",), **policy))
+
+
+def mapped(function: Callable[..., Any], n: int, *args: Any, **policy: Any) -> Graph:
+    """``n`` items of the step ``fit`` and their sum."""
+    tasks: dict[Key, Any] = {("fit", i): task(("fit", i), function, i, *args) for i in range(n)}
+    total = ("total",)
+    tasks[total] = task(total, sum, listed(ref(key) for key in list(tasks)))
+    items = tuple(f"x={i}" for i in range(n))
+    return graph(tasks, total, fit=Policy("fit", over="fit", items=items, **policy))
+
+
+def fail(*_: Any) -> None:
+    raise ValueError("too high")
+
+
+def fail_at_three(i: int) -> int:
+    if i == 3:
+        raise ValueError("not three")
+    return i
+
+
+def leave(*_: Any) -> None:
+    sys.exit(3)
+
+
+def give_a_lock() -> Any:
+    return threading.Lock()
+
+
+def note(path: str, value: int) -> int:
+    """Append a line to a file, which tells how often a task ran."""
+    with open(path, "a") as file:
+        file.write("x\n")
+    return value
+
+
+def fail_until_third(path: str) -> int:
+    note(path, 0)
+    if len(Path(path).read_text()) < 6:
+        raise ValueError("again")
+    return 1
+
+
+def die_once(i: int, path: str) -> int:
+    """End the worker, the first time that item 3 runs."""
+    if i == 3:
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+            os.kill(os.getpid(), signal.SIGKILL)
+    return i
+
+
+def die_at_three(i: int) -> int:
+    if i == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return i
+
+
+def wait_for_ever(*_: Any) -> None:
+    threading.Event().wait()
+
+
+def drop_at_three(i: int) -> Any:
+    return Dropped("ValueError: not three") if i == 3 else i
+
+
+def count_kept(values: list[Any]) -> int:
+    return sum(not isinstance(value, Dropped) for value in values)
+
+
+def call(text: str, *args: Any) -> Any:
+    return resolve(text)(*args)
+
+
+def staging_of(context: Any) -> str:
+    return str(context.staging)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Processes
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Dask]:
+    with Dask(workers=2, dashboard=False) as backend:
+        yield backend
+
+
+@pytest.fixture
+def local(shared: Dask) -> Iterator[Dask]:
+    """One cluster for many tests; each leaves it with both workers."""
+    yield shared
+    client = shared._client
+    assert client is not None
+    assert until(lambda: _manned(client))
+
+
+def _manned(client: Client) -> bool:
+    health.in_loop(client, mend, client.cluster)
+    return len(health.identity(client)["workers"]) == 2
+
+
+@contextlib.contextmanager
+def process(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """A Python process that ends with the block, children included."""
+    environment = {**os.environ, "PYTHONPATH": str(HERE), **environment}
+    with subprocess.Popen(
+        [sys.executable, *arguments],
+        env=environment,
+        cwd=HERE,  # not the repository, from where the package can be imported without being installed
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as child:
+        try:
+            yield child
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A scheduler in a process of its own, which tells its address in a file as soon as it listens."""
+
+    pid: int
+    file: Path
+
+    @cached_property
+    def address(self) -> str:
+        assert until(lambda: bool(self._told()))
+        return self._told()
+
+    def _told(self) -> str:
+        with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):  # not there, or half written
+            return str(json.loads(self.file.read_text())["address"])
+        return ""
+
+
+@contextlib.contextmanager
+def scheduler() -> Iterator[Standing]:
+    """A scheduler that is starting."""
+    command = ["-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "scheduler.json")
+        with process(*command, "--no-show", "--scheduler-file", str(file)) as child:
+            yield Standing(child.pid, file)
+
+
+@contextlib.contextmanager
+def worker(found: Standing, *flags: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """A worker without a nanny in a process of its own, which the scheduler knows."""
+    command = ["-m", "distributed.cli.dask_worker", "--scheduler-file", str(found.file), "--no-nanny", "--no-dashboard"]
+    with process(*flags, *command, "--nthreads", "1", **environment) as child:
+        assert child.stderr is not None
+        said = []
+        while "Registered to" not in (line := child.stderr.readline()):
+            said.append(line)
+            assert line, "".join(said)
+        yield child
+
+
+@pytest.fixture(scope="module")
+def standing() -> Iterator[Standing]:
+    """A scheduler with one worker, which nobody of ours started."""
+    with scheduler() as found, worker(found):
+        yield found
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What a run gives
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_every_task_has_a_row_and_every_item_an_event(local: Dask) -> None:
+    events: list[Event] = []
+    outcome = local.run(mapped(operator.neg, 200), listener=events.append)
+    rows = outcome.trace.tasks.to_pylist()
+    assert outcome.results == {("total",): -19900}
+    assert sorted(row["key"] for row in rows) == sorted([*(str(("fit", i)) for i in range(200)), "('total',)"])
+    assert all(row["ready"] <= row["start"] <= row["stop"] <= row["done"] for row in rows)
+    assert {row["worker"] for row in rows} <= {"0", "1"}
+    assert {e.item for e in events if e.kind == "task" and e.step == "fit"} == {f"x={i}" for i in range(200)}
+    assert outcome.trace.n_workers == local.n_workers == 2
+
+
+def test_the_last_task_is_ready_when_the_last_of_its_inputs_is_done(local: Dask) -> None:
+    rows = local.run(mapped(operator.neg, 5)).trace.tasks.to_pylist()
+    assert rows[-1]["step"] == "total"
+    assert rows[-1]["ready"] == max(row["sent"] for row in rows[:-1])
+
+
+def test_the_context_reaches_the_tasks_that_ask_for_it(local: Dask) -> None:
+    key = ("write",)
+    asking = graph({key: task(key, staging_of, ref(CONTEXT))}, key)
+    assert local.run(asking, context=SimpleNamespace(staging="s1")).results[key] == "s1"
+    assert local.run(asking, context=SimpleNamespace(staging="s2")).results[key] == "s2"
+
+
+def test_one_graph_run_twice_runs_twice_though_the_first_results_are_held(local: Dask, tmp_path: Path) -> None:
+    path = tmp_path / "ran"
+    twice = one(note, str(path), 5)
+    held = [local.run(twice), local.run(twice)]
+    assert [outcome.results["fit", 0] for outcome in held] == [5, 5]
+    assert path.read_text() == "x\nx\n"
+
+
+def test_dropped_items_are_named_and_the_others_kept(local: Dask) -> None:
+    tasks: dict[Key, Any] = {("fit", i): task(("fit", i), drop_at_three, i) for i in range(10)}
+    tasks[("n",)] = task(("n",), count_kept, listed(ref(("fit", i)) for i in range(10)))
+    policy = Policy("fit", over="fit", items=tuple(f"x={i}" for i in range(10)))
+    events: list[Event] = []
+    outcome = local.run(graph(tasks, ("n",), fit=policy), listener=events.append)
+    assert outcome.results[("n",)] == 9
+    assert outcome.dropped == (("fit", "x=3", "ValueError: not three"),)
+    assert [e.item for e in events if e.kind == "dropped"] == ["x=3"]
+
+
+def test_a_graph_brings_its_modules(local: Dask) -> None:
+    key = ("fit",)
+    for answer in (41, 42):
+        shipped = Graph(
+            tasks={key: task(key, call, "shipped_for_dask:answer")},
+            wanted=(key,),
+            owners={key: "fit"},
+            policies={"fit": Policy("fit")},
+            modules={"shipped_for_dask.py": f"def answer():\n    return {answer}\n".encode()},
+        )
+        assert local.run(shipped).results[key] == answer
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What goes wrong in tasks and workers
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("function", "cause"), [(fail, "ValueError: too high"), (leave, "SystemExit: 3"), (give_a_lock, "TypeError: ")]
+)
+def test_a_failed_task_is_named_with_its_item_and_cause(local: Dask, function: Callable[..., Any], cause: str) -> None:
+    with pytest.raises(TaskError) as caught:
+        local.run(one(function))
+    assert (caught.value.step, caught.value.key, caught.value.item) == ("fit", "('fit', 0)", "x=7")
+    assert caught.value.cause.startswith(cause)
+
+
+def test_the_item_that_failed_among_many_is_the_one_named(local: Dask) -> None:
+    with pytest.raises(TaskError, match=r"fit\[x=3\]: ValueError: not three"):
+        local.run(mapped(fail_at_three, 400))
+    assert local.run(mapped(operator.pos, 3)).results == {("total",): 3}
+
+
+def test_a_task_is_tried_again_as_often_as_its_step_says(local: Dask, tmp_path: Path) -> None:
+    path, events = tmp_path / "tries", []
+    outcome = local.run(one(fail_until_third, str(path), retries=2), listener=events.append)
+    assert outcome.results["fit", 0] == 1
+    assert [e.kind for e in events] == ["retry", "retry", "task"]
+    assert outcome.trace.tasks["attempt"].to_pylist() == [0, 1, 2]
+
+
+def test_a_run_goes_on_after_a_worker_was_killed(local: Dask, tmp_path: Path) -> None:
+    events: list[Event] = []
+    outcome = local.run(mapped(die_once, 50, str(tmp_path / "died")), listener=events.append)
+    assert outcome.results == {("total",): 1225}
+    assert [e.kind for e in events if e.kind != "task"] == ["worker lost"]
+
+
+def test_a_task_that_ends_worker_after_worker_is_named(local: Dask) -> None:
+    with pytest.raises(WorkerLost, match=r"fit\[x=3\]: worker .* ended while it ran task \('fit', 3\), as 2 workers"):
+        local.run(mapped(die_at_three, 12, batch=6))
+
+
+def test_a_segment_that_only_waited_on_the_worker_that_was_lost_is_not_blamed(tmp_path: Path) -> None:
+    both = [Segment(n, "fit", tuple(_inner(n, i) for i in range(3)), (), (("fit", n, 0),)) for n in range(2)]
+    plan = lower(both, [("fit", 0, 0), ("fit", 1, 0)], None, "run", "topic", "")
+    waited = next(key for key, segment in plan.segments.items() if segment.number == 1)
+    lost = KilledWorker(waited, SimpleNamespace(address="tcp://127.0.0.1:4000"), 3)
+    (tmp_path / "4000-1").write_bytes(_SLOT.pack(0, 2))
+    assert str(killed(plan, str(tmp_path), lost)).startswith("fit[x=0.2]: worker tcp://127.0.0.1:4000 ended while")
+    (tmp_path / "4000-1").write_bytes(_SLOT.pack(1, 1))
+    assert str(killed(plan, str(tmp_path), lost)).startswith("fit[x=1.1]: ")
+    (tmp_path / "4000-2").write_bytes(_SLOT.pack(0, 2))
+    assert str(killed(plan, str(tmp_path), lost)).startswith("fit[x=1.1]: ")
+    (tmp_path / "4000-1").write_bytes(_SLOT.pack(0, 1))
+    for slots in ("", str(tmp_path)):  # no note, or two threads that ran something else
+        assert "or one of 2 with it" in str(killed(plan, slots, lost))
+
+
+def _inner(n: int, i: int) -> Inner:
+    return Inner(("fit", n, i), task(("fit", n, i), fail), "fit", f"x={n}.{i}")
+
+
+def test_a_task_that_does_not_come_back_is_stopped_at_its_timeout(local: Dask) -> None:
+    with pytest.raises(TaskTimeout, match=r"fit\[x=7\]: ran longer than its timeout of 0\.2 s"):
+        local.run(one(wait_for_ever, timeout=0.2))
+    assert local.run(mapped(operator.pos, 3)).results == {("total",): 3}
+
+
+def test_resources_that_no_worker_offers_are_told_at_once(local: Dask) -> None:
+    with pytest.raises(BackendError, match="step 'fit' needs GPU: 1, which no worker offers"):
+        local.run(one(operator.pos, 1, resources={"GPU": 1}))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The Dask graph
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def segments() -> list[Segment]:
+    """A segment with three outputs: two that the second needs, one that the third needs."""
+    inner = [Inner((name,), task((name,), fail), "a") for name in "pqr"]
+    first = Segment(0, "a", tuple(inner), (), (("p",), ("q",), ("r",)))
+    second = Segment(1, "b", (Inner(("s",), task(("s",), fail), "b"),), (("p",), ("q",)), (("s",),), retries=2)
+    third = Segment(2, "c", (Inner(("t",), task(("t",), fail), "c"),), (("r",),), (("t",),))
+    return [first, second, third]
+
+
+def test_outputs_with_the_same_consumers_travel_together() -> None:
+    plan = lower(segments(), [("s",), ("t",)], None, "run", "topic", "")
+    assert len(plan.tasks) == 5
+    assert plan.places[("p",)][0] == plan.places[("q",)][0] != plan.places[("r",)][0]
+    assert (plan.places[("p",)][1], plan.places[("q",)][1], plan.places[("r",)][1]) == (0, 1, None)
+
+
+def test_keys_show_the_step_and_are_of_one_execution_only() -> None:
+    from dask.utils import key_split
+
+    first, second = (lower(segments(), [("s",), ("t",)], None, run, "topic", "").tasks for run in ("1", "2"))
+    assert sorted(map(key_split, first)) == ["a", "a", "a", "b", "c"]
+    assert not first.keys() & second.keys()
+
+
+def test_segments_of_a_step_are_one_task_group_so_that_dask_queues_them() -> None:
+    from distributed.utils import key_split_group
+
+    tasks = [(("p", n), task(("p", n), fail)) for n in range(8)]
+    many = [Segment(n, "a", (Inner(key, node, "a"),), (), (key,)) for n, (key, node) in enumerate(tasks)]
+    plan = lower(many, [key for key, _ in tasks], None, "run", "topic", "")
+    assert len(plan.tasks) == 8
+    assert len({key_split_group(key) for key in plan.tasks}) == 1
+    apart = lower(segments(), [("s",), ("t",)], None, "run", "topic", "")
+    groups = {key_split_group(key): bool(node.dependencies) for key, node in apart.tasks.items() if key[0][0] == "a"}
+    assert sorted(groups.values()) == [False, True]  # what takes a result apart needs something
+
+
+def test_retries_are_those_of_each_segment() -> None:
+    plan = lower(segments(), [("s",), ("t",)], None, "run", "topic", "")
+    retries = plan.annotation("retries", 0)
+    assert retries is not None
+    assert sorted((key[0].partition("-")[0], retries(key)) for key in plan.tasks) == [
+        ("a", 0),
+        ("a", 0),
+        ("a", 0),
+        ("b", 2),
+        ("c", 0),
+    ]
+    assert plan.annotation("resources", {}) is None
+
+
+def test_times_of_another_machine_are_brought_onto_our_clock() -> None:
+    first, second, _ = segments()
+    rows = Rows([first, second])
+    message = {"boot": "there", "address": "w", "name": "0", "bytes_in": 0, "measuring": 3}
+    around = [1_080, 1_085, 1_090, 1_220, 0]  # nothing was seen of it being sent
+    rows.add({**message, "segment": 0, "rows": [[0, 1_100, 1_200, 5, 8, 9]], "around": around}, 260)
+    here = {**message, "segment": 1, "rows": [[0, 1_300, 1_400, 5, 8, 9]], "boot": "here", "around": [0] * 5}
+    rows.add(here, 1_500)
+    records = rows.records({"there": (1_000, 7), "here": (0, 0)}, 50)
+    assert [(r.start, r.stop, r.ready, r.done) for r in records] == [(50, 150, 0, 210), (1_250, 1_350, 170, 1_450)]
+    assert [[getattr(r, name) for name in INSTANTS] for r in records] == [
+        [30, 35, 40, 50, 150, 170, 170],
+        [1_250, 1_250, 1_250, 1_250, 1_350, 1_350, 1_350],
+    ]
+    assert (rows.clock_error, rows.measuring) == (7e-9, 6)
+
+
+def test_between_the_last_a_lost_worker_said_and_the_first_of_the_next_is_a_gap() -> None:
+    first, second, _ = segments()
+    rows = Rows([first, second])
+    message = {"boot": "here", "name": "0", "bytes_in": 0, "measuring": 0, "around": [0] * 5}
+    rows.add({**message, "address": "a", "segment": 0, "rows": [[0, 100, 200, 5, 8, 9]]}, 210)
+    rows.add({**message, "address": "b", "segment": 1, "rows": [[0, 700, 800, 5, 8, 9]]}, 810)
+    records = rows.records({"here": (0, 0)}, 0)
+    assert rows.gaps(records, ["a"], 900) == [["0", 200, 700]]
+    assert rows.gaps(records, ["a", "c"], 900)[1] == ["c", 0, 900]
+    assert rows.gaps(records, ["b"], 900) == [["0", 800, 900]]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Ways to a cluster
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("address", "cluster", "allowed"),
+    [
+        ("tcp://127.0.0.1:8786", {}, True),
+        ("127.0.0.1:8786", {}, True),
+        ("tcp://[::1]:8786", {}, True),
+        ("tcp://localhost:8786", {}, True),
+        ("tls://10.0.0.7:8786", {}, True),
+        ("tcp://10.0.0.7:8786", {"insecure": True}, True),
+        ("tcp://10.0.0.7:8786", {}, False),
+        ("10.0.0.7:8786", {}, False),
+        ("ws://10.0.0.7:8786", {}, False),
+        ("tcp://localhost.example.org:8786", {}, False),
+    ],
+)
+def test_an_open_address_elsewhere_must_be_asked_for(address: str, cluster: dict[str, Any], allowed: bool) -> None:
+    expected = contextlib.nullcontext() if allowed else pytest.raises(BackendError, match="insecure: true")
+    with expected:
+        _trust(address, Settings.read(cluster, address=address))
+
+
+@pytest.mark.parametrize(
+    ("cluster", "message"),
+    [
+        ({"worker": 3}, "got worker; allowed: adapt, address, class"),
+        ({"address": "tcp://127.0.0.1:1", "class": "a:B"}, "address and class"),
+        ({"workers": 0}, "workers: got 0"),
+    ],
+)
+def test_a_wrong_cluster_map_is_told(cluster: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Dask(cluster=cluster)
+
+
+def test_an_address_goes_before_the_class_of_the_file() -> None:
+    assert Settings.read({"class": "a:B", "workers": "auto"}, address="tcp://127.0.0.1:1").class_ == ""
+
+
+def test_a_taken_port_of_the_dashboard_is_passed_over() -> None:
+    first = _free_port()
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # an old connection is no listener
+        taken.bind(("127.0.0.1", first))
+        taken.listen()
+        assert _free_port() > first
+
+
+def test_a_cluster_class_is_made_scaled_and_closed() -> None:
+    kwargs = {"n_workers": 0, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", "silence_logs": 60}
+    before = set(psutil.Process().children(recursive=True))
+    with Dask(cluster={"class": "distributed:LocalCluster", "kwargs": kwargs, "scale": 1}) as backend:
+        assert backend.run(mapped(operator.pos, 5)).results == {("total",): 10}
+    assert not set(psutil.Process().children(recursive=True)) - before
+
+
+def test_a_class_that_is_not_there_is_told() -> None:
+    with pytest.raises(BackendError, match="got 'nowhere:Cluster'"), Dask(cluster={"class": "nowhere:Cluster"}):
+        pass
+
+
+def test_nobody_at_the_address_is_told() -> None:
+    with socket.socket() as unheard:
+        unheard.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{unheard.getsockname()[1]}"
+        with pytest.raises(BackendError, match="no Dask scheduler answers"), Dask(address=address, timeout=0.5):
+            pass
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Somebody else's cluster
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_standing_scheduler_runs_the_same_and_keeps_nothing_of_ours(standing: Standing) -> None:
+    with Dask(address=standing.address) as backend:
+        assert backend.run(mapped(operator.neg, 20)).results == {("total",): -190}
+    with Client(standing.address, set_as_default=False) as client:
+        assert client.run_on_scheduler(_left) == ([], [])
+
+
+def _left(dask_scheduler: Any) -> tuple[list[str], list[str]]:
+    return list(dask_scheduler.tasks), [p for p in dask_scheduler.worker_plugins if p.startswith("pipeline")]
+
+
+def test_a_standing_scheduler_runs_one_graph_twice_while_the_first_is_held(standing: Standing, tmp_path: Path) -> None:
+    path = tmp_path / "ran"
+    twice = one(note, str(path), 5)
+    with Dask(address=standing.address) as first, Dask(address=standing.address) as second:
+        assert [b.run(twice).results["fit", 0] for b in (first, second)] == [5, 5]
+    assert path.read_text() == "x\nx\n"
+
+
+def test_a_worker_without_the_package_gets_it(tmp_path: Path) -> None:
+    bare = {"PYTHONPATH": os.pathsep.join([sysconfig.get_paths()["purelib"], str(tmp_path)])}
+    (tmp_path / "mine.py").write_text("def double(x):\n    return 2 * x\n")
+    with scheduler() as found, worker(found, "-S", **bare), Dask(address=found.address) as backend:
+        assert any(name.startswith("pipeline-package") for name in backend._plugins)
+        key = ("a",)
+        assert backend.run(graph({key: task(key, operator.mul, 2, 21)}, key)).results[key] == 42
+
+
+def test_a_worker_must_see_the_staging_folder(standing: Standing, tmp_path: Path) -> None:
+    with Dask(address=standing.address) as backend:
+        assert backend._client is not None
+        assert health.probe(backend._client, staging=str(tmp_path)) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("differs", "fault"),
+    [
+        ({}, None),
+        ({"python": "3.99"}, "w: python 3.99; here it is 3.1"),
+        ({"dask": "2020.1.0"}, "w: dask 2020.1.0; here it is"),
+        ({"pandas": None}, "w: pandas is missing; here it is"),
+        ({"pipeline": None}, None),
+        ({"pipeline": "0123"}, "w: pipeline differs from the one here"),
+        ({"marker": None}, "w: does not see /staging"),
+    ],
+)
+def test_what_a_worker_lacks_is_listed(differs: dict[str, Any], fault: str | None) -> None:
+    here = health.describe(health._PACKAGES, "")
+    found = list(health._faults("w", {**here, "marker": "42", **differs}, here, "/staging/.probe", "42"))
+    assert len(found) == (fault is not None)
+    assert all(line.startswith(str(fault)) for line in found)
+
+
+def test_a_scheduler_without_workers_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = Client.wait_for_workers
+    monkeypatch.setattr(Client, "wait_for_workers", lambda client, n, timeout: waits(client, n, timeout=0.1))
+    with scheduler() as found, pytest.raises(BackendError, match="no worker appeared"), Dask(address=found.address):
+        pass
+
+
+@pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL])
+def test_a_scheduler_that_stops_answering_ends_the_run(how: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execution, "_SILENCE", 1.5)
+    monkeypatch.setattr(execution, "_PROBE_EVERY", 0.3)
+    with scheduler() as found, worker(found), Dask(address=found.address) as backend:
+
+        def stop(event: Event) -> None:
+            if event.step == "fit":
+                os.kill(found.pid, how)
+
+        tasks = {("fit",): task(("fit",), operator.pos, 1), ("slow",): task(("slow",), wait_for_ever, ref(("fit",)))}
+        with pytest.raises(BackendError, match=r"the Dask scheduler (has not answered for|gave up)"):
+            backend.run(graph(tasks, ("slow",), slow=Policy("slow", merge=False)), listener=stop)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Leaving
+# ---------------------------------------------------------------------------------------------------------------------
+
+SCRIPT = """
+import operator, sys
+import test_dask
+from pipeline.backends.dask import Dask
+if __name__ == "__main__":
+    try:
+        with Dask(workers=2, dashboard=False) as backend:
+            print(backend.run(test_dask.mapped(operator.pos, 5)).results, flush=True)
+            if "wait" in sys.argv:
+                backend.run(test_dask.mapped(test_dask.say_and_wait, 2))
+    except KeyboardInterrupt:
+        sys.exit(130)
+"""
+
+
+def say_and_wait(i: int) -> None:
+    print("waiting", flush=True)
+    wait_for_ever()
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> str:
+    path = tmp_path / "script.py"
+    path.write_text(SCRIPT)
+    return str(path)
+
+
+def test_a_run_leaves_no_process_and_no_word(script: str) -> None:
+    with process(script) as child:
+        out, err = child.communicate(timeout=120)
+        assert (out, err, child.returncode) == ("{('total',): 10}\n", "", 0)
+        assert until(lambda: not _alive(child.pid))
+
+
+def test_ctrl_c_leaves_no_process_and_no_word(script: str) -> None:
+    with process(script, "wait") as child:
+        _await_tasks(child)
+        os.killpg(child.pid, signal.SIGINT)  # as a terminal does: to all of the group
+        _, err = child.communicate(timeout=120)
+        assert (err, child.returncode) == ("", 130)
+        assert until(lambda: not _alive(child.pid))
+
+
+def test_leaving_ends_a_worker_that_is_just_starting() -> None:
+    before = set(passing_children())
+    with Dask(workers=1, dashboard=False) as backend, pytest.raises(WorkerLost):
+        backend.run(one(die_at_three, 3))  # another is started at once
+    assert not set(passing_children()) - before
+
+
+def test_a_worker_has_the_environment_of_when_it_was_started(local: Dask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIPELINE_NOW", "1")
+    monkeypatch.delenv("HOME")
+    with Dask(workers=1, dashboard=False) as backend:  # forked from a server that has another
+        assert backend.run(one(os.getenv, "PIPELINE_NOW")).results["fit", 0] == "1"
+        assert backend.run(one(os.getenv, "HOME")).results["fit", 0] is None
+
+
+def test_a_kill_leaves_no_process_and_no_folder(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    temp = tmp_path / "temp"
+    temp.mkdir()
+    with process(script, "wait", TMPDIR=str(temp)) as child:
+        _await_tasks(child)
+        child.kill()
+        child.wait()
+        assert until(lambda: not _alive(child.pid))
+    monkeypatch.setattr(tempfile, "tempdir", str(temp))
+    with Folder() as folder:  # who makes one removes what was left
+        assert [*temp.iterdir(), *temp.glob("*/*")] == [Path(folder.path).parent, Path(folder.path)]
+
+
+def _await_tasks(child: subprocess.Popen[str]) -> None:
+    assert child.stdout is not None
+    while "waiting" not in child.stdout.readline():  # two of them may share a line
+        pass
+
+
+def _alive(group: int) -> list[int]:
+    """The processes of a group."""
+    found = []
+    for candidate in psutil.process_iter():
+        with contextlib.suppress(ProcessLookupError, psutil.Error):
+            if os.getpgid(candidate.pid) == group and candidate.status() != psutil.STATUS_ZOMBIE:
+                found.append(candidate.pid)
+    return found

@@ -1,0 +1,194 @@
+"""One step is lowered by itself: its inputs stay as they are, what it adds is its own, and the values are right."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import dask
+import dask.array as da
+import dask.dataframe as dd
+import numpy as np
+import pandas as pd
+import pytest
+import test_array_ops
+import test_frame_ops
+import xarray as xr
+
+from pipeline.build.lowering import _materialized, building, enter, lower
+from pipeline.graph import collect
+from pipeline.graph.graph import constant, execute, ref, task, token, toposort
+from pipeline.graph.value_types import ArrayLayout, FrameLayout
+from pipeline.ops.collections import Items, Parts, Single
+
+
+def run(tasks: dict[Any, Any], layout: Any) -> Any:
+    """The value of a layout, by running its tasks one after the other."""
+    values: dict[Any, Any] = {}
+    for key in toposort(tasks):
+        values[key] = execute(tasks[key], values)
+    return collect.argument(layout, [values[key] for key in layout.keys])
+
+
+def array(data: np.ndarray, chunks: Any, **coords: Any) -> tuple[dict[Any, Any], ArrayLayout]:
+    """An array step ``x`` of dims t, y that holds ``data``."""
+    x = xr.DataArray(da.from_array(data, chunks=chunks, name="source"), dims=("t", "y"), coords=coords)
+    tasks, layout = lower(x, "x", {})
+    return tasks, layout
+
+
+def frame(n_partitions: int) -> tuple[dict[Any, Any], FrameLayout, pd.DataFrame]:
+    """A frame step ``f`` with columns a, b."""
+    whole = pd.DataFrame({"a": np.arange(20) % 3, "b": np.arange(20.0)})
+    parts = np.array_split(np.arange(20), n_partitions)
+    tasks = {("f", i): constant(("f", i), whole.iloc[p].reset_index(drop=True)) for i, p in enumerate(parts)}
+    return tasks, FrameLayout("f", n_partitions, whole.iloc[:0]), whole
+
+
+def test_an_array_step_adds_only_tasks_of_its_own_and_its_result_has_its_name() -> None:
+    data = np.arange(60.0).reshape(10, 6)
+    tasks, layout = array(data, (4, 3), t=np.arange(10))
+    with building():
+        x = enter(layout)
+        own, anomaly = lower(x - x.mean("t"), "anomaly", tasks)
+    assert not set(own) & set(tasks)
+    assert {key[0].split("/")[0] for key in own} == {"anomaly"}
+    assert anomaly.name == "anomaly"
+    result = run(tasks | own, anomaly)
+    xr.testing.assert_identical(result, xr.DataArray(data, dims=("t", "y"), coords={"t": np.arange(10)}) - data.mean(0))
+
+
+@pytest.mark.parametrize("n_partitions", [1, 3, 7])
+def test_a_frame_step_leaves_its_inputs_as_placeholders(n_partitions: int) -> None:
+    tasks, layout, whole = frame(n_partitions)
+    with building():
+        f = enter(layout)
+        grouped = f.groupby("a").agg({"b": "sum"}).reset_index()
+        own, totals = lower(grouped, "totals", tasks)
+        merged, pairs = lower(f.merge(f.rename(columns={"b": "c"}), on="a"), "pairs", tasks)
+    assert {key[0].split("/")[0] for key in own} == {"totals"}
+    result = run(tasks | own, totals).sort_values("a", ignore_index=True)
+    pd.testing.assert_frame_equal(result, whole.groupby("a", as_index=False)["b"].sum())
+    assert len(run(tasks | merged, pairs)) == sum(n * n for n in whole["a"].value_counts())
+
+
+def test_a_step_that_changes_nothing_adds_no_task() -> None:
+    tasks, layout = array(np.zeros((4, 4)), (2, 2))
+    own, same = lower(enter(layout), "again", tasks)
+    assert own == {}
+    assert same.name == "x"
+    frames, frame_layout, _ = frame(3)
+    own, same_frame = lower(enter(frame_layout), "again", frames)
+    assert own == {}
+    assert same_frame.name == "f"
+
+
+def test_concatenated_frames_keep_their_partitions_under_one_name() -> None:
+    tasks, layout, whole = frame(3)
+    own, both = lower(dd.concat([enter(layout), enter(layout)]), "both", tasks)
+    assert [key[0] for key in both.keys] == ["both"] * 6
+    assert len(run(tasks | own, both)) == 2 * len(whole)
+
+
+def test_items_values_and_parts_keep_the_names_of_their_copy() -> None:
+    nodes = {("fit", i): task(("fit", i), abs, -i) for i in range(3)}
+    own, layout = lower(Items("fit", nodes, 3, ("a", "b", "c")), "fit", {})
+    assert layout.keys == (("fit", 0), ("fit", 1), ("fit", 2))
+    single = Single(("s",), {("s",): task(("s",), sum, [1, 2])})
+    _, parts = lower(Parts({"u": single}), "svd", {})
+    assert parts.parts["u"].keys == (("svd.u",),)
+    again, value = lower(Single(("fit", 1), own), "second", own)
+    assert value.keys == (("second",),)
+    assert run(own | again, value) == 1
+
+
+_BUILD = """
+import dask.array as da, xarray as xr, hashlib
+from pipeline.lowering import lower, enter, building
+with building():
+    x = xr.DataArray(da.ones((8, 8), chunks=(2, 4)), dims=("t", "y"))
+    tasks, layout = lower(x, "x", {})
+    y = enter(layout)
+    own, _ = lower(((y - y.mean("t")) / y.std("t")).chunk({"t": 3}), "z", tasks)
+edges = [(key, sorted(map(repr, node.dependencies))) for key, node in sorted(own.items())]
+print(hashlib.sha256(repr(edges).encode()).hexdigest())
+"""
+
+
+@pytest.mark.parametrize("chunks", [(70, 6), (10, 3), ((1, 4, 65), (2, 4))], ids=["one chunk", "even", "uneven"])
+@pytest.mark.parametrize("op", test_array_ops.BUILDS)
+def test_every_array_op_gives_the_same_over_placeholders_task_by_task(op: str, chunks: Any) -> None:
+    build = test_array_ops.BUILDS[op]
+    values = test_array_ops.numbers("int32").astype("float64") if op == "svd" else test_array_ops.numbers()
+    x = test_array_ops.lazy(values, chunks)  # an SVD has no room for missing values
+    with building():
+        tasks, layout = lower(x, "x", {})
+        own, made = lower(build(enter(layout)), "y", tasks)
+        expected = build(x)
+    assert not set(own) & set(tasks)
+    whole = {None: (made, expected)}
+    if isinstance(expected, Parts):
+        whole = {name: (made.parts[name], part) for name, part in expected.parts.items()}
+    for part, wanted in whole.values():
+        xr.testing.assert_identical(run(tasks | own, part).rename(None), wanted.compute().rename(None))
+
+
+@pytest.mark.parametrize("cuts", [[], [50, 100]], ids=["one partition", "three"])
+@pytest.mark.parametrize("op", test_frame_ops.EVERY_OP)
+def test_every_frame_op_gives_the_same_over_placeholders_task_by_task(op: str, cuts: list[int]) -> None:
+    one, other = test_frame_ops.cut(test_frame_ops.table(), cuts), test_frame_ops.cut(test_frame_ops.table(), [20])
+    with building():
+        tasks, layout = lower(one, "one", {})
+        more, other_layout = lower(other, "other", {})
+        tasks |= more
+        own, made = lower(test_frame_ops.every_op(enter(layout), enter(other_layout))[op], "y", tasks, ordered=True)
+        expected = test_frame_ops.every_op(one, other)[op].compute().reset_index(drop=True)
+    assert not set(own) & set(tasks)
+    got = run(tasks | own, made)
+    by = list(got.columns)
+    sort = {"by": by, "ignore_index": True, "key": lambda column: column.astype(str)}
+    pd.testing.assert_frame_equal(got.sort_values(**sort), expected.sort_values(**sort))
+
+
+def test_names_are_the_same_in_every_process(capsys: pytest.CaptureFixture[str]) -> None:
+    exec(_BUILD, {})
+    other = subprocess.run(
+        [sys.executable, "-c", _BUILD], env={"PYTHONHASHSEED": "1"}, capture_output=True, text=True, check=True
+    ).stdout
+    assert other == capsys.readouterr().out
+
+
+def test_a_default_client_or_setting_does_not_bring_peer_to_peer_tasks_in() -> None:
+    tasks, layout, _ = frame(7)
+    with dask.config.set({"dataframe.shuffle.method": "p2p", "array.rechunk.method": "p2p"}), building():
+        f = enter(layout)
+        own, _ = lower(f.merge(f, on="a"), "pairs", tasks)
+    assert not [key for key in own if "p2p" in str(key)]
+
+
+def test_shared_nodes_read_their_own_dependencies_only() -> None:
+    node = task("k", max, ref("a"), ref("b"))
+    assert execute(node, {"a": 1, "b": 2, "unused": 3}) == 2
+
+
+def _shifted(x: np.ndarray, by: Any, *, scale: float) -> np.ndarray:
+    return (x + by) * scale
+
+
+def test_tasks_chunk_by_chunk_are_those_that_dask_makes() -> None:
+    x, y = da.ones((6, 4), chunks=(2, 3)), da.ones((1, 4), chunks=(1, 3))
+    numbered = x.map_blocks(lambda block, block_id: block + block_id[0], dtype=float)
+    made = [
+        x + y * 2,
+        da.blockwise(_shifted, "ijn", x, "ij", 3, None, scale=2.0, new_axes={"n": (1, 1)}, dtype=float),
+        da.blockwise(_shifted, "ji", x, "ij", da.ones(4, chunks=3).T, "j", scale=1.0, dtype=float),
+        da.blockwise(np.dot, "ik", x, "ij", x.T, "jk", dtype=float, concatenate=True),
+        numbered,
+    ]
+    for array in made:
+        expected = {key: node for layer in array.dask.layers.values() for key, node in dict(layer).items()}
+        fresh = da.Array(array.dask.copy(), array.name, array.chunks, meta=array._meta)
+        for layer in fresh.dask.layers.values():
+            layer.__dict__.pop("_cached_dict", None)
+        assert token(_materialized(fresh.dask)) == token(expected)

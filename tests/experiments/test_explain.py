@@ -1,0 +1,382 @@
+"""Explanations of real files whose cause is known by construction; what is left out of them, what stays behind.
+
+A machine that others use as well may hide what a step would show alone: then "unclear" is the right answer, and a core
+that is given to one probe and not to the next looks like waiting or like a lock. So what is asserted of such steps is
+what holds on any machine (threads under the GIL keep one core busy together, who sleeps uses none), that the answer
+follows from the numbers, and, where the machine gave every probe its cores, that it is none of the wrong ones.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import causes
+import psutil
+import pytest
+
+from pipeline import cli
+from pipeline.config.loader import load
+from pipeline.errors import ConfigError, TaskError
+from pipeline.experiments.explanation.diagnosis import diagnose
+from pipeline.experiments.explanation.explain import _scratch, explain
+from pipeline.experiments.explanation.measurements import Moved, Reading, StepReadings
+from pipeline.experiments.explanation.probe_processes import Failed, Late, Team, serve
+from pipeline.experiments.explanation.saved_task import Kept
+from pipeline.experiments.explanation.selection import Sampled, Times, batches, candidates, choose, pure_part
+from pipeline.graph.graph import Graph, Policy, ref, task
+from pipeline.report.explanation_text import explanation_text
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty folder to stand in, with the module of causes."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(causes.__file__, tmp_path / "causes.py")
+    return tmp_path
+
+
+def written(text, name="made.yaml"):
+    Path(name).write_text(text)
+    return name
+
+
+def explained(cause, **options):
+    """The explanation of a constructed cause; everything that holds of every explanation is asserted here."""
+    result = explain(load(written(causes.file(cause))), **{"workers": 2, "budget": 120.0, **options})
+    assert result.complete
+    told = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    for one, said in zip(result.steps, told["steps"], strict=True):
+        if one.readings is not None and (result.bound is None or one.step not in result.bound.steps):
+            same = read_again(said["step"], said["readings"])
+            assert one.cause.kind in {cause.kind for cause in diagnose(same)} | {"tiny"}
+            assert same.to_dict() == one.readings.to_dict()
+    text = explanation_text(result)
+    assert max(map(len, text.split("\n"))) <= 80
+    assert " ".join(text.split()).endswith(" ".join(result.verdict.split()))
+    assert sorted(os.listdir()) == ["causes.py", "made.yaml"]  # nothing committed, nothing left
+    return result
+
+
+def read_again(step, told):
+    """The readings of a step from their JSON."""
+    names = ("one", "threads", "processes", "counting", "counting_processes", "blas", "blas_processes", "many")
+    found = {name: reading(told[name]) for name in names}
+    moved = told["moved"] and Moved(told["moved"]["seconds"], told["moved"]["nbytes"])
+    return StepReadings(
+        step, told["n_workers"], told["n_cores"], moved=moved, together=tuple(told["together"]), **found
+    )
+
+
+def reading(told):
+    if told is None:
+        return None
+    return Reading(told["n_workers"], told["n_tasks"], tuple(told["seconds"]), tuple(told["cpu"]))
+
+
+def undisturbed(r):
+    """Whether nothing else used the cores while the probes ran, as far as the control and the repeats tell."""
+    if r.control is None:
+        return False
+    given = [reading.busy for reading in (r.one, r.counting, r.counting_processes)]
+    spread = max(reading.spread for reading in (r.one, r.threads, r.processes, r.counting, r.counting_processes))
+    return min(given) > 0.95 and spread < 0.1 and r.control > 0.9 * min(r.n_workers, r.n_cores)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Causes known by construction
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_loop_in_pure_python_holds_the_gil(here):
+    result = explained("gil")
+    r = result["step"].readings
+    assert 2 * r.threads.busy < 1.3  # two threads, of one core
+    assert not {"transfer", "oversubscription"} & kinds(result)
+    if undisturbed(r):
+        assert result["step"].cause.kind in ("gil", "tiny")
+    if result["step"].cause.kind == "gil":
+        assert any(change.what == "--backend processes, not threads" for change in result.changes)
+
+
+def test_sleeping_is_waiting_and_asks_for_more_threads_than_cores(here):
+    result = explained("waiting")
+    assert result["step"].readings.one.busy < 0.3
+    assert kinds(result) in ({"waiting"}, {"unclear"})
+    if kinds(result) == {"waiting"}:
+        assert result.changes[0].what.startswith("--backend threads --workers ")
+        assert result.changes[0].after < result.changes[0].before / 2
+        assert "waits" in result.verdict
+
+
+def test_large_results_through_pickles_are_transfer(here):
+    result = explained("transfer")
+    assert result["step"].readings.moved.nbytes >= 40e6
+    assert "transfer" in kinds(result)
+    if undisturbed(result["step"].readings):
+        assert "waiting" not in kinds(result)
+    assert {"--backend threads", "reduce in `step` before handing on"} & {change.what for change in result.changes}
+
+
+@pytest.mark.slow
+def test_one_long_task_among_short_ones_is_named(here):
+    result = explained("long")
+    assert result.bound.cause.kind == "long task"
+    assert result.bound.steps == ("step",)
+    assert result.structure.longest_task == "('step', 6)"
+    assert "one long task" in result.verdict
+    assert "split the long task" in result.verdict
+
+
+def test_the_links_of_a_chain_are_one_batch_as_far_as_they_are_small_and_short():
+    names = ["first", "second", "wide", "third", "large", "fourth"]
+    kept = [Kept(f"('{name}',)", name, name, name, 900 if name == "large" else 10) for name in names]
+    sampled = Sampled({one.key: Times(one.step, one.layer, 0.1, 0.1) for one in kept}, kept)
+    links = set(names) - {"wide"}
+    small = batches(names, sampled, links, most=100, longest=1.0)
+    assert [batch.steps for batch in small] == [("first", "second", "third"), ("wide",), ("large",), ("fourth",)]
+    assert [one.step for one in small[0].kept] == ["first", "second", "third"]
+    short = batches(names, sampled, links, most=1000, longest=0.25)
+    assert [batch.steps for batch in short] == [("first", "second"), ("wide",), ("third", "large"), ("fourth",)]
+
+
+@pytest.mark.slow
+def test_a_chain_is_found_whatever_its_steps_are_like(here):
+    result = explained("chain")
+    assert result.bound.cause.kind == "chain"
+    assert {f"link{k}" for k in range(8)} >= set(result.bound.steps)
+    assert len(result.bound.steps) >= 4
+    assert result.structure.most < 1.1
+    assert "are a chain" in result.verdict
+    links = {one.step for one in result.steps if one.readings is not None and one.readings.together}
+    assert links >= {f"link{k}" for k in range(8)}
+    assert not set(result.not_probed) & links
+    assert "more of its chain, probed as one" in explanation_text(result)
+
+
+@pytest.mark.slow
+def test_blas_threads_in_every_worker_are_neither_the_gil_nor_waiting(here):
+    result = explained("blas")
+    assert not {"gil", "waiting", "transfer"} & kinds(result)
+    r = result["step"].readings
+    assert r.blas is not None
+    if r.blas.busy > 1.4:  # BLAS was given a second core, so all workers were tried with it
+        assert r.blas_processes is not None
+
+
+@pytest.mark.slow
+def test_threads_that_a_task_starts_are_seen_as_more_than_one_busy_core(here):
+    result = explained("nested")
+    r = result["step"].readings
+    assert not {"waiting", "transfer"} & kinds(result)
+    if r.one.busy > 1.3 and r.ratio(r.processes) < 1.3:
+        assert result["step"].cause.kind == "oversubscription"
+        assert "cores busy" in result.verdict
+
+
+def test_a_stream_through_memory_is_neither_the_gil_nor_waiting(here, monkeypatch):
+    small = causes.FILES["bandwidth"].replace("128000000", "32000000").replace("range: 8", "range: 4")
+    monkeypatch.setitem(causes.FILES, "bandwidth", small)
+    result = explained("bandwidth", steps=["step"])
+    assert result["step"].readings.one.cpu_best > 0
+    if undisturbed(result["step"].readings):  # of four tasks of some ten ms one may be long all the same
+        assert result["step"].cause.kind in ("bandwidth", "none", "unclear", "transfer", "long task")
+
+
+@pytest.mark.slow
+def test_a_stream_through_a_gigabyte_is_neither_the_gil_nor_waiting(here):
+    result = explained("bandwidth", steps=["step"])
+    assert result["step"].cause.kind in ("bandwidth", "none", "unclear", "transfer")
+    assert result["step"].readings.one.cpu_best > 0
+
+
+@pytest.mark.slow
+def test_tasks_of_nothing_are_tiny_and_are_put_together(here):
+    result = explained("tiny")
+    assert {"threads", "processes", "dask"} == set(result.overheads)
+    assert result["step"].cause.kind == "tiny"
+    assert any(change.what.startswith("steps.step.batch: ") for change in result.changes)
+
+
+def kinds(result):
+    return {cause.kind for one in result.steps for cause in one.causes}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What is not probed, and what goes wrong
+# ---------------------------------------------------------------------------------------------------------------------
+
+LEFT_OUT = """\
+version: 1
+modules: [./causes.py]
+steps:
+  seen: {call: "causes:count", over: {i: {range: 4}}, args: {n: 20000}}
+  left: {call: "causes:count", over: {i: {range: 2}}, args: {n: no number}, retries: 1, on_error: drop}
+  sent: {call: "causes:note", over: {i: seen}, args: {folder: "FOLDER"}, pure: false}
+  after: {op: to_frame, input: sent, columns: {value: int64}}
+  locks: {call: "causes:lock", over: {i: {range: 4}}}
+  locked: {call: "causes:use", over: {lock: locks}, batch: 1, retries: 1}
+  lists: {call: "causes:fill", over: {i: {range: 4}}}
+  emptied: {call: "causes:empty", over: {items: lists}}
+outputs: {after: {to: csv, path: after.csv}, seen: {to: pickle, path: "seen-${key}.pickle"}}
+"""
+
+
+def test_what_must_not_or_cannot_run_again_is_listed_with_its_reason(here):
+    (here / "sent").mkdir()
+    config = load(written(LEFT_OUT.replace("FOLDER", str(here / "sent"))))
+    result = explain(config, workers=2, budget=120.0, steps=["sent", "after", "locked", "emptied"])
+    why = result.not_probed
+    assert os.listdir("sent") == []
+    assert why["sent"] == "has effects outside (pure: false)"
+    assert why["after"] == "needs a step that has effects outside"
+    assert "can't be pickled" in why["locked"]
+    assert "failed when it was run again: IndexError" in why["emptied"]
+    assert "seen" not in why  # it was not asked for
+    assert not list(here.glob("seen*"))
+    text = explanation_text(result)
+    assert "not probed: sent: has effects outside" in text
+
+
+def test_a_task_that_never_ends_is_ended_by_the_budget_and_told(here):
+    steps = '{call: "causes:wait", over: {i: {range: 2}}, args: {seconds: 100000}}'
+    result = explain(load(written(f"version: 1\nmodules: [./causes.py]\nsteps:\n  step: {steps}\n")), budget=5.0)
+    assert not result.complete
+    assert "was ended after" in result.not_probed["step"] or "did not reach it" in result.not_probed["step"]
+    assert result.verdict
+
+
+def test_a_task_that_fails_raises_as_in_a_run(here, capsys):
+    name = written('version: 1\nmodules: [./causes.py]\nsteps:\n  step: {call: "causes:fail", over: {i: {range: 4}}}\n')
+    with pytest.raises(TaskError, match="not this one") as caught:
+        explain(load(name), budget=60.0)
+    assert (caught.value.step, caught.value.item) == ("step", "i=2")
+    assert cli.main(["explain", name, "--budget", "60s"]) == 1
+    assert "ValueError: not this one" in capsys.readouterr().err
+    assert sorted(os.listdir()) == ["causes.py", "made.yaml"]
+
+
+def test_the_command_prints_the_text_or_json(here, capsys):
+    text = causes.file("waiting").replace("0.1", "0.05")
+    assert cli.main(["explain", written(text), "--workers", "2", "--step", "step", "--budget", "1min", "--json"]) == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert events[0]["event"] == "note"
+    assert events[-1]["event"] == "result"
+    assert events[-1]["ok"] is True
+    assert events[-1]["steps"][0]["cause"] in ("waiting", "unclear")  # where repeats differ by too much
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"steps": ["stepp"]}, "there is no such step; there are step"),
+        ({"workers": 1}, "from 2 workers on"),
+        ({"budget": 0.0}, "budget"),
+    ],
+)
+def test_wrong_usage_is_refused_before_anything_runs(here, options, said):
+    with pytest.raises(ConfigError, match=said):
+        explain(load(written(causes.file("gil"))), **options)
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_children_end_with_the_program_and_a_signal_leaves_no_scratch(here, number, code):
+    os.mkfifo("started")
+    steps = '{call: "causes:tell_and_wait", args: {path: "PATH"}}'.replace("PATH", str(here / "started"))
+    written(f"version: 1\nmodules: [./causes.py]\nsteps:\n  step: {steps}\n")
+    parent = subprocess.Popen([sys.executable, "-m", "pipeline", "explain", "made.yaml"], stderr=subprocess.DEVNULL)
+    child = psutil.Process(int(Path("started").read_text()))  # waits for who writes
+    parent.send_signal(number)
+    assert parent.wait(timeout=120) == code
+    child.wait(timeout=120)
+    left = list(here.glob("runs/.explain-*"))
+    assert bool(left) == (number == signal.SIGKILL)
+    with _scratch(here / "runs"):
+        assert len(list(here.glob("runs/.explain-*"))) == 1  # what was left is swept
+
+
+def test_a_scratch_folder_in_use_is_not_swept(tmp_path):
+    with _scratch(tmp_path) as first:
+        lock = os.open(first / "lock", os.O_RDWR)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(lock)
+        with _scratch(tmp_path) as second:
+            assert first.is_dir()
+            assert second != first
+    assert os.listdir(tmp_path) == []
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The parts
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def graph_of(*steps):
+    """A Graph of ``(step, layer, n, needed layer)``."""
+    tasks, owners = {}, {}
+    for step, layer, n, needed in steps:
+        for i in range(n):
+            tasks[layer, i] = task((layer, i), max, *([ref((needed, i))] if needed else []), 0)
+            owners[layer, i] = step
+    return Graph(tasks, tuple(tasks), owners, {step: Policy(step) for step in owners.values()})
+
+
+def test_of_each_layer_the_first_task_is_kept_and_others_at_even_distances():
+    graph = graph_of(("a", "a", 60, ""), ("a", "a.part", 3, "a"), ("b", "b", 2, "a"))
+    found = candidates(graph, list(graph.tasks), without={"b"})
+    assert sorted(i for layer, i in found if layer == "a") == [0, 10, 20, 30, 40, 50]
+    assert {layer for layer, _ in found} == {"a", "a.part"}
+
+
+def test_a_step_is_stood_for_by_median_tasks_of_the_layer_that_costs_most():
+    seconds = [0.01, 0.5, 0.1, 0.11, 0.09, 0.1]
+    times = {f"a{i}": Times("s", "a", s, s) for i, s in enumerate(seconds)}
+    times |= {f"p{i}": Times("s", "p", 0.001, 0.0) for i in range(100)}
+    kept = [Kept(key, "s", key[0], "", 0) for key in ("p0", "p1", "a0", "a1", "a2", "a3")]
+    assert [k.key for k in choose(Sampled(times, kept), "s", n=2)] == ["a2", "a3"]
+    assert choose(Sampled(times, kept), "other") == []
+    long = {key: t._replace(seconds=10 * t.seconds) for key, t in times.items()}
+    assert [k.key for k in choose(Sampled(long, kept), "s", n=2)] == ["a2"]  # long enough by itself
+
+
+def test_what_needs_a_step_with_effects_is_left_out_with_it():
+    graph = graph_of(("a", "a", 2, ""), ("b", "b", 2, "a"), ("c", "c", 2, "b"), ("d", "d", 2, "a"))
+    pure, reasons = pure_part(graph, {"b"})
+    assert {key[0] for key in pure.tasks} == {"a", "d"}
+    assert set(reasons) == {"b", "c"}
+    pure.validate()
+    assert pure_part(graph, set()) == (graph, {})
+
+
+def test_a_team_answers_raises_is_late_and_dies_with_a_word(here):
+    from time import perf_counter
+
+    soon = perf_counter() + 120
+    with Team(2, answering) as team:
+        assert team.ask(("double", (21,)), deadline=soon) == [42, 42]
+        with pytest.raises(Failed, match="ValueError: 3"):
+            team.ask(("refuse", (3,)), deadline=soon)
+        with pytest.raises(Late):
+            team.ask(("sleep", (1000,)), deadline=perf_counter() + 0.05, of=[0])
+        with pytest.raises(Failed, match="ended by SIGKILL"):
+            team.ask(("die", ()), deadline=soon, of=[1])
+        assert not team.living
+
+
+def answering(connection):
+    import time
+
+    def refuse(x):
+        raise ValueError(x)
+
+    handlers = {"double": lambda x: 2 * x, "refuse": refuse, "sleep": time.sleep,
+                "die": lambda: os.kill(os.getpid(), signal.SIGKILL)}  # fmt: skip
+    serve(connection, handlers)

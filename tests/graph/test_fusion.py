@@ -1,0 +1,269 @@
+"""From tasks to segments: the rule, batches, order."""
+
+from __future__ import annotations
+
+import operator
+from collections import Counter
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+from dask._task_spec import convert_legacy_graph
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.graph.fusion import SEGMENTS_A_WORKER, coarsen
+from pipeline.graph.graph import (
+    CONTEXT,
+    Graph,
+    Key,
+    Policy,
+    constant,
+    cull,
+    dependencies,
+    is_constant,
+    listed,
+    ref,
+    task,
+)
+from pipeline.graph.segments import Segment
+from pipeline.worker.run_segment import run_segment
+
+
+def graph(tasks: dict[Key, Any], wanted: tuple[Key, ...], **policies: Policy) -> Graph:
+    """Each task is owned by the step that its key begins with; one step ``s`` where no policies are given."""
+    if not policies:
+        return Graph(tasks, wanted, dict.fromkeys(tasks, "s"), {"s": Policy("s")})
+    return Graph(tasks, wanted, {key: str(key[0]) for key in tasks}, policies)
+
+
+def of_array(x: Any) -> Graph:
+    wanted = tuple(dask.core.flatten(x.__dask_keys__()))
+    return graph(cull(convert_legacy_graph(dict(x.__dask_graph__())), wanted), wanted)
+
+
+def total(values: list[Any], *more: Any) -> Any:
+    return sum(values)
+
+
+def run(g: Graph, segments: tuple[Segment, ...]) -> dict[Key, Any]:
+    """The wanted values, each segment given its inputs alone."""
+    values: dict[Key, Any] = {CONTEXT: "here"}
+    for segment in segments:
+        completion = run_segment(segment, {key: values[key] for key in segment.inputs})
+        assert completion.failure is None
+        assert set(completion.outputs) == set(segment.outputs)
+        values.update(completion.outputs)
+    return {key: values[key] for key in g.wanted}
+
+
+def keys(segment: Segment) -> list[Key]:
+    return [inner.key for inner in segment.tasks]
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> Graph:
+    """Random DAGs over few chunk indices, with constants, several steps, policies that differ."""
+    tasks: dict[Key, Any] = {}
+    made: list[Key] = []
+    for i in range(draw(st.integers(1, 25))):
+        key = (f"s{draw(st.integers(0, 2))}-{i}", draw(st.integers(0, 3)))
+        if draw(st.integers(0, 9)) == 0:
+            tasks[key] = constant(key, i)
+        else:
+            needed = draw(st.lists(st.sampled_from([*made, CONTEXT]), max_size=3, unique=True)) if made else []
+            data = [ref(k) for k in needed if k != CONTEXT]
+            tasks[key] = task(key, total, listed(data), i, *([ref(CONTEXT)] if CONTEXT in needed else []))
+        made.append(key)
+    wanted = tuple(draw(st.lists(st.sampled_from(made), min_size=1, unique=True)))
+    tasks = cull({**tasks, CONTEXT: constant(CONTEXT, None)}, wanted)
+    tasks.pop(CONTEXT, None)
+    policies = {f"s{i}": Policy(f"s{i}", merge=draw(st.booleans())) for i in range(3)}
+    return Graph(tasks, wanted, {key: key[0][:2] for key in tasks}, policies)
+
+
+@settings(max_examples=150, deadline=None)
+@given(graphs())
+def test_segments_of_any_graph_hold_each_task_once_and_come_after_what_they_need(g: Graph) -> None:
+    segments = coarsen(g, n_workers=1)
+    times = Counter(key for segment in segments for key in keys(segment))
+    assert {key for key in g.tasks if not is_constant(g.tasks[key])} <= set(times)
+    assert all(n == 1 or is_constant(g.tasks[key]) for key, n in times.items())
+    there: set[Key] = {CONTEXT}
+    for number, segment in enumerate(segments):
+        assert segment.number == number
+        assert set(segment.inputs) <= there  # thus the segments have no cycle
+        there |= set(segment.outputs)
+    assert set(g.wanted) <= there
+
+
+@settings(max_examples=150, deadline=None)
+@given(graphs())
+def test_segments_of_any_graph_give_what_the_tasks_give(g: Graph) -> None:
+    alone = {name: Policy(name, merge=False) for name in g.policies}
+    apart = Graph(g.tasks, g.wanted, g.owners, alone)
+    assert run(g, coarsen(g, n_workers=1)) == run(apart, coarsen(apart, n_workers=1))
+
+
+@pytest.mark.parametrize("index", [(0,), (1,), ()])
+def test_one_source_with_a_hundred_consumers_stays_a_hundred_wide(index: tuple[int, ...]) -> None:
+    tasks = {("source", 0): task(("source", 0), int, 1)}
+    for i in range(100):
+        key = (f"use-{i}", *index)
+        tasks[key] = task(key, operator.add, ref(("source", 0)), i)
+    segments = coarsen(graph(tasks, tuple(tasks)[1:]), n_workers=2)
+    assert sorted(len(segment.tasks) for segment in segments) == [1] * 101
+
+
+def test_calls_that_read_one_value_stay_apart() -> None:
+    tasks = {("load",): task(("load",), int, 1)}
+    tasks |= {(f"fit{i}",): task((f"fit{i}",), operator.add, ref(("load",)), i) for i in range(3)}
+    assert len(coarsen(graph(tasks, tuple(tasks)[1:]), n_workers=2)) == 4
+
+
+def test_chains_on_one_chunk_become_one_segment() -> None:
+    tasks = {(f"t{i}", 3): task((f"t{i}", 3), operator.neg, ref((f"t{i - 1}", 3))) for i in range(1, 6)}
+    tasks["t0", 3] = task(("t0", 3), int, 7)
+    (segment,) = coarsen(graph(tasks, (("t5", 3),)), n_workers=2)
+    assert keys(segment) == [(f"t{i}", 3) for i in range(6)]
+    assert [inner.frees for inner in segment.tasks] == [(), *((("t" + str(i), 3),) for i in range(5))]
+
+
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [("standard", 72), ("elementwise", 48), ("product", 133)],
+)
+def test_array_graphs_are_cut_at_least_as_small_as_dask_fuses_them(name: str, most: int) -> None:
+    x = da.random.default_rng(1).random((400, 400), chunks=(100, 100))
+    y = da.random.default_rng(2).random((400, 400), chunks=(100, 100))
+    made = {
+        "standard": lambda: (x - x.mean(0)) / x.std(0),
+        "elementwise": lambda: da.sqrt(x**2 + y**2) * 3 + 1,
+        "product": lambda: x @ y.T,
+    }[name]()
+    g = of_array(made)
+    segments = coarsen(g, n_workers=2)
+    assert len(segments) <= most
+    assert len(segments) < len(g)
+    blocks = run(g, segments)
+    whole = np.block([[blocks[made.name, i, j] for j in range(4)] for i in range(4)])
+    np.testing.assert_allclose(whole, made.compute(scheduler="sync"))
+
+
+def test_steps_that_are_not_merged_stay_single() -> None:
+    tasks = {("a", 0): task(("a", 0), int, 1), ("b", 0): task(("b", 0), operator.neg, ref(("a", 0)))}
+    segments = coarsen(graph(tasks, (("b", 0),), a=Policy("a"), b=Policy("b", merge=False)), n_workers=2)
+    assert [keys(segment) for segment in segments] == [[("a", 0)], [("b", 0)]]
+
+
+def items(n: int, **policy: Any) -> Graph:
+    tasks: dict[Key, Any] = {("a", i): task(("a", i), operator.neg, i) for i in range(n)}
+    names = tuple(f"x={i}" for i in range(n))
+    return graph(tasks, tuple(tasks), a=Policy("a", items=names, over="a", **policy))
+
+
+@pytest.mark.parametrize(
+    ("n", "policy", "n_segments"),
+    [
+        (10_000, {}, 2 * SEGMENTS_A_WORKER),
+        (100, {}, 100),
+        (100, {"batch": 1}, 100),
+        (100, {"batch": 30}, 4),
+        (1_000, {"batch": 1}, 1_000),
+        (1_000, {"merge": False}, 1_000),
+        (1_000, {"merge": False, "batch": 10}, 100),
+    ],
+)
+def test_items_of_an_over_are_batched(n: int, policy: dict[str, Any], n_segments: int) -> None:
+    g = items(n, **policy)
+    before = g.fingerprint
+    segments = coarsen(g, n_workers=2)
+    assert len(segments) == n_segments
+    assert g.fingerprint == before
+    sizes = {len(segment.tasks) for segment in segments}
+    assert max(sizes) - min(sizes) <= 1 or policy.get("batch") == 30
+    assert [inner.item for segment in segments for inner in segment.tasks] == [f"x={i}" for i in range(n)]
+
+
+def test_what_follows_an_item_stays_with_it_in_its_batch() -> None:
+    g = items(1_000)
+    parts = {("b", i): task(("b", i), operator.neg, ref(("a", i))) for i in range(1_000)}
+    both = graph({**g.tasks, **parts}, tuple(parts), a=g.policies["a"], b=Policy("b"))
+    segments = coarsen(both, n_workers=1)
+    assert len(segments) == SEGMENTS_A_WORKER
+    assert keys(segments[0])[:4] == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
+
+
+def test_overs_that_need_each_other_are_batched_without_a_cycle() -> None:
+    """Item i of b needs items i and i + 1 of a: whole batches of both would need each other."""
+    n = 300
+    tasks: dict[Key, Any] = {("a", i): task(("a", i), int, i) for i in range(n)}
+    for i in range(n):
+        tasks["b", i] = task(("b", i), operator.add, ref(("a", i)), ref(("a", (i + 1) % n)))
+    names = tuple(map(str, range(n)))
+    policies = {name: Policy(name, items=names, over=name) for name in ("a", "b")}
+    g = graph(tasks, tuple(("b", i) for i in range(n)), **policies)
+    segments = coarsen(g, n_workers=1)
+    assert len(segments) <= 2 * SEGMENTS_A_WORKER
+    assert run(g, segments)["b", n - 1] == n - 1
+
+
+def test_one_worker_makes_a_tree_depth_first() -> None:
+    tasks: dict[Key, Any] = {("leaf", i): task(("leaf", i), int, i) for i in range(4)}
+    for i in range(2):
+        tasks["pair", i] = task(("pair", i), total, listed([ref(("leaf", 2 * i)), ref(("leaf", 2 * i + 1))]))
+    tasks["root", 9] = task(("root", 9), total, listed([ref(("pair", 0)), ref(("pair", 1))]))
+    segments = coarsen(graph(tasks, (("root", 9),)), n_workers=1)
+    order = [key for segment in segments for key in keys(segment)]
+    assert order == [("leaf", 0), ("leaf", 1), ("pair", 0), ("leaf", 2), ("leaf", 3), ("pair", 1), ("root", 9)]
+
+
+def test_the_last_consumer_of_a_value_runs_next() -> None:
+    """Two reductions over the same chunks: each chunk goes into both before the next one is made."""
+    tasks: dict[Key, Any] = {("x", i): task(("x", i), int, i) for i in range(6)}
+    for name in ("p", "q"):
+        parts = []
+        for i in range(6):
+            tasks[name, i + 10] = task((name, i + 10), operator.neg, ref(("x", i)))
+            parts.append(ref((name, i + 10)))
+        tasks[name, 99] = task((name, 99), total, listed(parts))
+    segments = coarsen(graph(tasks, (("p", 99), ("q", 99))), n_workers=1)
+    order = [key for segment in segments for key in keys(segment)]
+    assert order[:6] == [("x", 0), ("p", 10), ("q", 10), ("x", 1), ("p", 11), ("q", 11)]
+
+
+def test_small_constants_are_copied_and_large_ones_are_handed_on() -> None:
+    big = np.zeros(100_000)
+    tasks: dict[Key, Any] = {("small",): constant(("small",), 5), ("big",): constant(("big",), big)}
+    for i in range(2):
+        tasks["a", i] = task(("a", i), operator.mul, ref(("small",)), i)
+        tasks["b", i] = task(("b", i), len, ref(("big",)))
+    g = graph(tasks, (("a", 0), ("a", 1), ("b", 0), ("b", 1)))
+    segments = coarsen(g, n_workers=1)
+    assert sum(("small",) in keys(segment) for segment in segments) == 2
+    assert sum(("big",) in keys(segment) for segment in segments) == 1
+    assert sum(("big",) in segment.inputs for segment in segments) == 2
+    assert run(g, segments)["b", 1] == 100_000
+
+
+def test_the_context_is_an_input_like_any_other() -> None:
+    tasks = {("w", i): task(("w", i), operator.add, ref(CONTEXT), str(i)) for i in range(2)}
+    g = graph(tasks, tuple(tasks))
+    segments = coarsen(g, n_workers=1)
+    assert [segment.inputs for segment in segments] == [(CONTEXT,)] * 2
+    assert run(g, segments) == {("w", 0): "here0", ("w", 1): "here1"}
+
+
+def test_limits_and_retries_of_a_segment_are_those_of_its_tasks() -> None:
+    tasks = {("a", 0): task(("a", 0), int, 1)}
+    (segment,) = coarsen(graph(tasks, (("a", 0),), a=Policy("a", merge=False, retries=3, timeout=5.0)), n_workers=1)
+    assert (segment.retries, segment.timeout, segment.tasks[0].timeout) == (3, 5.0, 5.0)
+
+
+def test_the_graph_may_hold_more_than_is_wanted_of_a_task() -> None:
+    tasks = {("a", 0): task(("a", 0), int, 1), ("b", 0): task(("b", 0), operator.neg, ref(("a", 0)))}
+    segments = coarsen(graph(tasks, (("a", 0),)), n_workers=1)
+    assert [segment.outputs for segment in segments] == [(("a", 0),)]
+    assert all(dependencies(inner.node) <= set(tasks) for segment in segments for inner in segment.tasks)

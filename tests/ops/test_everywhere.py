@@ -1,0 +1,107 @@
+"""Every op gives the same on every back end: the snippets of all ops are one Graph, and it is run once on each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from snippets import SNIPPETS
+
+from pipeline.backends.registry import BACKENDS, create
+from pipeline.build.build import build
+from pipeline.config.loader import loads
+from pipeline.config.model import Config
+from pipeline.config.signatures import OPS
+from pipeline.experiments.comparison.measured_run import kept_layouts
+from pipeline.graph.collect import assemble
+from pipeline.graph.graph import Graph
+from pipeline.graph.value_types import FrameLayout, Layout, PartsLayout
+from pipeline.runs.equality import equal
+
+HERE = Path(__file__).parents[1]
+OPTIONS: dict[str, dict[str, Any]] = {"dask": {"dashboard": False}}
+SEED = 20
+
+
+def text_of(snippets: Mapping[str, str], made: Path) -> str:
+    """One file with the steps of all snippets."""
+    return (
+        f"version: 1\nseed: {SEED}\nmodules: [./everywhere_functions.py]\n"
+        f"params: {{data: '{HERE.parent / 'data'}', made: '{made}'}}\nsteps:\n{''.join(snippets.values())}"
+    )
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of files that are not in ``data/``."""
+    folder = tmp_path_factory.mktemp("made")
+    x = np.arange(24.0).reshape(8, 3)
+    np.save(folder / "x.npy", x)
+    labelled = xr.DataArray(x, {"row": np.arange(8) * 10}, ["row", "column"], name="x")
+    labelled.to_dataset().to_zarr(folder / "x.zarr", consolidated=False)
+    rows = "".join(f'{{"k": "{"abc"[i % 3]}", "x": {i / 4}}}\n' for i in range(20))
+    (folder / "rows.jsonl").write_text(rows)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def config(made: Path) -> Config:
+    return loads(text_of(SNIPPETS, made), name="everywhere", root=HERE)
+
+
+@pytest.fixture(scope="module")
+def graph(config: Config) -> Graph:
+    return build(config)
+
+
+@pytest.fixture(scope="module")
+def expected(graph: Graph) -> dict[str, Any]:
+    return values(graph, "serial")
+
+
+def values(graph: Graph, backend: str) -> dict[str, Any]:
+    """What a run gives back, by copy of a step."""
+    with create(backend, workers=2, **OPTIONS.get(backend, {})) as opened:
+        results = opened.run(graph).results
+    return {copy: assemble(layout, results) for copy, layout in kept_layouts(graph).items()}
+
+
+def differences(name: str, layout: Layout, reference: Any, other: Any) -> list[str]:
+    """What differs of one value, part by part."""
+    if isinstance(layout, PartsLayout) and layout.whole is None:
+        parts = layout.parts.items()
+        return [told for part, of in parts for told in differences(f"{name}.{part}", of, reference[part], other[part])]
+    layout = layout.whole if isinstance(layout, PartsLayout) else layout
+    found = equal(layout.kind, reference, other, ordered=isinstance(layout, FrameLayout) and layout.ordered)
+    return [] if found.bitwise else [f"{name}: {found.message or 'no bit by bit equality'}"]
+
+
+def test_every_op_has_a_snippet_that_uses_it_last(made: Path) -> None:
+    assert not set(OPS) - set(SNIPPETS), "tests/snippets.py lacks entries"
+    for op, snippet in SNIPPETS.items():
+        alone = loads(text_of({op: snippet}, made), name=op, root=HERE)
+        last = list(alone.steps.values())[-1]
+        assert op in (last.function, *(alone.steps[r.copies[0]].function for r in last.references())), op
+
+
+def test_every_class_of_an_op_is_used(config: Config) -> None:
+    used = {type(step.parameters) for step in config.steps.values() if step.kind == "op"}
+    lacking = [cls.__name__ for classes in OPS.values() for cls in classes if cls not in used]
+    assert not lacking
+
+
+def test_no_value_is_empty(expected: dict[str, Any]) -> None:
+    assert set(SNIPPETS) <= {copy.partition("[")[0] for copy in expected}
+    assert not [name for name, value in expected.items() if not np.size(value)]
+
+
+@pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "serial"])
+def test_every_op_gives_bit_by_bit_what_serial_gives(backend: str, graph: Graph, expected: dict[str, Any]) -> None:
+    got = values(graph, backend)
+    assert set(got) == set(expected)
+    layouts = kept_layouts(graph)
+    assert not [told for copy in got for told in differences(copy, layouts[copy], expected[copy], got[copy])]

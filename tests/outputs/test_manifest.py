@@ -1,0 +1,73 @@
+"""Manifests say what an output is made of, and see when it is no longer that."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from pipeline.graph.graph import Sink
+from pipeline.graph.value_types import ItemsLayout, ValueLayout
+from pipeline.outputs.commit import manifest_path
+from pipeline.outputs.files import Context, PartRecord, write_bytes
+from pipeline.outputs.manifest import Manifest, stale_files
+
+SINK = Sink("x", "json", "a/${key}.json", ItemsLayout("i", ("p", "q"), {}, 2), ())
+
+
+def committed(root, *keys: str) -> Manifest:
+    files = tuple(write_bytes(Context(str(root)), f"a/{key}.json", [b"1\n"]) for key in keys)
+    manifest = Manifest.of(SINK, [PartRecord((0,), files, len(files), ("r",))], run="one", graph="f00")
+    place = root / manifest_path(SINK.path)
+    place.write_bytes(manifest.to_bytes())
+    return manifest
+
+
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [
+        ("b.csv", ".b.csv.manifest.json"),
+        ("a/b.zarr", "a/.b.zarr.manifest.json"),
+        ("a/${key}.npy", "a/.{key}.npy.manifest.json"),
+        ("a/${key}/x/y.npy", "a/.{key},x,y.npy.manifest.json"),
+    ],
+)
+def test_a_manifest_lies_hidden_beside_its_output(path, place):
+    assert manifest_path(path) == place
+
+
+def test_a_manifest_reads_back_as_it_was_written(tmp_path):
+    manifest = committed(tmp_path, "p", "q")
+    assert Manifest.load(tmp_path, SINK.path) == manifest
+    assert (manifest.rows, manifest.nbytes, manifest.dropped) == (2, 4, ("r",))
+    assert manifest.faults(tmp_path) == []
+
+
+def test_an_output_that_was_never_written_has_none(tmp_path):
+    assert Manifest.load(tmp_path, "b.csv") is None
+
+
+def test_a_manifest_of_another_version_is_refused(tmp_path):
+    (tmp_path / ".b.csv.manifest.json").write_text(json.dumps({"version": 99}))
+    with pytest.raises(ValueError, match="got manifest format 99; this version reads 1"):
+        Manifest.load(tmp_path, "b.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [(None, "a/p.json is missing"), ("12\n", "has 3 bytes, committed were 2"), ("2\n", "a/p.json has changed")],
+)
+def test_a_manifest_sees_what_is_no_longer_as_committed(text, fault, tmp_path):
+    manifest = committed(tmp_path, "p", "q")
+    (tmp_path / "a/p.json").unlink()
+    if text is not None:
+        (tmp_path / "a/p.json").write_text(text)
+    (found,) = manifest.faults(tmp_path)
+    assert fault in found
+
+
+def test_items_of_the_last_run_that_this_one_has_not_are_stale(tmp_path):
+    committed(tmp_path, "p", "q")
+    new = Manifest.of(SINK, [])
+    assert stale_files(tmp_path, new) == ["a/p.json", "a/q.json"]
+    assert stale_files(tmp_path, Manifest.of(Sink("y", "json", "y.json", ValueLayout("v"), ()), [])) == []

@@ -1,0 +1,388 @@
+"""What writers write reads back as it was, and what format takes which kind."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import json
+import lzma
+import pickle
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import dask.array as da
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from pipeline.config.model import Output, Reference
+from pipeline.errors import DataError
+from pipeline.graph import file_value
+from pipeline.graph.collect import assemble
+from pipeline.graph.file_value import FileValue
+from pipeline.graph.graph import CONTEXT, constant, execute, toposort
+from pipeline.graph.segments import Dropped
+from pipeline.graph.value_types import ArrayLayout, FrameLayout, ItemsLayout, PartsLayout, ValueLayout
+from pipeline.outputs.commit import verify
+from pipeline.outputs.files import Context
+from pipeline.outputs.open import open_output, read
+from pipeline.outputs.planners import plan_sink
+
+
+def output(to: str, path: str, **keys: Any) -> Output:
+    return Output("v", Reference("x", ("x",)), to, path, **keys)
+
+
+def written(out: Output, layout: Any, values: dict[Any, Any], folder: Path) -> Any:
+    """Run the writer tasks of an output, pickled as for a worker, and verify what they left; gives the sink."""
+    tasks, sink = plan_sink(out, layout, prefix="write v")
+    tasks = pickle.loads(cloudpickle.dumps(tasks))
+    tasks |= {key: constant(key, value) for key, value in values.items()}
+    tasks[CONTEXT] = constant(CONTEXT, Context(str(folder)))
+    results: dict[Any, Any] = {}
+    for key in toposort(tasks):
+        results[key] = execute(tasks[key], results)
+    verify([sink], results, folder)
+    return sink
+
+
+def chunked(x: xr.DataArray, chunks: Any) -> tuple[ArrayLayout, dict[Any, np.ndarray]]:
+    sizes = da.core.normalize_chunks(chunks, x.shape)
+    layout = ArrayLayout("x", x.dims, sizes, x.dtype, xr.Dataset(coords=x.coords, attrs=x.attrs))
+    edges = [np.cumsum([0, *along]) for along in sizes]
+    values = {}
+    for key in layout.keys:
+        values[key] = x.values[tuple(slice(e[i], e[i + 1]) for e, i in zip(edges, key[1:], strict=True))]
+    return layout, values
+
+
+X = xr.DataArray(
+    np.random.default_rng(0).random((10, 7)),
+    dims=("time", "cell"),
+    coords={
+        "time": pd.date_range("2000", periods=10),
+        "cell": list("abcdefg"),
+        "lat": ("cell", np.arange(7.0)),
+        "level": 5,
+    },
+    attrs={"n": np.float32(2), "title": "t"},
+)
+KINDS = {
+    "float64": X,
+    "float32": X.astype("f4"),
+    "bool": X > 0.5,
+    "int": (X * 100).astype("i2"),
+    "complex": X + 1j,
+    "time": (X * 1e9).astype("datetime64[ns]").where(X > 0.5),
+    "duration": (X * 9).astype("timedelta64[s]"),
+    "text": X.astype("U5"),
+    "big endian": X.astype(">f8"),
+}
+CHUNKS = {
+    "regular": ((4, 4, 2), (7,)),
+    "one": ((10,), (7,)),
+    "irregular": ((3, 5, 2), (2, 4, 1)),
+    "with empty ones": ((0, 4, 0, 6), (7,)),
+}
+
+
+@pytest.mark.parametrize("chunks", CHUNKS.values(), ids=CHUNKS)
+@pytest.mark.parametrize("x", KINDS.values(), ids=KINDS)
+def test_zarr_reads_back_as_the_same_array_with_xarray(x, chunks, tmp_path):
+    layout, values = chunked(x, chunks)
+    written(output("zarr", "a/b.zarr"), layout, values, tmp_path)
+    with xr.open_zarr(tmp_path / "a/b.zarr") as group:
+        xr.testing.assert_identical(group["v"].load(), x.rename("v"))
+        assert group["v"].dtype.newbyteorder("=") == x.dtype.newbyteorder("=")
+
+
+@pytest.mark.parametrize("chunks", CHUNKS.values(), ids=CHUNKS)
+@pytest.mark.parametrize("x", KINDS.values(), ids=KINDS)
+def test_npy_reads_back_as_the_same_values(x, chunks, tmp_path):
+    layout, values = chunked(x, chunks)
+    sink = written(output("npy", "b.npy"), layout, values, tmp_path)
+    np.testing.assert_array_equal(np.load(tmp_path / "b.npy"), x.values)
+    assert read(sink, tmp_path).dims == x.dims
+
+
+STORABLE = {name: x for name, x in KINDS.items() if name != "complex"}
+
+
+@pytest.mark.parametrize(("x", "cut"), [
+    *((x, "irregular") for x in STORABLE.values()), *((X, name) for name in CHUNKS if name != "irregular"),
+], ids=[*STORABLE, *(name for name in CHUNKS if name != "irregular")])  # fmt: skip
+def test_netcdf_reads_back_as_the_same_array(x, cut, tmp_path):
+    layout, values = chunked(x, CHUNKS[cut])
+    sink = written(output("netcdf", "a/b.nc"), layout, values, tmp_path)
+    xr.testing.assert_identical(read(sink, tmp_path).load(), x)
+    assert read(sink, tmp_path).dtype.newbyteorder("=") == x.dtype.newbyteorder("=")
+    units = {name: xr.coders.CFDatetimeCoder(time_unit="ns") for name in ("v", "time")}
+    with xr.open_dataset(tmp_path / "a/b.nc", engine="h5netcdf", decode_times=units, decode_timedelta=True) as found:
+        got = found["v"].load()
+    want = x.rename("v").assign_attrs({} if x.dtype.kind == "b" else x.attrs)
+    xr.testing.assert_equal(got, want)
+    assert {name: got.attrs[name] for name in x.attrs} == x.attrs
+
+
+def test_a_netcdf_file_is_packed_and_cut_as_asked_and_always_the_same_bytes(tmp_path):
+    import h5netcdf
+
+    files: list[bytes] = []
+    for _ in range(2):
+        layout, values = chunked(X, ((4, 4, 2), (3, 4)))
+        out = output("netcdf", f"{len(files)}.nc", attrs={"units": "K", "of": {"a": [1, "b"]}, "title": None},
+                     options={"chunks": {"time": 3, "cell": 2}, "level": 4})  # fmt: skip
+        written(out, layout, values, tmp_path)
+        files.append((tmp_path / f"{len(files)}.nc").read_bytes())
+    assert files[0] == files[1]
+    with open(tmp_path / "0.nc", "rb") as raw, h5netcdf.File(raw, "r") as file:
+        assert file["v"].chunks == (3, 2)
+        assert (file["v"].compression, file["v"].compression_opts) == ("gzip", 4)
+        assert dict(file["v"].attrs)["units"] == "K"
+        assert json.loads(file["v"].attrs["of"]) == {"a": [1, "b"]}
+        assert "title" not in file["v"].attrs
+
+
+def test_a_netcdf_file_takes_lengths_that_only_the_run_knows(tmp_path):
+    template = xr.Dataset(coords={"k": ["u", "v"]})
+    layout = ArrayLayout("x", ("row", "k"), ((np.nan, np.nan), (2,)), np.dtype("f8"), template)
+    values = {("x", 0, 0): np.ones((3, 2)), ("x", 1, 0): np.zeros((2, 2))}
+    sink = written(output("netcdf", "b.nc"), layout, values, tmp_path)
+    found = read(sink, tmp_path)
+    assert found.sum("k").values.tolist() == [2, 2, 2, 0, 0]
+    assert found["k"].values.tolist() == ["u", "v"]
+
+
+@pytest.mark.parametrize("form", ["zarr", "netcdf", "npy"])
+@pytest.mark.parametrize("shape", [(), (0,), (3, 0)])
+def test_arrays_of_one_cell_and_of_none_are_written(form, shape, tmp_path):
+    x = xr.DataArray(np.full(shape, 2.5))
+    layout, values = chunked(x, shape)
+    sink = written(output(form, f"b.{form}"), layout, values, tmp_path)
+    xr.testing.assert_equal(read(sink, tmp_path).load(), x)
+
+
+def test_an_npy_file_takes_lengths_that_only_the_run_knows(tmp_path):
+    layout = ArrayLayout("x", ("row",), ((np.nan, np.nan),), np.dtype("f8"), xr.Dataset())
+    written(output("npy", "b.npy"), layout, {("x", 0): np.arange(3.0), ("x", 1): np.arange(2.0)}, tmp_path)
+    assert np.load(tmp_path / "b.npy").tolist() == [0, 1, 2, 0, 1]
+
+
+def test_zarr_chunks_as_asked_for_divide_those_of_the_array(tmp_path):
+    layout, values = chunked(X, ((4, 4, 2), (7,)))
+    sink = written(output("zarr", "b.zarr", options={"chunks": {"time": 2}}), layout, values, tmp_path)
+    assert read(sink, tmp_path).chunks[0] == (2,) * 5
+    assert read(sink, tmp_path).load().equals(X)
+
+
+F = pd.DataFrame(
+    {
+        "a": range(10),
+        "b": [*"xyxyxyxyx", None],
+        "t": pd.date_range("2000", periods=10),
+        "o": pd.Series([None] * 5 + ["q"] * 5, dtype=object),
+        "x": np.arange(10) / 3,
+    }
+)
+PARTITIONS = {("f", 0): F[:3], ("f", 1): F[3:3], ("f", 2): F[3:8], ("f", 3): F[8:]}
+FRAME = FrameLayout("f", 4, F[:0])
+
+
+@pytest.mark.parametrize("files", [None, 1, 3, 20])
+def test_parquet_has_as_many_files_as_asked_for_and_all_rows_in_order(files, tmp_path):
+    written(output("parquet", "p", files=files, attrs={"unit": "K"}), FRAME, PARTITIONS, tmp_path)
+    found = pd.read_parquet(tmp_path / "p")
+    assert len(list((tmp_path / "p").iterdir())) == (files or 4)
+    pd.testing.assert_frame_equal(found, F.astype({"o": "str"}), check_dtype=False)
+    assert found.attrs == {"unit": "K"}
+
+
+def test_parquet_of_no_rows_keeps_its_columns(tmp_path):
+    written(output("parquet", "p"), FrameLayout("f", 1, F[:0]), {("f", 0): F[:0]}, tmp_path)
+    assert list(pd.read_parquet(tmp_path / "p").columns) == list(F.columns)
+
+
+def test_parquet_of_no_rows_and_so_of_no_files_opens_too(tmp_path):
+    layout = FrameLayout("f", 1, F[:0])
+    sink = written(output("parquet", "p", partition_by=("b",)), layout, {("f", 0): F[:0]}, tmp_path)
+    assert list(open_output(sink, tmp_path).compute().columns) == list(read(sink, tmp_path).columns) == list(F.columns)
+
+
+def test_parquet_partitioned_by_columns_reads_back(tmp_path):
+    values = {key: part.fillna({"b": "n /"}) for key, part in PARTITIONS.items()}
+    sink = written(output("parquet", "p", partition_by=("b", "a")), FRAME, values, tmp_path)
+    for found in (pd.read_parquet(tmp_path / "p"), open_output(sink, tmp_path).compute(), read(sink, tmp_path)):
+        found = found.sort_values("x")
+        assert found["b"].tolist() == [*"xyxyxyxyx", "n /"]
+        assert found["a"].tolist() == [*range(10)]
+    assert found.dtypes["a"] == "int64"
+
+
+def test_a_missing_value_has_no_folder_to_go_to(tmp_path):
+    with pytest.raises(ValueError, match="b has missing values; fill or filter"):
+        written(output("parquet", "p", partition_by=("b",)), FRAME, PARTITIONS, tmp_path)
+
+
+@pytest.mark.parametrize(("form", "name"), [("csv", "c.csv"), ("json", "c.json"), ("json", "c.jsonl")])
+def test_text_of_a_frame_does_not_depend_on_its_partitions(form, name, tmp_path):
+    sink = written(output(form, name), FRAME, PARTITIONS, tmp_path)
+    one = written(output(form, f"one-{name}"), FrameLayout("f", 1, F[:0]), {("f", 0): F}, tmp_path)
+    assert (tmp_path / name).read_bytes() == (tmp_path / one.path).read_bytes()
+    found = read(sink, tmp_path)
+    assert found["x"].tolist() == F["x"].tolist()
+    assert found["t"].tolist() == F["t"].tolist()
+
+
+@pytest.mark.parametrize(("form", "name"), [("csv", "c.csv"), ("json", "c.json"), ("json", "c.jsonl")])
+def test_text_of_a_frame_without_rows_is_whole(form, name, tmp_path):
+    sink = written(output(form, name), FrameLayout("f", 1, F[:0]), {("f", 0): F[:0]}, tmp_path)
+    assert list(read(sink, tmp_path).columns) == list(F.columns)
+
+
+@pytest.mark.parametrize(("suffix", "unpack"), [(".gz", gzip.open), (".bz2", bz2.open), (".xz", lzma.open)])
+def test_files_are_compressed_as_their_names_say(suffix, unpack, tmp_path):
+    plain, packed = tmp_path / "plain", tmp_path / "packed"
+    for form, name in (("csv", "c.csv"), ("json", "c.json"), ("json", "c.jsonl")):
+        same = written(output(form, name), FRAME, PARTITIONS, plain)
+        sink = written(output(form, name + suffix), FRAME, PARTITIONS, packed)
+        assert unpack(packed / (name + suffix)).read() == (plain / name).read_bytes()
+        pd.testing.assert_frame_equal(read(sink, packed), read(same, plain))
+    for form, value in (("json", {"a": 1}), ("text", "é\n"), ("pickle", {"a": 1})):
+        sink = written(output(form, form + suffix), VALUE, {("x",): value}, packed)
+        assert (packed / (form + suffix)).read_bytes()[:2] != json.dumps(value).encode()[:2]
+        assert read(sink, packed) == value
+
+
+def test_json_holds_numpy_pandas_and_missing_values_as_json_does(tmp_path):
+    value = {"n": np.nan, "a": np.arange(2), 3: (np.float32(0.5), pd.Timestamp("2000"), np.datetime64("NaT"), pd.NA)}
+    written(output("json", "v.json"), ValueLayout("x"), {("x",): value}, tmp_path)
+    found = json.loads((tmp_path / "v.json").read_text())
+    assert found == {"n": None, "a": [0, 1], "3": [0.5, "2000-01-01T00:00:00", None, None]}
+
+
+def test_json_refuses_what_it_has_no_form_for(tmp_path):
+    with pytest.raises(TypeError, match=r"JSON has no form for builtins\.object; write it as pickle"):
+        written(output("json", "v.json"), ValueLayout("x"), {("x",): object()}, tmp_path)
+    assert not any(tmp_path.rglob("*v.json*"))
+
+
+ITEMS = ItemsLayout("i", ("a=1", "sub/b", "c"), {}, 3, droppable=True)
+ITEM_VALUES = {("i", 0): np.arange(3), ("i", 1): np.arange(2), ("i", 2): Dropped("failed")}
+
+
+@pytest.mark.parametrize(("form", "value", "stored"), [
+    ("text", "a\nb\r\n", b"a\nb\r\n"),
+    ("text", ["a", "b\u00e9"], "a\nb\u00e9\n".encode()),
+    ("text", [], b""),
+    ("file", FileValue("p.png", b"\x00\n"), b"\x00\n"),
+    ("file", bytearray(b""), b""),
+])  # fmt: skip
+def test_texts_and_files_are_written_as_they_are(form, value, stored, tmp_path):
+    sink = written(output(form, "out/a.b"), VALUE, {("x",): value}, tmp_path)
+    assert (tmp_path / "out/a.b").read_bytes() == stored
+    assert read(sink, tmp_path) == (stored if form == "file" else stored.decode())
+
+
+@pytest.mark.parametrize(("form", "value", "message"), [
+    ("text", 3, "text takes a text or a list of texts, got int"),
+    ("text", ["a\nb"], "has a line break in it"),
+    ("file", "plot.png", "a path is known to one worker only"),
+    ("file", 3, "got int$"),
+])  # fmt: skip
+def test_what_is_no_text_and_no_file_is_refused(form, value, message, tmp_path):
+    with pytest.raises((TypeError, ValueError), match=message):
+        written(output(form, "a"), VALUE, {("x",): value}, tmp_path)
+    layout = ItemsLayout("i", ("k",), {}, 1)
+    with pytest.raises(ValueError, match=f"item 'k' can't be written to {form}: .*{message}"):
+        written(output(form, "${key}"), layout, {("i", 0): value}, tmp_path)
+
+
+def test_a_file_that_is_too_large_to_be_carried_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(file_value, "LARGEST_FILE", 3)
+    (tmp_path / "large.bin").write_bytes(b"1234")
+    (tmp_path / "small.bin").write_bytes(b"123")
+    assert FileValue.read(tmp_path / "small.bin") == FileValue("other name", b"123")
+    for make in (lambda: FileValue.read(tmp_path / "large.bin"), lambda: FileValue("large.bin", b"1234")):
+        with pytest.raises(
+            DataError, match=r"large.bin' has 4 bytes; a file that goes from task to task has at most 3"
+        ):
+            make()
+
+
+@pytest.mark.parametrize(("form", "make"), [("text", str), ("file", str.encode)])
+def test_texts_and_files_are_a_file_each(form, make, tmp_path):
+    values = {("i", 0): make("x\n"), ("i", 1): make(""), ("i", 2): Dropped("failed")}
+    sink = written(output(form, "out/${key}.v"), ITEMS, values, tmp_path)
+    assert open_output(sink, tmp_path) == {"a=1": make("x\n"), "sub/b": make("")}
+
+
+@pytest.mark.parametrize("form", ["npy", "json", "pickle"])
+def test_items_are_a_file_each_and_dropped_ones_have_none(form, tmp_path):
+    sink = written(output(form, "out/${key}/v.${key}"), ITEMS, ITEM_VALUES, tmp_path)
+    found = open_output(sink, tmp_path)
+    assert {key: list(item) for key, item in found.items()} == {"a=1": [0, 1, 2], "sub/b": [0, 1]}
+
+
+def test_items_whose_keys_only_the_run_knows_are_a_file_each(tmp_path):
+    layout = ItemsLayout("i", None, {}, 2)
+    values = {("i", 0): [("x", 1), ("y", 2)], ("i", 1): []}
+    sink = written(output("pickle", "${key}.pkl"), layout, values, tmp_path)
+    assert read(sink, tmp_path) == assemble(layout, values) == {"x": 1, "y": 2}
+
+
+def test_many_items_share_writer_tasks(tmp_path):
+    layout = ItemsLayout("i", tuple(map(str, range(1000))), {}, 1000)
+    tasks, sink = plan_sink(output("json", "${key}.json"), layout, prefix="w")
+    assert len(tasks) == len(sink.records) == 256
+    sink = written(output("json", "${key}.json"), layout, {("i", i): i for i in range(1000)}, tmp_path)
+    assert read(sink, tmp_path) == {str(i): i for i in range(1000)}
+
+
+@pytest.mark.parametrize("key", ["../up", "/top", "a//b", "", "a/../b", "."])
+def test_a_key_can_not_lead_out_of_the_folder(key):
+    with pytest.raises(ValueError, match="can't be part of a file's name"):
+        plan_sink(output("json", "out/${key}.json"), ItemsLayout("i", (key,), {}, 1), prefix="w")
+
+
+ARRAY, VALUE = chunked(X, (10, 7))[0], ValueLayout("x")
+REFUSED = [
+    (output("zarr", "a"), FRAME, "zarr takes array, got frame; use parquet or csv or json"),
+    (output("csv", "a"), ARRAY, "csv takes frame, got array; use zarr or netcdf or npy"),
+    (output("xml", "a"), ARRAY, "formats are parquet zarr netcdf npy csv json pickle text file"),
+    (output("zarr", "s3://b/a"), ARRAY, "not built yet"),
+    (output("zarr", "a", options={"chunks": {"time": 3}}), ARRAY, "got 3; it must divide the chunks of the array, 10"),
+    (output("netcdf", "a"), chunked(X + 1j, (10, 7))[0], "netcdf holds numbers .*; 'v' is complex128"),
+    (output("netcdf", "a"), chunked(X.astype("f2"), (10, 7))[0], "'v' is float16"),
+    (output("netcdf", "a", options={"chunks": {"tim": 1}}), ARRAY, "options.chunks: 'tim' is no dim; the dims are"),
+    (output("parquet", "a", options={"compression_level": 99}), FRAME, "options.compression_level: got 99"),
+    (output("csv", "a.csv.zst"), FRAME, r"compressed files are \.gz \.bz2 \.xz"),
+    (output("parquet", "a", partition_by=("z",)), FRAME, "no column z"),
+    (output("pickle", "a.pkl"), ITEMS, "items are a file each: put"),
+    (output("pickle", "a/${key}"), VALUE, "is for items, and this is value"),
+    (output("pickle", "a"), PartsLayout({"u": VALUE, "s": VALUE}), "write one of them, with a name.part as input: u s"),
+]
+
+
+@pytest.mark.parametrize(("out", "layout", "message"), REFUSED, ids=[message for *_, message in REFUSED])
+def test_what_a_format_can_not_hold_is_refused_when_the_graph_is_built(out, layout, message):
+    with pytest.raises(ValueError, match=message):
+        plan_sink(out, layout, prefix="w")
+
+
+@pytest.mark.parametrize("chunks", CHUNKS.values(), ids=CHUNKS)
+def test_an_array_is_collected_with_its_coordinates_and_attributes(chunks):
+    xr.testing.assert_identical(assemble(*chunked(X, chunks)), X)
+
+
+def test_a_frame_is_collected_with_a_fresh_index_and_one_without_rows_keeps_its_types():
+    pd.testing.assert_frame_equal(assemble(FRAME, PARTITIONS), F)
+    pd.testing.assert_frame_equal(assemble(FrameLayout("f", 1, F[:0]), {("f", 0): F[:0]}), F[:0])
+
+
+def test_items_parts_and_values_are_collected_by_name():
+    assert list(assemble(ITEMS, ITEM_VALUES)) == ["a=1", "sub/b"]
+    parts = PartsLayout({"u": VALUE})
+    assert assemble(parts, {("x",): 3}) == {"u": 3}
+    assert assemble(PartsLayout({"u": VALUE}, whole=VALUE), {("x",): 3}) == 3

@@ -1,0 +1,72 @@
+"""What users see: formats and tables, drawn from numbers made by hand."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from pipeline.report.formatting import Column, table_text
+from pipeline.report.terminal import plan_text, run_text
+from pipeline.trace.statistics import Interval
+from pipeline.units import bytes_text, duration, interval_text, ratio_text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.0, "0 s"), (0.01234, "0.012 s"), (9.876, "9.88 s"), (59.94, "59.9 s"), (75, "1 min 15 s"), (None, "-")],
+)
+def test_durations_have_three_digits_or_minutes(seconds, text):
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("n", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (999_999, "1.0 MB"), (41e9, "41.0 GB"), (None, "-")]
+)
+def test_bytes_are_in_powers_of_1000(n, text):
+    assert bytes_text(n) == text
+
+
+def test_an_interval_without_bounds_is_shown_as_its_value():
+    nan = float("nan")
+    assert interval_text(Interval(2.0, nan, nan, 1, 0.0)) == "2.00"
+    assert interval_text(Interval(2.0, 1.9, 2.25, 3, 0.75)) == "2.00 [1.90, 2.25]"
+    assert ratio_text(Interval(2.0, 1.903, 2.25, 3, 0.75)) == "2.00x [1.90, 2.25]"
+
+
+def test_a_table_leaves_out_columns_without_values_and_never_reads_markup():
+    text = table_text((Column("a", "A"), Column("b", "B", True)), [{"a": "[red]fit[a]", "b": "-"}])
+    assert "[red]fit[a]" in text
+    assert "B" not in text
+
+
+def test_a_plan_with_long_names_fits_80_columns_and_says_everything():
+    rows = [
+        SimpleNamespace(step="a_step_with_quite_a_long_name", kind="array", copies=2, tasks=2_000, notes=["has a note"],
+                        shape="time: 1,020 in 5 chunks, latitude: 721, longitude: 1,440 float32",
+                        largest_chunk=128e6, moved=41e9, whole=None),
+        SimpleNamespace(step="t", kind="frame", copies=1, tasks=7, notes=(), shape="a int64, b string",
+                        largest_chunk=None, moved=0, whole=2e9),
+    ]  # fmt: skip
+    text = plan_text(SimpleNamespace(rows=rows, absent={}))
+    assert max(map(len, text.split("\n"))) <= 80
+    for said in ("2 x 1,000", "41.0 GB", "2.0 GB", "has a note", "2 steps, 2,007 tasks", "float32"):
+        assert said in text
+
+
+def test_a_run_ends_with_what_was_dropped_checked_and_written_and_the_time():
+    told = {
+        "name": "census", "backend": "dask", "workers": 2, "tasks": 1234, "elapsed": 12.34, "start_up": 1.5,
+        "commit": 0.02, "folder": "runs/census/1", "checks": [{"check": "x", "ok": True, "message": ""}],
+        "outputs": [{"name": "u", "format": "zarr", "path": "/o/u.zarr", "files": 3, "rows": 8, "bytes": 1500}],
+        "dropped": [{"step": "parse", "item": f"i{i}", "cause": "SyntaxError: no"} for i in range(12)],
+    }  # fmt: skip
+    lines = run_text(SimpleNamespace(to_dict=lambda: told)).split("\n")
+    assert lines[0] == "dropped parse, item i0: SyntaxError: no"
+    assert lines[10:] == [
+        "… 2 more; all of them are in runs/census/1",
+        "1 check held",
+        "u: /o/u.zarr (zarr, 3 files, 1.5 kB)",
+        "run folder: runs/census/1",
+        "census: 12.3 s on 2 workers of 'dask', 1,234 tasks; start-up 1.50 s, commit 0.020 s",
+    ]

@@ -1,0 +1,213 @@
+"""A run, from a file to committed outputs; and that one that fails commits nothing."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import xarray as xr
+
+from pipeline.config.loader import loads
+from pipeline.errors import CheckError, ConfigError, OutputError, TaskError
+from pipeline.outputs.commit import Publication
+from pipeline.outputs.manifest import Manifest
+from pipeline.runs.run import Run, run
+from pipeline.trace.trace import Trace
+
+MODULE = """
+def scaled(a, by):
+    if a == by:
+        raise ValueError("a is by")
+    return {"a": a, "product": a * by}
+
+def interrupted():
+    raise KeyboardInterrupt
+"""
+TEXT = """
+version: 1
+modules: [./mine.py]
+params: {by: 10, column: product}
+steps:
+  x: {op: arange, start: 0, stop: 10, chunks: 4, dim: row, dtype: float64}
+  y: {expr: "x * ${by}"}
+  total: {op: sum, input: y}
+  scaled: {call: "mine:scaled", over: {a: [1, 2, 3]}, args: {by: "${by}"}, parts: [a, product], on_error: ON_ERROR}
+  frame: {op: to_frame, input: scaled.product, columns: {product: int64}}
+  best: {op: nlargest, input: frame, n: 1, columns: product}
+outputs:
+  y: {to: zarr, path: out/y.zarr, attrs: {units: K}}
+  frame: {to: parquet, path: out/frame}
+  text: {input: frame, to: csv, path: out/frame.csv}
+  each: {input: scaled.product, to: pickle, path: "out/each/${key}.pkl"}
+checks:
+"""
+HOLD = """
+  - {that: total, approx: 450, rel: 1e-9}
+  - {that: "total > 400 and total < 500"}
+  - {that: frame, rows: ">= 3", columns: {product: int64}}
+  - {that: best.product, approx: 30, abs: 0.5}
+  - {that: frame, equals_csv: wanted.csv, sep: "|"}
+"""
+FAIL = """
+  - {that: total, approx: 451, rel: 1e-9}
+  - {that: "total < 400"}
+  - {that: total, approx: 450, rel: 1e-9}
+  - {that: frame, rows: "== 4"}
+  - {that: frame, columns: {product: string, other: int64}}
+  - {that: frame, equals_csv: other.csv, sep: "|"}
+  - {that: total}
+"""
+
+
+@pytest.fixture
+def ran(tmp_path):
+    """Runs the file of this module with given checks and params."""
+    (tmp_path / "mine.py").write_text(MODULE)
+    (tmp_path / "wanted.csv").write_text("a | key | product\n3|a=3|30.0\n1|a=1|10\n2|a=2|20\n")
+    (tmp_path / "other.csv").write_text("a|key|product\n1|a=1|10\n2|a=2|20\n3|a=3|31\n")
+
+    def ran(checks: str = " []", *, text: str = TEXT, on_error: str = "stop", sets=None, **options) -> Run:
+        config = loads((text + checks).replace("ON_ERROR", on_error), name="a", root=str(tmp_path), sets=sets or {})
+        return run(config, backend="serial", out=tmp_path, runs=tmp_path / "runs", **options)
+
+    return ran
+
+
+def test_a_run_commits_its_outputs_and_opens_them_by_step(ran, tmp_path):
+    r = ran()
+    assert set(r.outputs) == {"y", "frame", "text", "each"}
+    assert isinstance(r["y"], xr.DataArray)
+    assert r["y"].chunks is not None
+    assert r["y"].attrs == {"units": "K"}
+    assert r["y"].values.tolist() == [i * 10.0 for i in range(10)]
+    assert sorted(r["frame"].compute()["product"]) == [10, 20, 30]
+    assert r["scaled.product"] == {"a=1": 10, "a=2": 20, "a=3": 30}
+    assert pd.read_csv(tmp_path / "out/frame.csv")["product"].sum() == 60
+    with pytest.raises(KeyError, match="there is no step 'nothing'"):
+        r["nothing"]
+    with pytest.raises(KeyError, match="'x' was not kept"):
+        r["x"]
+    assert list(r) == ["y", "total", "frame", "best"]
+    assert ("y" in r, "best" in r, "x" in r, "nothing" in r, 3 in r) == (True, True, False, False, False)
+
+
+def test_steps_that_nobody_uses_and_those_of_checks_are_kept(ran):
+    r = ran("\n  - {that: total, approx: 450, rel: 1e-9}\n")
+    assert float(r["total"]) == 450
+    assert r["best"]["product"].tolist() == [30]
+
+
+def test_a_run_leaves_a_folder_with_what_was_asked_and_what_happened(ran, tmp_path):
+    r = ran(HOLD)
+    assert {path.name for path in r.folder.iterdir()} == {
+        "config.json",
+        "versions.json",
+        "checks.json",
+        "manifest.json",
+        "trace.parquet",
+        "report.json",
+    }
+    told = json.loads((r.folder / "report.json").read_text())
+    assert (told["kind"], told["fingerprint"]) == ("run", r.graph.fingerprint)
+    (account,) = told["accounts"]
+    cells = [cell for cell in account["losses"].values() if cell is not None]
+    assert sum(cell["percent"] for cell in cells) == 100
+    assert sum(cell["seconds"] for cell in cells) == pytest.approx(r.trace.n_workers * r.elapsed)
+    assert r.folder.parent == tmp_path / "runs/a"
+    assert json.loads((r.folder / "config.json").read_text())["steps"]["y"]["expression"] == "x * ${by}"
+    assert Trace.load(r.folder / "trace.parquet").elapsed == r.elapsed
+    assert not list(tmp_path.glob(".staging*"))
+
+
+def test_manifests_name_the_run_the_graph_and_every_file(ran, tmp_path):
+    r = ran()
+    for manifest in r.outputs.values():
+        assert Manifest.load(tmp_path, manifest.path) == manifest
+        assert manifest.faults(tmp_path) == []
+        assert manifest.graph == r.graph.fingerprint
+    assert [Path(file.path).name for file in r.outputs["each"].files] == ["a=1.pkl", "a=2.pkl", "a=3.pkl"]
+
+
+def test_checks_that_hold_say_what_was_got(ran):
+    r = ran(HOLD)
+    assert [check.ok for check in r.checks] == [True] * 5
+    assert "got 450, wanted 450" in r.checks[0].message
+    assert "got 3 rows equal to wanted.csv" in r.checks[4].message
+
+
+def test_all_failing_checks_are_told_and_nothing_is_committed(ran, tmp_path):
+    ran()
+    before = (tmp_path / "out/frame.csv").stat()
+    with pytest.raises(CheckError) as caught:
+        ran(FAIL)
+    told = str(caught.value).splitlines()
+    assert "got 450, wanted 451 within 4.51e-07 (off by 1)" in told[0]
+    assert "got False, wanted true" in told[1]
+    assert "got 3 rows, wanted == 4" in told[2]
+    assert "column 'product' is int64, wanted string; no column 'other'" in told[3]
+    assert "wanted those of other.csv: product[2]: got 30.0, reference 31.0" in told[4]
+    assert "got 450.0, wanted true" in told[5]
+    assert told[6] == "6 of 7 checks failed; nothing was committed"
+    after = (tmp_path / "out/frame.csv").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert not list(tmp_path.glob(".staging*"))
+
+
+def test_a_run_whose_task_fails_leaves_the_last_one_s_outputs_and_says_why_in_its_folder(ran, tmp_path):
+    first = ran()
+    with pytest.raises(TaskError, match="a is by"):
+        ran(sets={"by": "2"})
+    assert first["y"].values[1] == 10
+    (failed,) = tmp_path.glob("runs/a/*/failure.json")
+    assert json.loads(failed.read_text())["exit_code"] == 1
+
+
+def test_dropped_items_are_named_and_their_stale_files_go(ran, tmp_path):
+    ran()
+    r = ran(on_error="drop", sets={"by": "2"})
+    assert [(step, item) for step, item, _ in r.dropped] == [("scaled", "a=2")]
+    assert r["scaled.product"] == {"a=1": 2, "a=3": 6}
+    assert not (tmp_path / "out/each/a=2.pkl").exists()
+
+
+def test_ctrl_c_leaves_no_staging_and_no_lock(ran, tmp_path):
+    text = 'version: 1\nmodules: [./mine.py]\nsteps: {x: {call: "mine:interrupted"}}\n'
+    text += "outputs: {x: {to: json, path: x.json}}\nchecks:"
+
+    def stop(event):
+        raise KeyboardInterrupt
+
+    with pytest.raises((KeyboardInterrupt, TaskError)):
+        ran(text=text, listener=stop)
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_run_on_outputs_that_another_holds_fails_before_it_computes(ran, tmp_path):
+    r = ran()
+    with Publication(r.graph.sinks, tmp_path, run="other"), pytest.raises(OutputError, match="run other"):
+        ran()
+
+
+def test_a_run_shows_itself_small_and_escaped(ran):
+    r = ran(HOLD)
+    assert repr(r).startswith("<Run 'a' on serial: 4 outputs, 5 checks held, ")
+    assert "&lt;Run" in r._repr_html_()
+    assert json.loads(json.dumps(r.to_dict()))["outputs"][0]["name"] == "y"
+
+
+@pytest.mark.parametrize("workers", [0, "2", 1.5, True])
+def test_a_number_of_workers_that_is_none_is_refused(tmp_path: Path, workers: Any) -> None:
+    with pytest.raises(ConfigError, match=r"workers: got .*; write a whole number >= 1"):
+        run(loads("version: 1\nsteps: {x: {op: arange, stop: 3}}"), workers=workers, runs=tmp_path)
+
+
+def test_a_script_that_a_starting_worker_imports_does_not_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(multiprocessing.current_process(), "_inheriting", True, raising=False)
+    with pytest.raises(ConfigError, match='put what runs it below: if __name__ == "__main__"'):
+        run(loads("version: 1\nsteps: {x: {op: arange, stop: 3}}"), runs=tmp_path)

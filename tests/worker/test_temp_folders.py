@@ -1,0 +1,71 @@
+"""Folders in the temp folder go with whoever holds them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import BackendError
+from pipeline.worker.temp_folders import Folder, hold
+
+HOLDER = "from pipeline.worker.temp_folders import Folder; f = Folder(); open(f.path + '/file', 'w'); print(f.path, flush=True)"
+
+
+@pytest.fixture(autouse=True)
+def temp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A temp folder of this test's own; what is in it below the user's folder."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path / f"pipeline-{os.getuid()}"
+
+
+def test_a_folder_that_is_left_is_gone(temp: Path) -> None:
+    with Folder() as folder:
+        Path(folder.path, "file").touch()
+        assert list(temp.iterdir()) == [Path(folder.path)]
+    assert list(temp.iterdir()) == []
+
+
+def test_what_a_killed_process_leaves_is_removed_by_the_next_and_what_lives_is_not(temp: Path) -> None:
+    holder = f"{HOLDER}; input()"
+    environment = {**os.environ, "TMPDIR": str(temp.parent)}
+    with subprocess.Popen(
+        [sys.executable, "-c", holder], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        path = Path(process.stdout.readline().strip())
+        with Folder():
+            assert (path / "file").exists()
+        process.kill()
+        process.wait()
+    assert (path / "file").exists()
+    with Folder() as folder:
+        assert list(temp.iterdir()) == [Path(folder.path)]
+
+
+def test_several_may_hold_one_folder_and_the_last_lets_it_go(temp: Path) -> None:
+    (path, first), (same, second) = hold("code-0"), hold("code-0")
+    assert path == same
+    os.close(first)
+    with Folder():
+        assert path.exists()
+    os.close(second)
+    with Folder():
+        assert not path.exists()
+
+
+def test_a_folder_that_others_may_write_to_is_not_used(temp: Path) -> None:
+    temp.mkdir(mode=0o777)
+    temp.chmod(0o777)
+    with pytest.raises(BackendError, match="must be a folder of yours that nobody else can write to"):
+        Folder()
+
+
+def test_a_temp_folder_that_cannot_be_written_to_is_named(temp: Path) -> None:
+    temp.parent.joinpath(temp.name).touch()
+    with pytest.raises(BackendError, match=f"{temp}: can't be made: .*; name another temp folder by TMPDIR"):
+        Folder()
