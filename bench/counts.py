@@ -18,7 +18,7 @@ import pipeline
 from bench.pairs import Aim, Row, Sizes, counted
 from pipeline.config.loader import loads
 from pipeline.config.model import Config
-from pipeline.graph.fusion import coarsen
+from pipeline.graph.fusion import fuse
 from pipeline.graph.graph import is_constant
 
 __all__ = ["counts"]
@@ -54,7 +54,7 @@ def counts(sizes: Sizes) -> Iterator[Row]:
 
 
 def _ours(config: Config, n_workers: int) -> int:
-    return len(coarsen(pipeline.build(config), n_workers=n_workers))
+    return len(fuse(pipeline.build(config), n_workers=n_workers))
 
 
 def _theirs(graph: Mapping[Any, Any]) -> int:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config.absolute_paths import anchored
-from pipeline.config.fault_collector import Wrong
+from pipeline.config.fault_collector import ConfigFault
 from pipeline.config.from_python import StepReference, tree_of
 from pipeline.config.loader import load as load_config
 from pipeline.config.loader import loads
@@ -285,7 +285,7 @@ def _given(params: Mapping[str, Any]) -> dict[str, Node]:
             name: tree_of(value, Location(f"params[{name!r}]"), os.getcwd(), told=lambda one, path: one)
             for name, value in params.items()
         }
-    except Wrong as wrong:
+    except ConfigFault as wrong:
         raise ConfigError([wrong.fault]) from None
 
 

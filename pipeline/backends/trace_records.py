@@ -9,9 +9,9 @@ from time import perf_counter, process_time
 import psutil
 
 from pipeline.graph.graph import GraphNode, execute, task
-from pipeline.graph.segments import Inner, Segment
+from pipeline.graph.segments import Segment, SegmentTask
 from pipeline.trace.trace import Record, Trace
-from pipeline.worker.run_segment import Around, Measured, run_segment
+from pipeline.worker.run_segment import SegmentTimes, TaskTiming, run_segment
 
 __all__ = ["Usage", "measuring_cost", "records"]
 
@@ -19,8 +19,8 @@ _SAMPLE = 300  # tasks that the cost of measuring is measured with
 
 
 def records(
-    measured: Sequence[Measured],
-    around: Around,
+    measured: Sequence[TaskTiming],
+    around: SegmentTimes,
     *,
     worker: str,
     segment: int,
@@ -113,7 +113,7 @@ def measuring_cost() -> float:
     What a segment costs besides (its message's instants) is far less than what this counts for each task.
     """
     nodes: list[GraphNode] = [task(("empty", i), _nothing) for i in range(_SAMPLE)]
-    inners = tuple(Inner(("empty", i), node, "empty") for i, node in enumerate(nodes))
+    inners = tuple(SegmentTask(("empty", i), node, "empty") for i, node in enumerate(nodes))
     segment = Segment(0, "empty", inners, (), (("empty", _SAMPLE - 1),))
     began = perf_counter()
     for node in nodes:

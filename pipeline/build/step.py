@@ -33,7 +33,7 @@ from pipeline.ops.elementwise.targets import evaluate_arrays
 __all__ = ["StepBuilder"]
 
 
-class Known(Protocol):
+class BuildState(Protocol):
     """What the steps before this one came to; a whole value that goes into a task is noted in ``wholes``."""
 
     config: Config
@@ -47,7 +47,7 @@ class StepBuilder:
 
     def __init__(
         self,
-        builder: Known,
+        builder: BuildState,
         step: Step,
         columns: frozenset[str] | None,
         slices: Mapping[str, Reference],

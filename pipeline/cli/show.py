@@ -47,7 +47,7 @@ def show(
     session: Session = context.obj
     with JsonLines(session.events or sys.stdout) if as_json else OddLines(sys.stderr) as listener:
         session.counts = listener.counts
-        seen = inspect.look(config, reference, backend=backend, workers=workers, listener=listener)
+        seen = inspect.preview(config, reference, backend=backend, workers=workers, listener=listener)
     told = [described(sight, rows=rows) for sight in seen]
     if as_json:
         emit(session, "result", ok=True, exit_code=0, values=config.masked(told))
@@ -87,7 +87,7 @@ def _debugged(session: Session, config: Config, given: Ready, *, step: bool) -> 
     """Run the task: it fails, and is looked at; or it does not, and is run again step by step."""
     from pipeline.report.preview import described, sight_text
     from pipeline.runs.debugger import post_mortem, step_in
-    from pipeline.runs.inspect import Sight
+    from pipeline.runs.inspect import Preview
 
     def tell(text: str) -> None:
         print(config.masked(text), file=sys.stderr, flush=True)
@@ -109,5 +109,5 @@ def _debugged(session: Session, config: Config, given: Ready, *, step: bool) -> 
         post_mortem(error)
         return 1
     if result is not None:
-        tell(sight_text(described(Sight(given.name, "value", result), rows=5)))
+        tell(sight_text(described(Preview(given.name, "value", result), rows=5)))
     return 0

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pipeline.config.fault_collector import Wrong
-from pipeline.config.interpolation import Hole, Params, Scope, fill, holes
+from pipeline.config.fault_collector import ConfigFault
+from pipeline.config.interpolation import Params, Placeholder, Scope, fill, holes
 from pipeline.config.model import Config
 from pipeline.config.op_parameters import located
 from pipeline.config.signatures import OPS
@@ -40,7 +40,7 @@ def anchored(config: Config) -> Node:
         copies.setdefault(step.step, []).append(step.matrix)
     try:
         return _Anchor(Params(_params(values)), copies).tree(replace(tree, value=values))
-    except Wrong as wrong:
+    except ConfigFault as wrong:
         raise ConfigError([wrong.fault]) from None
 
 
@@ -80,7 +80,7 @@ class _Anchor:
         program, *rest = node.value
         try:
             got = [fill(program, path, Scope(self.params, matrix)) for matrix in matrices]
-        except Wrong:
+        except ConfigFault:
             return node
         if any(isinstance(one, list) for one in got):
             program, *more = self.listed(program, path).value
@@ -113,7 +113,7 @@ class _Anchor:
         """The list that a whole ``${…}`` stands for, as it is written."""
         (hole,) = holes(node.value)
         found = Node(node.location, dict(self.params.nodes))
-        if isinstance(hole, Hole) and hole.head in self.params:
+        if isinstance(hole, Placeholder) and hole.head in self.params:
             found = found.at(*hole.text.split("."))
         else:  # a file, or the environment: as it is now
             texts = [str(one) for one in fill(node, path, Scope(self.params))]
@@ -128,7 +128,7 @@ class _Anchor:
             return node
         if len(fixed) > 1:
             said = f"got {node.said}, absolute in one copy and relative in another; such a file can't be written"
-            raise Wrong(node.location, path, said)
+            raise ConfigFault(node.location, path, said)
         folder = _escaped(node.folder.rstrip("/"))
         text = f"{folder}/{node.value}"
         text = text if "${" in text else os.path.normpath(text)
@@ -146,13 +146,15 @@ class _Anchor:
         text = "".join(_escaped(p) if isinstance(p, str) else f"${{{p.text}}}" for p in pieces)
         return replace(node, value=text, text=text)
 
-    def file(self, piece: str | Hole, node: Node, path: str, matrices: Sequence[Mapping[str, Any]]) -> str | Hole:
+    def file(
+        self, piece: str | Placeholder, node: Node, path: str, matrices: Sequence[Mapping[str, Any]]
+    ) -> str | Placeholder:
         if isinstance(piece, str) or not piece.text.startswith(_FILE):
             return piece
         name = replace(node, value=piece.text.removeprefix(_FILE).strip())
         made = self.path(name, path, matrices or [{}])
         if made is not name and set("{}") & set(node.folder):
-            raise Wrong(
+            raise ConfigFault(
                 node.location, path, f"the folder {node.folder!r} has braces in its name, which ${{file:…}} can't"
             )
         return replace(piece, text=f"{_FILE}{made.value}")

@@ -7,14 +7,14 @@ from contextlib import contextmanager
 
 from pipeline.errors import ConfigError, Fault, Location
 
-__all__ = ["Faults", "Wrong"]
+__all__ = ["ConfigFault", "FaultCollector"]
 
 _MOST = 200
 """More faults than this say nothing new, and the copies of one step may all have the same."""
 
 
-class Wrong(Exception):
-    """A fault that ends what is being read; :meth:`Faults.caught` collects it.
+class ConfigFault(Exception):
+    """A fault that ends what is being read; :meth:`FaultCollector.caught` collects it.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ class Wrong(Exception):
         super().__init__(str(self.fault))
 
 
-class Faults:
+class FaultCollector:
     """The faults found so far. One object lives as long as one file is being loaded."""
 
     def __init__(self) -> None:
@@ -42,10 +42,10 @@ class Faults:
 
     @contextmanager
     def caught(self) -> Iterator[None]:
-        """Note the :class:`Wrong` that ends the block, and go on behind it."""
+        """Note the :class:`ConfigFault` that ends the block, and go on behind it."""
         try:
             yield
-        except Wrong as wrong:
+        except ConfigFault as wrong:
             if not wrong.consequence:
                 self.add(wrong.fault.location, wrong.fault.path, wrong.fault.message)
 

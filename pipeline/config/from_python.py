@@ -9,7 +9,7 @@ from datetime import date, time
 from typing import Any, NoReturn
 
 from pipeline.config.expressions.references import ExpressionError, PickText, ReferenceText, parse_reference
-from pipeline.config.fault_collector import Wrong
+from pipeline.config.fault_collector import ConfigFault
 from pipeline.config.scalars import label
 from pipeline.config.yaml_nodes import MOST_DEPTH, MOST_VALUES, Node, scalar
 from pipeline.errors import ConfigError, Location
@@ -115,14 +115,14 @@ def tree_of(
     """
     value = _plain(told(value, path))
     if depth >= MOST_DEPTH and isinstance(value, Mapping | list | tuple | range):
-        raise Wrong(at, path, f"is nested deeper than {MOST_DEPTH} levels")
+        raise ConfigFault(at, path, f"is nested deeper than {MOST_DEPTH} levels")
     node = Node(at, value, folder=folder)
     if isinstance(value, Mapping):
         node.value = {}
         for key, inner in value.items():
             name = label(_plain(key))
             if name in node.value:
-                raise Wrong(at, path, f"the key {name!r} stands here twice")
+                raise ConfigFault(at, path, f"the key {name!r} stands here twice")
             inside = f"{path}.{name}" if path else name
             node.value[name] = tree_of(inner, at, folder, told=told, path=inside, depth=depth + 1)
         node.keys = dict.fromkeys(node.value, at)
@@ -135,15 +135,15 @@ def tree_of(
     elif value is None or isinstance(value, bool | int | float):
         node.text, node.plain = _number(value), True
         if not isinstance(scalar(node.text), type(value)):
-            raise Wrong(at, path, f"got {value!r:.60}, which is no number in YAML")
+            raise ConfigFault(at, path, f"got {value!r:.60}, which is no number in YAML")
         node.value = scalar(node.text)
     else:
-        raise Wrong(at, path, f"got {value!r:.60} ({type(value).__name__}); a pipeline holds numbers, text, true and "
+        raise ConfigFault(at, path, f"got {value!r:.60} ({type(value).__name__}); a pipeline holds numbers, text, true and "
                     "false, None, lists and maps of them; data come from a step")  # fmt: skip
     inner = node.value.values() if node.is_map else node.value if node.is_list else ()
     node.size += sum(one.size for one in inner)
     if node.size > MOST_VALUES:
-        raise Wrong(at, path, f"holds more than {MOST_VALUES:,} values; large data come from a step")
+        raise ConfigFault(at, path, f"holds more than {MOST_VALUES:,} values; large data come from a step")
     return node
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from pipeline.config import yaml_nodes
-from pipeline.config.fault_collector import Faults, Wrong
+from pipeline.config.fault_collector import ConfigFault, FaultCollector
 from pipeline.config.yaml_nodes import Node
 from pipeline.errors import Location, nearest
 
@@ -32,15 +32,15 @@ def read(path: str, *, folder: str | None = None) -> Node:
             data = file.read(yaml_nodes.MOST_BYTES + 1)
         text = data.decode("utf-8-sig")
     except OSError as error:
-        raise Wrong(Location(path), "", f"{error.strerror or error}") from None
+        raise ConfigFault(Location(path), "", f"{error.strerror or error}") from None
     except UnicodeDecodeError as error:
         before = error.object[: error.start].decode("utf-8")
         place = Location(path, before.count("\n") + 1, len(before) - before.rfind("\n"))
-        raise Wrong(place, "", f"got the byte {error.object[error.start]:#04x}; a file is UTF-8 text") from None
+        raise ConfigFault(place, "", f"got the byte {error.object[error.start]:#04x}; a file is UTF-8 text") from None
     return yaml_nodes.parse(text, path, folder or os.path.dirname(os.path.abspath(path)))
 
 
-def merged(main: Node, *, folder: str | None, faults: Faults, warnings: list[str]) -> Node:
+def merged(main: Node, *, folder: str | None, faults: FaultCollector, warnings: list[str]) -> Node:
     """``main`` on top of the files that it includes, in order.
 
     Maps are merged key by key; a step or a list is replaced whole, which is noted in ``warnings``.
@@ -57,11 +57,11 @@ def _merged(main: Node, folder: str | None, above: tuple[str, ...], count: list[
     if include is None:
         return main
     if not include.is_list:
-        raise Wrong(include.location, "include", f"got {include.said}; write a list of files: [base.yaml]")
+        raise ConfigFault(include.location, "include", f"got {include.said}; write a list of files: [base.yaml]")
     base: Node | None = None
     for i, node in enumerate(include.value):
         if not isinstance(node.value, str):
-            raise Wrong(node.location, f"include[{i}]", f"got {node.said}; an entry is the path of a file")
+            raise ConfigFault(node.location, f"include[{i}]", f"got {node.said}; an entry is the path of a file")
         path = os.path.join(os.path.dirname(node.location.file), node.value)
         if not os.path.exists(path):
             path = os.path.join(node.folder, node.value)
@@ -69,16 +69,16 @@ def _merged(main: Node, folder: str | None, above: tuple[str, ...], count: list[
         count[0] += 1
         if full in above or count[0] > MOST_INCLUDES:
             said = "includes itself" if full in above else f"more than {MOST_INCLUDES} files are included"
-            raise Wrong(node.location, f"include[{i}]", f"{node.value!r}: {said}")
+            raise ConfigFault(node.location, f"include[{i}]", f"{node.value!r}: {said}")
         try:
             tree = read(path, folder=folder)
-        except Wrong as wrong:
+        except ConfigFault as wrong:
             if wrong.fault.location.line:
                 raise
-            raise Wrong(node.location, f"include[{i}]", f"{node.value!r}: {wrong.fault.message}") from None
+            raise ConfigFault(node.location, f"include[{i}]", f"{node.value!r}: {wrong.fault.message}") from None
         tree = _merged(tree, folder, (*above, full), count, warnings)
         if not tree.is_map:
-            raise Wrong(tree.location, "", f"got {tree.said}; an included file is a map")
+            raise ConfigFault(tree.location, "", f"got {tree.said}; an included file is a map")
         base = tree if base is None else _over(base, tree, "", warnings)
     return main if base is None else _over(base, main, "", warnings)
 
@@ -101,7 +101,7 @@ def _over(below: Node, above: Node, path: str, warnings: list[str] | None) -> No
 
 
 def changed_params(
-    params: Node | None, *, sets: Mapping[str, str | Node], files: Iterable[str], faults: Faults
+    params: Node | None, *, sets: Mapping[str, str | Node], files: Iterable[str], faults: FaultCollector
 ) -> dict[str, Node]:
     """The params of the file, changed by params files and then by ``--set``.
 
@@ -116,7 +116,7 @@ def changed_params(
         with faults.caught():
             given = read(path)
             if not given.is_map:
-                raise Wrong(given.location, "", f"got {given.said}; a params file is a map of params")
+                raise ConfigFault(given.location, "", f"got {given.said}; a params file is a map of params")
             _known(given, tree)
             tree = _over(tree, given, "params", None)
     for name, value in sets.items():
@@ -128,7 +128,7 @@ def changed_params(
 def _known(given: Node, tree: Node) -> None:
     for name in given.value:
         if name not in tree.value:
-            raise Wrong(given.keys[name], name, f"the file has no param {name!r}{_among(name, tree)}")
+            raise ConfigFault(given.keys[name], name, f"the file has no param {name!r}{_among(name, tree)}")
 
 
 def _among(name: str, tree: Node) -> str:
@@ -154,6 +154,6 @@ def _replaced(below: Node, names: list[str], value: Node, place: Location, above
     name, *rest = names
     if not below.is_map or name not in below.value:
         within, what = (f"param {'.'.join(above)!r}", "key") if above else ("the file", "param")
-        raise Wrong(place, "", f"{within} has no {what} {name!r}{_among(name, below) if below.is_map else ''}")
+        raise ConfigFault(place, "", f"{within} has no {what} {name!r}{_among(name, below) if below.is_map else ''}")
     inner = _replaced(below.value[name], rest, value, place, (*above, name))
     return Node(below.location, {**below.value, name: inner}, keys={**below.keys, name: place}, folder=below.folder)

@@ -1,7 +1,7 @@
 """``${…}``: values from params, matrix keys, the environment and files, and what stands in for values of the run.
 
 Alone in a value a hole keeps the type of what fills it; inside text it must be a scalar. What is known only in the run
-becomes a :class:`Reference`, an :class:`ItemKey`, or, inside text, a :class:`Filled`.
+becomes a :class:`Reference`, an :class:`ItemKey`, or, inside text, a :class:`Template`.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from typing import Any
 
 from pipeline.config import yaml_nodes
 from pipeline.config.expressions.references import ExpressionError, ReferenceText, parse_reference
-from pipeline.config.fault_collector import Wrong
-from pipeline.config.model import Filled, ItemKey, Reference, Secret
+from pipeline.config.fault_collector import ConfigFault
+from pipeline.config.model import ItemKey, Reference, Secret, Template
 from pipeline.config.scalars import label
 from pipeline.config.yaml_nodes import Node
 from pipeline.errors import nearest
 
-__all__ = ["Hole", "Params", "Scope", "fill", "fill_hole", "holes", "secrets_in"]
+__all__ = ["Params", "Placeholder", "Scope", "fill", "fill_hole", "holes", "secrets_in"]
 
 MOST_TEXT = 64 * 1024
 MOST_FILE = 16 * 1024 * 1024
@@ -33,7 +33,7 @@ _DOTTED = re.compile(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
 
 
 @dataclass(frozen=True)
-class Hole:
+class Placeholder:
     """What stands between ``${`` and ``}``, and its column in the text, from 1."""
 
     text: str
@@ -47,14 +47,14 @@ class Hole:
 
 
 @lru_cache(maxsize=4096)
-def holes(text: str) -> tuple[str | Hole, ...]:
+def holes(text: str) -> tuple[str | Placeholder, ...]:
     """The text cut at its holes; ``$${`` becomes a literal ``${``.
 
     Raises
     ------
     ValueError : if one is never closed, or is empty
     """
-    pieces: list[str | Hole] = []
+    pieces: list[str | Placeholder] = []
     literal, position = "", 0
     while position < len(text):
         start = text.find("${", position)
@@ -68,7 +68,7 @@ def holes(text: str) -> tuple[str | Hole, ...]:
         end = _closing(text, start + 2)
         if not text[start + 2 : end].strip():
             raise ValueError("got '${}' with nothing in it; a literal '${' is written '$${'")
-        pieces += [literal, Hole(text[start + 2 : end].strip(), start + 1)]
+        pieces += [literal, Placeholder(text[start + 2 : end].strip(), start + 1)]
         literal, position = "", end + 1
     pieces.append(literal + text[position:])
     return tuple(piece for piece in pieces if piece != "") or ("",)
@@ -113,14 +113,16 @@ class Params:
             node = self._nodes[name]
             if name in self._open:
                 circle = " -> ".join([*self._open[self._open.index(name) :], name])
-                raise Wrong(node.location, f"params.{name}", f"needs itself: {circle}")
+                raise ConfigFault(node.location, f"params.{name}", f"needs itself: {circle}")
             self._open.append(name)
             try:
                 value = fill(node, f"params.{name}", Scope(self))
             finally:
                 self._open.pop()
             if _size(value, yaml_nodes.MOST_VALUES) > yaml_nodes.MOST_VALUES:
-                raise Wrong(node.location, f"params.{name}", f"unfolds to more than {yaml_nodes.MOST_VALUES:,} values")
+                raise ConfigFault(
+                    node.location, f"params.{name}", f"unfolds to more than {yaml_nodes.MOST_VALUES:,} values"
+                )
             self._values[name] = value
         return self._values[name]
 
@@ -172,30 +174,30 @@ def _filled(text: str, node: Node, path: str, scope: Scope, run: bool) -> Any:
     try:
         pieces = holes(text)
     except ValueError as error:
-        raise Wrong(node.location, path, str(error)) from None
+        raise ConfigFault(node.location, path, str(error)) from None
     if len(pieces) == 1:
         (piece,) = pieces
         return piece if isinstance(piece, str) else fill_hole(piece, node, path, scope, run=run)
     values = [p if isinstance(p, str) else _scalar(p, node, path, scope, run) for p in pieces]
     if any(isinstance(v, Reference | ItemKey) for v in values):
-        return Filled(tuple(values))
+        return Template(tuple(values))
     joined = "".join(values)
     if len(joined) > MOST_TEXT:
-        raise Wrong(node.location, path, f"unfolds to more than {MOST_TEXT // 1024} KiB of text")
+        raise ConfigFault(node.location, path, f"unfolds to more than {MOST_TEXT // 1024} KiB of text")
     return Secret(joined) if any(isinstance(v, Secret) for v in values) else joined
 
 
-def _scalar(hole: Hole, node: Node, path: str, scope: Scope, run: bool) -> Any:
+def _scalar(hole: Placeholder, node: Node, path: str, scope: Scope, run: bool) -> Any:
     value = fill_hole(hole, node, path, scope, run=run)
     if isinstance(value, Reference | ItemKey | str):
         return value
     if isinstance(value, list | dict) or value is None:
         kind = "null" if value is None else "a list" if isinstance(value, list) else "a map"
-        raise Wrong(node.location, path, f'"${{{hole.text}}}" is {kind}; inside text it must be a scalar')
+        raise ConfigFault(node.location, path, f'"${{{hole.text}}}" is {kind}; inside text it must be a scalar')
     return label(value)
 
 
-def fill_hole(hole: Hole, node: Node, path: str, scope: Scope, *, run: bool) -> Any:
+def fill_hole(hole: Placeholder, node: Node, path: str, scope: Scope, *, run: bool) -> Any:
     """The value of one hole; arguments as of :func:`fill`."""
     prefix, colon, rest = hole.text.partition(":")
     if colon and prefix in _OUTSIDE:
@@ -207,7 +209,7 @@ def fill_hole(hole: Hole, node: Node, path: str, scope: Scope, *, run: bool) -> 
         return f"${{{name}}}"
     if name in scope.over:
         if not run:
-            raise Wrong(
+            raise ConfigFault(
                 node.location,
                 path,
                 f'"${{{hole.text}}}" is known only in the run, one value a call; {_a(path)} needs a param, a matrix '
@@ -228,7 +230,7 @@ def fill_hole(hole: Hole, node: Node, path: str, scope: Scope, *, run: bool) -> 
     ]
     what = "param, matrix key or step" if scope.resolve else "param"
     cure = nearest(name or hole.text, known) or (f"; known here: {', '.join(known[:8])}" if known else "")
-    raise Wrong(node.location, path, f"no {what} is named {(name or hole.text)!r}{cure}")
+    raise ConfigFault(node.location, path, f"no {what} is named {(name or hole.text)!r}{cure}")
 
 
 def _a(path: str) -> str:
@@ -236,13 +238,13 @@ def _a(path: str) -> str:
     return f"a{'n' if last[:1] in 'aeio' else ''} {last}"
 
 
-def _of_step(hole: Hole, node: Node, path: str, scope: Scope, run: bool) -> Any:
+def _of_step(hole: Placeholder, node: Node, path: str, scope: Scope, run: bool) -> Any:
     try:
         reference = parse_reference(hole.text, column=hole.column + 2)
     except ExpressionError as error:
-        raise Wrong(node.location, path, str(error)) from None
+        raise ConfigFault(node.location, path, str(error)) from None
     if scope.resolve is None or not run:
-        raise Wrong(
+        raise ConfigFault(
             node.location,
             path,
             f'"${{{hole.text}}}" is known only when the run has computed {reference.name!r}; {_a(path)} needs a '
@@ -251,19 +253,19 @@ def _of_step(hole: Hole, node: Node, path: str, scope: Scope, run: bool) -> Any:
     return scope.resolve(reference, node, path)
 
 
-def _dotted(hole: Hole, node: Node, path: str) -> list[str]:
+def _dotted(hole: Placeholder, node: Node, path: str) -> list[str]:
     if not _DOTTED.fullmatch(hole.text):
-        raise Wrong(node.location, path, f'"${{{hole.text}}}": after the name come only .sub keys')
+        raise ConfigFault(node.location, path, f'"${{{hole.text}}}": after the name come only .sub keys')
     return hole.text.split(".")
 
 
-def _sub(value: Any, hole: Hole, node: Node, path: str) -> Any:
+def _sub(value: Any, hole: Placeholder, node: Node, path: str) -> Any:
     names = _dotted(hole, node, path)
     for i, name in enumerate(names[1:], 1):
         if not isinstance(value, dict) or name not in value:
             among = nearest(name, value) or f"; it has {', '.join(value)}" if isinstance(value, dict) else ""
             has = f"has no key {name!r}{among}" if isinstance(value, dict) else "is no map"
-            raise Wrong(node.location, path, f'"${{{hole.text}}}": {".".join(names[:i])!r} {has}')
+            raise ConfigFault(node.location, path, f'"${{{hole.text}}}": {".".join(names[:i])!r} {has}')
         value = value[name]
     return value
 
@@ -288,20 +290,22 @@ def _env(text: str, node: Node, path: str) -> Any:
     got = os.environ.get(name.strip())
     if got is None or (got == "" and has_default):
         if not has_default:
-            raise Wrong(
+            raise ConfigFault(
                 node.location, path, f"the environment has no {name.strip()!r}; a default: ${{env:{name.strip()}:-…}}"
             )
         got = default
     try:
         return plain(yaml_nodes.parse(got, name, node.folder))
-    except Wrong:
+    except ConfigFault:
         return got
 
 
 def _secret(text: str, node: Node, path: str) -> Secret:
     got = os.environ.get(text.strip())
     if got is None:
-        raise Wrong(node.location, path, f"the environment has no {text.strip()!r}, which the secret is taken from")
+        raise ConfigFault(
+            node.location, path, f"the environment has no {text.strip()!r}, which the secret is taken from"
+        )
     return Secret(got)
 
 
@@ -321,7 +325,7 @@ def secrets_in(nodes: Iterable[Node]) -> frozenset[str]:
 def _python(text: str, node: Node, path: str) -> str:
     paths = sysconfig.get_paths()
     if text.strip() not in paths:
-        raise Wrong(
+        raise ConfigFault(
             node.location, path, f"Python has no path {text.strip()!r}; it has {', '.join(paths)}{nearest(text, paths)}"
         )
     return paths[text.strip()]
@@ -331,23 +335,23 @@ def _file(text: str, node: Node, path: str) -> Any:
     name = text.strip()
     suffix = os.path.splitext(name)[1]
     if suffix not in _READERS:
-        raise Wrong(
+        raise ConfigFault(
             node.location, path, f"${{file:{name}}}: got {suffix or 'no suffix'}; a file is {', '.join(_READERS)}"
         )
     full = os.path.join(node.folder, name)
     try:
         if os.path.getsize(full) > MOST_FILE:
-            raise Wrong(
+            raise ConfigFault(
                 node.location, path, f"${{file:{name}}} is larger than {MOST_FILE // 1024**2} MiB; read it in a step"
             )
         with open(full, encoding="utf-8", newline="") as file:
             return _READERS[suffix](file.read(), full)
-    except Wrong as wrong:
-        raise Wrong(node.location, path, f"${{file:{name}}}: {wrong}") from None
+    except ConfigFault as wrong:
+        raise ConfigFault(node.location, path, f"${{file:{name}}}: {wrong}") from None
     except OSError as error:
-        raise Wrong(node.location, path, f"${{file:{name}}}: {error.strerror or error} ({full})") from None
+        raise ConfigFault(node.location, path, f"${{file:{name}}}: {error.strerror or error} ({full})") from None
     except (ValueError, csv.Error, RecursionError) as error:
-        raise Wrong(node.location, path, f"${{file:{name}}}: {error}") from None
+        raise ConfigFault(node.location, path, f"${{file:{name}}}: {error}") from None
 
 
 def _read_csv(text: str, full: str) -> list[dict[str, Any]]:

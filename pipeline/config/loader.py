@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from pipeline.config import yaml_nodes
-from pipeline.config.fault_collector import Faults, Wrong
+from pipeline.config.fault_collector import ConfigFault, FaultCollector
 from pipeline.config.includes import changed_params, merged, read
 from pipeline.config.interpolation import Params, Scope, fill, secrets_in
 from pipeline.config.model import Config, Step
@@ -18,7 +18,7 @@ from pipeline.config.sections.checks import checks
 from pipeline.config.sections.outputs import keep, outputs
 from pipeline.config.step_context import Context
 from pipeline.config.step_resolution import resolved
-from pipeline.config.step_syntax import Draft, draft
+from pipeline.config.step_syntax import ParsedStep, draft
 from pipeline.config.yaml_nodes import Node
 from pipeline.errors import ConfigError, Location, nearest
 
@@ -82,13 +82,13 @@ def from_tree(tree: Node) -> Config:
 
 
 def _load(get: Any, named: str, folder: str | None, sets: Mapping[str, str | Node], files: list[str]) -> Config:
-    faults, warnings = Faults(), list[str]()
+    faults, warnings = FaultCollector(), list[str]()
     try:
         main = get()
         if not main.is_map:
-            raise Wrong(main.location, "", f"got {main.said}; a file is a map with version and steps")
+            raise ConfigFault(main.location, "", f"got {main.said}; a file is a map with version and steps")
         tree = merged(main, folder=folder, faults=faults, warnings=warnings)
-    except Wrong as wrong:
+    except ConfigFault as wrong:
         raise ConfigError([wrong.fault]) from None
     config = _read(tree, main, named, sets, files, faults, warnings)
     faults.raised()
@@ -101,7 +101,7 @@ def _read(
     named: str,
     sets: Mapping[str, str | Node],
     files: list[str],
-    faults: Faults,
+    faults: FaultCollector,
     warnings: list[str],
 ) -> Config:
     for key in tree.value:
@@ -151,7 +151,7 @@ def _effective(tree: Node, params: Params) -> Node:
     return replace(tree, value=values)
 
 
-def _version(tree: Node, faults: Faults) -> None:
+def _version(tree: Node, faults: FaultCollector) -> None:
     if "version" not in tree.value:
         faults.add(tree.location, "", "needs version: 1")
     elif tree.value["version"].value != 1 or tree.value["version"].value is True:
@@ -159,7 +159,7 @@ def _version(tree: Node, faults: Faults) -> None:
         faults.add(node.location, "version", f"got {node.said}; this version of Pipeline reads version 1")
 
 
-def _params(tree: Node, sets: Mapping[str, str | Node], files: list[str], faults: Faults) -> Params:
+def _params(tree: Node, sets: Mapping[str, str | Node], files: list[str], faults: FaultCollector) -> Params:
     node = tree.value.get("params")
     nodes = changed_params(node, sets=sets, files=files, faults=faults)
     for name in nodes:
@@ -173,7 +173,7 @@ def _params(tree: Node, sets: Mapping[str, str | Node], files: list[str], faults
     return params
 
 
-def _steps(tree: Node, params: Params, faults: Faults) -> dict[str, Node]:
+def _steps(tree: Node, params: Params, faults: FaultCollector) -> dict[str, Node]:
     node = tree.value.get("steps")
     if node is None or not node.is_map or not node.value:
         place = node.location if node is not None else tree.location
@@ -192,7 +192,7 @@ def _steps(tree: Node, params: Params, faults: Faults) -> dict[str, Node]:
 
 def _resolved(nodes: Mapping[str, Node], tree: Node, context: Context, warnings: list[str]) -> dict[str, Step]:
     """The copies of all steps, in an order in which each comes after what it refers to."""
-    drafts: dict[str, Draft] = {}
+    drafts: dict[str, ParsedStep] = {}
     for name, node in nodes.items():
         with context.faults.caught():
             drafts[name] = draft(
@@ -217,7 +217,7 @@ def _resolved(nodes: Mapping[str, Node], tree: Node, context: Context, warnings:
     return steps
 
 
-def _order(drafts: Mapping[str, Draft], faults: Faults) -> list[str]:
+def _order(drafts: Mapping[str, ParsedStep], faults: FaultCollector) -> list[str]:
     """The steps after what they need, else in the order of the file; those on a circle are left out and noted."""
     order: dict[str, None] = {}
     opened: list[str] = []
@@ -249,7 +249,7 @@ def _order(drafts: Mapping[str, Draft], faults: Faults) -> list[str]:
     return list(order)
 
 
-def _text(tree: Node, key: str, default: str, params: Params, faults: Faults) -> str:
+def _text(tree: Node, key: str, default: str, params: Params, faults: FaultCollector) -> str:
     node = tree.value.get(key)
     if node is None:
         return default
@@ -259,13 +259,13 @@ def _text(tree: Node, key: str, default: str, params: Params, faults: Faults) ->
     return node.value
 
 
-def _seed(tree: Node, params: Params, faults: Faults) -> int:
+def _seed(tree: Node, params: Params, faults: FaultCollector) -> int:
     node = tree.value.get("seed")
     if node is None:
         return 0
     with faults.caught():
         got = fill(node, "seed", Scope(params))
         if type(got) is not int or not 0 <= got < 2**63:
-            raise Wrong(node.location, "seed", f"got {node.said}; write a whole number >= 0")
+            raise ConfigFault(node.location, "seed", f"got {node.said}; write a whole number >= 0")
         return got
     return 0

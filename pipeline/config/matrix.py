@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.config.expressions.references import PickText, ReferenceText
-from pipeline.config.fault_collector import Wrong
+from pipeline.config.fault_collector import ConfigFault
 from pipeline.config.model import Reference
 from pipeline.config.scalars import label
 from pipeline.errors import Location, nearest
 
-__all__ = ["MOST_COPIES", "Absent", "Copies", "Use", "expanded", "following", "referred"]
+__all__ = ["MOST_COPIES", "Absent", "BoundReference", "Instances", "expanded", "following", "referred"]
 
 MOST_COPIES = 1000
 
@@ -29,7 +29,7 @@ class Absent(Exception):
 
 
 @dataclass(frozen=True)
-class Copies:
+class Instances:
     """The copies of one step.
 
     Parameters
@@ -53,13 +53,13 @@ class Copies:
 
 
 @dataclass(frozen=True)
-class Use:
+class BoundReference:
     """A reference in a step, before it is known which copy it stands in."""
 
     reference: ReferenceText
     location: Location
     path: str
-    of: Copies
+    of: Instances
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class _Picked:
     picks: tuple[tuple[str, int | tuple[int | None, int | None]], ...]
 
 
-def _sorted_out(use: Use) -> _Picked:
+def _sorted_out(use: BoundReference) -> _Picked:
     """Tell labels, gathers and positions apart.
 
     Raises
@@ -103,14 +103,14 @@ def _sorted_out(use: Use) -> _Picked:
     return _Picked(fixed, order, tuple(picks))
 
 
-def _no_key(use: Use, pick: PickText) -> str:
+def _no_key(use: BoundReference, pick: PickText) -> str:
     n = len(use.of.keys)
     if n:
         return f"{str(use.reference)!r} has more labels than {use.of.step!r} has matrix keys ({', '.join(use.of.keys)})"
     return f"{use.of.step!r} has no matrix, so no label {pick.value!r}; positions need their dim: [time={pick.value}]"
 
 
-def _along(use: Use, key: str, pick: PickText, fixed: dict[str, str], gathered: list[str]) -> None:
+def _along(use: BoundReference, key: str, pick: PickText, fixed: dict[str, str], gathered: list[str]) -> None:
     if pick.is_gather:
         gathered.append(key)
         return
@@ -122,7 +122,7 @@ def _along(use: Use, key: str, pick: PickText, fixed: dict[str, str], gathered: 
     fixed[key] = text
 
 
-def _position(use: Use, key: str, pick: PickText) -> int | tuple[int | None, int | None]:
+def _position(use: BoundReference, key: str, pick: PickText) -> int | tuple[int | None, int | None]:
     if pick.is_slice:
         return pick.start, pick.stop
     if pick.position is not None:
@@ -134,12 +134,12 @@ def _position(use: Use, key: str, pick: PickText) -> int | tuple[int | None, int
     raise _wrong(use, f"got {str(pick)!r}; picks along a dim are positions, whole numbers; for labels: {cure}")
 
 
-def _wrong(use: Use, message: str) -> Wrong:
-    return Wrong(use.location, use.path, message, consequence=not use.of.sure)
+def _wrong(use: BoundReference, message: str) -> ConfigFault:
+    return ConfigFault(use.location, use.path, message, consequence=not use.of.sure)
 
 
 def following(
-    own: Mapping[str, Mapping[str, Any]], uses: Iterable[Use], *, at: Location, path: str
+    own: Mapping[str, Mapping[str, Any]], uses: Iterable[BoundReference], *, at: Location, path: str
 ) -> Mapping[str, Any]:
     """All matrix keys of a step: those it follows, in the order of its references, then its own.
 
@@ -155,7 +155,7 @@ def following(
             if key in picked.fixed or key in picked.gathered:
                 continue
             if key in own:
-                raise Wrong(
+                raise ConfigFault(
                     at,
                     f"{path}.matrix.{key}",
                     f"{use.of.step!r} has the key {key!r}, which this step follows; leave it out here, or pick: "
@@ -175,12 +175,12 @@ def following(
 def expanded(
     step: str,
     keys: Mapping[str, Mapping[str, Any]],
-    uses: Sequence[Use],
+    uses: Sequence[BoundReference],
     *,
     excluded: Sequence[Mapping[str, Any]],
     when: Callable[[Mapping[str, Any]], bool],
     at: Location,
-) -> Copies:
+) -> Instances:
     """The copies of a step.
 
     Parameters
@@ -197,7 +197,7 @@ def expanded(
         n *= len(values)
     if n > MOST_COPIES:
         sizes = " x ".join(f"{len(v)} {k}" for k, v in keys.items())
-        raise Wrong(
+        raise ConfigFault(
             at, f"steps.{step}", f"makes {n:,} copies ({sizes}); at most {MOST_COPIES:,}; for more use over in a call"
         )
     names: dict[Labels, str] = {}
@@ -205,7 +205,7 @@ def expanded(
     picked = [(use, _sorted_out(use)) for use in uses]
     cuts = [{k: label(v) for k, v in cut.items()} for cut in excluded]
     for labels in itertools.product(*keys.values()):
-        name = copy_name(step, list(keys), labels)
+        name = instance_name(step, list(keys), labels)
         chosen = dict(zip(keys, labels, strict=True))
         if any(all(chosen.get(k) == text for k, text in cut.items()) for cut in cuts):
             continue
@@ -217,10 +217,10 @@ def expanded(
             absent[name] = f"needs {lacking}, which does not exist"
             continue
         names[labels] = name
-    return Copies(step, keys, names, absent, sure=all(use.of.sure for use in uses))
+    return Instances(step, keys, names, absent, sure=all(use.of.sure for use in uses))
 
 
-def copy_name(step: str, keys: Sequence[str], labels: Sequence[str]) -> str:
+def instance_name(step: str, keys: Sequence[str], labels: Sequence[str]) -> str:
     """``tas``, ``tas[t2m]``, ``fit[alpha=0.1,fold=2]``."""
     if not keys:
         return step
@@ -228,7 +228,7 @@ def copy_name(step: str, keys: Sequence[str], labels: Sequence[str]) -> str:
     return f"{step}[{inner}]"
 
 
-def _lacking(use: Use, picked: _Picked, chosen: Mapping[str, str]) -> str:
+def _lacking(use: BoundReference, picked: _Picked, chosen: Mapping[str, str]) -> str:
     """The name of what a use needs in a copy and isn't there; empty if all is there."""
     labels = [
         [picked.fixed.get(k) or chosen.get(k, "")] if k not in picked.gathered else list(v)
@@ -236,10 +236,10 @@ def _lacking(use: Use, picked: _Picked, chosen: Mapping[str, str]) -> str:
     ]
     if any(combination in use.of.names for combination in itertools.product(*labels)):
         return ""
-    return copy_name(use.of.step, list(use.of.keys), ["*" if len(some) > 1 else "".join(some) for some in labels])
+    return instance_name(use.of.step, list(use.of.keys), ["*" if len(some) > 1 else "".join(some) for some in labels])
 
 
-def referred(use: Use, matrix: Mapping[str, Any]) -> Reference:
+def referred(use: BoundReference, matrix: Mapping[str, Any]) -> Reference:
     """What a use means in the copy with these matrix values.
 
     Raises
@@ -270,11 +270,11 @@ def referred(use: Use, matrix: Mapping[str, Any]) -> Reference:
     )
 
 
-__all__ = ["Known", "cure", "kind_of", "one"]
+__all__ = ["StepInfo", "cure", "kind_of", "one"]
 
 
 @dataclass(frozen=True)
-class Known:
+class StepInfo:
     """What is known of a step when others refer to it.
 
     Parameters
@@ -284,7 +284,7 @@ class Known:
     droppable : items of it may be left out, by ``on_error: drop``
     """
 
-    copies: Copies
+    copies: Instances
     kind: str = ""
     parts: Mapping[str, str] = field(default_factory=dict)
     droppable: bool = False
@@ -295,7 +295,7 @@ def one(kind: str) -> str:
     return {"array": "an array", "frame": "a frame", "items": "items", "value": "a value"}.get(kind, kind)
 
 
-def kind_of(reference: ReferenceText, known: Known, location: Location, path: str) -> str:
+def kind_of(reference: ReferenceText, known: StepInfo, location: Location, path: str) -> str:
     """The kind of what a reference means; empty where it is unknown.
 
     Raises
@@ -310,20 +310,22 @@ def kind_of(reference: ReferenceText, known: Known, location: Location, path: st
         kind = known.parts[part]
     elif part and known.parts:
         hint = nearest(part, known.parts)
-        raise Wrong(location, path, f"{name!r} has no part {part!r}; it has {', '.join(known.parts)}{hint}")
+        raise ConfigFault(location, path, f"{name!r} has no part {part!r}; it has {', '.join(known.parts)}{hint}")
     elif part and kind == "frame":
         kind = "value"  # a column of one row
     elif part and kind == "array":
-        raise Wrong(location, path, f"{name!r} is an array, which has no parts; got {str(reference)!r}")
+        raise ConfigFault(location, path, f"{name!r} is an array, which has no parts; got {str(reference)!r}")
     elif part:
-        raise Wrong(location, path, f"{name!r} declares no parts; name them there: parts: [{part}]")
+        raise ConfigFault(location, path, f"{name!r} declares no parts; name them there: parts: [{part}]")
     positions = [p for p in reference.picks if p.key is not None and p.key not in known.copies.keys]
     if positions and kind != "array" and kind != "parts":
         keys = f"; its matrix keys are {', '.join(known.copies.keys)}" if known.copies.keys else ""
-        raise Wrong(location, path, f"{name!r} is {one(kind)}, which has no dim {positions[0].key!r}{keys}")
+        raise ConfigFault(location, path, f"{name!r} is {one(kind)}, which has no dim {positions[0].key!r}{keys}")
     if kind == "parts":
         parts = ", ".join(known.parts)
-        raise Wrong(location, path, f"{name!r} has the parts {parts}; name one: {name}.{next(iter(known.parts), '…')}")
+        raise ConfigFault(
+            location, path, f"{name!r} has the parts {parts}; name one: {name}.{next(iter(known.parts), '…')}"
+        )
     return kind
 
 

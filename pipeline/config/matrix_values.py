@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.config.fault_collector import Faults, Wrong
+from pipeline.config.fault_collector import ConfigFault, FaultCollector
 from pipeline.config.interpolation import Params, Scope, fill
 from pipeline.config.scalars import is_name, label, misprinted, no_name, unlabelled
 from pipeline.config.yaml_nodes import Node
@@ -25,21 +25,21 @@ def values(node: Node, path: str, scope: Scope, *, most: int = MOST_VALUES) -> l
     if isinstance(got, dict) and set(got) == {"range"}:
         got = _range(got["range"], node, path, most)
     if not isinstance(got, list):
-        raise Wrong(
+        raise ConfigFault(
             node.location, path, f"got {node.said}; values are a list, {{range: n}}, or a ${{…}} that is a list"
         )
     if len(got) > most:
-        raise Wrong(node.location, path, f"got {len(got):,} values; at most {most:,}")
+        raise ConfigFault(node.location, path, f"got {len(got):,} values; at most {most:,}")
     return got
 
 
 def _range(given: Any, node: Node, path: str, most: int) -> list[int]:
     bounds = given if isinstance(given, list) else [given]
     if not 1 <= len(bounds) <= 3 or not all(type(b) is int for b in bounds) or (len(bounds) == 3 and not bounds[2]):
-        raise Wrong(node.location, path, "range takes n, or [start, stop], or [start, stop, step]: whole numbers")
+        raise ConfigFault(node.location, path, "range takes n, or [start, stop], or [start, stop, step]: whole numbers")
     numbers = range(*bounds)
     if max(numbers.stop - numbers.start, numbers.start - numbers.stop) // abs(numbers.step) > most:
-        raise Wrong(node.location, path, f"range has more than {most:,} values")
+        raise ConfigFault(node.location, path, f"range has more than {most:,} values")
     return list(numbers)
 
 
@@ -55,14 +55,16 @@ def matrix(
     if node is None:
         return {}
     if not node.is_map:
-        raise Wrong(node.location, path, f"got {node.said}; write a map: {{key: [values]}}")
+        raise ConfigFault(node.location, path, f"got {node.said}; write a map: {{key: [values]}}")
     found: dict[str, dict[str, Any]] = {}
     for key, inner in node.value.items():
         here = node.keys[key], f"{path}.{key}"
         if said := no_name(key):
-            raise Wrong(*here, said)
+            raise ConfigFault(*here, said)
         if key in params or key in steps:
-            raise Wrong(*here, f"a {'param' if key in params else 'step'} is named {key!r}, too; names are shared")
+            raise ConfigFault(
+                *here, f"a {'param' if key in params else 'step'} is named {key!r}, too; names are shared"
+            )
         found[key] = _labelled(inner, f"{path}.{key}", Scope(params), warnings)
     return found
 
@@ -70,19 +72,19 @@ def matrix(
 def _labelled(node: Node, path: str, scope: Scope, warnings: list[str]) -> dict[str, Any]:
     got = values(node, path, scope, most=10_000)
     if not got:
-        raise Wrong(node.location, path, "got no values; a step without copies is written with when")
+        raise ConfigFault(node.location, path, "got no values; a step without copies is written with when")
     found: dict[str, Any] = {}
     for i, value in enumerate(got):
         item = node.value[i] if node.is_list else node
         if isinstance(value, list | dict):
-            raise Wrong(
+            raise ConfigFault(
                 item.location, path, "got a list or a map as a value; a matrix holds scalars, which become labels"
             )
         text = label(value)
         if bad := unlabelled(text):
-            raise Wrong(item.location, path, f"the label {text!r} holds {bad!r}, which a label can't")
+            raise ConfigFault(item.location, path, f"the label {text!r} holds {bad!r}, which a label can't")
         if text in found:
-            raise Wrong(item.location, path, f"the label {text!r} stands twice")
+            raise ConfigFault(item.location, path, f"the label {text!r} stands twice")
         if item.plain and misprinted(item.text, value):
             warnings.append(
                 f"{item.location}: {path}: {item.text} is the number {text}, which is the label; "
@@ -103,11 +105,11 @@ def excluded(node: Node | None, path: str, params: Params) -> list[dict[str, Any
         return []
     got = fill(node, path, Scope(params))
     if not isinstance(got, list) or not all(isinstance(cut, dict) and cut for cut in got):
-        raise Wrong(node.location, path, f"got {node.said}; write a list of maps: [{{key: value}}]")
+        raise ConfigFault(node.location, path, f"got {node.said}; write a list of maps: [{{key: value}}]")
     return got
 
 
-def over_names(node: Node | None, path: str, faults: Faults) -> frozenset[str]:
+def over_names(node: Node | None, path: str, faults: FaultCollector) -> frozenset[str]:
     """The keys of an ``over`` that is a map; what can't be a key is noted."""
     if node is None or not node.is_map:
         return frozenset()
@@ -123,7 +125,7 @@ def shared_keys(node: Node | None, path: str, params: Params) -> frozenset[str]:
         return frozenset()
     try:
         maps = values(node, path, Scope(params))
-    except Wrong:
+    except ConfigFault:
         return frozenset()
     if not maps or not all(isinstance(one, dict) for one in maps):
         return frozenset()

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pipeline.config.yaml_nodes import Node
 from pipeline.errors import Location
 
-__all__ = ["Check", "Command", "Config", "Filled", "ItemKey", "Output", "Over", "Reference", "Secret", "Step"]
+__all__ = ["Check", "Command", "Config", "ItemKey", "Output", "Over", "Reference", "Secret", "Step", "Template"]
 
 
 class Secret(str):
@@ -60,7 +60,7 @@ class ItemKey:
 
 
 @dataclass(frozen=True)
-class Filled:
+class Template:
     """Text with values that are known only in the run: its pieces, in order, to be joined as text."""
 
     pieces: tuple[str | Reference | ItemKey, ...]
@@ -87,7 +87,7 @@ class Command:
 
     Parameters
     ----------
-    argv : the program and its arguments; a :class:`Reference`, :class:`ItemKey` or :class:`Filled` may stand for one
+    argv : the program and its arguments; a :class:`Reference`, :class:`ItemKey` or :class:`Template` may stand for one
     cwd : the folder that it runs in; empty: one of its own
     env : variables on top of the worker's; values as in ``argv``
     stdin : the key of ``over`` whose item it reads; None: what the input ``stdin`` means, or nothing
@@ -121,7 +121,7 @@ class Step:
     parameters : op: an instance of its class in ``signatures.py``, whose expression fields are
         :class:`pipeline.config.expressions.expression.Expression` with references bound; else None
     expression : of an expr
-    args : keyword arguments of a call; a :class:`Reference`, :class:`ItemKey` or :class:`Filled` may stand at any depth
+    args : keyword arguments of a call; a :class:`Reference`, :class:`ItemKey` or :class:`Template` may stand at any depth
     command : what is run, of a command
     parts : names of the parts that the function returns, or that the command leaves
     seed : whether the function gets ``seed=``
@@ -169,7 +169,7 @@ def _found(value: Any) -> Iterator[Reference]:
     elif isinstance(value, list | tuple):
         for inner in value:
             yield from _found(inner)
-    elif isinstance(value, Filled):
+    elif isinstance(value, Template):
         yield from _found(value.pieces)
     elif isinstance(value, Over):
         yield from _found((value.axes, value.maps))

@@ -12,12 +12,12 @@ from pydantic import ValidationError
 
 from pipeline.config.expressions.expression import Expression, bind, parse
 from pipeline.config.expressions.references import ExpressionError, ReferenceText
-from pipeline.config.fault_collector import Faults, Wrong
-from pipeline.config.interpolation import Hole, Scope, fill, fill_hole
+from pipeline.config.fault_collector import ConfigFault, FaultCollector
+from pipeline.config.interpolation import Placeholder, Scope, fill, fill_hole
 from pipeline.config.model import Reference, Secret
 from pipeline.config.signatures import ExpressionIn, Signature
 from pipeline.config.signatures.wording import wanted
-from pipeline.config.step_syntax import Draft, expression, inner_leftovers
+from pipeline.config.step_syntax import ParsedStep, expression, inner_leftovers
 from pipeline.config.yaml_nodes import Node
 from pipeline.errors import nearest
 
@@ -26,7 +26,7 @@ __all__ = ["located", "parameters", "shapes"]
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
-def parameters(signature: type[Signature], draft: Draft, scope: Scope, faults: Faults) -> Signature | None:
+def parameters(signature: type[Signature], draft: ParsedStep, scope: Scope, faults: FaultCollector) -> Signature | None:
     """The op's parameters in one copy; None if one of them is at fault, which is noted."""
     given: dict[str, Any] = {}
     before = len(faults)
@@ -57,7 +57,7 @@ def parameters(signature: type[Signature], draft: Draft, scope: Scope, faults: F
     return made if len(faults) == before else None
 
 
-def shapes(given: Signature, draft: Draft, kinds: Mapping[str, str], faults: Faults) -> None:
+def shapes(given: Signature, draft: ParsedStep, kinds: Mapping[str, str], faults: FaultCollector) -> None:
     """Note what of the parameters does not fit the kinds of the inputs, or each other."""
     for name, message in given.misfits(kinds):
         node = draft.node.value.get(name) if name else None
@@ -66,7 +66,7 @@ def shapes(given: Signature, draft: Draft, kinds: Mapping[str, str], faults: Fau
 
 
 def _expressions(
-    node: Node, path: str, mark: ExpressionIn, scope: Scope, faults: Faults, *, several: bool = False
+    node: Node, path: str, mark: ExpressionIn, scope: Scope, faults: FaultCollector, *, several: bool = False
 ) -> Any:
     if several and node.is_map:
         found = {}
@@ -75,7 +75,7 @@ def _expressions(
                 found[key] = _expressions(inner, f"{path}.{key}", mark, scope, faults)
         return found
     if node.is_map or node.is_list or node.value is None:
-        raise Wrong(node.location, path, f"got {node.said}; write an expression")
+        raise ConfigFault(node.location, path, f"got {node.said}; write an expression")
     text = str(node.value) if isinstance(node.value, bool) else node.text  # true is True in an expression
     return bound(expression(text, mark.scope, node, path), node, path, scope, {})
 
@@ -96,7 +96,9 @@ def _paths(given: Any, node: Node) -> Any:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _note(error: ValidationError, signature: type[Signature], draft: Draft, given: set[str], faults: Faults) -> None:
+def _note(
+    error: ValidationError, signature: type[Signature], draft: ParsedStep, given: set[str], faults: FaultCollector
+) -> None:
     for name, one in _one_each(error, draft).items():
         if one["type"] == "missing":
             if name not in draft.node.value:
@@ -108,7 +110,7 @@ def _note(error: ValidationError, signature: type[Signature], draft: Draft, give
             _note_value(one, signature, name, draft, faults)
 
 
-def _one_each(error: ValidationError, draft: Draft) -> dict[str, Any]:
+def _one_each(error: ValidationError, draft: ParsedStep) -> dict[str, Any]:
     """One fault a parameter: of the branches of a union the one that came deepest into what was written."""
     found: dict[str, Any] = {}
     deepest: dict[str, int] = {}
@@ -125,7 +127,7 @@ def _one_each(error: ValidationError, draft: Draft) -> dict[str, Any]:
     return found
 
 
-def _note_value(one: Any, signature: type[Signature], name: str, draft: Draft, faults: Faults) -> None:
+def _note_value(one: Any, signature: type[Signature], name: str, draft: ParsedStep, faults: FaultCollector) -> None:
     whole = draft.node.value[name]
     path, node = f"{draft.path}.{name}", whole
     for part in one["loc"][1:]:
@@ -167,21 +169,23 @@ def truth(node: Node, path: str, scope: Scope) -> bool:
         expression = _parsed(node, path)
         if expression.names:
             name = sorted(expression.names)[0]
-            raise Wrong(node.location, path, f"got the name {name!r}; params and matrix keys are written ${{{name}}}")
+            raise ConfigFault(
+                node.location, path, f"got the name {name!r}; params and matrix keys are written ${{{name}}}"
+            )
         root = bound(expression, node, path, scope, {}).constant
         got = root.value if root is not None else None
     if not isinstance(got, bool):
-        raise Wrong(node.location, path, f"got {node.said}; write something that is true or false: ${{n}} > 1")
+        raise ConfigFault(node.location, path, f"got {node.said}; write something that is true or false: ${{n}} > 1")
     return got
 
 
 def _parsed(node: Node, path: str) -> Expression:
     if not isinstance(node.value, str):
-        raise Wrong(node.location, path, f"got {node.said}; write something that is true or false: ${{n}} > 1")
+        raise ConfigFault(node.location, path, f"got {node.said}; write something that is true or false: ${{n}} > 1")
     try:
         return parse(node.value, "columns")
     except ExpressionError as error:
-        raise Wrong(node.location, path, str(error)) from None
+        raise ConfigFault(node.location, path, str(error)) from None
 
 
 def bound(
@@ -194,13 +198,15 @@ def bound(
     Wrong : for an unknown name, or a value that has no place in an expression
     """
     outside = {
-        text: fill_hole(Hole(text, expression.columns_at(text)), node, path, scope, run=scope.resolve is not None)
+        text: fill_hole(
+            Placeholder(text, expression.columns_at(text)), node, path, scope, run=scope.resolve is not None
+        )
         for text in expression.outside
     }
     secret = next((text for text, value in outside.items() if isinstance(value, Secret)), None)
     if secret is not None:
-        raise Wrong(node.location, path, f'"${{{secret}}}": a secret has no place in an expression')
+        raise ConfigFault(node.location, path, f'"${{{secret}}}": a secret has no place in an expression')
     try:
         return bind(expression, outside, named)
     except ExpressionError as error:
-        raise Wrong(node.location, path, str(error)) from None
+        raise ConfigFault(node.location, path, str(error)) from None

@@ -16,7 +16,7 @@ from functools import cached_property
 from types import FrameType
 from typing import Any
 
-from pipeline.config.fault_collector import Wrong
+from pipeline.config.fault_collector import ConfigFault
 from pipeline.config.from_python import StepReference, tree_of
 from pipeline.config.loader import TOP_LEVEL, from_tree
 from pipeline.config.model import Config
@@ -99,20 +99,20 @@ class Composition:
 
         try:
             return tree_of(value, at, self._folder, told=told, path=path, depth=depth)
-        except Wrong as wrong:
+        except ConfigFault as wrong:
             raise ConfigError([wrong.fault]) from None
 
     def _function(self, function: Callable[..., Any], at: Location, path: str) -> str:
         module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
         said = f"got {getattr(function, '__qualname__', repr(function))!r}"
         if module == "__main__":
-            raise Wrong(at, path, f"{said}, which is defined in the script that runs; workers import functions from a "
+            raise ConfigFault(at, path, f"{said}, which is defined in the script that runs; workers import functions from a "
                         "module: put it in a file of its own, and import it")  # fmt: skip
         found: Any = sys.modules.get(str(module))
         for part in name.split("."):
             found = getattr(found, part, None)
         if module is None or found is None or found != function:
-            raise Wrong(at, path, f"{said}, which can't be imported by a name of its module; workers need a function "
+            raise ConfigFault(at, path, f"{said}, which can't be imported by a name of its module; workers need a function "
                         "that is defined at the top of a module: no lambda, partial or inner function")  # fmt: skip
         for one in _shippable(str(module)):
             self._modules.setdefault(one)

@@ -14,9 +14,9 @@ from typing import Any
 
 from pipeline.config.absolute_paths import anchored
 from pipeline.config.expressions.expression import Expression
-from pipeline.config.fault_collector import Wrong
+from pipeline.config.fault_collector import ConfigFault
 from pipeline.config.from_python import tree_of
-from pipeline.config.interpolation import Hole, Params, Scope, fill_hole, holes
+from pipeline.config.interpolation import Params, Placeholder, Scope, fill_hole, holes
 from pipeline.config.model import Config, Reference, Secret
 from pipeline.config.scalars import label
 from pipeline.config.signatures import OPS
@@ -138,16 +138,16 @@ class _Resolver:
             return self._node(node, node.value)
         pieces = holes(node.value)
         told: list[str] = []
-        if len(pieces) == 1 and isinstance(pieces[0], Hole):
+        if len(pieces) == 1 and isinstance(pieces[0], Placeholder):
             found = self._value(pieces[0], node, own, told)
             return self._node(node, node.value) if found is None else self._moved(found, tuple(told), node.location)
         text = ""
         for piece in pieces:
-            found = self._value(piece, node, own, told) if isinstance(piece, Hole) else None
+            found = self._value(piece, node, own, told) if isinstance(piece, Placeholder) else None
             if found is not None and not found.is_map and not found.is_list:
                 text += found.value if isinstance(found.value, str) else label(found.value)
             else:
-                text += f"${{{piece.text}}}" if isinstance(piece, Hole) else piece.replace("${", "$${")
+                text += f"${{{piece.text}}}" if isinstance(piece, Placeholder) else piece.replace("${", "$${")
         if text.startswith("/") and told and "}/.." not in text:
             text = os.path.normpath(text) + ("/" if text.endswith("/") else "")
         return self._node(node, text, tuple(told), node.location)
@@ -160,7 +160,7 @@ class _Resolver:
             return self._node(found, [self._moved(one, told, at) for one in found.value])
         return self._node(found, found.value, told, at)
 
-    def _value(self, hole: Hole, node: Node, own: frozenset[str], told: list[str]) -> Node | None:
+    def _value(self, hole: Placeholder, node: Node, own: frozenset[str], told: list[str]) -> Node | None:
         """What fills a hole, itself filled in; None if that is known later, secret or long. ``told``: its origin."""
         source, colon, name = hole.text.partition(":")
         if colon and source in ("env", "python", "file"):
@@ -188,12 +188,12 @@ class _Resolver:
         told.append(f"{hole.text}: {where}" + (f"; {behind}" if behind else ""))
         return made
 
-    def _outside(self, hole: Hole, node: Node) -> Node | None:
+    def _outside(self, hole: Placeholder, node: Node) -> Node | None:
         """What a hole is now, unless it is long, or a secret is in it."""
         try:
             value = fill_hole(hole, node, "", Scope(self.params), run=False)
             found = tree_of(value, node.location, node.folder, told=_same)
-        except Wrong:
+        except ConfigFault:
             return None
         return None if _is_long(found) or self.config.masked(value) != value else _unfilled(found)
 
@@ -208,7 +208,7 @@ class _Resolver:
             if match[1] is None or re.search(r"\w", around):
                 return match[0]
             origins: list[str] = []
-            found = self._value(Hole(match[1].strip(), 0), node, own, origins)
+            found = self._value(Placeholder(match[1].strip(), 0), node, own, origins)
             text = _constant(found) if found is not None else ""
             told.extend(origins if text else ())
             return text or match[0]

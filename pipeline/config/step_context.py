@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.config.expressions.references import ReferenceText
-from pipeline.config.fault_collector import Faults, Wrong
+from pipeline.config.fault_collector import ConfigFault, FaultCollector
 from pipeline.config.interpolation import Params, Scope, fill
-from pipeline.config.matrix import Absent, Known, Use, kind_of, referred
+from pipeline.config.matrix import Absent, BoundReference, StepInfo, kind_of, referred
 from pipeline.config.model import Reference
-from pipeline.config.step_syntax import Draft, Found
+from pipeline.config.step_syntax import ParsedStep, ReferenceSite
 from pipeline.config.yaml_nodes import Node
 
-__all__ = ["Context", "CopyReader", "boolean"]
+__all__ = ["Context", "InstanceReader", "boolean"]
 
 
 @dataclass
@@ -23,26 +23,26 @@ class Context:
 
     params: Params
     steps: frozenset[str]
-    faults: Faults
+    faults: FaultCollector
     importable: frozenset[str]
-    known: dict[str, Known] = field(default_factory=dict)
+    known: dict[str, StepInfo] = field(default_factory=dict)
 
-    def scope(self, draft: Draft | None, matrix: Mapping[str, Any]) -> Scope:
+    def scope(self, draft: ParsedStep | None, matrix: Mapping[str, Any]) -> Scope:
         """What ``${…}`` means in one copy."""
 
         def resolve(text: ReferenceText, node: Node, path: str) -> Reference:
             known = self.known[text.name]
             kind_of(text, known, node.location, path)
-            return referred(Use(text, node.location, path, known.copies), matrix)
+            return referred(BoundReference(text, node.location, path, known.copies), matrix)
 
         over = draft.over if draft is not None else frozenset()
         return Scope(self.params, matrix, over, self.steps, resolve)
 
 
-class CopyReader:
+class InstanceReader:
     """Reads the keys of one copy of a step."""
 
-    def __init__(self, draft: Draft, name: str, matrix: Mapping[str, Any], context: Context) -> None:
+    def __init__(self, draft: ParsedStep, name: str, matrix: Mapping[str, Any], context: Context) -> None:
         self.draft, self.name, self.matrix, self.context = draft, name, matrix, context
         self.scope = context.scope(draft, matrix)
         self.node, self.path = draft.node, draft.path
@@ -55,11 +55,11 @@ class CopyReader:
         with self.context.faults.caught():
             got = check(fill(node, f"{self.path}.{key}", self.scope))
             if got is None:
-                raise Wrong(node.location, f"{self.path}.{key}", f"got {node.said}; {wanted}")
+                raise ConfigFault(node.location, f"{self.path}.{key}", f"got {node.said}; {wanted}")
             return got
         return default
 
-    def referred(self, found: Found) -> Reference:
+    def referred(self, found: ReferenceSite) -> Reference:
         """The copies that a reference means in this copy.
 
         Raises
@@ -68,9 +68,9 @@ class CopyReader:
         """
         copies = self.context.known[found.reference.name].copies
         try:
-            return referred(Use(found.reference, found.location, found.path, copies), self.matrix)
+            return referred(BoundReference(found.reference, found.location, found.path, copies), self.matrix)
         except Absent:  # only behind a fault: copies that lack something are not made
-            raise Wrong(
+            raise ConfigFault(
                 found.location,
                 found.path,
                 f"{str(found.reference)!r} does not exist in {self.name!r}",
@@ -79,5 +79,5 @@ class CopyReader:
 
 
 def boolean(value: Any) -> bool | None:
-    """A check for :meth:`CopyReader.get`."""
+    """A check for :meth:`InstanceReader.get`."""
     return value if isinstance(value, bool) else None

@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.config.expressions.expression import Expression
-from pipeline.config.fault_collector import Wrong
+from pipeline.config.fault_collector import ConfigFault
 from pipeline.config.interpolation import Scope
-from pipeline.config.matrix import Copies, Known, Use, cure, expanded, following, kind_of, one
+from pipeline.config.matrix import BoundReference, Instances, StepInfo, cure, expanded, following, kind_of, one
 from pipeline.config.model import Reference, Step
 from pipeline.config.op_parameters import bound, parameters, shapes, truth
 from pipeline.config.scalars import duration, label
 from pipeline.config.sections.calls import call
 from pipeline.config.sections.commands import command, parts
 from pipeline.config.signatures import OPS, Signature, choose
-from pipeline.config.step_context import Context, CopyReader, boolean
-from pipeline.config.step_syntax import Draft, Found, keys_allowed
+from pipeline.config.step_context import Context, InstanceReader, boolean
+from pipeline.config.step_syntax import ParsedStep, ReferenceSite, keys_allowed
 from pipeline.config.yaml_nodes import Node
 from pipeline.errors import Location
 
@@ -26,43 +26,47 @@ __all__ = ["check_module", "resolved"]
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
-def resolved(draft: Draft, context: Context) -> list[Step]:
+def resolved(draft: ParsedStep, context: Context) -> list[Step]:
     """The copies of a step; what is known of it is added to ``context.known``, faults to ``context.faults``."""
     faults = context.faults
     n_faults = len(faults)
-    copies = Copies(draft.name, {}, {(): draft.name}, sure=False)
+    copies = Instances(draft.name, {}, {(): draft.name}, sure=False)
     signature: type[Signature] | None = None
     with faults.caught():
         copies = _copies(draft, context)
-    context.known[draft.name] = Known(copies)
+    context.known[draft.name] = StepInfo(copies)
     try:
         signature = _checked(draft, context)
-    except Wrong as wrong:
+    except ConfigFault as wrong:
         faults.add(wrong.fault.location, wrong.fault.path, wrong.fault.message)
         return []
     steps: list[Step] = []
     for labels, name in copies.names.items():
         with faults.caught():
-            steps.append(_Copy(draft, name, copies.matrix(labels), context, signature).step())
+            steps.append(_Instance(draft, name, copies.matrix(labels), context, signature).step())
         if len(faults) > n_faults:
             break  # the other copies have the same faults
     context.known[draft.name] = _known(draft, copies, signature, context)
     return steps
 
 
-def _copies(draft: Draft, context: Context) -> Copies:
-    uses = [Use(f.reference, f.location, f.path, context.known[f.reference.name].copies) for f in draft.found]
+def _copies(draft: ParsedStep, context: Context) -> Instances:
+    uses = [
+        BoundReference(f.reference, f.location, f.path, context.known[f.reference.name].copies) for f in draft.found
+    ]
     keys = following(draft.matrix, uses, at=draft.location, path=draft.path)
     for i, cut in enumerate(draft.excluded):
         for key in cut:
             if key not in keys:
                 node = draft.node.at("exclude", i)
                 has = f"it has {', '.join(keys)}" if keys else "it has none"
-                raise Wrong(node.location, f"{draft.path}.exclude[{i}]", f"the step has no matrix key {key!r}; {has}")
+                raise ConfigFault(
+                    node.location, f"{draft.path}.exclude[{i}]", f"the step has no matrix key {key!r}; {has}"
+                )
             if label(cut[key]) not in keys[key]:
                 node = draft.node.at("exclude", i, key)
                 said = f"leaves out no copy: {key} has no value {label(cut[key])!r}; it has {', '.join(keys[key])}"
-                raise Wrong(node.location, f"{draft.path}.exclude[{i}].{key}", said)
+                raise ConfigFault(node.location, f"{draft.path}.exclude[{i}].{key}", said)
     when = draft.node.value.get("when")
 
     def exists(matrix: Mapping[str, Any]) -> bool:
@@ -77,7 +81,7 @@ def _copies(draft: Draft, context: Context) -> Copies:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _checked(draft: Draft, context: Context) -> type[Signature] | None:
+def _checked(draft: ParsedStep, context: Context) -> type[Signature] | None:
     """Check keys and kinds; the signature of an op."""
     kinds: dict[str, str] = {}
     for found in draft.found:
@@ -104,7 +108,7 @@ def _checked(draft: Draft, context: Context) -> type[Signature] | None:
     return signature
 
 
-def _meant(draft: Draft, kind: str) -> type[Signature]:
+def _meant(draft: ParsedStep, kind: str) -> type[Signature]:
     """The class of a step's op; the step's parameters tell where the kind of the input does not."""
     return choose(draft.function, kind, [name for name, node in draft.node.items() if node.is_map])
 
@@ -113,7 +117,7 @@ def _kinds(kinds: tuple[str, ...]) -> str:
     return " or ".join(map(one, dict.fromkeys(kinds)))
 
 
-def _role_kind(draft: Draft, found: Found, kind: str, context: Context) -> None:
+def _role_kind(draft: ParsedStep, found: ReferenceSite, kind: str, context: Context) -> None:
     """Message 5: the kind of an input is not one that the step takes."""
     text, known = str(found.reference), context.known[found.reference.name]
     if not kind:
@@ -121,19 +125,19 @@ def _role_kind(draft: Draft, found: Found, kind: str, context: Context) -> None:
     if draft.kind == "expr" and found.role and kind in ("frame", "items"):
         hint = f"; columns are computed by {{op: assign, input: {text}, columns: {{…: …}}}}" if kind == "frame" else ""
         hint = hint or cure(kind, ("array",), text)
-        raise Wrong(found.location, found.path, f"got {text!r} ({kind}); an expr takes arrays and scalars{hint}")
+        raise ConfigFault(found.location, found.path, f"got {text!r} ({kind}); an expr takes arrays and scalars{hint}")
     if found.role == "over" and kind in ("array", "frame"):
         hint = cure(kind, ("items",), text)
-        raise Wrong(
+        raise ConfigFault(
             found.location, found.path, f"got {text!r} ({kind}); over takes items, or a value that is a list{hint}"
         )
     if found.role == "stdin" and kind != "value":
         hint = f"; map over them: over: {{item: {text}}}, stdin: item" if kind == "items" else ""
-        raise Wrong(
+        raise ConfigFault(
             found.location, found.path, f"got {text!r} ({kind}); stdin takes a value: text, bytes or a file{hint}"
         )
     if draft.kind == "op" and not found.role and kind == "items" and not found.path.startswith(f"{draft.path}.args"):
-        raise Wrong(found.location, found.path, f"got {text!r} (items); within ${{…}} stands one value")
+        raise ConfigFault(found.location, found.path, f"got {text!r} (items); within ${{…}} stands one value")
     if draft.kind != "op" or not found.role:
         return
     roles = [cls.roles()[found.role] for cls in OPS[draft.function] if found.role in cls.inputs]
@@ -143,30 +147,30 @@ def _role_kind(draft: Draft, found: Found, kind: str, context: Context) -> None:
         allowed = role.kinds if role is not None else allowed
     if roles and kind not in allowed:
         hint = cure(kind, allowed, text)
-        raise Wrong(
+        raise ConfigFault(
             found.location, found.path, f"got {text!r} ({kind}); op {draft.function!r} needs {_kinds(allowed)}{hint}"
         )
     if draft.function == "to_array" and kind == "items" and known.droppable:
         said = f"items of {text!r} may be left out (on_error: drop), so an array of them has holes"
-        raise Wrong(
+        raise ConfigFault(
             found.location, found.path, f"{said}; make a frame: {{op: to_frame, input: {text}, columns: {{…: type}}}}"
         )
     several = {k for role in roles for k in role.gathered}
     gathers = any(p.is_gather for p in found.reference.picks)
     if gathers and kind not in several:
-        raise Wrong(
+        raise ConfigFault(
             found.location, found.path, f"got all copies of {known.copies.step!r}; op {draft.function!r} takes one"
         )
     node = draft.node.value.get(found.role)
     if node is not None and node.is_list and not several:
-        raise Wrong(node.location, f"{draft.path}.{found.role}", f"got a list; op {draft.function!r} takes one")
+        raise ConfigFault(node.location, f"{draft.path}.{found.role}", f"got a list; op {draft.function!r} takes one")
 
 
-def _check_call(draft: Draft, context: Context) -> None:
+def _check_call(draft: ParsedStep, context: Context) -> None:
     node = draft.node.value["call"]
     path = f"{draft.path}.call"
     if not _FUNCTION.fullmatch(draft.function):
-        raise Wrong(node.location, path, f'got {node.said}; a function is written "module:function"')
+        raise ConfigFault(node.location, path, f'got {node.said}; a function is written "module:function"')
     check_module(draft.function, node, path, context)
 
 
@@ -183,11 +187,11 @@ def check_module(function: str, node: Node, path: str, context: Context) -> None
         )
 
 
-def _known(draft: Draft, copies: Copies, signature: type[Signature] | None, context: Context) -> Known:
+def _known(draft: ParsedStep, copies: Instances, signature: type[Signature] | None, context: Context) -> StepInfo:
     if signature is not None:
-        return Known(copies, signature.gives, dict.fromkeys(signature.parts, "array"))
+        return StepInfo(copies, signature.gives, dict.fromkeys(signature.parts, "array"))
     if draft.kind == "expr":
-        return Known(copies, "array")
+        return StepInfo(copies, "array")
     kind = "items" if "over" in draft.node.value else "value"
     named = draft.node.value.get("parts")
     names = [n.text for n in named.value] if named is not None and named.is_list else []
@@ -195,7 +199,7 @@ def _known(draft: Draft, copies: Copies, signature: type[Signature] | None, cont
         names = list(parts(draft))
     dropping = draft.node.at("on_error").value == "drop"
     dropping |= any(f.role == "over" and context.known[f.reference.name].droppable for f in draft.found)
-    return Known(copies, kind, dict.fromkeys(names, kind), dropping)
+    return StepInfo(copies, kind, dict.fromkeys(names, kind), dropping)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -203,11 +207,16 @@ def _known(draft: Draft, copies: Copies, signature: type[Signature] | None, cont
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-class _Copy(CopyReader):
+class _Instance(InstanceReader):
     """Reads one copy of a step."""
 
     def __init__(
-        self, draft: Draft, name: str, matrix: Mapping[str, Any], context: Context, signature: type[Signature] | None
+        self,
+        draft: ParsedStep,
+        name: str,
+        matrix: Mapping[str, Any],
+        context: Context,
+        signature: type[Signature] | None,
     ) -> None:
         super().__init__(draft, name, matrix, context)
         self.signature = signature
@@ -295,7 +304,9 @@ class _Copy(CopyReader):
         named = {text: inputs[str(text)][0] for text in self.draft.parsed.named if str(text) in inputs}
         for text, given in named.items():
             if given.gathered:
-                raise Wrong(given.location, f"{self.path}.expr", f"got {str(text)!r}; an expr takes one copy, not all")
+                raise ConfigFault(
+                    given.location, f"{self.path}.expr", f"got {str(text)!r}; an expr takes one copy, not all"
+                )
         return bound(self.draft.parsed, self.node.value["expr"], f"{self.path}.expr", self.scope, named)
 
 

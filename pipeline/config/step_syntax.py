@@ -10,8 +10,8 @@ from typing import Any, Literal, cast
 from pipeline.config.expressions.expression import Expression, parse
 from pipeline.config.expressions.functions import FUNCTIONS, habit
 from pipeline.config.expressions.references import ExpressionError, ReferenceText, parse_reference
-from pipeline.config.fault_collector import Faults, Wrong
-from pipeline.config.interpolation import Hole, Params, holes
+from pipeline.config.fault_collector import ConfigFault, FaultCollector
+from pipeline.config.interpolation import Params, Placeholder, holes
 from pipeline.config.matrix_values import excluded, matrix, over_names, shared_keys
 from pipeline.config.signatures import COMMON_KEYS, OPS
 from pipeline.config.yaml_nodes import Node
@@ -21,8 +21,8 @@ __all__ = [
     "CALL_KEYS",
     "COMMAND_KEYS",
     "COMMON_KEYS",
-    "Draft",
-    "Found",
+    "ParsedStep",
+    "ReferenceSite",
     "draft",
     "expression",
     "keys_allowed",
@@ -43,7 +43,7 @@ _OUTSIDE_COPIES = ("matrix", "exclude", "when")
 
 
 @dataclass(frozen=True)
-class Found:
+class ReferenceSite:
     """A reference in a step: where it stands, and the role of an op that it fills (empty: it is a ``${…}``)."""
 
     reference: ReferenceText
@@ -53,7 +53,7 @@ class Found:
 
 
 @dataclass
-class Draft:
+class ParsedStep:
     """One step of the file.
 
     Parameters
@@ -72,7 +72,7 @@ class Draft:
     matrix: dict[str, dict[str, Any]] = field(default_factory=dict)
     excluded: list[dict[str, Any]] = field(default_factory=list)
     over: frozenset[str] = frozenset()
-    found: list[Found] = field(default_factory=list)
+    found: list[ReferenceSite] = field(default_factory=list)
     roles: tuple[str, ...] = ("input",)
     parsed: Expression | None = None
 
@@ -88,9 +88,9 @@ def draft(
     *,
     params: Params,
     steps: frozenset[str],
-    faults: Faults,
+    faults: FaultCollector,
     warnings: list[str],
-) -> Draft:
+) -> ParsedStep:
     """The draft of a step.
 
     Raises
@@ -99,24 +99,24 @@ def draft(
     """
     path = f"steps.{name}"
     if not node.is_map:
-        raise Wrong(place, path, f"got {node.said}; a step is a map with one of op, expr, call, command")
+        raise ConfigFault(place, path, f"got {node.said}; a step is a map with one of op, expr, call, command")
     known = (*KINDS, *COMMON_KEYS, *CALL_KEYS, *COMMAND_KEYS)
     if leftovers(node, place, path, known, faults):
-        raise Wrong(place, path, _left(node, known))
+        raise ConfigFault(place, path, _left(node, known))
     kinds = [k for k in KINDS if k in node.value]
     if len(kinds) != 1:
         got = " and ".join(kinds) if kinds else "none"
         hint = next((f"; 'got {k}'{h}" for k in node.value if not kinds and (h := nearest(k, KINDS))), "")
         hint = hint.replace("'got ", "got '", 1)
-        raise Wrong(place, path, f"needs exactly one of op, expr, call, command; got {got}{hint}")
+        raise ConfigFault(place, path, f"needs exactly one of op, expr, call, command; got {got}{hint}")
     kind = cast("Literal['op', 'expr', 'call', 'command']", kinds[0])
     what = node.value[kind]
     if kind == "command":
-        made = Draft(name, node, place, kind, _program(what, f"{path}.command"))
+        made = ParsedStep(name, node, place, kind, _program(what, f"{path}.command"))
     elif not isinstance(what.value, str) and (kind != "expr" or what.is_map or what.is_list or what.value is None):
-        raise Wrong(what.location, f"{path}.{kind}", f"got {what.said}; write a text")
+        raise ConfigFault(what.location, f"{path}.{kind}", f"got {what.said}; write a text")
     else:
-        made = Draft(name, node, place, kind, str(what.text))
+        made = ParsedStep(name, node, place, kind, str(what.text))
     if kind == "op":
         made.roles = _op_roles(made, what)
     # without its matrix nothing else of the step is known
@@ -137,7 +137,7 @@ def draft(
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def leftovers(node: Node, place: Location, path: str, known: tuple[str, ...], faults: Faults) -> list[str]:
+def leftovers(node: Node, place: Location, path: str, known: tuple[str, ...], faults: FaultCollector) -> list[str]:
     """Keys without values that unquoted commas have left: ``{expr: where(a, b, c)}``."""
     empty = [k for k, v in node.items() if v.is_empty and k not in known]
     broken = any(_unbalanced(v.text) for _, v in node.items() if isinstance(v.value, str))
@@ -167,7 +167,7 @@ def _left(node: Node, known: tuple[str, ...]) -> str:
     )
 
 
-def inner_leftovers(node: Node, place: Location, path: str, faults: Faults) -> bool:
+def inner_leftovers(node: Node, place: Location, path: str, faults: FaultCollector) -> bool:
     """The same for a map below a step: ``agg: {p90: quantile(x, 0.9)}``."""
     if not leftovers(node, place, path, (), faults):
         return False
@@ -175,7 +175,7 @@ def inner_leftovers(node: Node, place: Location, path: str, faults: Faults) -> b
     return True
 
 
-def keys_allowed(made: Draft, parameters: tuple[str, ...], faults: Faults) -> None:
+def keys_allowed(made: ParsedStep, parameters: tuple[str, ...], faults: FaultCollector) -> None:
     """Note every key that the step can't have."""
     roles = made.roles if made.kind == "op" else ()
     own = {"op": (*roles, *parameters), "call": CALL_KEYS, "expr": (), "command": COMMAND_KEYS}[made.kind]
@@ -200,20 +200,20 @@ def _program(what: Node, path: str) -> str:
     """The program of a command, as it is written."""
     if not what.is_list:
         cure = f"[{', '.join(what.text.split())}]" if isinstance(what.value, str) and what.value.strip() else "[ls, -l]"
-        raise Wrong(what.location, path, f"got {what.said}; write a list, which no shell reads: {cure}")
+        raise ConfigFault(what.location, path, f"got {what.said}; write a list, which no shell reads: {cure}")
     if not what.value:
-        raise Wrong(what.location, path, "got an empty list; the first is the program")
+        raise ConfigFault(what.location, path, "got an empty list; the first is the program")
     for i, inner in enumerate(what.value):
         if inner.is_map or inner.is_list:
             said = f"got {inner.said}; an argument is text or a number"
-            raise Wrong(inner.location, f"{path}[{i}]", said)
+            raise ConfigFault(inner.location, f"{path}[{i}]", said)
     return str(what.value[0].text)
 
 
-def _op_roles(made: Draft, what: Node) -> tuple[str, ...]:
+def _op_roles(made: ParsedStep, what: Node) -> tuple[str, ...]:
     op = made.function
     if op not in OPS:
-        raise Wrong(what.location, f"{made.path}.op", _no_op(op))
+        raise ConfigFault(what.location, f"{made.path}.op", _no_op(op))
     return tuple(dict.fromkeys(r for cls in OPS[op] for r in cls.inputs))
 
 
@@ -244,7 +244,7 @@ def expression(text: str, scope: Any, node: Node, path: str) -> Expression:
     try:
         return parse(text, scope)
     except ExpressionError as error:
-        raise Wrong(node.location, path, str(error)) from None
+        raise ConfigFault(node.location, path, str(error)) from None
 
 
 def reference(node: Node, path: str) -> ReferenceText:
@@ -255,14 +255,14 @@ def reference(node: Node, path: str) -> ReferenceText:
     Wrong : if it is none
     """
     if not isinstance(node.value, str):
-        raise Wrong(node.location, path, f"got {node.said}; write the name of a step")
+        raise ConfigFault(node.location, path, f"got {node.said}; write the name of a step")
     if "${" in node.value:
         bare = re.sub(r"^\$\{(.*)\}$", r"\1", node.value)
-        raise Wrong(node.location, path, f"got {node.said}; a reference is the bare name of a step: {bare}")
+        raise ConfigFault(node.location, path, f"got {node.said}; a reference is the bare name of a step: {bare}")
     try:
         return parse_reference(node.value)
     except ExpressionError as error:
-        raise Wrong(node.location, path, str(error)) from None
+        raise ConfigFault(node.location, path, str(error)) from None
 
 
 def role_nodes(node: Node) -> list[tuple[Node, str]]:
@@ -270,7 +270,9 @@ def role_nodes(node: Node) -> list[tuple[Node, str]]:
     return [(inner, f"[{i}]") for i, inner in enumerate(node.value)] if node.is_list else [(node, "")]
 
 
-def _references(made: Draft, steps: frozenset[str], params: Params, faults: Faults) -> Iterator[Found]:
+def _references(
+    made: ParsedStep, steps: frozenset[str], params: Params, faults: FaultCollector
+) -> Iterator[ReferenceSite]:
     roles = made.roles if made.kind == "op" else ("input",) if made.kind == "call" else ()
     for key in roles:
         for node, suffix in role_nodes(made.node.value[key]) if key in made.node.value else ():
@@ -298,7 +300,7 @@ def _references(made: Draft, steps: frozenset[str], params: Params, faults: Faul
             yield from _holes(node, f"{made.path}.{key}", made, steps, params)
 
 
-def _over_references(made: Draft, steps: frozenset[str], faults: Faults) -> Iterator[Found]:
+def _over_references(made: ParsedStep, steps: frozenset[str], faults: FaultCollector) -> Iterator[ReferenceSite]:
     over = made.node.value["over"]
     nodes = [(over, "")] if isinstance(over.value, str) else [(n, f".{k}") for k, n in over.items()]
     for node, suffix in nodes:
@@ -310,7 +312,7 @@ def _over_references(made: Draft, steps: frozenset[str], faults: Faults) -> Iter
 
 def looked_up(
     text: ReferenceText, node: Node, path: str, steps: frozenset[str], role: str, *, params: Params | None = None
-) -> Found:
+) -> ReferenceSite:
     """The reference, if there is such a step; ``params`` are those that an expression may have meant."""
     if text.name not in steps:
         at = f"column {text.column}: " if params is not None else ""
@@ -318,11 +320,11 @@ def looked_up(
         hint = nearest(text.name, others) or (f"; steps: {', '.join(others[:10])}" if others else "")
         if params is not None:
             hint = f"; the param is written ${{{text.name}}}" if text.name in params else habit(text.name) or hint
-        raise Wrong(node.location, path, f"{at}no step is named {text.name!r}{hint}")
-    return Found(text, node.location, path, role)
+        raise ConfigFault(node.location, path, f"{at}no step is named {text.name!r}{hint}")
+    return ReferenceSite(text, node.location, path, role)
 
 
-def _holes(node: Node, path: str, made: Draft, steps: frozenset[str], params: Params) -> Iterator[Found]:
+def _holes(node: Node, path: str, made: ParsedStep, steps: frozenset[str], params: Params) -> Iterator[ReferenceSite]:
     """The steps within ``${…}`` at any depth; faults of the texts come up again when they are filled."""
     if node.is_map or node.is_list:
         inner: Mapping[Any, Node] = node.value if node.is_map else dict(enumerate(node.value))
@@ -334,8 +336,8 @@ def _holes(node: Node, path: str, made: Draft, steps: frozenset[str], params: Pa
         except ValueError:
             return
         for piece in pieces:
-            if isinstance(piece, Hole) and piece.head in steps - made.over and piece.head not in params:
+            if isinstance(piece, Placeholder) and piece.head in steps - made.over and piece.head not in params:
                 try:
-                    yield Found(parse_reference(piece.text), node.location, path)
+                    yield ReferenceSite(parse_reference(piece.text), node.location, path)
                 except ExpressionError:
                     continue

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline.config.expressions.references import ExpressionError, parse_reference
-from pipeline.config.fault_collector import Wrong
-from pipeline.config.matrix import Absent, Copies, Use, referred
+from pipeline.config.fault_collector import ConfigFault
+from pipeline.config.matrix import Absent, BoundReference, Instances, referred
 from pipeline.config.model import Config, Reference
 from pipeline.config.scalars import label
 from pipeline.errors import ConfigError, Location, nearest
@@ -77,8 +77,8 @@ def named(config: Config, text: str) -> Named:
         raise ConfigError(f"{text.strip()!r} does not exist: {config.absent[text.strip()]}")
     try:
         return _parsed(config, copies, text)
-    except (Wrong, ExpressionError, Absent) as error:
-        doubt = error.fault.message if isinstance(error, Wrong) else str(error)
+    except (ConfigFault, ExpressionError, Absent) as error:
+        doubt = error.fault.message if isinstance(error, ConfigFault) else str(error)
         if isinstance(error, Absent):
             names = list(copies.names.values())
             doubt = f"{step!r} has {len(names):,} copies; name one: {_few(names)}, or all: {step}[*]"
@@ -98,7 +98,7 @@ def _fault_of(text: str) -> str:
     return ""
 
 
-def _copies(config: Config, step: str) -> Copies:
+def _copies(config: Config, step: str) -> Instances:
     """The copies of a step, as its labels have them."""
     keys: dict[str, dict[str, Any]] = {}
     names: dict[tuple[str, ...], str] = {}
@@ -113,17 +113,17 @@ def _copies(config: Config, step: str) -> Copies:
             raise ConfigError(f"no copy of {step!r} exists: {absent}")
         steps = list(dict.fromkeys(copy.step for copy in config.steps.values()))
         raise ConfigError(f"no step is named {step!r}{nearest(step, steps) or f'; steps: {_few(steps)}'}")
-    return Copies(step, keys, names, config.absent)
+    return Instances(step, keys, names, config.absent)
 
 
-def _parsed(config: Config, copies: Copies, text: str) -> Named:
+def _parsed(config: Config, copies: Instances, text: str) -> Named:
     """A text by the grammar of references; picks along keys of the step's own ``over`` pick items."""
     written = parse_reference(text)
     overs = (step.over for step in config.steps.values() if step.step == copies.step and step.over is not None)
     own = {name for over in overs for name, _ in over.axes} - set(copies.keys)
     items = [pick for pick in written.picks if pick.key in own and not pick.is_slice and not pick.is_gather]
     rest = tuple(pick for pick in written.picks if pick not in items)
-    use = Use(replace(written, picks=rest), Location(), "", copies)
+    use = BoundReference(replace(written, picks=rest), Location(), "", copies)
     matrix = copies.matrix(next(iter(copies.names))) if len(copies.names) == 1 else {}
     chosen = {str(pick.key): str(pick.value) for pick in items}
     item = ",".join(f"{key}={value}" for key, value in chosen.items())

@@ -18,7 +18,7 @@ from ruamel.yaml import events as ev
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.reader import ReaderError
 
-from pipeline.config.fault_collector import Wrong
+from pipeline.config.fault_collector import ConfigFault
 from pipeline.errors import Location, printable
 
 __all__ = ["Node", "parse", "scalar"]
@@ -136,7 +136,9 @@ def parse(text: str, file: str, folder: str) -> Node:
     Wrong : at the first place that is not YAML, or is more than the bounds allow
     """
     if len(text.encode("utf-8", "surrogatepass")) > MOST_BYTES:
-        raise Wrong(Location(file, 1, 1), "", f"got more than {MOST_BYTES // 1024} KiB of YAML; read data with a step")
+        raise ConfigFault(
+            Location(file, 1, 1), "", f"got more than {MOST_BYTES // 1024} KiB of YAML; read data with a step"
+        )
     yaml = YAML(typ="safe", pure=True)
     yaml.allow_duplicate_keys = True  # duplicates are found here, with the place of the first
     try:
@@ -146,16 +148,16 @@ def parse(text: str, file: str, folder: str) -> Node:
     except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         column = error.position - (text.rfind("\n", 0, error.position) + 1) + 1
-        raise Wrong(
+        raise ConfigFault(
             Location(file, line, column), "", f"got the character #x{ord_of(error):04x}, which YAML excludes"
         ) from None
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = Location(file, mark.line + 1, mark.column + 1) if mark else Location(file, 1, 1)
-        raise Wrong(place, "", f"not YAML: {_problem(error)}") from None
+        raise ConfigFault(place, "", f"not YAML: {_problem(error)}") from None
     except (YAMLError, ValueError, AttributeError, IndexError, TypeError, AssertionError, KeyError) as error:
         # the scanner has holes of its own; whatever it does with a text that is no YAML, it is the text's fault
-        raise Wrong(
+        raise ConfigFault(
             Location(file, 1, 1), "", f"not YAML: {' '.join(str(error).split()) or type(error).__name__}"
         ) from None
 
@@ -200,8 +202,8 @@ class _Composer:
     def _location(self, event: Any) -> Location:
         return Location(self._file, event.start_mark.line + 1, event.start_mark.column + 1)
 
-    def _wrong(self, event: Any, message: str) -> Wrong:
-        return Wrong(self._location(event), "", message)
+    def _wrong(self, event: Any, message: str) -> ConfigFault:
+        return ConfigFault(self._location(event), "", message)
 
     def _node(self, event: Any, events: Iterator[Any]) -> Node:
         if isinstance(event, ev.AliasEvent):

@@ -15,10 +15,10 @@ from pipeline.graph.graph import Key
 from pipeline.graph.segments import Dropped
 from pipeline.graph.value_types import ArrayLayout, FrameLayout, ItemsLayout, Layout, PartsLayout, ValueLayout
 
-__all__ = ["argument", "assemble", "join_partitions"]
+__all__ = ["argument", "collect", "join_partitions"]
 
 
-def assemble(layout: Layout, results: Mapping[Key, Any]) -> Any:
+def collect(layout: Layout, results: Mapping[Key, Any]) -> Any:
     """Put the value of a step together.
 
     Returns
@@ -41,14 +41,14 @@ def assemble(layout: Layout, results: Mapping[Key, Any]) -> Any:
         return results[layout.keys[0]]
     if isinstance(layout, PartsLayout):
         if layout.whole is not None:
-            return assemble(layout.whole, results)
-        return {name: assemble(part, results) for name, part in layout.parts.items()}
+            return collect(layout.whole, results)
+        return {name: collect(part, results) for name, part in layout.parts.items()}
     raise TypeError(f"got {layout!r}, which is no layout")
 
 
 def argument(layout: Layout, results: Sequence[Any]) -> Any:
     """The value as a call gets it, from the results in the order of ``layout.keys``: items as a list."""
-    value = assemble(layout, dict(zip(layout.keys, results, strict=True)))
+    value = collect(layout, dict(zip(layout.keys, results, strict=True)))
     return list(value.values()) if isinstance(layout, ItemsLayout) else value
 
 

@@ -31,9 +31,9 @@ from dask.sizeof import sizeof
 
 from pipeline.graph.garbage_collection import rarely_collected
 from pipeline.graph.graph import CONTEXT, Graph, GraphNode, Key, constant, dependencies, execute, is_constant, toposort
-from pipeline.graph.segments import Inner, Segment
+from pipeline.graph.segments import Segment, SegmentTask
 
-__all__ = ["SEGMENTS_A_WORKER", "coarsen"]
+__all__ = ["SEGMENTS_A_WORKER", "fuse"]
 
 SEGMENTS_A_WORKER = 64
 """Into at most so many segments a worker the items of one ``over`` are batched: fine enough to balance the load."""
@@ -43,7 +43,7 @@ _SMALL = 65_536  # bytes of a constant that is copied into each segment that nee
 
 
 @rarely_collected()
-def coarsen(graph: Graph, *, n_workers: int) -> tuple[Segment, ...]:
+def fuse(graph: Graph, *, n_workers: int) -> tuple[Segment, ...]:
     """The segments of a graph, ``segments[i].number == i``, each after all it needs. O(tasks + edges).
 
     Each task is in exactly one segment; a small constant is copied into each segment that needs it. The Graph is left
@@ -232,7 +232,7 @@ def _segment(
     policies = [graph.policies[graph.owners[key]] for key in keys]
     frees = _frees(graph.tasks, everything, inputs, frozenset(outputs))
     tasks = tuple(
-        Inner(
+        SegmentTask(
             key,
             graph.tasks[key],
             graph.owners[key],

@@ -18,7 +18,7 @@ NOT_AGAIN = "its step has effects outside (pure: false), which may have taken pl
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-class Inner(NamedTuple):
+class SegmentTask(NamedTuple):
     """A task within a segment.
 
     Parameters
@@ -61,7 +61,7 @@ class Segment:
 
     number: int
     step: str
-    tasks: tuple[Inner, ...]
+    tasks: tuple[SegmentTask, ...]
     inputs: tuple[Key, ...]
     outputs: tuple[Key, ...]
     retries: int = 0
@@ -112,12 +112,12 @@ class Failure:
         return error
 
     @classmethod
-    def of(cls, inner: Inner, cause: str, **fields: Any) -> Failure:
+    def of(cls, inner: SegmentTask, cause: str, **fields: Any) -> Failure:
         """The failure of the task ``inner``."""
         return cls(inner.step, str(inner.key), inner.item, cause, drop=inner.drop, **fields)
 
     @classmethod
-    def late(cls, inner: Inner) -> Failure:
+    def late(cls, inner: SegmentTask) -> Failure:
         """The failure of a task that ran longer than it may."""
         return cls.of(inner, f"ran longer than its timeout of {inner.timeout:g} s", kind="timeout")
 

@@ -17,7 +17,7 @@ from pipeline.report.formatting import WIDTH, Column, table_text
 from pipeline.units import bytes_text
 
 if TYPE_CHECKING:
-    from pipeline.runs.inspect import Sight
+    from pipeline.runs.inspect import Preview
 
 
 __all__ = ["described", "sight_text"]
@@ -42,7 +42,7 @@ _COLUMNS = (
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def described(sight: Sight, *, rows: int) -> dict[str, Any]:
+def described(sight: Preview, *, rows: int) -> dict[str, Any]:
     """What there is to see of a value, in the types that JSON has.
 
     Parameters

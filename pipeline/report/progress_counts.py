@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.trace.time_left import Earlier, Estimate, Left
+from pipeline.trace.time_left import Estimate, PreviousRun, TimeLeft
 from pipeline.trace.trace import Trace
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class Counts:
         """The name in the file of the step that a copy is of."""
         return self._step_of.get(copy, copy)
 
-    def left(self) -> Left:
+    def left(self) -> TimeLeft:
         """What is left of the run."""
         return self._estimate.left()
 
@@ -152,7 +152,7 @@ __all__ = ["earlier_run"]
 _LOOKED_AT = 20  # run folders, from the latest back
 
 
-def earlier_run(runs: str | Path, graph: Graph) -> Earlier | None:
+def earlier_run(runs: str | Path, graph: Graph) -> PreviousRun | None:
     """What the latest run of this very graph took whose trace is in a folder of ``runs``; None if there is none.
 
     A trace that can't be read is none: the range is not worth a run.
@@ -175,7 +175,7 @@ def _graph_of(path: Path) -> str:
     return str(head["notes"].get("graph", "")) if head else ""
 
 
-def _taken(trace: Trace, steps: dict[str, str]) -> Earlier | None:
+def _taken(trace: Trace, steps: dict[str, str]) -> PreviousRun | None:
     sums: dict[str, list[float]] = {}
     for copy, start, stop in zip(*(trace.tasks[name].to_pylist() for name in ("step", "start", "stop")), strict=True):
         one = sums.setdefault(steps.get(copy, copy), [0.0, 0])
@@ -183,4 +183,4 @@ def _taken(trace: Trace, steps: dict[str, str]) -> Earlier | None:
     total = sum(seconds for seconds, _ in sums.values())
     if not total or not trace.elapsed:
         return None
-    return Earlier({step: seconds / n for step, (seconds, n) in sums.items()}, total / trace.elapsed)
+    return PreviousRun({step: seconds / n for step, (seconds, n) in sums.items()}, total / trace.elapsed)

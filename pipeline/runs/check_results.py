@@ -16,7 +16,7 @@ from pipeline.build.references import picked, scalar_of
 from pipeline.config.expressions.expression import Expression
 from pipeline.config.model import Check, Reference
 from pipeline.errors import Location
-from pipeline.graph.collect import assemble
+from pipeline.graph.collect import collect
 from pipeline.graph.graph import Graph, Key
 from pipeline.graph.value_types import PartsLayout
 from pipeline.ops.elementwise.targets import evaluate_scalar
@@ -80,9 +80,9 @@ def _copy(copy: str, reference: Reference, graph: Graph, results: Mapping[Key, A
     if part and isinstance(layout, PartsLayout):
         if part not in layout.parts:
             raise ValueError(f"{reference.text!r}: there is no such part; there are {', '.join(layout.parts)}")
-        value, part = assemble(layout.parts[part], results), ""
+        value, part = collect(layout.parts[part], results), ""
     else:
-        value = assemble(layout, results)
+        value = collect(layout, results)
     if part:
         value = _part(value, layout.kind, reference)
     if reference.picks:

@@ -20,7 +20,7 @@ from pipeline.build.references import refer
 from pipeline.config.model import Config
 from pipeline.config.targets import Named, named
 from pipeline.errors import ConfigError, TaskError, nearest, task_name
-from pipeline.graph.collect import assemble
+from pipeline.graph.collect import collect
 from pipeline.graph.graph import CONTEXT, Graph, GraphNode, Key, constant, cull, execute, is_constant, task
 from pipeline.graph.segments import Dropped
 from pipeline.graph.value_types import ItemsLayout, Layout, PartsLayout
@@ -28,7 +28,7 @@ from pipeline.outputs.commit import Publication
 from pipeline.runs import run as execution
 from pipeline.worker.process_setup import install_modules
 
-__all__ = ["Ready", "Sight", "look", "ready"]
+__all__ = ["Preview", "Ready", "preview", "ready"]
 
 BACKEND = "threads"
 """Where it is computed if nobody says: no process to start, nothing to pickle, and all cores where the work lets go of
@@ -44,14 +44,14 @@ _FEW = 6  # names that a message lists
 
 
 @dataclass(frozen=True, eq=False)
-class Sight:
+class Preview:
     """A value, looked at.
 
     Parameters
     ----------
     name : as a reference
     kind : array, frame, items or value
-    value : as :func:`pipeline.graph.collect.assemble` gives it
+    value : as :func:`pipeline.graph.collect.collect` gives it
     n_dropped : items that failed under ``on_error: drop``
     """
 
@@ -71,9 +71,9 @@ class _Place:
     positions: tuple[int, ...] | None = None
 
 
-def look(
+def preview(
     config: Config, text: str, *, backend: str = BACKEND, workers: int | None = None, listener: Listener | None = None
-) -> list[Sight]:
+) -> list[Preview]:
     """Compute what a reference means.
 
     Parameters
@@ -156,12 +156,12 @@ def _place(wanted: Named, layout: Layout, number: int) -> _Place:
     return _Place(name, layout, tuple(layout.keys[i] for i in positions), positions)
 
 
-def _seen(wanted: Named, place: _Place, results: Mapping[Key, Any]) -> Sight:
+def _seen(wanted: Named, place: _Place, results: Mapping[Key, Any]) -> Preview:
     layout = place.layout
     if not isinstance(layout, ItemsLayout):
-        return Sight(place.name, layout.kind, assemble(layout, results))
+        return Preview(place.name, layout.kind, collect(layout, results))
     if place.positions is None:
-        items = assemble(layout, results)
+        items = collect(layout, results)
         if wanted.picks_items:
             keys = list(items)
             items = {keys[i]: items[keys[i]] for i in wanted.positions(keys)}
@@ -175,8 +175,8 @@ def _seen(wanted: Named, place: _Place, results: Mapping[Key, Any]) -> Sight:
             step, key = wanted.reference.copies[0], str(place.keys[0])
             raise TaskError(step, key, f"it was dropped: {dropped.cause}", *found)
     if wanted.picks_items and n == len(items) == 1:
-        return Sight(place.name, "value", *items.values())
-    return Sight(place.name, "items", items, n - len(items))
+        return Preview(place.name, "value", *items.values())
+    return Preview(place.name, "items", items, n - len(items))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -30,8 +30,8 @@ from pipeline.config.from_python import StepReference
 from pipeline.config.model import Config
 from pipeline.config.resolved_yaml import plain
 from pipeline.errors import CheckError, ConfigError
-from pipeline.graph.collect import assemble
-from pipeline.graph.fusion import coarsen
+from pipeline.graph.collect import collect
+from pipeline.graph.fusion import fuse
 from pipeline.graph.graph import Graph, Key
 from pipeline.graph.value_types import Layout, PartsLayout
 from pipeline.outputs.commit import Publication
@@ -92,7 +92,7 @@ class Run:
         if output is not None:
             return self.open(output)
         if all(key in self.results for key in layout.keys):
-            return assemble(layout, self.results)
+            return collect(layout, self.results)
         raise KeyError(f"{_copy(name)!r} was not kept; give it an output, or run with keep: [{name}]")
 
     def __contains__(self, name: object) -> bool:
@@ -352,7 +352,7 @@ def _write_report(
 ) -> None:
     """Leave what the run says of its own time, in the form of a comparison of one back end with nothing."""
     runs = Runs(trace.backend, trace.backend, trace.n_workers, ("trace.parquet",))
-    segments = coarsen(graph, n_workers=trace.n_workers)
+    segments = fuse(graph, n_workers=trace.n_workers)
     mine = account([trace], runs, shape=Shape.of(graph), segments=segments)
     row = {
         "label": trace.backend,

@@ -11,13 +11,13 @@ from typing import Any
 from pipeline.graph.graph import Graph, dependencies, is_constant
 from pipeline.graph.segments import Segment
 from pipeline.trace import costs
-from pipeline.trace.critical_path import CriticalPath, Stretch, critical_path, span
+from pipeline.trace.critical_path import CriticalPath, PathSegment, critical_path, span
 from pipeline.trace.efficiency import Factors, factors
 from pipeline.trace.losses import (
     CLASSES,
     LOSSES,
+    CoreTime,
     Losses,
-    Rectangle,
     SerialTimes,
     inflation_interval,
     losses,
@@ -116,7 +116,7 @@ class Account:
     n_workers: int
     round: int
     elapsed: float
-    rectangle: Rectangle
+    rectangle: CoreTime
     losses: Losses | None
     every: tuple[Losses, ...]
     inflation: Interval | None
@@ -193,7 +193,7 @@ class StepTimes:
     n_segments: int = 1
 
 
-def _longest(stretches: Sequence[Stretch]) -> list[Stretch]:
+def _longest(stretches: Sequence[PathSegment]) -> list[PathSegment]:
     """The longest ones, in time."""
     kept = sorted(stretches, key=lambda stretch: stretch.start - stretch.stop)[:MOST_STRETCHES]
     return sorted(kept, key=lambda stretch: stretch.start)

@@ -23,7 +23,7 @@ import numpy as np
 from pipeline.trace.replay import lanes
 from pipeline.trace.trace import Trace
 
-__all__ = ["CriticalPath", "Kind", "Stretch", "critical_path", "longest_path", "span"]
+__all__ = ["CriticalPath", "Kind", "PathSegment", "critical_path", "longest_path", "span"]
 
 Kind = Literal["compute", "data-wait", "core-wait"]
 
@@ -99,7 +99,7 @@ def _ends(needs: Mapping[str, Collection[str]], seconds: Mapping[str, float]) ->
 
 
 @dataclass(frozen=True)
-class Stretch:
+class PathSegment:
     """A part of the critical path.
 
     Parameters
@@ -122,7 +122,7 @@ class Stretch:
 class CriticalPath:
     """The stretches in time; each begins where the one before it stops, the first at 0, the last stops at elapsed."""
 
-    steps: tuple[Stretch, ...]
+    steps: tuple[PathSegment, ...]
 
     def seconds(self, kind: Kind) -> float:
         """Of all stretches of one kind."""
@@ -155,12 +155,12 @@ def critical_path(trace: Trace, needs: Mapping[str, Collection[str]]) -> Critica
     elapsed = round(trace.elapsed * 1e9)
     rows = _Rows.of(trace, elapsed)
     if not rows.starts:
-        return CriticalPath((Stretch("", "", "", "data-wait", 0, elapsed),) if elapsed else ())
-    found: list[Stretch] = []
+        return CriticalPath((PathSegment("", "", "", "data-wait", 0, elapsed),) if elapsed else ())
+    found: list[PathSegment] = []
 
     def add(row: int, kind: Kind, start: int, stop: int) -> None:
         if stop > start:
-            found.append(Stretch(rows.keys[row], rows.steps[row], rows.workers[row], kind, start, stop))
+            found.append(PathSegment(rows.keys[row], rows.steps[row], rows.workers[row], kind, start, stop))
 
     row = len(rows.starts) - 1
     add(row, "data-wait", rows.stops[row], elapsed)

@@ -37,8 +37,8 @@ from pipeline.trace.trace import INSTANTS, Trace
 __all__ = [
     "CLASSES",
     "LOSSES",
+    "CoreTime",
     "Losses",
-    "Rectangle",
     "SerialTimes",
     "inflation_interval",
     "losses",
@@ -65,7 +65,7 @@ _AROUND = (("received", "loaded"), ("opened", "start"), ("stop", "packed"), ("pa
 
 
 @dataclass(frozen=True)
-class Rectangle:
+class CoreTime:
     """Workers x elapsed, tiled; the classes of each lane add up to ``elapsed`` exactly.
 
     Parameters
@@ -84,7 +84,7 @@ class Rectangle:
         return sum(lane[name] for lane in self.lanes)
 
 
-def rectangle(trace: Trace) -> Rectangle:
+def rectangle(trace: Trace) -> CoreTime:
     """Tile workers x elapsed of a run; O(n log n) in its rows, what lies outside of [0, elapsed] is cut off.
 
     The lanes are those of :func:`pipeline.trace.replay.lanes`: ``n_workers``, or more where a cluster grew.
@@ -110,7 +110,7 @@ def rectangle(trace: Trace) -> Rectangle:
         tile["scheduling"] = waiting.length - waiting.within(busy)
         tile["dependency"] = elapsed - busy.length - tile["scheduling"]
         tiles.append({name: tile[name] for name in CLASSES})
-    return Rectangle(elapsed, tuple(tiles), names)
+    return CoreTime(elapsed, tuple(tiles), names)
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from math import ceil, floor, sqrt
 
-__all__ = ["Earlier", "Estimate", "Left"]
+__all__ = ["Estimate", "PreviousRun", "TimeLeft"]
 
 _STRETCHES = 8
 _ENDS = 3  # moments at which tasks of a step ended before anything is said of it
@@ -34,7 +34,7 @@ _LEAST_ERROR, _BLIND_ERROR, _MOST_ERROR = 0.05, 0.5, 0.9  # relative
 
 
 @dataclass(frozen=True)
-class Left:
+class TimeLeft:
     """What is left of a run.
 
     Parameters
@@ -79,7 +79,7 @@ class Left:
 
 
 @dataclass(frozen=True)
-class Earlier:
+class PreviousRun:
     """What an earlier run of the same graph took.
 
     Parameters
@@ -181,12 +181,12 @@ class Estimate:
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
         self._paces: dict[str, _Pace] = {}
-        self._earlier: Earlier | None = None
+        self._earlier: PreviousRun | None = None
         self._seconds = 0.0  # of all tasks
         self._marks = _Marks()  # of them, against the clock
         self._last = clock()
 
-    def begin(self, n_tasks: Mapping[str, int], earlier: Earlier | None = None) -> None:
+    def begin(self, n_tasks: Mapping[str, int], earlier: PreviousRun | None = None) -> None:
         """Learn the steps and their numbers of tasks; the clock starts."""
         self._paces = {name: _Pace(n) for name, n in n_tasks.items() if n}
         self._earlier, self._last = earlier, self._clock()
@@ -205,7 +205,7 @@ class Estimate:
         self._marks.add(now, self._seconds)
         pace.finished(n, seconds, now)
 
-    def left(self) -> Left:
+    def left(self) -> TimeLeft:
         """What is left, as far as it is known by now."""
         most, least = self._at_work()
         low, high, n_known, waiting, earlier = 0.0, 0.0, 0, 0, 0
@@ -226,7 +226,7 @@ class Estimate:
             high += ceil(pace.left / least) * costs[1]
         silence = self._clock() - self._last
         known = not early and not waiting
-        return Left(
+        return TimeLeft(
             max(0.0, low - silence) if n_known or not paces else None,
             max(high - silence, silence if paces else 0.0) if known else None,
             tuple(early),

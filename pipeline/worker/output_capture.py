@@ -1,7 +1,7 @@
 """What tasks print, by line, with the task that said it: print, logging and warnings, on their way to who listens.
 
 While it is installed, ``sys.stdout`` and ``sys.stderr`` are proxies that look which task runs in the thread that
-writes: what a task writes goes to its :class:`Speaker`, everything else where it went before. A line is told when it
+writes: what a task writes goes to its :class:`OutputBuffer`, everything else where it went before. A line is told when it
 ends, or with the task; half lines of two tasks are never mixed. Bytes for ``sys.stdout.buffer`` are lines as well.
 
 What passes through, unheard: what goes past Python's streams (a program that a task starts, C code), what a process
@@ -26,10 +26,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from pipeline.graph.segments import Inner
+    from pipeline.graph.segments import SegmentTask
 
 
-__all__ = ["HOLD", "Line", "Speaker", "Tell", "capturing", "install", "listen", "uninstall", "unlisten"]
+__all__ = ["HOLD", "Line", "OutputBuffer", "Tell", "capturing", "install", "listen", "uninstall", "unlisten"]
 
 HOLD = 0.1
 """Seconds that a line may wait for others to travel with, where telling crosses a process border."""
@@ -66,7 +66,7 @@ Tell = Callable[[Sequence[Line]], None]
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-class Speaker:
+class OutputBuffer:
     """The tasks of a segment, as those who write to the streams of a thread.
 
     Parameters
@@ -82,9 +82,9 @@ class Speaker:
     broken : what ``tell`` raised: who runs the segment raises it, since it is no fault of the task
     """
 
-    def __init__(self, tell: Tell, hold: float = 0.0, before: Speaker | None = None) -> None:
+    def __init__(self, tell: Tell, hold: float = 0.0, before: OutputBuffer | None = None) -> None:
         self._tell, self._hold, self.before = tell, hold, before
-        self.inner: Inner | None = None
+        self.inner: SegmentTask | None = None
         self.spoke = False
         self.broken: Exception | None = None
         self._lock = threading.RLock()  # threads of the task may speak, too
@@ -137,7 +137,7 @@ class Speaker:
                 self._timer.cancel()
             self._flush()
 
-    def _begin(self, inner: Inner) -> None:
+    def _begin(self, inner: SegmentTask) -> None:
         self.spoke, self._speaks = True, inner
         self._n = self._characters = self._left_out = 0
         self._partial: dict[str, str] = {}
@@ -201,7 +201,7 @@ def _rewritten(line: str) -> str:
 # The streams
 # ---------------------------------------------------------------------------------------------------------------------
 
-_speakers: dict[int, Speaker] = {}  # by thread
+_speakers: dict[int, OutputBuffer] = {}  # by thread
 _lock = threading.Lock()
 _installed = 0
 _alone = False  # whether every thread of this process is the running task's
@@ -211,14 +211,14 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_speakers.clear)
 
 
-def listen(tell: Tell, hold: float = 0.0) -> Speaker:
+def listen(tell: Tell, hold: float = 0.0) -> OutputBuffer:
     """Have a new speaker for this thread; what its task writes is told from when ``inner`` is set."""
     thread = threading.get_ident()
-    speaker = _speakers[thread] = Speaker(tell, hold, _speakers.get(thread))
+    speaker = _speakers[thread] = OutputBuffer(tell, hold, _speakers.get(thread))
     return speaker
 
 
-def unlisten(speaker: Speaker) -> None:
+def unlisten(speaker: OutputBuffer) -> None:
     """End it: what still waits is told.
 
     Raises
@@ -235,7 +235,7 @@ def unlisten(speaker: Speaker) -> None:
         raise speaker.broken
 
 
-def _speaking() -> Speaker | None:
+def _speaking() -> OutputBuffer | None:
     """Who speaks in this thread, if anybody does."""
     speaker = _speakers.get(threading.get_ident())
     if speaker is None and _alone:

@@ -20,27 +20,27 @@ from typing import Any, Literal, NamedTuple
 
 from pipeline.errors import DataError, TaskTimeout
 from pipeline.graph.graph import Key, execute, is_constant
-from pipeline.graph.segments import NOT_AGAIN, Dropped, Failure, Group, Inner, Segment
+from pipeline.graph.segments import NOT_AGAIN, Dropped, Failure, Group, Segment, SegmentTask
 from pipeline.worker.memory import nbytes, resident
-from pipeline.worker.output_capture import Line, Speaker, Tell, listen, unlisten
+from pipeline.worker.output_capture import Line, OutputBuffer, Tell, listen, unlisten
 from pipeline.worker.tracebacks import describe, traceback_of
 
 __all__ = [
     "NOT_AGAIN",
-    "Around",
-    "Completion",
     "Dropped",
     "Failure",
     "Group",
-    "Inner",
-    "Measured",
     "Segment",
+    "SegmentResult",
+    "SegmentTask",
+    "SegmentTimes",
+    "TaskTiming",
     "begin_item",
     "run_segment",
 ]
 
 
-class Measured(NamedTuple):
+class TaskTiming(NamedTuple):
     """One task that ran: ``perf_counter_ns`` at start and stop, ns of its thread's CPU time, sizes in bytes."""
 
     key: Key
@@ -52,7 +52,7 @@ class Measured(NamedTuple):
     memory: int
 
 
-class Around(NamedTuple):
+class SegmentTimes(NamedTuple):
     """What happens around the tasks of a segment, by ``perf_counter_ns``; 0 where it takes no time or was not seen.
 
     The instants are those of :data:`pipeline.trace.trace.INSTANTS`.
@@ -66,7 +66,7 @@ class Around(NamedTuple):
 
 
 @dataclass
-class Completion:
+class SegmentResult:
     """What came of a segment.
 
     Parameters
@@ -81,11 +81,11 @@ class Completion:
     """
 
     outputs: dict[Key, Any] = field(default_factory=dict)
-    measured: list[Measured] = field(default_factory=list)
+    measured: list[TaskTiming] = field(default_factory=list)
     failure: Failure | None = None
     dropped: list[tuple[str, str, str]] = field(default_factory=list)
     worker: str = ""
-    around: Around = field(default_factory=Around)
+    around: SegmentTimes = field(default_factory=SegmentTimes)
     measuring: int = 0
     said: list[Line] = field(default_factory=list)
 
@@ -99,17 +99,17 @@ def run_segment(
     segment: Segment,
     inputs: Mapping[Key, Any],
     *,
-    started: Callable[[Inner], None] | None = None,
+    started: Callable[[SegmentTask], None] | None = None,
     tell: Tell | None = None,
     hold: float = 0.0,
-) -> Completion:
+) -> SegmentResult:
     """Run the tasks of a segment in order and measure each.
 
     Parameters
     ----------
     inputs : values of ``segment.inputs``, as objects
     started : called before each task
-    tell, hold : what gets the lines that the tasks write, see :class:`pipeline.worker.output_capture.Speaker`; None: the Completion
+    tell, hold : what gets the lines that the tasks write, see :class:`pipeline.worker.output_capture.OutputBuffer`; None: the Completion
         has them. They are heard where the streams are captured (:func:`pipeline.worker.output_capture.install`)
 
     A fault of a task, ``sys.exit`` included, is told in ``failure``. Only a real Ctrl-C, in a process that listens to
@@ -117,7 +117,7 @@ def run_segment(
     that of each item where a task does several, which looks after it itself: see :func:`begin_item`.
     """
     began = perf_counter_ns()
-    completion = Completion(around=Around(began, began))
+    completion = SegmentResult(around=SegmentTimes(began, began))
     speaker = listen(tell or completion.said.extend, hold)
     try:
         _run(segment, dict(inputs), completion, speaker, started)
@@ -140,9 +140,9 @@ def begin_item(key: str) -> None:
 def _run(
     segment: Segment,
     values: dict[Key, Any],
-    completion: Completion,
-    speaker: Speaker,
-    started: Callable[[Inner], None] | None,
+    completion: SegmentResult,
+    speaker: OutputBuffer,
+    started: Callable[[SegmentTask], None] | None,
 ) -> None:
     """Run the tasks; ``completion`` and ``values`` are filled as they go on."""
     for inner in segment.tasks:
@@ -176,7 +176,7 @@ def _run(
         speaker.inner = None
         if speaker.spoke:
             speaker.end_task()
-        completion.measured.append(Measured(inner.key, inner.step, start, stop, spent, nbytes(value), resident(stop)))
+        completion.measured.append(TaskTiming(inner.key, inner.step, start, stop, spent, nbytes(value), resident(stop)))
         completion.measuring += perf_counter_ns() - stop
         is_late = inner.timeout is not None and stop - start > inner.timeout * 1e9
         if completion.failure is None and is_late and type(value) is not Group:

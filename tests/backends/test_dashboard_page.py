@@ -27,7 +27,7 @@ from pipeline.backends.dask.backend import Dask
 from pipeline.backends.dask.dashboard_client import outline
 from pipeline.backends.dask.keys import lower
 from pipeline.errors import TaskError
-from pipeline.graph.fusion import coarsen
+from pipeline.graph.fusion import fuse
 from pipeline.graph.graph import Graph, Key, Policy, constant, listed, ref, task
 from pipeline.graph.segments import Dropped
 from pipeline.trace.time_left import Estimate
@@ -129,7 +129,7 @@ def outlined() -> tuple[dict[str, Any], Any]:
     owners["top", 0] = "top"  # type: ignore[index]
     policies = {f"{name}[{copy}]": Policy(name) for name in ("load", "mean") for copy in "ab"}
     made = Graph(tasks, (("top", 0),), owners, {**policies, "top": Policy("top")})  # type: ignore[arg-type]
-    plan = lower(coarsen(made, n_workers=2), made.wanted, None, "run", "topic", "")
+    plan = lower(fuse(made, n_workers=2), made.wanted, None, "run", "topic", "")
     return outline(made, plan, "r1", "client"), plan
 
 
@@ -149,7 +149,7 @@ def test_copies_are_told_together_and_constants_not_at_all() -> None:
 def test_the_board_counts_tasks_of_the_file_and_bytes_by_the_step_that_made_them() -> None:
     told, _ = outlined()
     tasks = {key: SimpleNamespace(get_nbytes=lambda: 500) for key, *_ in told["places"]}
-    one = board._Board(SimpleNamespace(tasks=tasks, workers={}))
+    one = board._DashboardPlugin(SimpleNamespace(tasks=tasks, workers={}))
     one.begin(told)
     key = told["places"][0][0]
     report = {"run": "r1", "segment": 0, "rows": [], "dropped": [["mean[a]", "x", "no"]], "failed": None}
@@ -184,7 +184,7 @@ def test_the_page_tells_what_is_left_as_the_terminal_does(monkeypatch: pytest.Mo
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(board, "Estimate", lambda: Estimate(lambda: clock.now))
     told, _ = outlined()
-    one = board._Board(SimpleNamespace(tasks={}, workers={}))
+    one = board._DashboardPlugin(SimpleNamespace(tasks={}, workers={}))
     one.begin(
         {**told, "steps": [("load", 100)], "segments": [[None, 0]] * 100, "copies": {}, "boxes": told["boxes"][:1]}
     )
@@ -205,7 +205,7 @@ def test_the_page_tells_what_is_left_as_the_terminal_does(monkeypatch: pytest.Mo
 
 
 def test_the_latest_runs_are_kept_and_the_latest_is_shown() -> None:
-    one = board._Board(SimpleNamespace(tasks={}, workers={}))
+    one = board._DashboardPlugin(SimpleNamespace(tasks={}, workers={}))
     told, _ = outlined()
     for number in range(9):
         one.begin({**told, "run": f"r{number}"})

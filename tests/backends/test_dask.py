@@ -37,7 +37,7 @@ from pipeline.backends.dask.remote_task import _SLOT
 from pipeline.errors import BackendError, ConfigError, TaskError, TaskTimeout, WorkerLost
 from pipeline.graph.graph import CONTEXT, Graph, Key, Policy, listed, ref, task
 from pipeline.graph.importing import resolve
-from pipeline.graph.segments import Dropped, Inner, Segment
+from pipeline.graph.segments import Dropped, Segment, SegmentTask
 from pipeline.trace.trace import INSTANTS
 from pipeline.worker.temp_folders import Folder
 
@@ -350,8 +350,8 @@ def test_a_segment_that_only_waited_on_the_worker_that_was_lost_is_not_blamed(tm
         assert "or one of 2 with it" in str(killed(plan, slots, lost))
 
 
-def _inner(n: int, i: int) -> Inner:
-    return Inner(("fit", n, i), task(("fit", n, i), fail), "fit", f"x={n}.{i}")
+def _inner(n: int, i: int) -> SegmentTask:
+    return SegmentTask(("fit", n, i), task(("fit", n, i), fail), "fit", f"x={n}.{i}")
 
 
 def test_a_task_that_does_not_come_back_is_stopped_at_its_timeout(local: Dask) -> None:
@@ -372,10 +372,10 @@ def test_resources_that_no_worker_offers_are_told_at_once(local: Dask) -> None:
 
 def segments() -> list[Segment]:
     """A segment with three outputs: two that the second needs, one that the third needs."""
-    inner = [Inner((name,), task((name,), fail), "a") for name in "pqr"]
+    inner = [SegmentTask((name,), task((name,), fail), "a") for name in "pqr"]
     first = Segment(0, "a", tuple(inner), (), (("p",), ("q",), ("r",)))
-    second = Segment(1, "b", (Inner(("s",), task(("s",), fail), "b"),), (("p",), ("q",)), (("s",),), retries=2)
-    third = Segment(2, "c", (Inner(("t",), task(("t",), fail), "c"),), (("r",),), (("t",),))
+    second = Segment(1, "b", (SegmentTask(("s",), task(("s",), fail), "b"),), (("p",), ("q",)), (("s",),), retries=2)
+    third = Segment(2, "c", (SegmentTask(("t",), task(("t",), fail), "c"),), (("r",),), (("t",),))
     return [first, second, third]
 
 
@@ -398,7 +398,7 @@ def test_segments_of_a_step_are_one_task_group_so_that_dask_queues_them() -> Non
     from distributed.utils import key_split_group
 
     tasks = [(("p", n), task(("p", n), fail)) for n in range(8)]
-    many = [Segment(n, "a", (Inner(key, node, "a"),), (), (key,)) for n, (key, node) in enumerate(tasks)]
+    many = [Segment(n, "a", (SegmentTask(key, node, "a"),), (), (key,)) for n, (key, node) in enumerate(tasks)]
     plan = lower(many, [key for key, _ in tasks], None, "run", "topic", "")
     assert len(plan.tasks) == 8
     assert len({key_split_group(key) for key in plan.tasks}) == 1

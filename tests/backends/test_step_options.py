@@ -21,8 +21,8 @@ from pipeline.config.loader import loads
 from pipeline.config.model import Config
 from pipeline.errors import ConfigError, TaskTimeout, WorkerLost
 from pipeline.experiments.comparison.compare import compare
-from pipeline.graph.collect import assemble
-from pipeline.graph.fusion import coarsen
+from pipeline.graph.collect import collect
+from pipeline.graph.fusion import fuse
 from pipeline.graph.graph import Graph
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -100,7 +100,7 @@ class Ran:
     folder: Path
 
     def __getitem__(self, step: str) -> Any:
-        return assemble(self.graph.layouts[step], self.outcome.results)
+        return collect(self.graph.layouts[step], self.outcome.results)
 
     def dropped(self, step: str) -> dict[str, str]:
         return {item: cause for name, item, cause in self.outcome.dropped if name == step}
@@ -291,7 +291,7 @@ def test_tasks_with_effects_outside_are_handed_out_one_by_one(tmp_path: Path) ->
     sent: {expr: "y * 2", pure: false}
     calls: {call: "rules:exits", over: {x: {range: 5}}, batch: 5, pure: false}
     """
-    segments = coarsen(build(config(steps, tmp_path)), n_workers=1)
+    segments = fuse(build(config(steps, tmp_path)), n_workers=1)
     impure = [segment for segment in segments if not segment.pure]
     assert sorted(segment.step for segment in impure) == ["calls"] * 5 + ["sent"] * 2
     assert all(len(segment.tasks) == 1 for segment in impure)

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.config.interpolation import Hole, holes
+from pipeline.config.interpolation import Placeholder, holes
 from pipeline.config.loader import load, loads
-from pipeline.config.model import Config, Filled, ItemKey, Over, Reference, Secret
+from pipeline.config.model import Config, ItemKey, Over, Reference, Secret, Template
 from pipeline.config.yaml_nodes import scalar
 from pipeline.errors import ConfigError
 
@@ -108,10 +108,10 @@ def test_places_are_those_of_the_file() -> None:
     ("text", "pieces"),
     [
         ("a", ("a",)),
-        ("${a}", (Hole("a", 1),)),
-        ("x/${a.b}.nc", ("x/", Hole("a.b", 3), ".nc")),
+        ("${a}", (Placeholder("a", 1),)),
+        ("x/${a.b}.nc", ("x/", Placeholder("a.b", 3), ".nc")),
         ("$${a}", ("${a}",)),
-        ("${env:X:-${y}}", (Hole("env:X:-${y}", 1),)),
+        ("${env:X:-${y}}", (Placeholder("env:X:-${y}", 1),)),
         ("$5", ("$5",)),
     ],
 )
@@ -464,8 +464,8 @@ def test_args_hold_results_at_any_depth() -> None:
     )
     reference = Reference("a", ("a",), text="a")
     assert got == {
-        "x": [reference, {"y": Filled(("n=", reference))}],
-        "z": Filled((ItemKey("k"), "-", reference)),
+        "x": [reference, {"y": Template(("n=", reference))}],
+        "z": Template((ItemKey("k"), "-", reference)),
     }
 
 

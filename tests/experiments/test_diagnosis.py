@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.experiments.comparison.reasons import Handle
+from pipeline.experiments.comparison.reasons import TuningKnob
 from pipeline.experiments.explanation.diagnosis import Overhead, Structure, diagnose, diagnose_structure
 from pipeline.experiments.explanation.explained import Explained, Explanation
 from pipeline.experiments.explanation.measurements import Moved, Reading, StepReadings
 from pipeline.experiments.explanation.recommendations import Model, changes, round_number
 from pipeline.experiments.explanation.structure import segment_seconds, structure
-from pipeline.graph.fusion import coarsen
+from pipeline.graph.fusion import fuse
 from pipeline.graph.graph import Graph, Policy, ref, task
 from pipeline.report.explanation_text import explanation_text
 from pipeline.trace.account import Shape
@@ -234,7 +234,7 @@ def shaped(needs, seconds, *, n=None, workers=2):
     """The Structure of it; seconds by step, or by task as text."""
     graph = graph_of(needs, n)
     times = {str(key): seconds.get(str(key), seconds.get(key[0], 0.0)) for key in graph.tasks}
-    segments = coarsen(graph, n_workers=workers)
+    segments = fuse(graph, n_workers=workers)
     return graph, times, segments, structure(graph, Shape.of(graph), segments, times, workers)
 
 
@@ -277,7 +277,7 @@ def test_a_segment_counts_with_all_that_is_handed_over_at_once():
     graph, times, _, _ = shaped({"a": ()}, {"a": 0.5}, n={"a": 6})
     policies = {"a": Policy("a", batch=3, over="a")}
     batched = replace(graph, policies=policies)
-    assert segment_seconds(coarsen(batched, n_workers=2), batched, times) == {"a": pytest.approx(1.5)}
+    assert segment_seconds(fuse(batched, n_workers=2), batched, times) == {"a": pytest.approx(1.5)}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -346,7 +346,7 @@ def test_tiny_tasks_ask_for_the_batch_that_makes_them_ten_times_their_overhead()
     r = readings()
     overheads = {"dask": Overhead("dask", 2, 0.005), "processes": Overhead("processes", 2, 0.0001)}
     model = model_of(r, n={"step": 400}, seconds={"step": 0.001}, overheads=overheads,
-                     handles={"step": Handle("steps.step.batch", "batch")})  # fmt: skip
+                     handles={"step": TuningKnob("steps.step.batch", "batch")})  # fmt: skip
     found = changed(model, r, overhead=model.overhead("processes"), segment=0.001)
     assert {change.what for change in found} == {"steps.step.batch: 100", "--backend processes"}
     assert all(change.after < 0.2 * change.before for change in found)

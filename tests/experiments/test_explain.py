@@ -27,8 +27,8 @@ from pipeline.errors import ConfigError, TaskError
 from pipeline.experiments.explanation.diagnosis import diagnose
 from pipeline.experiments.explanation.explain import _scratch, explain
 from pipeline.experiments.explanation.measurements import Moved, Reading, StepReadings
-from pipeline.experiments.explanation.probe_processes import Failed, Late, Team, serve
-from pipeline.experiments.explanation.saved_task import Kept
+from pipeline.experiments.explanation.probe_processes import Failed, Late, ProbeProcesses, serve
+from pipeline.experiments.explanation.saved_task import SavedTask
 from pipeline.experiments.explanation.selection import Sampled, Times, batches, candidates, choose, pure_part
 from pipeline.graph.graph import Graph, Policy, ref, task
 from pipeline.report.explanation_text import explanation_text
@@ -136,7 +136,7 @@ def test_one_long_task_among_short_ones_is_named(here):
 
 def test_the_links_of_a_chain_are_one_batch_as_far_as_they_are_small_and_short():
     names = ["first", "second", "wide", "third", "large", "fourth"]
-    kept = [Kept(f"('{name}',)", name, name, name, 900 if name == "large" else 10) for name in names]
+    kept = [SavedTask(f"('{name}',)", name, name, name, 900 if name == "large" else 10) for name in names]
     sampled = Sampled({one.key: Times(one.step, one.layer, 0.1, 0.1) for one in kept}, kept)
     links = set(names) - {"wide"}
     small = batches(names, sampled, links, most=100, longest=1.0)
@@ -340,7 +340,7 @@ def test_a_step_is_stood_for_by_median_tasks_of_the_layer_that_costs_most():
     seconds = [0.01, 0.5, 0.1, 0.11, 0.09, 0.1]
     times = {f"a{i}": Times("s", "a", s, s) for i, s in enumerate(seconds)}
     times |= {f"p{i}": Times("s", "p", 0.001, 0.0) for i in range(100)}
-    kept = [Kept(key, "s", key[0], "", 0) for key in ("p0", "p1", "a0", "a1", "a2", "a3")]
+    kept = [SavedTask(key, "s", key[0], "", 0) for key in ("p0", "p1", "a0", "a1", "a2", "a3")]
     assert [k.key for k in choose(Sampled(times, kept), "s", n=2)] == ["a2", "a3"]
     assert choose(Sampled(times, kept), "other") == []
     long = {key: t._replace(seconds=10 * t.seconds) for key, t in times.items()}
@@ -360,7 +360,7 @@ def test_a_team_answers_raises_is_late_and_dies_with_a_word(here):
     from time import perf_counter
 
     soon = perf_counter() + 120
-    with Team(2, answering) as team:
+    with ProbeProcesses(2, answering) as team:
         assert team.ask(("double", (21,)), deadline=soon) == [42, 42]
         with pytest.raises(Failed, match="ValueError: 3"):
             team.ask(("refuse", (3,)), deadline=soon)

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from pipeline.experiments.comparison.reasons import Evidence, Handle, reason
+from pipeline.experiments.comparison.reasons import Evidence, TuningKnob, reason
 from pipeline.trace.account import Account, Runs, StepTimes
 from pipeline.trace.costs import StepCost, TaskCost
-from pipeline.trace.critical_path import CriticalPath, Stretch
+from pipeline.trace.critical_path import CriticalPath, PathSegment
 from pipeline.trace.efficiency import Factors
-from pipeline.trace.losses import Losses, Rectangle
+from pipeline.trace.losses import CoreTime, Losses
 
-PARSE = Handle("steps.parse.batch", "batch", n_items=1000)
+PARSE = TuningKnob("steps.parse.batch", "batch", n_items=1000)
 
 
 def lost(n_workers: int = 2, elapsed: float = 10.0, **seconds: float) -> Losses:
@@ -37,13 +37,13 @@ def ns(seconds: float) -> int:
 def made(label: str = "dask", *, losses: Losses, **fields: Any) -> Account:
     """An account with one step ``parse`` of 1,000 tasks, unless something else is said."""
     busy = losses.useful + losses.inflation
-    path = CriticalPath((Stretch("('parse', 0)", "parse", "0", "compute", 0, ns(losses.elapsed)),))
+    path = CriticalPath((PathSegment("('parse', 0)", "parse", "0", "compute", 0, ns(losses.elapsed)),))
     base = Account(
         runs=Runs(label, label, losses.n_workers),
         n_workers=losses.n_workers,
         round=1,
         elapsed=losses.elapsed,
-        rectangle=Rectangle(ns(losses.elapsed), (), ()),
+        rectangle=CoreTime(ns(losses.elapsed), (), ()),
         losses=losses,
         every=(losses,) * 3,
         inflation=None,
@@ -118,7 +118,7 @@ def test_processes_as_slow_as_threads_do_not_prove_the_gil() -> None:
 def test_tasks_that_take_more_cpu_than_alone_everywhere_share_the_memory() -> None:
     found = lost(inflation=8.0)
     times = {"parse": StepTimes(20.0, 12.0, 19.5, 12.0)}
-    chunks = {"parse": Handle("steps.x.chunks", "chunks")}
+    chunks = {"parse": TuningKnob("steps.x.chunks", "chunks")}
     one, other = (made(name, losses=found, by_step=times) for name in ("processes", "pool"))
     text = sentence(one, handles=chunks, others=[other])
     assert "1.6x the CPU time that it takes alone, and more elsewhere, too: the workers share memory bandwidth" in text
@@ -150,7 +150,7 @@ def test_tasks_that_are_mostly_off_their_core_could_do_with_more_workers() -> No
 def test_workers_that_are_not_equally_busy_are_told_as_pieces_on_workers() -> None:
     factors = Factors(1.2, 2, 1.0, 0.6, 1.0, 1.0, 1.0)
     account = made("pool", losses=lost(dependency=7.0), factors=factors, n_segments=3)
-    text = sentence(account, handles={"parse": Handle("steps.x.chunks", "chunks")})
+    text = sentence(account, handles={"parse": TuningKnob("steps.x.chunks", "chunks")})
     assert "busy for 60 % of the busiest one's time: 3 pieces of work on 2 workers" in text
     assert text.endswith("more, smaller pieces: steps.x.chunks")
 

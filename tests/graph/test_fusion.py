@@ -14,7 +14,7 @@ from dask._task_spec import convert_legacy_graph
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.graph.fusion import SEGMENTS_A_WORKER, coarsen
+from pipeline.graph.fusion import SEGMENTS_A_WORKER, fuse
 from pipeline.graph.graph import (
     CONTEXT,
     Graph,
@@ -87,7 +87,7 @@ def graphs(draw: st.DrawFn) -> Graph:
 @settings(max_examples=150, deadline=None)
 @given(graphs())
 def test_segments_of_any_graph_hold_each_task_once_and_come_after_what_they_need(g: Graph) -> None:
-    segments = coarsen(g, n_workers=1)
+    segments = fuse(g, n_workers=1)
     times = Counter(key for segment in segments for key in keys(segment))
     assert {key for key in g.tasks if not is_constant(g.tasks[key])} <= set(times)
     assert all(n == 1 or is_constant(g.tasks[key]) for key, n in times.items())
@@ -104,7 +104,7 @@ def test_segments_of_any_graph_hold_each_task_once_and_come_after_what_they_need
 def test_segments_of_any_graph_give_what_the_tasks_give(g: Graph) -> None:
     alone = {name: Policy(name, merge=False) for name in g.policies}
     apart = Graph(g.tasks, g.wanted, g.owners, alone)
-    assert run(g, coarsen(g, n_workers=1)) == run(apart, coarsen(apart, n_workers=1))
+    assert run(g, fuse(g, n_workers=1)) == run(apart, fuse(apart, n_workers=1))
 
 
 @pytest.mark.parametrize("index", [(0,), (1,), ()])
@@ -113,20 +113,20 @@ def test_one_source_with_a_hundred_consumers_stays_a_hundred_wide(index: tuple[i
     for i in range(100):
         key = (f"use-{i}", *index)
         tasks[key] = task(key, operator.add, ref(("source", 0)), i)
-    segments = coarsen(graph(tasks, tuple(tasks)[1:]), n_workers=2)
+    segments = fuse(graph(tasks, tuple(tasks)[1:]), n_workers=2)
     assert sorted(len(segment.tasks) for segment in segments) == [1] * 101
 
 
 def test_calls_that_read_one_value_stay_apart() -> None:
     tasks = {("load",): task(("load",), int, 1)}
     tasks |= {(f"fit{i}",): task((f"fit{i}",), operator.add, ref(("load",)), i) for i in range(3)}
-    assert len(coarsen(graph(tasks, tuple(tasks)[1:]), n_workers=2)) == 4
+    assert len(fuse(graph(tasks, tuple(tasks)[1:]), n_workers=2)) == 4
 
 
 def test_chains_on_one_chunk_become_one_segment() -> None:
     tasks = {(f"t{i}", 3): task((f"t{i}", 3), operator.neg, ref((f"t{i - 1}", 3))) for i in range(1, 6)}
     tasks["t0", 3] = task(("t0", 3), int, 7)
-    (segment,) = coarsen(graph(tasks, (("t5", 3),)), n_workers=2)
+    (segment,) = fuse(graph(tasks, (("t5", 3),)), n_workers=2)
     assert keys(segment) == [(f"t{i}", 3) for i in range(6)]
     assert [inner.frees for inner in segment.tasks] == [(), *((("t" + str(i), 3),) for i in range(5))]
 
@@ -144,7 +144,7 @@ def test_array_graphs_are_cut_at_least_as_small_as_dask_fuses_them(name: str, mo
         "product": lambda: x @ y.T,
     }[name]()
     g = of_array(made)
-    segments = coarsen(g, n_workers=2)
+    segments = fuse(g, n_workers=2)
     assert len(segments) <= most
     assert len(segments) < len(g)
     blocks = run(g, segments)
@@ -154,7 +154,7 @@ def test_array_graphs_are_cut_at_least_as_small_as_dask_fuses_them(name: str, mo
 
 def test_steps_that_are_not_merged_stay_single() -> None:
     tasks = {("a", 0): task(("a", 0), int, 1), ("b", 0): task(("b", 0), operator.neg, ref(("a", 0)))}
-    segments = coarsen(graph(tasks, (("b", 0),), a=Policy("a"), b=Policy("b", merge=False)), n_workers=2)
+    segments = fuse(graph(tasks, (("b", 0),), a=Policy("a"), b=Policy("b", merge=False)), n_workers=2)
     assert [keys(segment) for segment in segments] == [[("a", 0)], [("b", 0)]]
 
 
@@ -179,7 +179,7 @@ def items(n: int, **policy: Any) -> Graph:
 def test_items_of_an_over_are_batched(n: int, policy: dict[str, Any], n_segments: int) -> None:
     g = items(n, **policy)
     before = g.fingerprint
-    segments = coarsen(g, n_workers=2)
+    segments = fuse(g, n_workers=2)
     assert len(segments) == n_segments
     assert g.fingerprint == before
     sizes = {len(segment.tasks) for segment in segments}
@@ -191,7 +191,7 @@ def test_what_follows_an_item_stays_with_it_in_its_batch() -> None:
     g = items(1_000)
     parts = {("b", i): task(("b", i), operator.neg, ref(("a", i))) for i in range(1_000)}
     both = graph({**g.tasks, **parts}, tuple(parts), a=g.policies["a"], b=Policy("b"))
-    segments = coarsen(both, n_workers=1)
+    segments = fuse(both, n_workers=1)
     assert len(segments) == SEGMENTS_A_WORKER
     assert keys(segments[0])[:4] == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
 
@@ -205,7 +205,7 @@ def test_overs_that_need_each_other_are_batched_without_a_cycle() -> None:
     names = tuple(map(str, range(n)))
     policies = {name: Policy(name, items=names, over=name) for name in ("a", "b")}
     g = graph(tasks, tuple(("b", i) for i in range(n)), **policies)
-    segments = coarsen(g, n_workers=1)
+    segments = fuse(g, n_workers=1)
     assert len(segments) <= 2 * SEGMENTS_A_WORKER
     assert run(g, segments)["b", n - 1] == n - 1
 
@@ -215,7 +215,7 @@ def test_one_worker_makes_a_tree_depth_first() -> None:
     for i in range(2):
         tasks["pair", i] = task(("pair", i), total, listed([ref(("leaf", 2 * i)), ref(("leaf", 2 * i + 1))]))
     tasks["root", 9] = task(("root", 9), total, listed([ref(("pair", 0)), ref(("pair", 1))]))
-    segments = coarsen(graph(tasks, (("root", 9),)), n_workers=1)
+    segments = fuse(graph(tasks, (("root", 9),)), n_workers=1)
     order = [key for segment in segments for key in keys(segment)]
     assert order == [("leaf", 0), ("leaf", 1), ("pair", 0), ("leaf", 2), ("leaf", 3), ("pair", 1), ("root", 9)]
 
@@ -229,7 +229,7 @@ def test_the_last_consumer_of_a_value_runs_next() -> None:
             tasks[name, i + 10] = task((name, i + 10), operator.neg, ref(("x", i)))
             parts.append(ref((name, i + 10)))
         tasks[name, 99] = task((name, 99), total, listed(parts))
-    segments = coarsen(graph(tasks, (("p", 99), ("q", 99))), n_workers=1)
+    segments = fuse(graph(tasks, (("p", 99), ("q", 99))), n_workers=1)
     order = [key for segment in segments for key in keys(segment)]
     assert order[:6] == [("x", 0), ("p", 10), ("q", 10), ("x", 1), ("p", 11), ("q", 11)]
 
@@ -241,7 +241,7 @@ def test_small_constants_are_copied_and_large_ones_are_handed_on() -> None:
         tasks["a", i] = task(("a", i), operator.mul, ref(("small",)), i)
         tasks["b", i] = task(("b", i), len, ref(("big",)))
     g = graph(tasks, (("a", 0), ("a", 1), ("b", 0), ("b", 1)))
-    segments = coarsen(g, n_workers=1)
+    segments = fuse(g, n_workers=1)
     assert sum(("small",) in keys(segment) for segment in segments) == 2
     assert sum(("big",) in keys(segment) for segment in segments) == 1
     assert sum(("big",) in segment.inputs for segment in segments) == 2
@@ -251,19 +251,19 @@ def test_small_constants_are_copied_and_large_ones_are_handed_on() -> None:
 def test_the_context_is_an_input_like_any_other() -> None:
     tasks = {("w", i): task(("w", i), operator.add, ref(CONTEXT), str(i)) for i in range(2)}
     g = graph(tasks, tuple(tasks))
-    segments = coarsen(g, n_workers=1)
+    segments = fuse(g, n_workers=1)
     assert [segment.inputs for segment in segments] == [(CONTEXT,)] * 2
     assert run(g, segments) == {("w", 0): "here0", ("w", 1): "here1"}
 
 
 def test_limits_and_retries_of_a_segment_are_those_of_its_tasks() -> None:
     tasks = {("a", 0): task(("a", 0), int, 1)}
-    (segment,) = coarsen(graph(tasks, (("a", 0),), a=Policy("a", merge=False, retries=3, timeout=5.0)), n_workers=1)
+    (segment,) = fuse(graph(tasks, (("a", 0),), a=Policy("a", merge=False, retries=3, timeout=5.0)), n_workers=1)
     assert (segment.retries, segment.timeout, segment.tasks[0].timeout) == (3, 5.0, 5.0)
 
 
 def test_the_graph_may_hold_more_than_is_wanted_of_a_task() -> None:
     tasks = {("a", 0): task(("a", 0), int, 1), ("b", 0): task(("b", 0), operator.neg, ref(("a", 0)))}
-    segments = coarsen(graph(tasks, (("a", 0),)), n_workers=1)
+    segments = fuse(graph(tasks, (("a", 0),)), n_workers=1)
     assert [segment.outputs for segment in segments] == [(("a", 0),)]
     assert all(dependencies(inner.node) <= set(tasks) for segment in segments for inner in segment.tasks)

@@ -17,7 +17,7 @@ from pipeline.config.loader import loads
 from pipeline.config.model import Config
 from pipeline.config.signatures import OPS
 from pipeline.experiments.comparison.measured_run import kept_layouts
-from pipeline.graph.collect import assemble
+from pipeline.graph.collect import collect
 from pipeline.graph.graph import Graph
 from pipeline.graph.value_types import FrameLayout, Layout, PartsLayout
 from pipeline.runs.equality import equal
@@ -67,7 +67,7 @@ def values(graph: Graph, backend: str) -> dict[str, Any]:
     """What a run gives back, by copy of a step."""
     with create(backend, workers=2, **OPTIONS.get(backend, {})) as opened:
         results = opened.run(graph).results
-    return {copy: assemble(layout, results) for copy, layout in kept_layouts(graph).items()}
+    return {copy: collect(layout, results) for copy, layout in kept_layouts(graph).items()}
 
 
 def differences(name: str, layout: Layout, reference: Any, other: Any) -> list[str]:

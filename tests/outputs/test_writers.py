@@ -20,7 +20,7 @@ import xarray as xr
 from pipeline.config.model import Output, Reference
 from pipeline.errors import DataError
 from pipeline.graph import file_value
-from pipeline.graph.collect import assemble
+from pipeline.graph.collect import collect
 from pipeline.graph.file_value import FileValue
 from pipeline.graph.graph import CONTEXT, constant, execute, toposort
 from pipeline.graph.segments import Dropped
@@ -329,7 +329,7 @@ def test_items_whose_keys_only_the_run_knows_are_a_file_each(tmp_path):
     layout = ItemsLayout("i", None, {}, 2)
     values = {("i", 0): [("x", 1), ("y", 2)], ("i", 1): []}
     sink = written(output("pickle", "${key}.pkl"), layout, values, tmp_path)
-    assert read(sink, tmp_path) == assemble(layout, values) == {"x": 1, "y": 2}
+    assert read(sink, tmp_path) == collect(layout, values) == {"x": 1, "y": 2}
 
 
 def test_many_items_share_writer_tasks(tmp_path):
@@ -373,16 +373,16 @@ def test_what_a_format_can_not_hold_is_refused_when_the_graph_is_built(out, layo
 
 @pytest.mark.parametrize("chunks", CHUNKS.values(), ids=CHUNKS)
 def test_an_array_is_collected_with_its_coordinates_and_attributes(chunks):
-    xr.testing.assert_identical(assemble(*chunked(X, chunks)), X)
+    xr.testing.assert_identical(collect(*chunked(X, chunks)), X)
 
 
 def test_a_frame_is_collected_with_a_fresh_index_and_one_without_rows_keeps_its_types():
-    pd.testing.assert_frame_equal(assemble(FRAME, PARTITIONS), F)
-    pd.testing.assert_frame_equal(assemble(FrameLayout("f", 1, F[:0]), {("f", 0): F[:0]}), F[:0])
+    pd.testing.assert_frame_equal(collect(FRAME, PARTITIONS), F)
+    pd.testing.assert_frame_equal(collect(FrameLayout("f", 1, F[:0]), {("f", 0): F[:0]}), F[:0])
 
 
 def test_items_parts_and_values_are_collected_by_name():
-    assert list(assemble(ITEMS, ITEM_VALUES)) == ["a=1", "sub/b"]
+    assert list(collect(ITEMS, ITEM_VALUES)) == ["a=1", "sub/b"]
     parts = PartsLayout({"u": VALUE})
-    assert assemble(parts, {("x",): 3}) == {"u": 3}
-    assert assemble(PartsLayout({"u": VALUE}, whole=VALUE), {("x",): 3}) == 3
+    assert collect(parts, {("x",): 3}) == {"u": 3}
+    assert collect(PartsLayout({"u": VALUE}, whole=VALUE), {("x",): 3}) == 3

@@ -18,7 +18,7 @@ from pipeline.graph.graph import Graph, Policy, constant, is_constant, ref, task
 from pipeline.report.progress import JsonLines, LiveTable, PlainLines, dumps, listener_for
 from pipeline.report.progress_counts import Counts, Step, earlier_run
 from pipeline.report.progress_lines import step_lines, table_lines, told
-from pipeline.trace.time_left import Earlier, Estimate, Left
+from pipeline.trace.time_left import Estimate, PreviousRun, TimeLeft
 from pipeline.trace.trace import Record, Trace
 
 
@@ -108,9 +108,9 @@ def test_what_went_wrong_is_counted_by_step(graph: Graph) -> None:
 def played(
     ends: Iterable[tuple[float, str] | tuple[float, str, float]],
     until: float,
-    earlier: Earlier | None = None,
+    earlier: PreviousRun | None = None,
     **n_tasks: int,
-) -> Left:
+) -> TimeLeft:
     """What is left at ``until``, after the ends of tasks before it, as (when, step) or (when, step, what it took)."""
     clock = Clock()
     estimate = Estimate(clock)
@@ -123,7 +123,7 @@ def played(
     return estimate.left()
 
 
-def holds(left: Left, truth: float) -> bool:
+def holds(left: TimeLeft, truth: float) -> bool:
     return left.low is not None and left.high is not None and left.low <= truth <= left.high
 
 
@@ -204,7 +204,7 @@ def test_a_phase_of_one_task_at_a_time_is_noticed() -> None:
     assert holds(left, 100.0)
 
 
-EARLIER = Earlier({"load": 1.0, "fit": 4.0, "total": 10.0}, at_work=2.0)
+EARLIER = PreviousRun({"load": 1.0, "fit": 4.0, "total": 10.0}, at_work=2.0)
 
 
 def test_before_anything_ended_an_earlier_run_of_the_graph_tells_how_long_it_takes() -> None:
@@ -282,16 +282,16 @@ def test_a_task_that_is_done_twice_and_a_step_that_is_none_change_nothing() -> N
 @pytest.mark.parametrize(
     ("left", "text"),
     [
-        (Left(0.0, 0.0), ""),
-        (Left(41.0, 44.0), "about 40 s to 45 s left"),
-        (Left(40.0, 40.0), "about 40 s left"),
-        (Left(61.0, 119.0), "about 1 min to 2 min left"),
-        (Left(400.0, 5000.0), "about 6 min to 1 h 30 min left"),
-        (Left(7200.0, 90_000.0), "about 2 h to 25 h left"),
-        (Left(3.0, None, ("a", "b"), 1), "at least 3 s left, too early to say for 'a' and 1 more, 1 step not begun"),
+        (TimeLeft(0.0, 0.0), ""),
+        (TimeLeft(41.0, 44.0), "about 40 s to 45 s left"),
+        (TimeLeft(40.0, 40.0), "about 40 s left"),
+        (TimeLeft(61.0, 119.0), "about 1 min to 2 min left"),
+        (TimeLeft(400.0, 5000.0), "about 6 min to 1 h 30 min left"),
+        (TimeLeft(7200.0, 90_000.0), "about 2 h to 25 h left"),
+        (TimeLeft(3.0, None, ("a", "b"), 1), "at least 3 s left, too early to say for 'a' and 1 more, 1 step not begun"),
     ],
 )  # fmt: skip
-def test_a_range_is_rounded_outwards(left: Left, text: str) -> None:
+def test_a_range_is_rounded_outwards(left: TimeLeft, text: str) -> None:
     assert left.text() == text
 
 
@@ -314,7 +314,7 @@ def test_the_latest_run_of_the_same_graph_is_found(graph: Graph, tmp_path: Path)
     left_behind(tmp_path, graph, "2", fingerprint="another")
     (tmp_path / graph.name / "3").mkdir()
     (tmp_path / graph.name / "3" / "trace.parquet").write_text("no trace")
-    assert earlier_run(tmp_path, graph) == Earlier({"load": 2.0, "total": 2.0}, 2.0)
+    assert earlier_run(tmp_path, graph) == PreviousRun({"load": 2.0, "total": 2.0}, 2.0)
 
 
 def test_a_second_run_of_a_file_says_from_its_begin_on_how_long_it_takes(graph: Graph, tmp_path: Path) -> None:

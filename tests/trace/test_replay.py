@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from traces import Work, any_work, chained, row, trace
 
-from pipeline.graph.fusion import coarsen
+from pipeline.graph.fusion import fuse
 from pipeline.graph.graph import CONTEXT, Graph, Policy, constant, ref, task
 from pipeline.trace.critical_path import span
 from pipeline.trace.losses import CLASSES, rectangle
@@ -90,7 +90,7 @@ def test_the_segments_of_a_graph_are_played():
         ("c", 1): task(("c", 1), operator.add, ref(("b", 0)), ref(CONTEXT)),
     }
     graph = Graph(tasks, (("c", 1), ("b", 0)), {key: key[0] for key in tasks}, {name: Policy(name) for name in "abck"})
-    segments = coarsen(graph, n_workers=2)
+    segments = fuse(graph, n_workers=2)
     seconds = {str(("a", 0)): 1.0, str(("b", 0)): 2.0, str(("c", 1)): 4.0}
     found = replay(segments, seconds, n_workers=2)
     assert found.elapsed == 7

@@ -20,7 +20,7 @@ from pipeline.build.build import build
 from pipeline.cli import main
 from pipeline.config.loader import load
 from pipeline.graph.graph import Graph, Policy, task
-from pipeline.graph.segments import Inner, Segment
+from pipeline.graph.segments import Segment, SegmentTask
 from pipeline.report.progress import JsonLines, LiveTable, OddLines, PlainLines
 from pipeline.report.progress_lines import MOST_LINES
 from pipeline.runs.folders import NAME, TaskLog
@@ -164,7 +164,7 @@ def test_who_has_no_listener_sees_the_lines_all_the_same(backend: Any, here: Pat
 
 def said(function: Any, *args: Any) -> list[Line]:
     """The lines of one task."""
-    segment = Segment(0, "s", (Inner("a", task("a", function, *args), "s", "x=1"),), (), ())
+    segment = Segment(0, "s", (SegmentTask("a", task("a", function, *args), "s", "x=1"),), (), ())
     with capturing():
         return run_segment(segment, {}).said
 
@@ -267,7 +267,7 @@ def test_a_thread_that_speaks_while_its_lines_are_told_is_heard(capsys: Any) -> 
 
     heard: list[str] = []
     threads: list[threading.Thread] = []
-    segment = Segment(0, "s", (Inner("a", task("a", speak), "s"),), (), ())
+    segment = Segment(0, "s", (SegmentTask("a", task("a", speak), "s"),), (), ())
     output_capture.install(alone=True)
     try:
         run_segment(segment, {}, tell=listen)
@@ -297,7 +297,7 @@ def test_what_a_forked_process_says_goes_where_it_went_before(tmp_path: Path, mo
 
 
 def test_what_is_no_text_is_refused_as_by_a_stream() -> None:
-    segment = Segment(0, "s", (Inner("a", task("a", _write_bytes), "s"),), (), ())
+    segment = Segment(0, "s", (SegmentTask("a", task("a", _write_bytes), "s"),), (), ())
     with capturing():
         failure = run_segment(segment, {}).failure
     assert failure is not None
@@ -348,7 +348,7 @@ def test_threads_in_one_process_are_told_apart() -> None:
     barrier = threading.Barrier(2)
 
     def work(name: str) -> None:
-        segment = Segment(0, name, (Inner("a", task("a", _speak_together, barrier, name), name),), (), ())
+        segment = Segment(0, name, (SegmentTask("a", task("a", _speak_together, barrier, name), name),), (), ())
         found[name] = run_segment(segment, {}).said
 
     with capturing():
@@ -384,13 +384,13 @@ def test_what_the_listener_raises_is_no_fault_of_the_task() -> None:
     def refuse(lines: Any) -> None:
         raise BrokenPipeError
 
-    segment = Segment(0, "s", (Inner("a", task("a", print, "hello"), "s"),), (), ())
+    segment = Segment(0, "s", (SegmentTask("a", task("a", print, "hello"), "s"),), (), ())
     with capturing(), pytest.raises(BrokenPipeError):
         run_segment(segment, {}, tell=refuse)
 
 
 def test_a_listener_that_prints_is_not_heard_itself(capsys: Any) -> None:
-    segment = Segment(0, "s", (Inner("a", task("a", print, "hello"), "s"),), (), ())
+    segment = Segment(0, "s", (SegmentTask("a", task("a", print, "hello"), "s"),), (), ())
     with capturing():
         run_segment(segment, {}, tell=lambda lines: print(f"<{lines[0].text}>"))
     assert capsys.readouterr().out == "<hello>\n"
@@ -398,15 +398,15 @@ def test_a_listener_that_prints_is_not_heard_itself(capsys: Any) -> None:
 
 def test_lines_that_wait_go_together_and_none_is_left() -> None:
     batches: list[list[str]] = []
-    segment = Segment(0, "s", (Inner("a", task("a", _print_all, 5), "s"),), (), ())
+    segment = Segment(0, "s", (SegmentTask("a", task("a", _print_all, 5), "s"),), (), ())
     with capturing():
         run_segment(segment, {}, tell=lambda lines: batches.append([line.text for line in lines]), hold=60.0)
     assert batches == [["0", "1", "2", "3", "4"]]
 
 
 def test_a_silent_task_makes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(output_capture.Speaker, "write", None)
-    monkeypatch.setattr(output_capture.Speaker, "end_task", None)
+    monkeypatch.setattr(output_capture.OutputBuffer, "write", None)
+    monkeypatch.setattr(output_capture.OutputBuffer, "end_task", None)
     assert said(abs, 1) == []
 
 

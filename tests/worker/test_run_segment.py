@@ -13,18 +13,18 @@ import pytest
 from pipeline.errors import ConfigError, TaskError, TaskTimeout
 from pipeline.graph.graph import constant, listed, ref, task
 from pipeline.graph.importing import resolve
-from pipeline.graph.segments import Dropped, Failure, Group, Inner, Segment
+from pipeline.graph.segments import Dropped, Failure, Group, Segment, SegmentTask
 from pipeline.worker.process_setup import install_modules, limit_threads
-from pipeline.worker.run_segment import Completion, begin_item, run_segment
+from pipeline.worker.run_segment import SegmentResult, begin_item, run_segment
 from pipeline.worker.tracebacks import describe
 
 
-def segment(*tasks: Inner, outputs: tuple[Any, ...], inputs: tuple[Any, ...] = ()) -> Segment:
+def segment(*tasks: SegmentTask, outputs: tuple[Any, ...], inputs: tuple[Any, ...] = ()) -> Segment:
     return Segment(0, "s", tasks, inputs, outputs)
 
 
-def inner(key: Any, function: Any, *args: Any, **fields: Any) -> Inner:
-    return Inner(key, task(key, function, *args), "s", **fields)
+def inner(key: Any, function: Any, *args: Any, **fields: Any) -> SegmentTask:
+    return SegmentTask(key, task(key, function, *args), "s", **fields)
 
 
 def fail(error: BaseException) -> Any:
@@ -33,7 +33,7 @@ def fail(error: BaseException) -> Any:
 
 def test_tasks_run_in_order_and_outputs_come_back() -> None:
     chain = segment(
-        Inner("two", constant("two", 2), "s"),
+        SegmentTask("two", constant("two", 2), "s"),
         inner("a", operator.add, ref("x"), ref("two")),
         inner("b", operator.mul, ref("a"), 10),
         inputs=("x",),
@@ -121,7 +121,7 @@ def test_a_dropped_item_is_told_where_it_arose_and_not_where_it_is_passed_on() -
 
 def test_a_completion_survives_pickling() -> None:
     completion = run_segment(segment(inner("a", fail, ValueError("bad")), outputs=("a",)), {})
-    again: Completion = cloudpickle.loads(cloudpickle.dumps(completion))
+    again: SegmentResult = cloudpickle.loads(cloudpickle.dumps(completion))
     assert again == completion
 
 

@@ -22,11 +22,11 @@ from pipeline.backends.base import Capabilities, Listener, Outcome
 from pipeline.backends.dask import cluster as clusters
 from pipeline.backends.dask import health
 from pipeline.backends.dask.clock import ClusterUsage, offsets
-from pipeline.backends.dask.dashboard_client import View
-from pipeline.backends.dask.execution import Course
+from pipeline.backends.dask.dashboard_client import DashboardClient
+from pipeline.backends.dask.execution import DaskExecution
 from pipeline.backends.dask.remote_task import Prepare
 from pipeline.errors import BackendError
-from pipeline.graph.fusion import coarsen
+from pipeline.graph.fusion import fuse
 from pipeline.graph.graph import Graph
 from pipeline.graph.segments import Segment
 from pipeline.trace.trace import Trace
@@ -80,7 +80,7 @@ class Dask:
         self.start_up = 0.0
         self.dashboard_url = ""
         self.pages: dict[str, str] = {}
-        self._view = View(masked)
+        self._view = DashboardClient(masked)
         self._modules = dict(modules or {})
         self._blas_threads = blas_threads
         self._client: Client | None = None
@@ -126,9 +126,9 @@ class Dask:
             self._plugins += health.probe(client, staging=str(getattr(context, "staging", "") or ""))
         self._prepare(client, {**self._modules, **graph.modules})
         workers = self._living(client)
-        segments = coarsen(graph, n_workers=self.n_workers)
+        segments = fuse(graph, n_workers=self.n_workers)
         _check_resources(segments, workers)
-        course = Course(client, graph, segments, context, listener, self.settings, self._scratch, self._view)
+        course = DaskExecution(client, graph, segments, context, listener, self.settings, self._scratch, self._view)
         usage = ClusterUsage(client)
         try:
             with self._view.watched():

@@ -20,7 +20,7 @@ from pipeline.errors import BackendError
 from pipeline.graph.graph import Key
 from pipeline.graph.segments import Segment
 from pipeline.trace.trace import Record
-from pipeline.worker.run_segment import Around, Measured
+from pipeline.worker.run_segment import SegmentTimes, TaskTiming
 
 __all__ = ["ClusterUsage", "Rows", "offsets"]
 
@@ -66,8 +66,11 @@ class Rows:
             segment = self._segments[message["segment"]]
             inners = (segment.tasks[row[0]] for row in message["rows"])
             found += records(
-                [Measured(inner.key, inner.step, *row[1:]) for inner, row in zip(inners, message["rows"], strict=True)],
-                Around(*message["around"]),
+                [
+                    TaskTiming(inner.key, inner.step, *row[1:])
+                    for inner, row in zip(inners, message["rows"], strict=True)
+                ],
+                SegmentTimes(*message["around"]),
                 worker=message["name"],
                 segment=segment.number,
                 attempt=attempt,

@@ -25,7 +25,7 @@ from pipeline.errors import BackendError
 from pipeline.graph.boxes import Sizes, laid_out
 from pipeline.graph.graph import Graph, dependencies, is_constant
 
-__all__ = ["View"]
+__all__ = ["DashboardClient"]
 
 _LONGEST = 2_000  # characters of a message
 _FEW = 12  # steps whose boxes may be high, so that all is seen at once on a screen
@@ -34,7 +34,7 @@ _LOW = Sizes(width=1_200, height=42, between=22, narrowest=168, letter=7.9)
 _KINDS = {"retry": "retried", "dropped": "dropped", "worker lost": "worker lost"}
 
 
-class View:
+class DashboardClient:
     """The page of one open back end. States: off -> on -> off; while it is off, its methods do nothing.
 
     Parameters

@@ -156,7 +156,7 @@ class _Place:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-class _Board(SchedulerPlugin):
+class _DashboardPlugin(SchedulerPlugin):
     """The runs of one scheduler, the latest last; on it as long as a client uses it."""
 
     name = PLUGIN
@@ -250,7 +250,7 @@ class _Board(SchedulerPlugin):
 
 
 class _Handler(RequestHandler):
-    def initialize(self, board: _Board) -> None:
+    def initialize(self, board: _DashboardPlugin) -> None:
         self.board = board
 
     def set_default_headers(self) -> None:
@@ -295,7 +295,7 @@ def enter(client: str, *, dask_scheduler: Any) -> None:
     """Have the page there for a client; several may share it."""
     board = dask_scheduler.plugins.get(PLUGIN)
     if board is None:
-        board = _Board(dask_scheduler)
+        board = _DashboardPlugin(dask_scheduler)
         board.install()
     board.users.add(client)
 

@@ -26,23 +26,23 @@ from pipeline.backends.base import Event, Listener, outputs, show_output
 from pipeline.backends.dask import cluster as clusters
 from pipeline.backends.dask import health
 from pipeline.backends.dask.clock import Rows
-from pipeline.backends.dask.dashboard_client import View
+from pipeline.backends.dask.dashboard_client import DashboardClient
 from pipeline.backends.dask.error_translation import translated
 from pipeline.backends.dask.keys import Plan, Spans, lower
 from pipeline.backends.dask.remote_task import late_mark
 from pipeline.errors import BackendError, TaskTimeout
 from pipeline.graph.graph import Graph, Key
-from pipeline.graph.segments import Failure, Inner, Segment
+from pipeline.graph.segments import Failure, Segment, SegmentTask
 from pipeline.worker.output_capture import Line
 
-__all__ = ["Course"]
+__all__ = ["DaskExecution"]
 
 _TICK = 0.25  # seconds between two looks at deadlines and at the scheduler, when nothing happens
 _PROBE_EVERY = 2.0
 _SILENCE = 8.0  # seconds without an answer after which a scheduler counts as lost
 
 
-class Course:
+class DaskExecution:
     """One run of one graph; lives as long as one call of ``run``.
 
     What comes from the workers and the scheduler arrives on the client's event loop and is put into one queue, which
@@ -58,7 +58,7 @@ class Course:
         listener: Listener | None,
         settings: clusters.Settings,
         scratch: str,
-        view: View,
+        view: DashboardClient,
     ) -> None:
         self.client, self.graph, self.segments, self.settings = client, graph, segments, settings
         self.context, self.scratch, self.view = context, scratch, view
@@ -69,7 +69,7 @@ class Course:
         self.lost: list[str] = []
         self.failures: dict[int, int] = {}
         self.finished: set[int] = set()
-        self.deadlines: dict[tuple[int, str], tuple[float, Inner, int]] = {}
+        self.deadlines: dict[tuple[int, str], tuple[float, SegmentTask, int]] = {}
         self.queue: queue.SimpleQueue[tuple[str, int, Any]] = queue.SimpleQueue()
         silence = _SILENCE + len(segments) / 5000  # it is deaf while it takes in a large graph
         self.slots = ""  # folder for the notes of the workers, which outlive them

@@ -25,10 +25,10 @@ from distributed import Worker, WorkerPlugin, get_worker
 from distributed.utils import sync
 
 from pipeline.graph.graph import CONTEXT, Key
-from pipeline.graph.segments import NOT_AGAIN, Failure, Inner, Segment
+from pipeline.graph.segments import NOT_AGAIN, Failure, Segment, SegmentTask
 from pipeline.worker.output_capture import HOLD, Line, install, uninstall
 from pipeline.worker.process_setup import install_modules, limit_threads, settle
-from pipeline.worker.run_segment import Around, Completion, run_segment
+from pipeline.worker.run_segment import SegmentResult, SegmentTimes, run_segment
 
 __all__ = ["ByKey", "Job", "Prepare", "SegmentFailed", "boot_id", "dump", "read_slots", "run_job"]
 
@@ -141,14 +141,14 @@ def run_job(payload: bytes, *arguments: Any) -> Any:
         if failure is None or not failure.drop:
             break
         failures += 1
-        completion.around = Around(opened=opened, packed=perf_counter_ns())
+        completion.around = SegmentTimes(opened=opened, packed=perf_counter_ns())
         worker.log_event(job.topic, _report(job, completion, failure, worker, 0))
         if failures > segment.retries:
             segment, failures = segment.without(failure), 0
     moments, fetched = _MOMENTS.pop(name, {}), [_FETCHED.pop(key, (0, 0)) for key in _dependencies(worker, name)]
     began = [moment for moment, _ in fetched if moment]
     loaded = moments.get("ready", 0) or moments.get("executing", 0)
-    completion.around = Around(
+    completion.around = SegmentTimes(
         received=min(began, default=0) or moments.get("waiting", 0) or loaded,
         loaded=loaded if began else moments.get("waiting", 0) or loaded,
         opened=opened,
@@ -198,7 +198,7 @@ class _Announce:
         self.index = {inner.key: i for i, inner in enumerate(job.segment.tasks)}
         self.slot = _slot(job.slots, worker.address) if job.slots else None
 
-    def __call__(self, inner: Inner) -> None:
+    def __call__(self, inner: SegmentTask) -> None:
         index = self.index[inner.key]
         if self.slot is not None:
             os.pwrite(self.slot, _SLOT.pack(self.job.segment.number, index), 0)
@@ -236,7 +236,9 @@ def _name(worker: Worker) -> str:
     return name
 
 
-def _report(job: Job, completion: Completion, failure: Failure | None, worker: Worker, bytes_in: int) -> dict[str, Any]:
+def _report(
+    job: Job, completion: SegmentResult, failure: Failure | None, worker: Worker, bytes_in: int
+) -> dict[str, Any]:
     index = {inner.key: i for i, inner in enumerate(job.segment.tasks)}
     return {
         "run": job.run,

@@ -23,12 +23,12 @@ from time import perf_counter_ns, sleep
 
 import cloudpickle
 
-from pipeline.backends.local.status_slots import Slots
+from pipeline.backends.local.status_slots import StatusSlots
 from pipeline.graph.graph import Graph
 from pipeline.worker import output_capture
 from pipeline.worker.process_setup import install_modules, limit_threads, settle
 
-__all__ = ["Birth", "begin", "idle", "meet", "note", "set_up", "write_setup"]
+__all__ = ["ChildConfig", "begin", "idle", "meet", "note", "set_up", "write_setup"]
 
 _PR_SET_PDEATHSIG = 1
 _MEETING_LIMIT = 20_000_000_000  # ns
@@ -36,10 +36,10 @@ _SAMPLE_LIMIT = 1_000_000  # bytes of a task that is worth sending just to have 
 
 
 @dataclass
-class Birth:
+class ChildConfig:
     """What a child is told when it starts."""
 
-    slots: Slots
+    slots: StatusSlots
     slot: int
     parent: int
     signal_death: bool
@@ -50,7 +50,7 @@ class Birth:
 class _Self:
     """What a child knows of itself."""
 
-    slots: Slots | None = None
+    slots: StatusSlots | None = None
     slot: int = 0
     blas_threads: int = 1
     setups: dict[str, dict[str, int]] = field(default_factory=dict)  # at most the latest
@@ -59,7 +59,7 @@ class _Self:
 _self = _Self()
 
 
-def begin(birth: Birth) -> None:
+def begin(birth: ChildConfig) -> None:
     with contextlib.suppress(PermissionError):
         os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

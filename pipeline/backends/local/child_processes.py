@@ -23,8 +23,8 @@ from typing import Any
 import psutil
 
 from pipeline.backends.local import forkserver
-from pipeline.backends.local.child_main import Birth, begin
-from pipeline.backends.local.status_slots import Slots
+from pipeline.backends.local.child_main import ChildConfig, begin
+from pipeline.backends.local.status_slots import StatusSlots
 from pipeline.errors import BackendError, ConfigError
 
 __all__ = ["METHODS", "Children", "bury", "count_cores", "ended_by", "kill"]
@@ -41,7 +41,7 @@ def count_cores() -> int:
 class _Child(BaseProcess):
     """A process that settles before it works."""
 
-    birth: Birth
+    birth: ChildConfig
 
     def run(self) -> None:
         begin(self.birth)
@@ -121,7 +121,7 @@ class Children:
         context: Any = copy.copy(multiprocessing.get_context(method))
         context.Process = self.process
         self.context: BaseContext = context
-        self.slots = Slots(context, n_slots)
+        self.slots = StatusSlots(context, n_slots)
         self.complete = False  # no more may be started: who asks for one gets a stand-in
         self._started: list[_Child] = []
         self._lock = threading.Lock()
@@ -145,7 +145,7 @@ class Children:
             taken = {other.birth.slot for other in self._started}
             slot = next(i for i in range(self.slots.n) if i not in taken)
             main_thread = threading.current_thread() is threading.main_thread()
-            child.birth = Birth(self.slots, slot, os.getpid(), main_thread, self._blas_threads)
+            child.birth = ChildConfig(self.slots, slot, os.getpid(), main_thread, self._blas_threads)
             self._started.append(child)
         self.slots.clear(slot)
         return child

@@ -20,13 +20,13 @@ from typing import Any, ClassVar, Protocol
 from pipeline.backends.base import Capabilities, Event, Listener, Outcome, outputs, show_output
 from pipeline.backends.trace_records import Usage, records
 from pipeline.errors import PipelineError, TaskError, WorkerLost, where
-from pipeline.graph.fusion import coarsen
+from pipeline.graph.fusion import fuse
 from pipeline.graph.graph import CONTEXT, Graph, Key
 from pipeline.graph.scheduler import Scheduler
-from pipeline.graph.segments import NOT_AGAIN, Failure, Inner, Segment
+from pipeline.graph.segments import NOT_AGAIN, Failure, Segment, SegmentTask
 from pipeline.trace.trace import Record, Trace
 from pipeline.worker.output_capture import Line
-from pipeline.worker.run_segment import Completion
+from pipeline.worker.run_segment import SegmentResult
 from pipeline.worker.tracebacks import describe
 
 __all__ = ["MOST_LOSSES", "Executor", "Finished", "Job", "Lost", "run"]
@@ -64,7 +64,7 @@ class Lost:
 
     worker: str
     ended: str
-    inner: Inner | None = None
+    inner: SegmentTask | None = None
 
     def message(self) -> str:
         """What to tell the user."""
@@ -83,7 +83,7 @@ class Finished:
     """
 
     job: Job
-    completion: Completion | None = None
+    completion: SegmentResult | None = None
     lost: Lost | None = None
     blame: bool = True
     bytes_in: int = 0
@@ -133,7 +133,7 @@ class Executor(Protocol):
 def run(executor: Executor, graph: Graph, *, context: Any = None, listener: Listener | None = None) -> Outcome:
     """Run a graph; see :meth:`pipeline.backends.base.Backend.run`."""
     start_up = executor.prepare(graph)
-    state = _Run(executor, graph, list(coarsen(graph, n_workers=executor.n_workers)), listener)
+    state = _Run(executor, graph, list(fuse(graph, n_workers=executor.n_workers)), listener)
     state.values[CONTEXT] = executor.encode(context)
     try:
         return state.complete(start_up)
@@ -227,7 +227,7 @@ class _Run:
         else:
             self._finish(finished.job.segment.number, finished.completion)
 
-    def _finish(self, number: int, completion: Completion) -> None:
+    def _finish(self, number: int, completion: SegmentResult) -> None:
         self.values.update(completion.outputs)
         progress = self.scheduler.finish(number)
         for other in progress.ready:
@@ -274,7 +274,7 @@ class _Run:
 
     # What is told
 
-    def _record(self, finished: Finished, completion: Completion) -> None:
+    def _record(self, finished: Finished, completion: SegmentResult) -> None:
         number, done = finished.job.segment.number, perf_counter_ns() - self.origin
         self.measuring += completion.measuring
         self.records += records(
@@ -292,7 +292,7 @@ class _Run:
         )
         self.made[number] = self.records[-1].sent if completion.measured else done
 
-    def _tell_tasks(self, segment: Segment, completion: Completion) -> None:
+    def _tell_tasks(self, segment: Segment, completion: SegmentResult) -> None:
         """One event for each stretch of tasks of one step."""
         took = {m.key: m.stop - m.start for m in completion.measured}
         counted = [inner for inner in segment.tasks if inner.key in took and inner.key in self.graph.tasks]

@@ -14,16 +14,16 @@ import cloudpickle
 from pipeline.backends.local.child_main import note
 from pipeline.backends.local.serialization import Packed, load, pack
 from pipeline.graph.graph import Key
-from pipeline.graph.segments import Failure, Inner, Segment
+from pipeline.graph.segments import Failure, Segment, SegmentTask
 from pipeline.worker import output_capture
-from pipeline.worker.run_segment import Around, Completion, run_segment
+from pipeline.worker.run_segment import SegmentResult, SegmentTimes, run_segment
 from pipeline.worker.tracebacks import describe
 
-__all__ = ["Order", "order", "run_order"]
+__all__ = ["SegmentMessage", "order", "run_order"]
 
 
 @dataclass(frozen=True)
-class Order:
+class SegmentMessage:
     """A job on its way to a child. ``first`` is named if the segment can't be opened."""
 
     number: int
@@ -32,17 +32,17 @@ class Order:
     inputs: Mapping[Key, Packed]
 
 
-def order(segment: Segment, inputs: Mapping[Key, Packed]) -> Order | Failure:
+def order(segment: Segment, inputs: Mapping[Key, Packed]) -> SegmentMessage | Failure:
     """The order for a segment, or what keeps it from being pickled."""
     first = segment.tasks[0]
     try:
         data = cloudpickle.dumps(segment)
     except Exception as error:  # noqa: BLE001 - the constants of a task are the user's: anything can happen
         return Failure.of(first, f"the task can't be pickled: {describe(error)}")
-    return Order(segment.number, data, (first.step, str(first.key), first.item), inputs)
+    return SegmentMessage(segment.number, data, (first.step, str(first.key), first.item), inputs)
 
 
-def run_order(given: Order, tell: output_capture.Tell | None = None) -> Completion:
+def run_order(given: SegmentMessage, tell: output_capture.Tell | None = None) -> SegmentResult:
     """Run a job in this child: its outputs come packed, and whatever goes wrong comes as a Failure.
 
     ``tell`` gets what its tasks write as it comes, from any thread; without it the Completion has it. Of what is around
@@ -62,7 +62,7 @@ def run_order(given: Order, tell: output_capture.Tell | None = None) -> Completi
             return _failed(given, f"the result of {key} that it needs can't be unpickled: {describe(error)}")
     positions = {inner.key: i for i, inner in enumerate(segment.tasks)}
 
-    def started(inner: Inner) -> None:
+    def started(inner: SegmentTask) -> None:
         note(given.number, positions[inner.key], perf_counter_ns())
 
     completion = run_segment(segment, inputs, started=started, tell=tell, hold=output_capture.HOLD if tell else 0.0)
@@ -75,13 +75,13 @@ def run_order(given: Order, tell: output_capture.Tell | None = None) -> Completi
             completion.failure = Failure.of(segment.tasks[positions[key]], cause)
             completion.outputs = {}
             break
-    completion.around = Around(opened=opened, packed=perf_counter_ns())
+    completion.around = SegmentTimes(opened=opened, packed=perf_counter_ns())
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):  # a task may have closed or replaced it; what it printed must not be lost
             stream.flush()
     return completion
 
 
-def _failed(given: Order, cause: str) -> Completion:
+def _failed(given: SegmentMessage, cause: str) -> SegmentResult:
     step, key, item = given.first
-    return Completion(failure=Failure(step, key, item, cause))
+    return SegmentResult(failure=Failure(step, key, item, cause))

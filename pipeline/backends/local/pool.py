@@ -25,12 +25,12 @@ from pipeline.backends.base import Capabilities
 from pipeline.backends.local import loop
 from pipeline.backends.local.child_main import idle, meet, set_up
 from pipeline.backends.local.child_processes import Children, bury, count_cores, kill
-from pipeline.backends.local.messages import Order, order, run_order
+from pipeline.backends.local.messages import SegmentMessage, order, run_order
 from pipeline.backends.local.process_backend import Workers
 from pipeline.backends.local.serialization import PIPE, to_bytes
 from pipeline.errors import BackendError, ConfigError, WorkerLost
 from pipeline.graph.segments import Failure
-from pipeline.worker.run_segment import Completion
+from pipeline.worker.run_segment import SegmentResult
 from pipeline.worker.tracebacks import describe
 
 __all__ = ["Pool"]
@@ -141,7 +141,7 @@ class Pool(Workers):
     def submit(self, job: loop.Job) -> None:
         given = order(job.segment, job.inputs)
         if isinstance(given, Failure):
-            self._failed.append(loop.Finished(job, Completion(failure=given)))
+            self._failed.append(loop.Finished(job, SegmentResult(failure=given)))
             return
         assert self._pool is not None
         data, number, results = to_bytes(given), job.segment.number, self._results
@@ -174,7 +174,7 @@ class Pool(Workers):
         job, bytes_in = self._jobs.pop(number)
         if isinstance(result, BaseException):
             raise BackendError(f"{self.name}: the pool failed: {describe(result)}") from result
-        completion: Completion = pickle.loads(result)
+        completion: SegmentResult = pickle.loads(result)
         if len(result) > PIPE:  # the worker wrote until we had read
             completion.around = completion.around._replace(sent=heard)
         self._heard[completion.worker] = heard
@@ -204,7 +204,7 @@ class Pool(Workers):
             for child in self._children.living():
                 inner = self._children.slots.late(child.birth.slot, job.segment, now)
                 if inner is not None:
-                    failed = loop.Finished(job, Completion(failure=Failure.late(inner), worker=child.name))
+                    failed = loop.Finished(job, SegmentResult(failure=Failure.late(inner), worker=child.name))
                     others = [self._interrupted(other) for n, (other, _) in self._jobs.items() if n != number]
                     last = {other.name: self._heard.get(other.name, now) for other in self._children.living()}
                     self.abandon()
@@ -272,7 +272,7 @@ _ended = 0  # when this worker's last call returned
 def _run(pickled: int, setup: str, data: bytes) -> bytes:
     global _ended
     set_up(setup)
-    given: Order = pickle.loads(data)
+    given: SegmentMessage = pickle.loads(data)
     # it read from the pipe since there was something in it and it had nothing else to do
     received, loaded = max(pickled, _ended), perf_counter_ns()
     completion = run_order(given)

@@ -27,13 +27,13 @@ from pipeline.backends.base import Capabilities
 from pipeline.backends.local import loop
 from pipeline.backends.local.child_main import idle, set_up
 from pipeline.backends.local.child_processes import bury, count_cores, kill
-from pipeline.backends.local.messages import Order, order, run_order
+from pipeline.backends.local.messages import SegmentMessage, order, run_order
 from pipeline.backends.local.process_backend import Workers
 from pipeline.backends.local.serialization import PIPE, dump, receive, send
 from pipeline.errors import BackendError
 from pipeline.graph.segments import Failure
 from pipeline.worker.output_capture import Line, Tell
-from pipeline.worker.run_segment import Completion
+from pipeline.worker.run_segment import SegmentResult
 from pipeline.worker.tracebacks import describe
 
 __all__ = ["Processes"]
@@ -157,7 +157,7 @@ class Processes(Workers):
     def submit(self, job: loop.Job) -> None:
         given = order(job.segment, job.inputs)
         if isinstance(given, Failure):
-            self._finished.append(loop.Finished(job, Completion(failure=given)))
+            self._finished.append(loop.Finished(job, SegmentResult(failure=given)))
             return
         head, buffers = dump(("run", given))
         free = next((worker for worker in self._workers if self._is_free(worker)), None)
@@ -267,7 +267,7 @@ class Processes(Workers):
         if kind == "said":
             worker.jobs[0][0].tell(worker.name, content[0])
             return True
-        completion: Completion = content[0]
+        completion: SegmentResult = content[0]
         job, bytes_in = worker.jobs.popleft()
         if completion.measured:
             seconds = (completion.measured[-1].stop - completion.measured[0].start) / 1e9
@@ -290,7 +290,7 @@ class Processes(Workers):
         worker.lost = True
         for i, job in enumerate(jobs):
             if late is not None and i == 0:
-                self._finished.append(loop.Finished(job, Completion(failure=late, worker=worker.name)))
+                self._finished.append(loop.Finished(job, SegmentResult(failure=late, worker=worker.name)))
             else:
                 self._finished.append(loop.Finished(job, lost=lost, blame=i == 0))
         if starting:
@@ -370,7 +370,7 @@ def _set_up(path: str) -> tuple[Any, ...]:
         return "broken", describe(error)
 
 
-def _run(given: Order, name: str, received: int, loaded: int, tell: Tell) -> Completion:
+def _run(given: SegmentMessage, name: str, received: int, loaded: int, tell: Tell) -> SegmentResult:
     completion = run_order(given, tell)
     completion.worker = name
     completion.around = completion.around._replace(received=received, loaded=loaded)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from multiprocessing.context import BaseContext
 
-from pipeline.graph.segments import Inner, Segment
+from pipeline.graph.segments import Segment, SegmentTask
 
-__all__ = ["Slots"]
+__all__ = ["StatusSlots"]
 
 _FIELDS = 3  # number of the segment, position of the task in it (-1: none), when it started (0: it is not running)
 
 
-class Slots:
+class StatusSlots:
     """Shared memory where each worker writes what it runs before it runs it: no lock, one writer a slot.
 
     The start is written before the position and read after it: a task is never seen with the start of an earlier one.
@@ -36,7 +36,7 @@ class Slots:
         position, segment = self._numbers[at + 1], self._numbers[at]
         return segment, position, self._numbers[at + 2]
 
-    def late(self, slot: int, segment: Segment, now: int) -> Inner | None:
+    def late(self, slot: int, segment: Segment, now: int) -> SegmentTask | None:
         """The task of ``segment`` that runs in the slot and has run longer than it may."""
         number, position, start = self.read(slot)
         if number != segment.number or position < 0 or not start:

@@ -18,11 +18,11 @@ from pipeline.graph.graph import Graph
 from pipeline.worker import subprocesses
 from pipeline.worker.output_capture import Line, Tell, capturing
 from pipeline.worker.process_setup import install_modules
-from pipeline.worker.run_segment import Completion, run_segment
+from pipeline.worker.run_segment import SegmentResult, run_segment
 
 __all__ = ["Threads"]
 
-_Message = tuple[str, loop.Job, Completion | Sequence[Line]]
+_Message = tuple[str, loop.Job, SegmentResult | Sequence[Line]]
 
 
 class Threads:
@@ -88,7 +88,7 @@ class Threads:
             found.append(self._finished.get())
         finished = []
         for worker, job, content in found:
-            if isinstance(content, Completion):
+            if isinstance(content, SegmentResult):
                 finished.append(loop.Finished(job, content))
             else:
                 job.tell(worker, content)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.config.fault_collector import Wrong
+from pipeline.config.fault_collector import ConfigFault
 from pipeline.config.interpolation import Scope, fill
 from pipeline.config.matrix_values import values
 from pipeline.config.model import Over, Reference
 from pipeline.config.scalars import is_name
-from pipeline.config.step_context import CopyReader, boolean
+from pipeline.config.step_context import InstanceReader, boolean
 from pipeline.config.step_syntax import looked_up
 from pipeline.config.step_syntax import reference as bare_reference
 from pipeline.config.yaml_nodes import Node
@@ -19,7 +19,7 @@ __all__ = ["call", "over"]
 _MOST_CALLS = 1_000_000
 
 
-def call(copy: CopyReader) -> dict[str, Any]:
+def call(copy: InstanceReader) -> dict[str, Any]:
     """The fields of :class:`pipeline.config.model.Step` that only a call has; what is wrong is noted."""
     faults = copy.context.faults
     args: dict[str, Any] = {}
@@ -51,7 +51,7 @@ def call(copy: CopyReader) -> dict[str, Any]:
     }
 
 
-def over(copy: CopyReader) -> Over | None:
+def over(copy: InstanceReader) -> Over | None:
     """What a copy is mapped over; None: nothing.
 
     Raises
@@ -65,20 +65,22 @@ def over(copy: CopyReader) -> Over | None:
     if not node.is_map:
         maps = _axis(copy, node, path)
         if not isinstance(maps, Reference) and not all(isinstance(m, dict) for m in maps):
-            raise Wrong(node.location, path, f"got {node.said}; write {{name: values}}, a list of maps, or a step")
+            raise ConfigFault(
+                node.location, path, f"got {node.said}; write {{name: values}}, a list of maps, or a step"
+            )
         return Over(maps=maps)
     if not node.value:
-        raise Wrong(node.location, path, "got an empty map; write {name: values}")
+        raise ConfigFault(node.location, path, "got an empty map; write {name: values}")
     axes = tuple((key, _axis(copy, value, f"{path}.{key}")) for key, value in node.value.items())
     n = 1
     for _, given in axes:
         n *= 1 if isinstance(given, Reference) else len(given)
     if n > _MOST_CALLS:
-        raise Wrong(node.location, path, f"makes {n:,} calls; at most {_MOST_CALLS:,}")
+        raise ConfigFault(node.location, path, f"makes {n:,} calls; at most {_MOST_CALLS:,}")
     return Over(axes=axes)
 
 
-def _axis(copy: CopyReader, node: Node, path: str) -> Any:
+def _axis(copy: InstanceReader, node: Node, path: str) -> Any:
     if isinstance(node.value, str) and "${" not in node.value:
         text = bare_reference(node, path)
         return copy.referred(looked_up(text, node, path, copy.context.steps, "over"))
@@ -87,10 +89,10 @@ def _axis(copy: CopyReader, node: Node, path: str) -> Any:
         got = fill(node, path, outer, run=True)
         if isinstance(got, Reference):
             if got.gathered:
-                raise Wrong(node.location, path, f"got {node.said}; over takes one copy, not all")
+                raise ConfigFault(node.location, path, f"got {node.said}; over takes one copy, not all")
             return got
         if not isinstance(got, list | dict):
-            raise Wrong(node.location, path, f"got {node.said}; values are a list, {{range: n}}, or items")
+            raise ConfigFault(node.location, path, f"got {node.said}; values are a list, {{range: n}}, or items")
     return tuple(values(node, path, Scope(copy.scope.params, copy.scope.matrix)))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.config.expressions.expression import parse
 from pipeline.config.expressions.references import ExpressionError, ReferenceText, parse_reference
-from pipeline.config.fault_collector import Wrong
+from pipeline.config.fault_collector import ConfigFault
 from pipeline.config.interpolation import Scope, fill
 from pipeline.config.matrix import expanded, following, referred
 from pipeline.config.model import Check
@@ -29,7 +29,7 @@ def checks(node: Node | None, context: Context) -> tuple[Check, ...]:
     if node is None or node.is_empty:
         return ()
     if not node.is_list:
-        raise Wrong(node.location, "checks", f"got {node.said}; write a list: [{{that: …, rows: '>= 1'}}]")
+        raise ConfigFault(node.location, "checks", f"got {node.said}; write a list: [{{that: …, rows: '>= 1'}}]")
     for i, inner in enumerate(node.value):
         with context.faults.caught():
             made += _check(inner, f"checks[{i}]", context)
@@ -38,20 +38,22 @@ def checks(node: Node | None, context: Context) -> tuple[Check, ...]:
 
 def _check(node: Node, path: str, context: Context) -> list[Check]:
     if not node.is_map:
-        raise Wrong(node.location, path, f"got {node.said}; a check is a map with that: {{that: …, rows: '>= 1'}}")
+        raise ConfigFault(
+            node.location, path, f"got {node.said}; a check is a map with that: {{that: …, rows: '>= 1'}}"
+        )
     no_other_keys(node, path, _KEYS, context.faults)
     if "that" not in node.value:
-        raise Wrong(node.location, path, "needs that: a step, or an expression: {that: …, rows: '>= 1'}")
+        raise ConfigFault(node.location, path, "needs that: a step, or an expression: {that: …, rows: '>= 1'}")
     that = node.value["that"]
     if not isinstance(that.value, str):
-        raise Wrong(that.location, f"{path}.that", f"got {that.said}; write a step, or an expression in quotes")
+        raise ConfigFault(that.location, f"{path}.that", f"got {that.said}; write a step, or an expression in quotes")
     at = f"{path}.that"
     texts, parsed = _that(that, at)
     uses = [use(text, that, at, context) for text in texts]
     kinds = [kind(text, that, at, context) for text in texts]
     options = _check_options(node, path, context)
     if {"rows", "columns"} & set(options) and (parsed is not None or kinds[0] not in ("frame", "")):
-        raise Wrong(that.location, at, f"got {that.said}; rows and columns are checked of a frame")
+        raise ConfigFault(that.location, at, f"got {that.said}; rows and columns are checked of a frame")
     keys = following({}, uses, at=node.location, path=path)
     copies = expanded("", keys, uses, excluded=(), when=always, at=node.location)
     made = []
@@ -59,7 +61,7 @@ def _check(node: Node, path: str, context: Context) -> list[Check]:
         matrix = copies.matrix(labels)
         given = {text: referred(meant, matrix) for text, meant in zip(texts, uses, strict=True)}
         if any(g.gathered for g in given.values()):
-            raise Wrong(that.location, at, f"got {that.said}; a check is of one copy: gather in a step")
+            raise ConfigFault(that.location, at, f"got {that.said}; a check is of one copy: gather in a step")
         what: Any = next(iter(given.values()), None)
         if parsed is not None:
             what = bound(parsed, that, at, context.scope(None, matrix), given)
@@ -76,7 +78,7 @@ def _that(node: Node, path: str) -> tuple[list[ReferenceText], Any]:
     try:
         parsed = parse(node.value, "arrays")
     except ExpressionError as error:
-        raise Wrong(node.location, path, str(error)) from None
+        raise ConfigFault(node.location, path, str(error)) from None
     extra = []
     for text in parsed.outside:
         try:
@@ -90,8 +92,8 @@ def _check_options(node: Node, path: str, context: Context) -> dict[str, Any]:
     scope = Scope(context.params)
     got = {key: fill(node.value[key], f"{path}.{key}", scope) for key in _KEYS if key in node.value and key != "that"}
 
-    def wrong(key: str, said: str) -> Wrong:
-        return Wrong(node.value[key].location, f"{path}.{key}", f"got {node.value[key].said}; {said}")
+    def wrong(key: str, said: str) -> ConfigFault:
+        return ConfigFault(node.value[key].location, f"{path}.{key}", f"got {node.value[key].said}; {said}")
 
     for key in ("approx", "abs", "rel"):
         if key in got and (isinstance(got[key], bool) or not isinstance(got[key], int | float)):

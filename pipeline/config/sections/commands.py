@@ -5,14 +5,14 @@ from __future__ import annotations
 import posixpath
 from typing import Any
 
-from pipeline.config.fault_collector import Wrong
+from pipeline.config.fault_collector import ConfigFault
 from pipeline.config.interpolation import fill
-from pipeline.config.model import Command, Filled, ItemKey, Over, Reference
+from pipeline.config.model import Command, ItemKey, Over, Reference, Template
 from pipeline.config.op_parameters import located
 from pipeline.config.scalars import no_name
 from pipeline.config.sections.calls import over
-from pipeline.config.step_context import CopyReader, boolean
-from pipeline.config.step_syntax import Draft
+from pipeline.config.step_context import InstanceReader, boolean
+from pipeline.config.step_syntax import ParsedStep
 from pipeline.config.step_syntax import reference as bare_reference
 from pipeline.config.yaml_nodes import Node
 
@@ -22,13 +22,13 @@ STREAMS = ("stdout", "stderr", "returncode")
 """The parts that every command has."""
 
 
-def parts(draft: Draft) -> tuple[str, ...]:
+def parts(draft: ParsedStep) -> tuple[str, ...]:
     """The names of a command's parts."""
     files = draft.node.value.get("files")
     return (*STREAMS, *(files.value if files is not None and files.is_map else ()))
 
 
-def command(copy: CopyReader) -> dict[str, Any]:
+def command(copy: InstanceReader) -> dict[str, Any]:
     """The fields of :class:`pipeline.config.model.Step` that only a command has; what is wrong is noted."""
     faults = copy.context.faults
     mapped = None
@@ -54,11 +54,11 @@ def command(copy: CopyReader) -> dict[str, Any]:
     return {**named, "command": made, "over": mapped, "parts": (*STREAMS, *made.files)}
 
 
-def _over(copy: CopyReader) -> Over | None:
+def _over(copy: InstanceReader) -> Over | None:
     found = over(copy)
     if found is not None and isinstance(found.maps, Reference):
         node = copy.node.value["over"]
-        raise Wrong(
+        raise ConfigFault(
             node.location,
             f"{copy.path}.over",
             f"got {node.said}; a command has no keywords to spread maps to: write {{name: {node.text}}}, and ${{name}} "
@@ -67,7 +67,7 @@ def _over(copy: CopyReader) -> Over | None:
     return found
 
 
-def _argv(copy: CopyReader) -> tuple[Any, ...]:
+def _argv(copy: InstanceReader) -> tuple[Any, ...]:
     """The program and its arguments; a program with a ``/`` in its name lies below the file's folder."""
     node = copy.node.value["command"]
     argv: list[Any] = []
@@ -75,7 +75,7 @@ def _argv(copy: CopyReader) -> tuple[Any, ...]:
         path = f"{copy.path}.command[{i}]"
         with copy.context.faults.caught():
             got = fill(inner, path, copy.scope, run=True)
-            if isinstance(got, Reference | ItemKey | Filled):
+            if isinstance(got, Reference | ItemKey | Template):
                 argv.append(got)
             else:
                 argv += _texts(got, inner, path)
@@ -83,7 +83,7 @@ def _argv(copy: CopyReader) -> tuple[Any, ...]:
     if argv and isinstance(argv[0], str) and "/" in argv[0]:
         argv[0] = located(argv[0], program.folder)
     if argv and argv[0] == "":
-        raise Wrong(program.location, f"{copy.path}.command[0]", "got an empty text; the first is the program")
+        raise ConfigFault(program.location, f"{copy.path}.command[0]", "got an empty text; the first is the program")
     return tuple(argv)
 
 
@@ -93,13 +93,13 @@ def _texts(got: Any, node: Node, path: str) -> list[Any]:
     for one in some:
         if one is None or isinstance(one, list | dict):
             kind = "null" if one is None else "a map" if isinstance(one, dict) else "a list within a list"
-            raise Wrong(node.location, path, f"got {kind}; an argument is text or a number, or a list of them")
+            raise ConfigFault(node.location, path, f"got {kind}; an argument is text or a number, or a list of them")
         if isinstance(one, str) and "\0" in one:
-            raise Wrong(node.location, path, "got a text with the character \\0, which no argument can hold")
+            raise ConfigFault(node.location, path, "got a text with the character \\0, which no argument can hold")
     return some
 
 
-def _stdin(copy: CopyReader) -> ItemKey | None:
+def _stdin(copy: InstanceReader) -> ItemKey | None:
     """The key of ``over`` that goes to the program; a step that does is among the inputs."""
     node = copy.node.value.get("stdin")
     if node is None:
@@ -110,7 +110,7 @@ def _stdin(copy: CopyReader) -> ItemKey | None:
     return None
 
 
-def _env(copy: CopyReader) -> dict[str, Any]:
+def _env(copy: InstanceReader) -> dict[str, Any]:
     node, path, faults = copy.node.value.get("env"), f"{copy.path}.env", copy.context.faults
     found: dict[str, Any] = {}
     if node is None:
@@ -121,15 +121,17 @@ def _env(copy: CopyReader) -> dict[str, Any]:
     for name, inner in node.value.items():
         with faults.caught():
             if not name or "=" in name or "\0" in name:
-                raise Wrong(node.keys[name], f"{path}.{name}", f"{name!r} can't name a variable of the environment")
+                raise ConfigFault(
+                    node.keys[name], f"{path}.{name}", f"{name!r} can't name a variable of the environment"
+                )
             got = fill(inner, f"{path}.{name}", copy.scope, run=True)
-            if not isinstance(got, Reference | ItemKey | Filled):
+            if not isinstance(got, Reference | ItemKey | Template):
                 (got,) = _texts([got], inner, f"{path}.{name}")
             found[name] = got
     return found
 
 
-def _files(copy: CopyReader, *, shared: bool) -> dict[str, str]:
+def _files(copy: InstanceReader, *, shared: bool) -> dict[str, str]:
     """Part -> path below the folder that the program runs in; ``shared``: many items run in one folder."""
     node, path, faults = copy.node.value.get("files"), f"{copy.path}.files", copy.context.faults
     found: dict[str, str] = {}
@@ -144,14 +146,16 @@ def _files(copy: CopyReader, *, shared: bool) -> dict[str, str]:
         here = f"{path}.{name}"
         with faults.caught():
             if said := no_name(name):
-                raise Wrong(node.keys[name], here, said)
+                raise ConfigFault(node.keys[name], here, said)
             if name in STREAMS:
-                raise Wrong(node.keys[name], here, f"every command has the part {name!r} already")
+                raise ConfigFault(node.keys[name], here, f"every command has the part {name!r} already")
             where = fill(inner, here, copy.scope)
             if not isinstance(where, str) or not where.strip() or posixpath.normpath(where) == ".":
-                raise Wrong(inner.location, here, f"got {inner.said}; write the path of a file")
+                raise ConfigFault(inner.location, here, f"got {inner.said}; write the path of a file")
             if where.startswith(("/", "~")) or ".." in where.split("/"):
-                raise Wrong(inner.location, here, f"got {where!r}; it lies below the folder that the program runs in")
+                raise ConfigFault(
+                    inner.location, here, f"got {where!r}; it lies below the folder that the program runs in"
+                )
             found[name] = posixpath.normpath(where)
     return found
 

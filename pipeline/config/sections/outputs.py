@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.config.expressions.references import ReferenceText
-from pipeline.config.fault_collector import Faults, Wrong
-from pipeline.config.interpolation import Hole, Scope, fill, holes
-from pipeline.config.matrix import Absent, Copies, Use, cure, expanded, following, kind_of, one, referred
+from pipeline.config.fault_collector import ConfigFault, FaultCollector
+from pipeline.config.interpolation import Placeholder, Scope, fill, holes
+from pipeline.config.matrix import Absent, BoundReference, Instances, cure, expanded, following, kind_of, one, referred
 from pipeline.config.model import Output, Reference
 from pipeline.config.sections.formats import FORMATS
 from pipeline.config.step_context import Context
@@ -31,7 +31,7 @@ def outputs(node: Node | None, context: Context) -> tuple[Output, ...]:
     if node is None or node.is_empty:
         return ()
     if not node.is_map:
-        raise Wrong(node.location, "outputs", f"got {node.said}; write a map: {{name: {{to: parquet, path: …}}}}")
+        raise ConfigFault(node.location, "outputs", f"got {node.said}; write a map: {{name: {{to: parquet, path: …}}}}")
     for name, inner in node.value.items():
         with context.faults.caught():
             made += _output(name, inner, node.keys[name], context)
@@ -42,7 +42,7 @@ def outputs(node: Node | None, context: Context) -> tuple[Output, ...]:
 def _output(name: str, node: Node, place: Location, context: Context) -> list[Output]:
     path = f"outputs.{name}"
     if not node.is_map:
-        raise Wrong(place, path, f"got {node.said}; write {{to: parquet, path: …}}")
+        raise ConfigFault(place, path, f"got {node.said}; write {{to: parquet, path: …}}")
     no_other_keys(node, path, _KEYS, context.faults)
     source = node.value.get("input", Node(place, name, name, folder=node.folder))
     at = f"{path}.input" if "input" in node.value else path
@@ -51,7 +51,7 @@ def _output(name: str, node: Node, place: Location, context: Context) -> list[Ou
     sort = kind(text, source, at, context)
     to = _format(node, place, path, sort, str(text))
     if "path" not in node.value:
-        raise Wrong(place, path, "needs path: where to write, below the output folder")
+        raise ConfigFault(place, path, "needs path: where to write, below the output folder")
     keys = following({}, [meant], at=place, path=path)
     copies = expanded(name, keys, [meant], excluded=(), when=always, at=place)
     made = []
@@ -62,12 +62,12 @@ def _output(name: str, node: Node, place: Location, context: Context) -> list[Ou
         except Absent:
             continue
         if given.gathered:
-            raise Wrong(source.location, at, f"got {source.said}; an output writes one value: gather in a step")
+            raise ConfigFault(source.location, at, f"got {source.said}; an output writes one value: gather in a step")
         made.append(_one_output(name, node, place, path, to, sort, given, matrix, context))
     if made and len({o.path for o in made}) < len(made):
         target, lists = node.value["path"], "; ".join(f"{k}: {', '.join(v)}" for k, v in keys.items())
         lacking = [k for k in keys if k not in _names_in(target)] or list(keys)
-        raise Wrong(
+        raise ConfigFault(
             target.location,
             f"{path}.path",
             f"got {target.said} for {len(made)} copies of {text.name!r} ({lists}); the path must hold "
@@ -78,24 +78,24 @@ def _output(name: str, node: Node, place: Location, context: Context) -> list[Ou
 
 def _names_in(node: Node) -> set[str]:
     try:
-        return {piece.head for piece in holes(node.text) if isinstance(piece, Hole)}
+        return {piece.head for piece in holes(node.text) if isinstance(piece, Placeholder)}
     except ValueError:
         return set()
 
 
 def _format(node: Node, place: Location, path: str, kind: str, text: str) -> str:
     if "to" not in node.value:
-        raise Wrong(place, path, f"needs to: one of {', '.join(FORMATS)}")
+        raise ConfigFault(place, path, f"needs to: one of {', '.join(FORMATS)}")
     to = node.value["to"]
     if to.text not in FORMATS:
-        raise Wrong(
+        raise ConfigFault(
             to.location, f"{path}.to", f"got {to.said}; formats: {', '.join(FORMATS)}{nearest(to.text, FORMATS)}"
         )
     kinds = FORMATS[to.text].kinds
     if kind and kind not in kinds:
         fit = [name for name, form in FORMATS.items() if kind in form.kinds]
         hint = cure(kind, kinds, text)
-        raise Wrong(
+        raise ConfigFault(
             to.location,
             f"{path}.to",
             f"got {to.text} for {text!r} ({kind}); {one(kind)} {'are' if kind == 'items' else 'is'} written to "
@@ -120,12 +120,14 @@ def _one_output(
     scope = Scope(context.params, matrix, steps=context.steps, literal=literal)
     where = _below(fill(target, f"{path}.path", scope), target, f"{path}.path")
     if kind == "items" and "${key}" not in where:
-        raise Wrong(target.location, f"{path}.path", f"got {target.said} for items; a file an item: out/${{key}}.{to}")
+        raise ConfigFault(
+            target.location, f"{path}.path", f"got {target.said} for items; a file an item: out/${{key}}.{to}"
+        )
     given_keys = {key: fill(node.value[key], f"{path}.{key}", scope) for key in _TOLD if key in node.value}
     told = _Told(node, path, to, given_keys)
     mode = node.value.get("mode")
     if mode is not None and mode.value != "replace":
-        raise Wrong(mode.location, f"{path}.mode", f"got {mode.said}; the one mode is replace")
+        raise ConfigFault(mode.location, f"{path}.mode", f"got {mode.said}; the one mode is replace")
     return Output(
         name,
         given,
@@ -149,11 +151,11 @@ class _Told:
     to: str
     got: Mapping[str, Any]
 
-    def wrong(self, key: str, said: str, *inner: str) -> Wrong:
+    def wrong(self, key: str, said: str, *inner: str) -> ConfigFault:
         node = self.node.value[key]
         for name in inner:
             node = node.at(name)
-        return Wrong(node.location, ".".join([f"{self.path}.{key}", *inner]), said)
+        return ConfigFault(node.location, ".".join([f"{self.path}.{key}", *inner]), said)
 
     def for_parquet(self, key: str) -> bool:
         """Whether the key is there; one that the format has no use for is a fault."""
@@ -208,18 +210,18 @@ class _Told:
 def _below(where: Any, node: Node, path: str) -> str:
     """An output path in its plain form, which lies below the output folder."""
     if not isinstance(where, str) or not where.strip():
-        raise Wrong(node.location, path, f"got {node.said}; write a path")
+        raise ConfigFault(node.location, path, f"got {node.said}; write a path")
     pieces = where.replace("\\", "/").split("/")
     if where.startswith(("/", "\\", "~")) or ".." in pieces or re.match(r"[A-Za-z]:|[A-Za-z][\w+.-]*://", where):
-        raise Wrong(
+        raise ConfigFault(
             node.location, path, f"got {where!r}; outputs stay below the output folder (--out): no '..', no '/'"
         )
     if "\0" in where or posixpath.normpath(where) == ".":
-        raise Wrong(node.location, path, f"got {node.said}; write a path")
+        raise ConfigFault(node.location, path, f"got {node.said}; write a path")
     return posixpath.normpath(where)
 
 
-def _apart(made: Sequence[Output], faults: Faults) -> None:
+def _apart(made: Sequence[Output], faults: FaultCollector) -> None:
     """Note outputs that would write into each other."""
     by_path: dict[str, Output] = {}
     for output in made:
@@ -241,7 +243,7 @@ def _apart(made: Sequence[Output], faults: Faults) -> None:
 __all__ = ["always", "keep", "kind", "no_other_keys", "use"]
 
 
-def use(text: ReferenceText, node: Node, path: str, context: Context) -> Use:
+def use(text: ReferenceText, node: Node, path: str, context: Context) -> BoundReference:
     """What a reference means, said at ``node``.
 
     Raises
@@ -250,10 +252,10 @@ def use(text: ReferenceText, node: Node, path: str, context: Context) -> Use:
     """
     if text.name not in context.known:
         if text.name in context.steps:  # the step has a fault of its own, told there
-            return Use(text, node.location, path, Copies(text.name, sure=False))
+            return BoundReference(text, node.location, path, Instances(text.name, sure=False))
         hint = nearest(text.name, context.steps) or f"; steps: {', '.join(sorted(context.steps)[:10])}"
-        raise Wrong(node.location, path, f"no step is named {text.name!r}{hint}")
-    return Use(text, node.location, path, context.known[text.name].copies)
+        raise ConfigFault(node.location, path, f"no step is named {text.name!r}{hint}")
+    return BoundReference(text, node.location, path, context.known[text.name].copies)
 
 
 def kind(text: ReferenceText, node: Node, path: str, context: Context) -> str:
@@ -262,7 +264,7 @@ def kind(text: ReferenceText, node: Node, path: str, context: Context) -> str:
     return kind_of(text, known, node.location, path) if known is not None else ""
 
 
-def no_other_keys(node: Node, path: str, allowed: tuple[str, ...], faults: Faults) -> None:
+def no_other_keys(node: Node, path: str, allowed: tuple[str, ...], faults: FaultCollector) -> None:
     """Note each key of a map that is not among ``allowed``."""
     for key in node.value:
         if key not in allowed:
@@ -276,7 +278,7 @@ def keep(node: Node | None, context: Context) -> tuple[str, ...]:
     if node is None:
         return ()
     if not node.is_list:
-        raise Wrong(node.location, "keep", f"got {node.said}; write a list of steps")
+        raise ConfigFault(node.location, "keep", f"got {node.said}; write a list of steps")
     for i, inner in enumerate(node.value):
         path = f"keep[{i}]"
         with context.faults.caught():
@@ -284,12 +286,14 @@ def keep(node: Node | None, context: Context) -> tuple[str, ...]:
             meant = use(text, inner, path, context)
             other = [p for p in text.picks if p.key is not None and p.key not in meant.of.keys]
             if text.part or (other and meant.of.sure):
-                raise Wrong(inner.location, path, f"got {inner.said}; keep names whole steps, or copies: tas[A1B]")
+                raise ConfigFault(
+                    inner.location, path, f"got {inner.said}; keep names whole steps, or copies: tas[A1B]"
+                )
             kept += _copies_of(meant)
     return tuple(dict.fromkeys(kept))
 
 
-def _copies_of(meant: Use) -> list[str]:
+def _copies_of(meant: BoundReference) -> list[str]:
     keys = following({}, [meant], at=meant.location, path=meant.path)
     found: list[str] = []
     for labels in expanded("", keys, [meant], excluded=(), when=always, at=meant.location).names:

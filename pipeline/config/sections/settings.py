@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pipeline.config.fault_collector import Faults, Wrong
+from pipeline.config.fault_collector import ConfigFault, FaultCollector
 from pipeline.config.interpolation import Params, Scope, fill
 from pipeline.config.op_parameters import located
 from pipeline.config.yaml_nodes import Node
@@ -54,21 +54,21 @@ def section(name: str, node: Node | None, params: Params) -> dict[str, Any]:
     if node is None:
         return {}
     if not node.is_map:
-        raise Wrong(node.location, name, f"got {node.said}; write a map")
+        raise ConfigFault(node.location, name, f"got {node.said}; write a map")
     allowed = _SECTIONS.get(name)
     for key, inner in node.value.items():
         if allowed is not None and key not in allowed:
             said = f"unknown key; allowed: {', '.join(allowed)}{nearest(key, allowed)}"
-            raise Wrong(node.keys[key], f"{name}.{key}", said)
+            raise ConfigFault(node.keys[key], f"{name}.{key}", said)
         if name == "storage" and not inner.is_map:
-            raise Wrong(inner.location, f"storage.{key}", f"got {inner.said}; write a map of fsspec options")
+            raise ConfigFault(inner.location, f"storage.{key}", f"got {inner.said}; write a map of fsspec options")
     got: dict[str, Any] = fill(node, name, Scope(params))
     for key, value in got.items():
         fits, wanted = _VALUES.get((name, key), (None, ""))
         if fits is not None and not fits(value):
             inner = node.value[key]
             said = f"{inner.said}, which is {value!r}" if "${" in inner.text else inner.said
-            raise Wrong(inner.location, f"{name}.{key}", f"got {said}; write {wanted}")
+            raise ConfigFault(inner.location, f"{name}.{key}", f"got {said}; write {wanted}")
     return got
 
 
@@ -86,7 +86,7 @@ def _are_texts(got: Any) -> bool:
     return isinstance(got, list) and all(isinstance(one, str) for one in got)
 
 
-def modules(node: Node | None, params: Params, faults: Faults) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def modules(node: Node | None, params: Params, faults: FaultCollector) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Importable names, and absolute paths of what is to be shipped."""
     importable: list[str] = []
     shipped: list[str] = []
@@ -100,13 +100,13 @@ def modules(node: Node | None, params: Params, faults: Faults) -> tuple[tuple[st
             path = f"modules[{i}]"
             text = fill(inner, path, Scope(params))
             if not isinstance(text, str) or not text:
-                raise Wrong(inner.location, path, f"got {inner.said}; write an importable name, or ./file.py")
+                raise ConfigFault(inner.location, path, f"got {inner.said}; write an importable name, or ./file.py")
             if text.startswith((".", "/")) or text.endswith((".py", "/")):
                 shipped.append(_shipped(text, inner, path))
             elif re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", text):
                 importable.append(text)
             else:
-                raise Wrong(inner.location, path, f"got {inner.said}; write an importable name, or ./file.py")
+                raise ConfigFault(inner.location, path, f"got {inner.said}; write an importable name, or ./file.py")
     return tuple(dict.fromkeys(importable)), tuple(dict.fromkeys(shipped))
 
 
@@ -114,11 +114,11 @@ def _shipped(text: str, node: Node, path: str) -> str:
     full = located(text, node.folder)
     name = os.path.basename(full)
     if not os.path.exists(full):
-        raise Wrong(node.location, path, f"there is no {full}")
+        raise ConfigFault(node.location, path, f"there is no {full}")
     if os.path.isfile(full) and not name.endswith(".py"):
-        raise Wrong(node.location, path, f"got {text!r}; a module is a .py file or a folder")
+        raise ConfigFault(node.location, path, f"got {text!r}; a module is a .py file or a folder")
     if not name.removesuffix(".py").isidentifier():
-        raise Wrong(node.location, path, f"{name!r} can't be imported: its name is no Python name")
+        raise ConfigFault(node.location, path, f"{name!r} can't be imported: its name is no Python name")
     return full
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.backends.local.child_processes import count_cores
-from pipeline.experiments.comparison.reasons import LEAST_SHARE, Evidence, Handle, reason
+from pipeline.experiments.comparison.reasons import LEAST_SHARE, Evidence, TuningKnob, reason
 from pipeline.experiments.comparison.result import Comparison, Difference, Measurement, Reference
 from pipeline.experiments.comparison.scaling import scaling
-from pipeline.graph.fusion import coarsen
+from pipeline.graph.fusion import fuse
 from pipeline.trace.account import Runs, Shape, account
 from pipeline.trace.costs import cost
 from pipeline.trace.losses import serial_times
@@ -48,7 +48,7 @@ def explained(comparison: Comparison, graph: Graph, calls: Calls | None, config:
     for row in comparison.ran:
         files = tuple(str(Path(m.trace).relative_to(comparison.folder)) for m in by_case[row.label])
         runs = Runs(row.label, row.backend, row.workers, files)
-        segments = coarsen(graph, n_workers=traces[row.label][0].n_workers)
+        segments = fuse(graph, n_workers=traces[row.label][0].n_workers)
         accounts.append(account(traces[row.label], runs, shape=shape, segments=segments, serial=serial))
     found = {a.runs.label: a for a in accounts}
     n_items = Counter[str]()
@@ -74,19 +74,19 @@ def explained(comparison: Comparison, graph: Graph, calls: Calls | None, config:
     )
 
 
-def handles(config: Config, n_items: Mapping[str, int] | None = None) -> dict[str, Handle]:
+def handles(config: Config, n_items: Mapping[str, int] | None = None) -> dict[str, TuningKnob]:
     """For each step where the file says how large its tasks are: its ``batch``, its ``chunks``, or a source's.
 
     Parameters
     ----------
     n_items : step -> how many items its ``over`` has
     """
-    found: dict[str, Handle] = {}
+    found: dict[str, TuningKnob] = {}
     for step in config.steps.values():
         if step.over is not None:
-            found[step.step] = Handle(f"steps.{step.step}.batch", "batch", (n_items or {}).get(step.step, 0))
+            found[step.step] = TuningKnob(f"steps.{step.step}.batch", "batch", (n_items or {}).get(step.step, 0))
         elif getattr(step.parameters, "chunks", None):
-            found[step.step] = Handle(f"steps.{step.step}.chunks", "chunks")
+            found[step.step] = TuningKnob(f"steps.{step.step}.chunks", "chunks")
         else:  # the steps come after all they refer to
             sources = (found.get(reference.step) for reference in step.references())
             inherited = next((handle for handle in sources if handle is not None and handle.kind == "chunks"), None)

@@ -249,9 +249,9 @@ def _keep(graph: Any, results: Mapping[Any, Any], path: Path) -> None:
     """Leave the values that are wanted besides the outputs, for the comparison with serial's."""
     import cloudpickle
 
-    from pipeline.graph.collect import assemble
+    from pipeline.graph.collect import collect
 
-    values = {copy: assemble(layout, results) for copy, layout in kept_layouts(graph).items()}
+    values = {copy: collect(layout, results) for copy, layout in kept_layouts(graph).items()}
     _write(path, cloudpickle.dumps(values))
 
 

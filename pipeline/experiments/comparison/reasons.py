@@ -16,7 +16,7 @@ from pipeline.trace.account import Account, StepTimes
 from pipeline.trace.losses import Losses
 from pipeline.units import size_text, time_text
 
-__all__ = ["LEAST_ROUNDS", "LEAST_SHARE", "WORDS", "Evidence", "Handle", "Reason", "reason"]
+__all__ = ["LEAST_ROUNDS", "LEAST_SHARE", "WORDS", "Evidence", "Reason", "TuningKnob", "reason"]
 
 LEAST_SHARE = 0.10
 LEAST_ROUNDS = 2 / 3
@@ -41,7 +41,7 @@ WORDS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class Handle:
+class TuningKnob:
     """Where the file says how large the tasks of a step are: ``batch`` of the step, or ``chunks`` of it or a source.
 
     ``n_items``: of a batch, how many there are to be put together.
@@ -69,7 +69,7 @@ class Evidence:
     speedup: float
     cpu: float
     others: Sequence[Account] = ()
-    handles: Mapping[str, Handle] | None = None
+    handles: Mapping[str, TuningKnob] | None = None
     n_cores: int = 1
     starved: float = 0.0
 

@@ -37,7 +37,7 @@ from pipeline.experiments.explanation.recommendations import Model, Way, changes
 from pipeline.experiments.explanation.selection import Batch, Sampled, batches, byte_limits, choose, pure_part
 from pipeline.experiments.explanation.serial_run import sample
 from pipeline.experiments.explanation.structure import estimated, segment_seconds, structure
-from pipeline.graph.fusion import coarsen
+from pipeline.graph.fusion import fuse
 from pipeline.trace.account import Shape
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ class _Experiment:
         setup = write_setup(str(folder), graph, graph.modules)
         self.tell(f"{graph.name}: {len(graph):,} tasks run serially, for {self.left * _SERIAL:.0f} s at most")
         sampled = self._sample(folder, file, setup)
-        segments = coarsen(graph, n_workers=self.n_workers)
+        segments = fuse(graph, n_workers=self.n_workers)
         seconds = estimated(graph, sampled)
         each = segment_seconds(segments, graph, seconds)
         shape = Shape.of(graph)

@@ -6,7 +6,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from pipeline.experiments.explanation.diagnosis import Overhead
-from pipeline.experiments.explanation.probe_processes import Team, serve, silent
+from pipeline.experiments.explanation.probe_processes import ProbeProcesses, serve, silent
 from pipeline.graph.graph import Graph, GraphNode, Key, Policy, task
 
 __all__ = ["overhead"]
@@ -22,7 +22,7 @@ def overhead(backend: str, n_workers: int, *, deadline: float) -> Overhead:
     ------
     Late, Failed : if it could not be measured, or not before the deadline (on the clock of ``perf_counter``)
     """
-    with Team(1, _serve) as team:
+    with ProbeProcesses(1, _serve) as team:
         (seconds,) = team.ask(("measure", (backend, n_workers)), deadline=deadline)
     return Overhead(backend, n_workers, seconds)
 

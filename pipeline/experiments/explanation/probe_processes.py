@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Self
 from pipeline.backends.local.child_processes import Children, ended_by
 from pipeline.errors import BackendError, PipelineError
 
-__all__ = ["Failed", "Late", "Team", "silent"]
+__all__ = ["Failed", "Late", "ProbeProcesses", "silent"]
 
 
 class Late(BackendError):
@@ -34,7 +34,7 @@ class _Refused(NamedTuple):
     cause: str
 
 
-class Team:
+class ProbeProcesses:
     """Some children, alike. Entered, they are up; left, they and all below them have ended.
 
     Parameters

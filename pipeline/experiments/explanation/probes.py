@@ -25,8 +25,8 @@ from typing import Any
 from pipeline.backends.local.child_main import set_up
 from pipeline.backends.local.serialization import dump, load, pack, receive, send
 from pipeline.experiments.explanation.measurements import NOISE, Moved, Reading, StepReadings
-from pipeline.experiments.explanation.probe_processes import Failed, Late, Team, serve, silent
-from pipeline.experiments.explanation.saved_task import Content, Kept
+from pipeline.experiments.explanation.probe_processes import Failed, Late, ProbeProcesses, serve, silent
+from pipeline.experiments.explanation.saved_task import Content, SavedTask
 from pipeline.graph.graph import execute
 from pipeline.worker.process_setup import limit_threads
 
@@ -170,7 +170,7 @@ def _count() -> int:
 
 
 def probe(
-    step: str, kept: Sequence[Kept], *, setup: str, n_workers: int, n_cores: int, deadline: float
+    step: str, kept: Sequence[SavedTask], *, setup: str, n_workers: int, n_cores: int, deadline: float
 ) -> StepReadings:
     """Run the probes of one step in fresh processes.
 
@@ -185,7 +185,7 @@ def probe(
     Late : if the probes of a single repeat could not be made in time
     Failed : if a task failed when it was run again, or ended its process
     """
-    with Team(n_workers, _serve) as team:
+    with ProbeProcesses(n_workers, _serve) as team:
         probing = _Probing(team, n_workers, n_cores, deadline)
         team.ask(("load", (setup, [one.path for one in kept])), deadline=deadline)
         probing.calibrate(len(kept))
@@ -199,7 +199,7 @@ def probe(
 class _Probing:
     """The probes of one step on their way. States: calibrated -> one repeat -> as many as are needed and fit."""
 
-    team: Team
+    team: ProbeProcesses
     n: int
     n_cores: int
     deadline: float
@@ -287,7 +287,7 @@ class _Probing:
         self.seconds[name].append((max(stop for stop, _ in answers) - start) / 1e9)
         self.cpu[name].append(sum(cpu for _, cpu in answers))
 
-    def moved(self, kept: Sequence[Kept]) -> Moved | None:
+    def moved(self, kept: Sequence[SavedTask]) -> Moved | None:
         """Have the tasks' inputs and results moved through a pipe, as a back end with worker processes does."""
         found = []
         connection = self.team.connections[0]

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from pipeline.experiments.comparison.reasons import Handle
+from pipeline.experiments.comparison.reasons import TuningKnob
 from pipeline.experiments.explanation.diagnosis import FASTER, FINE, NESTED, Cause, Overhead, Structure
 from pipeline.experiments.explanation.measurements import Reading, StepReadings
 from pipeline.experiments.explanation.structure import scheduled
@@ -82,7 +82,7 @@ class Model:
     structure: Structure
     readings: Mapping[str, StepReadings]
     overheads: Mapping[str, Overhead]
-    handles: Mapping[str, Handle]
+    handles: Mapping[str, TuningKnob]
     way: Way = "processes"
 
     @property

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pipeline.backends.local.serialization import Packed
 from pipeline.graph.graph import Key
 
-__all__ = ["Content", "Kept"]
+__all__ = ["Content", "SavedTask"]
 
 
 @dataclass(frozen=True)
-class Kept:
+class SavedTask:
     """Which task lies in a file.
 
     Parameters

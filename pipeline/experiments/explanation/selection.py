@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import psutil
 
-from pipeline.experiments.explanation.saved_task import Kept
+from pipeline.experiments.explanation.saved_task import SavedTask
 from pipeline.graph.graph import CONTEXT, Graph, Key, constant, dependencies, dependents_in_order, is_constant
 
 __all__ = ["Batch", "Sampled", "Times", "batches", "byte_limits", "candidates", "choose", "layer_of", "pure_part"]
@@ -55,7 +55,7 @@ class Sampled:
     """
 
     times: dict[str, Times] = field(default_factory=dict)
-    kept: list[Kept] = field(default_factory=list)
+    kept: list[SavedTask] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
     complete: bool = False
     cut: tuple[str, str, float] | None = None
@@ -132,7 +132,7 @@ def candidates(graph: Graph, order: Sequence[Key], without: Collection[str] = ()
     return found
 
 
-def choose(sampled: Sampled, step: str, n: int = N_SAMPLES) -> list[Kept]:
+def choose(sampled: Sampled, step: str, n: int = N_SAMPLES) -> list[SavedTask]:
     """The kept tasks of a step that stand for it: of its most expensive layer, the nearest to the median first.
 
     As many as ``n``, but a single one where it takes long enough for a probe by itself.
@@ -158,7 +158,7 @@ class Batch:
     """Kept tasks that are probed at once, and the steps that they stand for."""
 
     steps: tuple[str, ...]
-    kept: tuple[Kept, ...]
+    kept: tuple[SavedTask, ...]
 
 
 def batches(

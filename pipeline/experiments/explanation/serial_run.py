@@ -24,13 +24,13 @@ import cloudpickle
 from pipeline.backends.local.child_main import set_up
 from pipeline.backends.local.serialization import pack
 from pipeline.errors import PipelineError, TaskError, WorkerLost
-from pipeline.experiments.explanation.probe_processes import Failed, Late, Team, silent
-from pipeline.experiments.explanation.saved_task import Content, Kept
+from pipeline.experiments.explanation.probe_processes import Failed, Late, ProbeProcesses, silent
+from pipeline.experiments.explanation.saved_task import Content, SavedTask
 from pipeline.experiments.explanation.selection import Sampled, Times, byte_limits, candidates, layer_of
-from pipeline.graph.fusion import coarsen
+from pipeline.graph.fusion import fuse
 from pipeline.graph.graph import CONTEXT, Graph, Key, dependencies, is_constant
 from pipeline.graph.scheduler import Scheduler
-from pipeline.graph.segments import Inner, Segment
+from pipeline.graph.segments import Segment, SegmentTask
 from pipeline.outputs.commit import Publication
 from pipeline.worker.run_segment import run_segment
 from pipeline.worker.tracebacks import describe
@@ -86,7 +86,7 @@ class _Run:
 
     def __init__(self, connection: Connection, plan: Plan, slot: Any, graph: Graph) -> None:
         self.connection, self.plan, self.slot, self.graph = connection, plan, slot, graph
-        self.segments = coarsen(graph, n_workers=plan.n_workers)
+        self.segments = fuse(graph, n_workers=plan.n_workers)
         order = [inner.key for segment in self.segments for inner in segment.tasks if inner.key in graph.tasks]
         self.candidates = candidates(graph, list(dict.fromkeys(order)), plan.without)
         self.position = {key: i for i, key in enumerate(graph.tasks)}
@@ -128,7 +128,7 @@ class _Run:
                     values.pop(key, None)
         return True
 
-    def _task(self, inner: Inner, segment: Segment, values: dict[Any, Any]) -> None:
+    def _task(self, inner: SegmentTask, segment: Segment, values: dict[Any, Any]) -> None:
         needed = {key: values[key] for key in dependencies(inner.node)}
         alone = inner._replace(frees=())  # the values are ours: they are freed with the segment
         one = replace(segment, tasks=(alone,), inputs=tuple(needed), outputs=(inner.key,))
@@ -151,7 +151,7 @@ class _Run:
         for m in completion.measured:
             self.told.append(("ran", self.position[m.key], (m.stop - m.start) / 1e9, m.cpu / 1e9))
 
-    def _keep(self, inner: Inner, segment: Segment, values: Mapping[Any, Any]) -> None:
+    def _keep(self, inner: SegmentTask, segment: Segment, values: Mapping[Any, Any]) -> None:
         """Pickle the inputs of a task into a file, if they are not too large."""
         graph, step = self.graph, self.graph.policies[self.graph.owners[inner.key]].step
         content: Content | None = None
@@ -170,7 +170,7 @@ class _Run:
         path = os.path.join(self.plan.folder, f"kept-{self.position[inner.key]}")
         content.save(path)
         self.left -= nbytes
-        self.told.append(("kept", Kept(str(inner.key), step, layer_of(inner.key), path, nbytes)))
+        self.told.append(("kept", SavedTask(str(inner.key), step, layer_of(inner.key), path, nbytes)))
 
     def _flush(self) -> None:
         if self.told:
@@ -216,7 +216,7 @@ def sample(
     names = list(graph.tasks)
     step = {copy: policy.step for copy, policy in graph.policies.items()}
     slot = _slot()
-    with Team(1, _serve, plan, slot) as team:
+    with ProbeProcesses(1, _serve, plan, slot) as team:
         try:
             for told in _reports(team, deadline):
                 for kind, *rest in told:
@@ -246,7 +246,7 @@ def _slot() -> Any:
     return multiprocessing.get_context("spawn").RawArray("q", 2)
 
 
-def _reports(team: Team, deadline: float) -> Iterator[list[tuple[Any, ...]]]:
+def _reports(team: ProbeProcesses, deadline: float) -> Iterator[list[tuple[Any, ...]]]:
     while True:
         told = team.answer(0, deadline=deadline)
         yield told

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from pipeline.config.model import Filled, ItemKey, Reference
+from pipeline.config.model import ItemKey, Reference, Template
 from pipeline.errors import DataError
 from pipeline.graph.file_value import FileValue
 from pipeline.graph.graph import Key
@@ -161,7 +161,7 @@ class Arguments:
         """``value`` with every reference in it replaced by its slot."""
         if isinstance(value, Reference):
             return self.slot(value)
-        if isinstance(value, Filled):
+        if isinstance(value, Template):
             return Joined(tuple(self.slotted(p) for p in value.pieces))
         if isinstance(value, Mapping):
             return {name: self.slotted(v) for name, v in value.items()}
