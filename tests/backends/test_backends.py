@@ -391,8 +391,8 @@ def test_leaving_ends_all_it_started_when_it_was_never_used(kind: str) -> None:
 SCRIPT = """
 import os, sys, threading
 import psutil
-from pipeline.backends import create
-from pipeline.graph import Graph, Policy, task
+from pipeline.backends.registry import create
+from pipeline.graph.graph import Graph, Policy, task
 
 def hold(x):
     os.write(1, b"holding\\n")

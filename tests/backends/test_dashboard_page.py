@@ -443,7 +443,7 @@ def test_an_allowed_page_is_there_while_it_is_used_and_leaves_nothing(standing: 
 
 SCRIPT = """
 import sys, test_page
-from pipeline.backends.dask import Dask
+from pipeline.backends.dask.backend import Dask
 if __name__ == "__main__":
     with Dask(address=sys.argv[1], cluster={"page": True}) as backend:
         print(backend.pages["steps"], flush=True)

@@ -166,7 +166,7 @@ def _manned(client: Client) -> bool:
 @contextlib.contextmanager
 def process(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
     """A Python process that ends with the block, children included."""
-    environment = {**os.environ, "PYTHONPATH": str(HERE), **environment}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE / "backends")]), **environment}
     with subprocess.Popen(
         [sys.executable, *arguments],
         env=environment,
@@ -611,7 +611,7 @@ def test_a_scheduler_that_stops_answering_ends_the_run(how: signal.Signals, monk
 SCRIPT = """
 import operator, sys
 import test_dask
-from pipeline.backends.dask import Dask
+from pipeline.backends.dask.backend import Dask
 if __name__ == "__main__":
     try:
         with Dask(workers=2, dashboard=False) as backend:

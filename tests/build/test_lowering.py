@@ -105,7 +105,7 @@ def test_items_values_and_parts_keep_the_names_of_their_copy() -> None:
 
 _BUILD = """
 import dask.array as da, xarray as xr, hashlib
-from pipeline.lowering import lower, enter, building
+from pipeline.build.lowering import lower, enter, building
 with building():
     x = xr.DataArray(da.ones((8, 8), chunks=(2, 4)), dims=("t", "y"))
     tasks, layout = lower(x, "x", {})

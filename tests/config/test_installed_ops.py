@@ -25,8 +25,8 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from pipeline.signatures.arrays import ArrayOp
-from pipeline.signatures.frames import FrameOp
+from pipeline.config.signatures.arrays import ArrayOp
+from pipeline.config.signatures.frames import FrameOp
 
 
 class Shift(ArrayOp):
@@ -260,7 +260,7 @@ def test_it_runs_here_and_in_other_processes(two_sites: tuple[Path, Path]) -> No
     code = """
         import json
         import pipeline
-        from pipeline.provenance import code_hashes
+        from pipeline.runs.provenance.code import code_hashes
         p = pipeline.load("moved.yaml")
         for backend in ("serial", "processes"):
             p.run(backend=backend, workers=1, out=backend)
@@ -279,7 +279,7 @@ def test_it_is_listed_described_and_in_the_schema_and_what_is_broken_is_a_warnin
     told = textwrap.dedent(
         """
         from pipeline.cli import main
-        from pipeline.schema import json_schema
+        from pipeline.config.schema.document import json_schema
         main(["ops"])
         main(["ops", "twice"])
         print(sorted(name for name in json_schema()["definitions"] if name.startswith(("op_shift", "op_twice"))))
@@ -343,7 +343,7 @@ def test_a_file_that_does_not_use_it_does_not_load_it(two_sites: tuple[Path, Pat
     site, folder = two_sites
     (folder / "own.yaml").write_text("version: 1\nsteps: {x: {op: arange, stop: 6}, m: {op: mean, input: x}}\n")
     code = (
-        "import sys; from pipeline.config import load; load('own.yaml');"
+        "import sys; from pipeline.config.loader import load; load('own.yaml');"
         "print(sorted({'shifts', 'brokens'} & set(sys.modules)))"
     )
     environment = {**os.environ, "PYTHONPATH": str(site)}

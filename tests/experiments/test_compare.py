@@ -424,8 +424,8 @@ def test_an_interrupted_comparison_leaves_no_process(tmp_path):
 def test_children_end_when_the_one_who_compares_is_killed(tmp_path, number):
     script = f"""
 import sys
-sys.path.insert(0, {str(Path(__file__).parents[1])!r})
-import test_comparison as t
+sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[1])!r}]
+import test_compare as t
 from pathlib import Path
 t.compare_graph(t.graph_of(t._waits, {str(tmp_path)!r}, n=1), folder=Path({str(tmp_path / "run")!r}), workers=1)
 """

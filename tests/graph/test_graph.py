@@ -200,8 +200,8 @@ def test_how_tasks_are_run_is_no_part_of_the_fingerprint() -> None:
 
 
 _FINGERPRINT = """
-from pipeline.config import load
-from pipeline.steps import build
+from pipeline.config.loader import load
+from pipeline.build.build import build
 print(build(load("three.yaml")).fingerprint)
 """
 

@@ -153,8 +153,8 @@ def test_another_process_builds_the_same_graphs() -> None:
     program = "import test_array_ops; print(test_array_ops.fingerprints())"
     other = subprocess.run(
         [sys.executable, "-c", program],
-        env={**os.environ, "PYTHONHASHSEED": "1"},
-        cwd=Path(__file__).parents[1],
+        env={**os.environ, "PYTHONHASHSEED": "1", "PYTHONPATH": str(Path(__file__).parents[1])},
+        cwd=Path(__file__).parent,
         check=True,
         capture_output=True,
         text=True,

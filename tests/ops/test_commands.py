@@ -406,9 +406,9 @@ def test_nothing_is_started_in_a_thread_that_has_been_stopped(folder: Path) -> N
 
 SCRIPT = """
 import sys
-from pipeline.backends import create
-from pipeline.config import loads
-from pipeline.steps import build
+from pipeline.backends.registry import create
+from pipeline.config.loader import loads
+from pipeline.build.build import build
 
 if __name__ == "__main__":
     with create(sys.argv[1], workers=1) as backend:

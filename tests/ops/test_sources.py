@@ -150,8 +150,8 @@ def test_another_process_builds_the_same_graphs(folder: str) -> None:
     program = "import sys, test_sources; print(test_sources.fingerprints(sys.argv[1]))"
     other = subprocess.run(
         [sys.executable, "-c", program, folder],
-        env={**os.environ, "PYTHONHASHSEED": "1"},
-        cwd=Path(__file__).parents[1],
+        env={**os.environ, "PYTHONHASHSEED": "1", "PYTHONPATH": str(Path(__file__).parents[1])},
+        cwd=Path(__file__).parent,
         check=True,
         capture_output=True,
         text=True,
