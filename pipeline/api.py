@@ -213,7 +213,7 @@ class Pipeline:
         return run_config(self.config, **options)
 
     def compare(self, **options: Any) -> Comparison:
-        """Run the same graph on several back ends. See :func:`pipeline.experiments.comparison.compare.compare` for the options."""
+        """Run the same graph on several back ends. Options: :func:`pipeline.experiments.comparison.compare.compare`."""
         from pipeline.experiments.comparison.compare import compare as compare_config
         from pipeline.report.html.page import write as write_html
 
@@ -222,7 +222,7 @@ class Pipeline:
         return result
 
     def explain(self, **options: Any) -> Explanation:
-        """Find out by experiment why steps do not scale. See :func:`pipeline.experiments.explanation.explain.explain` for the options."""
+        """Find by experiment why steps do not scale. See :func:`pipeline.experiments.explanation.explain.explain`."""
         from pipeline.experiments.explanation.explain import explain as explain_config
 
         return explain_config(self.config, **options)

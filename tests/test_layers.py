@@ -1,4 +1,4 @@
-"""The structure of the package: which files there are, and that imports point down, without a cycle, at the top of a file."""
+"""The structure of the package: its files; imports point down, without a cycle, at the top of a file."""
 
 from __future__ import annotations
 

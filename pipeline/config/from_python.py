@@ -138,8 +138,8 @@ def tree_of(
             raise ConfigFault(at, path, f"got {value!r:.60}, which is no number in YAML")
         node.value = scalar(node.text)
     else:
-        raise ConfigFault(at, path, f"got {value!r:.60} ({type(value).__name__}); a pipeline holds numbers, text, true and "
-                    "false, None, lists and maps of them; data come from a step")  # fmt: skip
+        raise ConfigFault(at, path, f"got {value!r:.60} ({type(value).__name__}); a pipeline holds numbers, text, "
+                    "true and false, None, lists and maps of them; data come from a step")  # fmt: skip
     inner = node.value.values() if node.is_map else node.value if node.is_list else ()
     node.size += sum(one.size for one in inner)
     if node.size > MOST_VALUES:

@@ -121,7 +121,8 @@ class Step:
     parameters : op: an instance of its class in ``signatures.py``, whose expression fields are
         :class:`pipeline.config.expressions.expression.Expression` with references bound; else None
     expression : of an expr
-    args : keyword arguments of a call; a :class:`Reference`, :class:`ItemKey` or :class:`Template` may stand at any depth
+    args : keyword arguments of a call; a :class:`Reference`, :class:`ItemKey` or :class:`Template` may stand at any
+        depth
     command : what is run, of a command
     parts : names of the parts that the function returns, or that the command leaves
     seed : whether the function gets ``seed=``

@@ -106,14 +106,15 @@ class Composition:
         module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
         said = f"got {getattr(function, '__qualname__', repr(function))!r}"
         if module == "__main__":
-            raise ConfigFault(at, path, f"{said}, which is defined in the script that runs; workers import functions from a "
-                        "module: put it in a file of its own, and import it")  # fmt: skip
+            raise ConfigFault(at, path, f"{said}, which is defined in the script that runs; workers import functions "
+                        "from a module: put it in a file of its own, and import it")  # fmt: skip
         found: Any = sys.modules.get(str(module))
         for part in name.split("."):
             found = getattr(found, part, None)
         if module is None or found is None or found != function:
-            raise ConfigFault(at, path, f"{said}, which can't be imported by a name of its module; workers need a function "
-                        "that is defined at the top of a module: no lambda, partial or inner function")  # fmt: skip
+            raise ConfigFault(at, path, f"{said}, which can't be imported by a name of its module; workers need a "
+                        "function that is defined at the top of a module: no lambda, partial or "
+                        "inner function")  # fmt: skip
         for one in _shippable(str(module)):
             self._modules.setdefault(one)
         return f"{module}:{name}"

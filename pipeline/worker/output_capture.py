@@ -1,8 +1,8 @@
 """What tasks print, by line, with the task that said it: print, logging and warnings, on their way to who listens.
 
 While it is installed, ``sys.stdout`` and ``sys.stderr`` are proxies that look which task runs in the thread that
-writes: what a task writes goes to its :class:`OutputBuffer`, everything else where it went before. A line is told when it
-ends, or with the task; half lines of two tasks are never mixed. Bytes for ``sys.stdout.buffer`` are lines as well.
+writes: what a task writes goes to its :class:`OutputBuffer`, everything else where it went before. A line is told when
+it ends, or with the task; half lines of two tasks are never mixed. Bytes for ``sys.stdout.buffer`` are lines as well.
 
 What passes through, unheard: what goes past Python's streams (a program that a task starts, C code), what a process
 writes that a task has forked, and, where several tasks share a process, what threads write that a task has started.

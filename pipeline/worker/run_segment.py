@@ -109,7 +109,8 @@ def run_segment(
     ----------
     inputs : values of ``segment.inputs``, as objects
     started : called before each task
-    tell, hold : what gets the lines that the tasks write, see :class:`pipeline.worker.output_capture.OutputBuffer`; None: the Completion
+    tell, hold : what gets the lines that the tasks write, see :class:`pipeline.worker.output_capture.OutputBuffer`;
+        None: the Completion
         has them. They are heard where the streams are captured (:func:`pipeline.worker.output_capture.install`)
 
     A fault of a task, ``sys.exit`` included, is told in ``failure``. Only a real Ctrl-C, in a process that listens to

@@ -563,7 +563,8 @@ def test_input_paths_are_absolute_and_urls_stay(tmp_path: Path) -> None:
 
 def test_loading_imports_neither_numpy_nor_dask() -> None:
     code = (
-        "import sys; from pipeline.config.loader import loads; from pipeline.config.schema.document import json_schema\n"
+        "import sys\nfrom pipeline.config.loader import loads\n"
+        "from pipeline.config.schema.document import json_schema\n"
         "json_schema()\n"
         "loads('version: 1\\nsteps: {a: {op: arange, stop: 1}, b: {expr: a + 1}}')\n"
         "print([m for m in ('numpy', 'pandas', 'dask', 'xarray', 'pyarrow') if m in sys.modules])"

@@ -288,7 +288,10 @@ def test_a_task_that_is_done_twice_and_a_step_that_is_none_change_nothing() -> N
         (TimeLeft(61.0, 119.0), "about 1 min to 2 min left"),
         (TimeLeft(400.0, 5000.0), "about 6 min to 1 h 30 min left"),
         (TimeLeft(7200.0, 90_000.0), "about 2 h to 25 h left"),
-        (TimeLeft(3.0, None, ("a", "b"), 1), "at least 3 s left, too early to say for 'a' and 1 more, 1 step not begun"),
+        (
+            TimeLeft(3.0, None, ("a", "b"), 1),
+            "at least 3 s left, too early to say for 'a' and 1 more, 1 step not begun",
+        ),
     ],
 )  # fmt: skip
 def test_a_range_is_rounded_outwards(left: TimeLeft, text: str) -> None:

@@ -13,7 +13,8 @@ import pytest
 from pipeline.errors import BackendError
 from pipeline.worker.temp_folders import Folder, hold
 
-HOLDER = "from pipeline.worker.temp_folders import Folder; f = Folder(); open(f.path + '/file', 'w'); print(f.path, flush=True)"
+HOLDER = "from pipeline.worker.temp_folders import Folder\n"
+HOLDER += "f = Folder(); open(f.path + '/file', 'w'); print(f.path, flush=True)"
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""What a client tells the page ``/pipeline`` of the scheduler that it uses; see :mod:`pipeline.backends.dask.dashboard_page`.
+"""What a client tells the page ``/pipeline`` of its scheduler; see :mod:`pipeline.backends.dask.dashboard_page`.
 
 The page is a view, and no run fails for it: what goes wrong with it is a note. Failures are rare, and told a few times
 a second at most, without waiting for an answer.

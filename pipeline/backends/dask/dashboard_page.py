@@ -1,7 +1,8 @@
 """The page ``/pipeline`` of a Dask dashboard: the steps of the file as a graph, and how far each of them is.
 
 This is the scheduler's side: a plugin that counts, and two addresses on the scheduler's own HTTP server, the page and
-``/pipeline/data.json``, which the page asks for each second. :mod:`pipeline.backends.dask.dashboard_client` tells it what is run.
+``/pipeline/data.json``, which the page asks for each second. :mod:`pipeline.backends.dask.dashboard_client` tells it
+what is run.
 
 Where the numbers come from:
 
@@ -13,7 +14,8 @@ Where the numbers come from:
 * **held**: bytes of the results in the workers' memory as Dask's ``sizeof`` has them, by the step that made them; each
   once, though several workers may have it. While a segment's results are taken apart they count twice.
 * **retried**, failures and their messages: told by the client, which masks what must not be shown.
-* **left**: the range of time of :mod:`pipeline.trace.time_left`, by what the tasks took; earlier runs are not known here.
+* **left**: the range of time of :mod:`pipeline.trace.time_left`, by what the tasks took; earlier runs are not known
+here.
 
 A transition costs one look into a dict, for tasks of others too: measured, 5 us a task of ours in all, where Dask takes
 1,300 or more. What is told of a run is forgotten when it is over, but for its counts. Rejected: a Bokeh page like
@@ -313,7 +315,8 @@ def begin(told: Mapping[str, Any], *, dask_scheduler: Any) -> None:
     Parameters
     ----------
     told : ``run``, ``client``: their ids · ``steps``: name and number of tasks of each · ``boxes``, ``paths``,
-        ``size``: see :func:`pipeline.backends.dask.dashboard_client.drawn` · ``copies``: copy -> number of its step · ``segments``:
+        ``size``: see :func:`pipeline.backends.dask.dashboard_client.drawn` · ``copies``: copy -> number of its step ·
+        ``segments``:
         for each the step of each of its tasks, None where it is not counted · ``places``: for each Dask key (key,
         segment, step that made what it holds, whether it is the segment itself)
     """

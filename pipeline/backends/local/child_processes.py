@@ -1,4 +1,4 @@
-"""How worker processes are started and ended; what they do themselves stands in :mod:`pipeline.backends.local.child_main`.
+"""How worker processes are started and ended; what they do: :mod:`pipeline.backends.local.child_main`.
 
 A child does not import the parent's ``__main__``: cloudpickle sends by value what is defined there, and a script
 without ``if __name__ == "__main__"`` would start itself again.

@@ -55,7 +55,7 @@ def _expression(scope: Literal["arrays", "columns", "agg", "coords"], example: s
 
 
 ColumnExpr = Annotated[Any, *_expression("columns", "price * (1 - discount)")]
-"""An expression over the columns of a frame; after loading a :class:`pipeline.config.expressions.expression.Expression`."""
+"""An expression over the columns of a frame; loaded: a :class:`pipeline.config.expressions.expression.Expression`."""
 AggExpr = Annotated[Any, *_expression("agg", "mean(delay)")]
 """An expression whose outermost function aggregates a group."""
 CoordExpr = Annotated[Any, *_expression("coords", "month(time)")]

@@ -1,6 +1,7 @@
 """``compare()``: the same Graph on several back ends, interleaved and repeated; how fast, and whether it is the same.
 
-The Graph is built once and saved; each measured run is a fresh process (:mod:`pipeline.experiments.comparison.measured_run`) that commits to a
+The Graph is built once and saved; each measured run is a fresh process
+(:mod:`pipeline.experiments.comparison.measured_run`) that commits to a
 folder of its own below the run folder. Rounds interleave the back ends in an order that rotates, so that what slows the
 machine down for a minute slows down all of them. Each run's outputs are held against those of serial's first run, and
 deleted; nothing is written where the file says.

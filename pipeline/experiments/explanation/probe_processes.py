@@ -1,6 +1,7 @@
 """Children that answer: fresh processes that are asked one thing after the other, each answer by a deadline.
 
-They are started, settled and ended as worker processes are (:mod:`pipeline.backends.local.child_processes`): deaf to Ctrl-C, BLAS on
+They are started, settled and ended as worker processes are (:mod:`pipeline.backends.local.child_processes`): deaf to
+Ctrl-C, BLAS on
 one thread, dead with whoever started them, killed with all that their tasks started. A child that ends or is late ends
 the whole team: what it was asked is lost, and the next question goes to a new team.
 """

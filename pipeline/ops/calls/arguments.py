@@ -1,7 +1,7 @@
 """What a task of a call or a command gets: values with slots in them, where the results of other tasks go.
 
-A file that a command has left (:class:`~pipeline.graph.file_value.FileValue`) comes as the path of a local copy, which is
-there as long as the task runs.
+A file that a command has left (:class:`~pipeline.graph.file_value.FileValue`) comes as the path of a local copy, which
+is there as long as the task runs.
 """
 
 from __future__ import annotations

@@ -27,7 +27,8 @@ class Call:
     ----------
     function : ``module:function``
     positional : slots or values, in order
-    keywords : values, in which :class:`Slot`, :class:`~pipeline.config.model.ItemKey` and tuples of text pieces may stand
+    keywords : values, in which :class:`Slot`, :class:`~pipeline.config.model.ItemKey` and tuples of text pieces may
+        stand
     parts : names of the parts the result must have
     drop : whether a failing item becomes a :class:`~pipeline.graph.segments.Dropped` in its place
     spread : whether an item is a map to be spread as keywords

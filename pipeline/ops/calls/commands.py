@@ -64,8 +64,8 @@ def run_command(program: Program, item: Mapping[str, Any] | None, key: str, *val
 
     Returns
     -------
-    ``{"stdout": text, "stderr": text, "returncode": int}`` with a :class:`~pipeline.graph.file_value.FileValue` for each of
-    the files. Text is read as UTF-8, with a replacement character for what is none
+    ``{"stdout": text, "stderr": text, "returncode": int}`` with a :class:`~pipeline.graph.file_value.FileValue` for
+    each of the files. Text is read as UTF-8, with a replacement character for what is none
 
     Raises
     ------
