@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from pipeline.trace.trace import Trace as Trace
 
 _HOME = {
-    **dict.fromkeys(("load", "build", "check", "run", "compare", "Pipeline"), "pipelines"),
-    "Config": "config",
-    "Graph": "graph",
-    "Trace": "trace",
+    **dict.fromkeys(("load", "build", "check", "run", "compare", "Pipeline"), "api"),
+    "Config": "config.model",
+    "Graph": "graph.graph",
+    "Trace": "trace.trace",
     **dict.fromkeys(("BackendError", "CheckError", "ConfigError", "DataError"), "errors"),
     **dict.fromkeys(("OutputError", "PipelineError", "TaskError"), "errors"),
 }

@@ -49,8 +49,8 @@ def test_no_op_uses_a_common_key_as_a_parameter(cls: type[Signature]) -> None:
     ("op", "kind", "maps", "home"),
     [
         ("groupby", "array", (), "arrays.labelled:groupby"),
-        ("groupby", "frame", (), "frames.grouping:groupby"),
-        ("groupby", "items", ("agg",), "frames.grouping:groupby"),
+        ("groupby", "frame", (), "frames.groupby:groupby"),
+        ("groupby", "items", ("agg",), "frames.groupby:groupby"),
         ("groupby", "", (), "arrays.labelled:groupby"),
         ("mean", "frame", (), "arrays.reductions:mean"),
     ],
