@@ -35,6 +35,7 @@ _HOME = {
     **dict.fromkeys(("BackendError", "CheckError", "ConfigError", "DataError"), "errors"),
     **dict.fromkeys(("OutputError", "PipelineError", "TaskError"), "errors"),
 }
+"""Public name -> the module it is imported from."""
 
 __version__ = "0.1.0"
 __all__ = [*sorted(_HOME), "__version__"]
