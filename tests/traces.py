@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
-from pipeline.trace.replay import Played
+from pipeline.trace.replay import ReplaySegment
 from pipeline.trace.trace import INSTANTS, Record, Trace
 
 __all__ = ["Work", "any_trace", "any_work", "chained", "row", "trace"]
@@ -103,7 +103,7 @@ def any_trace(draw: st.DrawFn) -> Trace:
 class Work(NamedTuple):
     """Something to run: segments, what each task needs, and what each takes in seconds."""
 
-    segments: list[Played]
+    segments: list[ReplaySegment]
     needs: dict[str, tuple[str, ...]]
     seconds: dict[str, float]
 
@@ -116,14 +116,14 @@ class Work(NamedTuple):
 @st.composite
 def any_work(draw: st.DrawFn) -> Work:
     """Random segments of up to three tasks each; some are of a constant alone, some tasks take no time."""
-    segments: list[Played] = []
+    segments: list[ReplaySegment] = []
     needs: dict[str, tuple[str, ...]] = {}
     made: list[str] = []
     constants = set()
     for number in range(draw(st.integers(1, 10))):
         if draw(st.integers(0, 6)) == 0:
             key = f"constant-{number}"
-            segments.append(Played(number, (), (key,), (), ()))
+            segments.append(ReplaySegment(number, (), (key,), (), ()))
             constants.add(key)
             made.append(key)
             continue
@@ -134,7 +134,7 @@ def any_work(draw: st.DrawFn) -> Work:
             inner = [keys[i - 1]] if i and draw(st.booleans()) else []
             inputs |= dict.fromkeys(outer)
             needs[key] = tuple(k for k in (*outer, *inner) if k not in constants)
-        segments.append(Played(number, ("context", *inputs), keys, keys, ("s",) * len(keys)))
+        segments.append(ReplaySegment(number, ("context", *inputs), keys, keys, ("s",) * len(keys)))
         made += keys
     seconds = {key: draw(st.integers(0, 20)) / 1e9 for key in needs}
     return Work(segments, needs, seconds)

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Protocol, Self
 
 from pipeline.errors import printable, where
 from pipeline.graph.graph import Graph, Key
+from pipeline.graph.segments import Segment
 from pipeline.trace.trace import Trace
 from pipeline.worker.output_capture import Line
 
@@ -69,11 +70,19 @@ Listener = Callable[[Event], None]
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What a back end gives back: the wanted keys' results, the Trace, and the items that were dropped."""
+    """What a run of a Graph on a back end returns.
+
+    Parameters
+    ----------
+    results : wanted key -> its value
+    segments : what the Graph was fused into for this run; the Trace refers to them by number
+    dropped : step instance, item and cause of each item that was left out
+    """
 
     results: Mapping[Key, Any]
     trace: Trace
-    dropped: tuple[tuple[str, str, str], ...] = ()  # step, item, cause
+    segments: tuple[Segment, ...]
+    dropped: tuple[tuple[str, str, str], ...] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)
 
 

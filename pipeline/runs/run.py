@@ -31,7 +31,6 @@ from pipeline.config.model import Config
 from pipeline.config.resolved_yaml import plain
 from pipeline.errors import CheckError, ConfigError
 from pipeline.graph.collect import collect
-from pipeline.graph.fusion import fuse
 from pipeline.graph.graph import Graph, Key
 from pipeline.graph.value_types import Layout, PartsLayout
 from pipeline.outputs.commit import Publication
@@ -352,8 +351,7 @@ def _write_report(
 ) -> None:
     """Leave what the run says of its own time, in the form of a comparison of one back end with nothing."""
     runs = Runs(trace.backend, trace.backend, trace.n_workers, ("trace.parquet",))
-    segments = fuse(graph, n_workers=trace.n_workers)
-    mine = account([trace], runs, shape=Shape.of(graph), segments=segments)
+    mine = account([trace], runs, shape=Shape.of(graph))
     row = {
         "label": trace.backend,
         "backend": trace.backend,

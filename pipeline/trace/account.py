@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pipeline.graph.graph import Graph, dependencies, is_constant
-from pipeline.graph.segments import Segment
 from pipeline.trace import costs
 from pipeline.trace.critical_path import CriticalPath, PathSegment, critical_path, span
 from pipeline.trace.efficiency import Factors, factors
@@ -25,7 +24,7 @@ from pipeline.trace.losses import (
     rectangle,
     whole_percents,
 )
-from pipeline.trace.replay import makespan, placement_of, replay
+from pipeline.trace.replay import makespan, placement_of, replay, segments_of
 from pipeline.trace.statistics import Interval
 from pipeline.trace.trace import Trace
 
@@ -200,14 +199,13 @@ def _longest(stretches: Sequence[PathSegment]) -> list[PathSegment]:
 
 
 def account(
-    traces: Sequence[Trace], runs: Runs, *, shape: Shape, segments: Sequence[Segment], serial: SerialTimes | None = None
+    traces: Sequence[Trace], runs: Runs, *, shape: Shape, serial: SerialTimes | None = None
 ) -> Account:
     """Put everything that is known of some runs of one back end together.
 
     Parameters
     ----------
     traces : one a round
-    segments : what the Graph was coarsened to for these workers
     serial : what the same tasks take serially; None: unknown, then nothing is said of useful time and inflation
 
     Raises
@@ -224,6 +222,7 @@ def account(
     whole = 0 < len(seconds) == len(shape.needs)  # a report may have been lost with its worker
     ideal = math.nan
     if whole:
+        segments = segments_of(trace, shape.needs)
         ideal = makespan(replay(segments, seconds, n_workers=trace.n_workers, placement=placement_of(trace)))
     times = seconds if serial is None else serial.seconds
     return Account(
@@ -244,7 +243,7 @@ def account(
         by_step=_by_step(frame, shape, serial),
         moved=moved(trace),
         n_tasks=trace.tasks.num_rows,
-        n_segments=len(segments),
+        n_segments=int(trace.notes.get("n_segments", frame["segment"].nunique())),
         ideal=ideal,
         measuring=float(trace.notes.get("measuring", 0.0)),
         clock_error=float(trace.notes.get("clock_error", 0.0)),

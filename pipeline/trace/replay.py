@@ -21,32 +21,32 @@ from pipeline.graph.scheduler import Scheduler
 from pipeline.graph.segments import Segment
 from pipeline.trace.trace import Record, Trace
 
-__all__ = ["Placement", "Played", "lanes", "makespan", "placement_of", "replay"]
+__all__ = ["Placement", "ReplaySegment", "lanes", "makespan", "placement_of", "replay", "segments_of"]
 
 Placement = Sequence[Sequence[int]]
 """For each worker the numbers of the segments that it runs, in order."""
 
 
-class Played(NamedTuple):
-    """What a replay needs of a segment.
+class ReplaySegment(NamedTuple):
+    """What a replay needs to know about a segment.
 
     Parameters
     ----------
-    number : its place among the segments
-    inputs, outputs : the values it needs, and those it makes
-    keys : its tasks in order, as text; constants are no tasks
-    steps : the copy of a step that owns each task
+    number : its position among the segments
+    inputs, outputs : keys of the values it needs from other segments, and of those that others need
+    keys : its tasks in order, as text, without constants
+    steps : the step instance of each task
     """
 
     number: int
-    inputs: tuple[Key, ...]
-    outputs: tuple[Key, ...]
-    keys: tuple[str, ...]
-    steps: tuple[str, ...]
+    inputs: tuple[Key, ...] = ()
+    outputs: tuple[Key, ...] = ()
+    keys: tuple[str, ...] = ()
+    steps: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, segment: Segment) -> Played:
-        """What a replay needs of ``segment``."""
+    def of(cls, segment: Segment) -> ReplaySegment:
+        """Return the part of ``segment`` that a replay needs."""
         tasks = [inner for inner in segment.tasks if not is_constant(inner.node)]
         keys = tuple(str(inner.key) for inner in tasks)
         return cls(segment.number, segment.inputs, segment.outputs, keys, tuple(inner.step for inner in tasks))
@@ -67,7 +67,7 @@ class _Run(NamedTuple):
 
 
 def replay(
-    segments: Sequence[Segment | Played],
+    segments: Sequence[Segment | ReplaySegment],
     seconds: Mapping[str, float],
     *,
     n_workers: int,
@@ -91,7 +91,7 @@ def replay(
     ValueError : if a task has no time, the numbers are not those of a placement of these segments, there is no
         worker, or the segments need each other in a circle
     """
-    played = [s if isinstance(s, Played) else Played.of(s) for s in segments]
+    played = [s if isinstance(s, ReplaySegment) else ReplaySegment.of(s) for s in segments]
     for i, one in enumerate(played):
         if one.number != i:
             raise ValueError(f"segment {one.number} is at place {i}; segments are numbered in their order")
@@ -113,6 +113,42 @@ def replay(
     )
 
 
+def segments_of(trace: Trace, needs: Mapping[str, Sequence[str]]) -> list[ReplaySegment]:
+    """Return the segments of a measured run, as :func:`replay` takes them; O(tasks + edges).
+
+    Parameters
+    ----------
+    trace : of a run in which every task ran; where a task ran more than once, its last row counts
+    needs : task's key as text -> keys of the tasks it needs
+
+    Returns
+    -------
+    Item ``i`` is the segment with the number ``i``. Numbers without a task (segments of constants) give empty segments.
+    """
+    columns = (trace.tasks[name].to_pylist() for name in ("key", "segment", "step"))  # in the order of their start
+    segment_of = {key: (segment, step) for key, segment, step in zip(*columns, strict=True)}
+    keys: dict[int, list[str]] = {}
+    inputs: dict[int, dict[str, None]] = {}
+    outputs: dict[int, dict[str, None]] = {}
+    for key, (number, _) in segment_of.items():
+        keys.setdefault(number, []).append(key)
+        for needed in needs[key]:
+            maker, _ = segment_of[needed]
+            if maker != number:
+                inputs.setdefault(number, {})[needed] = None
+                outputs.setdefault(maker, {})[needed] = None
+    return [
+        ReplaySegment(
+            number,
+            tuple(inputs.get(number, ())),
+            tuple(outputs.get(number, ())),
+            tuple(keys.get(number, ())),
+            tuple(segment_of[key][1] for key in keys.get(number, ())),
+        )
+        for number in range(max(keys, default=-1) + 1)
+    ]
+
+
 def makespan(trace: Trace) -> float:
     """Seconds until the last task of a Trace ended; 0 of no tasks."""
     return float(trace.tasks["stop"].to_numpy().max(initial=0)) / 1e9
@@ -124,14 +160,14 @@ def _ns(seconds: Mapping[str, float], key: str) -> int:
     return round(seconds[key] * 1e9)
 
 
-def _needs(played: Sequence[Played]) -> list[set[int]]:
+def _needs(played: Sequence[ReplaySegment]) -> list[set[int]]:
     """For each segment those that make what it needs; what none makes (the context) is there from the start."""
     maker = {key: one.number for one in played for key in one.outputs}
     return [{maker[key] for key in one.inputs if key in maker} for one in played]
 
 
 def _by_policy(
-    played: Sequence[Played], needs: Sequence[set[int]], lengths: Sequence[int], n_workers: int
+    played: Sequence[ReplaySegment], needs: Sequence[set[int]], lengths: Sequence[int], n_workers: int
 ) -> Iterator[_Run]:
     scheduler = Scheduler([one.inputs for one in played], [one.outputs for one in played])
     made = [0] * len(played)
@@ -159,7 +195,7 @@ def _by_policy(
 
 
 def _by_placement(
-    played: Sequence[Played], needs: Sequence[set[int]], lengths: Sequence[int], placement: Placement
+    played: Sequence[ReplaySegment], needs: Sequence[set[int]], lengths: Sequence[int], placement: Placement
 ) -> Iterator[_Run]:
     worker_of = _workers(played, placement)
     users: list[list[int]] = [[] for _ in played]
@@ -214,7 +250,7 @@ def _by_placement(
         raise ValueError("the segments need each other in a circle")
 
 
-def _workers(played: Sequence[Played], placement: Placement) -> dict[int, int]:
+def _workers(played: Sequence[ReplaySegment], placement: Placement) -> dict[int, int]:
     """Segment -> the worker that runs it."""
     found = {number: worker for worker, numbers in enumerate(placement) for number in numbers}
     if len(found) != sum(len(numbers) for numbers in placement):
@@ -228,7 +264,7 @@ def _workers(played: Sequence[Played], placement: Placement) -> dict[int, int]:
     return found
 
 
-def _rows(run: _Run, played: Played, times: Sequence[int], before: int) -> Iterator[Record]:
+def _rows(run: _Run, played: ReplaySegment, times: Sequence[int], before: int) -> Iterator[Record]:
     name, done = f"worker-{run.worker}", run.begin + before + sum(times)
     received, start = run.begin, run.begin + before
     for key, step, length in zip(played.keys, played.steps, times, strict=True):

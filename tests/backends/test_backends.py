@@ -148,6 +148,8 @@ def test_two_thousand_tiny_tasks_run_once_each(backend: Backend) -> None:
     assert outcome.results["sum",] == 2_664_667_000
     assert outcome.trace.tasks.num_rows == 2_001
     assert len(set(outcome.trace.tasks["key"].to_pylist())) == 2_001
+    assert {inner.key for segment in outcome.segments for inner in segment.tasks} >= set(outcome.results)
+    assert set(outcome.trace.tasks["segment"].to_pylist()) <= {segment.number for segment in outcome.segments}
 
 
 def test_the_instants_of_every_task_come_in_their_order(backend: Backend) -> None:

@@ -151,7 +151,7 @@ class Dask:
             start_up=self.start_up,
             notes=notes,
         )
-        return Outcome(results, trace, tuple(course.dropped.values()), notes)
+        return Outcome(results, trace, segments, tuple(course.dropped.values()), notes)
 
     def _prepare(self, client: Client, modules: Mapping[str, bytes]) -> None:
         """Make all workers, those still to come included, ready for tasks that use these modules."""

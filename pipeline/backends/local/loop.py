@@ -188,7 +188,7 @@ class _Run:
             start_up=start_up,
             notes=notes,
         )
-        return Outcome(results, trace, tuple(self.dropped), notes)
+        return Outcome(results, trace, tuple(self.segments), tuple(self.dropped), notes)
 
     def _usage(self) -> dict[str, Any]:
         """CPU beside the tasks, and the gaps on the Trace's clock."""

@@ -12,7 +12,6 @@ from pipeline.backends.local.child_processes import count_cores
 from pipeline.experiments.comparison.reasons import LEAST_SHARE, Evidence, TuningKnob, reason
 from pipeline.experiments.comparison.result import Comparison, Difference, Measurement, Reference
 from pipeline.experiments.comparison.scaling import scaling
-from pipeline.graph.fusion import fuse
 from pipeline.trace.account import Runs, Shape, account
 from pipeline.trace.costs import cost
 from pipeline.trace.losses import serial_times
@@ -48,8 +47,7 @@ def explained(comparison: Comparison, graph: Graph, calls: Calls | None, config:
     for row in comparison.ran:
         files = tuple(str(Path(m.trace).relative_to(comparison.folder)) for m in by_case[row.label])
         runs = Runs(row.label, row.backend, row.workers, files)
-        segments = fuse(graph, n_workers=traces[row.label][0].n_workers)
-        accounts.append(account(traces[row.label], runs, shape=shape, segments=segments, serial=serial))
+        accounts.append(account(traces[row.label], runs, shape=shape, serial=serial))
     found = {a.runs.label: a for a in accounts}
     n_items = Counter[str]()
     for policy in graph.policies.values():
