@@ -198,9 +198,7 @@ def _longest(stretches: Sequence[PathSegment]) -> list[PathSegment]:
     return sorted(kept, key=lambda stretch: stretch.start)
 
 
-def account(
-    traces: Sequence[Trace], runs: Runs, *, shape: Shape, serial: SerialTimes | None = None
-) -> Account:
+def account(traces: Sequence[Trace], runs: Runs, *, shape: Shape, serial: SerialTimes | None = None) -> Account:
     """Put everything that is known of some runs of one back end together.
 
     Parameters
