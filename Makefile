@@ -10,10 +10,10 @@ run: .venv/.installed  ## the first result: run the quickstart, then compare bac
 	$(BIN)/pipeline compare configs/quickstart.yaml --repeat 3
 
 test: .venv/.installed-dev style  ## lint, types, layers, tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-slow: .venv/.installed-dev  ## the long and the destructive tests as well
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "slow or not slow"
 
 lint: style  ## style and types, and whether every test can be imported
 	@said=$$($(BIN)/python -m pytest --collect-only -qqq -p no:cacheprovider 2>&1) || { echo "$$said"; exit 1; }

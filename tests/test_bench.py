@@ -50,13 +50,13 @@ def test_each_case_runs_and_both_sides_give_the_same(
     assert all(len(line(row)) <= 80 for row in rows)
 
 
-def test_our_segments_are_no_more_than_a_tenth_above_dasks_own_fused_tasks() -> None:
+def test_segments_are_at_most_a_tenth_more_than_dasks_own_fusion() -> None:
     for row in CASES["counts"](TINY):
         assert row.aim is not None
         assert row.aim.met(row.figure), line(row)
 
 
-def test_contenders_take_turns_in_changing_order_after_a_round_that_is_not_counted() -> None:
+def test_contenders_alternate_after_a_warm_up_round() -> None:
     order: list[str] = []
 
     def contender(name: str):

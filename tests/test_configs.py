@@ -79,7 +79,7 @@ def tpch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_every_file_has_a_line_in_the_table_and_every_line_a_file() -> None:
+def test_every_file_has_a_line_in_the_table_and_vice_versa() -> None:
     assert sorted(QUICK) == sorted(path.stem for path in CONFIGS.glob("*.y*ml"))
 
 
@@ -145,7 +145,7 @@ def test_the_large_table_is_larger_than_what_one_worker_may_use() -> None:
 
 
 @pytest.mark.slow
-def test_a_table_larger_than_a_workers_memory_is_joined_to_its_scores_within_it(ran: Any) -> None:
+def test_a_table_larger_than_a_workers_memory_is_joined(ran: Any) -> None:
     r = ran("pca", backend="dask")
     assert all(check.ok for check in r.checks)
     assert len(r.open("wide")) == 1_200_000 - 1_200
@@ -153,7 +153,7 @@ def test_a_table_larger_than_a_workers_memory_is_joined_to_its_scores_within_it(
 
 
 @pytest.mark.slow
-def test_an_array_larger_than_a_workers_memory_is_reduced_within_it(ran: Any) -> None:
+def test_an_array_larger_than_a_workers_memory_is_reduced(ran: Any) -> None:
     r = ran("larger_than_memory", backend="dask")
     assert [check.ok for check in r.checks] == [True]
     limit = worker_memory(config("larger_than_memory"))

@@ -83,7 +83,7 @@ def test_a_command_of_the_page_ends_well(followed: dict[str, Done], command: str
     assert done.returncode == 0, done.stdout[-5_000:] + done.stderr[-5_000:]
 
 
-def test_the_back_end_passes_the_cases_that_every_back_end_passes(followed: dict[str, Done]) -> None:
+def test_the_new_back_end_passes_the_cases_of_every_back_end(followed: dict[str, Done]) -> None:
     (done,) = (done for command, done in followed.items() if "-k futures" in command)
     passed = int(done.stdout.rsplit(" passed", 1)[0].split()[-1])
     assert passed >= 15
@@ -97,7 +97,7 @@ def test_the_op_is_listed_and_described(copy: Path, followed: dict[str, Done]) -
     assert "  clip_outliers " in called(copy, "pipeline ops").stdout
 
 
-def test_the_schema_accepts_the_file_with_the_op_and_refuses_a_fault(copy: Path, followed: dict[str, Done]) -> None:
+def test_the_schema_accepts_the_new_op_and_refuses_an_error(copy: Path, followed: dict[str, Done]) -> None:
     schema = called(copy, "pipeline schema").stdout
     assert "op_clip_outliers" in json.loads(schema)["definitions"]
     (copy / "schema.json").write_text(schema)
@@ -113,7 +113,7 @@ def test_the_op_gives_the_same_on_two_back_ends(followed: dict[str, Done]) -> No
     assert "results equal" in compared
 
 
-def test_the_op_of_another_package_is_listed_and_runs_in_other_processes(copy: Path, followed: dict[str, Done]) -> None:
+def test_an_op_of_another_package_is_listed_and_runs(copy: Path, followed: dict[str, Done]) -> None:
     assert followed["pipeline ops standardize"].stdout.startswith("standardize: array -> array")
     assert "  standardize " in called(copy, "pipeline ops").stdout
     (ran,) = (done.stdout for command, done in followed.items() if "configs/standards.yaml" in command)

@@ -128,7 +128,7 @@ def test_the_census_reads_the_files_that_it_is_to_read(census: Census) -> None:
     assert sorted(layout.names) == sorted(census.files)
 
 
-def test_functions_lines_branches_and_depth_of_each_package_are_as_counted_in_plain_python(census: Census) -> None:
+def test_package_counts_equal_those_of_plain_python(census: Census) -> None:
     frame = census.run["by_package"].compute().set_index("package")
     wanted = by_package(census)
     assert sorted(frame.index) == sorted(wanted)
@@ -138,7 +138,7 @@ def test_functions_lines_branches_and_depth_of_each_package_are_as_counted_in_pl
         assert row["branches"] == pytest.approx(branches, rel=1e-12)
 
 
-def test_the_branchiest_packages_are_the_ten_of_the_most_branches_a_function(census: Census) -> None:
+def test_the_branchiest_packages_are_the_ten_with_most_branches(census: Census) -> None:
     frame = census.run.open("branchiest")
     wanted = by_package(census)
     assert frame["branches"].tolist() == pytest.approx(sorted((row[2] for row in wanted.values()), reverse=True)[:10])
@@ -154,13 +154,13 @@ def test_the_tokens_of_each_file_are_as_counted_one_by_one(census: Census) -> No
     assert int(total.sum()) == sum(map(sum, wanted.values()))
 
 
-def test_shares_of_tokens_are_one_in_all_and_none_where_a_file_has_no_tokens(census: Census) -> None:
+def test_shares_of_tokens_sum_to_one_or_to_zero_without_tokens(census: Census) -> None:
     counts, share = census.run["counts"].values, census.run["share"].values
     assert np.array_equal(share, counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
     assert set(np.round(share.sum(axis=1), 12)) <= {0.0, 1.0}
 
 
-def test_the_directions_of_style_are_those_of_numpy_up_to_their_sign(census: Census) -> None:
+def test_the_directions_of_style_equal_numpys_up_to_sign(census: Census) -> None:
     share = census.run["share"].values
     u, s, v = (census.run[f"style.{part}"].values for part in "usv")
     left, values, right = np.linalg.svd(share, full_matrices=False)
