@@ -37,7 +37,7 @@ _HOME = {
 }
 """Public name -> the module it is imported from."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [*sorted(_HOME), "__version__"]
 
 
