@@ -199,9 +199,9 @@ def bound(
     """
     outside = {
         text: fill_hole(
-            Placeholder(text, expression.columns_at(text)), node, path, scope, run=scope.resolve is not None
+            Placeholder(text, expression.text_column(text)), node, path, scope, run=scope.resolve is not None
         )
-        for text in expression.outside
+        for text in expression.placeholders
     }
     secret = next((text for text, value in outside.items() if isinstance(value, Secret)), None)
     if secret is not None:

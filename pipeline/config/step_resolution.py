@@ -301,7 +301,7 @@ class _Instance(InstanceReader):
     def _expression(self, inputs: Mapping[str, tuple[Reference, ...]]) -> Expression | None:
         if self.draft.parsed is None:
             return None
-        named = {text: inputs[str(text)][0] for text in self.draft.parsed.named if str(text) in inputs}
+        named = {text: inputs[str(text)][0] for text in self.draft.parsed.step_references if str(text) in inputs}
         for text, given in named.items():
             if given.gathered:
                 raise ConfigFault(

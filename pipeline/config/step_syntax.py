@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 from pipeline.config.expressions.expression import Expression, parse
-from pipeline.config.expressions.functions import FUNCTIONS, habit
+from pipeline.config.expressions.functions import FUNCTIONS, name_hint
 from pipeline.config.expressions.references import ExpressionError, ReferenceText, parse_reference
 from pipeline.config.fault_collector import ConfigFault, FaultCollector
 from pipeline.config.interpolation import Params, Placeholder, holes
@@ -284,7 +284,7 @@ def _references(
         node = made.node.value["expr"]
         with faults.caught():
             made.parsed = expression(node.text, "arrays", node, f"{made.path}.expr")
-            for named in made.parsed.named:
+            for named in made.parsed.step_references:
                 yield looked_up(named, node, f"{made.path}.expr", steps, str(named), params=params)
     if made.kind in ("call", "command") and "over" in made.node.value:
         yield from _over_references(made, steps, faults)
@@ -319,7 +319,7 @@ def looked_up(
         others = sorted(steps - {path.split(".")[1]})  # a step can't need itself
         hint = nearest(text.name, others) or (f"; steps: {', '.join(others[:10])}" if others else "")
         if params is not None:
-            hint = f"; the param is written ${{{text.name}}}" if text.name in params else habit(text.name) or hint
+            hint = f"; the param is written ${{{text.name}}}" if text.name in params else name_hint(text.name) or hint
         raise ConfigFault(node.location, path, f"{at}no step is named {text.name!r}{hint}")
     return ReferenceSite(text, node.location, path, role)
 

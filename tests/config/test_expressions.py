@@ -1,4 +1,4 @@
-"""The expression language: what it accepts, what it makes of it, and what it refuses with which cure."""
+"""The expression language: what it accepts, what it makes of it, and what it refuses with which hint."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from pipeline.config.expressions.references import ExpressionError, PickText, Re
 from pipeline.config.expressions.tree import (
     Binary,
     Boolean,
-    Bound,
+    BoundValue,
     Call,
     Compare,
     Constant,
     Membership,
     Name,
-    Outside,
+    Placeholder,
     Unary,
     render,
 )
@@ -57,8 +57,8 @@ def refusal(text: str, scope: Scope = "columns") -> ExpressionError:
         ("a or b and not c", Boolean("or", (A, Boolean("and", (B, Unary("not", C)))))),
         ("a in ['x', 'y']", Membership(A, (Constant("x"), Constant("y")))),
         ("a not in (1, -2)", Membership(A, (Constant(1), Constant(-2)), negated=True)),
-        ("a in ${names}", Membership(A, (Outside("names"),), listed=True)),
-        ("a == ${x.y}", Compare(A, ("==",), (Outside("x.y"),))),
+        ("a in ${names}", Membership(A, (Placeholder("names"),), listed=True)),
+        ("a == ${x.y}", Compare(A, ("==",), (Placeholder("x.y"),))),
         ("where(a, b, c)", Call("where", (A, B, C))),
         ("round(a, n=2)", Call("round", (A, Constant(2)))),
         ("`odd name` + größe", Binary("+", Name("odd name"), Name("größe"))),
@@ -115,14 +115,14 @@ def test_an_aggregate_takes_any_expression_of_columns() -> None:
 def test_an_expression_knows_its_names_and_what_is_outside() -> None:
     e = parse("a > ${x} and b == ${y.z} and a < ${x}", "columns")
     assert e.names == {"a", "b"}
-    assert e.outside == ("x", "y.z")
-    assert (e.columns_at("b"), e.columns_at("x"), e.columns_at("nothing")) == (14, 5, 0)
+    assert e.placeholders == ("x", "y.z")
+    assert (e.text_column("b"), e.text_column("x"), e.text_column("nothing")) == (14, 5, 0)
 
 
 def test_references_are_found_in_the_expression_of_arrays() -> None:
     e = parse('svd.u[component=0:2] * tas[A1B] + fit[alpha=0.1, fold="01"] - tas[ A1B ]', "arrays")
-    assert [str(r) for r in e.named] == ["svd.u[component=0:2]", "tas[A1B]", 'fit[alpha=0.1, fold="01"]']
-    assert e.columns_at("tas") == 24
+    assert [str(r) for r in e.step_references] == ["svd.u[component=0:2]", "tas[A1B]", 'fit[alpha=0.1, fold="01"]']
+    assert e.text_column("tas") == 24
 
 
 def test_an_expression_travels_between_processes() -> None:
@@ -174,27 +174,27 @@ def test_the_message_for_an_ampersand_rewrites_the_whole() -> None:
         ("lambda: a", 1, "map_blocks"),
         ("a := 1", 3, "a step of its own"),
         ("a[0]", 1, "picked"),
-        ("(a + b)[0]", 8, "picks"),
+        ("(a + b)[0]", 8, "brackets directly follow"),
         ("{1: 2}", 1, "${name}"),
         ("f'{a}'", 1, "no prefix"),
         ("a # b", 3, "'#'"),
         ("a; b", 2, "';'"),
-        ("a, b", 1, "behind 'in'"),
-        ("a in b", 6, "a list stands"),
-        ("a in [1, b]", 10, "constants stand"),
+        ("a, b", 1, "after 'in'"),
+        ("a in b", 6, "which takes a list"),
+        ("a in [1, b]", 10, "which takes constants"),
         ("1 < a in [1]", 10, "join the parts with 'and'"),
         ("'${x}' == a", 1, "without quotes"),
         ("$x + 1", 1, "${name}"),
         ("a ≤ 1", 3, "'<='"),
         ("a == ‘x’", 6, "straight quotes"),
-        ("(a", 1, "never closed"),
-        ("a)", 2, "closes nothing"),
-        ("a)+(b", 2, "closes nothing"),
-        ("'abc", 1, "never closed"),
-        ("0x1F", 1, "no number"),
-        ("a b", 1, "between two values stands an operator"),
-        ("a +", 3, "nothing behind '+'"),
-        ("a > 1 and ", 7, "nothing behind 'and'"),
+        ("(a", 1, "not closed"),
+        ("a)", 2, "no opening bracket"),
+        ("a)+(b", 2, "no opening bracket"),
+        ("'abc", 1, "no closing quote"),
+        ("0x1F", 1, "not a valid number"),
+        ("a b", 1, "an operator is missing between two values"),
+        ("a +", 3, "nothing follows '+'"),
+        ("a > 1 and ", 7, "nothing follows 'and'"),
         ("", 1, "empty"),
         ("flor(a)", 1, "did you mean 'floor'?"),
         ("isnull(a)", 1, "missing(x)"),
@@ -202,7 +202,7 @@ def test_the_message_for_an_ampersand_rewrites_the_whole() -> None:
         ("max(a, b)", 1, "maximum(a, b)"),
         ("sum(a)", 1, "agg of a groupby"),
         ("coord(a, 'x')", 1, "for arrays"),
-        ("__import__('os')", 1, "no function"),
+        ("__import__('os')", 1, "unknown function"),
         ("lower(a)(b)", 1, "bare name"),
         ("abs(a, b)", 1, "abs(x)"),
         ("abs(*a)", 5, "one by one"),
@@ -212,7 +212,7 @@ def test_the_message_for_an_ampersand_rewrites_the_whole() -> None:
         ("date('1995-13-01')", 1, "'1995-03-15'"),
         ("duration('5 parsecs')", 1, "'5min'"),
         ("match(a, '(')", 1, "regular expression"),
-        ("localize(a, 'Europe/Pariss')", 1, "no time zone"),
+        ("localize(a, 'Europe/Pariss')", 1, "not a known time zone"),
         ("localize(a, 'UTC', ambiguous='infer')", 1, "one of"),
         ("'a' < 1", 1, "number(x)"),
         ("date('2020-01-01') < '2020'", 1, "date("),
@@ -238,10 +238,10 @@ def test_a_refusal_names_the_place_and_the_cure(text: str, column: int, cure: st
         ("tas[time=0:4].u", "tas.u[time=0:4]"),
         ("tas[time=1991-01:2020]", "op: sel"),
         ("tas[0:3]", "time=0:3"),
-        ("`tas`", "no backticks"),
+        ("`tas`", "without backticks"),
         ("lower(tas)", "columns and coordinates"),
         ("localize(tas, 'UTC')", "columns and coordinates"),
-        ("coord(1, 'x')", "is a step"),
+        ("coord(1, 'x')", "must be a step"),
     ],
 )
 def test_a_refusal_in_arrays_names_the_cure(text: str, cure: str) -> None:
@@ -254,7 +254,7 @@ def test_a_refusal_in_arrays_names_the_cure(text: str, cure: str) -> None:
         ("sum(a) / count()", "one aggregate"),
         ("a", "one aggregate"),
         ("sum(mean(a))", "outermost"),
-        ("summ(a)", "'summ' is no aggregate; did you mean 'sum'?"),
+        ("summ(a)", "unknown aggregate 'summ'; did you mean 'sum'?"),
         ("std(a)", "ddof has no default"),
         ("quantile(a, 90)", "between 0 and 1"),
         ("quantile(a, b)", "must be a constant"),
@@ -356,12 +356,12 @@ def test_values_of_the_run_get_slots_without_repeats() -> None:
 def test_steps_are_bound_by_their_references() -> None:
     e = parse("tas[A1B] - mu", "arrays")
     bound = bind(e, {}, {parse_reference("tas[ A1B ]"): Elsewhere("tas"), parse_reference("mu"): 3})
-    assert bound.root == Binary("-", Bound(0), Constant(3))
+    assert bound.root == Binary("-", BoundValue(0), Constant(3))
 
 
 def test_what_is_not_given_stays_for_a_later_bind() -> None:
     e = bind(parse("a > ${x} + ${y}", "columns"), {"x": 1})
-    assert e.outside == ("y",)
+    assert e.placeholders == ("y",)
     assert bind(e, {"y": 2}).root == Compare(A, (">",), (Constant(3),))
 
 
@@ -378,12 +378,12 @@ def test_a_date_from_yaml_is_a_time() -> None:
 @pytest.mark.parametrize(
     ("text", "value", "cure"),
     [
-        ("a == ${x}", [1, 2], "behind 'in'"),
+        ("a == ${x}", [1, 2], "after 'in'"),
         ("a == ${x}", {"y": 1}, "${name.key}"),
         ("a == ${x}", None, "missing(x)"),
         ("a in ${x}", 3, "a list"),
         ("round(a, ${x})", "two", "whole number"),
-        ("localize(a, ${x})", "Nowhere", "no time zone"),
+        ("localize(a, ${x})", "Nowhere", "not a known time zone"),
         ("localize(a, ${x})", Elsewhere("zone"), "before the run"),
         ("a > ${x}", 2**70, "64 bits"),
         ("1 < ${x}", "two", "number(x)"),
@@ -429,11 +429,11 @@ def test_a_reference_becomes_its_parts(text: str, reference: ReferenceText) -> N
         ("a.", 2, "name of a part"),
         ("a.b.c", 4, "no parts"),
         ("a[x].b", 5, "a.b[x]"),
-        ("a[", 2, "never closed"),
-        ("a[x", 2, "never closed"),
+        ("a[", 2, "not closed"),
+        ("a[x", 2, "not closed"),
         ("a[]", 3, "a label"),
         ("a[x y]", 5, "','"),
-        ("a[t=0:4:2]", 8, "without a step"),
+        ("a[t=0:4:2]", 8, "write start:stop"),
         ("a[0:4]", 3, "dim"),
         ("a[t=1991-01:1992]", 3, "op: sel"),
         ("a[x=1, x=2]", 8, "twice"),

@@ -131,7 +131,7 @@ def test_an_entry_point_names_a_class(site: Path) -> None:
     assert "shift" not in ops
 
 
-def test_an_entry_point_names_a_module_with_several_ops_and_kinds(site: Path) -> None:
+def test_an_entry_point_names_a_module_with_several_ops(site: Path) -> None:
     install(site, {"all": "shifts.signatures"})
     ops = looked_up()
     assert [cls.__name__ for cls in ops["shift"]] == ["Shift", "ShiftFrame"]
@@ -164,7 +164,7 @@ def test_a_name_of_the_language_stays_ours(site: Path, name: str) -> None:
     )
 
 
-def test_a_name_that_two_distributions_bring_is_refused_with_both(site: Path) -> None:
+def test_a_name_brought_by_two_distributions_is_refused(site: Path) -> None:
     install(site, {"all": "shifts.signatures"})
     install(site, {"twice": "others.signatures:Twice"}, name="others")
     ops = looked_up()
@@ -228,7 +228,7 @@ def test_what_cannot_be_used_is_told_with_its_distribution(site: Path, value: st
     )
 
 
-def test_an_entry_point_that_cannot_be_loaded_is_told_where_nothing_is_like_the_name(site: Path) -> None:
+def test_a_broken_entry_point_is_named_where_no_op_is_similar(site: Path) -> None:
     install(site, {"everything": "shifts.signatures"}, signatures="import nowhere_at_all")
     ops = looked_up()
     assert "'everything' of the distribution shifts 1.2" in ops.missing("twice")
@@ -275,7 +275,7 @@ def test_it_runs_here_and_in_other_processes(two_sites: tuple[Path, Path]) -> No
     assert json.loads(done.stdout)[-2:] == ["shifts/functions.py", "shifts/signatures.py"]
 
 
-def test_it_is_listed_described_and_in_the_schema_and_what_is_broken_is_a_warning(two_sites: tuple[Path, Path]) -> None:
+def test_it_is_listed_and_in_the_schema_and_a_broken_one_warns(two_sites: tuple[Path, Path]) -> None:
     told = textwrap.dedent(
         """
         from pipeline.cli import main
@@ -328,7 +328,7 @@ def test_a_fault_is_told_at_its_place(anew: Path, tmp_path: Path, old: str, new:
     assert fault.location.line == 5
 
 
-def test_an_op_whose_function_is_not_there_is_a_fault_of_the_file_that_uses_it(anew: Path, tmp_path: Path) -> None:
+def test_an_op_without_its_function_is_an_error_of_the_file(anew: Path, tmp_path: Path) -> None:
     install(anew, {"all": "shifts.signatures"}, functions="import nowhere_at_all")
     config = loads(FILE, name="moved", root=tmp_path)
     with pytest.raises(ConfigError) as caught:

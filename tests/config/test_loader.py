@@ -441,7 +441,7 @@ def test_params_are_constants_and_steps_references_in_expressions() -> None:
     )
     step = made.steps["g"]
     where = step.parameters.where
-    assert (where.names, where.outside) == ({"x", "seg"}, ())
+    assert (where.names, where.placeholders) == ({"x", "seg"}, ())
     assert [(r.step, r.part) for r in where.references] == [("m", "top")]
     assert [r.step for r in step.references()] == ["f", "m"]
 

@@ -123,7 +123,10 @@ SINGLE: dict[str, tuple[str, str]] = {
         '{op: assign, input: …, columns: {…: "upper(…)"}}',
     ),
     "op of pandas": (FRAMES + "  x: {op: join, left: orders}\n", "there is no op 'join'; that is op 'merge'"),
-    "value of another language": (ERA5 + '  x: {expr: "tas + NaN"}\n', "column 7: no step is named 'NaN'; for what is"),
+    "value of another language": (
+        ERA5 + '  x: {expr: "tas + NaN"}\n',
+        "column 7: no step is named 'NaN'; for a missing value write",
+    ),
     "itself": (ERA5 + '  x: {expr: "y + 1"}\n', "no step is named 'y'; steps: tas"),
     "keep of positions": (ERA5 + 'keep: ["tas[time=0]"]\n', "keep names whole steps"),
     "command": (ERA5 + "  x: {command: ls -l}\n", "got 'ls -l'; write a list, which no shell reads: [ls, -l]"),

@@ -1,9 +1,10 @@
-"""See below.
+"""The expression language: text -> tokens -> checked syntax tree. Nothing here knows numpy, pandas or dask.
 
-expression  The expression language: a text becomes a checked tree, before any data is known.
-functions   The functions of the expression language: names, parameters, and where each may stand. No target is known he
-parser      From the text of an expression to its tree: placeholders for what Python must not see, then a whitelist.
-references  The grammar of references, ``name``, ``name.part``, ``name[pick, …]``, ``name.part[pick, …]``, as they are w
-scanner     The text of an expression with placeholders for whatever Python's parser must not see.
-tree        The nodes of a parsed expression, and the arithmetic of its constants.
+expression     Expression: a parsed text; ``parse`` makes one, ``bind`` puts values in for its placeholders.
+parser         Builds the tree: Python's own parser reads the text, a whitelist converts its nodes into ours.
+scanner        Prepares the text for Python's parser: names, references, ``${…}`` and strings become stand-in names.
+references     ``ExpressionError``, and the syntax of references to steps: ``name.part[key=label, dim=0:40]``.
+functions      The table of functions and aggregates: parameters, scopes and result types; checks calls against it.
+time_literals  Times and durations as text: ``1995-03-15 12:30``, ``1h 30min``.
+tree           The node classes; walking, printing and constant folding of trees.
 """

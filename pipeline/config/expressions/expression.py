@@ -1,84 +1,37 @@
-"""The expression language: a text becomes a checked tree, before any data is known.
-
-Python's own parser builds the tree, and a whitelist turns it into our nodes: what is not on it is refused, with the
-cure named. Names, ``${…}``, references and strings are replaced by placeholders first, so that Python never sees
-them: any name can be a column, a string has no prefixes, and columns of messages are those of the text as written.
-
-Rejected: ``DataFrame.query`` (a hostile text runs shell commands), asteval (reads files), a parser of our own from
-the ground up (precedence, chains and numbers would all have to be shown equal to Python's).
-"""
+"""Parsed expressions: ``parse`` checks a text before any data is read, ``bind`` puts values in for its placeholders."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from pipeline.config.expressions.functions import (
-    AGGREGATES,
-    FUNCTIONS,
-    Function,
-    Parameter,
-    Scope,
-    arguments,
-    evaluated,
-    habit,
-    moment,
-)
+from pipeline.config.expressions.functions import Scope, bind_arguments, fold_time_literal
 from pipeline.config.expressions.parser import parse_tree
-from pipeline.config.expressions.references import ExpressionError, PickText, ReferenceText, parse_reference
+from pipeline.config.expressions.references import ExpressionError, ReferenceText
+from pipeline.config.expressions.time_literals import parse_time
 from pipeline.config.expressions.tree import (
     Binary,
     Boolean,
-    Bound,
+    BoundValue,
     Call,
     Compare,
     Constant,
     Membership,
     Name,
-    Named,
     Node,
-    Outside,
+    Placeholder,
+    StepReference,
     Unary,
-    bounded,
-    children,
+    check_size,
     constant_kind,
-    folded,
+    fold,
     render,
     walk,
 )
 
-__all__ = [
-    "AGGREGATES",
-    "FUNCTIONS",
-    "Binary",
-    "Boolean",
-    "Bound",
-    "Call",
-    "Compare",
-    "Constant",
-    "Expression",
-    "ExpressionError",
-    "Function",
-    "Membership",
-    "Name",
-    "Named",
-    "Node",
-    "Outside",
-    "Parameter",
-    "PickText",
-    "ReferenceText",
-    "Scope",
-    "Unary",
-    "bind",
-    "children",
-    "habit",
-    "parse",
-    "parse_reference",
-    "render",
-    "walk",
-]
+__all__ = ["Expression", "bind", "parse"]
 
 
 @dataclass(frozen=True)
@@ -87,10 +40,10 @@ class Expression:
 
     Parameters
     ----------
-    text : as it was written
-    scope : what its bare names are: steps (``arrays``), columns (``columns``, ``agg``) or coordinates (``coords``)
-    root : the tree
-    references : what the slots of :class:`Bound` nodes point at, put there by :func:`bind`
+    text : the source text
+    scope : what its bare names refer to: steps (``arrays``), columns (``columns``, ``agg``) or coordinates (``coords``)
+    root : the syntax tree
+    references : the values that :class:`BoundValue` nodes point to by position; filled by :func:`bind`
     """
 
     text: str = field(compare=False)
@@ -100,31 +53,31 @@ class Expression:
 
     @property
     def names(self) -> frozenset[str]:
-        """The columns, or the coordinates, it uses."""
+        """The columns or coordinates that the expression uses."""
         return frozenset(node.name for node in walk(self.root) if isinstance(node, Name))
 
     @property
-    def outside(self) -> tuple[str, ...]:
-        """The texts of the ``${…}`` that are not bound yet, in order, without repeats."""
-        return tuple(dict.fromkeys(node.text for node in walk(self.root) if isinstance(node, Outside)))
+    def placeholders(self) -> tuple[str, ...]:
+        """The unbound ``${…}``, as the text between the braces, in order of appearance, without duplicates."""
+        return tuple(dict.fromkeys(node.text for node in walk(self.root) if isinstance(node, Placeholder)))
 
     @property
-    def named(self) -> tuple[ReferenceText, ...]:
-        """The references to steps that are not bound yet, in order, without repeats."""
-        return tuple(dict.fromkeys(node.reference for node in walk(self.root) if isinstance(node, Named)))
+    def step_references(self) -> tuple[ReferenceText, ...]:
+        """The unbound references to steps, in order of appearance, without duplicates."""
+        return tuple(dict.fromkeys(node.reference for node in walk(self.root) if isinstance(node, StepReference)))
 
     @property
     def constant(self) -> Constant | None:
-        """The whole, where it is known already: ``${smooth} > 1`` after :func:`bind`."""
+        """The value of the expression if it is constant, such as ``${smooth} > 1`` after :func:`bind`; else None."""
         return self.root if isinstance(self.root, Constant) else None
 
-    def columns_at(self, name: str) -> int:
-        """Where the name, ``${name}`` or the reference stands first, from 1; 0 if it does not occur."""
+    def text_column(self, name: str) -> int:
+        """Return where a name, placeholder or reference first appears in the text, counted from 1; 0 if it does not."""
         for node in walk(self.root):
             match node:
-                case Name(found, column) | Outside(found, column) if found == name:
+                case Name(text, column) | Placeholder(text, column) if text == name:
                     return column
-                case Named(reference, column) if name in (str(reference), reference.name):
+                case StepReference(reference, column) if name in (str(reference), reference.name):
                     return column
         return 0
 
@@ -137,7 +90,7 @@ def parse(text: str, scope: Scope) -> Expression:
 
     Raises
     ------
-    ExpressionError : with the column in ``text``, what was got, and what to write
+    ExpressionError : with the column in ``text``, what is there, and what to write instead
 
     >>> parse("a > 1 and b in ['x', 'y']", "columns").names == {"a", "b"}
     True
@@ -146,90 +99,98 @@ def parse(text: str, scope: Scope) -> Expression:
 
 
 def bind(
-    expression: Expression, outside: Mapping[str, Any], named: Mapping[ReferenceText, Any] | None = None
+    expression: Expression, placeholders: Mapping[str, Any], steps: Mapping[ReferenceText, Any] | None = None
 ) -> Expression:
-    """Put values and references in the places of ``${…}`` and of steps.
+    """Replace placeholders and references to steps by their values, and fold what becomes constant.
+
+    Placeholders and references that are in neither map stay unbound; a later call may bind them.
 
     Parameters
     ----------
-    outside : text between the braces -> a constant (bool int float str date datetime timedelta; a list of them behind
-        ``in``), or any other object, which is a value from the run: it gets a slot in ``references``
-    named : reference -> the same
-
-    Texts that are not in the maps are left for a later bind. What is constant is folded.
+    placeholders : text between the braces -> a constant (bool int float str date datetime timedelta; a list of these
+        after ``in``), or any other object, which stands for a value computed in the run: it is added to ``references``
+    steps : reference -> the same
 
     Raises
     ------
-    ExpressionError : if a value does not fit its place
+    ExpressionError : if a value is not allowed where its placeholder is
     """
-    references = list(expression.references)
+    binder = _Binder(placeholders, steps or {}, list(expression.references))
+    return replace(expression, root=binder.rebuild(expression.root), references=tuple(binder.references))
 
-    def slot(value: Any) -> Bound:
-        if value not in references:
-            references.append(value)
-        return Bound(references.index(value))
 
-    def leaf(node: Node) -> Node:
-        if isinstance(node, Named) and named is not None and node.reference in named:
-            return _valued(named[node.reference], slot, node.column, str(node.reference))
-        if isinstance(node, Outside) and node.text in outside:
-            return _valued(outside[node.text], slot, node.column, f"${{{node.text}}}")
-        return node
+class _Binder:
+    """Rebuilds a tree with values in place of placeholders; collects the objects that are no constants."""
 
-    def elements(node: Membership) -> Membership:
-        only = node.constants[0] if node.listed else None
-        if not isinstance(only, Outside) or only.text not in outside:
-            constants = tuple(_element(leaf(x), node) for x in node.constants)
-            return replace(node, constants=constants)
-        value = outside[only.text]
-        if isinstance(value, list | tuple):
-            text = f"${{{only.text}}}"
-            return replace(node, constants=tuple(_valued(v, slot, only.column, text) for v in value), listed=False)
-        if _is_constant(value):
-            raise ExpressionError(f"${{{only.text}}} is {value!r}; after 'in' stands a list: [1, 2]", only.column)
-        return replace(node, constants=(slot(value),))
+    def __init__(
+        self, placeholders: Mapping[str, Any], steps: Mapping[ReferenceText, Any], references: list[Any]
+    ) -> None:
+        self.placeholders, self.steps, self.references = placeholders, steps, references
 
-    def rebuilt(node: Node) -> Node:
+    def rebuild(self, node: Node) -> Node:
         match node:
             case Unary(op, operand):
-                return folded(Unary(op, rebuilt(operand)))
+                return fold(Unary(op, self.rebuild(operand)))
             case Binary(op, left, right):
-                return folded(Binary(op, rebuilt(left), rebuilt(right)))
+                return fold(Binary(op, self.rebuild(left), self.rebuild(right)))
             case Compare(first, ops, rest):
-                return folded(Compare(rebuilt(first), ops, tuple(map(rebuilt, rest))))
+                return fold(Compare(self.rebuild(first), ops, tuple(map(self.rebuild, rest))))
             case Boolean(op, operands):
-                return folded(Boolean(op, tuple(map(rebuilt, operands))))
+                return fold(Boolean(op, tuple(map(self.rebuild, operands))))
             case Membership():
-                return folded(replace(elements(node), operand=rebuilt(node.operand)))
+                return fold(replace(self.list_elements(node), operand=self.rebuild(node.operand)))
             case Call(function, args, keywords, column):
-                given = tuple((name, rebuilt(x)) for name, x in keywords)
-                return evaluated(arguments(Call(function, tuple(map(rebuilt, args)), given, column)))
-        return leaf(node)
+                rebuilt = tuple((name, self.rebuild(x)) for name, x in keywords)
+                return fold_time_literal(
+                    bind_arguments(Call(function, tuple(map(self.rebuild, args)), rebuilt, column))
+                )
+        return self.leaf(node)
 
-    return replace(expression, root=rebuilt(expression.root), references=tuple(references))
+    def leaf(self, node: Node) -> Node:
+        if isinstance(node, StepReference) and node.reference in self.steps:
+            return self.value_node(self.steps[node.reference], node.column, str(node.reference))
+        if isinstance(node, Placeholder) and node.text in self.placeholders:
+            return self.value_node(self.placeholders[node.text], node.column, f"${{{node.text}}}")
+        return node
+
+    def list_elements(self, node: Membership) -> Membership:
+        """Bind the list after ``in``: each element, or the placeholder that stands for the whole list."""
+        whole = node.constants[0] if node.listed else None
+        if not isinstance(whole, Placeholder) or whole.text not in self.placeholders:
+            return replace(node, constants=tuple(_list_element(self.leaf(x)) for x in node.constants))
+        value, text = self.placeholders[whole.text], f"${{{whole.text}}}"
+        if isinstance(value, list | tuple):
+            constants = tuple(self.value_node(v, whole.column, text) for v in value)
+            return replace(node, constants=constants, listed=False)
+        if _is_constant(value):
+            raise ExpressionError(f"{text} is {value!r}; 'in' needs a list: [1, 2]", whole.column)
+        return replace(node, constants=(self.reference_to(value),))
+
+    def value_node(self, value: Any, column: int, text: str) -> Node:
+        """Return the node that replaces ``text``, the placeholder or reference at ``column``."""
+        if not _is_constant(value) and not isinstance(value, tuple):
+            return self.reference_to(value)
+        if isinstance(value, list | tuple):
+            raise ExpressionError(f"{text} is a list; a list is only allowed after 'in'", column)
+        if isinstance(value, dict):
+            raise ExpressionError(f"{text} is a map; write one of its values: ${{name.key}}", column)
+        try:
+            constant_kind(value)
+            return Constant(parse_time(value) if isinstance(value, date) else check_size(value))
+        except ExpressionError as error:
+            raise ExpressionError(f"{text}: {error.message}", column) from None
+
+    def reference_to(self, value: Any) -> BoundValue:
+        if value not in self.references:
+            self.references.append(value)
+        return BoundValue(self.references.index(value))
 
 
 def _is_constant(value: Any) -> bool:
     return value is None or isinstance(value, bool | int | float | str | date | datetime | timedelta | list | dict)
 
 
-def _valued(value: Any, slot: Callable[[Any], Bound], column: int, text: str) -> Node:
-    """The node for a value that takes the place of ``text``."""
-    if not _is_constant(value) and not isinstance(value, tuple):
-        return slot(value)
-    if isinstance(value, list | tuple):
-        raise ExpressionError(f"{text} is a list; a list stands only behind 'in'", column)
-    if isinstance(value, dict):
-        raise ExpressionError(f"{text} is a map; pick one of its values: ${{name.key}}", column)
-    try:
-        constant_kind(value)
-        return Constant(moment(value) if isinstance(value, date) else bounded(value))
-    except ExpressionError as error:
-        raise ExpressionError(f"{text}: {error.message}", column) from None
-
-
-def _element(node: Node, membership: Membership) -> Node:
-    """An element of a list behind ``in``; the list as a whole may be bound to a value from the run."""
-    if not isinstance(node, Constant | Outside | Bound):
-        raise ExpressionError(f"got {render(node)} behind 'in', where constants stand: [1, 2]")
+def _list_element(node: Node) -> Node:
+    if not isinstance(node, Constant | Placeholder | BoundValue):
+        raise ExpressionError(f"got {render(node)} in the list after 'in'; its elements must be constants: [1, 2]")
     return node

@@ -1,18 +1,18 @@
-"""The functions of the expression language: names, parameters, and where each may stand. No target is known here."""
+"""The table of functions and aggregates: their parameters, scopes and result types; checks calls against it."""
 
 from __future__ import annotations
 
 import math
 import re
 import zoneinfo
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Literal
 
 from pipeline.config.expressions.references import ExpressionError
-from pipeline.config.expressions.tree import Bound, Call, Constant, Node, Outside, constant_kind
+from pipeline.config.expressions.time_literals import parse_duration, parse_time
+from pipeline.config.expressions.tree import BoundValue, Call, Constant, Node, Placeholder, constant_kind
 from pipeline.errors import nearest
 
 __all__ = [
@@ -21,13 +21,11 @@ __all__ = [
     "Function",
     "Parameter",
     "Scope",
-    "arguments",
-    "cure",
-    "duration",
-    "evaluated",
-    "habit",
-    "moment",
-    "no_aggregate",
+    "aggregate_error",
+    "bind_arguments",
+    "call_error",
+    "fold_time_literal",
+    "name_hint",
 ]
 
 Scope = Literal["arrays", "columns", "agg", "coords"]
@@ -42,9 +40,10 @@ class Parameter:
 
     Parameters
     ----------
-    kind : ``any`` for an expression; what a constant must be: ``int number text regex zone duration time choice``
-    choices : of a ``choice``
-    keyword : it may only be given by name
+    kind : ``any``: any expression; else the argument must be a constant of this kind:
+        ``int number text regex zone duration time choice``
+    choices : the allowed values of a ``choice``
+    keyword : whether it is keyword-only
     """
 
     name: str
@@ -56,12 +55,14 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Function:
-    """A function: its parameters, the scopes it may stand in, and what it gives.
+    """A function of the expression language.
 
     Parameters
     ----------
-    result : ``same`` (as its first argument), ``number``, ``int``, ``bool``, ``text``, ``time`` or ``duration``
-    variadic : the last parameter may be given more than once
+    scopes : the kinds of expressions that may call it
+    result : its result type: ``same`` (as the first argument), ``second`` (as the second), ``number``, ``int``,
+        ``bool``, ``text``, ``time`` or ``duration``
+    variadic : whether the last parameter may be given more than once
     """
 
     name: str
@@ -76,7 +77,10 @@ class Function:
 
 
 def _function(text: str, scopes: frozenset[Scope], result: str, *more: Parameter) -> Function:
-    """``round(x, n:int=)``: a parameter is an expression unless a kind is said; ``=`` makes it optional."""
+    """Return the function that a text such as ``round(x, n:int=)`` declares.
+
+    ``name:kind`` declares a parameter that must be a constant, ``=`` an optional one, ``…`` a variadic last one.
+    """
     name, _, inside = text.rstrip(")").partition("(")
     parameters = []
     for word in filter(None, (w.strip() for w in inside.split(","))):
@@ -86,9 +90,12 @@ def _function(text: str, scopes: frozenset[Scope], result: str, *more: Parameter
     return Function(name, (*parameters, *more), scopes, result, variadic="…" in inside)
 
 
-def _table(rows: Mapping[str, str], scopes: frozenset[Scope]) -> dict[str, Function]:
+def _table(declarations: Mapping[str, str], scopes: frozenset[Scope]) -> dict[str, Function]:
+    """Return functions by name, from result type -> declarations separated by spaces, with ``;`` between parameters."""
     functions = [
-        _function(text.replace(";", ","), scopes, result) for result, texts in rows.items() for text in texts.split()
+        _function(text.replace(";", ","), scopes, result)
+        for result, texts in declarations.items()
+        for text in texts.split()
     ]
     return {f.name: f for f in functions}
 
@@ -146,7 +153,7 @@ FUNCTIONS: Mapping[str, Function] = MappingProxyType(
         **_TEXTS,
     }
 )
-"""What may be called inside an expression, by name."""
+"""The functions that an expression may call, by name."""
 
 AGGREGATES: Mapping[str, Function] = MappingProxyType(
     _table(
@@ -159,10 +166,10 @@ AGGREGATES: Mapping[str, Function] = MappingProxyType(
         frozenset({"agg"}),
     )
 )
-"""What may be called as the whole of an ``agg``, by name."""
+"""The aggregates, by name; an ``agg`` is a call of one of them."""
 
-# what people write from other languages: the cure in ours
-_HABITS = {
+# names of functions in other languages -> what to write here
+_FOREIGN_FUNCTIONS = {
     **dict.fromkeys(("isnan", "isnull", "isna", "is_null"), "missing(x)"),
     **dict.fromkeys(("notnull", "notna"), "not missing(x)"),
     **dict.fromkeys(("fillna", "coalesce", "ifnull", "nvl"), "fill(x, v)"),
@@ -179,53 +186,57 @@ _HABITS = {
     **dict.fromkeys(("timedelta",), "duration('5min')"),
     **dict.fromkeys(("mod",), "x % y"),
 }
-_NAMES = {
-    **dict.fromkeys(("true", "false"), "what is true or false is written True, False"),
-    **dict.fromkeys(("nan", "na", "nat", "null", "nil", "none"), "for what is missing write missing(x)"),
-    **dict.fromkeys(("inf", "infinity"), "for what is infinite write not isfinite(x) and not missing(x)"),
-    "pi": f"it is {math.pi}",
+# names of constants in other languages -> a hint
+_FOREIGN_CONSTANTS = {
+    **dict.fromkeys(("true", "false"), "write True or False"),
+    **dict.fromkeys(("nan", "na", "nat", "null", "nil", "none"), "for a missing value write missing(x)"),
+    **dict.fromkeys(("inf", "infinity"), "for an infinite value write not isfinite(x) and not missing(x)"),
+    "pi": f"write {math.pi}",
 }
 
 
-def habit(name: str) -> str:
-    """``; for what is missing write missing(x)`` for a name that other languages have a value for; else empty."""
-    return f"; {_NAMES[name.casefold()]}" if name.casefold() in _NAMES else ""
+def name_hint(name: str) -> str:
+    """Return ``; for a missing value write missing(x)`` for a name such as ``null``; empty for any other name."""
+    return f"; {_FOREIGN_CONSTANTS[name.casefold()]}" if name.casefold() in _FOREIGN_CONSTANTS else ""
 
 
-def cure(name: str, scope: Scope) -> str:
-    """Why ``name(…)`` has no meaning in ``scope``, and what to write."""
+def call_error(name: str, scope: Scope) -> str:
+    """Return the message for a call of ``name`` that ``scope`` does not allow, with what to write instead."""
     if name in AGGREGATES:
         pairwise = {"min": "; of two values: minimum(a, b)", "max": "; of two values: maximum(a, b)"}.get(name, "")
         if scope == "arrays":
-            return f"'{name}' is an op, so that it has a name of its own: {{op: {name}, input: …}}{pairwise}"
+            return f"'{name}' is an op; write a step of its own: {{op: {name}, input: …}}{pairwise}"
         if scope == "agg":
-            return f"'{name}' must be the outermost call, with one aggregate an entry; combine them in an assign behind"
-        return f"'{name}' belongs into the agg of a groupby{pairwise}"
+            return (
+                f"'{name}' must be the outermost call, one aggregate in each entry; combine aggregates in an assign "
+                "after the groupby"
+            )
+        return f"'{name}' is an aggregate, which is only allowed in the agg of a groupby{pairwise}"
     if name in FUNCTIONS:
         if name == "coord":
-            return "'coord' is for arrays; here a name is a column"
-        return f"'{name}' works on columns and coordinates, not on arrays"
-    if name in _HABITS:
-        return f"'{name}' is no function; write {_HABITS[name]}"
-    return f"'{name}' is no function{nearest(name, [n for n, f in FUNCTIONS.items() if scope in f.scopes])}"
+            return "'coord' is only for arrays; here a bare name is a column"
+        return f"'{name}' is for columns and coordinates, not for arrays"
+    if name in _FOREIGN_FUNCTIONS:
+        return f"unknown function '{name}'; write {_FOREIGN_FUNCTIONS[name]}"
+    return f"unknown function '{name}'{nearest(name, [n for n, f in FUNCTIONS.items() if scope in f.scopes])}"
 
 
-def no_aggregate(name: str) -> str:
-    """Why an ``agg`` that is not one of the aggregates, or calls ``name``, has no meaning, and what to write."""
+def aggregate_error(name: str) -> str:
+    """Return the message for an ``agg`` that calls ``name`` (empty: calls nothing), which is not an aggregate."""
     near = nearest(name, AGGREGATES) if name else ""
     if near:
-        return f"'{name}' is no aggregate{near}"
-    return f"an agg is one aggregate of an expression, sum(a * b); the aggregates are {', '.join(AGGREGATES)}"
+        return f"unknown aggregate '{name}'{near}"
+    return f"an agg is one aggregate of an expression, such as sum(a * b); aggregates: {', '.join(AGGREGATES)}"
 
 
-def arguments(call: Call) -> Call:
-    """``call`` with its keywords put among the positional arguments, as far as that goes, and its constants checked.
+def bind_arguments(call: Call) -> Call:
+    """Return the call with keyword arguments moved to their positions where possible, and its constants checked.
 
-    Arguments that must be constants may still be ``${…}``; check again when they are bound.
+    An argument that must be a constant may still be a placeholder; call this again once it has a value.
 
     Raises
     ------
-    ExpressionError : if the number, a name or a constant does not fit
+    ExpressionError : for a wrong number of arguments, an unknown keyword, or a constant of the wrong kind
     """
     function = FUNCTIONS.get(call.function) or AGGREGATES[call.function]
     positional = [p for p in function.parameters if not p.keyword]
@@ -239,155 +250,92 @@ def arguments(call: Call) -> Call:
     too_many = len(args) > len(positional) and not function.variadic
     if len(args) < least or too_many or any(p.name in keywords for p in positional):
         hint = "; numpy and pandas differ, so ddof has no default" if call.function in {"std", "var"} else ""
-        several = "argument" if len(args) == 1 else "arguments"
-        raise ExpressionError(f"got {len(args)} {several}; write {function}{hint}", call.column)
+        plural = "" if len(args) == 1 else "s"
+        raise ExpressionError(f"got {len(args)} argument{plural}; write {function}{hint}", call.column)
     for parameter, node in [
         *zip(positional, args, strict=False),
         *((p, keywords[p.name]) for p in function.parameters if p.name in keywords),
     ]:
-        _check(function, parameter, node, call.column)
+        _check_argument(function, parameter, node, call.column)
     return Call(call.function, tuple(args), tuple(sorted(keywords.items())), call.column)
 
 
-def _check(function: Function, parameter: Parameter, node: Node, column: int) -> None:
-    if parameter.kind == "any":
+def _check_argument(function: Function, parameter: Parameter, node: Node, column: int) -> None:
+    if parameter.kind == "any" or isinstance(node, Placeholder):
         return
+    if isinstance(node, BoundValue):
+        if parameter.kind not in {"zone", "choice"}:
+            return
+        raise ExpressionError(
+            f"'{parameter.name}' of {function} must be known before the run: the type of the result depends on it",
+            column,
+        )
     if not isinstance(node, Constant):
-        if isinstance(node, Outside):
-            return
-        if isinstance(node, Bound) and parameter.kind not in {"zone", "choice"}:
-            return
-        if isinstance(node, Bound):
-            raise ExpressionError(
-                f"'{parameter.name}' of {function} must be known before the run: the type of the result depends on it",
-                column,
-            )
         raise ExpressionError(f"'{parameter.name}' of {function} must be a constant", column)
-    fault = _fault(parameter, node.value)
-    if fault:
-        raise ExpressionError(f"'{parameter.name}' of {function}: {fault}", column)
+    error = _constant_error(parameter, node.value)
+    if error:
+        raise ExpressionError(f"'{parameter.name}' of {function}: {error}", column)
 
 
-def _fault(parameter: Parameter, value: Any) -> str:
-    """Why ``value`` cannot be given for ``parameter``; empty where it can."""
-    kind, said = parameter.kind, constant_kind(value)
+def _constant_error(parameter: Parameter, value: Any) -> str:
+    """Return why ``value`` is not allowed for ``parameter``; empty if it is."""
+    kind, value_kind = parameter.kind, constant_kind(value)
     if kind == "int":
-        return "" if isinstance(value, int) and said == "number" else f"got {value!r}; it must be a whole number"
+        is_whole = isinstance(value, int) and value_kind == "number"
+        return "" if is_whole else f"got {value!r}; it must be a whole number"
     if kind == "number":
-        if said != "number":
+        if value_kind != "number":
             return f"got {value!r}; it must be a number"
-        return "" if parameter.name != "q" or 0 <= value <= 1 else f"got {value!r}; it must lie between 0 and 1"
+        return "" if parameter.name != "q" or 0 <= value <= 1 else f"got {value!r}; it must be between 0 and 1"
     if kind == "choice":
-        fits = any(value == c and type(value) is type(c) for c in parameter.choices)
-        return "" if fits else f"got {value!r}; it must be one of {', '.join(map(repr, parameter.choices))}"
-    if kind == "time" and said in {"time", "zoned time"}:
+        # type first: True == 1, and only one of them is a choice
+        allowed = any(type(value) is type(c) and value == c for c in parameter.choices)
+        return "" if allowed else f"got {value!r}; it must be one of {', '.join(map(repr, parameter.choices))}"
+    if kind == "time" and value_kind in {"time", "zoned time"}:
         return ""
     if not isinstance(value, str):
         return f"got {value!r}; it must be text, in single quotes"
     try:
-        _TEXT_CHECKS[kind](value)
+        if kind in _TEXT_CHECKS:
+            _TEXT_CHECKS[kind](value)
     except ExpressionError as error:
         return error.message
     return ""
 
 
-def _regex(text: str) -> None:
+def _check_regex(text: str) -> None:
     try:
         re.compile(text)
     except re.error as error:
-        raise ExpressionError(f"got {text!r}, which is no regular expression: {error}") from None
+        raise ExpressionError(f"got {text!r}, which is not a valid regular expression: {error}") from None
 
 
-def _zone(text: str) -> None:
+def _check_zone(text: str) -> None:
     try:
         zoneinfo.ZoneInfo(text)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        raise ExpressionError(f"got {text!r}, which is no time zone; write 'UTC', 'Europe/Paris' …") from None
+        raise ExpressionError(f"got {text!r}, which is not a known time zone; write 'UTC', 'Europe/Paris' …") from None
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Times as constants
-# ---------------------------------------------------------------------------------------------------------------------
-
-_UNITS = {
-    **dict.fromkeys(("us",), 1e-6),
-    **dict.fromkeys(("ms",), 1e-3),
-    **dict.fromkeys(("s", "sec", "second", "seconds"), 1.0),
-    **dict.fromkeys(("min", "minute", "minutes"), 60.0),
-    **dict.fromkeys(("h", "hour", "hours"), 3600.0),
-    **dict.fromkeys(("d", "day", "days"), 86400.0),
-    **dict.fromkeys(("w", "week", "weeks"), 604800.0),
-}
-_LENGTH = re.compile(r"([+-]?\d+(?:\.\d+)?)?\s*([A-Za-z]+)\s*")
-
-
-def duration(text: str) -> timedelta:
-    """A length of time: ``5min``, ``1h 30min``, ``2d``; a unit alone counts once.
-
-    Raises
-    ------
-    ExpressionError : if it is none
-
-    >>> duration("1h 30min")
-    datetime.timedelta(seconds=5400)
-    """
-    position, seconds, stripped = 0, 0.0, text.strip()
-    while position < len(stripped):
-        found = _LENGTH.match(stripped, position)
-        if found is None or found.group(2).lower() not in _UNITS:
-            raise ExpressionError(f"got {text!r}; a length of time is written '5min', '1h', '2d' (us ms s min h d w)")
-        seconds += float(found.group(1) or 1) * _UNITS[found.group(2).lower()]
-        position = found.end()
-    if not stripped or not math.isfinite(seconds) or abs(seconds) > 1e11:
-        raise ExpressionError(f"got {text!r}; a length of time is written '5min', '1h', '2d'")
-    return timedelta(seconds=seconds)
-
-
-def _length(text: str) -> None:
-    duration(text)
-
-
-def moment(value: Any) -> datetime:
-    """A time from its ISO text (``1995-03-15``, ``1995-03-15 12:30``, with ``Z`` or an offset: zoned), or from a date.
-
-    Raises
-    ------
-    ExpressionError : if it is none
-    """
-    if isinstance(value, datetime):
-        return value
-    if isinstance(value, date):
-        return datetime(value.year, value.month, value.day)
-    try:
-        return datetime.fromisoformat(value.strip())
-    except (ValueError, AttributeError):
-        raise ExpressionError(f"got {value!r}; a time is written '1995-03-15' or '1995-03-15 12:30:00'") from None
-
-
-def _moment(text: str) -> None:
-    moment(text)
-
-
-_TEXT_CHECKS = {
-    "text": lambda text: None,
-    "regex": _regex,
-    "zone": _zone,
-    "duration": _length,
-    "time": _moment,
+_TEXT_CHECKS: Mapping[str, Callable[[str], object]] = {
+    "regex": _check_regex,
+    "zone": _check_zone,
+    "duration": parse_duration,
+    "time": parse_time,
 }
 
 
-def evaluated(call: Call) -> Node:
-    """``date('…')``, ``timestamp('…')``, ``duration('…')`` of a Constant as a Constant; any other call as it is."""
+def fold_time_literal(call: Call) -> Node:
+    """Return the Constant of ``date('…')``, ``timestamp('…')`` or ``duration('…')``; any other call unchanged."""
     if call.function not in {"date", "timestamp", "duration"} or not isinstance(call.args[0], Constant):
         return call
     value = call.args[0].value
     try:
         if call.function == "duration":
-            return Constant(duration(value))
-        when = moment(value)
+            return Constant(parse_duration(value))
+        time = parse_time(value)
     except ExpressionError as error:
         raise ExpressionError(error.message, call.column) from None
-    if call.function == "date" and (when.hour or when.minute or when.second or when.microsecond or when.tzinfo):
+    if call.function == "date" and (time.hour or time.minute or time.second or time.microsecond or time.tzinfo):
         raise ExpressionError(f"got {value!r}; date takes a day, timestamp('…') a time of day", call.column)
-    return Constant(when)
+    return Constant(time)

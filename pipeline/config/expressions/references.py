@@ -1,6 +1,6 @@
-"""The grammar of references, ``name``, ``name.part``, ``name[pick, …]``, ``name.part[pick, …]``, as they are written.
+"""``ExpressionError``, and the syntax of references to steps: ``name.part[key=label, dim=0:40]``.
 
-Nothing is looked up here: whether ``y=3`` picks a copy by its label or a position along a dim depends on the step.
+Only the syntax: whether ``y=3`` picks an instance by its label or a position along a dim depends on the step.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 _BARE = re.compile(r"[^\s,=:\[\]'\"*]+")
 _WHOLE = re.compile(r"[+-]?\d+")
+_KEYWORD = re.compile(r"([^\W\d]\w*)\s*=\s*")
 
 
 class ExpressionError(ValueError):
-    """An expression or a reference that has no meaning.
+    """An invalid expression or reference.
 
     Parameters
     ----------
-    message : what was got, and the cure
-    column : where in the text, from 1; 0 where no single place is meant
+    message : what is in the text, and what to write instead
+    column : where in the text, counted from 1; 0 if the error has no single place
     """
 
     def __init__(self, message: str, column: int = 0) -> None:
@@ -35,14 +36,15 @@ class ExpressionError(ValueError):
 
 @dataclass(frozen=True)
 class PickText:
-    """One pick.
+    """One entry of the brackets of a reference.
 
     Parameters
     ----------
-    key : what it picks along, a matrix key or a dim; None: a bare label or ``*``
-    value : the label or the position as written, without quotes; ``*`` gathers; None for a slice
-    quoted : the value stood in quotes: it is text, never a number, nor ``*``
-    start, stop : of a slice, half-open; None for an open end
+    key : the matrix key or dim to pick along; None for a bare label or ``*``
+    value : the label or position as written, without quotes; ``*`` gathers all instances; None for a slice
+    quoted : whether the value was quoted; then it is text, not a number or ``*``
+    start, stop : the ends of a slice, half-open; None for an open end
+    column : where in the text, counted from 1
     """
 
     key: str | None
@@ -62,7 +64,7 @@ class PickText:
 
     @property
     def position(self) -> int | None:
-        """The value as a position along a dim; None where it cannot be one."""
+        """The value as a position along a dim; None if it is not a whole number."""
         return int(self.value) if self.value is not None and not self.quoted and _WHOLE.fullmatch(self.value) else None
 
     def __str__(self) -> str:
@@ -75,7 +77,7 @@ class PickText:
 
 @dataclass(frozen=True)
 class ReferenceText:
-    """A reference as it is written; the spaces in it and the place where it stands don't count."""
+    """A reference to a step as written; equality ignores spaces and ``column``."""
 
     name: str
     part: str = ""
@@ -88,15 +90,15 @@ class ReferenceText:
 
 
 def parse_reference(text: str, *, column: int = 1) -> ReferenceText:
-    """Parse a whole text as one reference.
+    """Parse a text that is one reference.
 
     Parameters
     ----------
-    column : where the text begins, for messages
+    column : the column at which ``text`` begins, for messages
 
     Raises
     ------
-    ExpressionError : naming what was got and how to write it
+    ExpressionError : with the column, what is there, and how to write it
 
     >>> str(parse_reference("svd.u[component=0:2]"))
     'svd.u[component=0:2]'
@@ -107,27 +109,27 @@ def parse_reference(text: str, *, column: int = 1) -> ReferenceText:
         raise ExpressionError(f"got {text!r}; a reference begins with the name of a step", column + begin)
     position, part = name.end(), ""
     if text[position : position + 1] == ".":
-        found = _NAME.match(text, position + 1)
-        if found is None:
-            raise ExpressionError(f"got {text!r}; after '.' comes the name of a part", column + position)
-        position, part = found.end(), found.group()
+        named = _NAME.match(text, position + 1)
+        if named is None:
+            raise ExpressionError(f"got {text!r}; '.' must be followed by the name of a part", column + position)
+        position, part = named.end(), named.group()
     if text[position:].startswith("."):
-        raise ExpressionError(f"got {text!r}; a part has no parts", column + position)
+        raise ExpressionError(f"got {text!r}; a part has no parts of its own", column + position)
     picks: tuple[PickText, ...] = ()
     if text[position:].lstrip().startswith("["):
         position = text.index("[", position)
         picks, position = _picks(text, position, column)
     rest = text[position:].strip()
     if rest.startswith("."):
-        cure = f"{name.group()}{rest}[{', '.join(map(str, picks))}]"
-        raise ExpressionError(f"got {text!r}; the part comes before the picks: {cure}", column + position)
+        write = f"{name.group()}{rest}[{', '.join(map(str, picks))}]"
+        raise ExpressionError(f"got {text!r}; the part comes before the brackets: {write}", column + position)
     if rest:
         raise ExpressionError(f"got {rest!r} after the reference {text[:position].strip()!r}", column + position)
     return ReferenceText(name.group(), part, picks, column + begin)
 
 
 def _picks(text: str, position: int, column: int) -> tuple[tuple[PickText, ...], int]:
-    """The picks of the bracket that opens at ``position``, and the position behind it."""
+    """Return the picks of the bracket that opens at ``position``, and the position after its end."""
     picks: list[PickText] = []
     position += 1
     while True:
@@ -139,8 +141,8 @@ def _picks(text: str, position: int, column: int) -> tuple[tuple[PickText, ...],
             return tuple(picks), position + 1
         if text[position : position + 1] != ",":
             if position >= len(text):
-                raise ExpressionError("'[' is never closed", column + text.index("["))
-            raise ExpressionError(f"got {text[position:]!r}; picks are separated by ','", column + position)
+                raise ExpressionError("'[' is not closed", column + text.index("["))
+            raise ExpressionError(f"got {text[position:]!r}; separate picks by ','", column + position)
         position += 1
 
 
@@ -148,9 +150,9 @@ def _pick(text: str, position: int, column: int) -> tuple[PickText, int]:
     position = _skip(text, position)
     begin = position
     key: str | None = None
-    named = re.compile(r"([^\W\d]\w*)\s*=\s*").match(text, position)
-    if named:
-        key, position = named.group(1), named.end()
+    keyword = _KEYWORD.match(text, position)
+    if keyword:
+        key, position = keyword.group(1), keyword.end()
     if text[position : position + 1] == "*":
         return PickText(key, "*", column=column + begin), _skip(text, position + 1)
     quoted = _QUOTED.match(text, position)
@@ -164,29 +166,30 @@ def _pick(text: str, position: int, column: int) -> tuple[PickText, int]:
     if first is None:
         got = text[position : position + 1]
         raise ExpressionError(
-            f"got {got!r}; a pick is a label (tas[A1B]), * (tas[*]), or positions (tas[time=0:40])"
+            f"got {got!r}; write a label (tas[A1B]), * (tas[*]) or positions (tas[time=0:40])"
             if got
-            else "'[' is never closed",
+            else "'[' is not closed",
             column + min(begin, len(text) - 1),
         )
     return PickText(key, first.group(), column=column + begin), position
 
 
 def _slice(text: str, key: str | None, first: str, begin: int, position: int, column: int) -> tuple[PickText, int]:
-    """The slice whose ``:`` stands just before ``position``."""
+    """Return the slice whose ``:`` is just before ``position``, and the position after it."""
     position = _skip(text, position)
     second = _BARE.match(text, position)
     position = _skip(text, second.end() if second else position)
     ends = [first, second.group() if second else ""]
     if text[position : position + 1] == ":":
-        raise ExpressionError("a pick takes start:stop, without a step", column + position)
+        raise ExpressionError("write start:stop; a slice has no third number here", column + position)
     if key is None:
-        raise ExpressionError(f"positions need their dim: write time={ends[0]}:{ends[1]}", column + begin)
+        raise ExpressionError(f"a slice needs its dim: write time={ends[0]}:{ends[1]}", column + begin)
     for end in ends:
         if end and not _WHOLE.fullmatch(end):
-            cure = f"{{op: sel, input: …, labels: {{{key}: [{ends[0]}, {ends[1]}]}}}}"
+            sel = f"{{op: sel, input: …, labels: {{{key}: [{ends[0]}, {ends[1]}]}}}}"
             raise ExpressionError(
-                f"got '{end}'; picks are positions, whole numbers; for labels: {cure}", column + begin
+                f"got '{end}'; a slice takes positions, which are whole numbers; to select by labels: {sel}",
+                column + begin,
             )
     start, stop = (int(end) if end else None for end in ends)
     return PickText(key, None, start=start, stop=stop, column=column + begin), position

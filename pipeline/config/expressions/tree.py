@@ -1,7 +1,7 @@
-"""The nodes of a parsed expression, and the arithmetic of its constants.
+"""The node classes; walking, printing and constant folding of trees.
 
-Nodes are frozen, picklable, and compare by meaning: the column in which something stands does not count. Sizes are
-bounded here, so that neither parsing nor folding can take long: ``10**10**10`` is refused, not computed.
+Nodes are frozen and picklable, and their equality ignores columns in the text. Sizes of numbers are limited so that
+folding stays fast: ``10**10**10`` is refused, not computed.
 """
 
 from __future__ import annotations
@@ -19,27 +19,29 @@ __all__ = [
     "COMPARISONS",
     "Binary",
     "Boolean",
-    "Bound",
+    "BoundValue",
     "Call",
     "Compare",
     "Constant",
     "Membership",
     "Name",
-    "Named",
     "Node",
-    "Outside",
+    "Placeholder",
+    "StepReference",
     "Unary",
     "arithmetic",
+    "check_size",
     "children",
     "compare",
     "constant_kind",
-    "folded",
-    "mapped",
+    "fold",
+    "map_nodes",
+    "mismatch_message",
     "render",
     "walk",
 ]
 
-_BITS = 64  # of the largest whole number: more fits no column
+_MAX_BITS = 64  # no dtype of a column holds a larger whole number
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Constant:
     value: Any
 
     def __eq__(self, other: object) -> bool:
-        # True == 1 == 1.0 in Python, but they are not the same constant
+        # True == 1 == 1.0 in Python, but they are different constants
         return isinstance(other, Constant) and type(self.value) is type(other.value) and self.value == other.value
 
     def __hash__(self) -> int:
@@ -58,38 +60,38 @@ class Constant:
 
 @dataclass(frozen=True)
 class Name:
-    """A column, or a coordinate."""
+    """A bare name: a column or a coordinate; ``column`` is where in the text."""
 
     name: str
     column: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
-class Named:
-    """A step, in the expression of an ``expr`` step or a check."""
+class StepReference:
+    """An unbound reference to a step."""
 
     reference: ReferenceText
     column: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
-class Outside:
-    """``${text}``, until it is bound."""
+class Placeholder:
+    """An unbound ``${text}``."""
 
     text: str
     column: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
-class Bound:
-    """A value from elsewhere: the position ``slot`` in ``Expression.references``."""
+class BoundValue:
+    """A value computed in the run: ``slot`` is its position in ``Expression.references``."""
 
     slot: int
 
 
 @dataclass(frozen=True)
 class Unary:
-    """``- + not``."""
+    """``-x``, ``+x``, ``not x``."""
 
     op: str
     operand: Node
@@ -97,7 +99,7 @@ class Unary:
 
 @dataclass(frozen=True)
 class Binary:
-    """``+ - * / // % **``."""
+    """``left op right`` with ``op`` one of ``+ - * / // % **``."""
 
     op: str
     left: Node
@@ -106,7 +108,7 @@ class Binary:
 
 @dataclass(frozen=True)
 class Compare:
-    """A chain: ``first ops[0] rest[0] ops[1] rest[1] …``, each operand evaluated once."""
+    """A chain of comparisons: ``first ops[0] rest[0] ops[1] rest[1] …``; each operand is evaluated once."""
 
     first: Node
     ops: tuple[str, ...]
@@ -115,7 +117,7 @@ class Compare:
 
 @dataclass(frozen=True)
 class Boolean:
-    """``and``, ``or`` of two or more operands."""
+    """``and`` or ``or`` of two or more operands."""
 
     op: str
     operands: tuple[Node, ...]
@@ -123,12 +125,12 @@ class Boolean:
 
 @dataclass(frozen=True)
 class Membership:
-    """``in``, ``not in``.
+    """``operand in constants``, or ``not in``.
 
     Parameters
     ----------
-    constants : each a Constant, Outside or Bound
-    listed : the one element of ``constants`` stands for the whole list: ``in ${names}``
+    constants : each a Constant, Placeholder or BoundValue
+    listed : whether the single element of ``constants`` stands for the whole list: ``in ${names}``
     """
 
     operand: Node
@@ -139,7 +141,7 @@ class Membership:
 
 @dataclass(frozen=True)
 class Call:
-    """A function of the table; ``keywords`` holds only what has no place among ``args``."""
+    """A call of a function of the table; ``keywords`` holds only keyword-only arguments."""
 
     function: str
     args: tuple[Node, ...]
@@ -147,11 +149,13 @@ class Call:
     column: int = field(default=0, compare=False)
 
 
-Node = Constant | Name | Named | Outside | Bound | Unary | Binary | Compare | Boolean | Membership | Call
+Node = (
+    Constant | Name | StepReference | Placeholder | BoundValue | Unary | Binary | Compare | Boolean | Membership | Call
+)
 
 
 def children(node: Node) -> tuple[Node, ...]:
-    """The nodes right below ``node``, from left to right."""
+    """Return the operands of ``node``, from left to right."""
     match node:
         case Unary():
             return (node.operand,)
@@ -169,42 +173,47 @@ def children(node: Node) -> tuple[Node, ...]:
 
 
 def walk(node: Node) -> Iterator[Node]:
-    """``node`` and everything below it, from left to right."""
+    """Yield ``node`` and all nodes below it, depth first, from left to right."""
     yield node
     for child in children(node):
         yield from walk(child)
 
 
-def mapped(node: Node, function: Callable[[Node], Node | None]) -> Node:
-    """The tree with every node for which ``function`` gives another one replaced by it; from the top down."""
+def map_nodes(node: Node, function: Callable[[Node], Node | None]) -> Node:
+    """Return the tree with each node replaced by ``function(node)``, top down; None keeps it and goes on below it."""
     replaced = function(node)
     if replaced is not None:
         return replaced
     match node:
         case Unary(op, operand):
-            return Unary(op, mapped(operand, function))
+            return Unary(op, map_nodes(operand, function))
         case Binary(op, left, right):
-            return Binary(op, mapped(left, function), mapped(right, function))
+            return Binary(op, map_nodes(left, function), map_nodes(right, function))
         case Compare(first, ops, rest):
-            return Compare(mapped(first, function), ops, tuple(mapped(x, function) for x in rest))
+            return Compare(map_nodes(first, function), ops, tuple(map_nodes(x, function) for x in rest))
         case Boolean(op, operands):
-            return Boolean(op, tuple(mapped(x, function) for x in operands))
+            return Boolean(op, tuple(map_nodes(x, function) for x in operands))
         case Membership(operand, constants, negated, listed):
-            values = tuple(mapped(x, function) for x in constants)
-            return Membership(mapped(operand, function), values, negated, listed)
+            values = tuple(map_nodes(x, function) for x in constants)
+            return Membership(map_nodes(operand, function), values, negated, listed)
         case Call(name, args, keywords, column):
-            given = tuple((k, mapped(x, function)) for k, x in keywords)
-            return Call(name, tuple(mapped(x, function) for x in args), given, column)
+            given = tuple((k, map_nodes(x, function)) for k, x in keywords)
+            return Call(name, tuple(map_nodes(x, function) for x in args), given, column)
     return node
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# As text, for messages
+# Printing
 # ---------------------------------------------------------------------------------------------------------------------
 
 
 def render(node: Node, references: Sequence[Any] = ()) -> str:
-    """The expression as a user would write it; every operation inside another one in parentheses."""
+    """Return the expression as text, with parentheses around nested operations.
+
+    Parameters
+    ----------
+    references : ``Expression.references``, for the names of bound values
+    """
 
     def inner(part: Node) -> str:
         text = render(part, references)
@@ -215,11 +224,11 @@ def render(node: Node, references: Sequence[Any] = ()) -> str:
             return _render_constant(value)
         case Name(name):
             return name if name.isidentifier() else f"`{name}`"
-        case Named(reference):
+        case StepReference(reference):
             return str(reference)
-        case Outside(text):
+        case Placeholder(text):
             return f"${{{text}}}"
-        case Bound(slot):
+        case BoundValue(slot):
             return _render_reference(references[slot]) if slot < len(references) else f"${{{slot}}}"
         case Unary(op, operand):
             return f"{op} {inner(operand)}" if op == "not" else f"{op}{inner(operand)}"
@@ -251,7 +260,7 @@ def _render_reference(reference: Any) -> str:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Constants
+# Constant folding
 # ---------------------------------------------------------------------------------------------------------------------
 
 COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
@@ -274,11 +283,11 @@ ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
 
 
 def constant_kind(value: Any) -> str:
-    """What a Python value is, in the words of messages: ``number``, ``text``, ``zoned time`` ….
+    """Return the kind of a value as messages name it: ``number``, ``text``, ``zoned time`` ….
 
     Raises
     ------
-    ExpressionError : if it has no place in an expression
+    ExpressionError : if an expression cannot hold such a value
     """
     if isinstance(value, bool):
         return "true/false"
@@ -293,91 +302,94 @@ def constant_kind(value: Any) -> str:
     if isinstance(value, timedelta):
         return "duration"
     if value is None:
-        raise ExpressionError("got no value (null); for what is missing write missing(x)")
+        raise ExpressionError("got null; for a missing value write missing(x)")
     raise ExpressionError(f"got a {type(value).__name__}; an expression takes numbers, text, true/false and times")
 
 
 def compare(op: str, left: Any, right: Any) -> bool:
-    """Compare two Python values of one kind; a missing number (nan) makes it false, ``!=`` too.
+    """Compare two constants. Any comparison with nan is false, ``!=`` included.
 
     Raises
     ------
-    ExpressionError : if they are of two kinds
+    ExpressionError : if they are of different kinds
     """
     kinds = constant_kind(left), constant_kind(right)
     if kinds[0] != kinds[1] and not set(kinds) <= {"number", "true/false"}:
-        raise ExpressionError(unlike(*kinds))
+        raise ExpressionError(mismatch_message(*kinds))
     if left != left or right != right:
         return False
     return bool(COMPARISONS[op](left, right))
 
 
-def unlike(left: str, right: str) -> str:
-    """The message for two kinds that never compare or combine, with the cure."""
+def mismatch_message(left: str, right: str) -> str:
+    """Return the message for two kinds that cannot be compared, with how to convert one of them."""
     kinds = {left, right}
     if kinds == {"time", "zoned time"}:
-        return "a naive and a zoned time never compare; write localize(t, 'Europe/Paris') for the naive one"
+        return (
+            "a time without and one with a time zone cannot be compared; "
+            "write localize(t, 'Europe/Paris') for the one without"
+        )
     if kinds == {"time", "text"} or kinds == {"zoned time", "text"}:
-        return "a time and text never compare; write date('1995-03-15') or timestamp('…') for the text"
+        return "a time and text cannot be compared; write date('1995-03-15') or timestamp('…') for the text"
     if kinds == {"number", "text"}:
-        return "a number and text never compare; write number(x) for the text, or text(x) for the number"
+        return "a number and text cannot be compared; write number(x) for the text, or text(x) for the number"
     if kinds == {"number", "duration"}:
-        return "a number and a duration never compare; write duration('5min') for the number"
-    return f"{left} and {right} never compare"
+        return "a number and a duration cannot be compared; write duration('5min') for the number"
+    return f"{left} and {right} cannot be compared"
 
 
 def arithmetic(op: str, left: Any, right: Any) -> Any:
-    """``left op right`` for two Python values, of bounded size.
+    """Return ``left op right`` for two constants.
 
     Raises
     ------
-    ExpressionError : if they don't go together, or the result is too large
+    ExpressionError : if ``op`` is not defined for their kinds, or the result is too large
     """
     if isinstance(left, str) or isinstance(right, str):
-        raise ExpressionError(f"got text beside '{op}'; to join text write concat(a, b)")
+        raise ExpressionError(f"'{op}' does not take text; to join text write concat(a, b)")
     if op == "**" and isinstance(left, int) and isinstance(right, int):
-        if right >= 0 and left.bit_length() * right > 4 * _BITS and abs(left) > 1:
-            raise ExpressionError(f"the number {left}**{right} has more than {_BITS} bits")
+        if right >= 0 and left.bit_length() * right > 4 * _MAX_BITS and abs(left) > 1:  # cheap bound before computing
+            raise ExpressionError(f"the number {left}**{right} has more than {_MAX_BITS} bits")
         if right < 0:
             left = float(left)
     try:
-        return bounded(ARITHMETIC[op](left, right))
+        return check_size(ARITHMETIC[op](left, right))
     except ZeroDivisionError:
         raise ExpressionError(f"'{op}' divides by zero") from None
     except OverflowError:
         raise ExpressionError(f"the result of '{op}' is too large") from None
     except TypeError:
         kinds = constant_kind(left), constant_kind(right)
-        raise ExpressionError(f"'{op}' has no meaning between {kinds[0]} and {kinds[1]}") from None
+        raise ExpressionError(f"'{op}' is not defined for {kinds[0]} and {kinds[1]}") from None
 
 
-def bounded(value: Any) -> Any:
-    """``value``, if it is a constant of bounded size.
+def check_size(value: Any) -> Any:
+    """Return ``value`` unchanged.
 
     Raises
     ------
-    ExpressionError : if a whole number has more than 64 bits, or a number is complex
+    ExpressionError : if it is a whole number of more than 64 bits, or complex
     """
     if isinstance(value, complex):
         raise ExpressionError("the result is a complex number")
-    if isinstance(value, int) and value.bit_length() > _BITS:
-        raise ExpressionError(f"a whole number has more than {_BITS} bits")
+    if isinstance(value, int) and value.bit_length() > _MAX_BITS:
+        raise ExpressionError(f"a whole number has more than {_MAX_BITS} bits")
     return value
 
 
-def folded(node: Node) -> Node:
-    """``node`` as one Constant, where all below it are Constants; calls are left as they are.
+def fold(node: Node) -> Node:
+    """Return the Constant that ``node`` evaluates to if all its operands are Constants, else ``node``. Calls stay.
 
     Raises
     ------
-    ExpressionError : if the constants don't go together
+    ExpressionError : if the operation is not defined for the constants
     """
     values = [child.value for child in children(node) if isinstance(child, Constant)]
     if isinstance(node, Call) or not values or len(values) != len(children(node)):
         return node
     match node:
         case Unary("not"):
-            return Constant(not _truth("not", values[0]))
+            return Constant(not _require_bool("not", values[0]))
         case Unary(op):
             return Constant(arithmetic("*", values[0], -1 if op == "-" else 1))
         case Binary(op):
@@ -385,7 +397,7 @@ def folded(node: Node) -> Node:
         case Compare(_, ops):
             return Constant(all(compare(op, a, b) for op, a, b in zip(ops, values, values[1:], strict=False)))
         case Boolean(op):
-            truths = [_truth(op, value) for value in values]
+            truths = [_require_bool(op, value) for value in values]
             return Constant(all(truths) if op == "and" else any(truths))
         case Membership(negated=negated, listed=False):
             found = any(compare("==", values[0], value) for value in values[1:])
@@ -393,7 +405,7 @@ def folded(node: Node) -> Node:
     return node
 
 
-def _truth(op: str, value: Any) -> bool:
+def _require_bool(op: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise ExpressionError(f"'{op}' needs true or false; got {value!r}; compare it: x != 0")
     return value

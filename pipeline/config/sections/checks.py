@@ -80,12 +80,12 @@ def _that(node: Node, path: str) -> tuple[list[ReferenceText], Any]:
     except ExpressionError as error:
         raise ConfigFault(node.location, path, str(error)) from None
     extra = []
-    for text in parsed.outside:
+    for text in parsed.placeholders:
         try:
             extra.append(parse_reference(text))
         except ExpressionError:
             continue
-    return list(parsed.named), parsed
+    return list(parsed.step_references), parsed
 
 
 def _check_options(node: Node, path: str, context: Context) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 
 from pipeline.config.expressions.references import ExpressionError
-from pipeline.config.expressions.tree import Bound, Constant, Node, children, mapped, render
+from pipeline.config.expressions.tree import BoundValue, Constant, Node, children, map_nodes, render
 from pipeline.errors import DataError
 from pipeline.ops.arrays.unknown_chunks import recut, require_alike, unknown
 from pipeline.ops.elementwise.evaluation import SlotLookup, evaluate
@@ -39,14 +39,14 @@ class Operand:
 
 
 def blockwise(root: Node, operands: Sequence[Operand], text: str) -> tuple[da.Array, tuple[str, ...]]:
-    """The tree over the operands (a Bound's slot is a position in them) as a dask array, and its dims."""
+    """The tree over the operands (a BoundValue's slot is a position in them) as a dask array, and its dims."""
     dims = _dims(root, operands)
     _check_lengths(operands)
-    root = mapped(root, functools.partial(_inlined, operands))
+    root = map_nodes(root, functools.partial(_inlined, operands))
     arrays = [operand for operand in operands if operand.value is None]
     places = tuple(tuple(dims.index(d) for d in operand.dims) for operand in arrays)
     positions = [i for i, operand in enumerate(operands) if operand.value is None]
-    root = mapped(root, functools.partial(_renumbered, {old: new for new, old in enumerate(positions)}))
+    root = map_nodes(root, functools.partial(_renumbered, {old: new for new, old in enumerate(positions)}))
     dtype = _dtype(root, arrays, places, len(dims))
     kernel = functools.partial(_chunk, root, places, len(dims), dtype, text)
     chunked = aligned([_dask(operand.array) for operand in arrays], places)
@@ -60,12 +60,12 @@ def blockwise(root: Node, operands: Sequence[Operand], text: str) -> tuple[da.Ar
 
 
 def _inlined(operands: Sequence[Operand], node: Node) -> Node | None:
-    value = operands[node.slot].value if isinstance(node, Bound) else None
+    value = operands[node.slot].value if isinstance(node, BoundValue) else None
     return Constant(value) if isinstance(value, bool | int | float | str) else None
 
 
 def _renumbered(slots: dict[int, int], node: Node) -> Node | None:
-    return Bound(slots[node.slot]) if isinstance(node, Bound) else None
+    return BoundValue(slots[node.slot]) if isinstance(node, BoundValue) else None
 
 
 def _dask(array: xr.DataArray) -> da.Array:
@@ -105,7 +105,7 @@ def _dims(node: Node, operands: Sequence[Operand]) -> tuple[str, ...]:
     ------
     ExpressionError : at the first operation whose operands' dims don't contain each other
     """
-    if isinstance(node, Bound):
+    if isinstance(node, BoundValue):
         return operands[node.slot].dims
     largest: tuple[str, ...] = ()
     holder: Node = node

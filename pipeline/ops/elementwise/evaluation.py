@@ -14,7 +14,7 @@ from pipeline.config.expressions.references import ExpressionError
 from pipeline.config.expressions.tree import (
     Binary,
     Boolean,
-    Bound,
+    BoundValue,
     Call,
     Compare,
     Constant,
@@ -31,7 +31,7 @@ __all__ = ["Lookup", "SlotLookup", "evaluate"]
 
 
 class Lookup(Protocol):
-    """Gives the value of a Name or a Bound; ``columns`` says that text is a pandas column, not a numpy array."""
+    """Gives the value of a Name or a BoundValue; ``columns`` says that text is a pandas column, not a numpy array."""
 
     columns: bool
 
@@ -47,7 +47,7 @@ class SlotLookup:
         self.values = values
 
     def __call__(self, node: Node) -> Value:
-        if not isinstance(node, Bound):
+        if not isinstance(node, BoundValue):
             raise ExpressionError(f"{render(node)} is not bound to a value")
         return self.values[node.slot]
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.config.expressions.functions import duration, moment
 from pipeline.config.expressions.references import ExpressionError
+from pipeline.config.expressions.time_literals import parse_duration, parse_time
 from pipeline.ops.elementwise.kinds import NUMERIC, TEXT, Value, is_missing, kind, scalar, truth
 from pipeline.ops.elementwise.operators import as_numbers, beside_pandas, check_alike, comparison, held
 from pipeline.ops.elementwise.texts import TEXT_FUNCTIONS
@@ -202,11 +202,11 @@ def _clip(x: Value, low: Value, high: Value) -> Value:
 
 def _constant_of_time(value: Value) -> Value:
     """``date(${x})`` and the like, where the text is known only in the run."""
-    return scalar(moment(value))
+    return scalar(parse_time(value))
 
 
 def _constant_duration(value: Value) -> Value:
-    return scalar(duration(value))
+    return scalar(parse_duration(value))
 
 
 def _part_function(name: str) -> Callable[[Value], Value]:

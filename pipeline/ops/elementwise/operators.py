@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.config.expressions.references import ExpressionError
-from pipeline.config.expressions.tree import ARITHMETIC, COMPARISONS, arithmetic, compare, unlike
+from pipeline.config.expressions.tree import ARITHMETIC, COMPARISONS, arithmetic, compare, mismatch_message
 from pipeline.ops.elementwise.kinds import NUMERIC, Value, is_missing, kind
 
 __all__ = ["arithmetic_of", "as_numbers", "beside_pandas", "check_alike", "comparison", "held", "membership"]
@@ -112,18 +112,18 @@ def beside_pandas(value: Value) -> Value:
 def _no_arithmetic(op: str, left: str, right: str) -> str:
     kinds = {left, right}
     if "text" in kinds:
-        return f"got text beside '{op}'; to join text write concat(a, b), for a number number(x)"
+        return f"'{op}' does not take text; to join text write concat(a, b), for a number number(x)"
     if kinds == {"time", "zoned time"}:
-        return unlike(left, right)
+        return mismatch_message(left, right)
     if "number" in kinds:
-        return f"'{op}' has no meaning between {left} and {right}; a length of time is written duration('5min')"
-    return f"'{op}' has no meaning between {left} and {right}"
+        return f"'{op}' is not defined for {left} and {right}; a duration is written duration('5min')"
+    return f"'{op}' is not defined for {left} and {right}"
 
 
 def check_alike(a: Value, b: Value) -> None:
     left, right = kind(a), kind(b)
     if left != right and not {left, right} <= NUMERIC and "object" not in (left, right):
-        raise ExpressionError(unlike(left, right))
+        raise ExpressionError(mismatch_message(left, right))
 
 
 def comparison(op: str, a: Value, b: Value) -> Any:

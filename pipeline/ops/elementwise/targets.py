@@ -18,7 +18,7 @@ import xarray as xr
 
 from pipeline.config.expressions.expression import Expression
 from pipeline.config.expressions.references import ExpressionError
-from pipeline.config.expressions.tree import Bound, Call, Name, Node, mapped, walk
+from pipeline.config.expressions.tree import BoundValue, Call, Name, Node, map_nodes, walk
 from pipeline.errors import DataError, nearest
 from pipeline.ops.arrays.deferred_labels import RunLabels, held, run_labels
 from pipeline.ops.elementwise.alignment import Operand, blockwise, settled, with_coordinates
@@ -121,7 +121,7 @@ class _ColumnLookup:
         self.prepared: dict[str, Value] = {}
 
     def __call__(self, node: Node) -> Value:
-        if isinstance(node, Bound):
+        if isinstance(node, BoundValue):
             return self.bound[node.slot]
         if not isinstance(node, Name):
             raise ExpressionError(f"{node} is not bound")
@@ -201,26 +201,26 @@ def evaluate_arrays(e: Expression, bound: Sequence[Any]) -> xr.DataArray:
     """
     operands: list[Operand] = []
 
-    def slot(operand: Operand) -> Bound:
+    def slot(operand: Operand) -> BoundValue:
         for at, known in enumerate(operands):
             if known.array is operand.array:
-                return Bound(at)
+                return BoundValue(at)
         operands.append(operand)
-        return Bound(len(operands) - 1)
+        return BoundValue(len(operands) - 1)
 
     def resolved(node: Node) -> Node | None:
         match node:
-            case Call("coord", (Bound(at), name)):
+            case Call("coord", (BoundValue(at), name)):
                 return slot(_coordinate(bound[at], name, _label(e, at)))
-            case Bound(at) if isinstance(bound[at], xr.DataArray):
+            case BoundValue(at) if isinstance(bound[at], xr.DataArray):
                 return slot(Operand(bound[at], _label(e, at)))
-            case Bound(at) if hasattr(bound[at], "dask"):
+            case BoundValue(at) if hasattr(bound[at], "dask"):
                 return slot(Operand(xr.DataArray(bound[at]), _label(e, at)))
-            case Bound(at):
+            case BoundValue(at):
                 return slot(Operand(xr.DataArray(np.asarray(scalar(bound[at]))), _label(e, at), scalar(bound[at])))
         return None
 
-    root = mapped(e.root, resolved)
+    root = map_nodes(e.root, resolved)
     data, dims = blockwise(root, operands, e.text)
     return with_coordinates(data, dims, operands)
 
@@ -269,20 +269,20 @@ def evaluate_coords(e: Expression, x: xr.DataArray) -> xr.DataArray:
     ExpressionError : if a name is no coordinate
     """
     used: dict[str, xr.DataArray] = {}
-    for name in sorted(e.names, key=e.columns_at):
+    for name in sorted(e.names, key=e.text_column):
         if name not in x.coords:
             known = [str(c) for c in x.coords]
-            raise ExpressionError(f"'{name}' is no coordinate{nearest(name, known)}", e.columns_at(name))
+            raise ExpressionError(f"'{name}' is no coordinate{nearest(name, known)}", e.text_column(name))
         if held(x.coords[name]) is not None:
             raise ExpressionError(
                 f"'{name}' is known only in the run, and this must be known before; group the frame it came from",
-                e.columns_at(name),
+                e.text_column(name),
             )
         used[name] = x.coords[name]
     largest = max(used.values(), key=lambda c: c.ndim, default=xr.DataArray(0))
     for name, coordinate in used.items():
         if not set(coordinate.dims) <= set(largest.dims):
-            raise ExpressionError(f"'{name}' has dims {coordinate.dims}, beside {largest.dims}", e.columns_at(name))
+            raise ExpressionError(f"'{name}' has dims {coordinate.dims}, beside {largest.dims}", e.text_column(name))
     flat = {
         name: np.broadcast_to(
             coordinate.transpose(*(d for d in largest.dims if d in coordinate.dims))

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.config.expressions.functions import duration
 from pipeline.config.expressions.references import ExpressionError
+from pipeline.config.expressions.time_literals import parse_duration
 from pipeline.ops.elementwise.kinds import Value, kind, scalar
 
 __all__ = ["convert", "floor_time", "localize", "part"]
@@ -80,7 +80,7 @@ def _wall(t: Value, function: str) -> Any:
 
 def floor_time(t: Value, length: Value) -> Value:
     """The last multiple of ``length`` not after ``t``, counted from 1970-01-01; by the wall clock where zoned."""
-    step = duration(length) if isinstance(length, str) else pd.Timedelta(length).to_pytimedelta()
+    step = parse_duration(length) if isinstance(length, str) else pd.Timedelta(length).to_pytimedelta()
     if step <= timedelta(0):
         raise ExpressionError(f"floor_time needs a length above 0, and got {length!r}")
     if isinstance(t, pd.Timestamp):

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.config.expressions.functions import moment
 from pipeline.config.expressions.references import ExpressionError
+from pipeline.config.expressions.time_literals import parse_time
 from pipeline.ops.frames.cast import cast_column, family, target_dtype
 from pipeline.ops.frames.partitions import FieldError, Partitions, require
 from pipeline.ops.frames.sort import names_of
@@ -135,7 +135,7 @@ def _time(place: str, text: str, dtype: Any, kind: str) -> Any:
     try:
         if kind == "duration":
             return pd.Timedelta(text)
-        when = pd.Timestamp(moment(text))
+        when = pd.Timestamp(parse_time(text))
     except (ExpressionError, ValueError) as error:
         raise FieldError(place, str(error)) from error
     if (when.tzinfo is None) != (kind == "time"):

@@ -21,8 +21,8 @@ def dtype_of(place: str, expression: Expression, meta: pd.DataFrame) -> Any:
     ------
     FieldError : an unknown column, or types that don't go together
     """
-    names = sorted(expression.names, key=expression.columns_at)
-    require(place, names, meta.columns, at=expression.columns_at)
+    names = sorted(expression.names, key=expression.text_column)
+    require(place, names, meta.columns, at=expression.text_column)
     try:
         return pd.api.types.pandas_dtype(columns_dtype(expression, meta))
     except (TypeError, ValueError) as error:

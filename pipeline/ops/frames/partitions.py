@@ -18,7 +18,7 @@ import pandas as pd
 from dask.base import tokenize
 from dask.dataframe.dask_expr import from_graph
 
-from pipeline.config.expressions.functions import habit
+from pipeline.config.expressions.functions import name_hint
 from pipeline.errors import ConfigError, DataError, nearest
 from pipeline.graph.graph import GraphNode, Key, listed, ref, task
 from pipeline.ops.collections import LENGTHS
@@ -178,7 +178,7 @@ def require(
     for name in names:
         if name not in known:
             hint = nearest(name, known) or f"; its columns: {', '.join(known) or 'none'}."
-            hint = (habit(name) + "." if at and habit(name) else "") or hint
+            hint = (name_hint(name) + "." if at and name_hint(name) else "") or hint
             start = f"column {at(name)}: " if at else ""
             end = " A param or a step is written ${…} here" if at else ""
             raise FieldError(place, f"{start}'{name}' is no column of {of}{hint}{end}")

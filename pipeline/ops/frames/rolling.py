@@ -18,8 +18,8 @@ import numpy as np
 import pandas as pd
 
 from pipeline.config.expressions.expression import Expression
-from pipeline.config.expressions.functions import duration
 from pipeline.config.expressions.references import ExpressionError
+from pipeline.config.expressions.time_literals import parse_duration
 from pipeline.graph.graph import Key, listed, ref
 from pipeline.ops.frames.aggregation_tasks import codes_of
 from pipeline.ops.frames.cast import family
@@ -159,7 +159,7 @@ def _window(
             raise FieldError("min_periods", f"got {least}, more than the {window} rows of the window")
         return Window(by, on, window, None, center, least or window)
     try:
-        span = np.timedelta64(duration(window), "us")
+        span = np.timedelta64(parse_duration(window), "us")
     except ExpressionError as error:
         raise FieldError("window", str(error)) from error
     if span <= np.timedelta64(0, "us"):
