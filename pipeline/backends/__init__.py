@@ -1,8 +1,9 @@
-"""The back ends: one loop, many ways to submit a segment.
+"""The back ends: different ways to run a Graph, all with the same results.
 
-base           What a back end is: two things to declare, one to do.
-dask/
-local/
-registry       The back ends by name; a back end's module is imported when it is asked for.
-trace_records  From what a worker measured to the rows of a Trace; and the CPU time that goes into everything but the ta
+base           What a back end is: two things to declare, one method to write.
+dask/          On a Dask cluster: Dask schedules, one Dask task for each segment.
+events         What a listener is called with while a run goes on: one small dataclass for each kind of event.
+local/         On this machine: one loop that schedules, and five ways to run a segment.
+registry       The back ends by name; the module of a back end is imported when it is created.
+trace_records  The rows of a Trace from what a worker measured, and the CPU time of everything but the tasks.
 """

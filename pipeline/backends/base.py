@@ -7,18 +7,16 @@ To add one, write a file with a class that has the members of :class:`Backend`, 
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, Self
 
-from pipeline.errors import printable, where
+from pipeline.backends.events import Listener
 from pipeline.graph.graph import Graph, Key
 from pipeline.graph.segments import Segment
 from pipeline.trace.trace import Trace
-from pipeline.worker.output_capture import Line
 
-__all__ = ["Backend", "Capabilities", "Event", "Listener", "Outcome", "outputs", "show_output"]
+__all__ = ["Backend", "Capabilities", "Outcome"]
 
 
 @dataclass(frozen=True)
@@ -39,35 +37,6 @@ class Capabilities:
     recovers_workers: bool
 
 
-@dataclass(frozen=True)
-class Event:
-    """Something a user may watch while a run goes on.
-
-    Parameters
-    ----------
-    kind : ``task`` (finished: ``step``, ``key``, ``item``), ``retry``, ``dropped``, ``worker lost``, ``note``,
-        ``output`` (a line that a task wrote: ``message``)
-    step : the copy of the step
-    count : of a ``task``: how many have ended, all of this step
-    seconds : of a ``task``: what they took in their worker, all together; 0 where that is not known
-    worker, stream, when : of an ``output``: who ran the task, ``stdout`` or ``stderr``, seconds since the epoch
-    """
-
-    kind: str
-    step: str = ""
-    key: str = ""
-    item: str = ""
-    message: str = ""
-    count: int = 1
-    seconds: float = 0.0
-    worker: str = ""
-    stream: str = ""
-    when: float = 0.0
-
-
-Listener = Callable[[Event], None]
-
-
 @dataclass(frozen=True, eq=False)
 class Outcome:
     """What a run of a Graph on a back end returns.
@@ -84,18 +53,6 @@ class Outcome:
     segments: tuple[Segment, ...]
     dropped: tuple[tuple[str, str, str], ...] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)
-
-
-def outputs(worker: str, lines: Iterable[Line]) -> Iterator[Event]:
-    """The events for lines that tasks wrote."""
-    for when, step, key, item, stream, text in lines:
-        yield Event("output", step, key, item, text, worker=worker, stream=stream, when=when)
-
-
-def show_output(event: Event) -> None:
-    """The listener where there is no other: what tasks write is seen, each line with its task."""
-    if event.kind == "output":
-        print(printable(f"{where(event.step, event.item)}: {event.message}"), file=getattr(sys, event.stream))
 
 
 class Backend(Protocol):

@@ -1,7 +1,7 @@
 """What a run shows while it goes on: a live table, plain lines, or one JSON event a line.
 
-All three are listeners (:data:`pipeline.backends.base.Listener`) with the same members: ``begin(graph)`` when the
-Graph is known, a call per :class:`~pipeline.backends.base.Event`, ``close()`` at the end. A step has one line, its
+All three are listeners (:class:`pipeline.backends.events.Listener`) with the same members: ``begin(graph)`` when the
+Graph is known, a call per :data:`~pipeline.backends.events.Event`, ``close()`` at the end. A step has one line, its
 copies together. Counting is cheap (a few additions an event) and drawing is on a clock of its own, so a run of 100,000
 tasks is not slowed down by being watched.
 """
@@ -15,13 +15,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, Self
 
+from pipeline.backends.events import Event, OutputLine, TasksDone
 from pipeline.config.resolved_yaml import without_nan
 from pipeline.report.progress_counts import COUNTED, Counts, Step
 from pipeline.report.progress_lines import Outspoken, table_lines, told
 from pipeline.units import duration
 
 if TYPE_CHECKING:
-    from pipeline.backends.base import Event
     from pipeline.graph.graph import Graph
 
 
@@ -91,7 +91,7 @@ class PlainLines:
 
     def __call__(self, event: Event) -> None:
         with self._lock:
-            if event.kind == "output":
+            if isinstance(event, OutputLine):
                 line = self._outspoken.line(event, self.counts.name_of(event.step))
                 if line is not None:
                     self._say(line)
@@ -100,7 +100,7 @@ class PlainLines:
             if ended is not None:
                 extras = f" ({ended.extras()})" if ended.extras() else ""
                 self._say(f"{ended.name}: {ended.n_tasks:,} tasks done{extras}")
-            elif event.kind not in COUNTED:
+            elif not isinstance(event, COUNTED):
                 self._say(told(event))
         self.tick()
 
@@ -142,9 +142,9 @@ class OddLines:
     def __call__(self, event: Event) -> None:
         self.counts.count(event)
         line: str | None = None
-        if event.kind == "output":
+        if isinstance(event, OutputLine):
             line = self._outspoken.line(event, self.counts.name_of(event.step))
-        elif event.kind not in COUNTED:
+        elif not isinstance(event, COUNTED):
             line = told(event)
         if line is not None:
             print(line, file=self._file, flush=True)
@@ -183,17 +183,16 @@ class JsonLines:
 
     def __call__(self, event: Event) -> None:
         ended = self.counts.count(event)
-        if event.kind == "task":
+        if isinstance(event, TasksDone):
             self._task(event, ended)
             return
-        if event.kind == "output":
+        if isinstance(event, OutputLine):
             self.emit("output", step=event.step, item=event.item, worker=event.worker, stream=event.stream,
                       when=event.when, line=event.message)  # fmt: skip
             return
-        named = {"step": event.step, "key": event.key, "item": event.item, "message": event.message}
-        self.emit(event.kind, **{k: v for k, v in named.items() if v})
+        self.emit(event.kind, **{name: value for name, value in vars(event).items() if value})
 
-    def _task(self, event: Event, ended: Step | None) -> None:
+    def _task(self, event: TasksDone, ended: Step | None) -> None:
         step = ended or self.counts.of(event.step)
         now = self._clock()
         if step is None or (ended is None and now - self._told.get(step.name, -1e9) < self._every):
@@ -240,14 +239,14 @@ class LiveTable:
             self.counts.begin(graph)
 
     def __call__(self, event: Event) -> None:
-        if event.kind == "output":
+        if isinstance(event, OutputLine):
             line = self._outspoken.line(event, self.counts.name_of(event.step))
             if line is not None:
                 self._show(line)
             return
         with self._lock:
             self.counts.count(event)
-        if event.kind not in COUNTED:
+        if not isinstance(event, COUNTED):
             self._show(told(event))
 
     def _show(self, line: str) -> None:

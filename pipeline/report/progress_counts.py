@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.backends.events import Event, ItemDropped, Note, TaskRetry, TasksDone, WorkerLoss
 from pipeline.trace.time_left import Estimate, PreviousRun, TimeLeft
 from pipeline.trace.trace import Trace
 
 if TYPE_CHECKING:
-    from pipeline.backends.base import Event
     from pipeline.graph.graph import Graph
 
 
 __all__ = ["COUNTED", "Counts", "Step"]
 
-COUNTED = ("task", "retry", "dropped")
+COUNTED = (TasksDone, TaskRetry, ItemDropped)
 """Kinds of events that only a count tells of; the others are told as they come."""
 
 
@@ -99,17 +99,17 @@ class Counts:
 
     def count(self, event: Event) -> Step | None:
         """Take one event into account; gives the step that this event ended."""
-        step = self.of(event.step)
+        step = None if isinstance(event, Note) else self.of(event.step)
         if step is None:
             return None
-        if event.kind == "task":
+        if isinstance(event, TasksDone):
             return step if self._finished(step, event) else None
-        if event.kind == "retry":
-            step.retried += event.count
-        elif event.kind == "dropped":
-            step.dropped += event.count
-        elif event.kind == "worker lost":
-            step.lost += event.count
+        if isinstance(event, TaskRetry):
+            step.retried += 1
+        elif isinstance(event, ItemDropped):
+            step.dropped += 1
+        elif isinstance(event, WorkerLoss):
+            step.lost += 1
         return None
 
     def fail(self, error: object) -> None:
@@ -118,7 +118,7 @@ class Counts:
         if step is not None:
             step.failed += 1
 
-    def _finished(self, step: Step, event: Event) -> bool:
+    def _finished(self, step: Step, event: TasksDone) -> bool:
         step.last = self.clock()
         step.first = step.last if step.first is None else step.first
         was = step.ended

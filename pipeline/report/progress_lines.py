@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pipeline.backends.events import ItemDropped, Note, OutputLine, TaskRetry, WorkerLoss
 from pipeline.errors import printable, where
 from pipeline.units import duration
 
 if TYPE_CHECKING:
-    from pipeline.backends.base import Event
     from pipeline.report.progress_counts import Counts, Step
 
 
@@ -82,16 +82,15 @@ def _cut(line: str, width: int) -> str:
     return line if len(line) <= width else f"{line[: width - 1]}…"
 
 
-def told(event: Event) -> str:
+def told(event: TaskRetry | ItemDropped | WorkerLoss | Note | OutputLine) -> str:
     """An event out of the ordinary, or what a task wrote, as a line."""
     message = printable(event.message)
-    if message.startswith(("dashboard", "pipeline")):
+    if isinstance(event, Note):
         return message
     task = printable(where(event.step, event.item))
-    if event.kind == "output":  # an empty line is one, too
+    if isinstance(event, OutputLine):  # an empty line is one, too
         return f"{task}: {message}"
-    kind = "" if event.kind == "note" else event.kind
-    return ": ".join(part for part in (kind, task, message) if part)
+    return ": ".join(part for part in (event.kind, task, message) if part)
 
 
 class Outspoken:
@@ -107,7 +106,7 @@ class Outspoken:
         self._kept = f"kept in {kept}" if kept else "not shown"
         self._n: dict[str, int] = {}
 
-    def line(self, event: Event, step: str) -> str | None:
+    def line(self, event: OutputLine, step: str) -> str | None:
         """What to show of a line; None: nothing."""
         n = self._n[step] = self._n.get(step, 0) + 1
         if n <= MOST_LINES:

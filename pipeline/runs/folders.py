@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Self
+from typing import IO, Self
 
+from pipeline.backends.events import Event, Listener, OutputLine
 from pipeline.errors import OutputError, printable
 from pipeline.runs.history.find import _STAMP
-
-if TYPE_CHECKING:
-    from pipeline.backends.base import Event, Listener
 
 
 def new_folder(runs: Path, name: str) -> Path:
@@ -79,13 +77,13 @@ class TaskLog:
         """A listener whose lines of tasks are written down, too."""
 
         def told(event: Event) -> None:
-            if event.kind == "output":
+            if isinstance(event, OutputLine):
                 self._write(event)
             listener(event)
 
         return told
 
-    def _write(self, event: Event) -> None:
+    def _write(self, event: OutputLine) -> None:
         if self._left <= 0:
             self._left_out += 1
             return

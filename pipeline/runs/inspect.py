@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, is_dataclass, replace
 from typing import Any
 
-from pipeline.backends.base import Listener, show_output
+from pipeline.backends.events import Listener, show_output
 from pipeline.build.build import build
 from pipeline.build.lowering import building, lower
 from pipeline.build.references import refer

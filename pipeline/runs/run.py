@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.backends import registry
-from pipeline.backends.base import Backend, Event, Listener, Outcome, show_output
+from pipeline.backends.base import Backend, Outcome
+from pipeline.backends.events import Event, Listener, Note, TasksDone, show_output
 from pipeline.build.build import build
 from pipeline.config.expressions.references import parse_reference
 from pipeline.config.from_python import StepReference
@@ -298,7 +299,7 @@ def _computed(
         start_up = time.perf_counter() - began
         pages = getattr(there, "pages", {})
         if pages:
-            listener(Event("note", message=", ".join(f"{name}: {url}" for name, url in pages.items())))
+            listener(Note(", ".join(f"{name}: {url}" for name, url in pages.items())))
         started = time.perf_counter()
         outcome = there.run(graph, context=publication.context, listener=listener)
         # with what was done before the first submit: workers that had still to come up, segments made of the Graph
@@ -325,7 +326,11 @@ def opened(
 
 def masked(listener: Listener, config: Config) -> Listener:
     """The same listener; what it hears holds no secrets."""
-    return lambda event: listener(replace(event, message=config.masked(event.message)) if event.message else event)
+
+    def listen(event: Event) -> None:
+        listener(event if isinstance(event, TasksDone) else replace(event, message=config.masked(event.message)))
+
+    return listen
 
 
 def _checked(config: Config, graph: Graph, results: Mapping[Key, Any], folder: Path) -> tuple[CheckResult, ...]:

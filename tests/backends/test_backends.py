@@ -42,7 +42,8 @@ from backend_tasks import (
 )
 from conftest import passing_children
 
-from pipeline.backends.base import Backend, Capabilities, Event
+from pipeline.backends.base import Backend, Capabilities
+from pipeline.backends.events import Event
 from pipeline.backends.registry import BACKENDS, create
 from pipeline.errors import BackendError, ConfigError, TaskError, TaskTimeout, WorkerLost
 from pipeline.graph.graph import CONTEXT, Graph, Key, Policy, listed, ref, task

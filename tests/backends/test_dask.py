@@ -26,7 +26,6 @@ from conftest import passing_children, until
 from distributed import Client
 from distributed.scheduler import KilledWorker
 
-from pipeline.backends.base import Event
 from pipeline.backends.dask import execution, health
 from pipeline.backends.dask.backend import Dask
 from pipeline.backends.dask.clock import Rows
@@ -34,6 +33,7 @@ from pipeline.backends.dask.cluster import Settings, _free_port, _trust, mend
 from pipeline.backends.dask.error_translation import killed
 from pipeline.backends.dask.keys import lower
 from pipeline.backends.dask.remote_task import _SLOT
+from pipeline.backends.events import Event
 from pipeline.errors import BackendError, ConfigError, TaskError, TaskTimeout, WorkerLost
 from pipeline.graph.graph import CONTEXT, Graph, Key, Policy, listed, ref, task
 from pipeline.graph.importing import resolve

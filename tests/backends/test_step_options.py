@@ -14,7 +14,8 @@ import psutil
 import pytest
 from conftest import until
 
-from pipeline.backends.base import Backend, Event, Outcome
+from pipeline.backends.base import Backend, Outcome
+from pipeline.backends.events import Event
 from pipeline.backends.registry import create
 from pipeline.build.build import build
 from pipeline.config.loader import loads

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from conftest import until
 
-from pipeline.backends.base import Event
+from pipeline.backends.events import ItemDropped, Note, TaskRetry, TasksDone, WorkerLoss
 from pipeline.errors import TaskError
 from pipeline.graph.graph import Graph, Policy, constant, is_constant, ref, task
 from pipeline.report.progress import JsonLines, LiveTable, PlainLines, dumps, listener_for
@@ -62,7 +62,7 @@ def test_counts_take_copies_together_and_leave_out_constants(graph: Graph) -> No
     counts = Counts(Clock())
     counts.begin(graph)
     assert {name: step.n_tasks for name, step in counts.steps.items()} == {"load": 4, "total": 1}
-    ended = [counts.count(Event("task", step=s)) for s in ("load[a]", "load[b]", "load[a]", "load[b]", "load[b]")]
+    ended = [counts.count(TasksDone(s)) for s in ("load[a]", "load[b]", "load[a]", "load[b]", "load[b]")]
     assert [step and step.name for step in ended] == [None, None, None, "load", None]
     assert (counts.done, counts.n_tasks) == (4, 5)
 
@@ -73,7 +73,7 @@ def test_what_tasks_took_is_what_the_time_left_is_told_by(graph: Graph) -> None:
     counts.begin(steps_graph(1, 100))
     for second in range(10, 41):
         clock.now = float(second)
-        counts.count(Event("task", step="s0", count=2, seconds=4.0))  # four at a time, two seconds each
+        counts.count(TasksDone("s0", count=2, seconds=4.0))  # four at a time, two seconds each
     assert holds(counts.left(), (100 - 62) / 2)
 
 
@@ -83,7 +83,7 @@ def test_an_item_with_parts_counts_once() -> None:
     counts = Counts(Clock())
     counts.begin(Graph(tasks, tuple(tasks), dict.fromkeys(tasks, "fit"), policies))
     for _ in range(3):
-        counts.count(Event("task", step="fit", count=2))
+        counts.count(TasksDone("fit", count=2))
     fit = counts.of("fit")
     assert fit is not None
     assert fit.units() == (2, 4)
@@ -92,8 +92,8 @@ def test_an_item_with_parts_counts_once() -> None:
 def test_what_went_wrong_is_counted_by_step(graph: Graph) -> None:
     counts = Counts(Clock())
     counts.begin(graph)
-    for kind in ("retry", "retry", "dropped", "worker lost"):
-        counts.count(Event(kind, step="load[b]"))
+    for kind in (TaskRetry, TaskRetry, ItemDropped, WorkerLoss):
+        counts.count(kind("load[b]"))
     counts.fail(TaskError("load[a]", "('load[a]', 0)", "ValueError: no"))
     counts.fail(KeyboardInterrupt())
     assert counts.steps["load"].extras() == "1 failed, 1 worker lost, 2 retried, 1 dropped"
@@ -337,13 +337,13 @@ def test_plain_lines_speak_when_a_step_ends_and_once_a_minute(graph: Graph) -> N
     file, clock = io.StringIO(), Clock()
     with PlainLines(file, beat=None, clock=clock) as lines:
         lines.begin(graph)
-        lines(Event("task", step="load[a]"))
+        lines(TasksDone("load[a]"))
         assert file.getvalue() == ""
         clock.now = 61.0
-        lines(Event("task", step="load[a]"))
-        lines(Event("retry", step="load[b]"))
-        lines(Event("task", step="load[b]", count=2))
-        lines(Event("worker lost", message="worker 1 (pid 7) ended by SIGKILL"))
+        lines(TasksDone("load[a]"))
+        lines(TaskRetry("load[b]"))
+        lines(TasksDone("load[b]", count=2))
+        lines(WorkerLoss(message="worker 1 (pid 7) ended by SIGKILL"))
     said = [line.strip() for line in file.getvalue().splitlines()]
     assert said == [
         "1 min 01 s  2 of 5 tasks done; time left unknown: too early to say for 'load', 1 step not begun",
@@ -358,7 +358,7 @@ def test_plain_lines_speak_once_a_minute_though_nothing_happens() -> None:
         lines.begin(steps_graph(1, 100))
         for second in range(1, 51):
             clock.now = float(second)
-            lines(Event("task", step="s0"))
+            lines(TasksDone("s0"))
         for second in range(51, 140):
             clock.now = float(second)
             lines.tick()
@@ -383,8 +383,8 @@ def test_json_lines_are_thinned_but_tell_the_last_task_of_a_step(graph: Graph) -
     with JsonLines(file, clock=clock) as lines:
         lines.begin(graph)
         for _ in range(4):
-            lines(Event("task", step="load[a]"))
-        lines(Event("dropped", step="load[a]", item="x", message="ValueError"))
+            lines(TasksDone("load[a]"))
+        lines(ItemDropped("load[a]", item="x", message="ValueError"))
         lines.emit("result", ok=True)
     events = [json.loads(line) for line in file.getvalue().splitlines()]
     assert [e["event"] for e in events] == ["graph", "progress", "progress", "dropped", "result"]
@@ -401,7 +401,7 @@ def test_json_progress_says_what_is_left_in_seconds() -> None:
         lines.begin(steps_graph(1, 20))
         for second in range(1, 21):
             clock.now = float(second)
-            lines(Event("task", step="s0"))
+            lines(TasksDone("s0"))
     events = [json.loads(line) for line in file.getvalue().splitlines()][1:]
     assert (events[0]["eta_low"], events[0]["eta_high"]) == (None, None)
     assert all(e["eta_low"] <= 20 - e["done"] <= e["eta_high"] for e in events[4:])
@@ -453,8 +453,8 @@ def test_the_live_table_leaves_its_last_state_on_the_terminal(graph: Graph) -> N
     file = io.StringIO()
     with LiveTable(file) as table:
         table.begin(graph)
-        table(Event("task", step="load[a]", count=4))
-        table(Event("note", message="dashboard: http://127.0.0.1:8787/status"))
+        table(TasksDone("load[a]", count=4))
+        table(Note("dashboard: http://127.0.0.1:8787/status"))
     text = file.getvalue()
     assert "dashboard: http://127.0.0.1:8787/status" in text
     assert "4/4" in text
@@ -473,7 +473,7 @@ def test_the_live_table_marks_the_step_that_ended_the_run(graph: Graph) -> None:
 
 
 def test_a_message_of_a_task_cannot_move_the_terminal() -> None:
-    assert told(Event("retry", step="fit", item="a", message="\x1b[2Jgone\nbad")) == "retry: fit[a]: \\x1b[2Jgone\\nbad"
+    assert told(TaskRetry("fit", item="a", message="\x1b[2Jgone\nbad")) == "retry: fit[a]: \\x1b[2Jgone\\nbad"
 
 
 def test_the_listener_suits_where_the_text_goes(monkeypatch: pytest.MonkeyPatch) -> None:

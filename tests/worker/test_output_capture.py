@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import pytest
 
-from pipeline.backends.base import Event
+from pipeline.backends.events import Event, OutputLine, TasksDone
 from pipeline.backends.registry import create
 from pipeline.build.build import build
 from pipeline.cli import main
@@ -93,10 +93,10 @@ def backend(opened: Any) -> Iterator[Any]:
     assert opened.run(one).results == {("a",): 1}
 
 
-def heard(backend: Any, graph: Graph, listener: Any = None) -> list[Event]:
+def heard(backend: Any, graph: Graph, listener: Any = None) -> list[OutputLine]:
     events: list[Event] = []
     backend.run(graph, listener=listener or events.append)
-    return [event for event in events if event.kind == "output"]
+    return [event for event in events if isinstance(event, OutputLine)]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -124,7 +124,7 @@ def test_a_failed_task_is_heard_as_well(backend: Any, here: Path) -> None:
     events: list[Event] = []
     with pytest.raises(Exception, match="ValueError: no"):
         backend.run(graph, listener=events.append)
-    assert [event.message for event in events if event.kind == "output"] == ["before it fails"]
+    assert [event.message for event in events if isinstance(event, OutputLine)] == ["before it fails"]
 
 
 def test_a_line_is_heard_before_its_task_ends(backend: Any, here: Path) -> None:
@@ -134,7 +134,7 @@ def test_a_line_is_heard_before_its_task_ends(backend: Any, here: Path) -> None:
     lines: list[str] = []
 
     def listen(event: Event) -> None:
-        if event.kind == "output":
+        if isinstance(event, OutputLine):
             lines.append(event.message)
             Path("heard").touch()
 
@@ -415,8 +415,8 @@ def test_a_silent_task_makes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def output(text: str, item: str = "x=1", step: str = "f") -> Event:
-    return Event("output", step, item=item, message=text, worker="w-0", stream="stdout", when=0.0)
+def output(text: str, item: str = "x=1", step: str = "f") -> OutputLine:
+    return OutputLine(step, item=item, message=text, worker="w-0", stream="stdout", when=0.0)
 
 
 def test_plain_lines_show_the_first_hundred_of_a_step_and_say_where_the_others_are() -> None:
@@ -439,7 +439,7 @@ def test_what_moves_a_terminals_text_is_shown_as_in_python() -> None:
     file = io.StringIO()
     with OddLines(file) as listener:
         listener(output("\x1b[2Jgone"))
-        listener(Event("task", "f"))
+        listener(TasksDone("f"))
     assert file.getvalue() == "f[x=1]: \\x1b[2Jgone\n"
 
 

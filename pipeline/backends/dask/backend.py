@@ -18,13 +18,14 @@ from typing import Any, ClassVar, Self
 
 from distributed import Client
 
-from pipeline.backends.base import Capabilities, Listener, Outcome
+from pipeline.backends.base import Capabilities, Outcome
 from pipeline.backends.dask import cluster as clusters
 from pipeline.backends.dask import health
 from pipeline.backends.dask.clock import ClusterUsage, offsets
 from pipeline.backends.dask.dashboard_client import DashboardClient
 from pipeline.backends.dask.execution import DaskExecution
 from pipeline.backends.dask.remote_task import Prepare
+from pipeline.backends.events import Listener
 from pipeline.errors import BackendError
 from pipeline.graph.fusion import fuse
 from pipeline.graph.graph import Graph

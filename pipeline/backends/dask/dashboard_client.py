@@ -16,11 +16,11 @@ from typing import Any
 
 from distributed import Client
 
-from pipeline.backends.base import Event, Listener
 from pipeline.backends.dask import dashboard_page
 from pipeline.backends.dask.cluster import named
 from pipeline.backends.dask.health import ask, in_loop
 from pipeline.backends.dask.keys import Plan
+from pipeline.backends.events import Event, ItemDropped, Listener, Note, TaskRetry, WorkerLoss
 from pipeline.errors import BackendError
 from pipeline.graph.boxes import Sizes, laid_out
 from pipeline.graph.graph import Graph, dependencies, is_constant
@@ -31,7 +31,6 @@ _LONGEST = 2_000  # characters of a message
 _FEW = 12  # steps whose boxes may be high, so that all is seen at once on a screen
 _HIGH = Sizes(width=1_200, height=74, between=30, narrowest=196, letter=8.8)
 _LOW = Sizes(width=1_200, height=42, between=22, narrowest=168, letter=7.9)
-_KINDS = {"retry": "retried", "dropped": "dropped", "worker lost": "worker lost"}
 
 
 class DashboardClient:
@@ -82,17 +81,20 @@ class DashboardClient:
     def telling(self, listener: Listener) -> Listener:
         """The listener, with what goes wrong told to the page as well."""
         if self._fault:
-            listener(Event("note", message=self._fault))
+            listener(Note(self._fault))
             self._fault = ""
         if self._client is None:
             return listener
 
         def told(event: Event) -> None:
             listener(event)
-            if event.kind in _KINDS:
-                if event.kind == "retry":
-                    self._retried[event.step] += event.count
-                self._failures.append(self._failure(_KINDS[event.kind], event))
+            if isinstance(event, TaskRetry):
+                self._retried[event.step] += 1
+                self._failures.append(self._failure("retried", event.step, event.item, event.message, event.key))
+            elif isinstance(event, ItemDropped):
+                self._failures.append(self._failure("dropped", event.step, event.item, event.message))
+            elif isinstance(event, WorkerLoss):
+                self._failures.append(self._failure("worker lost", event.step, event.item, event.message, event.key))
 
         return told
 
@@ -125,16 +127,16 @@ class DashboardClient:
         failure = None
         if error is not None:
             step, key, item = (str(getattr(error, name, "")) for name in ("step", "key", "item"))
-            failure = self._failure("failed", Event("failed", step, key, item, str(getattr(error, "cause", error))))
+            failure = self._failure("failed", step, item, str(getattr(error, "cause", error)), key)
         if isinstance(error, BackendError):  # it may not answer
             in_loop(client, functools.partial(_send, client, dashboard_page.end, run, state, failure))
             return
         with contextlib.suppress(Exception):
             ask(client, "run_on_scheduler", dashboard_page.end, run, state, failure, timeout=3)
 
-    def _failure(self, kind: str, event: Event) -> dict[str, Any]:
-        told = {"step": event.step, "key": event.key, "item": event.item, "message": event.message}
-        return {"kind": kind, "at": time.time()} | {k: str(self._masked(v))[:_LONGEST] for k, v in told.items()}
+    def _failure(self, kind: str, step: str, item: str, message: str, key: str = "") -> dict[str, Any]:
+        texts = {"step": step, "key": key, "item": item, "message": message}
+        return {"kind": kind, "at": time.time()} | {k: str(self._masked(v))[:_LONGEST] for k, v in texts.items()}
 
 
 async def _send(client: Client, function: Callable[..., Any], *arguments: Any) -> None:

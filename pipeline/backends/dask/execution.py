@@ -22,7 +22,6 @@ import dask
 from dask.base import annotate
 from distributed import Client, Future
 
-from pipeline.backends.base import Event, Listener, outputs, show_output
 from pipeline.backends.dask import cluster as clusters
 from pipeline.backends.dask import health
 from pipeline.backends.dask.clock import Rows
@@ -30,6 +29,15 @@ from pipeline.backends.dask.dashboard_client import DashboardClient
 from pipeline.backends.dask.error_translation import translated
 from pipeline.backends.dask.keys import Plan, Spans, lower
 from pipeline.backends.dask.remote_task import late_mark
+from pipeline.backends.events import (
+    ItemDropped,
+    Listener,
+    TaskRetry,
+    TasksDone,
+    WorkerLoss,
+    output_events,
+    show_output,
+)
 from pipeline.errors import BackendError, TaskTimeout
 from pipeline.graph.graph import Graph, Key
 from pipeline.graph.segments import Failure, Segment, SegmentTask
@@ -202,7 +210,7 @@ class DaskExecution:
             if "action" in content:
                 self._worker_gone(content)
             elif "said" in content:
-                for event in outputs(content["name"], (Line(*line) for line in content["said"])):
+                for event in output_events(content["name"], (Line(*line) for line in content["said"])):
                     self.tell(event)
             elif "began" in content:
                 self._task_began(content)
@@ -232,7 +240,7 @@ class DaskExecution:
             step, key, item, cause = message["failed"]
             self.failures[number] = self.failures.get(number, 0) + 1
             if self.failures[number] <= segment.retries:
-                self.tell(Event("retry", step, key, item, cause))
+                self.tell(TaskRetry(step, key, item, cause))
             else:
                 self.failures[number] = 0  # the item is left out, or the run ends; others may fail as often
             return
@@ -242,10 +250,10 @@ class DaskExecution:
         for row in message["rows"]:
             inner = segment.tasks[row[0]]
             seconds = (row[2] - row[1]) / 1e9
-            self.tell(Event("task", inner.step, str(inner.key), inner.item, seconds=seconds))
+            self.tell(TasksDone(inner.step, str(inner.key), inner.item, seconds=seconds))
         for step, item, cause in message["dropped"]:
             self.dropped[step, item] = (step, item, cause)
-            self.tell(Event("dropped", step, item=item, message=cause))
+            self.tell(ItemDropped(step, item, cause))
 
     def _worker_gone(self, message: Mapping[str, Any]) -> None:
         if message.get("expected"):
@@ -253,7 +261,7 @@ class DaskExecution:
         address = str(message["worker"])
         self.lost.append(address)
         self.deadlines = {k: v for k, v in self.deadlines.items() if k[1] != address}
-        self.tell(Event("worker lost", message=f"worker {address} ended; its tasks are run again elsewhere"))
+        self.tell(WorkerLoss(message=f"worker {address} ended; its tasks are run again elsewhere"))
 
     def _check_deadlines(self) -> None:
         now = perf_counter()
@@ -284,7 +292,7 @@ class DaskExecution:
                 os.kill(pid, signal.SIGKILL)
             raise failure.error()
         if again:
-            self.tell(Event("retry", failure.step, failure.key, failure.item, failure.cause))
+            self.tell(TaskRetry(failure.step, failure.key, failure.item, failure.cause))
         else:
             index = next(i for i, inner in enumerate(segment.tasks) if str(inner.key) == failure.key)
             late_mark(self.slots, segment, index).touch()

@@ -17,7 +17,17 @@ from itertools import groupby
 from time import perf_counter_ns
 from typing import Any, ClassVar, Protocol
 
-from pipeline.backends.base import Capabilities, Event, Listener, Outcome, outputs, show_output
+from pipeline.backends.base import Capabilities, Outcome
+from pipeline.backends.events import (
+    Event,
+    ItemDropped,
+    Listener,
+    TaskRetry,
+    TasksDone,
+    WorkerLoss,
+    output_events,
+    show_output,
+)
 from pipeline.backends.trace_records import Usage, records
 from pipeline.errors import PipelineError, TaskError, WorkerLost, where
 from pipeline.graph.fusion import fuse
@@ -237,7 +247,7 @@ class _Run:
                 del self.values[key]  # type: ignore[arg-type]  # the scheduler takes any hashable for a value
         for step, item, cause in completion.dropped:
             self.dropped.append((step, item, cause))
-            self._tell("dropped", step=step, item=item, message=cause)
+            self._tell(ItemDropped(step, item, cause))
         if self.listener is not None:
             self._tell_tasks(self.segments[number], completion)
 
@@ -246,7 +256,7 @@ class _Run:
         number = segment.number
         if self.failures[number] < segment.retries:
             self.failures[number] += 1
-            self._tell("retry", step=failure.step, key=failure.key, item=failure.item, message=failure.cause)
+            self._tell(TaskRetry(failure.step, failure.key, failure.item, failure.cause))
         elif failure.drop:
             self.failures[number] = 0  # the other items of the segment may fail as often
             self.segments[number] = self.segments[number].without(failure)
@@ -269,7 +279,7 @@ class _Run:
                 raise WorkerLost(f"{message}; {NOT_AGAIN}", inner.name)
             if self.losses[number] >= MOST_LOSSES:
                 raise WorkerLost(f"{message}; it is the {MOST_LOSSES}rd worker lost by this segment", inner.name)
-            self._tell("worker lost", step=inner.step, key=str(inner.key), item=inner.item, message=message)
+            self._tell(WorkerLoss(inner.step, str(inner.key), inner.item, message))
         self.scheduler.again(number)
 
     # What is told
@@ -299,13 +309,13 @@ class _Run:
         for step, inners in groupby(counted, key=lambda inner: inner.step):
             some = list(inners)
             seconds = sum(took[inner.key] for inner in some) / 1e9
-            self._tell("task", step=step, key=str(some[-1].key), item=some[-1].item, count=len(some), seconds=seconds)
+            self._tell(TasksDone(step, str(some[-1].key), some[-1].item, len(some), seconds))
 
     def _tell_output(self, worker: str, lines: Sequence[Line]) -> None:
         tell = self.listener or show_output
-        for event in outputs(worker, lines):
+        for event in output_events(worker, lines):
             tell(event)
 
-    def _tell(self, kind: str, **fields: Any) -> None:
+    def _tell(self, event: Event) -> None:
         if self.listener is not None:
-            self.listener(Event(kind, **fields))
+            self.listener(event)

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from time import perf_counter
 from typing import Any, Self
 
-from pipeline.backends.base import Listener, Outcome
+from pipeline.backends.base import Outcome
+from pipeline.backends.events import Listener
 from pipeline.backends.local import loop
 from pipeline.backends.local.child_main import write_setup
 from pipeline.backends.local.child_processes import Children, count_cores

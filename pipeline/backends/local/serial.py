@@ -7,7 +7,8 @@ from typing import Any, ClassVar, Self
 
 import threadpoolctl
 
-from pipeline.backends.base import Capabilities, Listener, Outcome
+from pipeline.backends.base import Capabilities, Outcome
+from pipeline.backends.events import Listener
 from pipeline.backends.local import loop
 from pipeline.graph.graph import Graph
 from pipeline.worker.output_capture import capturing

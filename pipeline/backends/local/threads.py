@@ -11,7 +11,8 @@ from typing import Any, ClassVar, Self
 
 import threadpoolctl
 
-from pipeline.backends.base import Capabilities, Listener, Outcome
+from pipeline.backends.base import Capabilities, Outcome
+from pipeline.backends.events import Listener
 from pipeline.backends.local import loop
 from pipeline.backends.local.child_processes import count_cores
 from pipeline.graph.graph import Graph

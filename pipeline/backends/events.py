@@ -1,0 +1,131 @@
+"""What a listener is called with while a run goes on: one small dataclass for each kind of event."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from pipeline.errors import printable, where
+
+if TYPE_CHECKING:
+    from pipeline.worker.output_capture import Line
+
+__all__ = [
+    "Event",
+    "ItemDropped",
+    "Listener",
+    "Note",
+    "OutputLine",
+    "TaskRetry",
+    "TasksDone",
+    "WorkerLoss",
+    "output_events",
+    "show_output",
+]
+
+# ``kind`` is the name of the event in the JSON lines of ``pipeline run --json``. ``step`` is everywhere the instance of
+# the step (``fit[era5]``), ``item`` the item of the task, empty where it has none.
+
+
+@dataclass(frozen=True)
+class TasksDone:
+    """Tasks of one step have finished.
+
+    Parameters
+    ----------
+    key, item : of the last of them
+    count : number of tasks
+    seconds : sum of their run times in the worker; 0 where it is unknown
+    """
+
+    kind: ClassVar[str] = "task"
+    step: str
+    key: str = ""
+    item: str = ""
+    count: int = 1
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class TaskRetry:
+    """A task failed and is run again; ``message`` is the cause."""
+
+    kind: ClassVar[str] = "retry"
+    step: str
+    key: str = ""
+    item: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class ItemDropped:
+    """An item failed and is left out of the results; ``message`` is the cause."""
+
+    kind: ClassVar[str] = "dropped"
+    step: str
+    item: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class WorkerLoss:
+    """A worker ended; its tasks are run again. ``step``, ``key`` and ``item`` are empty where its task is unknown."""
+
+    kind: ClassVar[str] = "worker lost"
+    step: str = ""
+    key: str = ""
+    item: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Note:
+    """A message about the run as a whole, such as the address of a dashboard."""
+
+    kind: ClassVar[str] = "note"
+    message: str
+
+
+@dataclass(frozen=True)
+class OutputLine:
+    """A line that a task printed or logged.
+
+    Parameters
+    ----------
+    message : the line, without its end
+    worker : name of the worker that ran the task
+    stream : ``stdout`` or ``stderr``
+    when : seconds since the epoch
+    """
+
+    kind: ClassVar[str] = "output"
+    step: str
+    key: str = ""
+    item: str = ""
+    message: str = ""
+    worker: str = ""
+    stream: str = "stdout"
+    when: float = 0.0
+
+
+Event = TasksDone | TaskRetry | ItemDropped | WorkerLoss | Note | OutputLine
+
+
+class Listener(Protocol):
+    """Something to call with each event of a run, in the process that started the run, from one thread at a time."""
+
+    def __call__(self, event: Event, /) -> None: ...
+
+
+def output_events(worker: str, lines: Iterable[Line]) -> Iterator[OutputLine]:
+    """Yield an event for each line that tasks of a worker wrote."""
+    for when, step, key, item, stream, text in lines:
+        yield OutputLine(step, key, item, text, worker=worker, stream=stream, when=when)
+
+
+def show_output(event: Event) -> None:
+    """Print what tasks write, each line with its task: the listener of a run that was given none."""
+    if isinstance(event, OutputLine):
+        print(printable(f"{where(event.step, event.item)}: {event.message}"), file=getattr(sys, event.stream))
