@@ -26,6 +26,7 @@ from pipeline.config.python_builder import Composition
 from pipeline.config.yaml_nodes import MOST_BYTES, Node
 from pipeline.config.yaml_writer import written
 from pipeline.errors import ConfigError, Location
+from pipeline.units import count_text
 
 if TYPE_CHECKING:
     from pipeline.build.plan import Plan
@@ -238,7 +239,7 @@ class Pipeline:
             n_steps, outputs = len(self._made.names("steps")), self._made.names("outputs")
         else:
             n_steps, outputs = len(self.steps), tuple(dict.fromkeys(output.name for output in self.config.outputs))
-        return f"<Pipeline {self.name!r}: {n_steps} steps, outputs: {', '.join(outputs) or 'none'}>"
+        return f"<Pipeline {self.name!r}: {count_text(n_steps, 'step')}, outputs: {', '.join(outputs) or 'none'}>"
 
     def _repr_html_(self) -> str:
         try:

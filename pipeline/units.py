@@ -1,4 +1,4 @@
-"""Durations, bytes, ratios and counts as text."""
+"""Durations, bytes, ratios and counts as text, for tables, sentences and messages alike."""
 
 from __future__ import annotations
 
@@ -6,11 +6,19 @@ import math
 from collections.abc import Callable
 from typing import Protocol
 
-__all__ = ["bytes_text", "digits", "duration", "interval_text", "ratio_text", "size_text", "time_text"]
+__all__ = [
+    "bytes_text",
+    "count_text",
+    "digits",
+    "duration_text",
+    "interval_text",
+    "ratio_text",
+    "whole_duration_text",
+]
 
 
 class Bounds(Protocol):
-    """A value with its bounds: what :class:`pipeline.trace.statistics.Interval` has."""
+    """A value with its bounds, such as :class:`pipeline.trace.statistics.Interval`."""
 
     @property
     def value(self) -> float: ...
@@ -22,49 +30,52 @@ class Bounds(Protocol):
     def known(self) -> bool: ...
 
 
-def time_text(seconds: float) -> str:
-    """Seconds, two digits, in the unit that fits.
+def count_text(n: int, noun: str, plural: str = "") -> str:
+    """Return a count with its noun in the singular or plural; ``plural`` is needed where it is irregular.
 
-    >>> time_text(0.0123), time_text(3.456), time_text(250)
-    ('12 ms', '3.5 s', '250 s')
+    >>> count_text(1, "worker"), count_text(0, "worker"), count_text(1000, "process")
+    ('1 worker', '0 workers', '1,000 processes')
+    >>> count_text(1, "item was", "items were"), count_text(2, "copy")
+    ('1 item was', '2 copies')
     """
-    if seconds >= 0.9995:
-        return f"{seconds:.2g} s" if seconds < 99.5 else f"{seconds:.0f} s"
-    unit, scale = ("ms", 1e3) if seconds >= 0.9995e-3 else ("us", 1e6)
-    value = seconds * scale
-    return f"{value:.2g} {unit}" if value < 99.5 else f"{value:.0f} {unit}"
+    return f"{n:,} {noun if n == 1 else plural or _plural(noun)}"
 
 
-def size_text(n: float) -> str:
-    """Bytes, in powers of 1000.
+def duration_text(seconds: float | None) -> str:
+    """Return a duration with three digits in the unit that fits it; ``-`` for None and nan.
 
-    >>> size_text(41_200_000)
-    '41.2 MB'
-    """
-    for unit in ("B", "kB", "MB"):
-        if n < 999.5:
-            return f"{n:.3g} {unit}"
-        n /= 1000
-    return f"{n:.3g} GB"
+    Limits that a user sets (a timeout, a budget) are shown with ``:g`` in seconds instead, as they were written.
 
-
-def duration(seconds: float | None) -> str:
-    """Seconds for a reader: three digits, and minutes or hours where those say more.
-
-    >>> duration(0.01234), duration(9.876), duration(75), duration(4000)
-    ('0.012 s', '9.88 s', '1 min 15 s', '1 h 07 min')
+    >>> duration_text(0.000012), duration_text(0.01234), duration_text(9.876), duration_text(75), duration_text(4000)
+    ('12.0 µs', '12.3 ms', '9.88 s', '1 min 15 s', '1 h 07 min')
     """
     if seconds is None or math.isnan(seconds):
         return "-"
-    if seconds < 60:
+    if seconds >= 59.95:
+        return whole_duration_text(round(seconds))
+    if seconds >= 0.9995 or seconds <= 0:
         return f"{digits(seconds)} s"
+    return f"{digits(seconds * 1e3)} ms" if seconds >= 0.9995e-3 else f"{digits(seconds * 1e6)} µs"
+
+
+def whole_duration_text(seconds: int) -> str:
+    """Return a duration without fractions and without a last part that is zero.
+
+    >>> whole_duration_text(35), whole_duration_text(75), whole_duration_text(360), whole_duration_text(4000)
+    ('35 s', '1 min 15 s', '6 min', '1 h 07 min')
+    """
+    if seconds < 60:
+        return f"{seconds} s"
     if seconds < 3600:
-        return f"{int(seconds // 60)} min {int(seconds % 60):02} s"
-    return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02} min"
+        large, small, units = seconds // 60, seconds % 60, ("min", "s")
+    else:
+        minutes = round(seconds / 60)
+        large, small, units = minutes // 60, minutes % 60, ("h", "min")
+    return f"{large} {units[0]} {small:02} {units[1]}" if small else f"{large} {units[0]}"
 
 
 def bytes_text(n: float | None) -> str:
-    """Bytes for a reader, in powers of 1000.
+    """Return a number of bytes in powers of 1000; ``-`` for None and nan.
 
     >>> bytes_text(0), bytes_text(1500), bytes_text(41_000_000_000)
     ('0 B', '1.5 kB', '41.0 GB')
@@ -79,34 +90,49 @@ def bytes_text(n: float | None) -> str:
 
 
 def interval_text(interval: Bounds | None) -> str:
-    """Seconds with their bounds; a value alone where one repeat was made.
+    """Return seconds with their bounds, without a unit; the value alone if there was one repeat.
 
     >>> from pipeline.trace.statistics import Interval
     >>> interval_text(Interval(1.2, 1.1, 1.34, 3, 0.75))
     '1.20 [1.10, 1.34]'
     """
-    return _bounded(interval, digits, "")
+    return _with_bounds(interval, digits, "")
 
 
-def ratio_text(interval: Bounds | None) -> str:
-    """A ratio with its bounds, to the hundredth, which is more than repeats ever show.
+def ratio_text(ratio: Bounds | float | None) -> str:
+    """Return a ratio, with its bounds if it has any, to the hundredth: repeats never show more.
 
     >>> from pipeline.trace.statistics import Interval
-    >>> ratio_text(Interval(0.9312, 0.92, 0.944, 3, 0.75))
-    '0.93x [0.92, 0.94]'
+    >>> ratio_text(Interval(0.9312, 0.92, 0.944, 3, 0.75)), ratio_text(1.5), ratio_text(12.3)
+    ('0.93x [0.92, 0.94]', '1.50x', '12x')
     """
-    return _bounded(interval, lambda x: f"{x:.2f}" if x < 10 else f"{x:.0f}", "x")
-
-
-def _bounded(interval: Bounds | None, digits: Callable[[float], str], suffix: str) -> str:
-    if interval is None:
-        return "-"
-    bounds = f" [{digits(interval.low)}, {digits(interval.high)}]" if interval.known else ""
-    return f"{digits(interval.value)}{suffix}{bounds}"
+    return f"{_hundredths(ratio)}x" if isinstance(ratio, (int, float)) else _with_bounds(ratio, _hundredths, "x")
 
 
 def digits(x: float) -> str:
-    """Three significant digits, without an exponent, for what people time."""
+    """Return a number with three significant digits, at most three of them decimals, and no exponent.
+
+    >>> digits(123.4), digits(1.2), digits(0.0123), digits(9.999)
+    ('123', '1.20', '0.012', '10.0')
+    """
     if x == 0 or math.isnan(x):
         return "0" if x == 0 else "-"
-    return f"{x:.{min(3, max(0, 2 - math.floor(math.log10(abs(x)))))}f}"
+    exponent = int(f"{x:.2e}".rpartition("e")[2]) if math.isfinite(x) else 0
+    return f"{x:.{min(3, max(0, 2 - exponent))}f}"
+
+
+def _plural(noun: str) -> str:
+    if noun.endswith(("s", "x", "ch", "sh")):
+        return f"{noun}es"
+    return f"{noun[:-1]}ies" if noun.endswith("y") and noun[-2] not in "aeiou" else f"{noun}s"
+
+
+def _hundredths(x: float) -> str:
+    return f"{x:.2f}" if x < 10 else f"{x:.0f}"
+
+
+def _with_bounds(interval: Bounds | None, text: Callable[[float], str], suffix: str) -> str:
+    if interval is None:
+        return "-"
+    bounds = f" [{text(interval.low)}, {text(interval.high)}]" if interval.known else ""
+    return f"{text(interval.value)}{suffix}{bounds}"

@@ -258,7 +258,7 @@ def test_a_loaded_one_is_not_added_to(tmp_path: Path) -> None:
 def test_one_with_faults_can_be_shown() -> None:
     p = pipeline.Pipeline("p")
     p.step("x", op="men")
-    assert repr(p) == "<Pipeline 'p': 1 steps, outputs: none>"
+    assert repr(p) == "<Pipeline 'p': 1 step, outputs: none>"
     assert "there is no op" in p._repr_html_()
     assert hash(p) == hash("p")
 

@@ -87,7 +87,7 @@ def test_a_command_with_the_address_of_a_scheduler_runs_there(
 ) -> None:
     done = pipeline(re.sub(r"tcp://[\w.:-]+", address, command), clone, library)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "on 1 workers of 'dask'" in done.stdout
+    assert "on 1 worker of 'dask'" in done.stdout
 
 
 @pytest.mark.parametrize("command", MAKE)

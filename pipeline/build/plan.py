@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.config.model import Config, Reference, Step
 from pipeline.errors import ConfigError, Fault
+from pipeline.units import bytes_text, count_text
 
 if TYPE_CHECKING:
     from pipeline.graph.graph import Graph
@@ -73,7 +74,9 @@ class Plan:
     absent: Mapping[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        return f"<Plan: {len(self.rows)} steps, {sum(row.tasks for row in self.rows):,} tasks>"
+        return (
+            f"<Plan: {count_text(len(self.rows), 'step')}, {count_text(sum(row.tasks for row in self.rows), 'task')}>"
+        )
 
     def _repr_html_(self) -> str:
         cells = (
@@ -106,8 +109,8 @@ def plan(config: Config, *, data: bool = True) -> Plan:
         Fault(
             whole.location,
             whole.path,
-            f"{whole.reference!r} is {_gigabytes(whole.nbytes)} and would go whole into one task; a worker has "
-            f"{_gigabytes(memory)}; reduce it first, or use op map_blocks",
+            f"{whole.reference!r} is {bytes_text(whole.nbytes)} and would go whole into one task; a worker has "
+            f"{bytes_text(memory)}; reduce it first, or use op map_blocks",
         )
         for whole in graph.wholes
         if whole.nbytes > memory
@@ -218,11 +221,7 @@ def _shape(layout: Layout) -> str:
         names = [str(c) for c in layout.meta.columns]
         return ", ".join(names[:_NAMES]) + (f" and {len(names) - _NAMES} more" if len(names) > _NAMES else "")
     if layout.kind == "items":
-        return f"{len(layout.names):,} items" if layout.names is not None else "items, counted in the run"
+        return count_text(len(layout.names), "item") if layout.names is not None else "items, counted in the run"
     if layout.kind == "parts":
         return ", ".join(layout.parts)
     return "one value"
-
-
-def _gigabytes(n: float) -> str:
-    return f"{n / 1e9:.1f} GB"

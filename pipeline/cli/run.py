@@ -24,6 +24,7 @@ from pipeline.cli.session import (
     seconds,
 )
 from pipeline.errors import ConfigError
+from pipeline.units import count_text
 
 if TYPE_CHECKING:
     from pipeline.config.model import Config
@@ -88,11 +89,10 @@ def _show_run(session: Session, result: Any) -> int:
         print(run_text(result))
     if code:
         steps = sorted({step for step, _, _ in result.dropped})
-        n = len(result.dropped)
-        items = "item" if n == 1 else "items"
-        names = f"step '{steps[0]}'" if len(steps) == 1 else f"{len(steps)} steps"
+        names = f"step '{steps[0]}'" if len(steps) == 1 else count_text(len(steps), "step")
+        dropped = count_text(len(result.dropped), f"item of {names} was", f"items of {names} were")
         print(
-            f"pipeline: error: {n} {items} of {names} {'was' if n == 1 else 'were'} dropped, since they failed "
+            f"pipeline: error: {dropped} dropped, since they failed "
             "(on_error: drop). The outputs are committed without them; the items are named above.",
             file=sys.stderr,
         )

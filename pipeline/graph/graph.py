@@ -29,6 +29,7 @@ from dask.base import tokenize
 from pipeline.errors import Location
 from pipeline.graph.value_types import Key as Key
 from pipeline.graph.value_types import Layout
+from pipeline.units import count_text
 
 __all__ = [
     "CONTEXT",
@@ -311,7 +312,8 @@ class Graph:
 
     def __repr__(self) -> str:
         return (
-            f"<Graph {self.name!r}: {len(self.tasks):,} tasks of {len(self.policies)} steps, {len(self.sinks)} outputs>"
+            f"<Graph {self.name!r}: {count_text(len(self.tasks), 'task')} of "
+            f"{count_text(len(self.policies), 'step')}, {count_text(len(self.sinks), 'output')}>"
         )
 
     def validate(self) -> None:

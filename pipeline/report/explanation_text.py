@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.experiments.explanation.diagnosis import NESTED
 from pipeline.report.formatting import WIDTH, Column, table_text, wrapped
-from pipeline.units import digits, duration
+from pipeline.units import count_text, digits, duration_text, ratio_text
 
 if TYPE_CHECKING:
     from pipeline.experiments.explanation.explained import Explained, Explanation
@@ -54,11 +54,13 @@ def explanation_text(explanation: Explanation, *, width: int = WIDTH) -> str:
 def _head(e: Explanation) -> Iterator[str]:
     s = e.structure
     reached = "" if e.complete else f" (measured: {e.n_ran:,} of them, the rest estimated)"
-    yield (f"{e.name}: {e.n_tasks:,} tasks{reached}, {duration(s.work)} of work; span {duration(s.span)}: at most "
-           f"{s.speedup:.2f}x on {e.n_workers} workers, {s.most:.3g}x on any number")  # fmt: skip
-    told = ", ".join(f"{one.seconds * 1e3:.2g} ms on '{name}'" for name, one in e.overheads.items())
+    workers = count_text(e.n_workers, "worker")
+    yield (f"{e.name}: {count_text(e.n_tasks, 'task')}{reached}, {duration_text(s.work)} of work; "
+           f"span {duration_text(s.span)}: at most {ratio_text(s.speedup)} on {workers}, {ratio_text(s.most)} on any "
+           "number")  # fmt: skip
+    told = ", ".join(f"{duration_text(one.seconds)} on '{name}'" for name, one in e.overheads.items())
     if told:
-        yield f"an empty task among many takes {told}, {e.n_workers} workers"
+        yield f"an empty task among many takes {told}, {workers}"
 
 
 def _table(e: Explanation, width: int) -> str:
@@ -99,7 +101,7 @@ def _row(some: Sequence[Explained]) -> dict[str, str]:
         return told | {"one": "-"}
 
     def ratio(reading: Reading | None) -> str:
-        return "-" if reading is None else f"{r.ratio(reading):.2f}x"
+        return "-" if reading is None else f"{ratio_text(r.ratio(reading))}"
 
     return told | {
         "one": _short(r.one.best),
@@ -145,11 +147,11 @@ def _ranking(e: Explanation, width: int) -> str:
         Column("n", "", True),
         Column("what", "what to change", folded=24),
         Column("why", "", folded=16),
-        Column("gain", f"predicted, {e.n_workers} workers", True),
+        Column("gain", f"predicted, {count_text(e.n_workers, 'worker')}", True),
     )
     rows = []
     for i, change in enumerate(e.changes[:_CHANGES], 1):
         known = change.before is not None and change.after is not None
-        gain = f"{duration(change.before)} -> {duration(change.after)}" if known else "-"
+        gain = f"{duration_text(change.before)} -> {duration_text(change.after)}" if known else "-"
         rows.append({"n": str(i), "what": change.what, "why": change.why, "gain": gain})
     return table_text(columns, rows, width=width)

@@ -23,6 +23,7 @@ from pipeline.errors import (
     is_full,
     printable,
 )
+from pipeline.units import count_text
 
 if TYPE_CHECKING:
     from pipeline.report.progress import Counts
@@ -157,10 +158,8 @@ def _config_lines(error: ConfigError, file: str) -> list[str]:
     faults = str(error).split("\n") if len(error.faults) == 1 else [str(f) for f in error.faults]
     if len(error.faults) == 1:
         return [*faults[1:], f"{_PREFIX}{faults[0]}"]
-    return [
-        *faults,
-        f"{_PREFIX}{len(error.faults)} faults, listed above. Mend them, then: pipeline check {file}".rstrip(),
-    ]
+    n = count_text(len(error.faults), "error")
+    return [*faults, f"{_PREFIX}{n}, listed above. Fix them, then run: pipeline check {file}".rstrip()]
 
 
 def _lines(text: str, cure: str) -> list[str]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from pipeline.config.model import Config, Output, Step
 from pipeline.errors import printable
 from pipeline.graph.boxes import Box, Drawing, Sizes, cut, laid_out
-from pipeline.units import bytes_text
+from pipeline.units import bytes_text, count_text
 
 if TYPE_CHECKING:
     from pipeline.graph.graph import Graph
@@ -115,7 +115,7 @@ def picture(config: Config, graph: Graph | None = None) -> str:
 def _head(config: Config) -> str:
     n = len({step.step for step in config.steps.values()})
     outputs = len({output.name for output in config.outputs})
-    return f"{config.name}: {n:,} step{'s' * (n != 1)}, {outputs:,} output{'s' * (outputs != 1)}"
+    return f"{config.name}: {count_text(n, 'step')}, {count_text(outputs, 'output')}"
 
 
 def _in_reading_order(boxes: Iterable[Box]) -> list[Box]:
@@ -180,10 +180,9 @@ def _layout(layout: Layout) -> str:
     if layout.kind == "frame":
         n = len(layout.meta.columns)
         size = "" if math.isnan(layout.nbytes) else f", {bytes_text(layout.nbytes)}"
-        return f"frame {n:,} col{'s' * (n != 1)}{size}"
+        return f"frame {count_text(n, 'col')}{size}"
     if layout.kind == "items":
-        n = len(layout.names) if layout.names is not None else 0
-        return f"{n:,} item{'s' * (n != 1)}" if layout.names is not None else "items"
+        return count_text(len(layout.names), "item") if layout.names is not None else "items"
     return ", ".join(layout.parts) if layout.kind == "parts" else layout.kind
 
 

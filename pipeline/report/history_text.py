@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import printable
 from pipeline.report.formatting import WIDTH, Column, table_text, wrapped
-from pipeline.units import bytes_text, duration, interval_text, ratio_text
+from pipeline.units import bytes_text, count_text, duration_text, interval_text, ratio_text
 
 if TYPE_CHECKING:
     from pipeline.runs.history.diff import Difference
@@ -61,7 +61,7 @@ def runs_text(runs: Sequence[RunFolder], *, width: int = WIDTH) -> str:
     newest = {name: i for i, run in enumerate(runs) for name in [run.name]}
     for name in sorted(by_name, key=lambda name: newest[name]):
         own = by_name[name]
-        lines += [f"{printable(name)}: {len(own)} run{'s' if len(own) > 1 else ''}"]
+        lines += [f"{printable(name)}: {count_text(len(own), 'run')}"]
         lines += [table_text(_RUNS, [_run_row(run) for run in own], width=width)]
         lines += wrapped([f"{printable(run.time)}: {_cut(run.problem, 200)}" for run in own if run.problem], width)
         lines.append("")
@@ -75,7 +75,7 @@ def _run_row(run: RunFolder) -> dict[str, str]:
         "kind": run.kind or "?",
         "state": _STATES.get(run.state, run.state),
         "backends": ", ".join(names[:8]) + (" …" if len(names) > 8 else ""),
-        "elapsed": duration(run.elapsed),
+        "elapsed": duration_text(run.elapsed),
         "tasks": f"{run.n_tasks:,}" if run.n_tasks is not None else "-",
         "graph": printable(run.fingerprint[:_HASH]),
     }
@@ -106,7 +106,9 @@ def diff_text(found: Difference, *, width: int = WIDTH) -> str:
 def _head(side: str, run: RunFolder, width: int) -> list[str]:
     told = [printable(run.label), run.kind, run.state]
     if run.elapsed is not None:
-        told.append(f"{duration(run.elapsed)}{' (' + printable(run.ran[0].label) + ')' if len(run.ran) > 1 else ''}")
+        told.append(
+            f"{duration_text(run.elapsed)}{' (' + printable(run.ran[0].label) + ')' if len(run.ran) > 1 else ''}"
+        )
     lines = [", ".join(told)]
     if run.problem:
         lines.append(_cut(run.problem, 200))

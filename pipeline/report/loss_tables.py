@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.experiments.comparison.reasons import WORDS
 from pipeline.report.formatting import WIDTH, Column, table_text, wrapped
-from pipeline.units import digits, duration
+from pipeline.units import count_text, digits, duration_text, ratio_text
 
 if TYPE_CHECKING:
     from pipeline.experiments.comparison.result import Comparison, Reference, Scaling
@@ -64,7 +64,7 @@ def _losses_text(accounts: Sequence[Account], width: int) -> str:
         }
         if cells:
             rows.append({"what": word, **cells})
-    shares = {str(i): f"{100 * a.measuring_share:.2f} %" for i, a in enumerate(accounts)}
+    shares = {str(i): f"{a.measuring_share:.2%}" for i, a in enumerate(accounts)}
     rows.append({"what": "taken by measuring", **shares})
     return table_text(columns, rows, width=width)
 
@@ -87,11 +87,13 @@ def _steps_text(accounts: Sequence[Account], width: int) -> str:
     rows = []
     for step, times in costly:
         cells = {
-            str(i): f"{a.by_step[step].seconds / times.seconds:.2f}x"
+            str(i): f"{ratio_text(a.by_step[step].seconds / times.seconds)}"
             for i, a in enumerate(others)
             if step in a.by_step and times.seconds
         }
-        rows.append({"step": step, "tasks": f"{counts.get(step, 0):,}", "serial": duration(times.seconds), **cells})
+        rows.append(
+            {"step": step, "tasks": f"{counts.get(step, 0):,}", "serial": duration_text(times.seconds), **cells}
+        )
     return table_text(columns, rows, width=width)
 
 
@@ -102,7 +104,11 @@ def _tasks_text(account: Account, width: int) -> str:
         Column("useful", "serial", True),
     ]
     rows = [
-        {"task": f"{task.key} of {task.step}", "seconds": duration(task.seconds), "useful": duration(task.useful)}
+        {
+            "task": f"{task.key} of {task.step}",
+            "seconds": duration_text(task.seconds),
+            "useful": duration_text(task.useful),
+        }
         for task in account.tasks[:_TASKS]
     ]
     return table_text(columns, rows, width=width)
@@ -120,9 +126,9 @@ def _paths_text(accounts: Sequence[Account], width: int) -> str:
     rows = []
     for a in accounts:
         by_step = sorted(a.critical.by_step().items(), key=lambda item: -item[1])
-        kinds = {kind: duration(a.critical.seconds(kind)) for kind in ("compute", "data-wait", "core-wait")}
+        kinds = {kind: duration_text(a.critical.seconds(kind)) for kind in ("compute", "data-wait", "core-wait")}
         names = ", ".join(dict.fromkeys(copy.partition("[")[0] for copy, _ in by_step[:3]))
-        rows.append({"backend": a.runs.label, **kinds, "span": duration(a.span), "steps": names})
+        rows.append({"backend": a.runs.label, **kinds, "span": duration_text(a.span), "steps": names})
     return table_text(columns, rows, width=width)
 
 
@@ -173,7 +179,7 @@ def _scaling_lines(law: Scaling, width: int) -> Iterator[str]:
         fraction = point["karp_flatt"]
         row |= {"speedup": f"{point['speedup']:.2f}", "karp": "-" if fraction is None else f"{fraction:.3f}"}
     yield table_text(columns, [rows[n] for n in sorted(rows)], width=width)
-    bound = f"at most {law.largest_speedup:.1f}x with any number" if law.largest_speedup else "no bound seen"
+    bound = f"at most {ratio_text(law.largest_speedup)} with any number" if law.largest_speedup else "no bound seen"
     fitted = f"Amdahl: {law.serial_fraction:.1%} serial, {bound}"
     if law.contention is not None and law.coherency is not None:
         fitted += f"; USL: contention {law.contention:.3f}, coherency {law.coherency:.4f}"
@@ -184,12 +190,12 @@ def _reference_line(reference: Reference) -> str:
     if reference.failure or reference.elapsed is None or reference.speedup is None:
         return f"reference {reference.call}: did not run: {reference.failure}"
     needed = [
-        f"{backend}: {n} worker{'s' if n != 1 else ''}" if n else f"{backend}: none of those measured"
+        f"{backend}: {count_text(n, 'worker')}" if n else f"{backend}: none of those measured"
         for backend, n in reference.cost.items()
     ]
-    ratio = f"{reference.speedup.value:.2f}x of serial"
+    ratio = f"{ratio_text(reference.speedup.value)} of serial"
     return (
-        f"reference {reference.call}: {duration(reference.elapsed.value)} in one thread, {ratio}, results "
+        f"reference {reference.call}: {duration_text(reference.elapsed.value)} in one thread, {ratio}, results "
         f"{reference.equality}; workers that beat it (COST): {', '.join(needed)}"
     )
 

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 from pipeline.trace.replay import lanes
 from pipeline.trace.trace import Trace
+from pipeline.units import count_text
 
 __all__ = ["events", "write"]
 
@@ -74,8 +75,8 @@ def write(trace: Trace, path: Path, *, critical: Iterable[Mapping[str, Any]] = (
 
 def events(trace: Trace, *, critical: Iterable[Mapping[str, Any]] = ()) -> Iterator[dict[str, Any]]:
     """The events of a Trace; times in microseconds since the run began, to the nanosecond."""
-    n, workers = trace.tasks.num_rows, f"{trace.n_workers} worker{'' if trace.n_workers == 1 else 's'}"
-    yield _meta("process_name", 0, name=f"{trace.backend}: {n:,} task{'' if n == 1 else 's'} on {workers}")
+    tasks, workers = count_text(trace.tasks.num_rows, "task"), count_text(trace.n_workers, "worker")
+    yield _meta("process_name", 0, name=f"{trace.backend}: {tasks} on {workers}")
     yield from _thread(_CRITICAL, "critical path")
     for stretch in critical:
         start, stop = round(stretch["start"] * 1e9), round(stretch["stop"] * 1e9)

@@ -19,7 +19,7 @@ from pipeline.backends.events import Event, OutputLine, TasksDone
 from pipeline.config.resolved_yaml import without_nan
 from pipeline.report.progress_counts import COUNTED, Counts, Step
 from pipeline.report.progress_lines import Outspoken, table_lines, told
-from pipeline.units import duration
+from pipeline.units import duration_text
 
 if TYPE_CHECKING:
     from pipeline.graph.graph import Graph
@@ -117,7 +117,7 @@ class PlainLines:
 
     def _say(self, text: str) -> None:
         self._spoke = self._clock()
-        print(f"{duration(self._spoke - self._began):>10}  {text}", file=self._file, flush=True)
+        print(f"{duration_text(self._spoke - self._began):>10}  {text}", file=self._file, flush=True)
 
 
 class OddLines:

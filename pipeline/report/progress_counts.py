@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from pipeline.backends.events import Event, ItemDropped, Note, TaskRetry, TasksDone, WorkerLoss
 from pipeline.trace.time_left import Estimate, PreviousRun, TimeLeft
 from pipeline.trace.trace import Trace
+from pipeline.units import count_text
 
 if TYPE_CHECKING:
     from pipeline.graph.graph import Graph
@@ -59,9 +60,13 @@ class Step:
 
     def extras(self) -> str:
         """What else happened: failures, lost workers, retries and dropped items."""
-        lost = "worker lost" if self.lost == 1 else "workers lost"
-        pairs = ((self.failed, "failed"), (self.lost, lost), (self.retried, "retried"), (self.dropped, "dropped"))
-        return ", ".join(f"{n:,} {what}" for n, what in pairs if n)
+        pairs = (
+            (self.failed, f"{self.failed:,} failed"),
+            (self.lost, count_text(self.lost, "worker lost", "workers lost")),
+            (self.retried, f"{self.retried:,} retried"),
+            (self.dropped, f"{self.dropped:,} dropped"),
+        )
+        return ", ".join(text for n, text in pairs if n)
 
 
 @dataclass

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.backends.events import ItemDropped, Note, OutputLine, TaskRetry, WorkerLoss
 from pipeline.errors import printable, where
-from pipeline.units import duration
+from pipeline.units import count_text, duration_text
 
 if TYPE_CHECKING:
     from pipeline.report.progress_counts import Counts, Step
@@ -49,7 +49,7 @@ def step_lines(steps: list[Step], *, height: int, width: int) -> list[str]:
         states = {"done": sum(step.ended for step in hidden), "under way": sum(_rank(step) == 2 for step in hidden)}
         states["not begun"] = len(hidden) - sum(states.values())
         said = ", ".join(f"{n} {what}" for what, n in states.items() if n)
-        lines.append(_cut(f"… {len(hidden)} more steps: {said}", width))
+        lines.append(_cut(f"… {count_text(len(hidden), 'more step')}: {said}", width))
     return lines
 
 
@@ -66,7 +66,7 @@ def _rank(step: Step) -> int:
 
 def _step_line(step: Step, name_width: int, count_width: int, width: int) -> str:
     count = f" {step.done:>{count_width},}/{step.n_tasks:>{count_width},}"
-    elapsed = f"  {duration(step.elapsed):>8}"
+    elapsed = f"  {duration_text(step.elapsed):>8}"
     extras = f"  {step.extras()}" if step.extras() else ""
     room = width - name_width - len(count) - len(elapsed) - len(extras) - 2
     if room < 4:  # what went wrong says more than the bar and the time
@@ -116,4 +116,4 @@ class Outspoken:
     def summary(self) -> list[str]:
         """What to say at the end of what was not shown."""
         hidden = {step: n - MOST_LINES for step, n in self._n.items() if n > MOST_LINES}
-        return [f"{step}: {n:,} more {'line is' if n == 1 else 'lines are'} {self._kept}" for step, n in hidden.items()]
+        return [f"{step}: {count_text(n, 'more line is', 'more lines are')} {self._kept}" for step, n in hidden.items()]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.build.plan import SOMETHING_MOVED
 from pipeline.report.formatting import WIDTH, Column, table_text, wrapped
-from pipeline.units import bytes_text, digits, duration, interval_text, ratio_text
+from pipeline.units import bytes_text, count_text, digits, duration_text, interval_text, ratio_text
 
 if TYPE_CHECKING:
     from pipeline.experiments.comparison.result import Comparison
@@ -22,7 +22,7 @@ __all__ = [
     "bytes_text",
     "comparison_text",
     "digits",
-    "duration",
+    "duration_text",
     "interval_text",
     "plan_event",
     "plan_text",
@@ -63,12 +63,13 @@ def plan_text(plan: Any, *, width: int = WIDTH, shown: int = 20) -> str:
     absent = [f"{name} does not exist: {why}" for name, why in plan.absent.items()]
     lines += wrapped(absent[:shown], width)
     if len(absent) > shown:
-        lines.append(f"… {len(absent) - shown} more copies that do not exist; --json names them all")
+        lines.append(f"… {count_text(len(absent) - shown, 'more instance')} that do not exist; --json names them all")
     n_tasks = sum(_field(row, "tasks") or 0 for row in plan.rows)
     moved = sum(_field(row, "moved") or 0 for row in plan.rows)
     if n_tasks:
         more = ", more in the run" if SOMETHING_MOVED in by_note else ""
-        lines.append(f"{len(rows)} steps, {n_tasks:,} tasks; {bytes_text(moved)} moved by rechunks and shuffles{more}")
+        steps, tasks = count_text(len(rows), "step"), count_text(n_tasks, "task")
+        lines.append(f"{steps}, {tasks}; {bytes_text(moved)} moved by rechunks and shuffles{more}")
     return "\n".join(lines)
 
 
@@ -86,15 +87,15 @@ def run_text(run: Any, *, shown: int = 10) -> str:
     if len(dropped) > shown:
         lines.append(f"… {len(dropped) - shown} more; all of them are in {told['folder']}")
     if told["checks"]:
-        n = len(told["checks"])
-        lines.append(f"{n} check{'s' if n > 1 else ''} held")
+        lines.append(f"{count_text(len(told['checks']), 'check')} passed")
     for output in told["outputs"]:
-        files = f"{output['files']:,} file{'s' if output['files'] != 1 else ''}"
+        files = count_text(output["files"], "file")
         lines.append(f"{output['name']}: {output['path']} ({output['format']}, {files}, {bytes_text(output['bytes'])})")
     lines.append(f"run folder: {told['folder']}")
     lines.append(
-        f"{told['name']}: {duration(told['elapsed'])} on {told['workers']} workers of '{told['backend']}', "
-        f"{told['tasks']:,} tasks; start-up {duration(told['start_up'])}, commit {duration(told['commit'])}"
+        f"{told['name']}: {duration_text(told['elapsed'])} on {count_text(told['workers'], 'worker')} of "
+        f"'{told['backend']}', {count_text(told['tasks'], 'task')}; start-up {duration_text(told['start_up'])}, "
+        f"commit {duration_text(told['commit'])}"
     )
     return "\n".join(lines)
 
@@ -163,8 +164,8 @@ def _cost_row(row: Any) -> dict[str, str]:
     return {
         "backend": row.backend,
         "cpu": f"{digits(row.user)} + {digits(row.system)}",
-        "start_up": duration(row.start_up),
-        "commit": duration(row.commit),
+        "start_up": duration_text(row.start_up),
+        "commit": duration_text(row.commit),
         "memory": bytes_text(row.memory),
         "everything": "1" if row.reference else ratio_text(row.speedup_all),
     }

@@ -44,6 +44,7 @@ from pipeline.runs.provenance.machine import versions
 from pipeline.trace.account import Runs, Shape, account
 from pipeline.trace.statistics import median_interval
 from pipeline.trace.trace import Trace
+from pipeline.units import count_text, duration_text
 
 __all__ = ["Run", "masked", "opened", "run"]
 
@@ -156,11 +157,14 @@ class Run:
         }
 
     def __repr__(self) -> str:
-        said = [f"{len(self.outputs)} outputs", f"{self.elapsed:.3g} s on {self.trace.n_workers} workers"]
+        said = [
+            count_text(len(self.outputs), "output"),
+            f"{duration_text(self.elapsed)} on {count_text(self.trace.n_workers, 'worker')}",
+        ]
         if self.checks:
-            said.insert(1, f"{len(self.checks)} checks held")
+            said.insert(1, f"{count_text(len(self.checks), 'check')} passed")
         if self.dropped:
-            said.append(f"{len(self.dropped)} items dropped")
+            said.append(f"{count_text(len(self.dropped), 'item')} dropped")
         return f"<Run {self.name!r} on {self.backend}: {', '.join(said)}; {self.folder}>"
 
     def _repr_html_(self) -> str:
@@ -341,7 +345,7 @@ def _checked(config: Config, graph: Graph, results: Mapping[Key, Any], folder: P
     failed = [check for check in checks if not check.ok]
     if failed:
         lines = "\n".join(str(check) for check in failed)
-        raise CheckError(f"{lines}\n{len(failed)} of {len(checks)} checks failed; nothing was committed")
+        raise CheckError(f"{lines}\n{len(failed)} of {count_text(len(checks), 'check')} failed; nothing was committed")
     return checks
 
 
@@ -367,6 +371,7 @@ def _write_report(
         "commit": commit,
         "exit_code": 1 if outcome.dropped else 0,
     }
+    workers = count_text(trace.n_workers, "worker")
     told = report_json.document(
         "run",
         graph,
@@ -375,7 +380,7 @@ def _write_report(
         accounts=[mine],
         since=began(folder),
         exit_code=row["exit_code"],
-        verdict=[f"{config.name}: {trace.elapsed:.3g} s on {trace.n_workers} workers of {trace.backend}"],
+        verdict=[f"{config.name}: {duration_text(trace.elapsed)} on {workers} of {trace.backend}"],
     )
     report_json.write(folder, told)
 

@@ -20,6 +20,7 @@ from pipeline.graph.graph import Key, is_constant
 from pipeline.graph.scheduler import Scheduler
 from pipeline.graph.segments import Segment
 from pipeline.trace.trace import Record, Trace
+from pipeline.units import count_text
 
 __all__ = ["Placement", "ReplaySegment", "lanes", "makespan", "placement_of", "replay", "segments_of"]
 
@@ -96,7 +97,7 @@ def replay(
         if one.number != i:
             raise ValueError(f"segment {one.number} is at place {i}; segments are numbered in their order")
     if n_workers < 1:
-        raise ValueError(f"got {n_workers} workers; at least one must run the tasks")
+        raise ValueError(f"got {count_text(n_workers, 'worker')}; at least one must run the tasks")
     before = round(overhead * 1e9)
     times = [[_ns(seconds, key) for key in one.keys] for one in played]
     lengths = [before + sum(each) if each else 0 for each in times]

@@ -25,6 +25,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.units import count_text
+
 __all__ = ["FEWEST_USL", "USL", "Amdahl", "amdahl", "curve", "karp_flatt", "usl"]
 
 FEWEST_USL = 6
@@ -116,7 +118,9 @@ def karp_flatt(speedup: float, n_workers: int) -> float:
     0.25
     """
     if n_workers < 2 or not speedup > 0:
-        raise ValueError(f"got a speedup of {speedup:g} with {n_workers} workers; the fraction needs 2 workers or more")
+        raise ValueError(
+            f"got a speedup of {speedup:g} with {count_text(n_workers, 'worker')}; the fraction needs 2 workers or more"
+        )
     return (1 / speedup - 1 / n_workers) / (1 - 1 / n_workers)
 
 

@@ -24,6 +24,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from math import ceil, floor, sqrt
 
+from pipeline.units import count_text, whole_duration_text
+
 __all__ = ["Estimate", "PreviousRun", "TimeLeft"]
 
 _STRETCHES = 8
@@ -66,16 +68,17 @@ class TimeLeft:
         """
         if self.high is not None:
             said = _range(self.low or 0.0, self.high)
-            return f"{said}, {_steps(self.earlier)} as in an earlier run" if said and self.earlier else said
+            return f"{said}, {count_text(self.earlier, 'step')} as in an earlier run" if said and self.earlier else said
         reasons = []
         if self.early:
             others = f" and {len(self.early) - 1} more" if len(self.early) > 1 else ""
             reasons.append(f"too early to say for '{self.early[0]}'{others}")
         if self.waiting:
-            reasons.append(f"{_steps(self.waiting)} not begun")
+            reasons.append(f"{count_text(self.waiting, 'step')} not begun")
         if self.low is None or not _down(self.low):
             return f"time left unknown: {', '.join(reasons)}" if reasons else ""
-        return f"at least {_said(_down(self.low))} left, {'and ' if not self.early else ''}{', '.join(reasons)}"
+        least = whole_duration_text(_down(self.low))
+        return f"at least {least} left, {'and ' if not self.early else ''}{', '.join(reasons)}"
 
 
 @dataclass(frozen=True)
@@ -249,12 +252,12 @@ def _range(low: float, high: float) -> str:
         return ""
     below, above = _down(low), _up(high)
     if not below:
-        return f"less than {_said(above)} left"
-    return f"about {_said(below)} left" if below == above else f"about {_said(below)} to {_said(above)} left"
-
-
-def _steps(n: int) -> str:
-    return f"{n} step{'s' if n > 1 else ''}"
+        return f"less than {whole_duration_text(above)} left"
+    return (
+        f"about {whole_duration_text(below)} left"
+        if below == above
+        else f"about {whole_duration_text(below)} to {whole_duration_text(above)} left"
+    )
 
 
 def _grain(seconds: float) -> int:
@@ -269,12 +272,3 @@ def _down(seconds: float) -> int:
 
 def _up(seconds: float) -> int:
     return ceil(seconds / _grain(seconds)) * _grain(seconds)
-
-
-def _said(seconds: int) -> str:
-    if seconds < 60:
-        return f"{seconds} s"
-    minutes, rest = divmod(seconds, 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02} s" if rest else f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60:02} min" if minutes % 60 else f"{minutes // 60} h"

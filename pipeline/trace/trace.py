@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.units import count_text, duration_text
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -116,9 +118,8 @@ class Trace:
         return cls(pa.table(columns, schema=SCHEMA), **fields)
 
     def __repr__(self) -> str:
-        return (
-            f"<Trace {self.backend}: {self.tasks.num_rows:,} tasks on {self.n_workers} workers in {self.elapsed:.3g} s>"
-        )
+        tasks, workers = count_text(self.tasks.num_rows, "task"), count_text(self.n_workers, "worker")
+        return f"<Trace {self.backend}: {tasks} on {workers} in {duration_text(self.elapsed)}>"
 
     def save(self, path: str | Path) -> None:
         """Write the Trace as one Parquet file."""

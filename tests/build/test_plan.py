@@ -84,7 +84,7 @@ def test_copies_that_do_not_exist_are_listed_with_the_reason(tmp_path: Path) -> 
         assert "b[1] does not exist: needs a[1], which does not exist" in told
         told = plan_text(made, shown=1).splitlines()
         assert "a[1] does not exist: when is false" in told
-        assert "… 3 more copies that do not exist; --json names them all" in told
+        assert "… 3 more instances that do not exist; --json names them all" in told
 
 
 def test_items_values_parts_and_what_goes_whole_into_a_task_are_told(tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_a_worker_has_what_the_cluster_says_else_its_share_of_the_machine(tmp_pa
 
 def test_a_plan_shows_itself_in_a_line_and_in_a_notebook_as_a_table():
     made = plan(loads("version: 1\nsteps: {x: {op: arange, stop: 8, chunks: 4, dim: '<i>'}}"))
-    assert repr(made) == "<Plan: 1 steps, 2 tasks>"
+    assert repr(made) == "<Plan: 1 step, 2 tasks>"
     assert "<td>&lt;i&gt;: 8</td><td>1 x 2</td>" in made._repr_html_()
 
 

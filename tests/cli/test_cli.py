@@ -120,7 +120,7 @@ def test_all_faults_are_listed_before_the_last_line():
     assert lines == [
         "a.yaml:2:1: bad",
         "a.yaml:9:31: steps.x.axes: unknown key",
-        "pipeline: error: 2 faults, listed above. Mend them, then: pipeline check a.yaml",
+        "pipeline: error: 2 errors, listed above. Fix them, then run: pipeline check a.yaml",
     ]
 
 
@@ -282,7 +282,7 @@ def test_a_run_says_what_it_wrote_and_a_second_one_replaces_it(here, capsys):
         assert cli.main(["run", "sums.yaml", "--backend", "serial"]) == 0
         last = capsys.readouterr().out.strip().split("\n")
         assert last[-3].startswith(f"total: {here / 'total.npy'} (npy, 1 file, ")
-        assert "on 1 workers of 'serial'" in last[-1]
+        assert "on 1 worker of 'serial'" in last[-1]
     assert np.load("total.npy") == 28
 
 
@@ -368,7 +368,7 @@ def test_a_failed_check_is_exit_6_and_nothing_is_committed(here, capsys):
     assert cli.main(["run", "sums.yaml", "--backend", "serial"]) == 6
     assert not (here / "total.npy").exists()
     last = capsys.readouterr().err.strip().split("\n")[-1]
-    assert last == "pipeline: error: 1 of 1 checks failed; nothing was committed."
+    assert last == "pipeline: error: 1 of 1 check failed; nothing was committed."
 
 
 def test_a_scheduler_that_is_not_there_is_exit_4(here, monkeypatch, capsys):

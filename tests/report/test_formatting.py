@@ -4,34 +4,8 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-import pytest
-
 from pipeline.report.formatting import Column, table_text
 from pipeline.report.terminal import plan_text, run_text
-from pipeline.trace.statistics import Interval
-from pipeline.units import bytes_text, duration, interval_text, ratio_text
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.0, "0 s"), (0.01234, "0.012 s"), (9.876, "9.88 s"), (59.94, "59.9 s"), (75, "1 min 15 s"), (None, "-")],
-)
-def test_durations_have_three_digits_or_minutes(seconds, text):
-    assert duration(seconds) == text
-
-
-@pytest.mark.parametrize(
-    ("n", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (999_999, "1.0 MB"), (41e9, "41.0 GB"), (None, "-")]
-)
-def test_bytes_are_in_powers_of_1000(n, text):
-    assert bytes_text(n) == text
-
-
-def test_an_interval_without_bounds_is_shown_as_its_value():
-    nan = float("nan")
-    assert interval_text(Interval(2.0, nan, nan, 1, 0.0)) == "2.00"
-    assert interval_text(Interval(2.0, 1.9, 2.25, 3, 0.75)) == "2.00 [1.90, 2.25]"
-    assert ratio_text(Interval(2.0, 1.903, 2.25, 3, 0.75)) == "2.00x [1.90, 2.25]"
 
 
 def test_a_table_leaves_out_columns_without_values_and_never_reads_markup():
@@ -65,8 +39,8 @@ def test_a_run_ends_with_what_was_dropped_checked_and_written_and_the_time():
     assert lines[0] == "dropped parse, item i0: SyntaxError: no"
     assert lines[10:] == [
         "… 2 more; all of them are in runs/census/1",
-        "1 check held",
+        "1 check passed",
         "u: /o/u.zarr (zarr, 3 files, 1.5 kB)",
         "run folder: runs/census/1",
-        "census: 12.3 s on 2 workers of 'dask', 1,234 tasks; start-up 1.50 s, commit 0.020 s",
+        "census: 12.3 s on 2 workers of 'dask', 1,234 tasks; start-up 1.50 s, commit 20.0 ms",
     ]

@@ -16,7 +16,7 @@ from folders import HOSTILE, comparison, interval, run
 from pipeline.errors import DataError
 from pipeline.report.html import page as html
 from pipeline.report.html.tables import interval as read_interval
-from pipeline.units import bytes_text, digits, duration, interval_text, ratio_text
+from pipeline.units import bytes_text, digits, duration_text, interval_text, ratio_text
 
 READY = """() => [...document.querySelectorAll('[data-figure]')].every(
     place => place.offsetParent === null || 'drawn' in place.dataset)"""
@@ -151,8 +151,8 @@ def test_the_tables_hold_the_numbers_of_the_document(tmp_path: Path, page: Page)
         for row in told["rows"]
     ]
     assert page.table("costs") == [
-        [row["label"], digits(row["user"]), digits(row["system"]), *(duration(row[n]) for n in ("start_up", "verify",
-         "commit")), bytes_text(row["memory"])]
+        [row["label"], digits(row["user"]), digits(row["system"]),
+         *(duration_text(row[n]) for n in ("start_up", "verify", "commit")), bytes_text(row["memory"])]
         for row in told["rows"]
     ]  # fmt: skip
     names = ("useful", "inflation", "runtime", "transfer", "scheduling", "dependency", "unexplained")
@@ -179,18 +179,19 @@ def test_the_tables_hold_the_numbers_of_the_document(tmp_path: Path, page: Page)
         assert product == pytest.approx(factors["speedup"], rel=0.005)
     for i, account in enumerate(told["accounts"]):
         critical = account["critical"]
-        kinds = [duration(critical[kind]) for kind in ("compute", "data-wait", "core-wait")]
+        kinds = [duration_text(critical[kind]) for kind in ("compute", "data-wait", "core-wait")]
         assert page.table(f"panel-{i}-0") == [
-            ["seconds", *kinds, duration(account["elapsed"]), duration(account["span"])]
+            ["seconds", *kinds, duration_text(account["elapsed"]), duration_text(account["span"])]
         ]
-        assert page.table(f"panel-{i}-1") == [[step, duration(s)] for step, s in critical["steps"].items()]
+        assert page.table(f"panel-{i}-1") == [[step, duration_text(s)] for step, s in critical["steps"].items()]
         assert page.table(f"panel-{i}-2") == [
-            [s["step"], f"{s['n_tasks']:,}", *(duration(s[n]) for n in ("seconds", "useful", "cpu")),
+            [s["step"], f"{s['n_tasks']:,}", *(duration_text(s[n]) for n in ("seconds", "useful", "cpu")),
              bytes_text(s["bytes_out"]), bytes_text(s["bytes_moved"])]
             for s in account["steps"]
         ]  # fmt: skip
         assert page.table(f"panel-{i}-3") == [
-            [t["key"], t["step"], t["worker"], duration(t["seconds"]), duration(t["useful"])] for t in account["tasks"]
+            [t["key"], t["step"], t["worker"], duration_text(t["seconds"]), duration_text(t["useful"])]
+            for t in account["tasks"]
         ]
     environment = told["environment"]
     assert page.table("machine")[-2:] == [["memory", bytes_text(environment["memory"])],
@@ -271,7 +272,7 @@ def test_the_chart_of_tasks_shows_each_task_and_outlines_the_critical_path(tmp_p
     i = source["task"].index(first["key"])
     assert (source["left"][i], source["right"][i]) == pytest.approx((first["start"], first["stop"]))
     assert source["worker"][i] == first["worker"]
-    assert source["seconds"][i] == duration(first["stop"] - first["start"])
+    assert source["seconds"][i] == duration_text(first["stop"] - first["start"])
     assert source["bytes_in"][i] == "1.0 kB"
     page.page.locator("[id^=timeline]:visible").scroll_into_view_if_needed()
     box = page.page.locator("[id^=timeline]:visible").bounding_box()

@@ -364,8 +364,8 @@ def test_plain_lines_speak_once_a_minute_though_nothing_happens() -> None:
             lines.tick()
     said = [line.strip() for line in file.getvalue().splitlines()]
     assert said == [
-        "1 min 00 s  50 of 100 tasks done; about 35 s to 45 s left",
-        "2 min 00 s  50 of 100 tasks done; less than 1 min 30 s left",
+        "1 min  50 of 100 tasks done; about 35 s to 45 s left",
+        "2 min  50 of 100 tasks done; less than 1 min 30 s left",
     ]
 
 

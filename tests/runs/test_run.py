@@ -194,7 +194,7 @@ def test_a_run_on_outputs_that_another_holds_fails_before_it_computes(ran, tmp_p
 
 def test_a_run_shows_itself_small_and_escaped(ran):
     r = ran(HOLD)
-    assert repr(r).startswith("<Run 'a' on serial: 4 outputs, 5 checks held, ")
+    assert repr(r).startswith("<Run 'a' on serial: 4 outputs, 5 checks passed, ")
     assert "&lt;Run" in r._repr_html_()
     assert json.loads(json.dumps(r.to_dict()))["outputs"][0]["name"] == "y"
 

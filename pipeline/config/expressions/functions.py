@@ -14,6 +14,7 @@ from pipeline.config.expressions.references import ExpressionError
 from pipeline.config.expressions.time_literals import parse_duration, parse_time
 from pipeline.config.expressions.tree import BoundValue, Call, Constant, Node, Placeholder, constant_kind
 from pipeline.errors import nearest
+from pipeline.units import count_text
 
 __all__ = [
     "AGGREGATES",
@@ -250,8 +251,7 @@ def bind_arguments(call: Call) -> Call:
     too_many = len(args) > len(positional) and not function.variadic
     if len(args) < least or too_many or any(p.name in keywords for p in positional):
         hint = "; numpy and pandas differ, so ddof has no default" if call.function in {"std", "var"} else ""
-        plural = "" if len(args) == 1 else "s"
-        raise ExpressionError(f"got {len(args)} argument{plural}; write {function}{hint}", call.column)
+        raise ExpressionError(f"got {count_text(len(args), 'argument')}; write {function}{hint}", call.column)
     for parameter, node in [
         *zip(positional, args, strict=False),
         *((p, keywords[p.name]) for p in function.parameters if p.name in keywords),

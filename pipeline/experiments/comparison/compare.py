@@ -27,6 +27,7 @@ from pipeline.experiments.comparison.result import Case, Comparison, Difference,
 from pipeline.experiments.comparison.rows import compared
 from pipeline.runs.folders import new_folder
 from pipeline.runs.report_json import noted_failure
+from pipeline.units import count_text, duration_text
 
 if TYPE_CHECKING:
     from pipeline.config.model import Config
@@ -187,11 +188,12 @@ class Rounds:
             now = time.perf_counter()
             last, spent = now - start, now - began
             if budget is not None and number + 1 < repeat and spent + last > budget:
-                self.tell(f"stopped after {number + 1} of {repeat} rounds: "
-                          f"the next would take {last:.0f} s, and {spent:.0f} of {budget:.0f} s are gone")  # fmt: skip
+                self.tell(f"stopped after {number + 1} of {count_text(repeat, 'round')}: "
+                          f"the next would take {duration_text(last)}, and {duration_text(spent)} of "
+                          f"{duration_text(budget)} are gone")  # fmt: skip
                 return
             if number == 0 and repeat > 1:
-                self.tell(f"{_rounds(repeat - 1, 'more ')} will take {_about(last * (repeat - 1))}")
+                self.tell(f"{count_text(repeat - 1, 'more round')} will take {duration_text(last * (repeat - 1))}")
 
     def _estimate(self, whole: float, repeat: int, budget: float | None) -> None:
         """Say how long it will take, from serial's first run: between perfect speedup everywhere and none at all."""
@@ -199,13 +201,13 @@ class Rounds:
         n = len(self.cases)
         perfect = sum(elapsed * (1 - 1 / case.workers) for case in self.cases)  # what perfect speedup would save
         least, most = repeat * (whole * n - perfect), repeat * whole * n
-        took = dict.fromkeys((_about(least), _about(most)))
-        self.tell(f"serial took {elapsed:.2f} s; {_rounds(repeat)} of {n} back ends will take {' to '.join(took)}, "
-                  "and the start of their workers")  # fmt: skip
+        took = dict.fromkeys((duration_text(least), duration_text(most)))
+        self.tell(f"serial took {duration_text(elapsed)}; {count_text(repeat, 'round')} of {count_text(n, 'back end')} "
+                  f"will take {' to '.join(took)}, and the start of their workers")  # fmt: skip
         if budget is not None and most > budget:
             few, many = (max(1, min(repeat, int(budget * repeat / max(whole, 1e-9)))) for whole in (most, least))
-            fits = _rounds(few) if few == many else f"{few} to {_rounds(many)}"
-            self.tell(f"for a budget of {_about(budget)} that may be {fits}")
+            fits = count_text(few, "round") if few == many else f"{few} to {count_text(many, 'round')}"
+            self.tell(f"for a budget of {duration_text(budget)} that may be {fits}")
 
     def _call(self, number: int) -> None:
         """Measure the call that does the whole job in one thread; hold what it gives against serial's outputs."""
@@ -234,7 +236,7 @@ class Rounds:
             self.tell(f"the reference did not run: {self.calls.failure}")
             return
         self.calls.elapsed.append(child.report.elapsed)
-        self.tell(f"round {number + 1}: reference {child.report.elapsed:.2f} s")
+        self.tell(f"round {number + 1}: reference {duration_text(child.report.elapsed)}")
         first = self.folder / "outputs" / f"{folder_name(self.cases[0])}-1"
         self.calls.differences += reference_differences(self.graph, own / "values.pickle", first)
         (own / "values.pickle").unlink()
@@ -281,7 +283,7 @@ class Rounds:
                     dropped=len(report.dropped),
                 )
             )
-            self.tell(f"round {number + 1}: {case.label} {report.elapsed:.2f} s")
+            self.tell(f"round {number + 1}: {case.label} {duration_text(report.elapsed)}")
             if name != reference:
                 self._hold_against(case.label, name, reference)
         finally:
@@ -373,14 +375,6 @@ def rotated(names: Sequence[Named], by: int) -> list[Named]:
     """
     by %= len(names)
     return [*names[by:], *names[:by]]
-
-
-def _rounds(n: int, more: str = "") -> str:
-    return f"{n} {more}round{'s' if n != 1 else ''}"
-
-
-def _about(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} min"
 
 
 def _silent(message: str) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from pipeline.trace.account import Account, StepTimes
 from pipeline.trace.losses import Losses
-from pipeline.units import size_text, time_text
+from pipeline.units import bytes_text, count_text, duration_text, ratio_text
 
 __all__ = ["LEAST_ROUNDS", "LEAST_SHARE", "WORDS", "Evidence", "Reason", "TuningKnob", "reason"]
 
@@ -100,8 +100,8 @@ def reason(account: Account, evidence: Evidence) -> Reason:
     if account.losses is None:
         raise ValueError("without serial's times no speedup is known, nor why it is not higher")
     cause = _cause(account.losses, account.every)
-    many = f"{account.n_workers} worker{'s' if account.n_workers != 1 else ''}"
-    head = f"{account.runs.label}: {evidence.speedup:.2f}x of {many}"
+    many = count_text(account.n_workers, "worker")
+    head = f"{account.runs.label}: {ratio_text(evidence.speedup)} of {many}"
     if not cause:
         return Reason("", 0.0, f"{head}; {_no_single(account, account.losses, evidence)}")
     share = account.losses.share(cause)
@@ -150,39 +150,45 @@ def _inflation(account: Account, evidence: Evidence) -> str:
     grown = times.seconds - times.useful
     waiting = grown - (times.cpu - times.useful_cpu)
     cpu = f"user + sys = {evidence.cpu:.2f} x elapsed"
-    more = f"its tasks take {times.seconds / times.useful:.1f}x their serial time" if times.useful else "its tasks wait"
-    threads = "workers" not in account.cpu_beside
+    more = (
+        f"its tasks take {ratio_text(times.seconds / times.useful)} their serial time"
+        if times.useful
+        else "its tasks wait"
+    )
+    in_threads = "workers" not in account.cpu_beside
     if waiting < _MOSTLY * grown:
         smaller = _or(evidence, step, "smaller chunks or a smaller dtype", "touch less memory at once in")
-        alone = f"`{step}` takes {times.cpu / max(times.useful_cpu, 1e-9):.1f}x the CPU time that it takes alone"
+        alone = f"`{step}` takes {ratio_text(times.cpu / max(times.useful_cpu, 1e-9))} the CPU time that it takes alone"
         if any(_grown_cpu(step, other) >= _FASTER for other in evidence.others):
             return f"{alone}, and more elsewhere, too: the workers share memory bandwidth and caches; {smaller}"
         return f"{alone}, and not so elsewhere; tell why with pipeline explain --step {step}"
-    if threads:
+    if in_threads:
         rival = _fastest(step, evidence.others)
         own = _throughput(times, account.n_workers)
         if rival is not None and _throughput(rival.by_step[step], rival.n_workers) >= _FASTER * own:
             theirs = _throughput(rival.by_step[step], rival.n_workers)
-            shown = f"{account.n_workers} threads {own:.1f}x, {rival.n_workers} processes {theirs:.1f}x"
+            threads, processes = count_text(account.n_workers, "thread"), count_text(rival.n_workers, "process")
+            shown = f"{threads} {ratio_text(own)}, {processes} {ratio_text(theirs)}"
             return f"{cpu}: `{step}` holds the GIL or a lock like it ({shown}); use --backend {rival.runs.backend}"
         if evidence.starved < _MOSTLY * waiting and evidence.cpu >= _HELD:
             return (f"{cpu}: in `{step}` threads wait for each other ({more}): the GIL or another lock; tell which "
                     f"with pipeline explain --step {step}")  # fmt: skip
     if account.n_workers > evidence.n_cores and evidence.cpu >= _HELD:
-        return (f"{account.n_workers} workers share {evidence.n_cores} cores, so tasks of `{step}` wait for one; "
-                f"cluster: {{workers: {evidence.n_cores}}}")  # fmt: skip
+        return (f"{count_text(account.n_workers, 'worker')} share {count_text(evidence.n_cores, 'core')}, so tasks of "
+                f"`{step}` wait for one; cluster: {{workers: {evidence.n_cores}}}")  # fmt: skip
     beside = account.cpu_beside.get("workers", 0.0)
     if any(_threads_of_its_own(a) >= _MOSTLY * waiting for a in (account, *evidence.others)):
-        return (f"`{step}`: {more}, and {beside:.2g} s of CPU went into threads that they start themselves: more "
-                f"threads than cores; limit the threads inside {_place(step)}")  # fmt: skip
+        return (f"`{step}`: {more}, and {duration_text(beside)} of CPU went into threads that they start themselves: "
+                f"more threads than cores; limit the threads inside {_place(step)}")  # fmt: skip
     if beside >= _MOSTLY * waiting:
         coarser = _coarser(account, evidence, step, beside / max(account.n_segments, 1))
-        return (f"`{step}`: {more}, without CPU: the workers' own threads take {beside:.2g} s of CPU beside the tasks "
-                f"and hold the GIL; {coarser}")  # fmt: skip
+        return (f"`{step}`: {more}, without CPU: the workers' own threads take {duration_text(beside)} of CPU beside "
+                f"the tasks and hold the GIL; {coarser}")  # fmt: skip
     if evidence.starved >= _MOSTLY * waiting:
-        return (f"`{step}`: {more}, and threads that were ready to run had no core for {time_text(evidence.starved)}: "
-                f"something else uses this machine; measure again when it is free")  # fmt: skip
-    lock = "a lock, " if threads else ""
+        return (f"`{step}`: {more}, and threads that were ready to run had no core for "
+                f"{duration_text(evidence.starved)}: something else uses this machine; measure again when it is "
+                "free")  # fmt: skip
+    lock = "a lock, " if in_threads else ""
     return (f"`{step}`: {more}, without CPU: {lock}a disk, or a core that something else uses; tell which with "
             f"pipeline explain --step {step}")  # fmt: skip
 
@@ -197,8 +203,8 @@ def _overhead(name: str, what: str) -> Callable[[Account, Evidence], str]:
         each = getattr(account.losses, name) / n
         step = max(account.by_step, key=lambda s: account.by_step[s].seconds)
         one = "task" if n == account.n_tasks else "piece of work"
-        return (f"mean {one} {time_text(mean)} against {time_text(each)} of {what} a {one.split()[0]} measured here; "
-                f"{_coarser(account, evidence, step, each)}")  # fmt: skip
+        return (f"mean {one} {duration_text(mean)} against {duration_text(each)} of {what} a {one.split()[0]} measured "
+                f"here; {_coarser(account, evidence, step, each)}")  # fmt: skip
 
     return told
 
@@ -215,7 +221,7 @@ def _transfer(account: Account, evidence: Evidence) -> str:
         f"use --backend {best.runs.backend}" if best else f"let {_place(step)} give less (a reduction, fewer columns)"
     )
     of = f", most of it of `{step}`," if len(account.moved) > 1 else f" of `{step}`"
-    return f"{account.losses.percents()['transfer']} % of core-seconds move {size_text(total)}{of} {where}; {cure}"
+    return f"{account.losses.percents()['transfer']} % of core-seconds move {bytes_text(total)}{of} {where}; {cure}"
 
 
 def _dependency(account: Account, evidence: Evidence) -> str:
@@ -229,16 +235,16 @@ def _dependency(account: Account, evidence: Evidence) -> str:
     smaller = _or(evidence, step, "more, smaller pieces", "give the workers more to do at once: split")
     if account.span >= _MOSTLY * account.elapsed:
         bound = useful / account.span
-        times = f"{time_text(computing)} of {time_text(account.elapsed)} elapsed"
+        times = f"{duration_text(computing)} of {duration_text(account.elapsed)} elapsed"
         # tasks that ran faster here than serially are no proof of what serial's times forbid
-        most = f": at most {bound:.1f}x with any number of workers" if bound >= evidence.speedup else ""
+        most = f": at most {ratio_text(bound)} with any number of workers" if bound >= evidence.speedup else ""
         return f"the critical path through {names} computes {times}{most}; {smaller}"
     if account.factors is not None and account.factors.load_balance < _BALANCED:
-        pieces = f"{account.n_segments} piece{'s' * (account.n_segments != 1)} of work"
+        pieces = count_text(account.n_segments, "piece of work", "pieces of work")
         return (f"the workers are busy for {_percent(account.factors.load_balance)} of the busiest one's time: "
-                f"{pieces} on {account.n_workers} workers; {smaller}")  # fmt: skip
+                f"{pieces} on {count_text(account.n_workers, 'worker')}; {smaller}")  # fmt: skip
     wait = account.critical.seconds("data-wait")
-    waited = f"{time_text(wait)} of the critical path ({names})"
+    waited = f"{duration_text(wait)} of the critical path ({names})"
     return (f"workers wait for inputs: {waited} is neither work nor a busy worker; "
             f"{_coarser(account, evidence, step, wait / max(len(account.critical.steps), 1))}")  # fmt: skip
 
@@ -248,7 +254,7 @@ def _one_long(account: Account) -> str:
     longest = account.tasks[0] if account.tasks and account.n_workers > 1 else None
     if longest is None or longest.seconds < _MOSTLY * account.elapsed:
         return ""
-    times = f"takes {time_text(longest.seconds)} of {time_text(account.elapsed)} elapsed"
+    times = f"takes {duration_text(longest.seconds)} of {duration_text(account.elapsed)} elapsed"
     where = _place(longest.step)
     return f"one task of `{longest.step}` ({longest.key}) {times}, and the other workers wait; split it: {where}"
 

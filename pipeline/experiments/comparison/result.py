@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config.resolved_yaml import without_nan
 from pipeline.trace.statistics import Interval, differ, median
+from pipeline.units import count_text, ratio_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -228,7 +229,7 @@ class Comparison:
             return f"the reference {self.reference.call} did not run: {self.reference.failure}"
         failed = [row for row in self.rows if row.failure]
         if not failed and self.dropped:
-            return f"{_items(self.dropped)} dropped, since they failed (on_error: drop). pipeline run names them"
+            return f"{self._dropped()} (on_error: drop). pipeline run names them"
         if not failed:
             return ""
         names = ", ".join(row.label for row in failed)
@@ -258,9 +259,9 @@ class Comparison:
         """What the numbers mean."""
         n = min((row.n_rounds for row in self.ran), default=0)
         confidence = min((row.elapsed.confidence for row in self.ran if row.elapsed), default=0.0)
-        lines = [f"medians of {n} rounds; [where the median lies, with {confidence:.0%} confidence]"]
+        lines = [f"medians of {count_text(n, 'round')}; [where the median lies, with {confidence:.0%} confidence]"]
         if n < 3:
-            lines = [f"{n} round{'s' if n > 1 else ''}: too few to show a difference; for that: --repeat 5"]
+            lines = [f"{count_text(n, 'round')}: too few to show a difference; for that: --repeat 5"]
         alike = [row.label for row in self.ran if not row.reference and not row.differs]
         if alike and n > 2:
             lines.append(f"no difference to serial is shown (intervals overlap): {', '.join(alike)}")
@@ -269,11 +270,14 @@ class Comparison:
     def _failures(self) -> list[str]:
         return [f"{row.label} did not run: {row.failure}" for row in self.rows if row.failure]
 
+    def _dropped(self) -> str:
+        return f"{count_text(self.dropped, 'item was', 'items were')} dropped, since they failed"
+
     def _doubts(self) -> list[str]:
         """What these times are without, and what else is in them."""
         found = []
         if self.dropped:
-            found.append(f"{_items(self.dropped)} dropped, since they failed: these times are without what needs them")
+            found.append(f"{self._dropped()}: these times are without what needs them")
         if self.disturbed >= _DISTURBED:
             found.append(f"something else used this machine: serial was ready to run and had no core for "
                          f"{self.disturbed:.0%} of its time")  # fmt: skip
@@ -285,8 +289,8 @@ class Comparison:
         if best.reference or best.speedup is None or best.elapsed is None:
             alike = [row.label for row in rows if not row.reference and not row.differs]
             return f"fastest: serial (no difference shown to {', '.join(alike)})" if alike else "fastest: serial"
-        many = f"on {best.workers} worker{'s' if best.workers != 1 else ''}"
-        text = f"fastest: {best.backend}, {best.speedup.value:.2g}x of serial {many}"
+        many = f"on {count_text(best.workers, 'worker')}"
+        text = f"fastest: {best.backend}, {ratio_text(best.speedup.value)} of serial {many}"
         if not best.differs:
             return f"{text} (no difference to serial shown)"
         ties = [r.label for r in rows if r is not best and r.elapsed and not differ(r.elapsed, best.elapsed)]
@@ -316,8 +320,10 @@ class Comparison:
             if row.failure or row.elapsed is None:
                 lines.append(f"  {row.label:<10} did not run: {row.failure}")
             else:
-                speedup = f"{row.speedup.value:.2f}x" if row.speedup else "reference"
-                lines.append(f"  {row.label:<10} {row.workers:>3} workers {row.elapsed.value:9.3f} s  {speedup}")
+                speedup = f"{ratio_text(row.speedup.value)}" if row.speedup else "reference"
+                lines.append(
+                    f"  {row.label:<10} {count_text(row.workers, 'worker'):>11} {row.elapsed.value:9.3f} s  {speedup}"
+                )
         return "\n".join([*lines, f"  {self.verdict[-1]}"])
 
     def _repr_html_(self) -> str:
@@ -325,10 +331,6 @@ class Comparison:
 
         frame = self.to_frame().drop(columns=["reference", "exit_code"])
         return f"{frame.to_html(float_format='{:.3g}'.format, na_rep='')}<p>{html.escape(self.verdict[-1])}</p>"
-
-
-def _items(n: int) -> str:
-    return f"{n:,} item{'s were' if n != 1 else ' was'}"
 
 
 def equality_text(found: Sequence[Difference]) -> str:

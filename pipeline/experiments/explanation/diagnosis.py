@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.experiments.explanation.measurements import NOISE, Reading, StepReadings
-from pipeline.units import size_text, time_text
+from pipeline.units import bytes_text, count_text, duration_text, ratio_text
 
 __all__ = [
     "BOUND",
@@ -151,7 +151,7 @@ class Bound:
     def text(self) -> str:
         """A whole sentence, without its full stop."""
         named = ", ".join(f"`{step}`" for step in self.steps[:3])
-        more = f" and {len(self.steps) - 3} more steps" if len(self.steps) > 3 else ""
+        more = f" and {count_text(len(self.steps) - 3, 'more step')}" if len(self.steps) > 3 else ""
         return f"{named}{more} {self.cause.text}"
 
 
@@ -187,7 +187,7 @@ def _computing(r: StepReadings) -> Cause:
     """The cause as far as threads, processes and BLAS tell it."""
     n, noisy, nested = r.n_workers, _noisy(r), _nested(r)
     rt, rp = r.ratio(r.threads), r.ratio(r.processes)
-    measured = f"{n} threads {rt:.2f}x, {n} processes {rp:.2f}x"
+    measured = f"{count_text(n, 'thread')} {ratio_text(rt)}, {count_text(n, 'process')} {ratio_text(rp)}"
     if nested is not None and r.one.busy > NESTED:  # seen in the CPU time, which noise does not change
         return nested
     if noisy:
@@ -198,12 +198,12 @@ def _computing(r: StepReadings) -> Cause:
     if nested is not None:
         return nested
     if r.gives - 1 < MOSTLY * (min(n, r.n_cores) - 1):
-        return Cause("unclear", f"{measured}, but {n} processes that only count get {r.gives:.2f}x: "
-                     "something else uses the cores", disturbed=True)  # fmt: skip
+        return Cause("unclear", f"{measured}, but {count_text(n, 'process')} that only count get "
+                     f"{ratio_text(r.gives)}: something else uses the cores", disturbed=True)  # fmt: skip
     threads, processes = _scales(r, r.threads), _scales(r, r.processes)
     if threads and processes:
         if r.control is not None and r.gives - 1 < WHOLE * (min(n, r.n_cores) - 1):
-            given = f"{n} processes that only count get {r.control:.2f}x"
+            given = f"{count_text(n, 'process')} that only count get {ratio_text(r.control)}"
             return Cause("none", f"scales as far as this machine lets it now: {measured}; {given}")
         return Cause("none", f"scales: {measured}")
     in_threads, in_processes = r.growth(r.threads), r.growth(r.processes)
@@ -212,8 +212,8 @@ def _computing(r: StepReadings) -> Cause:
         return Cause("gil", f"{how}: {measured}")
     if max(in_threads, in_processes) >= GROWN:
         grown = max(in_threads, in_processes)
-        return Cause("bandwidth", f"shares memory bandwidth and caches: {measured}, and a task takes {grown:.2f}x the "
-                     f"CPU time that it takes alone")  # fmt: skip
+        return Cause("bandwidth", f"shares memory bandwidth and caches: {measured}, and a task takes "
+                     f"{ratio_text(grown)} the CPU time that it takes alone")  # fmt: skip
     return Cause("unclear", f"does not scale, at the same CPU time a task: {measured}; a lock, a disk, or something "
                  "else on this machine")  # fmt: skip
 
@@ -238,7 +238,7 @@ def _waiting(r: StepReadings, measured: str) -> Cause:
     n = r.n_workers
     idle = f"waits: {r.one.busy:.0%} of its time on a core"
     if r.ratio(r.threads) - 1 >= SCALES * (n - 1):  # waiting takes no core: held against n itself
-        more = f", {r.many.n_workers} threads {r.ratio(r.many):.1f}x" if r.many is not None else ""
+        more = f", {count_text(r.many.n_workers, 'thread')} {ratio_text(r.ratio(r.many))}" if r.many is not None else ""
         return Cause("waiting", f"{idle}; {measured}{more}")
     if r.ratio(r.processes) >= FASTER * r.ratio(r.threads):
         return Cause("gil", f"waits while it holds the GIL or another lock of its process: {measured}")
@@ -253,18 +253,19 @@ def _nested(r: StepReadings) -> Cause | None:
         if _scales(r, r.processes):
             return None
         return Cause("oversubscription", f"starts threads or programs of its own: 1 worker keeps {r.one.busy:.1f} "
-                     f"cores busy, {n} processes {rp:.2f}x")  # fmt: skip
+                     f"cores busy, {count_text(n, 'process')} {ratio_text(rp)}")  # fmt: skip
     if r.blas is None or r.blas.busy <= NESTED or r.blas.spread > NOISE:
         return None
     alone = r.ratio(r.blas)
     both = r.ratio(r.blas_processes) if r.blas_processes is not None and r.blas_processes.spread <= NOISE else None
-    told = f"BLAS on {n} threads: 1 worker {alone:.2f}x"
+    workers = count_text(n, "worker")
+    told = f"BLAS on {count_text(n, 'thread')}: 1 worker {ratio_text(alone)}"
     if both is not None:
-        told += f", {n} workers {both:.2f}x; BLAS on 1 thread: {n} workers {rp:.2f}x"
+        told += f", {workers} {ratio_text(both)}; BLAS on 1 thread: {workers} {ratio_text(rp)}"
         if rp >= FASTER * both:
             return Cause("oversubscription", f"more threads than cores: {told}")
     else:
-        told += f"; BLAS on 1 thread: {n} workers {rp:.2f}x"
+        told += f"; BLAS on 1 thread: {workers} {ratio_text(rp)}"
     if alone >= FASTER and alone >= rp / FASTER:
         return Cause("oversubscription", f"uses the cores by itself: {told}")
     return None
@@ -273,10 +274,11 @@ def _nested(r: StepReadings) -> Cause | None:
 def _moving(r: StepReadings) -> Cause | None:
     if r.moved is None or r.moved_share < MOVING:
         return None
-    return Cause("transfer", f"moving {size_text(r.moved.nbytes)} a task takes {r.moved_share:.0%} of its time "
-                 f"({time_text(r.moved.seconds)} for {time_text(r.one.best)}): {r.n_workers} processes "
-                 f"{r.ratio(r.processes):.2f}x, with moving {r.processes_with_moving:.2f}x; "
-                 f"{r.n_workers} threads {r.ratio(r.threads):.2f}x")  # fmt: skip
+    return Cause("transfer", f"moving {bytes_text(r.moved.nbytes)} a task takes {r.moved_share:.0%} of its time "
+                 f"({duration_text(r.moved.seconds)} for {duration_text(r.one.best)}): "
+                 f"{count_text(r.n_workers, 'process')} {ratio_text(r.ratio(r.processes))}, with moving "
+                 f"{ratio_text(r.processes_with_moving)}; {count_text(r.n_workers, 'thread')} "
+                 f"{ratio_text(r.ratio(r.threads))}")  # fmt: skip
 
 
 def _tiny(overhead: Overhead | None, segment: float | None) -> Cause | None:
@@ -285,8 +287,9 @@ def _tiny(overhead: Overhead | None, segment: float | None) -> Cause | None:
     each = overhead.seconds * overhead.n_workers
     if segment >= FINE * each:
         return None
-    return Cause("tiny", f"tasks are small: {time_text(segment)} of work at once, against {time_text(each)} that a "
-                 f"task costs beside it on {overhead.n_workers} workers of '{overhead.backend}'")  # fmt: skip
+    return Cause("tiny", f"tasks are small: {duration_text(segment)} of work at once, against {duration_text(each)} "
+                 f"that a task costs beside it on {count_text(overhead.n_workers, 'worker')} of "
+                 f"'{overhead.backend}'")  # fmt: skip
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -298,15 +301,15 @@ def diagnose_structure(s: Structure) -> Bound | None:
     """The long task, or the chain, that bounds the speedup; None where the graph lets n workers work."""
     if s.work <= 0 or s.speedup >= BOUND * s.n_workers:
         return None
-    bound = f"at most {s.speedup:.2f}x on {s.n_workers} workers"
+    bound = f"at most {ratio_text(s.speedup)} on {count_text(s.n_workers, 'worker')}"
     if s.longest > MOSTLY * s.span and s.longest >= s.schedule / 3:
-        short = f", where the median takes {time_text(s.median)}" if s.median < s.longest / 2 else ""
-        text = f"has one long task: {time_text(s.longest)} of {time_text(s.work)}{short}: {bound}"
+        short = f", where the median takes {duration_text(s.median)}" if s.median < s.longest / 2 else ""
+        text = f"has one long task: {duration_text(s.longest)} of {duration_text(s.work)}{short}: {bound}"
         return Bound((s.longest_step,), Cause("long task", text))
     if s.most >= s.n_workers:  # the path has room beside it: it is the order that is at fault
         return None
     steps = tuple(step for step, seconds in s.path if seconds >= s.span / 20)
     verb = "is" if len(steps) == 1 else "are"
-    text = (f"{verb} a chain: {s.n_path} tasks that need each other take {time_text(s.span)} of {time_text(s.work)}: "
-            f"at most {s.most:.2f}x on any number of workers")  # fmt: skip
+    text = (f"{verb} a chain: {count_text(s.n_path, 'task')} that need each other take {duration_text(s.span)} of "
+            f"{duration_text(s.work)}: at most {ratio_text(s.most)} on any number of workers")  # fmt: skip
     return Bound(steps or tuple(step for step, _ in s.path[:1]), Cause("chain", text))

@@ -39,6 +39,7 @@ from pipeline.experiments.explanation.serial_run import sample
 from pipeline.experiments.explanation.structure import estimated, segment_seconds, structure
 from pipeline.graph.fusion import fuse
 from pipeline.trace.account import Shape
+from pipeline.units import count_text, duration_text
 
 if TYPE_CHECKING:
     from pipeline.config.model import Config
@@ -147,7 +148,8 @@ class _Experiment:
         file = folder / "graph"
         graph.save(file)
         setup = write_setup(str(folder), graph, graph.modules)
-        self.tell(f"{graph.name}: {len(graph):,} tasks run serially, for {self.left * _SERIAL:.0f} s at most")
+        limit = duration_text(self.left * _SERIAL)
+        self.tell(f"{graph.name}: {count_text(len(graph), 'task')} run serially, for {limit} at most")
         sampled = self._sample(folder, file, setup)
         segments = fuse(graph, n_workers=self.n_workers)
         seconds = estimated(graph, sampled)
@@ -216,7 +218,7 @@ class _Experiment:
             if step in owned and step not in by_step and step not in self.not_probed and self._wants(step):
                 reason = "the serial run did not reach it"
                 if sampled.cut is not None and sampled.cut[1] == step:
-                    reason = f"one of its tasks was ended after {sampled.cut[2]:.1f} s"
+                    reason = f"one of its tasks was ended after {duration_text(sampled.cut[2])}"
                 self.not_probed[step] = reason
         return found
 
@@ -235,17 +237,18 @@ class _Experiment:
         for i, batch in enumerate(some):
             if self.left < _LEAST_TIME:
                 late = dict.fromkeys(step for other in some[i:] for step in other.steps)
-                self.not_probed |= dict.fromkeys(late, f"the budget of {self.budget:.0f} s did not reach it")
+                self.not_probed |= dict.fromkeys(late, f"the budget of {duration_text(self.budget)} did not reach it")
                 return
             deadline = perf_counter() + self.left * max(0.5, costs[i] / sum(costs[i:]))
             first, *others = batch.steps
             more = f" and {len(others)} more of its chain" if others else ""
-            self.tell(f"{first}{more}: probed with {self.n_workers} threads and processes")
+            workers = f"{count_text(self.n_workers, 'thread')} and {count_text(self.n_workers, 'process')}"
+            self.tell(f"{first}{more}: probed with {workers}")
             try:
                 found = probe(first, batch.kept, setup=setup, n_workers=self.n_workers, n_cores=n_cores,
                               deadline=deadline)  # fmt: skip
             except Late as late:
-                why = f"the budget of {self.budget:.0f} s is too short for it: {late}"
+                why = f"the budget of {duration_text(self.budget)} is too short for it: {late}"
                 self.not_probed |= dict.fromkeys(batch.steps, why)
             except Failed as failed:
                 self.not_probed |= dict.fromkeys(batch.steps, f"failed when it was run again: {failed}")

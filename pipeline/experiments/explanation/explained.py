@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.experiments.explanation.diagnosis import Bound, Cause, Overhead, Structure
 from pipeline.experiments.explanation.measurements import StepReadings
 from pipeline.experiments.explanation.recommendations import Change
-from pipeline.units import time_text
+from pipeline.units import count_text, duration_text
 
 __all__ = ["Explained", "Explanation"]
 
@@ -109,14 +109,14 @@ class Explanation:
             return "nothing was probed: see why above, or give it more time: --budget"
         best = next((change for change in self.changes if change.step == main.step), None)
         cause = next((cause for cause in main.causes if best is not None and cause.kind == best.kind), main.cause)
-        said = f"`{main.step}` ({main.share:.0%} of {time_text(self.structure.work)}) {cause.text}"
+        said = f"`{main.step}` ({main.share:.0%} of {duration_text(self.structure.work)}) {cause.text}"
         if self.bound is not None and cause == self.bound.cause:
             said = self.bound.text
         if best is None:
             return f"{said}. {_nothing_to_change(cause)}"
         if best.before is None or best.after is None:
             return f"{said}. Change: {best.what}"
-        gain = f"{time_text(best.before)} -> {time_text(best.after)} on {self.n_workers} workers"
+        gain = f"{duration_text(best.before)} -> {duration_text(best.after)} on {count_text(self.n_workers, 'worker')}"
         return f"{said}. Change: {best.what}; predicted: {gain}"
 
     def __getitem__(self, step: str) -> Explained:

@@ -28,6 +28,7 @@ from pipeline.experiments.explanation.measurements import NOISE, Moved, Reading,
 from pipeline.experiments.explanation.probe_processes import Failed, Late, ProbeProcesses, serve, silent
 from pipeline.experiments.explanation.saved_task import Content, SavedTask
 from pipeline.graph.graph import execute
+from pipeline.units import duration_text
 from pipeline.worker.process_setup import limit_threads
 
 __all__ = ["probe"]
@@ -228,7 +229,7 @@ class _Probing:
         self.counting = max(1, round(_COUNTING / ((perf_counter() - began) / 10)))
         needed = self.one_batch * (2 + self.n)  # one worker, n processes, and n threads where they hold a lock
         if needed > self.left:
-            raise Late(f"one repeat of its probes takes up to {needed:.0f} s")
+            raise Late(f"one repeat of its probes takes up to {duration_text(needed)}")
 
     def repeat(self) -> None:
         """Run every probe once."""

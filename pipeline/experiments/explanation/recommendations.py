@@ -18,6 +18,7 @@ from pipeline.experiments.explanation.diagnosis import FASTER, FINE, NESTED, Cau
 from pipeline.experiments.explanation.measurements import Reading, StepReadings
 from pipeline.experiments.explanation.structure import scheduled
 from pipeline.graph.segments import Segment
+from pipeline.units import ratio_text
 
 __all__ = ["Change", "Model", "changes"]
 
@@ -258,7 +259,11 @@ def _long_task(model: Model, step: str) -> list[Change]:
 def _chain(model: Model, step: str) -> list[Change]:
     most = model.structure.most
     return [
-        Change(step, "independent pieces in the place of a chain", f"{most:.2f}x is the most on any number of workers")
+        Change(
+            step,
+            "independent pieces in the place of a chain",
+            f"{ratio_text(most)} is the most on any number of workers",
+        )
     ]
 
 

@@ -22,7 +22,7 @@ from pipeline.report.html.bokeh_figures import (
     span,
     tips,
 )
-from pipeline.units import digits
+from pipeline.units import digits, ratio_text
 
 __all__ = ["elapsed", "losses", "scaling", "speedup", "tone"]
 
@@ -143,7 +143,7 @@ def scaling(law: Mapping[str, Any]) -> figure:
                 x, y = [p["workers"] for p in part], [p["speedup"] for p in part]
                 fig.line(x, y, line_color=colour, line_width=2, line_dash=dash, legend_label=f"{said}{more}")
     speedups = [p["speedup"] for p in law["points"]]
-    source = columns(x=[p["workers"] for p in law["points"]], y=speedups, text=[f"{s:.2f}x" for s in speedups])
+    source = columns(x=[p["workers"] for p in law["points"]], y=speedups, text=[f"{ratio_text(s)}" for s in speedups])
     drawn = fig.scatter("x", "y", source=source, size=9, color=FASTER, legend_label="measured")
     tips(fig, drawn, {"workers": "@x", "speedup": "@text"})
     top = max([1.0, *speedups, *(p["speedup"] for p in law["curve"])])

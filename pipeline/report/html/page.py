@@ -35,7 +35,7 @@ from pipeline.report.html.timelines import Timeline, timeline
 from pipeline.report.json_schema_records import MEANINGS
 from pipeline.runs.report_json import FILE
 from pipeline.trace.trace import Trace
-from pipeline.units import duration
+from pipeline.units import duration_text
 
 __all__ = ["LARGEST", "write"]
 
@@ -231,7 +231,7 @@ def _lines(rows: Sequence[Mapping[str, Any]]) -> list[_Line]:
         if row.get("failure"):
             found.append(_Line(*head, said="did not run", elapsed="", reason="", failure=row["failure"]))
             continue
-        seconds = duration(row["elapsed"]["value"]) if row["elapsed"] else ""
+        seconds = duration_text(row["elapsed"]["value"]) if row["elapsed"] else ""
         speedup = row.get("speedup")
         if speedup is None:
             said = "reference" if row.get("reference") else ""

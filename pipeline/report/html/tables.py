@@ -13,7 +13,7 @@ from typing import Any
 from pipeline.experiments.comparison.reasons import WORDS
 from pipeline.report.html.bokeh_figures import LOSSES
 from pipeline.trace.statistics import Interval
-from pipeline.units import bytes_text, digits, duration, interval_text, ratio_text
+from pipeline.units import bytes_text, count_text, digits, duration_text, interval_text, ratio_text
 
 __all__ = [
     "WORDS",
@@ -90,10 +90,8 @@ def elapsed(found: Mapping[str, Any]) -> str:
 
 def described(step: Row) -> str:
     """What a step of the graph is."""
-    n = step["n_tasks"]
-    return (
-        f"{step['kind']}, {n:,} task{'' if n == 1 else 's'}" if step["kind"] else f"{n:,} task{'' if n == 1 else 's'}"
-    )
+    tasks = count_text(step["n_tasks"], "task")
+    return f"{step['kind']}, {tasks}" if step["kind"] else tasks
 
 
 def _kept(titles: Sequence[str], found: Iterable[Sequence[str]], **fields: Any) -> Table:
@@ -148,7 +146,7 @@ def costs(document: Row) -> Table:
             label(row),
             _or_dash(row.get("user"), digits),
             _or_dash(row.get("system"), digits),
-            *(duration(row.get(name)) for name in ("start_up", "verify", "commit")),
+            *(duration_text(row.get(name)) for name in ("start_up", "verify", "commit")),
             bytes_text(row.get("memory")),
         )
         for row in ran
@@ -177,7 +175,7 @@ def beside(accounts: Sequence[Row]) -> Table:
         (
             label(a),
             *(seconds(a["cpu_beside"].get(where)) for where in _BESIDE),
-            f"{100 * a['measuring']['share']:.2f} %",
+            f"{a['measuring']['share']:.2%}",
         )
         for a in accounts
     )
@@ -217,7 +215,7 @@ def points(law: Row) -> Table:
         (
             str(point["workers"]),
             interval_text(interval(point["elapsed"])),
-            f"{point['speedup']:.2f}x",
+            f"{ratio_text(point['speedup'])}",
             _or_dash(point["karp_flatt"], lambda x: f"{x:.3f}"),
         )
         for point in law["points"]
@@ -241,7 +239,11 @@ def critical(account: Row) -> Table:
     told = account["critical"]
     kinds = ("compute", "data-wait", "core-wait")
     titles = ("", *kinds, "elapsed", "longest path through the graph")
-    cells = (*(duration(told[kind]) for kind in kinds), duration(account["elapsed"]), duration(account["span"]))
+    cells = (
+        *(duration_text(told[kind]) for kind in kinds),
+        duration_text(account["elapsed"]),
+        duration_text(account["span"]),
+    )
     return Table(titles, (("seconds", *cells),))
 
 
@@ -252,7 +254,7 @@ def critical_steps(account: Row) -> Table:
     shown = told[:_MOST_STEPS]
     return Table(
         ("step on the critical path", "compute"),
-        tuple((step, duration(value)) for step, value in shown),
+        tuple((step, duration_text(value)) for step, value in shown),
         bars=tuple(min(value / whole, 1.0) for _, value in shown),
         more=_more(len(told) - len(shown), "steps"),
     )
@@ -266,9 +268,9 @@ def expensive_steps(account: Row) -> Table:
         (
             step["step"],
             f"{step['n_tasks']:,}",
-            duration(step["seconds"]),
-            duration(step["useful"]),
-            duration(step["cpu"]),
+            duration_text(step["seconds"]),
+            duration_text(step["useful"]),
+            duration_text(step["cpu"]),
             bytes_text(step["bytes_out"]),
             bytes_text(step["bytes_moved"]),
         )
@@ -281,7 +283,7 @@ def expensive_tasks(account: Row) -> Table:
     """The tasks that took longest."""
     told = account["tasks"]
     found = (
-        (task["key"], task["step"], task["worker"], duration(task["seconds"]), duration(task["useful"]))
+        (task["key"], task["step"], task["worker"], duration_text(task["seconds"]), duration_text(task["useful"]))
         for task in told
     )
     return _kept(("task", "step", "worker", "in the task", "serially"), found, texts={0, 1, 2}, bars=_shares(told))

@@ -17,7 +17,7 @@ from pipeline.report.html.bokeh_figures import DARK, OTHER, columns, labelled, n
 from pipeline.report.html.merged_bars import PIXELS, Bars, around, bars, memory
 from pipeline.trace.replay import lanes
 from pipeline.trace.trace import Trace
-from pipeline.units import bytes_text, duration
+from pipeline.units import bytes_text, duration_text
 
 __all__ = ["Timeline", "timeline"]
 
@@ -61,7 +61,8 @@ class Timeline:
         path = " and all of the critical path" if drawn.path else ""
         return (
             f"{drawn.n_tasks:,} tasks are drawn as {len(drawn.n):,} bars: {who} that are shorter than "
-            f"{duration(drawn.width / 1e9)} share a bar{tint}; the {drawn.longest:,} longest tasks{path} have their own"
+            f"{duration_text(drawn.width / 1e9)} share a bar{tint}; the {drawn.longest:,} longest tasks{path} have "
+            "their own"
         )
 
 
@@ -144,7 +145,7 @@ def _source(trace: Trace, drawn: Bars, rows: Any) -> Any:
         worker=[cut(worker, 30) for worker in workers],
         start=[_instant(t) for t in start.tolist()],
         stop=[_instant(t) for t in stop.tolist()],
-        seconds=[duration(t / 1e9) for t in drawn.seconds[rows].tolist()],
+        seconds=[duration_text(t / 1e9) for t in drawn.seconds[rows].tolist()],
         bytes_in=[bytes_text(n) for n in drawn.bytes_in[rows].tolist()],
         bytes_out=[bytes_text(n) for n in drawn.bytes_out[rows].tolist()],
     )
@@ -184,7 +185,7 @@ def _critical_path(fig: figure, path: Sequence[Mapping[str, Any]], lines: Sequen
         y=np.array([lane_of[s["worker"]] for s in waits], dtype=np.int32),
         kind=[s["kind"] for s in waits],
         task=[cut(s["key"], 60) for s in waits],
-        seconds=[duration(s["stop"] - s["start"]) for s in waits],
+        seconds=[duration_text(s["stop"] - s["start"]) for s in waits],
     )
     drawn = fig.segment(
         x0="x0", x1="x1", y0="y", y1="y", source=source, line_color=DARK, line_width=2, line_dash=[3, 2]

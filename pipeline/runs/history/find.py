@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pipeline.errors import ConfigError, printable
 from pipeline.runs.history.read import MARKS, RunFolder, read
+from pipeline.units import count_text
 
 __all__ = ["find", "runs"]
 
@@ -73,8 +74,9 @@ def _found(text: str, top: Path) -> Path:
         if found and back < len(found):
             return found[-1 - back]
         if found:
-            n = f"{len(found)} run{'s' if len(found) > 1 else ''}"
-            raise ConfigError(f"{text}: {name} has {n}; the oldest is {name}~{len(found) - 1}")
+            raise ConfigError(
+                f"{text}: {name} has {count_text(len(found), 'run')}; the oldest is {name}~{len(found) - 1}"
+            )
     for path in (top / text, Path(text)):
         if path.is_dir():
             return path  # to be told what it is

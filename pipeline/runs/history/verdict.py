@@ -20,6 +20,7 @@ from pipeline.runs.history.read import Case, RunFolder, step_seconds
 from pipeline.runs.history.result import CaseTimes, Judged, StepTimes
 from pipeline.runs.history.schema import Unreadable
 from pipeline.trace.statistics import differ, median_interval, ratio_interval
+from pipeline.units import ratio_text
 
 if TYPE_CHECKING:
     from pipeline.runs.history.result import Change, Difference
@@ -109,8 +110,7 @@ def _by_case(found: Difference) -> Judged:
         elif not times.differs:
             overlapping.append(times.label)
         else:
-            bounds = f" [{ratio.low:.2f}, {ratio.high:.2f}]" if ratio.known else ""
-            said["faster" if ratio.value > 1 else "slower"].append(f"{times.label} {ratio.value:.2f}x{bounds}")
+            said["faster" if ratio.value > 1 else "slower"].append(f"{times.label} {ratio_text(ratio)}")
     reasons = []
     if overlapping:
         reasons.append(f"the intervals of {', '.join(overlapping)} overlap")
