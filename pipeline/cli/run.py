@@ -59,8 +59,6 @@ def run(
     debug: Debug = False,
 ) -> int:
     """Run FILE on local workers or a Dask scheduler."""
-    from pipeline.report.progress import listener_for
-
     config = loaded(context, file, sets, params, root)
     if dry_run:
         return _show_plan(context.obj, config, data=True)
@@ -68,6 +66,7 @@ def run(
         if cluster and context.get_parameter_source("cluster").name != "ENVIRONMENT":  # type: ignore[union-attr]
             raise ConfigError(f"--cluster goes with back end 'dask', not with '{backend}'; leave one of them out")
         cluster = None
+    from pipeline.report.progress import listener_for
     from pipeline.runs import run as execution
 
     session: Session = context.obj

@@ -221,7 +221,7 @@ sys.exit(code)
 def test_a_signal_ends_the_program_cleanly_with_its_exit_code(here, number, code):
     script = """
 import pathlib, signal, sys
-import pipeline.config
+import pipeline.config.loader
 def load(*args, **kwargs):
     print("ready", flush=True)
     while True:

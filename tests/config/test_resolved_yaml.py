@@ -132,7 +132,7 @@ def test_a_pipeline_built_in_python_is_told_with_its_lines() -> None:
     p = pipeline.Pipeline("p", params={"n": 3})
     p.step("x", op="arange", stop="${n}")
     told = lines_of(resolved_text(p.config))
-    assert re.fullmatch(r"test_resolved.py:\d+; n: line \d+", told["stop: 3"])
+    assert re.fullmatch(r"test_resolved_yaml.py:\d+; n: line \d+", told["stop: 3"])
 
 
 def test_files_of_one_name_are_told_apart(folder: Path) -> None:

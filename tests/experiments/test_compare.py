@@ -348,7 +348,7 @@ def test_where_the_core_seconds_went_adds_up_and_is_told_with_a_sentence(tmp_pat
 
 def test_a_reference_is_timed_and_held_against_the_outputs_of_serial(tmp_path):
     graph = graph_of(math.factorial)
-    call = "test_comparison:by_hand"
+    call = "test_compare:by_hand"
     result = compare_graph(
         graph, folder=tmp_path, backends=["threads"], workers=1, repeat=2, call=call, params={"n": 6}
     )
@@ -367,9 +367,9 @@ def by_hand(n):
 @pytest.mark.parametrize(
     ("n", "call", "code", "said"),
     [
-        (5, "test_comparison:by_hand", 6, "the reference gave other results than serial"),
-        (6, "test_comparison:by_no_hand", 1, "the reference test_comparison:by_no_hand did not run"),
-        (6, "test_comparison:graph_of", 1, "did not run"),
+        (5, "test_compare:by_hand", 6, "the reference gave other results than serial"),
+        (6, "test_compare:by_no_hand", 1, "the reference test_compare:by_no_hand did not run"),
+        (6, "test_compare:graph_of", 1, "did not run"),
     ],
 )
 def test_a_reference_that_is_wrong_or_fails_is_told(tmp_path, n, call, code, said):

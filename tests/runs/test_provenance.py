@@ -148,9 +148,9 @@ def fill(folder):
 
 @pytest.mark.parametrize(
     ("step", "module"),
-    [("op: read_csv, path: in", "delimited"), ("op: read_csv, path: ['in/a*.csv', in/b.tsv]", "delimited"),
-     ("op: read_parquet, path: in", "tables"), ("op: from_netcdf, path: in, variable: v", "stored"),
-     ("op: from_npy, path: in", "stored"), ("op: read_json, path: in", "records"),
+    [("op: read_csv, path: in", "csv"), ("op: read_csv, path: ['in/a*.csv', in/b.tsv]", "csv"),
+     ("op: read_parquet, path: in", "parquet"), ("op: from_netcdf, path: in, variable: v", "array_files"),
+     ("op: from_npy, path: in", "array_files"), ("op: read_json, path: in", "json"),
      ("op: files, path: in", "paths"), ("op: files, path: 'in/*.?s?'", "paths")],
 )  # fmt: skip
 def test_the_files_told_are_those_that_the_source_reads(tmp_path, monkeypatch, step, module):
