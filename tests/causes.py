@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from typing import Any
@@ -117,6 +118,27 @@ def empty(items: list[int]) -> int:
     """Changes its input, so it can't be run twice on it."""
     time.sleep(0.05)
     return items.pop()
+
+
+def die(i: int) -> int:
+    """A task that ends its process."""
+    if i == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return i
+
+
+def process_id(seconds: float) -> int:
+    """Which process it ran in."""
+    time.sleep(seconds)
+    return os.getpid()
+
+
+def pooled(i: int) -> int:
+    """A task that has processes of its own."""
+    import multiprocessing
+
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        return sum(pool.map(abs, [i, i]))
 
 
 def tell_and_wait(path: str) -> None:

@@ -1,5 +1,5 @@
-"""Many runs: compare and explain.
+"""Many runs of one file: compare back ends, explain a speedup.
 
-comparison/
-explanation/
+comparison/   ``pipeline compare``: run one graph on several back ends, compare times and results.
+explanation/  ``pipeline explain``: find by experiment why steps do not scale.
 """

@@ -11,7 +11,7 @@ from pipeline.units import count_text, digits, duration_text, ratio_text
 
 if TYPE_CHECKING:
     from pipeline.experiments.explanation.explained import Explained, Explanation
-    from pipeline.experiments.explanation.measurements import Reading
+    from pipeline.experiments.explanation.measurements import ProbeTimes
 
 
 __all__ = ["explanation_text"]
@@ -84,7 +84,7 @@ def _together(e: Explanation) -> list[list[Explained]]:
     """The steps, those that were probed as one batch together."""
     found: dict[tuple[str, ...], list[Explained]] = {}
     for one in e.steps:
-        batch = one.readings.together if one.readings is not None else ()
+        batch = one.measurements.together if one.measurements is not None else ()
         found.setdefault(batch or (one.step,), []).append(one)
     return list(found.values())
 
@@ -96,12 +96,12 @@ def _row(some: Sequence[Explained]) -> dict[str, str]:
         "share": f"{sum(each.share for each in some):.0%}",
         "cause": _NAMES[one.cause.kind],
     }
-    r = one.readings
+    r = one.measurements
     if r is None:
         return told | {"one": "-"}
 
-    def ratio(reading: Reading | None) -> str:
-        return "-" if reading is None else f"{ratio_text(r.ratio(reading))}"
+    def ratio(reading: ProbeTimes | None) -> str:
+        return "-" if reading is None else ratio_text(r.ratio(reading))
 
     return told | {
         "one": _short(r.one.best),

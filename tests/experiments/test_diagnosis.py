@@ -9,7 +9,7 @@ import pytest
 from pipeline.experiments.comparison.reasons import TuningKnob
 from pipeline.experiments.explanation.diagnosis import Overhead, Structure, diagnose, diagnose_structure
 from pipeline.experiments.explanation.explained import Explained, Explanation
-from pipeline.experiments.explanation.measurements import Moved, Reading, StepReadings
+from pipeline.experiments.explanation.measurements import MovingCost, ProbeTimes, StepMeasurements
 from pipeline.experiments.explanation.recommendations import Model, changes, round_number
 from pipeline.experiments.explanation.structure import segment_seconds, structure
 from pipeline.graph.fusion import fuse
@@ -23,17 +23,17 @@ TASK = 0.1  # seconds of a task by one worker, in all of these
 def reading(n, ratio, *, cpu=TASK, repeats=(1.0, 1.02)):
     """``n`` workers that get ``ratio`` times as much done as one, at ``cpu`` seconds a task."""
     seconds = TASK * n / ratio
-    return Reading(n, 1, tuple(seconds * r for r in repeats), tuple(cpu * n for _ in repeats))
+    return ProbeTimes(n, 1, tuple(seconds * r for r in repeats), tuple(cpu * n for _ in repeats))
 
 
 def readings(threads=1.9, processes=1.9, *, n=2, cores=2, cpu=TASK, control=1.95, repeats=(1.0, 1.02), **given):
-    """A step; CPU time a task is the same wherever it runs, unless a whole Reading is given."""
+    """A step; CPU time a task is the same wherever it runs, unless a whole ProbeTimes is given."""
 
     def made(ratio, workers):
-        return ratio if isinstance(ratio, Reading) else reading(workers, ratio, cpu=cpu, repeats=repeats)
+        return ratio if isinstance(ratio, ProbeTimes) else reading(workers, ratio, cpu=cpu, repeats=repeats)
 
     counting = reading(1, 1.0)
-    return StepReadings(
+    return StepMeasurements(
         "step",
         n,
         cores,
@@ -150,7 +150,7 @@ def test_a_third_repeat_that_agrees_with_the_first_is_enough():
 
 
 def test_blas_in_every_worker_that_is_slower_than_blas_on_one_thread_is_oversubscription():
-    blas = Reading(1, 1, (TASK / 1.8,), (TASK,))
+    blas = ProbeTimes(1, 1, (TASK / 1.8,), (TASK,))
     both = reading(2, 1.1, cpu=1.9 * TASK)
     (cause,) = diagnose(readings(blas=blas, blas_processes=both))
     assert cause.kind == "oversubscription"
@@ -159,14 +159,14 @@ def test_blas_in_every_worker_that_is_slower_than_blas_on_one_thread_is_oversubs
 
 
 def test_one_worker_with_blas_on_all_cores_that_is_as_fast_as_all_workers_is_told():
-    blas = Reading(1, 1, (TASK / 1.8,), (TASK,))
+    blas = ProbeTimes(1, 1, (TASK / 1.8,), (TASK,))
     (cause,) = diagnose(readings(blas=blas, blas_processes=reading(2, 1.85)))
     assert cause.kind == "oversubscription"
     assert cause.text.startswith("uses the cores by itself")
 
 
 def test_blas_that_starts_no_threads_is_no_cause():
-    assert kinds(readings(blas=Reading(1, 1, (TASK,), (TASK,)))) == ["none"]
+    assert kinds(readings(blas=ProbeTimes(1, 1, (TASK,), (TASK,)))) == ["none"]
 
 
 def test_threads_that_a_step_starts_by_itself_are_oversubscription():
@@ -179,17 +179,17 @@ def test_threads_that_a_step_starts_by_itself_are_oversubscription():
 
 
 def test_moving_that_takes_as_long_as_the_task_is_transfer():
-    (cause,) = diagnose(readings(moved=Moved(0.15, 40e6)))
+    (cause,) = diagnose(readings(moved=MovingCost(0.15, 40e6)))
     assert cause.kind == "transfer"
     assert cause.text == ("moving 40.0 MB a task takes 150% of its time (150 ms for 100 ms): 2 processes 1.90x, "
                           "with moving 0.78x; 2 threads 1.90x")  # fmt: skip
 
 
 def test_the_gil_comes_before_a_transfer_that_leaves_processes_faster():
-    assert kinds(readings(threads=1.0, moved=Moved(0.035, 40e6))) == ["gil", "transfer"]
+    assert kinds(readings(threads=1.0, moved=MovingCost(0.035, 40e6))) == ["gil", "transfer"]
 
 
-@pytest.mark.parametrize("moved", [None, Moved(0.02, 40e6), Moved(0.5, 100.0)])
+@pytest.mark.parametrize("moved", [None, MovingCost(0.02, 40e6), MovingCost(0.5, 100.0)])
 def test_little_time_and_little_messages_are_no_transfer(moved):
     assert kinds(readings(moved=moved)) == ["none"]
 
@@ -210,7 +210,7 @@ def test_tiny_is_the_main_cause_only_where_it_costs_much():
 
 
 def test_an_unclear_step_keeps_what_is_clear_of_it():
-    found = kinds(readings(threads=1.0, processes=1.0, control=1.0, moved=Moved(0.5, 1e8)))
+    found = kinds(readings(threads=1.0, processes=1.0, control=1.0, moved=MovingCost(0.5, 1e8)))
     assert found == ["transfer", "unclear"]
 
 
@@ -284,11 +284,11 @@ def test_a_segment_counts_with_all_that_is_handed_over_at_once():
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def model_of(r, *, needs=None, n=None, seconds=None, overheads=None, handles=None):
+def model_of(r, *, needs=None, n=None, seconds=None, overheads=None, knobs=None):
     graph, times, segments, s = shaped(needs or {"step": ()}, seconds or {"step": TASK}, n=n or {"step": 40})
     owner = {str(key): key[0] for key in graph.tasks}
     found = {"step": r} if r is not None else {}
-    return Model(segments, times, owner, s, found, overheads or {}, handles or {})
+    return Model(segments, times, owner, s, found, overheads or {}, knobs or {})
 
 
 def changed(model, r, **given):
@@ -315,11 +315,11 @@ def test_threads_of_the_steps_own_ask_for_none_and_blas_in_all_workers_for_one_e
     own = readings(threads=1.0, processes=1.0, cpu=1.9 * TASK)
     (change,) = changed(model_of(own), own)
     assert change.what == "no threads inside `step`, or fewer workers"
-    blas = readings(blas=Reading(1, 1, (TASK / 1.8,), (TASK,)), blas_processes=reading(2, 1.1, cpu=1.9 * TASK))
+    blas = readings(blas=ProbeTimes(1, 1, (TASK / 1.8,), (TASK,)), blas_processes=reading(2, 1.1, cpu=1.9 * TASK))
     (change,) = changed(model_of(blas), blas)
     assert change.what == "BLAS on 1 thread a worker"
     assert (change.before, change.after) == (pytest.approx(4.0 / 1.13, rel=0.06), pytest.approx(4.0 / 1.95, rel=0.06))
-    both = readings(blas=Reading(1, 1, (TASK / 1.8,), (TASK,)), blas_processes=reading(2, 1.85))
+    both = readings(blas=ProbeTimes(1, 1, (TASK / 1.8,), (TASK,)), blas_processes=reading(2, 1.85))
     (change,) = changed(model_of(both), both)
     assert change.what.startswith("1 worker with all cores for BLAS, or")
 
@@ -334,7 +334,7 @@ def test_memory_bandwidth_asks_for_half_the_bytes():
 
 
 def test_transfer_asks_for_threads_first_and_for_less_to_move():
-    r = readings(moved=Moved(0.15, 40e6))
+    r = readings(moved=MovingCost(0.15, 40e6))
     first, second = changed(model_of(r), r)
     assert (first.what, second.by_hand) == ("--backend threads", True)
     assert first.before == pytest.approx(4.0 / 1.9 + 3.0, rel=0.06)
@@ -345,7 +345,7 @@ def test_tiny_tasks_ask_for_the_batch_that_makes_them_ten_times_their_overhead()
     r = readings()
     overheads = {"dask": Overhead("dask", 2, 0.005), "processes": Overhead("processes", 2, 0.0001)}
     model = model_of(r, n={"step": 400}, seconds={"step": 0.001}, overheads=overheads,
-                     handles={"step": TuningKnob("steps.step.batch", "batch")})  # fmt: skip
+                     knobs={"step": TuningKnob("steps.step.batch", "batch")})  # fmt: skip
     found = changed(model, r, overhead=model.overhead("processes"), segment=0.001)
     assert {change.what for change in found} == {"steps.step.batch: 100", "--backend processes"}
     assert all(change.after < 0.2 * change.before for change in found)
@@ -384,7 +384,7 @@ def test_a_prediction_is_bounded_by_the_schedule_of_the_graph():
 
 
 def test_a_switch_that_saves_nearly_as_much_comes_before_a_change_of_the_code():
-    r = readings(threads=1.0, moved=Moved(0.05, 40e6))
+    r = readings(threads=1.0, moved=MovingCost(0.05, 40e6))
     first, second = changed(model_of(r), r)
     assert (first.by_hand, second.by_hand) == (False, True)
     assert first.saves < second.saves
@@ -415,7 +415,7 @@ def test_the_verdict_names_step_cause_numbers_change_and_prediction():
 
 
 def test_the_text_fits_80_columns_and_ends_with_the_verdict():
-    result = explanation(readings(threads=1.0, moved=Moved(0.2, 4e7), blas=Reading(1, 1, (0.05,), (0.1,))))
+    result = explanation(readings(threads=1.0, moved=MovingCost(0.2, 4e7), blas=ProbeTimes(1, 1, (0.05,), (0.1,))))
     text = explanation_text(result)
     assert max(map(len, text.split("\n"))) <= 80
     assert " ".join(text.split()).endswith(" ".join(result.verdict.split()))

@@ -15,7 +15,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from time import perf_counter
 
 import causes
 import psutil
@@ -23,13 +25,14 @@ import pytest
 
 from pipeline import cli
 from pipeline.config.loader import load
-from pipeline.errors import ConfigError, TaskError
+from pipeline.errors import ConfigError, TaskError, WorkerLost
 from pipeline.experiments.explanation.diagnosis import diagnose
-from pipeline.experiments.explanation.explain import _scratch, explain
-from pipeline.experiments.explanation.measurements import Moved, Reading, StepReadings
-from pipeline.experiments.explanation.probe_processes import Failed, Late, ProbeProcesses, serve
+from pipeline.experiments.explanation.explain import explain
+from pipeline.experiments.explanation.measurements import MovingCost, ProbeTimes, StepMeasurements
+from pipeline.experiments.explanation.probe_backend import Failed, Late, Lost, ProbeBackend
 from pipeline.experiments.explanation.saved_task import SavedTask
-from pipeline.experiments.explanation.selection import Sampled, Times, batches, candidates, choose, pure_part
+from pipeline.experiments.explanation.scratch_folder import scratch_folder
+from pipeline.experiments.explanation.selection import Sampled, TaskTime, batches, candidates, choose, pure_part
 from pipeline.graph.graph import Graph, Policy, ref, task
 from pipeline.report.explanation_text import explanation_text
 
@@ -53,10 +56,10 @@ def explained(cause, **options):
     assert result.complete
     told = json.loads(json.dumps(result.to_dict(), allow_nan=False))
     for one, said in zip(result.steps, told["steps"], strict=True):
-        if one.readings is not None and (result.bound is None or one.step not in result.bound.steps):
+        if one.measurements is not None and (result.bound is None or one.step not in result.bound.steps):
             same = read_again(said["step"], said["readings"])
             assert one.cause.kind in {cause.kind for cause in diagnose(same)} | {"tiny"}
-            assert same.to_dict() == one.readings.to_dict()
+            assert same.to_dict() == one.measurements.to_dict()
     text = explanation_text(result)
     assert max(map(len, text.split("\n"))) <= 80
     assert " ".join(text.split()).endswith(" ".join(result.verdict.split()))
@@ -68,8 +71,8 @@ def read_again(step, told):
     """The readings of a step from their JSON."""
     names = ("one", "threads", "processes", "counting", "counting_processes", "blas", "blas_processes", "many")
     found = {name: reading(told[name]) for name in names}
-    moved = told["moved"] and Moved(told["moved"]["seconds"], told["moved"]["nbytes"])
-    return StepReadings(
+    moved = told["moved"] and MovingCost(told["moved"]["seconds"], told["moved"]["nbytes"])
+    return StepMeasurements(
         step, told["n_workers"], told["n_cores"], moved=moved, together=tuple(told["together"]), **found
     )
 
@@ -77,7 +80,7 @@ def read_again(step, told):
 def reading(told):
     if told is None:
         return None
-    return Reading(told["n_workers"], told["n_tasks"], tuple(told["seconds"]), tuple(told["cpu"]))
+    return ProbeTimes(told["n_workers"], told["n_tasks"], tuple(told["seconds"]), tuple(told["cpu"]))
 
 
 def undisturbed(r):
@@ -96,7 +99,7 @@ def undisturbed(r):
 
 def test_a_loop_in_pure_python_holds_the_gil(here):
     result = explained("gil")
-    r = result["step"].readings
+    r = result["step"].measurements
     assert 2 * r.threads.busy < 1.3  # two threads, of one core
     assert not {"transfer", "oversubscription"} & kinds(result)
     if undisturbed(r):
@@ -107,7 +110,7 @@ def test_a_loop_in_pure_python_holds_the_gil(here):
 
 def test_sleeping_is_waiting_and_asks_for_more_threads_than_cores(here):
     result = explained("waiting")
-    assert result["step"].readings.one.busy < 0.3
+    assert result["step"].measurements.one.busy < 0.3
     assert kinds(result) in ({"waiting"}, {"unclear"})
     if kinds(result) == {"waiting"}:
         assert result.changes[0].what.startswith("--backend threads --workers ")
@@ -117,9 +120,9 @@ def test_sleeping_is_waiting_and_asks_for_more_threads_than_cores(here):
 
 def test_large_results_through_pickles_are_transfer(here):
     result = explained("transfer")
-    assert result["step"].readings.moved.nbytes >= 40e6
+    assert result["step"].measurements.moved.nbytes >= 40e6
     assert "transfer" in kinds(result)
-    if undisturbed(result["step"].readings):
+    if undisturbed(result["step"].measurements):
         assert "waiting" not in kinds(result)
     assert {"--backend threads", "reduce in `step` before handing on"} & {change.what for change in result.changes}
 
@@ -137,11 +140,11 @@ def test_one_long_task_among_short_ones_is_named(here):
 def test_the_links_of_a_chain_are_one_batch_as_far_as_they_are_small_and_short():
     names = ["first", "second", "wide", "third", "large", "fourth"]
     kept = [SavedTask(f"('{name}',)", name, name, name, 900 if name == "large" else 10) for name in names]
-    sampled = Sampled({one.key: Times(one.step, one.layer, 0.1, 0.1) for one in kept}, kept)
+    sampled = Sampled({one.key: TaskTime(one.step, one.layer, 0.1) for one in kept}, kept)
     links = set(names) - {"wide"}
     small = batches(names, sampled, links, most=100, longest=1.0)
     assert [batch.steps for batch in small] == [("first", "second", "third"), ("wide",), ("large",), ("fourth",)]
-    assert [one.step for one in small[0].kept] == ["first", "second", "third"]
+    assert [one.step for one in small[0].saved] == ["first", "second", "third"]
     short = batches(names, sampled, links, most=1000, longest=0.25)
     assert [batch.steps for batch in short] == [("first", "second"), ("wide",), ("third", "large"), ("fourth",)]
 
@@ -154,7 +157,7 @@ def test_a_chain_is_found_whatever_its_steps_are_like(here):
     assert len(result.bound.steps) >= 4
     assert result.structure.most < 1.1
     assert "are a chain" in result.verdict
-    links = {one.step for one in result.steps if one.readings is not None and one.readings.together}
+    links = {one.step for one in result.steps if one.measurements is not None and one.measurements.together}
     assert links >= {f"link{k}" for k in range(8)}
     assert not set(result.not_probed) & links
     assert "more of its chain, probed as one" in explanation_text(result)
@@ -164,7 +167,7 @@ def test_a_chain_is_found_whatever_its_steps_are_like(here):
 def test_blas_threads_in_every_worker_are_neither_the_gil_nor_waiting(here):
     result = explained("blas")
     assert not {"gil", "waiting", "transfer"} & kinds(result)
-    r = result["step"].readings
+    r = result["step"].measurements
     assert r.blas is not None
     if r.blas.busy > 1.4:  # BLAS was given a second core, so all workers were tried with it
         assert r.blas_processes is not None
@@ -173,7 +176,7 @@ def test_blas_threads_in_every_worker_are_neither_the_gil_nor_waiting(here):
 @pytest.mark.slow
 def test_threads_that_a_task_starts_are_seen_as_more_than_one_busy_core(here):
     result = explained("nested")
-    r = result["step"].readings
+    r = result["step"].measurements
     assert not {"waiting", "transfer"} & kinds(result)
     if r.one.busy > 1.3 and r.ratio(r.processes) < 1.3:
         assert result["step"].cause.kind == "oversubscription"
@@ -184,8 +187,8 @@ def test_a_stream_through_memory_is_neither_the_gil_nor_waiting(here, monkeypatc
     small = causes.FILES["bandwidth"].replace("128000000", "32000000").replace("range: 8", "range: 4")
     monkeypatch.setitem(causes.FILES, "bandwidth", small)
     result = explained("bandwidth", steps=["step"])
-    assert result["step"].readings.one.cpu_best > 0
-    if undisturbed(result["step"].readings):  # of four tasks of some ten ms one may be long all the same
+    assert result["step"].measurements.one.cpu_best > 0
+    if undisturbed(result["step"].measurements):  # of four tasks of some ten ms one may be long all the same
         assert result["step"].cause.kind in ("bandwidth", "none", "unclear", "transfer", "long task")
 
 
@@ -193,7 +196,7 @@ def test_a_stream_through_memory_is_neither_the_gil_nor_waiting(here, monkeypatc
 def test_a_stream_through_a_gigabyte_is_neither_the_gil_nor_waiting(here):
     result = explained("bandwidth", steps=["step"])
     assert result["step"].cause.kind in ("bandwidth", "none", "unclear", "transfer")
-    assert result["step"].readings.one.cpu_best > 0
+    assert result["step"].measurements.one.cpu_best > 0
 
 
 @pytest.mark.slow
@@ -298,17 +301,17 @@ def test_children_end_with_the_program_and_a_signal_leaves_no_scratch(here, numb
     child.wait(timeout=120)
     left = list(here.glob("runs/.explain-*"))
     assert bool(left) == (number == signal.SIGKILL)
-    with _scratch(here / "runs"):
+    with scratch_folder(here / "runs"):
         assert len(list(here.glob("runs/.explain-*"))) == 1  # what was left is swept
 
 
 def test_a_scratch_folder_in_use_is_not_swept(tmp_path):
-    with _scratch(tmp_path) as first:
+    with scratch_folder(tmp_path) as first:
         lock = os.open(first / "lock", os.O_RDWR)
         with pytest.raises(BlockingIOError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.close(lock)
-        with _scratch(tmp_path) as second:
+        with scratch_folder(tmp_path) as second:
             assert first.is_dir()
             assert second != first
     assert os.listdir(tmp_path) == []
@@ -338,8 +341,8 @@ def test_of_each_layer_the_first_task_is_kept_and_others_at_even_distances():
 
 def test_a_step_is_stood_for_by_median_tasks_of_the_layer_that_costs_most():
     seconds = [0.01, 0.5, 0.1, 0.11, 0.09, 0.1]
-    times = {f"a{i}": Times("s", "a", s, s) for i, s in enumerate(seconds)}
-    times |= {f"p{i}": Times("s", "p", 0.001, 0.0) for i in range(100)}
+    times = {f"a{i}": TaskTime("s", "a", s) for i, s in enumerate(seconds)}
+    times |= {f"p{i}": TaskTime("s", "p", 0.001) for i in range(100)}
     kept = [SavedTask(key, "s", key[0], "", 0) for key in ("p0", "p1", "a0", "a1", "a2", "a3")]
     assert [k.key for k in choose(Sampled(times, kept), "s", n=2)] == ["a2", "a3"]
     assert choose(Sampled(times, kept), "other") == []
@@ -356,27 +359,37 @@ def test_what_needs_a_step_with_effects_is_left_out_with_it():
     assert pure_part(graph, set()) == (graph, {})
 
 
-def test_a_team_answers_raises_is_late_and_dies_with_a_word(here):
-    from time import perf_counter
+def test_a_probe_returns_raises_is_late_or_is_lost():
+    with ProbeBackend(2, {}) as backend:
 
-    soon = perf_counter() + 120
-    with ProbeProcesses(2, answering) as team:
-        assert team.ask(("double", (21,)), deadline=soon) == [42, 42]
-        with pytest.raises(Failed, match="ValueError: 3"):
-            team.ask(("refuse", (3,)), deadline=soon)
+        def results(function, *arguments, seconds=120.0):
+            backend.start(deadline=perf_counter() + 120.0)
+            tasks = {("probe", i): task(("probe", i), function, *arguments) for i in range(2)}
+            return backend.run("step", tasks, deadline=perf_counter() + seconds)
+
+        together = results(causes.process_id, 0.5)
+        assert len(set(together.results.values())) == 2  # each in a worker of its own,
+        rows = together.trace.tasks
+        assert max(rows["start"].to_pylist()) < min(rows["stop"].to_pylist())  # at the same time
+        with pytest.raises(Failed, match="ValueError: not this one"):
+            results(causes.fail, 2)
         with pytest.raises(Late):
-            team.ask(("sleep", (1000,)), deadline=perf_counter() + 0.05, of=[0])
-        with pytest.raises(Failed, match="ended by SIGKILL"):
-            team.ask(("die", ()), deadline=soon, of=[1])
-        assert not team.living
+            results(time.sleep, 1000, seconds=1.0)
+        with pytest.raises(Lost, match=r"step: worker processes-\d \(pid \d+\) ended by SIGKILL"):
+            results(causes.die, 2)
+        assert set(results(max, 1, 2).results.values()) == {2}  # the workers were replaced
+        with pytest.raises(Late, match="no time left"):
+            results(max, 1, 2, seconds=0.0)
 
 
-def answering(connection):
-    import time
+def test_a_task_that_ends_its_process_is_named_in_the_serial_run(here):
+    steps = '{call: "causes:die", over: {i: {range: 4}}}'
+    name = written(f"version: 1\nmodules: [./causes.py]\nsteps:\n  step: {steps}\n")
+    with pytest.raises(WorkerLost, match=r"step\[i=2\]: its process ended while it ran task .*SIGKILL"):
+        explain(load(name), budget=60.0)
 
-    def refuse(x):
-        raise ValueError(x)
 
-    handlers = {"double": lambda x: 2 * x, "refuse": refuse, "sleep": time.sleep,
-                "die": lambda: os.kill(os.getpid(), signal.SIGKILL)}  # fmt: skip
-    serve(connection, handlers)
+def test_a_step_that_starts_processes_is_probed(here):
+    steps = '{call: "causes:pooled", over: {i: {range: 2}}}'
+    result = explain(load(written(f"version: 1\nmodules: [./causes.py]\nsteps:\n  step: {steps}\n")), budget=90.0)
+    assert result["step"].measurements is not None

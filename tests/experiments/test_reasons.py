@@ -120,10 +120,10 @@ def test_tasks_that_take_more_cpu_than_alone_everywhere_share_the_memory() -> No
     times = {"parse": StepTimes(20.0, 12.0, 19.5, 12.0)}
     chunks = {"parse": TuningKnob("steps.x.chunks", "chunks")}
     one, other = (made(name, losses=found, by_step=times) for name in ("processes", "pool"))
-    text = sentence(one, handles=chunks, others=[other])
+    text = sentence(one, knobs=chunks, others=[other])
     assert "1.62x the CPU time that it takes alone, and more elsewhere, too: the workers share memory bandwidth" in text
     assert text.endswith("smaller chunks or a smaller dtype: steps.x.chunks")
-    alone = sentence(one, handles=chunks, others=[made("pool", losses=lost())])
+    alone = sentence(one, knobs=chunks, others=[made("pool", losses=lost())])
     assert "memory" not in alone
     assert alone.endswith("tell why with pipeline explain --step parse")
 
@@ -134,7 +134,7 @@ def test_cpu_beside_the_tasks_is_threads_of_their_own_where_workers_run_nothing_
     text = sentence(processes, n_cores=2)
     assert text.endswith("more threads than cores; limit the threads inside steps.parse")
     dask = made("dask", losses=found, cpu_beside={"parent": 0.1, "scheduler": 0.5, "workers": 7.0})
-    assert "hold the GIL" in sentence(dask, n_cores=2, handles={"parse": PARSE})
+    assert "hold the GIL" in sentence(dask, n_cores=2, knobs={"parse": PARSE})
     assert "more threads than cores" in sentence(dask, n_cores=2, others=[processes])
 
 
@@ -150,7 +150,7 @@ def test_tasks_that_are_mostly_off_their_core_could_do_with_more_workers() -> No
 def test_workers_that_are_not_equally_busy_are_told_as_pieces_on_workers() -> None:
     factors = Factors(1.2, 2, 1.0, 0.6, 1.0, 1.0, 1.0)
     account = made("pool", losses=lost(dependency=7.0), factors=factors, n_segments=3)
-    text = sentence(account, handles={"parse": TuningKnob("steps.x.chunks", "chunks")})
+    text = sentence(account, knobs={"parse": TuningKnob("steps.x.chunks", "chunks")})
     assert "busy for 60 % of the busiest one's time: 3 pieces of work on 2 workers" in text
     assert text.endswith("more, smaller pieces: steps.x.chunks")
 
@@ -161,7 +161,7 @@ def test_more_workers_than_cores_wait_for_a_core() -> None:
 
 
 def test_overhead_is_told_against_the_mean_task_and_ends_with_a_batch() -> None:
-    text = sentence(made("dask", losses=lost(scheduling=6.2)), 0.8, handles={"parse": PARSE})
+    text = sentence(made("dask", losses=lost(scheduling=6.2)), 0.8, knobs={"parse": PARSE})
     assert text == (
         "dask: 0.80x of 2 workers; mean task 13.8 ms against 6.20 ms of waiting to be handed out a task measured here; "
         "steps.parse.batch: 5"
@@ -170,14 +170,14 @@ def test_overhead_is_told_against_the_mean_task_and_ends_with_a_batch() -> None:
 
 def test_a_batch_is_at_most_a_share_for_each_worker() -> None:
     tiny = made("dask", losses=lost(runtime=19.999))
-    assert sentence(tiny, handles={"parse": PARSE}).endswith("steps.parse.batch: 500")
+    assert sentence(tiny, knobs={"parse": PARSE}).endswith("steps.parse.batch: 500")
 
 
 def test_items_that_are_batched_already_are_told_to_be_at_least_twice_as_many() -> None:
     found = lost(scheduling=2.2)
     busy = found.useful
     times = {"parse": StepTimes(busy, busy, busy, busy, n_segments=50)}
-    text = sentence(made("dask", losses=found, by_step=times, n_segments=50), handles={"parse": PARSE})
+    text = sentence(made("dask", losses=found, by_step=times, n_segments=50), knobs={"parse": PARSE})
     assert text.endswith("steps.parse.batch: 40")
 
 
@@ -201,7 +201,7 @@ def test_one_long_task_is_named() -> None:
     assert "one task of `fit[t2m]` (('fit', 7)) takes 9.00 s of 10.0 s elapsed" in text
     assert text.endswith("split it: steps.fit")
     behind = made("dask", losses=lost(scheduling=8.5), tasks=long)  # where others lie behind it, ready
-    assert sentence(behind, handles={"parse": PARSE}).endswith("split it: steps.fit")
+    assert sentence(behind, knobs={"parse": PARSE}).endswith("split it: steps.fit")
 
 
 def test_a_chain_is_told_with_the_most_that_workers_can_give() -> None:

@@ -42,7 +42,6 @@ _AHEAD = 16_384  # bytes that a pipe surely takes while nobody reads
 _SHORT = 0.01  # seconds of a segment that is short
 _POLL = 0.05  # seconds between two looks at the tasks that may run too long
 _LOOK = 1.0  # seconds between two counts of the workers
-_START_LIMIT = 120.0  # seconds after which a worker that doesn't come up is given up
 _MOST_DEATHS = 3  # workers lost one after the other while they started
 _END_LIMIT = 2.0  # seconds for idle workers to end by themselves
 
@@ -81,6 +80,7 @@ class Processes(Workers):
     capabilities: ClassVar[Capabilities] = Capabilities(
         isolates_tasks=True, pickles_results=True, can_stop_tasks=True, recovers_workers=True
     )
+    start_limit = 120.0  # seconds after which a worker that has not come up is given up
 
     def __init__(
         self,
@@ -114,8 +114,8 @@ class Processes(Workers):
                 self._begin(worker)
             self._ask(worker)
         while any(worker.ready != self._setup for worker in self._workers):
-            if perf_counter() - began > _START_LIMIT:
-                raise BackendError(f"{self.name}: the workers did not come up within {_START_LIMIT:g} s")
+            if perf_counter() - began > self.start_limit:
+                raise BackendError(f"{self.name}: the workers did not come up within {self.start_limit:g} s")
             self._listen(1.0)
 
     def _end(self) -> None:

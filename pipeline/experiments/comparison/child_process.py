@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import pickle
 import signal
@@ -51,10 +52,12 @@ def measured(
     call: str = "",
     params: Mapping[str, Any] | None = None,
     inputs: str = "",
+    deadline: float = math.inf,
 ) -> Child:
     """Make one run in a fresh process and wait for it; see :class:`pipeline.experiments.comparison.measured_run.Spec`.
 
-    A run that fails is a report with ``failure``; nothing is raised for it. Whatever is raised here, Ctrl-C included,
+    A run that fails, or that is ended at the ``deadline`` (on the clock of ``perf_counter``), is a report with
+    ``failure``; nothing is raised for it. Whatever is raised here, Ctrl-C included,
     the child and all below it have ended by then.
     """
     spec = Spec(
@@ -81,7 +84,7 @@ def measured(
             env=_environment(),
         )
         try:
-            peak = _watch(child.pid)
+            peak = _watch(child.pid, deadline)
         except BaseException:
             child.terminate()
             _wait(child.pid, _GRACE)
@@ -103,11 +106,14 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": path}
 
 
-def _watch(pid: int) -> float:
-    """Wait until the process has ended, without reaping it; gives the peak memory of it and all below it."""
+def _watch(pid: int, deadline: float) -> float:
+    """Wait until the process has ended, without reaping it, or the deadline is over; return the peak memory of it and
+    all processes below it."""
     peak = pause = 0.0
     while not _wait(pid, max(_POLL, pause)):
         began = time.perf_counter()
+        if began > deadline:
+            break
         peak = max(peak, _resident(pid))
         pause = (time.perf_counter() - began) / _SHARE
     return peak

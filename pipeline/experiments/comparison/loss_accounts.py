@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pipeline.graph.graph import Graph
 
 
-__all__ = ["Calls", "explained", "handles"]
+__all__ = ["Calls", "explained", "tuning_knobs"]
 
 
 @dataclass
@@ -52,7 +52,7 @@ def explained(comparison: Comparison, graph: Graph, calls: Calls | None, config:
     n_items = Counter[str]()
     for policy in graph.policies.values():
         n_items[policy.step] += len(policy.items or ())
-    sizes = handles(config, n_items) if config is not None else {}
+    sizes = tuning_knobs(config, n_items) if config is not None else {}
     reasons = {}
     for row in comparison.ran:
         if row.reference or row.speedup is None or row.elapsed is None:
@@ -72,7 +72,7 @@ def explained(comparison: Comparison, graph: Graph, calls: Calls | None, config:
     )
 
 
-def handles(config: Config, n_items: Mapping[str, int] | None = None) -> dict[str, TuningKnob]:
+def tuning_knobs(config: Config, n_items: Mapping[str, int] | None = None) -> dict[str, TuningKnob]:
     """For each step where the file says how large its tasks are: its ``batch``, its ``chunks``, or a source's.
 
     Parameters

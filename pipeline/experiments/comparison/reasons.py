@@ -61,7 +61,7 @@ class Evidence:
     speedup : median, over serial
     cpu : CPU seconds (user and system) of everything, over elapsed
     others : the accounts of the other back ends with as many workers
-    handles : step -> where the size of its tasks is said
+    knobs : step -> where the size of its tasks is said
     n_cores : of this machine
     starved : seconds for which threads were ready to run and had no core, where something else used the machine
     """
@@ -69,7 +69,7 @@ class Evidence:
     speedup: float
     cpu: float
     others: Sequence[Account] = ()
-    handles: Mapping[str, TuningKnob] | None = None
+    knobs: Mapping[str, TuningKnob] | None = None
     n_cores: int = 1
     starved: float = 0.0
 
@@ -315,22 +315,22 @@ def _fastest(step: str, others: Sequence[Account]) -> Account | None:
 
 def _coarser(account: Account, evidence: Evidence, step: str, overhead: float) -> str:
     """How to have fewer, larger tasks: ``steps.parse.batch: 50``."""
-    handle = (evidence.handles or {}).get(step)
-    if handle is None:
+    knob = (evidence.knobs or {}).get(step)
+    if knob is None:
         return f"fewer, larger tasks in {_place(step)}"
-    if handle.kind != "batch":
-        return f"larger {handle.path}"
-    times, n = account.by_step[step], max(handle.n_items, 1)
+    if knob.kind != "batch":
+        return f"larger {knob.path}"
+    times, n = account.by_step[step], max(knob.n_items, 1)
     enough = math.ceil(_FINE * overhead * n / times.seconds) if times.seconds else n
     now = -(-n // times.n_segments)
     most = max(2, -(-n // account.n_workers))
-    return f"{handle.path}: {min(_round(max(enough, 2 * now)), most)}"
+    return f"{knob.path}: {min(_round(max(enough, 2 * now)), most)}"
 
 
 def _or(evidence: Evidence, step: str, with_handle: str, without: str) -> str:
-    handle = (evidence.handles or {}).get(step)
-    if handle is not None and handle.kind == "chunks":
-        return f"{with_handle}: {handle.path}"
+    knob = (evidence.knobs or {}).get(step)
+    if knob is not None and knob.kind == "chunks":
+        return f"{with_handle}: {knob.path}"
     return f"{without} {_place(step)}"
 
 

@@ -1,15 +1,17 @@
-"""See below.
+"""Explain by experiment why a file does not scale (``pipeline explain``).
 
-diagnosis        From readings to causes: a pure function of numbers, which a test can make by hand.
-explain          ``explain()``: a serial run, then probes of the steps that cost most, within a budget; causes, and what
-explained        The noun that an explanation gives: what was measured of each step, the causes, and what to change.
-measurements     What the probes of one step measured: the same batch of its tasks by one worker, by threads, by process
-overhead         What a task costs beside itself, measured here: many empty tasks through a back end.
-probe_processes  Children that answer: fresh processes that are asked one thing after the other, each answer by a deadli
-probes           The probes of one step: its kept tasks, run again by one worker, by threads, by processes, under a dead
-recommendations  What to change in the file, ranked by what it should save: predictions, and marked as such.
-saved_task       A task kept with the inputs that it had, in a file: written by the serial run, read by the probes.
-selection        Which tasks the serial run runs, which of them it keeps, and which of those stand for a step.
-serial_run       The serial run: every task timed, and the real inputs of a few of each step kept.
-structure        What the graph allows: work, span, and a schedule of the serial run's task times.
+diagnosis        Find the causes in the measurements of a step, and in the structure of the graph.
+explain          Run one explanation: serial run, probes, diagnosis, recommendations, within a budget.
+explained        The result: what was measured of each step, its causes, and what to change.
+measurements     The measurements of one step, and the ratios that follow from them.
+overhead         Measure what a task costs beside its own work, with empty tasks.
+probe_backend    Run small graphs on one warm `processes` back end, each with a deadline.
+probe_tasks      The tasks of the probes, which run in worker processes.
+probes           Probe one batch of saved tasks with one worker, with threads and with processes.
+recommendations  Rank what to change in the file by the time that it should save.
+saved_task       A task saved with its real inputs, so that it can run again.
+scratch_folder   The locked folder for the files of one explanation.
+selection        Choose the tasks whose inputs are saved, and those that the probes run.
+serial_run       Run the whole graph on `serial`, time every task and save the inputs of some.
+structure        Work, span and schedule of the graph with the measured task times.
 """

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.experiments.explanation.measurements import NOISE, Reading, StepReadings
+from pipeline.experiments.explanation.measurements import NOISE, ProbeTimes, StepMeasurements
 from pipeline.units import bytes_text, count_text, duration_text, ratio_text
 
 __all__ = [
@@ -161,7 +161,7 @@ class Bound:
 
 
 def diagnose(
-    readings: StepReadings, *, overhead: Overhead | None = None, segment: float | None = None
+    readings: StepMeasurements, *, overhead: Overhead | None = None, segment: float | None = None
 ) -> tuple[Cause, ...]:
     """The causes of one step, the one that costs most first; ``none`` stands alone.
 
@@ -183,7 +183,7 @@ def diagnose(
     return tuple(cause for cause in found if cause.kind != "none") or (computing,)
 
 
-def _computing(r: StepReadings) -> Cause:
+def _computing(r: StepMeasurements) -> Cause:
     """The cause as far as threads, processes and BLAS tell it."""
     n, noisy, nested = r.n_workers, _noisy(r), _nested(r)
     rt, rp = r.ratio(r.threads), r.ratio(r.processes)
@@ -218,23 +218,23 @@ def _computing(r: StepReadings) -> Cause:
                  "else on this machine")  # fmt: skip
 
 
-def _noisy(r: StepReadings) -> float:
+def _noisy(r: StepMeasurements) -> float:
     """By how much the repeats differ where they differ by too much to say anything; else 0."""
     spread = max(reading.spread for reading in (r.one, r.threads, r.processes))
     return spread if spread > NOISE else 0.0
 
 
-def _scales(r: StepReadings, reading: Reading) -> bool:
+def _scales(r: StepMeasurements, reading: ProbeTimes) -> bool:
     """Whether additional workers are of use, of what the machine gives them."""
     return r.ratio(reading) - 1 >= SCALES * (r.gives - 1)
 
 
-def _partly(r: StepReadings) -> bool:
+def _partly(r: StepMeasurements) -> bool:
     """Whether threads are of some use."""
     return r.ratio(r.threads) - 1 >= (1 - SCALES) * (r.gives - 1)
 
 
-def _waiting(r: StepReadings, measured: str) -> Cause:
+def _waiting(r: StepMeasurements, measured: str) -> Cause:
     n = r.n_workers
     idle = f"waits: {r.one.busy:.0%} of its time on a core"
     if r.ratio(r.threads) - 1 >= SCALES * (n - 1):  # waiting takes no core: held against n itself
@@ -246,7 +246,7 @@ def _waiting(r: StepReadings, measured: str) -> Cause:
                  "(a disk, a server, a lock) gives no more")  # fmt: skip
 
 
-def _nested(r: StepReadings) -> Cause | None:
+def _nested(r: StepMeasurements) -> Cause | None:
     """Threads below the workers: of the step's own, or of BLAS."""
     n, rp = r.n_workers, r.ratio(r.processes)
     if r.one.busy > NESTED:
@@ -271,7 +271,7 @@ def _nested(r: StepReadings) -> Cause | None:
     return None
 
 
-def _moving(r: StepReadings) -> Cause | None:
+def _moving(r: StepMeasurements) -> Cause | None:
     if r.moved is None or r.moved_share < MOVING:
         return None
     return Cause("transfer", f"moving {bytes_text(r.moved.nbytes)} a task takes {r.moved_share:.0%} of its time "

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pipeline.experiments.explanation.diagnosis import Bound, Cause, Overhead, Structure
-from pipeline.experiments.explanation.measurements import StepReadings
+from pipeline.experiments.explanation.measurements import StepMeasurements
 from pipeline.experiments.explanation.recommendations import Change
 from pipeline.units import count_text, duration_text
 
@@ -22,7 +22,7 @@ class Explained:
     ----------
     seconds, share : of its tasks in the serial run, and of all tasks
     causes : at least one, the main one first
-    readings : None: it was not probed
+    measurements : None: it was not probed
     """
 
     step: str
@@ -30,7 +30,7 @@ class Explained:
     seconds: float
     share: float
     causes: tuple[Cause, ...]
-    readings: StepReadings | None = None
+    measurements: StepMeasurements | None = None
 
     @property
     def cause(self) -> Cause:
@@ -46,7 +46,7 @@ class Explained:
             "share": self.share,
             "cause": self.cause.kind,
             "causes": [asdict(cause) for cause in self.causes],
-            "readings": self.readings.to_dict() if self.readings is not None else None,
+            "readings": self.measurements.to_dict() if self.measurements is not None else None,
         }
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["NOISE", "SMALL", "Moved", "Reading", "StepReadings"]
+__all__ = ["NOISE", "SMALL", "MovingCost", "ProbeTimes", "StepMeasurements"]
 
 NOISE = 0.25
 """Two repeats that differ by more say nothing: ratios of 1 and 2 are told apart by less than that on either side."""
@@ -24,7 +24,7 @@ SMALL = 65_536
 
 
 @dataclass(frozen=True)
-class Reading:
+class ProbeTimes:
     """One probe.
 
     Parameters
@@ -64,7 +64,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Moved:
+class MovingCost:
     """What the way of one task's inputs to a worker process and of its result back costs, on the real values.
 
     Parameters
@@ -78,7 +78,7 @@ class Moved:
 
 
 @dataclass(frozen=True)
-class StepReadings:
+class StepMeasurements:
     """Everything that was measured of one step.
 
     Parameters
@@ -98,22 +98,22 @@ class StepReadings:
     step: str
     n_workers: int
     n_cores: int
-    one: Reading
-    threads: Reading
-    processes: Reading
-    counting: Reading | None = None
-    counting_processes: Reading | None = None
-    blas: Reading | None = None
-    blas_processes: Reading | None = None
-    many: Reading | None = None
-    moved: Moved | None = None
+    one: ProbeTimes
+    threads: ProbeTimes
+    processes: ProbeTimes
+    counting: ProbeTimes | None = None
+    counting_processes: ProbeTimes | None = None
+    blas: ProbeTimes | None = None
+    blas_processes: ProbeTimes | None = None
+    many: ProbeTimes | None = None
+    moved: MovingCost | None = None
     together: tuple[str, ...] = ()
 
-    def ratio(self, reading: Reading) -> float:
+    def ratio(self, reading: ProbeTimes) -> float:
         """How many times as many tasks a second as by one worker."""
         return reading.n_workers * self.one.best / reading.best if reading.best else float(reading.n_workers)
 
-    def growth(self, reading: Reading) -> float:
+    def growth(self, reading: ProbeTimes) -> float:
         """CPU seconds a task over those that it takes alone, beyond what n workers that only count show of that.
 
         Cores that share more than memory (hardware threads, a clock that falls when all are busy) make any task take
@@ -160,7 +160,7 @@ class StepReadings:
             return 0.0
         return self.moved.seconds / self.one.best
 
-    def scaling(self, reading: Reading) -> float:
+    def scaling(self, reading: ProbeTimes) -> float:
         """The ratio that all of the machine's cores would give, if the step got as much of them as it got of these."""
         cores = float(min(self.n_workers, self.n_cores))
         return min(float(reading.n_workers), self.ratio(reading) * cores / self.gives)
@@ -176,12 +176,12 @@ class StepReadings:
         told: dict[str, Any] = {"n_workers": self.n_workers, "n_cores": self.n_cores, "control": self.control,
                                 "together": list(self.together)}  # fmt: skip
         for name in ("one", "threads", "processes", "counting", "counting_processes", "blas", "blas_processes", "many"):
-            reading: Reading | None = getattr(self, name)
+            reading: ProbeTimes | None = getattr(self, name)
             told[name] = None if reading is None else _told(reading)
             if reading is not None and not name.startswith("counting"):
                 told[name]["ratio"] = self.ratio(reading)
         return told | {"moved": None if self.moved is None else asdict(self.moved) | {"share": self.moved_share}}
 
 
-def _told(reading: Reading) -> dict[str, Any]:
+def _told(reading: ProbeTimes) -> dict[str, Any]:
     return asdict(reading) | {"task": reading.best, "busy": reading.busy, "spread": reading.spread}

@@ -1,339 +1,204 @@
-"""The probes of one step: its kept tasks, run again by one worker, by threads, by processes, under a deadline.
+"""Probe one batch of saved tasks: run it again with one worker, with threads and with processes, before a deadline.
 
-A probe is asked of processes that were started for this step: the first runs the probes of one process, all of them
-together those of n. All workers of a probe begin at one instant, which is told to them beforehand. Probes take turns
-in every repeat, so that what slows the machine down for a second does not fall on one of them alone.
-
-Repeats are there for the noise: two, and one more where the first two differ by more than can be told apart.
+Every probe is a small graph. Probes take turns in each repeat, so that a second in which the machine is slow does not
+fall on one of them alone. There are two repeats, and more where those two differ by more than can be told apart.
 """
 
 from __future__ import annotations
 
-import gc
-import pickle
-import resource
-import threading
-import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
 from statistics import mean
-from time import perf_counter, perf_counter_ns
+from time import perf_counter
 from typing import Any
 
-from pipeline.backends.local.child_main import set_up
-from pipeline.backends.local.serialization import dump, load, pack, receive, send
-from pipeline.experiments.explanation.measurements import NOISE, Moved, Reading, StepReadings
-from pipeline.experiments.explanation.probe_processes import Failed, Late, ProbeProcesses, serve, silent
-from pipeline.experiments.explanation.saved_task import Content, SavedTask
-from pipeline.graph.graph import execute
+from pipeline.experiments.explanation import probe_tasks
+from pipeline.experiments.explanation.measurements import NOISE, MovingCost, ProbeTimes, StepMeasurements
+from pipeline.experiments.explanation.probe_backend import Failed, Late, Lost, ProbeBackend
+from pipeline.experiments.explanation.probe_tasks import ProbeResult
+from pipeline.experiments.explanation.saved_task import SavedTask
+from pipeline.graph.graph import GraphNode, Key, listed, ref, task
 from pipeline.units import duration_text
-from pipeline.worker.process_setup import limit_threads
 
 __all__ = ["probe"]
 
-_LONGEST, _SHORTEST = (
-    0.3,
-    0.1,
-)  # seconds that one worker takes for a batch, at least; the less, the more workers there are
+# Seconds that one worker takes for a batch: the less, the more workers there are, within these limits.
+_LONGEST, _SHORTEST = 0.3, 0.1
 _COUNTING = 0.1  # seconds of the control
-_AHEAD = 15_000_000  # ns from the question to the common start
-_REPEATS, _MORE = 2, 4
+_REPEATS, _MOST_REPEATS = 2, 4
 _MANY = 4  # times as many threads as cores, where tasks wait
 _WAITING = 0.5  # CPU seconds a second below which that is tried
-_NESTED = 1.3  # above which BLAS is seen to use threads
-_UNIT = 20_000  # steps of counting at once
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# In the child
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-class _Prober:
-    """What a child knows: the tasks of the step, with their inputs."""
-
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-        self.tasks: list[tuple[Any, dict[Any, Any], Content]] = []
-
-    def load(self, setup: str, paths: Sequence[str]) -> None:
-        """Have the tasks ready, and each run once: imports and first touches belong to no probe."""
-        set_up(setup)
-        for path in paths:
-            content = Content.load(path)
-            self.tasks.append((pickle.loads(content.node), {k: load(p) for k, p in content.inputs.items()}, content))
-        for node, inputs, _ in self.tasks:
-            execute(node, inputs)
-        gc.collect()
-
-    def rehearse(self) -> float:
-        """Seconds of one round of the batch."""
-        began = perf_counter()
-        for node, inputs, _ in self.tasks:
-            execute(node, inputs)
-        return perf_counter() - began
-
-    def run(self, n_threads: int, rounds: int, start: int) -> tuple[int, float]:
-        """Run the batch in so many threads, ``rounds`` times each; when the last was done (ns), and CPU seconds."""
-        errors: list[BaseException] = []
-
-        def work() -> None:
-            _sleep_until(start)
-            try:
-                for _ in range(rounds):
-                    for node, inputs, _ in self.tasks:
-                        execute(node, inputs)
-            except BaseException as error:  # noqa: BLE001 - the user's code runs here; it is raised again below
-                errors.append(error)
-
-        return _timed([threading.Thread(target=work) for _ in range(n_threads)], errors, start)
-
-    def count(self, rounds: int, start: int) -> tuple[int, float]:
-        """Count, which shares nothing with anybody; as :meth:`run`."""
-
-        def work() -> None:
-            _sleep_until(start)
-            for _ in range(rounds):
-                _count()
-
-        return _timed([threading.Thread(target=work)], [], start)
-
-    def threads(self, n: int) -> None:
-        """Give BLAS, OpenMP and Arrow so many threads."""
-        limit_threads(n)
-
-    def moving(self, i: int, repeats: int) -> tuple[float, float]:
-        """Take the inputs of a task in, give its result out; seconds of the fastest repeat, and bytes."""
-        node, inputs, content = self.tasks[i]
-        best, nbytes = float("inf"), 0
-        value = execute(node, inputs) if content.gives else None
-        for _ in range(repeats):
-            self.connection.send("ready")
-            self.connection.poll(None)
-            began = perf_counter()
-            packed, n_in = receive(self.connection)
-            taken = {key: load(one) for key, one in packed.items()}
-            spent = perf_counter() - began
-            del packed, taken
-            began = perf_counter()
-            head, buffers = dump(pack(value) if content.gives else None)
-            spent += perf_counter() - began
-            self.connection.send("packed")
-            began = perf_counter()
-            send(self.connection, head, buffers)
-            best = min(best, spent + perf_counter() - began)
-            nbytes = n_in + len(head) + sum(buffer.nbytes for buffer in buffers)
-        return best, float(nbytes)
-
-
-def _serve(connection: Connection) -> None:
-    silent()
-    prober = _Prober(connection)
-    names = ("load", "rehearse", "run", "count", "threads", "moving")
-    serve(connection, {name: getattr(prober, name) for name in names})
-
-
-def _timed(threads: Sequence[threading.Thread], errors: Sequence[BaseException], start: int) -> tuple[int, float]:
-    for thread in threads:
-        thread.start()
-    _sleep_until(start)
-    cpu = _cpu()
-    for thread in threads:
-        thread.join()
-    stop, spent = perf_counter_ns(), _cpu() - cpu
-    if errors:
-        raise errors[0]
-    return stop, spent
-
-
-def _sleep_until(start: int) -> None:
-    time.sleep(max(0, start - perf_counter_ns()) / 1e9)
-
-
-def _cpu() -> float:
-    """CPU seconds of this process, all its threads, and the programs that it has waited for."""
-    below = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.process_time() + below.ru_utime + below.ru_stime
-
-
-def _count() -> int:
-    n = 0
-    for i in range(_UNIT):
-        n += i
-    return n
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Here
-# ---------------------------------------------------------------------------------------------------------------------
+_NESTED = 1.3  # CPU seconds a second above which BLAS is seen to use threads
 
 
 def probe(
-    step: str, kept: Sequence[SavedTask], *, setup: str, n_workers: int, n_cores: int, deadline: float
-) -> StepReadings:
-    """Run the probes of one step in fresh processes.
+    backend: ProbeBackend, step: str, saved: Sequence[SavedTask], *, n_cores: int, deadline: float
+) -> StepMeasurements:
+    """Run the probes of one batch.
 
     Parameters
     ----------
-    kept : its sampled tasks, at least one
-    setup : what :func:`pipeline.backends.local.child_main.write_setup` wrote
-    deadline : on the clock of ``perf_counter``: then all processes have ended
+    backend : its workers are the n of "n threads" and "n processes"
+    step : the step, or the first of several, that the batch stands for
+    saved : the tasks of the batch, at least one
+    deadline : on the clock of ``perf_counter``
 
     Raises
     ------
     Late : if the probes of a single repeat could not be made in time
     Failed : if a task failed when it was run again, or ended its process
     """
-    with ProbeProcesses(n_workers, _serve) as team:
-        probing = _Probing(team, n_workers, n_cores, deadline)
-        team.ask(("load", (setup, [one.path for one in kept])), deadline=deadline)
-        probing.calibrate(len(kept))
-        probing.repeat()
-        moved = probing.moved(kept)
-        probing.more()
-    return probing.readings(step, moved)
+    probes = _Probes(backend, step, saved, n_cores, deadline)
+    probes.prepare()
+    probes.repeat()
+    moved = probes.moved()
+    probes.repeat_while_noisy()
+    return probes.measurements(moved)
 
 
 @dataclass
-class _Probing:
-    """The probes of one step on their way. States: calibrated -> one repeat -> as many as are needed and fit."""
+class _Probes:
+    """The probes of one batch. States: prepared -> one repeat -> as many repeats as are needed and fit.
 
-    team: ProbeProcesses
-    n: int
+    Parameters
+    ----------
+    rounds : how often a probe runs the batch
+    counting : rounds of the control
+    one_batch : seconds of one worker for ``rounds`` rounds
+    last : seconds of the last repeat
+    results : of each probe, one a repeat
+    blas_is_serial : BLAS was seen to start no threads
+    """
+
+    backend: ProbeBackend
+    step: str
+    saved: Sequence[SavedTask]
     n_cores: int
     deadline: float
     rounds: int = 1
     counting: int = 1
-    per_round: int = 1
     one_batch: float = 0.0
-    last: float = 0.0  # seconds of the last repeat
-    seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    cpu: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    skipped: set[str] = field(default_factory=set)
+    last: float = 0.0
+    results: dict[str, list[ProbeResult]] = field(default_factory=lambda: defaultdict(list))
+    blas_is_serial: bool = False
+
+    @property
+    def n(self) -> int:
+        return self.backend.n_workers
 
     @property
     def left(self) -> float:
         return self.deadline - perf_counter()
 
-    def calibrate(self, n_tasks: int) -> None:
-        """Choose how often the batch is run, so that a probe lasts long enough; refuse what can't be done in time."""
-        (round_,) = self.team.ask(("rehearse", ()), deadline=self.deadline, of=[0])
+    def prepare(self) -> None:
+        """Load the batch in every worker; choose the rounds, so that a probe lasts long enough.
+
+        Raises
+        ------
+        Late : if one repeat would take longer than there is time
+        """
+        self.backend.start(deadline=self.deadline)
+        self._together(self.n, probe_tasks.prepare, [one.path for one in self.saved])
+        once = self._together(1, probe_tasks.run_batch, 1).seconds
         least = min(_LONGEST, max(_SHORTEST, 1.0 / self.n))
-        self.rounds = max(1, round(least / max(round_, 1e-6) + 0.5))
-        self.per_round, self.one_batch = n_tasks, self.rounds * round_
-        began = perf_counter()
-        for _ in range(10):
-            _count()
-        self.counting = max(1, round(_COUNTING / ((perf_counter() - began) / 10)))
+        self.rounds = max(1, round(least / max(once, 1e-6) + 0.5))
+        self.one_batch = self.rounds * once
+        self.counting = max(1, round(10 * _COUNTING / self._together(1, probe_tasks.count, 10).seconds))
         needed = self.one_batch * (2 + self.n)  # one worker, n processes, and n threads where they hold a lock
         if needed > self.left:
             raise Late(f"one repeat of its probes takes up to {duration_text(needed)}")
 
     def repeat(self) -> None:
-        """Run every probe once."""
+        """Make every probe once."""
         began = perf_counter()
         n, rounds = self.n, self.rounds
-        self._probe("counting", [0], ("count", (self.counting,)))
-        self._probe("counting_processes", range(n), ("count", (self.counting,)))
-        self._probe("one", [0], ("run", (1, rounds)))
-        self._probe("threads", [0], ("run", (n, rounds)))
-        self._probe("processes", range(n), ("run", (1, rounds)))
-        self._blas(rounds)
+        self._probe("counting", 1, probe_tasks.count, self.counting)
+        self._probe("counting_processes", n, probe_tasks.count, self.counting)
+        self._probe("one", 1, probe_tasks.run_batch, rounds)
+        self._probe("threads", 1, probe_tasks.hosted, "threads", n, 1, rounds)
+        self._probe("processes", n, probe_tasks.run_batch, rounds)
         if self._waits():
-            self._optional("many", [0], ("run", (_MANY * self.n_cores, rounds)), expected=2 * self.one_batch)
+            if 2 * self.one_batch < self.left:
+                self._probe("many", 1, probe_tasks.hosted, "threads", _MANY * self.n_cores, 1, rounds)
+        elif self.n_cores > 1 and not self.blas_is_serial and 2 * self.one_batch < self.left:
+            self._probe_blas()
         self.last = perf_counter() - began
 
-    def _blas(self, rounds: int) -> None:
-        """BLAS with a thread a core: one worker, and all of them where that was seen to start threads."""
-        if self._waits() or self.n_cores < 2 or self.left < 2 * self.one_batch:
-            return
-        if "blas" in self.skipped:
-            return
-        self.team.ask(("threads", (self.n,)), deadline=self.deadline)
-        self._optional("blas", [0], ("run", (1, rounds)), expected=self.one_batch)
-        if "blas" in self.seconds and self._busy("blas") > _NESTED > self._busy("one"):
-            self._optional("blas_processes", range(self.n), ("run", (1, rounds)), expected=self.n * self.one_batch)
+    def _probe_blas(self) -> None:
+        """Give BLAS n threads in one worker, and in all workers if it was seen to use them."""
+        self._probe("blas", 1, probe_tasks.hosted, "serial", 1, self.n, self.rounds)
+        if self._times("blas").busy > _NESTED > self._times("one").busy:
+            if self.n * self.one_batch < self.left:
+                self._probe("blas_processes", self.n, probe_tasks.hosted, "serial", 1, self.n, self.rounds)
         else:
-            self.skipped.add("blas")  # nothing is learned from another repeat
-        self.team.ask(("threads", (1,)), deadline=self.deadline)
+            self.blas_is_serial = True
 
-    def more(self) -> None:
-        """Repeat as often as the noise asks for, and the time allows."""
-        while len(self.seconds["one"]) < _MORE and self.left > 1.3 * self.last:
-            if len(self.seconds["one"]) >= _REPEATS and not self._noisy():
+    def repeat_while_noisy(self) -> None:
+        """Repeat as often as the noise asks for and the time allows."""
+        while len(self.results["one"]) < _MOST_REPEATS and self.left > 1.3 * self.last:
+            noisy = any(self._times(name).spread > NOISE for name in ("one", "threads", "processes"))
+            if len(self.results["one"]) >= _REPEATS and not noisy:
                 return
             self.repeat()
 
-    def _noisy(self) -> bool:
-        return any(self._reading(name).spread > NOISE for name in ("one", "threads", "processes"))
-
-    def _busy(self, name: str) -> float:
-        return self._reading(name).busy
-
     def _waits(self) -> bool:
-        """Whether the lone worker waits: of the part of a core that one gets now."""
-        return self._busy("one") < _WAITING * min(1.0, self._busy("counting"))
+        """Whether a single worker waits for most of the time that the machine gives it."""
+        return self._times("one").busy < _WAITING * min(1.0, self._times("counting").busy)
 
-    def _optional(self, name: str, of: Sequence[int] | range, question: Any, *, expected: float) -> None:
-        if expected < self.left:
-            self._probe(name, of, question)
+    def moved(self) -> MovingCost | None:
+        """Move the inputs and the results of the tasks between processes; None if nothing is moved, or nothing can be.
 
-    def _probe(self, name: str, of: Sequence[int] | range, question: tuple[str, tuple[Any, ...]]) -> None:
-        """Ask it of some children, all beginning at one instant."""
-        start = perf_counter_ns() + _AHEAD + 1_000_000 * len(of)
-        what, arguments = question
-        answers = self.team.ask((what, (*arguments, start)), deadline=self.deadline, of=list(of))
-        self.seconds[name].append((max(stop for stop, _ in answers) - start) / 1e9)
-        self.cpu[name].append(sum(cpu for _, cpu in answers))
-
-    def moved(self, kept: Sequence[SavedTask]) -> Moved | None:
-        """Have the tasks' inputs and results moved through a pipe, as a back end with worker processes does."""
-        found = []
-        connection = self.team.connections[0]
-        for i, one in enumerate(kept):
-            content = Content.load(one.path)
-            if not content.moved and not content.gives:
-                continue
-            head, buffers = dump({key: content.inputs[key] for key in content.moved})
-            connection.send(("moving", (i, _REPEATS)))
-            try:
-                for _ in range(_REPEATS):
-                    self.team.answer(0, deadline=self.deadline)
-                    send(connection, head, buffers)
-                    self.team.answer(0, deadline=self.deadline)
-                    receive(connection)
-                found.append(self.team.answer(0, deadline=self.deadline))
-            except Failed:
-                if not self.team.living:
-                    raise
-                return None  # its result can't be pickled: a back end with processes can't run it at all
-        if not found:
+        Raises
+        ------
+        Lost : if a task ended its process
+        """
+        costs = []
+        try:
+            for one in self.saved:
+                if one.moved or one.used_elsewhere:
+                    repeats = [self._move(one) for _ in range(_REPEATS)]
+                    costs.append(min(repeats, key=lambda cost: cost.seconds))
+        except Lost:
+            raise
+        except Failed:
+            return None  # its result can't be pickled: a back end with processes can't run it at all
+        if not costs:
             return None
-        return Moved(mean(seconds for seconds, _ in found), mean(nbytes for _, nbytes in found))
+        return MovingCost(mean(cost.seconds for cost in costs), mean(cost.nbytes for cost in costs))
 
-    def _reading(self, name: str) -> Reading:
-        n = dict.fromkeys(("threads", "processes", "blas_processes", "counting_processes"), self.n)
-        n["many"] = _MANY * self.n_cores
-        return Reading(n.get(name, 1), self.rounds * self.per_round, tuple(self.seconds[name]), tuple(self.cpu[name]))
+    def _move(self, saved: SavedTask) -> MovingCost:
+        """Run a task whose inputs come from other tasks and whose result goes to another; what that took is traced."""
+        inputs: list[Key] = [("input", i) for i in range(len(saved.moved))]
+        tasks: dict[Key, GraphNode] = {
+            new: task(new, probe_tasks.saved_input, saved.path, old)
+            for new, old in zip(inputs, saved.moved, strict=True)
+        }
+        values = listed([ref(key) for key in inputs])
+        tasks["moved"] = task("moved", probe_tasks.run_with, saved.path, saved.moved, values, saved.used_elsewhere)
+        tasks["end"] = task("end", probe_tasks.unused, ref("moved"))
+        trace = self.backend.run(self.step, tasks, wanted=["end"], deadline=self.deadline).trace.to_frame()
+        row = trace[trace["key"] == "moved"].iloc[0]
+        seconds = row["transfer"] + row["deserialization"] + row["serialization"]
+        return MovingCost(float(seconds), float(row["bytes_in"] + row["bytes_sent"]))
 
-    def readings(self, step: str, moved: Moved | None) -> StepReadings:
-        """What was measured."""
-        blas, blas_processes, many = (
-            self._reading(name) if self.seconds.get(name) else None for name in ("blas", "blas_processes", "many")
-        )
-        return StepReadings(
-            step,
-            self.n,
-            self.n_cores,
-            self._reading("one"),
-            self._reading("threads"),
-            self._reading("processes"),
-            counting=self._reading("counting"),
-            counting_processes=self._reading("counting_processes"),
-            blas=blas,
-            blas_processes=blas_processes,
-            many=many,
-            moved=moved,
-        )
+    def _probe(self, name: str, n_processes: int, function: Any, *arguments: Any) -> None:
+        self.results[name].append(self._together(n_processes, function, *arguments))
+
+    def _together(self, n_processes: int, function: Any, *arguments: Any) -> ProbeResult:
+        """Run a function in some worker processes at the same time."""
+        tasks: dict[Key, GraphNode] = {
+            ("probe", i): task(("probe", i), function, *arguments) for i in range(n_processes)
+        }
+        return probe_tasks.result_of(self.backend.run(self.step, tasks, deadline=self.deadline))
+
+    def _times(self, name: str) -> ProbeTimes:
+        n_workers = dict.fromkeys(("threads", "processes", "blas_processes", "counting_processes"), self.n)
+        n_workers["many"] = _MANY * self.n_cores
+        seconds, cpu = zip(*self.results[name], strict=True)
+        return ProbeTimes(n_workers.get(name, 1), self.rounds * len(self.saved), seconds, cpu)
+
+    def measurements(self, moved: MovingCost | None) -> StepMeasurements:
+        """Return what was measured."""
+        times: dict[str, Any] = {name: self._times(name) for name in self.results}
+        return StepMeasurements(self.step, self.n, self.n_cores, moved=moved, **times)

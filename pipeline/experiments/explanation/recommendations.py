@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from pipeline.experiments.comparison.reasons import TuningKnob
 from pipeline.experiments.explanation.diagnosis import FASTER, FINE, NESTED, Cause, Overhead, Structure
-from pipeline.experiments.explanation.measurements import Reading, StepReadings
+from pipeline.experiments.explanation.measurements import ProbeTimes, StepMeasurements
 from pipeline.experiments.explanation.structure import scheduled
 from pipeline.graph.segments import Segment
 from pipeline.units import ratio_text
@@ -71,9 +71,9 @@ class Model:
     seconds : task's key as text -> serial seconds
     owner : task's key as text -> step
     structure : of the graph
-    readings : by step, of the probed ones
+    measurements : by step, of the probed ones
     overheads : of an empty task, by back end; of those that were measured
-    handles : step -> where the file says how large its tasks are
+    knobs : step -> where the file says how large its tasks are
     way : how the file runs now
     """
 
@@ -81,9 +81,9 @@ class Model:
     seconds: Mapping[str, float]
     owner: Mapping[str, str]
     structure: Structure
-    readings: Mapping[str, StepReadings]
+    measurements: Mapping[str, StepMeasurements]
     overheads: Mapping[str, Overhead]
-    handles: Mapping[str, TuningKnob]
+    knobs: Mapping[str, TuningKnob]
     way: Way = "processes"
 
     @property
@@ -127,7 +127,7 @@ class Model:
         by_step, amdahl = self.by_step, 0.0
         moved = {}
         for step, serial in by_step.items():
-            r = self.readings.get(step)
+            r = self.measurements.get(step)
             ratio = (ratios or {}).get(step) or (_ratio(r, way) if r is not None else float(n))
             moved[step] = r.moved_share if r is not None and way == "processes" and moving else 0.0
             amdahl += serial / max(ratio, 1e-9) + serial * moved[step] / n
@@ -138,7 +138,7 @@ class Model:
         return max(amdahl, scheduled(self.segments, times, n, overhead))
 
 
-def _ratio(r: StepReadings, way: Way) -> float:
+def _ratio(r: StepMeasurements, way: Way) -> float:
     return r.scaling(r.threads if way == "threads" else r.processes)
 
 
@@ -174,11 +174,11 @@ def _nothing(model: Model, step: str) -> list[Change]:
 
 
 def _waiting(model: Model, step: str) -> list[Change]:
-    r = model.readings[step]
-    many: Reading = r.many or r.threads
+    r = model.measurements[step]
+    many: ProbeTimes = r.many or r.threads
     before = model.elapsed(model.way)
     after = sum(
-        seconds / max(_ratio_of_many(model.readings.get(name), model.n_workers), 1e-9)
+        seconds / max(_ratio_of_many(model.measurements.get(name), model.n_workers), 1e-9)
         for name, seconds in model.by_step.items()
     )
     after = max(after, scheduled(model.segments, model.seconds, many.n_workers))
@@ -189,7 +189,7 @@ def _waiting(model: Model, step: str) -> list[Change]:
     ]
 
 
-def _ratio_of_many(r: StepReadings | None, n_workers: int) -> float:
+def _ratio_of_many(r: StepMeasurements | None, n_workers: int) -> float:
     """Of more threads than cores, where they were tried, else of threads; of a step that was not probed, all."""
     return float(n_workers) if r is None else r.ratio(r.many or r.threads)
 
@@ -200,18 +200,18 @@ def _gil(model: Model, step: str) -> list[Change]:
 
 
 def _bandwidth(model: Model, step: str) -> list[Change]:
-    r = model.readings[step]
+    r = model.measurements[step]
     best = max(r.ratio(r.threads), r.ratio(r.processes))
     before = model.elapsed(model.way)
     after = model.elapsed(model.way, ratios={step: min(float(r.n_workers), 2 * best)})
-    handle = model.handles.get(step)
-    smaller = f"smaller {handle.path}" if handle is not None and handle.kind == "chunks" else "smaller chunks"
+    knob = model.knobs.get(step)
+    smaller = f"smaller {knob.path}" if knob is not None and knob.kind == "chunks" else "smaller chunks"
     return [Change(step, f"half the bytes in `{step}`: float32, or {smaller} that fit the cache, or fewer passes",
                    "more workers don't help", before, after)]  # fmt: skip
 
 
 def _oversubscription(model: Model, step: str) -> list[Change]:
-    r = model.readings[step]
+    r = model.measurements[step]
     if r.one.busy > NESTED:
         each = f"each of its tasks keeps {r.one.busy:.1f} cores busy"
         return [Change(step, f"no threads inside `{step}`, or fewer workers", each)]
@@ -228,14 +228,14 @@ def _oversubscription(model: Model, step: str) -> list[Change]:
 
 
 def _transfer(model: Model, step: str) -> list[Change]:
-    r = model.readings[step]
+    r = model.measurements[step]
     before = model.elapsed("processes")
     found = []
     after = model.elapsed("threads")
     if after < before:
         found.append(Change(step, "--backend threads", "nothing is moved", before, after))
     without = replace(r, moved=None)
-    after = replace(model, readings={**model.readings, step: without}).elapsed("processes")
+    after = replace(model, measurements={**model.measurements, step: without}).elapsed("processes")
     found.append(Change(step, f"reduce in `{step}` before handing on", "moving next to nothing, in processes",
                         before, after, by_hand=True))  # fmt: skip
     return found
@@ -247,12 +247,8 @@ def _long_task(model: Model, step: str) -> list[Change]:
     pieces = {**model.seconds, s.longest_task: s.longest / s.n_workers}
     # its pieces run beside each other, and nothing else meanwhile: the rest is scheduled as it was
     after = model.elapsed(model.way, seconds=pieces)
-    handle = model.handles.get(step)
-    how = (
-        f"smaller {handle.path}"
-        if handle is not None and handle.kind == "chunks"
-        else f"split the long task of `{step}`"
-    )
+    knob = model.knobs.get(step)
+    how = f"smaller {knob.path}" if knob is not None and knob.kind == "chunks" else f"split the long task of `{step}`"
     return [Change(step, how, f"{s.longest_task}, into {s.n_workers}; else start it first", before, after)]
 
 
@@ -271,7 +267,7 @@ def _tiny(model: Model, step: str) -> list[Change]:
     used = model.overhead("processes")
     if used is None:
         return []
-    handle = model.handles.get(step)
+    knob = model.knobs.get(step)
     each = _each(used)
     mine = [s for s in model.segments if any(model.owner.get(str(inner.key)) == step for inner in s.tasks)]
     serial = model.by_step[step]
@@ -291,11 +287,11 @@ def _tiny(model: Model, step: str) -> list[Change]:
             after_other = model.elapsed(way, overhead=_each(other))
             found.append(Change(step, f"--backend {way}", f"a task costs less there than on {used.backend}",
                                 before, after_other))  # fmt: skip
-    if handle is not None and handle.kind == "batch":
+    if knob is not None and knob.kind == "batch":
         n_items = sum(len([i for i in s.tasks if model.owner.get(str(i.key)) == step]) for s in mine)
         batch = max(2, round_number(together * n_items // n))
-        return [Change(step, f"{handle.path}: {batch}", "fewer, larger tasks", before, after), *found]
-    what = f"larger {handle.path}" if handle is not None else f"larger pieces in `{step}`"
+        return [Change(step, f"{knob.path}: {batch}", "fewer, larger tasks", before, after), *found]
+    what = f"larger {knob.path}" if knob is not None else f"larger pieces in `{step}`"
     return [Change(step, what, f"about {together} times as much at once", before, after), *found]
 
 

@@ -1,26 +1,33 @@
-"""A task kept with the inputs that it had, in a file: written by the serial run, read by the probes."""
+"""A task saved with its real inputs: the serial run writes the file, the probes read it."""
 
 from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from pipeline.backends.local.serialization import Packed
-from pipeline.graph.graph import Key
+import cloudpickle
 
-__all__ = ["Content", "SavedTask"]
+from pipeline.backends.local.serialization import Packed, load, pack
+from pipeline.graph.graph import GraphNode, Key, dependencies
+
+__all__ = ["SavedInputs", "SavedTask"]
 
 
 @dataclass(frozen=True)
 class SavedTask:
-    """Which task lies in a file.
+    """One saved task.
 
     Parameters
     ----------
     key : as text
-    step, layer : the step's name in the file, the first part of the key
-    nbytes : of the inputs, pickled
+    step : the step's name in the file
+    layer : the first part of the key
+    path : file with its :class:`SavedInputs`
+    nbytes : bytes of the inputs, pickled
+    moved : the inputs that another segment makes, which a back end sends to a worker process
+    used_elsewhere : whether another segment, or the caller, needs the result, so that it is sent back
     """
 
     key: str
@@ -28,33 +35,39 @@ class SavedTask:
     layer: str
     path: str
     nbytes: int
+    moved: tuple[Key, ...] = ()
+    used_elsewhere: bool = False
 
 
 @dataclass(frozen=True)
-class Content:
-    """What the file of a kept task holds. Its parts stay pickled until a probe needs them.
-
-    Parameters
-    ----------
-    node : the pickled node
-    inputs : by key, all that it needs
-    moved : the keys of the inputs that come from another segment: those a worker process is sent
-    gives : the result is needed elsewhere
-    """
+class SavedInputs:
+    """Contents of the file of a saved task: its node, pickled, and all its inputs by key, each pickled by itself."""
 
     node: bytes
     inputs: Mapping[Key, Packed]
-    moved: tuple[Key, ...]
-    gives: bool
+
+    @classmethod
+    def of(cls, node: GraphNode, values: Mapping[Key, Any]) -> SavedInputs:
+        """Pickle a node and the values that it needs. What pickling raises passes through."""
+        return cls(cloudpickle.dumps(node), {key: pack(values[key]) for key in dependencies(node)})
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the pickled inputs."""
+        return sum(packed.nbytes for packed in self.inputs.values())
+
+    def task(self) -> tuple[GraphNode, dict[Key, Any]]:
+        """Return the node and its inputs. Call it once: arrays share the memory of the pickles."""
+        return pickle.loads(self.node), {key: load(packed) for key, packed in self.inputs.items()}
 
     def save(self, path: str) -> None:
-        """Write it to a new file."""
+        """Write a new file."""
         with open(path, "wb") as file:
             pickle.dump(self, file, protocol=5)
 
     @classmethod
-    def load(cls, path: str) -> Content:
-        """Read what :meth:`save` wrote, in this explanation's own scratch folder."""
+    def load(cls, path: str) -> SavedInputs:
+        """Read what :meth:`save` wrote, in the scratch folder of this explanation."""
         with open(path, "rb") as file:
-            found: Content = pickle.load(file)
+            found: SavedInputs = pickle.load(file)
         return found

@@ -22,7 +22,7 @@ import psutil
 from pipeline.experiments.explanation.saved_task import SavedTask
 from pipeline.graph.graph import CONTEXT, Graph, Key, constant, dependencies, dependents_in_order, is_constant
 
-__all__ = ["Batch", "Sampled", "Times", "batches", "byte_limits", "candidates", "choose", "layer_of", "pure_part"]
+__all__ = ["Batch", "Sampled", "TaskTime", "batches", "byte_limits", "candidates", "choose", "layer_of", "pure_part"]
 
 N_CANDIDATES = 6  # tasks of a layer whose inputs are kept until the times are known
 N_SAMPLES = 3  # tasks of a step that the probes run
@@ -32,13 +32,12 @@ _MOST = 2e9  # bytes of kept inputs, however large the machine
 _LONG = 0.2  # seconds of a task that is a probe by itself
 
 
-class Times(NamedTuple):
-    """One task that ran: seconds of wall and of its thread's CPU time."""
+class TaskTime(NamedTuple):
+    """One task that ran, with its wall time in seconds."""
 
     step: str
     layer: str
     seconds: float
-    cpu: float
 
 
 @dataclass
@@ -54,8 +53,8 @@ class Sampled:
     cut : the task that was ended in its middle: key, step, seconds that it had run
     """
 
-    times: dict[str, Times] = field(default_factory=dict)
-    kept: list[SavedTask] = field(default_factory=list)
+    times: dict[str, TaskTime] = field(default_factory=dict)
+    saved: list[SavedTask] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
     complete: bool = False
     cut: tuple[str, str, float] | None = None
@@ -143,7 +142,7 @@ def choose(sampled: Sampled, step: str, n: int = N_SAMPLES) -> list[SavedTask]:
         if t.step == step:
             total[t.layer] += t.seconds  # type: ignore[assignment]  # a Counter adds up floats as well
             each[t.layer].append(t.seconds)
-    kept = [k for k in sampled.kept if k.step == step and k.key in sampled.times]
+    kept = [k for k in sampled.saved if k.step == step and k.key in sampled.times]
     for layer, _ in total.most_common():
         some = [k for k in kept if k.layer == layer]
         if some:
@@ -158,7 +157,7 @@ class Batch:
     """Kept tasks that are probed at once, and the steps that they stand for."""
 
     steps: tuple[str, ...]
-    kept: tuple[SavedTask, ...]
+    saved: tuple[SavedTask, ...]
 
 
 def batches(
@@ -180,7 +179,7 @@ def batches(
     for step in steps:
         kept = tuple(choose(sampled, step))
         if step in links and chain is not None:
-            both = (*found[chain].kept, *kept)
+            both = (*found[chain].saved, *kept)
             seconds = sum(sampled.times[one.key].seconds for one in both)
             if sum(one.nbytes for one in both) <= most and seconds <= longest:
                 found[chain] = Batch((*found[chain].steps, step), both)
