@@ -1,15 +1,18 @@
-"""Writer tasks, and how the outputs of a run are committed: all together, or none.
+"""Write the outputs of a run, commit them all together or not at all, and read them back.
 
-array_writers  Writer functions of arrays: zarr (whole chunks, no store object) and npy.
-commit         One run's outputs, from the locks to the publish: all of them together, or none.
-files          What belongs to one execution, what a writer reports, and files that are whole or not there.
-grids          How a chunked array is cut into regions for writers, and regions into chunks of a file with a regular gri
-locks          A lock file beside each output: one run at a time may write it, and the next one learns of a run that die
-manifest       What an output is made of: files, sizes, hashes, and the run that wrote them. Written last, trusted by re
-netcdf         netCDF-4 files: how values lie in them, the one task that puts a file together, and reading one back.
-open           Outputs read back: lazily for a user, or as the value for a comparison.
-planners       The writer tasks of an output; what each format takes and leaves stands in ``config/formats.py``.
-recovery       Many renames that happen all or not at all: a journal, atomic exchanges, roll back, recovery after a cras
-run_labels     Labels that only the run knows, on their way into a file: beside the coordinates that are in memory.
-writers        Writer functions of frames, items and single objects: parquet, csv, json, pickle, npy, text, file.
+planners       Plan the writer tasks of an output, while the Graph is built.
+writers        Write frames, items and single objects: parquet, csv, json, pickle, npy, text, file.
+array_writers  Write arrays as zarr and npy.
+netcdf         Write arrays as netCDF-4, and read them back.
+grids          Divide a chunked array into regions, one per writer task, and regions into the chunks of a file.
+run_labels     Write labels that are computed in the run into files, next to the coordinates known before.
+files          Write files that appear only when they are complete; what a writer task gets and returns.
+commit         Commit the outputs of one run: locks, staging folder, verification, renames, manifests.
+target_paths   The path of an output and of the hidden files beside it, and whether a run may replace what is there.
+verification   Check that every staged file is as its writer task reported it, before anything is committed.
+atomic_rename  Put the staged files into place: a journal, then one atomic rename each.
+recovery       Undo an unfinished commit; delete the staging folder, at the end of its run or after it was killed.
+locks          A lock file beside each output: only one run at a time may write it.
+manifest       The manifest of a committed output: its files with sizes and hashes, and the run that wrote them.
+open           Read outputs: lazily for a user, or as the value for a comparison.
 """

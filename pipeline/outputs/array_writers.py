@@ -1,7 +1,7 @@
-"""Writer functions of arrays: zarr (whole chunks, no store object) and npy.
+"""Write arrays as zarr (whole chunks, without the zarr library) and npy.
 
-The zarr files are version 2 and written here byte for byte: a writer then knows the hash of what it wrote, needs no
-thread of the zarr library in the worker, and leaves whole files. Rejected: version 3, whose text coordinates and
+The files of zarr version 2 are encoded here: so each writer task knows the hashes of what it wrote, needs no thread of
+the zarr library in the worker, and each file appears complete. Rejected: version 3, whose text coordinates and
 consolidated metadata have no specification yet and warn on every reading.
 """
 
@@ -41,15 +41,15 @@ _NAT = int(np.iinfo(np.int64).min)
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """What a file is to hold.
+    """The description of an array that is written to a file or group.
 
     Parameters
     ----------
-    name, dims, dtype, attrs : of its variable
-    template : ``xarray.Dataset`` with the coordinates in memory
-    labels : the coordinates that only the run knows
-    chunks : cells of a chunk of the file, by dim; of those not named: chosen
-    level : of the compression
+    name, dims, dtype, attrs : of the variable in the file
+    template : ``xarray.Dataset`` with the coordinates known before the run
+    labels : the coordinates that are computed in the run
+    chunks : dim -> cells of a chunk of the file; chosen for dims that are missing
+    level : of compression; 0: none
     """
 
     name: str
@@ -63,13 +63,13 @@ class Stored:
 
 
 def fitting(template: Any, shape: Mapping[str, int]) -> dict[Any, Any]:
-    """The coordinates whose sizes are those of the array."""
+    """Return the coordinates of a template whose sizes are those of the array, which may be unknown until run time."""
     coords = template.coords.items()
     return {key: x for key, x in coords if all(shape.get(str(dim)) == n for dim, n in x.sizes.items())}
 
 
 def stored(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Values as zarr holds them: times as whole numbers, text in a fixed width, little endian."""
+    """Convert values to what zarr stores: times to whole numbers, text to a fixed width, all little endian."""
     if values.dtype.kind in "mM":
         return values.view("int64")
     if values.dtype.kind in "OT":
@@ -78,7 +78,7 @@ def stored(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def coded(dtype: np.dtype[Any]) -> tuple[dict[str, Any], int | None]:
-    """CF attributes and the fill value of a dtype that is stored as another."""
+    """Return the CF attributes and the fill value for times and durations, which are stored as numbers."""
     if dtype.kind not in "mM":
         return {}, None
     units = _UNITS[np.datetime_data(dtype)[0]]
@@ -88,7 +88,7 @@ def coded(dtype: np.dtype[Any]) -> tuple[dict[str, Any], int | None]:
 
 
 def plain_attribute(value: Any) -> Any:
-    """An attribute as JSON can hold it."""
+    """Convert numpy values in an attribute to types of JSON."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     if isinstance(value, Mapping):
@@ -128,7 +128,7 @@ def _array_head(
 
 
 def _zarr_head(what: Stored, grid: Grid, coords: Mapping[Any, Any]) -> dict[str, bytes]:
-    """The files of a zarr group but for the values of its array, by their path in the group."""
+    """Return all files of a zarr group except the values of its array: path in the group -> bytes."""
     name, level = what.name, what.level
     metadata: dict[str, Any] = {".zgroup": {"zarr_format": 2}, ".zattrs": {}}
     head, own = _array_head(grid.shape, grid.inner, grid.dtype, what.attrs, level)
@@ -156,11 +156,11 @@ def _zarr_head(what: Stored, grid: Grid, coords: Mapping[Any, Any]) -> dict[str,
 def write_zarr_head(
     labels: Sequence[Sequence[np.ndarray[Any, Any]]], what: Stored, grid: Grid, path: str, context: Context
 ) -> PartRecord:
-    """Write all of a zarr group but the values of its array.
+    """Write all files of a zarr group except the values of its array.
 
     Parameters
     ----------
-    labels : for each of ``what.labels`` those of its chunks
+    labels : for each of ``what.labels``, in order, the labels of each chunk
     """
     template = with_labels(what.template, what.labels, labels)
     files = _zarr_head(what, grid, fitting(template, dict(zip(grid.dims, grid.shape, strict=True))))
@@ -169,7 +169,7 @@ def write_zarr_head(
 
 
 def _assemble(blocks: Sequence[Any], pieces: Sequence[Piece] | None, shape: Sequence[int]) -> np.ndarray[Any, Any]:
-    """One region out of the blocks that overlap it."""
+    """Return one region, assembled from the dask chunks that overlap it."""
     if pieces is None:
         return np.asarray(blocks[0])
     region = np.empty(tuple(shape), np.asarray(blocks[0]).dtype)
@@ -194,26 +194,26 @@ def write_zarr_chunks(
     Parameters
     ----------
     blocks : the dask chunks that overlap the region
-    pieces : for each block where it goes in the region and what of it; None: the one block is the region
-    index, shape : number of the region along each dim; its cells along each dim
+    pieces : for each block its place in the region and the part of it to take; None: the one block is the region
+    index, shape : number and cells of the region along each dim
     grid : cells of a zarr chunk, and zarr chunks of a whole region, along each dim
-    path : of the array in its group
+    path : of the array, below the output root
 
     Raises
     ------
-    ValueError : if the region is not of the shape or type that was planned
+    ValueError : if the region does not have the planned shape or dtype
     """
     region = _assemble(blocks, pieces, shape)
     if region.shape != shape or not np.can_cast(region.dtype, np.dtype(dtype), "same_kind"):
         got = f"{region.shape} of {region.dtype}"
-        raise ValueError(f"{path}: chunk {index}: got {got}; planned was {shape} of {dtype}")
+        raise ValueError(f"{path}: chunk {index}: got {got}; it must be {shape} of {dtype}")
     region = stored(region.astype(dtype, copy=False))
     chunk, times = grid
     counts = [-(-n // size) for n, size in zip(shape, chunk, strict=True)]
     files: list[FileRecord] = []
     for inner in itertools.product(*(range(n) for n in counts)):
         block = region[tuple(slice(i * size, (i + 1) * size) for i, size in zip(inner, chunk, strict=True))]
-        block = np.asarray(block, region.dtype)  # a text alone would be as wide as it is long
+        block = np.asarray(block, region.dtype)  # one text alone has lost the dtype's width
         if block.shape != chunk:  # the last chunks along a dim are stored in full size
             block = np.pad(block, [(0, size - n) for n, size in zip(block.shape, chunk, strict=True)])
         place = (i * n + k for i, n, k in zip(index, times, inner, strict=True))
@@ -230,7 +230,7 @@ def join_zarr(
     path: str,
     context: Context,
 ) -> PartRecord:
-    """Put the fragments of an array together as one zarr group, region by region: its shape is known only now."""
+    """Join the fragments of an array whose shape was unknown until now in one zarr group, region by region."""
     blocks, sizes = fragments_of(fragments, indices, context)
     grid = Grid.plan(what.dims, sizes, what.dtype, what.chunks, alone=True)
     head = write_zarr_head(labels, what, grid, path, context)
@@ -244,7 +244,7 @@ def join_zarr(
 
 
 def write_npy_fragment(block: Any, index: tuple[int, ...], path: str, dtype: str, context: Context) -> str:
-    """Write one chunk as a file of its own, for :func:`join_npy`; its path below the staging folder."""
+    """Write one chunk as a fragment for :func:`join_npy`; return its path below the staging folder."""
     name = f"{FRAGMENTS}/{path}/{'.'.join(map(str, index)) or '0'}.npy"
     with writing(context, name) as written:
         np.lib.format.write_array(written.file, np.asarray(block).astype(dtype, copy=False), allow_pickle=False)
@@ -259,9 +259,13 @@ def join_npy(
     path: str,
     context: Context,
 ) -> PartRecord:
-    """Put the fragments of an array together as one npy file, which has no labels; in memory are pages of files.
+    """Join the fragments of an array in one npy file. Files are memory-mapped, so the array may exceed the memory.
 
-    The shape comes from the fragments, so lengths may be unknown until now.
+    Parameters
+    ----------
+    fragments : their paths below the staging folder
+    indices : for each fragment the number of its chunk along each dim; the shape is found from the fragments
+    labels : ignored, since npy has no labels
     """
     dtype = np.dtype(what.dtype)
     blocks, sizes = fragments_of(fragments, indices, context)
@@ -284,7 +288,7 @@ def join_npy(
 def fragments_of(
     fragments: Sequence[str], indices: Sequence[tuple[int, ...]], context: Context
 ) -> tuple[dict[tuple[int, ...], np.ndarray[Any, Any]], list[list[int]]]:
-    """The chunks of an array by their place, as pages of their files, and their sizes along each dim."""
+    """Return the chunks of an array by their index, memory-mapped, and the sizes of the chunks along each dim."""
     paths = [Path(context.staging, name) for name in fragments]
     blocks = {
         index: np.load(path, mmap_mode="r" if _mappable(path) else None)
@@ -294,7 +298,7 @@ def fragments_of(
 
 
 def _mappable(path: Path) -> bool:
-    """Whether there is data behind the header: an empty file cannot be mapped."""
+    """Return whether an npy file has data after its header; an empty one can't be mapped."""
     with open(path, "rb") as file:
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -303,7 +307,7 @@ def _mappable(path: Path) -> bool:
 
 
 def _sizes(blocks: Mapping[tuple[int, ...], np.ndarray[Any, Any]]) -> list[list[int]]:
-    """Sizes of the chunks along each dim, from the blocks on the axes."""
+    """Return the sizes of the chunks along each dim."""
     n_dims = len(next(iter(blocks)))
     sizes = []
     for dim in range(n_dims):

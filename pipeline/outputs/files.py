@@ -1,4 +1,4 @@
-"""What belongs to one execution, what a writer reports, and files that are whole or not there."""
+"""Write files that appear only when they are complete; the context of a run's writers, and the records they return."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ import hashlib
 import io
 import lzma
 import os
-import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.worker.atomic_write import replacing
+
 __all__ = [
     "FRAGMENTS",
+    "STAGING",
     "Context",
     "FileRecord",
     "Hashing",
@@ -28,19 +30,22 @@ __all__ = [
     "write_bytes",
 ]
 
+STAGING = ".staging-"
+"""Staging folders, hidden siblings of the outputs, are named ``.staging-RUN``."""
+
 FRAGMENTS = ".fragments"
-"""Folder below the staging folder of what is joined into one file later; it is never published."""
+"""Folder below the staging folder for parts that are joined into one file later; it is never committed."""
 
 _BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
 class Context:
-    """What belongs to one execution and is in no fingerprint; bound at :data:`pipeline.graph.graph.CONTEXT`.
+    """What writer tasks need to know of one run; bound to :data:`pipeline.graph.graph.CONTEXT`, in no fingerprint.
 
     Parameters
     ----------
-    staging : the folder that writers write below; every worker must see it
+    staging : path of the staging folder; every worker must be able to write there
     run : name of the run
     storage : fsspec options by protocol
     """
@@ -52,7 +57,7 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:
-    """One file that a writer left: its path below the output root with ``/``, size in bytes, SHA-256 in hex."""
+    """One written file: path below the output root with ``/``, size in bytes, SHA-256 in hex."""
 
     path: str
     bytes: int
@@ -66,9 +71,9 @@ class PartRecord:
     Parameters
     ----------
     index : chunk or partition number
-    files : what it left below the staging folder
+    files : the files it wrote below the staging folder
     rows : rows of a frame, cells of an array, number of items or values
-    dropped : keys of the items that were dropped before they could be written
+    dropped : keys of the items that had been dropped, so that there was nothing to write
     """
 
     index: tuple[int, ...]
@@ -82,14 +87,14 @@ class PartRecord:
 
     @property
     def hash(self) -> str:
-        """One hash over all its files."""
+        """Return one hash over all its files."""
         if len(self.files) == 1:
             return self.files[0].hash
         return hashlib.sha256("".join(file.hash for file in self.files).encode()).hexdigest()
 
 
 class Hashing(io.RawIOBase):
-    """A file for writing only that knows the hash and size of what went through it."""
+    """A new file, for writing only, that hashes and counts the bytes written to it."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -117,7 +122,7 @@ class Hashing(io.RawIOBase):
         return self._digest.hexdigest()
 
     def sync(self) -> None:
-        """Force what was written to the disk."""
+        """Force the written data to the disk."""
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
@@ -126,7 +131,7 @@ class Hashing(io.RawIOBase):
 
 
 class _Written:
-    """Holds the record of a file once :func:`writing` is left."""
+    """A file that is being written; its record is complete once :func:`writing` is left."""
 
     def __init__(self, file: Hashing, path: str) -> None:
         self.file, self.path = file, path
@@ -138,26 +143,19 @@ class _Written:
 
 @contextmanager
 def writing(context: Context, path: str) -> Iterator[_Written]:
-    """A file at ``path`` below the staging folder, there under its name only once it is whole and on the disk.
+    """Open the file ``path`` below the staging folder for writing; it appears once it is complete and on the disk.
 
-    A task may run twice (a lost worker): the second writing replaces the first in one step.
+    A task may run twice (its worker was lost): the second file replaces the first in one step.
     """
     target = Path(context.staging, path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    # the name must not grow with the target's, which may be as long as a name can be
-    partial = target.with_name(f".partial-{uuid.uuid4().hex}")
-    try:
-        with Hashing(partial) as file:
-            yield _Written(file, path)
-            file.sync()
-        os.replace(partial, target)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    with replacing(target) as partial, Hashing(partial) as file:
+        yield _Written(file, path)
+        file.sync()
 
 
 def write_bytes(context: Context, path: str, chunks: Iterable[Any]) -> FileRecord:
-    """Write ``chunks`` of bytes, one after the other, as the file ``path``."""
+    """Write ``chunks`` of bytes, one after the other, as the file ``path`` below the staging folder."""
     with writing(context, path) as written:
         for chunk in chunks:
             written.file.write(chunk)
@@ -165,7 +163,7 @@ def write_bytes(context: Context, path: str, chunks: Iterable[Any]) -> FileRecor
 
 
 def packing(file: Any, path: str) -> AbstractContextManager[Any]:
-    """What writes to ``file``, compressed as the name says; the same bytes become the same file at any time."""
+    """Return a stream that writes to ``file``, compressed by the ending of ``path``; the result has no time stamp."""
     if path.endswith(".gz"):
         return gzip.GzipFile("", "wb", 6, file, mtime=0)
     if path.endswith(".bz2"):
@@ -174,26 +172,26 @@ def packing(file: Any, path: str) -> AbstractContextManager[Any]:
 
 
 def unpacking(path: Path) -> Any:
-    """A file opened to be read, decompressed as its name says."""
+    """Open a file for reading, decompressed by the ending of its name."""
     openers: Mapping[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
     return openers.get(path.suffix, open)(path, "rb")
 
 
 def read_blocks(path: str | Path) -> Iterator[bytes]:
-    """The bytes of a file, a MiB at a time."""
+    """Yield the bytes of a file, one MiB at a time."""
     with open(path, "rb") as file:
         while block := file.read(_BLOCK):
             yield block
 
 
 def hash_file(path: str | Path) -> str:
-    """SHA-256 of a file, in hex, as ``sha256sum`` prints it."""
+    """Return the SHA-256 of a file in hex, as ``sha256sum`` prints it."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync_folder(path: str | Path) -> None:
-    """Force the names in a folder to the disk."""
+    """Force the names in a folder to the disk (new, renamed and removed files)."""
     number = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(number)

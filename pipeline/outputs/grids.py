@@ -1,7 +1,7 @@
-"""How a chunked array is cut into regions for writers, and regions into chunks of a file with a regular grid.
+"""Divide a chunked array into regions, one per writer task, and regions into the chunks of a file.
 
-Dask's chunks may have any sizes, zarr's are all alike. Where dask's are regular a region is a chunk; else regions of
-the largest chunk's size are put together from the chunks that overlap them, so that no two writers share a file.
+Chunks of dask may have any sizes, chunks of zarr have all the same. Where dask's are regular, each is a region. Else
+regions of the largest chunk's size are assembled from the chunks that overlap them: no two writers share a file.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ __all__ = ["Grid", "Region"]
 _LARGEST_CHUNK = 2**31 - 1  # bytes that the compressor takes at once
 
 Piece = tuple[tuple[slice, ...], tuple[slice, ...]]
-Overlap = tuple[int, slice, slice]  # number of a chunk along a dim, where it goes in the region, what of the chunk
+Overlap = tuple[int, slice, slice]  # number of a chunk along a dim, its place in the region, the part of the chunk
 
 
 @dataclass(frozen=True)
 class Region:
-    """What one writer writes: the chunks that overlap it, where they go (None: the one chunk is it), its shape."""
+    """What one writer task writes: the chunks that overlap it, their places (None: it is one chunk), its shape."""
 
     blocks: tuple[tuple[int, ...], ...]
     pieces: tuple[Piece, ...] | None
@@ -34,13 +34,13 @@ class Region:
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """An array as it will lie in a file.
+    """The division of an array into regions and chunks of a file.
 
     Parameters
     ----------
-    chunks : dask's, with known sizes
+    chunks : sizes of dask's chunks along each dim, all known
     outer : cells of a region along each dim
-    inner : cells of a chunk of the file along each dim; divides ``outer``
+    inner : cells of a file's chunk along each dim; each divides ``outer``
     """
 
     dims: tuple[str, ...]
@@ -59,15 +59,17 @@ class Grid:
         *,
         alone: bool = False,
     ) -> Self:
-        """The grid of an array of known lengths; ``asked``: cells of a chunk of the file by dim.
+        """Choose regions and file chunks for an array.
 
         Parameters
         ----------
-        alone : whether one writer has all regions; they are then as large as is asked for
+        chunks : sizes of dask's chunks along each dim, all known
+        asked : dim -> cells of a file's chunk, where the user gave it
+        alone : whether one task writes all regions; they then have the size that the user asked for
 
         Raises
         ------
-        ValueError : if the dtype has no place in the file, or ``asked`` cannot be met
+        ValueError : if zarr can't hold the dtype, or ``asked`` does not divide the chunks of the array
         """
         dtype = np.dtype(dtype)
         if dtype.kind not in "biufcmMUS":
@@ -84,11 +86,11 @@ class Grid:
 
     @property
     def times(self) -> tuple[int, ...]:
-        """Chunks of the file along each dim of a whole region."""
+        """Return how many chunks of the file a whole region has along each dim."""
         return tuple(outer // inner for outer, inner in zip(self.outer, self.inner, strict=True))
 
     def regions(self) -> Iterator[tuple[tuple[int, ...], Region]]:
-        """The regions by their number along each dim."""
+        """Yield the regions with their number along each dim."""
         overlaps = [_overlaps(sizes, outer) for sizes, outer in zip(self.chunks, self.outer, strict=True)]
         for index in itertools.product(*(range(len(along)) for along in overlaps)):
             yield index, self._region([overlaps[dim][i] for dim, i in enumerate(index)])
@@ -105,7 +107,7 @@ class Grid:
 
 
 def _inner(dims: tuple[str, ...], outer: tuple[int, ...], itemsize: int, asked: dict[str, int]) -> tuple[int, ...]:
-    """Cells of a chunk of the file: as asked for, where that divides a region; divided while it is too large."""
+    """Return the cells of a file's chunk along each dim: as asked for or a whole region, divided while too large."""
     unknown = sorted(set(asked) - set(dims))
     if unknown:
         raise ValueError(f"options.chunks: no dim {' '.join(unknown)}; dims are {' '.join(dims)}")
@@ -122,7 +124,7 @@ def _inner(dims: tuple[str, ...], outer: tuple[int, ...], itemsize: int, asked: 
 
 
 def _overlaps(sizes: tuple[int, ...], region: int) -> list[list[Overlap]]:
-    """For each region along a dim the chunks that overlap it: number, where in the region, what of the chunk."""
+    """Return for each region along a dim the chunks that overlap it."""
     edges = list(itertools.accumulate(sizes, initial=0))
     regions = []
     for start in range(0, edges[-1], region):

@@ -1,7 +1,7 @@
-"""A lock file beside each output: one run at a time may write it, and the next one learns of a run that died.
+"""A lock file beside each output: only one run at a time may write it, and the next finds out if that run died.
 
-``flock`` is held as long as the process lives and is given back by the kernel when it dies, however it dies. The text
-in the file says who holds the lock; what a dead run left of it leads the next holder to that run's staging folder.
+The kernel releases a ``flock`` when its process ends, in whatever way. The text in the file names the run that holds
+the lock, and its staging folder: text in a file that nobody has locked is from a run that died.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ __all__ = ["Lock"]
 
 
 class Lock:
-    """An exclusive lock on one output, not waited for.
+    """An exclusive lock on one output; never waits for it.
 
     Parameters
     ----------
     path : of the lock file; its folder must exist
-    output : name of the output, for the message
+    output : name of the output, for messages
     """
 
     def __init__(self, path: Path, output: str) -> None:
@@ -33,13 +33,14 @@ class Lock:
         self._number = -1
 
     def acquire(self) -> dict[str, Any] | None:
-        """Take the lock; what the last holder left if it died, else None.
+        """Take the lock; return the text of the last holder if it died, else None.
 
-        Our own name is not written yet (see :meth:`sign`): the dead run's text must stand until it is cleaned up.
+        This run is not written into the file yet (see :meth:`sign`): the dead run's text must stay until its staging
+        folder is recovered.
 
         Raises
         ------
-        OutputError : if another run holds it; the message says which
+        OutputError : if another run holds it, naming that run
         """
         while True:
             number = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -58,7 +59,7 @@ class Lock:
             os.close(number)  # the last holder removed the file between our open and our flock
 
     def sign(self, staging: str, run: str) -> None:
-        """Write who holds the lock, durably."""
+        """Write into the file, durably, which run holds the lock and where its staging folder is."""
         text = {
             "pid": os.getpid(),
             "host": socket.gethostname(),
@@ -72,7 +73,7 @@ class Lock:
         os.fsync(self._number)
 
     def release(self, *, clean: bool = True) -> None:
-        """Give the lock back; when not ``clean``, the text stays for the next run to clean up after us."""
+        """Release the lock; if not ``clean``, keep the file, so that the next run recovers the staging folder."""
         if self._number < 0:
             return
         if clean:

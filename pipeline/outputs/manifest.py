@@ -1,7 +1,7 @@
-"""What an output is made of: files, sizes, hashes, and the run that wrote them. Written last, trusted by readers.
+"""The manifest of a committed output: its files with sizes and hashes, and the run that wrote them.
 
-The manifest of an output lies beside it, hidden: ``.scores.csv.manifest.json`` beside ``scores.csv``. A listing of a
-folder cannot tell a whole output from one with a file too few or too many; the manifest can.
+It is a hidden file beside the output, ``.scores.csv.manifest.json`` beside ``scores.csv``, written last. It shows
+whether an output is complete, which a listing of its folder does not.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.graph.graph import Sink
-from pipeline.outputs.commit import manifest_path
 from pipeline.outputs.files import FileRecord, PartRecord, hash_file
+from pipeline.outputs.target_paths import manifest_path
 
 __all__ = ["Manifest", "stale_files"]
 
@@ -28,15 +28,15 @@ class Manifest:
 
     Parameters
     ----------
-    output, format, path : name, format, and path below the output root
-    files : by path below the output root
+    output, format, path : name; format; path below the output root
+    files : sorted by their path below the output root
     rows : of a frame, cells of an array, number of items
-    dropped : keys of items that were dropped, and so have no file
+    dropped : keys of items that were dropped and therefore have no file
     run : name of the run that wrote it
     graph : fingerprint of its Graph
-    config : SHA-256 of the text of its file
-    written : UTC, ISO
-    pipeline : version of the program
+    config : SHA-256 of the text of its YAML file
+    written : time of the commit, ISO 8601, UTC
+    pipeline : version of this package
     """
 
     output: str
@@ -53,7 +53,7 @@ class Manifest:
 
     @classmethod
     def of(cls, sink: Sink, records: Sequence[PartRecord], **about: str) -> Manifest:
-        """The manifest of an output from what its writers reported."""
+        """Make the manifest of an output from the records of its writer tasks."""
         files = sorted((file for record in records for file in record.files), key=lambda file: file.path)
         dropped = tuple(key for record in records for key in record.dropped)
         rows = sum(record.rows for record in records)
@@ -64,7 +64,7 @@ class Manifest:
         return sum(file.bytes for file in self.files)
 
     def to_dict(self) -> dict[str, Any]:
-        """As it is written, with the version of the format."""
+        """Return the manifest in JSON types, with the version of its format."""
         files = [{"path": file.path, "bytes": file.bytes, "sha256": file.hash} for file in self.files]
         return {"version": _FORMAT, **vars(self), "files": files, "dropped": list(self.dropped)}
 
@@ -73,11 +73,11 @@ class Manifest:
 
     @classmethod
     def load(cls, root: str | Path, path: str) -> Manifest | None:
-        """The manifest of the output ``path`` below ``root``; None where none was ever written.
+        """Read the manifest of the output ``path`` below ``root``; return None if there is none.
 
         Raises
         ------
-        ValueError : if the file is no manifest, or of another format
+        ValueError : if the file is not a manifest, or has another format
         """
         place = Path(root, manifest_path(path))
         try:
@@ -90,22 +90,22 @@ class Manifest:
         files = tuple(FileRecord(file["path"], file["bytes"], file["sha256"]) for file in found.pop("files"))
         return cls(files=files, dropped=tuple(found.pop("dropped")), **found)
 
-    def faults(self, root: str | Path) -> list[str]:
-        """What of the output is not as it was committed: a line a file."""
-        said = []
+    def damage(self, root: str | Path) -> list[str]:
+        """Return one line for each file that is not as it was committed; reads every file."""
+        found = []
         for file in self.files:
             place = Path(root, file.path)
             if not place.is_file():
-                said.append(f"{file.path} is missing")
+                found.append(f"{file.path} is missing")
             elif place.stat().st_size != file.bytes:
-                said.append(f"{file.path} has {place.stat().st_size} bytes, committed were {file.bytes}")
+                found.append(f"{file.path} has {place.stat().st_size} bytes; it was committed with {file.bytes}")
             elif hash_file(place) != file.hash:
-                said.append(f"{file.path} has changed")
-        return said
+                found.append(f"{file.path} has changed")
+        return found
 
 
 def stale_files(root: str | Path, new: Manifest) -> list[str]:
-    """Files of items that the last run of this output wrote and this one did not."""
+    """Return the files of items that an earlier run of this output wrote and this one did not, as paths below root."""
     if "${key}" not in new.path:
         return []  # replaced as a whole
     old = Manifest.load(root, new.path)

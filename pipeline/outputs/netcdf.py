@@ -1,12 +1,12 @@
-"""netCDF-4 files: how values lie in them, the one task that puts a file together, and reading one back.
+"""Write netCDF-4 files (encoding, joining the chunks in one task), and read them back.
 
-Chunks are left as fragments by tasks of their own, and joined by one task, block by block, so that an array may be
-larger than memory. HDF5 lets one process write, so compression happens in that task alone, and is left out unless
-``level`` asks for it. (Rejected: ``to_netcdf``, which has the whole array in memory once it encodes times or truth
-values, and picks another unit of time for other values.)
+One task per chunk writes it as a fragment; one task joins the fragments, chunk by chunk, so that an array may be larger
+than memory. Only one process can write an HDF5 file, so compression would all be in that one task: it is off unless
+``level`` is given. Rejected: ``to_netcdf``, which holds the whole array in memory when it encodes times or truth
+values, and chooses the unit of time by the values.
 
-Times and durations are whole numbers as CF says, truth values int8, text strings of any length. A float that is
-missing is NaN, which ``_FillValue`` says. Attributes that netCDF has no type for are JSON texts.
+Times and durations are stored as whole numbers with CF attributes, truth values as int8, text as strings of any
+length. A missing float is NaN, and so is ``_FillValue``. Attributes that netCDF has no type for are stored as JSON.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _LARGEST_CHUNK = 4 * 2**20  # bytes of a chunk of the file: what is read for one
 
 
 def require_netcdf(what: Stored) -> None:
-    """Refuse what has no place in a netCDF file.
+    """Check that a netCDF file can hold an array.
 
     Raises
     ------
@@ -50,11 +50,11 @@ def require_netcdf(what: Stored) -> None:
     unknown = sorted(set(what.chunks) - set(what.dims))
     if unknown:
         dims = ", ".join(what.dims) or "none"
-        raise ValueError(f"options.chunks: {unknown[0]!r} is no dim; the dims are {dims}")
+        raise ValueError(f"options.chunks: {unknown[0]!r} is not a dim; the dims are {dims}")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Values as they lie in a file
+# Encoding and decoding
 # ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -67,14 +67,14 @@ def _stored(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def restored(values: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-    """What was read of a file, in the dtype that was written."""
+    """Convert stored values back to the dtype that was written."""
     if dtype.kind in "mM":
         return values.astype(np.int64, copy=False).view(dtype.newbyteorder("="))
     return values.astype(dtype, copy=False)
 
 
 def _attribute(value: Any) -> Any:
-    """An attribute as netCDF can hold it: a number, a text, or several of one of them; else its JSON."""
+    """Convert an attribute to what netCDF can hold: a number, a text, or several of either; else to JSON text."""
     value = plain_attribute(value)
     if isinstance(value, bool):
         return np.int8(value)
@@ -107,10 +107,9 @@ def join_netcdf(
     path: str,
     context: Context,
 ) -> PartRecord:
-    """Put the fragments of an array together as one netCDF file; what is in memory are pages of files.
+    """Join the fragments of an array in one netCDF file; see :func:`pipeline.outputs.array_writers.join_npy`.
 
-    The shape comes from the fragments, so lengths may be unknown until now; a coordinate that doesn't fit it is left
-    out.
+    A coordinate that does not fit the shape, which may be unknown until now, is left out.
     """
     import h5netcdf
 
@@ -121,7 +120,8 @@ def join_netcdf(
     whole = Path(context.staging, f"{FRAGMENTS}/{path}/whole.nc")
     with h5netcdf.File(whole, "w") as file:
         file.attrs["Conventions"] = "CF-1.10"
-        file.dimensions = {dim: n or None for dim, n in shape.items()}  # a dim of no length is one that may grow
+        # None, an unlimited dim, may be empty; a fixed one can't have the length 0
+        file.dimensions = {dim: n or None for dim, n in shape.items()}
         attrs = {key: value for key, value in what.attrs.items() if value is not None}
         others = [str(key) for key in fitting(template, shape) if key not in what.dims]
         if others:
@@ -171,7 +171,7 @@ def _variable(
 def _chunks(
     what: Stored, shape: Mapping[str, int], sizes: Sequence[Sequence[int]], dtype: np.dtype[Any]
 ) -> tuple[int, ...] | None:
-    """Cells of a chunk of the file: as asked for, else as the array's chunks, the longest halved while too large."""
+    """Return the cells of a file's chunk along each dim: as asked for, else dask's chunks, halved while too large."""
     if not shape:
         return None
     longest = (max(along, default=1) for along in sizes)
@@ -192,7 +192,7 @@ def _chunks(
 
 @dataclass(frozen=True)
 class StoredVariable:
-    """A variable of a file of ours, as dask's ``from_array`` takes it: the file is open while a slab is read."""
+    """A variable in a file that a run wrote, for dask's ``from_array``; the file is only open while a part is read."""
 
     path: str
     name: str

@@ -1,4 +1,4 @@
-"""Outputs read back: lazily for a user, or as the value for a comparison."""
+"""Read outputs: lazily for a user, or as the value for a comparison."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from pipeline.config.sections.formats import FOLDERS, are_lines
 from pipeline.graph.collect import join_partitions
 from pipeline.graph.graph import Sink
 from pipeline.graph.value_types import FrameLayout
-from pipeline.outputs.commit import HIDDEN
 from pipeline.outputs.files import unpacking
 from pipeline.outputs.netcdf import StoredVariable
 from pipeline.outputs.run_labels import plain_dtype
+from pipeline.outputs.target_paths import HIDDEN, fixed_folder
 
 __all__ = ["files_of", "open_output", "read"]
 
 
 def files_of(sink: Sink, folder: Path) -> list[str]:
-    """The files of an output below ``folder``, by their paths there, sorted."""
+    """Return the files of an output as sorted paths relative to ``folder``, its output root or staging folder."""
     if "${key}" in sink.path:
         pattern = _pattern(sink.path)
-        return [name for name in _below(folder, _fixed(sink.path)) if pattern.fullmatch(name)]
+        return [name for name in _below(folder, str(fixed_folder(sink.path))) if pattern.fullmatch(name)]
     return _below(folder, sink.path) if sink.format in FOLDERS else [sink.path]
 
 
@@ -41,23 +41,19 @@ def _below(folder: Path, start: str) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in plain)
 
 
-def _fixed(path: str) -> str:
-    parts = PurePosixPath(path).parts
-    return "/".join(parts[: next(i for i, part in enumerate(parts) if "${key}" in part)])
-
-
 def _pattern(path: str) -> re.Pattern[str]:
-    """What the files of items look like, their key being the group ``key``."""
+    """Return a pattern that matches the files of items; the group ``key`` is the item's key."""
     first, *rest = (re.escape(text) for text in str(PurePosixPath(path)).split("${key}"))
     return re.compile(f"{first}(?P<key>.+)" + "(?P=key)".join(rest))
 
 
 def open_output(sink: Sink, folder: Path, *, files: Sequence[str] | None = None) -> Any:
-    """An output as its user would open it: zarr, netCDF and Parquet lazily (dask), the rest in memory.
+    """Open an output for a user: zarr, netCDF and Parquet lazily (dask), other formats in memory.
 
     Parameters
     ----------
-    files : of an output of items, where the folder may hold others
+    folder : the output root, or a staging folder
+    files : the files of an output of items, where the folder may hold others; None: all that match its path
     """
     path = folder / sink.path
     if sink.format == "zarr":
@@ -67,7 +63,7 @@ def open_output(sink: Sink, folder: Path, *, files: Sequence[str] | None = None)
         layout: Any = sink.layout
         types = {variable: layout.dtype} | {str(name): c.dtype for name, c in layout.template.coords.items()}
         types |= {name: plain_dtype(own.dtype) for name, own in layout.labels.items()}
-        # as it was in the graph: the calendars of some times are left to the user, here too
+        # decoded only where it was decoded in the graph: some calendars are left to the user, here too
         array = xr.open_zarr(
             path,
             consolidated=True,
@@ -93,7 +89,7 @@ def open_output(sink: Sink, folder: Path, *, files: Sequence[str] | None = None)
 
 
 def read(sink: Sink, folder: Path) -> Any:
-    """The value of an output, for comparing: frames in memory, arrays lazily."""
+    """Read the value of an output for a comparison: frames in memory, arrays lazily."""
     if sink.format != "parquet":
         return open_output(sink, folder)
     parts = [_partition(folder / name, sink=sink, folder=folder) for name in files_of(sink, folder)]
@@ -107,11 +103,11 @@ def _meta(sink: Sink) -> pd.DataFrame:
 
 
 def _partition(path: Path, *, sink: Sink, folder: Path) -> pd.DataFrame:
-    """One Parquet file with the columns that are in its path, in the order they had."""
+    """Read one Parquet file, with the columns that are in its path, in the order of the frame that was written."""
     import pyarrow.parquet as pq
 
     meta = _meta(sink)
-    with open(path, "rb") as file:  # as a file: a path with = in it would be taken apart by Arrow, too
+    with open(path, "rb") as file:  # an open file: Arrow would also make columns of a path with = in it
         frame: pd.DataFrame = pq.read_table(file).to_pandas()
     for part in path.relative_to(folder / sink.path).parent.parts:
         column, _, text = part.partition("=")
@@ -157,7 +153,7 @@ def _load(form: str, path: Path, sink: Sink | None) -> Any:
 
 
 def _typed(frame: pd.DataFrame, meta: pd.DataFrame) -> pd.DataFrame:
-    """Columns of text in the types they had, where the values still allow it."""
+    """Convert columns of text to the types that were written, where the values allow it."""
     for name, dtype in meta.dtypes.items():
         if name not in frame.columns:
             continue
@@ -171,13 +167,13 @@ def _typed(frame: pd.DataFrame, meta: pd.DataFrame) -> pd.DataFrame:
         ):
             try:
                 frame[name] = column.astype(dtype)
-            except (TypeError, ValueError):  # a duration, a category with other text: as it was read
+            except (TypeError, ValueError):  # a duration, a category with other text: stays as it was read
                 continue
     return frame
 
 
 def _netcdf(sink: Sink, path: Path) -> Any:
-    """The variable of a netCDF file of ours, in the chunks that it had as far as they were known."""
+    """Open the variable of a netCDF file that a run wrote, in the chunks of the graph where their sizes were known."""
     import dask.array as da
     import xarray as xr
 
@@ -200,7 +196,7 @@ def _netcdf(sink: Sink, path: Path) -> Any:
 
 
 def _labelled(sink: Sink, values: np.ndarray[Any, Any]) -> Any:
-    """An npy file with the dims and coordinates that it had in the graph."""
+    """Return the array of an npy file with the dims and coordinates that it had in the graph."""
     import xarray as xr
 
     layout: Any = sink.layout

@@ -1,4 +1,4 @@
-"""The writer tasks of an output; what each format takes and leaves stands in ``config/formats.py``."""
+"""Plan the writer tasks of an output; ``config/sections/formats.py`` describes the formats."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from pipeline.outputs.grids import Grid
 
 __all__ = ["plan_sink"]
 
-# Writer tasks of many small items are grouped: at most so many of them
+# Items are many and often small: at most so many tasks write them
 _ITEM_TASKS = 256
 
 Tasks = dict[Key, GraphNode]
-Planned = tuple[Tasks, list[Key]]  # the tasks, and those of them that give records
+Planned = tuple[Tasks, list[Key]]  # all tasks, and the keys of those that return records
 
 
 def plan_sink(output: Output, layout: Layout, *, prefix: str) -> tuple[Tasks, Sink]:
-    """The tasks that write ``output``, and what the Graph knows of it.
+    """Return the tasks that write ``output``, and its :class:`Sink` for the Graph.
 
     Parameters
     ----------
-    layout : where the value lies; the tasks refer to its keys and to :data:`pipeline.graph.graph.CONTEXT`
-    prefix : the first parts of the new tasks' keys begin with it
+    layout : value type of the step to write; the tasks need its keys and :data:`pipeline.graph.graph.CONTEXT`
+    prefix : of the names of the new tasks
 
     Raises
     ------
-    ValueError : if the format does not take this kind of value, or what it is told does not fit it
+    ValueError : if the format does not take this kind of value, or an option does not fit the value
     """
     if isinstance(layout, PartsLayout):
         if layout.whole is None:
@@ -60,7 +60,7 @@ def _label(output: Output) -> str:
 
 
 def _admit(output: Output, layout: Layout) -> None:
-    """Refuse what the format cannot hold; guards of every format."""
+    """Check the kind of value and the path, for all formats alike."""
     form = FORMATS.get(output.to)
     if form is None:
         raise ValueError(f"to: got {output.to!r}; formats are {' '.join(FORMATS)}")
@@ -72,7 +72,7 @@ def _admit(output: Output, layout: Layout) -> None:
     if output.to in ("csv", "json", "pickle", "text") and output.path.endswith((".zst", ".zip")):
         raise ValueError(f"path: got {output.path!r}; compressed files are {' '.join(PACKED)}")
     if layout.kind == "items" and "${key}" not in output.path:
-        raise ValueError(f"path: got {output.path!r}; items are a file each: put ${{key}} into the path")
+        raise ValueError(f"path: got {output.path!r}; each item is a file: put ${{key}} into the path")
     if layout.kind != "items" and "${key}" in output.path:
         raise ValueError(f"path: got {output.path!r}; ${{key}} is for items, and this is {layout.kind}")
 
@@ -89,14 +89,14 @@ def _parquet(output: Output, layout: FrameLayout, prefix: str) -> Planned:
     if missing:
         raise ValueError(f"partition_by: no column {' '.join(missing)}; columns are {' '.join(layout.meta.columns)}")
     if len(output.partition_by) == len(layout.meta.columns):
-        raise ValueError("partition_by: it takes all columns, which leaves none for the files")
+        raise ValueError("partition_by: got all columns, which leaves none for the files")
     _require_codec(output.options)
     held = layout.meta.drop(columns=list(output.partition_by))
     schema = pa.Schema.from_pandas(held, preserve_index=False).serialize().to_pybytes()
     n_files = layout.n_partitions if output.files is None else output.files
     digits = max(5, len(str(n_files - 1)))
     tasks: Tasks = {}
-    # Each task has either one partition and several files of it, or several partitions and one file.
+    # Each task writes either one partition to several files, or several partitions to one file.
     n_tasks = min(n_files, layout.n_partitions)
     for i in range(n_tasks):
         parts = range(i * layout.n_partitions // n_tasks, (i + 1) * layout.n_partitions // n_tasks)
@@ -130,7 +130,7 @@ def _require_codec(options: Mapping[str, Any]) -> None:
     except (ValueError, TypeError):
         raise ValueError(f"options.compression_level: {name} has no levels") from None
     if not lowest <= level <= highest:
-        raise ValueError(f"options.compression_level: got {level}; that of {name} is from {lowest} to {highest}")
+        raise ValueError(f"options.compression_level: got {level}; levels of {name} are {lowest} to {highest}")
 
 
 def _csv(output: Output, layout: FrameLayout, prefix: str) -> Planned:
@@ -166,14 +166,14 @@ def _joined(fragments: Tasks, prefix: str, head: bytes, between: bytes, tail: by
 
 
 def _stored(output: Output, layout: ArrayLayout, level: int) -> array_writers.Stored:
-    """What the file is to hold.
+    """Describe the array for its writer tasks.
 
     Raises
     ------
-    ValueError : if its variable has the name of something else in it
+    ValueError : if the name of the output is also the name of a dim or coordinate
     """
     if output.to != "npy" and output.name in {*layout.dims, *layout.template.coords, *layout.labels}:
-        raise ValueError(f"{output.name!r} is also a dim or a coordinate of the array; name the output otherwise")
+        raise ValueError(f"{output.name!r} is also a dim or a coordinate of the array; rename the output")
     return array_writers.Stored(
         output.name,
         layout.dims,
@@ -187,7 +187,7 @@ def _stored(output: Output, layout: ArrayLayout, level: int) -> array_writers.St
 
 
 def _labels(layout: ArrayLayout) -> Any:
-    """The labels that only the run knows, as an argument of a task: for each of them those of its chunks."""
+    """Return a task argument with the labels that are computed in the run: for each coordinate, those of each chunk."""
     return listed(listed(ref(key) for key in own.keys) for own in layout.labels.values())
 
 
@@ -205,7 +205,7 @@ def _zarr(output: Output, layout: ArrayLayout, prefix: str) -> Planned:
 
 
 def _zarr_tasks(prefix: str, source: str, grid: Grid, path: str, level: int) -> Tasks:
-    """One task a region of the array ``source``, which lies below ``path``."""
+    """Return one task per region of the array; ``source`` is the name in the keys of its chunks."""
     tasks: Tasks = {}
     for index, region in grid.regions():
         key = (prefix, *index)
@@ -242,7 +242,7 @@ def _netcdf(output: Output, layout: ArrayLayout, prefix: str) -> Planned:
 def _one_file(
     output: Output, layout: ArrayLayout, prefix: str, join: Callable[..., PartRecord], what: array_writers.Stored
 ) -> Planned:
-    """A task a chunk that leaves it as a fragment, and ``join``, told ``what``, which makes one file of them."""
+    """Return one task per chunk that writes it as a fragment, and a task ``join`` that makes one file of them."""
     tasks: Tasks = {}
     indices = tuple(tuple(key[1:]) for key in layout.chunk_keys)
     dtype = np.dtype(layout.dtype).str
@@ -288,7 +288,7 @@ def _refuse_doubles(path: str, names: tuple[str, ...]) -> None:
     for name in names:
         file = writers.item_path(path, name)
         if file in seen:
-            raise ValueError(f"path: two items have the key {name!r}, and would be the same file")
+            raise ValueError(f"path: two items have the key {name!r} and would be written to the same file")
         seen.add(file)
 
 

@@ -1,4 +1,4 @@
-"""Labels that only the run knows, on their way into a file: beside the coordinates that are in memory."""
+"""Write labels that are computed in the run into files, next to the coordinates known before."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["plain_dtype", "with_labels"]
 
 
 def plain_dtype(dtype: Any) -> np.dtype[Any]:
-    """The dtype of numpy in which a column of a pandas dtype lies in a file: what has none there becomes text.
+    """Return the numpy dtype in which labels of a pandas dtype are stored in a file; text where there is no other.
 
-    Numbers that may be missing become float64, times with a zone those of UTC.
+    Numbers that may be missing become float64, times with a zone become times in UTC.
     """
     if isinstance(dtype, pd.CategoricalDtype):
         return plain_dtype(dtype.categories.dtype)
@@ -31,11 +31,13 @@ def plain_dtype(dtype: Any) -> np.dtype[Any]:
 def with_labels(
     template: Any, labels: Mapping[str, LabelsLayout], values: Sequence[Sequence[np.ndarray[Any, Any]]]
 ) -> Any:
-    """The ``xarray.Dataset`` with labels among its coordinates.
+    """Return a copy of a dataset with more coordinates.
 
     Parameters
     ----------
-    values : for each of ``labels`` those of its chunks
+    template : ``xarray.Dataset`` with the coordinates known before the run
+    labels : name of a coordinate -> its value type
+    values : for each of ``labels``, in order, the labels of each chunk
     """
     pairs = zip(labels.items(), values, strict=True)
     return template.assign_coords({name: (own.dim, _plain(some, own.dtype)) for (name, own), some in pairs})

@@ -1,6 +1,6 @@
-"""Writer functions of frames, items and single objects: parquet, csv, json, pickle, npy, text, file.
+"""Write frames, items and single objects: parquet, csv, json, pickle, npy, text, file.
 
-Each is called in a worker with the value, what was planned (all of it constants), and the :class:`Context` last.
+Each public function is a task's: it gets the value, then constants from the plan, then the :class:`Context`.
 """
 
 from __future__ import annotations
@@ -60,17 +60,18 @@ def write_parquet(
     options: Mapping[str, Any],
     context: Context,
 ) -> PartRecord:
-    """Write partitions, one after the other, as the files ``numbers`` of a folder.
+    """Write the rows of some partitions, in order, to some numbered files of a folder.
 
     Parameters
     ----------
-    numbers : of the files, in order; the rows are dealt to them evenly
-    schema : Arrow's, serialised; a column whose type is not known there keeps the one of its values
+    numbers : of the files, in order; each gets the same number of rows, but for one
+    digits : width of the number in the file's name
+    schema : serialised Arrow schema; a column of type null gets the type of its values
     partition_by : columns that become folders ``column=value``
 
     Raises
     ------
-    ValueError : if such a column has missing values
+    ValueError : if a column of ``partition_by`` has missing values
     """
     frame = partitions[0] if len(partitions) == 1 else pd.concat(partitions, ignore_index=True)
     bounds = np.linspace(0, len(frame), len(numbers) + 1).astype(int)
@@ -88,7 +89,7 @@ def _by_folder(frame: pd.DataFrame, columns: Sequence[str]) -> Iterator[tuple[li
         yield [], frame
         return
     missing = [column for column in columns if frame[column].isna().any()]
-    if missing:  # pandas cannot read the folder that other writers make for them
+    if missing:  # pandas can't read back the folder names that other tools write for them
         raise ValueError(f"partition_by: {' '.join(missing)} has missing values; fill or filter them before")
     groups: Any = frame.groupby(list(columns), observed=True, sort=True)
     for values, part in groups:
@@ -118,7 +119,7 @@ def _write_table(
 
 
 def _found(frame: pd.DataFrame, column: str) -> Any:
-    """The field of a column of Python objects; one without a value is taken for text."""
+    """Return the Arrow field for a column of Python objects; text if it has no values."""
     import pyarrow as pa
 
     kind = pa.array(frame[column], from_pandas=True).type
@@ -128,10 +129,10 @@ def _found(frame: pd.DataFrame, column: str) -> Any:
 def write_csv_fragment(
     frame: pd.DataFrame, index: int, path: str, options: Mapping[str, Any], context: Context
 ) -> tuple[str, int]:
-    """Write a partition as text without a header, for :func:`join_text`: its path, its rows."""
+    """Write a partition as CSV without a header, for :func:`join_text`; return its path and number of rows."""
     name = f"{FRAGMENTS}/{path}/{index}"
     if "date_format" not in options:
-        # pandas leaves the hours out where a whole column is at midnight: the text would depend on the partitions
+        # pandas omits the hours where a whole column is at midnight, so the text would depend on the partitions
         times = frame.select_dtypes(["datetime", "datetimetz"]).columns
         frame = frame.assign(**{column: [plain(time) for time in frame[column]] for column in times})
     text = frame.to_csv(index=False, header=False, lineterminator="\n", **options)
@@ -140,7 +141,7 @@ def write_csv_fragment(
 
 
 def write_json_fragment(frame: pd.DataFrame, index: int, path: str, lines: bool, context: Context) -> tuple[str, int]:
-    """Write a partition as JSON objects, one a line: its path, its rows."""
+    """Write a partition as JSON objects, for :func:`join_text`; return its path and number of rows."""
     name = f"{FRAGMENTS}/{path}/{index}"
     names = [str(column) for column in frame.columns]
     rows = (_json(dict(zip(names, row, strict=True))) for row in frame.itertuples(index=False, name=None))
@@ -152,7 +153,7 @@ def write_json_fragment(frame: pd.DataFrame, index: int, path: str, lines: bool,
 def join_text(
     fragments: Sequence[tuple[str, int]], head: bytes, between: bytes, tail: bytes, path: str, context: Context
 ) -> PartRecord:
-    """Put text fragments together as one file, a MiB at a time, leaving out the empty ones, packed as its name says."""
+    """Join text fragments in one file, empty ones left out, compressed by the ending of its name."""
     full = [name for name, rows in fragments if rows]
 
     def blocks() -> Iterator[bytes]:
@@ -174,11 +175,11 @@ def join_text(
 
 
 def plain(value: Any) -> Any:
-    """A value in the types that JSON has: no number is null, a frame a list of rows, a time ISO text.
+    """Convert a value to JSON types: NaN to null, a frame to a list of rows, times to ISO text.
 
     Raises
     ------
-    TypeError : for an object that JSON has no form for
+    TypeError : for an object that has no JSON form
     """
     if value is None or isinstance(value, bool | int | str):
         return value
@@ -212,7 +213,7 @@ def _plain_container(value: Any) -> Any:
         return value.isoformat()
     if hasattr(value, "dims") and hasattr(value, "values"):
         return plain(value.values)
-    raise TypeError(f"JSON has no form for {type(value).__module__}.{type(value).__qualname__}; write it as pickle")
+    raise TypeError(f"{type(value).__module__}.{type(value).__qualname__} has no JSON form; write it as pickle")
 
 
 def _json(value: Any, indent: int | None = None) -> str:
@@ -241,14 +242,14 @@ def _write(value: Any, form: str, path: str, options: Mapping[str, Any], context
 
 
 def _text(value: Any) -> str:
-    """A text as it is; of a list of texts a line each."""
+    """Return a text unchanged, a list of texts as lines."""
     if isinstance(value, str):
         return value
     if not isinstance(value, list | tuple) or not all(isinstance(line, str) for line in value):
         raise TypeError(f"text takes a text or a list of texts, got {type(value).__qualname__}; write it as json")
     broken = next((line for line in value if "\n" in line), None)
     if broken is not None:
-        raise ValueError(f"text has a line for each text of a list, and {broken[:40]!r} has a line break in it")
+        raise ValueError(f"each text of a list is one line, but {broken[:40]!r} has a line break in it")
     return "".join(f"{line}\n" for line in value)
 
 
@@ -257,7 +258,7 @@ def _bytes(value: Any) -> bytes:
         return value.data
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
-    hint = "; a path is known to one worker only: return what the file holds, as bytes" if _is_path(value) else ""
+    hint = "; a path is only valid on one worker: return the contents of the file, as bytes" if _is_path(value) else ""
     raise TypeError(f"file takes a file of a command, or bytes; got {type(value).__qualname__}{hint}")
 
 
@@ -271,11 +272,11 @@ def write_object(value: Any, form: str, path: str, options: Mapping[str, Any], c
 
 
 def item_path(path: str, key: str) -> str:
-    """The path of one item's file: ``path`` with its ``${key}`` filled in.
+    """Return the path of one item's file: ``path`` with ``${key}`` replaced by the item's key.
 
     Raises
     ------
-    ValueError : for a key that would lead out of the folder
+    ValueError : for a key that can't be part of a path, or would lead out of the folder
     """
     parts = key.split("/")
     if not key or key.startswith("/") or "\0" in key or any(part in ("", ".", "..") for part in parts):
@@ -292,15 +293,15 @@ def write_items(
     options: Mapping[str, Any],
     context: Context,
 ) -> PartRecord:
-    """Write a file an item.
+    """Write one file per item.
 
     Parameters
     ----------
-    keys : of the items; None: each of ``items`` is a list of pairs of a key and an item
+    keys : of the items; None: each of ``items`` is a list of pairs (key, item)
 
     Raises
     ------
-    ValueError : naming the item that the format doesn't hold
+    ValueError : naming the item that can't be written in the format
     """
     pairs = zip(keys, items, strict=True) if keys is not None else itertools.chain.from_iterable(items)
     files, dropped = [], []
@@ -311,6 +312,6 @@ def write_items(
             try:
                 files.append(_write(item, form, item_path(path, key), options, context))
             except (TypeError, ValueError, AttributeError, RecursionError, pickle.PicklingError) as error:
-                said = f"item {key!r} can't be written to {form}: {type(error).__name__}: {error}"
-                raise ValueError(said) from error
+                message = f"item {key!r} can't be written to {form}: {type(error).__name__}: {error}"
+                raise ValueError(message) from error
     return PartRecord((index,), tuple(files), len(files), tuple(dropped))

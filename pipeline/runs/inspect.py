@@ -24,7 +24,7 @@ from pipeline.graph.collect import collect
 from pipeline.graph.graph import CONTEXT, Graph, GraphNode, Key, constant, cull, execute, is_constant, task
 from pipeline.graph.segments import Dropped
 from pipeline.graph.value_types import ItemsLayout, Layout, PartsLayout
-from pipeline.outputs.commit import Publication
+from pipeline.outputs.commit import OutputTransaction
 from pipeline.runs import run as execution
 from pipeline.worker.process_setup import install_modules
 
@@ -232,12 +232,12 @@ def ready(
     needed = tuple(k for k in graph.tasks if k in node.dependencies)
     with (
         tempfile.TemporaryDirectory(prefix="pipeline-") as folder,
-        Publication(graph.sinks, folder, run="debug", storage=config.storage) as publication,
+        OutputTransaction(graph.sinks, folder, run="debug", storage=config.storage) as transaction,
     ):
-        values: dict[Key, Any] = {CONTEXT: publication.context}
+        values: dict[Key, Any] = {CONTEXT: transaction.context}
         if needed:
             part = _part(graph, needed)
-            values |= _computed(config, part, backend, workers, listener, publication.context)
+            values |= _computed(config, part, backend, workers, listener, transaction.context)
         install_modules(graph.modules)
         step = config.steps.get(owner)
         pure = step is None or step.pure

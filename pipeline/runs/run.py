@@ -34,7 +34,7 @@ from pipeline.errors import CheckError, ConfigError
 from pipeline.graph.collect import collect
 from pipeline.graph.graph import Graph, Key
 from pipeline.graph.value_types import Layout, PartsLayout
-from pipeline.outputs.commit import Publication
+from pipeline.outputs.commit import OutputTransaction
 from pipeline.outputs.manifest import Manifest, stale_files
 from pipeline.outputs.open import open_output
 from pipeline.runs import report_json
@@ -245,13 +245,13 @@ def run(
         _write(folder / "versions.json", versions())
         with (
             TaskLog(folder / NAME) as log,
-            Publication(graph.sinks, out, run=name, storage=config.storage) as publication,
+            OutputTransaction(graph.sinks, out, run=name, storage=config.storage) as transaction,
         ):
             told = masked(log.beside(listener or show_output), config)
-            outcome, start_up = _computed(config, graph, publication, backend, workers, cluster, told, options)
+            outcome, start_up = _computed(config, graph, transaction, backend, workers, cluster, told, options)
             checks = _checked(config, graph, outcome.results, folder)
             began = time.perf_counter()
-            records = publication.verify(outcome.results)
+            records = transaction.verify(outcome.results)
             verified = time.perf_counter()
             about = {
                 "run": name,
@@ -261,8 +261,8 @@ def run(
                 "pipeline": versions()["pipeline"],
             }
             manifests = {sink.name: Manifest.of(sink, records[sink.name], **about) for sink in graph.sinks}
-            stale = {key: stale_files(publication.root, manifest) for key, manifest in manifests.items()}
-            publication.publish({key: manifest.to_bytes() for key, manifest in manifests.items()}, stale)
+            stale = {key: stale_files(transaction.root, manifest) for key, manifest in manifests.items()}
+            transaction.commit({key: manifest.to_bytes() for key, manifest in manifests.items()}, stale)
         commit = time.perf_counter() - began
         elapsed = outcome.trace.elapsed + verified - began
         notes = {**outcome.trace.notes, "commit": commit, "verify": verified - began, "graph": graph.fingerprint}
@@ -274,7 +274,7 @@ def run(
         name=config.name,
         backend=backend,
         folder=folder,
-        root=publication.root,
+        root=transaction.root,
         graph=graph,
         results=_kept(graph, outcome.results),
         trace=trace,
@@ -290,7 +290,7 @@ def run(
 def _computed(
     config: Config,
     graph: Graph,
-    publication: Publication,
+    transaction: OutputTransaction,
     backend: str,
     workers: int | None,
     cluster: str | None,
@@ -305,7 +305,7 @@ def _computed(
         if pages:
             listener(Note(", ".join(f"{name}: {url}" for name, url in pages.items())))
         started = time.perf_counter()
-        outcome = there.run(graph, context=publication.context, listener=listener)
+        outcome = there.run(graph, context=transaction.context, listener=listener)
         # with what was done before the first submit: workers that had still to come up, segments made of the Graph
         return outcome, start_up + time.perf_counter() - started - outcome.trace.elapsed
 

@@ -1,5 +1,6 @@
 """What runs beside the user's code, on any machine.
 
+atomic_write    Write a file that appears, or takes the place of another, only when it is complete.
 memory          Memory that a value and this process take: asked after every task, so it must cost little of a task of 1
 output_capture  What tasks print, by line, with the task that said it: print, logging and warnings, on their way to who
 process_setup   What makes a process fit to run tasks: the user's code, the threads below Python, the garbage collector.

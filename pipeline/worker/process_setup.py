@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import hashlib
 import importlib
-import itertools
 import os
 import sys
 import threading
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from pipeline.errors import ConfigError
 from pipeline.graph.importing import resolve
+from pipeline.worker.atomic_write import replacing
 from pipeline.worker.temp_folders import hold
 
 __all__ = ["install_modules", "limit_threads", "settle"]
@@ -21,7 +21,6 @@ __all__ = ["install_modules", "limit_threads", "settle"]
 
 _installed_modules: dict[str, int] = {}  # the folder in sys.path, at most one -> what holds it
 _install_lock = threading.Lock()
-_partial_names = itertools.count()
 
 
 def install_modules(modules: Mapping[str, bytes]) -> None:
@@ -72,9 +71,8 @@ def _write(folder: Path, name: str, source: bytes) -> None:
         raise ConfigError(f"modules: got {name!r}, which lies outside the modules folder")
     if not path.is_file() or path.read_bytes() != source:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.{next(_partial_names)}")
-        partial.write_bytes(source)
-        partial.replace(path)  # other workers may write the same file now
+        with replacing(path) as partial:  # other workers may write the same file now
+            partial.write_bytes(source)
 
 
 def _forget(folder: str) -> None:

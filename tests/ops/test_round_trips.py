@@ -21,10 +21,10 @@ from pipeline.ops.sources.array_files import from_netcdf, from_npy, from_zarr
 from pipeline.ops.sources.csv import read_csv
 from pipeline.ops.sources.json import read_json
 from pipeline.ops.sources.parquet import read_parquet
-from pipeline.outputs.commit import verify
 from pipeline.outputs.files import Context
 from pipeline.outputs.open import read
 from pipeline.outputs.planners import plan_sink
+from pipeline.outputs.verification import verify
 from pipeline.runs.equality import equal
 
 EVERY = (*NUMBERS, "int8", "uint64", "datetime64[ns]", "timedelta64[ns]", "<U3")

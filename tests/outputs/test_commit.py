@@ -17,13 +17,13 @@ from pipeline.errors import OutputError
 from pipeline.graph.graph import CONTEXT, Sink, constant, execute, toposort
 from pipeline.graph.value_types import FrameLayout, ItemsLayout, ValueLayout
 from pipeline.outputs import recovery
-from pipeline.outputs.commit import Publication
+from pipeline.outputs.commit import OutputTransaction
 from pipeline.outputs.manifest import Manifest, stale_files
 from pipeline.outputs.open import read
 from pipeline.outputs.planners import plan_sink
 
 META = pd.DataFrame({"n": pd.Series(dtype="int64")})
-STAGES = ["locked", "staged", "verified", "journal", *(f"swap {i}" for i in range(7)), "committed", "published"]
+STAGES = ["locked", "staged", "verified", "journal", *(f"swap {i}" for i in range(7)), "committed", "cleanup"]
 
 
 def planned(number: int, keys: tuple[str, ...] = ("a", "b")) -> list[tuple[Sink, dict[Any, Any]]]:
@@ -48,20 +48,20 @@ def planned(number: int, keys: tuple[str, ...] = ("a", "b")) -> list[tuple[Sink,
     return found
 
 
-def publish(out: Path, number: int, keys: tuple[str, ...] = ("a", "b"), **options: Any) -> None:
+def commit_run(out: Path, number: int, keys: tuple[str, ...] = ("a", "b"), **options: Any) -> None:
     """One whole run that writes ``number`` into every output."""
     plan = planned(number, keys)
     sinks = [sink for sink, _ in plan]
     tasks = {key: node for _, own in plan for key, node in own.items()}
-    with Publication(sinks, out, run=f"run-{number}", **options) as publication:
+    with OutputTransaction(sinks, out, run=f"run-{number}", **options) as transaction:
         results: dict[Any, Any] = {}
-        tasks[CONTEXT] = constant(CONTEXT, publication.context)
+        tasks[CONTEXT] = constant(CONTEXT, transaction.context)
         for key in toposort(tasks):
             results[key] = execute(tasks[key], results)
-        records = publication.verify(results)
+        records = transaction.verify(results)
         manifests = {sink.name: Manifest.of(sink, records[sink.name], run=f"run-{number}") for sink in sinks}
         stale = {name: stale_files(out, manifest) for name, manifest in manifests.items()}
-        publication.publish({name: manifest.to_bytes() for name, manifest in manifests.items()}, stale)
+        transaction.commit({name: manifest.to_bytes() for name, manifest in manifests.items()}, stale)
 
 
 def found(out: Path, keys: tuple[str, ...] = ("a", "b")) -> dict[str, Any]:
@@ -83,12 +83,12 @@ def hidden(out: Path) -> list[str]:
 
 
 def killed(at: str, out: Path, **options: Any) -> bool:
-    """Whether a process that publishes 2 was ended by SIGKILL, its own, when it came to a stage."""
+    """Whether a process that commits 2 was ended by SIGKILL, its own, when it came to a stage."""
     pid = os.fork()
     if pid == 0:
         try:
-            publish(
-                out, 2, fault=lambda stage: os.kill(os.getpid(), signal.SIGKILL) if stage == at else None, **options
+            commit_run(
+                out, 2, on_stage=lambda stage: os.kill(os.getpid(), signal.SIGKILL) if stage == at else None, **options
             )
         finally:
             os._exit(1)
@@ -100,9 +100,9 @@ def passing(stage: str, action: Callable[[], None]) -> Callable[[str], None]:
 
 
 @pytest.mark.parametrize("exchange", [True, False], ids=["exchange", "rename"])
-def test_a_second_run_replaces_all_outputs_and_leaves_nothing_hidden(exchange, tmp_path):
-    publish(tmp_path, 1, ("a", "b", "c"), exchange=exchange)
-    publish(tmp_path, 2, exchange=exchange)
+def test_a_second_run_replaces_all_and_leaves_nothing_hidden(exchange, tmp_path):
+    commit_run(tmp_path, 1, ("a", "b", "c"), exchange=exchange)
+    commit_run(tmp_path, 2, exchange=exchange)
     assert found(tmp_path) == holding(2)
     assert not hidden(tmp_path)
     assert not (tmp_path / "items/c.json").exists()
@@ -110,37 +110,37 @@ def test_a_second_run_replaces_all_outputs_and_leaves_nothing_hidden(exchange, t
 
 @pytest.mark.parametrize("exchange", [True, False], ids=["exchange", "rename"])
 @pytest.mark.parametrize("stage", STAGES)
-def test_after_sigkill_the_next_run_finds_all_old_or_all_new_and_cleans_up(stage, exchange, tmp_path):
-    publish(tmp_path, 1)
+def test_after_sigkill_all_is_old_or_all_is_new_once_recovered(stage, exchange, tmp_path):
+    commit_run(tmp_path, 1)
     assert killed(stage, tmp_path, exchange=exchange)
     one = planned(3)[0][0]
-    with Publication([one], tmp_path, run="next"):
+    with OutputTransaction([one], tmp_path, run="next"):
         after = found(tmp_path)
-    assert after == holding(2 if stage in ("committed", "published") else 1)
-    publish(tmp_path, 3)
+    assert after == holding(2 if stage in ("committed", "cleanup") else 1)
+    commit_run(tmp_path, 3)
     assert found(tmp_path) == holding(3)
     assert not hidden(tmp_path)
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_between_sigkill_and_the_next_run_each_output_is_readable_as_it_was_or_has_become(stage, tmp_path):
-    publish(tmp_path, 1)
+def test_after_sigkill_each_output_is_readable_old_or_new(stage, tmp_path):
+    commit_run(tmp_path, 1)
     assert killed(stage, tmp_path)
     after = found(tmp_path)
     assert after["frame"] in ([1], [2])
     assert after["value"] in (1, 2)
     assert set(after["items"].values()) <= {1, 2}
-    if "swap" not in stage and stage not in ("committed", "published"):
+    if "swap" not in stage and stage not in ("committed", "cleanup"):
         assert after == holding(1)
 
 
 @pytest.mark.parametrize("stage", STAGES[:-2])
-def test_after_sigkill_of_a_first_run_there_is_nothing_and_the_next_run_works(stage, tmp_path):
+def test_sigkill_of_a_first_run_leaves_nothing_once_recovered(stage, tmp_path):
     assert killed(stage, tmp_path)
-    with Publication([planned(1)[0][0]], tmp_path, run="next"):
+    with OutputTransaction([planned(1)[0][0]], tmp_path, run="next"):
         pass
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and not path.name.endswith(".lock")]
-    publish(tmp_path, 1)
+    commit_run(tmp_path, 1)
     assert found(tmp_path) == holding(1)
     assert not hidden(tmp_path)
 
@@ -149,14 +149,14 @@ def test_after_sigkill_of_a_first_run_there_is_nothing_and_the_next_run_works(st
 @pytest.mark.parametrize("exchange", [True, False], ids=["exchange", "rename"])
 @pytest.mark.parametrize("stage", STAGES[:-2])
 def test_a_run_that_fails_anywhere_leaves_everything_as_it_was(stage, exchange, error, tmp_path):
-    publish(tmp_path, 1)
+    commit_run(tmp_path, 1)
     before = sorted(tmp_path.rglob("*"))
 
     def fail() -> None:
         raise error
 
     with pytest.raises((KeyboardInterrupt, OSError, OutputError)):
-        publish(tmp_path, 2, fault=passing(stage, fail), exchange=exchange)
+        commit_run(tmp_path, 2, on_stage=passing(stage, fail), exchange=exchange)
     assert found(tmp_path) == holding(1)
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -167,41 +167,41 @@ def test_a_first_run_that_fails_leaves_nothing_not_even_folders(stage, tmp_path)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        publish(tmp_path, 2, fault=passing(stage, fail))
+        commit_run(tmp_path, 2, on_stage=passing(stage, fail))
     assert not list(tmp_path.iterdir())
 
 
 def test_a_recovery_that_is_killed_is_done_again(tmp_path, monkeypatch):
-    publish(tmp_path, 1)
+    commit_run(tmp_path, 1)
     assert killed("swap 4", tmp_path)
     pid = os.fork()
     if pid == 0:
-        recovery.remove = lambda staging: os.kill(os.getpid(), signal.SIGKILL)
+        recovery.delete_staging = lambda staging: os.kill(os.getpid(), signal.SIGKILL)
         try:
-            publish(tmp_path, 3)
+            commit_run(tmp_path, 3)
         finally:
             os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
-    with Publication([planned(3)[2][0]], tmp_path, run="next"):
+    with OutputTransaction([planned(3)[2][0]], tmp_path, run="next"):
         assert found(tmp_path) == holding(1)
-    publish(tmp_path, 4)
+    commit_run(tmp_path, 4)
     assert found(tmp_path) == holding(4)
 
 
-def test_a_second_run_on_one_output_says_who_holds_it_and_holds_nothing_itself(tmp_path):
+def test_a_second_run_names_the_holder_and_keeps_no_lock(tmp_path):
     frame, items, value = (sink for sink, _ in planned(1))
-    with Publication([items], tmp_path, run="first"):
+    with OutputTransaction([items], tmp_path, run="first"):
         with pytest.raises(OutputError, match=rf"output 'items' is being written by run first \(pid {os.getpid()} on "):
-            Publication([frame, items, value], tmp_path, run="second").__enter__()
-        with Publication([frame, value], tmp_path, run="third"):
+            OutputTransaction([frame, items, value], tmp_path, run="second").__enter__()
+        with OutputTransaction([frame, value], tmp_path, run="third"):
             pass
 
 
 def test_the_same_output_by_way_of_another_root_is_locked_too(tmp_path):
     frame = planned(1)[0][0]
     _, inner = plan_sink(Output("g", Reference("f", ("f",)), "parquet", "frame"), FrameLayout("f", 1, META), prefix="w")
-    with Publication([frame], tmp_path, run="first"), pytest.raises(OutputError, match="run first"):
-        Publication([inner], tmp_path / "deep", run="second").__enter__()
+    with OutputTransaction([frame], tmp_path, run="first"), pytest.raises(OutputError, match="run first"):
+        OutputTransaction([inner], tmp_path / "deep", run="second").__enter__()
 
 
 def damage(path: Path) -> None:
@@ -216,26 +216,26 @@ def change(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("harm", "message"),
-    [(damage, "its writer reported"), (change, "another hash"), (Path.unlink, "is not there"), (None, "")],
+    [(damage, "its writer reported"), (change, "another hash"), (Path.unlink, "is missing, though"), (None, "")],
     ids=["shorter", "changed", "missing", "more"],
 )
-def test_a_staged_file_that_is_not_as_its_writer_left_it_stops_the_publish(harm, message, tmp_path):
-    publish(tmp_path, 1)
+def test_a_staged_file_unlike_its_record_stops_the_commit(harm, message, tmp_path):
+    commit_run(tmp_path, 1)
     sink, tasks = planned(2)[0]
-    with Publication([sink], tmp_path, run="x") as publication:
-        tasks[CONTEXT] = constant(CONTEXT, publication.context)
+    with OutputTransaction([sink], tmp_path, run="x") as transaction:
+        tasks[CONTEXT] = constant(CONTEXT, transaction.context)
         results: dict[Any, Any] = {}
         for key in toposort(tasks):
             results[key] = execute(tasks[key], results)
-        staged = publication.staging / "deep/frame/part-00000.parquet"
+        staged = transaction.staging / "deep/frame/part-00000.parquet"
         if harm is None:
             staged.with_name("part-00007.parquet").write_bytes(b"of a writer that died")
-            publication.verify(results)
-            publication.publish({})
+            transaction.verify(results)
+            transaction.commit({})
         else:
             harm(staged)
             with pytest.raises(OutputError, match=message):
-                publication.verify(results)
+                transaction.verify(results)
     assert found(tmp_path)["frame"] == [2 if harm is None else 1]
     assert not hidden(tmp_path)
 
@@ -243,8 +243,8 @@ def test_a_staged_file_that_is_not_as_its_writer_left_it_stops_the_publish(harm,
 def test_a_folder_with_other_things_in_it_is_not_replaced(tmp_path):
     (tmp_path / "deep/frame").mkdir(parents=True)
     (tmp_path / "deep/frame/thesis.doc").write_text("years of work")
-    with pytest.raises(OutputError, match=r"holds 'thesis\.doc', which is no parquet"):
-        publish(tmp_path, 1)
+    with pytest.raises(OutputError, match=r"holds 'thesis\.doc', which is not part of parquet"):
+        commit_run(tmp_path, 1)
     assert (tmp_path / "deep/frame/thesis.doc").read_text() == "years of work"
     assert not hidden(tmp_path)
 
@@ -259,23 +259,23 @@ def sink(name: str, path: str, form: str = "json") -> Sink:
         ([sink("x", "../up.json")], "must lead below the output root"),
         ([sink("x", "/top.json")], "must lead below the output root"),
         ([sink("x", "a.json"), sink("y", "a.json")], "outputs 'x' and 'y' have the same path"),
-        ([sink("x", "a", "zarr"), sink("y", "a/b.json")], r"'y' \(a/b\.json\) would lie within output 'x' \(a\)"),
-        ([sink("x", "folder")], "is a folder, and json is one file"),
+        ([sink("x", "a", "zarr"), sink("y", "a/b.json")], r"'y' \(a/b\.json\) would be inside output 'x' \(a\)"),
+        ([sink("x", "folder")], "is a folder, but json is one file"),
         ([sink("x", "link/a.json")], "leads out of the output root"),
     ],
 )
-def test_targets_that_are_not_ours_to_replace_are_refused_before_the_run(sinks, message, tmp_path):
+def test_targets_that_must_not_be_replaced_are_refused_first(sinks, message, tmp_path):
     out = tmp_path / "out"
     (out / "folder").mkdir(parents=True)
     (out / "link").symlink_to(tmp_path)
     with pytest.raises(OutputError, match=message):
-        Publication(sinks, out, run="x").__enter__()
+        OutputTransaction(sinks, out, run="x").__enter__()
     assert not hidden(out)
 
 
 def test_a_run_without_outputs_needs_no_output_root(tmp_path):
-    with Publication([], tmp_path / "none", run="x") as publication:
-        assert publication.verify({}) == {}
-        publication.publish({})
-        assert publication.context.staging == ""
+    with OutputTransaction([], tmp_path / "none", run="x") as transaction:
+        assert transaction.verify({}) == {}
+        transaction.commit({})
+        assert transaction.context.staging == ""
     assert not list(tmp_path.iterdir())

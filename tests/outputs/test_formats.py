@@ -85,7 +85,7 @@ def test_manifests_list_the_files_of_all_folders(alone: Run) -> None:
     assert all(file.path.startswith("f/name=") and "/id=" in file.path for file in manifest.files)
     for output in alone.outputs.values():
         assert output.files
-        assert not output.faults(alone.root)
+        assert not output.damage(alone.root)
 
 
 def test_outputs_are_the_same_in_another_order(alone: Run, folder: Path) -> None:
@@ -102,9 +102,9 @@ FRAME = 'version: 1\nsteps: {f: {op: timeseries, start: "2001-01-01", end: "2001
 
 @pytest.mark.parametrize(("by", "message"), [
     ("[nam]", "partition_by: no column nam; columns are timestamp name id x y"),
-    ("[name, id, x, y, timestamp]", "partition_by: it takes all columns"),
+    ("[name, id, x, y, timestamp]", "partition_by: got all columns"),
 ])  # fmt: skip
-def test_columns_that_can_not_be_folders_are_refused_at_the_output(by: str, message: str, tmp_path: Path) -> None:
+def test_columns_that_can_not_be_folders_are_refused(by: str, message: str, tmp_path: Path) -> None:
     text = FRAME + f"}}\noutputs:\n  f: {{to: parquet, path: f, partition_by: {by}}}\n"
     with pytest.raises(
         ConfigError, match=rf"t.yaml:4:3: outputs.f(\.partition_by)?: (partition_by: )?.*{message[14:]}"
@@ -112,7 +112,7 @@ def test_columns_that_can_not_be_folders_are_refused_at_the_output(by: str, mess
         ran(text, tmp_path)
 
 
-def test_a_missing_value_of_a_folders_column_fails_the_run_and_commits_nothing(tmp_path: Path) -> None:
+def test_a_missing_partition_value_fails_and_commits_nothing(tmp_path: Path) -> None:
     text = FRAME + (
         ", g: {op: assign, input: f, columns: {k: \"where(x > 5, 'a', extract(name, '(#)'))\"}}}\n"
         "outputs: {g: {to: parquet, path: g, partition_by: [k]}}\n"

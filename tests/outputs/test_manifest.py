@@ -8,9 +8,9 @@ import pytest
 
 from pipeline.graph.graph import Sink
 from pipeline.graph.value_types import ItemsLayout, ValueLayout
-from pipeline.outputs.commit import manifest_path
 from pipeline.outputs.files import Context, PartRecord, write_bytes
 from pipeline.outputs.manifest import Manifest, stale_files
+from pipeline.outputs.target_paths import manifest_path
 
 SINK = Sink("x", "json", "a/${key}.json", ItemsLayout("i", ("p", "q"), {}, 2), ())
 
@@ -40,7 +40,7 @@ def test_a_manifest_reads_back_as_it_was_written(tmp_path):
     manifest = committed(tmp_path, "p", "q")
     assert Manifest.load(tmp_path, SINK.path) == manifest
     assert (manifest.rows, manifest.nbytes, manifest.dropped) == (2, 4, ("r",))
-    assert manifest.faults(tmp_path) == []
+    assert manifest.damage(tmp_path) == []
 
 
 def test_an_output_that_was_never_written_has_none(tmp_path):
@@ -55,14 +55,14 @@ def test_a_manifest_of_another_version_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "fault"),
-    [(None, "a/p.json is missing"), ("12\n", "has 3 bytes, committed were 2"), ("2\n", "a/p.json has changed")],
+    [(None, "a/p.json is missing"), ("12\n", "has 3 bytes; it was committed with 2"), ("2\n", "a/p.json has changed")],
 )
 def test_a_manifest_sees_what_is_no_longer_as_committed(text, fault, tmp_path):
     manifest = committed(tmp_path, "p", "q")
     (tmp_path / "a/p.json").unlink()
     if text is not None:
         (tmp_path / "a/p.json").write_text(text)
-    (found,) = manifest.faults(tmp_path)
+    (found,) = manifest.damage(tmp_path)
     assert fault in found
 
 

@@ -25,10 +25,10 @@ from pipeline.graph.file_value import FileValue
 from pipeline.graph.graph import CONTEXT, constant, execute, toposort
 from pipeline.graph.segments import Dropped
 from pipeline.graph.value_types import ArrayLayout, FrameLayout, ItemsLayout, PartsLayout, ValueLayout
-from pipeline.outputs.commit import verify
 from pipeline.outputs.files import Context
 from pipeline.outputs.open import open_output, read
 from pipeline.outputs.planners import plan_sink
+from pipeline.outputs.verification import verify
 
 
 def output(to: str, path: str, **keys: Any) -> Output:
@@ -126,7 +126,7 @@ def test_netcdf_reads_back_as_the_same_array(x, cut, tmp_path):
     assert {name: got.attrs[name] for name in x.attrs} == x.attrs
 
 
-def test_a_netcdf_file_is_packed_and_cut_as_asked_and_always_the_same_bytes(tmp_path):
+def test_netcdf_has_the_chunks_asked_for_and_the_same_bytes(tmp_path):
     import h5netcdf
 
     files: list[bytes] = []
@@ -191,7 +191,7 @@ FRAME = FrameLayout("f", 4, F[:0])
 
 
 @pytest.mark.parametrize("files", [None, 1, 3, 20])
-def test_parquet_has_as_many_files_as_asked_for_and_all_rows_in_order(files, tmp_path):
+def test_parquet_has_the_files_asked_for_and_rows_in_order(files, tmp_path):
     written(output("parquet", "p", files=files, attrs={"unit": "K"}), FRAME, PARTITIONS, tmp_path)
     found = pd.read_parquet(tmp_path / "p")
     assert len(list((tmp_path / "p").iterdir())) == (files or 4)
@@ -263,7 +263,7 @@ def test_json_holds_numpy_pandas_and_missing_values_as_json_does(tmp_path):
 
 
 def test_json_refuses_what_it_has_no_form_for(tmp_path):
-    with pytest.raises(TypeError, match=r"JSON has no form for builtins\.object; write it as pickle"):
+    with pytest.raises(TypeError, match=r"builtins\.object has no JSON form; write it as pickle"):
         written(output("json", "v.json"), ValueLayout("x"), {("x",): object()}, tmp_path)
     assert not any(tmp_path.rglob("*v.json*"))
 
@@ -288,7 +288,7 @@ def test_texts_and_files_are_written_as_they_are(form, value, stored, tmp_path):
 @pytest.mark.parametrize(("form", "value", "message"), [
     ("text", 3, "text takes a text or a list of texts, got int"),
     ("text", ["a\nb"], "has a line break in it"),
-    ("file", "plot.png", "a path is known to one worker only"),
+    ("file", "plot.png", "a path is only valid on one worker"),
     ("file", 3, "got int$"),
 ])  # fmt: skip
 def test_what_is_no_text_and_no_file_is_refused(form, value, message, tmp_path):
@@ -355,28 +355,28 @@ REFUSED = [
     (output("zarr", "a", options={"chunks": {"time": 3}}), ARRAY, "got 3; it must divide the chunks of the array, 10"),
     (output("netcdf", "a"), chunked(X + 1j, (10, 7))[0], "netcdf holds numbers .*; 'v' is complex128"),
     (output("netcdf", "a"), chunked(X.astype("f2"), (10, 7))[0], "'v' is float16"),
-    (output("netcdf", "a", options={"chunks": {"tim": 1}}), ARRAY, "options.chunks: 'tim' is no dim; the dims are"),
+    (output("netcdf", "a", options={"chunks": {"tim": 1}}), ARRAY, "options.chunks: 'tim' is not a dim; the dims are"),
     (output("parquet", "a", options={"compression_level": 99}), FRAME, "options.compression_level: got 99"),
     (output("csv", "a.csv.zst"), FRAME, r"compressed files are \.gz \.bz2 \.xz"),
     (output("parquet", "a", partition_by=("z",)), FRAME, "no column z"),
-    (output("pickle", "a.pkl"), ITEMS, "items are a file each: put"),
+    (output("pickle", "a.pkl"), ITEMS, "each item is a file: put"),
     (output("pickle", "a/${key}"), VALUE, "is for items, and this is value"),
     (output("pickle", "a"), PartsLayout({"u": VALUE, "s": VALUE}), "write one of them, with a name.part as input: u s"),
 ]
 
 
 @pytest.mark.parametrize(("out", "layout", "message"), REFUSED, ids=[message for *_, message in REFUSED])
-def test_what_a_format_can_not_hold_is_refused_when_the_graph_is_built(out, layout, message):
+def test_what_a_format_can_not_hold_is_refused_at_build(out, layout, message):
     with pytest.raises(ValueError, match=message):
         plan_sink(out, layout, prefix="w")
 
 
 @pytest.mark.parametrize("chunks", CHUNKS.values(), ids=CHUNKS)
-def test_an_array_is_collected_with_its_coordinates_and_attributes(chunks):
+def test_an_array_is_collected_with_coordinates_and_attrs(chunks):
     xr.testing.assert_identical(collect(*chunked(X, chunks)), X)
 
 
-def test_a_frame_is_collected_with_a_fresh_index_and_one_without_rows_keeps_its_types():
+def test_a_collected_frame_has_a_new_index_and_its_dtypes():
     pd.testing.assert_frame_equal(collect(FRAME, PARTITIONS), F)
     pd.testing.assert_frame_equal(collect(FrameLayout("f", 1, F[:0]), {("f", 0): F[:0]}), F[:0])
 

@@ -13,7 +13,7 @@ import xarray as xr
 
 from pipeline.config.loader import loads
 from pipeline.errors import CheckError, ConfigError, OutputError, TaskError
-from pipeline.outputs.commit import Publication
+from pipeline.outputs.commit import OutputTransaction
 from pipeline.outputs.manifest import Manifest
 from pipeline.runs.run import Run, run
 from pipeline.trace.trace import Trace
@@ -127,7 +127,7 @@ def test_manifests_name_the_run_the_graph_and_every_file(ran, tmp_path):
     r = ran()
     for manifest in r.outputs.values():
         assert Manifest.load(tmp_path, manifest.path) == manifest
-        assert manifest.faults(tmp_path) == []
+        assert manifest.damage(tmp_path) == []
         assert manifest.graph == r.graph.fingerprint
     assert [Path(file.path).name for file in r.outputs["each"].files] == ["a=1.pkl", "a=2.pkl", "a=3.pkl"]
 
@@ -188,7 +188,7 @@ def test_ctrl_c_leaves_no_staging_and_no_lock(ran, tmp_path):
 
 def test_a_run_on_outputs_that_another_holds_fails_before_it_computes(ran, tmp_path):
     r = ran()
-    with Publication(r.graph.sinks, tmp_path, run="other"), pytest.raises(OutputError, match="run other"):
+    with OutputTransaction(r.graph.sinks, tmp_path, run="other"), pytest.raises(OutputError, match="run other"):
         ran()
 
 

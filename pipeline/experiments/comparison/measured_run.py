@@ -28,6 +28,7 @@ from types import FrameType
 from typing import Any
 
 from pipeline.errors import ConfigError, PipelineError, TaskError
+from pipeline.worker.atomic_write import replacing
 
 __all__ = ["Report", "Spec", "main", "measure"]
 
@@ -120,7 +121,7 @@ def measure(spec: Spec) -> Report:
     from pipeline.backends import registry
     from pipeline.backends.trace_records import measuring_cost
     from pipeline.graph.graph import Graph
-    from pipeline.outputs.commit import Publication
+    from pipeline.outputs.commit import OutputTransaction
 
     graph = Graph.load(spec.graph)
     imports = modules_of(graph)
@@ -128,20 +129,20 @@ def measure(spec: Spec) -> Report:
     options = {"workers": spec.workers, "modules": graph.modules, **spec.options}
     with (
         registry.create(spec.backend, **options) as backend,
-        Publication(graph.sinks, spec.outputs, run=Path(spec.folder).name, storage=spec.storage) as publication,
+        OutputTransaction(graph.sinks, spec.outputs, run=Path(spec.folder).name, storage=spec.storage) as transaction,
     ):
         backend.run(warming_graph(imports, n_workers=backend.n_workers, modules=graph.modules))
         start_up = time.perf_counter() - began
         cpu, waits = _cpu_times(), _core_waits()
         began = time.perf_counter()
-        outcome = backend.run(graph, context=publication.context)
+        outcome = backend.run(graph, context=transaction.context)
         computed = time.perf_counter()
-        records = publication.verify(outcome.results)
+        records = transaction.verify(outcome.results)
         verified = time.perf_counter()
         used = [after - earlier for after, earlier in zip(_cpu_times(), cpu, strict=True)]
         starved = sum(ns - waits.get(thread, 0) for thread, ns in _core_waits().items()) / 1e9 if waits else None
         began_commit = time.perf_counter()
-        publication.publish(dict.fromkeys(records, b"{}"))
+        transaction.commit(dict.fromkeys(records, b"{}"))
         committed = time.perf_counter()
         n_workers = backend.n_workers
     files = {name: {f.path: f.hash for part in parts for f in part.files} for name, parts in records.items()}
@@ -294,10 +295,8 @@ def _failed(error: Exception, folder: Path) -> Report:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """A file that is whole or not there."""
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(data)
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        partial.write_bytes(data)
 
 
 def _interrupted(number: int, frame: FrameType | None) -> None:

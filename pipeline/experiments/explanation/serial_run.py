@@ -25,7 +25,7 @@ from pipeline.experiments.explanation.selection import Sampled, TaskTime, byte_l
 from pipeline.graph.fusion import fuse
 from pipeline.graph.graph import CONTEXT, Graph, Key, dependencies, execute, is_constant, task
 from pipeline.graph.segments import Segment
-from pipeline.outputs.commit import Publication
+from pipeline.outputs.commit import OutputTransaction
 from pipeline.worker.tracebacks import describe
 
 __all__ = ["sample"]
@@ -64,10 +64,10 @@ def run_serially(plan: Plan) -> tuple[bool, bytes]:
     """Run the Graph of a plan; return whether all tasks ran, and the pickled error of the one that failed."""
     be_quiet()
     graph = _task_by_task(Graph.load(plan.graph))
-    publication = Publication(graph.sinks, plan.folder + "/outputs", run="explain", storage=plan.storage)
+    transaction = OutputTransaction(graph.sinks, plan.folder + "/outputs", run="explain", storage=plan.storage)
     try:
-        with publication, _SamplingSerial(graph, plan) as backend:
-            backend.run(graph, context=publication.context, listener=_drop)
+        with transaction, _SamplingSerial(graph, plan) as backend:
+            backend.run(graph, context=transaction.context, listener=_drop)
     except _Stopped:
         return False, b""
     except PipelineError as error:

@@ -35,6 +35,7 @@ from pipeline.report.html.timelines import Timeline, timeline
 from pipeline.report.json_schema_records import MEANINGS
 from pipeline.runs.report_json import FILE
 from pipeline.trace.trace import Trace
+from pipeline.worker.atomic_write import replacing
 from pipeline.units import duration_text
 
 __all__ = ["LARGEST", "write"]
@@ -71,12 +72,9 @@ def write(folder: Path) -> Path:
     while len(page) > LARGEST and n_bars > 1:  # long names of many tasks
         n_bars //= 2
         page = _page(told, traces, n_bars).encode("utf-8")
-    path, partial = folder / _NAME, folder / f"{_NAME}.partial"
-    try:
+    path = folder / _NAME
+    with replacing(path) as partial:
         partial.write_bytes(page)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 
