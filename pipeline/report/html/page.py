@@ -35,8 +35,8 @@ from pipeline.report.html.timelines import Timeline, timeline
 from pipeline.report.json_schema_records import MEANINGS
 from pipeline.runs.report_json import FILE
 from pipeline.trace.trace import Trace
-from pipeline.worker.atomic_write import replacing
 from pipeline.units import duration_text
+from pipeline.worker.atomic_write import replacing
 
 __all__ = ["LARGEST", "write"]
 
