@@ -47,9 +47,9 @@ def json_schema(
     import json
 
     if report:
-        from pipeline.report.json_schema import SCHEMA
+        from pipeline.runs import report_schema
 
-        text = json.dumps(SCHEMA, indent=2)
+        text = json.dumps(report_schema.json_schema(), indent=2)
     else:
         from pipeline.config.schema import document
 

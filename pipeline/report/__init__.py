@@ -6,9 +6,6 @@ formatting           report.formatting.
 graph_svg            The steps of a file as a picture: one SVG that needs nothing else, for light and dark screens and f
 history_text         Run folders, and what has changed between two of them, as text for a terminal of 80 columns; no num
 html/
-json_schema          The published JSON Schema of ``report.json``, and the check of a document against it.
-json_schema_records  The records that ``report.json`` is made of, as JSON Schema: their fields, and the unit of each.
-json_validation      Hold a value against a JSON Schema: all its faults at once, each with its place.
 loss_tables          Where the core-seconds went, as text for a terminal of 80 columns: what a comparison found, no numb
 perfetto             A Trace for ui.perfetto.dev and chrome://tracing: JSON in the Chrome trace-event format.
 preview              A value to look at: its kind, types, sizes, first elements, and what its numbers are like; as a map

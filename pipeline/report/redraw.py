@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import printable
-from pipeline.report import json_schema, perfetto
+from pipeline.report import perfetto
 from pipeline.report.html import page
+from pipeline.runs import report_schema
 from pipeline.runs.history.read import BROKEN
 from pipeline.trace.trace import Trace
 
@@ -42,7 +43,7 @@ def redraw(folder: Path) -> Redrawn:
     ------
     DataError : if its ``report.json`` is none
     """
-    told = json_schema.read(folder / "report.json")
+    told = report_schema.read(folder / "report.json")
     drawn = page.write(folder)
     notes: list[str] = []
     return Redrawn(drawn.absolute(), tuple(_timelines(folder, told, notes)), tuple(notes))

@@ -8,5 +8,7 @@ history/
 inspect        One value of a file, or one task of it, and what has to be computed for it: nothing else is, and nothing
 provenance/
 report_json    ``report.json``: all that is known of a run or a comparison, for reports and programs.
+report_model   The models of ``report.json``, format 1: every field, its type and unit.
+report_schema  The published JSON Schema of ``report.json``, and the check of documents that are read.
 run            One run, from a Config to committed outputs: the only place where all parts meet.
 """

@@ -29,11 +29,11 @@ from markupsafe import Markup, escape
 
 from pipeline.errors import printable
 from pipeline.graph import boxes
-from pipeline.report import json_schema
 from pipeline.report.html import bokeh_figures, charts, tables
 from pipeline.report.html.timelines import Timeline, timeline
-from pipeline.report.json_schema_records import MEANINGS
+from pipeline.runs import report_schema
 from pipeline.runs.report_json import FILE
+from pipeline.runs.report_model import LOSS_MEANINGS
 from pipeline.trace.trace import Trace
 from pipeline.units import duration_text
 from pipeline.worker.atomic_write import replacing
@@ -65,7 +65,7 @@ def write(folder: Path) -> Path:
     ------
     DataError : if ``report.json`` is missing or is not what the schema says
     """
-    told = json_schema.read(folder / FILE)
+    told = report_schema.read(folder / FILE)
     traces = [_trace(folder, account["trace"]) for account in told["accounts"]]
     n_bars = _BARS // max(sum(trace is not None for trace in traces), 1)
     page = _page(told, traces, n_bars).encode("utf-8")
@@ -150,7 +150,7 @@ def _page(told: Mapping[str, Any], traces: Sequence[Trace | None], n_bars: int) 
         lines=lines,
         one=next((line.value for line in lines if line.said == "reference"), None),
         accounted=accounted,
-        meanings={n: MEANINGS[n] for n in bokeh_figures.LOSSES if any(a["losses"].get(n) for a in accounted)},
+        meanings={n: LOSS_MEANINGS[n] for n in bokeh_figures.LOSSES if any(a["losses"].get(n) for a in accounted)},
         is_negative=any((a["losses"].get("inflation") or {"seconds": 0})["seconds"] < 0 for a in accounted),
         panels=panels,
         steps={step: tint for step, tint in tints.items() if tint != bokeh_figures.OTHER},
