@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 
 from pipeline.errors import DataError
 from pipeline.runs.report_model import FORMAT
-from pipeline.runs.report_schema import json_schema, parse, read, validation_errors
+from pipeline.runs.report_schema import json_schema, parse, read, upgraded, validation_errors
 
 SCHEMA = json_schema()
 PUBLISHED = Draft202012Validator(SCHEMA)
