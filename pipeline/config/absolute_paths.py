@@ -7,6 +7,7 @@ before it; what is absolute or a URL stays. ``${secret:…}`` and all others sta
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,14 +15,19 @@ from typing import Any
 from pipeline.config.fault_collector import ConfigFault
 from pipeline.config.interpolation import Params, Placeholder, Scope, fill, holes
 from pipeline.config.model import Config
-from pipeline.config.op_parameters import located
 from pipeline.config.signatures import OPS
 from pipeline.config.yaml_nodes import Node
 from pipeline.errors import ConfigError
 
-__all__ = ["anchored"]
+__all__ = ["anchored", "located"]
 
 _FILE = "file:"
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
+
+def located(path: str, folder: str) -> str:
+    """An input path as an absolute one; URLs stay."""
+    return path if _URL.match(path) else os.path.normpath(os.path.join(folder, path))
 
 
 def anchored(config: Config) -> Node:

@@ -10,24 +10,25 @@ from typing import Any
 from pipeline.config import yaml_nodes
 from pipeline.config.fault_collector import ConfigFault, FaultCollector
 from pipeline.config.includes import changed_params, merged, read
-from pipeline.config.interpolation import Params, Scope, fill, secrets_in
+from pipeline.config.interpolation import Params, Scope, secrets_in
 from pipeline.config.model import Config, Step
 from pipeline.config.scalars import no_name
-from pipeline.config.sections import settings
 from pipeline.config.sections.checks import checks
-from pipeline.config.sections.outputs import keep, outputs
+from pipeline.config.sections.fields import Section
+from pipeline.config.sections.keys import File
+from pipeline.config.sections.modules import importable_names, modules
+from pipeline.config.sections.outputs import outputs
+from pipeline.config.sections.outside_references import keep
+from pipeline.config.sections.validation import read as read_section
 from pipeline.config.step_context import Context
 from pipeline.config.step_resolution import resolved
 from pipeline.config.step_syntax import ParsedStep, draft
 from pipeline.config.yaml_nodes import Node
-from pipeline.errors import ConfigError, Location, nearest
+from pipeline.errors import ConfigError, Location
 
 __all__ = ["TOP_LEVEL", "from_tree", "load", "loads"]
 
-TOP_LEVEL = (
-    *("version", "name", "description", "include", "params", "modules", "seed"),
-    *("steps", "outputs", "checks", "keep", "storage", "cluster", "compare"),
-)
+TOP_LEVEL = tuple(File.model_fields)
 MOST_STEPS = 1000
 MOST_COPIES = 20_000
 
@@ -104,23 +105,17 @@ def _read(
     faults: FaultCollector,
     warnings: list[str],
 ) -> Config:
-    for key in tree.value:
-        if key not in TOP_LEVEL:
-            said = f"unknown key; allowed: {', '.join(TOP_LEVEL)}{nearest(key, TOP_LEVEL)}"
-            faults.add(tree.keys[key], key, said)
-    _version(tree, faults)
     params = _params(tree, sets, files, faults)
-    importable, shipped = settings.modules(tree.value.get("modules"), params, faults)
+    keys = read_section(File, tree, "", Scope(params), faults) or File.model_construct()
+    _check_version(tree, faults)
+    importable, shipped = modules(tree.value.get("modules"), params, faults)
     nodes = _steps(tree, params, faults)
-    context = Context(params, frozenset(nodes), faults, settings.importable_names(importable, shipped))
+    context = Context(params, frozenset(nodes), faults, importable_names(importable, shipped))
     steps = _resolved(nodes, tree, context, warnings)
     made: dict[str, Any] = {}
     for key, reader in (("outputs", outputs), ("checks", checks), ("keep", keep)):
         with faults.caught():
             made[key] = reader(tree.value.get(key), context)
-    for key in ("storage", "cluster", "compare"):
-        with faults.caught():
-            made[key] = settings.section(key, tree.value.get(key), params)
     absent = {name: why for known in context.known.values() for name, why in known.copies.absent.items()}
     stem = os.path.splitext(os.path.basename(named))[0]
     return Config(
@@ -130,7 +125,10 @@ def _read(
         params={name: params[name] for name in params} if not faults else {},
         modules=importable,
         shipped=shipped,
-        seed=_seed(tree, params, faults),
+        seed=keys.seed,
+        storage=keys.storage,
+        cluster=_written(keys.cluster),
+        compare=_written(keys.compare),
         description=str(_text(tree, "description", "", params, faults)),
         source=named,
         text=main.text,
@@ -151,12 +149,15 @@ def _effective(tree: Node, params: Params) -> Node:
     return replace(tree, value=values)
 
 
-def _version(tree: Node, faults: FaultCollector) -> None:
-    if "version" not in tree.value:
-        faults.add(tree.location, "", "needs version: 1")
-    elif tree.value["version"].value != 1 or tree.value["version"].value is True:
-        node = tree.value["version"]
+def _check_version(tree: Node, faults: FaultCollector) -> None:
+    node = tree.value.get("version")
+    if node is not None and (node.value != 1 or node.value is True):
         faults.add(node.location, "version", f"got {node.said}; this version of Pipeline reads version 1")
+
+
+def _written(keys: Section | None) -> dict[str, Any]:
+    """Return the keys of a section that the file has."""
+    return keys.model_dump(by_alias=True, exclude_unset=True) if keys is not None else {}
 
 
 def _params(tree: Node, sets: Mapping[str, str | Node], files: list[str], faults: FaultCollector) -> Params:
@@ -175,9 +176,10 @@ def _params(tree: Node, sets: Mapping[str, str | Node], files: list[str], faults
 
 def _steps(tree: Node, params: Params, faults: FaultCollector) -> dict[str, Node]:
     node = tree.value.get("steps")
-    if node is None or not node.is_map or not node.value:
-        place = node.location if node is not None else tree.location
-        faults.add(place, "steps" if node is not None else "", "needs steps: a map with at least one step")
+    if node is None:  # noted already
+        return {}
+    if not node.is_map or not node.value:
+        faults.add(node.location, "steps", f"got {node.said}; write a map with at least one step")
         return {}
     for name in node.value:
         if said := no_name(name):
@@ -257,15 +259,3 @@ def _text(tree: Node, key: str, default: str, params: Params, faults: FaultColle
         faults.add(node.location, key, f"got {node.said}; write a text")
         return default
     return node.value
-
-
-def _seed(tree: Node, params: Params, faults: FaultCollector) -> int:
-    node = tree.value.get("seed")
-    if node is None:
-        return 0
-    with faults.caught():
-        got = fill(node, "seed", Scope(params))
-        if type(got) is not int or not 0 <= got < 2**63:
-            raise ConfigFault(node.location, "seed", f"got {node.said}; write a whole number >= 0")
-        return got
-    return 0

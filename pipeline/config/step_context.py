@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from pipeline.config.expressions.references import ReferenceText
 from pipeline.config.fault_collector import ConfigFault, FaultCollector
-from pipeline.config.interpolation import Params, Scope, fill
-from pipeline.config.matrix import Absent, BoundReference, StepInfo, kind_of, referred
+from pipeline.config.interpolation import Params, Scope
+from pipeline.config.kinds import StepInfo, kind_of
+from pipeline.config.matrix import Absent, BoundReference, referred
 from pipeline.config.model import Reference
+from pipeline.config.sections.fields import Section
+from pipeline.config.sections.validation import read
 from pipeline.config.step_syntax import ParsedStep, ReferenceSite
 from pipeline.config.yaml_nodes import Node
 
-__all__ = ["Context", "InstanceReader", "boolean"]
+__all__ = ["Context", "InstanceReader"]
+
+Keys = TypeVar("Keys", bound=Section)
 
 
 @dataclass
@@ -47,17 +52,9 @@ class InstanceReader:
         self.scope = context.scope(draft, matrix)
         self.node, self.path = draft.node, draft.path
 
-    def get(self, key: str, check: Callable[[Any], Any], wanted: str, default: Any) -> Any:
-        """The value of a key that ``check`` accepts, converted by it; ``check`` gives None for what it does not."""
-        if key not in self.node.value:
-            return default
-        node = self.node.value[key]
-        with self.context.faults.caught():
-            got = check(fill(node, f"{self.path}.{key}", self.scope))
-            if got is None:
-                raise ConfigFault(node.location, f"{self.path}.{key}", f"got {node.said}; {wanted}")
-            return got
-        return default
+    def keys(self, model: type[Keys]) -> Keys:
+        """Return those keys of the step that a model has; all of them at their defaults if one is wrong."""
+        return read(model, self.node, self.path, self.scope, self.context.faults, others=True) or model()
 
     def referred(self, found: ReferenceSite) -> Reference:
         """The copies that a reference means in this copy.
@@ -76,8 +73,3 @@ class InstanceReader:
                 f"{str(found.reference)!r} does not exist in {self.name!r}",
                 consequence=len(self.context.faults) > 0,
             ) from None
-
-
-def boolean(value: Any) -> bool | None:
-    """A check for :meth:`InstanceReader.get`."""
-    return value if isinstance(value, bool) else None

@@ -6,17 +6,20 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.config.expression_binding import bound, truth
 from pipeline.config.expressions.expression import Expression
 from pipeline.config.fault_collector import ConfigFault
 from pipeline.config.interpolation import Scope
-from pipeline.config.matrix import BoundReference, Instances, StepInfo, cure, expanded, following, kind_of, one
+from pipeline.config.kinds import StepInfo, cure, kind_of, one
+from pipeline.config.matrix import BoundReference, Instances, expanded, following
 from pipeline.config.model import Reference, Step
-from pipeline.config.op_parameters import bound, parameters, shapes, truth
-from pipeline.config.scalars import duration, label
+from pipeline.config.op_parameters import parameters, shapes
+from pipeline.config.scalars import label
 from pipeline.config.sections.calls import call
 from pipeline.config.sections.commands import command, parts
+from pipeline.config.sections.keys import StepKeys
 from pipeline.config.signatures import OPS, Signature, choose
-from pipeline.config.step_context import Context, InstanceReader, boolean
+from pipeline.config.step_context import Context, InstanceReader
 from pipeline.config.step_syntax import ParsedStep, ReferenceSite, keys_allowed
 from pipeline.config.yaml_nodes import Node
 from pipeline.errors import Location
@@ -255,31 +258,22 @@ class _Instance(InstanceReader):
         )
 
     def _common(self) -> dict[str, Any]:
-        if self.get("checkpoint", boolean, "write true or false", False):
-            node = self.node.value["checkpoint"]
-            self.context.faults.add(node.location, f"{self.path}.checkpoint", "checkpoint: true is not built yet")
-        pure = self.get("pure", boolean, "write true or false", True)
-        retries = self.get("retries", _count, "write a whole number >= 0", 0)
-        if retries and not pure:
-            self.context.faults.add(
-                self.node.value["retries"].location,
-                f"{self.path}.retries",
-                "a step with pure: false has effects outside, and is never run twice; leave retries out",
+        keys = self.keys(StepKeys)
+        if keys.checkpoint:
+            self._wrong("checkpoint", "checkpoint: true is not built yet")
+        if keys.retries and not keys.pure:
+            self._wrong(
+                "retries", "a step with pure: false has effects outside, and is never run twice; leave retries out"
             )
-        on_error = self.get("on_error", lambda v: v if v in ("stop", "drop") else None, "write stop or drop", "stop")
-        if on_error == "drop" and "over" not in self.node.value:
-            self.context.faults.add(
-                self.node.value["on_error"].location,
-                f"{self.path}.on_error",
-                "drop leaves out the failed items of a call or a command with over; this step has no items of its own",
+        if keys.on_error == "drop" and "over" not in self.node.value:
+            message = (
+                "drop leaves out the failed items of a call or a command with over; this step has no items of its own"
             )
-        return {
-            "pure": pure,
-            "retries": retries,
-            "timeout": self.get("timeout", duration, "write seconds, or a text like 5min, 30s, 2h", None),
-            "resources": self.get("resources", _resources, "write a map of numbers: {GPU: 1}", {}),
-            "on_error": on_error,
-        }
+            self._wrong("on_error", message)
+        return keys.model_dump(include={"pure", "retries", "timeout", "resources", "on_error"})
+
+    def _wrong(self, key: str, message: str) -> None:
+        self.context.faults.add(self.node.value[key].location, f"{self.path}.{key}", message)
 
     def _inputs(self) -> dict[str, tuple[Reference, ...]]:
         inputs: dict[str, tuple[Reference, ...]] = {}
@@ -318,14 +312,3 @@ def _locations(node: Node, path: str) -> list[tuple[str, Location]]:
         found.append((inner_path, inner.location))
         found += _locations(inner, inner_path)
     return found
-
-
-def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
-
-
-def _resources(value: Any) -> dict[str, float] | None:
-    fits = isinstance(value, dict) and all(
-        isinstance(v, int | float) and not isinstance(v, bool) and v >= 0 for v in value.values()
-    )
-    return {k: float(v) for k, v in value.items()} if fits else None

@@ -13,6 +13,7 @@ from pipeline.config.expressions.references import ExpressionError, ReferenceTex
 from pipeline.config.fault_collector import ConfigFault, FaultCollector
 from pipeline.config.interpolation import Params, Placeholder, holes
 from pipeline.config.matrix_values import excluded, matrix, over_names, shared_keys
+from pipeline.config.sections.keys import CallKeys, CommandKeys
 from pipeline.config.signatures import COMMON_KEYS, OPS
 from pipeline.config.yaml_nodes import Node
 from pipeline.errors import Location, nearest
@@ -37,8 +38,8 @@ _WRITTEN = {
     "call": '{call: "module:function", args: {…}}',
     "command": "{command: [program, …]}",
 }
-CALL_KEYS = ("args", "over", "batch", "parts", "seed")
-COMMAND_KEYS = ("over", "cwd", "env", "stdin", "files", "check")
+CALL_KEYS = tuple(CallKeys.model_fields)
+COMMAND_KEYS = tuple(CommandKeys.model_fields)
 _OUTSIDE_COPIES = ("matrix", "exclude", "when")
 
 

@@ -310,5 +310,5 @@ def test_pure_is_true_or_false_and_leaves_no_retries(tmp_path: Path) -> None:
         config(steps, tmp_path)
     assert [(fault.path, fault.message) for fault in caught.value.faults] == [
         ("steps.a.retries", "a step with pure: false has effects outside, and is never run twice; leave retries out"),
-        ("steps.b.pure", "got 'maybe'; write true or false"),
+        ("steps.b.pure", "got 'maybe'; pure takes true or false"),
     ]

@@ -20,8 +20,8 @@ import pipeline
 from pipeline import cli
 from pipeline.config import loader, step_syntax
 from pipeline.config.expressions.functions import AGGREGATES, FUNCTIONS
-from pipeline.config.sections.checks import _KEYS as CHECK_KEYS
 from pipeline.config.sections.formats import FORMATS
+from pipeline.config.sections.keys import CheckKeys
 from pipeline.config.signatures import COMMON_KEYS, OPS
 from pipeline.runs.run import Run
 
@@ -217,7 +217,7 @@ def test_every_function_has_a_row_that_calls_it() -> None:
         ("kind", set(step_syntax.KINDS)),
         ("key of a step", {*COMMON_KEYS, *step_syntax.CALL_KEYS, *step_syntax.COMMAND_KEYS} - {"checkpoint"}),
         ("format", set(FORMATS)),
-        ("check", set(CHECK_KEYS) - {"abs", "rel", "sep"}),
+        ("check", set(CheckKeys.model_fields) - {"abs", "rel", "sep"}),
     ],
 )
 def test_every_key_and_format_has_a_row(table: str, names: set[str]) -> None:

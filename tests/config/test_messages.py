@@ -167,8 +167,11 @@ SINGLE: dict[str, tuple[str, str]] = {
     ),
     "module": (ERA5 + '  x: {call: "m:f"}\n', "'m' is not among modules; add it: modules: [m]"),
     "function": (ERA5 + "  x: {call: m.f}\n", 'a function is written "module:function"'),
-    "timeout": (ERA5 + "  x: {expr: tas, timeout: 5 parsecs}\n", "write seconds, or a text like 5min"),
-    "retries": (ERA5 + "  x: {expr: tas, retries: -1}\n", "got -1; write a whole number >= 0"),
+    "timeout": (
+        ERA5 + "  x: {expr: tas, timeout: 5 parsecs}\n",
+        "timeout takes seconds, or a text like 5min",
+    ),
+    "retries": (ERA5 + "  x: {expr: tas, retries: -1}\n", "got -1; retries takes a whole number >= 0"),
     "drop": (ERA5 + "  x: {expr: tas, on_error: drop}\n", "this step has no items of its own"),
     "drop to array": (
         SWEEP.replace("parts:", "on_error: drop, parts:")
@@ -181,15 +184,15 @@ SINGLE: dict[str, tuple[str, str]] = {
     ),
     "partition_by": (
         FRAMES + "outputs: {orders: {to: parquet, path: x, partition_by: a}}\n",
-        "partition_by: got 'a'; write a list of columns: [origin]",
+        "partition_by: got 'a'; partition_by takes a list of columns: [origin]",
     ),
     "partition_by twice": (
         FRAMES + "outputs: {orders: {to: parquet, path: x, partition_by: [a, a]}}\n",
-        "partition_by: 'a' stands there more than once",
+        "partition_by: 'a' is listed more than once",
     ),
     "partition_by of a format": (
         FRAMES + "outputs: {orders: {to: csv, path: x, partition_by: [a]}}\n",
-        "says nothing about csv; it is for parquet",
+        "partition_by: does not apply to csv; it is for parquet",
     ),
     "attrs": (
         FRAMES + "outputs: {orders: {to: csv, path: x, attrs: {a: 1}}}\n",
@@ -197,11 +200,11 @@ SINGLE: dict[str, tuple[str, str]] = {
     ),
     "option": (
         ERA5 + "outputs: {tas: {to: zarr, path: x, options: {levels: 1}}}\n",
-        "options.levels: is no option of zarr; allowed: chunks, level; did you mean 'level'?",
+        "options.levels: unknown key of zarr; allowed: chunks, level; did you mean 'level'?",
     ),
     "option's value": (
         ERA5 + "outputs: {tas: {to: netcdf, path: x, options: {level: 12}}}\n",
-        "options.level: got 12; write a whole number from 0 to 9",
+        "options.level: got 12; level takes a whole number >= 0 and <= 9",
     ),
     "above": (ERA5 + "outputs: {tas: {to: zarr, path: ../x}}\n", "outputs stay below the output folder"),
     "absolute": (ERA5 + "outputs: {tas: {to: zarr, path: /x}}\n", "outputs stay below the output folder"),
@@ -210,7 +213,7 @@ SINGLE: dict[str, tuple[str, str]] = {
         "got 'x.pkl' for items; a file an item: out/${key}.pickle",
     ),
     "rows of an array": (ERA5 + "checks: [{that: tas, rows: 1}]\n", "rows and columns are checked of a frame"),
-    "approx": (ERA5 + "checks: [{that: tas, approx: 1}]\n", "say how near: abs or rel"),
+    "approx": (ERA5 + "checks: [{that: tas, approx: 1}]\n", "give a tolerance: abs or rel"),
     "top level": (ERA5 + "output: {}\n", "unknown key; allowed: version"),
     "version": (ERA5.replace("1", "2"), "this version of Pipeline reads version 1"),
     "cluster": (ERA5 + "cluster: {worker: 3}\n", "did you mean 'workers'?"),
@@ -318,7 +321,7 @@ def test_what_only_follows_from_a_fault_is_not_told(tmp_path: Path) -> None:
         ),
         (
             'steps: {x: {op: arange, stop: 4}}\nseed: "a\\e[31m\\n"',
-            "x.yaml:3:7: seed: got 'a\\x1b[31m\\n'; write a whole number >= 0",
+            "x.yaml:3:7: seed: got 'a\\x1b[31m\\n'; seed takes a whole number >= 0",
         ),
         (
             f"params: {{n: '{'x' * 500}'}}\nsteps: {{x: {{op: arange, stop: '${{n}}'}}}}",
@@ -326,15 +329,15 @@ def test_what_only_follows_from_a_fault_is_not_told(tmp_path: Path) -> None:
         ),
         (
             "steps: {x: {op: arange, stop: 4}}\ncluster: {workers: 1.5}",
-            "x.yaml:3:20: cluster.workers: got 1.5; write a whole number >= 1, or auto",
+            "x.yaml:3:20: cluster.workers: got 1.5; workers takes a whole number >= 1 or auto",
         ),
         (
             "steps: {x: {op: arange, stop: 4}}\ncluster: {memory_limit: lots}",
-            "x.yaml:3:25: cluster.memory_limit: got 'lots'; write bytes, or a text like 4GB, or auto",
+            "x.yaml:3:25: cluster.memory_limit: got 'lots'; memory_limit takes bytes, or a text like 4GB, or auto",
         ),
         (
             "steps: {x: {op: arange, stop: 4}}\ncompare: {repeat: 0}",
-            "x.yaml:3:19: compare.repeat: got 0; write a whole number >= 1",
+            "x.yaml:3:19: compare.repeat: got 0; repeat takes a whole number >= 1",
         ),
     ],
 )
@@ -365,7 +368,7 @@ def test_the_branch_of_a_union_that_fits_best_is_the_one_explained() -> None:
 @pytest.mark.parametrize(("check", "key"), [("abs: 3", "abs"), ("rel: 1", "rel"), ("sep: ';'", "sep")])
 def test_what_says_how_to_compare_needs_something_to_compare_with(check: str, key: str) -> None:
     steps = "steps: {a: {op: arange, stop: 3}, m: {op: sum, input: a}}"
-    with pytest.raises(ConfigError, match=rf"checks\[0\]\.{key}: .*which is not here"):
+    with pytest.raises(ConfigError, match=rf"checks\[0\]\.{key}: .*it goes with .*, which is not here"):
         loads(f'version: 1\n{steps}\nchecks: [{{that: "m == 3", {check}}}]\n')
 
 

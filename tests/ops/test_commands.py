@@ -306,7 +306,7 @@ FAULTS: dict[str, tuple[str, str, str]] = {
     "run cwd": ("{command: [wc], over: {n: [1]}, cwd: '${n}'}", "cwd", "is known only in the run"),
     "shared": ("{command: [wc], over: {n: [1]}, cwd: ., files: {a: a}}", "files", "with cwd all items would write the"),
     "spread": ("{command: [wc], over: its}", "over", "write {name: its}, and ${name} where it goes"),
-    "check": ("{command: [wc], check: 3}", "check", "got 3; write true or false"),
+    "check": ("{command: [wc], check: 3}", "check", "got 3; check takes true or false"),
     "drop": ("{command: [wc], on_error: drop}", "on_error", "of a call or a command with over"),
     "no part": ("{call: 'mine:read', args: {path: '${its.png}'}}", "args.path", "'its' has no part 'png'; it has"),
 }  # fmt: skip

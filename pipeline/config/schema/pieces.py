@@ -1,84 +1,76 @@
-"""The pieces that a JSON Schema is put together from."""
+"""JSON Schema made from pydantic models: the properties of their fields, without references and titles."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Annotated, Any
 
-__all__ = [
-    "COUNT",
-    "FREE_MAP",
-    "FUNCTION",
-    "NAME",
-    "REFERENCE",
-    "REFERENCES",
-    "SCALAR",
-    "VALUES",
-    "closed",
-    "fillable",
-    "inlined",
-    "named_map",
-    "or_filled",
-    "said",
-]
+from pydantic import BaseModel, TypeAdapter
+from pydantic.fields import FieldInfo
 
-NAME = "^[A-Za-z][A-Za-z0-9_]*$"
-_FILLED = {"type": "string", "pattern": r"\$\{"}
-REFERENCE = {"type": "string", "pattern": r"^\s*[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)?\s*(\[.*\])?\s*$"}
-REFERENCES = {"anyOf": [REFERENCE, {"type": "array", "items": REFERENCE}]}
-FUNCTION = {"type": "string", "pattern": r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$"}
-SCALAR = {"type": ["string", "number", "boolean", "null"]}
-FREE_MAP = {"type": "object"}
-COUNT = {"type": "integer", "minimum": 1}
-VALUES = {"$ref": "#/definitions/values"}
+from pipeline.config.sections.fields import TEMPLATE, closed, code_schema, key_names, or_template
+
+__all__ = ["closed_model", "properties", "with_templates"]
 
 
-def said(schema: Mapping[str, Any], description: str) -> dict[str, Any]:
-    """The schema with what an editor shows of it."""
-    return {**schema, "description": description}
+def properties(model: type[BaseModel]) -> dict[str, Any]:
+    """Return the schema of each key of a model.
+
+    A key that the model validates may hold ``${…}`` at any depth; one that code reads has the schema given for it.
+    """
+    return {key: _property(model.model_fields[name]) for key, name in key_names(model).items()}
 
 
-def closed(properties: Mapping[str, Any], required: Sequence[str] = ()) -> dict[str, Any]:
-    """A map with these keys and no others."""
-    made: dict[str, Any] = {"type": "object", "properties": dict(properties), "additionalProperties": False}
-    return made | ({"required": list(required)} if required else {})
+def _property(info: FieldInfo) -> dict[str, Any]:
+    schema, kind = code_schema(info), info.annotation
+    if schema is None and isinstance(kind, type) and issubclass(kind, BaseModel):
+        schema = closed_model(kind)
+    if schema is None:
+        validated: Any = Annotated[kind, *info.metadata, None]
+        schema = TypeAdapter(validated).json_schema()
+        schema = with_templates(_inlined(schema, schema.pop("$defs", {})))
+        default = None if info.is_required() else info.get_default(call_default_factory=True)
+        schema |= {"default": default} if default not in (None, [], {}) else {}
+    return {**schema, **({"description": info.description} if info.description else {})}
 
 
-def named_map(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A map from names to ``values``."""
-    return {"type": "object", "propertyNames": {"pattern": NAME}, "additionalProperties": dict(values)}
+def closed_model(model: type[BaseModel]) -> dict[str, Any]:
+    """Return the schema of a map with the keys of a model and no others."""
+    required = [key for key, name in key_names(model).items() if model.model_fields[name].is_required()]
+    return closed(properties(model), required)
 
 
-def or_filled(schema: Mapping[str, Any], description: str = "") -> dict[str, Any]:
-    """The schema, or a text with ``${…}``."""
-    made = {"anyOf": [dict(schema), _FILLED]}
-    return said(made, description) if description else made
-
-
-def inlined(schema: Any, definitions: Mapping[str, Any]) -> Any:
-    """The schema with its references resolved and without titles."""
+def _inlined(schema: Any, definitions: Mapping[str, Any]) -> Any:
+    """Return the schema with its references resolved and without titles."""
     if isinstance(schema, list):
-        return [inlined(s, definitions) for s in schema]
+        return [_inlined(one, definitions) for one in schema]
     if not isinstance(schema, dict):
         return schema
     if "$ref" in schema:
-        return inlined(copy.deepcopy(definitions[schema["$ref"].rsplit("/", 1)[1]]), definitions)
-    return {key: inlined(value, definitions) for key, value in schema.items() if key != "title"}
+        return _inlined(copy.deepcopy(definitions[schema["$ref"].rsplit("/", 1)[1]]), definitions)
+    return {key: _inlined(value, definitions) for key, value in schema.items() if key != "title"}
 
 
 # what pydantic leaves at a union under its own names; JSON Schema's bounds mean nothing where the value is no number
 _BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
 
 
-def fillable(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema of a parameter in which any value, at any depth, may also be a text with ``${…}``."""
+def with_templates(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the schema of such a value in which any value, at any depth, may also be a text with ``${…}``."""
+    made = _with_templates_inside(schema)
+    if "anyOf" in made:
+        return {"anyOf": [*made["anyOf"], TEMPLATE]}
+    is_free_text = "string" in made.get("type", "") and not {"enum", "const", "pattern"} & set(made)
+    return made if is_free_text or not made else or_template(made)
+
+
+def _with_templates_inside(schema: Mapping[str, Any]) -> dict[str, Any]:
     if "anyOf" in schema:
         bounds = {word: schema[name] for name, word in _BOUNDS.items() if name in schema}
-        return {"anyOf": [*(fillable({**bounds, **s}) for s in schema["anyOf"]), _FILLED]}
-    made = {k: v for k, v in schema.items() if k not in ("description", "default")}
+        return {"anyOf": [_with_templates_inside({**bounds, **one}) for one in schema["anyOf"]]}
+    made = {key: value for key, value in schema.items() if key not in ("description", "default")}
     for key in ("items", "additionalProperties"):
         if isinstance(made.get(key), dict):
-            made[key] = fillable(made[key])
-    free = made.get("type") == "string" and not {"enum", "const"} & set(made)
-    return made if free or not made else {"anyOf": [made, _FILLED]}
+            made[key] = with_templates(made[key])
+    return made

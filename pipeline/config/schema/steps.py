@@ -9,28 +9,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.config.matrix import one
+from pipeline.config.kinds import one
 from pipeline.config.schema.listing import entry_of
-from pipeline.config.schema.pieces import (
-    COUNT,
+from pipeline.config.schema.pieces import properties
+from pipeline.config.sections.fields import (
     FREE_MAP,
     FUNCTION,
     REFERENCE,
     REFERENCES,
     VALUES,
     closed,
-    fillable,
-    inlined,
     named_map,
-    or_filled,
-    said,
+    or_template,
 )
+from pipeline.config.sections.keys import CallKeys, CommandKeys, StepKeys
 from pipeline.config.signatures import OPS, Role, Signature
-from pipeline.config.step_syntax import CALL_KEYS, COMMAND_KEYS, COMMON_KEYS
 
 __all__ = ["step_definitions"]
 
-OVER = {"$ref": "#/definitions/over"}
+_CALL_INPUT = {**REFERENCES, "description": "steps: positional arguments, in order"}
+_COMMAND = {
+    "type": "array",
+    "items": {"anyOf": [{"type": ["string", "number", "boolean"]}, {"type": "array"}]},
+    "minItems": 1,
+}
 _KINDS = {
     "op": "an operation on arrays or frames; pipeline ops lists them",
     "expr": "elementwise, over arrays and numbers; names are steps: tas - baseline",
@@ -41,15 +43,20 @@ _KINDS = {
 
 def step_definitions() -> dict[str, Any]:
     """Name below ``definitions`` -> schema."""
-    common = _common()
+    common = properties(StepKeys)
     shared = {key: {"$ref": f"#/definitions/step_{key}"} for key in common}
     made: dict[str, Any] = {"step": _step(), "values": _values()}
     made |= {f"step_{key}": schema for key, schema in common.items()}
     made["op_step"] = _op_step()
-    made["expr_step"] = closed({"expr": said({"type": ["string", "number"]}, _KINDS["expr"]), **shared}, ("expr",))
     made["over"] = _over()
-    made["call_step"] = closed({**_call(), **shared}, ("call",))
-    made["command_step"] = closed({**_command(), **shared}, ("command",))
+    own: dict[str, dict[str, Any]] = {
+        "expr": {"expr": {"type": ["string", "number"]}},
+        "call": {"call": {"type": "string", "pattern": FUNCTION}, "input": _CALL_INPUT, **properties(CallKeys)},
+        "command": {"command": _COMMAND, **properties(CommandKeys)},
+    }
+    for kind, keys in own.items():
+        keys[kind]["description"] = _KINDS[kind]
+        made[f"{kind}_step"] = closed({**keys, **shared}, (kind,))
     for classes in OPS.values():
         for number, cls in enumerate(classes):
             made[_definition(cls, number)] = _op(cls, shared)
@@ -68,74 +75,18 @@ def _step() -> dict[str, Any]:
 
 
 def _values() -> dict[str, Any]:
-    bound = or_filled({"type": "integer"})
-    numbers = {"anyOf": [bound, {"type": "array", "items": bound, "minItems": 1, "maxItems": 3}]}
-    span = closed({"range": said(numbers, "n, or [start, stop], or [start, stop, step]")}, ("range",))
-    return or_filled({"anyOf": [{"type": "array"}, span]}, "a list, {range: n}, or a ${…} that is a list")
-
-
-def _common() -> dict[str, Any]:
-    made: dict[str, Any] = {
-        "matrix": said(named_map(VALUES), "one copy of the step per combination, known before the run"),
-        "exclude": or_filled({"type": "array", "items": FREE_MAP}, "combinations without a copy: [{key: value}]"),
-        "when": {"type": ["string", "boolean"], "description": "over params and matrix keys; false: no such copy"},
-        "checkpoint": {"const": False, "description": "not built yet"},
-        "retries": or_filled({"type": "integer", "minimum": 0}, "how often a task that failed is tried again"),
-        "timeout": {"type": ["string", "number"], "description": "of a task: seconds, or 5min, 2h"},
-        "resources": or_filled(FREE_MAP, "what a task needs of a worker, as Dask names it: {GPU: 1}"),
-        "pure": or_filled({"type": "boolean"}, "false: has effects outside (sends, inserts); never run twice"),
-        "on_error": {"enum": ["stop", "drop"], "description": "of over; drop: failed items are left out and counted"},
-    }
-    assert {*made, "input"} == set(COMMON_KEYS)
-    return made
+    bound = or_template({"type": "integer"})
+    numbers: dict[str, Any] = {"anyOf": [bound, {"type": "array", "items": bound, "minItems": 1, "maxItems": 3}]}
+    numbers["description"] = "n, or [start, stop], or [start, stop, step]"
+    values = or_template({"anyOf": [{"type": "array"}, closed({"range": numbers}, ("range",))]})
+    return {**values, "description": "a list, {range: n}, or a ${…} that is a list"}
 
 
 def _over() -> dict[str, Any]:
     over_map = {**named_map({"anyOf": [REFERENCE, VALUES]}), "minProperties": 1}
-    return said(
-        or_filled({"anyOf": [REFERENCE, {"type": "array", "items": FREE_MAP}, over_map]}),
-        "once per combination of {name: values}; of a call also per map of a list, or per item of a step",
-    )
-
-
-def _call() -> dict[str, Any]:
-    made: dict[str, Any] = {
-        "call": said(FUNCTION, _KINDS["call"]),
-        "input": said(REFERENCES, "steps: positional arguments, in order"),
-        "args": said(FREE_MAP, 'keyword arguments; "${step}" hands over the result of a step'),
-        "over": OVER,
-        "batch": or_filled({"anyOf": [{"const": "auto"}, COUNT]}, "items a task; default: auto"),
-        "parts": {
-            "type": "array",
-            "items": {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_]*$"},
-            "minItems": 1,
-            "uniqueItems": True,
-            "description": "names of what the function returns: a map with these keys, or a tuple",
-        },
-        "seed": or_filled({"type": "boolean"}, "true: the function gets seed=, the same on every back end"),
-    }
-    assert set(made) == {"call", "input", *CALL_KEYS}
-    return made
-
-
-def _command() -> dict[str, Any]:
-    scalar = {"type": ["string", "number", "boolean"]}
-    made: dict[str, Any] = {
-        "command": {
-            "type": "array",
-            "items": {"anyOf": [scalar, {"type": "array"}]},
-            "minItems": 1,
-            "description": _KINDS["command"],
-        },
-        "over": OVER,
-        "cwd": {"type": "string", "description": "the folder to run in; default: a new one of its own"},
-        "env": said({"type": "object", "additionalProperties": scalar}, "variables: {NAME: value}"),
-        "stdin": said(REFERENCE, "a step, or a name of over, whose text, bytes or file it reads"),
-        "files": said(named_map({"type": "string"}), "parts that are files it leaves: {png: plot.png}"),
-        "check": or_filled({"type": "boolean"}, "false: another exit code than 0 is no failure"),
-    }
-    assert set(made) == {"command", *COMMAND_KEYS}
-    return made
+    over = or_template({"anyOf": [REFERENCE, {"type": "array", "items": FREE_MAP}, over_map]})
+    text = "once per combination of {name: values}; of a call also per map of a list, or per item of a step"
+    return {**over, "description": text}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -157,17 +108,13 @@ def _definition(cls: type[Signature], number: int) -> str:
 
 
 def _op(cls: type[Signature], shared: Mapping[str, Any]) -> dict[str, Any]:
-    own = cls.model_json_schema()
-    own = inlined(own, own.pop("$defs", {}))
     doc = _doc(cls)
-    properties: dict[str, Any] = {"op": {"const": cls.op, "description": doc, "markdownDescription": _hover(cls)}}
+    keys: dict[str, Any] = {"op": {"const": cls.op, "description": doc, "markdownDescription": _hover(cls)}}
     for name, role in cls.roles().items():
-        properties[name] = said(REFERENCES if role.many else REFERENCE, _taken(role))
-    for name, schema in own.get("properties", {}).items():
-        described = {k: v for k, v in schema.items() if k in ("description", "default")}
-        properties[name] = {**fillable(schema), **described}
-    needed = [name for name, role in cls.roles().items() if not role.optional]
-    return {**closed({**properties, **shared}, ("op", *needed, *own.get("required", ()))), "description": doc}
+        keys[name] = {**(REFERENCES if role.many else REFERENCE), "description": _taken(role)}
+    required = ["op", *(name for name, role in cls.roles().items() if not role.optional)]
+    required += [name for name, info in cls.model_fields.items() if info.is_required()]
+    return {**closed({**keys, **properties(cls), **shared}, required), "description": doc}
 
 
 def _taken(role: Role) -> str:

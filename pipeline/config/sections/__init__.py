@@ -1,9 +1,13 @@
-"""See below.
+"""The sections of a file: the keys that each may have, and what is made of them.
 
-calls     What is a call's own: its arguments, parts and seed; and ``over``, which a command may have, too.
-checks    The checks of a file: what must hold of its results.
-commands  What is a command's own: the program with its arguments, and what it gets and leaves.
-formats   The formats of outputs: which kinds of values each takes, what it can be told, and what it leaves.
-outputs   The outputs of a file: what is written, in which format, below which path.
-settings  Sections that name no step: modules, storage, cluster, compare.
+fields               What the models of sections are made of: the base class, kinds of keys, and pieces of JSON Schema.
+formats              The formats of outputs: the kinds of values that each takes, its options, and the files it writes.
+keys                 The keys of every section of a file, a model for each: the loader and the JSON Schema use it.
+its errors at their places in the file.
+calls                The keys that only a call has: its arguments, parts, seed; and ``over``, which commands have, too.
+commands             The keys that only a command has: the program with its arguments, what it reads and writes.
+modules              The section ``modules``: what calls may import, and which files go to the workers.
+outputs              The section ``outputs``: what is written, in which format, below which path.
+checks               The section ``checks``: what must hold of the results.
+outside_references   References to steps from outside of the steps, as outputs and checks have them; ``keep``.
 """

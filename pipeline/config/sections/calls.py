@@ -8,8 +8,8 @@ from pipeline.config.fault_collector import ConfigFault
 from pipeline.config.interpolation import Scope, fill
 from pipeline.config.matrix_values import values
 from pipeline.config.model import Over, Reference
-from pipeline.config.scalars import is_name
-from pipeline.config.step_context import InstanceReader, boolean
+from pipeline.config.sections.keys import CallKeys
+from pipeline.config.step_context import InstanceReader
 from pipeline.config.step_syntax import looked_up
 from pipeline.config.step_syntax import reference as bare_reference
 from pipeline.config.yaml_nodes import Node
@@ -42,12 +42,13 @@ def call(copy: InstanceReader) -> dict[str, Any]:
     for key in (key for key in args if key in given):
         place = copy.node.at("args").keys[key]
         faults.add(place, f"{copy.path}.args.{key}", f"{key!r} is a key of over already")
+    keys = copy.keys(CallKeys)
     return {
         "args": args,
         "over": mapped,
-        "batch": copy.get("batch", _batch, "write auto, or a whole number >= 1", 0) or None,
-        "parts": copy.get("parts", _parts, "write a list of different names: [model, rmse]", ()),
-        "seed": copy.get("seed", boolean, "write true or false", False),
+        "batch": None if keys.batch == "auto" else keys.batch,
+        "parts": tuple(keys.parts),
+        "seed": keys.seed,
     }
 
 
@@ -94,14 +95,3 @@ def _axis(copy: InstanceReader, node: Node, path: str) -> Any:
         if not isinstance(got, list | dict):
             raise ConfigFault(node.location, path, f"got {node.said}; values are a list, {{range: n}}, or items")
     return tuple(values(node, path, Scope(copy.scope.params, copy.scope.matrix)))
-
-
-def _batch(value: Any) -> int | None:
-    if value == "auto":
-        return 0
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 1 else None
-
-
-def _parts(value: Any) -> tuple[str, ...] | None:
-    fits = isinstance(value, list) and value and all(isinstance(v, str) and is_name(v) for v in value)
-    return tuple(value) if fits and len(set(value)) == len(value) else None

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
+from pipeline.config.absolute_paths import located
+from pipeline.config.expression_binding import bound
 from pipeline.config.expressions.expression import parse
 from pipeline.config.expressions.references import ExpressionError, ReferenceText, parse_reference
 from pipeline.config.fault_collector import ConfigFault
-from pipeline.config.interpolation import Scope, fill
+from pipeline.config.interpolation import Scope
 from pipeline.config.matrix import expanded, following, referred
 from pipeline.config.model import Check
-from pipeline.config.op_parameters import bound, located
-from pipeline.config.sections.outputs import always, kind, no_other_keys, use
-from pipeline.config.signatures.base import is_type
+from pipeline.config.sections.keys import CheckKeys
+from pipeline.config.sections.outside_references import always, kind, use
+from pipeline.config.sections.validation import read
 from pipeline.config.step_context import Context
 from pipeline.config.yaml_nodes import Node
 
 __all__ = ["checks"]
-
-_KEYS = ("that", "approx", "abs", "rel", "equals_csv", "sep", "rows", "columns")
-_ROWS = re.compile(r"\s*(==|!=|>=|<=|>|<)\s*(\d+)\s*")
 
 
 def checks(node: Node | None, context: Context) -> tuple[Check, ...]:
@@ -41,21 +39,21 @@ def _check(node: Node, path: str, context: Context) -> list[Check]:
         raise ConfigFault(
             node.location, path, f"got {node.said}; a check is a map with that: {{that: …, rows: '>= 1'}}"
         )
-    no_other_keys(node, path, _KEYS, context.faults)
-    if "that" not in node.value:
-        raise ConfigFault(node.location, path, "needs that: a step, or an expression: {that: …, rows: '>= 1'}")
-    that = node.value["that"]
+    keys = read(CheckKeys, node, path, Scope(context.params), context.faults)
+    if keys is None:
+        return []
+    that = keys.that
     if not isinstance(that.value, str):
         raise ConfigFault(that.location, f"{path}.that", f"got {that.said}; write a step, or an expression in quotes")
     at = f"{path}.that"
     texts, parsed = _that(that, at)
     uses = [use(text, that, at, context) for text in texts]
     kinds = [kind(text, that, at, context) for text in texts]
-    options = _check_options(node, path, context)
+    options = _options(keys, node, path)
     if {"rows", "columns"} & set(options) and (parsed is not None or kinds[0] not in ("frame", "")):
         raise ConfigFault(that.location, at, f"got {that.said}; rows and columns are checked of a frame")
-    keys = following({}, uses, at=node.location, path=path)
-    copies = expanded("", keys, uses, excluded=(), when=always, at=node.location)
+    matrix_keys = following({}, uses, at=node.location, path=path)
+    copies = expanded("", matrix_keys, uses, excluded=(), when=always, at=node.location)
     made = []
     for labels in copies.names:
         matrix = copies.matrix(labels)
@@ -88,35 +86,26 @@ def _that(node: Node, path: str) -> tuple[list[ReferenceText], Any]:
     return list(parsed.step_references), parsed
 
 
-def _check_options(node: Node, path: str, context: Context) -> dict[str, Any]:
-    scope = Scope(context.params)
-    got = {key: fill(node.value[key], f"{path}.{key}", scope) for key in _KEYS if key in node.value and key != "that"}
+_COMPARED_BY = {"abs": ("approx",), "rel": ("approx", "equals_csv"), "sep": ("equals_csv",)}
 
-    def wrong(key: str, said: str) -> ConfigFault:
-        return ConfigFault(node.value[key].location, f"{path}.{key}", f"got {node.value[key].said}; {said}")
 
-    for key in ("approx", "abs", "rel"):
-        if key in got and (isinstance(got[key], bool) or not isinstance(got[key], int | float)):
-            raise wrong(key, "write a number")
+def _options(keys: CheckKeys, node: Node, path: str) -> dict[str, Any]:
+    """Return the keys but ``that``, after a check of those that need another key or exclude it."""
+    got = {key: getattr(keys, key) for key in node.value if key != "that"}
+
+    def wrong(key: str, message: str) -> ConfigFault:
+        return ConfigFault(node.value[key].location, f"{path}.{key}", f"got {node.value[key].said}; {message}")
+
     if "approx" in got and not {"abs", "rel"} & set(got):
-        raise wrong("approx", "say how near: abs or rel")
-    for key, partners in (("abs", ("approx",)), ("rel", ("approx", "equals_csv")), ("sep", ("equals_csv",))):
+        raise wrong("approx", "give a tolerance: abs or rel")
+    for key, partners in _COMPARED_BY.items():
         if key in got and not set(partners) & set(got):
-            raise wrong(key, f"it says how {' or '.join(partners)} compares, which is not here")
-    if type(got.get("rows")) is int:
-        got["rows"] = f"== {got['rows']}"
-    if "rows" in got and not (isinstance(got["rows"], str) and _ROWS.fullmatch(got["rows"])):
-        raise wrong("rows", 'write a comparison: ">= 1"')
-    for key in ("equals_csv", "sep"):
-        if key in got and (not isinstance(got[key], str) or not got[key]):
-            raise wrong(key, "write a text")
+            raise wrong(key, f"it goes with {' or '.join(partners)}, which is not here")
+    kinds = [key for key in ("approx", "equals_csv", "rows", "columns") if key in got]
+    if len(kinds) > 1 and set(kinds) != {"rows", "columns"}:
+        raise wrong(kinds[1], f"not together with {kinds[0]}; write two checks")
+    if isinstance(keys.rows, int):
+        got["rows"] = f"== {keys.rows}"
     if "equals_csv" in got:
         got["equals_csv"] = located(got["equals_csv"], node.value["equals_csv"].folder)
-    if "columns" in got:
-        columns = got["columns"]
-        if not isinstance(columns, dict) or not all(isinstance(t, str) and is_type(t) for t in columns.values()):
-            raise wrong("columns", "write a map of types: {name: float64}")
-    kinds = [k for k in ("approx", "equals_csv", "rows", "columns") if k in got]
-    if len(kinds) > 1 and set(kinds) != {"rows", "columns"}:
-        raise wrong(kinds[1], f"stands beside {kinds[0]}; write two checks")
     return got

@@ -5,13 +5,14 @@ from __future__ import annotations
 import posixpath
 from typing import Any
 
+from pipeline.config.absolute_paths import located
 from pipeline.config.fault_collector import ConfigFault
 from pipeline.config.interpolation import fill
 from pipeline.config.model import Command, ItemKey, Over, Reference, Template
-from pipeline.config.op_parameters import located
 from pipeline.config.scalars import no_name
 from pipeline.config.sections.calls import over
-from pipeline.config.step_context import InstanceReader, boolean
+from pipeline.config.sections.keys import CommandKeys
+from pipeline.config.step_context import InstanceReader
 from pipeline.config.step_syntax import ParsedStep
 from pipeline.config.step_syntax import reference as bare_reference
 from pipeline.config.yaml_nodes import Node
@@ -40,14 +41,14 @@ def command(copy: InstanceReader) -> dict[str, Any]:
     stdin = None
     with faults.caught():
         stdin = _stdin(copy)
-    cwd = copy.get("cwd", _text, "write the path of a folder", "")
+    keys = copy.keys(CommandKeys)
     made = Command(
         argv=argv,
-        cwd=located(cwd, copy.node.value["cwd"].folder) if cwd else "",
+        cwd=located(keys.cwd, copy.node.value["cwd"].folder) if keys.cwd else "",
         env=_env(copy),
         stdin=stdin,
-        files=_files(copy, shared=bool(cwd) and mapped is not None),
-        check=copy.get("check", boolean, "write true or false", True),
+        files=_files(copy, shared=bool(keys.cwd) and mapped is not None),
+        check=keys.check,
     )
     program = argv[0] if argv and isinstance(argv[0], str) else copy.draft.function
     named = {"function": posixpath.basename(program) or program}
@@ -158,7 +159,3 @@ def _files(copy: InstanceReader, *, shared: bool) -> dict[str, str]:
                 )
             found[name] = posixpath.normpath(where)
     return found
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value.strip() else None

@@ -1,4 +1,4 @@
-"""The formats of outputs: which kinds of values each takes, what it can be told, and what it leaves.
+"""The formats of outputs: the kinds of values that each takes, its options, and the files that it writes.
 
 =======  ====================  ========================================================================================
 format   kinds                 files
@@ -19,19 +19,56 @@ csv, json, pickle and text are compressed where the path ends in ``.gz``, ``.bz2
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
-__all__ = ["FOLDERS", "FORMATS", "PACKED", "Format", "Option", "are_lines"]
+from pydantic import Field
+
+from pipeline.config.sections.fields import Count, Section, key
+
+__all__ = ["FOLDERS", "FORMATS", "PACKED", "Format", "are_lines"]
 
 
-class Option(NamedTuple):
-    """What one option of a format may be: whether a value fits, and what does."""
+_Character = Annotated[str, Field(pattern=r'^[^"\r\n]$')]
+_ChunkSizes = Annotated[dict[str, Count], Field(min_length=1)]
 
-    fits: Callable[[Any], bool]
-    wanted: str
+
+class _NoOptions(Section):
+    pass
+
+
+class _Parquet(Section):
+    compression: Literal["zstd", "snappy", "gzip", "brotli", "lz4", "none"] = "zstd"
+    compression_level: int = Field(0, ge=-7, le=22)
+    row_group_size: Count = 1
+
+
+class _Zarr(Section):
+    chunks: _ChunkSizes = key("", {}, takes="a map: {dim: size}")
+    level: int = Field(0, ge=-7, le=22)
+
+
+class _NetCDF(_Zarr):
+    level: int = Field(0, ge=0, le=9)
+
+
+class _CSV(Section):
+    sep: _Character = key("", ",", takes="one character")
+    na_rep: str = ""
+    float_format: str = key("", "", takes="a number's format: '%.3f'", pattern=r"^%[-+ #0]*\d*(\.\d+)?[eEfFgG]$")
+    date_format: str = key("", "", takes="a time's format: '%Y-%m-%d'")
+    decimal: _Character = key("", ".", takes="one character")
+    quoting: int = Field(0, ge=0, le=2)
+
+
+class _JSON(Section):
+    lines: bool = False
+    indent: int = Field(0, ge=0, le=16)
+
+
+class _Pickle(Section):
+    protocol: int = Field(0, ge=0, le=5)
 
 
 @dataclass(frozen=True)
@@ -40,79 +77,26 @@ class Format:
 
     Parameters
     ----------
-    kinds : of values that it takes
-    options : its own, by name
+    kinds : the kinds of values that it takes
+    options : the model of its options; those that a file leaves out are left to the library that writes
     attrs : whether its files hold attributes
     folder : whether an output of it is a folder
     """
 
     kinds: tuple[str, ...]
-    options: Mapping[str, Option] = field(default_factory=dict)
+    options: type[Section] = _NoOptions
     attrs: bool = False
     folder: bool = False
 
 
-def _is_count(got: Any) -> bool:
-    return type(got) is int and got >= 1
-
-
-def _is_text(got: Any) -> bool:
-    return isinstance(got, str)
-
-
-def _is_one_character(got: Any) -> bool:
-    return isinstance(got, str) and len(got) == 1 and got not in '"\r\n'
-
-
-def _is_truth(got: Any) -> bool:
-    return isinstance(got, bool)
-
-
-def _are_chunks(got: Any) -> bool:
-    return isinstance(got, dict) and bool(got) and all(_is_count(size) for size in got.values())
-
-
-def _up_to(lowest: int, highest: int) -> Option:
-    def fits(got: Any) -> bool:
-        return type(got) is int and lowest <= got <= highest
-
-    return Option(fits, f"a whole number from {lowest} to {highest}")
-
-
-def _is_number_format(got: Any) -> bool:
-    return isinstance(got, str) and re.fullmatch(r"%[-+ #0]*\d*(\.\d+)?[eEfFgG]", got) is not None
-
-
-_CHUNKS = Option(_are_chunks, "a map: {dim: size}")
-_COMPRESSIONS = ("zstd", "snappy", "gzip", "brotli", "lz4", "none")
-
 FORMATS: Mapping[str, Format] = {
-    "parquet": Format(
-        ("frame",),
-        {
-            "compression": Option(lambda got: got in _COMPRESSIONS, f"one of {', '.join(_COMPRESSIONS)}"),
-            "compression_level": _up_to(-7, 22),
-            "row_group_size": Option(_is_count, "a whole number >= 1"),
-        },
-        attrs=True,
-        folder=True,
-    ),
-    "zarr": Format(("array",), {"chunks": _CHUNKS, "level": _up_to(-7, 22)}, attrs=True, folder=True),
-    "netcdf": Format(("array",), {"chunks": _CHUNKS, "level": _up_to(0, 9)}, attrs=True),
+    "parquet": Format(("frame",), _Parquet, attrs=True, folder=True),
+    "zarr": Format(("array",), _Zarr, attrs=True, folder=True),
+    "netcdf": Format(("array",), _NetCDF, attrs=True),
     "npy": Format(("array", "items")),
-    "csv": Format(
-        ("frame",),
-        {
-            "sep": Option(_is_one_character, "one character"),
-            "na_rep": Option(_is_text, "a text"),
-            "float_format": Option(_is_number_format, "a number's format: '%.3f'"),
-            "date_format": Option(_is_text, "a time's format: '%Y-%m-%d'"),
-            "decimal": Option(_is_one_character, "one character"),
-            "quoting": _up_to(0, 2),
-        },
-    ),
-    "json": Format(("frame", "value", "items"), {"lines": Option(_is_truth, "true or false"), "indent": _up_to(0, 16)}),
-    "pickle": Format(("value", "items"), {"protocol": _up_to(0, 5)}),
+    "csv": Format(("frame",), _CSV),
+    "json": Format(("frame", "value", "items"), _JSON),
+    "pickle": Format(("value", "items"), _Pickle),
     "text": Format(("value", "items")),
     "file": Format(("value", "items")),
 }

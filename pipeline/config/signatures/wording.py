@@ -5,14 +5,16 @@ from __future__ import annotations
 import types
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pipeline.config.signatures.base import ExpressionIn, Signature
+from pydantic import BaseModel
+
+from pipeline.config.signatures.base import ExpressionIn
 
 __all__ = ["in_words", "wanted"]
 
 _PLAIN = {str: "text", int: "a whole number", float: "a number", bool: "true or false", type(None): "null"}
 
 
-def wanted(signature: type[Signature], name: str) -> str:
+def wanted(signature: type[BaseModel], name: str) -> str:
     """What the parameter takes, in words: ``text or a list of text``."""
     info = signature.model_fields[name]
     if any(isinstance(m, ExpressionIn) for m in info.metadata):

@@ -1,0 +1,129 @@
+"""Values of a file checked against a pydantic model; pydantic's errors become ours, each at its place in the file."""
+
+from __future__ import annotations
+
+import re
+import reprlib
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from pipeline.config.fault_collector import FaultCollector
+from pipeline.config.interpolation import Scope, fill
+from pipeline.config.sections.fields import code_schema, key_names
+from pipeline.config.signatures.wording import wanted
+from pipeline.config.yaml_nodes import Node
+from pipeline.errors import Location, nearest
+
+__all__ = ["read", "validated"]
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read(
+    model: type[Model],
+    node: Node,
+    path: str,
+    scope: Scope,
+    faults: FaultCollector,
+    *,
+    place: Location | None = None,
+    others: bool = False,
+) -> Model | None:
+    """Return the keys of a map, interpolated and validated; None if there are errors, which are noted.
+
+    Parameters
+    ----------
+    place : where an error about the whole map is; default: where the map begins
+    others : whether the map has keys of other models, too
+    """
+    given: dict[str, Any] = {}
+    names = key_names(model)
+    n_faults = len(faults)
+    for key, inner in node.items():
+        name = names.get(key)
+        if name is None:
+            given |= {} if others else {key: inner}
+        elif code_schema(model.model_fields[name]) is not None:
+            given[key] = inner
+        else:
+            with faults.caught():
+                given[key] = fill(inner, f"{path}.{key}" if path else key, scope)
+    made = validated(model, given, node, path, faults, place=place)
+    return made if len(faults) == n_faults else None
+
+
+def validated(
+    model: type[Model],
+    given: Mapping[str, Any],
+    node: Node,
+    path: str,
+    faults: FaultCollector,
+    *,
+    place: Location | None = None,
+    owner: str = "",
+) -> Model | None:
+    """Return the model of the given values; None if there are errors, which are noted.
+
+    Parameters
+    ----------
+    given : interpolated values by key; a key of ``node`` that is not among them has an error that is noted already
+    node : the map that they are written in
+    owner : what the keys belong to, for messages: ``op 'mean'``
+    """
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        for one in _one_a_key(error, node):
+            key = one["loc"][0]
+            if key in given or node.at(key) is node:
+                faults.add(*_explained(one, model, node, place or node.location, path, owner))
+        return None
+
+
+def _one_a_key(error: ValidationError, node: Node) -> list[Any]:
+    """Return one error a key: of the branches of a union the one that is deepest in what is written."""
+    found: dict[Any, tuple[int, Any]] = {}
+    for one in error.errors(include_url=False):
+        inner, depth = node, 0
+        for part in one["loc"]:
+            depth += inner.at(part) is not inner
+            inner = inner.at(part)
+        name = one["loc"][:1]
+        if name not in found or depth > found[name][0]:
+            found[name] = depth, one
+    return [one for _, one in found.values()]
+
+
+def _explained(
+    one: Any, model: type[BaseModel], node: Node, place: Location, path: str, owner: str
+) -> tuple[Location, str, str]:
+    """Return place, path and message of one of pydantic's errors."""
+    key, *rest = one["loc"]
+    names = key_names(model)
+    here = f"{path}.{key}" if path else str(key)
+    if one["type"] == "extra_forbidden" and not rest:
+        what = f"unknown key of {owner}" if owner else "unknown key"
+        allowed = f"{', '.join(names) or 'none'}{nearest(str(key), names)}"
+        return node.keys.get(key, node.at(key).location), here, f"{what}; allowed: {allowed}"
+    info = model.model_fields[names[key]]
+    if one["type"] == "missing" and not rest:
+        needs = f"{owner} needs" if owner else "needs"
+        return place, path, f"{needs} {key}: {info.description or wanted(model, names[key])}"
+    node = node.at(key)
+    if rest and isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+        return _explained(one | {"loc": tuple(rest)}, info.annotation, node, node.location, here, "")
+    for part in rest:
+        if node.at(part) is not node:
+            node = node.at(part)
+            here += f"[{part}]" if isinstance(part, int) else f".{part}"
+    message = str(one["ctx"]["error"]) if one["type"] == "value_error" else ""
+    if not message:
+        got = node.said
+        if isinstance(node.value, str) and "${" in node.value:
+            got += f", which is {reprlib.repr(one['input'])}"
+        choices = re.findall(r"'([^']*)'", one["ctx"]["expected"]) if one["type"] == "literal_error" else []
+        takes = info.title or wanted(model, names[key])
+        message = f"got {got}; {key} takes {takes}{nearest(str(one['input']), choices)}"
+    return node.location, here, message
