@@ -20,6 +20,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from pipeline.experiments.comparison.measured_run import Report, Spec
 
 __all__ = ["Child", "measured"]
@@ -132,8 +134,6 @@ def _wait(pid: int, seconds: float) -> bool:
 
 def _resident(pid: int) -> float:
     """Resident bytes of a process and all below it, added up."""
-    import psutil
-
     total = 0.0
     with contextlib.suppress(psutil.NoSuchProcess):
         top = psutil.Process(pid)

@@ -20,11 +20,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipeline.backends.local.child_processes import count_cores
 from pipeline.backends.registry import BACKENDS
+from pipeline.build.build import build
 from pipeline.errors import Bug, ConfigError, PipelineError, WorkerLost
+from pipeline.experiments.comparison.child_process import measured
 from pipeline.experiments.comparison.loss_accounts import Calls, explained
 from pipeline.experiments.comparison.report import write_report
 from pipeline.experiments.comparison.result import Case, Comparison, Difference, Measurement
 from pipeline.experiments.comparison.rows import compared
+from pipeline.experiments.comparison.same_outputs import differences, reference_differences
 from pipeline.runs.folders import new_folder
 from pipeline.runs.report_json import noted_failure
 from pipeline.units import count_text, duration_text
@@ -80,8 +83,6 @@ def compare(
             "to compare nevertheless: --allow-effects"
         )
     names = chosen(backends if backends is not None else config.compare.get("backends"))
-    from pipeline.build.build import build
-
     return compare_graph(
         build(config),
         folder=new_folder(Path(runs), config.name),
@@ -211,9 +212,6 @@ class Rounds:
 
     def _call(self, number: int) -> None:
         """Measure the call that does the whole job in one thread; hold what it gives against serial's outputs."""
-        from pipeline.experiments.comparison.child_process import measured
-        from pipeline.experiments.comparison.same_outputs import reference_differences
-
         self.calls = self.calls or Calls(self.call)
         if self.calls.failure:
             return
@@ -243,8 +241,6 @@ class Rounds:
 
     def _one(self, case: Case, number: int) -> None:
         """Measure one run, hold its results against the reference's, delete them."""
-        from pipeline.experiments.comparison.child_process import measured
-
         name = f"{folder_name(case)}-{number + 1}"
         own, outputs = self.folder / name, self.folder / "outputs" / name
         for place in (own, outputs):
@@ -292,8 +288,6 @@ class Rounds:
                 (own / "values.pickle").unlink(missing_ok=True)
 
     def _hold_against(self, label: str, name: str, reference: str) -> None:
-        from pipeline.experiments.comparison.same_outputs import differences
-
         found = differences(
             self.graph,
             [self.folder / run for run in (reference, name)],

@@ -27,8 +27,19 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import cloudpickle
+import psutil
+
+from pipeline.backends import registry
+from pipeline.backends.trace_records import measuring_cost
 from pipeline.errors import ConfigError, PipelineError, TaskError
+from pipeline.graph.collect import collect
+from pipeline.graph.graph import Graph, GraphNode, Key, Policy, task
+from pipeline.graph.importing import resolve
+from pipeline.graph.value_types import Layout
+from pipeline.outputs.commit import OutputTransaction
 from pipeline.worker.atomic_write import replacing
+from pipeline.worker.process_setup import install_modules, limit_threads, settle
 
 __all__ = ["Report", "Spec", "main", "measure"]
 
@@ -118,11 +129,6 @@ def measure(spec: Spec) -> Report:
     ------
     PipelineError : as the back end does
     """
-    from pipeline.backends import registry
-    from pipeline.backends.trace_records import measuring_cost
-    from pipeline.graph.graph import Graph
-    from pipeline.outputs.commit import OutputTransaction
-
     graph = Graph.load(spec.graph)
     imports = modules_of(graph)
     began = time.perf_counter()
@@ -175,12 +181,6 @@ def measure_call(spec: Spec) -> Report:
     ------
     PipelineError : if there is no such function, or it returns no map
     """
-    import cloudpickle
-
-    from pipeline.graph.graph import Graph
-    from pipeline.graph.importing import resolve
-    from pipeline.worker.process_setup import install_modules, limit_threads, settle
-
     began = time.perf_counter()
     install_modules(Graph.load(spec.graph).modules)
     function = resolve(spec.call)
@@ -200,17 +200,15 @@ def measure_call(spec: Spec) -> Report:
     return Report(elapsed=elapsed, start_up=start_up, user=used[0], system=used[1], n_workers=1)
 
 
-def modules_of(graph: Any) -> list[str]:
+def modules_of(graph: Graph) -> list[str]:
     """The modules that the functions of the tasks live in."""
     functions = (getattr(node, "func", None) for node in graph.tasks.values())
     names = {getattr(getattr(f, "func", f), "__module__", None) for f in functions}  # .func: of a functools.partial
     return sorted(name for name in names if name and not name.startswith("__"))
 
 
-def warming_graph(imports: Sequence[str], *, n_workers: int, modules: Mapping[str, bytes]) -> Any:
+def warming_graph(imports: Sequence[str], *, n_workers: int, modules: Mapping[str, bytes]) -> Graph:
     """A Graph of two tasks a worker that import what the steps need."""
-    from pipeline.graph.graph import Graph, GraphNode, Key, Policy, task
-
     busy = _WARM if n_workers > 1 else 0.0
     tasks: dict[Key, GraphNode] = {
         ("warm", i): task(("warm", i), warm, tuple(imports), busy) for i in range(2 * n_workers)
@@ -227,8 +225,6 @@ def warming_graph(imports: Sequence[str], *, n_workers: int, modules: Mapping[st
 
 def warm(imports: Iterable[str], busy: float) -> int:
     """Import modules in this worker, which is ours, and be busy for some seconds; gives how many could be imported."""
-    from pipeline.worker.process_setup import settle
-
     ends = time.perf_counter() + busy
     n = 0
     for name in imports:
@@ -240,26 +236,20 @@ def warm(imports: Iterable[str], busy: float) -> int:
     return n
 
 
-def kept_layouts(graph: Any) -> dict[str, Any]:
+def kept_layouts(graph: Graph) -> dict[str, Layout]:
     """The layouts of the copies whose every key is wanted: what a run gives back besides its outputs."""
     wanted = set(graph.wanted)
     return {copy: layout for copy, layout in graph.layouts.items() if layout.keys and wanted.issuperset(layout.keys)}
 
 
-def _keep(graph: Any, results: Mapping[Any, Any], path: Path) -> None:
+def _keep(graph: Graph, results: Mapping[Any, Any], path: Path) -> None:
     """Leave the values that are wanted besides the outputs, for the comparison with serial's."""
-    import cloudpickle
-
-    from pipeline.graph.collect import collect
-
     values = {copy: collect(layout, results) for copy, layout in kept_layouts(graph).items()}
     _write(path, cloudpickle.dumps(values))
 
 
 def _cpu_times() -> tuple[float, float]:
     """User and system CPU seconds so far of this process and all below it, the ended ones included."""
-    import psutil
-
     user = system = 0.0
     this = psutil.Process()
     for process in [this, *this.children(recursive=True)]:
@@ -273,8 +263,6 @@ def _cpu_times() -> tuple[float, float]:
 def _core_waits() -> dict[int, int]:
     """Nanoseconds for which each thread of this process and those below it was ready to run and had no core; empty
     where the system does not tell."""
-    import psutil
-
     this = psutil.Process()
     found = {}
     for process in [this, *this.children(recursive=True)]:

@@ -18,6 +18,7 @@ from pipeline.experiments.comparison.measured_run import kept_layouts
 from pipeline.experiments.comparison.result import Difference
 from pipeline.graph.graph import Graph, Sink
 from pipeline.graph.value_types import FrameLayout, Layout, PartsLayout
+from pipeline.outputs.open import read
 from pipeline.runs.equality import equal
 
 __all__ = ["TOLERANCE", "differences", "reference_differences"]
@@ -54,8 +55,6 @@ def reference_differences(graph: Graph, values: Path, outputs: Path) -> list[Dif
     values : pickle of name of an output -> value
     outputs : where serial's were committed
     """
-    from pipeline.outputs.open import read
-
     given = pickle.loads(values.read_bytes())  # written by our own child, a moment ago
     found = []
     for sink in graph.sinks:
@@ -80,8 +79,6 @@ def _output(sink: Sink, hashes: Sequence[Mapping[str, str]], outputs: Sequence[P
     what = f"output '{sink.name}'"
     if hashes[0] == hashes[1]:
         return Difference(what, same=True, bitwise=True)
-    from pipeline.outputs.open import read
-
     return _compared(what, sink.layout, *(read(sink, folder) for folder in outputs))
 
 
