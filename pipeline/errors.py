@@ -4,6 +4,7 @@
 
     PipelineError
     ├── ConfigError          2   the file, or the way it was called, is wrong: all its faults at once
+    ├── OpError              2   a step asks for what its op cannot do; building gives it its place in the file
     ├── DataError            3   an input file is missing or unusable
     ├── TaskError            1   a task of the user's failed
     │   └── TaskDataError    3   … since its data are not what they must be: a DataError, too
@@ -36,6 +37,7 @@ __all__ = [
     "DataError",
     "Fault",
     "Location",
+    "OpError",
     "OutputError",
     "PipelineError",
     "ProgramError",
@@ -176,6 +178,28 @@ class ConfigError(PipelineError):
 
     def __reduce__(self) -> tuple[type[ConfigError], tuple[tuple[Fault, ...]]]:
         return type(self), (self.faults,)
+
+
+class OpError(PipelineError):
+    """A step asks for something that its op cannot do: a dim that the array lacks, a window longer than its dim.
+
+    Ops raise nothing else for it, and whatever else they raise while a Graph is built is a bug. Where a library judges
+    what the user wrote (a frequency, a dtype), the op catches around that one call and raises this one from it.
+
+    Parameters
+    ----------
+    field : the key of the step that it belongs to, with dots below it: ``axis``, ``columns.total``; empty: the step
+    message : what was got, what is allowed, a hint
+    """
+
+    exit_code = 2
+
+    def __init__(self, field: str, message: str) -> None:
+        self.field, self.message = field, message
+        super().__init__(field, message)
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.message}" if self.field else self.message
 
 
 class DataError(PipelineError):

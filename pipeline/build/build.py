@@ -19,7 +19,7 @@ from pipeline.build.projection import check_references, needed_columns, shared_s
 from pipeline.build.references import refer, require_one
 from pipeline.build.step import StepBuilder
 from pipeline.config.model import Config, Output, Step
-from pipeline.errors import ConfigError, DataError, Fault, Location
+from pipeline.errors import ConfigError, DataError, Fault, Location, OpError
 from pipeline.graph.garbage_collection import rarely_collected
 from pipeline.graph.graph import CONTEXT, Graph, GraphNode, Key, Policy, Whole, cull, task
 from pipeline.graph.value_types import ArrayLayout, ItemsLayout, Layout, PartsLayout
@@ -145,7 +145,10 @@ class _Builder:
 
     @contextmanager
     def _blamed(self, name: str, path: str, location: Location, locations: Mapping[str, Location]) -> Iterator[None]:
-        """Turn what an op says is wrong into a fault at its place in the file, and go on with the next step."""
+        """Turn an error of the file or of its data into a fault at its place, and go on with the next step.
+
+        Everything else that an op raises is a bug, and passes.
+        """
         try:
             yield
         except DataError as error:
@@ -153,16 +156,16 @@ class _Builder:
             self.unusable.append(DataError(f"{path} ({location}): {error}"))
         except ConfigError as error:
             self.failed.add(name)
-            self.faults += [
-                fault if fault.path else _placed(fault.message, path, location, locations) for fault in error.faults
-            ]
+            self.faults += [f if f.path else Fault(location, path, f.message) for f in error.faults]
+        except OpError as error:
+            self.failed.add(name)
+            self.faults.append(_placed(error, path, location, locations))
         except MemoryError as error:
             self.failed.add(name)
-            self.faults.append(_placed(f"takes more memory to plan than there is: {error}", path, location, locations))
-        except (ValueError, TypeError, KeyError, NotImplementedError) as error:
-            self.failed.add(name)
-            message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-            self.faults.append(_placed(message, path, location, locations))
+            self.faults.append(Fault(location, path, f"takes more memory to plan than there is: {error}"))
+        except Exception as error:  # a bug: it is not the user's error, and stays what it is
+            error.add_note(f"while {path} was built ({location})")
+            raise
 
     def raise_faults(self) -> None:
         """Raise all faults of the file at once; unusable inputs only where the file itself is right."""
@@ -210,8 +213,8 @@ class _Builder:
             return (layout.whole if isinstance(layout, PartsLayout) and layout.whole is not None else layout), {}
         try:
             value = refer(self.layouts, reference, prefix)
-        except ValueError as error:
-            fault = Fault(reference.location, f"outputs.{output.name}.input", str(error))
+        except OpError as error:
+            fault = Fault(reference.location, f"outputs.{output.name}.input", error.message)
             raise ConfigError([fault]) from error
         own, picked = lower(value, prefix, self.tasks)
         return picked, own
@@ -222,23 +225,23 @@ def _require_other_dims(layout: Layout, step: Step) -> None:
 
     Raises
     ------
-    ValueError : naming the dim
+    OpError : naming the dim
     """
     arrays = layout.parts.values() if isinstance(layout, PartsLayout) else [layout]
     for dim in (d for array in arrays if isinstance(array, ArrayLayout) for d in array.dims):
         if dim in step.matrix:
-            raise ValueError(
-                f"matrix: the result has a dim {dim!r}, and the matrix a key of that name; picks could not tell them "
-                "apart: rename the key"
+            raise OpError(
+                "matrix",
+                f"the result has a dim {dim!r}, and the matrix a key of that name; picks could not tell them "
+                "apart: rename the key",
             )
 
 
-def _placed(message: str, path: str, location: Location, locations: Mapping[str, Location]) -> Fault:
-    """A fault at the key of the step that the message begins with, or at the step."""
-    key, _, rest = message.partition(": ")
-    if rest and key.split(".")[0] in locations:
-        return Fault(locations.get(key) or locations[key.split(".")[0]], f"{path}.{key}", rest)
-    return Fault(location, path, message)
+def _placed(error: OpError, path: str, location: Location, locations: Mapping[str, Location]) -> Fault:
+    """Return the fault at the key that an error belongs to, or at the step where that key is not written."""
+    first = error.field.split(".")[0]
+    at = locations.get(error.field) or locations.get(first) or location
+    return Fault(at, f"{path}.{error.field}" if error.field else path, error.message)
 
 
 def shipped_modules(paths: tuple[str, ...]) -> dict[str, bytes]:

@@ -11,6 +11,7 @@ import xarray as xr
 
 from pipeline.build.lowering import enter
 from pipeline.config.model import Reference
+from pipeline.errors import OpError
 from pipeline.graph.graph import listed, ref, task
 from pipeline.graph.value_types import Layout
 from pipeline.ops.arrays.dims import is_late, part
@@ -26,19 +27,19 @@ def refer(layouts: Mapping[str, Layout], reference: Reference, prefix: str, *, n
 
     Raises
     ------
-    ValueError : if there is no such part or dim, or a position is out of range
+    OpError : if there is no such part or dim, or a position is out of range
     """
     layout = layouts[reference.copies[number]]
     value = enter(layout)
     if isinstance(value, Parts):
         if reference.part:
             if reference.part not in value.parts:
-                raise ValueError(f"{reference.text!r}: there is no such part; there are {', '.join(value.parts)}")
+                raise OpError("", f"{reference.text!r}: there is no such part; there are {', '.join(value.parts)}")
             value = value.parts[reference.part]
         elif value.whole is not None:
             value = value.whole
         else:
-            raise ValueError(f"{reference.text!r} has parts only: {', '.join(value.parts)}")
+            raise OpError("", f"{reference.text!r} has parts only: {', '.join(value.parts)}")
     elif reference.part:
         value = _part(value, reference, f"{prefix}.{reference.part}.{number}")
     return picked(value, reference) if reference.picks else value
@@ -47,16 +48,15 @@ def refer(layouts: Mapping[str, Layout], reference: Reference, prefix: str, *, n
 def _part(value: Any, reference: Reference, prefix: str) -> Any:
     if isinstance(value, dd.DataFrame):
         if reference.part not in value.columns:
-            raise ValueError(
-                f"{reference.text!r}: there is no column {reference.part!r}; there are {', '.join(value.columns)}"
-            )
+            known = ", ".join(value.columns)
+            raise OpError("", f"{reference.text!r}: there is no column {reference.part!r}; there are {known}")
         expression = value.optimize(fuse=False)
         tasks, keys = dict(expression.__dask_graph__()), expression.__dask_keys__()
         tasks[prefix,] = task((prefix,), only_cell, reference.text, reference.part, listed(ref(k) for k in keys))
         return Single((prefix,), tasks)
     if isinstance(value, Items | Single):
         return mapping.part(value, reference.part, prefix, dict(value.tasks))
-    raise ValueError(f"{reference.text!r}: an array has no parts")
+    raise OpError("", f"{reference.text!r}: an array has no parts")
 
 
 def only_cell(text: str, column: str, partitions: list[Any]) -> Any:
@@ -81,17 +81,16 @@ def picked(value: Any, reference: Reference) -> Any:
 
     Raises
     ------
-    ValueError : if there is no such dim, or a position is out of range, or there is nothing between two of them
+    OpError : if there is no such dim, or a position is out of range, or there is nothing between two of them
     DataError : in the run, where only that knows how long a dim is
     """
     if not isinstance(value, xr.DataArray):
-        raise ValueError(f"{reference.text!r}: only arrays have positions to pick")
+        raise OpError("", f"{reference.text!r}: only arrays have positions to pick")
     found = value
     for dim, pick in reference.picks:
         if dim not in value.dims:
-            raise ValueError(
-                f"{reference.text!r}: there is no dim {dim!r}; there are {', '.join(map(str, value.dims))}"
-            )
+            known = ", ".join(map(str, value.dims))
+            raise OpError("", f"{reference.text!r}: there is no dim {dim!r}; there are {known}")
         _require_there(value, dim, pick, reference)
         found = part(found, dim, pick)
     return found
@@ -106,13 +105,13 @@ def _require_there(value: xr.DataArray, dim: str, pick: Any, reference: Referenc
         span = f"picks are positions, 0 to {size - 1} here; for labels: {cure}"
     if isinstance(pick, int):
         if not late and not -size <= pick < size:
-            raise ValueError(f"{reference.text!r}: {span}")
+            raise OpError("", f"{reference.text!r}: {span}")
         return
     if not late and any(p is not None and not -size <= p <= size for p in pick):
-        raise ValueError(f"{reference.text!r}: {span}")
+        raise OpError("", f"{reference.text!r}: {span}")
     n = n_between(*pick) if late else len(range(size)[slice(*pick)])
     if n is not None and n <= 0:
-        raise ValueError(f"{reference.text!r}: nothing lies there: start:stop is half-open; {span}")
+        raise OpError("", f"{reference.text!r}: nothing lies there: start:stop is half-open; {span}")
 
 
 def _as_labels(value: xr.DataArray, dim: str, pick: Any) -> str:
@@ -142,7 +141,7 @@ def require_one(value: Any, reference: Reference) -> None:
 
     Raises
     ------
-    ValueError : saying what it is instead
+    OpError : saying what it is instead
     """
     text, got = repr(reference.text), ""
     if isinstance(value, xr.DataArray) and value.size != 1 and value.size == value.size:
@@ -154,4 +153,4 @@ def require_one(value: Any, reference: Reference) -> None:
     elif isinstance(value, Items):
         got = f"{text} is items"
     if got:
-        raise ValueError(f"a check is of one value, and {got}")
+        raise OpError("", f"a check is of one value, and {got}")

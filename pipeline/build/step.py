@@ -18,9 +18,10 @@ from dask.delayed import Delayed
 from pipeline.build.lowering import lower
 from pipeline.build.references import only_value, picked, refer, scalar_of
 from pipeline.config.expressions.expression import Expression
+from pipeline.config.expressions.references import ExpressionError
 from pipeline.config.model import Config, Reference, Step
 from pipeline.config.signatures import Signature
-from pipeline.errors import ConfigError, Fault
+from pipeline.errors import ConfigError, Fault, OpError
 from pipeline.graph import collect
 from pipeline.graph.graph import GraphNode, Key, Whole, listed, ref, task
 from pipeline.graph.importing import resolve
@@ -29,6 +30,7 @@ from pipeline.ops.calls import calls, commands
 from pipeline.ops.calls.arguments import Arguments, filled_args
 from pipeline.ops.collections import Args, Single
 from pipeline.ops.elementwise.targets import evaluate_arrays
+from pipeline.ops.frames.partitions import UnknownColumn
 
 __all__ = ["StepBuilder"]
 
@@ -69,8 +71,8 @@ class StepBuilder:
             bound = [self.scalar_or_array(r) for r in step.expression.references]
             try:
                 return evaluate_arrays(step.expression, bound)
-            except ValueError as error:
-                raise ValueError(f"expr: {error}") from error
+            except ExpressionError as error:
+                raise OpError("expr", str(error)) from error
         return self.op()
 
     def own(self, value: Any, tasks: Mapping[Key, GraphNode]) -> Any:
@@ -87,9 +89,9 @@ class StepBuilder:
             reference = replace(reference, picks=())
         try:
             return refer(self.builder.layouts, reference, f"{self.step.name}/input", number=number)
-        except ValueError as error:
+        except OpError as error:
             path = f"steps.{self.step.step}{_path_of(reference, self.step)}"
-            raise ConfigError([Fault(reference.location, path, str(error))]) from error
+            raise ConfigError([Fault(reference.location, path, error.message)]) from error
 
     def input(self, reference: Reference) -> Any:
         """Like :meth:`enter`; gathered copies come as a list of ``(labels, collection)``."""
@@ -116,8 +118,8 @@ class StepBuilder:
         if isinstance(value, dd.DataFrame):
             columns = ", ".join(value.columns)
             cure = f"one value of it, where it has one row, is ${{{reference.text}.{value.columns[0]}}}"
-            raise ValueError(f"{reference.text!r} is a frame with the columns {columns}; {cure}")
-        raise ValueError(f"{reference.text!r} is items; an expression takes arrays and scalars")
+            raise OpError("expr", f"{reference.text!r} is a frame with the columns {columns}; {cure}")
+        raise OpError("expr", f"{reference.text!r} is items; an expression takes arrays and scalars")
 
     def whole(self, reference: Reference) -> Key:
         """The key of a task with the whole in-memory value of a reference."""
@@ -166,9 +168,9 @@ class StepBuilder:
             return self.source(build, keywords)
         try:
             return build(*inputs, **keywords)
-        except (ConfigError, ValueError) as error:
-            (first, *_) = [r.text for role in type(parameters).inputs for r in step.inputs.get(role, ())]
-            raise ValueError(str(error).replace("of the input", f"of {first!r}")) from error
+        except UnknownColumn as error:
+            first = next(r.text for role in type(parameters).inputs for r in step.inputs.get(role, ()))
+            raise error.of(first) from error
 
     def args(self, args: Mapping[str, Any]) -> Args:
         """The keyword arguments of the user's function; those with results of steps in them are made in one task."""
@@ -214,14 +216,14 @@ class StepBuilder:
         """A source, read only as far as all its users' picks ask; picks that can't be are a fault of a user's."""
         try:
             return build(**keywords, picks=dict(asked.picks))
-        except ConfigError:
+        except OpError:
             whole = build(**keywords)
             try:
                 return picked(whole, asked)
-            except ValueError as error:
+            except OpError as error:
                 user = next(s for s in self.builder.config.steps.values() if any(r is asked for r in s.references()))
                 raise ConfigError(
-                    [Fault(asked.location, f"steps.{user.step}{_path_of(asked, user)}", str(error))]
+                    [Fault(asked.location, f"steps.{user.step}{_path_of(asked, user)}", error.message)]
                 ) from error
 
     def bound(self, parameters: Any) -> dict[str, list[Any]]:
@@ -253,13 +255,13 @@ def function_of(signature: type[Signature]) -> Callable[..., Any]:
 
     Raises
     ------
-    ConfigError : if the distribution that brings the op lacks it, or it can't be imported there
+    OpError : if the distribution that brings the op lacks it, or it can't be imported there
     """
     path = signature.function_path()
     try:
         return resolve(path)
     except (ConfigError, ImportError) as error:
-        raise ConfigError(f"op: the function of {signature.op!r}, {path}, can't be imported: {error}") from error
+        raise OpError("op", f"the function of {signature.op!r}, {path}, can't be imported: {error}") from error
 
 
 def _path_of(reference: Reference, step: Step) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from pipeline.errors import ConfigError
+from pipeline.errors import OpError
 
 __all__ = [
     "TEXT",
@@ -31,14 +31,14 @@ __all__ = [
 TEXT = pd.StringDtype(na_value=np.nan)
 
 
-def declared_dtype(name: str) -> Any:
-    """The pandas dtype of a type of the language.
+def declared_dtype(name: str, field: str) -> Any:
+    """Return the pandas dtype of a type of the language; ``field`` is the key that names it.
 
     Raises
     ------
-    ConfigError : if there is no such type
+    OpError : if there is no such type
 
-    >>> declared_dtype("timestamp[UTC]")
+    >>> declared_dtype("timestamp[UTC]", "cast")
     datetime64[us, UTC]
     """
     named = {"string": TEXT, "timestamp": "datetime64[us]", "date": "datetime64[us]", "duration": "timedelta64[us]"}
@@ -48,7 +48,7 @@ def declared_dtype(name: str) -> Any:
         return pd.api.types.pandas_dtype(named.get(name, name))
     except (TypeError, ValueError, KeyError) as error:
         known = "numpy's names, string, timestamp, timestamp[ZONE], date, duration"
-        raise ConfigError(f"cast: {name!r} is no type; types are {known}") from error
+        raise OpError(field, f"{name!r} is no type; types are {known}") from error
 
 
 def natural_dtype(stored: pa.DataType, *, has_missing: bool, keep: bool = False) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, OpError
 from pipeline.graph.graph import GraphNode, Key, listed, ref, task
 from pipeline.ops.arrays.deferred_labels import RunLabels, as_coordinate, held
 from pipeline.ops.arrays.dims import one_chunk
@@ -69,7 +69,7 @@ def _stacked(
     x: Items, along: str, dims: tuple[str, ...], shape: tuple[int, ...], dtype: np.dtype[Any], chunks: int, name: str
 ) -> xr.DataArray:
     if x.droppable:
-        raise ValueError("input: items of a step with on_error: drop can't become an array: their number is known only "
+        raise OpError("input", "items of a step with on_error: drop can't become an array: their number is known only "
                          "in the run; make a frame of them")  # fmt: skip
     own: dict[Key, GraphNode] = {}
     zeros = tuple(0 for _ in shape)
@@ -140,17 +140,17 @@ def _matrix(
     chosen = [c for c in known if c in patterns or (c != labels and _matches(c, patterns))]
     absent = [p for p in patterns if not fnmatch.filter([str(c) for c in known], p)]
     if absent or not chosen:
-        raise ValueError(f"columns: {(absent or patterns)[0]!r} is no column; there are {', '.join(map(str, known))}")
+        raise OpError("columns", f"{(absent or patterns)[0]!r} is no column; there are {', '.join(map(str, known))}")
     if len(set(dims)) != 2:
-        raise ValueError(f"dims: got {list(dims)}; a frame needs two names, of the rows and of the columns")
+        raise OpError("dims", f"got {list(dims)}; a frame needs two names, of the rows and of the columns")
     if labels is not None and labels not in known:
-        raise ValueError(f"labels: {labels!r} is no column; there are {', '.join(map(str, known))}")
+        raise OpError("labels", f"{labels!r} is no column; there are {', '.join(map(str, known))}")
     if labels in dims:
-        raise ValueError(f"labels: {labels!r} is a dim, too; name the dim otherwise: dims: [row, {dims[1]}]")
+        raise OpError("labels", f"{labels!r} is a dim, too; name the dim otherwise: dims: [row, {dims[1]}]")
     for c in chosen:
         if not pd.api.types.is_numeric_dtype(x._meta[c].dtype):
             known_numbers = ", ".join(numbers) or "none"
-            raise ValueError(f"columns: {c!r} is {x._meta[c].dtype}; an array takes numbers: {known_numbers}")
+            raise OpError("columns", f"{c!r} is {x._meta[c].dtype}; an array takes numbers: {known_numbers}")
     kind = np.dtype(dtype) if dtype else np.result_type(*(_plain(x._meta[c].dtype) for c in chosen))
     expression = x.optimize(fuse=False)
     tasks, keys = expression.__dask_graph__(), expression.__dask_keys__()
@@ -258,7 +258,7 @@ def _to_the_second(labels: Any) -> Any:
 
 def _slices(x: xr.DataArray, along: str, name: str) -> Items:
     if along not in x.dims:
-        raise ValueError(f"along: {along!r} is no dim of {tuple(map(str, x.dims))}")
+        raise OpError("along", f"{along!r} is no dim of {tuple(map(str, x.dims))}")
     labels = labels_along(x, along)
     texts = tuple(str(v) for v in (_to_the_second(labels) if labels.dtype.kind == "M" else labels))
     x = one_chunk(x, [str(dim) for dim in x.dims if dim != along])

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, OpError
 from pipeline.graph.graph import GraphNode, Key, listed, ref, task, token
 from pipeline.graph.segments import Dropped
 from pipeline.ops.arrays.deferred_labels import run_labels
@@ -48,8 +48,8 @@ def to_frame(
     if isinstance(x, xr.DataArray):
         return _wide(x, str(columns), prefix or "", name) if columns else _long(x, value, name)
     if not isinstance(columns, Mapping) or not columns:
-        raise ValueError("columns: items and values need {name: type} for the columns they hold")
-    dtypes = {column: declared_dtype(kind) for column, kind in columns.items()}
+        raise OpError("columns", "items and values need {name: type} for the columns they hold")
+    dtypes = {column: declared_dtype(kind, f"columns.{column}") for column, kind in columns.items()}
     if isinstance(x, list):
         return _gathered(x, dtypes, name)
     return _of_items(x, {}, dtypes, name, 0)
@@ -120,7 +120,7 @@ def _gathered(x: Sequence[tuple[Mapping[str, Any], Any]], dtypes: Mapping[str, A
 
 def _as_single(x: xr.DataArray, prefix: str, number: int) -> Single:
     if x.size != 1:
-        raise ValueError(f"a gathered array must have one element to become a row; got {dict(x.sizes)}")
+        raise OpError("input", f"a gathered array must have one element to become a row; got {dict(x.sizes)}")
     (key,) = [(x.data.name, *index) for index in itertools.product(*(range(n) for n in x.data.numblocks))]
     scalar = (prefix, number)
     return Single(scalar, {**dict(x.data.dask), scalar: task(scalar, only_element, ref(key))})
@@ -244,7 +244,7 @@ def _missing(value: Any) -> bool:
 def _long(x: xr.DataArray, value: str, name: str) -> dd.DataFrame:
     """A row a cell, in C order within each chunk; a column a dim with its labels, or positions where it has none."""
     if value in x.dims:
-        raise ValueError(f"value: {value!r} is a dim of the array, too; name the column of the cells otherwise")
+        raise OpError("value", f"{value!r} is a dim of the array, too; name the column of the cells otherwise")
     labels = [_known_labels(x, dim) for dim in x.dims]
     kinds = [np.dtype(np.int64) if known is None else pd.Series(known[:0]).dtype for known in labels]
     dtypes = {str(dim): kind for dim, kind in zip(x.dims, kinds, strict=True)} | {value: x.dtype}
@@ -292,7 +292,7 @@ def labels_along(x: xr.DataArray, dim: Any) -> Any:
 
     Raises
     ------
-    ConfigError : if its length is known only in the run
+    OpError : if its length is known only in the run
     """
     known_length(x, str(dim), "input")
     return x.coords[dim].values if dim in x.coords else np.arange(x.sizes[dim])
@@ -319,7 +319,7 @@ def cells_of_chunk(axes: Sequence[Any], meta: pd.DataFrame, chunk: Any) -> pd.Da
 def _wide(x: xr.DataArray, dim: str, prefix: str, name: str) -> dd.DataFrame:
     """A row a label of each other dim, a column a label of ``dim``; coordinates along the others come along."""
     if dim not in x.dims:
-        raise ValueError(f"columns: {dim!r} is no dim; the array has {', '.join(map(str, x.dims)) or 'none'}")
+        raise OpError("columns", f"{dim!r} is no dim; the array has {', '.join(map(str, x.dims)) or 'none'}")
     others = [d for d in x.dims if d != dim]
     x = one_chunk(x.transpose(*others, dim), [dim])
     names = [f"{prefix}{label}" for label in labels_along(x, dim)]

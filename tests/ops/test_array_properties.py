@@ -17,7 +17,7 @@ from strategies import SETTINGS, arrays, cut
 from test_array_ops import run
 
 from pipeline.config.expressions.expression import parse
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import DataError, OpError
 
 DIMS = ("x", "y")
 ANY_ARRAY = arrays(empty_chunks=True)
@@ -335,7 +335,7 @@ def test_labels_pick_what_xarray_picks(x: xr.DataArray, ends: tuple[int, int], o
     held = x.compute(scheduler="sync")
     want: Any = ends[0] if one else slice(*ends)
     if (one and ends[0] not in held["x"]) or (not one and not held.sel(x=want).sizes["x"]):
-        with pytest.raises(ConfigError, match=r"labels: .* 'x' has the labels 0 to"):
+        with pytest.raises(OpError, match=r"labels: .* 'x' has the labels 0 to"):
             array.sel(x, labels={"x": ends[0] if one else list(ends)})
         return
     got = array.sel(x, labels={"x": ends[0] if one else list(ends)})

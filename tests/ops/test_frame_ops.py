@@ -17,7 +17,7 @@ from named_ops import frames as ops
 from pandas.testing import assert_frame_equal
 
 from pipeline.config.expressions import expression
-from pipeline.errors import DataError
+from pipeline.errors import DataError, OpError
 from pipeline.graph.graph import constant
 
 CUTS: dict[str, list[int]] = {
@@ -159,9 +159,9 @@ def test_concat_puts_frames_below_each_other(at: list[int]) -> None:
 
 def test_concat_refuses_other_columns_and_types() -> None:
     one = cut(table(), [])
-    with pytest.raises(ValueError, match="'b' is a column of input 1 and not of input 2"):
+    with pytest.raises(OpError, match="'b' is a column of input 1 and not of input 2"):
         ops.concat(one, ops.select(one, columns=["x"]))
-    with pytest.raises(ValueError, match="column 'k' is int64 and str; make it one type"):
+    with pytest.raises(OpError, match="column 'k' is int64 and str; make it one type"):
         ops.concat(one, cut(table().astype({"k": "str"}), []))
 
 
@@ -505,7 +505,7 @@ def test_lists_and_maps_are_no_keys(values: list[Any]) -> None:
 
 def test_merge_says_which_side_lacks_a_column() -> None:
     left, right = pd.DataFrame({"a": [1]}), pd.DataFrame({"b": [1]})
-    with pytest.raises(ValueError, match="right_on: 'a' is no column of the right side; its columns: b"):
+    with pytest.raises(OpError, match="right_on: 'a' is no column of the right side; its columns: b"):
         ops.merge(cut(left, []), cut(right, []), left_on="a", right_on="a")
 
 
@@ -618,5 +618,5 @@ def test_building_twice_gives_the_same_keys_and_tasks_that_pickle() -> None:
     ],
 )
 def test_a_fault_is_said_while_building_with_its_place(build: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(OpError, match=message):
         build(cut(table(), [100]))

@@ -15,7 +15,7 @@ import pytest
 from dask.callbacks import Callback
 from serially import graph_of, values_of
 
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import ConfigError, DataError, OpError
 from pipeline.graph.importing import resolve
 from pipeline.ops.sources.array_files import from_npy
 from pipeline.ops.sources.from_call import array_from_call, frame_from_call
@@ -87,9 +87,9 @@ def test_what_a_function_gives_must_be_what_was_said() -> None:
 
 
 def test_an_argument_that_tells_the_piece_is_a_fault() -> None:
-    with pytest.raises(ConfigError, match="args: 'y' is what the function is told of its piece by"):
+    with pytest.raises(OpError, match="args: 'y' is what the function is told of its piece by"):
         array_from_call(function="m:f", shape={"y": 2}, dtype="int64", args={"y": 1})
-    with pytest.raises(ConfigError, match="args: 'partition' is what"):
+    with pytest.raises(OpError, match="args: 'partition' is what"):
         frame_from_call(function="m:f", columns={"a": "int64"}, args={"partition": 1})
 
 
@@ -178,7 +178,7 @@ def test_times_may_have_a_zone_and_none_may_be_there() -> None:
     ({"columns": {"timestamp": "bool"}}, "time: 'timestamp' is one of the columns, too"),
 ])  # fmt: skip
 def test_a_time_series_that_can_not_be_is_refused(wrong: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(OpError, match=message):
         timeseries(**{"start": "2001-01-01", "end": "2001-02-01", **wrong})
 
 
@@ -239,7 +239,7 @@ def test_what_is_no_array_is_named(tmp_path: Path) -> None:
     for name, message in (("objects", "holds object"), ("record", "holds .*'a'"), ("text", "is no npy file")):
         with pytest.raises(DataError, match=rf"{name}.npy: {message}"):
             from_npy(path=f"{tmp_path}/{name}.npy")
-    with pytest.raises(ConfigError, match=r"dims: got 1 for .*x.npy, which has 2"):
+    with pytest.raises(OpError, match=r"dims: got 1 for .*x.npy, which has 2"):
         from_npy(path=f"{tmp_path}/x.npy", dims=["x"])
     with pytest.raises(DataError, match="no such file"):
         from_npy(path=f"{tmp_path}/y.npy")

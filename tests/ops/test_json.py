@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import DataError, OpError
 from pipeline.ops.sources.json import read_json
 
 LINES = (
@@ -69,7 +69,7 @@ def test_a_column_that_comes_late_is_read_where_it_has_a_type(tmp_path: Path, mo
     monkeypatch.setattr("pipeline.ops.sources.json.SAMPLE", 20)
     path = lines(tmp_path, '{"a": 1}\n' * 9 + '{"a": 1, "late": 5}\n')
     assert list(read_json(path=path).columns) == ["a"]
-    with pytest.raises(ConfigError, match=r"'late' is no column of .* needs a cast"):
+    with pytest.raises(OpError, match=r"'late' is no column of .* needs a cast"):
         read_json(path=path, columns=["a", "late"])
     got = run(read_json(path=path, cast={"late": "float64"}, blocksize=30))
     assert got["late"].tolist()[-1] == 5

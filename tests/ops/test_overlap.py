@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from serially import values_of
 from strategies import SETTINGS, arrays
 
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import DataError, OpError
 from pipeline.ops.arrays.overlap import map_overlap
 
 BOUNDARIES = {"reflect": "symmetric", "nearest": "edge", "periodic": "wrap"}  # as numpy's pad calls them
@@ -76,9 +76,9 @@ def test_only_what_is_needed_of_a_neighbour_is_cut_off() -> None:
 
 def test_what_does_not_fit_is_refused() -> None:
     x = xr.DataArray(da.ones((4, 2), chunks=2), dims=["y", "x"])
-    with pytest.raises(ConfigError, match="depth: 'z' is no dim; the array has y, x"):
+    with pytest.raises(OpError, match="depth: 'z' is no dim; the array has y, x"):
         map_overlap(x, function="test_overlap:same", depth={"z": 1}, dtype="float64")
-    with pytest.raises(ConfigError, match="depth: got 5, and 'y' has 4 positions"):
+    with pytest.raises(OpError, match="depth: got 5, and 'y' has 4 positions"):
         map_overlap(x, function="test_overlap:same", depth={"y": 5}, dtype="float64")
     shape = map_overlap(x, function="test_overlap:centre", depth={"y": 1}, dtype="float64")
     with pytest.raises(DataError, match=r"centre gave a block of shape \(1, 2\) for one of \(3, 2\)"):

@@ -20,7 +20,7 @@ from test_array_ops import lazy, numbers, run
 
 from pipeline.build.plan import plan
 from pipeline.config.loader import loads
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import ConfigError, DataError, OpError
 from pipeline.ops.arrays.histograms import histogram
 from pipeline.ops.arrays.quantiles import median
 from pipeline.ops.arrays.reshaping import pad, reshape, roll, transpose
@@ -184,7 +184,7 @@ def test_the_largest_of_whole_numbers_at_their_limits_and_of_times() -> None:
     (lambda x: concatenate(x, x.assign_coords(time=range(70)), axis="time"), "axis: the labels 'time' of datetime64"),
 ])  # fmt: skip
 def test_what_does_not_fit_is_said(op: Any, why: str) -> None:
-    with pytest.raises(ConfigError, match=f"^{why}"):
+    with pytest.raises(OpError, match=f"^{why}"):
         op(lazy(np.where(np.isnan(numbers()), 0, numbers())))
 
 

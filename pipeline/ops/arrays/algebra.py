@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 from dask.base import tokenize
 
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import DataError, OpError
 from pipeline.graph.graph import GraphNode, Key, ref, task
 from pipeline.ops.arrays.block_tasks import blocks, per_block, placed
 from pipeline.ops.arrays.contraction import contracted
@@ -44,11 +44,11 @@ def matmul(left: xr.DataArray, right: xr.DataArray, *, axis: str | None = None) 
 
     Raises
     ------
-    ConfigError : no such dim, several that could be meant, or other lengths or labels along a shared one
+    OpError : no such dim, several that could be meant, or other lengths or labels along a shared one
     """
     shared = _shared(left, right)
     if axis is None and len(shared) > 1:
-        raise ConfigError(f"axis: left and right share the dims {', '.join(shared)}; say which one is summed over")
+        raise OpError("axis", f"left and right share the dims {', '.join(shared)}; say which one is summed over")
     summed = [shared[0] if axis is None else axis]
     _require_both(left, right, summed)
     return _product_over(left, right, summed)
@@ -59,14 +59,14 @@ def tensordot(left: xr.DataArray, right: xr.DataArray, *, axis: Axis = None) -> 
 
     Raises
     ------
-    ConfigError : no such dim, one that both have and ``axis`` has not, other lengths or labels
+    OpError : no such dim, one that both have and ``axis`` has not, other lengths or labels
     """
     shared = _shared(left, right)
     summed = shared if axis is None else [axis] if isinstance(axis, str) else list(dict.fromkeys(axis))
     _require_both(left, right, summed)
     extra = [dim for dim in shared if dim not in summed]
     if extra:
-        raise ConfigError(f"axis: left and right share the dim {extra[0]!r}, too; matmul and einsum can keep it")
+        raise OpError("axis", f"left and right share the dim {extra[0]!r}, too; matmul and einsum can keep it")
     return _product_over(left, right, summed)
 
 
@@ -74,7 +74,7 @@ def _shared(left: xr.DataArray, right: xr.DataArray) -> list[str]:
     shared = [str(dim) for dim in left.dims if dim in right.dims]
     if not shared:
         dims = [", ".join(map(str, x.dims)) or "no dims" for x in (left, right)]
-        raise ConfigError(f"left: has {dims[0]}, and right {dims[1]}: none that both have")
+        raise OpError("left", f"has {dims[0]}, and right {dims[1]}: none that both have")
     return shared
 
 
@@ -82,7 +82,7 @@ def _require_both(left: xr.DataArray, right: xr.DataArray, axis: Sequence[str]) 
     for dim in axis:
         dim_number(left, dim, "axis")
         if dim not in right.dims:
-            raise ConfigError(f"axis: {dim!r} is no dim of right; it has {', '.join(map(str, right.dims))}")
+            raise OpError("axis", f"{dim!r} is no dim of right; it has {', '.join(map(str, right.dims))}")
 
 
 def _product_over(left: xr.DataArray, right: xr.DataArray, summed: Sequence[str]) -> xr.DataArray:
@@ -101,7 +101,7 @@ def einsum(*inputs: Any, subscripts: str) -> xr.DataArray:
 
     Raises
     ------
-    ConfigError : a list that doesn't fit its input, a name that is another dim's, other lengths or labels
+    OpError : a list that doesn't fit its input, a name that is another dim's, other lengths or labels
     """
     arrays = [x for each in inputs for x in ([x for _, x in each] if isinstance(each, list) else [each])]
     given, result = _read(subscripts, arrays)
@@ -113,29 +113,29 @@ def _read(subscripts: str, arrays: Sequence[xr.DataArray]) -> tuple[list[list[st
     """The names of each input's axes, and those of the result."""
     before, arrow, after = subscripts.partition("->")
     if not arrow or "->" in after:
-        raise ConfigError(f"subscripts: got {subscripts!r}; write the dims of the result: time y, y x -> time x")
+        raise OpError("subscripts", f"got {subscripts!r}; write the dims of the result: time y, y x -> time x")
     given, result = [part.split() for part in before.split(",")], after.split()
     if len(given) != len(arrays):
-        raise ConfigError(f"subscripts: got {len(given)} lists of names for {len(arrays)} inputs")
+        raise OpError("subscripts", f"got {len(given)} lists of names for {len(arrays)} inputs")
     for names in (*given, result):
         twice = [name for name in names if names.count(name) > 1]
         if twice:
-            raise ConfigError(f"subscripts: got {twice[0]!r} twice in {' '.join(names)!r}; each dim has its own name")
+            raise OpError("subscripts", f"got {twice[0]!r} twice in {' '.join(names)!r}; each dim has its own name")
     for number, (names, x) in enumerate(zip(given, arrays, strict=True), 1):
         dims = [str(dim) for dim in x.dims]
         if len(names) != len(dims):
-            raise ConfigError(f"subscripts: got {len(names)} names for input {number}; it has {', '.join(dims)}")
+            raise OpError("subscripts", f"got {len(names)} names for input {number}; it has {', '.join(dims)}")
         moved = [name for name, dim in zip(names, dims, strict=True) if name != dim and name in dims]
         if moved:
             order = " ".join(dims)
-            raise ConfigError(f"subscripts: {moved[0]!r} of input {number} stands at another dim's place: {order}")
+            raise OpError("subscripts", f"{moved[0]!r} of input {number} stands at another dim's place: {order}")
     known = [name for names in given for name in names]
     for name in [*known, *result]:
         if not name.isidentifier():
-            raise ConfigError(f"subscripts: {name!r} is no name of a dim; names are parted by spaces")
+            raise OpError("subscripts", f"{name!r} is no name of a dim; names are parted by spaces")
     for name in result:
         if name not in known:
-            raise ConfigError(f"subscripts: {name!r} of the result is in no input; they have {', '.join(known)}")
+            raise OpError("subscripts", f"{name!r} of the result is in no input; they have {', '.join(known)}")
     return given, result
 
 
@@ -164,11 +164,9 @@ def _summed(arrays: Sequence[xr.DataArray], dims: Sequence[str], places: Sequenc
             other, y = first.setdefault(dim, (place, x))
             n, m = y.sizes[dim], x.sizes[dim]
             if n != m and n == n and m == m:  # nan: known only in the run
-                raise ConfigError(f"{place}: has {m} positions along {str(dim)!r}, {other} has {n}")
+                raise OpError(place, f"has {m} positions along {str(dim)!r}, {other} has {n}")
             if dim in x.indexes and dim in y.indexes and not x.indexes[dim].equals(y.indexes[dim]):
-                raise ConfigError(
-                    f"{place}: has other labels along {str(dim)!r} than {other}; take the same part of both"
-                )
+                raise OpError(place, f"has other labels along {str(dim)!r} than {other}; take the same part of both")
             if dim in x.indexes and dim not in y.indexes:
                 first[dim] = (place, x)
     data = contracted([x.data for x in arrays], [list(map(str, x.dims)) for x in arrays], dims)
@@ -187,23 +185,23 @@ def solve(left: xr.DataArray, right: xr.DataArray) -> xr.DataArray:
 
     Raises
     ------
-    ConfigError : no square matrix, none or both of its dims in ``right``, other lengths or labels
+    OpError : no square matrix, none or both of its dims in ``right``, other lengths or labels
     DataError : in the run, if the matrix is singular
     """
     for x, key in ((left, "left"), (right, "right")):
         require_numbers(x, "solve", key=key)
     if left.ndim != 2 or left.shape[0] != left.shape[1]:
-        raise ConfigError(f"left: solve needs a square matrix, got {dict(left.sizes)}")
+        raise OpError("left", f"solve needs a square matrix, got {dict(left.sizes)}")
     shared = [str(dim) for dim in left.dims if dim in right.dims]
     if len(shared) != 1:
         both = ", ".join(map(str, left.dims))
-        raise ConfigError(f"right: has {len(shared)} of the dims of left ({both}); it must have one, that of the rows")
+        raise OpError("right", f"has {len(shared)} of the dims of left ({both}); it must have one, that of the rows")
     (row,) = shared
     (col,) = [str(dim) for dim in left.dims if dim != row]
     if right.sizes[row] != left.sizes[row]:
-        raise ConfigError(f"right: has {right.sizes[row]} positions along {row!r}, left has {left.sizes[row]}")
+        raise OpError("right", f"has {right.sizes[row]} positions along {row!r}, left has {left.sizes[row]}")
     if row in left.indexes and row in right.indexes and not left.indexes[row].equals(right.indexes[row]):
-        raise ConfigError(f"right: has other labels along {row!r} than left")
+        raise OpError("right", f"has other labels along {row!r} than left")
     matrix = one_chunk(left.transpose(row, col), [row, col])
     right = one_chunk(right, [row])
     axis = dim_number(right, row)
@@ -249,7 +247,7 @@ def fft(x: xr.DataArray, *, axis: str, n: int | None = None, inverse: bool = Fal
 
     Raises
     ------
-    ConfigError : no such dim, or one of length 0
+    OpError : no such dim, or one of length 0
     DataError : in the run, if only that knows that it is
     """
     number = dim_number(x, axis, "axis")
@@ -257,10 +255,10 @@ def fft(x: xr.DataArray, *, axis: str, n: int | None = None, inverse: bool = Fal
     if n is None and not is_late(x, axis):
         n = x.sizes[axis]
     if n == 0:
-        raise ConfigError(f"axis: {_no_frequencies(axis)}")
+        raise OpError("axis", f"{_no_frequencies(axis)}")
     name = axis.removeprefix(_FREQUENCY) if inverse else _FREQUENCY + axis
     if name != axis and name in x.dims:
-        raise ConfigError(f"axis: the dim of the result would be {name!r}, which the array has already")
+        raise OpError("axis", f"the dim of the result would be {name!r}, which the array has already")
     x = one_chunk(x, [axis])
     kind = np.fft.fft(np.zeros(1, x.dtype)).dtype
     chunks = placed(x.data.chunks, number, (np.nan if n is None else n,))

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from dask.base import tokenize
 
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import DataError, OpError
 from pipeline.graph.graph import GraphNode, Key, ref, task
 from pipeline.graph.importing import resolve
 from pipeline.ops.arrays.block_tasks import blocks
@@ -28,13 +28,13 @@ def rechunk(x: xr.DataArray, *, chunks: Mapping[str, Any]) -> xr.DataArray:
 
     Raises
     ------
-    ConfigError : if there is no such dim, or the sizes don't add up; if only the run knows the length, any but -1
+    OpError : if there is no such dim, or the sizes don't add up; if only the run knows the length, any but -1
     """
     for dim, size in chunks.items():
         dim_number(x, dim, "chunks")
         if is_late(x, dim) and size != -1:
             cure = "to deal the rows otherwise, where they are a frame still: repartition"
-            raise ConfigError(f"chunks: the length of {dim!r} is known only in the run; -1 makes it one chunk; {cure}")
+            raise OpError("chunks", f"the length of {dim!r} is known only in the run; -1 makes it one chunk; {cure}")
     x = one_chunk(x, [dim for dim in chunks if is_late(x, dim)])
     chunks = {dim: size for dim, size in chunks.items() if not is_late(x, dim)}
     own = {str(dim): list(sizes) for dim, sizes in zip(x.dims, x.data.chunks, strict=True)}
@@ -64,7 +64,7 @@ def map_blocks(
 
     Raises
     ------
-    ConfigError : if ``dims`` has one that the array has not
+    OpError : if ``dims`` has one that the array has not
     DataError : in the run, if a block has another shape or dtype than was said
     """
     kind = np.dtype(dtype)

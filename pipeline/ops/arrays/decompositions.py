@@ -20,7 +20,7 @@ import numpy as np
 import xarray as xr
 from dask.base import tokenize
 
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import DataError, OpError
 from pipeline.graph.graph import GraphNode, Key, listed, ref, task
 from pipeline.ops.arrays.block_tasks import blocks
 from pipeline.ops.arrays.contraction import contracted
@@ -44,7 +44,7 @@ def qr(x: xr.DataArray) -> Parts:
 
     Raises
     ------
-    ConfigError : if the array has not two dims
+    OpError : if the array has not two dims
     """
     row, col = _two_dims(x, "qr")
     x = one_chunk(x, [col])
@@ -60,7 +60,7 @@ def svd(x: xr.DataArray) -> Parts:
 
     Raises
     ------
-    ConfigError : if the array has not two dims
+    OpError : if the array has not two dims
     """
     row, col = _two_dims(x, "svd")
     x = one_chunk(x, [col])
@@ -89,18 +89,18 @@ def svd_compressed(
 
     Raises
     ------
-    ConfigError : not two dims, or ``k`` larger than one of them
+    OpError : not two dims, or ``k`` larger than one of them
     DataError : in the run, if there are fewer rows than ``k``, or values are missing
     """
     row, col = _two_dims(x, "svd_compressed", axis)
     x = x.transpose(row, col)
     if is_late(x, col):
         cure = f"let it be that of the rows: axis: [{col}, {row}]"
-        raise ConfigError(f"axis: the length of {col!r}, the dim of the columns, is known only in the run; {cure}")
+        raise OpError("axis", f"the length of {col!r}, the dim of the columns, is known only in the run; {cure}")
     n = x.sizes[col]
     for size, dim in zip(x.shape, (row, col), strict=True):
         if k > size:
-            raise ConfigError(f"k: got {k}, and {dim!r} has {int(size)} positions")
+            raise OpError("k", f"got {k}, and {dim!r} has {int(size)} positions")
     data = _floats(x)
     width = min(k + n_oversamples, n)
     q = _orthonormal(contracted([data, _directions(data, width, seed)], ["rc", "cq"], "rq"))
@@ -115,13 +115,13 @@ def svd_compressed(
 
 def _two_dims(x: xr.DataArray, op: str, axis: Sequence[str] | None = None) -> tuple[str, str]:
     if x.ndim != 2:
-        raise ConfigError(f"input: {op} needs two dims, got {', '.join(map(str, x.dims)) or 'none'}")
+        raise OpError("input", f"{op} needs two dims, got {', '.join(map(str, x.dims)) or 'none'}")
     require_numbers(x, op)
     row, col = axis or map(str, x.dims)
     for dim in (row, col):
         dim_number(x, dim, "axis")
     if row == col:
-        raise ConfigError(f"axis: got {row!r} twice; it is the dim of the rows, then that of the columns")
+        raise OpError("axis", f"got {row!r} twice; it is the dim of the rows, then that of the columns")
     return row, col
 
 

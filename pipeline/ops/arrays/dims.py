@@ -10,7 +10,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from pipeline.errors import ConfigError, nearest
+from pipeline.errors import OpError, nearest
 from pipeline.ops.arrays.deferred_labels import as_coordinate, dims_of, run_labels
 from pipeline.ops.arrays.unknown_chunks import merged, span, unknown
 
@@ -38,14 +38,13 @@ def dim_number(x: xr.DataArray, dim: str, key: str = "") -> int:
 
     Raises
     ------
-    ConfigError : if the array has no such dim
+    OpError : if the array has no such dim
     """
     dims = [str(name) for name in x.dims]
     if dim in dims:
         return dims.index(dim)
     known = ", ".join(dims) or "no dims: it is one number"
-    place = f"{key}: " if key else ""
-    raise ConfigError(f"{place}{dim!r} is no dim; the array has {known}{nearest(dim, dims)}")
+    raise OpError(key, f"{dim!r} is no dim; the array has {known}{nearest(dim, dims)}")
 
 
 def known_length(x: xr.DataArray, dim: str, key: str) -> int:
@@ -53,12 +52,12 @@ def known_length(x: xr.DataArray, dim: str, key: str) -> int:
 
     Raises
     ------
-    ConfigError : if only the run knows it
+    OpError : if only the run knows it
     """
     length = x.shape[dim_number(x, dim, key)]
     if np.isnan(length):
         cure = "if you know it, say it where its rows are a frame still: {op: repartition, count_rows: 1000}"
-        raise ConfigError(f"{key}: the length of {dim!r} is known only in the run; {cure}")
+        raise OpError(key, f"the length of {dim!r} is known only in the run; {cure}")
     return int(length)
 
 
@@ -67,7 +66,7 @@ def axes_of(x: xr.DataArray, axis: Axis) -> tuple[int, ...]:
 
     Raises
     ------
-    ConfigError : if there is no such dim
+    OpError : if there is no such dim
     """
     if axis is None:
         return tuple(range(x.ndim))
@@ -87,13 +86,13 @@ def require_numbers(x: xr.DataArray, what: str, *, times: bool = False, key: str
 
     Raises
     ------
-    ConfigError : naming its dtype
+    OpError : naming its dtype
     """
     if x.dtype.kind in "biufc" or (times and x.dtype.kind in "mM"):
         return
     wanted = "numbers or times" if times else "numbers"
     hint = "; for seconds: {expr: number(x)}" if x.dtype.kind == "m" else ""
-    raise ConfigError(f"{key}: {what} needs {wanted}, and the array is of {x.dtype}{hint}")
+    raise OpError(key, f"{what} needs {wanted}, and the array is of {x.dtype}{hint}")
 
 
 def require_real(x: xr.DataArray, what: str, *, times: bool = False) -> None:
@@ -101,11 +100,11 @@ def require_real(x: xr.DataArray, what: str, *, times: bool = False) -> None:
 
     Raises
     ------
-    ConfigError : naming the array's dtype
+    OpError : naming the array's dtype
     """
     require_numbers(x, what, times=times)
     if x.dtype.kind == "c":
-        raise ConfigError(f"input: {what} needs numbers that have an order, and the array is of {x.dtype}")
+        raise OpError("input", f"{what} needs numbers that have an order, and the array is of {x.dtype}")
 
 
 def rebuilt(
@@ -180,11 +179,11 @@ def same_labels(x: xr.DataArray, other: xr.DataArray, what: str) -> None:
 
     Raises
     ------
-    ConfigError : naming the first dim that differs
+    OpError : naming the first dim that differs
     """
     for dim in other.dims:
         n, m = x.sizes[dim], other.sizes[dim]
         if n != m and n == n and m == m:  # nan: known only in the run
-            raise ConfigError(f"{what}: has {m} positions along {str(dim)!r}, input {n}")
+            raise OpError(what, f"has {m} positions along {str(dim)!r}, input {n}")
         if dim in x.indexes and dim in other.indexes and not np.array_equal(x[dim].values, other[dim].values):
-            raise ConfigError(f"{what}: has other labels along {str(dim)!r} than input")
+            raise OpError(what, f"has other labels along {str(dim)!r} than input")

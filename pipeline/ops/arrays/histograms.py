@@ -10,7 +10,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from pipeline.errors import ConfigError
+from pipeline.errors import OpError
 from pipeline.ops.arrays.dims import Axis, axes_of, rebuilt, require_real
 
 __all__ = ["histogram"]
@@ -33,14 +33,14 @@ def histogram(x: xr.DataArray, *, bins: int | Sequence[float], range: Range = No
 
     Raises
     ------
-    ConfigError : no such dim, edges that do not rise, or values without an order
+    OpError : no such dim, edges that do not rise, or values without an order
     """
     axes = axes_of(x, axis)
     require_real(x, "histogram")
     edges = _edges(bins, range)
     kept = [i for i, _ in enumerate(x.dims) if i not in axes]
     if "bin" in [x.dims[i] for i in kept]:
-        raise ConfigError("axis: 'bin' is the name of the dim of the bins; count over the input's dim of that name")
+        raise OpError("axis", "'bin' is the name of the dim of the bins; count over the input's dim of that name")
     numbers = tuple(i for i, _ in enumerate(x.dims))
     counts = da.blockwise(
         _counts,
@@ -63,16 +63,16 @@ def _edges(bins: int | Sequence[float], ends: Range) -> Block:
     if not isinstance(bins, int):
         edges = np.asarray(bins, np.float64)
         if len(edges) < 2 or not (np.diff(edges) > 0).all():
-            raise ConfigError(f"bins: got {list(bins)}; edges are two numbers or more, each larger than the one before")
+            raise OpError("bins", f"got {list(bins)}; edges are two numbers or more, each larger than the one before")
         if ends is not None:
-            raise ConfigError("range: says nothing beside edges in bins; it is for a number of bins")
+            raise OpError("range", "says nothing beside edges in bins; it is for a number of bins")
         return edges
     if ends is None:
         cure = "write [low, high], since the edges must be known before the run"
-        raise ConfigError(f"range: is needed for a number of bins; {cure}")
+        raise OpError("range", f"is needed for a number of bins; {cure}")
     low, high = ends
     if not -math.inf < low < high < math.inf:
-        raise ConfigError(f"range: got [{low}, {high}]; the first must be below the second, and both finite")
+        raise OpError("range", f"got [{low}, {high}]; the first must be below the second, and both finite")
     return np.linspace(low, high, bins + 1)
 
 

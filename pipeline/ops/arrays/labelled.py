@@ -19,7 +19,7 @@ from dask.base import tokenize
 from pipeline.config.expressions.expression import Expression
 from pipeline.config.expressions.references import ExpressionError
 from pipeline.config.expressions.tree import Call, Name
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import DataError, OpError
 from pipeline.graph.graph import GraphNode, Key, listed, ref, task
 from pipeline.ops.arrays.block_tasks import Part, blocks, joined, pieces, placed, tree
 from pipeline.ops.arrays.dims import dim_number, one_chunk, rebuilt
@@ -46,7 +46,7 @@ def groupby(
 
     Raises
     ------
-    ConfigError : an expression of no or several dims, or ``std`` or ``var`` without ``ddof``
+    OpError : an expression of no or several dims, or ``std`` or ``var`` without ``ddof``
     """
     require_aggregate(x, agg, ddof)
     labels = _labels(by, x, "by")
@@ -85,20 +85,20 @@ def resample(
 
     Raises
     ------
-    ConfigError : no such dim, a dim whose labels are no times in rising order, or no such period
+    OpError : no such dim, a dim whose labels are no times in rising order, or no such period
     """
     require_aggregate(x, agg, ddof)
     ((dim, freq),) = rule.items()
     axis = dim_number(x, dim, "rule")
     index = x.indexes.get(dim)
     if not isinstance(index, pd.DatetimeIndex) or not index.is_monotonic_increasing:
-        raise ConfigError(f"rule: {dim!r} has no times in rising order as labels")
+        raise OpError("rule", f"{dim!r} has no times in rising order as labels")
     if not len(index):
         raise DataError(f"there are no periods along {dim!r}, which has length 0")
     try:
         counts = pd.Series(1, index=index).resample(freq).count()
     except ValueError as error:
-        raise ConfigError(f"rule: {freq!r} is no period that pandas knows ({error})") from error
+        raise OpError("rule", f"{freq!r} is no period that pandas knows ({error})") from error
     edges = np.concatenate([[0], np.cumsum(counts.to_numpy())])
     kind = aggregate_dtype(x.dtype, agg, empty=bool((counts == 0).any()))
     name = f"resample-{tokenize(x.data.name, axis, edges, agg, skipna, ddof)}"
@@ -138,15 +138,13 @@ def _resampled(
 
 def _labels(by: Expression, x: xr.DataArray, key: str) -> xr.DataArray:
     if by.references:
-        raise ConfigError(
-            f"{key}: {by.text!r} holds a value that is known only in the run; groups must be known before"
-        )
+        raise OpError(key, f"{by.text!r} holds a value that is known only in the run; groups must be known before")
     try:
         labels = evaluate_coords(by, x)
     except ExpressionError as error:
-        raise ConfigError(f"{key}: {error}") from error
+        raise OpError(key, f"{error}") from error
     if labels.ndim != 1:
-        raise ConfigError(f"{key}: {by.text!r} has {labels.ndim} dims; it must be of one coordinate along one dim")
+        raise OpError(key, f"{by.text!r} has {labels.ndim} dims; it must be of one coordinate along one dim")
     return labels
 
 
@@ -179,7 +177,7 @@ def take(x: xr.DataArray, like: xr.DataArray, *, at: Mapping[str, Expression], b
 
     Raises
     ------
-    ConfigError : no such dim, a dim without labels, or a label that ``x`` has not
+    OpError : no such dim, a dim without labels, or a label that ``x`` has not
     """
     found = {dim: _labels(expression, like, f"at.{dim}") for dim, expression in at.items()}
     sources: dict[str, list[str]] = {}
@@ -188,7 +186,7 @@ def take(x: xr.DataArray, like: xr.DataArray, *, at: Mapping[str, Expression], b
         sources.setdefault(str(labels.dims[0]), []).append(dim)
     for target, dims in sources.items():
         if target in x.dims and target not in dims:
-            raise ConfigError(f"at: input has the dim {target!r} already")
+            raise OpError("at", f"input has the dim {target!r} already")
         positions = [_positions(x, dim, found[dim].values) for dim in dims]
         sizes = like.chunksizes[target] if target in like.chunksizes else (like.sizes[target],)
         x = _taken(x, dims, target, positions, sizes)
@@ -199,13 +197,13 @@ def take(x: xr.DataArray, like: xr.DataArray, *, at: Mapping[str, Expression], b
 
 def _positions(x: xr.DataArray, dim: str, wanted: Block) -> Block:
     if dim not in x.indexes:
-        raise ConfigError(f"at: {dim!r} of input has no labels")
+        raise OpError("at", f"{dim!r} of input has no labels")
     index = x.indexes[dim]
     if not index.is_unique:
-        raise ConfigError(f"at: {dim!r} of input has a label more than once")
+        raise OpError("at", f"{dim!r} of input has a label more than once")
     places: Block = index.get_indexer(pd.Index(wanted))
     if (places < 0).any():
-        raise ConfigError(f"at: {dim!r} of input has no label {wanted[places < 0][0]!s}")
+        raise OpError("at", f"{dim!r} of input has no label {wanted[places < 0][0]!s}")
     return places
 
 
@@ -246,12 +244,12 @@ def sel(x: xr.DataArray, *, labels: Mapping[str, Any], method: str | None = None
 
     Raises
     ------
-    ConfigError : no such dim or label, a dim without coordinates, or a range with nothing in it
+    OpError : no such dim or label, a dim without coordinates, or a range with nothing in it
     """
     for dim, wanted in labels.items():
         dim_number(x, dim, "labels")
         if dim not in x.indexes:
-            raise ConfigError(f"labels: {dim!r} has no coordinates; pick positions instead: [{dim}=0:10]")
+            raise OpError("labels", f"{dim!r} has no coordinates; pick positions instead: [{dim}=0:10]")
         index = x.indexes[dim]
         known = f"{dim!r} has the labels {index[0]} to {index[-1]}" if len(index) else f"{dim!r} has no labels"
         try:
@@ -261,9 +259,9 @@ def sel(x: xr.DataArray, *, labels: Mapping[str, Any], method: str | None = None
                 x = x.sel({dim: _as_time(wanted)}, method=method)
         except (KeyError, TypeError, ValueError) as error:
             hint = "" if isinstance(wanted, list | tuple) or method else "; for the nearest one: method: nearest"
-            raise ConfigError(f"labels: {wanted!r} can't be found: {known}{hint}") from error
+            raise OpError("labels", f"{wanted!r} can't be found: {known}{hint}") from error
         if dim in x.dims and not x.sizes[dim]:
-            raise ConfigError(f"labels: {wanted!r} selects nothing: {known}")
+            raise OpError("labels", f"{wanted!r} selects nothing: {known}")
     return x
 
 

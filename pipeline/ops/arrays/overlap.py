@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 from dask.base import tokenize
 
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import DataError, OpError
 from pipeline.graph.graph import GraphNode, Key, listed, ref, task
 from pipeline.graph.importing import resolve
 from pipeline.ops.arrays.block_tasks import blocks, per_block
@@ -49,7 +49,7 @@ def map_overlap(
 
     Raises
     ------
-    ConfigError : no such dim, or one shorter than ``depth``
+    OpError : no such dim, or one shorter than ``depth``
     DataError : in the run, if a block has another shape or dtype than was said, or a dim of unknown length is shorter
     """
     kind = np.dtype(dtype)
@@ -64,7 +64,7 @@ def map_overlap(
     for dim, n in depth.items():
         axis, length = dim_number(x, dim), x.sizes[dim]
         if n > length:
-            raise ConfigError(f"depth: {_too_deep(n, dim, length)}")
+            raise OpError("depth", f"{_too_deep(n, dim, length)}")
         if n and is_late(x, dim):
             data = per_block(data, "halo", _around, axis, n, boundary, dim)
             trims[axis] = tails[axis] = (0 if boundary == "none" else n,)

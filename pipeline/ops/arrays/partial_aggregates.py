@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from pipeline.errors import ConfigError
+from pipeline.errors import OpError
 from pipeline.ops.arrays.dims import require_numbers
 
 __all__ = [
@@ -39,12 +39,12 @@ def require_aggregate(x: xr.DataArray, agg: str, ddof: int | None) -> None:
 
     Raises
     ------
-    ConfigError : an unknown aggregate, ``std`` or ``var`` without ``ddof``, or a dtype that ``agg`` makes nothing of
+    OpError : an unknown aggregate, ``std`` or ``var`` without ``ddof``, or a dtype that ``agg`` makes nothing of
     """
     if agg not in AGGREGATES:
-        raise ConfigError(f"agg: got {agg!r}; there are {', '.join(AGGREGATES)}")
+        raise OpError("agg", f"got {agg!r}; there are {', '.join(AGGREGATES)}")
     if agg in ("std", "var") and ddof is None:
-        raise ConfigError(f"agg: {agg} needs ddof: 0 (numpy) or 1 (pandas)")
+        raise OpError("agg", f"{agg} needs ddof: 0 (numpy) or 1 (pandas)")
     if agg not in ("count", "first", "last"):
         require_numbers(x, agg, times=agg in ("min", "max"))
 

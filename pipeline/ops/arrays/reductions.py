@@ -14,7 +14,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import DataError, OpError
 from pipeline.ops.arrays.dims import Axis, axes_of, first_along, rebuilt, require_numbers, same_labels
 from pipeline.ops.arrays.unknown_chunks import require_alike
 from pipeline.ops.elementwise.alignment import aligned
@@ -220,7 +220,7 @@ def average(x: xr.DataArray, weights: xr.DataArray, *, axis: Axis = None, skipna
 
     Raises
     ------
-    ConfigError : if ``weights`` has a dim that ``x`` has not, or other coordinates
+    OpError : if ``weights`` has a dim that ``x`` has not, or other coordinates
     """
     axes = axes_of(x, axis)
     require_numbers(x, "average")
@@ -228,7 +228,7 @@ def average(x: xr.DataArray, weights: xr.DataArray, *, axis: Axis = None, skipna
     for dim in weights.dims:
         if dim not in x.dims:
             known = ", ".join(map(str, x.dims))
-            raise ConfigError(f"weights: has the dim {str(dim)!r}, which input has not; it has {known}")
+            raise OpError("weights", f"has the dim {str(dim)!r}, which input has not; it has {known}")
     same_labels(x, weights, "weights")
     dtype = np.result_type(x.dtype, weights.dtype, np.float32)
     wide = np.result_type(dtype, np.float64)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import dask.array as da
@@ -12,7 +13,7 @@ import numpy as np
 import xarray as xr
 from dask.base import tokenize
 
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import DataError, OpError
 from pipeline.graph.graph import GraphNode, Key, listed, ref, task
 from pipeline.ops.arrays.block_tasks import Part, blocks, cuts, joined, per_block, pieces, placed
 from pipeline.ops.arrays.dims import Axis, axes_of, dim_number, is_late, one_chunk, rebuilt
@@ -34,14 +35,14 @@ def transpose(x: xr.DataArray, *, dims: Sequence[str] | None = None) -> xr.DataA
 
     Raises
     ------
-    ConfigError : if ``dims`` are not all of the array's, each once
+    OpError : if ``dims`` are not all of the array's, each once
     """
     if dims is None:
         return x.transpose()
     for dim in dims:
         dim_number(x, dim, "dims")
     if sorted(dims) != sorted(map(str, x.dims)):
-        raise ConfigError(f"dims: got {', '.join(dims)}; name each of {', '.join(map(str, x.dims))} once")
+        raise OpError("dims", f"got {', '.join(dims)}; name each of {', '.join(map(str, x.dims))} once")
     return x.transpose(*dims)
 
 
@@ -59,22 +60,24 @@ def reshape(x: xr.DataArray, *, dims: Mapping[str, int], axis: Axis = None) -> x
 
     Raises
     ------
-    ConfigError : no such dim, or sizes that don't multiply to the old ones
+    OpError : no such dim, or sizes that don't multiply to the old ones
     DataError : in the run, if only that knows the old ones, and the new ones don't multiply to them
     """
     old = [str(dim) for dim in x.dims] if axis is None else [axis] if isinstance(axis, str) else list(axis)
     axes_of(x, old)
     if len(set(old)) < len(old):
-        raise ConfigError(f"axis: got {', '.join(old)}; name each dim once")
+        raise OpError("axis", f"got {', '.join(old)}; name each dim once")
     others = [str(dim) for dim in x.dims if dim not in old]
     for dim in dims:
         if dim in others:
-            raise ConfigError(f"dims: {dim!r} is a dim of the array already, and not among those that are replaced")
+            raise OpError("dims", f"{dim!r} is a dim of the array already, and not among those that are replaced")
     free = [dim for dim, n in dims.items() if n == -1]
     if len(free) > 1:
-        raise ConfigError(f"dims: {' and '.join(free)} are -1; only one size can be what is left")
+        raise OpError("dims", f"{' and '.join(free)} are -1; only one size can be what is left")
     late = any(is_late(x, dim) for dim in old)
-    sizes = () if late else _sizes(dims, math.prod(x.sizes[dim] for dim in old), old, ConfigError)
+    sizes = (
+        () if late else _sizes(dims, math.prod(x.sizes[dim] for dim in old), old, functools.partial(OpError, "dims"))
+    )
     at = min((dim_number(x, dim) for dim in old), default=0)
     before = [dim for dim in others if dim_number(x, dim) < at]
     after = [dim for dim in others if dim not in before]
@@ -87,7 +90,9 @@ def reshape(x: xr.DataArray, *, dims: Mapping[str, int], axis: Axis = None) -> x
     return rebuilt(x, data, [*before, *dims, *after], gone=[*old, *dims])
 
 
-def _sizes(dims: Mapping[str, int], total: int, old: Sequence[str], fault: type[Exception]) -> tuple[int, ...]:
+def _sizes(
+    dims: Mapping[str, int], total: int, old: Sequence[str], fault: Callable[[str], Exception]
+) -> tuple[int, ...]:
     """The sizes of ``dims``, -1 being whatever is left of ``total`` values; raises ``fault`` if they don't fit."""
     free = -1 in dims.values()
     fixed = math.prod(n for n in dims.values() if n != -1)
@@ -95,7 +100,7 @@ def _sizes(dims: Mapping[str, int], total: int, old: Sequence[str], fault: type[
         return tuple(total // fixed if n == -1 else n for n in dims.values())
     if free or fixed != total:
         wanted = " x ".join("?" if n == -1 else str(n) for n in dims.values()) or "1"
-        raise fault(f"dims: got {wanted}, and {' x '.join(old) or 'the one number'} has {total:,} values")
+        raise fault(f"got {wanted}, and {' x '.join(old) or 'the one number'} has {total:,} values")
     return tuple(dims.values())
 
 
@@ -116,7 +121,9 @@ def _reshaped_late(
 
 def _whole(block: Block, n_before: int, n_after: int, dims: Mapping[str, int], old: Sequence[str]) -> Block:
     before, middle, after = _split(block.shape, n_before, n_after)
-    return block.reshape((*before, *_sizes(dims, math.prod(middle), old, DataError), *after))
+    return block.reshape(
+        (*before, *_sizes(dims, math.prod(middle), old, lambda text: DataError(f"dims: {text}")), *after)
+    )
 
 
 def _reshaped(data: da.Array, n_before: int, n_after: int, sizes: tuple[int, ...]) -> da.Array:
@@ -198,7 +205,7 @@ def roll(x: xr.DataArray, *, shift: Mapping[str, int]) -> xr.DataArray:
 
     Raises
     ------
-    ConfigError : no such dim
+    OpError : no such dim
     """
     for dim, n in shift.items():
         axis = dim_number(x, dim, "shift")
@@ -226,7 +233,7 @@ def pad(
 
     Raises
     ------
-    ConfigError : no such dim, a constant that the dtype does not hold, or nothing to repeat
+    OpError : no such dim, a constant that the dtype does not hold, or nothing to repeat
     DataError : in the run, if only that knows that there is nothing to repeat
     """
     constant = _constant(constant_values, x.dtype) if mode == "constant" else None
@@ -239,7 +246,7 @@ def pad(
             data = per_block(merged(x.data, axis), f"pad-{dim}", _padded, axis, (before, after), mode, dim)
         else:
             if not x.sizes[dim] and before + after:
-                raise ConfigError(f"pad_width: {_no_repeating(dim, mode)}")
+                raise OpError("pad_width", f"{_no_repeating(dim, mode)}")
             places = np.pad(np.arange(x.sizes[dim]), (before, after), mode=mode)  # type: ignore[call-overload]
             chunks = tuple(n for n in (before, *x.data.chunks[axis], after) if n) or (0,)
             data = _moved(x.data, axis, places, chunks, f"pad-{dim}")
@@ -284,12 +291,12 @@ def _constant(value: float, dtype: np.dtype[Any]) -> Block:
 
     Raises
     ------
-    ConfigError : if it would be another one there
+    OpError : if it would be another one there
     """
     with np.errstate(all="ignore"):
         found = np.asarray(value).astype(dtype) if dtype.kind in "biufc" else None
     if found is None or not (dtype.kind in "fc" or found == value):
-        raise ConfigError(f"constant_values: got {value}, which an array of {dtype} does not hold")
+        raise OpError("constant_values", f"got {value}, which an array of {dtype} does not hold")
     return found
 
 

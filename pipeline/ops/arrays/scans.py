@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from dask.base import tokenize
 
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import DataError, OpError
 from pipeline.graph.graph import GraphNode, Key, listed, ref, task
 from pipeline.ops.arrays.block_tasks import blocks, placed, tree
 from pipeline.ops.arrays.dims import dim_number, missing, rebuilt, require_numbers, require_real
@@ -81,7 +81,7 @@ def argmax(x: xr.DataArray, *, axis: str, skipna: bool = True, keepdims: bool = 
 
     Raises
     ------
-    ConfigError : no such dim, or values without an order
+    OpError : no such dim, or values without an order
     DataError : the dim has length 0, as far as that is known; in the run, where all values along it are missing
     """
     return _positions(x, axis, skipna, keepdims, largest=True)
@@ -181,12 +181,12 @@ def topk(x: xr.DataArray, *, k: int, axis: str) -> xr.DataArray:
 
     Raises
     ------
-    ConfigError : no such dim, ``k`` 0, or values without an order
+    OpError : no such dim, ``k`` 0, or values without an order
     """
     along = dim_number(x, axis, "axis")
     require_real(x, "topk", times=True)
     if k == 0:
-        raise ConfigError("k: got 0; write how many of the largest, or -k for as many of the smallest")
+        raise OpError("k", "got 0; write how many of the largest, or -k for as many of the smallest")
     name = f"topk-{tokenize(x.data.name, along, k)}"
     tasks: dict[Key, GraphNode] = {}
     for index in _lanes(x, along):

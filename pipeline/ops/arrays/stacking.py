@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from pipeline.config.scalars import label
-from pipeline.errors import ConfigError
+from pipeline.errors import OpError
 from pipeline.ops.arrays.deferred_labels import RunLabels, as_coordinate, dims_of, run_labels
 from pipeline.ops.arrays.dims import dim_number, rebuilt
 from pipeline.ops.arrays.unknown_chunks import like_first
@@ -31,13 +31,13 @@ def stack(*inputs: xr.DataArray | Gathered, dim: str) -> xr.DataArray:
 
     Raises
     ------
-    ConfigError : a dim of that name is there already, or dims, lengths or labels differ
+    OpError : a dim of that name is there already, or dims, lengths or labels differ
     DataError : in the run, if lengths differ that only it knows
     """
     arrays, labels = _gathered(inputs)
     first = arrays[0]
     if dim in first.dims:
-        raise ConfigError(f"dim: {dim!r} is a dim of the arrays already; to join them along it: op concatenate")
+        raise OpError("dim", f"{dim!r} is a dim of the arrays already; to join them along it: op concatenate")
     arrays = [first, *(_like(first, x, number) for number, x in enumerate(arrays[1:], start=2))]
     data = da.stack(_alike(arrays), axis=0, allow_unknown_chunksizes=True)
     coords = _common_coords(arrays) | _labels_of(labels, dim)
@@ -51,7 +51,7 @@ def concatenate(*inputs: xr.DataArray | Gathered, axis: str) -> xr.DataArray:
 
     Raises
     ------
-    ConfigError : no such dim; other dims, or other lengths or labels along the others; labels of several types
+    OpError : no such dim; other dims, or other lengths or labels along the others; labels of several types
     DataError : in the run, if lengths along the others differ that only it knows
     """
     arrays, _ = _gathered(inputs)
@@ -77,20 +77,20 @@ def _gathered(inputs: Sequence[xr.DataArray | Gathered]) -> tuple[list[xr.DataAr
         for own, x in [({}, given)] if isinstance(given, xr.DataArray) else given:
             arrays.append(x)
             labels.append(own)
-    kind = _common_dtype([x.dtype for x in arrays], "input: arrays")
+    kind = _common_dtype([x.dtype for x in arrays], "input", "arrays")
     return [x if x.dtype == kind else rebuilt(x, x.data.astype(kind), x.dims) for x in arrays], labels
 
 
-def _common_dtype(dtypes: Sequence[np.dtype[Any]], what: str) -> np.dtype[Any]:
+def _common_dtype(dtypes: Sequence[np.dtype[Any]], field: str, what: str) -> np.dtype[Any]:
     """The dtype that holds the values of all; numbers don't become text, nor times numbers.
 
     Raises
     ------
-    ConfigError : if there is none
+    OpError : if there is none
     """
     sorts = {"number" if dtype.kind in "biufc" else dtype.kind for dtype in dtypes}
     if len(sorts) > 1:
-        raise ConfigError(f"{what} of {' and '.join(dict.fromkeys(map(str, dtypes)))} have no dtype in common")
+        raise OpError(field, f"{what} of {' and '.join(dict.fromkeys(map(str, dtypes)))} have no dtype in common")
     return np.result_type(*dtypes)
 
 
@@ -99,19 +99,19 @@ def _like(first: xr.DataArray, x: xr.DataArray, number: int, *, but: str = "") -
 
     Raises
     ------
-    ConfigError : naming what differs
+    OpError : naming what differs
     """
     if set(x.dims) != set(first.dims):
         dims = [", ".join(map(str, each.dims)) for each in (first, x)]
-        raise ConfigError(f"input: the first array has the dims ({dims[0]}), number {number} has ({dims[1]})")
+        raise OpError("input", f"the first array has the dims ({dims[0]}), number {number} has ({dims[1]})")
     for dim in map(str, first.dims):
         if dim == but:
             continue
         n, m = (each.sizes[dim] for each in (first, x))
         if n != m and n == n and m == m:  # nan: known only in the run
-            raise ConfigError(f"input: the first array has {n} positions along {dim!r}, number {number} has {m}")
+            raise OpError("input", f"the first array has {n} positions along {dim!r}, number {number} has {m}")
         if dim in first.indexes and dim in x.indexes and not first.indexes[dim].equals(x.indexes[dim]):
-            raise ConfigError(f"input: number {number} has other labels along {dim!r} than the first array")
+            raise OpError("input", f"number {number} has other labels along {dim!r} than the first array")
     return x.transpose(*first.dims)
 
 
@@ -140,7 +140,7 @@ def _common_attrs(arrays: Sequence[xr.DataArray]) -> dict[str, Any]:
 
 
 def _joined_labels(name: str, labels: Sequence[xr.DataArray]) -> np.ndarray[Any, Any]:
-    kind = _common_dtype([each.dtype for each in labels], f"axis: the labels {name!r}")
+    kind = _common_dtype([each.dtype for each in labels], "axis", f"the labels {name!r}")
     return np.concatenate([each.values.astype(kind, copy=False) for each in labels])
 
 
@@ -152,8 +152,8 @@ def _joined_late(name: str, labels: Sequence[RunLabels]) -> RunLabels:
     else:
         plain = [each.dtype for each in labels if isinstance(each.dtype, np.dtype)]
         if len(plain) < len(labels):
-            raise ConfigError(f"axis: the labels {name!r} of {' and '.join(map(str, kinds))} have no dtype in common")
-        kind = _common_dtype(plain, f"axis: the labels {name!r}")
+            raise OpError("axis", f"the labels {name!r} of {' and '.join(map(str, kinds))} have no dtype in common")
+        kind = _common_dtype(plain, "axis", f"the labels {name!r}")
     several = [each.data if each.dtype == kind else each.data.astype(kind) for each in labels]
     return RunLabels(labels[0].dim, da.concatenate(several, allow_unknown_chunksizes=True), kind)
 
@@ -171,7 +171,7 @@ def _labels_of(labels: Sequence[Labels], dim: str) -> dict[str, Any]:
         return {dim: (dim, _as_labels(found[keys[0]]))}
     if dim in keys:
         cure = f"name the new dim otherwise; {', '.join(keys)} become coordinates along it"
-        raise ConfigError(f"dim: {dim!r} is one of several matrix keys; {cure}")
+        raise OpError("dim", f"{dim!r} is one of several matrix keys; {cure}")
     return {dim: (dim, np.array(texts)), **{key: (dim, _as_labels(values)) for key, values in found.items()}}
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from dask.base import tokenize
 
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import DataError, OpError
 from pipeline.graph.graph import GraphNode, Key, task
 from pipeline.ops.arrays.block_tasks import Part, blocks, joined, per_block, pieces
 from pipeline.ops.arrays.deferred_labels import RunLabels, as_coordinate, run_labels
@@ -40,20 +40,20 @@ def rolling(
 
     Raises
     ------
-    ConfigError : no such dim, a window longer than it, or more ``min_periods`` than positions
+    OpError : no such dim, a window longer than it, or more ``min_periods`` than positions
     DataError : in the run, if only that knows that the window is longer
     """
     require_numbers(x, "rolling")
     require_aggregate(x, agg, ddof)
     if len(window) > 1:
-        raise ConfigError("window: got several dims; take one after the other, each in a step of its own")
+        raise OpError("window", "got several dims; take one after the other, each in a step of its own")
     ((dim, n),) = window.items()
     axis, length = dim_number(x, dim, "window"), x.sizes[dim]
     least = n if min_periods is None else min_periods
     if n > length:
-        raise ConfigError(f"window: {_too_long(n, dim, length)}")
+        raise OpError("window", f"{_too_long(n, dim, length)}")
     if least > n:
-        raise ConfigError(f"min_periods: got {least}, more than the {n} positions of the window")
+        raise OpError("min_periods", f"got {least}, more than the {n} positions of the window")
     before = n // 2 if center else n - 1
     after = n - 1 - before
     kind = x.dtype if x.dtype.kind in "fc" else np.dtype(np.float64)
@@ -119,7 +119,7 @@ def coarsen(
 
     Raises
     ------
-    ConfigError : no such dim, or a length that is no multiple
+    OpError : no such dim, or a length that is no multiple
     DataError : in the run, if only that knows the length
     """
     require_aggregate(x, agg, ddof)
@@ -129,7 +129,7 @@ def coarsen(
         if is_late(x, dim):
             x = one_chunk(x, [dim])
         elif length % n and boundary == "exact":
-            raise ConfigError(f"window: {_no_multiple(dim, length, n)}")
+            raise OpError("window", f"{_no_multiple(dim, length, n)}")
         elif length % n:
             x = part(x, dim, (0, length - length % n))
     sizes = tuple(window.get(str(dim), 1) for dim in x.dims)

@@ -13,7 +13,7 @@ from time import perf_counter
 from typing import Any
 
 from pipeline.config.model import Over, Reference, Step
-from pipeline.errors import DataError, TaskTimeout
+from pipeline.errors import DataError, OpError, TaskTimeout
 from pipeline.graph.graph import GraphNode, Key, ref, task
 from pipeline.graph.segments import Dropped, Group
 from pipeline.ops.calls.arguments import Slot, label
@@ -131,9 +131,10 @@ def mapped(
             work = replace(work, drop=False)
         return with_parts(step, _combined(step, run, work, axes, keys, tasks), tasks)
     if len(axes) > 1:
-        raise ValueError(
-            f"over: the length of {unknown[0].name!r} is known only in the run, so it can't be combined with other "
-            "keys; make the combinations in the list itself"
+        raise OpError(
+            "over",
+            f"the length of {unknown[0].name!r} is known only in the run, so it can't be combined with other "
+            "keys; make the combinations in the list itself",
         )
     (axis,) = axes
     policy = step.retries, step.timeout if step.kind != "command" else None  # a command's task ends its program itself
@@ -171,7 +172,7 @@ def _axis(name: str, values: Any, prefix: str, enter: Callable[[Reference], Any]
             tasks[key] = task(key, deal, ref(given.key), i, DEALT)
         return _Axis(name, None, keys=tuple(dealt))
     if not isinstance(given, Items):
-        raise ValueError(f"over: {values.text!r} must be items or a value that is a list")
+        raise OpError("over", f"{values.text!r} must be items or a value that is a list")
     return _Axis(name, given.names, keys=given.keys, droppable=given.droppable, columns=given.columns)
 
 

@@ -109,7 +109,7 @@ def _parsed(x: Value, name: str) -> Any:
     try:
         return pd.to_numeric(x).to_numpy() if isinstance(x, pd.Series) else np.asarray(x).astype(np.float64)
     except ValueError as error:
-        raise ValueError(f"{name}(x): {error}") from None
+        raise ExpressionError(f"{name}(x): {error}") from None
 
 
 def _number(x: Value) -> Value:
@@ -135,7 +135,7 @@ def _integer(x: Value) -> Value:
     if numbers.dtype.kind != "f":
         return numbers.astype(np.int64)[()]
     if np.isinf(numbers).any():
-        raise ValueError("integer(x): got an infinite number")
+        raise ExpressionError("integer(x): got an infinite number")
     return np.trunc(numbers)[()] if np.isnan(numbers).any() else numbers.astype(np.int64)[()]
 
 
@@ -144,7 +144,7 @@ def _boolean(x: Value) -> Value:
     if said == "text":
         lower = x.str.lower() if isinstance(x, pd.Series) else np.strings.lower(np.asarray(x))
         if np.any(comparison("!=", lower, "true") & comparison("!=", lower, "false")):
-            raise ValueError("boolean(x): a text is neither 'true' nor 'false'")
+            raise ExpressionError("boolean(x): a text is neither 'true' nor 'false'")
         return comparison("==", lower, "true")
     return truth(x, "boolean") if said in {"true/false", "object"} else comparison("!=", x, 0)
 

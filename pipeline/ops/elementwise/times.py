@@ -114,7 +114,7 @@ def localize(t: Value, zone: str, *, ambiguous: Any = "raise", nonexistent: str 
 
     Raises
     ------
-    ValueError : at such an hour, unless they say what to do
+    ExpressionError : at such an hour, unless they say what to do
     """
     if kind(t) != "time":
         cure = "; it has a zone: convert(t, zone)" if kind(t) == "zoned time" else ""
@@ -127,7 +127,7 @@ def localize(t: Value, zone: str, *, ambiguous: Any = "raise", nonexistent: str 
         option = "nonexistent='shift_forward' or 'NaT'" if "nonexistent" in str(error) else "ambiguous=True or 'NaT'"
         moment = str(error).removeprefix("Cannot infer dst time from ").split(" is a ")[0].split(", try")[0]
         problem = "skipped" if "nonexistent" in str(error) else "doubled"
-        raise ValueError(
+        raise ExpressionError(
             f"{moment} is {problem} by a clock change in {zone}; say localize(t, zone, {option})"
         ) from None
     return zoned if np.ndim(t) else zoned.iloc[0]

@@ -13,12 +13,11 @@ import numpy as np
 import pandas as pd
 
 from pipeline.config.expressions.expression import parse
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import DataError, OpError
 from pipeline.ops.column_types import TEXT, declared_dtype, localized, moments
 from pipeline.ops.elementwise.targets import evaluate_columns
-from pipeline.ops.frames.partitions import FieldError
 
-__all__ = ["cast_column", "declared_column", "family", "target_dtype"]
+__all__ = ["cast_column", "family", "target_dtype"]
 
 _AS_TEXT = parse("text(x)", "columns")
 
@@ -53,33 +52,20 @@ def family(dtype: Any) -> str:
     return kinds.get(dtype.kind, "object")
 
 
-def declared_column(place: str, kind: str) -> Any:
-    """The dtype of a column of the type ``kind`` of the language.
-
-    Raises
-    ------
-    FieldError : no such type
-    """
-    try:
-        return declared_dtype(kind)
-    except ConfigError as error:
-        raise FieldError(place, str(error).removeprefix("cast: ")) from error
-
-
 def target_dtype(place: str, dtype: Any, kind: str) -> Any:
     """The dtype of a column of ``dtype`` once it is of the type ``kind``.
 
     Raises
     ------
-    FieldError : no such type, or one whose values can't be made of these
+    OpError : no such type, or one whose values can't be made of these
     """
-    target = declared_column(place, kind)
+    target = declared_dtype(kind, place)
     have, want = family(dtype), family(target)
     if have not in _FROM[want]:
         cure = _CURES.get((want, have), "")
-        raise FieldError(place, f"{dtype} does not become {kind}{'; ' if cure else ''}{cure}")
+        raise OpError(place, f"{dtype} does not become {kind}{'; ' if cure else ''}{cure}")
     if target.kind == "c" and have == "text":
-        raise FieldError(place, f"{dtype} does not become {kind}; make it float64 first")
+        raise OpError(place, f"{dtype} does not become {kind}; make it float64 first")
     return target
 
 

@@ -10,8 +10,9 @@ import pandas as pd
 
 from pipeline.config.expressions.references import ExpressionError
 from pipeline.config.expressions.time_literals import parse_time
+from pipeline.errors import OpError
 from pipeline.ops.frames.cast import cast_column, family, target_dtype
-from pipeline.ops.frames.partitions import FieldError, Partitions, require
+from pipeline.ops.frames.partitions import Partitions, require
 from pipeline.ops.frames.sort import names_of
 
 __all__ = ["astype", "dropna", "fillna", "rename"]
@@ -29,13 +30,13 @@ def rename(input: Any, *, columns: Mapping[str, str]) -> Any:  # noqa: A002
 
     Raises
     ------
-    FieldError : an unknown column, or two columns that would have one name
+    OpError : an unknown column, or two columns that would have one name
     """
     require("columns", columns, input.columns)
     names = [columns.get(str(name), str(name)) for name in input.columns]
     for old, new in columns.items():
         if names.count(new) > 1:
-            raise FieldError(f"columns.{old}", f"'{new}' would be the name of two columns; choose another")
+            raise OpError(f"columns.{old}", f"'{new}' would be the name of two columns; choose another")
     partitions = Partitions.of(input, parameters=("rename", names))
     return partitions.map("rename", name_columns, input._meta.set_axis(names, axis=1), names, same_rows=True)
 
@@ -50,7 +51,7 @@ def astype(input: Any, *, columns: Mapping[str, str]) -> Any:  # noqa: A002
 
     Raises
     ------
-    FieldError : an unknown column or type, or a type that such a column can't become
+    OpError : an unknown column or type, or a type that such a column can't become
     """
     require("columns", columns, input.columns)
     meta = input._meta.copy(deep=False)
@@ -73,7 +74,7 @@ def fillna(input: Any, *, value: Scalar | Mapping[str, Scalar]) -> Any:  # noqa:
 
     Raises
     ------
-    FieldError : an unknown column, a value of another kind than its column, or one that is of no column's kind
+    OpError : an unknown column, a value of another kind than its column, or one that is of no column's kind
     """
     meta = input._meta
     if isinstance(value, Mapping):
@@ -82,7 +83,7 @@ def fillna(input: Any, *, value: Scalar | Mapping[str, Scalar]) -> Any:  # noqa:
     else:
         fits = [str(name) for name in meta.columns if _is_of(value, family(meta[name].dtype))]
         if not fits:
-            raise FieldError("value", f"no column takes {value!r}; give a value a column: {{column: value}}")
+            raise OpError("value", f"no column takes {value!r}; give a value a column: {{column: value}}")
         fills = {name: _fill_value("value", value, meta[name].dtype) for name in fits}
     partitions = Partitions.of(input, parameters=("fillna", fills))
     return partitions.map("fillna", fill_columns, meta, fills, same_rows=True)
@@ -99,7 +100,7 @@ def dropna(input: Any, *, subset: str | Sequence[str] | None = None, how: str = 
 
     Raises
     ------
-    FieldError : an unknown column
+    OpError : an unknown column
     """
     names = list(input.columns) if subset is None else names_of("subset", subset, input.columns)
     partitions = Partitions.of(input, parameters=("dropna", names, how))
@@ -118,16 +119,16 @@ def _fill_value(place: str, value: Scalar, dtype: Any) -> Any:
     if isinstance(value, str) and kind in ("time", "zoned time", "duration"):
         return _time(place, value, dtype, kind)
     if not _is_of(value, kind):
-        raise FieldError(place, f"got {value!r} for a column of {dtype}")
+        raise OpError(place, f"got {value!r} for a column of {dtype}")
     if isinstance(value, float) and value != value:
-        raise FieldError(place, "got nan, which is missing itself")
+        raise OpError(place, "got nan, which is missing itself")
     if isinstance(dtype, pd.CategoricalDtype):
-        raise FieldError(place, f"the column is {dtype}; make it string by op astype before")
+        raise OpError(place, f"the column is {dtype}; make it string by op astype before")
     if dtype.kind not in "iu" or isinstance(value, str):
         return value
     info = np.iinfo(dtype.name.lower())  # a nullable type is named as numpy's, but for its first letter
     if not (info.min <= value <= info.max and value == int(value)):
-        raise FieldError(place, f"got {value!r}, which does not fit {dtype}; op astype makes the column float64")
+        raise OpError(place, f"got {value!r}, which does not fit {dtype}; op astype makes the column float64")
     return int(value)
 
 
@@ -136,10 +137,10 @@ def _time(place: str, text: str, dtype: Any, kind: str) -> Any:
         if kind == "duration":
             return pd.Timedelta(text)
         when = pd.Timestamp(parse_time(text))
-    except (ExpressionError, ValueError) as error:
-        raise FieldError(place, str(error)) from error
+    except ValueError as error:  # of pandas; ExpressionError is one
+        raise OpError(place, str(error)) from error
     if (when.tzinfo is None) != (kind == "time"):
-        raise FieldError(place, f"got {text!r} for a column of {dtype}; naive and zoned times never mix")
+        raise OpError(place, f"got {text!r} for a column of {dtype}; naive and zoned times never mix")
     return when.tz_convert(dtype.tz) if kind == "zoned time" else when
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import pandas as pd
 
 from pipeline.config.expressions.expression import Expression
+from pipeline.errors import OpError
 from pipeline.ops.elementwise.targets import columns_dtype, evaluate_columns
-from pipeline.ops.frames.partitions import FieldError, conform, require
+from pipeline.ops.frames.partitions import conform, require
 
 __all__ = ["column_of", "dtype_of"]
 
@@ -19,14 +20,14 @@ def dtype_of(place: str, expression: Expression, meta: pd.DataFrame) -> Any:
 
     Raises
     ------
-    FieldError : an unknown column, or types that don't go together
+    OpError : an unknown column, or types that don't go together
     """
     names = sorted(expression.names, key=expression.text_column)
     require(place, names, meta.columns, at=expression.text_column)
     try:
         return pd.api.types.pandas_dtype(columns_dtype(expression, meta))
     except (TypeError, ValueError) as error:
-        raise FieldError(place, str(error)) from error
+        raise OpError(place, str(error)) from error
 
 
 def column_of(expression: Expression, frame: pd.DataFrame, bound: Sequence[Any], dtype: Any) -> pd.Series[Any]:

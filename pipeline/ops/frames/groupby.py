@@ -17,10 +17,11 @@ import pandas as pd
 
 from pipeline.config.expressions.expression import Expression, parse
 from pipeline.config.expressions.tree import Call, Constant, render
+from pipeline.errors import OpError
 from pipeline.graph.graph import listed, ref
 from pipeline.ops.frames.aggregation_tasks import Aggregate, Plan, aggregate, combine, finish
 from pipeline.ops.frames.columns import dtype_of
-from pipeline.ops.frames.partitions import FieldError, Partitions, reduce_tree
+from pipeline.ops.frames.partitions import Partitions, reduce_tree
 from pipeline.ops.frames.sort import names_of
 
 __all__ = ["aggregate_dtypes", "bound_names", "groupby", "make_plan", "take_apart", "value_counts", "value_paths"]
@@ -67,7 +68,7 @@ def groupby(
 
     Raises
     ------
-    FieldError : an unknown column, a name that is a key's already, a value that the aggregate has no meaning for
+    OpError : an unknown column, a name that is a key's already, a value that the aggregate has no meaning for
     """
     names = names_of("by", by, input.columns)
     meta = input._meta
@@ -103,11 +104,11 @@ def value_counts(input: Any, *, columns: str | Sequence[str]) -> Any:  # noqa: A
 
     Raises
     ------
-    FieldError : an unknown column, or one that is named ``count`` itself
+    OpError : an unknown column, or one that is named ``count`` itself
     """
     names = names_of("columns", columns, input.columns)
     if "count" in names:
-        raise FieldError("columns", "'count' is the column of the numbers; rename it before")
+        raise OpError("columns", "'count' is the column of the numbers; rename it before")
     return groupby(input, by=names, agg={"count": _COUNT})
 
 
@@ -126,7 +127,7 @@ def make_plan(
     for name, expression in agg.items():
         place = f"agg.{name}"
         if name in by:
-            raise FieldError(place, f"'{name}' is a column of the keys already; choose another name")
+            raise OpError(place, f"'{name}' is a column of the keys already; choose another name")
         function, inner, argument = take_apart(place, expression)
         if inner is None:
             aggregates.append(Aggregate(name, function, -1, argument, np.dtype("int64")))
@@ -151,7 +152,7 @@ def take_apart(place: str, expression: Expression) -> tuple[str, Expression | No
     """The aggregate's function, the expression it aggregates (None: rows) and its q or ddof."""
     call = expression.root
     if not isinstance(call, Call) or call.function not in _STATES:
-        raise FieldError(place, f"got '{expression.text}'; an aggregate is a call of {', '.join(_STATES)}")
+        raise OpError(place, f"got '{expression.text}'; an aggregate is a call of {', '.join(_STATES)}")
     if not call.args:
         return call.function, None, 0.0
     text = render(call.args[0], expression.references)  # so that sum(x) and mean(x) share their value
@@ -161,9 +162,9 @@ def take_apart(place: str, expression: Expression) -> tuple[str, Expression | No
     parameter = "q" if call.function == "quantile" else "ddof"
     given = call.args[1] if len(call.args) > 1 else dict(call.keywords).get(parameter)
     if not isinstance(given, Constant) or isinstance(given.value, bool) or not isinstance(given.value, int | float):
-        raise FieldError(place, f"{call.function}(x, {parameter}) needs {parameter} as a number")
+        raise OpError(place, f"{call.function}(x, {parameter}) needs {parameter} as a number")
     if parameter == "q" and not 0 <= given.value <= 1:
-        raise FieldError(place, f"q is {given.value}; it lies between 0 and 1")
+        raise OpError(place, f"q is {given.value}; it lies between 0 and 1")
     return call.function, inner, float(given.value)
 
 
@@ -175,7 +176,7 @@ def aggregate_dtypes(place: str, function: str, dtype: Any, *, full: bool) -> tu
     text = isinstance(dtype, pd.StringDtype | pd.CategoricalDtype)
     if function in ("any", "all"):
         if kind != "b":
-            raise FieldError(place, f"{function}(x) needs true or false; got {dtype}; compare it: x != 0")
+            raise OpError(place, f"{function}(x) needs true or false; got {dtype}; compare it: x != 0")
         return "boolean", np.dtype("bool")
     if function in _NUMERIC:
         if kind in "biuf" and not text:
@@ -189,9 +190,9 @@ def aggregate_dtypes(place: str, function: str, dtype: Any, *, full: bool) -> tu
             return dtype, dtype
         if kind == "M" and function in ("median", "quantile"):
             return dtype, dtype
-        raise FieldError(place, f"{function}(x) has no meaning for {dtype}; take number(x), or min, max, nunique")
+        raise OpError(place, f"{function}(x) has no meaning for {dtype}; take number(x), or min, max, nunique")
     if function in ("min", "max") and isinstance(dtype, pd.CategoricalDtype) and not dtype.ordered:
-        raise FieldError(place, f"{function}(x) has no meaning for categories without an order; take text(x)")
+        raise OpError(place, f"{function}(x) has no meaning for categories without an order; take text(x)")
     if not full and isinstance(dtype, np.dtype) and kind in "biu":  # a group may have no row
         name = "boolean" if kind == "b" else dtype.name.replace("u", "U").replace("i", "I")
         return pd.api.types.pandas_dtype(name), pd.api.types.pandas_dtype(name)

@@ -17,9 +17,9 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, OpError
 from pipeline.graph.graph import listed, ref
-from pipeline.ops.frames.partitions import FieldError, Partitions, exchange, hashes, require_keys, stack
+from pipeline.ops.frames.partitions import Partitions, exchange, hashes, require_keys, stack
 from pipeline.ops.frames.sort import names_of
 
 __all__ = ["merge"]
@@ -72,12 +72,12 @@ def merge(
 
     Raises
     ------
-    FieldError : an unknown column, keys of types that never compare equal, columns that would be named alike
+    OpError : an unknown column, keys of types that never compare equal, columns that would be named alike
     DataError : in the run, if ``validate`` does not hold
     """
     lefts, rights = _keys(left, right, on, left_on, right_on)
     if how not in _HOW:
-        raise FieldError("how", f"got '{how}'; allowed: {', '.join(_HOW)}")
+        raise OpError("how", f"got '{how}'; allowed: {', '.join(_HOW)}")
     types = tuple(_common(left._meta[a], right._meta[b], a, b) for a, b in zip(lefts, rights, strict=True))
     left_names, right_names = (
         _result_names(left.columns, right.columns, lefts, rights, suffixes)
@@ -123,16 +123,16 @@ def merge(
 def _keys(left: Any, right: Any, on: Any, left_on: Any, right_on: Any) -> tuple[list[str], list[str]]:
     if on is not None:
         if left_on is not None or right_on is not None:
-            raise FieldError("on", "stands beside left_on or right_on; give `on`, or the other two")
+            raise OpError("on", "stands beside left_on or right_on; give `on`, or the other two")
         return names_of("on", on, left.columns), names_of("on", on, right.columns, of="the right side")
     if left_on is None or right_on is None:
-        raise FieldError("on", "is missing; give `on`, or `left_on` and `right_on`")
+        raise OpError("on", "is missing; give `on`, or `left_on` and `right_on`")
     lefts = [left_on] if isinstance(left_on, str) else list(left_on)
     rights = [right_on] if isinstance(right_on, str) else list(right_on)
     names_of("left_on", lefts, left.columns)
     names_of("right_on", rights, right.columns, of="the right side")
     if len(lefts) != len(rights):
-        raise FieldError("right_on", f"got {len(rights)} columns for the {len(lefts)} of left_on")
+        raise OpError("right_on", f"got {len(rights)} columns for the {len(lefts)} of left_on")
     return lefts, rights
 
 
@@ -169,7 +169,7 @@ _COMPARED = {
 def _common(left: pd.Series[Any], right: pd.Series[Any], a: str, b: str) -> str:
     one, other = _family(left.dtype), _family(right.dtype)
     if one != other:
-        raise FieldError(
+        raise OpError(
             "on" if a == b else "right_on",
             f"the keys '{a}' of the left ({left.dtype}) and '{b}' of the right ({right.dtype}) never compare equal; "
             "make them one type: `cast` in the reader, or integer(x), number(x), text(x) in an assign before",
@@ -185,7 +185,7 @@ def _result_names(
     left: Any, right: Any, lefts: Sequence[str], rights: Sequence[str], suffixes: Sequence[str]
 ) -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]:
     if len(suffixes) != 2:
-        raise FieldError("suffixes", f"got {list(suffixes)}; give two, for the left and the right")
+        raise OpError("suffixes", f"got {list(suffixes)}; give two, for the left and the right")
     shared = {a for a, b in zip(lefts, rights, strict=True) if a == b}
     both = (set(left) & set(right)) - shared
     named_left = tuple((name, name + suffixes[0] if name in both else name) for name in left)
@@ -193,7 +193,7 @@ def _result_names(
     names = [new for _, new in (*named_left, *named_right)]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise FieldError("suffixes", f"{list(suffixes)} would give two columns the name '{twice[0]}'; choose others")
+        raise OpError("suffixes", f"{list(suffixes)} would give two columns the name '{twice[0]}'; choose others")
     return named_left, named_right
 
 

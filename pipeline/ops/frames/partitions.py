@@ -19,13 +19,13 @@ from dask.base import tokenize
 from dask.dataframe.dask_expr import from_graph
 
 from pipeline.config.expressions.functions import name_hint
-from pipeline.errors import ConfigError, DataError, nearest
+from pipeline.errors import DataError, OpError, nearest
 from pipeline.graph.graph import GraphNode, Key, listed, ref, task
 from pipeline.ops.collections import LENGTHS
 
 __all__ = [
-    "FieldError",
     "Partitions",
+    "UnknownColumn",
     "collection",
     "conform",
     "exchange",
@@ -43,15 +43,17 @@ ONE_STAGE = 1024
 _MOST_PIECES = 500_000
 
 
-class FieldError(ValueError):
-    """A parameter of an op does not fit its input, seen while building; ``field`` is its path below the step."""
+class UnknownColumn(OpError):
+    """A parameter names a column that the op's first input lacks; :meth:`of` names the step that is that input."""
 
-    def __init__(self, field: str, message: str) -> None:
-        self.field, self.message = field, message
-        super().__init__(field, message)
+    def __init__(self, field: str, problem: str, hint: str) -> None:
+        super().__init__(field, f"{problem} of the input{hint}")
+        self.args = field, problem, hint
 
-    def __str__(self) -> str:
-        return f"{self.field}: {self.message}"
+    def of(self, step: str) -> OpError:
+        """Return the same error with the name of the step in the place of "the input"."""
+        field, problem, hint = self.args
+        return OpError(field, f"{problem} of {step!r}{hint}")
 
 
 class _Layer(Mapping[Key, GraphNode]):
@@ -166,13 +168,13 @@ def require(
     columns: Iterable[Any],
     *,
     at: Callable[[str], int] | None = None,
-    of: str = "the input",
+    of: str = "",
 ) -> None:
     """Check that every one of ``names`` is a column.
 
     Raises
     ------
-    FieldError : naming the first that is not, and the column nearest to it
+    OpError : naming the first that is not, and the column nearest to it
     """
     known = [str(column) for column in columns]
     for name in names:
@@ -181,7 +183,8 @@ def require(
             hint = (name_hint(name) + "." if at and name_hint(name) else "") or hint
             start = f"column {at(name)}: " if at else ""
             end = " A param or a step is written ${…} here" if at else ""
-            raise FieldError(place, f"{start}'{name}' is no column of {of}{hint}{end}")
+            problem, hint = f"{start}'{name}' is no column", f"{hint}{end}"
+            raise OpError(place, f"{problem} of {of}{hint}") if of else UnknownColumn(place, problem, hint)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -306,13 +309,14 @@ def exchange(
 
     Raises
     ------
-    ConfigError : if that takes more tasks than can be planned
+    OpError : if that takes more tasks than can be planned
     """
     n_pieces = len(keys) * n if len(keys) * n <= ONE_STAGE else 2 * len(keys) * math.isqrt(n)
     if n_pieces > _MOST_PIECES:
-        raise ConfigError(
+        raise OpError(
+            "",
             f"moving rows between {len(keys):,} partitions takes some {n_pieces:,} tasks; at most {_MOST_PIECES:,} can "
-            "be planned: make fewer partitions first, with op repartition, or larger blocks where the rows are read"
+            "be planned: make fewer partitions first, with op repartition, or larger blocks where the rows are read",
         )
     extra = listed(aids)
     if len(keys) * n <= ONE_STAGE:

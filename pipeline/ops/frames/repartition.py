@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, OpError
 from pipeline.graph.graph import GraphNode, Key, listed, ref
 from pipeline.graph.importing import resolve
 from pipeline.ops.collections import Args, handed
-from pipeline.ops.frames.cast import cast_column, declared_column
-from pipeline.ops.frames.partitions import FieldError, Partitions, exchange, stack
+from pipeline.ops.column_types import declared_dtype
+from pipeline.ops.frames.cast import cast_column
+from pipeline.ops.frames.partitions import Partitions, exchange, stack
 
 __all__ = ["map_partitions", "repartition"]
 
@@ -39,11 +40,11 @@ def repartition(input: Any, *, npartitions: int | None = None, count_rows: bool 
 
     Raises
     ------
-    FieldError : neither of the two
+    OpError : neither of the two
     DataError : in the run, if there are more or fewer rows than ``count_rows`` says
     """
     if npartitions is None and count_rows is False:
-        raise FieldError("npartitions", "is missing; give how many, or count_rows: true to deal the rows evenly")
+        raise OpError("npartitions", "is missing; give how many, or count_rows: true to deal the rows evenly")
     meta = input._meta
     partitions = Partitions.of(input, parameters=("repartition", npartitions, count_rows))
     (keys,) = partitions.keys
@@ -107,10 +108,10 @@ def map_partitions(
 
     Raises
     ------
-    FieldError : no such type
+    OpError : no such type
     DataError : in the run, if it gives no DataFrame, other columns, or values that don't fit their type
     """
-    targets = {name: (declared_column(f"columns.{name}", kind), kind) for name, kind in columns.items()}
+    targets = {name: (declared_dtype(kind, f"columns.{name}"), kind) for name, kind in columns.items()}
     meta = pd.DataFrame({name: pd.Series([], dtype=dtype) for name, (dtype, _) in targets.items()})
     late: dict[Key, GraphNode] = {}
     given = handed(args, late)

@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 
 from pipeline.config.expressions.expression import Expression
+from pipeline.errors import OpError
 from pipeline.graph.graph import listed, ref
 from pipeline.ops.frames.aggregation_tasks import Partial, Plan, aggregate, codes_of, combine, finish
 from pipeline.ops.frames.cast import family
 from pipeline.ops.frames.groupby import bound_names, make_plan, value_paths
-from pipeline.ops.frames.partitions import FieldError, Partitions, reduce_tree
+from pipeline.ops.frames.partitions import Partitions, reduce_tree
 from pipeline.ops.frames.sort import names_of, sort_rows, total_order
 
 __all__ = ["resample"]
@@ -54,19 +55,19 @@ def resample(
 
     Raises
     ------
-    FieldError : an unknown column, one that holds no times, no such period
+    OpError : an unknown column, one that holds no times, no such period
     """
     meta = input._meta
     (time,) = names_of("on", on, meta.columns)
     groups = names_of("by", by, meta.columns) if by else []
     if time in groups:
-        raise FieldError("on", f"'{time}' is a column of by, too")
+        raise OpError("on", f"'{time}' is a column of by, too")
     if family(meta[time].dtype) not in ("time", "zoned time"):
-        raise FieldError("on", f"'{time}' is {meta[time].dtype}; periods need times")
+        raise OpError("on", f"'{time}' is {meta[time].dtype}; periods need times")
     _check_rule(rule, meta[time].dtype)
     for name in agg:
         if name == time:
-            raise FieldError(f"agg.{name}", f"'{name}' holds the periods; choose another name")
+            raise OpError(f"agg.{name}", f"'{name}' holds the periods; choose another name")
     plan = make_plan(groups, agg, meta, full=False)
     plan = Plan((*groups, _PERIOD), plan.values, plan.aggregates, plan.states, plan.kept)
     partitions = Partitions.of(input, parameters=("resample", plan, time, rule, bound_names(bound)))
@@ -89,9 +90,7 @@ def _check_rule(rule: str, dtype: Any) -> None:
     try:
         _labels(pd.DatetimeIndex(["2001-01-01"], dtype=dtype), rule)
     except (ValueError, TypeError, ZeroDivisionError) as error:
-        raise FieldError(
-            "rule", f"got {rule!r}, which is no period that pandas knows (as MS, D, 6h): {error}"
-        ) from error
+        raise OpError("rule", f"got {rule!r}, which is no period that pandas knows (as MS, D, 6h): {error}") from error
 
 
 # ---------------------------------------------------------------------------------------------------------------------

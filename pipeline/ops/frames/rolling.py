@@ -20,12 +20,13 @@ import pandas as pd
 from pipeline.config.expressions.expression import Expression
 from pipeline.config.expressions.references import ExpressionError
 from pipeline.config.expressions.time_literals import parse_duration
+from pipeline.errors import OpError
 from pipeline.graph.graph import Key, listed, ref
 from pipeline.ops.frames.aggregation_tasks import codes_of
 from pipeline.ops.frames.cast import family
 from pipeline.ops.frames.columns import column_of, dtype_of
 from pipeline.ops.frames.groupby import aggregate_dtypes, bound_names, take_apart
-from pipeline.ops.frames.partitions import FieldError, Partitions, conform, stack
+from pipeline.ops.frames.partitions import Partitions, conform, stack
 from pipeline.ops.frames.sort import comparable, in_order, names_of, total_order
 
 __all__ = ["rolling"]
@@ -110,13 +111,13 @@ def rolling(
 
     Raises
     ------
-    FieldError : an unknown column, a value that the aggregate has no meaning for, a window of time over something else
+    OpError : an unknown column, a value that the aggregate has no meaning for, a window of time over something else
     """
     meta = input._meta
     (order_column,) = names_of("on", on, meta.columns)
     groups = names_of("by", by, meta.columns) if by else []
     if order_column in groups:
-        raise FieldError("on", f"'{order_column}' is a column of by, too: in a group all its values are equal")
+        raise OpError("on", f"'{order_column}' is a column of by, too: in a group all its values are equal")
     made = [_moving(name, expression, meta) for name, expression in columns.items()]
     reach = _window(tuple(groups), order_column, window, center, min_periods, meta)
     partitions = Partitions.of(input, parameters=("rolling", reach, made, bound_names(bound)))
@@ -145,7 +146,7 @@ def _moving(name: str, expression: Expression, meta: pd.DataFrame) -> Moving:
     found = dtype_of(place, inner, meta)
     if function in _FLOATS:
         if family(found) not in ("number", "bool") or found.kind == "c":
-            raise FieldError(place, f"{function}(x) of a window needs numbers; got {found}; take number(x)")
+            raise OpError(place, f"{function}(x) of a window needs numbers; got {found}; take number(x)")
         return Moving(name, function, inner, argument, np.dtype("float64"), np.dtype("float64"))
     held, dtype = aggregate_dtypes(place, function, found, full=False)
     return Moving(name, function, inner, argument, held, dtype)
@@ -156,16 +157,16 @@ def _window(
 ) -> Window:
     if isinstance(window, int):
         if least is not None and least > window:
-            raise FieldError("min_periods", f"got {least}, more than the {window} rows of the window")
+            raise OpError("min_periods", f"got {least}, more than the {window} rows of the window")
         return Window(by, on, window, None, center, least or window)
     try:
         span = np.timedelta64(parse_duration(window), "us")
     except ExpressionError as error:
-        raise FieldError("window", str(error)) from error
+        raise OpError("window", str(error)) from error
     if span <= np.timedelta64(0, "us"):
-        raise FieldError("window", f"got {window!r}; a window is longer than nothing")
+        raise OpError("window", f"got {window!r}; a window is longer than nothing")
     if family(meta[on].dtype) not in ("time", "zoned time"):
-        raise FieldError("window", f"got {window!r}, but '{on}' is {meta[on].dtype}; a length of time needs times")
+        raise OpError("window", f"got {window!r}, but '{on}' is {meta[on].dtype}; a length of time needs times")
     return Window(by, on, None, span, center, least or 1)
 
 

@@ -8,11 +8,12 @@ from typing import Any
 import pandas as pd
 
 from pipeline.config.expressions.expression import Expression
+from pipeline.errors import OpError
 from pipeline.graph.graph import ref
 from pipeline.ops.column_types import common_dtype
 from pipeline.ops.frames.columns import column_of, dtype_of
 from pipeline.ops.frames.groupby import bound_names
-from pipeline.ops.frames.partitions import FieldError, Partitions, conform, require
+from pipeline.ops.frames.partitions import Partitions, conform, require
 
 __all__ = ["assign", "concat", "filter", "select"]
 
@@ -24,13 +25,13 @@ def select(input: Any, *, columns: str | Sequence[str]) -> Any:  # noqa: A002
 
     Raises
     ------
-    FieldError : an unknown column, or one that is named twice
+    OpError : an unknown column, or one that is named twice
     """
     names = [columns] if isinstance(columns, str) else list(columns)
     require("columns", names, input.columns)
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise FieldError("columns", f"'{twice[0]}' is named twice")
+        raise OpError("columns", f"'{twice[0]}' is named twice")
     partitions = Partitions.of(input, parameters=("select", names))
     return partitions.map("select", keep_columns, input._meta[names], names, same_rows=True)
 
@@ -46,11 +47,11 @@ def filter(input: Any, *, where: Expression, bound: Bound = None) -> Any:  # noq
 
     Raises
     ------
-    FieldError : an unknown column, or a ``where`` that is neither true nor false
+    OpError : an unknown column, or a ``where`` that is neither true nor false
     """
     dtype = dtype_of("where", where, input._meta)
     if dtype.kind != "b":
-        raise FieldError("where", f"gives {dtype}, a condition is true or false; compare it: x != 0")
+        raise OpError("where", f"gives {dtype}, a condition is true or false; compare it: x != 0")
     partitions = Partitions.of(input, parameters=("filter", where, bound_names(bound)))
     slots = partitions.bind(bound, "where")
     return partitions.map("filter", keep_rows, input._meta, where, slots)
@@ -67,7 +68,7 @@ def assign(input: Any, *, columns: Mapping[str, Expression], bound: Bound = None
 
     Raises
     ------
-    FieldError : an unknown column, or types that don't go together
+    OpError : an unknown column, or types that don't go together
     """
     meta = input._meta.copy(deep=False)
     for name, expression in columns.items():
@@ -91,7 +92,7 @@ def concat(*inputs: Any) -> Any:
 
     Raises
     ------
-    FieldError : a column that only some have, one named as a label's key, or types that have nothing in common
+    OpError : a column that only some have, one named as a label's key, or types that have nothing in common
     """
     given = list(inputs[0]) if len(inputs) == 1 and isinstance(inputs[0], list | tuple) else list(inputs)
     frames = [_labelled(*one) if isinstance(one, tuple) else one for one in given]
@@ -100,7 +101,7 @@ def concat(*inputs: Any) -> Any:
         odd = sorted(set(first.columns) ^ set(frame.columns))
         if odd:
             has, lacks = (1, i) if odd[0] in first.columns else (i, 1)
-            raise FieldError(
+            raise OpError(
                 "input",
                 f"'{odd[0]}' is a column of input {has} and not of input {lacks}; select the same columns of each",
             )
@@ -122,7 +123,7 @@ def _labelled(labels: Mapping[str, Any], frame: Any) -> Any:
     """The frame with the labels of its copy as first columns."""
     for key in labels:
         if key in frame.columns:
-            raise FieldError("input", f"{key!r} is a matrix key and a column; rename one of them")
+            raise OpError("input", f"{key!r} is a matrix key and a column; rename one of them")
     return frame.assign(**labels)[[*labels, *frame.columns]]
 
 
@@ -131,7 +132,7 @@ def _common_dtype(name: str, dtypes: Sequence[Any]) -> Any:
     common = common_dtype(dtypes)
     if common is not None:
         return common
-    raise FieldError(
+    raise OpError(
         "input",
         f"column '{name}' is {' and '.join(map(str, dict.fromkeys(dtypes)))}; make it one type: `cast` in the reader, "
         "or integer(x), number(x), text(x) in an assign before",

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pipeline.errors import OpError
 from pipeline.graph.graph import Key, listed, ref
 from pipeline.ops.frames.partitions import (
-    FieldError,
     Partitions,
     exchange,
     places_by_hash,
@@ -57,12 +57,12 @@ def sort_values(input: Any, *, by: str | Sequence[str], ascending: bool | Sequen
 
     Raises
     ------
-    FieldError : an unknown column, or as many directions as there are not columns
+    OpError : an unknown column, or as many directions as there are not columns
     """
     names = names_of("by", by, input.columns)
     directions = [ascending] * len(names) if isinstance(ascending, bool) else list(ascending)
     if len(directions) != len(names):
-        raise FieldError("ascending", f"got {len(directions)} directions for {len(names)} columns")
+        raise OpError("ascending", f"got {len(directions)} directions for {len(names)} columns")
     meta = input._meta
     order = total_order(names, directions, meta.columns)
     partitions = Partitions.of(input, parameters=("sort_values", order))
@@ -83,7 +83,7 @@ def set_index(input: Any, *, keys: str | Sequence[str]) -> Any:  # noqa: A002
 
     Raises
     ------
-    FieldError : an unknown column
+    OpError : an unknown column
     """
     meta = input._meta
     names = names_of("keys", keys, meta.columns)
@@ -181,7 +181,7 @@ def _first_rows(frame: Any, n: int, columns: Any, by: Any, *, ascending: bool) -
     return partitions.frame("nsmallest" if ascending else "nlargest", first, meta)
 
 
-def names_of(place: str, given: str | Sequence[str], columns: Any, *, of: str = "the input") -> list[str]:
+def names_of(place: str, given: str | Sequence[str], columns: Any, *, of: str = "") -> list[str]:
     """One name or several as a list of columns that are there, each once."""
     names = list(dict.fromkeys([given] if isinstance(given, str) else given))
     require(place, names, columns, of=of)

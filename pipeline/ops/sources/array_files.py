@@ -24,7 +24,7 @@ import numpy as np
 import xarray as xr
 from dask.base import tokenize
 
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import DataError, OpError
 from pipeline.graph.graph import GraphNode, Key, task
 from pipeline.ops.sources.chunking import Chunks, chunk_sizes, spans
 from pipeline.ops.sources.paths import is_remote, locate, opened, options_of
@@ -68,7 +68,7 @@ def from_netcdf(
     Raises
     ------
     DataError : a file is missing, is no netCDF, or does not fit the others
-    ConfigError : there is no such variable or dim, or a pick is out of range
+    OpError : there is no such variable or dim, or a pick is out of range
     """
     found = [_inspect(name, _netcdf_engine(name, options_of(name, storage)), variable, storage)
              for name in locate(path, storage, suffixes=(".nc", ".nc4", ".cdf", ".h5"))]  # fmt: skip
@@ -90,7 +90,7 @@ def from_zarr(
     Raises
     ------
     DataError : there is no zarr group or array
-    ConfigError : there is no such variable or dim, or a pick is out of range
+    OpError : there is no such variable or dim, or a pick is out of range
     """
     import zarr
 
@@ -131,7 +131,7 @@ def from_npy(
     Raises
     ------
     DataError : a file is missing, is no npy file or holds Python objects, or does not fit the others
-    ConfigError : there are as many ``dims`` as the files have not, or a pick is out of range
+    OpError : there are as many ``dims`` as the files have not, or a pick is out of range
     """
     names = locate(path, storage, suffixes=(".npy",))
     found = [_npy_stored(name, dims, options_of(name, storage)) for name in names]
@@ -144,7 +144,7 @@ def _npy_stored(path: str, dims: Sequence[str] | None, options: Mapping[str, Any
     if dtype.hasobject or dtype.names is not None or dtype.kind == "V":
         raise DataError(f"{path}: holds {dtype}; an array is of numbers, truth values, times or text")
     if dims is not None and len(dims) != len(shape):
-        raise ConfigError(f"dims: got {len(dims)} for {path}, which has {len(shape)}: shape {shape}")
+        raise OpError("dims", f"got {len(dims)} for {path}, which has {len(shape)}: shape {shape}")
     named = tuple(dims) if dims is not None else tuple(f"dim_{i}" for i in range(len(shape)))
     native = dtype.newbyteorder("=")
     return _Stored(path, "npy", "", named, shape, native, xr.Dataset(), (), (), None, options)
@@ -193,7 +193,7 @@ def _inspect(path: str, engine: str, variable: str | None, storage: Mapping[str,
             name = variable if variable is not None else _only_variable(dataset, path)
             if name not in dataset.variables:
                 known = ", ".join(sorted(map(str, dataset.data_vars)))
-                raise ConfigError(f"{path}: has no variable {name!r}; it has {known}")
+                raise OpError("variable", f"{path} has no variable {name!r}; it has {known}")
             x = dataset[name]
             template = x.coords.to_dataset()
             template = (
@@ -221,7 +221,7 @@ def _only_variable(dataset: xr.Dataset, path: str) -> str:
     bounds = {x.attrs.get("bounds") for x in dataset.variables.values()}
     names = [str(name) for name, x in dataset.data_vars.items() if x.ndim and name not in bounds]
     if len(names) != 1:
-        raise ConfigError(f"{path}: has the variables {', '.join(sorted(names))}; name one: variable: …")
+        raise OpError("variable", f"{path} has the variables {', '.join(sorted(names))}; name one: variable: …")
     return names[0]
 
 
@@ -311,7 +311,7 @@ def _assemble(
             kept.append(i)
     unknown = sorted(set(picks) - set(dims))
     if unknown:
-        raise ConfigError(f"{unknown[0]!r} is no dim of {first.variable!r}; its dims are {', '.join(dims)}")
+        raise OpError("", f"{unknown[0]!r} is no dim of {first.variable!r}; its dims are {', '.join(dims)}")
     name = f"{op}-{tokenize([x.path for x in found], first.variable, pieces, kept)}"
     tasks: dict[Key, GraphNode] = {}
     for index in itertools.product(*(range(len(p)) for p in pieces)):
@@ -340,7 +340,7 @@ def _cut(dim: str, n: int, pieces: list[_Piece], pick: Pick) -> tuple[int | slic
         indexer = slice(start, stop)  # type: ignore[assignment]
         text = f"{'' if low is None else low}:{'' if high is None else high}"
     if not 0 <= start < stop <= n:
-        raise ConfigError(f"[{dim}={text}] is out of range: {dim!r} has the positions 0 to {n - 1}")
+        raise OpError("", f"[{dim}={text}] is out of range: {dim!r} has the positions 0 to {n - 1}")
     left, offset = [], 0
     for piece in pieces:
         low, high = max(start - offset, 0), min(stop - offset, piece.stop - piece.start)

@@ -10,7 +10,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 
-from pipeline.errors import ConfigError
+from pipeline.errors import OpError
 
 __all__ = ["Chunks", "chunk_sizes", "spans"]
 
@@ -33,20 +33,20 @@ def chunk_sizes(
 
     Raises
     ------
-    ConfigError : a chunk for a dim that is none, or sizes that don't fit
+    OpError : a chunk for a dim that is none, or sizes that don't fit
     """
     if isinstance(chunks, Mapping):
         unknown = [dim for dim in chunks if dim not in dims]
         if unknown:
-            raise ConfigError(f"chunks: {unknown[0]!r} is no dim; the dims are {', '.join(dims)}")
+            raise OpError("chunks", f"{unknown[0]!r} is no dim; the dims are {', '.join(dims)}")
         sizes = tuple(tuple(size) if isinstance(size := chunks.get(dim, -1), list) else size for dim in dims)
     else:
         sizes = ("auto" if chunks is None else chunks,) * len(dims)
     for size in sizes:
         if isinstance(size, int) and (size == 0 or size < -1):
-            raise ConfigError(f"chunks: got {size}; a size is a whole number >= 1, -1 (all in one) or auto")
+            raise OpError("chunks", f"got {size}; a size is a whole number >= 1, -1 (all in one) or auto")
     if max(shape, default=0) >= 2**63:
-        raise ConfigError(f"shape: got {max(shape)}; a dim is shorter than 2**63")
+        raise OpError("shape", f"got {max(shape)}; a dim is shorter than 2**63")
     sizes = tuple(min(size, max(n, 1)) if isinstance(size, int) else size for size, n in zip(sizes, shape, strict=True))
     n_chunks = math.prod(
         -(-n // size) for size, n in zip(sizes, shape, strict=True) if isinstance(size, int) and size > 0
@@ -54,7 +54,7 @@ def chunk_sizes(
     if "auto" in sizes:
         n_chunks = max(n_chunks, math.prod(shape) * np.dtype(dtype).itemsize // _AUTO)
     if n_chunks > _MOST_CHUNKS:
-        raise ConfigError(f"chunks: got {n_chunks:,} of them; at most {_MOST_CHUNKS:,} can be planned")
+        raise OpError("chunks", f"got {n_chunks:,} of them; at most {_MOST_CHUNKS:,} can be planned")
     if 0 in shape:  # dask would divide by 0 sizing them automatically
         sizes = tuple(-1 if size == "auto" else size for size in sizes)
     try:
@@ -62,5 +62,5 @@ def chunk_sizes(
             sizes, shape=shape, dtype=np.dtype(dtype), previous_chunks=stored if 0 not in shape else None
         )
     except ValueError as error:
-        raise ConfigError(f"chunks: {error}") from error
+        raise OpError("chunks", f"{error}") from error
     return normalized

@@ -20,7 +20,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import DataError, OpError
 from pipeline.ops.column_types import TEXT, arrow_type, declared_dtype, empty_frame, natural_dtype
 from pipeline.ops.sources.parquet import chosen, frame_of, typed
 from pipeline.ops.sources.paths import locate, options_of
@@ -61,19 +61,19 @@ def read_csv(
     Raises
     ------
     DataError : a file is missing or is no text, lacks a column, or has one twice
-    ConfigError : there is no such column, or ``sep`` or ``decimal`` is not one character
+    OpError : there is no such column, or ``sep`` or ``decimal`` is not one character
     """
     if len(sep) != 1:
-        raise ConfigError(f"sep: got {sep!r}; it is one character")
+        raise OpError("sep", f"got {sep!r}; it is one character")
     if len(decimal) != 1 or decimal == sep:
-        raise ConfigError(f"decimal: got {decimal!r}; it is one character, and not sep")
+        raise OpError("decimal", f"got {decimal!r}; it is one character, and not sep")
     form = _Form(sep, decimal, tuple(dict.fromkeys((*_MISSING_TEXTS, *map(str, na_values or ())))))
     names = locate(path, storage, suffixes=(".csv", ".tsv", ".txt", ".csv.gz", ".csv.bz2", ".csv.xz"))
     heads = {name: _head(name, options_of(name, storage), sep) for name in names}
     named = [name for name in names if heads[name].columns]
     header = heads[named[0]].columns if named else tuple(columns or cast or ())
     wanted = chosen(columns, header, path)
-    chosen(tuple(cast or ()), header, path)
+    chosen(tuple(cast or ()), header, path, field="cast")
     for name in named:
         lacking = next((column for column in wanted if column not in heads[name].columns), None)
         if lacking is not None:
@@ -81,7 +81,10 @@ def read_csv(
     full = [name for name in named if heads[name].has_rows]
     first = full[0] if full else None
     guessed, whole = _guess(first, options_of(first, storage), heads[first], form) if first else ({}, True)
-    dtypes = {name: declared_dtype(cast[name]) if cast and name in cast else guessed.get(name, TEXT) for name in wanted}
+    dtypes = {
+        name: declared_dtype(cast[name], f"cast.{name}") if cast and name in cast else guessed.get(name, TEXT)
+        for name in wanted
+    }
     tasks: list[tuple[Any, ...]] = []
     for name in full:
         head = heads[name]

@@ -18,7 +18,7 @@ import pandas as pd
 import xarray as xr
 from dask.base import tokenize
 
-from pipeline.errors import ConfigError
+from pipeline.errors import OpError
 from pipeline.graph.graph import GraphNode, Key, task
 from pipeline.graph.importing import resolve
 from pipeline.ops.column_types import declared_dtype
@@ -47,7 +47,7 @@ def array_from_call(
 
     Raises
     ------
-    ConfigError : if one of ``args`` is named as a dim
+    OpError : if one of ``args`` is named as a dim
     """
     dims, kind = tuple(shape), np.dtype(dtype)
     _require_free(args, dims)
@@ -76,10 +76,10 @@ def frame_from_call(
 
     Raises
     ------
-    ConfigError : if one of ``args`` is named ``partition`` or ``n_partitions``
+    OpError : if one of ``args`` is named ``partition`` or ``n_partitions``
     """
     _require_free(args, ("partition", "n_partitions"))
-    dtypes = {name: declared_dtype(kind) for name, kind in columns.items()}
+    dtypes = {name: declared_dtype(kind, f"columns.{name}") for name, kind in columns.items()}
     numbers = range(partitions)
     tasks = [(_partition, function, i, partitions, dtypes, dict(args or {})) for i in numbers]
     return frame_of("from_call", tasks, dtypes, math.nan)
@@ -88,7 +88,7 @@ def frame_from_call(
 def _require_free(args: Mapping[str, Any] | None, names: tuple[str, ...]) -> None:
     taken = next((name for name in args or {} if name in names), None)
     if taken is not None:
-        raise ConfigError(f"args: {taken!r} is what the function is told of its piece by; name the argument otherwise")
+        raise OpError("args", f"{taken!r} is what the function is told of its piece by; name the argument otherwise")
 
 
 def _chunk(

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from dask.base import tokenize
 
-from pipeline.errors import ConfigError
+from pipeline.errors import OpError
 from pipeline.graph.graph import GraphNode, Key, task
 from pipeline.ops.sources.chunking import Chunks, chunk_sizes, spans
 
@@ -37,12 +37,12 @@ def random(
 
     Raises
     ------
-    ConfigError : an unknown distribution, or limits that leave nothing to draw
+    OpError : an unknown distribution, or limits that leave nothing to draw
     """
     if distribution not in _DISTRIBUTIONS:
-        raise ConfigError(f"distribution: got {distribution!r}; there are {', '.join(sorted(_DISTRIBUTIONS))}")
+        raise OpError("distribution", f"got {distribution!r}; there are {', '.join(sorted(_DISTRIBUTIONS))}")
     if distribution == "integers" and (high is None or (low or 0) >= high):
-        raise ConfigError(f"integers from low to high, high not included: got low {low or 0}, high {high}")
+        raise OpError("high", f"integers from low to high, high not included: got low {low or 0}, high {high}")
     kind = np.dtype(dtype or (np.int64 if distribution == "integers" else np.float64))
     first, second = (loc, scale) if distribution == "normal" else (low or 0, 1 if high is None else high)
     dims = tuple(shape)
@@ -97,13 +97,13 @@ def arange(
 
     Raises
     ------
-    ConfigError : if ``step`` is 0, or the numbers never end
+    OpError : if ``step`` is 0, or the numbers never end
     """
     for name, value in (("start", start), ("stop", stop), ("step", step)):
         if not abs(value) < 2**63:
-            raise ConfigError(f"{name}: got {value}; write a number below 2**63")
+            raise OpError(name, f"got {value}; write a number below 2**63")
     if step == 0:
-        raise ConfigError("step: got 0; the numbers would never reach stop")
+        raise OpError("step", "got 0; the numbers would never reach stop")
     kind = np.dtype(dtype) if dtype is not None else np.result_type(*(np.asarray(v).dtype for v in (start, stop, step)))
     n = max(int(np.ceil((stop - start) / step)), 0)
     grid = chunk_sizes(chunks, (dim,), (n,), kind)
@@ -123,7 +123,7 @@ def zeros(*, shape: Mapping[str, int], chunks: Chunks = None, dtype: Any = "floa
 
     Raises
     ------
-    ConfigError : a chunk for a dim that is none, or sizes that don't fit
+    OpError : a chunk for a dim that is none, or sizes that don't fit
     """
     return _filled("zeros", 0, shape, chunks, dtype)
 
@@ -133,7 +133,7 @@ def ones(*, shape: Mapping[str, int], chunks: Chunks = None, dtype: Any = "float
 
     Raises
     ------
-    ConfigError : a chunk for a dim that is none, or sizes that don't fit
+    OpError : a chunk for a dim that is none, or sizes that don't fit
     """
     return _filled("ones", 1, shape, chunks, dtype)
 

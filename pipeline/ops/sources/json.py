@@ -20,7 +20,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.json as pajson
 
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import DataError, OpError
 from pipeline.ops.column_types import TEXT, arrow_type, declared_dtype, empty_frame, natural_dtype
 from pipeline.ops.sources.parquet import chosen, frame_of, typed
 from pipeline.ops.sources.paths import locate, options_of
@@ -50,14 +50,14 @@ def read_json(
     ------
     DataError : a file is missing, or its head is no JSON; a column that is wanted holds lists or maps, or
         values of several kinds, and is not cast to string
-    ConfigError : there is no such column
+    OpError : there is no such column
     """
     names = locate(path, storage, suffixes=_SUFFIXES)
     heads = {name: _head(name, options_of(name, storage)) for name in names}
     full = [name for name in names if heads[name][0]]
     guesses = (_guess(name, options_of(name, storage), is_list=heads[name][0] == b"[") for name in full)
     guessed = next(filter(None, guesses), {})
-    declared = {name: declared_dtype(kind) for name, kind in (cast or {}).items()}
+    declared = {name: declared_dtype(kind, f"cast.{name}") for name, kind in (cast or {}).items()}
     known = {**(guessed or dict.fromkeys(columns or (), TEXT)), **declared}
     if columns is not None and guessed:
         _require(columns, known, path)
@@ -84,9 +84,10 @@ def _require(columns: Sequence[str], known: Mapping[str, Any], path: Any) -> Non
     """Refuse a column that is not there, with the cure for one that comes later in the file."""
     try:
         chosen(columns, list(known), path)
-    except ConfigError as error:
-        (message,) = (fault.message for fault in error.faults)
-        raise ConfigError(f"{message}; one that comes after the first {SAMPLE // 2**20} MiB needs a cast") from error
+    except OpError as error:
+        raise OpError(
+            error.field, f"{error.message}; one that comes after the first {SAMPLE // 2**20} MiB needs a cast"
+        ) from error
 
 
 def _head(path: str, options: Mapping[str, Any]) -> tuple[bytes, int | None]:

@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from dask.base import tokenize
 
-from pipeline.errors import ConfigError, DataError, nearest
+from pipeline.errors import DataError, OpError, nearest
 from pipeline.graph.graph import GraphNode, Key, task
 from pipeline.ops.collections import LENGTHS, NBYTES
 from pipeline.ops.column_types import TEXT, common_dtype, converted, declared_dtype, empty_frame, natural_dtype
@@ -61,17 +61,17 @@ def frame_of(
     return frame
 
 
-def chosen(columns: Sequence[str] | None, known: Sequence[str], path: Any) -> list[str]:
+def chosen(columns: Sequence[str] | None, known: Sequence[str], path: Any, *, field: str = "columns") -> list[str]:
     """The columns to read, in order.
 
     Raises
     ------
-    ConfigError : naming the first that is none
+    OpError : naming the first that is none
     """
     for name in columns or ():
         if name not in known:
             hint = nearest(name, known) or f"; they are {', '.join(known)}"
-            raise ConfigError(f"{name!r} is no column of {path}{hint}")
+            raise OpError(field, f"{name!r} is no column of {path}{hint}")
     return list(known if columns is None else columns)
 
 
@@ -108,7 +108,7 @@ def read_parquet(
     Raises
     ------
     DataError : a file is missing, is no Parquet, or lacks a column of the first
-    ConfigError : there is no such column
+    OpError : there is no such column
     """
     names = locate(path, storage, suffixes=(".parquet", ".parq", ".pq"))
     footers = [_footer(name, options_of(name, storage)) for name in names]
@@ -117,12 +117,12 @@ def read_parquet(
     casts = cast if isinstance(cast, Mapping) else {}
     stored = [name for name in schema.names if name not in folders and not name.startswith("__index_level_")]
     wanted = chosen(columns, [*stored, *folders], path)
-    chosen(tuple(casts), [*stored, *folders], path)
+    chosen(tuple(casts), [*stored, *folders], path, field="cast")
     dtypes: dict[str, Any] = {}
     for name in wanted:
         types = [] if name in folders else _stored_types(name, names, footers)
         if name in casts:
-            dtypes[name] = declared_dtype(casts[name])
+            dtypes[name] = declared_dtype(casts[name], f"cast.{name}")
         elif name in folders:
             dtypes[name] = _folder_dtype(folders[name])
         else:

@@ -16,7 +16,7 @@ import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 
-from pipeline.errors import ConfigError
+from pipeline.errors import OpError
 from pipeline.ops.column_types import TEXT, declared_dtype
 from pipeline.ops.sources.parquet import frame_of
 
@@ -56,15 +56,15 @@ def timeseries(
 
     Raises
     ------
-    ConfigError : times that are none, a step that is not fixed, or a type that nothing is drawn of
+    OpError : times that are none, a step that is not fixed, or a type that nothing is drawn of
     """
     first, last, step = _time("start", start), _time("end", end), _step(freq)
     if (first.tzinfo is None) != (last.tzinfo is None):
-        raise ConfigError("end: start and end have a time zone both, or none of them")
+        raise OpError("end", "start and end have a time zone both, or none of them")
     n = max(-(-(last - first) // step), 0)
     types = dict(COLUMNS if columns is None else columns)
     if time in types:
-        raise ConfigError(f"time: {time!r} is one of the columns, too; name the times otherwise")
+        raise OpError("time", f"{time!r} is one of the columns, too; name the times otherwise")
     zone = pd.DatetimeTZDtype("us", str(first.tz)) if first.tzinfo is not None else np.dtype("datetime64[us]")
     dtypes: dict[str, Any] = {time: zone, **{name: _dtype(name, kind) for name, kind in types.items()}}
     k = max(-(-n // _ROWS), 1) if partitions is None else partitions
@@ -83,7 +83,7 @@ def _time(key: str, text: str) -> pd.Timestamp:
     except ValueError:
         found = None
     if not isinstance(found, pd.Timestamp):
-        raise ConfigError(f"{key}: got {text!r}, which is no time: 2024-01-31, or 2024-01-31T12:00")
+        raise OpError(key, f"got {text!r}, which is no time: 2024-01-31, or 2024-01-31T12:00")
     return found
 
 
@@ -91,17 +91,17 @@ def _step(freq: str) -> pd.Timedelta:
     try:
         step = pd.Timedelta(freq if freq[:1].isdigit() else f"1{freq}")
     except ValueError as error:
-        raise ConfigError(f"freq: got {freq!r}; write a fixed duration: 1s, 10min, 1h, 1D") from error
+        raise OpError("freq", f"got {freq!r}; write a fixed duration: 1s, 10min, 1h, 1D") from error
     if not step > pd.Timedelta(0) or step != step.floor("us"):
-        raise ConfigError(f"freq: got {freq!r}; a step is a whole number of microseconds, 1 or more")
+        raise OpError("freq", f"got {freq!r}; a step is a whole number of microseconds, 1 or more")
     return step
 
 
 def _dtype(name: str, kind: str) -> Any:
-    dtype = declared_dtype(kind)
+    dtype = declared_dtype(kind, f"columns.{name}")
     if isinstance(dtype, pd.StringDtype) or (isinstance(dtype, np.dtype) and dtype.kind in "biuf"):
         return dtype
-    raise ConfigError(f"columns: {name!r}: nothing is drawn of the type {kind}; floats, integers, bool and string are")
+    raise OpError(f"columns.{name}", f"nothing is drawn of the type {kind}; floats, integers, bool and string are")
 
 
 def _rows(rows: tuple[int, int], times: tuple[int, int], seed: int, dtypes: Mapping[str, Any]) -> pd.DataFrame:
