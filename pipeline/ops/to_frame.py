@@ -28,7 +28,7 @@ _PARTITIONS = 16
 
 
 def to_frame(
-    x: Any, *, name: str, columns: Any = None, prefix: str | None = None, value: str = "value"
+    x: Any, *more: Any, name: str, columns: Any = None, prefix: str | None = None, value: str = "value"
 ) -> dd.DataFrame:
     """A frame of an array, of items, of a value, or of a list of gathered copies.
 
@@ -43,8 +43,11 @@ def to_frame(
 
     Raises
     ------
-    ValueError : if a value doesn't fit the columns that are declared (in the run), or there are none
+    OpError : several inputs that are not the instances of one step, or no columns for items and values
+    DataError : at run time, if a value doesn't fit the declared columns
     """
+    if more:
+        raise OpError("input", "got a list; op 'to_frame' takes one input, or all instances of a step: x[*]")
     if isinstance(x, xr.DataArray):
         return _wide(x, str(columns), prefix or "", name) if columns else _long(x, value, name)
     if not isinstance(columns, Mapping) or not columns:

@@ -174,7 +174,7 @@ def test_times_may_have_a_zone_and_none_may_be_there() -> None:
     ({"freq": "1M"}, "freq: got '1M'; write a fixed duration"),
     ({"freq": "-1h"}, "freq: got '-1h'; a step"),
     ({"freq": "1ns"}, "freq: got '1ns'; a step is a whole number of microseconds"),
-    ({"columns": {"a": "timestamp"}}, "columns: 'a': nothing is drawn of the type timestamp"),
+    ({"columns": {"a": "timestamp"}}, r"columns\.a: nothing is drawn of the type timestamp"),
     ({"columns": {"timestamp": "bool"}}, "time: 'timestamp' is one of the columns, too"),
 ])  # fmt: skip
 def test_a_time_series_that_can_not_be_is_refused(wrong: dict[str, Any], message: str) -> None:

@@ -19,7 +19,7 @@ from strategies import EXAMPLES, SETTINGS, arrays, cut
 
 from pipeline.build.plan import plan
 from pipeline.config.loader import loads
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import ConfigError, DataError, OpError
 from pipeline.ops.arrays.algebra import einsum, fft
 from pipeline.ops.arrays.block_tasks import per_block
 from pipeline.ops.arrays.blocks import rechunk
@@ -90,8 +90,8 @@ def outcome(op: Callable[..., xr.DataArray], *args: Any) -> Any:
         found = op(*args)
         with np.errstate(all="ignore"):
             return found.dims, found.data.compute(scheduler="sync")
-    except (ConfigError, DataError) as error:
-        return str(error).removeprefix("axis: ").removeprefix("pad_width: ")
+    except (OpError, DataError) as error:
+        return str(error).removeprefix("axis: ").removeprefix("pad_width: ").removeprefix("dims: ")
 
 
 def assert_same(got: Any, want: Any) -> None:

@@ -64,12 +64,14 @@ def map_blocks(
 
     Raises
     ------
-    OpError : if ``dims`` has one that the array has not
+    OpError : if ``dims`` has one that the array has not, or one twice
     DataError : in the run, if a block has another shape or dtype than was said
     """
     kind = np.dtype(dtype)
     kept = [str(dim) for dim in x.dims] if dims is None else list(dims)
     axes = [dim_number(x, dim, "dims") for dim in kept]
+    if len(set(kept)) < len(kept):
+        raise OpError("dims", f"got {', '.join(kept)}; name each dim once")
     x = one_chunk(x, [str(dim) for dim in x.dims if dim not in kept])
     tasks: dict[Key, GraphNode] = {}
     given = handed(args, tasks)

@@ -71,7 +71,7 @@ def timeseries(
     edges = [n * i // k for i in range(k + 1)]
     origin = first.tz_convert("UTC").tz_localize(None) if first.tzinfo is not None else first
     unit = pd.Timedelta(microseconds=1)
-    micro = (int((origin - pd.Timestamp(0)) // unit), int(step // unit))
+    micro = (int((origin.as_unit("us") - pd.Timestamp(0).as_unit("us")) // unit), int(step // unit))
     tasks = [(_rows, rows, micro, seed, dtypes) for rows in itertools.pairwise(edges)]
     width = sum(np.dtype(t).itemsize if isinstance(t, np.dtype) else 8 for t in dtypes.values())
     return frame_of("timeseries", tasks, dtypes, float(n * width))
