@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.config.expressions.references import ExpressionError
 from pipeline.config.expressions.time_literals import parse_time
 from pipeline.errors import OpError
 from pipeline.ops.frames.cast import cast_column, family, target_dtype
