@@ -40,7 +40,7 @@ def of_the_same_kind(value: Any) -> Iterator[Any]:
     if isinstance(value, dict):
         first = next(iter(value.values()))
         yield from ({**value, "nowhere": first}, {"nowhere": first}, dict.fromkeys(value, "nowhere"))
-        yield from ({key: wrong for key in value} for wrong in (-7, 10**9, [3, "x"], "sum(nowhere)"))
+        yield from (dict.fromkeys(value, wrong) for wrong in (-7, 10**9, [3, "x"], "sum(nowhere)"))
     elif isinstance(value, list):
         yield from (value + value, [*value, "nowhere"], value[:-1], value[::-1])
     elif isinstance(value, str):

@@ -97,7 +97,9 @@ class SvdCompressed(Algebra):
     axis: Annotated[list[str], Field(min_length=2, max_length=2)] | None = Field(
         None, description="[row, col]: dims of the rows and of the columns; default: the array's, in order"
     )
-    n_power_iter: Annotated[int, Field(ge=0, le=1000)] = Field(2, description="passes that make values which fall slowly exact")
+    n_power_iter: Annotated[int, Field(ge=0, le=1000)] = Field(
+        2, description="passes that make values which fall slowly exact"
+    )
     n_oversamples: Annotated[int, Field(ge=0)] = Field(10, description="directions beyond k that are looked into")
 
 
