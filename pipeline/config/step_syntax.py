@@ -227,7 +227,7 @@ def _no_op(name: str) -> str:
         key = "expr: " if "arrays" in function.scopes else "op: assign, input: …, columns: {…: "
         said = f'{{{key}"{name}(…)"{"}" if "columns" in key else ""}}}'
         return f"there is no op {name!r}; it is a function of expressions: {said}"
-    return OPS.missing(name)
+    return OPS.unknown_message(name)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

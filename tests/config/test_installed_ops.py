@@ -1,4 +1,4 @@
-"""Ops of other distributions: found by their entry points when they are needed, and harmless where they are not."""
+"""Ops of other distributions: found by their entry points when a file uses them, harmless when it does not."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def install(
     signatures: str = SIGNATURES,
     functions: str = FUNCTIONS,
 ) -> None:
-    """What an installer leaves of a distribution: the package, and a folder that says what it is."""
+    """Write what installing a distribution writes: the package, and its metadata folder."""
     package = site / name
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
@@ -102,7 +102,7 @@ def install(
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder that Python imports from; what is imported from it is forgotten."""
+    """A folder that Python imports from; its modules are unloaded after the test."""
     folder = tmp_path / "site"
     folder.mkdir()
     monkeypatch.syspath_prepend(str(folder))
@@ -113,18 +113,18 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             del sys.modules[module]
 
 
-def looked_up() -> Ops:
-    """The ops, as a process sees them that starts now."""
+def fresh_ops() -> Ops:
+    """The ops as a new process would find them."""
     return Ops({name: OPS[name] for name in ("mean", "groupby", "zeros")})
 
 
 def reasons(ops: Ops) -> dict[str, str]:
-    return {one.name: one.reason for one in ops.installed.unusable}
+    return {op.name: op.reason for op in ops.installed.unusable}
 
 
 def test_an_entry_point_names_a_class(site: Path) -> None:
     install(site, {"twice": "shifts.signatures:Twice"})
-    ops = looked_up()
+    ops = fresh_ops()
     assert list(ops) == ["mean", "groupby", "zeros", "twice"]
     assert len(ops) == 4
     assert [cls.function_path() for cls in ops["twice"]] == ["shifts.functions:twice"]
@@ -133,20 +133,20 @@ def test_an_entry_point_names_a_class(site: Path) -> None:
 
 def test_an_entry_point_names_a_module_with_several_ops(site: Path) -> None:
     install(site, {"all": "shifts.signatures"})
-    ops = looked_up()
+    ops = fresh_ops()
     assert [cls.__name__ for cls in ops["shift"]] == ["Shift", "ShiftFrame"]
     assert "twice" in ops
     assert not ops.installed.unusable
 
 
-def test_an_op_that_is_named_twice_is_one(site: Path) -> None:
+def test_an_op_named_by_two_entry_points_is_listed_once(site: Path) -> None:
     install(site, {"twice": "shifts.signatures:Twice", "all": "shifts.signatures"})
-    assert len(looked_up()["twice"]) == 1
+    assert len(fresh_ops()["twice"]) == 1
 
 
 def test_an_op_of_ours_is_found_without_looking_elsewhere(site: Path) -> None:
     install(site, {"all": "shifts.signatures"})
-    ops = looked_up()
+    ops = fresh_ops()
     assert "mean" in ops
     assert ops["mean"] is OPS["mean"]
     assert "installed" not in vars(ops)
@@ -155,24 +155,24 @@ def test_an_op_of_ours_is_found_without_looking_elsewhere(site: Path) -> None:
 @pytest.mark.parametrize("name", ["mean", "zeros"])
 def test_a_name_of_the_language_stays_ours(site: Path, name: str) -> None:
     install(site, {name: "shifts.signatures:Twice"}, signatures=SIGNATURES.replace('"twice"', f'"{name}"'))
-    ops = looked_up()
+    ops = fresh_ops()
     assert list(ops) == ["mean", "groupby", "zeros"]
     assert ops["mean"] is OPS["mean"]
-    (told,) = ops.installed.unusable
-    assert str(told) == (
-        f"{name!r} of the distribution shifts 1.2 can't be used: Pipeline has an op of that name; give it another"
+    (unusable,) = ops.installed.unusable
+    assert str(unusable) == (
+        f"{name!r} of the distribution shifts 1.2 can't be used: Pipeline has an op of this name; rename yours"
     )
 
 
 def test_a_name_brought_by_two_distributions_is_refused(site: Path) -> None:
     install(site, {"all": "shifts.signatures"})
     install(site, {"twice": "others.signatures:Twice"}, name="others")
-    ops = looked_up()
+    ops = fresh_ops()
     assert "shift" in ops
     assert "twice" not in ops
-    assert ops.missing("twice") == (
-        "there is no op 'twice'; 'twice' of the distribution others 1.2 can't be used: shifts 1.2 brings one, too; "
-        "'twice' of the distribution shifts 1.2 can't be used: others 1.2 brings one, too"
+    assert ops.unknown_message("twice") == (
+        "there is no op 'twice'; 'twice' of the distribution others 1.2 can't be used: shifts 1.2 also provides one; "
+        "'twice' of the distribution shifts 1.2 can't be used: others 1.2 also provides one"
     )
 
 
@@ -181,9 +181,17 @@ BROKEN = {
     "no such class": ("shifts.signatures:Thrice", SIGNATURES, "AttributeError"),
     "an import that fails": ("shifts.signatures:Twice", "import nowhere_at_all", "No module named 'nowhere_at_all'"),
     "a module that ends the process": ("shifts.signatures:Twice", "raise SystemExit(3)", "SystemExit: 3"),
-    "a function": ("shifts.functions:twice", SIGNATURES, "it is no subclass of pipeline.config.signatures.Signature"),
+    "a function": (
+        "shifts.functions:twice",
+        SIGNATURES,
+        "it is neither a subclass of pipeline.config.signatures.Signature",
+    ),
     "a module without ops": ("shifts.functions", SIGNATURES, "no subclass of pipeline.config.signatures.Signature"),
-    "no name": ("shifts.signatures:Twice", SIGNATURES.replace('"twice"', '"two times"'), "'two times', which is no"),
+    "no name": (
+        "shifts.signatures:Twice",
+        SIGNATURES.replace('"twice"', '"two times"'),
+        "'two times'; a name has letters",
+    ),
     "no kind": (
         "shifts.signatures:Twice",
         f'{SIGNATURES}    gives: ClassVar[str] = "table"',
@@ -218,36 +226,36 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(("value", "signatures", "said"), BROKEN.values(), ids=BROKEN)
-def test_what_cannot_be_used_is_told_with_its_distribution(site: Path, value: str, signatures: str, said: str) -> None:
+def test_an_invalid_op_is_reported_with_its_distribution(site: Path, value: str, signatures: str, said: str) -> None:
     install(site, {"twice": value}, signatures=signatures)
-    ops = looked_up()
+    ops = fresh_ops()
     assert list(ops) == ["mean", "groupby", "zeros"]
     assert said in reasons(ops)["twice"]
-    assert ops.missing("twice").startswith(
+    assert ops.unknown_message("twice").startswith(
         f"there is no op 'twice'; 'twice' of the distribution shifts 1.2 can't be used: {value!r}: "
     )
 
 
 def test_a_broken_entry_point_is_named_where_no_op_is_similar(site: Path) -> None:
     install(site, {"everything": "shifts.signatures"}, signatures="import nowhere_at_all")
-    ops = looked_up()
-    assert "'everything' of the distribution shifts 1.2" in ops.missing("twice")
-    assert ops.missing("maen") == "there is no op 'maen'; did you mean 'mean'?"
+    ops = fresh_ops()
+    assert "'everything' of the distribution shifts 1.2" in ops.unknown_message("twice")
+    assert ops.unknown_message("maen") == "there is no op 'maen'; did you mean 'mean'?"
 
 
-def test_a_name_like_one_of_theirs_gets_it_as_a_hint(site: Path) -> None:
+def test_a_similar_name_of_an_installed_op_is_the_hint(site: Path) -> None:
     install(site, {"all": "shifts.signatures"})
-    assert looked_up().missing("twise").endswith("did you mean 'twice'?")
+    assert fresh_ops().unknown_message("twise").endswith("did you mean 'twice'?")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The program, with a distribution beside it
+# The command line with a distribution installed
 # ---------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def two_sites(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Where a distribution is installed, and one whose module can't be imported; and a folder with a file."""
+    """A folder with a working and a broken distribution, and a folder with a pipeline file."""
     site, folder = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("here")
     install(site, {"all": "shifts.signatures"})
     install(site, {"broken": "brokens.signatures"}, name="brokens", signatures="raise RuntimeError('not today')")
@@ -276,7 +284,7 @@ def test_it_runs_here_and_in_other_processes(two_sites: tuple[Path, Path]) -> No
 
 
 def test_it_is_listed_and_in_the_schema_and_a_broken_one_warns(two_sites: tuple[Path, Path]) -> None:
-    told = textwrap.dedent(
+    code = textwrap.dedent(
         """
         from pipeline.cli import main
         from pipeline.config.schema.document import json_schema
@@ -286,7 +294,7 @@ def test_it_is_listed_and_in_the_schema_and_a_broken_one_warns(two_sites: tuple[
         """
     )
     environment = {**os.environ, "PYTHONPATH": str(two_sites[0])}
-    done = subprocess.run([sys.executable, "-c", told], env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert "  shift           The frame with a number added to its numbers" in done.stdout
     assert "twice: array -> array\n\nThe array times two." in done.stdout
     assert done.stdout.endswith("['op_shift', 'op_shift_2', 'op_twice']\n")
@@ -299,14 +307,14 @@ def test_it_is_listed_and_in_the_schema_and_a_broken_one_warns(two_sites: tuple[
 
 @pytest.fixture
 def anew(site: Path) -> Iterator[Path]:
-    """Lets this process look up again what is installed, now and once the test is over."""
+    """Makes this process look up entry points again, now and after the test."""
     vars(OPS).pop("installed", None)
     yield site
     vars(OPS).pop("installed", None)
     resolve.cache_clear()
 
 
-FAULTS = {
+ERRORS = {
     "unknown parameter": (
         "by: 0.5",
         "by: 1, bye: 2",
@@ -318,8 +326,8 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize(("old", "new", "said"), FAULTS.values(), ids=FAULTS)
-def test_a_fault_is_told_at_its_place(anew: Path, tmp_path: Path, old: str, new: str, said: str) -> None:
+@pytest.mark.parametrize(("old", "new", "said"), ERRORS.values(), ids=ERRORS)
+def test_an_error_has_its_place(anew: Path, tmp_path: Path, old: str, new: str, said: str) -> None:
     install(anew, {"all": "shifts.signatures"})
     with pytest.raises(ConfigError) as caught:
         build(loads(FILE.replace(old, new), name="moved", root=tmp_path))

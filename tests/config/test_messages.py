@@ -122,7 +122,7 @@ SINGLE: dict[str, tuple[str, str]] = {
         FRAMES + "  x: {op: upper, input: orders}\n",
         '{op: assign, input: …, columns: {…: "upper(…)"}}',
     ),
-    "op of pandas": (FRAMES + "  x: {op: join, left: orders}\n", "there is no op 'join'; that is op 'merge'"),
+    "op of pandas": (FRAMES + "  x: {op: join, left: orders}\n", "there is no op 'join'; use op 'merge'"),
     "value of another language": (
         ERA5 + '  x: {expr: "tas + NaN"}\n',
         "column 7: no step is named 'NaN'; for a missing value write",
@@ -151,7 +151,7 @@ SINGLE: dict[str, tuple[str, str]] = {
     ),
     "dtype": (
         "version: 1\nsteps:\n  x: {op: random, shape: {a: 1}, dtype: flaot32}\n",
-        "got 'flaot32', which is no dtype; did you mean 'float32'?",
+        "unknown dtype 'flaot32'; did you mean 'float32'?",
     ),
     "braces": (ERA5 + '  x: {op: mean, input: "${tas}"}\n', "a reference is the bare name of a step: tas"),
     "part of an array": (ERA5 + "  x: {op: mean, input: tas.u}\n", "'tas' is an array, which has no parts"),

@@ -1,4 +1,4 @@
-"""Signatures: what they say of ops, the columns they need, and that functions and signatures agree."""
+"""Signatures: descriptions, the columns that ops need, and agreement with the functions of the ops."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pipeline.config.expressions.expression import parse
 from pipeline.config.signatures import OPS, Signature, choose
 from pipeline.config.signatures.base import role
-from pipeline.config.signatures.wording import wanted
+from pipeline.config.signatures.descriptions import describe_parameter
 from pipeline.config.step_syntax import CALL_KEYS, COMMON_KEYS
 from pipeline.errors import nearest
 
@@ -37,7 +37,7 @@ def test_the_function_of_an_op_takes_its_parameters(cls: type[Signature]) -> Non
 def test_everything_that_is_shown_to_users_is_described(cls: type[Signature]) -> None:
     assert cls.__doc__
     assert all(info.description for info in cls.model_fields.values())
-    assert all(wanted(cls, name) for name in cls.model_fields)
+    assert all(describe_parameter(cls, name) for name in cls.model_fields)
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=IDS)
@@ -139,21 +139,23 @@ def test_the_columns_that_an_op_needs_of_its_inputs(
     ("op", "given", "kind", "said"),
     [
         ("merge", {}, "frame", "needs the key columns"),
-        ("merge", {"on": "a", "left_on": "b"}, "frame", "stands beside 'on'"),
+        ("merge", {"on": "a", "left_on": "b"}, "frame", "cannot be combined with 'on'"),
         ("merge", {"left_on": ["a", "b"], "right_on": "b"}, "frame", "got 1 columns; left_on has 2"),
         ("resample", {"rule": {"t": "D"}, "agg": "std"}, "array", "std needs ddof"),
-        ("rolling", {"window": {"t": 2}, "agg": "sum", "ddof": 1}, "array", "says nothing about sum"),
+        ("rolling", {"window": {"t": 2}, "agg": "sum", "ddof": 1}, "array", "has no effect on sum"),
         ("sort_values", {"by": "a", "ascending": [True, False]}, "frame", "got 2 values for 1 columns"),
-        ("to_array", {"along": "x"}, "frame", "says nothing about a frame; it is for items"),
+        ("to_array", {"along": "x"}, "frame", "has no effect on a frame; it is for items"),
         ("to_array", {"along": "x"}, "items", "needs shape, dtype"),
         ("to_array", {"dims": ["a"], "shape": [], "dtype": "int8"}, "value", "got 0 sizes for 1 dims"),
         ("to_frame", {}, "items", "needs columns: {name: type}"),
         ("to_frame", {"columns": {"a": "int64"}}, "array", "the dim whose labels become columns"),
-        ("to_frame", {"columns": {"a": "int64", "b": "int64"}}, "array*", "the cells of the arrays make one"),
-        ("to_items", {"by": "rows"}, "array", "says nothing about an array; it is for frame"),
+        ("to_frame", {"columns": {"a": "int64", "b": "int64"}}, "array*", "the values of the arrays make one column"),
+        ("to_items", {"by": "rows"}, "array", "has no effect on an array; it is for frame"),
     ],
 )
-def test_parameters_that_do_not_fit_the_input_are_told(op: str, given: dict[str, object], kind: str, said: str) -> None:
+def test_parameters_that_do_not_fit_the_input_are_reported(
+    op: str, given: dict[str, object], kind: str, said: str
+) -> None:
     made = choose(op, kind.rstrip("*")).model_validate(given)
     assert any(said in message for _, message in made.misfits({"input": kind}))
 

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic_core import PydanticUndefined
 
 from pipeline.config.signatures import OPS, Signature
-from pipeline.config.signatures.wording import wanted
+from pipeline.config.signatures.descriptions import describe_parameter
 from pipeline.errors import ConfigError
 
 __all__ = [
@@ -94,7 +94,7 @@ def describe(op: str) -> tuple[OpEntry, ...]:
     KeyError : if there is no such op; its argument is a message fit for a user
     """
     if op not in OPS:
-        raise KeyError(OPS.missing(op))
+        raise KeyError(OPS.unknown_message(op))
     return tuple(entry_of(cls) for cls in OPS[op])
 
 
@@ -154,7 +154,7 @@ def _parameter(cls: type[Signature], name: str) -> ParameterEntry:
     if not info.is_required():
         value = info.get_default(call_default_factory=True)
         default = _yaml(value) if value is not PydanticUndefined else ""
-    return ParameterEntry(name, wanted(cls, name), default, info.description or "")
+    return ParameterEntry(name, describe_parameter(cls, name), default, info.description or "")
 
 
 def _yaml(value: Any) -> str:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pipeline.config.fault_collector import FaultCollector
 from pipeline.config.interpolation import Scope, fill
 from pipeline.config.sections.fields import code_schema, key_names
-from pipeline.config.signatures.wording import wanted
+from pipeline.config.signatures.descriptions import describe_parameter
 from pipeline.config.yaml_nodes import Node
 from pipeline.errors import Location, nearest
 
@@ -110,7 +110,7 @@ def _explained(
     info = model.model_fields[names[key]]
     if one["type"] == "missing" and not rest:
         needs = f"{owner} needs" if owner else "needs"
-        return place, path, f"{needs} {key}: {info.description or wanted(model, names[key])}"
+        return place, path, f"{needs} {key}: {info.description or describe_parameter(model, names[key])}"
     node = node.at(key)
     if rest and isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
         return _explained(one | {"loc": tuple(rest)}, info.annotation, node, node.location, here, "")
@@ -124,6 +124,6 @@ def _explained(
         if isinstance(node.value, str) and "${" in node.value:
             got += f", which is {reprlib.repr(one['input'])}"
         choices = re.findall(r"'([^']*)'", one["ctx"]["expected"]) if one["type"] == "literal_error" else []
-        takes = info.title or wanted(model, names[key])
+        takes = info.title or describe_parameter(model, names[key])
         message = f"got {got}; {key} takes {takes}{nearest(str(one['input']), choices)}"
     return node.location, here, message

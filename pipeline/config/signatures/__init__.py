@@ -1,32 +1,51 @@
-"""The signatures of all ops by name; see :class:`pipeline.config.signatures.base.Signature`.
+"""The parameters of every op, as one pydantic class each; :data:`OPS` finds them by name.
 
-One name may belong to several classes that differ in the kind of their input (``groupby`` of arrays and of frames).
-To add an op, write its class in the file of its group; other distributions bring theirs by entry points.
+To add an op, write its class in the file of its group. One name may have several classes, one for each kind of input
+(``groupby`` of arrays and of frames). No numpy and no dask here, so that a bad file is answered quickly.
+
+base          Signature, the base class: parameters, inputs, kind of the result; the types of parameters.
+sources       Ops that read or generate data.
+arrays        Ops on arrays by chunks, labels, groups and windows; the base classes of all array ops.
+reductions    Ops that reduce dims of an array, and running sums.
+reshaping     Ops that reorder, reshape, join or pad arrays.
+algebra       Ops of linear algebra and signal processing, and ops that see values beyond their chunk.
+frames        Ops that select, filter, join, group and sort frames; the base class of frame ops.
+cleaning      Ops that clean the columns and rows of frames, repartition them, and aggregate over time.
+conversions   Ops that change the kind of a value: to_array, to_frame, to_items.
+installed     Ops of other distributions, found by their entry points; ``Ops``, the mapping of all.
+descriptions  Types of parameters as text, for messages and for the listing of ops.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
-from pipeline.config.signatures import algebra, arrays, cleaning, conversions, frames, shapes, sources
+from pipeline.config.signatures import (
+    algebra,
+    arrays,
+    cleaning,
+    conversions,
+    frames,
+    reductions,
+    reshaping,
+    sources,
+)
 from pipeline.config.signatures.base import COMMON_KEYS, Columns, ExpressionIn, Role, Signature
 from pipeline.config.signatures.installed import Ops, defined_in
 
 __all__ = ["COMMON_KEYS", "OPS", "Columns", "ExpressionIn", "Role", "Signature", "choose"]
 
-_MODULES = (sources, arrays, shapes, algebra, frames, cleaning, conversions)
-
-OPS = Ops(defined_in(*_MODULES))
-"""Op name -> its classes, one for each kind of input; those of other distributions are looked up when one is needed."""
+OPS = Ops(defined_in(sources, reductions, arrays, reshaping, algebra, frames, cleaning, conversions))
+"""Op name -> its classes, one for each kind of input; ops of other distributions are looked up on first use."""
 
 
 def choose(op: str, kind: str = "", maps: Collection[str] = ()) -> type[Signature]:
-    """The class of ``op`` that is meant.
+    """Return the class of ``op`` for this kind of input.
 
     Parameters
     ----------
-    kind : of the first input; where it is unknown, or none takes it, the parameters tell
-    maps : the parameters that are written as maps
+    kind : kind of the first input; if it is unknown, or no class takes it, ``maps`` decides
+    maps : the parameters that are written as maps in the file
 
     Raises
     ------

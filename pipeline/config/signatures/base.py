@@ -1,7 +1,6 @@
-"""What a signature is: the parameters of an op, the kinds it takes, the kind it gives.
+"""Signature, the base class: parameters, inputs, kind of the result; the types of parameters.
 
-Everything that is said about an op outside its function is said here once: the loader checks a step against it,
-``pipeline ops`` prints it, and the JSON Schema is made from it. No numpy and no dask: a bad file is answered quickly.
+The loader checks steps against signatures, ``pipeline ops`` prints them, and the JSON Schema is made from them.
 """
 
 from __future__ import annotations
@@ -36,15 +35,15 @@ __all__ = [
 COMMON_KEYS = (
     *("input", "matrix", "exclude", "when", "checkpoint", "retries", "timeout", "resources", "pure", "on_error"),
 )
-"""The keys that a step of any kind may have; no parameter of an op is named as one of them."""
+"""The keys that a step of any kind may have; no parameter of an op may have one of these names."""
 
 Columns = frozenset[str] | None
-"""Columns of a frame that somebody needs; None: all of them."""
+"""The columns of a frame that later steps use; None: all of them."""
 
 
 @dataclass(frozen=True)
 class ExpressionIn:
-    """Marks a field whose text is an expression, and says in which scope it is read."""
+    """Annotation of a field that holds an expression; ``scope`` is what the bare names in it refer to."""
 
     scope: Literal["arrays", "columns", "agg", "coords"]
 
@@ -69,7 +68,7 @@ _TYPES = (*_DTYPES, "string", "timestamp", "date", "duration")
 
 
 def is_type(text: str) -> bool:
-    """Whether ``text`` names a type of columns."""
+    """Return whether ``text`` names a type that a column can have."""
     return text in _TYPES or re.fullmatch(r"timestamp\[[^\[\]]+\]", text) is not None
 
 
@@ -77,14 +76,14 @@ def _type(text: str) -> str:
     if is_type(text):
         return text
     if text == "category":
-        raise ValueError("a category is a way to store text, and its values differ by partition; write string")
-    raise ValueError(f"got {text!r}, which is no type{nearest(text, _TYPES)}; types: {', '.join(_TYPES)}")
+        raise ValueError("categories differ between partitions, so a column cannot be of type category; write string")
+    raise ValueError(f"unknown type {text!r}{nearest(text, _TYPES)}; types: {', '.join(_TYPES)}")
 
 
-def _number_type(text: str) -> str:
+def _dtype(text: str) -> str:
     if text in _DTYPES:
         return text
-    raise ValueError(f"got {text!r}, which is no dtype{nearest(text, _DTYPES)}; dtypes: {', '.join(_DTYPES)}")
+    raise ValueError(f"unknown dtype {text!r}{nearest(text, _DTYPES)}; dtypes: {', '.join(_DTYPES)}")
 
 
 def _function(text: str) -> str:
@@ -100,15 +99,15 @@ def _size(value: int) -> int:
 
 
 Type = Annotated[str, AfterValidator(_type)]
-"""A column's type: numpy's names, ``string``, ``timestamp``, ``timestamp[UTC]``."""
-Dtype = Annotated[str, AfterValidator(_number_type)]
-"""An array's dtype: numpy's names."""
+"""The type of a column: a dtype name of numpy, ``string``, ``timestamp``, ``timestamp[UTC]``, ``date``, ``duration``."""
+Dtype = Annotated[str, AfterValidator(_dtype)]
+"""The dtype of an array, by its name in numpy."""
 Function = Annotated[str, AfterValidator(_function)]
 Path = Annotated[str, Field(min_length=1)]
-"""An input path or URL; relative to the folder of the file that writes it. Absolute after loading."""
+"""A path or URL to read; in a file relative to the folder of that file, absolute after loading."""
 Size = Annotated[int, AfterValidator(_size)]
 Chunk = Size | Literal["auto"] | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
-"""A size, -1 for the whole dim, ``auto``, or every size in order."""
+"""Chunk size: one size for all chunks, -1 for the whole dim, ``auto``, or a list of all sizes in order."""
 Chunks = Annotated[dict[str, Chunk], Field(min_length=1)]
 Names = Annotated[list[str], Field(min_length=1)]
 Axis = str | Names
@@ -117,14 +116,14 @@ Axis = str | Names
 
 @dataclass(frozen=True)
 class Role:
-    """What one reference key of an op takes.
+    """What an input key of an op takes.
 
     Parameters
     ----------
     kinds : allowed kinds of value: array, frame, items, value
     many : whether it takes a list, or a gathered reference (``bias[*]``)
-    optional : whether it may be left out
-    gathered : kinds that may come as a list; empty: all of ``kinds``, if ``many``
+    optional : whether it may be omitted
+    gathered : the kinds that it takes several of; empty: all of ``kinds``, if ``many``
     """
 
     kinds: tuple[str, ...]
@@ -134,19 +133,23 @@ class Role:
 
 
 def role(kinds: Iterable[str]) -> Role:
-    """A :class:`Role` from its short form: ``("array", "items*")``; ``*`` marks kinds of which there may be many."""
+    """Return the :class:`Role` for a short form such as ``("array", "items*")``; ``*``: several of this kind."""
     names = tuple(k.rstrip("*?") for k in kinds)
     several = tuple(k.rstrip("*?") for k in kinds if "*" in k)
     return Role(names, bool(several), any("?" in k for k in kinds), several)
 
 
 class Signature(BaseModel):
-    """The parameters of one op as fields; the docstring is the op's own.
+    """The parameters of one op; a subclass per op, whose docstring is the description that users see.
 
-    ``inputs`` maps the keys that hold references to the kinds they take (``"array"``; ``"array*"``: a list of them;
-    ``"array?"``: may be left out); ``gives`` is the kind of the result (``parts`` with the names in ``parts``);
-    ``home`` is where the function lies: ``module:function`` below ``pipeline.ops``, or in full where another
-    distribution brings the op.
+    Attributes
+    ----------
+    op : name of the op
+    group : group in the listing of ops
+    inputs : input key -> the kinds it takes (``"array"``; ``"array*"``: a list of them; ``"array?"``: may be omitted)
+    gives : kind of the result; ``parts`` if it has several, with the names in ``parts``
+    home : the function that builds the result: ``module:function`` below ``pipeline.ops``, with the full module name
+        for an op of another distribution
     """
 
     model_config = ConfigDict(
@@ -164,22 +167,21 @@ class Signature(BaseModel):
     gives: ClassVar[str]
     home: ClassVar[str]
     parts: ClassVar[tuple[str, ...]] = ()
-    later: ClassVar[bool] = False
 
     @classmethod
     def function_path(cls) -> str:
-        """``package.module:function`` of the function that makes the value."""
+        """Return the full ``package.module:function`` of the function that builds the result."""
         owner = next(c for c in cls.__mro__ if "home" in vars(c))
         return f"pipeline.ops.{cls.home}" if owner.__module__.startswith("pipeline.config.signatures.") else cls.home
 
     @classmethod
     def roles(cls) -> dict[str, Role]:
-        """The reference keys in order."""
+        """Return the input keys, in order."""
         return {name: role(kinds) for name, kinds in cls.inputs.items()}
 
     @classmethod
     def expression_fields(cls) -> dict[str, ExpressionIn]:
-        """The fields that hold an expression, or a map or list of them."""
+        """Return the fields that hold an expression, or a map or list of expressions."""
         found = {}
         for name, info in cls.model_fields.items():
             marks = [m for m in info.metadata if isinstance(m, ExpressionIn)]
@@ -191,17 +193,17 @@ class Signature(BaseModel):
 
     @classmethod
     def map_fields(cls) -> frozenset[str]:
-        """The fields that take a map and nothing else."""
+        """Return the fields that take only a map."""
         return frozenset(name for name, info in cls.model_fields.items() if get_origin(info.annotation) is dict)
 
     def keywords(self) -> dict[str, Any]:
-        """The parameters, to be handed to the op's function."""
+        """Return the parameters as keyword arguments of the op's function."""
         return {name: getattr(self, name) for name in type(self).model_fields}
 
     def needed(self, columns: Columns) -> dict[str, Columns]:
-        """Which columns of each frame input are needed when ``columns`` of the result are; None: all."""
+        """Return the columns of each frame input that the given columns of the result depend on; None: all."""
         return dict.fromkeys(self.inputs)
 
     def misfits(self, kinds: Mapping[str, str]) -> list[tuple[str, str]]:
-        """What does not fit the kinds of the inputs, as ``(parameter, message)``."""
+        """Return what is wrong with the parameters for these kinds of inputs, as ``(parameter, message)`` pairs."""
         return []

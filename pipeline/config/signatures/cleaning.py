@@ -1,4 +1,4 @@
-"""Ops that put the columns and rows of a frame right, and those that say how it lies."""
+"""Ops that clean the columns and rows of frames, repartition them, and aggregate over time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Scalar = bool | int | float | str
 
 
 class Rename(FrameOp):
-    """The frame with other names for some columns. Errors: no such column; two columns of one name."""
+    """The frame with some columns renamed. Errors: no such column; two columns with the same name."""
 
     op: ClassVar[str] = "rename"
     home: ClassVar[str] = "frames.cleaning:rename"
@@ -41,10 +41,10 @@ class Rename(FrameOp):
 
 
 class Astype(FrameOp):
-    """The frame with some columns in other types. No value changes: what does not fit fails the run, and is named.
+    """The frame with some columns converted to other types; a value that does not fit fails the run with its place.
 
-    Numbers, true and false, times and durations may come from text, and text from anything. Errors: no such column or
-    type; types of which one does not become the other.
+    Text can be converted to numbers, booleans, times and durations, and anything to text. Errors: no such column or
+    type; two types without a conversion.
     """
 
     op: ClassVar[str] = "astype"
@@ -57,17 +57,17 @@ class Astype(FrameOp):
 
 
 class Fillna(FrameOp):
-    """The frame with a value where columns have none; types stay.
+    """The frame with missing values replaced; types stay the same.
 
-    One value fills the columns of its kind (a number: numbers), the others stay as they are. Errors: no such column; a
-    value that does not fit its column.
+    A single value fills all columns of its kind (a number: all columns of numbers). Errors: no such column; a value
+    that does not fit its column.
     """
 
     op: ClassVar[str] = "fillna"
     home: ClassVar[str] = "frames.cleaning:fillna"
 
     value: Scalar | Annotated[dict[str, Scalar], Field(min_length=1)] = Field(
-        description="value, or column: value; times as text"
+        description="one value, or column: value; times as text"
     )
 
     def needed(self, columns: Columns) -> dict[str, Columns]:
@@ -82,8 +82,8 @@ class Dropna(FrameOp):
     op: ClassVar[str] = "dropna"
     home: ClassVar[str] = "frames.cleaning:dropna"
 
-    subset: NameOrNames | None = Field(None, description="columns that are looked at; default: all")
-    how: Literal["any", "all"] = Field("any", description="which rows go: with any of them missing, or with all")
+    subset: NameOrNames | None = Field(None, description="columns to look at; default: all")
+    how: Literal["any", "all"] = Field("any", description="drop a row if any of the columns is missing, or if all are")
 
     def needed(self, columns: Columns) -> dict[str, Columns]:
         if columns is None or self.subset is None:
@@ -92,24 +92,25 @@ class Dropna(FrameOp):
 
 
 class ValueCounts(FrameOp):
-    """The different values of some columns, and in ``count`` (int64) how many rows have them.
+    """The distinct values of some columns, with the number of rows of each in ``count`` (int64).
 
-    Missing is a value like others. Errors: no such column; one that is named count.
+    Missing counts as a value. Errors: no such column; a column named count.
     """
 
     op: ClassVar[str] = "value_counts"
     home: ClassVar[str] = "frames.groupby:value_counts"
 
-    columns: NameOrNames = Field(description="columns that are counted together")
+    columns: NameOrNames = Field(description="columns whose combinations are counted")
 
     def needed(self, columns: Columns) -> dict[str, Columns]:
         return {"input": frozenset(listed_names(self.columns))}
 
 
 class SetIndex(FrameOp):
-    """The rows in order of some columns, ties by the remaining columns, rows with equal keys in one partition.
+    """The rows sorted by some columns (ties by the remaining columns), with equal keys in the same partition.
 
-    Frames have no index: this is for map_partitions, which then gets every key whole. Errors: no such column.
+    Frames have no index: this is for map_partitions, which then gets all rows of a key together. Errors: no such
+    column.
     """
 
     op: ClassVar[str] = "set_index"
@@ -121,24 +122,25 @@ class SetIndex(FrameOp):
 class Repartition(FrameOp):
     """The same rows, in the same order, in other partitions.
 
-    Rows that are counted are dealt evenly, so that frames of as many rows are cut alike. They are counted in the run,
-    where metadata don't tell how many there are. A number says so, too, else the run fails: the length of an array made
-    of them is then known before it. Errors: neither of the two.
+    With ``count_rows`` the rows are spread evenly, so that frames with the same number of rows are partitioned the same
+    way. ``true`` counts the rows in the run if the metadata of the files do not give their number. A number declares
+    how many rows there are, so that arrays made of the frame have a known length; the run fails if it is wrong.
+    Errors: neither ``npartitions`` nor ``count_rows``.
     """
 
     op: ClassVar[str] = "repartition"
     home: ClassVar[str] = "frames.repartition:repartition"
 
     npartitions: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
-        None, description="how many; default: as many as there are"
+        None, description="number of partitions; default: as in the input"
     )
     count_rows: bool | Annotated[int, Field(ge=0)] = Field(
-        False, description="count the rows and deal them evenly; or how many rows there are"
+        False, description="count the rows and spread them evenly; or the number of rows"
     )
 
     def misfits(self, kinds: Any) -> list[tuple[str, str]]:
         if self.npartitions is None and self.count_rows is False:
-            return [("", "needs npartitions, or count_rows: true to deal the rows evenly")]
+            return [("", "needs npartitions, or count_rows: true to spread the rows evenly")]
         return []
 
     def needed(self, columns: Columns) -> dict[str, Columns]:
@@ -146,10 +148,10 @@ class Repartition(FrameOp):
 
 
 class MapPartitions(FrameOp):
-    """A function of the user's, called with each partition as a ``pandas.DataFrame``; it returns another one.
+    """The results of a function of yours, called with each partition as a ``pandas.DataFrame``; it returns another one.
 
-    Which rows share a partition is said by op set_index; no result should depend on it otherwise. Errors: other columns
-    than said, or values that do not fit their types, fail the task.
+    Results should not depend on how rows are partitioned, except after op set_index, which puts equal keys together.
+    Errors: columns other than declared, or values that do not fit their types, fail the task.
     """
 
     op: ClassVar[str] = "map_partitions"
@@ -161,42 +163,43 @@ class MapPartitions(FrameOp):
 
 
 class ResampleFrame(FrameOp):
-    """A row a period: the columns of by, the start of the period in the column of on, the aggregates; in order.
+    """One row per period, in order: the columns of ``by``, the start of the period in the column ``on``, the aggregates.
 
-    Periods without rows between the first and the last one are there, too: counts and sums 0, the others missing. Rows
-    without a time are left out. Errors: no such column; one that holds no times.
+    Periods without rows between the first and the last one are included: their counts and sums are 0, other aggregates
+    are missing. Rows without a time are ignored. Errors: no such column; a column ``on`` without times.
     """
 
     op: ClassVar[str] = "resample"
     home: ClassVar[str] = "frames.resample:resample"
 
     on: str = Field(description="column of times")
-    rule: str = Field(description="period, as pandas writes it (MS, D, 6h)")
+    rule: str = Field(description="period as in pandas (MS, D, 6h)")
     agg: dict[str, AggExpr] = Field(description="column: aggregate, as n: count() or x: mean(x)", min_length=1)
-    by: NameOrNames | None = Field(None, description="columns that make groups")
+    by: NameOrNames | None = Field(None, description="columns that define groups")
 
     def needed(self, columns: Columns) -> dict[str, Columns]:
         return {"input": frozenset({self.on, *listed_names(self.by or [])}) | names_in(self.agg)}
 
 
 class RollingFrame(FrameOp):
-    """The rows in order of by and on, with a column for each aggregate of the window that ends at the row, or has it in
-    its middle.
+    """The rows sorted by ``by`` and ``on``, with added columns: aggregates of the window that ends at each row.
 
-    Ties are in the order of the remaining columns. Floats, but for counts (int64), any and all, and min, max, first and
-    last, which keep the type. Errors: no such column; values that the aggregate has no meaning for.
+    Ties are sorted by the remaining columns. Aggregates are floats, except counts (int64), any and all (bool), and min,
+    max, first and last, which keep the type. Errors: no such column; an aggregate that is not defined for its values.
     """
 
     op: ClassVar[str] = "rolling"
     home: ClassVar[str] = "frames.rolling:rolling"
 
-    on: str = Field(description="column that rows are in order of")
-    window: Annotated[int, Field(ge=1)] | str = Field(description="rows, or a length of time (7d) up to the row's own")
+    on: str = Field(description="column to sort by")
+    window: Annotated[int, Field(ge=1)] | str = Field(
+        description="number of rows, or a duration (7d), which ends at the time of the row"
+    )
     columns: dict[str, AggExpr] = Field(description="column: aggregate, as n: count() or x: mean(x)", min_length=1)
-    by: NameOrNames | None = Field(None, description="columns that make groups")
+    by: NameOrNames | None = Field(None, description="columns that define groups")
     center: bool = Field(
-        False, description="have the row in the middle of its window; an even number of rows reaches one further back"
+        False, description="put the row in the middle of its window; an even window has one row more before it"
     )
     min_periods: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="values a window needs; default: all of its rows; of a length of time: one"
+        None, description="number of values a window needs; default: all of its rows; for a duration: one"
     )

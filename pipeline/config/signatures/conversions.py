@@ -1,4 +1,4 @@
-"""The only ops that change the kind of a value."""
+"""Ops that change the kind of a value: to_array, to_frame, to_items."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from pipeline.config.signatures.base import Columns, Dtype, Names, Signature, Ty
 __all__ = ["ToArray", "ToFrame", "ToItems"]
 
 
-def _strangers(
-    got: Signature, kind: str, allowed: Mapping[str, tuple[str, ...]], required: Mapping[str, tuple[str, ...]]
+def _misplaced_parameters(
+    signature: Signature, kind: str, allowed: Mapping[str, tuple[str, ...]], required: Mapping[str, tuple[str, ...]]
 ) -> list[tuple[str, str]]:
-    """Parameters that say nothing about ``kind``, and those it lacks."""
-    faults = []
-    for name in sorted(got.model_fields_set - set(allowed[kind])):
+    """Return a message for each parameter that is not for this kind of input, and one for those that it lacks."""
+    errors = []
+    for name in sorted(signature.model_fields_set - set(allowed[kind])):
         others = " and ".join(k for k, names in allowed.items() if name in names)
-        faults.append((name, f"says nothing about {_one(kind)}; it is for {others}"))
-    lacking = [name for name in required[kind] if name not in got.model_fields_set]
+        errors.append((name, f"has no effect on {_with_article(kind)}; it is for {others}"))
+    lacking = [name for name in required[kind] if name not in signature.model_fields_set]
     if lacking:
-        faults.append(("", f"op {got.op!r} of {_one(kind)} needs {', '.join(lacking)}"))
-    return faults
+        errors.append(("", f"op {signature.op!r} of {_with_article(kind)} needs {', '.join(lacking)}"))
+    return errors
 
 
-def _one(kind: str) -> str:
+def _with_article(kind: str) -> str:
     return {"array": "an array", "frame": "a frame", "items": "items", "value": "a value"}[kind]
 
 
@@ -37,13 +37,13 @@ class Conversion(Signature):
 
 
 class ToArray(Conversion):
-    """An array from a frame, items, or a value; it states what the data must be, and a difference fails its task.
+    """An array from a frame, items or a value; data with another shape or dtype than declared fail the task.
 
-    Frame: ``columns`` become the second of ``dims``, rows the first. How many a filter leaves, only the run knows: ops
-    that must have all of them at once then bring them into one chunk, which ``check`` shows. ``labels`` go with the
-    rows, also into netcdf and zarr, and are a column again in ``to_frame``.
-    Items: ``along`` is the new first dim with the items' keys as labels, ``dims`` and ``shape`` are those of an
-    item; not after ``on_error: drop``. Value: ``dims``, ``shape``, ``dtype``.
+    Frame: rows become the first of ``dims``, ``columns`` the second. After a filter the number of rows is unknown until
+    run time; ops that need all rows at once then rechunk them to one chunk, which ``check`` shows. ``labels`` become a
+    coordinate along the rows, which is written to netcdf and zarr, and is a column again after ``to_frame``.
+    Items: ``along`` is the new first dim, labelled with the keys of the items; ``dims`` and ``shape`` are those of one
+    item. Not allowed after ``on_error: drop``. Value: ``dims``, ``shape``, ``dtype``.
     """
 
     op: ClassVar[str] = "to_array"
@@ -51,13 +51,19 @@ class ToArray(Conversion):
     gives: ClassVar[str] = "array"
     home: ClassVar[str] = "conversions:to_array"
 
-    along: str | None = Field(None, description="items: the new dim")
-    columns: str | Names | None = Field(None, description="frame: columns, or a pattern with *; default: all numbers")
-    dims: list[str] | None = Field(None, description="frame: [row, feature]; items: of one item; value: of it")
-    labels: str | None = Field(None, description="frame: column that becomes a coordinate of its name along the rows")
-    shape: list[Annotated[int, Field(ge=0)]] | None = Field(None, description="items: of one item; value: of it")
-    dtype: Dtype | None = Field(None, description="of the array; a frame's default: the columns' common one")
-    chunks: Annotated[int, Field(ge=1)] = Field(1, description="items a chunk")
+    along: str | None = Field(None, description="items: name of the new dim")
+    columns: str | Names | None = Field(
+        None, description="frame: columns, or a pattern with *; default: all columns of numbers"
+    )
+    dims: list[str] | None = Field(
+        None, description="frame: [row, feature]; items: dims of one item; value: dims of the value"
+    )
+    labels: str | None = Field(None, description="frame: column that becomes a coordinate along the rows")
+    shape: list[Annotated[int, Field(ge=0)]] | None = Field(
+        None, description="items: shape of one item; value: shape of the value"
+    )
+    dtype: Dtype | None = Field(None, description="of the array; default for a frame: the common dtype of its columns")
+    chunks: Annotated[int, Field(ge=1)] = Field(1, description="number of items in a chunk")
 
     def misfits(self, kinds: Mapping[str, str]) -> list[tuple[str, str]]:
         allowed = {
@@ -67,14 +73,13 @@ class ToArray(Conversion):
         }
         required = {"frame": ("dims",), "items": ("along", "shape", "dtype"), "value": ("dims", "shape", "dtype")}
         kind = kinds.get("input", "")
-        faults = _strangers(self, kind, allowed, required) if kind in allowed else []
+        errors = _misplaced_parameters(self, kind, allowed, required) if kind in allowed else []
         if kind == "frame" and self.dims is not None and len(self.dims) != 2:
-            faults.append(("dims", f"got {len(self.dims)} names; a frame has two dims: [row, feature]"))
-        if kind == "value" and None not in (self.dims, self.shape) and len(self.dims or ()) != len(self.shape or ()):
-            faults.append(("shape", f"got {len(self.shape or ())} sizes for {len(self.dims or ())} dims"))
-        if kind == "items" and None not in (self.dims, self.shape) and len(self.dims or ()) != len(self.shape or ()):
-            faults.append(("shape", f"got {len(self.shape or ())} sizes for {len(self.dims or ())} dims"))
-        return faults
+            errors.append(("dims", f"got {len(self.dims)} names; a frame has two dims: [row, feature]"))
+        if kind in ("value", "items") and self.dims is not None and self.shape is not None:
+            if len(self.dims) != len(self.shape):
+                errors.append(("shape", f"got {len(self.shape)} sizes for {len(self.dims)} dims"))
+        return errors
 
     def needed(self, columns: Columns) -> dict[str, Columns]:
         names = [self.columns] if isinstance(self.columns, str) else self.columns
@@ -84,14 +89,14 @@ class ToArray(Conversion):
 
 
 class ToFrame(Conversion):
-    """A frame from an array, items, or a value.
+    """A frame from an array, items or a value.
 
-    Items and values: an item is a map, a list of maps, a DataFrame, or the value of the one column; ``columns`` names
-    the columns and their types, and scalar over and matrix keys, and ``key``, come as columns, too. Array: a row a
-    cell with the dims as columns; ``columns: dim`` with ``prefix`` instead makes a column of each label of a dim.
-    Several arrays (``bias[*]``): a row each, with the matrix keys as columns.
+    Items and values: ``columns`` declares the columns and their types. An item is a map, a list of maps, a DataFrame,
+    or the value of the only column; ``key`` and the scalar keys of ``over`` and ``matrix`` are added as columns. Array:
+    one row per cell, with the dims as columns; with ``columns: dim`` each label of that dim becomes a column instead,
+    whose name begins with ``prefix``. Several arrays (``bias[*]``): one row each, with the matrix keys as columns.
 
-    Errors: an item without a column, or of another type, fails its task, naming the item.
+    Errors: an item that lacks a column, or has another type, fails its task; the message names the item.
     """
 
     op: ClassVar[str] = "to_frame"
@@ -100,40 +105,40 @@ class ToFrame(Conversion):
     home: ClassVar[str] = "to_frame:to_frame"
 
     columns: Annotated[dict[str, Type], Field(min_length=1)] | str | None = Field(
-        None, description="column: type of items and values; array: the dim whose labels become columns"
+        None, description="items and values: column: type; array: the dim whose labels become columns"
     )
-    prefix: str | None = Field(None, description="array: what the names of the columns begin with")
-    value: str = Field("value", description="array without columns: name of the column of the cells")
+    prefix: str | None = Field(None, description="array with columns: prefix of the column names")
+    value: str = Field("value", description="array without columns: name of the column of cell values")
 
     def misfits(self, kinds: Mapping[str, str]) -> list[tuple[str, str]]:
         kind = kinds.get("input", "")
         plain = kind.rstrip("*")
         if kind in ("items", "value", "value*", "array*"):
-            said = _one(plain) if kind == plain else f"gathered {plain}s"
-            faults: list[tuple[str, str]] = [
-                (name, f"says nothing about {said}; it is for one array")
+            source = _with_article(plain) if kind == plain else f"gathered {plain}s"
+            errors: list[tuple[str, str]] = [
+                (name, f"has no effect on {source}; it is for one array")
                 for name in ("prefix", "value")
                 if name in self.model_fields_set
             ]
             if not isinstance(self.columns, dict):
-                needs = f"op 'to_frame' of {said} needs columns: {{name: type}}"
-                faults.append(("columns" if self.columns else "", needs))
+                needs = f"op 'to_frame' of {source} needs columns: {{name: type}}"
+                errors.append(("columns" if self.columns else "", needs))
             elif kind == "array*" and len(self.columns) != 1:
-                faults.append(("columns", f"got {len(self.columns)} columns; the cells of the arrays make one"))
-            return faults
+                errors.append(("columns", f"got {len(self.columns)} columns; the values of the arrays make one column"))
+            return errors
         if kind == "array" and isinstance(self.columns, dict):
-            return [("columns", "got a map; of one array it is the dim whose labels become columns")]
+            return [("columns", "got a map; for one array write the dim whose labels become columns")]
         if kind == "array" and self.prefix is not None and self.columns is None:
             return [("prefix", "needs columns: the dim whose labels become columns")]
         if kind == "array" and "value" in self.model_fields_set and self.columns is not None:
-            return [("value", "stands beside 'columns', which names the columns")]
+            return [("value", "has no effect beside 'columns', which names the columns")]
         return []
 
 
 class ToItems(Conversion):
-    """Items from an array (one a label ``along`` a dim), a frame (``by`` rows or partitions), or a value (a list).
+    """Items from an array (one per position ``along`` a dim), a frame (one per row or partition), or a list.
 
-    A list's length is known only in the run: it is dealt into ``split`` tasks.
+    The length of a list is unknown until run time; its elements are spread over ``split`` tasks.
     """
 
     op: ClassVar[str] = "to_items"
@@ -143,11 +148,9 @@ class ToItems(Conversion):
 
     along: str | None = Field(None, description="array: the dim")
     by: Literal["rows", "partitions"] | None = Field(None, description="frame: what becomes an item")
-    split: Annotated[int, Field(ge=1, le=100_000)] = Field(
-        64, description="value: into how many tasks the list is dealt"
-    )
+    split: Annotated[int, Field(ge=1, le=100_000)] = Field(64, description="value: number of tasks for the list")
 
     def misfits(self, kinds: Mapping[str, str]) -> list[tuple[str, str]]:
         allowed = {"array": ("along",), "frame": ("by",), "value": ("split",)}
         kind = kinds.get("input", "")
-        return _strangers(self, kind, allowed, {**allowed, "value": ()}) if kind in allowed else []
+        return _misplaced_parameters(self, kind, allowed, {**allowed, "value": ()}) if kind in allowed else []

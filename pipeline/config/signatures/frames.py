@@ -1,4 +1,4 @@
-"""Ops from frames to frames. Row order means nothing except after a sort."""
+"""Ops that select, filter, join, group and sort frames; the base class of frame ops."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ NameOrNames = str | Names
 
 
 def listed_names(names: str | list[str]) -> list[str]:
-    """One name or several as a list."""
+    """Return one name, or several, as a list."""
     return [names] if isinstance(names, str) else names
 
 
 def names_in(expressions: Mapping[str, Any]) -> frozenset[str]:
-    """The columns that expressions use."""
+    """Return the columns that the expressions use."""
     return frozenset().union(*(e.names for e in expressions.values()))
 
 
 class FrameOp(Signature):
-    """An op from one frame to one."""
+    """An op from one frame to one frame. Rows have no order, except after a sort."""
 
     group: ClassVar[str] = "frames"
     inputs: ClassVar = {"input": ("frame",)}
@@ -49,7 +49,7 @@ class FrameOp(Signature):
 
 
 class Select(FrameOp):
-    """These columns, in this order. Errors: no such column."""
+    """The given columns, in the given order. Errors: no such column."""
 
     op: ClassVar[str] = "select"
     home: ClassVar[str] = "frames.select:select"
@@ -73,9 +73,9 @@ class Filter(FrameOp):
 
 
 class Assign(FrameOp):
-    """The frame with columns added or replaced, in the order written: a later one sees those before it.
+    """The frame with columns added or replaced, in the order written; an expression may use the columns before it.
 
-    Types are those of the expressions. Errors: no such column; types that don't go together.
+    Types are those of the expressions. Errors: no such column; an operation that is not defined for its types.
     """
 
     op: ClassVar[str] = "assign"
@@ -95,16 +95,16 @@ class Assign(FrameOp):
 
 
 class GroupbyFrame(FrameOp):
-    """One row a group: the group's keys, then the aggregates, in the order written.
+    """One row per group: the keys of the group, then the aggregates, in the order written.
 
-    A missing key is a group of its own; without keys (by: []) there is one row, also of no rows. Counts are int64;
+    Missing keys form a group. Without keys (``by: []``) there is one row, even for an empty frame. Counts are int64,
     means float64. Errors: no such column.
     """
 
     op: ClassVar[str] = "groupby"
     home: ClassVar[str] = "frames.groupby:groupby"
 
-    by: str | list[str] = Field(description="columns that make the groups; []: all rows are one")
+    by: str | list[str] = Field(description="columns that define the groups; []: all rows are one group")
     agg: dict[str, AggExpr] = Field(description="column: aggregate, as n: count() or x: mean(x)", min_length=1)
 
     def needed(self, columns: Columns) -> dict[str, Columns]:
@@ -112,15 +112,16 @@ class GroupbyFrame(FrameOp):
 
 
 with warnings.catch_warnings():
-    # the parameter is named as in pandas; what it hides is a method that pydantic has given up
+    # the parameter is named as in pandas; it hides a deprecated method of pydantic
     warnings.filterwarnings("ignore", message='Field name "validate"', category=UserWarning)
 
     class Merge(FrameOp):
-        """Rows of two frames joined where their keys are equal; missing keys never match.
+        """The rows of two frames, joined where their keys are equal; missing keys never match.
 
-        Columns: the left's, then the right's (once for ``on``); equal names get the suffixes. Left: rows without a
-        partner are kept, with missing values. Semi and anti: the rows and columns of the left alone, those with and
-        those without a partner. Errors: no such column; keys of types that do not compare.
+        The result has the columns of left, then those of right (columns of ``on`` once); names that both have get the
+        suffixes. ``how: left`` keeps rows of left without a match, with missing values. ``semi`` and ``anti`` give the
+        rows of left alone, those with and those without a match. Errors: no such column; keys whose types cannot be
+        compared.
         """
 
         op: ClassVar[str] = "merge"
@@ -128,20 +129,20 @@ with warnings.catch_warnings():
         home: ClassVar[str] = "frames.merge:merge"
 
         how: Literal["inner", "left", "semi", "anti"] = Field("inner", description="which rows are kept")
-        on: NameOrNames | None = Field(None, description="key columns, named the same in both")
+        on: NameOrNames | None = Field(None, description="key columns, with the same names in both")
         left_on: NameOrNames | None = Field(None, description="key columns of left")
         right_on: NameOrNames | None = Field(None, description="key columns of right, in the same order")
         validate: Literal["one_to_one", "one_to_many", "many_to_one", "many_to_many"] | None = Field(  # type: ignore[assignment]
-            None, description="a key that repeats on a side that says one fails the run"
+            None, description="fail the run if a key repeats on a side declared as one"
         )
         suffixes: Annotated[list[str], Field(min_length=2, max_length=2)] = Field(
-            default_factory=lambda: ["_x", "_y"], description="for columns of both that are no keys"
+            default_factory=lambda: ["_x", "_y"], description="for names of other columns that both frames have"
         )
 
         def misfits(self, kinds: Mapping[str, str]) -> list[tuple[str, str]]:
             apart = [name for name in ("left_on", "right_on") if getattr(self, name) is not None]
             if self.on is not None:
-                return [(name, "stands beside 'on'; give either on, or left_on and right_on") for name in apart]
+                return [(name, "cannot be combined with 'on'; give on, or left_on and right_on") for name in apart]
             if len(apart) < 2:
                 return [("", "needs the key columns: on, or left_on and right_on")]
             n_left, n_right = len(listed_names(self.left_on or [])), len(listed_names(self.right_on or []))
@@ -161,9 +162,9 @@ with warnings.catch_warnings():
 
 
 class Concat(FrameOp):
-    """The rows of several frames with the same columns, below each other. Errors: other columns or types.
+    """The rows of several frames with the same columns, one frame after the other.
 
-    Of gathered copies (``f[*]``) the labels are the first columns.
+    For gathered instances (``f[*]``) the matrix keys become the first columns. Errors: columns or types that differ.
     """
 
     op: ClassVar[str] = "concat"
@@ -175,18 +176,18 @@ class Concat(FrameOp):
 
 
 class _Ordered(FrameOp):
-    """Ties are broken by all remaining columns, so all are needed whatever is used of the result."""
+    """An op whose result depends on the order of rows: ties are broken by the other columns, so it needs them all."""
 
 
 class SortValues(_Ordered):
-    """The rows in order of some columns, ties by the remaining columns; missing values last. Errors: no such column."""
+    """The rows sorted by some columns, ties by the remaining columns; missing values last. Errors: no such column."""
 
     op: ClassVar[str] = "sort_values"
     home: ClassVar[str] = "frames.sort:sort_values"
 
     by: NameOrNames = Field(description="columns to sort by")
     ascending: bool | Annotated[list[bool], Field(min_length=1)] = Field(
-        True, description="smallest first; a list: one a column of by"
+        True, description="smallest first; a list: one for each column of by"
     )
 
     def misfits(self, kinds: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -196,9 +197,9 @@ class SortValues(_Ordered):
 
 
 class _Extremes(_Ordered):
-    n: Annotated[int, Field(ge=1)] = Field(description="how many rows")
+    n: Annotated[int, Field(ge=1)] = Field(description="number of rows")
     columns: NameOrNames = Field(description="columns to order by")
-    by: NameOrNames | None = Field(None, description="columns of groups: n rows of each, in order of the groups")
+    by: NameOrNames | None = Field(None, description="columns that define groups: n rows of each group, in their order")
 
 
 class Nlargest(_Extremes):
@@ -219,7 +220,7 @@ class Nsmallest(_Extremes):
 
 
 class DropDuplicates(_Ordered):
-    """One row for each different row, or for each different value of ``subset``: the first in the order of all columns.
+    """The distinct rows, or one row for each distinct value of ``subset``: the first when sorted by all columns.
 
     Errors: no such column.
     """
@@ -227,4 +228,4 @@ class DropDuplicates(_Ordered):
     op: ClassVar[str] = "drop_duplicates"
     home: ClassVar[str] = "frames.sort:drop_duplicates"
 
-    subset: NameOrNames | None = Field(None, description="columns that tell rows apart; default: all")
+    subset: NameOrNames | None = Field(None, description="columns to compare; default: all")

@@ -1,7 +1,7 @@
-"""The ops of other distributions: what their entry points of the group ``pipeline.ops`` name.
+"""Ops of other distributions, found by their entry points of the group ``pipeline.ops``; ``Ops``, the mapping of all.
 
-They are looked up when an op is asked for that is none of ours, or when all are listed: a file that uses only our ops
-does not pay for them, and cannot be broken by them. What can't be used is told where it may have been meant.
+Entry points are loaded only when a file uses an op that is not ours, or when all ops are listed. A file that uses our
+ops alone does not wait for other distributions and cannot be broken by them.
 """
 
 from __future__ import annotations
@@ -20,34 +20,33 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 
-__all__ = ["GROUP", "Installed", "Ops", "Unusable", "defined_in"]
+__all__ = ["GROUP", "InstalledOps", "Ops", "UnusableOp", "defined_in"]
 
 GROUP = "pipeline.ops"
 _KINDS = ("array", "frame", "items", "value", "parts")
-_STEPS = ("call", "command", "expr")  # kinds of steps that are no ops: one of them may have been meant
+_STEP_KEYS = ("call", "command", "expr")  # not ops, but offered as "did you mean"
 
-# what people write from numpy, pandas and xarray under another name: how it is written here
-_HABITS = {
-    name: f"; {cure}"
-    for cure, names in {
-        "that is op 'from_netcdf'": ("open_dataset", "open_mfdataset", "read_netcdf"),
-        "that is op 'from_zarr'": ("open_zarr", "read_zarr"),
-        "that is op 'from_npy'": ("load_npy", "read_npy"),
-        "that is op 'merge'": ("join",),
-        "that is op 'sort_values'": ("sort", "order_by"),
-        "that is op 'filter'": ("query",),
-        "that is op 'drop_duplicates'": ("unique", "distinct"),
-        "that is op 'matmul'": ("dot",),
-        "that is op 'coarsen'": ("downsample",),
-        "that is op 'nsmallest' or 'nlargest', since rows have no order": ("head", "tail", "limit"),
-        "that is op 'groupby' with agg": ("agg", "aggregate", "pivot_table"),
-        "positions are picked where the step is named: x[time=0:10]": ("isel", "iloc"),
-        "a function of yours is a call, with over one an item; op 'map_blocks' and 'map_partitions' call it chunk by "
-        "chunk": ("map", "apply", "apply_ufunc", "pipe"),
+# names in numpy, pandas and xarray -> what to write here
+_HINTS = {
+    name: f"; {hint}"
+    for hint, names in {
+        "use op 'from_netcdf'": ("open_dataset", "open_mfdataset", "read_netcdf"),
+        "use op 'from_zarr'": ("open_zarr", "read_zarr"),
+        "use op 'from_npy'": ("load_npy", "read_npy"),
+        "use op 'merge'": ("join",),
+        "use op 'sort_values'": ("sort", "order_by"),
+        "use op 'filter'": ("query",),
+        "use op 'drop_duplicates'": ("unique", "distinct"),
+        "use op 'matmul'": ("dot",),
+        "use op 'coarsen'": ("downsample",),
+        "use op 'nsmallest' or 'nlargest', since rows have no order": ("head", "tail", "limit"),
+        "use op 'groupby' with agg": ("agg", "aggregate", "pivot_table"),
+        "write positions in the reference to a step: x[time=0:10]": ("isel", "iloc"),
+        "to apply a function of yours write a call step, with over for each item; op 'map_blocks' or "
+        "'map_partitions' for each chunk": ("map", "apply", "apply_ufunc", "pipe"),
     }.items()
     for name in names
 }
-"""Name -> ``; …``."""
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _HOME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
@@ -55,13 +54,13 @@ Classes = tuple[type[Signature], ...]
 
 
 @dataclass(frozen=True)
-class Unusable:
-    """An op of another distribution, or a whole entry point, that can't be used.
+class UnusableOp:
+    """An op of another distribution, or an entry point, that can't be used.
 
     Parameters
     ----------
-    name : of the op, or of the entry point where no op is known
-    distribution : its name and version
+    name : name of the op; of the entry point if it could not be loaded
+    distribution : name and version
     reason : what is wrong with it
     """
 
@@ -73,16 +72,16 @@ class Unusable:
         return f"{self.name!r} of the distribution {self.distribution} can't be used: {self.reason}"
 
 
-class _NoOp(Exception):
-    """What an entry point names is no op; the text says why."""
+class _InvalidOpError(Exception):
+    """An entry point does not name a valid op class; the text is the reason."""
 
 
 @dataclass(frozen=True)
-class Installed:
-    """What the other distributions bring: the classes of each op, and what can't be used."""
+class InstalledOps:
+    """The ops of other distributions: the classes of each op, and what can't be used."""
 
     classes: Mapping[str, Classes]
-    unusable: tuple[Unusable, ...]
+    unusable: tuple[UnusableOp, ...]
 
 
 class Ops(Mapping[str, Classes]):
@@ -90,18 +89,18 @@ class Ops(Mapping[str, Classes]):
 
     Parameters
     ----------
-    own : those that are there without looking
+    own : our ops; entry points are loaded only for a name that is not among them
     """
 
     def __init__(self, own: Mapping[str, Classes]) -> None:
         self._own = own
 
     @functools.cached_property
-    def installed(self) -> Installed:
-        """What other distributions bring, looked up once a process."""
-        from importlib.metadata import entry_points
+    def installed(self) -> InstalledOps:
+        """The ops of other distributions, looked up once per process."""
+        from importlib.metadata import entry_points  # slow to import, and a file of our own ops does not need it
 
-        return _collected(entry_points(group=GROUP), self._own.keys())
+        return _load(entry_points(group=GROUP), self._own.keys())
 
     def __getitem__(self, name: str) -> Classes:
         return self._own[name] if name in self._own else self.installed.classes[name]
@@ -115,18 +114,18 @@ class Ops(Mapping[str, Classes]):
     def __len__(self) -> int:
         return len(self._own) + len(self.installed.classes)
 
-    def missing(self, name: str) -> str:
-        """What there is to say of a name that no op has: which one may have been meant, or why it can't be used."""
-        hint = _HABITS.get(name, "") or nearest(name, [*self, *_STEPS])
+    def unknown_message(self, name: str) -> str:
+        """Return the message for a name that is not an op: a similar name, or why the op of that name can't be used."""
+        hint = _HINTS.get(name, "") or nearest(name, [*self, *_STEP_KEYS])
         unusable = self.installed.unusable
-        told = [one for one in unusable if one.name == name]
-        if not told and not hint:
-            told = [one for one in unusable if one.name not in self]
-        return f"there is no op {name!r}" + ("".join(f"; {one}" for one in told) or hint)
+        reasons = [op for op in unusable if op.name == name]
+        if not reasons and not hint:
+            reasons = [op for op in unusable if op.name not in self]
+        return f"there is no op {name!r}" + ("".join(f"; {op}" for op in reasons) or hint)
 
 
 def defined_in(*modules: ModuleType) -> dict[str, Classes]:
-    """Every class of the modules, or of modules below them, that names an op of its own; in the order written."""
+    """Return the op classes that the modules, or modules below them, define; in the order written."""
     found: dict[str, Classes] = {}
     for module in modules:
         for cls in vars(module).values():
@@ -139,49 +138,52 @@ def _is_op(cls: Any) -> bool:
     return isinstance(cls, type) and issubclass(cls, Signature) and "op" in vars(cls)
 
 
-def _collected(points: Iterable[EntryPoint], taken: Collection[str]) -> Installed:
-    bringers: dict[str, dict[str, Classes]] = {}
-    unusable: list[Unusable] = []
+def _load(points: Iterable[EntryPoint], own: Collection[str]) -> InstalledOps:
+    """Load entry points; an op whose name is among ``own``, or that two distributions provide, can't be used."""
+    providers: dict[str, dict[str, Classes]] = {}
+    unusable: list[UnusableOp] = []
     for point in sorted(points, key=lambda p: (_distribution(p), p.name)):
-        said = _distribution(point)
+        distribution = _distribution(point)
         try:
-            named = _named(point)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - somebody else's module may raise anything
-            reason = str(error) if isinstance(error, _NoOp) else f"{type(error).__name__}: {error}"
-            unusable.append(Unusable(point.name, said, f"{point.value!r}: {reason}"))
+            loaded = _load_ops(point)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a module of another distribution may raise anything
+            reason = str(error) if isinstance(error, _InvalidOpError) else f"{type(error).__name__}: {error}"
+            unusable.append(UnusableOp(point.name, distribution, f"{point.value!r}: {reason}"))
             continue
-        for name, classes in named.items():
-            by = bringers.setdefault(name, {})
-            by[said] = tuple(dict.fromkeys((*by.get(said, ()), *classes)))
-    made: dict[str, Classes] = {}
-    for name, by in bringers.items():
-        if name in taken:
-            unusable += [Unusable(name, said, "Pipeline has an op of that name; give it another") for said in by]
+        for name, classes in loaded.items():
+            by = providers.setdefault(name, {})
+            by[distribution] = tuple(dict.fromkeys((*by.get(distribution, ()), *classes)))
+    usable: dict[str, Classes] = {}
+    for name, by in providers.items():
+        if name in own:
+            unusable += [UnusableOp(name, d, "Pipeline has an op of this name; rename yours") for d in by]
         elif len(by) > 1:
             unusable += [
-                Unusable(name, said, f"{' and '.join(other for other in by if other != said)} brings one, too")
-                for said in by
+                UnusableOp(name, d, f"{' and '.join(other for other in by if other != d)} also provides one")
+                for d in by
             ]
         else:
-            (made[name],) = by.values()
-    return Installed(made, tuple(unusable))
+            (usable[name],) = by.values()
+    return InstalledOps(usable, tuple(unusable))
 
 
 def _distribution(point: EntryPoint) -> str:
     return f"{point.dist.name} {point.dist.version}" if point.dist is not None else "unknown"
 
 
-def _named(point: EntryPoint) -> dict[str, Classes]:
-    """The ops of an entry point: the class that it names, or all those of the module that it names."""
+def _load_ops(point: EntryPoint) -> dict[str, Classes]:
+    """Load the op class that an entry point names, or all op classes of the module that it names."""
     loaded = point.load()
     if isinstance(loaded, ModuleType):
         found = defined_in(loaded)
         if not found:
-            raise _NoOp("the module has no subclass of pipeline.config.signatures.Signature with an op")
+            raise _InvalidOpError("the module has no subclass of pipeline.config.signatures.Signature with an op")
     elif _is_op(loaded):
         found = {loaded.op: (loaded,)}
     else:
-        raise _NoOp("it is no subclass of pipeline.config.signatures.Signature with an op, and no module of them")
+        raise _InvalidOpError(
+            "it is neither a subclass of pipeline.config.signatures.Signature with an op, nor a module that has one"
+        )
     for classes in found.values():
         for cls in classes:
             _check(cls)
@@ -189,24 +191,24 @@ def _named(point: EntryPoint) -> dict[str, Classes]:
 
 
 def _check(cls: type[Signature]) -> None:
-    """Refuse a class that does not say all that a class must.
+    """Check that an op class is complete.
 
     Raises
     ------
-    _NoOp : naming what is missing, or can't be
+    _InvalidOpError : naming what is missing or invalid
     """
     lacking = [name for name in ("group", "gives", "home") if not hasattr(cls, name)]
     if lacking:
-        raise _NoOp(f"{cls.__name__} lacks {', '.join(lacking)}")
+        raise _InvalidOpError(f"{cls.__name__} lacks {', '.join(lacking)}")
     if not _NAME.fullmatch(cls.op):
-        raise _NoOp(f"{cls.__name__}.op is {cls.op!r}, which is no name: letters, digits and _")
+        raise _InvalidOpError(f"{cls.__name__}.op is {cls.op!r}; a name has letters, digits and _ only")
     if cls.gives not in _KINDS:
-        raise _NoOp(f"{cls.__name__}.gives is {cls.gives!r}; kinds: {', '.join(_KINDS)}")
+        raise _InvalidOpError(f"{cls.__name__}.gives is {cls.gives!r}; kinds: {', '.join(_KINDS)}")
     if not _HOME.fullmatch(cls.function_path()):
-        raise _NoOp(f'{cls.__name__}.home is {cls.home!r}; write "package.module:function"')
+        raise _InvalidOpError(f'{cls.__name__}.home is {cls.home!r}; write "package.module:function"')
     cls.model_rebuild()
     keys = {"op", "expr", "call", "command", *COMMON_KEYS}
     clashes = [name for name in cls.model_fields if name in keys or name in cls.inputs]
     clashes += [name for name in cls.inputs if name in keys - {"input"}]
     if clashes:
-        raise _NoOp(f"{cls.__name__} has a parameter {clashes[0]!r}, which is a key of every step; rename it")
+        raise _InvalidOpError(f"{cls.__name__} has a parameter {clashes[0]!r}, which is a key of every step; rename it")

@@ -1,4 +1,4 @@
-"""Ops that read or make data; they take no input."""
+"""Ops that read or generate data."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ class Source(Signature):
 
 
 class Files(Source):
-    """The files that match a pattern, as items in the order of their names.
+    """The files that match a pattern, as items sorted by name.
 
-    An item is the absolute path of a file, as text; its key is the path below the pattern's fixed folder, without the
-    suffix. The pattern is matched while the file is checked, so the number of items is known before the run.
+    An item is the absolute path of a file, as text. Its key is the path relative to the folder before the first
+    wildcard, without the suffix. The pattern is matched before the run, so the number of items is known.
 
     Errors: no file matches (exit 3); two files have the same key.
     """
@@ -56,10 +56,10 @@ class Files(Source):
 class FromNetcdf(Source):
     """One variable of netCDF-4 files as an array, with its dims, coordinates, dtype and attributes.
 
-    Several files (a pattern or a list) are joined along the dim in which their coordinates differ, in its order.
-    Values marked as missing become NaN.
+    Several files (a pattern or a list) are joined along the dim whose labels differ, sorted by these labels. Values
+    marked as missing become NaN.
 
-    Errors: no such file or variable, other dims or dtype in one of the files (exit 3).
+    Errors: no such file or variable; a file with other dims or another dtype (exit 3).
     """
 
     op: ClassVar[str] = "from_netcdf"
@@ -67,14 +67,14 @@ class FromNetcdf(Source):
     home: ClassVar[str] = "sources.array_files:from_netcdf"
 
     path: Paths = Field(description="file, pattern with *, or a list")
-    variable: str | None = Field(None, description="name of the variable; may be left out where there is only one")
+    variable: str | None = Field(None, description="name of the variable; may be omitted if there is only one")
     chunks: Chunks | None = Field(None, description="size along each dim; default: multiples of the stored ones")
 
 
 class FromZarr(Source):
     """One variable of a zarr store, or a plain zarr array, as an array.
 
-    Dims, coordinates, dtype and attributes are the store's; without names the dims are ``dim_0``, ``dim_1``, …
+    Dims, coordinates, dtype and attributes are those of the store; unnamed dims become ``dim_0``, ``dim_1``, …
 
     Errors: no such store or variable (exit 3).
     """
@@ -84,17 +84,17 @@ class FromZarr(Source):
     home: ClassVar[str] = "sources.array_files:from_zarr"
 
     path: Path = Field(description="folder or URL of the store")
-    variable: str | None = Field(None, description="name of the variable; may be left out where there is only one")
-    chunks: Chunks | None = Field(None, description="size along each dim; default: as it is stored")
+    variable: str | None = Field(None, description="name of the variable; may be omitted if there is only one")
+    chunks: Chunks | None = Field(None, description="size along each dim; default: the stored ones")
 
 
 class FromNpy(Source):
-    """The array of npy files; a local file is mapped, so that a chunk reads its own part only.
+    """The array in npy files; each chunk of a local file reads only its part of it.
 
-    Several files (a pattern or a list) are joined, in the order of their names, along the dim in which their sizes
-    differ, else the first that ``chunks`` names, else the first. No coordinates.
+    Several files (a pattern or a list) are joined in the order of their names along the dim in which their sizes
+    differ; if all are equal, along the first dim that ``chunks`` names, else the first dim. No coordinates.
 
-    Errors: no such file, Python objects in it, another shape or dtype in one of the files (exit 3).
+    Errors: no such file; a file with Python objects, or with another shape or dtype than the others (exit 3).
     """
 
     op: ClassVar[str] = "from_npy"
@@ -109,10 +109,10 @@ class FromNpy(Source):
 class ReadParquet(Source):
     """Parquet files as a frame.
 
-    Decimals become float64 and dates timestamps unless ``cast`` says otherwise; text is ``string``.
-    Only the columns that are used are read.
+    Decimals become float64 and dates timestamps unless ``cast`` names another type; text is ``string``. Only columns
+    that later steps use are read.
 
-    Errors: no such file, other columns in one of the files (exit 3); no such column.
+    Errors: no such file, a file with other columns (exit 3); no such column.
     """
 
     op: ClassVar[str] = "read_parquet"
@@ -121,14 +121,15 @@ class ReadParquet(Source):
 
     path: Paths = Field(description="file, folder, pattern with *, or a list")
     columns: Names | None = Field(None, description="columns to read, in this order; default: all")
-    cast: Cast | None = Field(None, description="column: type; or none, which keeps decimals and dates as they are")
+    cast: Cast | None = Field(None, description="column: type; or none, which keeps decimals and dates")
     split: Literal["files", "row_groups"] = Field("files", description="what becomes a partition")
 
 
 class ReadCsv(Source):
-    """CSV files as a frame; the types are taken from the first rows, or from ``cast``.
+    """CSV files as a frame; types are inferred from the first rows, or given by ``cast``.
 
-    Errors: no such file (exit 3); a value that is not of its column's type fails its task, naming file and column.
+    Errors: no such file (exit 3); a value that does not have the type of its column fails the task, with file and
+    column.
     """
 
     op: ClassVar[str] = "read_csv"
@@ -137,20 +138,21 @@ class ReadCsv(Source):
 
     path: Paths = Field(description="file, pattern with *, or a list")
     columns: Names | None = Field(None, description="columns to read, in this order; default: all")
-    sep: str = Field(",", description="what separates the columns", min_length=1)
-    decimal: str = Field(".", description="what stands before the decimals of numbers", min_length=1)
+    sep: str = Field(",", description="separator of columns", min_length=1)
+    decimal: str = Field(".", description="decimal point", min_length=1)
     cast: dict[str, Type] | None = Field(None, description="column: type")
-    na_values: list[str] | None = Field(None, description="texts that mean missing, besides the usual ones")
-    blocksize: Annotated[int, Field(ge=1)] | None = Field(None, description="bytes a partition; default: 64 MiB")
+    na_values: list[str] | None = Field(None, description="texts that mean missing, in addition to the usual ones")
+    blocksize: Annotated[int, Field(ge=1)] | None = Field(None, description="bytes per partition; default: 64 MiB")
 
 
 class ReadJson(Source):
-    """JSON files as a frame: objects one a line, or one list of objects; what an object lacks is missing.
+    """JSON files as a frame: one object per line, or one list of objects; keys that an object lacks are missing values.
 
-    Columns and types are taken from the first rows, or from ``cast``; times are text unless it says otherwise.
+    Columns and types are inferred from the first rows, or given by ``cast``; times are read as text unless ``cast``
+    makes them times.
 
-    Errors: no such file, no JSON, lists or maps in a column (exit 3); a value that is not of its column's type fails
-    its task, naming file and column.
+    Errors: no such file, invalid JSON, lists or maps in a column (exit 3); a value that does not have the type of its
+    column fails the task, with file and column.
     """
 
     op: ClassVar[str] = "read_json"
@@ -161,17 +163,17 @@ class ReadJson(Source):
     columns: Names | None = Field(None, description="columns to read, in this order; default: all")
     cast: dict[str, Type] | None = Field(None, description="column: type")
     blocksize: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="bytes of lines a partition; default: 64 MiB; a list is one partition"
+        None, description="bytes per partition; default: 64 MiB; a list of objects is one partition"
     )
 
 
 class ArrayFromCall(Source):
-    """An array whose chunks a function of the user's gives, called in the tasks.
+    """An array whose chunks a function of yours returns; it is called in the tasks.
 
-    For each chunk it gets the chunk's place, a keyword a dim (``time=slice(0, 10), y=slice(0, 5)``), and ``args``; it
-    returns a numpy array of that shape. With ``columns`` instead of ``shape`` the result is a frame.
+    For each chunk it gets the position along each dim as a keyword (``time=slice(0, 10), y=slice(0, 5)``), and
+    ``args``; it returns a numpy array of that shape. With ``columns`` instead of ``shape`` the result is a frame.
 
-    Errors: another shape, or values that the dtype doesn't hold, fail the task.
+    Errors: another shape, or values that the dtype cannot hold, fail the task.
     """
 
     op: ClassVar[str] = "from_call"
@@ -186,12 +188,12 @@ class ArrayFromCall(Source):
 
 
 class FrameFromCall(Source):
-    """A frame whose partitions a function of the user's gives, called in the tasks.
+    """A frame whose partitions a function of yours returns; it is called in the tasks.
 
-    For each partition it gets ``partition``, its number, ``n_partitions``, and ``args``; it returns a pandas.DataFrame
+    For each partition it gets ``partition`` (its number), ``n_partitions`` and ``args``; it returns a pandas.DataFrame
     or a list of maps. With ``shape`` instead of ``columns`` the result is an array.
 
-    Errors: a column is lacking, or has values that its type doesn't hold (fails the task).
+    Errors: a missing column, or values that the type of a column cannot hold, fail the task.
     """
 
     op: ClassVar[str] = "from_call"
@@ -200,16 +202,17 @@ class FrameFromCall(Source):
 
     function: Function = Field(description='"module:function"')
     columns: dict[str, Type] = Field(description="column: type", min_length=1)
-    partitions: Annotated[int, Field(ge=1, le=1_000_000)] = Field(1, description="how many times it is called")
+    partitions: Annotated[int, Field(ge=1, le=1_000_000)] = Field(1, description="number of partitions")
     args: dict[str, Any] | None = Field(None, description="further keyword arguments of the function")
 
 
 class Timeseries(Source):
-    """A made-up frame with rows at regular times, the same for the same seed, however it is divided.
+    """A frame of random values at regular times; the same seed gives the same rows, in any number of partitions.
 
-    The first column has the times. Floats are uniform in [-1, 1), whole numbers in [0, 1000), texts one of 26 names.
+    The first column holds the times. Floats are uniform in [-1, 1), whole numbers in [0, 1000), texts are one of 26
+    names.
 
-    Errors: a time that is none, a step that is not fixed, a type that nothing is drawn of.
+    Errors: an invalid time; a ``freq`` that is not a fixed duration; a type of which no random values can be drawn.
     """
 
     op: ClassVar[str] = "timeseries"
@@ -217,19 +220,19 @@ class Timeseries(Source):
     home: ClassVar[str] = "sources.timeseries:timeseries"
 
     start: str = Field(description="first time")
-    end: str = Field(description="all times are before")
-    freq: str = Field("1s", description="from one row to the next: 10s, 1h, 1D", min_length=1)
+    end: str = Field(description="end of the times, excluded")
+    freq: str = Field("1s", description="interval between rows: 10s, 1h, 1D", min_length=1)
     columns: dict[str, Type] | None = Field(None, description="column: type; default: name, id, x, y")
     partitions: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
-        None, description="of about equal length; default: of at most a million rows"
+        None, description="number of partitions, of about equal length; default: at most a million rows each"
     )
     time: str = Field("timestamp", description="name of the column of times", min_length=1)
 
 
 class Random(Source):
-    """An array of random numbers, the same for the same seed, step, copy and chunks on every back end.
+    """An array of random numbers; the same seed, step instance and chunks give the same numbers on every back end.
 
-    Shape, dims and chunks are as given; ``normal`` and ``uniform`` give floats, ``integers`` whole numbers.
+    ``normal`` and ``uniform`` give floats, ``integers`` whole numbers.
     """
 
     op: ClassVar[str] = "random"
@@ -238,30 +241,32 @@ class Random(Source):
 
     shape: dict[str, Count] = Field(description="dim: size", min_length=1)
     chunks: Chunks | None = Field(None, description="dim: size of a chunk; default: auto")
-    distribution: Literal["normal", "uniform", "integers"] = Field("normal", description="what to draw from")
+    distribution: Literal["normal", "uniform", "integers"] = Field("normal", description="distribution to draw from")
     loc: float = Field(0.0, description="normal: mean")
     scale: float = Field(1.0, description="normal: standard deviation", ge=0)
-    low: float = Field(0, description="uniform, integers: lowest")
-    high: float = Field(1, description="uniform, integers: all numbers are below")
-    dtype: Dtype | None = Field(None, description="default: float64, integers int64")
+    low: float = Field(0, description="uniform, integers: lower end, included")
+    high: float = Field(1, description="uniform, integers: upper end, excluded")
+    dtype: Dtype | None = Field(None, description="of the array; default: float64, for integers int64")
 
 
 class Arange(Source):
-    """Evenly spaced numbers from ``start`` up to, not including, ``stop``; one dim, without coordinates."""
+    """Evenly spaced numbers from ``start`` to ``stop``, which is excluded; one dim, without coordinates."""
 
     op: ClassVar[str] = "arange"
     gives: ClassVar[str] = "array"
     home: ClassVar[str] = "sources.generated:arange"
 
     start: int | float = Field(0, description="first number")
-    stop: int | float = Field(description="all numbers are below")
-    step: int | float = Field(1, description="from one number to the next")
+    stop: int | float = Field(description="end of the numbers, excluded")
+    step: int | float = Field(1, description="difference between numbers")
     chunks: Chunks | Annotated[int, Field(ge=1)] | None = Field(None, description="size of a chunk; default: auto")
     dim: str = Field("dim_0", description="name of the dim")
-    dtype: Dtype | None = Field(None, description="default: int64, or float64 if one of the numbers is a float")
+    dtype: Dtype | None = Field(
+        None, description="of the array; default: int64, or float64 if start, stop or step is a float"
+    )
 
 
-class _Filled(Source):
+class _Constant(Source):
     gives: ClassVar[str] = "array"
 
     shape: dict[str, Count] = Field(description="dim: size")
@@ -269,15 +274,15 @@ class _Filled(Source):
     dtype: Dtype = Field("float64", description="of the array")
 
 
-class Zeros(_Filled):
-    """An array of zeros with named dims, without coordinates. Errors: a chunk for a dim that is none."""
+class Zeros(_Constant):
+    """An array of zeros with named dims, without coordinates. Errors: a chunk size for an unknown dim."""
 
     op: ClassVar[str] = "zeros"
     home: ClassVar[str] = "sources.generated:zeros"
 
 
-class Ones(_Filled):
-    """An array of ones with named dims, without coordinates. Errors: a chunk for a dim that is none."""
+class Ones(_Constant):
+    """An array of ones with named dims, without coordinates. Errors: a chunk size for an unknown dim."""
 
     op: ClassVar[str] = "ones"
     home: ClassVar[str] = "sources.generated:ones"
