@@ -152,7 +152,7 @@ class Fft(Algebra):
 
 
 class MapOverlap(Algebra):
-    """The results of a function of yours, called with each chunk and ``depth`` positions of its neighbours on each side.
+    """The results of a function of yours, called with each chunk and ``depth`` positions of its neighbours per side.
 
     It gets a numpy array and returns one of the same shape, from which the positions beyond the chunk are cut off. At
     the ends of the array ``boundary`` says what takes the place of a neighbour: nothing (``none``), the array mirrored

@@ -99,7 +99,7 @@ def _size(value: int) -> int:
 
 
 Type = Annotated[str, AfterValidator(_type)]
-"""The type of a column: a dtype name of numpy, ``string``, ``timestamp``, ``timestamp[UTC]``, ``date``, ``duration``."""
+"""The type of a column: a numpy dtype, ``string``, ``timestamp``, ``timestamp[UTC]``, ``date`` or ``duration``."""
 Dtype = Annotated[str, AfterValidator(_dtype)]
 """The dtype of an array, by its name in numpy."""
 Function = Annotated[str, AfterValidator(_function)]

@@ -163,7 +163,7 @@ class MapPartitions(FrameOp):
 
 
 class ResampleFrame(FrameOp):
-    """One row per period, in order: the columns of ``by``, the start of the period in the column ``on``, the aggregates.
+    """One row per period, in order: the columns of ``by``, the start of the period in column ``on``, the aggregates.
 
     Periods without rows between the first and the last one are included: their counts and sums are 0, other aggregates
     are missing. Rows without a time are ignored. Errors: no such column; a column ``on`` without times.

@@ -76,9 +76,9 @@ class ToArray(Conversion):
         errors = _misplaced_parameters(self, kind, allowed, required) if kind in allowed else []
         if kind == "frame" and self.dims is not None and len(self.dims) != 2:
             errors.append(("dims", f"got {len(self.dims)} names; a frame has two dims: [row, feature]"))
-        if kind in ("value", "items") and self.dims is not None and self.shape is not None:
-            if len(self.dims) != len(self.shape):
-                errors.append(("shape", f"got {len(self.shape)} sizes for {len(self.dims)} dims"))
+        shaped = kind in ("value", "items") and self.dims is not None and self.shape is not None
+        if shaped and len(self.dims or ()) != len(self.shape or ()):
+            errors.append(("shape", f"got {len(self.shape or ())} sizes for {len(self.dims or ())} dims"))
         return errors
 
     def needed(self, columns: Columns) -> dict[str, Columns]:
