@@ -190,10 +190,10 @@ class Pipeline:
         return tuple(dict.fromkeys(step.step for step in self.config.steps.values()))
 
     def to_svg(self, *, data: bool = True) -> str:
-        """A picture of the steps, as ``pipeline graph`` draws it; without ``data`` kinds stand there without sizes."""
-        from pipeline.report.graph_svg import picture
+        """Return an SVG of the steps, as ``pipeline graph`` draws it; without ``data`` it shows kinds but no sizes."""
+        from pipeline.report.graph_svg import graph_svg
 
-        return picture(self.config, self.build() if data else None)
+        return graph_svg(self.config, self.build() if data else None)
 
     def check(self, *, data: bool = True) -> Plan:
         """The plan: a row a step, from metadata only. See :func:`pipeline.build.plan.plan`."""

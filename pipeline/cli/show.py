@@ -40,7 +40,7 @@ def show(
 ) -> int:
     """Compute one value of FILE and show it; nothing is written."""
     config = loaded(context, file, sets, params, root)
-    from pipeline.report.preview import described, sight_text
+    from pipeline.report.preview import preview_dict, preview_text
     from pipeline.report.progress import JsonLines, OddLines
     from pipeline.runs import inspect
 
@@ -48,11 +48,11 @@ def show(
     with JsonLines(session.events or sys.stdout) if as_json else OddLines(sys.stderr) as listener:
         session.counts = listener.counts
         seen = inspect.preview(config, reference, backend=backend, workers=workers, listener=listener)
-    told = [described(sight, rows=rows) for sight in seen]
+    told = [preview_dict(sight, rows=rows) for sight in seen]
     if as_json:
         emit(session, "result", ok=True, exit_code=0, values=config.masked(told))
     else:
-        print(config.masked("\n\n\n".join(sight_text(one) for one in told)))
+        print(config.masked("\n\n\n".join(preview_text(one) for one in told)))
     return 0
 
 
@@ -85,7 +85,7 @@ def debug(
 
 def _debugged(session: Session, config: Config, given: Ready, *, step: bool) -> int:
     """Run the task: it fails, and is looked at; or it does not, and is run again step by step."""
-    from pipeline.report.preview import described, sight_text
+    from pipeline.report.preview import preview_dict, preview_text
     from pipeline.runs.debugger import post_mortem, step_in
     from pipeline.runs.inspect import Preview
 
@@ -109,5 +109,5 @@ def _debugged(session: Session, config: Config, given: Ready, *, step: bool) -> 
         post_mortem(error)
         return 1
     if result is not None:
-        tell(sight_text(described(Preview(given.name, "value", result), rows=5)))
+        tell(preview_text(preview_dict(Preview(given.name, "value", result), rows=5)))
     return 0

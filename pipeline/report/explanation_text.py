@@ -1,4 +1,4 @@
-"""An explanation as text for a terminal of 80 columns: the numbers, the causes, what to change, the verdict last."""
+"""The result of ``explain`` as text for a terminal of 80 columns: measurements, causes, what to change, the verdict."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.experiments.explanation.diagnosis import NESTED
 from pipeline.report.formatting import WIDTH, Column, table_text, wrapped
-from pipeline.units import count_text, digits, duration_text, ratio_text
+from pipeline.units import count_text, duration_text, ratio_text
 
 if TYPE_CHECKING:
     from pipeline.experiments.explanation.explained import Explained, Explanation
@@ -34,7 +34,7 @@ _SENTENCES = 4
 
 
 def explanation_text(explanation: Explanation, *, width: int = WIDTH) -> str:
-    """The table of the probes, a sentence a step, what was not probed, the ranking of changes, and the verdict.
+    """Return the table of probes, a sentence for each step, what was not probed, ranked changes, and the verdict.
 
     Parameters
     ----------
@@ -58,9 +58,9 @@ def _head(e: Explanation) -> Iterator[str]:
     yield (f"{e.name}: {count_text(e.n_tasks, 'task')}{reached}, {duration_text(s.work)} of work; "
            f"span {duration_text(s.span)}: at most {ratio_text(s.speedup)} on {workers}, {ratio_text(s.most)} on any "
            "number")  # fmt: skip
-    told = ", ".join(f"{duration_text(one.seconds)} on '{name}'" for name, one in e.overheads.items())
-    if told:
-        yield f"an empty task among many takes {told}, {workers}"
+    overheads = ", ".join(f"{duration_text(overhead.seconds)} on '{name}'" for name, overhead in e.overheads.items())
+    if overheads:
+        yield f"an empty task among many takes {overheads}, {workers}"
 
 
 def _table(e: Explanation, width: int) -> str:
@@ -81,7 +81,7 @@ def _table(e: Explanation, width: int) -> str:
 
 
 def _together(e: Explanation) -> list[list[Explained]]:
-    """The steps, those that were probed as one batch together."""
+    """Return groups of steps: steps that were probed as one batch are in one group."""
     found: dict[tuple[str, ...], list[Explained]] = {}
     for one in e.steps:
         batch = one.measurements.together if one.measurements is not None else ()
@@ -91,20 +91,20 @@ def _together(e: Explanation) -> list[list[Explained]]:
 
 def _row(some: Sequence[Explained]) -> dict[str, str]:
     one, *others = some
-    told = {
+    row = {
         "step": f"{one.step} + {len(others)}" if others else one.step,
         "share": f"{sum(each.share for each in some):.0%}",
         "cause": _NAMES[one.cause.kind],
     }
     r = one.measurements
     if r is None:
-        return told | {"one": "-"}
+        return row | {"one": "-"}
 
     def ratio(reading: ProbeTimes | None) -> str:
         return "-" if reading is None else ratio_text(r.ratio(reading))
 
-    return told | {
-        "one": _short(r.one.best),
+    return row | {
+        "one": duration_text(r.one.best),
         "busy": f"{r.one.busy:.0%}",
         "threads": ratio(r.threads),
         "processes": ratio(r.processes),
@@ -114,15 +114,8 @@ def _row(some: Sequence[Explained]) -> dict[str, str]:
     }
 
 
-def _short(seconds: float) -> str:
-    for unit, scale in (("s", 1.0), ("ms", 1e3)):
-        if seconds * scale >= 1:
-            return f"{digits(seconds * scale)} {unit}"
-    return f"{digits(seconds * 1e6)} us"
-
-
 def _sentences(e: Explanation) -> Iterator[str]:
-    """What bounds the whole, then a sentence a step, of those that cost most."""
+    """Yield what bounds the whole graph, then a sentence for each of the most expensive steps."""
     if e.bound is not None:
         yield e.bound.text
     bound = e.bound.cause if e.bound is not None else None
@@ -134,7 +127,7 @@ def _sentences(e: Explanation) -> Iterator[str]:
 
 
 def _not_probed(e: Explanation) -> Iterator[str]:
-    """The steps by reason: those of one reason in one line."""
+    """Yield a line for each reason, with its steps."""
     by_reason: dict[str, list[str]] = {}
     for step, reason in e.not_probed.items():
         by_reason.setdefault(reason, []).append(step)

@@ -1,4 +1,4 @@
-"""An exception as the lines that a user reads: all faults, then one last line with what, where, why and what to do."""
+"""An exception as lines of text: all errors of a file, then a last line with what, where, why and what to do."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ _CURES: tuple[tuple[type[PipelineError], str], ...] = (
     (WorkerLost, "If memory ran out, use smaller chunks or fewer workers"),
     (TaskTimeout, "Raise the step's timeout"),
     (BackendError, "Try another back end: --backend processes"),
-    (DataError, "Mend the data, or the path; --set and --root change what it is made of"),
-    (OutputError, "What stood there before still stands; mend this and run again"),
+    (DataError, "Fix the data or its path; --set and --root change paths"),
+    (OutputError, "Earlier outputs are unchanged; fix this and run again"),
 )
 
 
@@ -50,18 +50,18 @@ def failure_lines(
     locations: Mapping[str, str] | None = None,
     counts: Counts | None = None,
 ) -> list[str]:
-    """The lines for stderr, without control characters; the last one is the one to read.
+    """Return the lines for stderr, without control characters; the last line is the summary.
 
     Parameters
     ----------
-    file : the file that was run, for commands to try
-    options : with which it was read, ``--set`` and others
-    locations : copy of a step -> its place, ``sweep.yaml:6``
-    counts : how far the steps had come
+    file : path of the file that was run, for commands to try
+    options : options that it was loaded with, such as ``--set``
+    locations : step instance -> its place, such as ``sweep.yaml:6``
+    counts : progress of the steps
     """
     lines = [printable(line) for line in _failure_lines(error, file, locations or {}, counts)]
     task = getattr(error, "task", "")
-    if task and file and not isinstance(error, TaskDataError):  # of data, the message says what to mend
+    if task and file and not isinstance(error, TaskDataError):  # a message about data says what to fix
         lines[-1] += f" Try it here: {shlex.join(['pipeline', 'debug', file, task, *options])}"
     return lines
 
@@ -70,11 +70,10 @@ def _failure_lines(error: BaseException, file: str, locations: Mapping[str, str]
     if isinstance(error, ConfigError):
         return _config_lines(error, file)
     if isinstance(error, TaskError):
-        said = [locations.get(error.step, ""), _progress(error, counts)]
-        within = "; ".join(text for text in said if text)
-        where = f"{error.where} ({within})" if within else error.where
+        details = "; ".join(filter(None, [locations.get(error.step, ""), _progress(error, counts)]))
+        where = f"{error.where} ({details})" if details else error.where
         return [f"{_PREFIX}{where}: {_sentence(error.cause)}"]
-    if isinstance(error, CheckError):  # its last line sums it up
+    if isinstance(error, CheckError):  # its last line is a summary
         *checks, last = str(error).split("\n")
         return [*checks, f"{_PREFIX}{_sentence(last)}"]
     if isinstance(error, WorkerLost | TaskTimeout):
@@ -82,14 +81,15 @@ def _failure_lines(error: BaseException, file: str, locations: Mapping[str, str]
     if isinstance(error, PipelineError) and not isinstance(error, Bug):
         return _lines(str(error), _cure(error, file))
     if is_full(error):
-        return _lines(f"{error.strerror}{f': {error.filename}' if error.filename else ''}", "Make room, and run again")
+        place = f": {error.filename}" if error.filename else ""
+        return _lines(f"{error.strerror}{place}", "Free some space and run again")
     what = str(error) if isinstance(error, Bug) else f"{type(error).__name__}: {error}"
-    return _lines(f"this is a fault of Pipeline: {what}",
-                  "Please report it, with what --debug prints and the file that was run")  # fmt: skip
+    return _lines(f"this is a bug in Pipeline: {what}",
+                  "Please report it, with the output of --debug and the file that was run")  # fmt: skip
 
 
 def _with_place(text: str, locations: Mapping[str, str]) -> str:
-    """``fit[t2m,alpha=0.1]: why`` as ``fit[t2m,alpha=0.1] (sweep.yaml:6): why``."""
+    """Return a message with the place of its step: ``fit[t2m] (sweep.yaml:6): why`` for ``fit[t2m]: why``."""
     task, colon, why = text.partition(": ")
     step = next(
         (
@@ -111,7 +111,7 @@ def _progress(error: TaskError, counts: Counts | None) -> str:
 def failure_event(
     error: BaseException, *, exit_code: int, locations: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """The same as a map for ``--json``."""
+    """Return the error as a map, for ``--json``."""
     event: dict[str, Any] = {
         "exit_code": exit_code,
         "type": type(error).__name__,
@@ -129,7 +129,7 @@ def failure_event(
 
 
 def no_such_file(path: str) -> ConfigError:
-    """The fault that ``path`` does not exist, with the names of files that are like it."""
+    """Return the error for a path that is not a file, with the names of similar files."""
     wanted = Path(path)
     kind = "is a folder" if wanted.is_dir() else "no such file"
     like = _like(wanted)
@@ -138,7 +138,7 @@ def no_such_file(path: str) -> ConfigError:
 
 
 def _like(wanted: Path) -> list[str]:
-    """At most three YAML files whose names are like ``wanted``: beside it, below it, here and in ``configs/``."""
+    """Return at most three YAML files with similar names, from the folder of ``wanted``, ``.`` and ``configs/``."""
     folders = dict.fromkeys([wanted if wanted.is_dir() else wanted.parent, Path(), Path("configs")])
     found: dict[str, Path] = {}
     for folder in folders:
@@ -155,15 +155,15 @@ def _like(wanted: Path) -> list[str]:
 
 
 def _config_lines(error: ConfigError, file: str) -> list[str]:
-    faults = str(error).split("\n") if len(error.faults) == 1 else [str(f) for f in error.faults]
     if len(error.faults) == 1:
-        return [*faults[1:], f"{_PREFIX}{faults[0]}"]
+        first, *more = str(error).split("\n")
+        return [*more, f"{_PREFIX}{first}"]
     n = count_text(len(error.faults), "error")
-    return [*faults, f"{_PREFIX}{n}, listed above. Fix them, then run: pipeline check {file}".rstrip()]
+    return [*map(str, error.faults), f"{_PREFIX}{n}, listed above. Fix them, then run: pipeline check {file}".rstrip()]
 
 
 def _lines(text: str, cure: str) -> list[str]:
-    """``text`` with its first line as the last one, since that is the one that is read."""
+    """Return the lines of a message with its first line moved to the end, where it is read."""
     first, *more = text.split("\n")
     return [*more, f"{_PREFIX}{_sentence(first)} {_sentence(cure) if cure else ''}".rstrip()]
 

@@ -1,27 +1,31 @@
-"""report.formatting."""
+"""Tables of text and wrapped lines for a terminal of 80 columns."""
 
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-if TYPE_CHECKING:
-    pass
-
+__all__ = ["WIDTH", "Column", "table_text", "wrapped"]
 
 WIDTH = 80
 
 
 class Column(NamedTuple):
-    """One column: where its values stand in the rows, its title, whether it is a number.
+    """One column of a table.
 
-    ``folded`` is the least width of a column of text that may be folded; 0: its values are never folded.
+    Parameters
+    ----------
+    name : key of its values in the rows
+    title : may have several lines
+    number : whether it is aligned to the right
+    folded : smallest width to which its text may be folded; 0 means that it is never folded
     """
 
     name: str
@@ -33,7 +37,7 @@ class Column(NamedTuple):
 def table_text(
     columns: Sequence[Column], rows: Iterable[Mapping[str, Any]], *, width: int = WIDTH, color: bool = False
 ) -> str:
-    """A table as text; a column without any value is left out, long text is folded rather than cut."""
+    """Return a table as text; columns without any value are left out, and long text is folded rather than cut."""
     rows = [{c.name: str(row.get(c.name, "") or "") for c in columns} for row in rows]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     shown = [c for c in columns if any(row[c.name] not in ("", "-") for row in rows)]
@@ -56,7 +60,5 @@ def table_text(
 
 
 def wrapped(lines: Iterable[str], width: int) -> list[str]:
-    """The lines, those that are too long broken between words."""
-    import textwrap
-
+    """Return the lines, with those that are too long broken between words."""
     return [piece for line in lines for piece in (textwrap.wrap(line, width) or [""])]

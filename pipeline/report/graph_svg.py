@@ -1,8 +1,8 @@
-"""The steps of a file as a picture: one SVG that needs nothing else, for light and dark screens and for paper.
+"""The steps of a file drawn as one SVG without other files, for light and dark screens and for paper.
 
-A box is a step, with what it does below its name; what comes out of it stands on the line that leaves it, in the size
-that is known before the run. Outputs are sheets with a folded corner. A line has the colour of the step that it comes
-from, and a bridge where it crosses others. Nothing in it can be run: there is no script, and all text is escaped.
+A box is a step, with its operation below its name; the label on the lines that leave it is the kind of its value, and
+its size as far as it is known before the run. Outputs are sheets with a folded corner. A line has the colour of the
+step that it starts from. The SVG has no script, and all text is escaped.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ if TYPE_CHECKING:
     from pipeline.graph.value_types import Layout
 
 
-__all__ = ["picture"]
+__all__ = ["graph_svg"]
 
-_BOX, _BAND, _BETWEEN, _WIDTH = 40.0, 22.0, 38.0, 1_160.0  # height of a box, of the label below it, of the bend; width
-_NAME, _SMALL = 7.9, 6.5  # pixels of a letter at 13 and 11 pixels, wide ones among them
-_MOST, _AROUND, _HEAD = 30, 14.0, 44.0  # letters of a line of text; pixels around the picture, and of its head
+# all but _LONGEST in pixels
+_BOX, _BAND, _BETWEEN, _WIDTH = 40.0, 22.0, 38.0, 1_160.0  # heights of a box, a label, and a bend; width of the drawing
+_NAME, _SMALL = 7.9, 6.5  # mean width of a letter at font sizes 13 and 11
+_MARGIN, _TITLE = 14.0, 44.0  # around the drawing; height of its title
+_LONGEST = 30  # letters in a line of text
 _TINTS = ("#3b7dbf", "#c8653a", "#2e8b57", "#a3559f", "#a88a1c", "#3a98a5", "#c2506e", "#7a7f3a", "#7169c6")
 _STYLE = """
 svg { --paper: #ffffff; --ink: #1a1a1a; --faint: #595959; --box: #f4f6f8; --rim: #8a939c; --sheet: #fdf6e3; }
@@ -49,27 +51,27 @@ text { font: 13px system-ui, "DejaVu Sans", Arial, sans-serif; fill: var(--ink);
 
 
 @dataclass(frozen=True)
-class _Thing:
-    """What a box is of.
+class _Node:
+    """A step or output to be drawn as a box.
 
     Parameters
     ----------
     name, below : its two lines of text
-    label : what stands on the lines that leave it; empty: nothing
-    copies : how many there are, shown from two on
-    told : all of it, for who points at the box
+    label : text on the lines that leave it; may be empty
+    instances : number of instances, shown if there are several
+    tooltip : the whole text, uncut
     """
 
     name: str
     below: str
     label: str
-    copies: int
-    told: str
+    instances: int
+    tooltip: str
     is_output: bool = False
 
     @property
     def times(self) -> str:
-        return f"x {self.copies:,}" if self.copies > 1 else ""
+        return f"x {self.instances:,}" if self.instances > 1 else ""
 
     @property
     def width(self) -> float:
@@ -79,34 +81,34 @@ class _Thing:
         return max(inside + 26, len(self.label) * _SMALL + 18, 96)
 
 
-def picture(config: Config, graph: Graph | None = None) -> str:
-    """The SVG.
+def graph_svg(config: Config, graph: Graph | None = None) -> str:
+    """Return the SVG of the steps and outputs of a file.
 
     Parameters
     ----------
-    graph : the built graph, for sizes; without, only kinds are told
+    graph : the built Graph, for sizes; without it only the kinds of values are shown
     """
-    things = _things(config, graph)
+    nodes = _nodes(config, graph)
     drawing = laid_out(
-        list(things),
+        list(nodes),
         _edges(config),
         Sizes(_WIDTH, _BOX + _BAND, _BETWEEN),
-        widths={name: thing.width for name, thing in things.items()},
+        widths={name: node.width for name, node in nodes.items()},
     )
     head = _head(config)
-    width = max(drawing.width, min(len(head) * 9.0, _WIDTH)) + 2 * _AROUND
-    height = drawing.height + 2 * _AROUND + _HEAD
-    left = _AROUND + (width - 2 * _AROUND - drawing.width) / 2
+    width = max(drawing.width, min(len(head) * 9.0, _WIDTH)) + 2 * _MARGIN
+    height = drawing.height + 2 * _MARGIN + _TITLE
+    left = _MARGIN + (width - 2 * _MARGIN - drawing.width) / 2
     tints = {box.step: _TINTS[i % len(_TINTS)] for i, box in enumerate(_in_reading_order(drawing.boxes))}
     size = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.1f} {height:.1f}"'
     pieces = [
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{_escaped(head)}">',
         f"<title>{_escaped(head)}</title><style>{_STYLE}</style>",
         f'<rect class="paper" width="100%" height="100%"/>{_arrows(tints)}',
-        f'<text class="head" x="{_AROUND}" y="{_AROUND + 16}">{_escaped(cut(head, int(width / 9)))}</text>',
-        f'<g transform="translate({left:.1f} {_AROUND + _HEAD:.1f})">',
-        *_lines(drawing, things, tints),
-        *(_box(box, things[box.step], tints[box.step]) for box in drawing.boxes),
+        f'<text class="head" x="{_MARGIN}" y="{_MARGIN + 16}">{_escaped(cut(head, int(width / 9)))}</text>',
+        f'<g transform="translate({left:.1f} {_MARGIN + _TITLE:.1f})">',
+        *_lines(drawing, nodes, tints),
+        *(_box(box, nodes[box.step], tints[box.step]) for box in drawing.boxes),
         "</g></svg>",
     ]
     return "\n".join(pieces) + "\n"
@@ -123,30 +125,32 @@ def _in_reading_order(boxes: Iterable[Box]) -> list[Box]:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# What is drawn
+# The boxes and their texts
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _things(config: Config, graph: Graph | None) -> dict[str, _Thing]:
-    """Steps and outputs, by names that differ: a step has no space in its name."""
+def _nodes(config: Config, graph: Graph | None) -> dict[str, _Node]:
+    """Return steps by name and outputs as "write name"; a step has no space in its name, so the names are distinct."""
     found = {}
-    copies: dict[str, list[Step]] = {}
+    instances: dict[str, list[Step]] = {}
     for step in config.steps.values():
-        copies.setdefault(step.step, []).append(step)
-    for name, steps in copies.items():
+        instances.setdefault(step.step, []).append(step)
+    for name, steps in instances.items():
         first = steps[0]
         what = " ".join(dict.fromkeys([first.kind, first.function]))
         layouts = [graph.layouts[step.name] for step in steps] if graph is not None else []
         label = _sized(layouts) if layouts else _kind(first)
-        told = f"{name}: {what}; {label}"
-        found[name] = _Thing(cut(name, _MOST), cut(what, _MOST), cut(label, _MOST), len(steps), told)
+        tooltip = f"{name}: {what}; {label}"
+        found[name] = _Node(cut(name, _LONGEST), cut(what, _LONGEST), cut(label, _LONGEST), len(steps), tooltip)
     outputs: dict[str, list[Output]] = {}
     for output in config.outputs:
         outputs.setdefault(output.name, []).append(output)
     for name, written in outputs.items():
-        told = f"{name}: {written[0].to}; {', '.join(output.path for output in written[:6])}"
+        tooltip = f"{name}: {written[0].to}; {', '.join(output.path for output in written[:6])}"
         below = f"{written[0].to} {written[0].path}" if len(written) == 1 else written[0].to
-        found[f"write {name}"] = _Thing(cut(name, _MOST), cut(below, _MOST), "", len(written), told, is_output=True)
+        found[f"write {name}"] = _Node(
+            cut(name, _LONGEST), cut(below, _LONGEST), "", len(written), tooltip, is_output=True
+        )
     return found
 
 
@@ -157,7 +161,7 @@ def _edges(config: Config) -> list[tuple[str, str]]:
 
 
 def _sized(layouts: Sequence[Layout]) -> str:
-    """Kind and size of what one copy gives, and how many times it is there; of copies that differ the largest."""
+    """Return the number of instances, and the kind and size of their values (the largest if sizes differ)."""
     texts = list(dict.fromkeys(map(_layout, layouts)))
     if len(texts) > 1 and all(layout.kind == "array" for layout in layouts):
         most = max(_nbytes(layout) for layout in layouts)
@@ -187,7 +191,7 @@ def _layout(layout: Layout) -> str:
 
 
 def _kind(step: Step) -> str:
-    """The kind of what a step gives, as far as the file alone tells."""
+    """Return the kind of a step's value, as far as it is known without building."""
     if step.kind == "op":
         return ", ".join(step.parameters.parts) or str(step.parameters.gives)
     if step.kind == "expr":
@@ -196,7 +200,7 @@ def _kind(step: Step) -> str:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# How it is drawn
+# Elements of SVG
 # ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -213,8 +217,8 @@ def _arrows(tints: Mapping[str, str]) -> str:
     return f"<defs>{''.join(marks)}</defs>"
 
 
-def _lines(drawing: Drawing, things: Mapping[str, _Thing], tints: Mapping[str, str]) -> list[str]:
-    """The lines, those of one step together: they have one bridge over what is drawn before them."""
+def _lines(drawing: Drawing, nodes: Mapping[str, _Node], tints: Mapping[str, str]) -> list[str]:
+    """Return the lines, grouped by the step that they leave, with a gap in the lines drawn before where they cross."""
     boxes = {box.step: box for box in drawing.boxes}
     paths: dict[str, list[tuple[str, str]]] = {}
     for (source, target), path in zip(drawing.edges, drawing.paths, strict=True):
@@ -225,17 +229,17 @@ def _lines(drawing: Drawing, things: Mapping[str, _Thing], tints: Mapping[str, s
         middle = box.x + box.width / 2
         bridges = "".join(f'<path class="bridge" d="{path}"/>' for _, path in lines)
         drawn = "".join(
-            f'<g class="edge"><title>{_escaped(f"{things[source].told} → {things[target].name}")}</title>'
+            f'<g class="edge"><title>{_escaped(f"{nodes[source].tooltip} → {nodes[target].name}")}</title>'
             f'<path class="line" d="{path}" stroke="{tint}" marker-end="url(#arrow-{tint[1:]})"/></g>'
             for target, path in lines
         )
         stem = f'<path class="line" d="M{middle:.1f} {box.y + _BOX:.1f}V{box.y + _BOX + _BAND:.1f}" stroke="{tint}"/>'
-        found.append(f"<g>{bridges}{drawn}{stem}{_pill(things[source].label, middle, box.y + _BOX, tint)}</g>")
+        found.append(f"<g>{bridges}{drawn}{stem}{_pill(nodes[source].label, middle, box.y + _BOX, tint)}</g>")
     return found
 
 
 def _pill(label: str, middle: float, top: float, tint: str) -> str:
-    """What goes along the lines, on the stem that all of them leave by."""
+    """Return the label on the stem where the lines leave a box."""
     if not label:
         return ""
     width = len(label) * _SMALL + 12
@@ -246,9 +250,9 @@ def _pill(label: str, middle: float, top: float, tint: str) -> str:
     )
 
 
-def _box(box: Box, thing: _Thing, tint: str) -> str:
+def _box(box: Box, node: _Node, tint: str) -> str:
     x, y, width = box.x, box.y, box.width
-    if thing.is_output:
+    if node.is_output:
         right, fold = x + width, 11.0
         outline = f"M{x:.1f} {y:.1f}H{right - fold:.1f}L{right:.1f} {y + fold:.1f}V{y + _BOX:.1f}H{x:.1f}z"
         corner = f"M{right - fold:.1f} {y:.1f}V{y + fold:.1f}H{right:.1f}"
@@ -259,11 +263,11 @@ def _box(box: Box, thing: _Thing, tint: str) -> str:
             f'<rect x="{x + 1:.1f}" y="{y + 5:.1f}" width="4" height="{_BOX - 10:.0f}" rx="2" fill="{tint}"/>'
         )
     times = ""
-    if thing.times:
-        at = x + width - (20 if thing.is_output else 9)
-        times = f'<text class="small" x="{at:.1f}" y="{y + 17:.1f}" text-anchor="end">{thing.times}</text>'
+    if node.times:
+        at = x + width - (20 if node.is_output else 9)
+        times = f'<text class="small" x="{at:.1f}" y="{y + 17:.1f}" text-anchor="end">{node.times}</text>'
     return (
-        f'<g class="thing"><title>{_escaped(thing.told)}</title>{shape}'
-        f'<text x="{x + 12:.1f}" y="{y + 17:.1f}">{_escaped(thing.name)}</text>{times}'
-        f'<text class="small" x="{x + 12:.1f}" y="{y + 32:.1f}">{_escaped(thing.below)}</text></g>'
+        f'<g class="node"><title>{_escaped(node.tooltip)}</title>{shape}'
+        f'<text x="{x + 12:.1f}" y="{y + 17:.1f}">{_escaped(node.name)}</text>{times}'
+        f'<text class="small" x="{x + 12:.1f}" y="{y + 32:.1f}">{_escaped(node.below)}</text></g>'
     )

@@ -1,8 +1,9 @@
-"""Run folders, and what has changed between two of them, as text for a terminal of 80 columns; no numbers made here."""
+"""The results of ``runs`` and ``diff`` as text for a terminal of 80 columns."""
 
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +19,11 @@ if TYPE_CHECKING:
 
 __all__ = ["diff_text", "runs_text"]
 
-_LABEL = 10  # width of what stands in front of the lines about one thing
+_LABEL = 10  # width of the labels at the left
 _SHOWN = 10  # changes of one kind
-_STEPS = 5  # a back end
+_STEPS = 5  # steps of one back end
 _LONGEST = 60  # characters of a value
-_HASH = 6
+_HASH = 6  # characters of the hash of a Graph
 
 _STATES = {"not ended": "open", "unreadable": "?"}
 
@@ -51,7 +52,7 @@ _TIMES = (
 
 
 def runs_text(runs: Sequence[RunFolder], *, width: int = WIDTH) -> str:
-    """The run folders in a table for each pipeline, that with the newest run last; what can't be read below it."""
+    """Return a table of runs for each pipeline, the one with the newest run last; problems are below each table."""
     if not runs:
         return "no run folders"
     by_name: dict[str, list[RunFolder]] = {}
@@ -82,7 +83,7 @@ def _run_row(run: RunFolder) -> dict[str, str]:
 
 
 def diff_text(found: Difference, *, width: int = WIDTH) -> str:
-    """What has changed, the times, and the verdict on the last lines."""
+    """Return what has changed, the times, and the verdict on the last lines."""
     lines = [line for side, run in (("A", found.a), ("B", found.b)) for line in _head(side, run, width)]
     lines.append("")
     for about, changes in found.changes.items():
@@ -104,12 +105,11 @@ def diff_text(found: Difference, *, width: int = WIDTH) -> str:
 
 
 def _head(side: str, run: RunFolder, width: int) -> list[str]:
-    told = [printable(run.label), run.kind, run.state]
+    facts = [printable(run.label), run.kind, run.state]
     if run.elapsed is not None:
-        told.append(
-            f"{duration_text(run.elapsed)}{' (' + printable(run.ran[0].label) + ')' if len(run.ran) > 1 else ''}"
-        )
-    lines = [", ".join(told)]
+        fastest = f" ({printable(run.ran[0].label)})" if len(run.ran) > 1 else ""
+        facts.append(f"{duration_text(run.elapsed)}{fastest}")
+    lines = [", ".join(facts)]
     if run.problem:
         lines.append(_cut(run.problem, 200))
     return _labelled(side, lines, width)
@@ -118,7 +118,7 @@ def _head(side: str, run: RunFolder, width: int) -> list[str]:
 def _about(about: str, changes: Sequence[Change], width: int) -> list[str]:
     lines = [_change_line(about, change) for change in changes[:_SHOWN]]
     if len(changes) > _SHOWN:
-        lines.append(f"… {len(changes) - _SHOWN} more; --json names them all")
+        lines.append(f"… {len(changes) - _SHOWN} more; --json lists all")
     return _labelled(about, lines, width)
 
 
@@ -140,8 +140,8 @@ def _change_line(about: str, change: Change) -> str:
 def _input_line(path: str, change: Change) -> str:
     sizes = [side.get("bytes") for side in (change.old, change.new) if side is not None]
     size = " -> ".join(dict.fromkeys(_bytes(n) for n in sizes))
-    partial = ", not hashed as a whole" if change.partial else ""
-    kind = "may be another one" if change.kind == "unsure" else change.kind
+    partial = ", only partly hashed" if change.partial else ""
+    kind = "may have changed" if change.kind == "unsure" else change.kind
     return f"{path}: {kind} ({size}{partial})"
 
 
@@ -155,7 +155,7 @@ def _case_row(times: CaseTimes) -> dict[str, str]:
 
 
 def _step_rows(times: CaseTimes) -> Iterator[dict[str, str]]:
-    """The steps whose times have changed most, in their order."""
+    """Yield the steps whose times have changed most, in the order of the file."""
 
     def gap(step: StepTimes) -> float:
         return abs((step.old.value if step.old else 0.0) - (step.new.value if step.new else 0.0))
@@ -172,14 +172,12 @@ def _step_rows(times: CaseTimes) -> Iterator[dict[str, str]]:
 
 
 def _labelled(label: str, lines: Sequence[str], width: int) -> list[str]:
-    """Lines with a word in front of the first one."""
+    """Return the lines, wrapped, with a label at the left of the first."""
     pieces = [piece for line in lines for piece in _hung(line, width - _LABEL)]
     return [f"{label if i == 0 else '':<{_LABEL}}{piece}" for i, piece in enumerate(pieces)]
 
 
 def _hung(line: str, width: int) -> list[str]:
-    import textwrap
-
     return textwrap.wrap(line, width, subsequent_indent="  ", break_on_hyphens=False) or [""]
 
 

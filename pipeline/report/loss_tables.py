@@ -1,4 +1,4 @@
-"""Where the core-seconds went, as text for a terminal of 80 columns: what a comparison found, no numbers made."""
+"""Tables of where the core-seconds of a comparison went, for a terminal of 80 columns."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 __all__ = ["account_lines"]
 
 _SIDE_BY_SIDE = 4
-_BESIDE = {"parent": "CPU of the parent", "scheduler": "CPU of the scheduler", "workers": "CPU of workers besides"}
+_BESIDE = {"parent": "CPU of the parent", "scheduler": "CPU of the scheduler", "workers": "other CPU of workers"}
 _STEPS = 10
 _TASKS = 10
 
 
 def account_lines(comparison: Comparison, *, width: int = WIDTH) -> list[str]:
-    """Everything that explains a comparison, down to one sentence a back end; empty where nothing was accounted for."""
+    """Return the tables that explain a comparison; empty if no losses are known."""
     accounts = [a for a in comparison.accounts if a.losses is not None]
     if not accounts:
         return []
@@ -70,12 +70,12 @@ def _losses_text(accounts: Sequence[Account], width: int) -> str:
 
 
 def _steps_text(accounts: Sequence[Account], width: int) -> str:
-    """Serial seconds of the steps that cost most, and how many times as long their tasks took elsewhere."""
+    """Return a table of the most expensive steps: their serial seconds, and the ratio of their seconds elsewhere."""
     serial, *others = accounts
     others = others[:_SIDE_BY_SIDE]
     costly = sorted(serial.by_step.items(), key=lambda item: -item[1].seconds)[:_STEPS]
     columns = [
-        Column("step", "steps that cost most", folded=16),
+        Column("step", "most expensive steps", folded=16),
         Column("tasks", "tasks", True),
         Column("serial", "serial", True),
         *(Column(str(i), a.runs.label, True) for i, a in enumerate(others)),
@@ -99,8 +99,8 @@ def _steps_text(accounts: Sequence[Account], width: int) -> str:
 
 def _tasks_text(account: Account, width: int) -> str:
     columns = [
-        Column("task", f"tasks that cost most, {account.runs.label}", folded=30),
-        Column("seconds", "in it", True),
+        Column("task", f"most expensive tasks, {account.runs.label}", folded=30),
+        Column("seconds", "seconds", True),
         Column("useful", "serial", True),
     ]
     rows = [
@@ -127,13 +127,13 @@ def _paths_text(accounts: Sequence[Account], width: int) -> str:
     for a in accounts:
         by_step = sorted(a.critical.by_step().items(), key=lambda item: -item[1])
         kinds = {kind: duration_text(a.critical.seconds(kind)) for kind in ("compute", "data-wait", "core-wait")}
-        names = ", ".join(dict.fromkeys(copy.partition("[")[0] for copy, _ in by_step[:3]))
+        names = ", ".join(dict.fromkeys(instance.partition("[")[0] for instance, _ in by_step[:3]))
         rows.append({"backend": a.runs.label, **kinds, "span": duration_text(a.span), "steps": names})
     return table_text(columns, rows, width=width)
 
 
 def _factors_text(accounts: Sequence[Account], width: int) -> str:
-    """The POP factors as a product: each row multiplies to its speedup."""
+    """Return a table of the POP factors; the product of a row is its speedup."""
     names = ("computation_scaling", "load_balance", "serialization_efficiency", "transfer_efficiency", "overhead")
     titles = ("x compu-\ntation", "x load\nbalance", "x seria-\nlization", "x trans-\nfer", "x serial\nitself")
     columns = [
@@ -154,7 +154,7 @@ def _factors_text(accounts: Sequence[Account], width: int) -> str:
         )
     text = table_text(columns, rows, width=width) if rows else ""
     if any(a.factors and a.factors.transfer_is_model for a in accounts):
-        text += "\n* above 1: the model plays the tasks in the order measured, which was not the best"
+        text += "\n* above 1: the model runs the tasks in the measured order, which was not the best order"
     return text
 
 
@@ -190,13 +190,13 @@ def _reference_line(reference: Reference) -> str:
     if reference.failure or reference.elapsed is None or reference.speedup is None:
         return f"reference {reference.call}: did not run: {reference.failure}"
     needed = [
-        f"{backend}: {count_text(n, 'worker')}" if n else f"{backend}: none of those measured"
+        f"{backend}: {count_text(n, 'worker')}" if n else f"{backend}: no measured number"
         for backend, n in reference.cost.items()
     ]
     ratio = f"{ratio_text(reference.speedup.value)} of serial"
     return (
         f"reference {reference.call}: {duration_text(reference.elapsed.value)} in one thread, {ratio}, results "
-        f"{reference.equality}; workers that beat it (COST): {', '.join(needed)}"
+        f"{reference.equality}; workers needed to beat it (COST): {', '.join(needed)}"
     )
 
 

@@ -1,10 +1,10 @@
 """A Trace for ui.perfetto.dev and chrome://tracing: JSON in the Chrome trace-event format.
 
-The run is a process, each lane of workers a thread in it with the tasks as slices, named by their steps. What happens
-around a task (transfer, runtime, deserialization, serialization) are slices beside it, on the same thread where the
-lane does nothing else meanwhile, else on one of its own below: slices of one thread must not overlap by halves. A first
-thread holds the critical path, a second one an instant for each segment that became ready; the memory of each worker is
-a counter. Nothing is left out or merged.
+The run is a process and each lane of workers is a thread in it; tasks are slices named by their steps. The phases
+around a task (transfer, runtime, deserialization, serialization) are slices beside it, on the same thread if they do
+not overlap with others, else on an additional thread: slices of one thread must nest. The first thread is the critical
+path, the second one has an instant for each segment that became ready; the memory of each worker is a counter. No task
+is left out or merged.
 
 References
 ----------
@@ -26,7 +26,7 @@ from pipeline.units import count_text
 __all__ = ["events", "write"]
 
 _PROCESS = 1
-_CRITICAL, _READY, _LANES = 1, 2, 10  # numbers of threads; those of lanes come above
+_CRITICAL, _READY, _LANES = 1, 2, 10  # thread numbers; lanes count from the last
 _PARTS = (
     ("received", "loaded", "transfer in", "transfer"),
     ("loaded", "opened", "runtime", "runtime"),
@@ -37,7 +37,7 @@ _PARTS = (
 
 
 class _Slice(NamedTuple):
-    """A stretch of time on a lane; ns."""
+    """A span of time on a lane, in ns."""
 
     start: int
     stop: int
@@ -47,19 +47,16 @@ class _Slice(NamedTuple):
 
 
 def write(trace: Trace, path: Path, *, critical: Iterable[Mapping[str, Any]] = ()) -> Path:
-    """Write a Trace as Chrome trace-event JSON, whole or not at all; O(n log n) in its rows.
+    """Write a Trace as Chrome trace-event JSON, completely or not at all; O(n log n) in its rows. Return ``path``.
 
     Parameters
     ----------
-    critical : the stretches of the critical path, as ``report.json`` has them (``key step worker kind start stop``,
-        seconds)
-
-    Returns
-    -------
-    ``path``
+    critical : segments of the critical path, as in ``report.json`` (``key step worker kind start stop``, seconds)
     """
     about = {"backend": trace.backend, "n_workers": trace.n_workers, "elapsed_seconds": trace.elapsed}
-    encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode  # json.dumps would make one an event
+    encode = json.JSONEncoder(
+        separators=(",", ":"), allow_nan=False
+    ).encode  # json.dumps would make an encoder for each event
     partial = path.with_name(f"{path.name}.partial")
     try:
         with partial.open("w", encoding="ascii") as file:
@@ -74,14 +71,14 @@ def write(trace: Trace, path: Path, *, critical: Iterable[Mapping[str, Any]] = (
 
 
 def events(trace: Trace, *, critical: Iterable[Mapping[str, Any]] = ()) -> Iterator[dict[str, Any]]:
-    """The events of a Trace; times in microseconds since the run began, to the nanosecond."""
+    """Yield the events of a Trace; times are in microseconds since the run began, with decimals."""
     tasks, workers = count_text(trace.tasks.num_rows, "task"), count_text(trace.n_workers, "worker")
     yield _meta("process_name", 0, name=f"{trace.backend}: {tasks} on {workers}")
     yield from _thread(_CRITICAL, "critical path")
-    for stretch in critical:
-        start, stop = round(stretch["start"] * 1e9), round(stretch["stop"] * 1e9)
-        args = {"key": stretch["key"], "worker": stretch["worker"], "kind": stretch["kind"]}
-        name = stretch["step"] if stretch["kind"] == "compute" else stretch["kind"]
+    for segment in critical:
+        start, stop = round(segment["start"] * 1e9), round(segment["stop"] * 1e9)
+        args = {"key": segment["key"], "worker": segment["worker"], "kind": segment["kind"]}
+        name = segment["step"] if segment["kind"] == "compute" else segment["kind"]
         yield _complete(_CRITICAL, _Slice(start, stop, name, "critical path", args))
     yield from _thread(_READY, "ready")
     yield from _ready(trace)
@@ -106,10 +103,7 @@ def events(trace: Trace, *, critical: Iterable[Mapping[str, Any]] = ()) -> Itera
 
 
 def _tracks(rows: Sequence[Mapping[str, Any]]) -> list[list[_Slice]]:
-    """The slices of a lane on as few threads as hold them apart; the tasks come first, so they are together.
-
-    There is one thread at least.
-    """
+    """Distribute the slices of a lane over as few threads as possible, at least one, all tasks on the first threads."""
     tasks, parts = [], []
     for row in rows:
         args = {
@@ -123,8 +117,8 @@ def _tracks(rows: Sequence[Mapping[str, Any]]) -> list[list[_Slice]]:
             "cpu_seconds": row["cpu"] / 1e9,
         }
         tasks.append(_Slice(row["start"], max(row["start"], row["stop"]), row["step"], "task", args))
-        told = {"key": row["key"], "attempt": row["attempt"]}
-        parts += [_Slice(row[a], row[b], name, kind, told) for a, b, name, kind in _PARTS if row[b] > row[a]]
+        about = {"key": row["key"], "attempt": row["attempt"]}
+        parts += [_Slice(row[a], row[b], name, kind, about) for a, b, name, kind in _PARTS if row[b] > row[a]]
     tracks: list[list[_Slice]] = [[]]
     for group in (tasks, parts):
         _fill(tracks, sorted(group, key=lambda piece: (piece.start, piece.stop)))
@@ -132,13 +126,13 @@ def _tracks(rows: Sequence[Mapping[str, Any]]) -> list[list[_Slice]]:
 
 
 def _fill(tracks: list[list[_Slice]], pieces: Sequence[_Slice]) -> None:
-    """Put each piece on the first track where it overlaps nothing: neither what was there, nor what was put there."""
+    """Add each piece to the first track where it overlaps no other piece."""
     there = [sorted(track, key=lambda piece: (piece.start, piece.stop)) for track in tracks]
     starts = [[piece.start for piece in track] for track in there]
     free = [min((piece.start for piece in pieces), default=0)] * len(tracks)
     for piece in pieces:
         for i, old in enumerate(there):
-            at = bisect_left(starts[i], piece.stop)  # those before it begin before the piece ends
+            at = bisect_left(starts[i], piece.stop)  # the pieces before this position begin before the new piece ends
             if piece.start >= free[i] and (not at or old[at - 1].stop <= piece.start):
                 break
         else:
@@ -152,7 +146,7 @@ def _fill(tracks: list[list[_Slice]], pieces: Sequence[_Slice]) -> None:
 
 
 def _ready(trace: Trace) -> Iterator[dict[str, Any]]:
-    """An instant for each segment and attempt, at which all that it needs was made."""
+    """Yield an instant for each attempt of a segment: the time when its dependencies were complete."""
     seen = set()
     names = ("segment", "attempt", "ready", "step", "key")
     for segment, attempt, ready, step, key in zip(*(trace.tasks[name].to_pylist() for name in names), strict=True):

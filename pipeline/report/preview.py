@@ -1,4 +1,4 @@
-"""A value to look at: its kind, types, sizes, first elements, and what its numbers are like; as a map, and as text."""
+"""A summary of a value, as a map and as text: its kind, types, sizes, first elements, and statistics of its numbers."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from pipeline.runs.inspect import Preview
 
 
-__all__ = ["described", "sight_text"]
+__all__ = ["preview_dict", "preview_text"]
 
 _LONGEST = 60  # characters of the text of one element
-_MINUTES = len("2001-01-01 00:00")  # of a time in a table that must have room for two
-_MOST_COLUMNS = 100  # whose statistics are shown
-_MOST_SHOWN = 20  # whose first values are shown
+_MINUTES = len("2001-01-01 00:00")  # characters of a time in a table
+_MOST_COLUMNS = 100  # columns with statistics
+_MOST_SHOWN = 20  # columns with first values
 
 _COLUMNS = (
     Column("name", "", folded=8),
@@ -42,12 +42,12 @@ _COLUMNS = (
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def described(sight: Preview, *, rows: int) -> dict[str, Any]:
-    """What there is to see of a value, in the types that JSON has.
+def preview_dict(preview: Preview, *, rows: int) -> dict[str, Any]:
+    """Return a summary of a value in the types that JSON has.
 
     Parameters
     ----------
-    rows : so many rows, cells or items are told
+    rows : number of rows, cells or items to include
 
     Returns
     -------
@@ -56,11 +56,10 @@ def described(sight: Preview, *, rows: int) -> dict[str, Any]:
     labels); of a frame ``rows``, ``bytes``, ``columns``, ``first``; of items ``n_items``, ``n_dropped``, ``keys`` (the
     first and the last), ``values`` where all are numbers, ``first``; of any other object ``type`` and ``text``
     """
-    value = sight.value
-    told = {"name": sight.name, "kind": sight.kind}
-    if sight.kind == "items":
-        return told | _items(value, sight.n_dropped, rows)
-    return told | _object(value, rows)
+    summary = {"name": preview.name, "kind": preview.kind}
+    if preview.kind == "items":
+        return summary | _items(preview.value, preview.n_dropped, rows)
+    return summary | _object(preview.value, rows)
 
 
 def _object(value: Any, rows: int) -> dict[str, Any]:
@@ -92,7 +91,7 @@ def _ends(coordinate: xr.DataArray) -> dict[str, Any]:
 
 
 def _cells(x: xr.DataArray, rows: int) -> list[dict[str, Any]]:
-    """The first cells, each with its labels: of a dim without any, its position."""
+    """Return the first cells, each with its labels, or positions along dims without labels."""
     cells = []
     for number in range(min(rows, x.size)):
         place = np.unravel_index(number, x.shape) if x.ndim else ()
@@ -113,7 +112,7 @@ def _frame(frame: pd.DataFrame, rows: int) -> dict[str, Any]:
 
 def _items(items: Mapping[str, Any], n_dropped: int, rows: int) -> dict[str, Any]:
     keys = list(items)
-    told: dict[str, Any] = {
+    summary: dict[str, Any] = {
         "n_items": len(items),
         "n_dropped": n_dropped,
         "keys": [keys[0], keys[-1]] if keys else [],
@@ -121,24 +120,24 @@ def _items(items: Mapping[str, Any], n_dropped: int, rows: int) -> dict[str, Any
     }
     values = list(items.values())
     if values and all(isinstance(v, int | float | np.number) and not isinstance(v, bool) for v in values):
-        told["values"] = _statistics(np.asarray(values))
-    return told
+        summary["values"] = _statistics(np.asarray(values))
+    return summary
 
 
 def _statistics(values: np.ndarray | pd.Series[Any]) -> dict[str, Any]:
-    """Type, how many are missing, and of numbers and times the least, the mean and the greatest of those there are."""
+    """Return the type, the number of missing values, and the min, mean and max of numbers and times."""
     series = pd.Series(np.ravel(values)) if isinstance(values, np.ndarray) else values
-    told: dict[str, Any] = {"type": str(values.dtype), "missing": int(series.isna().sum())}
-    there = series.dropna()
-    kind = there.dtype.kind if isinstance(there.dtype, np.dtype) else getattr(there.dtype, "kind", "O")
-    if len(there) and kind in "biufmM":
-        found = {"min": there.min(), "mean": there.mean(), "max": there.max()}
-        told |= {name: _plain(value) for name, value in found.items()}
-    return told
+    summary: dict[str, Any] = {"type": str(values.dtype), "missing": int(series.isna().sum())}
+    valid = series.dropna()
+    kind = valid.dtype.kind if isinstance(valid.dtype, np.dtype) else getattr(valid.dtype, "kind", "O")
+    if len(valid) and kind in "biufmM":
+        found = {"min": valid.min(), "mean": valid.mean(), "max": valid.max()}
+        summary |= {name: _plain(value) for name, value in found.items()}
+    return summary
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON has it; what it does not have as text, cut."""
+    """Return a value in the types of JSON; others become text, cut to one line."""
     if isinstance(value, np.datetime64):
         value = pd.Timestamp(value)
     elif isinstance(value, np.generic) and value.dtype.kind in "biufSU":
@@ -155,7 +154,7 @@ def _plain(value: Any) -> Any:
 
 
 def _text(value: Any, lines: int) -> str:
-    """The repr of an object, cut to so many lines of a terminal."""
+    """Return the repr of an object, cut to a number of lines of a terminal."""
     if isinstance(value, xr.DataArray | np.ndarray | pd.DataFrame):
         sizes = " x ".join(map(str, value.shape))
         return f"{type(value).__name__} of {sizes or 'one element'}"
@@ -175,57 +174,59 @@ def _text(value: Any, lines: int) -> str:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def sight_text(told: Mapping[str, Any]) -> str:
-    """What :func:`described` gives, as lines of 80 columns."""
-    kind = told.get("type", told["kind"])
-    if told["kind"] == "items":
-        blocks = _items_blocks(told)
-    elif kind == "array" and "dims" in told:
-        blocks = _array_blocks(told)
-    elif kind == "frame" and "columns" in told:
-        blocks = _frame_blocks(told)
+def preview_text(summary: Mapping[str, Any]) -> str:
+    """Return the result of :func:`preview_dict` as lines of 80 columns."""
+    kind = summary.get("type", summary["kind"])
+    if summary["kind"] == "items":
+        blocks = _items_blocks(summary)
+    elif kind == "array" and "dims" in summary:
+        blocks = _array_blocks(summary)
+    elif kind == "frame" and "columns" in summary:
+        blocks = _frame_blocks(summary)
     else:
-        blocks = [_title(told, kind), _wrapped(told["text"])]
+        blocks = [_title(summary, kind), _wrapped(summary["text"])]
     return "\n\n".join(block for block in blocks if block)
 
 
-def _title(told: Mapping[str, Any], *said: str) -> str:
-    return _wrapped(f"{told['name']}: {', '.join(text for text in said if text)}")
+def _title(summary: Mapping[str, Any], *facts: str) -> str:
+    return _wrapped(f"{summary['name']}: {', '.join(text for text in facts if text)}")
 
 
-def _array_blocks(told: Mapping[str, Any]) -> list[str]:
-    sizes = ", ".join(f"{dim}: {size:,}" for dim, size in told["sizes"].items())
-    title = _title(told, "array", told["dtype"], f"({sizes})", bytes_text(told["bytes"]))
-    rows = [{"name": "values", **told["values"]}]
+def _array_blocks(summary: Mapping[str, Any]) -> list[str]:
+    sizes = ", ".join(f"{dim}: {size:,}" for dim, size in summary["sizes"].items())
+    title = _title(summary, "array", summary["dtype"], f"({sizes})", bytes_text(summary["bytes"]))
+    rows = [{"name": "values", **summary["values"]}]
     labels = [
         _cut(f"{name}: {found['dtype']}, {' … '.join(map(_shown, found['ends'])) or 'none'}")
-        for name, found in told["labels"].items()
+        for name, found in summary["labels"].items()
     ]
-    return [title, "\n".join(labels), _numbers(rows), _table(told["first"])]
+    return [title, "\n".join(labels), _numbers(rows), _table(summary["first"])]
 
 
-def _frame_blocks(told: Mapping[str, Any]) -> list[str]:
-    columns = told["columns"]
-    title = _title(told, "frame", f"{told['rows']:,} rows x {len(columns):,} columns", bytes_text(told["bytes"]))
+def _frame_blocks(summary: Mapping[str, Any]) -> list[str]:
+    columns = summary["columns"]
+    title = _title(
+        summary, "frame", f"{summary['rows']:,} rows x {len(columns):,} columns", bytes_text(summary["bytes"])
+    )
     rows = [{"name": name, **found} for name, found in list(columns.items())[:_MOST_COLUMNS]]
     more = len(columns) - len(rows)
-    return [title, _numbers(rows), f"… {more:,} more columns" if more else "", _table(told["first"])]
+    return [title, _numbers(rows), f"… {more:,} more columns" if more else "", _table(summary["first"])]
 
 
-def _items_blocks(told: Mapping[str, Any]) -> list[str]:
-    dropped = f"{told['n_dropped']:,} dropped" if told["n_dropped"] else ""
-    title = _title(told, f"{told['n_items']:,} items", dropped)
-    keys = _cut(f"keys: {' … '.join(dict.fromkeys(told['keys']))}") if told["keys"] else ""
-    numbers = _numbers([{"name": "values", **told["values"]}]) if "values" in told else ""
-    first = "\n".join(_cut(f"{key}: {_shown(item)}") for key, item in told["first"].items())
+def _items_blocks(summary: Mapping[str, Any]) -> list[str]:
+    dropped = f"{summary['n_dropped']:,} dropped" if summary["n_dropped"] else ""
+    title = _title(summary, f"{summary['n_items']:,} items", dropped)
+    keys = _cut(f"keys: {' … '.join(dict.fromkeys(summary['keys']))}") if summary["keys"] else ""
+    numbers = _numbers([{"name": "values", **summary["values"]}]) if "values" in summary else ""
+    first = "\n".join(_cut(f"{key}: {_shown(item)}") for key, item in summary["first"].items())
     return [title, keys, numbers, first]
 
 
 def _numbers(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Types, missing counts and statistics, a line a column; columns that nobody fills are left out."""
+    """Return a table of types, missing counts and statistics, a row for each column; empty columns are left out."""
     filled = [{name: f"{v:,}" if name == "missing" else _shown(v) for name, v in row.items()} for row in rows]
     for row in filled:
-        if row["type"].startswith(("datetime", "timedelta")):  # three times have no room beside each other
+        if row["type"].startswith(("datetime", "timedelta")):  # three times do not fit beside each other
             row.pop("mean", None)
             row |= {end: row[end][:_MINUTES] for end in ("min", "max") if end in row}
     used = [column for column in _COLUMNS if any(column.name in row for row in filled)]
@@ -233,7 +234,7 @@ def _numbers(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as pandas shows them, folded at the width."""
+    """Return rows as pandas shows them, folded to the width."""
     if not rows:
         return ""
     names = list(rows[0])[:_MOST_SHOWN]

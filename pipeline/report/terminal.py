@@ -1,7 +1,7 @@
-"""Tables and lines for a terminal of 80 columns; the numbers come in, the text goes out, nothing is computed here.
+"""The results of ``check``, ``run`` and ``compare`` as text for a terminal of 80 columns.
 
-Only what a user compares stands in one table: a table that is cut at the right edge hides what it was made for. So a
-comparison is drawn as two tables, one of the speed, one of the costs, and the verdict is the last line of all.
+Nothing is computed here. A comparison has two tables, one of speed and one of costs, because one table of both would
+not fit into the width; the verdict is the last line.
 """
 
 from __future__ import annotations
@@ -11,33 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.build.plan import SOMETHING_MOVED
 from pipeline.report.formatting import WIDTH, Column, table_text, wrapped
+from pipeline.report.loss_tables import account_lines
 from pipeline.units import bytes_text, count_text, digits, duration_text, interval_text, ratio_text
 
 if TYPE_CHECKING:
     from pipeline.experiments.comparison.result import Comparison
 
 
-__all__ = [
-    "Column",
-    "bytes_text",
-    "comparison_text",
-    "digits",
-    "duration_text",
-    "interval_text",
-    "plan_event",
-    "plan_text",
-    "ratio_text",
-    "run_text",
-    "table_text",
-    "wrapped",
-]
-
+__all__ = ["comparison_text", "plan_event", "plan_text", "run_text"]
 
 PLAN_COLUMNS = (
     Column("step", "step", folded=16),
     Column("kind", "kind"),
     Column("shape", "dims, columns", folded=12),
-    Column("size", "copies x\ntasks", True),
+    Column("size", "instances\nx tasks", True),
     Column("chunk", "largest\nchunk", True),
     Column("moved", "moved", True),
     Column("whole", "in one\ntask", True),
@@ -45,13 +32,13 @@ PLAN_COLUMNS = (
 
 
 def plan_text(plan: Any, *, width: int = WIDTH, shown: int = 20) -> str:
-    """The plan of a file: a row a step, notes and copies that do not exist below, and what the whole comes to.
+    """Return the plan of a file: a table with a row for each step, its notes, and the totals.
 
     Parameters
     ----------
-    plan : something with ``rows`` (each with ``step kind shape copies tasks largest_chunk moved whole notes``),
-        sizes in bytes or None, and ``absent``, copy -> reason
-    shown : how many of the copies that do not exist are named
+    plan : has ``rows``, each with ``step kind shape copies tasks largest_chunk moved whole notes`` (sizes in bytes or
+        None), and ``absent``, a map of each step instance that does not exist to the reason
+    shown : number of instances that do not exist to list
     """
     rows = [_plan_row(row) for row in plan.rows]
     lines = [table_text(PLAN_COLUMNS, rows, width=width)]
@@ -63,7 +50,7 @@ def plan_text(plan: Any, *, width: int = WIDTH, shown: int = 20) -> str:
     absent = [f"{name} does not exist: {why}" for name, why in plan.absent.items()]
     lines += wrapped(absent[:shown], width)
     if len(absent) > shown:
-        lines.append(f"… {count_text(len(absent) - shown, 'more instance')} that do not exist; --json names them all")
+        lines.append(f"… {count_text(len(absent) - shown, 'more instance')} that do not exist; --json lists all")
     n_tasks = sum(_field(row, "tasks") or 0 for row in plan.rows)
     moved = sum(_field(row, "moved") or 0 for row in plan.rows)
     if n_tasks:
@@ -74,42 +61,40 @@ def plan_text(plan: Any, *, width: int = WIDTH, shown: int = 20) -> str:
 
 
 def run_text(run: Any, *, shown: int = 10) -> str:
-    """What a run dropped, checked and wrote, and how long it took.
+    """Return what a run dropped, checked and wrote, and how long it took.
 
     Parameters
     ----------
-    run : something with ``to_dict()`` as :class:`pipeline.runs.run.Run` has it
-    shown : how many of the dropped items are named
+    run : has the ``to_dict()`` of :class:`pipeline.runs.run.Run`
+    shown : number of dropped items to list
     """
-    told = run.to_dict()
-    dropped = [f"dropped {d['step']}, item {d['item']}: {d['cause']}" for d in told["dropped"]]
+    result = run.to_dict()
+    dropped = [f"dropped {d['step']}, item {d['item']}: {d['cause']}" for d in result["dropped"]]
     lines = dropped[:shown]
     if len(dropped) > shown:
-        lines.append(f"… {len(dropped) - shown} more; all of them are in {told['folder']}")
-    if told["checks"]:
-        lines.append(f"{count_text(len(told['checks']), 'check')} passed")
-    for output in told["outputs"]:
+        lines.append(f"… {len(dropped) - shown} more; all of them are in {result['folder']}")
+    if result["checks"]:
+        lines.append(f"{count_text(len(result['checks']), 'check')} passed")
+    for output in result["outputs"]:
         files = count_text(output["files"], "file")
         lines.append(f"{output['name']}: {output['path']} ({output['format']}, {files}, {bytes_text(output['bytes'])})")
-    lines.append(f"run folder: {told['folder']}")
+    lines.append(f"run folder: {result['folder']}")
     lines.append(
-        f"{told['name']}: {duration_text(told['elapsed'])} on {count_text(told['workers'], 'worker')} of "
-        f"'{told['backend']}', {count_text(told['tasks'], 'task')}; start-up {duration_text(told['start_up'])}, "
-        f"commit {duration_text(told['commit'])}"
+        f"{result['name']}: {duration_text(result['elapsed'])} on {count_text(result['workers'], 'worker')} of "
+        f"'{result['backend']}', {count_text(result['tasks'], 'task')}; start-up {duration_text(result['start_up'])}, "
+        f"commit {duration_text(result['commit'])}"
     )
     return "\n".join(lines)
 
 
 def plan_event(plan: Any) -> dict[str, Any]:
-    """The plan as a map of plain values, for ``--json``; sizes in bytes."""
+    """Return the plan as a map of plain values, for ``--json``; sizes in bytes."""
     names = ("step", "kind", "shape", "copies", "tasks", "largest_chunk", "moved", "whole", "notes")
     return {"plan": [{name: _field(row, name) for name in names} for row in plan.rows], "absent": dict(plan.absent)}
 
 
 def comparison_text(comparison: Comparison, *, width: int = WIDTH) -> str:
-    """The tables of a comparison, why each speedup is not higher, and the verdict on the last lines."""
-    from pipeline.report.loss_tables import account_lines
-
+    """Return the tables of a comparison, why each speedup is not higher, and the verdict on the last lines."""
     rows = [_speed_row(row) for row in comparison.rows]
     speed = table_text(
         (
@@ -172,22 +157,22 @@ def _cost_row(row: Any) -> dict[str, str]:
 
 
 def _plan_row(row: Any) -> dict[str, str]:
-    copies, tasks = _field(row, "copies") or 1, _field(row, "tasks") or 0
+    instances, tasks = _field(row, "copies") or 1, _field(row, "tasks") or 0
     return {
         "step": str(_field(row, "step")),
         "kind": str(_field(row, "kind")),
         "shape": str(_field(row, "shape") or ""),
-        "size": _count(copies, tasks),
+        "size": _task_count(instances, tasks),
         "chunk": _size(_field(row, "largest_chunk")),
         "moved": _size(_field(row, "moved")),
         "whole": _size(_field(row, "whole")),
     }
 
 
-def _count(copies: int, tasks: int) -> str:
-    """Copies by tasks of each, where there are several and they are alike; copies alone before anything is built."""
-    if copies > 1 and tasks % copies == 0:
-        return f"{copies} x {tasks // copies:,}" if tasks else f"{copies} x ?"
+def _task_count(instances: int, tasks: int) -> str:
+    """Return "instances x tasks of each" if all have the same number of tasks; the number is ? before the build."""
+    if instances > 1 and tasks % instances == 0:
+        return f"{instances} x {tasks // instances:,}" if tasks else f"{instances} x ?"
     return f"{tasks:,}" if tasks else "-"
 
 

@@ -84,7 +84,7 @@ def test_copies_that_do_not_exist_are_listed_with_the_reason(tmp_path: Path) -> 
         assert "b[1] does not exist: needs a[1], which does not exist" in told
         told = plan_text(made, shown=1).splitlines()
         assert "a[1] does not exist: when is false" in told
-        assert "… 3 more instances that do not exist; --json names them all" in told
+        assert "… 3 more instances that do not exist; --json lists all" in told
 
 
 def test_items_values_parts_and_what_goes_whole_into_a_task_are_told(tmp_path: Path) -> None:

@@ -22,12 +22,12 @@ NAMES = ("tas", "pressure", "humidity", "wind_speed", "monthly_mean_anomaly", "r
 LOOK = """() => {
   const rect = node => { const r = node.getBoundingClientRect(); return [r.left, r.top, r.right, r.bottom]; };
   const svg = document.documentElement;
-  const things = [...document.querySelectorAll('.thing')], pills = [...document.querySelectorAll('.pill')];
-  const boxes = things.map(thing => rect(thing.querySelector('.box, .sheet')));
+  const nodes = [...document.querySelectorAll('.node')], pills = [...document.querySelectorAll('.pill')];
+  const boxes = nodes.map(node => rect(node.querySelector('.box, .sheet')));
   const labels = pills.map(rect);
   const texts = [...document.querySelectorAll('text')].map(text => {
-    const thing = text.closest('.thing');
-    const home = thing ? rect(thing.querySelector('.box, .sheet')) :
+    const node = text.closest('.node');
+    const home = node ? rect(node.querySelector('.box, .sheet')) :
       text.previousElementSibling.matches('.pill') ? rect(text.previousElementSibling) : rect(svg);
     return [text.textContent, rect(text), home, text.className.baseVal];
   });
@@ -116,7 +116,7 @@ def test_it_is_readable_in_light_and_dark(pages: Any, tmp_path: Path) -> None:
         pages.emulate_media(color_scheme=scheme)
         pages.goto(f"file://{path}")
         found[scheme] = pages.evaluate(
-            "() => ['.thing text', '.label', '.box', '.sheet', '.paper', '.edge .line'].map(name => {"
+            "() => ['.node text', '.label', '.box', '.sheet', '.paper', '.edge .line'].map(name => {"
             " const style = getComputedStyle(document.querySelector(name));"
             " return name.includes('line') ? style.stroke : style.fill; })"
         )

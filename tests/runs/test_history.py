@@ -651,7 +651,7 @@ def test_a_difference_fits_a_terminal_and_ends_with_the_verdict(tmp_path, capsys
     assert cli.main(["diff", "month~1", "month", "--runs", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.rstrip().split("\n")
     assert all(len(line) <= 80 for line in lines)
-    assert any("22 more; --json names them all" in line for line in lines)
+    assert any("22 more; --json lists all" in line for line in lines)
     assert "".join(lines).count("verdict withheld: the inputs differ (in.csv removed, ") == 1
 
 

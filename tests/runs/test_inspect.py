@@ -14,7 +14,7 @@ import pytest
 import xarray as xr
 
 from pipeline import cli
-from pipeline.report.preview import described, sight_text
+from pipeline.report.preview import preview_dict, preview_text
 from pipeline.runs.inspect import Preview
 
 MODULE = """
@@ -225,7 +225,7 @@ def test_a_copy_that_does_not_exist_says_why(here: Path, show: Any) -> None:
 
 
 def text_of(value: Any, kind: str = "value", rows: int = 3) -> str:
-    return sight_text(described(Preview("x", kind, value), rows=rows))
+    return preview_text(preview_dict(Preview("x", kind, value), rows=rows))
 
 
 def test_an_array_shows_dims_labels_numbers_and_the_first_cells() -> None:
@@ -281,7 +281,7 @@ def test_any_value_fits_the_terminal_and_json(value: Any, kind: str, rows: int) 
     assert all(len(line) <= 80 and line.isprintable() for line in text.splitlines())
     assert all("…" not in line for line in text.splitlines() if line.startswith("a_long_name"))
     assert len(text.splitlines()) < 250
-    json.dumps(described(Preview("x", kind, value), rows=rows), allow_nan=True)
+    json.dumps(preview_dict(Preview("x", kind, value), rows=rows), allow_nan=True)
 
 
 def test_an_object_whose_repr_breaks_is_shown_by_its_type() -> None:
