@@ -13,6 +13,7 @@ from __future__ import annotations
 import html
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -211,7 +212,7 @@ class Pipeline:
         """Run it and commit its outputs. See :func:`pipeline.runs.run.run` for the options."""
         from pipeline.runs.run import run as run_config
 
-        return run_config(self.config, **options)
+        return replace(run_config(self.config, **options), draw=_draw)
 
     def compare(self, **options: Any) -> Comparison:
         """Run the same graph on several back ends. Options: :func:`pipeline.experiments.comparison.compare.compare`."""
@@ -253,6 +254,13 @@ class Pipeline:
         )
         head = "<tr><th>step</th><th>kind</th><th>function</th></tr>"
         return f"<p><b>{html.escape(self.name)}</b></p><table>{head}{rows}</table>"
+
+
+def _draw(folder: Path) -> Path:
+    """Make the report of a run folder, and return the path of its page."""
+    from pipeline.report.redraw import redraw
+
+    return redraw(folder).page
 
 
 def load(

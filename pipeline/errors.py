@@ -27,6 +27,7 @@ import difflib
 import errno
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, TypeGuard
 
 __all__ = [
@@ -155,9 +156,13 @@ class Fault:
 
 
 class PipelineError(Exception):
-    """The root of the tree; its text is fit to be shown to a user as it is."""
+    """The root of the tree; its text is fit to be shown to a user as it is.
+
+    ``run_folder`` is the folder of the run that failed with it; None where no run had begun.
+    """
 
     exit_code: ClassVar[int] = 70
+    run_folder: Path | None = None
 
 
 class ConfigError(PipelineError):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline.cli.session import AsJson, Debug, app, emit
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, DataError
+from pipeline.runs.folders import REPORT, is_recorded
 
 if TYPE_CHECKING:
     from pipeline.runs.history.read import RunFolder
@@ -55,7 +58,9 @@ def diff(
     from pipeline.runs.history import diff as differences
     from pipeline.runs.history import find
 
-    found = differences.diff(find.find(a, folder), find.find(b, folder))
+    pair = find.find(a, folder), find.find(b, folder)
+    found = differences.diff(*pair)
+    _make_reports(pair)
     if as_json:
         emit(context.obj, "result", ok=True, exit_code=0, **found.to_dict())
     else:
@@ -97,6 +102,16 @@ def report(
     return 0
 
 
+def _make_reports(pair: Iterable[RunFolder]) -> None:
+    """Make the report of each run that has none yet; one that can't be written is left out."""
+    from pipeline.report.redraw import redraw
+
+    for found in pair:
+        if found.exit_code is not None and is_recorded(found.folder) and not (found.folder / REPORT).is_file():
+            with contextlib.suppress(OSError, DataError):  # a folder that is only read, or damaged
+                redraw(found.folder)
+
+
 def _require_report(found: RunFolder, text: str) -> None:
     """Refuse to draw what is not there.
 
@@ -104,7 +119,7 @@ def _require_report(found: RunFolder, text: str) -> None:
     ------
     ConfigError : naming what is missing, and why
     """
-    if (found.folder / "report.json").is_file():
+    if (found.folder / REPORT).is_file() or (found.exit_code is not None and is_recorded(found.folder)):
         return
     if found.exit_code is None or found.exit_code:
         why = f"the {found.kind} failed: {found.problem}" if found.exit_code else found.problem

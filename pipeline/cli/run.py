@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,11 +23,12 @@ from pipeline.cli.session import (
     loaded,
     seconds,
 )
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, PipelineError
 from pipeline.units import count_text
 
 if TYPE_CHECKING:
     from pipeline.config.model import Config
+    from pipeline.runs.run import Run
 
 
 __all__ = ["check", "compare", "run"]
@@ -55,6 +56,9 @@ def run(
     ] = ".",
     runs: Runs = "runs",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Build and show the plan; run nothing.")] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="Make report.json and report.html in the run folder, too.")
+    ] = False,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> int:
@@ -72,20 +76,36 @@ def run(
     session: Session = context.obj
     with listener_for(session.events or sys.stdout, as_json=as_json, runs=runs) as listener:
         session.counts = listener.counts
-        result = execution.run(
-            config, backend=backend or "dask", workers=workers, cluster=cluster, out=out, listener=listener, runs=runs
-        )
-    return _show_run(session, result)
+        try:
+            result = execution.run(
+                config, backend=backend or "dask", workers=workers, cluster=cluster, out=out, listener=listener,
+                runs=runs,
+            )  # fmt: skip
+        except PipelineError as error:
+            if report and error.run_folder is not None:
+                _draw(error.run_folder)
+            raise
+    return _show_run(session, result, _draw(result.folder) if report else None)
 
 
-def _show_run(session: Session, result: Any) -> int:
+def _draw(folder: Path) -> Path:
+    """Make the report of a run folder, and return the path of its page."""
+    from pipeline.report.redraw import redraw
+
+    return redraw(folder).page
+
+
+def _show_run(session: Session, result: Run, page: Path | None) -> int:
     from pipeline.report.terminal import run_text
 
     code = 1 if result.dropped else 0
     if session.json:
-        emit(session, "result", ok=not code, exit_code=code, **result.to_dict())
+        more = {"report": str(page)} if page is not None else {}
+        emit(session, "result", ok=not code, exit_code=code, **result.to_dict(), **more)
     else:
         print(run_text(result))
+        if page is not None:
+            print(page)
     if code:
         steps = sorted({step for step, _, _ in result.dropped})
         names = f"step '{steps[0]}'" if len(steps) == 1 else count_text(len(steps), "step")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,19 +10,17 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from pipeline.backends.events import Event, ItemDropped, Note, TaskRetry, TasksDone, WorkerLoss
+from pipeline.runs.folders import RUN
+from pipeline.runs.history.schema import RunFacts, Unreadable, document
 from pipeline.trace.time_left import Estimate, PreviousRun, TimeLeft
-from pipeline.trace.trace import Trace
 from pipeline.units import count_text
 
 if TYPE_CHECKING:
     from pipeline.graph.graph import Graph
 
 
-__all__ = ["COUNTED", "Counts", "Step"]
+__all__ = ["COUNTED", "Counts", "Step", "earlier_run"]
 
 COUNTED = (TasksDone, TaskRetry, ItemDropped)
 """Kinds of events that only a count tells of; the others are told as they come."""
@@ -152,40 +149,19 @@ class Counts:
         return sum(step.done for step in self.steps.values())
 
 
-__all__ = ["earlier_run"]
-
 _LOOKED_AT = 20  # run folders, from the latest back
 
 
 def earlier_run(runs: str | Path, graph: Graph) -> PreviousRun | None:
-    """What the latest run of this very graph took whose trace is in a folder of ``runs``; None if there is none.
+    """Return what the latest run of this very Graph took, from its ``run.json`` below ``runs``; None if there is none.
 
-    A trace that can't be read is none: the range is not worth a run.
+    A file that can't be read is passed over: the time left is not worth a failed run.
     """
-    for path in islice(_traces(Path(runs, graph.name)), _LOOKED_AT):
-        with suppress(OSError, ValueError, TypeError, pa.ArrowException):
-            if _graph_of(path) == graph.fingerprint:
-                return _taken(Trace.load(path), {copy: policy.step for copy, policy in graph.policies.items()})
+    for path in islice(sorted(Path(runs, graph.name).glob(f"*/{RUN}"), reverse=True), _LOOKED_AT):
+        with suppress(Unreadable):
+            facts = RunFacts.of(document(path), RUN)
+            if facts.elapsed and facts.fingerprint == graph.fingerprint:
+                total = sum(step.seconds for step in facts.steps.values())
+                each = {name: step.seconds / step.n_tasks for name, step in facts.steps.items() if step.n_tasks}
+                return PreviousRun(each, total / facts.elapsed) if total else None
     return None
-
-
-def _traces(folder: Path) -> list[Path]:
-    """The traces of the runs of a pipeline, the latest first."""
-    return sorted(folder.glob("*/trace.parquet"), reverse=True)
-
-
-def _graph_of(path: Path) -> str:
-    """The fingerprint that stands in the head of a trace; empty where there is none, as in those of older versions."""
-    head = json.loads((pq.read_schema(path).metadata or {}).get(b"pipeline", b"{}"))
-    return str(head["notes"].get("graph", "")) if head else ""
-
-
-def _taken(trace: Trace, steps: dict[str, str]) -> PreviousRun | None:
-    sums: dict[str, list[float]] = {}
-    for copy, start, stop in zip(*(trace.tasks[name].to_pylist() for name in ("step", "start", "stop")), strict=True):
-        one = sums.setdefault(steps.get(copy, copy), [0.0, 0])
-        one[0], one[1] = one[0] + (stop - start) / 1e9, one[1] + 1
-    total = sum(seconds for seconds, _ in sums.values())
-    if not total or not trace.elapsed:
-        return None
-    return PreviousRun({step: seconds / n for step, (seconds, n) in sums.items()}, total / trace.elapsed)

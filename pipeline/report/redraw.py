@@ -1,4 +1,4 @@
-"""A report drawn again from what lies in its run folder, and a timeline for Perfetto beside each account's trace."""
+"""The report of a run folder: ``report.json`` of a run, its page, and a timeline for Perfetto beside each Trace."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 from pipeline.errors import printable
 from pipeline.report import perfetto
 from pipeline.report.html import page
-from pipeline.runs import report_schema
+from pipeline.runs import report_schema, run_report
+from pipeline.runs.folders import REPORT, is_recorded
 from pipeline.runs.history.read import BROKEN
 from pipeline.trace.trace import Trace
 
@@ -37,13 +38,17 @@ class Redrawn:
 
 
 def redraw(folder: Path) -> Redrawn:
-    """Draw the page and the timelines of a run folder; a trace that can't be read is noted.
+    """Make ``report.json`` of a run, then the page and the timelines; a Trace that can't be read is noted.
+
+    The ``report.json`` of a comparison, and of a run of an earlier version, is read as it is.
 
     Raises
     ------
-    DataError : if its ``report.json`` is none
+    DataError : if the run has not ended, a file that is needed can't be read, or ``report.json`` doesn't fit its schema
     """
-    told = report_schema.read(folder / "report.json")
+    if is_recorded(folder):
+        run_report.write(folder)
+    told = report_schema.read(folder / REPORT)
     drawn = page.write(folder)
     notes: list[str] = []
     return Redrawn(drawn.absolute(), tuple(_timelines(folder, told, notes)), tuple(notes))

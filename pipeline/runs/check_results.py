@@ -44,6 +44,10 @@ class CheckResult:
     message: str
     location: Location = field(default=Location(), compare=False)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the check as plain values."""
+        return {"check": self.text, "ok": self.ok, "message": self.message}
+
     def __str__(self) -> str:
         place = f"{self.location}: " if self.location.line else ""
         return f"{place}checks: {self.text}: {self.message}"

@@ -1,15 +1,34 @@
-"""What the tasks of a run wrote, kept in its folder: ``tasks.log``, a line a line."""
+"""Run folders: where a new one is made, which files one holds, and ``tasks.log``, which keeps what tasks printed.
+
+A run folder is ``RUNS/NAME/TIME``: the pipeline's name, which may hold a ``/``, and when the run began (UTC), with a
+number behind it if another run began in the same second.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Self
 
 from pipeline.backends.events import Event, Listener, OutputLine
 from pipeline.errors import OutputError, printable
-from pipeline.runs.history.find import _STAMP
+
+__all__ = ["FAILURE", "INPUTS", "MARKS", "PROVENANCE", "REPORT", "RUN", "SHAPE", "STAMP", "TASK_LOG", "TRACE",
+           "TaskLog", "began", "is_recorded", "new_folder"]  # fmt: skip
+
+RUN, PROVENANCE, INPUTS, FAILURE = "run.json", "provenance.json", "inputs.json", "failure.json"
+SHAPE, TRACE, TASK_LOG = "shape.parquet", "trace.parquet", "tasks.log"
+REPORT = "report.json"
+MARKS = (RUN, REPORT, "comparison.json", "config.json", "graph", TRACE, FAILURE)
+"""A folder that holds one of these is a run folder."""
+
+STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ)(?:\.(\d{1,6}))?", re.ASCII)
+"""The name of a run folder: a time, and a number from 2 on."""
+
+_HEAD = "time\tworker\tstep\titem\tstream\tline\n"
+_MOST_CHARACTERS = 100_000_000
 
 
 def new_folder(runs: Path, name: str) -> Path:
@@ -36,16 +55,13 @@ def new_folder(runs: Path, name: str) -> Path:
 
 def began(folder: Path) -> float | None:
     """When the run of a folder began, as its name says, in seconds since the epoch; None: it says nothing."""
-    match = _STAMP.fullmatch(folder.name)
+    match = STAMP.fullmatch(folder.name)
     return datetime.strptime(match[1], "%Y-%m-%dT%H-%M-%SZ").replace(tzinfo=UTC).timestamp() if match else None
 
 
-__all__ = ["NAME", "TaskLog"]
-
-NAME = "tasks.log"
-
-_HEAD = "time\tworker\tstep\titem\tstream\tline\n"
-_MOST_CHARACTERS = 100_000_000
+def is_recorded(folder: Path) -> bool:
+    """Return whether a folder holds the files of a run from which its report can be made."""
+    return (folder / RUN).is_file()
 
 
 class TaskLog:

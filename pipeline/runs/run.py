@@ -10,12 +10,11 @@ A run that fails anywhere commits nothing. Its run folder stays, with what was a
 from __future__ import annotations
 
 import hashlib
-import json
 import multiprocessing
 import os
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from html import escape
@@ -29,20 +28,18 @@ from pipeline.build.build import build
 from pipeline.config.expressions.references import parse_reference
 from pipeline.config.from_python import StepReference
 from pipeline.config.model import Config
-from pipeline.config.resolved_yaml import plain
-from pipeline.errors import CheckError, ConfigError
+from pipeline.errors import CheckError, ConfigError, PipelineError
 from pipeline.graph.collect import collect
 from pipeline.graph.graph import Graph, Key
 from pipeline.graph.value_types import Layout, PartsLayout
 from pipeline.outputs.commit import OutputTransaction
 from pipeline.outputs.manifest import Manifest, stale_files
 from pipeline.outputs.open import open_output
-from pipeline.runs import report_json
+from pipeline.runs import run_report
 from pipeline.runs.check_results import CheckResult, evaluate
-from pipeline.runs.folders import NAME, TaskLog, began, new_folder
+from pipeline.runs.facts import Facts, noted_failure, write_json
+from pipeline.runs.folders import TASK_LOG, TaskLog, new_folder
 from pipeline.runs.provenance.machine import versions
-from pipeline.trace.account import Runs, Shape, account
-from pipeline.trace.statistics import median_interval
 from pipeline.trace.trace import Trace
 from pipeline.units import count_text, duration_text
 
@@ -66,6 +63,7 @@ class Run:
     checks : each check with what was got; all held
     dropped : step, item, cause of the items that failed under ``on_error: drop``
     start_up, commit : seconds until the workers were warm, and for verifying and publishing
+    draw : makes the report of a run folder and returns its path; ``pipeline.run`` gives one that makes the page, too
     """
 
     name: str
@@ -81,6 +79,7 @@ class Run:
     start_up: float = 0.0
     commit: float = 0.0
     notes: Mapping[str, Any] = field(default_factory=dict)
+    draw: Callable[[Path], Path] = run_report.write
 
     @property
     def elapsed(self) -> float:
@@ -117,6 +116,10 @@ class Run:
                 return open_output(sink, self.root, files=[file.path for file in self.outputs[output].files])
         raise KeyError(f"there is no output {output!r}; there are {', '.join(self.outputs) or 'none'}")
 
+    def report(self) -> Path:
+        """Make ``report.json`` and ``report.html`` in the run folder, and return the path of the page."""
+        return self.draw(self.folder)
+
     def _layout(self, name: str) -> Layout:
         layouts = self.graph.layouts
         if name in layouts:
@@ -152,7 +155,7 @@ class Run:
             "commit": self.commit,
             "folder": str(self.folder),
             "outputs": outputs,
-            "checks": [{"check": check.text, "ok": check.ok, "message": check.message} for check in self.checks],
+            "checks": [check.to_dict() for check in self.checks],
             "dropped": [{"step": step, "item": item, "cause": cause} for step, item, cause in self.dropped],
         }
 
@@ -239,37 +242,36 @@ def run(
     if begin is not None:
         begin(graph)
     folder = new_folder(Path(runs), config.name)
-    name = f"{folder.name}-{secrets.token_hex(4)}"  # that no other run has
-    with report_json.noted_failure(folder, "run", config):
-        _write(folder / "config.json", config.masked(plain(config)))
-        _write(folder / "versions.json", versions())
-        with (
-            TaskLog(folder / NAME) as log,
-            OutputTransaction(graph.sinks, out, run=name, storage=config.storage) as transaction,
-        ):
-            told = masked(log.beside(listener or show_output), config)
-            outcome, start_up = _computed(config, graph, transaction, backend, workers, cluster, told, options)
-            checks = _checked(config, graph, outcome.results, folder)
-            began = time.perf_counter()
-            records = transaction.verify(outcome.results)
-            verified = time.perf_counter()
-            about = {
-                "run": name,
-                "graph": graph.fingerprint if graph.sinks else "",
-                "config": hashlib.sha256(config.text.encode()).hexdigest(),
-                "written": datetime.now(UTC).isoformat(timespec="seconds"),
-                "pipeline": versions()["pipeline"],
-            }
-            manifests = {sink.name: Manifest.of(sink, records[sink.name], **about) for sink in graph.sinks}
-            stale = {key: stale_files(transaction.root, manifest) for key, manifest in manifests.items()}
-            transaction.commit({key: manifest.to_bytes() for key, manifest in manifests.items()}, stale)
+    facts = Facts(folder, config, graph, backend=backend, workers=workers)
+    name = f"{folder.name}-{secrets.token_hex(4)}"  # unlike that of any other run
+    outcome: Outcome | None = None
+    with noted_failure(folder, "run", config):
+        facts.begin()
+        try:
+            with (
+                TaskLog(folder / TASK_LOG) as log,
+                OutputTransaction(graph.sinks, out, run=name, storage=config.storage) as transaction,
+            ):
+                listener = masked(log.beside(listener or show_output), config)
+                outcome, start_up = _computed(config, graph, transaction, backend, workers, cluster, listener, options)
+                checks = _checked(config, graph, outcome.results, folder)
+                began = time.perf_counter()
+                records = transaction.verify(outcome.results)
+                verified = time.perf_counter()
+                manifests = _manifests(config, graph, records, run=name)
+                stale = {key: stale_files(transaction.root, manifest) for key, manifest in manifests.items()}
+                transaction.commit({key: manifest.to_bytes() for key, manifest in manifests.items()}, stale)
+        except BaseException as error:
+            if isinstance(error, PipelineError):
+                error.run_folder = folder
+                facts.fail(outcome.trace if outcome is not None else None)
+            raise
         commit = time.perf_counter() - began
         elapsed = outcome.trace.elapsed + verified - began
         notes = {**outcome.trace.notes, "commit": commit, "verify": verified - began, "graph": graph.fingerprint}
         trace = replace(outcome.trace, elapsed=elapsed, notes=notes)
-        trace.save(folder / "trace.parquet")
-        _write(folder / "manifest.json", {"outputs": [manifest.to_dict() for manifest in manifests.values()]})
-        _write_report(folder, config, graph, trace, outcome, start_up=start_up, commit=commit)
+        write_json(folder / "manifest.json", {"outputs": [manifest.to_dict() for manifest in manifests.values()]})
+        facts.end(trace, start_up=start_up, commit=commit, n_dropped=len(outcome.dropped))
     return Run(
         name=config.name,
         backend=backend,
@@ -285,6 +287,18 @@ def run(
         commit=commit,
         notes=outcome.notes,
     )
+
+
+def _manifests(config: Config, graph: Graph, records: Mapping[str, Any], *, run: str) -> dict[str, Manifest]:
+    """Return the manifest of each output."""
+    about = {
+        "run": run,
+        "graph": graph.fingerprint if graph.sinks else "",
+        "config": hashlib.sha256(config.text.encode()).hexdigest(),
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        "pipeline": versions()["pipeline"],
+    }
+    return {sink.name: Manifest.of(sink, records[sink.name], **about) for sink in graph.sinks}
 
 
 def _computed(
@@ -340,8 +354,7 @@ def masked(listener: Listener, config: Config) -> Listener:
 def _checked(config: Config, graph: Graph, results: Mapping[Key, Any], folder: Path) -> tuple[CheckResult, ...]:
     checks = evaluate(config, graph, results)
     if checks:
-        told = [{"check": check.text, "ok": check.ok, "message": check.message} for check in checks]
-        _write(folder / "checks.json", told)
+        write_json(folder / "checks.json", [check.to_dict() for check in checks])
     failed = [check for check in checks if not check.ok]
     if failed:
         lines = "\n".join(str(check) for check in failed)
@@ -353,42 +366,3 @@ def _kept(graph: Graph, results: Mapping[Key, Any]) -> dict[Key, Any]:
     """The results without the writers' records, which the manifests hold."""
     records = {key for sink in graph.sinks for key in sink.records}
     return {key: value for key, value in results.items() if key not in records}
-
-
-def _write_report(
-    folder: Path, config: Config, graph: Graph, trace: Trace, outcome: Outcome, *, start_up: float, commit: float
-) -> None:
-    """Leave what the run says of its own time, in the form of a comparison of one back end with nothing."""
-    runs = Runs(trace.backend, trace.backend, trace.n_workers, ("trace.parquet",))
-    mine = account([trace], runs, shape=Shape.of(graph))
-    row = {
-        "label": trace.backend,
-        "backend": trace.backend,
-        "workers": trace.n_workers,
-        "n_rounds": 1,
-        "elapsed": vars(median_interval([trace.elapsed])),
-        "start_up": start_up,
-        "commit": commit,
-        "exit_code": 1 if outcome.dropped else 0,
-    }
-    workers = count_text(trace.n_workers, "worker")
-    told = report_json.document(
-        "run",
-        graph,
-        config,
-        rows=[row],
-        accounts=[mine],
-        since=began(folder),
-        exit_code=row["exit_code"],
-        verdict=[f"{config.name}: {duration_text(trace.elapsed)} on {workers} of {trace.backend}"],
-    )
-    report_json.write(folder, told)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The run folder
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def _write(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=1, default=str) + "\n", encoding="utf-8")

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from pipeline.graph.graph import Graph, dependencies, is_constant
 from pipeline.trace import costs
 from pipeline.trace.critical_path import CriticalPath, PathSegment, critical_path, span
 from pipeline.trace.efficiency import Factors, factors
@@ -25,63 +23,17 @@ from pipeline.trace.losses import (
     whole_percents,
 )
 from pipeline.trace.replay import makespan, placement_of, replay, segments_of
+from pipeline.trace.shape import Shape
 from pipeline.trace.statistics import Interval
 from pipeline.trace.trace import Trace
 
-__all__ = ["Account", "Runs", "Shape", "StepTimes", "account"]
+__all__ = ["Account", "Runs", "StepTimes", "account"]
 
 MOST = 10
 """So many of the steps and tasks that cost most are told."""
 
 MOST_STRETCHES = 1_000
 """So many stretches of the critical path go into a document, the longest; its sums are of all."""
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What the analysis needs of a Graph: the tasks by their keys as text, constants left out.
-
-    Parameters
-    ----------
-    needs : task -> the tasks it needs
-    steps : copy of a step -> the step's name in the file
-    kinds : step -> kind of its value
-    n_tasks : step -> its tasks
-    edges : pairs of steps, the first of which the second needs
-    """
-
-    needs: Mapping[str, tuple[str, ...]]
-    steps: Mapping[str, str]
-    kinds: Mapping[str, str]
-    n_tasks: Mapping[str, int]
-    edges: tuple[tuple[str, str], ...]
-
-    @classmethod
-    def of(cls, graph: Graph) -> Shape:
-        """The shape of a graph; O(tasks + edges)."""
-        tasks = {key: node for key, node in graph.tasks.items() if not is_constant(node)}
-        names = {key: str(key) for key in tasks}
-        steps = {copy: policy.step for copy, policy in graph.policies.items()}
-        owner = {key: steps[graph.owners[key]] for key in graph.tasks}
-        edges: dict[tuple[str, str], None] = {}
-        needs = {}
-        for key, node in tasks.items():
-            needed = [k for k in dependencies(node) if k in owner]
-            needs[names[key]] = tuple(names[k] for k in needed if k in names)
-            edges |= dict.fromkeys((owner[k], owner[key]) for k in needed if owner[k] != owner[key])
-        order = {step: i for i, step in enumerate(dict.fromkeys(steps.values()))}
-        return cls(
-            needs=needs,
-            steps=steps,
-            kinds={policy.step: policy.kind for policy in graph.policies.values()},
-            n_tasks=Counter(owner[key] for key in tasks),
-            edges=tuple(sorted(edges, key=lambda edge: (order[edge[0]], order[edge[1]]))),
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """The graph of the steps, in the types that JSON has."""
-        steps = [{"step": s, "kind": kind, "n_tasks": self.n_tasks.get(s, 0)} for s, kind in self.kinds.items()]
-        return {"steps": steps, "edges": [list(edge) for edge in self.edges]}
 
 
 @dataclass(frozen=True)

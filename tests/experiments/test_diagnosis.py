@@ -15,7 +15,7 @@ from pipeline.experiments.explanation.structure import segment_seconds, structur
 from pipeline.graph.fusion import fuse
 from pipeline.graph.graph import Graph, Policy, ref, task
 from pipeline.report.explanation_text import explanation_text
-from pipeline.trace.account import Shape
+from pipeline.trace.shape import Shape
 
 TASK = 0.1  # seconds of a task by one worker, in all of these
 

@@ -21,11 +21,11 @@ from traces import chained
 from pipeline import cli
 from pipeline.errors import ConfigError, OutputError
 from pipeline.report.history_text import diff_text, runs_text
+from pipeline.runs.facts import noted_failure
 from pipeline.runs.folders import began, new_folder
 from pipeline.runs.history.diff import diff
 from pipeline.runs.history.find import find, runs
 from pipeline.runs.history.read import Case, RunFolder, read
-from pipeline.runs.report_json import noted_failure
 
 FIRST, SECOND = "2026-01-31T10-00-00Z", "2026-02-01T09-00-00Z"
 ENVIRONMENT = {
@@ -211,7 +211,7 @@ def test_a_run_without_a_report_is_told_by_its_other_files(tmp_path):
     assert [run.missing for run in listed[:4]] == [("report.json",)] * 4
     assert listed[1].problem == "in.csv: no such file"
     assert "killed" in listed[2].problem
-    assert "it has none of report.json" in listed[4].problem
+    assert "it has none of run.json, report.json" in listed[4].problem
 
 
 def test_an_older_comparison_is_read_from_its_comparison_json(tmp_path):

@@ -28,8 +28,8 @@ from pipeline.experiments.comparison.report import write_report
 from pipeline.experiments.comparison.result import Case, Comparison, Difference, Measurement
 from pipeline.experiments.comparison.rows import compared
 from pipeline.experiments.comparison.same_outputs import differences, reference_differences
+from pipeline.runs.facts import noted_failure
 from pipeline.runs.folders import new_folder
-from pipeline.runs.report_json import noted_failure
 from pipeline.units import count_text, duration_text
 
 if TYPE_CHECKING:

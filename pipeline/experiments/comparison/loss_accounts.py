@@ -12,9 +12,10 @@ from pipeline.backends.local.child_processes import count_cores
 from pipeline.experiments.comparison.reasons import LEAST_SHARE, Evidence, TuningKnob, reason
 from pipeline.experiments.comparison.result import Comparison, Difference, Measurement, Reference
 from pipeline.experiments.comparison.scaling import scaling
-from pipeline.trace.account import Runs, Shape, account
+from pipeline.trace.account import Runs, account
 from pipeline.trace.costs import cost
 from pipeline.trace.losses import serial_times
+from pipeline.trace.shape import Shape
 from pipeline.trace.statistics import median, median_interval, ratio_interval
 from pipeline.trace.trace import Trace
 

@@ -27,13 +27,11 @@ def document(comparison: Comparison, graph: Graph, config: Config | None) -> dic
     plain = comparison.to_dict()
     folder = comparison.folder  # a report is passed on: paths in it are relative to itself
     measurements = [{**m, "trace": m["trace"].removeprefix(f"{folder}/")} for m in plain["measurements"]]
-    return report_json.document(
+    report = report_json.document(
         "comparison",
-        graph,
-        config,
+        report_json.about(graph, config, since=began(Path(folder))),
         rows=[{**row, "reason": comparison.reasons.get(row["label"], "")} for row in plain["rows"]],
         accounts=comparison.accounts,
-        since=began(Path(folder)),
         exit_code=comparison.exit_code,
         problem=comparison.problem,
         equality=comparison.equality,
@@ -44,6 +42,8 @@ def document(comparison: Comparison, graph: Graph, config: Config | None) -> dic
         measurements=measurements,
         differences=plain["differences"],
     )
+    masked: dict[str, Any] = config.masked(report) if config is not None else report
+    return masked
 
 
 def _scaling(found: Scaling) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from pipeline.experiments.explanation.selection import Batch, Sampled, batches, 
 from pipeline.experiments.explanation.serial_run import sample
 from pipeline.experiments.explanation.structure import estimated, segment_seconds, structure
 from pipeline.graph.fusion import fuse
-from pipeline.trace.account import Shape
+from pipeline.trace.shape import Shape
 from pipeline.units import count_text, duration_text
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from pipeline.experiments.explanation.diagnosis import Structure
 from pipeline.experiments.explanation.selection import Sampled, layer_of
 from pipeline.graph.graph import Graph, is_constant
 from pipeline.graph.segments import Segment
-from pipeline.trace.account import Shape
 from pipeline.trace.critical_path import longest_path, span
 from pipeline.trace.replay import makespan, replay
+from pipeline.trace.shape import Shape
 
 __all__ = ["estimated", "scheduled", "segment_seconds", "structure"]
 

@@ -32,7 +32,7 @@ from pipeline.graph import boxes
 from pipeline.report.html import bokeh_figures, charts, tables
 from pipeline.report.html.timelines import Timeline, timeline
 from pipeline.runs import report_schema
-from pipeline.runs.report_json import FILE
+from pipeline.runs.folders import REPORT
 from pipeline.runs.report_model import LOSS_MEANINGS
 from pipeline.trace.trace import Trace
 from pipeline.units import duration_text
@@ -65,7 +65,7 @@ def write(folder: Path) -> Path:
     ------
     DataError : if ``report.json`` is missing or is not what the schema says
     """
-    told = report_schema.read(folder / FILE)
+    told = report_schema.read(folder / REPORT)
     traces = [_trace(folder, account["trace"]) for account in told["accounts"]]
     n_bars = _BARS // max(sum(trace is not None for trace in traces), 1)
     page = _page(told, traces, n_bars).encode("utf-8")

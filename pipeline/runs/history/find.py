@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.errors import ConfigError, printable
-from pipeline.runs.history.read import MARKS, RunFolder, read
+from pipeline.runs.folders import MARKS, STAMP
+from pipeline.runs.history.read import RunFolder, read
 from pipeline.units import count_text
 
 __all__ = ["find", "runs"]
 
-_STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ)(?:\.(\d{1,6}))?", re.ASCII)
 _BEFORE = re.compile(r"(.+?)~(\d{0,6})", re.ASCII)
 _DEEPEST = 4  # folders below the folder of the runs
 
@@ -65,7 +65,7 @@ def _found(text: str, top: Path) -> Path:
     for path in (Path(text), top / text):
         if path.is_file() and path.name in (*MARKS, "report.html"):
             path = path.parent
-        if path.is_dir() and (_STAMP.fullmatch(path.name) or _is_run(path)):
+        if path.is_dir() and (STAMP.fullmatch(path.name) or _is_run(path)):
             return path
     match = _BEFORE.fullmatch(text)
     name, back = (match[1], int(match[2] or 1)) if match else (text, 0)
@@ -94,7 +94,7 @@ def _is_run(path: Path) -> bool:
 def _of_one(folder: Path) -> list[Path]:
     """The run folders right below a folder, the newest last."""
     try:
-        return sorted((p for p in folder.iterdir() if _STAMP.fullmatch(p.name) and p.is_dir()), key=_age)
+        return sorted((p for p in folder.iterdir() if STAMP.fullmatch(p.name) and p.is_dir()), key=_age)
     except OSError:
         return []
 
@@ -110,7 +110,7 @@ def _below(folder: Path, depth: int) -> Iterator[Path]:
     except OSError:
         return
     for entry in inner:
-        if _STAMP.fullmatch(entry.name):
+        if STAMP.fullmatch(entry.name):
             yield Path(entry.path)
         elif depth > 1:
             yield from _below(Path(entry.path), depth - 1)
@@ -118,7 +118,7 @@ def _below(folder: Path, depth: int) -> Iterator[Path]:
 
 def _age(path: Path) -> tuple[str, int]:
     """What sorts by the time that is in a name: as text, and the number behind it."""
-    match = _STAMP.fullmatch(path.name)
+    match = STAMP.fullmatch(path.name)
     return (match[1], int(match[2] or 1)) if match else (path.name, 1)
 
 
@@ -132,5 +132,5 @@ def _like(text: str, names: set[str]) -> str:
     close = difflib.get_close_matches(text, sorted(names), n=3, cutoff=0.6)
     if close:
         return f"; did you mean {' or '.join(repr(printable(name)) for name in close)}?"
-    plain = sorted(name for name in names if name and not _STAMP.fullmatch(name.rpartition("/")[2]))
+    plain = sorted(name for name in names if name and not STAMP.fullmatch(name.rpartition("/")[2]))
     return f"; there are {', '.join(map(printable, plain[:8]))}" if plain else ""

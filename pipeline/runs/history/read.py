@@ -23,12 +23,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import printable
-from pipeline.runs.history.schema import Environment, Input, Report, Unreadable, document
+from pipeline.runs.folders import FAILURE, INPUTS, MARKS, PROVENANCE, REPORT, RUN, TRACE
+from pipeline.runs.history.schema import (
+    Environment,
+    Input,
+    Inputs,
+    Provenance,
+    Report,
+    RunFacts,
+    Unreadable,
+    document,
+)
 
-__all__ = ["MARKS", "Case", "RunFolder", "read", "step_seconds"]
+__all__ = ["BROKEN", "Case", "RunFolder", "read", "step_seconds"]
 
-MARKS = ("report.json", "comparison.json", "config.json", "graph", "trace.parquet", "failure.json")
-"""A folder with one of these is a run folder."""
+NOT_ENDED = "it has not ended: it still runs, or was killed"
 
 BROKEN = (OSError, ValueError, TypeError, KeyError, AttributeError, NotImplementedError, RecursionError,
           OverflowError, pa.ArrowException)  # fmt: skip
@@ -138,10 +147,12 @@ def read(folder: Path, name: str | None = None) -> RunFolder:
     folder = folder.absolute()
     start = RunFolder(folder, folder.parent.name if name is None else name, folder.name)
     try:
-        found = _reported(start) or _old_comparison(start) or _run(start) or _begun_comparison(start)
+        for form in (_recorded, _reported, _old_comparison, _run, _begun_comparison):
+            if (found := form(start)) is not None:
+                return found
     except Unreadable as error:
         return _with(start, problem=printable(str(error)))
-    return found or _with(start, problem=_strange(folder))
+    return _with(start, problem=_strange(folder))
 
 
 def step_seconds(trace: Path) -> dict[str, float]:
@@ -172,24 +183,56 @@ def _with(start: RunFolder, **fields: Any) -> RunFolder:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# With a report
+# A run that recorded its facts
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _recorded(start: RunFolder) -> RunFolder | None:
+    folder = start.folder
+    run, provenance, inputs = (document(folder / name) for name in (RUN, PROVENANCE, INPUTS))
+    if run is None:
+        return None
+    facts = RunFacts.of(run, RUN)
+    about = Provenance.of(provenance, PROVENANCE) if provenance is not None else None
+    found = _with(
+        start,
+        kind="run",
+        exit_code=facts.exit_code,
+        problem="" if facts.exit_code is not None else NOT_ENDED,
+        n_tasks=facts.n_tasks,
+        fingerprint=facts.fingerprint,
+        environment=about and about.environment,
+        inputs=Inputs.of(inputs, INPUTS).inputs if inputs is not None else None,
+        code=about and about.code,
+        config=about and about.config,
+        shape=facts.graph,
+    )
+    if facts.elapsed is not None and facts.workers is not None:
+        case = Case(facts.backend, facts.backend, facts.workers, (facts.elapsed,), (folder / TRACE,))
+        found = _with(found, cases=(case,))
+    failure = document(folder / FAILURE)
+    return found if failure is None else _failed(found, failure)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# With a report: comparisons, and runs of earlier versions
 # ---------------------------------------------------------------------------------------------------------------------
 
 
 def _reported(start: RunFolder) -> RunFolder | None:
-    told = document(start.folder / "report.json")
+    told = document(start.folder / REPORT)
     if told is None:
         return None
     if isinstance(told, dict) and "kind" not in told and "start_up" in told:
         raise Unreadable(f"it is one measured run of a comparison; that is {start.folder.parent}")
-    return _of(Report.of(told, "report.json"), start)
+    return _of(Report.of(told, REPORT), start)
 
 
 def _old_comparison(start: RunFolder) -> RunFolder | None:
     told = document(start.folder / "comparison.json")
     if told is None:
         return None
-    return _with(_of(Report.of(told, "comparison.json"), start), missing=("report.json",))
+    return _with(_of(Report.of(told, "comparison.json"), start), missing=(REPORT,))
 
 
 def _of(report: Report, start: RunFolder) -> RunFolder:
@@ -228,30 +271,35 @@ def _is_inner(trace: str) -> bool:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Without
+# Without: comparisons that failed, and runs of earlier versions
 # ---------------------------------------------------------------------------------------------------------------------
 
 
 def _run(start: RunFolder) -> RunFolder | None:
     """A run or comparison that failed, a run that did not end, or one of before there were reports."""
-    config, failure = document(start.folder / "config.json"), document(start.folder / "failure.json")
-    trace, manifest = start.folder / "trace.parquet", document(start.folder / "manifest.json")
+    config, failure = document(start.folder / "config.json"), document(start.folder / FAILURE)
+    trace, manifest = start.folder / TRACE, document(start.folder / "manifest.json")
     if config is None and failure is None and not trace.is_file():
         return None
-    found = _with(start, kind="run", missing=("report.json",))
+    found = _with(start, kind="run", missing=(REPORT,))
     if failure is not None:
-        code = failure.get("exit_code") if isinstance(failure, dict) else None
-        if type(code) is not int:
-            raise Unreadable("failure.json is none of ours: it has no exit code")
-        kind = "comparison" if failure.get("kind") == "comparison" else "run"
-        problem = printable(str(failure.get("message", "")).split("\n")[0])
-        return _with(found, kind=kind, exit_code=code, problem=problem)
+        return _failed(found, failure)
     if not trace.is_file():
-        return _with(found, problem="it has not ended: it still runs, or was killed")
+        return _with(found, problem=NOT_ENDED)
     case, n_tasks = _head(trace)
     outputs = manifest.get("outputs") if isinstance(manifest, dict) else None
     graphs = [o["graph"] for o in outputs or () if isinstance(o, dict) and isinstance(o.get("graph"), str)]
     return _with(found, exit_code=0, cases=(case,), n_tasks=n_tasks, fingerprint=next(iter(graphs), ""))
+
+
+def _failed(found: RunFolder, failure: Any) -> RunFolder:
+    """Return the folder with what its ``failure.json`` says."""
+    code = failure.get("exit_code") if isinstance(failure, dict) else None
+    if type(code) is not int:
+        raise Unreadable(f"{FAILURE} was not written by pipeline: it has no exit code")
+    kind = "comparison" if failure.get("kind") == "comparison" else "run"
+    problem = printable(str(failure.get("message", "")).split("\n")[0]) or str(failure.get("type", ""))
+    return _with(found, kind=kind, exit_code=code, problem=problem)
 
 
 def _head(trace: Path) -> tuple[Case, int]:
@@ -270,8 +318,7 @@ def _head(trace: Path) -> tuple[Case, int]:
 def _begun_comparison(start: RunFolder) -> RunFolder | None:
     if not (start.folder / "graph").is_file():
         return None
-    problem = "it has not ended: it still runs, or was killed"
-    return _with(start, kind="comparison", problem=problem, missing=("report.json",))
+    return _with(start, kind="comparison", problem=NOT_ENDED, missing=(REPORT,))
 
 
 def _strange(folder: Path) -> str:

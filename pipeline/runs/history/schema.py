@@ -1,15 +1,16 @@
-"""The parts of ``report.json`` that are read here, held to their types; everything else in it is passed over."""
+"""The parts of the JSON files of run folders that are read again, with their types; other parts are ignored."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
-__all__ = ["Environment", "Input", "Measurement", "Report", "Row", "Unreadable", "document"]
+__all__ = ["Environment", "Input", "Inputs", "Measurement", "Provenance", "Report", "Row", "RunFacts", "Unreadable",
+           "document"]  # fmt: skip
 
 FORMAT = 1
 _LARGEST = 200_000_000  # bytes of a file that is read here
@@ -24,6 +25,29 @@ class Unreadable(Exception):
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
+
+    @classmethod
+    def of(cls, value: Any, name: str) -> Self:
+        """Return the parts of a JSON document that are read here.
+
+        Parameters
+        ----------
+        name : of the file, for messages
+
+        Raises
+        ------
+        Unreadable : if the document has another format or kind, or a part of it another type
+        """
+        if not isinstance(value, dict):
+            raise Unreadable(f"{name} is not a map")
+        if value.get("format", FORMAT) != FORMAT:
+            raise Unreadable(f"{name} has format {str(value['format'])[:20]}; this version reads {FORMAT}")
+        try:
+            return cls.model_validate(value)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise Unreadable(f"{name} was not written by pipeline: {place}: {first['msg']}") from None
 
 
 class Value(_Part):
@@ -103,25 +127,45 @@ class Report(_Part):
     config: str | None = None
     graph: Mapping[str, Any] | None = None
 
-    @classmethod
-    def of(cls, told: Any, name: str) -> Report:
-        """The parts of a document.
 
-        Raises
-        ------
-        Unreadable : if it has another format or kind, or a part of it another type
-        """
-        if not isinstance(told, dict):
-            raise Unreadable(f"{name} is no map")
-        if told.get("format", FORMAT) != FORMAT:
-            got = str(told["format"])[:20]
-            raise Unreadable(f"{name} has format {got}; this version reads {FORMAT}")
-        try:
-            return cls.model_validate(told)
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            raise Unreadable(f"{name} is none of ours: {place}: {first['msg']}") from None
+class StepSeconds(_Part):
+    """How many tasks of a step ran, and how long they took in all."""
+
+    n_tasks: Count
+    seconds: Seconds
+
+
+class RunFacts(_Part):
+    """``run.json``; the fields from ``created`` on are those of a run that has ended well."""
+
+    format: Literal[1]
+    kind: Literal["run"]
+    name: str
+    backend: str
+    workers: Count | None
+    fingerprint: str
+    n_tasks: Count
+    graph: Mapping[str, Any]
+    created: str | None = None
+    exit_code: int | None = None
+    elapsed: Seconds | None = None
+    start_up: Seconds | None = None
+    commit: Seconds | None = None
+    steps: Mapping[str, StepSeconds] = {}
+
+
+class Provenance(_Part):
+    """``provenance.json``."""
+
+    environment: Environment
+    code: Mapping[str, str]
+    config: str
+
+
+class Inputs(_Part):
+    """``inputs.json``."""
+
+    inputs: Mapping[str, Input]
 
 
 def document(path: Path) -> Any:

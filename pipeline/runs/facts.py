@@ -1,0 +1,166 @@
+"""What a run records about itself in its run folder; its accounts and reports are made from these files alone.
+
+=================================  ========================================================================
+``run.json``                       name, back end and Graph; once the run has ended well also how it went
+``config.json``                    the file as it was checked
+``versions.json``                  versions of Python and of the packages that matter
+``provenance.json``                the machine, versions, hashes of the code, and the resolved file as YAML
+``inputs.json``                    hashes of the files that were read
+``shape.parquet``                  a row a task: which tasks it needs
+``trace.parquet``                  a row a task: what happened; also of a run that failed after its last task
+``failure.json``                   why the run, or the comparison, failed
+=================================  ========================================================================
+
+Secrets are masked in all of them. None holds the path of its folder, so the folder can be moved.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.compute as pc
+
+from pipeline.config.resolved_yaml import plain, resolved_text, without_nan
+from pipeline.errors import Bug, OutputError, is_full
+from pipeline.runs.folders import FAILURE, INPUTS, PROVENANCE, RUN, SHAPE, TRACE, began
+from pipeline.runs.provenance.code import code_hashes, named
+from pipeline.runs.provenance.inputs import input_hashes
+from pipeline.runs.provenance.machine import environment, versions
+from pipeline.trace.shape import Shape
+from pipeline.worker.atomic_write import replacing
+
+if TYPE_CHECKING:
+    from pipeline.config.model import Config
+    from pipeline.graph.graph import Graph
+    from pipeline.trace.trace import Trace
+
+
+__all__ = ["Facts", "noted_failure", "write_json"]
+
+# 1: as RunFacts, Provenance and Inputs of pipeline.runs.history.schema say.
+_FORMAT = 1
+
+
+class Facts:
+    """The files of one run. States: nothing written -> :meth:`begin` -> :meth:`end` or :meth:`fail`.
+
+    Parameters
+    ----------
+    folder : the run folder
+    backend, workers : as they were asked for
+    """
+
+    def __init__(self, folder: Path, config: Config, graph: Graph, *, backend: str, workers: int | None) -> None:
+        self.folder, self.config, self.graph = folder, config, graph
+        self._run: dict[str, Any] = {
+            "format": _FORMAT,
+            "kind": "run",
+            "name": config.name,
+            "backend": backend,
+            "workers": workers,
+            "n_tasks": len(graph),
+        }
+
+    def begin(self) -> None:
+        """Write what is known before the first task runs."""
+        shape = Shape.of(self.graph)
+        provenance = {
+            "format": _FORMAT,
+            "environment": environment(named(self.config)),
+            "code": code_hashes(self.graph, self.config),
+            "config": resolved_text(self.config),
+        }
+        self._write("config.json", plain(self.config))
+        self._write("versions.json", versions())
+        self._write(PROVENANCE, provenance)
+        shape.save(self.folder / SHAPE)
+        self._run |= {"fingerprint": self.graph.fingerprint, "graph": shape.to_dict()}
+        self._write(RUN, self._run)
+
+    def end(self, trace: Trace, *, start_up: float, commit: float, n_dropped: int) -> None:
+        """Write how a run went that has ended well; all times in seconds."""
+        self._write_inputs()
+        trace.save(self.folder / TRACE)
+        self._run |= {
+            "workers": trace.n_workers,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "exit_code": 1 if n_dropped else 0,
+            "elapsed": trace.elapsed,
+            "start_up": start_up,
+            "commit": commit,
+            "steps": self._steps(trace),
+        }
+        self._write(RUN, self._run)
+
+    def fail(self, trace: Trace | None) -> None:
+        """Write what is known of a run that failed; where there is no room for it, nothing is raised.
+
+        Parameters
+        ----------
+        trace : None: not all tasks ran
+        """
+        with contextlib.suppress(OSError):
+            self._write_inputs()
+            if trace is not None:
+                trace.save(self.folder / TRACE)
+
+    def _write_inputs(self) -> None:
+        """Write hashes of what was read; after the run, since what has changed since it began is a result of it."""
+        inputs = input_hashes(self.config, since=began(self.folder))
+        self._write(INPUTS, {"format": _FORMAT, "inputs": inputs})
+
+    def _steps(self, trace: Trace) -> dict[str, dict[str, float]]:
+        """Return for each step of the file how many of its tasks ran, and their seconds; for later runs' time left."""
+        table = trace.tasks.select(["step"]).append_column("ns", pc.subtract(trace.tasks["stop"], trace.tasks["start"]))
+        sums = table.group_by("step").aggregate([("ns", "sum"), ("ns", "count")])
+        found: dict[str, dict[str, float]] = {}
+        for instance, ns, n in zip(*(sums[name].to_pylist() for name in ("step", "ns_sum", "ns_count")), strict=True):
+            step = self.graph.policies[instance].step
+            entry = found.setdefault(step, {"n_tasks": 0, "seconds": 0.0})
+            entry["n_tasks"] += n
+            entry["seconds"] += ns / 1e9
+        return found
+
+    def _write(self, name: str, value: Any) -> None:
+        write_json(self.folder / name, self.config.masked(without_nan(value)))
+
+
+@contextlib.contextmanager
+def noted_failure(folder: Path, kind: str, config: Config | None) -> Iterator[None]:
+    """Write ``failure.json`` into a run folder when the block raises; secrets are masked.
+
+    Parameters
+    ----------
+    kind : ``run`` or ``comparison``
+    """
+    try:
+        yield
+    except BaseException as error:
+        failure: Any = {
+            "kind": kind,
+            "type": type(error).__name__,
+            "message": str(error),
+            "exit_code": getattr(error, "exit_code", _exit_code(error)),
+            "traceback": getattr(error, "traceback", ""),
+        }
+        with contextlib.suppress(OSError):  # the disk may be full
+            write_json(folder / FAILURE, config.masked(failure) if config is not None else failure)
+        raise
+
+
+def _exit_code(error: BaseException) -> int:
+    """Return the exit code of an exception that is not one of ours."""
+    if isinstance(error, KeyboardInterrupt):
+        return 130
+    return OutputError.exit_code if is_full(error) else Bug.exit_code
+
+
+def write_json(path: Path, value: Mapping[str, Any] | list[Any]) -> None:
+    """Write a JSON file; readers see the old file or the whole new one."""
+    with replacing(path) as new:
+        new.write_text(json.dumps(value, indent=1, default=str) + "\n", encoding="utf-8")
