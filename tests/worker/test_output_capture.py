@@ -23,7 +23,7 @@ from pipeline.graph.graph import Graph, Policy, task
 from pipeline.graph.segments import Segment, SegmentTask
 from pipeline.report.progress import JsonLines, LiveTable, OddLines, PlainLines
 from pipeline.report.progress_lines import MOST_LINES
-from pipeline.runs.folders import NAME, TaskLog
+from pipeline.runs.folders import TASK_LOG, TaskLog
 from pipeline.runs.run import run
 from pipeline.worker import output_capture
 from pipeline.worker.output_capture import Line, capturing
@@ -477,7 +477,7 @@ def test_the_live_table_stays_below_the_lines(monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_run_folder_keeps_the_lines(here: Path) -> None:
     result = run(load(written('{"call": "loud:speak", "over": {"x": [1, 2]}}')), backend="threads", listener=print_none)
-    head, *rows = (result.folder / NAME).read_text().splitlines()
+    head, *rows = (result.folder / TASK_LOG).read_text().splitlines()
     assert head.split("\t") == ["time", "worker", "step", "item", "stream", "line"]
     cells = [row.split("\t") for row in rows]
     assert ["f", "x=2", "stdout", "half a line"] in [row[2:] for row in cells]
@@ -502,15 +502,15 @@ def test_a_letter_that_the_terminal_lacks_ends_no_run(here: Path, monkeypatch: p
 def test_a_silent_run_leaves_no_file(here: Path) -> None:
     Path("loud.py").write_text("def f():\n    return 1\n")
     result = run(load(written('{"call": "loud:f"}')), backend="serial")
-    assert not (result.folder / NAME).exists()
+    assert not (result.folder / TASK_LOG).exists()
 
 
 def test_the_file_has_an_end(tmp_path: Path) -> None:
-    with TaskLog(tmp_path / NAME, most=100) as log:
+    with TaskLog(tmp_path / TASK_LOG, most=100) as log:
         listener = log.beside(print_none)
         for i in range(10):
             listener(output(f"{i}\tand\x1b"))
-    _, *rows, last = (tmp_path / NAME).read_text().splitlines()
+    _, *rows, last = (tmp_path / TASK_LOG).read_text().splitlines()
     assert rows[0].endswith("\t0\\tand\\x1b")
     assert len(rows) == 2
     assert last.endswith("… 8 more lines are left out")
@@ -526,7 +526,7 @@ def test_a_secret_is_masked_where_it_is_shown_and_kept(
     file = io.StringIO()
     with form(file) as listener:
         result = run(load(written(step)), backend="threads", workers=1, listener=listener)
-    kept = (result.folder / NAME).read_text()
+    kept = (result.folder / TASK_LOG).read_text()
     assert "with ***" in file.getvalue()
     assert "with ***" in kept
     assert "hunter2" not in file.getvalue() + kept
