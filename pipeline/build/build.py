@@ -23,6 +23,7 @@ from pipeline.errors import ConfigError, DataError, Fault, Location, OpError
 from pipeline.graph.garbage_collection import rarely_collected
 from pipeline.graph.graph import CONTEXT, Graph, GraphNode, Key, Policy, Whole, cull, task
 from pipeline.graph.value_types import ArrayLayout, ItemsLayout, Layout, PartsLayout
+from pipeline.ops import moves
 from pipeline.outputs.planners import plan_sink
 
 __all__ = ["build"]
@@ -73,6 +74,7 @@ class _Builder:
     unusable: list[DataError] = field(default_factory=list)
     failed: set[str] = field(default_factory=set)
     wholes: list[Whole] = field(default_factory=list)
+    moves: dict[str, frozenset[str]] = field(default_factory=dict)
 
     # -- the file, in order -------------------------------------------------------------------------------------------
 
@@ -84,8 +86,10 @@ class _Builder:
                 continue
             with self._blamed(step.name, f"steps.{step.step}", step.location, step.locations):
                 lowered = StepBuilder(self, step, self.columns.get(step.name), slices)
-                value = lowered.value()
+                with moves.recorded() as stated:
+                    value = lowered.value()
                 self._take(step, value, lowered.extra)
+                self.moves |= {step.name: frozenset(stated)} if stated else {}
 
     def outputs(self) -> None:
         for output in self.config.outputs:
@@ -138,6 +142,7 @@ class _Builder:
             kept=tuple(self.kept),
             modules=shipped_modules(self.config.shipped),
             wholes=tuple(self.wholes),
+            moves=self.moves,
             name=self.config.name,
         )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import math
-import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,9 +27,6 @@ _SHUFFLED = "a shuffle moves all its rows; the bytes are those that are read for
 SOMETHING_MOVED = "moves its input between tasks; how many bytes, only the run knows"
 _BROUGHT = "brings into one task what lies along a dim whose length only the run knows"
 _TIMEOUT = "serial and threads, and a cluster of others, notice a timeout only when the task has come back"
-
-_SHUFFLE = re.compile(r"[/-](shuffle|split|bucket|deal)\b")
-"""In the names of tasks that hand each row to one of several partitions."""
 
 
 @dataclass(frozen=True)
@@ -140,14 +136,9 @@ def _named(config: Config) -> list[Row]:
 
 def _built(config: Config, graph: Graph) -> list[Row]:
     tasks = Counter(graph.owners[key] for key in graph.tasks)
-    owned = ((str(key[0]), graph.owners[key]) for key in graph.tasks if isinstance(key, tuple))
-    layers = {(name.removeprefix(step), step) for name, step in owned}  # a step may be named rechunk, too
-    rechunked = {step for layer, step in layers if "rechunk" in layer}
-    rechunked |= {step.name for step in config.steps.values() if step.function == "rechunk" and tasks[step.name]}
-    brought = {step for layer, step in layers if layer.startswith("/one-chunk")}
+    moves = {copy: stated for copy, stated in graph.moves.items() if tasks[copy]}  # the others are needed by nobody
     sizes = _sizes(config, graph)
-    frames = {step for step, layout in graph.layouts.items() if layout.kind == "frame"}
-    shuffled = {step for layer, step in layers if step in frames and _SHUFFLE.search(layer)}
+    moving = {copy for copy, stated in moves.items() if stated & {"rechunk", "shuffle"}}
     copies_of: dict[str, list[Step]] = {}
     for step in config.steps.values():
         copies_of.setdefault(step.step, []).append(step)
@@ -157,13 +148,13 @@ def _built(config: Config, graph: Graph) -> list[Row]:
     rows = []
     for name, copies in copies_of.items():
         layouts = [graph.layouts[step.name] for step in copies]
-        moved = [_input_bytes(sizes, step.inputs) for step in copies if step.name in rechunked | shuffled]
+        moved = [_input_bytes(sizes, step.inputs) for step in copies if step.name in moving]
         wholes = wholes_of.get(name, [])
-        notes = [_SHUFFLED] if any(step.name in shuffled for step in copies) else []
+        notes = [_SHUFFLED] if any("shuffle" in moves.get(step.name, ()) for step in copies) else []
         if moved and math.isnan(sum(moved)):
             notes = [SOMETHING_MOVED]
         n_tasks = sum(tasks[step.name] for step in copies)
-        if any(step.name in brought for step in copies):
+        if any("one chunk" in moves.get(step.name, ()) for step in copies):
             notes.append(_BROUGHT)
         if any(step.timeout is not None and step.kind != "command" for step in copies):
             notes.append(_TIMEOUT)

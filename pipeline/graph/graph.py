@@ -294,6 +294,7 @@ class Graph:
     kept : the copies whose values are among ``wanted``
     modules : the user's own modules, shipped: file name below a modules folder -> source
     wholes : the values that go whole into one task
+    moves : copy -> how its tasks move data between them, where they do: ``rechunk``, ``shuffle``, ``one chunk``
     """
 
     tasks: Mapping[Key, GraphNode]
@@ -305,6 +306,7 @@ class Graph:
     kept: tuple[str, ...] = ()
     modules: Mapping[str, bytes] = field(default_factory=dict)
     wholes: tuple[Whole, ...] = ()
+    moves: Mapping[str, frozenset[str]] = field(default_factory=dict)
     name: str = "pipeline"
 
     def __len__(self) -> int:

@@ -94,6 +94,16 @@ def test_every_class_of_an_op_is_used(config: Config) -> None:
     assert not lacking
 
 
+@pytest.mark.parametrize(
+    ("move", "named"), [("rechunk", "rechunk"), ("shuffle", "-split"), ("one chunk", "/one-chunk")]
+)
+def test_what_tasks_move_is_stated_by_their_op(move: str, named: str, graph: Graph) -> None:
+    owned = ((str(key[0]).removeprefix(owner), owner) for key, owner in graph.owners.items())
+    moving = {owner for layer, owner in owned if named in layer}
+    assert moving
+    assert moving == {copy for copy, stated in graph.moves.items() if move in stated}
+
+
 def test_no_value_is_empty(expected: dict[str, Any]) -> None:
     assert set(SNIPPETS) <= {copy.partition("[")[0] for copy in expected}
     assert not [name for name, value in expected.items() if not np.size(value)]

@@ -12,8 +12,9 @@ from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
 from pipeline.graph.graph import GraphNode, Key, listed, ref, task
+from pipeline.ops import moves
 
-__all__ = ["FAN_IN", "Part", "blocks", "cuts", "joined", "per_block", "pieces", "placed", "tree"]
+__all__ = ["FAN_IN", "Part", "blocks", "cuts", "joined", "per_block", "pieces", "placed", "rechunked", "tree"]
 
 Block = np.ndarray[Any, Any]
 Part = tuple[int, int]
@@ -37,6 +38,15 @@ def per_block(
     for index in itertools.product(*map(range, data.numblocks)):
         tasks[name, *index] = task((name, *index), function, ref((data.name, *index)), *args)
     return blocks(name, tasks, data.chunks if chunks is None else chunks, data.dtype if dtype is None else dtype, data)
+
+
+def rechunked(data: da.Array, chunks: Any) -> da.Array:
+    """Return ``data`` in other chunks, and state that values move if they do; ``chunks`` as ``dask.array.rechunk``."""
+    # by tasks: dask's P2P, which it takes where a client is connected, can't be renamed nor run elsewhere
+    other: da.Array = data.rechunk(chunks, method="tasks")
+    if other.name != data.name:
+        moves.state("rechunk")
+    return other
 
 
 def placed(index: tuple[Any, ...], axis: int, k: Any) -> tuple[Any, ...]:

@@ -13,7 +13,7 @@ from dask.base import tokenize
 from pipeline.errors import DataError, OpError
 from pipeline.graph.graph import GraphNode, Key, ref, task
 from pipeline.graph.importing import resolve
-from pipeline.ops.arrays.block_tasks import blocks
+from pipeline.ops.arrays.block_tasks import blocks, rechunked
 from pipeline.ops.arrays.dims import dim_number, is_late, one_chunk, rebuilt
 from pipeline.ops.collections import Args, handed
 from pipeline.ops.sources.chunking import chunk_sizes
@@ -39,7 +39,7 @@ def rechunk(x: xr.DataArray, *, chunks: Mapping[str, Any]) -> xr.DataArray:
     chunks = {dim: size for dim, size in chunks.items() if not is_late(x, dim)}
     own = {str(dim): list(sizes) for dim, sizes in zip(x.dims, x.data.chunks, strict=True)}
     grid = chunk_sizes({**own, **chunks}, tuple(own), x.shape, x.dtype)
-    return rebuilt(x, x.data.rechunk(grid, method="tasks"), x.dims)
+    return rebuilt(x, rechunked(x.data, grid), x.dims)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

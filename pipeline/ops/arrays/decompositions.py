@@ -22,7 +22,7 @@ from dask.base import tokenize
 
 from pipeline.errors import DataError, OpError
 from pipeline.graph.graph import GraphNode, Key, listed, ref, task
-from pipeline.ops.arrays.block_tasks import blocks
+from pipeline.ops.arrays.block_tasks import blocks, rechunked
 from pipeline.ops.arrays.contraction import contracted
 from pipeline.ops.arrays.dims import dim_number, is_late, one_chunk, rebuilt, require_numbers
 from pipeline.ops.collections import Parts
@@ -107,7 +107,7 @@ def svd_compressed(
     for _ in range(n_power_iter):
         across = _orthonormal(contracted([_conjugated(data), q], ["rc", "rq"], "cq"))
         q = _orthonormal(contracted([data, across], ["rc", "cq"], "rq"))
-    small = contracted([_conjugated(q), data], ["rq", "rc"], "qc").rechunk({1: -1}, method="tasks")
+    small = rechunked(contracted([_conjugated(q), data], ["rq", "rc"], "qc"), {1: -1})
     turned, s, v = _truncated(small, k)
     u, s, v = _signed(contracted([q, turned], ["rq", "qk"], "rk"), s, v)
     return _parts(x, {"u": (u, [row, "component"]), "s": (s, ["component"]), "v": (v, ["component", col])})

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from pipeline.errors import OpError, nearest
+from pipeline.ops.arrays.block_tasks import rechunked
 from pipeline.ops.arrays.deferred_labels import as_coordinate, dims_of, run_labels
 from pipeline.ops.arrays.unknown_chunks import merged, span, unknown
 
@@ -147,7 +148,7 @@ def one_chunk(x: xr.DataArray, dims: Iterable[str]) -> xr.DataArray:
         return x
     late = [axis for axis in several if unknown(x.data.chunks[axis])]
     known = {axis: -1 for axis in several if axis not in late}
-    data = x.data.rechunk(known, method="tasks") if known else x.data
+    data = rechunked(x.data, known) if known else x.data
     for axis in late:
         data = merged(data, axis)
     return rebuilt(x, data, x.dims)

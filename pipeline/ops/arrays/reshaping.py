@@ -15,7 +15,7 @@ from dask.base import tokenize
 
 from pipeline.errors import DataError, OpError
 from pipeline.graph.graph import GraphNode, Key, listed, ref, task
-from pipeline.ops.arrays.block_tasks import Part, blocks, cuts, joined, per_block, pieces, placed
+from pipeline.ops.arrays.block_tasks import Part, blocks, cuts, joined, per_block, pieces, placed, rechunked
 from pipeline.ops.arrays.dims import Axis, axes_of, dim_number, is_late, one_chunk, rebuilt
 from pipeline.ops.arrays.unknown_chunks import merged
 
@@ -139,7 +139,7 @@ def _reshaped(data: da.Array, n_before: int, n_after: int, sizes: tuple[int, ...
     own = tuple(data.chunks[i] for i in middle)
     if not _in_runs(own):
         own = _runs(shape, most)
-        data = data.rechunk(dict(zip(middle, own, strict=True)), method="tasks")
+        data = rechunked(data, dict(zip(middle, own, strict=True)))
     new = _runs(sizes, most)
     name = f"reshape-{tokenize(data.name, n_before, n_after, new)}"
     starts, ends = (np.cumsum([0, *map(math.prod, itertools.product(*c))]) for c in (own, new))

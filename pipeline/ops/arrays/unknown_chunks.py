@@ -22,7 +22,8 @@ from dask.base import tokenize
 
 from pipeline.errors import DataError
 from pipeline.graph.graph import GraphNode, Key, listed, ref, task
-from pipeline.ops.arrays.block_tasks import blocks, placed
+from pipeline.ops import moves
+from pipeline.ops.arrays.block_tasks import blocks, placed, rechunked
 
 __all__ = ["like_first", "merged", "n_between", "recut", "require_alike", "span", "starts", "unknown"]
 
@@ -61,6 +62,7 @@ def merged(data: da.Array, axis: int) -> da.Array:
     sizes = data.chunks[axis]
     if len(sizes) == 1:
         return data
+    moves.state("one chunk")
     name = f"one-chunk-{tokenize(data.name, axis)}"
     tasks: dict[Key, GraphNode] = {}
     for index in _indices(data, axis, 1):
@@ -139,10 +141,10 @@ def recut(data: da.Array, axis: int, like: da.Array, along: int) -> da.Array:
     """
     own, wanted = data.chunks[axis], like.chunks[along]
     if not unknown(own) and not unknown(wanted):
-        return data if own == wanted else data.rechunk({axis: wanted}, method="tasks")
+        return data if own == wanted else rechunked(data, {axis: wanted})
     if len(own) == len(wanted) and (len(own) == 1 or unknown(own) == unknown(wanted)):
         return data
-    whole = merged(data, axis) if unknown(own) else data.rechunk({axis: -1}, method="tasks")
+    whole = merged(data, axis) if unknown(own) else rechunked(data, {axis: -1})
     if len(wanted) == 1 and unknown(wanted):
         return whole
     tasks: dict[Key, GraphNode] = {}

@@ -13,7 +13,7 @@ from dask.base import tokenize
 
 from pipeline.errors import DataError, OpError
 from pipeline.graph.graph import GraphNode, Key, task
-from pipeline.ops.arrays.block_tasks import Part, blocks, joined, per_block, pieces
+from pipeline.ops.arrays.block_tasks import Part, blocks, joined, per_block, pieces, rechunked
 from pipeline.ops.arrays.deferred_labels import RunLabels, as_coordinate, run_labels
 from pipeline.ops.arrays.dims import dim_number, is_late, one_chunk, part, rebuilt, require_numbers
 from pipeline.ops.arrays.partial_aggregates import aggregate_dtype, aggregated, partial, require_aggregate, rolled
@@ -135,7 +135,7 @@ def coarsen(
     sizes = tuple(window.get(str(dim), 1) for dim in x.dims)
     cut = [n > 1 and not unknown(own) for own, n in zip(x.data.chunks, sizes, strict=True)]
     grid = {i: _whole_windows(x.data.chunks[i], sizes[i]) for i, moves in enumerate(cut) if moves}
-    data = x.data.rechunk(grid, method="tasks") if any(own != x.data.chunks[i] for i, own in grid.items()) else x.data
+    data = rechunked(x.data, grid) if any(own != x.data.chunks[i] for i, own in grid.items()) else x.data
     kind = aggregate_dtype(x.dtype, agg, empty=False)
     chunks = tuple(tuple(c // n if n > 1 else c for c in own) for own, n in zip(data.chunks, sizes, strict=True))
     exact = tuple(map(str, x.dims)) if boundary == "exact" else None

@@ -17,6 +17,7 @@ import xarray as xr
 from pipeline.config.expressions.references import ExpressionError
 from pipeline.config.expressions.tree import BoundValue, Constant, Node, children, map_nodes, render
 from pipeline.errors import DataError
+from pipeline.ops.arrays.block_tasks import rechunked
 from pipeline.ops.arrays.unknown_chunks import recut, require_alike, unknown
 from pipeline.ops.elementwise.evaluation import SlotLookup, evaluate
 
@@ -86,7 +87,7 @@ def aligned(arrays: list[da.Array], places: Sequence[tuple[int, ...]]) -> list[d
             edges = sorted({int(edge) for chunks in known for edge in np.cumsum(chunks)})
             cut = tuple(int(n) for n in np.diff([0, *edges]))
             for i, axis in sure:
-                arrays[i] = arrays[i].rechunk({axis: cut})
+                arrays[i] = rechunked(arrays[i], {axis: cut})
         like, along = max(sure[:1] or holders, key=lambda holder: arrays[holder[0]].numblocks[holder[1]])
         for i, axis in holders:
             arrays[i] = recut(arrays[i], axis, arrays[like], along)
