@@ -52,4 +52,4 @@ def _against_pool(name: str, sizes: Sizes) -> Row:
 
 
 def _numbers(graph: Graph, results: Any) -> list[int]:
-    return [results[key] for key in graph.layouts["burnt"].keys]
+    return [results[key] for key in graph.value_types["burnt"].keys]

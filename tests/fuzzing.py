@@ -388,8 +388,8 @@ def columns_of(text: str) -> frozenset[str]:
     from pipeline.build.build import build
     from pipeline.config.loader import loads
 
-    layouts = build(loads(text, root=CONFIGS)).layouts.values()
-    return frozenset(str(c) for layout in layouts if layout.kind == "frame" for c in layout.meta.columns)
+    value_types = build(loads(text, root=CONFIGS)).value_types.values()
+    return frozenset(str(c) for found in value_types if found.kind == "frame" for c in found.meta.columns)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

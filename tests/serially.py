@@ -32,6 +32,6 @@ def values_of(text: str, root: Path, **params: Any) -> dict[str, Any]:
     for key in toposort(tasks):
         results[key] = execute(tasks[key], results)
     return {
-        name: collect.argument(graph.layouts[name], [results[key] for key in graph.layouts[name].keys])
+        name: collect.argument(graph.value_types[name], [results[key] for key in graph.value_types[name].keys])
         for name in graph.kept
     }

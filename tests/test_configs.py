@@ -130,7 +130,7 @@ def test_tpch_gives_the_published_answers(name: str, ran: Any, shared_data: Path
 
 def test_the_large_array_is_larger_than_what_one_worker_may_use() -> None:
     large = config("larger_than_memory")
-    x = build(large).layouts["x"]
+    x = build(large).value_types["x"]
     assert x.kind == "array"
     assert x.nbytes >= 2 * worker_memory(large)
     assert x.largest_chunk <= worker_memory(large) / 20
@@ -138,7 +138,7 @@ def test_the_large_array_is_larger_than_what_one_worker_may_use() -> None:
 
 def test_the_large_table_is_larger_than_what_one_worker_may_use() -> None:
     large = config("pca")
-    made = build(large).layouts["made"]
+    made = build(large).value_types["made"]
     assert made.kind == "array"
     assert made.nbytes >= 1.5 * worker_memory(large)
     assert made.largest_chunk <= worker_memory(large) / 20
@@ -157,5 +157,5 @@ def test_an_array_larger_than_a_workers_memory_is_reduced(ran: Any) -> None:
     r = ran("larger_than_memory", backend="dask")
     assert [check.ok for check in r.checks] == [True]
     limit = worker_memory(config("larger_than_memory"))
-    assert r.graph.layouts["x"].nbytes > limit
+    assert r.graph.value_types["x"].nbytes > limit
     assert max(r.trace.tasks["memory"].to_pylist()) < limit

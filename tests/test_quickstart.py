@@ -124,8 +124,8 @@ def by_package(census: Census) -> dict[str, tuple[int, int, float, int]]:
 
 
 def test_the_census_reads_the_files_that_it_is_to_read(census: Census) -> None:
-    layout = census.run.graph.layouts["paths"]
-    assert sorted(layout.names) == sorted(census.files)
+    value_type = census.run.graph.value_types["paths"]
+    assert sorted(value_type.names) == sorted(census.files)
 
 
 def test_package_counts_equal_those_of_plain_python(census: Census) -> None:

@@ -22,7 +22,7 @@ from pipeline.config.model import Config, Output, Step
 from pipeline.errors import ConfigError, DataError, Fault, Location, OpError
 from pipeline.graph.garbage_collection import rarely_collected
 from pipeline.graph.graph import CONTEXT, Graph, GraphNode, Key, Policy, Whole, cull, task
-from pipeline.graph.value_types import ArrayLayout, ItemsLayout, Layout, PartsLayout
+from pipeline.graph.value_types import ArrayType, ItemsType, PartsType, ValueType
 from pipeline.ops import moves
 from pipeline.outputs.planners import plan_sink
 
@@ -67,7 +67,7 @@ class _Builder:
     tasks: dict[Key, GraphNode] = field(default_factory=dict)
     owners: dict[Key, str] = field(default_factory=dict)
     policies: dict[str, Policy] = field(default_factory=dict)
-    layouts: dict[str, Layout] = field(default_factory=dict)
+    value_types: dict[str, ValueType] = field(default_factory=dict)
     sinks: list[Any] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
@@ -97,8 +97,8 @@ class _Builder:
                 continue
             owner = output.writer
             with self._blamed(owner, f"outputs.{output.name}", output.location, {}):
-                layout, extra = self._referred(output)
-                nodes, sink = plan_sink(output, layout, prefix=owner)
+                value_type, extra = self._referred(output)
+                nodes, sink = plan_sink(output, value_type, prefix=owner)
                 self.tasks |= extra | nodes
                 self.owners |= dict.fromkeys([*extra, *nodes], owner)
                 self.policies[owner] = Policy(
@@ -123,13 +123,13 @@ class _Builder:
             for reference in check_references(check):
                 if not any(copy in self.failed for copy in reference.copies) and not reference.gathered:
                     with self._blamed("", f"checks[{i}].that", reference.location, {}):
-                        value = refer(self.layouts, reference, f"checks[{i}]")
+                        value = refer(self.value_types, reference, f"checks[{i}]")
                         if not whole:
                             require_one(value, reference)
 
     def graph(self) -> Graph:
         wanted = [key for sink in self.sinks for key in sink.records]
-        wanted += [key for name in self.kept for key in self.layouts[name].keys]
+        wanted += [key for name in self.kept for key in self.value_types[name].keys]
         tasks = cull({**self.tasks, CONTEXT: task(CONTEXT, dict)}, wanted)
         tasks.pop(CONTEXT, None)
         return Graph(
@@ -137,7 +137,7 @@ class _Builder:
             wanted=tuple(dict.fromkeys(wanted)),
             owners={key: self.owners[key] for key in tasks},
             policies=self.policies,
-            layouts=self.layouts,
+            value_types=self.value_types,
             sinks=tuple(self.sinks),
             kept=tuple(self.kept),
             modules=shipped_modules(self.config.shipped),
@@ -184,16 +184,16 @@ class _Builder:
     def _take(self, step: Step, value: Any, extra: dict[Key, GraphNode]) -> None:
         ordered = step.function in _ORDERED or (
             step.function in _KEEP_ORDER
-            and any(getattr(self.layouts[r.copies[0]], "ordered", False) for r in step.inputs.get("input", ()))
+            and any(getattr(self.value_types[r.copies[0]], "ordered", False) for r in step.inputs.get("input", ()))
         )
-        own, layout = lower(value, step.name, self.tasks, ordered=ordered)
-        _require_other_dims(layout, step)
+        own, value_type = lower(value, step.name, self.tasks, ordered=ordered)
+        _require_other_dims(value_type, step)
         own = {key: node for key, node in {**extra, **own}.items() if key not in self.tasks}
         self.tasks |= own
         self.owners |= dict.fromkeys(own, step.name)
-        self.layouts[step.name] = layout
-        main = layout.whole if isinstance(layout, PartsLayout) and layout.whole is not None else layout
-        items = main.names if isinstance(main, ItemsLayout) and step.over is not None else None
+        self.value_types[step.name] = value_type
+        main = value_type.whole if isinstance(value_type, PartsType) and value_type.whole is not None else value_type
+        items = main.names if isinstance(main, ItemsType) and step.over is not None else None
         self.policies[step.name] = Policy(
             step=step.step,
             kind=main.kind,
@@ -209,15 +209,17 @@ class _Builder:
             location=str(step.location),
         )
 
-    def _referred(self, output: Output) -> tuple[Layout, dict[Key, GraphNode]]:
-        """The layout of what an output writes; the tasks of a pick belong to the output."""
+    def _referred(self, output: Output) -> tuple[ValueType, dict[Key, GraphNode]]:
+        """The value_type of what an output writes; the tasks of a pick belong to the output."""
         reference, prefix = output.input, f"{output.writer}/input"
         (copy,) = reference.copies
-        layout = self.layouts[copy]
+        value_type = self.value_types[copy]
         if not reference.part and not reference.picks:
-            return (layout.whole if isinstance(layout, PartsLayout) and layout.whole is not None else layout), {}
+            return (
+                value_type.whole if isinstance(value_type, PartsType) and value_type.whole is not None else value_type
+            ), {}
         try:
-            value = refer(self.layouts, reference, prefix)
+            value = refer(self.value_types, reference, prefix)
         except OpError as error:
             fault = Fault(reference.location, f"outputs.{output.name}.input", error.message)
             raise ConfigError([fault]) from error
@@ -225,15 +227,15 @@ class _Builder:
         return picked, own
 
 
-def _require_other_dims(layout: Layout, step: Step) -> None:
+def _require_other_dims(value_type: ValueType, step: Step) -> None:
     """Refuse a dim that is named as a matrix key: ``[y=0]`` would mean the copy, and nobody could pick along it.
 
     Raises
     ------
     OpError : naming the dim
     """
-    arrays = layout.parts.values() if isinstance(layout, PartsLayout) else [layout]
-    for dim in (d for array in arrays if isinstance(array, ArrayLayout) for d in array.dims):
+    arrays = value_type.parts.values() if isinstance(value_type, PartsType) else [value_type]
+    for dim in (d for array in arrays if isinstance(array, ArrayType) for d in array.dims):
         if dim in step.matrix:
             raise OpError(
                 "matrix",

@@ -28,13 +28,13 @@ from dask.utils import key_split
 
 from pipeline.graph.graph import Key, constant
 from pipeline.graph.value_types import (
-    ArrayLayout,
-    FrameLayout,
-    ItemsLayout,
-    LabelsLayout,
-    Layout,
-    PartsLayout,
-    ValueLayout,
+    ArrayType,
+    FrameType,
+    ItemsType,
+    LabelsType,
+    ObjectType,
+    PartsType,
+    ValueType,
 )
 from pipeline.ops.arrays.deferred_labels import RunLabels, as_coordinate, held, run_labels
 from pipeline.ops.collections import LENGTHS, NBYTES, Items, Parts, Single
@@ -52,31 +52,36 @@ def building() -> Any:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# In: a layout as a collection over placeholders
+# In: a collection of placeholder tasks for a value type
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def enter(layout: Layout) -> Any:
-    """The collection of a layout; its tasks are placeholders under their real keys, and must not be run."""
-    if isinstance(layout, ArrayLayout):
-        coords: dict[Any, Any] = {n: c for n, c in layout.template.coords.items() if set(c.dims) <= set(layout.dims)}
-        for name, own in layout.labels.items():
+def enter(value_type: ValueType) -> Any:
+    """The collection for a value type; its tasks are placeholders under their real keys, and must not be run."""
+    if isinstance(value_type, ArrayType):
+        coords: dict[Any, Any] = {
+            n: c for n, c in value_type.template.coords.items() if set(c.dims) <= set(value_type.dims)
+        }
+        for name, own in value_type.labels.items():
             kind = own.dtype if isinstance(own.dtype, np.dtype) else np.dtype(object)
             data = da.Array(_placeholders(own.keys), own.name, (own.sizes,), dtype=kind)
             coords[name] = as_coordinate(RunLabels(own.dim, data, own.dtype))
-        return xr.DataArray(_data(layout), dims=layout.dims, coords=coords, attrs=layout.template.attrs)
-    if isinstance(layout, FrameLayout):
-        keys = list(layout.keys)
-        meta = layout.meta.copy(deep=False)
-        meta.attrs = {} if layout.lengths is None else {LENGTHS: layout.lengths}
-        return collection(_placeholders(keys), meta, keys, "input", token=f"input-{layout.name}")
-    if isinstance(layout, ItemsLayout):
-        tasks = _placeholders(layout.keys)
-        return Items(layout.name, tasks, layout.n_tasks, layout.names, layout.columns, layout.droppable)
-    if isinstance(layout, ValueLayout):
-        return Single(layout.keys[0], _placeholders(layout.keys))
+        return xr.DataArray(_data(value_type), dims=value_type.dims, coords=coords, attrs=value_type.template.attrs)
+    if isinstance(value_type, FrameType):
+        keys = list(value_type.keys)
+        meta = value_type.meta.copy(deep=False)
+        meta.attrs = {} if value_type.lengths is None else {LENGTHS: value_type.lengths}
+        return collection(_placeholders(keys), meta, keys, "input", token=f"input-{value_type.name}")
+    if isinstance(value_type, ItemsType):
+        tasks = _placeholders(value_type.keys)
+        return Items(
+            value_type.name, tasks, value_type.n_tasks, value_type.names, value_type.columns, value_type.droppable
+        )
+    if isinstance(value_type, ObjectType):
+        return Single(value_type.keys[0], _placeholders(value_type.keys))
     return Parts(
-        {name: enter(part) for name, part in layout.parts.items()}, enter(layout.whole) if layout.whole else None
+        {name: enter(part) for name, part in value_type.parts.items()},
+        enter(value_type.whole) if value_type.whole else None,
     )
 
 
@@ -84,9 +89,9 @@ def _placeholders(keys: Iterable[Key]) -> dict[Key, GraphNode]:
     return {key: constant(key, None) for key in keys}
 
 
-def _data(layout: ArrayLayout) -> da.Array:
-    meta = np.empty((0,) * len(layout.dims), dtype=layout.dtype)
-    return da.Array(_placeholders(layout.chunk_keys), layout.name, layout.chunks, meta=meta)
+def _data(value_type: ArrayType) -> da.Array:
+    meta = np.empty((0,) * len(value_type.dims), dtype=value_type.dtype)
+    return da.Array(_placeholders(value_type.chunk_keys), value_type.name, value_type.chunks, meta=meta)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -95,7 +100,7 @@ def _data(layout: ArrayLayout) -> da.Array:
 
 
 def lower(value: Any, copy: str, known: Mapping[Key, GraphNode], *, ordered: bool = False) -> tuple[
-    dict[Key, GraphNode], Layout
+    dict[Key, GraphNode], ValueType
 ]:  # fmt: skip
     """The tasks that a step adds, under the names of its copy, and where its value lies.
 
@@ -116,53 +121,53 @@ class _Lowering:
         self.names: dict[str, str] = {}
         self.taken: set[str] = set()
 
-    def lower(self, value: Any, target: str, *, ordered: bool = False) -> tuple[dict[Key, GraphNode], Layout]:
+    def lower(self, value: Any, target: str, *, ordered: bool = False) -> tuple[dict[Key, GraphNode], ValueType]:
         if isinstance(value, xr.DataArray):
             return self._array(value, target)
         if isinstance(value, dd.DataFrame):
             return self._frame(value, target, ordered=ordered)
         if isinstance(value, Items):
             own, name = self._named(value.tasks, value.name, target)
-            return own, ItemsLayout(name, value.names, value.columns, value.n_tasks, value.droppable)
+            return own, ItemsType(name, value.names, value.columns, value.n_tasks, value.droppable)
         if isinstance(value, Single):
             first = value.key[0] if isinstance(value.key, tuple) else value.key
             own, name = self._named(value.tasks, first, target)
             if (name,) != self._key(value.key):
                 own[(target,)] = Alias((target,), self._key(value.key))
                 name = target
-            return own, ValueLayout(name)
-        own, layouts = {}, {}
+            return own, ObjectType(name)
+        own, value_types = {}, {}
         whole = None
         if value.whole is not None:
             tasks, whole = self.lower(value.whole, target)
             own |= tasks
         for name, part in value.parts.items():
-            tasks, layouts[name] = self.lower(part, f"{target}.{name}")
+            tasks, value_types[name] = self.lower(part, f"{target}.{name}")
             own |= tasks
-        return own, PartsLayout(layouts, whole)
+        return own, PartsType(value_types, whole)
 
-    def _array(self, x: xr.DataArray, target: str) -> tuple[dict[Key, GraphNode], Layout]:
+    def _array(self, x: xr.DataArray, target: str) -> tuple[dict[Key, GraphNode], ValueType]:
         data = x.data if isinstance(x.data, da.Array) else da.from_array(np.asarray(x.data), chunks=-1, name=target)
         own, name = self._named(data.dask, data.name, target)
-        labels: dict[str, LabelsLayout] = {}
+        labels: dict[str, LabelsType] = {}
         for coordinate, found in run_labels(x).items():
             tasks, first = self._named(found.data.dask, found.data.name, f"{target}/labels.{coordinate}")
             own |= tasks
-            labels[coordinate] = LabelsLayout(first, found.dim, found.data.chunks[0], found.dtype)
+            labels[coordinate] = LabelsType(first, found.dim, found.data.chunks[0], found.dtype)
         # variables: a coordinate as an array has those without dims among its own
         kept = {c: v.variable for c, v in x.coords.items() if held(v) is None}
         template = xr.Dataset(coords=kept, attrs=x.attrs)
         dims = tuple(str(d) for d in x.dims)
-        return own, ArrayLayout(name, dims, data.chunks, data.dtype, template, labels)
+        return own, ArrayType(name, dims, data.chunks, data.dtype, template, labels)
 
-    def _frame(self, x: dd.DataFrame, target: str, *, ordered: bool) -> tuple[dict[Key, GraphNode], Layout]:
+    def _frame(self, x: dd.DataFrame, target: str, *, ordered: bool) -> tuple[dict[Key, GraphNode], ValueType]:
         expression = x.optimize(fuse=False)
         keys = expression.__dask_keys__()
         own, name = self._named(expression.__dask_graph__(), keys[0][0], target, keys=keys)
         meta = x._meta.reset_index(drop=True)
         nbytes = float(meta.attrs.pop(NBYTES, math.nan))
         lengths = meta.attrs.pop(LENGTHS, None)
-        return own, FrameLayout(name, len(keys), meta, ordered, nbytes, lengths)
+        return own, FrameType(name, len(keys), meta, ordered, nbytes, lengths)
 
     # -- names --------------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from pipeline.units import bytes_text, count_text
 
 if TYPE_CHECKING:
     from pipeline.graph.graph import Graph
-    from pipeline.graph.value_types import Layout
+    from pipeline.graph.value_types import ValueType
 
 
 __all__ = ["SOMETHING_MOVED", "Plan", "Row", "plan", "worker_memory"]
@@ -147,7 +147,7 @@ def _built(config: Config, graph: Graph) -> list[Row]:
         wholes_of.setdefault(config.steps[whole.copy].step, []).append(whole.nbytes)
     rows = []
     for name, copies in copies_of.items():
-        layouts = [graph.layouts[step.name] for step in copies]
+        value_types = [graph.value_types[step.name] for step in copies]
         moved = [_input_bytes(sizes, step.inputs) for step in copies if step.name in moving]
         wholes = wholes_of.get(name, [])
         notes = [_SHUFFLED] if any("shuffle" in moves.get(step.name, ()) for step in copies) else []
@@ -163,11 +163,11 @@ def _built(config: Config, graph: Graph) -> list[Row]:
         rows.append(
             Row(
                 name,
-                layouts[0].kind,
-                _shape(layouts[0]),
+                value_types[0].kind,
+                _shape(value_types[0]),
                 len(copies),
                 n_tasks,
-                _known(max((_largest(layout) for layout in layouts), default=math.nan)),
+                _known(max((_largest(value_type) for value_type in value_types), default=math.nan)),
                 _known(sum(moved)) if moved else None,
                 _known(max(wholes, default=math.nan)),
                 tuple(notes),
@@ -180,11 +180,11 @@ def _known(n: float) -> int | None:
     return None if math.isnan(n) else int(n)
 
 
-def _largest(layout: Layout) -> float:
-    if layout.kind == "array":
-        return layout.largest_chunk
-    if layout.kind == "parts":
-        return max((_largest(part) for part in layout.parts.values()), default=math.nan)
+def _largest(value_type: ValueType) -> float:
+    if value_type.kind == "array":
+        return value_type.largest_chunk
+    if value_type.kind == "parts":
+        return max((_largest(part) for part in value_type.parts.values()), default=math.nan)
     return math.nan
 
 
@@ -192,11 +192,11 @@ def _sizes(config: Config, graph: Graph) -> dict[str, float]:
     """Bytes of each copy: of a frame as many as are read for it, since nobody knows what filters will leave."""
     sizes: dict[str, float] = {}
     for step in config.steps.values():
-        layout = graph.layouts[step.name]
-        if layout.kind == "array" or (layout.kind == "frame" and not step.inputs):
-            sizes[step.name] = layout.nbytes
+        value_type = graph.value_types[step.name]
+        if value_type.kind == "array" or (value_type.kind == "frame" and not step.inputs):
+            sizes[step.name] = value_type.nbytes
         else:
-            sizes[step.name] = _input_bytes(sizes, step.inputs) if layout.kind == "frame" else math.nan
+            sizes[step.name] = _input_bytes(sizes, step.inputs) if value_type.kind == "frame" else math.nan
     return sizes
 
 
@@ -204,15 +204,17 @@ def _input_bytes(sizes: Mapping[str, float], inputs: Mapping[str, tuple[Referenc
     return sum(sizes[copy] for references in inputs.values() for r in references for copy in r.copies)
 
 
-def _shape(layout: Layout) -> str:
-    if layout.kind == "array":
-        sizes = zip(layout.dims, (sum(c) for c in layout.chunks), strict=True)
+def _shape(value_type: ValueType) -> str:
+    if value_type.kind == "array":
+        sizes = zip(value_type.dims, (sum(c) for c in value_type.chunks), strict=True)
         return ", ".join(f"{d}: {'?' if math.isnan(n) else int(n)}" for d, n in sizes) or "one number"
-    if layout.kind == "frame":
-        names = [str(c) for c in layout.meta.columns]
+    if value_type.kind == "frame":
+        names = [str(c) for c in value_type.meta.columns]
         return ", ".join(names[:_NAMES]) + (f" and {len(names) - _NAMES} more" if len(names) > _NAMES else "")
-    if layout.kind == "items":
-        return count_text(len(layout.names), "item") if layout.names is not None else "items, counted in the run"
-    if layout.kind == "parts":
-        return ", ".join(layout.parts)
+    if value_type.kind == "items":
+        return (
+            count_text(len(value_type.names), "item") if value_type.names is not None else "items, counted in the run"
+        )
+    if value_type.kind == "parts":
+        return ", ".join(value_type.parts)
     return "one value"

@@ -13,7 +13,7 @@ from pipeline.build.lowering import enter
 from pipeline.config.model import Reference
 from pipeline.errors import OpError
 from pipeline.graph.graph import listed, ref, task
-from pipeline.graph.value_types import Layout
+from pipeline.graph.value_types import ValueType
 from pipeline.ops.arrays.dims import is_late, part
 from pipeline.ops.arrays.unknown_chunks import n_between
 from pipeline.ops.calls import mapping
@@ -22,15 +22,15 @@ from pipeline.ops.collections import Items, Parts, Single
 __all__ = ["only_value", "picked", "refer", "require_one", "scalar_of"]
 
 
-def refer(layouts: Mapping[str, Layout], reference: Reference, prefix: str, *, number: int = 0) -> Any:
+def refer(value_types: Mapping[str, ValueType], reference: Reference, prefix: str, *, number: int = 0) -> Any:
     """The collection that one copy of a reference means; tasks of a pick have keys that begin with ``prefix``.
 
     Raises
     ------
     OpError : if there is no such part or dim, or a position is out of range
     """
-    layout = layouts[reference.copies[number]]
-    value = enter(layout)
+    value_type = value_types[reference.copies[number]]
+    value = enter(value_type)
     if isinstance(value, Parts):
         if reference.part:
             if reference.part not in value.parts:

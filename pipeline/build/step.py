@@ -25,7 +25,7 @@ from pipeline.errors import ConfigError, Fault, OpError
 from pipeline.graph import collect
 from pipeline.graph.graph import GraphNode, Key, Whole, listed, ref, task
 from pipeline.graph.importing import resolve
-from pipeline.graph.value_types import ArrayLayout, Layout, ValueLayout
+from pipeline.graph.value_types import ArrayType, ObjectType, ValueType
 from pipeline.ops.calls import calls, commands
 from pipeline.ops.calls.arguments import Arguments, filled_args
 from pipeline.ops.collections import Args, Single
@@ -40,7 +40,7 @@ class BuildState(Protocol):
 
     config: Config
     tasks: dict[Key, GraphNode]
-    layouts: dict[str, Layout]
+    value_types: dict[str, ValueType]
     wholes: list[Whole]
 
 
@@ -88,7 +88,7 @@ class StepBuilder:
         if taken is not None and reference.picks:
             reference = replace(reference, picks=())
         try:
-            return refer(self.builder.layouts, reference, f"{self.step.name}/input", number=number)
+            return refer(self.builder.value_types, reference, f"{self.step.name}/input", number=number)
         except OpError as error:
             path = f"steps.{self.step.step}{_path_of(reference, self.step)}"
             raise ConfigError([Fault(reference.location, path, error.message)]) from error
@@ -139,15 +139,15 @@ class StepBuilder:
     def _whole_copy(self, reference: Reference, number: int) -> Key:
         prefix = f"{self.step.name}/argument.{len(self._wholes)}.{number}"
         value = self.enter(reference, number=number)
-        own, layout = lower(value, prefix, self.builder.tasks)
+        own, value_type = lower(value, prefix, self.builder.tasks)
         self.extra |= own
-        if isinstance(layout, ValueLayout):
-            return layout.keys[0]
+        if isinstance(value_type, ObjectType):
+            return value_type.keys[0]
         key = (f"{prefix}/whole",)
-        nbytes = layout.nbytes if isinstance(layout, ArrayLayout) else math.nan
+        nbytes = value_type.nbytes if isinstance(value_type, ArrayType) else math.nan
         path = f"steps.{self.step.step}" + _path_of(reference, self.step)
         self.builder.wholes.append(Whole(self.step.name, reference.text, path, reference.location, nbytes))
-        self.extra[key] = task(key, collect.argument, layout, listed(ref(k) for k in layout.keys))
+        self.extra[key] = task(key, collect.argument, value_type, listed(ref(k) for k in value_type.keys))
         return key
 
     # -- ops ----------------------------------------------------------------------------------------------------------

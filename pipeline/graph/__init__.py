@@ -9,5 +9,5 @@ graph               The Graph: what is to be done, as one flat, closed, acyclic 
 importing           graph.importing.
 scheduler           Which segment may run next: no clock, no I/O, no workers. One object drives a real run, or a replaye
 segments            graph.segments.
-value_types         Layouts: where the parts of a step's value lie in the Graph, and what is known of it without running
+value_types         The type of a step's value (array, frame, items, …): the keys of its tasks, what is known of it.
 """

@@ -13,12 +13,12 @@ import xarray as xr
 from pipeline.errors import DataError
 from pipeline.graph.graph import Key
 from pipeline.graph.segments import Dropped
-from pipeline.graph.value_types import ArrayLayout, FrameLayout, ItemsLayout, Layout, PartsLayout, ValueLayout
+from pipeline.graph.value_types import ArrayType, FrameType, ItemsType, ObjectType, PartsType, ValueType
 
 __all__ = ["argument", "collect", "join_partitions"]
 
 
-def collect(layout: Layout, results: Mapping[Key, Any]) -> Any:
+def collect(value_type: ValueType, results: Mapping[Key, Any]) -> Any:
     """Put the value of a step together.
 
     Returns
@@ -29,58 +29,58 @@ def collect(layout: Layout, results: Mapping[Key, Any]) -> Any:
 
     Raises
     ------
-    KeyError : if a key of the layout has no result
+    KeyError : if a key of the value_type has no result
     """
-    if isinstance(layout, ArrayLayout):
-        return _array(layout, results)
-    if isinstance(layout, FrameLayout):
-        return join_partitions([results[key] for key in layout.keys], layout.meta)
-    if isinstance(layout, ItemsLayout):
-        return _items(layout, results)
-    if isinstance(layout, ValueLayout):
-        return results[layout.keys[0]]
-    if isinstance(layout, PartsLayout):
-        if layout.whole is not None:
-            return collect(layout.whole, results)
-        return {name: collect(part, results) for name, part in layout.parts.items()}
-    raise TypeError(f"got {layout!r}, which is no layout")
+    if isinstance(value_type, ArrayType):
+        return _array(value_type, results)
+    if isinstance(value_type, FrameType):
+        return join_partitions([results[key] for key in value_type.keys], value_type.meta)
+    if isinstance(value_type, ItemsType):
+        return _items(value_type, results)
+    if isinstance(value_type, ObjectType):
+        return results[value_type.keys[0]]
+    if isinstance(value_type, PartsType):
+        if value_type.whole is not None:
+            return collect(value_type.whole, results)
+        return {name: collect(part, results) for name, part in value_type.parts.items()}
+    raise TypeError(f"got {value_type!r}, which is no value_type")
 
 
-def argument(layout: Layout, results: Sequence[Any]) -> Any:
-    """The value as a call gets it, from the results in the order of ``layout.keys``: items as a list."""
-    value = collect(layout, dict(zip(layout.keys, results, strict=True)))
-    return list(value.values()) if isinstance(layout, ItemsLayout) else value
+def argument(value_type: ValueType, results: Sequence[Any]) -> Any:
+    """The value as a call gets it, from the results in the order of its keys: items as a list."""
+    value = collect(value_type, dict(zip(value_type.keys, results, strict=True)))
+    return list(value.values()) if isinstance(value_type, ItemsType) else value
 
 
-def _array(layout: ArrayLayout, results: Mapping[Key, Any]) -> xr.DataArray:
+def _array(value_type: ArrayType, results: Mapping[Key, Any]) -> xr.DataArray:
     starts: list[list[int]] = []
-    for dim, sizes in enumerate(layout.chunks):
+    for dim, sizes in enumerate(value_type.chunks):
         lengths: Sequence[float] = sizes
         if any(size != size for size in sizes):  # nan: known from the chunks on this dim's axis only
-            axis = ((0,) * dim + (i,) + (0,) * (len(layout.chunks) - dim - 1) for i in range(len(sizes)))
-            lengths = [np.shape(results[(layout.name, *index)])[dim] for index in axis]
+            axis = ((0,) * dim + (i,) + (0,) * (len(value_type.chunks) - dim - 1) for i in range(len(sizes)))
+            lengths = [np.shape(results[(value_type.name, *index)])[dim] for index in axis]
         starts.append([int(n) for n in itertools.accumulate(lengths, initial=0)])
     shape = tuple(edges[-1] for edges in starts)
-    keys = layout.chunk_keys
+    keys = value_type.chunk_keys
     if len(keys) == 1:
-        values = np.asarray(results[keys[0]]).astype(layout.dtype, copy=False)  # a lone chunk is not copied
+        values = np.asarray(results[keys[0]]).astype(value_type.dtype, copy=False)  # a lone chunk is not copied
     else:
-        values = np.empty(shape, layout.dtype)
+        values = np.empty(shape, value_type.dtype)
         for key in keys:
             place = tuple(slice(edges[i], edges[i + 1]) for edges, i in zip(starts, key[1:], strict=True))
             values[place] = results[key]
-    found = dict(zip(layout.dims, shape, strict=True))
+    found = dict(zip(value_type.dims, shape, strict=True))
     coords: dict[str, Any] = {
         name: coordinate
-        for name, coordinate in layout.template.coords.items()
+        for name, coordinate in value_type.template.coords.items()
         if all(found.get(dim) == size for dim, size in coordinate.sizes.items())
     }
-    for name, labels in layout.labels.items():
+    for name, labels in value_type.labels.items():
         along = np.concatenate([np.asarray(results[key]) for key in labels.keys])
         if len(along) != found[labels.dim]:
             raise DataError(f"{labels.dim!r} has {found[labels.dim]} places, and {name!r} {len(along)} labels")
         coords[name] = (labels.dim, along)
-    return xr.DataArray(values, coords=coords, dims=layout.dims, attrs=dict(layout.template.attrs))
+    return xr.DataArray(values, coords=coords, dims=value_type.dims, attrs=dict(value_type.template.attrs))
 
 
 def join_partitions(partitions: Sequence[pd.DataFrame], meta: pd.DataFrame) -> pd.DataFrame:
@@ -91,9 +91,9 @@ def join_partitions(partitions: Sequence[pd.DataFrame], meta: pd.DataFrame) -> p
     return pd.concat(full, ignore_index=True) if len(full) > 1 else full[0].reset_index(drop=True)
 
 
-def _items(layout: ItemsLayout, results: Mapping[Key, Any]) -> dict[str, Any]:
-    if layout.names is None:
-        pairs = list(itertools.chain.from_iterable(results[key] for key in layout.keys))
+def _items(value_type: ItemsType, results: Mapping[Key, Any]) -> dict[str, Any]:
+    if value_type.names is None:
+        pairs = list(itertools.chain.from_iterable(results[key] for key in value_type.keys))
     else:
-        pairs = [(name, results[key]) for name, key in zip(layout.names, layout.keys, strict=True)]
+        pairs = [(name, results[key]) for name, key in zip(value_type.names, value_type.keys, strict=True)]
     return {str(name): item for name, item in pairs if not isinstance(item, Dropped)}

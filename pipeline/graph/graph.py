@@ -28,7 +28,7 @@ from dask.base import tokenize
 
 from pipeline.errors import Location
 from pipeline.graph.value_types import Key as Key
-from pipeline.graph.value_types import Layout
+from pipeline.graph.value_types import ValueType
 from pipeline.units import count_text
 
 __all__ = [
@@ -56,8 +56,9 @@ __all__ = [
 CONTEXT = "pipeline-context"
 """The key of the task that holds what belongs to one execution; writer tasks depend on it."""
 
-# 1: tasks, wanted, owners, policies, layouts, sinks, modules.
-_FORMAT = 1
+# 2: value_types (before: value_types), value_type of a sink.
+# 1: tasks, wanted, owners, policies, value_types, sinks, modules.
+_FORMAT = 2
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -255,7 +256,7 @@ class Sink:
     name : the output's name in the file, with the copy's labels
     format : parquet, zarr, npy, csv, json or pickle
     path : below the output root, matrix keys filled in
-    layout : what is written
+    value_type : what is written
     records : the keys of the writer tasks; each gives a :class:`pipeline.outputs.files.PartRecord`
     options : attrs, files, partition_by and the format's own
     """
@@ -263,7 +264,7 @@ class Sink:
     name: str
     format: str
     path: str
-    layout: Layout
+    value_type: ValueType
     records: tuple[Key, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -289,7 +290,7 @@ class Graph:
     wanted : the keys whose results are asked for
     owners : key -> the copy of a step that owns it, for every key
     policies : copy -> how its tasks are to be run, in the order of the file
-    layouts : copy -> where its value lies, for every copy of the file
+    value_types : copy -> where its value lies, for every copy of the file
     sinks : the outputs
     kept : the copies whose values are among ``wanted``
     modules : the user's own modules, shipped: file name below a modules folder -> source
@@ -301,7 +302,7 @@ class Graph:
     wanted: tuple[Key, ...]
     owners: Mapping[Key, str]
     policies: Mapping[str, Policy]
-    layouts: Mapping[str, Layout] = field(default_factory=dict)
+    value_types: Mapping[str, ValueType] = field(default_factory=dict)
     sinks: tuple[Sink, ...] = ()
     kept: tuple[str, ...] = ()
     modules: Mapping[str, bytes] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Layouts: where the parts of a step's value lie in the Graph, and what is known of it without running anything."""
+"""The type of a step's value (array, frame, items, …): the keys of its tasks, and what is known before the run."""
 
 from __future__ import annotations
 
@@ -8,20 +8,30 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["ArrayLayout", "FrameLayout", "ItemsLayout", "Key", "LabelsLayout", "Layout", "PartsLayout", "ValueLayout"]
+__all__ = [
+    "ArrayType",
+    "FrameType",
+    "ItemsType",
+    "Key",
+    "LabelsType",
+    "ObjectType",
+    "PartsType",
+    "ValueType",
+    "whole_of",
+]
 
 Key = str | tuple[Any, ...]
 """The key of a task: ``(name, *chunk index)``."""
 
 
 @dataclass(frozen=True, eq=False)
-class LabelsLayout:
-    """Labels along a dim that only the run knows: those of chunk ``i`` are the task ``(name, i)``.
+class LabelsType:
+    """Labels along a dim that are computed in the run; task ``(name, i)`` gives those of chunk ``i``.
 
     Parameters
     ----------
-    sizes : of the chunks; nan where the length is known only in the run
-    dtype : as pandas has it, of the column that they were
+    sizes : of the chunks; nan where the length is unknown until run time
+    dtype : pandas dtype of the column that the labels come from
     """
 
     name: str
@@ -35,17 +45,17 @@ class LabelsLayout:
 
 
 @dataclass(frozen=True, eq=False)
-class ArrayLayout:
-    """An array: chunk ``(i, j, …)`` is the task ``(name, i, j, …)``, a numpy array.
+class ArrayType:
+    """An array; task ``(name, i, j, …)`` gives chunk ``(i, j, …)``, a numpy array.
 
     Parameters
     ----------
     name : first part of the keys
-    chunks : sizes along each dim; nan where the length is known only in the run
-    dtype : of every chunk
-    template : an ``xarray.Dataset`` with the coordinates in memory (numpy), no data variable, and the array's attrs
     dims : names of the dims, in order
-    labels : by the coordinate's name those whose values only the run knows
+    chunks : sizes along each dim; nan where the length is unknown until run time
+    dtype : of every chunk
+    template : ``xarray.Dataset`` with the coordinates known before the run (numpy) and the array's attrs, no data
+    labels : coordinate -> labels that are computed in the run
     """
 
     name: str
@@ -53,13 +63,13 @@ class ArrayLayout:
     chunks: tuple[tuple[float, ...], ...]
     dtype: Any
     template: Any
-    labels: Mapping[str, LabelsLayout] = field(default_factory=dict)
+    labels: Mapping[str, LabelsType] = field(default_factory=dict)
 
     kind: Literal["array"] = field(default="array", init=False)
 
     @property
     def keys(self) -> tuple[Key, ...]:
-        """Of the chunks, then of the labels."""
+        """The keys of the chunks, then of the labels."""
         return self.chunk_keys + tuple(key for labels in self.labels.values() for key in labels.keys)
 
     @property
@@ -68,24 +78,25 @@ class ArrayLayout:
 
     @property
     def nbytes(self) -> float:
-        """Of the whole array; nan where a length is known only in the run."""
+        """Bytes of the whole array; nan if a length is unknown until run time."""
         return math.prod(sum(c) for c in self.chunks) * float(self.dtype.itemsize)
 
     @property
     def largest_chunk(self) -> float:
-        """Bytes of the largest chunk; nan where a length is known only in the run."""
+        """Bytes of the largest chunk; nan if a length is unknown until run time."""
         return math.prod(max(c, default=0) for c in self.chunks) * float(self.dtype.itemsize)
 
 
 @dataclass(frozen=True, eq=False)
-class FrameLayout:
-    """A frame: partition ``i`` is the task ``(name, i)``: pandas, like ``meta``; its index means nothing.
+class FrameType:
+    """A frame; task ``(name, i)`` gives partition ``i``, a pandas frame whose index has no meaning.
 
     Parameters
     ----------
-    ordered : row order is part of the value: after a sort
-    nbytes : of what a source reads, as far as metadata tell; nan of any other frame
-    lengths : rows of each partition; None where they are known only in the run
+    meta : an empty frame with the columns and dtypes of every partition
+    ordered : whether the order of the rows is part of the value, as after a sort
+    nbytes : bytes that a source reads, as far as metadata show; nan for any other frame
+    lengths : rows of each partition; None if they are unknown until run time
     """
 
     name: str
@@ -103,17 +114,17 @@ class FrameLayout:
 
 
 @dataclass(frozen=True, eq=False)
-class ItemsLayout:
-    """Items: in order, each with a key.
+class ItemsType:
+    """An ordered list of items, each with a key.
 
     Parameters
     ----------
     name : first part of the tasks' keys
-    names : the items' keys (``alpha=0.1,fold=2``), item ``i`` being the task ``(name, i)``; None where they are known
-        only in the run: then task ``(name, i)`` of ``n_tasks`` is a list of ``(item key, item)`` pairs
-    columns : scalar over and matrix values by name, one value an item
-    n_tasks : how many tasks hold the items
-    droppable : a failed item is a :class:`pipeline.graph.segments.Dropped` in its place (``on_error: drop``)
+    names : the items' keys (``alpha=0.1,fold=2``), task ``(name, i)`` giving item ``i``; None if they are unknown until
+        run time: then each task ``(name, i)`` gives a list of pairs ``(item key, item)``
+    columns : name in ``over`` or ``matrix`` -> its value for each item, where the values are scalars
+    n_tasks : number of tasks that give items
+    droppable : whether a failed item is replaced by a :class:`pipeline.graph.segments.Dropped` (``on_error: drop``)
     """
 
     name: str
@@ -130,8 +141,8 @@ class ItemsLayout:
 
 
 @dataclass(frozen=True, eq=False)
-class ValueLayout:
-    """One Python object: the task ``(name,)``."""
+class ObjectType:
+    """One Python object, given by the task ``(name,)``."""
 
     name: str
 
@@ -143,18 +154,25 @@ class ValueLayout:
 
 
 @dataclass(frozen=True, eq=False)
-class PartsLayout:
-    """Named parts, each a layout of its own (``svd.u``); ``whole`` where the value itself can be had too."""
+class PartsType:
+    """A value with named parts, each of its own type (``svd.u``); ``whole``: the type of the value itself, if any."""
 
-    parts: Mapping[str, Layout]
-    whole: Layout | None = None
+    parts: Mapping[str, ValueType]
+    whole: ValueType | None = None
 
     kind: Literal["parts"] = field(default="parts", init=False)
 
     @property
     def keys(self) -> tuple[Key, ...]:
-        layouts = [*([self.whole] if self.whole else []), *self.parts.values()]
-        return tuple(key for layout in layouts for key in layout.keys)
+        members = [*([self.whole] if self.whole else []), *self.parts.values()]
+        return tuple(key for member in members for key in member.keys)
 
 
-Layout = ArrayLayout | FrameLayout | ItemsLayout | ValueLayout | PartsLayout
+ValueType = ArrayType | FrameType | ItemsType | ObjectType | PartsType
+
+
+def whole_of(value_type: ValueType) -> ValueType:
+    """Return the type of the value itself where a value with parts has one; else ``value_type`` unchanged."""
+    if isinstance(value_type, PartsType) and value_type.whole is not None:
+        return value_type.whole
+    return value_type

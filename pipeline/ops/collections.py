@@ -30,7 +30,7 @@ LENGTHS = "pipeline-lengths"
 
 @dataclass(frozen=True, eq=False)
 class Items:
-    """Items, one task each: task ``i`` is ``(name, i)``. ``names``, ``columns``: see its ``ItemsLayout``.
+    """Items, one task each: task ``i`` is ``(name, i)``. ``names``, ``columns``: see its ``ItemsType``.
 
     ``tasks`` holds the tasks that make them, whatever they need included (the tasks of the inputs, too).
     """

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.graph.value_types import LabelsLayout
+from pipeline.graph.value_types import LabelsType
 from pipeline.outputs.files import FRAGMENTS, Context, FileRecord, PartRecord, read_blocks, write_bytes, writing
 from pipeline.outputs.grids import Grid, Piece
 from pipeline.outputs.run_labels import with_labels
@@ -57,7 +57,7 @@ class Stored:
     dtype: str
     attrs: Mapping[str, Any]
     template: Any
-    labels: Mapping[str, LabelsLayout]
+    labels: Mapping[str, LabelsType]
     chunks: Mapping[str, int]
     level: int
 

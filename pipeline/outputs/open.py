@@ -18,7 +18,7 @@ from dask.base import tokenize
 from pipeline.config.sections.formats import FOLDERS, are_lines
 from pipeline.graph.collect import join_partitions
 from pipeline.graph.graph import Sink
-from pipeline.graph.value_types import FrameLayout
+from pipeline.graph.value_types import FrameType
 from pipeline.outputs.files import unpacking
 from pipeline.outputs.netcdf import StoredVariable
 from pipeline.outputs.run_labels import plain_dtype
@@ -60,9 +60,9 @@ def open_output(sink: Sink, folder: Path, *, files: Sequence[str] | None = None)
         import xarray as xr
 
         variable = sink.options["variable"]
-        layout: Any = sink.layout
-        types = {variable: layout.dtype} | {str(name): c.dtype for name, c in layout.template.coords.items()}
-        types |= {name: plain_dtype(own.dtype) for name, own in layout.labels.items()}
+        value_type: Any = sink.value_type
+        types = {variable: value_type.dtype} | {str(name): c.dtype for name, c in value_type.template.coords.items()}
+        types |= {name: plain_dtype(own.dtype) for name, own in value_type.labels.items()}
         # decoded only where it was decoded in the graph: some calendars are left to the user, here too
         array = xr.open_zarr(
             path,
@@ -81,7 +81,7 @@ def open_output(sink: Sink, folder: Path, *, files: Sequence[str] | None = None)
         return dd.from_map(_partition, parts, sink=sink, folder=folder, meta=_meta(sink), label=f"open-{sink.name}")
     if sink.format == "netcdf":
         return _netcdf(sink, path)
-    if sink.layout.kind == "items":
+    if sink.value_type.kind == "items":
         return _items(sink, folder, files_of(sink, folder) if files is None else files)
     if sink.format == "npy":
         return _labelled(sink, np.load(path))
@@ -97,8 +97,8 @@ def read(sink: Sink, folder: Path) -> Any:
 
 
 def _meta(sink: Sink) -> pd.DataFrame:
-    layout: Any = sink.layout
-    meta: pd.DataFrame = layout.meta
+    value_type: Any = sink.value_type
+    meta: pd.DataFrame = value_type.meta
     return meta
 
 
@@ -123,7 +123,7 @@ def _items(sink: Sink, folder: Path, files: Sequence[str]) -> dict[str, Any]:
         match = pattern.fullmatch(name)
         if match:
             found[match["key"]] = _load(sink.format, folder / name, None)
-    names = getattr(sink.layout, "names", None)
+    names = getattr(sink.value_type, "names", None)
     order = {name: i for i, name in enumerate(names)} if names else {}
     return dict(sorted(found.items(), key=lambda pair: (order.get(pair[0], len(order)), pair[0])))
 
@@ -139,17 +139,17 @@ def _load(form: str, path: Path, sink: Sink | None) -> Any:
     if form == "pickle":  # written by our own run; opening a pickle runs code in it
         with unpacking(path) as file:
             return pickle.load(file)
-    layout = sink.layout if sink is not None else None
+    value_type = sink.value_type if sink is not None else None
     if form == "csv":
         options = dict(sink.options) if sink is not None else {}
         frame = pd.read_csv(path, sep=options.get("sep", ","), decimal=options.get("decimal", "."))
-        return _typed(frame, layout.meta) if isinstance(layout, FrameLayout) else frame
+        return _typed(frame, value_type.meta) if isinstance(value_type, FrameType) else frame
     with unpacking(path) as file:
-        if not isinstance(layout, FrameLayout):
+        if not isinstance(value_type, FrameType):
             return json.load(file)
         lines = sink is not None and are_lines(sink.path, sink.options)
         rows = [json.loads(line) for line in file] if lines else json.load(file)
-    return _typed(pd.DataFrame(rows, columns=list(layout.meta.columns)), layout.meta)
+    return _typed(pd.DataFrame(rows, columns=list(value_type.meta.columns)), value_type.meta)
 
 
 def _typed(frame: pd.DataFrame, meta: pd.DataFrame) -> pd.DataFrame:
@@ -177,33 +177,33 @@ def _netcdf(sink: Sink, path: Path) -> Any:
     import dask.array as da
     import xarray as xr
 
-    layout: Any = sink.layout
-    main = StoredVariable.of(path, sink.options["variable"], layout.dtype)
-    known = zip(layout.chunks, main.shape, strict=True)
+    value_type: Any = sink.value_type
+    main = StoredVariable.of(path, sink.options["variable"], value_type.dtype)
+    known = zip(value_type.chunks, main.shape, strict=True)
     chunks = tuple(along if sum(along) == n else (n,) for along, n in known)
-    sizes = dict(zip(layout.dims, main.shape, strict=True))
+    sizes = dict(zip(value_type.dims, main.shape, strict=True))
     coords = {}
-    for name, coordinate in layout.template.coords.items():
+    for name, coordinate in value_type.template.coords.items():
         if all(sizes.get(dim) == size for dim, size in coordinate.sizes.items()):
             stored = StoredVariable.of(path, str(name), coordinate.dtype)
             coords[name] = (coordinate.dims, stored[...], dict(coordinate.attrs))
-    for name, own in layout.labels.items():
+    for name, own in value_type.labels.items():
         stored = StoredVariable.of(path, name, plain_dtype(own.dtype))
         coords[name] = ((own.dim,), stored[...], {})
     data = da.from_array(main, chunks=chunks, name=f"open-{sink.name}-{tokenize(str(path), os.stat(path).st_mtime_ns)}")
-    attrs = {**layout.template.attrs, **sink.options["attrs"]}
-    return xr.DataArray(data, coords, layout.dims, attrs=attrs).rename(None)
+    attrs = {**value_type.template.attrs, **sink.options["attrs"]}
+    return xr.DataArray(data, coords, value_type.dims, attrs=attrs).rename(None)
 
 
 def _labelled(sink: Sink, values: np.ndarray[Any, Any]) -> Any:
     """Return the array of an npy file with the dims and coordinates that it had in the graph."""
     import xarray as xr
 
-    layout: Any = sink.layout
-    sizes = dict(zip(layout.dims, values.shape, strict=True))
+    value_type: Any = sink.value_type
+    sizes = dict(zip(value_type.dims, values.shape, strict=True))
     fitting = {
         name: coordinate
-        for name, coordinate in layout.template.coords.items()
+        for name, coordinate in value_type.template.coords.items()
         if all(sizes.get(dim) == size for dim, size in coordinate.sizes.items())
     }
-    return xr.DataArray(values, dims=layout.dims, coords=fitting, attrs=dict(layout.template.attrs))
+    return xr.DataArray(values, dims=value_type.dims, coords=fitting, attrs=dict(value_type.template.attrs))

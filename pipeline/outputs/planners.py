@@ -10,7 +10,7 @@ import numpy as np
 from pipeline.config.model import Output
 from pipeline.config.sections.formats import FORMATS, PACKED, are_lines
 from pipeline.graph.graph import CONTEXT, GraphNode, Key, Sink, listed, ref, task
-from pipeline.graph.value_types import ArrayLayout, FrameLayout, ItemsLayout, Layout, PartsLayout, ValueLayout
+from pipeline.graph.value_types import ArrayType, FrameType, ItemsType, ObjectType, PartsType, ValueType
 from pipeline.outputs import array_writers, netcdf, writers
 from pipeline.outputs.files import PartRecord
 from pipeline.outputs.grids import Grid
@@ -24,31 +24,31 @@ Tasks = dict[Key, GraphNode]
 Planned = tuple[Tasks, list[Key]]  # all tasks, and the keys of those that return records
 
 
-def plan_sink(output: Output, layout: Layout, *, prefix: str) -> tuple[Tasks, Sink]:
+def plan_sink(output: Output, value_type: ValueType, *, prefix: str) -> tuple[Tasks, Sink]:
     """Return the tasks that write ``output``, and its :class:`Sink` for the Graph.
 
     Parameters
     ----------
-    layout : value type of the step to write; the tasks need its keys and :data:`pipeline.graph.graph.CONTEXT`
+    value_type : value type of the step to write; the tasks need its keys and :data:`pipeline.graph.graph.CONTEXT`
     prefix : of the names of the new tasks
 
     Raises
     ------
     ValueError : if the format does not take this kind of value, or an option does not fit the value
     """
-    if isinstance(layout, PartsLayout):
-        if layout.whole is None:
-            parts = " ".join(layout.parts)
+    if isinstance(value_type, PartsType):
+        if value_type.whole is None:
+            parts = " ".join(value_type.parts)
             raise ValueError(f"the value has parts; write one of them, with a name.part as input: {parts}")
-        layout = layout.whole
-    _admit(output, layout)
-    tasks, records = _PLANNERS[output.to, layout.kind](output, layout, prefix)
+        value_type = value_type.whole
+    _admit(output, value_type)
+    tasks, records = _PLANNERS[output.to, value_type.kind](output, value_type, prefix)
     options: dict[str, Any] = {"attrs": dict(output.attrs), "variable": output.name, **output.options}
     if output.files is not None:
         options["files"] = output.files
     if output.partition_by:
         options["partition_by"] = tuple(output.partition_by)
-    return tasks, Sink(_label(output), output.to, output.path, layout, tuple(records), options)
+    return tasks, Sink(_label(output), output.to, output.path, value_type, tuple(records), options)
 
 
 def _label(output: Output) -> str:
@@ -59,22 +59,24 @@ def _label(output: Output) -> str:
     return f"{output.name}[{','.join(f'{key}={value}' for key, value in output.matrix.items())}]"
 
 
-def _admit(output: Output, layout: Layout) -> None:
+def _admit(output: Output, value_type: ValueType) -> None:
     """Check the kind of value and the path, for all formats alike."""
     form = FORMATS.get(output.to)
     if form is None:
         raise ValueError(f"to: got {output.to!r}; formats are {' '.join(FORMATS)}")
-    if layout.kind not in form.kinds:
-        others = [name for name, other in FORMATS.items() if layout.kind in other.kinds]
-        raise ValueError(f"{output.to} takes {' or '.join(form.kinds)}, got {layout.kind}; use {' or '.join(others)}")
+    if value_type.kind not in form.kinds:
+        others = [name for name, other in FORMATS.items() if value_type.kind in other.kinds]
+        raise ValueError(
+            f"{output.to} takes {' or '.join(form.kinds)}, got {value_type.kind}; use {' or '.join(others)}"
+        )
     if "://" in output.path:
         raise ValueError(f"path: got {output.path!r}; outputs on remote storage are not built yet")
     if output.to in ("csv", "json", "pickle", "text") and output.path.endswith((".zst", ".zip")):
         raise ValueError(f"path: got {output.path!r}; compressed files are {' '.join(PACKED)}")
-    if layout.kind == "items" and "${key}" not in output.path:
+    if value_type.kind == "items" and "${key}" not in output.path:
         raise ValueError(f"path: got {output.path!r}; each item is a file: put ${{key}} into the path")
-    if layout.kind != "items" and "${key}" in output.path:
-        raise ValueError(f"path: got {output.path!r}; ${{key}} is for items, and this is {layout.kind}")
+    if value_type.kind != "items" and "${key}" in output.path:
+        raise ValueError(f"path: got {output.path!r}; ${{key}} is for items, and this is {value_type.kind}")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -82,30 +84,32 @@ def _admit(output: Output, layout: Layout) -> None:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _parquet(output: Output, layout: FrameLayout, prefix: str) -> Planned:
+def _parquet(output: Output, value_type: FrameType, prefix: str) -> Planned:
     import pyarrow as pa
 
-    missing = [column for column in output.partition_by if column not in layout.meta.columns]
+    missing = [column for column in output.partition_by if column not in value_type.meta.columns]
     if missing:
-        raise ValueError(f"partition_by: no column {' '.join(missing)}; columns are {' '.join(layout.meta.columns)}")
-    if len(output.partition_by) == len(layout.meta.columns):
+        raise ValueError(
+            f"partition_by: no column {' '.join(missing)}; columns are {' '.join(value_type.meta.columns)}"
+        )
+    if len(output.partition_by) == len(value_type.meta.columns):
         raise ValueError("partition_by: got all columns, which leaves none for the files")
     _require_codec(output.options)
-    held = layout.meta.drop(columns=list(output.partition_by))
+    held = value_type.meta.drop(columns=list(output.partition_by))
     schema = pa.Schema.from_pandas(held, preserve_index=False).serialize().to_pybytes()
-    n_files = layout.n_partitions if output.files is None else output.files
+    n_files = value_type.n_partitions if output.files is None else output.files
     digits = max(5, len(str(n_files - 1)))
     tasks: Tasks = {}
     # Each task writes either one partition to several files, or several partitions to one file.
-    n_tasks = min(n_files, layout.n_partitions)
+    n_tasks = min(n_files, value_type.n_partitions)
     for i in range(n_tasks):
-        parts = range(i * layout.n_partitions // n_tasks, (i + 1) * layout.n_partitions // n_tasks)
+        parts = range(i * value_type.n_partitions // n_tasks, (i + 1) * value_type.n_partitions // n_tasks)
         numbers = tuple(range(i * n_files // n_tasks, (i + 1) * n_files // n_tasks))
         key = (prefix, i)
         tasks[key] = task(
             key,
             writers.write_parquet,
-            listed([ref(layout.keys[part]) for part in parts]),
+            listed([ref(value_type.keys[part]) for part in parts]),
             i,
             numbers,
             digits,
@@ -133,20 +137,20 @@ def _require_codec(options: Mapping[str, Any]) -> None:
         raise ValueError(f"options.compression_level: got {level}; levels of {name} are {lowest} to {highest}")
 
 
-def _csv(output: Output, layout: FrameLayout, prefix: str) -> Planned:
+def _csv(output: Output, value_type: FrameType, prefix: str) -> Planned:
     options = dict(output.options)
-    head = layout.meta.iloc[:0].to_csv(index=False, lineterminator="\n", **options).encode()
+    head = value_type.meta.iloc[:0].to_csv(index=False, lineterminator="\n", **options).encode()
     fragments: Tasks = {}
-    for i, key in enumerate(layout.keys):
+    for i, key in enumerate(value_type.keys):
         own = (f"{prefix}/part", i)
         fragments[own] = task(own, writers.write_csv_fragment, ref(key), i, output.path, options, ref(CONTEXT))
     return _joined(fragments, prefix, head, b"", b"", output.path)
 
 
-def _json_frame(output: Output, layout: FrameLayout, prefix: str) -> Planned:
+def _json_frame(output: Output, value_type: FrameType, prefix: str) -> Planned:
     lines = are_lines(output.path, output.options)
     fragments: Tasks = {}
-    for i, key in enumerate(layout.keys):
+    for i, key in enumerate(value_type.keys):
         own = (f"{prefix}/part", i)
         fragments[own] = task(own, writers.write_json_fragment, ref(key), i, output.path, lines, ref(CONTEXT))
     head, between, tail = (b"", b"\n", b"\n") if lines else (b"[\n", b",\n", b"\n]\n")
@@ -165,42 +169,42 @@ def _joined(fragments: Tasks, prefix: str, head: bytes, between: bytes, tail: by
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _stored(output: Output, layout: ArrayLayout, level: int) -> array_writers.Stored:
+def _stored(output: Output, value_type: ArrayType, level: int) -> array_writers.Stored:
     """Describe the array for its writer tasks.
 
     Raises
     ------
     ValueError : if the name of the output is also the name of a dim or coordinate
     """
-    if output.to != "npy" and output.name in {*layout.dims, *layout.template.coords, *layout.labels}:
+    if output.to != "npy" and output.name in {*value_type.dims, *value_type.template.coords, *value_type.labels}:
         raise ValueError(f"{output.name!r} is also a dim or a coordinate of the array; rename the output")
     return array_writers.Stored(
         output.name,
-        layout.dims,
-        np.dtype(layout.dtype).str,
-        {**layout.template.attrs, **output.attrs},
-        layout.template,
-        dict(layout.labels),
+        value_type.dims,
+        np.dtype(value_type.dtype).str,
+        {**value_type.template.attrs, **output.attrs},
+        value_type.template,
+        dict(value_type.labels),
         dict(output.options.get("chunks", {})),
         int(output.options.get("level", level)),
     )
 
 
-def _labels(layout: ArrayLayout) -> Any:
+def _labels(value_type: ArrayType) -> Any:
     """Return a task argument with the labels that are computed in the run: for each coordinate, those of each chunk."""
-    return listed(listed(ref(key) for key in own.keys) for own in layout.labels.values())
+    return listed(listed(ref(key) for key in own.keys) for own in value_type.labels.values())
 
 
-def _zarr(output: Output, layout: ArrayLayout, prefix: str) -> Planned:
-    what = _stored(output, layout, level=1)
-    unknown = [any(n != n for n in sizes) for sizes in layout.chunks]
-    sizes = [(1,) if late else own for late, own in zip(unknown, layout.chunks, strict=True)]
-    grid = Grid.plan(layout.dims, sizes, layout.dtype, what.chunks, alone=any(unknown))
+def _zarr(output: Output, value_type: ArrayType, prefix: str) -> Planned:
+    what = _stored(output, value_type, level=1)
+    unknown = [any(n != n for n in sizes) for sizes in value_type.chunks]
+    sizes = [(1,) if late else own for late, own in zip(unknown, value_type.chunks, strict=True)]
+    grid = Grid.plan(value_type.dims, sizes, value_type.dtype, what.chunks, alone=any(unknown))
     if any(unknown):
-        return _one_file(output, layout, prefix, array_writers.join_zarr, what)
+        return _one_file(output, value_type, prefix, array_writers.join_zarr, what)
     head: Key = (f"{prefix}/head",)
-    node = task(head, array_writers.write_zarr_head, _labels(layout), what, grid, output.path, ref(CONTEXT))
-    tasks = {head: node, **_zarr_tasks(prefix, layout.name, grid, f"{output.path}/{output.name}", what.level)}
+    node = task(head, array_writers.write_zarr_head, _labels(value_type), what, grid, output.path, ref(CONTEXT))
+    tasks = {head: node, **_zarr_tasks(prefix, value_type.name, grid, f"{output.path}/{output.name}", what.level)}
     return tasks, list(tasks)
 
 
@@ -226,32 +230,32 @@ def _zarr_tasks(prefix: str, source: str, grid: Grid, path: str, level: int) -> 
     return tasks
 
 
-def _npy(output: Output, layout: ArrayLayout, prefix: str) -> Planned:
-    dtype = np.dtype(layout.dtype)
+def _npy(output: Output, value_type: ArrayType, prefix: str) -> Planned:
+    dtype = np.dtype(value_type.dtype)
     if dtype.hasobject:
         raise ValueError(f"npy holds numbers, times and text of fixed width, got {dtype}")
-    return _one_file(output, layout, prefix, array_writers.join_npy, _stored(output, layout, level=0))
+    return _one_file(output, value_type, prefix, array_writers.join_npy, _stored(output, value_type, level=0))
 
 
-def _netcdf(output: Output, layout: ArrayLayout, prefix: str) -> Planned:
-    what = _stored(output, layout, level=0)
+def _netcdf(output: Output, value_type: ArrayType, prefix: str) -> Planned:
+    what = _stored(output, value_type, level=0)
     netcdf.require_netcdf(what)
-    return _one_file(output, layout, prefix, netcdf.join_netcdf, what)
+    return _one_file(output, value_type, prefix, netcdf.join_netcdf, what)
 
 
 def _one_file(
-    output: Output, layout: ArrayLayout, prefix: str, join: Callable[..., PartRecord], what: array_writers.Stored
+    output: Output, value_type: ArrayType, prefix: str, join: Callable[..., PartRecord], what: array_writers.Stored
 ) -> Planned:
     """Return one task per chunk that writes it as a fragment, and a task ``join`` that makes one file of them."""
     tasks: Tasks = {}
-    indices = tuple(tuple(key[1:]) for key in layout.chunk_keys)
-    dtype = np.dtype(layout.dtype).str
-    for key, index in zip(layout.chunk_keys, indices, strict=True):
+    indices = tuple(tuple(key[1:]) for key in value_type.chunk_keys)
+    dtype = np.dtype(value_type.dtype).str
+    for key, index in zip(value_type.chunk_keys, indices, strict=True):
         own = (f"{prefix}/part", *index)
         tasks[own] = task(own, array_writers.write_npy_fragment, ref(key), index, output.path, dtype, ref(CONTEXT))
     last = (f"{prefix}/join",)
     parts = listed([ref(own) for own in tasks])
-    tasks[last] = task(last, join, parts, indices, _labels(layout), what, output.path, ref(CONTEXT))
+    tasks[last] = task(last, join, parts, indices, _labels(value_type), what, output.path, ref(CONTEXT))
     return tasks, [last]
 
 
@@ -260,19 +264,19 @@ def _one_file(
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _items(output: Output, layout: ItemsLayout, prefix: str) -> Planned:
-    if layout.names is not None:
-        _refuse_doubles(output.path, layout.names)
-    n_tasks = min(layout.n_tasks, _ITEM_TASKS)
+def _items(output: Output, value_type: ItemsType, prefix: str) -> Planned:
+    if value_type.names is not None:
+        _refuse_doubles(output.path, value_type.names)
+    n_tasks = min(value_type.n_tasks, _ITEM_TASKS)
     tasks: Tasks = {}
     for i in range(n_tasks):
-        group = range(i * layout.n_tasks // n_tasks, (i + 1) * layout.n_tasks // n_tasks)
-        names = None if layout.names is None else tuple(layout.names[k] for k in group)
+        group = range(i * value_type.n_tasks // n_tasks, (i + 1) * value_type.n_tasks // n_tasks)
+        names = None if value_type.names is None else tuple(value_type.names[k] for k in group)
         key = (prefix, i)
         tasks[key] = task(
             key,
             writers.write_items,
-            listed([ref(layout.keys[k]) for k in group]),
+            listed([ref(value_type.keys[k]) for k in group]),
             names,
             i,
             output.to,
@@ -292,9 +296,9 @@ def _refuse_doubles(path: str, names: tuple[str, ...]) -> None:
         seen.add(file)
 
 
-def _value(output: Output, layout: ValueLayout, prefix: str) -> Planned:
+def _value(output: Output, value_type: ObjectType, prefix: str) -> Planned:
     key = (prefix,)
-    value, options = ref(layout.keys[0]), dict(output.options)
+    value, options = ref(value_type.keys[0]), dict(output.options)
     node = task(key, writers.write_object, value, output.to, output.path, options, ref(CONTEXT))
     return {key: node}, [key]
 

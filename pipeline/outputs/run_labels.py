@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.graph.value_types import LabelsLayout
+from pipeline.graph.value_types import LabelsType
 
 __all__ = ["plain_dtype", "with_labels"]
 
@@ -29,7 +29,7 @@ def plain_dtype(dtype: Any) -> np.dtype[Any]:
 
 
 def with_labels(
-    template: Any, labels: Mapping[str, LabelsLayout], values: Sequence[Sequence[np.ndarray[Any, Any]]]
+    template: Any, labels: Mapping[str, LabelsType], values: Sequence[Sequence[np.ndarray[Any, Any]]]
 ) -> Any:
     """Return a copy of a dataset with more coordinates.
 

@@ -20,7 +20,7 @@ from pipeline.units import bytes_text, count_text
 
 if TYPE_CHECKING:
     from pipeline.graph.graph import Graph
-    from pipeline.graph.value_types import Layout
+    from pipeline.graph.value_types import ValueType
 
 
 __all__ = ["graph_svg"]
@@ -138,8 +138,8 @@ def _nodes(config: Config, graph: Graph | None) -> dict[str, _Node]:
     for name, steps in instances.items():
         first = steps[0]
         what = " ".join(dict.fromkeys([first.kind, first.function]))
-        layouts = [graph.layouts[step.name] for step in steps] if graph is not None else []
-        label = _sized(layouts) if layouts else _kind(first)
+        value_types = [graph.value_types[step.name] for step in steps] if graph is not None else []
+        label = _sized(value_types) if value_types else _kind(first)
         tooltip = f"{name}: {what}; {label}"
         found[name] = _Node(cut(name, _LONGEST), cut(what, _LONGEST), cut(label, _LONGEST), len(steps), tooltip)
     outputs: dict[str, list[Output]] = {}
@@ -160,34 +160,36 @@ def _edges(config: Config) -> list[tuple[str, str]]:
     return list(dict.fromkeys([*of_steps, *of_outputs]))
 
 
-def _sized(layouts: Sequence[Layout]) -> str:
+def _sized(value_types: Sequence[ValueType]) -> str:
     """Return the number of instances, and the kind and size of their values (the largest if sizes differ)."""
-    texts = list(dict.fromkeys(map(_layout, layouts)))
-    if len(texts) > 1 and all(layout.kind == "array" for layout in layouts):
-        most = max(_nbytes(layout) for layout in layouts)
+    texts = list(dict.fromkeys(map(_value_text, value_types)))
+    if len(texts) > 1 and all(value_type.kind == "array" for value_type in value_types):
+        most = max(_nbytes(value_type) for value_type in value_types)
         texts = [f"array up to {bytes_text(most)}"] if most == most else ["array"]
-    text = texts[0] if len(texts) == 1 else layouts[0].kind
-    return f"{len(layouts):,} x {text}" if len(layouts) > 1 else text
+    text = texts[0] if len(texts) == 1 else value_types[0].kind
+    return f"{len(value_types):,} x {text}" if len(value_types) > 1 else text
 
 
-def _nbytes(layout: Layout) -> float:
-    return layout.nbytes if layout.kind == "array" else math.nan
+def _nbytes(value_type: ValueType) -> float:
+    return value_type.nbytes if value_type.kind == "array" else math.nan
 
 
-def _layout(layout: Layout) -> str:
-    if layout.kind == "array":
-        if not layout.dims:
+def _value_text(value_type: ValueType) -> str:
+    if value_type.kind == "array":
+        if not value_type.dims:
             return "number"
         return (
-            f"array ({', '.join(layout.dims)})" if math.isnan(layout.nbytes) else f"array {bytes_text(layout.nbytes)}"
+            f"array ({', '.join(value_type.dims)})"
+            if math.isnan(value_type.nbytes)
+            else f"array {bytes_text(value_type.nbytes)}"
         )
-    if layout.kind == "frame":
-        n = len(layout.meta.columns)
-        size = "" if math.isnan(layout.nbytes) else f", {bytes_text(layout.nbytes)}"
+    if value_type.kind == "frame":
+        n = len(value_type.meta.columns)
+        size = "" if math.isnan(value_type.nbytes) else f", {bytes_text(value_type.nbytes)}"
         return f"frame {count_text(n, 'col')}{size}"
-    if layout.kind == "items":
-        return count_text(len(layout.names), "item") if layout.names is not None else "items"
-    return ", ".join(layout.parts) if layout.kind == "parts" else layout.kind
+    if value_type.kind == "items":
+        return count_text(len(value_type.names), "item") if value_type.names is not None else "items"
+    return ", ".join(value_type.parts) if value_type.kind == "parts" else value_type.kind
 
 
 def _kind(step: Step) -> str:

@@ -18,7 +18,7 @@ from pipeline.config.model import Check, Reference
 from pipeline.errors import Location
 from pipeline.graph.collect import collect
 from pipeline.graph.graph import Graph, Key
-from pipeline.graph.value_types import PartsLayout
+from pipeline.graph.value_types import PartsType
 from pipeline.ops.elementwise.targets import evaluate_scalar
 from pipeline.runs.equality import equal
 
@@ -80,15 +80,15 @@ def value_of(reference: Reference, graph: Graph, results: Mapping[Key, Any]) -> 
 
 
 def _copy(copy: str, reference: Reference, graph: Graph, results: Mapping[Key, Any]) -> Any:
-    layout, part = graph.layouts[copy], reference.part
-    if part and isinstance(layout, PartsLayout):
-        if part not in layout.parts:
-            raise ValueError(f"{reference.text!r}: there is no such part; there are {', '.join(layout.parts)}")
-        value, part = collect(layout.parts[part], results), ""
+    value_type, part = graph.value_types[copy], reference.part
+    if part and isinstance(value_type, PartsType):
+        if part not in value_type.parts:
+            raise ValueError(f"{reference.text!r}: there is no such part; there are {', '.join(value_type.parts)}")
+        value, part = collect(value_type.parts[part], results), ""
     else:
-        value = collect(layout, results)
+        value = collect(value_type, results)
     if part:
-        value = _part(value, layout.kind, reference)
+        value = _part(value, value_type.kind, reference)
     if reference.picks:
         value = picked(value, reference)
     return value

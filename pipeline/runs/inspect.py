@@ -23,7 +23,7 @@ from pipeline.errors import ConfigError, TaskError, nearest, task_name
 from pipeline.graph.collect import collect
 from pipeline.graph.graph import CONTEXT, Graph, GraphNode, Key, constant, cull, execute, is_constant, task
 from pipeline.graph.segments import Dropped
-from pipeline.graph.value_types import ItemsLayout, Layout, PartsLayout
+from pipeline.graph.value_types import ItemsType, PartsType, ValueType, whole_of
 from pipeline.outputs.commit import OutputTransaction
 from pipeline.runs import run as execution
 from pipeline.worker.process_setup import install_modules
@@ -66,7 +66,7 @@ class _Place:
     """Where one copy of what was asked for lies: ``keys`` are the tasks needed, ``positions`` the items picked."""
 
     name: str
-    layout: Layout
+    value_type: ValueType
     keys: tuple[Key, ...]
     positions: tuple[int, ...] | None = None
 
@@ -95,10 +95,10 @@ def preview(
     tasks, owners = dict(graph.tasks), dict(graph.owners)
     places = []
     for number, copy in enumerate(wanted.reference.copies):
-        layout, own = _referred(graph, wanted, number)
+        value_type, own = _referred(graph, wanted, number)
         tasks |= own
         owners |= dict.fromkeys(own, copy)
-        places.append(_place(wanted, layout, number))
+        places.append(_place(wanted, value_type, number))
     keys = tuple(dict.fromkeys(key for place in places for key in place.keys))
     part = _part(replace(graph, tasks=tasks, owners=owners), keys)
     try:
@@ -123,51 +123,51 @@ def _only(config: Config, copies: tuple[str, ...]) -> Config:
     return replace(config, steps=steps, outputs=(), checks=(), keep=copies)
 
 
-def _referred(graph: Graph, wanted: Named, number: int) -> tuple[Layout, dict[Key, GraphNode]]:
+def _referred(graph: Graph, wanted: Named, number: int) -> tuple[ValueType, dict[Key, GraphNode]]:
     """Where the value of one copy of the reference lies, and the tasks of its picks."""
     reference = wanted.reference
     copy = reference.copies[number]
-    layout = graph.layouts[copy]
-    if not reference.part and not reference.picks and not (isinstance(layout, PartsLayout) and layout.whole is None):
-        return (layout.whole if isinstance(layout, PartsLayout) and layout.whole is not None else layout), {}
+    value_type = graph.value_types[copy]
+    if not reference.part and not reference.picks and not isinstance(whole_of(value_type), PartsType):
+        return whole_of(value_type), {}
     prefix = f"{copy}/{_OWN}"
     try:
         with building():
-            value = refer(graph.layouts, reference, prefix, number=number)
-            own, layout = lower(value, prefix, graph.tasks)
+            value = refer(graph.value_types, reference, prefix, number=number)
+            own, value_type = lower(value, prefix, graph.tasks)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    return layout, own
+    return value_type, own
 
 
-def _place(wanted: Named, layout: Layout, number: int) -> _Place:
+def _place(wanted: Named, value_type: ValueType, number: int) -> _Place:
     reference = wanted.reference
     name = reference.copies[number] if reference.gathered else reference.text
     if reference.gathered and reference.part:
         name = name.replace(reference.step, f"{reference.step}.{reference.part}", 1)
     if not wanted.picks_items:
-        return _Place(name, layout, layout.keys)
-    if not isinstance(layout, ItemsLayout):
+        return _Place(name, value_type, value_type.keys)
+    if not isinstance(value_type, ItemsType):
         got = wanted.doubt or f"{reference.step!r} is no items, so it has no item {wanted.text!r}"
         raise ConfigError(got)
-    if layout.names is None:  # the keys of the items are known when they are there
-        return _Place(name, layout, layout.keys)
-    positions = tuple(wanted.positions(layout.names))
-    return _Place(name, layout, tuple(layout.keys[i] for i in positions), positions)
+    if value_type.names is None:  # the keys of the items are known when they are there
+        return _Place(name, value_type, value_type.keys)
+    positions = tuple(wanted.positions(value_type.names))
+    return _Place(name, value_type, tuple(value_type.keys[i] for i in positions), positions)
 
 
 def _seen(wanted: Named, place: _Place, results: Mapping[Key, Any]) -> Preview:
-    layout = place.layout
-    if not isinstance(layout, ItemsLayout):
-        return Preview(place.name, layout.kind, collect(layout, results))
+    value_type = place.value_type
+    if not isinstance(value_type, ItemsType):
+        return Preview(place.name, value_type.kind, collect(value_type, results))
     if place.positions is None:
-        items = collect(layout, results)
+        items = collect(value_type, results)
         if wanted.picks_items:
             keys = list(items)
             items = {keys[i]: items[keys[i]] for i in wanted.positions(keys)}
-        n = len(layout.names) if layout.names is not None else len(items)
+        n = len(value_type.names) if value_type.names is not None else len(items)
     else:
-        found = {(layout.names or ())[i]: results[layout.keys[i]] for i in place.positions}
+        found = {(value_type.names or ())[i]: results[value_type.keys[i]] for i in place.positions}
         items = {name: item for name, item in found.items() if not isinstance(item, Dropped)}
         n = len(found)
         if n == 1 and not items:

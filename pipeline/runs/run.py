@@ -31,7 +31,7 @@ from pipeline.config.model import Config
 from pipeline.errors import CheckError, ConfigError, PipelineError
 from pipeline.graph.collect import collect
 from pipeline.graph.graph import Graph, Key
-from pipeline.graph.value_types import Layout, PartsLayout
+from pipeline.graph.value_types import PartsType, ValueType
 from pipeline.outputs.commit import OutputTransaction
 from pipeline.outputs.manifest import Manifest, stale_files
 from pipeline.outputs.open import open_output
@@ -87,27 +87,27 @@ class Run:
         return self.trace.elapsed
 
     def __getitem__(self, name: str | StepReference) -> Any:
-        layout = self._layout(_copy(name))
-        output = self._output(layout)
+        value_type = self._value_type(_copy(name))
+        output = self._output(value_type)
         if output is not None:
             return self.open(output)
-        if all(key in self.results for key in layout.keys):
-            return collect(layout, self.results)
+        if all(key in self.results for key in value_type.keys):
+            return collect(value_type, self.results)
         raise KeyError(f"{_copy(name)!r} was not kept; give it an output, or run with keep: [{name}]")
 
     def __contains__(self, name: object) -> bool:
         try:
-            layout = self._layout(_copy(name))
+            value_type = self._value_type(_copy(name))
         except KeyError:
             return False
-        return self._output(layout) is not None or all(key in self.results for key in layout.keys)
+        return self._output(value_type) is not None or all(key in self.results for key in value_type.keys)
 
     def __iter__(self) -> Iterator[str]:
-        return (copy for copy in self.graph.layouts if copy in self)
+        return (copy for copy in self.graph.value_types if copy in self)
 
-    def _output(self, layout: Layout) -> str | None:
+    def _output(self, value_type: ValueType) -> str | None:
         """The output that has what lies there."""
-        return next((sink.name for sink in self.graph.sinks if _same_place(sink.layout, layout)), None)
+        return next((sink.name for sink in self.graph.sinks if _same_place(sink.value_type, value_type)), None)
 
     def open(self, output: str) -> Any:
         """An output as it was committed: arrays and Parquet lazily, other formats in memory."""
@@ -120,16 +120,16 @@ class Run:
         """Make ``report.json`` and ``report.html`` in the run folder, and return the path of the page."""
         return self.draw(self.folder)
 
-    def _layout(self, name: str) -> Layout:
-        layouts = self.graph.layouts
-        if name in layouts:
-            return layouts[name]
+    def _value_type(self, name: str) -> ValueType:
+        value_types = self.graph.value_types
+        if name in value_types:
+            return value_types[name]
         copy, _, part = name.rpartition(".")
-        owner = layouts.get(copy)
-        if isinstance(owner, PartsLayout) and part in owner.parts:
+        owner = value_types.get(copy)
+        if isinstance(owner, PartsType) and part in owner.parts:
             return owner.parts[part]
-        known = [copy for copy in layouts if copy.partition("[")[0] == name.partition("[")[0]]
-        raise KeyError(f"there is no step {name!r}; there are {', '.join(known or layouts)}")
+        known = [copy for copy in value_types if copy.partition("[")[0] == name.partition("[")[0]]
+        raise KeyError(f"there is no step {name!r}; there are {', '.join(known or value_types)}")
 
     def to_dict(self) -> dict[str, Any]:
         """What is told of a run, in the types that JSON has."""
@@ -189,9 +189,9 @@ def _copy(name: object) -> str:
     return f"{replace(reference, picks=())}[{picks}]" if picks else str(name)
 
 
-def _same_place(one: Layout, other: Layout) -> bool:
-    """Whether two layouts are the same keys; a value with parts lies where its whole does."""
-    if isinstance(other, PartsLayout):
+def _same_place(one: ValueType, other: ValueType) -> bool:
+    """Whether two value_types are the same keys; a value with parts lies where its whole does."""
+    if isinstance(other, PartsType):
         return other.whole is not None and _same_place(one, other.whole)
     return one.kind == other.kind and getattr(one, "name", None) == other.name
 

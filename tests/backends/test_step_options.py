@@ -101,7 +101,7 @@ class Ran:
     folder: Path
 
     def __getitem__(self, step: str) -> Any:
-        return collect(self.graph.layouts[step], self.outcome.results)
+        return collect(self.graph.value_types[step], self.outcome.results)
 
     def dropped(self, step: str) -> dict[str, str]:
         return {item: cause for name, item, cause in self.outcome.dropped if name == step}

@@ -36,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def columns(text: str, folder: Path) -> list[str]:
-    return list(graph_of(text, folder).layouts["t"].meta.columns)
+    return list(graph_of(text, folder).value_types["t"].meta.columns)
 
 
 # -- kinds ------------------------------------------------------------------------------------------------------------
@@ -115,8 +115,8 @@ SLICED = "steps:\n  x: {op: from_zarr, path: x.zarr, variable: x}\n"
 
 
 def sizes(text: str, folder: Path) -> dict[str, int]:
-    layout = graph_of(text, folder).layouts["x"]
-    return {dim: int(sum(chunks)) for dim, chunks in zip(layout.dims, layout.chunks, strict=True)}
+    value_type = graph_of(text, folder).value_types["x"]
+    return {dim: int(sum(chunks)) for dim, chunks in zip(value_type.dims, value_type.chunks, strict=True)}
 
 
 def test_a_slice_that_every_user_takes_is_read_and_nothing_else(folder: Path) -> None:
@@ -267,7 +267,7 @@ def test_a_batch_changes_neither_the_graph_nor_results_nor_names(folder: Path) -
     text = 'modules: [./mine.py]\nsteps: {{s: {{call: "mine:square", over: {{n: {{range: 9}}}}{}}}}}\n'
     plain, batched = (graph_of(text.format(batch), folder) for batch in ("", ", batch: 4"))
     assert plain.fingerprint == batched.fingerprint
-    assert plain.layouts["s"].names == batched.layouts["s"].names
+    assert plain.value_types["s"].names == batched.value_types["s"].names
     assert values_of(text.format(", batch: 4"), folder)["s"] == [n * n for n in range(9)]
 
 

@@ -19,38 +19,38 @@ import xarray as xr
 from pipeline.build.lowering import _materialized, building, enter, lower
 from pipeline.graph import collect
 from pipeline.graph.graph import constant, execute, ref, task, token, toposort
-from pipeline.graph.value_types import ArrayLayout, FrameLayout
+from pipeline.graph.value_types import ArrayType, FrameType
 from pipeline.ops.collections import Items, Parts, Single
 
 
-def run(tasks: dict[Any, Any], layout: Any) -> Any:
-    """The value of a layout, by running its tasks one after the other."""
+def run(tasks: dict[Any, Any], value_type: Any) -> Any:
+    """The value of a value type, by running its tasks one after the other."""
     values: dict[Any, Any] = {}
     for key in toposort(tasks):
         values[key] = execute(tasks[key], values)
-    return collect.argument(layout, [values[key] for key in layout.keys])
+    return collect.argument(value_type, [values[key] for key in value_type.keys])
 
 
-def array(data: np.ndarray, chunks: Any, **coords: Any) -> tuple[dict[Any, Any], ArrayLayout]:
+def array(data: np.ndarray, chunks: Any, **coords: Any) -> tuple[dict[Any, Any], ArrayType]:
     """An array step ``x`` of dims t, y that holds ``data``."""
     x = xr.DataArray(da.from_array(data, chunks=chunks, name="source"), dims=("t", "y"), coords=coords)
-    tasks, layout = lower(x, "x", {})
-    return tasks, layout
+    tasks, value_type = lower(x, "x", {})
+    return tasks, value_type
 
 
-def frame(n_partitions: int) -> tuple[dict[Any, Any], FrameLayout, pd.DataFrame]:
+def frame(n_partitions: int) -> tuple[dict[Any, Any], FrameType, pd.DataFrame]:
     """A frame step ``f`` with columns a, b."""
     whole = pd.DataFrame({"a": np.arange(20) % 3, "b": np.arange(20.0)})
     parts = np.array_split(np.arange(20), n_partitions)
     tasks = {("f", i): constant(("f", i), whole.iloc[p].reset_index(drop=True)) for i, p in enumerate(parts)}
-    return tasks, FrameLayout("f", n_partitions, whole.iloc[:0]), whole
+    return tasks, FrameType("f", n_partitions, whole.iloc[:0]), whole
 
 
 def test_an_array_step_adds_only_tasks_of_its_own_and_its_result_has_its_name() -> None:
     data = np.arange(60.0).reshape(10, 6)
-    tasks, layout = array(data, (4, 3), t=np.arange(10))
+    tasks, value_type = array(data, (4, 3), t=np.arange(10))
     with building():
-        x = enter(layout)
+        x = enter(value_type)
         own, anomaly = lower(x - x.mean("t"), "anomaly", tasks)
     assert not set(own) & set(tasks)
     assert {key[0].split("/")[0] for key in own} == {"anomaly"}
@@ -61,9 +61,9 @@ def test_an_array_step_adds_only_tasks_of_its_own_and_its_result_has_its_name() 
 
 @pytest.mark.parametrize("n_partitions", [1, 3, 7])
 def test_a_frame_step_leaves_its_inputs_as_placeholders(n_partitions: int) -> None:
-    tasks, layout, whole = frame(n_partitions)
+    tasks, value_type, whole = frame(n_partitions)
     with building():
-        f = enter(layout)
+        f = enter(value_type)
         grouped = f.groupby("a").agg({"b": "sum"}).reset_index()
         own, totals = lower(grouped, "totals", tasks)
         merged, pairs = lower(f.merge(f.rename(columns={"b": "c"}), on="a"), "pairs", tasks)
@@ -74,27 +74,27 @@ def test_a_frame_step_leaves_its_inputs_as_placeholders(n_partitions: int) -> No
 
 
 def test_a_step_that_changes_nothing_adds_no_task() -> None:
-    tasks, layout = array(np.zeros((4, 4)), (2, 2))
-    own, same = lower(enter(layout), "again", tasks)
+    tasks, value_type = array(np.zeros((4, 4)), (2, 2))
+    own, same = lower(enter(value_type), "again", tasks)
     assert own == {}
     assert same.name == "x"
-    frames, frame_layout, _ = frame(3)
-    own, same_frame = lower(enter(frame_layout), "again", frames)
+    frames, frame_type, _ = frame(3)
+    own, same_frame = lower(enter(frame_type), "again", frames)
     assert own == {}
     assert same_frame.name == "f"
 
 
 def test_concatenated_frames_keep_their_partitions_under_one_name() -> None:
-    tasks, layout, whole = frame(3)
-    own, both = lower(dd.concat([enter(layout), enter(layout)]), "both", tasks)
+    tasks, value_type, whole = frame(3)
+    own, both = lower(dd.concat([enter(value_type), enter(value_type)]), "both", tasks)
     assert [key[0] for key in both.keys] == ["both"] * 6
     assert len(run(tasks | own, both)) == 2 * len(whole)
 
 
 def test_items_values_and_parts_keep_the_names_of_their_copy() -> None:
     nodes = {("fit", i): task(("fit", i), abs, -i) for i in range(3)}
-    own, layout = lower(Items("fit", nodes, 3, ("a", "b", "c")), "fit", {})
-    assert layout.keys == (("fit", 0), ("fit", 1), ("fit", 2))
+    own, value_type = lower(Items("fit", nodes, 3, ("a", "b", "c")), "fit", {})
+    assert value_type.keys == (("fit", 0), ("fit", 1), ("fit", 2))
     single = Single(("s",), {("s",): task(("s",), sum, [1, 2])})
     _, parts = lower(Parts({"u": single}), "svd", {})
     assert parts.parts["u"].keys == (("svd.u",),)
@@ -108,8 +108,8 @@ import dask.array as da, xarray as xr, hashlib
 from pipeline.build.lowering import lower, enter, building
 with building():
     x = xr.DataArray(da.ones((8, 8), chunks=(2, 4)), dims=("t", "y"))
-    tasks, layout = lower(x, "x", {})
-    y = enter(layout)
+    tasks, value_type = lower(x, "x", {})
+    y = enter(value_type)
     own, _ = lower(((y - y.mean("t")) / y.std("t")).chunk({"t": 3}), "z", tasks)
 edges = [(key, sorted(map(repr, node.dependencies))) for key, node in sorted(own.items())]
 print(hashlib.sha256(repr(edges).encode()).hexdigest())
@@ -123,8 +123,8 @@ def test_every_array_op_gives_the_same_over_placeholders_task_by_task(op: str, c
     values = test_array_ops.numbers("int32").astype("float64") if op == "svd" else test_array_ops.numbers()
     x = test_array_ops.lazy(values, chunks)  # an SVD has no room for missing values
     with building():
-        tasks, layout = lower(x, "x", {})
-        own, made = lower(build(enter(layout)), "y", tasks)
+        tasks, value_type = lower(x, "x", {})
+        own, made = lower(build(enter(value_type)), "y", tasks)
         expected = build(x)
     assert not set(own) & set(tasks)
     whole = {None: (made, expected)}
@@ -139,10 +139,10 @@ def test_every_array_op_gives_the_same_over_placeholders_task_by_task(op: str, c
 def test_every_frame_op_gives_the_same_over_placeholders_task_by_task(op: str, cuts: list[int]) -> None:
     one, other = test_frame_ops.cut(test_frame_ops.table(), cuts), test_frame_ops.cut(test_frame_ops.table(), [20])
     with building():
-        tasks, layout = lower(one, "one", {})
-        more, other_layout = lower(other, "other", {})
+        tasks, value_type = lower(one, "one", {})
+        more, other_type = lower(other, "other", {})
         tasks |= more
-        own, made = lower(test_frame_ops.every_op(enter(layout), enter(other_layout))[op], "y", tasks, ordered=True)
+        own, made = lower(test_frame_ops.every_op(enter(value_type), enter(other_type))[op], "y", tasks, ordered=True)
         expected = test_frame_ops.every_op(one, other)[op].compute().reset_index(drop=True)
     assert not set(own) & set(tasks)
     got = run(tasks | own, made)
@@ -160,9 +160,9 @@ def test_names_are_the_same_in_every_process(capsys: pytest.CaptureFixture[str])
 
 
 def test_a_default_client_or_setting_does_not_bring_peer_to_peer_tasks_in() -> None:
-    tasks, layout, _ = frame(7)
+    tasks, value_type, _ = frame(7)
     with dask.config.set({"dataframe.shuffle.method": "p2p", "array.rechunk.method": "p2p"}), building():
-        f = enter(layout)
+        f = enter(value_type)
         own, _ = lower(f.merge(f, on="a"), "pairs", tasks)
     assert not [key for key in own if "p2p" in str(key)]
 

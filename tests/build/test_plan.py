@@ -140,7 +140,7 @@ def test_a_shuffle_says_how_many_bytes_are_read_for_what_it_moves(tmp_path: Path
     assert 3 * 1000 * (16 + 8) < moved < 3 * 1000 * (16 + 8 + 20)  # keys and values; text as it is stored
     assert told["some"].moved is None
     assert SOMETHING_MOVED not in told["both"].notes
-    sizes = plan(config(text, tmp_path)).graph.layouts
+    sizes = plan(config(text, tmp_path)).graph.value_types
     assert (sizes["a"].nbytes, sizes["c"].nbytes) == (48_000, 404 / 2)
     assert math.isnan(sizes["some"].nbytes)
 

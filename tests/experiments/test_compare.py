@@ -22,7 +22,7 @@ from pipeline.experiments.comparison.compare import Rounds, chosen, compare, com
 from pipeline.experiments.comparison.result import Case, Difference, Measurement
 from pipeline.experiments.comparison.rows import compared
 from pipeline.graph.graph import Graph, Policy, listed, ref, task
-from pipeline.graph.value_types import ItemsLayout, ValueLayout
+from pipeline.graph.value_types import ItemsType, ObjectType
 from pipeline.outputs.planners import plan_sink
 from pipeline.report.terminal import comparison_text
 from pipeline.trace.trace import Trace
@@ -194,8 +194,8 @@ def graph_of(function, *arguments, n=6):
     """``n`` items ``function(*arguments, i)`` and their sorted list; both wanted, the list written as well."""
     tasks = {("item", i): task(("item", i), function, *arguments, i) for i in range(n)}
     tasks[("all",)] = task(("all",), list, listed([ref(key) for key in list(tasks)]))
-    items = ItemsLayout("item", tuple(f"i={i}" for i in range(n)), {}, n)
-    value = ValueLayout("all")
+    items = ItemsType("item", tuple(f"i={i}" for i in range(n)), {}, n)
+    value = ObjectType("all")
     output = Output("all", Reference("all", ("all",)), "json", "out/all.json")
     writers, sink = plan_sink(output, value, prefix="all/write")
     tasks |= writers
@@ -205,7 +205,7 @@ def graph_of(function, *arguments, n=6):
         wanted=(*items.keys, *sink.records),
         owners=owners,
         policies={"item": Policy("item"), "all": Policy("all")},
-        layouts={"item": items, "all": value},
+        value_types={"item": items, "all": value},
         sinks=(sink,),
         name="made",
     )

@@ -32,7 +32,7 @@ from pipeline.graph.graph import (
     task,
     toposort,
 )
-from pipeline.graph.value_types import ArrayLayout, FrameLayout, ItemsLayout, PartsLayout, ValueLayout
+from pipeline.graph.value_types import ArrayType, FrameType, ItemsType, ObjectType, PartsType
 
 THREE_KINDS = """
 version: 1
@@ -241,24 +241,24 @@ def test_a_saved_graph_is_read_back_as_it_was(folder: Path) -> None:
 def test_a_file_of_another_format_is_refused(tmp_path: Path) -> None:
     with open(tmp_path / "old.bin", "wb") as file:
         pickle.dump(99, file)
-    with pytest.raises(ValueError, match=r"old\.bin: got graph format 99; this version reads 1: build it again"):
+    with pytest.raises(ValueError, match=r"old\.bin: got graph format 99; this version reads 2: build it again"):
         Graph.load(tmp_path / "old.bin")
 
 
-# -- layouts ----------------------------------------------------------------------------------------------------------
+# -- value types ------------------------------------------------------------------------------------------------------
 
 
-def test_layouts_name_the_keys_of_their_parts() -> None:
-    x = ArrayLayout("x", ("t", "y"), ((2, 3), (4.0,)), np.dtype("float32"), xr.Dataset())
+def test_value_types_name_the_keys_of_their_parts() -> None:
+    x = ArrayType("x", ("t", "y"), ((2, 3), (4.0,)), np.dtype("float32"), xr.Dataset())
     assert x.keys == (("x", 0, 0), ("x", 1, 0))
     assert (x.nbytes, x.largest_chunk) == (5 * 4 * 4, 3 * 4 * 4)
-    assert FrameLayout("f", 2, pd.DataFrame()).keys == (("f", 0), ("f", 1))
-    assert ItemsLayout("i", ("a", "b"), {}, 2).keys == (("i", 0), ("i", 1))
-    assert ValueLayout("v").keys == (("v",),)
-    assert PartsLayout({"u": ValueLayout("p.u")}, whole=ValueLayout("p")).keys == (("p",), ("p.u",))
+    assert FrameType("f", 2, pd.DataFrame()).keys == (("f", 0), ("f", 1))
+    assert ItemsType("i", ("a", "b"), {}, 2).keys == (("i", 0), ("i", 1))
+    assert ObjectType("v").keys == (("v",),)
+    assert PartsType({"u": ObjectType("p.u")}, whole=ObjectType("p")).keys == (("p",), ("p.u",))
 
 
 def test_the_size_of_an_array_of_unknown_length_is_unknown() -> None:
-    x = ArrayLayout("x", ("t",), ((float("nan"),) * 2,), np.dtype("int8"), xr.Dataset())
+    x = ArrayType("x", ("t",), ((float("nan"),) * 2,), np.dtype("int8"), xr.Dataset())
     assert np.isnan(x.nbytes)
     assert np.isnan(x.largest_chunk)

@@ -69,9 +69,9 @@ def test_a_call_gets_its_inputs_in_order_and_its_args_by_name(folder: Path) -> N
 def test_over_makes_one_item_a_combination_the_first_key_slowest(folder: Path) -> None:
     text = '  grid: {call: "mine:add", over: {a: [1, 2], b: [10, 20]}}\n'
     assert values(text, folder)["grid"] == [11, 21, 12, 22]
-    layout = graph_of("modules: [./mine.py]\nsteps:\n" + text, folder).layouts["grid"]
-    assert layout.names == ("a=1,b=10", "a=1,b=20", "a=2,b=10", "a=2,b=20")
-    assert layout.columns == {"a": (1, 1, 2, 2), "b": (10, 20, 10, 20)}
+    value_type = graph_of("modules: [./mine.py]\nsteps:\n" + text, folder).value_types["grid"]
+    assert value_type.names == ("a=1,b=10", "a=1,b=20", "a=2,b=10", "a=2,b=20")
+    assert value_type.columns == {"a": (1, 1, 2, 2), "b": (10, 20, 10, 20)}
 
 
 def test_items_handed_on_keep_their_keys(folder: Path) -> None:
@@ -81,9 +81,9 @@ def test_items_handed_on_keep_their_keys(folder: Path) -> None:
       third: {call: "mine:add", over: {a: second, k: [0, 1]}}
     """
     assert values(text, folder)["third"] == [101, 102, 102, 103]
-    layouts = graph_of("modules: [./mine.py]\nsteps:\n" + text, folder).layouts
-    assert layouts["second"].names == ("a=1", "a=2")
-    assert layouts["third"].names[:2] == ("a=a=1,k=0", "a=a=1,k=1")
+    value_types = graph_of("modules: [./mine.py]\nsteps:\n" + text, folder).value_types
+    assert value_types["second"].names == ("a=1", "a=2")
+    assert value_types["third"].names[:2] == ("a=a=1,k=0", "a=a=1,k=1")
 
 
 def test_a_list_of_maps_is_spread_as_keywords(folder: Path) -> None:

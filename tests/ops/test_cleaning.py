@@ -54,7 +54,9 @@ def value(step: str, folder: Path) -> pd.DataFrame:
 
 
 def read(step: str, folder: Path) -> list[str]:
-    return list(graph_of(f"{READ}  r: {step}\n  s: {{op: select, input: r, columns: [a]}}\n", folder).layouts["t"].meta)
+    return list(
+        graph_of(f"{READ}  r: {step}\n  s: {{op: select, input: r, columns: [a]}}\n", folder).value_types["t"].meta
+    )
 
 
 def test_without_keys_all_rows_are_one_group_whatever_is_read(folder: Path) -> None:
@@ -96,8 +98,8 @@ def test_only_the_columns_that_an_op_needs_are_read(step: str, columns: list[str
 def test_the_right_of_a_semi_join_is_read_for_its_keys_only(folder: Path) -> None:
     text = READ + "  u: {op: read_parquet, path: t0.parquet}\n  r: {op: merge, left: t, right: u, on: d, how: anti}\n"
     graph = graph_of(text, folder)
-    assert list(graph.layouts["u"].meta) == ["d"]
-    assert list(graph.layouts["r"].meta) == ["a", "b", "c", "d", "time"]
+    assert list(graph.value_types["u"].meta) == ["d"]
+    assert list(graph.value_types["r"].meta) == ["a", "b", "c", "d", "time"]
 
 
 # -- values that don't fit --------------------------------------------------------------------------------------------
@@ -250,7 +252,7 @@ MATRIX = "  x: {op: to_array, input: r, columns: [a, d], dims: [row, column], dt
 )
 def test_an_array_of_a_frame_is_as_long_as_is_known(step: str, lengths: Any, folder: Path) -> None:
     graph = graph_of(f"{READ}  r: {step}\n{MATRIX}", folder)
-    chunks = graph.layouts["x"].chunks[0]
+    chunks = graph.value_types["x"].chunks[0]
     assert chunks == lengths if lengths else all(np.isnan(chunks))
     assert values_of(f"{READ}  r: {step}\n{MATRIX}", folder)["x"].shape[1] == 2
 
@@ -294,7 +296,7 @@ def test_the_plan_tells_which_rows_are_moved(step: str, moves: bool, ordered: bo
     (row,) = [row for row in made.rows if row.step == "r"]
     assert (row.moved is not None) is moves
     assert made.graph is not None
-    assert made.graph.layouts["r"].ordered is ordered
+    assert made.graph.value_types["r"].ordered is ordered
 
 
 def test_a_cleaned_frame_stays_in_order(folder: Path) -> None:
@@ -304,7 +306,7 @@ def test_a_cleaned_frame_stays_in_order(folder: Path) -> None:
   p: {op: repartition, input: n, npartitions: 2, count_rows: true}
   r: {op: fillna, input: p, value: {b: -1}}
 """
-    assert graph_of(READ + steps, folder).layouts["r"].ordered
+    assert graph_of(READ + steps, folder).value_types["r"].ordered
     made = values_of(READ + steps, folder)["r"]
     assert made["key"].tolist() == [1, 2, 3, 5, 8, 9]
     assert made["b"].tolist() == [4.0, 6.0, -1.0, 1.0, 3.5, -1.0]

@@ -158,7 +158,7 @@ def test_labels_are_cut_and_joined_as_the_rows_are(name: str, filtered: bool, fo
     some = '  some: {op: filter, input: table, where: "n >= 0"}\n'
     text = TABLE.replace("      x:", f"    {some}      x:").replace("input: table, col", "input: some, col")
     text = f"{text if filtered else TABLE}      r: {step}\n"
-    assert np.isnan(graph_of(text, folder).layouts["x"].chunks[0]).all() == filtered
+    assert np.isnan(graph_of(text, folder).value_types["x"].chunks[0]).all() == filtered
     value = values_of(text, folder)["r"]
     assert "".join(value.coords["id"].values) == want
 

@@ -16,10 +16,10 @@ from pipeline.build.build import build
 from pipeline.config.loader import loads
 from pipeline.config.model import Config
 from pipeline.config.signatures import OPS
-from pipeline.experiments.comparison.measured_run import kept_layouts
+from pipeline.experiments.comparison.measured_run import kept_value_types
 from pipeline.graph.collect import collect
 from pipeline.graph.graph import Graph
-from pipeline.graph.value_types import FrameLayout, Layout, PartsLayout
+from pipeline.graph.value_types import FrameType, PartsType, ValueType
 from pipeline.runs.equality import equal
 
 HERE = Path(__file__).parents[1]
@@ -67,16 +67,16 @@ def values(graph: Graph, backend: str) -> dict[str, Any]:
     """What a run gives back, by copy of a step."""
     with create(backend, workers=2, **OPTIONS.get(backend, {})) as opened:
         results = opened.run(graph).results
-    return {copy: collect(layout, results) for copy, layout in kept_layouts(graph).items()}
+    return {copy: collect(value_type, results) for copy, value_type in kept_value_types(graph).items()}
 
 
-def differences(name: str, layout: Layout, reference: Any, other: Any) -> list[str]:
+def differences(name: str, value_type: ValueType, reference: Any, other: Any) -> list[str]:
     """What differs of one value, part by part."""
-    if isinstance(layout, PartsLayout) and layout.whole is None:
-        parts = layout.parts.items()
+    if isinstance(value_type, PartsType) and value_type.whole is None:
+        parts = value_type.parts.items()
         return [told for part, of in parts for told in differences(f"{name}.{part}", of, reference[part], other[part])]
-    layout = layout.whole if isinstance(layout, PartsLayout) else layout
-    found = equal(layout.kind, reference, other, ordered=isinstance(layout, FrameLayout) and layout.ordered)
+    value_type = value_type.whole if isinstance(value_type, PartsType) else value_type
+    found = equal(value_type.kind, reference, other, ordered=isinstance(value_type, FrameType) and value_type.ordered)
     return [] if found.bitwise else [f"{name}: {found.message or 'no bit by bit equality'}"]
 
 
@@ -113,5 +113,5 @@ def test_no_value_is_empty(expected: dict[str, Any]) -> None:
 def test_every_op_gives_bit_by_bit_what_serial_gives(backend: str, graph: Graph, expected: dict[str, Any]) -> None:
     got = values(graph, backend)
     assert set(got) == set(expected)
-    layouts = kept_layouts(graph)
-    assert not [told for copy in got for told in differences(copy, layouts[copy], expected[copy], got[copy])]
+    value_types = kept_value_types(graph)
+    assert not [told for copy in got for told in differences(copy, value_types[copy], expected[copy], got[copy])]

@@ -36,8 +36,8 @@ TEXTS = {"a": 'of "this", and that', "b": "é\tü", "c": "one line\nand another"
 def write(to: str, value: Any, folder: str, path: str, **keys: Any) -> Any:
     """Run the tasks of an output in this process, and hold the files against their records; gives the sink."""
     with building():
-        tasks, layout = lower(value, "x", {})
-    writers, sink = plan_sink(Output("v", Reference("x", ("x",)), to, path, **keys), layout, prefix="write v")
+        tasks, value_type = lower(value, "x", {})
+    writers, sink = plan_sink(Output("v", Reference("x", ("x",)), to, path, **keys), value_type, prefix="write v")
     tasks = {**tasks, **writers, CONTEXT: constant(CONTEXT, Context(folder))}
     results: dict[Any, Any] = {}
     for key in toposort(tasks):

@@ -15,7 +15,7 @@ import pytest
 from pipeline.config.model import Output, Reference
 from pipeline.errors import OutputError
 from pipeline.graph.graph import CONTEXT, Sink, constant, execute, toposort
-from pipeline.graph.value_types import FrameLayout, ItemsLayout, ValueLayout
+from pipeline.graph.value_types import FrameType, ItemsType, ObjectType
 from pipeline.outputs import recovery
 from pipeline.outputs.commit import OutputTransaction
 from pipeline.outputs.manifest import Manifest, stale_files
@@ -28,22 +28,22 @@ STAGES = ["locked", "staged", "verified", "journal", *(f"swap {i}" for i in rang
 
 def planned(number: int, keys: tuple[str, ...] = ("a", "b")) -> list[tuple[Sink, dict[Any, Any]]]:
     """A folder, a file and items that hold ``number``, with the tasks that make and write them."""
-    layouts: list[tuple[Output, Any, Mapping[Any, Any]]] = [
+    value_types: list[tuple[Output, Any, Mapping[Any, Any]]] = [
         (
             Output("frame", Reference("f", ("f",)), "parquet", "deep/frame"),
-            FrameLayout("f", 1, META),
+            FrameType("f", 1, META),
             {("f", 0): pd.DataFrame({"n": [number]})},
         ),
         (
             Output("items", Reference("i", ("i",)), "json", "items/${key}.json"),
-            ItemsLayout("i", keys, {}, len(keys)),
+            ItemsType("i", keys, {}, len(keys)),
             {("i", i): number for i in range(len(keys))},
         ),
-        (Output("value", Reference("v", ("v",)), "json", "value.json"), ValueLayout("v"), {("v",): number}),
+        (Output("value", Reference("v", ("v",)), "json", "value.json"), ObjectType("v"), {("v",): number}),
     ]
     found = []
-    for output, layout, values in layouts:
-        tasks, sink = plan_sink(output, layout, prefix=f"write {output.name}")
+    for output, value_type, values in value_types:
+        tasks, sink = plan_sink(output, value_type, prefix=f"write {output.name}")
         found.append((sink, tasks | {key: constant(key, value) for key, value in values.items()}))
     return found
 
@@ -199,7 +199,7 @@ def test_a_second_run_names_the_holder_and_keeps_no_lock(tmp_path):
 
 def test_the_same_output_by_way_of_another_root_is_locked_too(tmp_path):
     frame = planned(1)[0][0]
-    _, inner = plan_sink(Output("g", Reference("f", ("f",)), "parquet", "frame"), FrameLayout("f", 1, META), prefix="w")
+    _, inner = plan_sink(Output("g", Reference("f", ("f",)), "parquet", "frame"), FrameType("f", 1, META), prefix="w")
     with OutputTransaction([frame], tmp_path, run="first"), pytest.raises(OutputError, match="run first"):
         OutputTransaction([inner], tmp_path / "deep", run="second").__enter__()
 
@@ -250,7 +250,7 @@ def test_a_folder_with_other_things_in_it_is_not_replaced(tmp_path):
 
 
 def sink(name: str, path: str, form: str = "json") -> Sink:
-    return Sink(name, form, path, ValueLayout("v"), ())
+    return Sink(name, form, path, ObjectType("v"), ())
 
 
 @pytest.mark.parametrize(

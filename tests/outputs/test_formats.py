@@ -93,7 +93,7 @@ def test_outputs_are_the_same_in_another_order(alone: Run, folder: Path) -> None
     for sink in alone.graph.sinks:
         values: list[Any] = [each.open(sink.name) for each in (alone, spread)]
         values = [value.compute() if sink.format == "parquet" else value for value in values]
-        found = equal(sink.layout.kind, *values)
+        found = equal(sink.value_type.kind, *values)
         assert found.bitwise, f"{sink.name}: {found.message}"
 
 

@@ -7,12 +7,12 @@ import json
 import pytest
 
 from pipeline.graph.graph import Sink
-from pipeline.graph.value_types import ItemsLayout, ValueLayout
+from pipeline.graph.value_types import ItemsType, ObjectType
 from pipeline.outputs.files import Context, PartRecord, write_bytes
 from pipeline.outputs.manifest import Manifest, stale_files
 from pipeline.outputs.target_paths import manifest_path
 
-SINK = Sink("x", "json", "a/${key}.json", ItemsLayout("i", ("p", "q"), {}, 2), ())
+SINK = Sink("x", "json", "a/${key}.json", ItemsType("i", ("p", "q"), {}, 2), ())
 
 
 def committed(root, *keys: str) -> Manifest:
@@ -70,4 +70,4 @@ def test_items_of_the_last_run_that_this_one_has_not_are_stale(tmp_path):
     committed(tmp_path, "p", "q")
     new = Manifest.of(SINK, [])
     assert stale_files(tmp_path, new) == ["a/p.json", "a/q.json"]
-    assert stale_files(tmp_path, Manifest.of(Sink("y", "json", "y.json", ValueLayout("v"), ()), [])) == []
+    assert stale_files(tmp_path, Manifest.of(Sink("y", "json", "y.json", ObjectType("v"), ()), [])) == []

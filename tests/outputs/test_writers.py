@@ -24,7 +24,7 @@ from pipeline.graph.collect import collect
 from pipeline.graph.file_value import FileValue
 from pipeline.graph.graph import CONTEXT, constant, execute, toposort
 from pipeline.graph.segments import Dropped
-from pipeline.graph.value_types import ArrayLayout, FrameLayout, ItemsLayout, PartsLayout, ValueLayout
+from pipeline.graph.value_types import ArrayType, FrameType, ItemsType, ObjectType, PartsType
 from pipeline.outputs.files import Context
 from pipeline.outputs.open import open_output, read
 from pipeline.outputs.planners import plan_sink
@@ -35,9 +35,9 @@ def output(to: str, path: str, **keys: Any) -> Output:
     return Output("v", Reference("x", ("x",)), to, path, **keys)
 
 
-def written(out: Output, layout: Any, values: dict[Any, Any], folder: Path) -> Any:
+def written(out: Output, value_type: Any, values: dict[Any, Any], folder: Path) -> Any:
     """Run the writer tasks of an output, pickled as for a worker, and verify what they left; gives the sink."""
-    tasks, sink = plan_sink(out, layout, prefix="write v")
+    tasks, sink = plan_sink(out, value_type, prefix="write v")
     tasks = pickle.loads(cloudpickle.dumps(tasks))
     tasks |= {key: constant(key, value) for key, value in values.items()}
     tasks[CONTEXT] = constant(CONTEXT, Context(str(folder)))
@@ -48,14 +48,14 @@ def written(out: Output, layout: Any, values: dict[Any, Any], folder: Path) -> A
     return sink
 
 
-def chunked(x: xr.DataArray, chunks: Any) -> tuple[ArrayLayout, dict[Any, np.ndarray]]:
+def chunked(x: xr.DataArray, chunks: Any) -> tuple[ArrayType, dict[Any, np.ndarray]]:
     sizes = da.core.normalize_chunks(chunks, x.shape)
-    layout = ArrayLayout("x", x.dims, sizes, x.dtype, xr.Dataset(coords=x.coords, attrs=x.attrs))
+    value_type = ArrayType("x", x.dims, sizes, x.dtype, xr.Dataset(coords=x.coords, attrs=x.attrs))
     edges = [np.cumsum([0, *along]) for along in sizes]
     values = {}
-    for key in layout.keys:
+    for key in value_type.keys:
         values[key] = x.values[tuple(slice(e[i], e[i + 1]) for e, i in zip(edges, key[1:], strict=True))]
-    return layout, values
+    return value_type, values
 
 
 X = xr.DataArray(
@@ -91,8 +91,8 @@ CHUNKS = {
 @pytest.mark.parametrize("chunks", CHUNKS.values(), ids=CHUNKS)
 @pytest.mark.parametrize("x", KINDS.values(), ids=KINDS)
 def test_zarr_reads_back_as_the_same_array_with_xarray(x, chunks, tmp_path):
-    layout, values = chunked(x, chunks)
-    written(output("zarr", "a/b.zarr"), layout, values, tmp_path)
+    value_type, values = chunked(x, chunks)
+    written(output("zarr", "a/b.zarr"), value_type, values, tmp_path)
     with xr.open_zarr(tmp_path / "a/b.zarr") as group:
         xr.testing.assert_identical(group["v"].load(), x.rename("v"))
         assert group["v"].dtype.newbyteorder("=") == x.dtype.newbyteorder("=")
@@ -101,8 +101,8 @@ def test_zarr_reads_back_as_the_same_array_with_xarray(x, chunks, tmp_path):
 @pytest.mark.parametrize("chunks", CHUNKS.values(), ids=CHUNKS)
 @pytest.mark.parametrize("x", KINDS.values(), ids=KINDS)
 def test_npy_reads_back_as_the_same_values(x, chunks, tmp_path):
-    layout, values = chunked(x, chunks)
-    sink = written(output("npy", "b.npy"), layout, values, tmp_path)
+    value_type, values = chunked(x, chunks)
+    sink = written(output("npy", "b.npy"), value_type, values, tmp_path)
     np.testing.assert_array_equal(np.load(tmp_path / "b.npy"), x.values)
     assert read(sink, tmp_path).dims == x.dims
 
@@ -114,8 +114,8 @@ STORABLE = {name: x for name, x in KINDS.items() if name != "complex"}
     *((x, "irregular") for x in STORABLE.values()), *((X, name) for name in CHUNKS if name != "irregular"),
 ], ids=[*STORABLE, *(name for name in CHUNKS if name != "irregular")])  # fmt: skip
 def test_netcdf_reads_back_as_the_same_array(x, cut, tmp_path):
-    layout, values = chunked(x, CHUNKS[cut])
-    sink = written(output("netcdf", "a/b.nc"), layout, values, tmp_path)
+    value_type, values = chunked(x, CHUNKS[cut])
+    sink = written(output("netcdf", "a/b.nc"), value_type, values, tmp_path)
     xr.testing.assert_identical(read(sink, tmp_path).load(), x)
     assert read(sink, tmp_path).dtype.newbyteorder("=") == x.dtype.newbyteorder("=")
     units = {name: xr.coders.CFDatetimeCoder(time_unit="ns") for name in ("v", "time")}
@@ -131,10 +131,10 @@ def test_netcdf_has_the_chunks_asked_for_and_the_same_bytes(tmp_path):
 
     files: list[bytes] = []
     for _ in range(2):
-        layout, values = chunked(X, ((4, 4, 2), (3, 4)))
+        value_type, values = chunked(X, ((4, 4, 2), (3, 4)))
         out = output("netcdf", f"{len(files)}.nc", attrs={"units": "K", "of": {"a": [1, "b"]}, "title": None},
                      options={"chunks": {"time": 3, "cell": 2}, "level": 4})  # fmt: skip
-        written(out, layout, values, tmp_path)
+        written(out, value_type, values, tmp_path)
         files.append((tmp_path / f"{len(files)}.nc").read_bytes())
     assert files[0] == files[1]
     with open(tmp_path / "0.nc", "rb") as raw, h5netcdf.File(raw, "r") as file:
@@ -147,9 +147,9 @@ def test_netcdf_has_the_chunks_asked_for_and_the_same_bytes(tmp_path):
 
 def test_a_netcdf_file_takes_lengths_that_only_the_run_knows(tmp_path):
     template = xr.Dataset(coords={"k": ["u", "v"]})
-    layout = ArrayLayout("x", ("row", "k"), ((np.nan, np.nan), (2,)), np.dtype("f8"), template)
+    value_type = ArrayType("x", ("row", "k"), ((np.nan, np.nan), (2,)), np.dtype("f8"), template)
     values = {("x", 0, 0): np.ones((3, 2)), ("x", 1, 0): np.zeros((2, 2))}
-    sink = written(output("netcdf", "b.nc"), layout, values, tmp_path)
+    sink = written(output("netcdf", "b.nc"), value_type, values, tmp_path)
     found = read(sink, tmp_path)
     assert found.sum("k").values.tolist() == [2, 2, 2, 0, 0]
     assert found["k"].values.tolist() == ["u", "v"]
@@ -159,20 +159,20 @@ def test_a_netcdf_file_takes_lengths_that_only_the_run_knows(tmp_path):
 @pytest.mark.parametrize("shape", [(), (0,), (3, 0)])
 def test_arrays_of_one_cell_and_of_none_are_written(form, shape, tmp_path):
     x = xr.DataArray(np.full(shape, 2.5))
-    layout, values = chunked(x, shape)
-    sink = written(output(form, f"b.{form}"), layout, values, tmp_path)
+    value_type, values = chunked(x, shape)
+    sink = written(output(form, f"b.{form}"), value_type, values, tmp_path)
     xr.testing.assert_equal(read(sink, tmp_path).load(), x)
 
 
 def test_an_npy_file_takes_lengths_that_only_the_run_knows(tmp_path):
-    layout = ArrayLayout("x", ("row",), ((np.nan, np.nan),), np.dtype("f8"), xr.Dataset())
-    written(output("npy", "b.npy"), layout, {("x", 0): np.arange(3.0), ("x", 1): np.arange(2.0)}, tmp_path)
+    value_type = ArrayType("x", ("row",), ((np.nan, np.nan),), np.dtype("f8"), xr.Dataset())
+    written(output("npy", "b.npy"), value_type, {("x", 0): np.arange(3.0), ("x", 1): np.arange(2.0)}, tmp_path)
     assert np.load(tmp_path / "b.npy").tolist() == [0, 1, 2, 0, 1]
 
 
 def test_zarr_chunks_as_asked_for_divide_those_of_the_array(tmp_path):
-    layout, values = chunked(X, ((4, 4, 2), (7,)))
-    sink = written(output("zarr", "b.zarr", options={"chunks": {"time": 2}}), layout, values, tmp_path)
+    value_type, values = chunked(X, ((4, 4, 2), (7,)))
+    sink = written(output("zarr", "b.zarr", options={"chunks": {"time": 2}}), value_type, values, tmp_path)
     assert read(sink, tmp_path).chunks[0] == (2,) * 5
     assert read(sink, tmp_path).load().equals(X)
 
@@ -187,7 +187,7 @@ F = pd.DataFrame(
     }
 )
 PARTITIONS = {("f", 0): F[:3], ("f", 1): F[3:3], ("f", 2): F[3:8], ("f", 3): F[8:]}
-FRAME = FrameLayout("f", 4, F[:0])
+FRAME = FrameType("f", 4, F[:0])
 
 
 @pytest.mark.parametrize("files", [None, 1, 3, 20])
@@ -200,13 +200,13 @@ def test_parquet_has_the_files_asked_for_and_rows_in_order(files, tmp_path):
 
 
 def test_parquet_of_no_rows_keeps_its_columns(tmp_path):
-    written(output("parquet", "p"), FrameLayout("f", 1, F[:0]), {("f", 0): F[:0]}, tmp_path)
+    written(output("parquet", "p"), FrameType("f", 1, F[:0]), {("f", 0): F[:0]}, tmp_path)
     assert list(pd.read_parquet(tmp_path / "p").columns) == list(F.columns)
 
 
 def test_parquet_of_no_rows_and_so_of_no_files_opens_too(tmp_path):
-    layout = FrameLayout("f", 1, F[:0])
-    sink = written(output("parquet", "p", partition_by=("b",)), layout, {("f", 0): F[:0]}, tmp_path)
+    value_type = FrameType("f", 1, F[:0])
+    sink = written(output("parquet", "p", partition_by=("b",)), value_type, {("f", 0): F[:0]}, tmp_path)
     assert list(open_output(sink, tmp_path).compute().columns) == list(read(sink, tmp_path).columns) == list(F.columns)
 
 
@@ -228,7 +228,7 @@ def test_a_missing_value_has_no_folder_to_go_to(tmp_path):
 @pytest.mark.parametrize(("form", "name"), [("csv", "c.csv"), ("json", "c.json"), ("json", "c.jsonl")])
 def test_text_of_a_frame_does_not_depend_on_its_partitions(form, name, tmp_path):
     sink = written(output(form, name), FRAME, PARTITIONS, tmp_path)
-    one = written(output(form, f"one-{name}"), FrameLayout("f", 1, F[:0]), {("f", 0): F}, tmp_path)
+    one = written(output(form, f"one-{name}"), FrameType("f", 1, F[:0]), {("f", 0): F}, tmp_path)
     assert (tmp_path / name).read_bytes() == (tmp_path / one.path).read_bytes()
     found = read(sink, tmp_path)
     assert found["x"].tolist() == F["x"].tolist()
@@ -237,7 +237,7 @@ def test_text_of_a_frame_does_not_depend_on_its_partitions(form, name, tmp_path)
 
 @pytest.mark.parametrize(("form", "name"), [("csv", "c.csv"), ("json", "c.json"), ("json", "c.jsonl")])
 def test_text_of_a_frame_without_rows_is_whole(form, name, tmp_path):
-    sink = written(output(form, name), FrameLayout("f", 1, F[:0]), {("f", 0): F[:0]}, tmp_path)
+    sink = written(output(form, name), FrameType("f", 1, F[:0]), {("f", 0): F[:0]}, tmp_path)
     assert list(read(sink, tmp_path).columns) == list(F.columns)
 
 
@@ -257,18 +257,18 @@ def test_files_are_compressed_as_their_names_say(suffix, unpack, tmp_path):
 
 def test_json_holds_numpy_pandas_and_missing_values_as_json_does(tmp_path):
     value = {"n": np.nan, "a": np.arange(2), 3: (np.float32(0.5), pd.Timestamp("2000"), np.datetime64("NaT"), pd.NA)}
-    written(output("json", "v.json"), ValueLayout("x"), {("x",): value}, tmp_path)
+    written(output("json", "v.json"), ObjectType("x"), {("x",): value}, tmp_path)
     found = json.loads((tmp_path / "v.json").read_text())
     assert found == {"n": None, "a": [0, 1], "3": [0.5, "2000-01-01T00:00:00", None, None]}
 
 
 def test_json_refuses_what_it_has_no_form_for(tmp_path):
     with pytest.raises(TypeError, match=r"builtins\.object has no JSON form; write it as pickle"):
-        written(output("json", "v.json"), ValueLayout("x"), {("x",): object()}, tmp_path)
+        written(output("json", "v.json"), ObjectType("x"), {("x",): object()}, tmp_path)
     assert not any(tmp_path.rglob("*v.json*"))
 
 
-ITEMS = ItemsLayout("i", ("a=1", "sub/b", "c"), {}, 3, droppable=True)
+ITEMS = ItemsType("i", ("a=1", "sub/b", "c"), {}, 3, droppable=True)
 ITEM_VALUES = {("i", 0): np.arange(3), ("i", 1): np.arange(2), ("i", 2): Dropped("failed")}
 
 
@@ -294,9 +294,9 @@ def test_texts_and_files_are_written_as_they_are(form, value, stored, tmp_path):
 def test_what_is_no_text_and_no_file_is_refused(form, value, message, tmp_path):
     with pytest.raises((TypeError, ValueError), match=message):
         written(output(form, "a"), VALUE, {("x",): value}, tmp_path)
-    layout = ItemsLayout("i", ("k",), {}, 1)
+    value_type = ItemsType("i", ("k",), {}, 1)
     with pytest.raises(ValueError, match=f"item 'k' can't be written to {form}: .*{message}"):
-        written(output(form, "${key}"), layout, {("i", 0): value}, tmp_path)
+        written(output(form, "${key}"), value_type, {("i", 0): value}, tmp_path)
 
 
 def test_a_file_that_is_too_large_to_be_carried_is_refused(tmp_path, monkeypatch):
@@ -326,27 +326,27 @@ def test_items_are_a_file_each_and_dropped_ones_have_none(form, tmp_path):
 
 
 def test_items_whose_keys_only_the_run_knows_are_a_file_each(tmp_path):
-    layout = ItemsLayout("i", None, {}, 2)
+    value_type = ItemsType("i", None, {}, 2)
     values = {("i", 0): [("x", 1), ("y", 2)], ("i", 1): []}
-    sink = written(output("pickle", "${key}.pkl"), layout, values, tmp_path)
-    assert read(sink, tmp_path) == collect(layout, values) == {"x": 1, "y": 2}
+    sink = written(output("pickle", "${key}.pkl"), value_type, values, tmp_path)
+    assert read(sink, tmp_path) == collect(value_type, values) == {"x": 1, "y": 2}
 
 
 def test_many_items_share_writer_tasks(tmp_path):
-    layout = ItemsLayout("i", tuple(map(str, range(1000))), {}, 1000)
-    tasks, sink = plan_sink(output("json", "${key}.json"), layout, prefix="w")
+    value_type = ItemsType("i", tuple(map(str, range(1000))), {}, 1000)
+    tasks, sink = plan_sink(output("json", "${key}.json"), value_type, prefix="w")
     assert len(tasks) == len(sink.records) == 256
-    sink = written(output("json", "${key}.json"), layout, {("i", i): i for i in range(1000)}, tmp_path)
+    sink = written(output("json", "${key}.json"), value_type, {("i", i): i for i in range(1000)}, tmp_path)
     assert read(sink, tmp_path) == {str(i): i for i in range(1000)}
 
 
 @pytest.mark.parametrize("key", ["../up", "/top", "a//b", "", "a/../b", "."])
 def test_a_key_can_not_lead_out_of_the_folder(key):
     with pytest.raises(ValueError, match="can't be part of a file's name"):
-        plan_sink(output("json", "out/${key}.json"), ItemsLayout("i", (key,), {}, 1), prefix="w")
+        plan_sink(output("json", "out/${key}.json"), ItemsType("i", (key,), {}, 1), prefix="w")
 
 
-ARRAY, VALUE = chunked(X, (10, 7))[0], ValueLayout("x")
+ARRAY, VALUE = chunked(X, (10, 7))[0], ObjectType("x")
 REFUSED = [
     (output("zarr", "a"), FRAME, "zarr takes array, got frame; use parquet or csv or json"),
     (output("csv", "a"), ARRAY, "csv takes frame, got array; use zarr or netcdf or npy"),
@@ -361,14 +361,14 @@ REFUSED = [
     (output("parquet", "a", partition_by=("z",)), FRAME, "no column z"),
     (output("pickle", "a.pkl"), ITEMS, "each item is a file: put"),
     (output("pickle", "a/${key}"), VALUE, "is for items, and this is value"),
-    (output("pickle", "a"), PartsLayout({"u": VALUE, "s": VALUE}), "write one of them, with a name.part as input: u s"),
+    (output("pickle", "a"), PartsType({"u": VALUE, "s": VALUE}), "write one of them, with a name.part as input: u s"),
 ]
 
 
-@pytest.mark.parametrize(("out", "layout", "message"), REFUSED, ids=[message for *_, message in REFUSED])
-def test_what_a_format_can_not_hold_is_refused_at_build(out, layout, message):
+@pytest.mark.parametrize(("out", "value_type", "message"), REFUSED, ids=[message for *_, message in REFUSED])
+def test_what_a_format_can_not_hold_is_refused_at_build(out, value_type, message):
     with pytest.raises(ValueError, match=message):
-        plan_sink(out, layout, prefix="w")
+        plan_sink(out, value_type, prefix="w")
 
 
 @pytest.mark.parametrize("chunks", CHUNKS.values(), ids=CHUNKS)
@@ -378,11 +378,11 @@ def test_an_array_is_collected_with_coordinates_and_attrs(chunks):
 
 def test_a_collected_frame_has_a_new_index_and_its_dtypes():
     pd.testing.assert_frame_equal(collect(FRAME, PARTITIONS), F)
-    pd.testing.assert_frame_equal(collect(FrameLayout("f", 1, F[:0]), {("f", 0): F[:0]}), F[:0])
+    pd.testing.assert_frame_equal(collect(FrameType("f", 1, F[:0]), {("f", 0): F[:0]}), F[:0])
 
 
 def test_items_parts_and_values_are_collected_by_name():
     assert list(collect(ITEMS, ITEM_VALUES)) == ["a=1", "sub/b"]
-    parts = PartsLayout({"u": VALUE})
+    parts = PartsType({"u": VALUE})
     assert collect(parts, {("x",): 3}) == {"u": 3}
-    assert collect(PartsLayout({"u": VALUE}, whole=VALUE), {("x",): 3}) == 3
+    assert collect(PartsType({"u": VALUE}, whole=VALUE), {("x",): 3}) == 3

@@ -36,7 +36,7 @@ from pipeline.errors import ConfigError, PipelineError, TaskError
 from pipeline.graph.collect import collect
 from pipeline.graph.graph import Graph, GraphNode, Key, Policy, task
 from pipeline.graph.importing import resolve
-from pipeline.graph.value_types import Layout
+from pipeline.graph.value_types import ValueType
 from pipeline.outputs.commit import OutputTransaction
 from pipeline.worker.atomic_write import replacing
 from pipeline.worker.process_setup import install_modules, limit_threads, settle
@@ -236,15 +236,19 @@ def warm(imports: Iterable[str], busy: float) -> int:
     return n
 
 
-def kept_layouts(graph: Graph) -> dict[str, Layout]:
-    """The layouts of the copies whose every key is wanted: what a run gives back besides its outputs."""
+def kept_value_types(graph: Graph) -> dict[str, ValueType]:
+    """The value types of the copies whose every key is wanted: what a run gives back besides its outputs."""
     wanted = set(graph.wanted)
-    return {copy: layout for copy, layout in graph.layouts.items() if layout.keys and wanted.issuperset(layout.keys)}
+    return {
+        copy: value_type
+        for copy, value_type in graph.value_types.items()
+        if value_type.keys and wanted.issuperset(value_type.keys)
+    }
 
 
 def _keep(graph: Graph, results: Mapping[Any, Any], path: Path) -> None:
     """Leave the values that are wanted besides the outputs, for the comparison with serial's."""
-    values = {copy: collect(layout, results) for copy, layout in kept_layouts(graph).items()}
+    values = {copy: collect(value_type, results) for copy, value_type in kept_value_types(graph).items()}
     _write(path, cloudpickle.dumps(values))
 
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.experiments.comparison.measured_run import kept_layouts
+from pipeline.experiments.comparison.measured_run import kept_value_types
 from pipeline.experiments.comparison.result import Difference
 from pipeline.graph.graph import Graph, Sink
-from pipeline.graph.value_types import FrameLayout, Layout, PartsLayout
+from pipeline.graph.value_types import FrameType, PartsType, ValueType
 from pipeline.outputs.open import read
 from pipeline.runs.equality import equal
 
@@ -71,7 +71,7 @@ def reference_differences(graph: Graph, values: Path, outputs: Path) -> list[Dif
             and np.shape(value) == np.shape(expected)
         ):
             value = expected.copy(data=np.asarray(value))  # without names of dims: those of the output
-        found.append(_compared(what, sink.layout, expected, value, rtol=REFERENCE_TOLERANCE))
+        found.append(_compared(what, sink.value_type, expected, value, rtol=REFERENCE_TOLERANCE))
     return found
 
 
@@ -79,37 +79,37 @@ def _output(sink: Sink, hashes: Sequence[Mapping[str, str]], outputs: Sequence[P
     what = f"output '{sink.name}'"
     if hashes[0] == hashes[1]:
         return Difference(what, same=True, bitwise=True)
-    return _compared(what, sink.layout, *(read(sink, folder) for folder in outputs))
+    return _compared(what, sink.value_type, *(read(sink, folder) for folder in outputs))
 
 
 def _values(graph: Graph, paths: Sequence[Path]) -> list[Difference]:
     data = [path.read_bytes() for path in paths]
-    layouts = kept_layouts(graph)
+    value_types = kept_value_types(graph)
     if data[0] == data[1]:
-        return [Difference(f"'{copy}'", same=True, bitwise=True) for copy in layouts]
+        return [Difference(f"'{copy}'", same=True, bitwise=True) for copy in value_types]
     values = [pickle.loads(each) for each in data]  # written by our own children, a moment ago
     return [
         found
-        for copy, layout in layouts.items()
-        for found in _value(f"'{copy}'", layout, *(each[copy] for each in values))
+        for copy, value_type in value_types.items()
+        for found in _value(f"'{copy}'", value_type, *(each[copy] for each in values))
     ]
 
 
-def _value(what: str, layout: Layout, reference: Any, other: Any) -> list[Difference]:
-    if isinstance(layout, PartsLayout):
-        if layout.whole is not None:
-            return _value(what, layout.whole, reference, other)
+def _value(what: str, value_type: ValueType, reference: Any, other: Any) -> list[Difference]:
+    if isinstance(value_type, PartsType):
+        if value_type.whole is not None:
+            return _value(what, value_type.whole, reference, other)
         return [
             found
-            for name, part in layout.parts.items()
+            for name, part in value_type.parts.items()
             for found in _value(f"{what}.{name}", part, reference[name], other[name])
         ]
-    return [_compared(what, layout, reference, other)]
+    return [_compared(what, value_type, reference, other)]
 
 
-def _compared(what: str, layout: Layout, reference: Any, other: Any, rtol: float = TOLERANCE) -> Difference:
-    ordered = isinstance(layout, FrameLayout) and layout.ordered
-    result = equal(layout.kind, reference, other, rtol=rtol, ordered=ordered)
+def _compared(what: str, value_type: ValueType, reference: Any, other: Any, rtol: float = TOLERANCE) -> Difference:
+    ordered = isinstance(value_type, FrameType) and value_type.ordered
+    result = equal(value_type.kind, reference, other, rtol=rtol, ordered=ordered)
     return Difference(
         what,
         same=result.same,
