@@ -31,9 +31,9 @@ from pipeline.units import count_text
 
 if TYPE_CHECKING:
     from pipeline.build.plan import Plan
-    from pipeline.experiments.comparison.result import Comparison
     from pipeline.experiments.explanation.explained import Explanation
     from pipeline.graph.graph import Graph
+    from pipeline.report.verdicts import ComparisonReport
     from pipeline.runs.run import Run
 
 
@@ -214,14 +214,17 @@ class Pipeline:
 
         return replace(run_config(self.config, **options), draw=_draw)
 
-    def compare(self, **options: Any) -> Comparison:
+    def compare(self, **options: Any) -> ComparisonReport:
         """Run the same graph on several back ends. Options: :func:`pipeline.experiments.comparison.compare.compare`."""
         from pipeline.experiments.comparison.compare import compare as compare_config
+        from pipeline.report.comparison_json import write_report
         from pipeline.report.html.page import write as write_html
+        from pipeline.report.verdicts import ComparisonReport
 
         result = compare_config(self.config, **options)
+        write_report(result)
         write_html(Path(result.folder))
-        return result
+        return ComparisonReport.of(result)
 
     def explain(self, **options: Any) -> Explanation:
         """Find by experiment why steps do not scale. See :func:`pipeline.experiments.explanation.explain.explain`."""
@@ -319,6 +322,6 @@ def run(source: Pipeline | Config | str | Path, **options: Any) -> Run:
     return _taken(source).run(**options)
 
 
-def compare(source: Pipeline | Config | str | Path, **options: Any) -> Comparison:
+def compare(source: Pipeline | Config | str | Path, **options: Any) -> ComparisonReport:
     """Compare back ends on a pipeline, or on a file."""
     return _taken(source).compare(**options)

@@ -150,8 +150,10 @@ def compare(
     config = loaded(context, file, sets, params, root)
     most = seconds(budget) if budget else None
     from pipeline.experiments.comparison import compare as comparison
+    from pipeline.report.comparison_json import write_report
     from pipeline.report.html import page
     from pipeline.report.terminal import comparison_text
+    from pipeline.report.verdicts import ComparisonReport, problem
 
     def tell(message: str) -> None:
         if as_json:
@@ -170,14 +172,15 @@ def compare(
         allow_effects=allow_effects,
         tell=tell,
     )
+    write_report(result)
     page.write(Path(result.folder))
     code = result.exit_code
     if as_json:
-        emit(context.obj, "result", **({"ok": not code} | result.to_dict()))
+        emit(context.obj, "result", **({"ok": not code} | ComparisonReport.of(result).to_dict()))
     else:
         print(f"\n{comparison_text(result)}")
     if code:
-        print(f"pipeline: error: {result.problem}", file=sys.stderr)
+        print(f"pipeline: error: {problem(result)}", file=sys.stderr)
     return code
 
 

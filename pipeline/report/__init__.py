@@ -1,5 +1,6 @@
 """Numbers -> text: terminal tables, HTML, JSON, SVG.
 
+comparison_json      Write a comparison as ``report.json`` into its run folder.
 explanation_text     An explanation as text for a terminal of 80 columns: the numbers, the causes, what to change, the v
 failures             An exception as the lines that a user reads: all faults, then one last line with what, where, why a
 formatting           report.formatting.
@@ -12,6 +13,8 @@ preview              A value to look at: its kind, types, sizes, first elements,
 progress             What a run shows while it goes on: a live table, plain lines, or one JSON event a line.
 progress_counts      How far a run is: how many tasks of each step are done, what else happened to them, and what is lef
 progress_lines       The lines of the live table: one a step, the failed and the running ones first, no more than the te
+reason_text          Why a speedup is not higher, as one sentence for each back end.
 redraw               A report drawn again from what lies in its run folder, and a timeline for Perfetto beside each acco
 terminal             Tables and lines for a terminal of 80 columns; the numbers come in, the text goes out, nothing is c
+verdicts             The sentences of a comparison: verdict, footnotes, what its exit code means.
 """

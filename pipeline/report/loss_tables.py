@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.experiments.comparison.reasons import WORDS
 from pipeline.report.formatting import WIDTH, Column, table_text, wrapped
+from pipeline.report.reason_text import LOSS_NAMES
 from pipeline.units import count_text, digits, duration_text, ratio_text
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def account_lines(comparison: Comparison, *, width: int = WIDTH) -> list[str]:
     accounts = [a for a in comparison.accounts if a.losses is not None]
     if not accounts:
         return []
-    parallel = [a for a in accounts if a.runs.label in comparison.reasons] or accounts
+    parallel = [a for a in accounts if a.runs.label in comparison.causes] or accounts
     lines = []
     for i in range(0, len(parallel), _SIDE_BY_SIDE):
         lines += [_losses_text(parallel[i : i + _SIDE_BY_SIDE], width), ""]
@@ -53,7 +53,7 @@ def _losses_text(accounts: Sequence[Account], width: int) -> str:
     ]
     percents = [a.losses.percents() if a.losses else {} for a in accounts]
     rows: list[dict[str, str]] = []
-    for name, word in WORDS.items():
+    for name, word in LOSS_NAMES.items():
         cells = {str(i): f"{_seconds(getattr(a.losses, name))} {percents[i][name]:>4}%" for i, a in enumerate(accounts)}
         rows.append({"what": word, **cells})
     total = {str(i): f"{_seconds(a.n_workers * a.elapsed)}  100%" for i, a in enumerate(accounts)}

@@ -24,7 +24,9 @@ from pipeline.experiments.comparison.rows import compared
 from pipeline.graph.graph import Graph, Policy, listed, ref, task
 from pipeline.graph.value_types import ItemsType, ObjectType
 from pipeline.outputs.planners import plan_sink
+from pipeline.report.comparison_json import write_report
 from pipeline.report.terminal import comparison_text
+from pipeline.report.verdicts import ComparisonReport, equality, footnotes, problem, reason_texts, verdict
 from pipeline.trace.trace import Trace
 
 
@@ -71,8 +73,8 @@ FASTER = {"serial": [12.0, 12.4, 12.2], "threads": [12.1, 12.5, 12.0], "processe
 
 
 def test_the_last_line_says_which_is_fastest_by_how_much_and_whether_results_are_equal():
-    verdict = comparison(FASTER).verdict[-1]
-    assert verdict == "fastest: processes, 1.8x of serial on 2 workers; results equal bit by bit"
+    last = verdict(comparison(FASTER))[-1]
+    assert last == "fastest: processes, 1.79x of serial on 2 workers; results equal bit by bit"
 
 
 def test_speedup_efficiency_and_the_speedup_with_everything_included_have_known_values():
@@ -83,35 +85,35 @@ def test_speedup_efficiency_and_the_speedup_with_everything_included_have_known_
 def test_overlapping_intervals_are_told_as_no_difference():
     result = comparison(FASTER)
     assert [row.differs for row in result.rows] == [False, False, True]
-    assert any("no difference to serial is shown" in line and "threads" in line for line in result.footnotes)
+    assert any("no difference to serial is shown" in line and "threads" in line for line in footnotes(result))
 
 
 def test_two_fastest_that_overlap_are_told_together():
     result = comparison(FASTER | {"pool": [6.75, 6.85, 6.95]})
-    assert "fastest: processes, 1.8x of serial on 2 workers (no difference shown to pool)" in result.verdict[-1]
+    assert "fastest: processes, 1.79x of serial on 2 workers (no difference shown to pool)" in verdict(result)[-1]
 
 
 def test_nothing_faster_than_serial_is_said_so():
-    assert comparison({"serial": [1.0, 1.1, 1.2], "pool": [2.0, 2.1, 2.2]}).verdict[-1].startswith("fastest: serial;")
+    assert verdict(comparison({"serial": [1.0, 1.1, 1.2], "pool": [2.0, 2.1, 2.2]}))[-1].startswith("fastest: serial;")
 
 
 def test_serial_is_not_called_fastest_of_what_it_does_not_differ_from():
     result = comparison({"serial": [1.0, 1.1, 1.2], "pool": [1.1, 1.15, 1.3], "dask": [2.0, 2.1, 2.2]})
-    assert result.verdict[-1].startswith("fastest: serial (no difference shown to pool);")
+    assert verdict(result)[-1].startswith("fastest: serial (no difference shown to pool);")
 
 
 def test_items_that_every_run_dropped_are_told_and_are_exit_1():
     runs = [measurement(name, i, 1.0, dropped=2) for name in ("serial", "pool") for i in range(3)]
     result = compared(runs, cases=[Case("serial", 1), Case("pool", 2)], differences={}, failures={})
-    assert (result.exit_code, result.problem.partition(",")[0]) == (1, "2 items were dropped")
-    assert "2 items were dropped, since they failed: these times are without what needs them" in result.verdict
+    assert (result.exit_code, problem(result).partition(",")[0]) == (1, "2 items were dropped")
+    assert "2 items were dropped, since they failed: these times are without what needs them" in verdict(result)
 
 
 @pytest.mark.parametrize(("starved", "told"), [(1.1, True), (0.9, False), (None, False)])
 def test_a_tenth_of_serials_time_without_a_core_is_told_as_a_busy_machine(starved, told):
     runs = [measurement(name, i, 10.0, starved=starved) for name in ("serial", "pool") for i in range(3)]
     result = compared(runs, cases=[Case("serial", 1), Case("pool", 2)], differences={}, failures={})
-    assert any("something else used this machine" in line for line in result.verdict) is told
+    assert any("something else used this machine" in line for line in verdict(result)) is told
 
 
 def test_a_serial_run_whose_tasks_start_threads_tells_nothing_of_the_machine():
@@ -123,8 +125,8 @@ def test_a_serial_run_whose_tasks_start_threads_tells_nothing_of_the_machine():
 
 def test_one_round_claims_no_difference():
     result = comparison({"serial": [9.0], "pool": [1.0]})
-    assert "no difference to serial shown" in result.verdict[-1]
-    assert result.footnotes[0].startswith("1 round: too few")
+    assert "no difference to serial shown" in verdict(result)[-1]
+    assert footnotes(result)[0].startswith("1 round: too few")
 
 
 def test_unequal_results_are_exit_6_and_stand_in_the_verdict():
@@ -132,21 +134,21 @@ def test_unequal_results_are_exit_6_and_stand_in_the_verdict():
              "threads": [Difference("output 'x'", True, True)]}  # fmt: skip
     result = comparison(FASTER, differences=wrong, failures={"pool": ("no", 4)})
     assert result.exit_code == 6
-    assert result.verdict[-1].endswith("RESULTS DIFFER: processes")
-    assert "3 of 8 cells differ" in result.problem
+    assert verdict(result)[-1].endswith("RESULTS DIFFER: processes")
+    assert "3 of 8 cells differ" in problem(result)
 
 
 def test_equality_within_a_tolerance_says_both_numbers():
     near = {name: [Difference("output 'x'", True, False, 3.2e-16, 1e-9)] for name in ("threads", "processes")}
     result = comparison(FASTER, differences=near)
-    assert result.verdict[-1].endswith("results equal within 3e-16 (relative; 1e-09 is allowed)")
+    assert verdict(result)[-1].endswith("results equal within 3e-16 (relative; 1e-09 is allowed)")
     assert result.exit_code == 0
 
 
 def test_a_back_end_that_did_not_run_is_a_row_with_its_reason_and_its_exit_code():
     result = comparison(FASTER, failures={"dask": ("fit[a]: ValueError: no", 1)})
     assert result.exit_code == 1
-    assert result.verdict[0] == "dask did not run: fit[a]: ValueError: no"
+    assert verdict(result)[0] == "dask did not run: fit[a]: ValueError: no"
     text = comparison_text(result)
     assert "did not run" in text
     assert text.split("\n")[-1].startswith("fastest: processes")
@@ -161,7 +163,7 @@ def test_the_tables_fit_80_columns_and_hold_every_quantity():
 
 
 def test_a_comparison_is_a_frame_a_text_html_and_strict_json():
-    result = comparison(FASTER, failures={"dask": ("<lost>", 4)})
+    result = ComparisonReport.of(comparison(FASTER, failures={"dask": ("<lost>", 4)}))
     frame = result.to_frame()
     assert list(frame.index) == ["serial", "threads", "processes", "dask"]
     assert frame.loc["processes", "speedup_low"] <= frame.loc["processes", "speedup"]
@@ -217,7 +219,7 @@ def test_a_comparison_of_two_back_ends_measures_them_and_finds_them_equal(tmp_pa
     result = compare_graph(graph, folder=tmp_path, backends=["threads"], workers=2, repeat=2, tell=told.append)
     assert [row.backend for row in result.rows] == ["serial", "threads"]
     assert result.exit_code == 0
-    assert result.equality == "results equal bit by bit"
+    assert equality(result) == "results equal bit by bit"
     assert [m.round for m in result.measurements] == [0, 0, 1, 1]
     assert [m.backend for m in result.measurements] == ["serial", "threads", "threads", "serial"]
     assert all(m.elapsed > 0 and m.memory > 1e7 and m.commit > 0 for m in result.measurements)
@@ -234,7 +236,7 @@ def test_it_writes_into_its_run_folder_only_and_leaves_graph_traces_and_numbers_
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "runs" / "x"
     graph = graph_of(math.factorial)
-    compare_graph(graph, folder=folder, backends=["threads"], workers=1, repeat=1)
+    write_report(compare_graph(graph, folder=folder, backends=["threads"], workers=1, repeat=1))
     assert [p.name for p in tmp_path.iterdir()] == ["runs"]
     assert sorted(p.name for p in folder.iterdir()) == ["graph", "report.json", "serial-1", "threads-1"]
     assert Graph.load(folder / "graph").fingerprint == graph.fingerprint
@@ -321,7 +323,7 @@ def test_each_back_end_is_measured_with_each_number_of_workers(tmp_path):
     assert [(law.backend, [point["workers"] for point in law.points]) for law in result.scaling] == [
         ("threads", [1, 2])
     ]
-    assert set(result.reasons) == {"threads x1", "threads x2"}
+    assert set(result.causes) == {"threads x1", "threads x2"}
     assert (tmp_path / "threads-x2-1" / "trace.parquet").is_file()
     assert "threads: workers" in comparison_text(result)
 
@@ -337,7 +339,7 @@ def test_where_the_core_seconds_went_adds_up_and_is_told_with_a_sentence(tmp_pat
     account = {a.runs.label: a for a in result.accounts}["processes"]
     assert sum(account.losses.percents().values()) == 100
     assert sum(account.rectangle.total(name) for name in account.rectangle.lanes[0]) == 2 * round(account.elapsed * 1e9)
-    assert result.reasons["processes"].startswith("processes: ")
+    assert reason_texts(result)["processes"].startswith("processes: ")
     text = comparison_text(result)
     assert max(map(len, text.split("\n"))) <= 80
     # of one line or two, as the times make it long; a busy machine is told before it
@@ -356,6 +358,7 @@ def test_a_reference_is_timed_and_held_against_the_outputs_of_serial(tmp_path):
     assert result.reference.equality == "equal"
     assert result.reference.elapsed.n == 2
     assert set(result.reference.cost) == {"serial", "threads"}
+    write_report(result)
     assert json.loads((tmp_path / "report.json").read_text())["reference"]["call"] == call
     assert "(COST)" in comparison_text(result)
 
@@ -376,7 +379,7 @@ def test_a_reference_that_is_wrong_or_fails_is_told(tmp_path, n, call, code, sai
     graph = graph_of(math.factorial)
     result = compare_graph(graph, folder=tmp_path, backends=["serial"], workers=1, repeat=1, call=call, params={"n": n})
     assert result.exit_code == code
-    assert said in result.problem
+    assert said in problem(result)
 
 
 def test_no_file_of_a_comparison_holds_a_secret(tmp_path, monkeypatch):
@@ -390,6 +393,7 @@ def test_no_file_of_a_comparison_holds_a_secret(tmp_path, monkeypatch):
     )
     result = compare(load(tmp_path / "a.yaml"), backends=["serial"], repeat=1, runs=tmp_path / "runs")
     assert result.reference.elapsed is not None
+    write_report(result)
     files = [path for path in Path(result.folder).rglob("*") if path.is_file()]
     assert len(files) >= 4
     assert [path.name for path in files if b"open-sesame" in path.read_bytes()] == []

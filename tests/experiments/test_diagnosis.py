@@ -10,7 +10,7 @@ from pipeline.experiments.comparison.reasons import TuningKnob
 from pipeline.experiments.explanation.diagnosis import Overhead, Structure, diagnose, diagnose_structure
 from pipeline.experiments.explanation.explained import Explained, Explanation
 from pipeline.experiments.explanation.measurements import MovingCost, ProbeTimes, StepMeasurements
-from pipeline.experiments.explanation.recommendations import Model, changes, round_number
+from pipeline.experiments.explanation.recommendations import Model, changes, two_digits
 from pipeline.experiments.explanation.structure import segment_seconds, structure
 from pipeline.graph.fusion import fuse
 from pipeline.graph.graph import Graph, Policy, ref, task
@@ -456,7 +456,7 @@ def test_an_explanation_gives_its_steps_by_name_and_why_others_are_missing():
 
 
 def test_large_numbers_are_rounded():
-    assert [round_number(n) for n in (7, 123, 1234)] == [7, 120, 1200]
+    assert [two_digits(n) for n in (7, 123, 1234)] == [7, 120, 1200]
 
 
 def test_a_structure_without_work_divides_by_nothing():

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.experiments.comparison.reasons import Evidence, TuningKnob, reason
+from pipeline.report.reason_text import reason_text
 from pipeline.trace.account import Account, Runs, StepTimes
 from pipeline.trace.costs import StepCost, TaskCost
 from pipeline.trace.critical_path import CriticalPath, PathSegment
@@ -65,7 +66,7 @@ def made(label: str = "dask", *, losses: Losses, **fields: Any) -> Account:
 
 
 def sentence(account: Account, speedup: float = 1.0, cpu: float = 1.0, **evidence: Any) -> str:
-    return reason(account, Evidence(speedup, cpu, **evidence)).text
+    return reason_text(reason(account, Evidence(speedup, cpu, **evidence)))
 
 
 def test_threads_hold_the_gil_where_processes_were_faster_at_the_same_step() -> None:
@@ -88,7 +89,7 @@ def test_without_processes_beside_them_threads_are_only_said_to_wait() -> None:
 def test_threads_that_keep_no_core_busy_wait_for_something_else_than_the_gil() -> None:
     threads = made("threads", losses=lost(inflation=9.8), cpu_beside={"parent": 0.1})
     text = sentence(threads, 0.8, 0.3)
-    assert "a lock, a disk, or a core that something else uses; tell which with pipeline explain" in text
+    assert "a lock, a disk, or a core that something else uses; find out why: pipeline explain" in text
     assert "GIL" not in text
     assert "share" not in sentence(threads, 0.8, 0.3, n_cores=1)
 
@@ -121,11 +122,14 @@ def test_tasks_that_take_more_cpu_than_alone_everywhere_share_the_memory() -> No
     chunks = {"parse": TuningKnob("steps.x.chunks", "chunks")}
     one, other = (made(name, losses=found, by_step=times) for name in ("processes", "pool"))
     text = sentence(one, knobs=chunks, others=[other])
-    assert "1.62x the CPU time that it takes alone, and more elsewhere, too: the workers share memory bandwidth" in text
+    assert (
+        "1.62x the CPU time that it takes alone, and more on other back ends, too: the workers share memory bandwidth"
+        in text
+    )
     assert text.endswith("smaller chunks or a smaller dtype: steps.x.chunks")
     alone = sentence(one, knobs=chunks, others=[made("pool", losses=lost())])
     assert "memory" not in alone
-    assert alone.endswith("tell why with pipeline explain --step parse")
+    assert alone.endswith("find out why: pipeline explain --step parse")
 
 
 def test_cpu_beside_the_tasks_is_threads_of_their_own_where_workers_run_nothing_else() -> None:
@@ -142,7 +146,7 @@ def test_tasks_that_are_mostly_off_their_core_could_do_with_more_workers() -> No
     times = {"parse": StepTimes(20.0, 20.0, 0.2, 0.2)}
     account = made("threads", losses=lost(dependency=0.2), by_step=times)
     text = sentence(account, 1.98, 0.02)
-    assert text.endswith("the tasks are on a core for 1 % of their time: try --workers 8")
+    assert text.endswith("the tasks are on a core for 1 % of their time; try --workers 8")
     assert "try --workers" not in sentence(account, 1.98, 1.9)  # threads that they start are busy meanwhile
     assert "try --workers" not in sentence(account, 1.98, 0.02, starved=9.0)  # they wait for a core
 
@@ -185,7 +189,7 @@ def test_transfer_tells_bytes_and_whose_they_are() -> None:
     found = made("pool", losses=lost(transfer=8.2), moved={"anomaly[A1B]": 2_100_000_000, "total": 100})
     assert sentence(found, 1.3) == (
         "pool: 1.30x of 2 workers; 41 % of core-seconds move 2.1 GB, most of it of `anomaly`, through the parent; "
-        "let steps.anomaly give less (a reduction, fewer columns)"
+        "let steps.anomaly return less (a reduction, fewer columns)"
     )
 
 
@@ -216,7 +220,7 @@ def test_a_lost_worker_is_the_reason_of_what_nobody_saw() -> None:
 def test_no_cause_is_named_below_a_tenth() -> None:
     found = reason(made("processes", losses=lost(inflation=1.9, transfer=1.2)), Evidence(1.84, 2.0))
     assert found.cause == ""
-    assert found.text == (
+    assert reason_text(found) == (
         "processes: 1.84x of 2 workers; no single cause: inflation 9 % and transfer + serialization 6 % are the "
         "largest losses; nothing to change for so many workers"
     )
@@ -239,4 +243,4 @@ def test_every_class_has_a_sentence_that_ends_with_something_to_do() -> None:
     for name in ("inflation", "runtime", "transfer", "scheduling", "dependency", "unexplained"):
         found = reason(made(losses=lost(**{name: 9.0})), Evidence(1.0, 1.0))
         assert found.cause == name
-        assert len(found.text.split("; ")) >= 3, found.text
+        assert len(reason_text(found).split("; ")) >= 3, reason_text(found)

@@ -1,13 +1,12 @@
-"""See below.
+"""Compare back ends on one graph (``pipeline compare``).
 
-child_process  A measured run: a process of its own, watched while it runs, ended with all below it whatever happens.
-compare        ``compare()``: the same Graph on several back ends, interleaved and repeated; how fast, and whether it is
-loss_accounts  The accounts of a comparison: what the traces of its runs say, and why each speedup is not higher.
-measured_run   One measured run in a process of its own: ``python -m pipeline.experiments.comparison.measured_run SPEC.j
-reasons        Why a speedup is not higher, as one sentence: the largest loss, the evidence, and what to change in the f
-report         A comparison as ``report.json`` and ``report.html``.
-result         What a comparison found: rows of medians with intervals, and a verdict in words.
-rows           Measured runs put together: a row for each case, medians with intervals, speedups against the reference.
-same_outputs   The outputs and values of one run against those of the reference.
-scaling        Laws of the speedup for back ends that were measured with several numbers of workers.
+child_process  Run one measured run in a fresh process, watch its memory, end everything below it.
+compare        Measure one graph on several back ends in turns, compare their results with serial's.
+loss_accounts  Add to a comparison where the core-seconds went, the causes and the laws of scaling.
+measured_run   The program of the fresh process: start a back end, warm it, run the graph once, report.
+reasons        Find why a speedup is not higher: the largest loss, the evidence, what to change.
+result         The result of a comparison: rows, differences, accounts, causes.
+rows           Combine measured runs into a row for each case: medians, intervals, speedups.
+same_outputs   Compare the outputs and values of two runs.
+scaling        Fit the laws of scaling to back ends measured with several numbers of workers.
 """

@@ -24,7 +24,6 @@ from pipeline.build.build import build
 from pipeline.errors import Bug, ConfigError, PipelineError, WorkerLost
 from pipeline.experiments.comparison.child_process import measured
 from pipeline.experiments.comparison.loss_accounts import Calls, explained
-from pipeline.experiments.comparison.report import write_report
 from pipeline.experiments.comparison.result import Case, Comparison, Difference, Measurement
 from pipeline.experiments.comparison.rows import compared
 from pipeline.experiments.comparison.same_outputs import differences, reference_differences
@@ -151,9 +150,7 @@ def compare_graph(
         n_tasks=len(graph),
         folder=str(folder),
     )
-    result = explained(result, graph, rounds.calls, about)
-    write_report(result, graph, about)
-    return result
+    return explained(result, graph, rounds.calls, about)
 
 
 @dataclass

@@ -54,7 +54,7 @@ def explained(comparison: Comparison, graph: Graph, calls: Calls | None, config:
     for policy in graph.policies.values():
         n_items[policy.step] += len(policy.items or ())
     sizes = tuning_knobs(config, n_items) if config is not None else {}
-    reasons = {}
+    causes = {}
     for row in comparison.ran:
         if row.reference or row.speedup is None or row.elapsed is None:
             continue
@@ -63,11 +63,13 @@ def explained(comparison: Comparison, graph: Graph, calls: Calls | None, config:
         cpu = (row.user + row.system) / row.elapsed.value
         starved = median([m.starved or 0.0 for m in by_case[row.label]]) if comparison.disturbed >= LEAST_SHARE else 0.0
         evidence = Evidence(row.speedup.value, cpu, others, sizes, count_cores(), starved)
-        reasons[row.label] = reason(mine, evidence).text
+        causes[row.label] = reason(mine, evidence)
     return replace(
         comparison,
+        graph=graph,
+        config=config,
         accounts=tuple(accounts),
-        reasons=reasons,
+        causes=causes,
         scaling=scaling(comparison.rows),
         reference=_reference(calls, comparison, by_case) if calls is not None else None,
     )

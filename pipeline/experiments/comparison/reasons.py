@@ -1,22 +1,22 @@
-"""Why a speedup is not higher, as one sentence: the largest loss, the evidence, and what to change in the file.
+"""Find why a speedup is not higher: the largest loss, the evidence for its cause, and what to change in the file.
 
-A loss is named as the cause only where it takes a tenth of the core-seconds in the run in the middle, and in two of
-three rounds: below that, what is seen changes from run to run. That a step holds the GIL is said only where the same
-step was measured in processes as well, and was faster there: a wall time above the CPU time alone may be a lock, a
-disk, or a core that somebody else uses.
+A loss is named as the cause only if it takes a tenth of the core-seconds in the middle run and in two of three rounds:
+smaller losses change from run to run. That a step holds the GIL is said only if the same step was measured in processes
+as well, and was faster there: a wall time above the CPU time alone may be a lock, a disk, or a core used by others.
+The sentences are in :mod:`pipeline.report.reason_text`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from pipeline.trace.account import Account, StepTimes
 from pipeline.trace.losses import Losses
-from pipeline.units import bytes_text, count_text, duration_text, ratio_text
 
-__all__ = ["LEAST_ROUNDS", "LEAST_SHARE", "WORDS", "Evidence", "Reason", "TuningKnob", "reason"]
+__all__ = ["LEAST_ROUNDS", "LEAST_SHARE", "Advice", "Evidence", "Finding", "Reason", "TuningKnob", "reason"]
 
 LEAST_SHARE = 0.10
 LEAST_ROUNDS = 2 / 3
@@ -28,23 +28,16 @@ _SCALES = 0.85  # parallel efficiency from which nothing is wrong
 _BALANCED = 0.9
 _HELD = 0.75  # cores that threads of one process keep busy, at least, if what they wait for is the GIL
 
-WORDS: Mapping[str, str] = {
-    "useful": "useful",
-    "inflation": "inflation",
-    "runtime": "runtime",
-    "transfer": "transfer + serialization",
-    "scheduling": "scheduling",
-    "dependency": "dependency wait",
-    "unexplained": "unexplained",
-}
-"""What the classes of losses are called."""
-
 
 @dataclass(frozen=True)
 class TuningKnob:
-    """Where the file says how large the tasks of a step are: ``batch`` of the step, or ``chunks`` of it or a source.
+    """The key of the file that sets the size of a step's tasks: ``batch``, or ``chunks`` of the step or of its source.
 
-    ``n_items``: of a batch, how many there are to be put together.
+    Parameters
+    ----------
+    path : ``steps.parse.batch``
+    kind : ``batch`` or ``chunks``
+    n_items : of a batch: the number of items of the step
     """
 
     path: str
@@ -54,16 +47,16 @@ class TuningKnob:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What else was measured.
+    """What was measured besides the account.
 
     Parameters
     ----------
     speedup : median, over serial
     cpu : CPU seconds (user and system) of everything, over elapsed
     others : the accounts of the other back ends with as many workers
-    knobs : step -> where the size of its tasks is said
+    knobs : step -> the key that sets the size of its tasks
     n_cores : of this machine
-    starved : seconds for which threads were ready to run and had no core, where something else used the machine
+    starved : seconds for which threads were ready to run and had no core, where other programs used the machine
     """
 
     speedup: float
@@ -75,41 +68,80 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Reason:
-    """Why a speedup is not higher.
+class Advice:
+    """What to change.
 
     Parameters
     ----------
-    cause : the class of losses that it names; empty: no single one
-    share : of the core-seconds
-    text : the sentence
+    kind : the key of its text in :mod:`pipeline.report.reason_text`
+    step : the step, or output, that it is about
+    knob : where the file sets the size of the step's tasks, if it does
+    n : suggested number of items, or of workers
+    backend : suggested back end
     """
 
+    kind: Literal[
+        "backend", "cores", "explain", "explain all", "fewer tasks", "less memory", "limit threads", "measure again",
+        "more tasks", "none", "reduce", "report", "see messages", "split", "workers"
+    ]  # fmt: skip
+    step: str = ""
+    knob: TuningKnob | None = None
+    n: int = 0
+    backend: str = ""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The evidence for a cause.
+
+    Parameters
+    ----------
+    kind : the key of its text in :mod:`pipeline.report.reason_text`
+    numbers : what the text says, by name: seconds, bytes, ratios, steps
+    """
+
+    kind: str
+    advice: Advice
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why the speedup of one back end is not higher.
+
+    Parameters
+    ----------
+    label : of the case
+    cause : the class of losses that is the cause; empty: no single one
+    share : of the core-seconds
+    """
+
+    label: str
+    n_workers: int
+    speedup: float
     cause: str
     share: float
-    text: str
+    finding: Finding
 
 
 def reason(account: Account, evidence: Evidence) -> Reason:
-    """The sentence for one back end.
+    """Return why the speedup of one back end is not higher.
 
     Raises
     ------
     ValueError : if serial's times are not known
     """
-    if account.losses is None:
+    found = account.losses
+    if found is None:
         raise ValueError("without serial's times no speedup is known, nor why it is not higher")
-    cause = _cause(account.losses, account.every)
-    many = count_text(account.n_workers, "worker")
-    head = f"{account.runs.label}: {ratio_text(evidence.speedup)} of {many}"
-    if not cause:
-        return Reason("", 0.0, f"{head}; {_no_single(account, account.losses, evidence)}")
-    share = account.losses.share(cause)
-    return Reason(cause, share, f"{head}; {_SENTENCES[cause](account, evidence)}")
+    cause = _cause(found, account.every)
+    finding = _FINDERS[cause](account, evidence) if cause else _no_single_cause(account, found, evidence)
+    share = found.share(cause) if cause else 0.0
+    return Reason(account.runs.label, account.n_workers, evidence.speedup, cause, share, finding)
 
 
 def _cause(middle: Losses, every: Sequence[Losses]) -> str:
-    """The largest class that is large in the middle run and in two of three rounds; empty if there is none."""
+    """Return the largest class that is large in the middle run and in two of three rounds; empty if there is none."""
     large = [
         name
         for name in _WASTED
@@ -122,227 +154,206 @@ def _is_large(found: Losses, name: str) -> bool:
     return round(found.share(name), 9) >= LEAST_SHARE  # a tenth of a binary fraction may be a little less
 
 
-def _no_single(account: Account, found: Losses, evidence: Evidence) -> str:
-    first, second = sorted(_WASTED, key=found.share, reverse=True)[:2]
-    whole = found.percents()  # as the table has them
-    two = f"{WORDS[first]} {whole[first]} % and {WORDS[second]} {whole[second]} %"
-    said = f"no single cause: {two} are the largest losses"
+def _no_single_cause(account: Account, found: Losses, evidence: Evidence) -> Finding:
+    percents = found.percents()  # as the table has them
+    largest = sorted(_WASTED, key=found.share, reverse=True)[:2]
+    numbers: dict[str, Any] = {"largest": [(name, percents[name]) for name in largest]}
     useful, on_cpu = (
         sum(getattr(times, name) for times in account.by_step.values()) for name in ("useful", "useful_cpu")
     )
-    # not so if threads of theirs are busy, or something else had the cores
+    # not if threads that the tasks start are busy, or other programs had the cores
     if on_cpu < _MOSTLY * useful and evidence.cpu < _MOSTLY * account.n_workers and not evidence.starved:
-        more = 4 * account.n_workers
-        return f"{said}; the tasks are on a core for {_percent(on_cpu / useful)} of their time: try --workers {more}"
-    if evidence.speedup >= _SCALES * account.n_workers:
-        return f"{said}; nothing to change for so many workers"
-    return f"{said}; measure the steps: pipeline explain"
+        numbers["on_cpu"] = on_cpu / useful
+        return Finding("no single cause", Advice("workers", n=4 * account.n_workers), numbers)
+    enough = evidence.speedup >= _SCALES * account.n_workers
+    return Finding("no single cause", Advice("none" if enough else "explain all"), numbers)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# One function a class
+# One function for each class of losses
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _inflation(account: Account, evidence: Evidence) -> str:
+def _inflation(account: Account, evidence: Evidence) -> Finding:
     step = max(account.by_step, key=lambda name: account.by_step[name].seconds - account.by_step[name].useful)
     times = account.by_step[step]
     grown = times.seconds - times.useful
     waiting = grown - (times.cpu - times.useful_cpu)
-    cpu = f"user + sys = {evidence.cpu:.2f} x elapsed"
-    more = (
-        f"its tasks take {ratio_text(times.seconds / times.useful)} their serial time"
-        if times.useful
-        else "its tasks wait"
-    )
     in_threads = "workers" not in account.cpu_beside
+    beside = account.cpu_beside.get("workers", 0.0)
+    explain = Advice("explain", step)
+    numbers = {
+        "step": step,
+        "cpu": evidence.cpu,
+        "growth": times.seconds / times.useful if times.useful else None,
+        "cpu_growth": times.cpu / max(times.useful_cpu, 1e-9),
+        "n_cores": evidence.n_cores,
+        "beside": beside,
+        "starved": evidence.starved,
+        "in_threads": in_threads,
+    }
     if waiting < _MOSTLY * grown:
-        smaller = _or(evidence, step, "smaller chunks or a smaller dtype", "touch less memory at once in")
-        alone = f"`{step}` takes {ratio_text(times.cpu / max(times.useful_cpu, 1e-9))} the CPU time that it takes alone"
-        if any(_grown_cpu(step, other) >= _FASTER for other in evidence.others):
-            return f"{alone}, and more elsewhere, too: the workers share memory bandwidth and caches; {smaller}"
-        return f"{alone}, and not so elsewhere; tell why with pipeline explain --step {step}"
+        if any(_cpu_growth(step, other) >= _FASTER for other in evidence.others):
+            return Finding("memory", _advice("less memory", evidence, step), numbers)
+        return Finding("more CPU", explain, numbers)
     if in_threads:
         rival = _fastest(step, evidence.others)
         own = _throughput(times, account.n_workers)
-        if rival is not None and _throughput(rival.by_step[step], rival.n_workers) >= _FASTER * own:
-            theirs = _throughput(rival.by_step[step], rival.n_workers)
-            threads, processes = count_text(account.n_workers, "thread"), count_text(rival.n_workers, "process")
-            shown = f"{threads} {ratio_text(own)}, {processes} {ratio_text(theirs)}"
-            return f"{cpu}: `{step}` holds the GIL or a lock like it ({shown}); use --backend {rival.runs.backend}"
+        theirs = _throughput(rival.by_step[step], rival.n_workers) if rival is not None else 0.0
+        if rival is not None and theirs >= _FASTER * own:
+            more = {"threads": own, "n_processes": rival.n_workers, "processes": theirs}
+            return Finding("GIL", Advice("backend", backend=rival.runs.backend), numbers | more)
         if evidence.starved < _MOSTLY * waiting and evidence.cpu >= _HELD:
-            return (f"{cpu}: in `{step}` threads wait for each other ({more}): the GIL or another lock; tell which "
-                    f"with pipeline explain --step {step}")  # fmt: skip
+            return Finding("threads wait", explain, numbers)
     if account.n_workers > evidence.n_cores and evidence.cpu >= _HELD:
-        return (f"{count_text(account.n_workers, 'worker')} share {count_text(evidence.n_cores, 'core')}, so tasks of "
-                f"`{step}` wait for one; cluster: {{workers: {evidence.n_cores}}}")  # fmt: skip
-    beside = account.cpu_beside.get("workers", 0.0)
+        return Finding("few cores", Advice("cores", n=evidence.n_cores), numbers)
     if any(_threads_of_its_own(a) >= _MOSTLY * waiting for a in (account, *evidence.others)):
-        return (f"`{step}`: {more}, and {duration_text(beside)} of CPU went into threads that they start themselves: "
-                f"more threads than cores; limit the threads inside {_place(step)}")  # fmt: skip
+        return Finding("own threads", Advice("limit threads", step), numbers)
     if beside >= _MOSTLY * waiting:
-        coarser = _coarser(account, evidence, step, beside / max(account.n_segments, 1))
-        return (f"`{step}`: {more}, without CPU: the workers' own threads take {duration_text(beside)} of CPU beside "
-                f"the tasks and hold the GIL; {coarser}")  # fmt: skip
+        coarser = _fewer_tasks(account, evidence, step, beside / max(account.n_segments, 1))
+        return Finding("worker threads", coarser, numbers)
     if evidence.starved >= _MOSTLY * waiting:
-        return (f"`{step}`: {more}, and threads that were ready to run had no core for "
-                f"{duration_text(evidence.starved)}: something else uses this machine; measure again when it is "
-                "free")  # fmt: skip
-    lock = "a lock, " if in_threads else ""
-    return (f"`{step}`: {more}, without CPU: {lock}a disk, or a core that something else uses; tell which with "
-            f"pipeline explain --step {step}")  # fmt: skip
+        return Finding("no core", Advice("measure again"), numbers)
+    return Finding("waits", explain, numbers)
 
 
-def _overhead(name: str, what: str) -> Callable[[Account, Evidence], str]:
-    def told(account: Account, evidence: Evidence) -> str:
-        assert account.losses is not None
+def _overhead(name: str) -> Callable[[Account, Evidence], Finding]:
+    def finder(account: Account, evidence: Evidence) -> Finding:
         if name == "scheduling" and (long := _one_long(account)):
-            return long  # what waits lies behind it, on the same worker
+            return long  # the tasks that wait come after it on the same worker
         n = max(account.n_segments, 1)
-        mean = sum(times.seconds for times in account.by_step.values()) / n
         each = getattr(account.losses, name) / n
         step = max(account.by_step, key=lambda s: account.by_step[s].seconds)
-        one = "task" if n == account.n_tasks else "piece of work"
-        return (f"mean {one} {duration_text(mean)} against {duration_text(each)} of {what} a {one.split()[0]} measured "
-                f"here; {_coarser(account, evidence, step, each)}")  # fmt: skip
+        numbers = {
+            "mean": sum(times.seconds for times in account.by_step.values()) / n,
+            "overhead": each,
+            "kind": name,
+            "fused": n != account.n_tasks,
+        }
+        return Finding("overhead", _fewer_tasks(account, evidence, step, each), numbers)
 
-    return told
+    return finder
 
 
-def _transfer(account: Account, evidence: Evidence) -> str:
+def _transfer(account: Account, evidence: Evidence) -> Finding:
     assert account.losses is not None
-    step = _step(max(account.moved, key=lambda name: account.moved[name], default=""))
-    total = sum(account.moved.values())
-    where = "between workers" if "scheduler" in account.cpu_beside else "through the parent"
+    step = max(account.moved, key=lambda name: account.moved[name], default="")
     faster = [a for a in evidence.others if a.elapsed < account.elapsed and a.losses is not None
               and a.losses.transfer < _MOSTLY * account.losses.transfer]  # fmt: skip
     best = min(faster, key=lambda a: a.elapsed, default=None)
-    cure = (
-        f"use --backend {best.runs.backend}" if best else f"let {_place(step)} give less (a reduction, fewer columns)"
-    )
-    of = f", most of it of `{step}`," if len(account.moved) > 1 else f" of `{step}`"
-    return f"{account.losses.percents()['transfer']} % of core-seconds move {bytes_text(total)}{of} {where}; {cure}"
+    numbers = {
+        "percent": account.losses.percents()["transfer"],
+        "nbytes": sum(account.moved.values()),
+        "step": _step(step),
+        "other_steps": len(account.moved) > 1,
+        "between_workers": "scheduler" in account.cpu_beside,
+    }
+    advice = Advice("backend", backend=best.runs.backend) if best is not None else Advice("reduce", step)
+    return Finding("transfer", advice, numbers)
 
 
-def _dependency(account: Account, evidence: Evidence) -> str:
+def _dependency(account: Account, evidence: Evidence) -> Finding:
     if long := _one_long(account):
         return long
-    path = [_step(copy) for copy, _ in sorted(account.critical.by_step().items(), key=lambda item: -item[1])]
-    names = ", ".join(f"`{name}`" for name in dict.fromkeys(path[:3]))
+    path = [_step(name) for name, _ in sorted(account.critical.by_step().items(), key=lambda item: -item[1])]
     step = path[0] if path else ""
-    computing = account.critical.seconds("compute")
     useful = account.losses.useful if account.losses is not None else 0.0
-    smaller = _or(evidence, step, "more, smaller pieces", "give the workers more to do at once: split")
+    wait = account.critical.seconds("data-wait")
+    numbers = {
+        "steps": list(dict.fromkeys(path[:3])),
+        "computing": account.critical.seconds("compute"),
+        "elapsed": account.elapsed,
+        "wait": wait,
+        "n_segments": account.n_segments,
+    }
     if account.span >= _MOSTLY * account.elapsed:
         bound = useful / account.span
-        times = f"{duration_text(computing)} of {duration_text(account.elapsed)} elapsed"
-        # tasks that ran faster here than serially are no proof of what serial's times forbid
-        most = f": at most {ratio_text(bound)} with any number of workers" if bound >= evidence.speedup else ""
-        return f"the critical path through {names} computes {times}{most}; {smaller}"
+        # serial's times forbid nothing that tasks which ran faster here have reached
+        numbers["bound"] = bound if bound >= evidence.speedup else None
+        return Finding("critical path", _advice("more tasks", evidence, step), numbers)
     if account.factors is not None and account.factors.load_balance < _BALANCED:
-        pieces = count_text(account.n_segments, "piece of work", "pieces of work")
-        return (f"the workers are busy for {_percent(account.factors.load_balance)} of the busiest one's time: "
-                f"{pieces} on {count_text(account.n_workers, 'worker')}; {smaller}")  # fmt: skip
-    wait = account.critical.seconds("data-wait")
-    waited = f"{duration_text(wait)} of the critical path ({names})"
-    return (f"workers wait for inputs: {waited} is neither work nor a busy worker; "
-            f"{_coarser(account, evidence, step, wait / max(len(account.critical.steps), 1))}")  # fmt: skip
+        numbers["load_balance"] = account.factors.load_balance
+        return Finding("load balance", _advice("more tasks", evidence, step), numbers)
+    each = wait / max(len(account.critical.steps), 1)
+    return Finding("inputs", _fewer_tasks(account, evidence, step, each), numbers)
 
 
-def _one_long(account: Account) -> str:
-    """The sentence of a task that takes half of the run or more while others had something to share; empty without."""
+def _one_long(account: Account) -> Finding | None:
+    """Return the task that takes half of the run or more while other workers wait; None if there is none."""
     longest = account.tasks[0] if account.tasks and account.n_workers > 1 else None
     if longest is None or longest.seconds < _MOSTLY * account.elapsed:
-        return ""
-    times = f"takes {duration_text(longest.seconds)} of {duration_text(account.elapsed)} elapsed"
-    where = _place(longest.step)
-    return f"one task of `{longest.step}` ({longest.key}) {times}, and the other workers wait; split it: {where}"
+        return None
+    numbers = {"step": longest.step, "key": longest.key, "seconds": longest.seconds, "elapsed": account.elapsed}
+    return Finding("long task", Advice("split", longest.step), numbers)
 
 
-def _unexplained(account: Account, evidence: Evidence) -> str:
-    if account.gaps:
-        return "a worker was lost, and its work done again; see the messages of the run, and the memory of its steps"
-    return "nobody saw what the workers did; please report this run's trace"
+def _unexplained(account: Account, evidence: Evidence) -> Finding:
+    return Finding("lost worker", Advice("see messages")) if account.gaps else Finding("unseen", Advice("report"))
 
 
-_SENTENCES: Mapping[str, Callable[[Account, Evidence], str]] = {
+_FINDERS: Mapping[str, Callable[[Account, Evidence], Finding]] = {
     "inflation": _inflation,
-    "runtime": _overhead("runtime", "unpickling and event loop"),
+    "runtime": _overhead("runtime"),
     "transfer": _transfer,
-    "scheduling": _overhead("scheduling", "waiting to be handed out"),
+    "scheduling": _overhead("scheduling"),
     "dependency": _dependency,
     "unexplained": _unexplained,
 }
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Parts of sentences
+# Evidence and advice
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _step(copy: str) -> str:
-    """The step in the file that a copy is of."""
-    return copy.partition("[")[0]
-
-
-def _place(copy: str) -> str:
-    """Where it stands in the file: ``steps.fit``, ``outputs.model``."""
-    step = _step(copy)
-    return f"outputs.{step.removeprefix('write ')}" if step.startswith("write ") else f"steps.{step}"
+def _step(name: str) -> str:
+    """Return the step in the file of an instance of a step."""
+    return name.partition("[")[0]
 
 
 def _throughput(times: StepTimes, n_workers: int) -> float:
-    """How many times as fast as serially the step's tasks went, if all workers were at it."""
+    """Return how many times as fast as serially the step's tasks went, if all workers ran them."""
     return n_workers * times.useful / times.seconds if times.seconds else 0.0
 
 
-def _grown_cpu(step: str, account: Account) -> float:
-    """How many times the CPU time that a step takes alone it took."""
+def _cpu_growth(step: str, account: Account) -> float:
+    """Return the CPU time of a step over the CPU time that it takes alone."""
     times = account.by_step.get(step)
     return times.cpu / times.useful_cpu if times is not None and times.useful_cpu else 0.0
 
 
 def _threads_of_its_own(account: Account) -> float:
-    """CPU seconds beside the tasks, in processes that run nothing but tasks: Dask's workers have an event loop, too."""
+    """Return the CPU seconds beside the tasks in processes that run only tasks (Dask's have an event loop, too)."""
     return 0.0 if "scheduler" in account.cpu_beside else account.cpu_beside.get("workers", 0.0)
 
 
 def _fastest(step: str, others: Sequence[Account]) -> Account | None:
-    """The back end with processes in which the tasks of a step were least slowed down."""
+    """Return the back end with processes in which the tasks of a step were slowed down least."""
     able = [a for a in others if "workers" in a.cpu_beside and step in a.by_step]
     return max(able, key=lambda a: _throughput(a.by_step[step], a.n_workers), default=None)
 
 
-def _coarser(account: Account, evidence: Evidence, step: str, overhead: float) -> str:
-    """How to have fewer, larger tasks: ``steps.parse.batch: 50``."""
+def _advice(kind: Literal["less memory", "more tasks"], evidence: Evidence, step: str) -> Advice:
     knob = (evidence.knobs or {}).get(step)
-    if knob is None:
-        return f"fewer, larger tasks in {_place(step)}"
-    if knob.kind != "batch":
-        return f"larger {knob.path}"
+    return Advice(kind, step, knob if knob is not None and knob.kind == "chunks" else None)
+
+
+def _fewer_tasks(account: Account, evidence: Evidence, step: str, overhead: float) -> Advice:
+    """Advise fewer, larger tasks; of a batch with the number of items that makes ``overhead`` seconds small enough."""
+    knob = (evidence.knobs or {}).get(step)
+    if knob is None or knob.kind != "batch":
+        return Advice("fewer tasks", step, knob)
     times, n = account.by_step[step], max(knob.n_items, 1)
     enough = math.ceil(_FINE * overhead * n / times.seconds) if times.seconds else n
     now = -(-n // times.n_segments)
     most = max(2, -(-n // account.n_workers))
-    return f"{knob.path}: {min(_round(max(enough, 2 * now)), most)}"
+    return Advice("fewer tasks", step, knob, n=min(two_digits(max(enough, 2 * now)), most))
 
 
-def _or(evidence: Evidence, step: str, with_handle: str, without: str) -> str:
-    knob = (evidence.knobs or {}).get(step)
-    if knob is not None and knob.kind == "chunks":
-        return f"{with_handle}: {knob.path}"
-    return f"{without} {_place(step)}"
+def two_digits(n: int) -> int:
+    """Round a suggested number to two digits.
 
-
-def _round(n: int) -> int:
-    """Two digits are enough of a suggestion.
-
-    >>> _round(1234)
+    >>> two_digits(1234)
     1200
     """
-    digits = max(0, len(str(n)) - 2)
-    return round(n, -digits)
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
+    return round(n, -max(0, len(str(n)) - 2))

@@ -1,35 +1,49 @@
-"""What a comparison found: rows of medians with intervals, and a verdict in words."""
+"""The result of a comparison: rows of medians with intervals, accounts, causes. Its sentences are made in `report`."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config.resolved_yaml import without_nan
-from pipeline.trace.statistics import Interval, differ, median
-from pipeline.units import count_text, ratio_text
+from pipeline.trace.statistics import Interval, median
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from pipeline.config.model import Config
+    from pipeline.experiments.comparison.reasons import Reason
+    from pipeline.graph.graph import Graph
     from pipeline.trace.account import Account
 
 
-__all__ = ["Case", "Comparison", "Difference", "Measurement", "Reference", "Row", "equality_text"]
+__all__ = [
+    "REFERENCE",
+    "Case",
+    "Comparison",
+    "Difference",
+    "Measurement",
+    "Reference",
+    "Row",
+    "Scaling",
+    "equality_text",
+]
 
-_DIFFERENT = 6
-_REFERENCE = "the reference"  # the call in one thread, among the cases
-_DISTURBED = 0.10  # of serial's time without a core, from which it is told
+REFERENCE = "the reference"
+"""Label of the call in one thread, among the cases."""
+
+_DIFFERENT = 6  # exit code
 _ONE_CORE = 1.1  # cores, at most, that a run in one thread keeps busy, clocks and loops beside it included
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is measured in each round: a back end with a number of workers.
+    """A back end with a number of workers, measured in each round.
 
-    ``scaled`` where a back end is measured with several numbers of workers, so that its name alone does not tell.
+    Parameters
+    ----------
+    scaled : the back end is measured with several numbers of workers, so its name is no unique label
     """
 
     backend: str
@@ -38,7 +52,7 @@ class Case:
 
     @property
     def label(self) -> str:
-        """What tells it from the others of a comparison.
+        """Return the label of the case, unique within a comparison.
 
         >>> Case("pool", 4, scaled=True).label
         'pool x4'
@@ -48,17 +62,17 @@ class Case:
 
 @dataclass(frozen=True)
 class Measurement:
-    """One measured run, in a fresh process: seconds and bytes.
+    """One measured run in a fresh process; times in seconds, sizes in bytes.
 
     Parameters
     ----------
-    case : the label of what was measured
+    case : the label of the case
     elapsed : from the first submit to the last output verified, workers warm; ``verify`` is part of it
-    user, system : CPU within ``elapsed``, of the process and all below it
-    memory : peak of the resident memory of the process and all below it, added up (shared pages count in each)
-    process : the whole life of the process, imports included
-    starved : seconds within ``elapsed`` for which threads were ready to run and had no core; None: not known
-    dropped : items that failed and were left out
+    user, system : CPU time within ``elapsed``, of the process and all processes below it
+    memory : peak resident memory of the process and all processes below it (shared pages count in each)
+    process : lifetime of the process, imports included
+    starved : time within ``elapsed`` for which threads were ready to run and had no core; None: unknown
+    dropped : number of items that failed and were left out
     trace : path of its Trace
     """
 
@@ -80,13 +94,21 @@ class Measurement:
 
     @property
     def everything(self) -> float:
-        """Seconds with the start of the workers and the commit included."""
+        """Return the elapsed time with the start of the workers and the commit."""
         return self.start_up + self.elapsed + self.commit
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One output or value of one run against serial's; ``largest`` is the largest relative difference."""
+    """One output or value of a run compared with serial's.
+
+    Parameters
+    ----------
+    what : ``output 'name'`` or ``'step'``
+    largest : largest relative difference
+    tolerance : the largest one that counts as equal
+    message : what differs; empty if nothing does
+    """
 
     what: str
     same: bool
@@ -98,16 +120,16 @@ class Difference:
 
 @dataclass(frozen=True)
 class Reference:
-    """The whole job as its user would write it in one thread, measured beside the back ends.
+    """The call that does the whole job in one thread, measured beside the back ends.
 
     Parameters
     ----------
     call : ``module:function``
     elapsed : seconds of the call, over the rounds
-    speedup : of serial's elapsed time over its own: what the machinery of tasks costs one worker
-    differences : what it gave, against serial's outputs
+    speedup : of the call over serial: what running as tasks costs one worker
+    differences : its results compared with serial's outputs
     cost : back end -> the fewest workers with which it was faster; None: with none of those measured
-    failure : why it did not run, if it did not
+    failure : why it did not run; empty if it ran
     """
 
     call: str
@@ -119,13 +141,22 @@ class Reference:
 
     @property
     def equality(self) -> str:
-        """How equal its results are to serial's, in a few words."""
+        """Return how far its results equal serial's, in a few words."""
         return equality_text(self.differences) if self.differences else "not compared: the file has no outputs"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One case; medians over its rounds. ``failure`` says why it did not run, if it did not."""
+    """One case, with medians over its rounds.
+
+    Parameters
+    ----------
+    reference : it is serial, which the others are compared with
+    speedup_all : with the start of the workers and the commit
+    differs : whether its elapsed time differs from the reference's (their intervals do not overlap)
+    equality : whether its results are the reference's: ``equal``, ``within 1e-12``, ``DIFFERENT``
+    failure : why it did not run; empty if it ran
+    """
 
     label: str
     backend: str
@@ -136,7 +167,7 @@ class Row:
     speedup: Interval | None = None
     efficiency: float | None = None
     speedup_all: Interval | None = None
-    differs: bool = False  # its elapsed time from the reference's
+    differs: bool = False
     user: float = math.nan
     system: float = math.nan
     start_up: float = math.nan
@@ -152,17 +183,20 @@ class Row:
 class Comparison:
     """How fast each back end is, and whether its results are the reference's.
 
+    :class:`pipeline.report.verdicts.ComparisonReport` adds the sentences: verdict, footnotes, problem.
+
     Parameters
     ----------
-    rows : one a back end, the reference first
+    rows : one for each case, the reference first
     differences : label of a case -> what was compared, over all rounds
-    measurements : every run
+    measurements : all measured runs
     accounts : where the core-seconds of each case went, serial's included
-    reasons : label of a case -> why its speedup is not higher, in a sentence
+    causes : label of a case -> why its speedup is not higher
     scaling : a law of the speedup for each back end that was measured with several numbers of workers
-    reference : the job in one thread, where the file names one
-    fingerprint : of the one Graph that all of them ran
+    reference : the job in one thread, if the file names one
+    fingerprint : of the Graph that all cases ran
     folder : the run folder, with the Graph, the traces, ``report.json`` and ``report.html``
+    graph, config : what was compared, for the report
     """
 
     name: str
@@ -173,30 +207,33 @@ class Comparison:
     measurements: tuple[Measurement, ...] = ()
     differences: Mapping[str, Sequence[Difference]] = field(default_factory=dict)
     accounts: tuple[Account, ...] = ()
-    reasons: Mapping[str, str] = field(default_factory=dict)
+    causes: Mapping[str, Reason] = field(default_factory=dict)
     scaling: tuple[Scaling, ...] = ()
     reference: Reference | None = None
+    graph: Graph | None = field(default=None, repr=False)
+    config: Config | None = field(default=None, repr=False)
 
     @property
     def ran(self) -> list[Row]:
+        """Return the rows of the cases that ran."""
         return [row for row in self.rows if not row.failure]
 
     @property
     def unequal(self) -> list[tuple[str, Difference]]:
-        """What was not equal, with the case that gave it."""
-        every = {**self.differences, **({_REFERENCE: self.reference.differences} if self.reference else {})}
+        """Return the differences in results, each with the label of its case."""
+        every = {**self.differences, **({REFERENCE: self.reference.differences} if self.reference else {})}
         return [(name, d) for name, found in every.items() for d in found if not d.same]
 
     @property
     def dropped(self) -> int:
-        """Items that failed and were left out of each run; where not all runs dropped the same, results differ."""
+        """Return the number of items that failed and were left out of a run, at most."""
         return max((m.dropped for m in self.measurements), default=0)
 
     @property
     def disturbed(self) -> float:
-        """The part of its elapsed time for which serial, which needs one core, had none; 0 where that is not known.
+        """Return the share of its elapsed time for which serial, which needs one core, had none; 0 if unknown.
 
-        Where its tasks keep more than one core busy it is not: threads of theirs wait for each other's cores.
+        It is unknown if its tasks keep more than one core busy: their threads wait for each other's cores.
         """
         runs = [
             m
@@ -208,133 +245,22 @@ class Comparison:
 
     @property
     def exit_code(self) -> int:
-        """6 for unequal results, else that of the first back end that did not run, else 1 for dropped items, else 0."""
+        """Return 6 for unequal results, else the code of the first case that did not run, else 1 for dropped items."""
         if self.unequal:
             return _DIFFERENT
         if self.reference is not None and self.reference.failure:
             return 1
         return next((row.exit_code or 4 for row in self.rows if row.failure), 1 if self.dropped else 0)
 
-    @property
-    def problem(self) -> str:
-        """What ``exit_code`` stands for, in words; empty if it is 0."""
-        if self.unequal:
-            name, d = self.unequal[0]
-            more = f" ({len(self.unequal) - 1} more)" if len(self.unequal) > 1 else ""
-            cure = "Look for an order of calls, a clock or an unseeded random number that they depend on"
-            if name == _REFERENCE:
-                cure = "It must do the whole job that the file does: look which of the two is wrong"
-            return f"{name} gave other results than serial: {d.what}: {d.message}{more}. {cure}"
-        if self.reference is not None and self.reference.failure:
-            return f"the reference {self.reference.call} did not run: {self.reference.failure}"
-        failed = [row for row in self.rows if row.failure]
-        if not failed and self.dropped:
-            return f"{self._dropped()} (on_error: drop). pipeline run names them"
-        if not failed:
-            return ""
-        names = ", ".join(row.label for row in failed)
-        return f"{names} did not run: {failed[0].failure}. The logs are in {self.folder}"
-
-    @property
-    def equality(self) -> str:
-        """How equal the results are, over all back ends, in a few words."""
-        if self.unequal:
-            names = ", ".join(dict.fromkeys(name for name, _ in self.unequal))
-            return f"RESULTS DIFFER: {names}"
-        found = [d for each in self.differences.values() for d in each]
-        if not found:
-            return "results were not compared: nothing else ran"
-        if all(d.bitwise for d in found):
-            return "results equal bit by bit"
-        worst = max(found, key=lambda d: d.largest)
-        return f"results equal within {worst.largest:.1g} (relative; {worst.tolerance:.1g} is allowed)"
-
-    @property
-    def verdict(self) -> list[str]:
-        """The lines to read if no others are read."""
-        return [*self._failures(), *self._doubts(), f"{self._fastest()}; {self.equality}"]
-
-    @property
-    def footnotes(self) -> list[str]:
-        """What the numbers mean."""
-        n = min((row.n_rounds for row in self.ran), default=0)
-        confidence = min((row.elapsed.confidence for row in self.ran if row.elapsed), default=0.0)
-        lines = [f"medians of {count_text(n, 'round')}; [where the median lies, with {confidence:.0%} confidence]"]
-        if n < 3:
-            lines = [f"{count_text(n, 'round')}: too few to show a difference; for that: --repeat 5"]
-        alike = [row.label for row in self.ran if not row.reference and not row.differs]
-        if alike and n > 2:
-            lines.append(f"no difference to serial is shown (intervals overlap): {', '.join(alike)}")
-        return [*lines, f"graph {self.fingerprint}; report.html, numbers and traces: {self.folder}"]
-
-    def _failures(self) -> list[str]:
-        return [f"{row.label} did not run: {row.failure}" for row in self.rows if row.failure]
-
-    def _dropped(self) -> str:
-        return f"{count_text(self.dropped, 'item was', 'items were')} dropped, since they failed"
-
-    def _doubts(self) -> list[str]:
-        """What these times are without, and what else is in them."""
-        found = []
-        if self.dropped:
-            found.append(f"{self._dropped()}: these times are without what needs them")
-        if self.disturbed >= _DISTURBED:
-            found.append(f"something else used this machine: serial was ready to run and had no core for "
-                         f"{self.disturbed:.0%} of its time")  # fmt: skip
-        return found
-
-    def _fastest(self) -> str:
-        rows = [row for row in self.ran if row.elapsed is not None]
-        best = min(rows, key=lambda row: row.elapsed.value)  # type: ignore[union-attr]
-        if best.reference or best.speedup is None or best.elapsed is None:
-            alike = [row.label for row in rows if not row.reference and not row.differs]
-            return f"fastest: serial (no difference shown to {', '.join(alike)})" if alike else "fastest: serial"
-        many = f"on {count_text(best.workers, 'worker')}"
-        text = f"fastest: {best.backend}, {ratio_text(best.speedup.value)} of serial {many}"
-        if not best.differs:
-            return f"{text} (no difference to serial shown)"
-        ties = [r.label for r in rows if r is not best and r.elapsed and not differ(r.elapsed, best.elapsed)]
-        return f"{text} (no difference shown to {', '.join(ties)})" if ties else text
-
     def to_frame(self) -> pd.DataFrame:
-        """One row a back end: seconds, bytes and ratios; intervals as ``…_low`` and ``…_high``."""
-        import pandas as pd
+        """Return a row for each case: seconds, bytes and ratios; intervals as ``…_low`` and ``…_high``."""
+        import pandas as pd  # heavy, and needed here alone
 
         return pd.DataFrame([_flat(row) for row in self.rows]).set_index("label")
 
-    def to_dict(self) -> dict[str, Any]:
-        """All of it as plain values, for JSON; nan is None."""
-        everything = asdict(replace(self, accounts=())) | {
-            "accounts": [account.to_dict() for account in self.accounts],
-            "exit_code": self.exit_code,
-            "equality": self.equality,
-            "verdict": self.verdict[-1],
-            "problem": self.problem,
-        }
-        plain: dict[str, Any] = without_nan(everything)
-        return plain
-
-    def __repr__(self) -> str:
-        lines = [f"<Comparison {self.name!r}, graph {self.fingerprint}>"]
-        for row in self.rows:
-            if row.failure or row.elapsed is None:
-                lines.append(f"  {row.label:<10} did not run: {row.failure}")
-            else:
-                speedup = f"{ratio_text(row.speedup.value)}" if row.speedup else "reference"
-                lines.append(
-                    f"  {row.label:<10} {count_text(row.workers, 'worker'):>11} {row.elapsed.value:9.3f} s  {speedup}"
-                )
-        return "\n".join([*lines, f"  {self.verdict[-1]}"])
-
-    def _repr_html_(self) -> str:
-        import html
-
-        frame = self.to_frame().drop(columns=["reference", "exit_code"])
-        return f"{frame.to_html(float_format='{:.3g}'.format, na_rep='')}<p>{html.escape(self.verdict[-1])}</p>"
-
 
 def equality_text(found: Sequence[Difference]) -> str:
-    """How results agree, in a word or two."""
+    """Return whether results are equal, in a word or two."""
     if any(not d.same for d in found):
         return "DIFFERENT"
     if all(d.bitwise for d in found):
@@ -358,15 +284,15 @@ def _flat(row: Row) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Scaling:
-    """How one back end scales.
+    """How one back end scales with its number of workers.
 
     Parameters
     ----------
-    points : one a number of workers: workers, elapsed, speedup, Karp-Flatt's serial fraction (None of one worker)
+    points : one for each number of workers: workers, elapsed, speedup, Karp-Flatt's serial fraction (None for 1)
     serial_fraction : Amdahl's, by least squares
     largest_speedup : what Amdahl's law allows with any number of workers; None: no bound
-    contention, coherency : of the universal scalability law, where there are six points or more
-    curve : workers, speedup, the law it is of, and whether it lies beyond what was measured
+    contention, coherency : of the universal scalability law, from six points on
+    curve : workers, speedup, the law, and whether it is extrapolated
     """
 
     backend: str

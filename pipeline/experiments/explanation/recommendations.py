@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from pipeline.experiments.comparison.reasons import TuningKnob
+from pipeline.experiments.comparison.reasons import TuningKnob, two_digits
 from pipeline.experiments.explanation.diagnosis import FASTER, FINE, NESTED, Cause, Overhead, Structure
 from pipeline.experiments.explanation.measurements import ProbeTimes, StepMeasurements
 from pipeline.experiments.explanation.structure import scheduled
@@ -289,7 +289,7 @@ def _tiny(model: Model, step: str) -> list[Change]:
                                 before, after_other))  # fmt: skip
     if knob is not None and knob.kind == "batch":
         n_items = sum(len([i for i in s.tasks if model.owner.get(str(i.key)) == step]) for s in mine)
-        batch = max(2, round_number(together * n_items // n))
+        batch = max(2, two_digits(together * n_items // n))
         return [Change(step, f"{knob.path}: {batch}", "fewer, larger tasks", before, after), *found]
     what = f"larger {knob.path}" if knob is not None else f"larger pieces in `{step}`"
     return [Change(step, what, f"about {together} times as much at once", before, after), *found]
@@ -305,12 +305,3 @@ _ANSWERS = {
     "chain": _chain,
     "tiny": _tiny,
 }
-
-
-def round_number(n: int) -> int:
-    """Two digits are enough of a suggestion.
-
-    >>> round_number(1234)
-    1200
-    """
-    return round(n, -max(0, len(str(n)) - 2))

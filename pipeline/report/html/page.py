@@ -162,7 +162,7 @@ def _page(told: Mapping[str, Any], traces: Sequence[Trace | None], n_bars: int) 
         yaml=told["config"][:_MOST_YAML],
         is_cut=len(told["config"]) > _MOST_YAML,
         other=bokeh_figures.OTHER,
-        words=tables.WORDS,
+        words=tables.LOSS_NAMES,
         losses=bokeh_figures.LOSSES,
     )
 

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.experiments.comparison.reasons import WORDS
 from pipeline.report.html.bokeh_figures import LOSSES
+from pipeline.report.reason_text import LOSS_NAMES
 from pipeline.trace.statistics import Interval
 from pipeline.units import bytes_text, count_text, digits, duration_text, interval_text, ratio_text
 
 __all__ = [
-    "WORDS",
+    "LOSS_NAMES",
     "Table",
     "beside",
     "costs",
@@ -157,7 +157,7 @@ def costs(document: Row) -> Table:
 def losses(accounts: Sequence[Row]) -> Table:
     """Where the core-seconds went: seconds and per cents of each class."""
     names = [name for name in LOSSES if any((a["losses"] or {}).get(name) for a in accounts)]
-    titles = ("back end", *(WORDS.get(name, "in tasks") for name in names), "workers x elapsed")
+    titles = ("back end", *(LOSS_NAMES.get(name, "in tasks") for name in names), "workers x elapsed")
     found = (
         (
             label(a),

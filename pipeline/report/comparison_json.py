@@ -1,43 +1,44 @@
-"""A comparison as ``report.json`` and ``report.html``."""
+"""Write a comparison as ``report.json`` into its run folder."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.report.verdicts import ComparisonReport
 from pipeline.runs import report_json
 from pipeline.runs.folders import began
 
 if TYPE_CHECKING:
-    from pipeline.config.model import Config
     from pipeline.experiments.comparison.result import Comparison, Reference, Scaling
-    from pipeline.graph.graph import Graph
 
 
 __all__ = ["document", "write_report"]
 
 
-def write_report(comparison: Comparison, graph: Graph, config: Config | None) -> None:
-    """Write ``report.json`` into the run folder."""
-    report_json.write(Path(comparison.folder), document(comparison, graph, config))
+def write_report(comparison: Comparison) -> None:
+    """Write ``report.json``, from which ``report.html`` is drawn."""
+    report_json.write(Path(comparison.folder), document(comparison))
 
 
-def document(comparison: Comparison, graph: Graph, config: Config | None) -> dict[str, Any]:
-    """The comparison in the types that JSON has; secrets masked."""
-    plain = comparison.to_dict()
-    folder = comparison.folder  # a report is passed on: paths in it are relative to itself
+def document(comparison: Comparison) -> dict[str, Any]:
+    """Return the comparison in the types that JSON has; secrets are masked."""
+    assert comparison.graph is not None, "a comparison of saved numbers has its report already"
+    found, config = ComparisonReport.of(comparison), comparison.config
+    plain = found.to_dict()
+    folder = comparison.folder  # the folder may be moved: paths in the report are relative to it
     measurements = [{**m, "trace": m["trace"].removeprefix(f"{folder}/")} for m in plain["measurements"]]
     report = report_json.document(
         "comparison",
-        report_json.about(graph, config, since=began(Path(folder))),
-        rows=[{**row, "reason": comparison.reasons.get(row["label"], "")} for row in plain["rows"]],
+        report_json.about(comparison.graph, config, since=began(Path(folder))),
+        rows=[{**row, "reason": plain["reasons"].get(row["label"], "")} for row in plain["rows"]],
         accounts=comparison.accounts,
         exit_code=comparison.exit_code,
-        problem=comparison.problem,
-        equality=comparison.equality,
-        verdict=comparison.verdict,
-        footnotes=[line.replace(folder, "this folder") for line in comparison.footnotes],
-        scaling=[_scaling(found) for found in comparison.scaling],
+        problem=found.problem,
+        equality=found.equality,
+        verdict=found.verdict,
+        footnotes=[line.replace(folder, "this folder") for line in found.footnotes],
+        scaling=[_scaling(law) for law in comparison.scaling],
         reference=_reference(comparison.reference),
         measurements=measurements,
         differences=plain["differences"],
