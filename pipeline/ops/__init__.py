@@ -1,12 +1,13 @@
-"""The ops: one op, one obvious file.
+"""The ops: the functions that turn a step's inputs into its collection, and the tasks that they make.
 
-arrays/
-calls/
-collections   The kinds of values while a Graph is being built.
-column_types  Column types: what a stored type becomes in a frame, and how a column gets there.
-conversions   ``to_array`` and ``to_items``; with ``to_frame`` (``rows.py``) the only places where the kind of a value c
-elementwise/
-frames/
-sources/
-to_frame      ``to_frame``: rows made of arrays, items and values.
+arrays/        Ops on arrays.
+calls/         Steps that call a function or run a program, and ``tree_reduce``.
+collections    The kinds of values while a Graph is being built: Items, Single, Parts.
+column_types   Types of columns: the dtype that a stored type becomes, and the conversion to it.
+conversions    ``to_array`` and ``to_items``.
+elementwise/   Expressions over arrays, columns, coordinates and scalars.
+frames/        Ops on frames.
+moves          What an op moves between tasks, stated by the op while it is built.
+sources/       Ops that read files or make data.
+to_frame       ``to_frame``: rows made of arrays, items and values.
 """
