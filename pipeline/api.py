@@ -200,7 +200,7 @@ class Pipeline:
         """The plan: a row a step, from metadata only. See :func:`pipeline.build.plan.plan`."""
         from pipeline.build.plan import plan
 
-        return plan(self.config, data=data)
+        return plan(self.config, self.build() if data else None)
 
     def build(self) -> Graph:
         """The task graph. See :func:`pipeline.build.build.build`."""

@@ -1,4 +1,4 @@
-"""What a file comes to before it is run: a row a step, from metadata only."""
+"""The plan that ``pipeline check`` shows: a row for each step, from metadata only."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from pipeline.config.model import Config, Reference, Step
 from pipeline.errors import ConfigError, Fault
 from pipeline.units import bytes_text, count_text
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # both import dask, which a plan without data does not need
     from pipeline.graph.graph import Graph
     from pipeline.graph.value_types import ValueType
 
 
 __all__ = ["SOMETHING_MOVED", "Plan", "Row", "plan", "worker_memory"]
 
-_NAMES = 6
-"""Column names shown of a frame."""
+_SHOWN_COLUMNS = 6
 
-_SHUFFLED = "a shuffle moves all its rows; the bytes are those that are read for them, which filters lessen"
-SOMETHING_MOVED = "moves its input between tasks; how many bytes, only the run knows"
-_BROUGHT = "brings into one task what lies along a dim whose length only the run knows"
-_TIMEOUT = "serial and threads, and a cluster of others, notice a timeout only when the task has come back"
+_SHUFFLED = "a shuffle moves all rows; the bytes are those that the sources read for it, an upper bound after filters"
+SOMETHING_MOVED = "moves its input between tasks; how many bytes is unknown until run time"
+_ONE_CHUNK = "brings everything along a dim of unknown length into one task"
+_TIMEOUT = "serial, threads and an external cluster notice a timeout only when the task returns"
+_NO_TASKS = "adds no tasks (unused, or merged into the steps that read it)"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One step as it is built.
+    """What building tells of one step.
 
     Parameters
     ----------
     step, kind, shape : name in the file, kind of value, dims with their sizes or columns
-    copies, tasks : how many copies it has, and tasks in all of them
-    largest_chunk : bytes; None where only the run knows
-    moved : bytes that a rechunk or a shuffle moves between tasks, of a shuffle those that are read for it; None where
-        there is none or only the run knows
-    whole : bytes of the largest value that goes whole into one of its tasks; None: none, or only the run knows
-    notes : what the numbers don't say
+    copies, tasks : number of instances of the step, and of tasks in all of them
+    largest_chunk : bytes; None if unknown until run time
+    moved : bytes that a rechunk or a shuffle moves between tasks (of a shuffle: that the sources read for it); None if
+        nothing is moved, or if unknown until run time
+    whole : bytes of the largest value that goes whole into one of its tasks; None if there is none, or if unknown
+    notes : what the numbers don't show
     """
 
     step: str
@@ -57,11 +57,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Plan:
-    """The rows of a file in its order; ``graph`` is None for a plan without data.
+    """The rows of a file, in the order of its steps.
 
     Parameters
     ----------
-    absent : the copies that ``when`` takes away, and those that need them, each with the reason
+    graph : what the plan was made from; None for a plan without data
+    absent : the step instances that do not exist, because of ``when`` or since they need one that doesn't, each with
+        the reason
     """
 
     rows: tuple[Row, ...]
@@ -70,36 +72,32 @@ class Plan:
     absent: Mapping[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        return (
-            f"<Plan: {count_text(len(self.rows), 'step')}, {count_text(sum(row.tasks for row in self.rows), 'task')}>"
-        )
+        n_tasks = sum(row.tasks for row in self.rows)
+        return f"<Plan: {count_text(len(self.rows), 'step')}, {count_text(n_tasks, 'task')}>"
 
     def _repr_html_(self) -> str:
         cells = (
             (row.step, row.kind, row.shape, f"{row.copies} x {row.tasks // max(row.copies, 1)}", ", ".join(row.notes))
             for row in self.rows
         )
-        head = "".join(f"<th>{name}</th>" for name in ("step", "kind", "dims, columns", "copies x tasks", "notes"))
+        head = "".join(f"<th>{name}</th>" for name in ("step", "kind", "dims, columns", "instances x tasks", "notes"))
         body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in cells)
         return f"<table><tr>{head}</tr>{body}</table>"
 
 
-def plan(config: Config, *, data: bool = True) -> Plan:
-    """The plan of a file. Creates no file and runs no task.
+def plan(config: Config, graph: Graph | None) -> Plan:
+    """Return the plan of a file. Creates no file and runs no task.
 
     Parameters
     ----------
-    data : whether the metadata of the inputs may be read; without, only what the file itself says is known
+    graph : what :func:`pipeline.build.build.build` made of ``config``; None for what the file alone tells
 
     Raises
     ------
-    ConfigError, DataError : as :func:`pipeline.build.build.build`, and what is too large to go whole into one task
+    ConfigError : a value is too large to go whole into one task
     """
-    if not data:
-        return Plan(tuple(_named(config)), tuple(config.warnings), absent=config.absent)
-    from pipeline.build.build import build
-
-    graph = build(config)
+    if graph is None:
+        return Plan(tuple(_rows_of_file(config)), tuple(config.warnings), absent=config.absent)
     memory = worker_memory(config)
     faults = [
         Fault(
@@ -113,12 +111,12 @@ def plan(config: Config, *, data: bool = True) -> Plan:
     ]
     if faults:
         raise ConfigError(faults)
-    return Plan(tuple(_built(config, graph)), tuple(config.warnings), graph, config.absent)
+    return Plan(tuple(_rows_of_graph(config, graph)), tuple(config.warnings), graph, config.absent)
 
 
 def worker_memory(config: Config) -> float:
-    """Bytes that one worker may use: what the file's cluster says, or an equal share of this machine."""
-    import psutil
+    """Return the bytes that one worker may use: the limit of the file's cluster, or an equal share of this machine."""
+    import psutil  # with dask: a plan without data needs neither
     from dask.utils import parse_bytes
 
     limit = config.cluster.get("memory_limit", config.cluster.get("kwargs", {}).get("memory_limit"))
@@ -128,38 +126,38 @@ def worker_memory(config: Config) -> float:
     return float(psutil.virtual_memory().total) / (workers if isinstance(workers, int) else psutil.cpu_count() or 1)
 
 
-def _named(config: Config) -> list[Row]:
+def _rows_of_file(config: Config) -> list[Row]:
     copies = Counter(step.step for step in config.steps.values())
     kinds = {step.step: step.kind for step in config.steps.values()}
     return [Row(name, kinds[name], "", n, 0, notes=("not built: --no-data",)) for name, n in copies.items()]
 
 
-def _built(config: Config, graph: Graph) -> list[Row]:
+def _rows_of_graph(config: Config, graph: Graph) -> list[Row]:
     tasks = Counter(graph.owners[key] for key in graph.tasks)
-    moves = {copy: stated for copy, stated in graph.moves.items() if tasks[copy]}  # the others are needed by nobody
     sizes = _sizes(config, graph)
-    moving = {copy for copy, stated in moves.items() if stated & {"rechunk", "shuffle"}}
-    copies_of: dict[str, list[Step]] = {}
+    instances: dict[str, list[Step]] = {}
     for step in config.steps.values():
-        copies_of.setdefault(step.step, []).append(step)
-    wholes_of: dict[str, list[float]] = {}
+        instances.setdefault(step.step, []).append(step)
+    wholes: dict[str, list[float]] = {}
     for whole in graph.wholes:
-        wholes_of.setdefault(config.steps[whole.copy].step, []).append(whole.nbytes)
+        wholes.setdefault(config.steps[whole.copy].step, []).append(whole.nbytes)
     rows = []
-    for name, copies in copies_of.items():
+    for name, copies in instances.items():
         value_types = [graph.value_types[step.name] for step in copies]
-        moved = [_input_bytes(sizes, step.inputs) for step in copies if step.name in moving]
-        wholes = wholes_of.get(name, [])
-        notes = [_SHUFFLED] if any("shuffle" in moves.get(step.name, ()) for step in copies) else []
+        moves = {step.name: graph.moves.get(step.name, frozenset()) for step in copies if tasks[step.name]}
+        moved = [
+            _input_bytes(sizes, step.inputs) for step in copies if moves.get(step.name, set()) & {"rechunk", "shuffle"}
+        ]
+        n_tasks = sum(tasks[step.name] for step in copies)
+        notes = [_SHUFFLED] if any("shuffle" in stated for stated in moves.values()) else []
         if moved and math.isnan(sum(moved)):
             notes = [SOMETHING_MOVED]
-        n_tasks = sum(tasks[step.name] for step in copies)
-        if any("one chunk" in moves.get(step.name, ()) for step in copies):
-            notes.append(_BROUGHT)
+        if any("one chunk" in stated for stated in moves.values()):
+            notes.append(_ONE_CHUNK)
         if any(step.timeout is not None and step.kind != "command" for step in copies):
             notes.append(_TIMEOUT)
         if not n_tasks:
-            notes.append("adds no task: nobody needs it, or it changes nothing")
+            notes.append(_NO_TASKS)
         rows.append(
             Row(
                 name,
@@ -169,7 +167,7 @@ def _built(config: Config, graph: Graph) -> list[Row]:
                 n_tasks,
                 _known(max((_largest(value_type) for value_type in value_types), default=math.nan)),
                 _known(sum(moved)) if moved else None,
-                _known(max(wholes, default=math.nan)),
+                _known(max(wholes.get(name, []), default=math.nan)),
                 tuple(notes),
             )
         )
@@ -189,7 +187,7 @@ def _largest(value_type: ValueType) -> float:
 
 
 def _sizes(config: Config, graph: Graph) -> dict[str, float]:
-    """Bytes of each copy: of a frame as many as are read for it, since nobody knows what filters will leave."""
+    """Return the bytes of each instance; of a frame those read for it, since what filters leave is unknown."""
     sizes: dict[str, float] = {}
     for step in config.steps.values():
         value_type = graph.value_types[step.name]
@@ -210,11 +208,10 @@ def _shape(value_type: ValueType) -> str:
         return ", ".join(f"{d}: {'?' if math.isnan(n) else int(n)}" for d, n in sizes) or "one number"
     if value_type.kind == "frame":
         names = [str(c) for c in value_type.meta.columns]
-        return ", ".join(names[:_NAMES]) + (f" and {len(names) - _NAMES} more" if len(names) > _NAMES else "")
+        more = f" and {len(names) - _SHOWN_COLUMNS} more" if len(names) > _SHOWN_COLUMNS else ""
+        return ", ".join(names[:_SHOWN_COLUMNS]) + more
     if value_type.kind == "items":
-        return (
-            count_text(len(value_type.names), "item") if value_type.names is not None else "items, counted in the run"
-        )
+        return count_text(len(value_type.names), "item") if value_type.names is not None else "items, counted at run time"
     if value_type.kind == "parts":
         return ", ".join(value_type.parts)
     return "one value"

@@ -228,7 +228,12 @@ def _show_plan(session: Session, config: Config, *, data: bool) -> int:
     from pipeline.build.plan import plan
     from pipeline.report.terminal import plan_event, plan_text
 
-    made = plan(config, data=data)
+    graph = None
+    if data:
+        from pipeline.build.build import build
+
+        graph = build(config)
+    made = plan(config, graph)
     if session.json:
         emit(session, "result", ok=True, exit_code=0, **plan_event(made))
     else:

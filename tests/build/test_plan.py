@@ -15,6 +15,7 @@ from dask._task_spec import Task
 from dask.callbacks import Callback
 
 from pipeline.backends.registry import BACKENDS
+from pipeline.build.build import build
 from pipeline.build.plan import SOMETHING_MOVED, Plan, Row, plan, worker_memory
 from pipeline.config.loader import load, loads
 from pipeline.config.model import Config
@@ -31,6 +32,10 @@ def config(text: str, folder: Path) -> Config:
     return loads("version: 1\nmodules: [./mine.py]\n" + textwrap.dedent(text), name="big", root=folder)
 
 
+def planned(of: Config, *, data: bool = True) -> Plan:
+    return plan(of, build(of) if data else None)
+
+
 def rows(made: Plan) -> dict[str, Row]:
     return {row.step: row for row in made.rows}
 
@@ -40,7 +45,7 @@ def listing(*folders: Path) -> list[str]:
 
 
 def test_an_array_has_its_dims_chunks_and_copies_in_its_row() -> None:
-    climate = rows(plan(load(CONFIGS / "climate.yaml")))
+    climate = rows(planned(load(CONFIGS / "climate.yaml")))
     tas = climate["tas"]
     assert (tas.kind, tas.shape) == ("array", "time: 60, latitude: 7, longitude: 9")
     assert (tas.copies, tas.tasks, tas.largest_chunk) == (2, 2 * 3, 24 * 7 * 9 * 4)
@@ -49,16 +54,16 @@ def test_an_array_has_its_dims_chunks_and_copies_in_its_row() -> None:
 
 
 def test_a_frame_has_its_columns_and_its_shuffles_in_its_row() -> None:
-    q3 = rows(plan(load(CONFIGS / "tpch_q3.yaml")))
+    q3 = rows(planned(load(CONFIGS / "tpch_q3.yaml")))
     assert q3["customer"] == Row("customer", "frame", "c_custkey, c_mktsegment", 1, 1)
     (note,) = q3["lines"].notes
-    assert note.startswith("a shuffle moves all its rows")
+    assert note.startswith("a shuffle moves all rows")
     assert q3["revenue"].shape == "l_orderkey, o_orderdate, o_shippriority, revenue"
     assert q3["segment"].notes == ()
 
 
 def test_rows_stand_in_the_order_of_the_file() -> None:
-    made = plan(load(CONFIGS / "tpch_q6.yaml"))
+    made = planned(load(CONFIGS / "tpch_q6.yaml"))
     assert [row.step for row in made.rows] == ["lineitem", "chosen", "everything", "summed", "q6"]
     assert made.graph is not None
 
@@ -72,7 +77,7 @@ def test_copies_that_do_not_exist_are_listed_with_the_reason(tmp_path: Path) -> 
       c: {op: sum, input: b, when: false}
     """
     for data in (True, False):
-        made = plan(config(text, tmp_path), data=data)
+        made = planned(config(text, tmp_path), data=data)
         assert made.absent == {
             "a[1]": "when is false",
             "b[1]": "needs a[1], which does not exist",
@@ -96,7 +101,7 @@ def test_items_values_parts_and_what_goes_whole_into_a_task_are_told(tmp_path: P
       each: {call: "mine:use", over: {k: [1, 2, 3]}, args: {x: "${x}"}}
       one: {call: "mine:use", args: {each: "${each}", u: "${s.u}"}}
     """
-    told = rows(plan(config(text, tmp_path)))
+    told = rows(planned(config(text, tmp_path)))
     assert (told["s"].kind, told["s"].shape) == ("parts", "u, s, v")
     assert (told["each"].kind, told["each"].shape) == ("items", "3 items")
     assert told["each"].whole == 8000
@@ -112,7 +117,7 @@ def test_a_rechunk_says_how_many_bytes_it_moves(tmp_path: Path) -> None:
       z: {expr: "y + 1"}
       rechunked: {expr: "z + 1"}
     """
-    told = rows(plan(config(text, tmp_path)))
+    told = rows(planned(config(text, tmp_path)))
     assert told["y"].moved == 8000
     assert told["z"].moved is None
     assert told["rechunked"].moved is None
@@ -134,13 +139,13 @@ def test_a_shuffle_says_how_many_bytes_are_read_for_what_it_moves(tmp_path: Path
       both: {op: merge, left: some, right: b, on: k}
       three: {op: merge, left: both, right: c, on: k}
     """
-    told = rows(plan(config(text, tmp_path)))
+    told = rows(planned(config(text, tmp_path)))
     moved = told["both"].moved
     assert moved is not None
     assert 3 * 1000 * (16 + 8) < moved < 3 * 1000 * (16 + 8 + 20)  # keys and values; text as it is stored
     assert told["some"].moved is None
     assert SOMETHING_MOVED not in told["both"].notes
-    sizes = plan(config(text, tmp_path)).graph.value_types
+    sizes = planned(config(text, tmp_path)).graph.value_types
     assert (sizes["a"].nbytes, sizes["c"].nbytes) == (48_000, 404 / 2)
     assert math.isnan(sizes["some"].nbytes)
 
@@ -154,7 +159,7 @@ def test_what_nobody_can_know_before_the_run_is_left_open(tmp_path: Path) -> Non
       x: {op: to_array, input: f, dims: [row, feature]}
       m: {op: mean, input: x, axis: row}
     """
-    told = rows(plan(config(text, tmp_path)))
+    told = rows(planned(config(text, tmp_path)))
     assert told["x"].shape == "row: ?, feature: 2"
     assert told["x"].largest_chunk is None
     assert told["m"].shape == "feature: 2"
@@ -162,7 +167,7 @@ def test_what_nobody_can_know_before_the_run_is_left_open(tmp_path: Path) -> Non
 
 def test_back_ends_on_which_a_timeout_cannot_hold_are_named(tmp_path: Path) -> None:
     text = 'steps: {one: {call: "mine:use", args: {x: 1}, timeout: 5min}, two: {call: "mine:use", args: {x: 1}}}\n'
-    told = rows(plan(config(text, tmp_path)))
+    told = rows(planned(config(text, tmp_path)))
     (note,) = told["one"].notes
     for name, (home, *_) in BACKENDS.items():
         module, _, cls = home.partition(":")
@@ -173,7 +178,7 @@ def test_back_ends_on_which_a_timeout_cannot_hold_are_named(tmp_path: Path) -> N
 
 def test_without_data_the_file_alone_is_told(tmp_path: Path) -> None:
     text = 'steps: {x: {op: from_zarr, matrix: {v: [a, b]}, path: "not/there/${v}.zarr"}}\n'
-    made = plan(config(text, tmp_path), data=False)
+    made = planned(config(text, tmp_path), data=False)
     assert made.rows == (Row("x", "op", "", 2, 0, notes=("not built: --no-data",)),)
     assert made.graph is None
 
@@ -186,7 +191,7 @@ def test_a_plan_creates_no_file_and_runs_no_task(name: str, tmp_path: Path, monk
     root = CONFIGS.parent
     before = listing(tmp_path, root / "configs", root / "data")
     with Callback(pretask=lambda key, *_: ran.append(key)):
-        plan(load(CONFIGS / f"{name}.yaml"))
+        planned(load(CONFIGS / f"{name}.yaml"))
     assert ran == []
     assert listing(tmp_path, root / "configs", root / "data") == before
 
@@ -203,7 +208,7 @@ steps:
 
 def test_a_value_too_large_to_go_whole_into_one_task_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
-        plan(config(LARGE.replace("LIMIT", "8GB"), tmp_path))
+        planned(config(LARGE.replace("LIMIT", "8GB"), tmp_path))
     assert str(caught.value) == (
         "big.yaml:9:59: steps.final.args.data: 'x' is 41.0 GB and would go whole into one task; a worker has 8.0 GB; "
         "reduce it first, or use op map_blocks"
@@ -211,7 +216,7 @@ def test_a_value_too_large_to_go_whole_into_one_task_is_refused(tmp_path: Path) 
 
 
 def test_a_value_that_fits_a_worker_goes_whole_into_one_task(tmp_path: Path) -> None:
-    told = rows(plan(config(LARGE.replace("LIMIT", "42GB"), tmp_path)))
+    told = rows(planned(config(LARGE.replace("LIMIT", "42GB"), tmp_path)))
     assert told["final"].whole == 41_000_000_000
     assert told["good"].whole == 8_000
 
@@ -224,7 +229,7 @@ def test_a_worker_has_what_the_cluster_says_else_its_share_of_the_machine(tmp_pa
 
 
 def test_a_plan_shows_itself_in_a_line_and_in_a_notebook_as_a_table():
-    made = plan(loads("version: 1\nsteps: {x: {op: arange, stop: 8, chunks: 4, dim: '<i>'}}"))
+    made = planned(loads("version: 1\nsteps: {x: {op: arange, stop: 8, chunks: 4, dim: '<i>'}}"))
     assert repr(made) == "<Plan: 1 step, 2 tasks>"
     assert "<td>&lt;i&gt;: 8</td><td>1 x 2</td>" in made._repr_html_()
 
@@ -235,7 +240,7 @@ def test_the_wanted_values_of_a_check_are_looked_for_before_the_run(tmp_path):
         "checks: [{that: f, equals_csv: nope.csv}]\n"
     )
     with pytest.raises(DataError, match=r"checks\[0\]\.equals_csv \(pipeline\.yaml:3:10\): .*/nope\.csv: no such file"):
-        plan(loads(text, root=tmp_path))
+        planned(loads(text, root=tmp_path))
 
 
 def test_a_shuffle_of_what_only_the_run_knows_says_so(tmp_path: Path) -> None:
@@ -247,7 +252,7 @@ def test_a_shuffle_of_what_only_the_run_knows_says_so(tmp_path: Path) -> None:
     """
     for i in range(3):
         (tmp_path / f"{i}.txt").touch()
-    made = plan(config(text, tmp_path))
+    made = planned(config(text, tmp_path))
     assert rows(made)["both"].moved is None
     assert SOMETHING_MOVED in rows(made)["both"].notes
     assert plan_text(made).splitlines()[-1].endswith("moved by rechunks and shuffles, more in the run")

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from serially import graph_of, values_of
 from strategies import SETTINGS, arrays, cut
 
+from pipeline.build.build import build
 from pipeline.build.plan import plan
 from pipeline.errors import ConfigError, DataError, OpError
 from pipeline.ops.arrays.algebra import einsum, fft, matmul, solve, tensordot
@@ -229,7 +230,8 @@ def test_what_needs_one_chunk_shows_the_bytes_that_are_moved(tmp_path: Path) -> 
     """.replace("s[a=0]", '"s[a=0]"')
     from pipeline.config.loader import loads
 
-    rows = {row.step: row.moved for row in plan(loads(text, name="t", root=tmp_path)).rows}
+    config = loads(text, name="t", root=tmp_path)
+    rows = {row.step: row.moved for row in plan(config, build(config)).rows}
     assert (rows["f"], rows["q"], rows["m"]) == (8000, 8000, None)
     assert rows["e"] == 800 + 800
 

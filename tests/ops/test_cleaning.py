@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from serially import graph_of, values_of
 
+from pipeline.build.build import build
 from pipeline.build.plan import plan
 from pipeline.config.loader import loads
 from pipeline.errors import ConfigError, DataError
@@ -292,7 +293,8 @@ def test_other_rows_than_were_said_fail_the_run(folder: Path) -> None:
     ],
 )
 def test_the_plan_tells_which_rows_are_moved(step: str, moves: bool, ordered: bool, folder: Path) -> None:
-    made = plan(loads(f"version: 1\n{READ}  r: {step}\n", name="test", root=folder))
+    config = loads(f"version: 1\n{READ}  r: {step}\n", name="test", root=folder)
+    made = plan(config, build(config))
     (row,) = [row for row in made.rows if row.step == "r"]
     assert (row.moved is not None) is moves
     assert made.graph is not None

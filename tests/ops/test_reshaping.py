@@ -18,6 +18,7 @@ from serially import values_of
 from strategies import NUMBERS, SETTINGS, arrays, cut
 from test_array_ops import lazy, numbers, run
 
+from pipeline.build.build import build
 from pipeline.build.plan import plan
 from pipeline.config.loader import loads
 from pipeline.errors import ConfigError, DataError, OpError
@@ -498,7 +499,8 @@ steps:
   x: {{op: zeros, shape: {{row: 100, col: 10}}, chunks: {{row: 30, col: 5}}}}
   y: {MOVING[op]}
 """
-    rows = {row.step: row for row in plan(loads(text, name="test", root=tmp_path)).rows}
+    config = loads(text, name="test", root=tmp_path)
+    rows = {row.step: row for row in plan(config, build(config)).rows}
     assert rows["y"].moved == 8000
     assert rows["x"].moved is None
 

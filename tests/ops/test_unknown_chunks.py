@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from serially import graph_of, values_of
 from strategies import EXAMPLES, SETTINGS, arrays, cut
 
+from pipeline.build.build import build
 from pipeline.build.plan import plan
 from pipeline.config.loader import loads
 from pipeline.errors import ConfigError, DataError, OpError
@@ -192,8 +193,9 @@ def test_rows_that_are_cut_differently_are_never_spread_over_each_other(folder: 
 
 def test_the_plan_says_what_only_one_task_can_hold(folder: Path) -> None:
     steps = "  r: {op: roll, input: x, shift: {row: 1}}\n  m: {op: argmax, input: x, axis: row}\n"
-    made = {row.step: row.notes for row in plan(loads(f"version: 1{READ}{steps}", name="t", root=folder)).rows}
-    assert made["r"] == ("brings into one task what lies along a dim whose length only the run knows",)
+    config = loads(f"version: 1{READ}{steps}", name="t", root=folder)
+    made = {row.step: row.notes for row in plan(config, build(config)).rows}
+    assert made["r"] == ("brings everything along a dim of unknown length into one task",)
     assert made["m"] == ()
 
 
