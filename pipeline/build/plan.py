@@ -211,7 +211,9 @@ def _shape(value_type: ValueType) -> str:
         more = f" and {len(names) - _SHOWN_COLUMNS} more" if len(names) > _SHOWN_COLUMNS else ""
         return ", ".join(names[:_SHOWN_COLUMNS]) + more
     if value_type.kind == "items":
-        return count_text(len(value_type.names), "item") if value_type.names is not None else "items, counted at run time"
+        return (
+            count_text(len(value_type.names), "item") if value_type.names is not None else "items, counted at run time"
+        )
     if value_type.kind == "parts":
         return ", ".join(value_type.parts)
     return "one value"
