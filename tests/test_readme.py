@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from pages import Block, blocks
-from test_dask import scheduler, worker
+from schedulers import scheduler, worker
 
 HERE = Path(__file__).parents[1]
 PAGE = list(blocks(HERE / "README.md"))

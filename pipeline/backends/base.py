@@ -1,8 +1,8 @@
-"""What a back end is: two things to declare, one to do.
+"""What a back end is: two things to declare, one method to write.
 
-To add one, write a file with a class that has the members of :class:`Backend`, and add its line to ``BACKENDS`` in
-``backends/__init__.py``; ``tests/test_backends.py`` then runs it through the cases that every back end must pass.
-``docs/extending.md`` goes through it step by step.
+To add one, write a class with the members of :class:`Backend`, and add it to ``BACKENDS`` in ``registry.py``; then
+``tests/backends/test_backends.py`` runs it through the cases that every back end must pass. ``docs/extending.md`` shows
+each step.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ __all__ = ["Backend", "Capabilities", "Outcome"]
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What the outcome of a fault may be on a back end.
+    """What a back end can do when a task or a worker fails.
 
     Parameters
     ----------
-    isolates_tasks : a task that ends its process does not end ours
-    pickles_results : results cross a process border, so what can't be pickled fails its task
-    can_stop_tasks : a timeout can stop a task that does not come back
-    recovers_workers : the run goes on after a worker was killed
+    isolates_tasks : a task that ends its process does not end this process
+    pickles_results : results cross a process border; a task fails if its result can't be pickled
+    can_stop_tasks : a timeout stops a task that does not return
+    recovers_workers : a run goes on after a worker was killed
     """
 
     isolates_tasks: bool
@@ -56,9 +56,9 @@ class Outcome:
 
 
 class Backend(Protocol):
-    """Something that runs a Graph. Made with its options, entered (workers start and warm up), used, left.
+    """Runs Graphs. States: made with its options -> entered (workers start and get ready) -> left.
 
-    ``run`` may be called several times while it is open. Leaving it ends every process and thread it started, also
+    ``run`` may be called several times while it is entered. Leaving it ends every process and thread it started, also
     after an exception or Ctrl-C.
     """
 
@@ -76,13 +76,13 @@ class Backend(Protocol):
         Parameters
         ----------
         context : bound to the key :data:`pipeline.graph.graph.CONTEXT` for this execution
-        listener : called in this process, from one thread at a time, as things happen; None: what tasks write is shown
+        listener : called with each event; None: only what tasks print is shown
 
         Raises
         ------
-        TaskError : a task raised, or its result or its exception can't be pickled
-        TaskTimeout : a task ran longer than its policy's timeout (noticed afterwards where it can't be stopped)
-        WorkerLost : a worker ended, and the back end can't go on
+        TaskError : a task raised, or its result can't be pickled
+        TaskTimeout : a task ran longer than the timeout of its step; noticed afterwards where it can't be stopped
+        WorkerLost : a worker ended, and the run can't go on
         BackendError : the workers or the cluster are unusable
         """
         ...

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 from pipeline.errors import printable, where
 
 if TYPE_CHECKING:
-    from pipeline.worker.output_capture import Line
+    from pipeline.worker.output_buffer import Line
 
 __all__ = [
     "Event",

@@ -1,4 +1,4 @@
-"""The back ends by name; a back end's module is imported when it is asked for.
+"""The back ends by name; the module of a back end is imported when it is created.
 
 To add one, see :mod:`pipeline.backends.base`.
 """
@@ -18,7 +18,7 @@ __all__ = ["BACKENDS", "create"]
 
 BACKENDS: dict[str, tuple[str, str, str]] = {
     "serial": ("pipeline.backends.local.serial:Serial", "", "in order, in this process: the reference"),
-    "threads": ("pipeline.backends.local.threads:Threads", "", "threads of this process: no copies, one GIL"),
+    "threads": ("pipeline.backends.local.threads:Threads", "", "threads of this process: no copies of data, one GIL"),
     "pool": ("pipeline.backends.local.pool:Pool", "", "plain multiprocessing.Pool, supervised"),
     "processes": (
         "pipeline.backends.local.processes:Processes",
@@ -27,37 +27,37 @@ BACKENDS: dict[str, tuple[str, str, str]] = {
     ),
     "dask": ("pipeline.backends.dask.backend:Dask", "dask", "a LocalCluster, a scheduler address or a cluster class"),
 }
-"""name -> (module:class, the extra of ``pip install pipeline[…]`` that it needs, what it is)."""
+"""name -> (module:class, the extra of ``pip install pipeline[…]`` that it needs, description)."""
 
 
 def create(name: str, **options: Any) -> Backend:
-    """A back end, not yet entered.
+    """Return a back end, to be entered.
 
     Parameters
     ----------
-    options : ``workers`` and ``modules`` for all; the others are the back end's own. None leaves the default.
+    options : of the back end; all have ``workers`` and ``modules``. None leaves the default
 
     Raises
     ------
-    ConfigError : if there is no such back end, or it has no such option
+    ConfigError : if there is no such back end, or no such option
     BackendError : if a package that it needs is not installed
     """
     if name not in BACKENDS:
         raise ConfigError(f"back end: got {name!r}; allowed: {', '.join(BACKENDS)}{nearest(name, BACKENDS)}")
-    home, extra, _ = BACKENDS[name]
-    module_name, _, class_name = home.partition(":")
+    target, extra, _ = BACKENDS[name]
+    module_name, _, class_name = target.partition(":")
     try:
-        kind = getattr(importlib.import_module(module_name), class_name)
+        backend_class = getattr(importlib.import_module(module_name), class_name)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("pipeline"):
             raise
         raise BackendError(f"back end {name!r} needs {error.name}: pip install pipeline[{extra}]") from error
     given = {option: value for option, value in options.items() if value is not None}
-    allowed = inspect.signature(kind).parameters
+    allowed = inspect.signature(backend_class).parameters
     for option in given:
         if option not in allowed:
             raise ConfigError(
                 f"back end {name!r}: unknown option {option!r}; allowed: {', '.join(allowed)}{nearest(option, allowed)}"
             )
-    backend: Backend = kind(**given)
+    backend: Backend = backend_class(**given)
     return backend

@@ -1,4 +1,4 @@
-"""From what a worker measured to the rows of a Trace; and the CPU time that goes into everything but the tasks."""
+"""The rows of a Trace from what a worker measured, and the CPU time of everything but the tasks."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from pipeline.worker.run_segment import SegmentTimes, TaskTiming, run_segment
 
 __all__ = ["Usage", "measuring_cost", "records"]
 
-_SAMPLE = 300  # tasks that the cost of measuring is measured with
+_SAMPLE = 300  # tasks to measure the cost of measuring with
 
 
 def records(
-    measured: Sequence[TaskTiming],
-    around: SegmentTimes,
+    timings: Sequence[TaskTiming],
+    times: SegmentTimes,
     *,
     worker: str,
     segment: int,
@@ -32,27 +32,27 @@ def records(
     bytes_in: int = 0,
     bytes_sent: int = 0,
 ) -> Iterator[Record]:
-    """The rows of one segment that ran.
+    """Yield the rows of one attempt at a segment, one for each task that ran.
 
     Parameters
     ----------
-    measured, around : instants on the clock of ``perf_counter_ns``; ``origin`` is when the run began on it
+    timings, times : instants of ``perf_counter_ns``; ``origin`` is when the run began by the same clock
     ready, submitted, done : ns since the run began
-    bytes_in, bytes_sent : of the segment; they stand on its first and its last row, so that the columns add up
+    bytes_in, bytes_sent : of the segment; they are put on its first and its last row, so that the columns add up
     """
-    last = len(measured) - 1
-    before = 0
-    for i, m in enumerate(measured):
+    last = len(timings) - 1
+    previous_stop = 0
+    for i, m in enumerate(timings):
         if i:
-            received = loaded = before
+            received = loaded = previous_stop
             opened = m.start
         else:
-            opened = around.opened or m.start
-            loaded = around.loaded or opened
-            received = around.received or loaded
-        packed = (around.packed or m.stop) if i == last else m.stop
-        sent = max(around.sent, packed) if i == last else m.stop
-        before = m.stop
+            opened = times.opened or m.start
+            loaded = times.loaded or opened
+            received = times.received or loaded
+        packed = (times.packed or m.stop) if i == last else m.stop
+        sent = max(times.sent, packed) if i == last else m.stop
+        previous_stop = m.stop
         yield Record(
             str(m.key),
             m.step,
@@ -78,13 +78,13 @@ def records(
 
 
 class Usage:
-    """CPU seconds of this process and of those below it, from the moment it is made."""
+    """CPU seconds of this process and of its descendants, from when the object is made."""
 
     def __init__(self) -> None:
-        self._own, self._below = process_time(), _below()
+        self._own, self._descendants = process_time(), _cpu_of_descendants()
 
     def beside(self, *, tasks: float, in_process: bool) -> dict[str, float]:
-        """What went into everything but the tasks; signed, since the system counts in steps of 10 ms.
+        """Return the CPU seconds of everything but the tasks; possibly negative, since the system counts 10 ms steps.
 
         Parameters
         ----------
@@ -94,34 +94,34 @@ class Usage:
         own = process_time() - self._own
         if in_process:
             return {"parent": own - tasks}
-        below = sum(seconds - self._below.get(pid, 0.0) for pid, seconds in _below().items())
-        return {"parent": own, "workers": below - tasks}
+        workers = sum(seconds - self._descendants.get(pid, 0.0) for pid, seconds in _cpu_of_descendants().items())
+        return {"parent": own, "workers": workers - tasks}
 
 
-def _below() -> dict[int, float]:
+def _cpu_of_descendants() -> dict[int, float]:
     found = {}
     for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error):  # it ended meanwhile
+        with contextlib.suppress(psutil.Error):  # it has ended meanwhile
             times = process.cpu_times()
             found[process.pid] = times.user + times.system
     return found
 
 
 def measuring_cost() -> float:
-    """Seconds that measuring one task costs here: tasks of nothing, measured and made into a Trace, against bare ones.
+    """Return the seconds that measuring one task costs here: empty tasks with measuring minus those without.
 
-    What a segment costs besides (its message's instants) is far less than what this counts for each task.
+    The instants of a segment's message are left out: they cost far less than what is counted for each of its tasks.
     """
     nodes: list[GraphNode] = [task(("empty", i), _nothing) for i in range(_SAMPLE)]
-    inners = tuple(SegmentTask(("empty", i), node, "empty") for i, node in enumerate(nodes))
-    segment = Segment(0, "empty", inners, (), (("empty", _SAMPLE - 1),))
+    tasks = tuple(SegmentTask(("empty", i), node, "empty") for i, node in enumerate(nodes))
+    segment = Segment(0, "empty", tasks, (), (("empty", _SAMPLE - 1),))
     began = perf_counter()
     for node in nodes:
         execute(node, {})
     bare = perf_counter() - began
     began = perf_counter()
-    completion = run_segment(segment, {})
-    rows = records(completion.measured, completion.around, worker="", segment=0, attempt=0, ready=0, submitted=0,
+    result = run_segment(segment, {})
+    rows = records(result.timings, result.times, worker="", segment=0, attempt=0, ready=0, submitted=0,
                    done=0, origin=0)  # fmt: skip
     Trace.from_records(rows, elapsed=0.0, backend="", n_workers=1)
     return max(0.0, perf_counter() - began - bare) / _SAMPLE

@@ -1,4 +1,4 @@
-"""Write a file that appears, or takes the place of another, only when it is complete."""
+"""Write a file that appears, or replaces another, only when it is complete."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["replacing"]
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give the path of a new file that takes the place of ``path`` in one step when the block ends.
+    """Yield the path of a new file that replaces ``path`` in one step when the block ends.
 
     Several processes may do this for one path; the last one wins. After an error the new file is removed and ``path``
-    is as it was. Nothing is forced to the disk.
+    is unchanged. The file is not synced to the disk.
     """
     # the name must not grow with the target's, which may be as long as a name can be
     partial = path.with_name(f".partial-{uuid.uuid4().hex}")

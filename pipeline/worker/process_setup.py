@@ -1,4 +1,4 @@
-"""What makes a process fit to run tasks: the user's code, the threads below Python, the garbage collector."""
+"""Get a process ready to run tasks: the user's modules, the threads of BLAS, the garbage collector."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from pipeline.graph.importing import resolve
 from pipeline.worker.atomic_write import replacing
 from pipeline.worker.temp_folders import hold
 
-__all__ = ["install_modules", "limit_threads", "settle"]
+__all__ = ["freeze_objects", "install_modules", "limit_threads"]
 
 
-_installed_modules: dict[str, int] = {}  # the folder in sys.path, at most one -> what holds it
+_installed_modules: dict[str, int] = {}  # folder in sys.path, at most one -> descriptor of its lock
 _install_lock = threading.Lock()
 
 
@@ -30,9 +30,9 @@ def install_modules(modules: Mapping[str, bytes]) -> None:
     ----------
     modules : file name below a modules folder -> source
 
-    The files lie in a folder of the user's own below the temp folder, named by their content, while a process needs
-    them. Modules that an earlier call with other content brought are forgotten, so that the new ones are imported.
-    Calling it again with the same content does nothing.
+    The files are written to a folder below the temp folder that is named by their content, and are kept there while a
+    process needs them. Modules of an earlier call with other content are removed from ``sys.modules``, so that the new
+    ones are imported. Calling it again with the same content does nothing.
     """
     if not modules:
         return
@@ -68,10 +68,10 @@ def _write_modules(modules: Mapping[str, bytes]) -> tuple[str, int]:
 def _write(folder: Path, name: str, source: bytes) -> None:
     path = folder / name
     if not path.resolve().is_relative_to(folder.resolve()):
-        raise ConfigError(f"modules: got {name!r}, which lies outside the modules folder")
+        raise ConfigError(f"modules: got {name!r}, which is outside the modules folder")
     if not path.is_file() or path.read_bytes() != source:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as partial:  # other workers may write the same file now
+        with replacing(path) as partial:  # other workers may be writing the same file
             partial.write_bytes(source)
 
 
@@ -89,11 +89,11 @@ def _forget(folder: str) -> None:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def settle() -> None:
-    """Tell the garbage collector that what is loaded now stays: modules, above all.
+def freeze_objects() -> None:
+    """Exclude all objects that exist now, modules above all, from garbage collection.
 
-    For a process that is ours and has just got ready. Otherwise each full collection goes through the hundred thousands
-    of objects of dask and pandas again; tasks that make many objects (a parser) took a fifth longer.
+    For a process of ours that has just been set up. Otherwise each full collection visits the hundred thousands of
+    objects of dask and pandas again; tasks that make many objects (a parser) took a fifth longer.
     """
     gc.freeze()
 
@@ -106,23 +106,20 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS
 
 
 def limit_threads(n: int = 1) -> dict[str, int]:
-    """Limit the threads of BLAS, OpenMP and Arrow in this process for good, and look whether it holds.
-
-    The environment is for libraries that are loaded later. Arrow is set by itself, since it takes its count from the
-    environment once, when it is imported.
+    """Limit the threads of BLAS, OpenMP and Arrow in this process, permanently.
 
     Returns
     -------
-    library (``openblas``, ``arrow``, …) -> the threads it now says it has, of the libraries loaded so far
+    library (``openblas``, ``arrow``, …) -> the number of threads that it now reports, of the libraries loaded so far
     """
-    import pyarrow as pa
+    import pyarrow as pa  # heavy, and not needed by a process that only installs modules
     import threadpoolctl
 
-    for name in _THREAD_VARIABLES:
+    for name in _THREAD_VARIABLES:  # for libraries that are loaded later
         os.environ[name] = str(n)
     threadpoolctl.threadpool_limits(n)
-    pa.set_cpu_count(n)
-    pa.set_io_thread_count(max(n, 2))  # one thread alone can wait for itself in nested reads
+    pa.set_cpu_count(n)  # Arrow reads the environment once, when it is imported
+    pa.set_io_thread_count(max(n, 2))  # a single thread can wait for itself in nested reads
     found: dict[str, int] = {}
     for library in threadpoolctl.threadpool_info():
         name = library["internal_api"]

@@ -1,14 +1,15 @@
-"""Run a program, and see to it that it never outlives the task that runs it.
+"""Run a program that never outlives the task that runs it.
 
-A program leads a session and a process group of its own: ending the group ends whatever it has started, and nothing of
-it can ask a terminal for a password. The group is ended when the program has ended (what it left in the background
-does not stay), at the timeout, at Ctrl-C, when a back end takes its threads back, and when the process that runs the
-task is killed: for that a watcher waits at a pipe that closes with this process.
-
-Its output goes to files, not through pipes: nobody has to read while it runs, and what it left in the background can't
-hold up its end. Rejected: PR_SET_PDEATHSIG, which Linux alone has, which reaches the program but not what it started,
-and which would need code between fork and exec; one watcher for all, which would live as long as the process does.
+The program leads a session and a process group: ending the group ends whatever it has started, and nothing in it can
+ask a terminal for a password. The group is ended when the program has ended (what it left in the background is ended,
+too), at the timeout, at Ctrl-C, when a back end stops its threads, and when the process of the task is killed: for that
+a watcher process waits at a pipe that closes with the process.
 """
+
+# The output goes to files, not through pipes: nobody has to read while the program runs, and a process that it left in
+# the background can't hold up the end of file. Rejected: PR_SET_PDEATHSIG, which only Linux has, which reaches the
+# program but not what it started, and which needs code between fork and exec; one watcher for all programs, which would
+# live as long as the process does.
 
 from __future__ import annotations
 
@@ -27,13 +28,13 @@ __all__ = ["Ended", "run", "stopping"]
 _WATCHER = 'read -r ended && exit; kill -s KILL -- "-$1"; rm -rf -- "$2"'
 
 _lock = threading.Lock()
-_running: dict[int, int] = {}  # thread -> the process group that it runs
-_stopped: set[int] = set()  # threads that may run nothing more
+_running: dict[int, int] = {}  # thread -> the process group of its program
+_stopped: set[int] = set()  # threads that may not run programs any more
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A program that has ended: its return code (negative: the signal that ended it) and what it wrote."""
+    """A program that has ended: its return code (negative: the signal that ended it) and the files of its output."""
 
     returncode: int
     stdout: str
@@ -54,19 +55,19 @@ def run(
 
     Parameters
     ----------
-    executable : its file; ``argv[0]`` is the name that it is told
-    folder : where its output is put; it is removed if this process is killed meanwhile
+    executable : its file; ``argv[0]`` is the name that the program sees
+    folder : where its output is written; removed if this process is killed meanwhile
     stdin : path of a file
     timeout : seconds after which it is ended
 
     Returns
     -------
-    the return code, and the paths of the files with its output
+    Ended : the return code and the paths of the files with the output
 
     Raises
     ------
     ProgramError : if the system can't run it
-    TaskTimeout : if it ran too long
+    TaskTimeout : if it exceeded the timeout
     """
     stdout, stderr = os.path.join(folder, "stdout"), os.path.join(folder, "stderr")
     with open(stdin, "rb") as source, open(stdout, "wb") as out, open(stderr, "wb") as err:
@@ -96,7 +97,7 @@ def run(
 
 @contextlib.contextmanager
 def _ended_with_us(group: int, folder: str) -> Iterator[None]:
-    """Have a process group end with this process, or with the right of this thread to run programs."""
+    """End a process group when this process ends, or when this thread may not run programs any more."""
     thread = threading.get_ident()
     read, write = os.pipe()
     try:
@@ -105,7 +106,7 @@ def _ended_with_us(group: int, folder: str) -> Iterator[None]:
             stdin=read,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,  # who kills this process's group must not kill the watcher
+            start_new_session=True,  # a signal to this process's group must not reach the watcher
         )
     except BaseException:
         _kill(group)
@@ -134,11 +135,11 @@ def _kill(group: int) -> None:
 
 @contextlib.contextmanager
 def stopping(threads: Sequence[int]) -> Iterator[None]:
-    """End the programs that some threads run, and those that they start until this is left.
+    """End the programs that some threads run, and those that they start within the block.
 
     Parameters
     ----------
-    threads : by their idents
+    threads : their idents
     """
     with _lock:
         _stopped.update(threads)

@@ -1,9 +1,10 @@
-"""Folders below the temp folder that don't outlive whoever needs them, however that ended.
+"""Folders below the temp folder that are removed even when their process was killed.
 
-They lie in one folder of the user's own. Whoever needs one holds a lock on it (``flock``), which the system takes off
-when the last process that holds it has ended, by whatever signal; whoever makes another removes those that nobody
-holds. Rejected: their age (a run may take days), and the process id in a name (ids are given anew).
+All are in one folder of the user's. A process that uses a folder holds a lock on it (``flock``), which the system takes
+away when the last process that holds it has ended, by whatever signal. Making a folder removes those that nobody holds.
 """
+
+# Rejected: the age of a folder (a run may take days), and the process id in its name (ids are used again).
 
 from __future__ import annotations
 
@@ -24,34 +25,34 @@ _PREFIXES = ("code-", "held-", "server-")
 
 
 def _home() -> Path:
-    """The user's own folder in the temp folder.
+    """Return the folder of this user in the temp folder, made if it is missing.
 
     Raises
     ------
-    BackendError : if it can't be made, or is somebody else's or open to others
+    BackendError : if it can't be made, belongs to another user or can be read or written by others
     """
     path = Path(tempfile.gettempdir(), f"pipeline-{os.getuid()}")
     _make(path)
     status = path.lstat()
     if status.st_uid != os.getuid() or status.st_mode & 0o077 or path.is_symlink():
-        raise BackendError(f"{path}: must be a folder of yours that nobody else can write to; remove it")
+        raise BackendError(f"{path}: must be a folder that belongs to you and that no other user can read; remove it")
     return path
 
 
 def hold(name: str) -> tuple[Path, int]:
-    """The folder of this name, ``KIND-…``, made if it isn't there, and the descriptor that holds it.
+    """Return the folder ``name``, ``KIND-…``, made if it is missing, and a descriptor; closing it releases the folder.
 
-    Many may hold one. Before a new one is made, those that nobody holds are removed.
+    Several processes may hold the same folder. Before a new one is made, those that nobody holds are removed.
     """
     path = _home() / name
     if not path.exists():
         _sweep(path.parent)
     while True:
         _make(path)
-        with contextlib.suppress(FileNotFoundError), contextlib.ExitStack() as stack:  # swept before we had the lock
+        with contextlib.suppress(FileNotFoundError), contextlib.ExitStack() as stack:  # removed before we had the lock
             held = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
             stack.callback(os.close, held)
-            with contextlib.suppress(OSError):  # a file system without locks: nothing is swept there either
+            with contextlib.suppress(OSError):  # a file system without locks: nothing is removed there either
                 fcntl.flock(held, fcntl.LOCK_SH)
             if os.path.samestat(path.stat(), os.fstat(held)):
                 stack.pop_all()
@@ -62,7 +63,7 @@ def _make(path: Path) -> None:
     try:
         path.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
-        raise BackendError(f"{path}: can't be made: {error.strerror}; name another temp folder by TMPDIR") from error
+        raise BackendError(f"{path}: can't be made: {error.strerror}; set TMPDIR to another temp folder") from error
 
 
 def _sweep(folder: Path) -> None:
@@ -70,17 +71,17 @@ def _sweep(folder: Path) -> None:
     for name in os.listdir(folder):
         if not name.startswith(_PREFIXES):
             continue
-        with contextlib.suppress(OSError):  # held, or somebody else removes it
-            found = os.open(folder / name, os.O_RDONLY | os.O_DIRECTORY)
+        with contextlib.suppress(OSError):  # held, or being removed by another process
+            descriptor = os.open(folder / name, os.O_RDONLY | os.O_DIRECTORY)
             try:
-                fcntl.flock(found, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(folder / name, ignore_errors=True)
             finally:
-                os.close(found)
+                os.close(descriptor)
 
 
 class Folder:
-    """A new folder ``KIND-…``, for one use: removed at ``close``, or by a later one's maker."""
+    """A new folder ``KIND-…``: removed by ``close``, or, if the process was killed, when a later one is made."""
 
     def __init__(self, kind: str = "held") -> None:
         path, self._held = hold(f"{kind}-{secrets.token_hex(4)}")

@@ -1,4 +1,4 @@
-"""An exception as text, as users are told it: what, where in their own code, and the traceback."""
+"""An exception as text for the user: type, message, place in the user's code, traceback."""
 
 from __future__ import annotations
 
@@ -10,47 +10,53 @@ from types import TracebackType
 
 from pipeline.errors import PipelineError
 
-__all__ = ["describe", "is_users", "traceback_of"]
+__all__ = ["describe", "is_users", "one_line", "traceback_of"]
 
 _TRACEBACK_LIMIT = 100_000  # characters kept of a traceback: a recursion error has thousands of lines
 
 
 def describe(error: BaseException) -> str:
-    """An exception as ``Type: message (file:line, in function)``; the place is the deepest one in the user's code.
+    """Return ``Type: message (file:line, in function)``; the place is the deepest one in the user's code.
 
-    Of an error of ours it is the message alone, which says all there is to say.
+    Of a :class:`PipelineError` return the message alone.
     """
+    if isinstance(error, PipelineError):
+        return str(error)
+    place = _place(error.__traceback__)
+    return f"{one_line(error)} ({place})" if place else one_line(error)
+
+
+def one_line(error: BaseException) -> str:
+    """Return ``Type: message``, or the type alone where there is no message."""
     try:
         message = str(error)
-    except Exception:  # noqa: BLE001 - the __str__ of a user's exception may break in any way
+    except Exception:  # noqa: BLE001 - the __str__ of a user's exception may raise anything
         message = "(its message can't be made)"
-    if isinstance(error, PipelineError):
-        return message
-    text = f"{type(error).__name__}: {message}" if message else type(error).__name__
-    place = _place(error.__traceback__)
-    return f"{text} ({place})" if place else text
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
 def traceback_of(error: BaseException) -> str:
-    """The whole traceback, of a very long one the end; empty where it can't be made."""
+    """Return the traceback, cut to its end where it is very long; empty where it can't be made."""
     try:
         text = "".join(tracebacks.format_exception(error))
-    except Exception:  # noqa: BLE001 - see describe
+    except Exception:  # noqa: BLE001 - as above
         return ""
     return text[-_TRACEBACK_LIMIT:]
 
 
 def _place(trace: TracebackType | None) -> str:
-    """``file:line, in function`` of the deepest frame in the user's code; empty if there is none."""
-    theirs = [f for f in tracebacks.extract_tb(trace) if is_users(f.filename)]
-    if not theirs:
+    """Return ``file:line, in function`` of the deepest frame in the user's code; empty if there is none."""
+    frames = [f for f in tracebacks.extract_tb(trace) if is_users(f.filename)]
+    if not frames:
         return ""
-    return f"{os.path.basename(theirs[-1].filename)}:{theirs[-1].lineno}, in {theirs[-1].name}"
+    return f"{os.path.basename(frames[-1].filename)}:{frames[-1].lineno}, in {frames[-1].name}"
 
 
 def is_users(filename: str) -> bool:
-    """Whether a code's file is the user's own: neither ours, nor Python's, nor an installed package's."""
-    if filename.startswith("<"):  # what dataclasses generate is nobody's; what is typed into a notebook is theirs
+    """Whether a source file is the user's: not this package's, not Python's, not an installed package's."""
+    if filename.startswith(
+        "<"
+    ):  # generated code, as in dataclasses, is not the user's; what is typed into a notebook is
         return filename.startswith(("<ipython", "<stdin"))
     return not filename.startswith((_package(), *_installed()))
 

@@ -6,7 +6,6 @@ import json
 import operator
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,8 +17,9 @@ from urllib.request import urlopen
 import pytest
 from browsing import chromium
 from conftest import until
+from dask_tasks import graph, held, load, mapped, wait_for
 from distributed import Client
-from test_dask import Standing, graph, mapped, process, scheduler, worker
+from schedulers import Standing, process, scheduler, worker
 
 from pipeline.backends import registry
 from pipeline.backends.dask import dashboard_page as board
@@ -40,17 +40,6 @@ HOSTILE = '<img src=x onerror="window.hacked = 1"><script>window.hacked = 1</scr
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def load(i: int) -> bytes:
-    return bytes(10_000)
-
-
-def wait_for(value: Any, path: str) -> int:
-    """Wait until a file is there."""
-    while not os.path.exists(path):
-        time.sleep(0.01)
-    return len(value)
-
-
 def fail_hostile(i: int) -> int:
     if i == 2:
         raise ValueError(HOSTILE)
@@ -66,16 +55,6 @@ def fail_once(i: int, path: str) -> int:
 
 def drop(i: int) -> Any:
     return Dropped("ValueError: odd") if i % 2 else i
-
-
-def held(path: Path) -> Graph:
-    """Four ``load``, two ``hold`` of all of them that wait for a file, their ``total``."""
-    tasks: dict[Key, Any] = {("load", i): task(("load", i), load, i) for i in range(4)}
-    loads = list(tasks)
-    for i in range(2):
-        tasks["hold", i] = task(("hold", i), wait_for, listed(map(ref, loads)), str(path))
-    tasks["total", 0] = task(("total", 0), sum, listed(ref(("hold", i)) for i in range(2)))
-    return graph(tasks, ("total", 0), **{name: Policy(name, merge=False) for name in ("load", "hold", "total")})
 
 
 def long(path: Path) -> Graph:
@@ -136,7 +115,7 @@ def outlined() -> tuple[dict[str, Any], Any]:
 def test_copies_are_told_together_and_constants_not_at_all() -> None:
     told, plan = outlined()
     assert told["steps"] == [("load", 2), ("mean", 2), ("top", 1)]
-    assert told["copies"] == {"load[a]": 0, "load[b]": 0, "mean[a]": 1, "mean[b]": 1, "top": 2}
+    assert told["instances"] == {"load[a]": 0, "load[b]": 0, "mean[a]": 1, "mean[b]": 1, "top": 2}
     assert [box["text"] for box in told["boxes"]] == ["load", "mean", "top"]
     assert [path.partition(" ")[0] for path in told["paths"]] == [f"M{told['size'][0] / 2:.1f}"] * 2
     assert [box["y"] for box in told["boxes"]] == sorted({box["y"] for box in told["boxes"]})
@@ -186,7 +165,7 @@ def test_the_page_tells_what_is_left_as_the_terminal_does(monkeypatch: pytest.Mo
     told, _ = outlined()
     one = board._DashboardPlugin(SimpleNamespace(tasks={}, workers={}))
     one.begin(
-        {**told, "steps": [("load", 100)], "segments": [[None, 0]] * 100, "copies": {}, "boxes": told["boxes"][:1]}
+        {**told, "steps": [("load", 100)], "segments": [[None, 0]] * 100, "instances": {}, "boxes": told["boxes"][:1]}
     )
     assert one.content("")["run"]["left"] == "time left unknown: 1 step not begun"
     for i in range(50):  # two at a time
@@ -247,7 +226,7 @@ def test_what_is_told_of_a_run_is_what_was_run(local: Dask) -> None:
 
 
 def test_retries_and_dropped_items_are_told_with_their_messages_and_secrets_masked(local: Dask, tmp_path: Path) -> None:
-    local._view._masked = lambda text: text.replace("secret-token", "***")
+    local._dashboard._masked = lambda text: text.replace("secret-token", "***")
     tasks: dict[Key, Any] = {("fit", 0): task(("fit", 0), fail_once, 0, str(tmp_path / "once"))}
     tasks |= {("odd", i): task(("odd", i), drop, i) for i in range(4)}
     odd = Policy("odd", over="odd", items=tuple(f"i={i}" for i in range(4)), merge=False)
@@ -442,12 +421,13 @@ def test_an_allowed_page_is_there_while_it_is_used_and_leaves_nothing(standing: 
 
 
 SCRIPT = """
-import sys, test_page
+import pathlib, sys
+import dask_tasks
 from pipeline.backends.dask.backend import Dask
 if __name__ == "__main__":
     with Dask(address=sys.argv[1], cluster={"page": True}) as backend:
         print(backend.pages["steps"], flush=True)
-        backend.run(test_page.held(test_page.Path(sys.argv[2])))
+        backend.run(dask_tasks.held(pathlib.Path(sys.argv[2])))
 """
 
 

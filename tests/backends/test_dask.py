@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import operator
 import os
 import signal
 import socket
 import subprocess
-import sys
 import sysconfig
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,123 +18,44 @@ from typing import Any
 import psutil
 import pytest
 from conftest import passing_children, until
+from dask_tasks import (
+    call,
+    count_kept,
+    die_at_three,
+    die_once,
+    drop_at_three,
+    fail,
+    fail_at_three,
+    fail_until_third,
+    give_a_lock,
+    graph,
+    leave,
+    mapped,
+    note,
+    one,
+    staging_of,
+    wait_for_ever,
+)
 from distributed import Client
 from distributed.scheduler import KilledWorker
+from schedulers import Standing, process, scheduler, worker
 
-from pipeline.backends.dask import execution, health
+from pipeline.backends.dask import execution, health, probe
 from pipeline.backends.dask.backend import Dask
 from pipeline.backends.dask.clock import Rows
-from pipeline.backends.dask.cluster import Settings, _free_port, _trust, mend
-from pipeline.backends.dask.error_translation import killed
+from pipeline.backends.dask.cluster import Settings, _free_port, _trust, restart_workers
+from pipeline.backends.dask.error_translation import worker_lost
 from pipeline.backends.dask.keys import lower
-from pipeline.backends.dask.remote_task import _SLOT
+from pipeline.backends.dask.status_files import _STATUS
 from pipeline.backends.events import Event
 from pipeline.errors import BackendError, ConfigError, TaskError, TaskTimeout, WorkerLost
 from pipeline.graph.graph import CONTEXT, Graph, Key, Policy, listed, ref, task
-from pipeline.graph.importing import resolve
-from pipeline.graph.segments import Dropped, Segment, SegmentTask
+from pipeline.graph.segments import Segment, SegmentTask
 from pipeline.trace.trace import INSTANTS
 from pipeline.worker.temp_folders import Folder
 
-HERE = Path(__file__).parents[1]
-
-
 # ---------------------------------------------------------------------------------------------------------------------
-# Graphs to run
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def graph(tasks: dict[Key, Any], *wanted: Key, **policies: Policy) -> Graph:
-    """A Graph in which the first part of a key is its step."""
-    steps = {str(key[0]) for key in tasks}
-    named = {step: policies.get(step, Policy(step)) for step in sorted(steps)}
-    return Graph(tasks=tasks, wanted=wanted, owners={key: str(key[0]) for key in tasks}, policies=named)
-
-
-def one(function: Callable[..., Any], *args: Any, **policy: Any) -> Graph:
-    """A Graph of one item, called ``x=7``, of the step ``fit``."""
-    key = ("fit", 0)
-    return graph({key: task(key, function, *args)}, key, fit=Policy("fit", over="fit", items=("x=7",), **policy))
-
-
-def mapped(function: Callable[..., Any], n: int, *args: Any, **policy: Any) -> Graph:
-    """``n`` items of the step ``fit`` and their sum."""
-    tasks: dict[Key, Any] = {("fit", i): task(("fit", i), function, i, *args) for i in range(n)}
-    total = ("total",)
-    tasks[total] = task(total, sum, listed(ref(key) for key in list(tasks)))
-    items = tuple(f"x={i}" for i in range(n))
-    return graph(tasks, total, fit=Policy("fit", over="fit", items=items, **policy))
-
-
-def fail(*_: Any) -> None:
-    raise ValueError("too high")
-
-
-def fail_at_three(i: int) -> int:
-    if i == 3:
-        raise ValueError("not three")
-    return i
-
-
-def leave(*_: Any) -> None:
-    sys.exit(3)
-
-
-def give_a_lock() -> Any:
-    return threading.Lock()
-
-
-def note(path: str, value: int) -> int:
-    """Append a line to a file, which tells how often a task ran."""
-    with open(path, "a") as file:
-        file.write("x\n")
-    return value
-
-
-def fail_until_third(path: str) -> int:
-    note(path, 0)
-    if len(Path(path).read_text()) < 6:
-        raise ValueError("again")
-    return 1
-
-
-def die_once(i: int, path: str) -> int:
-    """End the worker, the first time that item 3 runs."""
-    if i == 3:
-        with contextlib.suppress(FileExistsError):
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL))
-            os.kill(os.getpid(), signal.SIGKILL)
-    return i
-
-
-def die_at_three(i: int) -> int:
-    if i == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return i
-
-
-def wait_for_ever(*_: Any) -> None:
-    threading.Event().wait()
-
-
-def drop_at_three(i: int) -> Any:
-    return Dropped("ValueError: not three") if i == 3 else i
-
-
-def count_kept(values: list[Any]) -> int:
-    return sum(not isinstance(value, Dropped) for value in values)
-
-
-def call(text: str, *args: Any) -> Any:
-    return resolve(text)(*args)
-
-
-def staging_of(context: Any) -> str:
-    return str(context.staging)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Processes
+# Clusters
 # ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -159,69 +75,8 @@ def local(shared: Dask) -> Iterator[Dask]:
 
 
 def _manned(client: Client) -> bool:
-    health.in_loop(client, mend, client.cluster)
+    health.in_loop(client, restart_workers, client.cluster)
     return len(health.identity(client)["workers"]) == 2
-
-
-@contextlib.contextmanager
-def process(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """A Python process that ends with the block, children included."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE / "backends")]), **environment}
-    with subprocess.Popen(
-        [sys.executable, *arguments],
-        env=environment,
-        cwd=HERE,  # not the repository, from where the package can be imported without being installed
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as child:
-        try:
-            yield child
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-
-
-@dataclass(frozen=True)
-class Standing:
-    """A scheduler in a process of its own, which tells its address in a file as soon as it listens."""
-
-    pid: int
-    file: Path
-
-    @cached_property
-    def address(self) -> str:
-        assert until(lambda: bool(self._told()))
-        return self._told()
-
-    def _told(self) -> str:
-        with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):  # not there, or half written
-            return str(json.loads(self.file.read_text())["address"])
-        return ""
-
-
-@contextlib.contextmanager
-def scheduler() -> Iterator[Standing]:
-    """A scheduler that is starting."""
-    command = ["-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "scheduler.json")
-        with process(*command, "--no-show", "--scheduler-file", str(file)) as child:
-            yield Standing(child.pid, file)
-
-
-@contextlib.contextmanager
-def worker(found: Standing, *flags: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """A worker without a nanny in a process of its own, which the scheduler knows."""
-    command = ["-m", "distributed.cli.dask_worker", "--scheduler-file", str(found.file), "--no-nanny", "--no-dashboard"]
-    with process(*flags, *command, "--nthreads", "1", **environment) as child:
-        assert child.stderr is not None
-        said = []
-        while "Registered to" not in (line := child.stderr.readline()):
-            said.append(line)
-            assert line, "".join(said)
-        yield child
 
 
 @pytest.fixture(scope="module")
@@ -339,15 +194,15 @@ def test_a_segment_that_only_waited_on_the_worker_that_was_lost_is_not_blamed(tm
     plan = lower(both, [("fit", 0, 0), ("fit", 1, 0)], None, "run", "topic", "")
     waited = next(key for key, segment in plan.segments.items() if segment.number == 1)
     lost = KilledWorker(waited, SimpleNamespace(address="tcp://127.0.0.1:4000"), 3)
-    (tmp_path / "4000-1").write_bytes(_SLOT.pack(0, 2))
-    assert str(killed(plan, str(tmp_path), lost)).startswith("fit[x=0.2]: worker tcp://127.0.0.1:4000 ended while")
-    (tmp_path / "4000-1").write_bytes(_SLOT.pack(1, 1))
-    assert str(killed(plan, str(tmp_path), lost)).startswith("fit[x=1.1]: ")
-    (tmp_path / "4000-2").write_bytes(_SLOT.pack(0, 2))
-    assert str(killed(plan, str(tmp_path), lost)).startswith("fit[x=1.1]: ")
-    (tmp_path / "4000-1").write_bytes(_SLOT.pack(0, 1))
+    (tmp_path / "4000-1").write_bytes(_STATUS.pack(0, 2))
+    assert str(worker_lost(plan, str(tmp_path), lost)).startswith("fit[x=0.2]: worker tcp://127.0.0.1:4000 ended while")
+    (tmp_path / "4000-1").write_bytes(_STATUS.pack(1, 1))
+    assert str(worker_lost(plan, str(tmp_path), lost)).startswith("fit[x=1.1]: ")
+    (tmp_path / "4000-2").write_bytes(_STATUS.pack(0, 2))
+    assert str(worker_lost(plan, str(tmp_path), lost)).startswith("fit[x=1.1]: ")
+    (tmp_path / "4000-1").write_bytes(_STATUS.pack(0, 1))
     for slots in ("", str(tmp_path)):  # no note, or two threads that ran something else
-        assert "or one of 2 with it" in str(killed(plan, slots, lost))
+        assert "or one of 2 with it" in str(worker_lost(plan, slots, lost))
 
 
 def _inner(n: int, i: int) -> SegmentTask:
@@ -425,9 +280,9 @@ def test_times_of_another_machine_are_brought_onto_our_clock() -> None:
     first, second, _ = segments()
     rows = Rows([first, second])
     message = {"boot": "there", "address": "w", "name": "0", "bytes_in": 0, "measuring": 3}
-    around = [1_080, 1_085, 1_090, 1_220, 0]  # nothing was seen of it being sent
-    rows.add({**message, "segment": 0, "rows": [[0, 1_100, 1_200, 5, 8, 9]], "around": around}, 260)
-    here = {**message, "segment": 1, "rows": [[0, 1_300, 1_400, 5, 8, 9]], "boot": "here", "around": [0] * 5}
+    times = [1_080, 1_085, 1_090, 1_220, 0]  # nothing was seen of it being sent
+    rows.add({**message, "segment": 0, "rows": [[0, 1_100, 1_200, 5, 8, 9]], "times": times}, 260)
+    here = {**message, "segment": 1, "rows": [[0, 1_300, 1_400, 5, 8, 9]], "boot": "here", "times": [0] * 5}
     rows.add(here, 1_500)
     records = rows.records({"there": (1_000, 7), "here": (0, 0)}, 50)
     assert [(r.start, r.stop, r.ready, r.done) for r in records] == [(50, 150, 0, 210), (1_250, 1_350, 170, 1_450)]
@@ -441,7 +296,7 @@ def test_times_of_another_machine_are_brought_onto_our_clock() -> None:
 def test_between_the_last_a_lost_worker_said_and_the_first_of_the_next_is_a_gap() -> None:
     first, second, _ = segments()
     rows = Rows([first, second])
-    message = {"boot": "here", "name": "0", "bytes_in": 0, "measuring": 0, "around": [0] * 5}
+    message = {"boot": "here", "name": "0", "bytes_in": 0, "measuring": 0, "times": [0] * 5}
     rows.add({**message, "address": "a", "segment": 0, "rows": [[0, 100, 200, 5, 8, 9]]}, 210)
     rows.add({**message, "address": "b", "segment": 1, "rows": [[0, 700, 800, 5, 8, 9]]}, 810)
     records = rows.records({"here": (0, 0)}, 0)
@@ -559,7 +414,7 @@ def test_a_worker_without_the_package_gets_it(tmp_path: Path) -> None:
 def test_a_worker_must_see_the_staging_folder(standing: Standing, tmp_path: Path) -> None:
     with Dask(address=standing.address) as backend:
         assert backend._client is not None
-        assert health.probe(backend._client, staging=str(tmp_path)) == []
+        assert probe.probe(backend._client, staging=str(tmp_path)) == []
     assert list(tmp_path.iterdir()) == []
 
 
@@ -576,8 +431,8 @@ def test_a_worker_must_see_the_staging_folder(standing: Standing, tmp_path: Path
     ],
 )
 def test_what_a_worker_lacks_is_listed(differs: dict[str, Any], fault: str | None) -> None:
-    here = health.describe(health._PACKAGES, "")
-    found = list(health._faults("w", {**here, "marker": "42", **differs}, here, "/staging/.probe", "42"))
+    here = probe.installed(probe._PACKAGES, "")
+    found = list(probe._problems("w", {**here, "marker": "42", **differs}, here, "/staging/.probe", "42"))
     assert len(found) == (fault is not None)
     assert all(line.startswith(str(fault)) for line in found)
 
@@ -610,22 +465,17 @@ def test_a_scheduler_that_stops_answering_ends_the_run(how: signal.Signals, monk
 
 SCRIPT = """
 import operator, sys
-import test_dask
+import dask_tasks
 from pipeline.backends.dask.backend import Dask
 if __name__ == "__main__":
     try:
         with Dask(workers=2, dashboard=False) as backend:
-            print(backend.run(test_dask.mapped(operator.pos, 5)).results, flush=True)
+            print(backend.run(dask_tasks.mapped(operator.pos, 5)).results, flush=True)
             if "wait" in sys.argv:
-                backend.run(test_dask.mapped(test_dask.say_and_wait, 2))
+                backend.run(dask_tasks.mapped(dask_tasks.say_and_wait, 2))
     except KeyboardInterrupt:
         sys.exit(130)
 """
-
-
-def say_and_wait(i: int) -> None:
-    print("waiting", flush=True)
-    wait_for_ever()
 
 
 @pytest.fixture

@@ -26,7 +26,8 @@ from pipeline.report.progress_lines import MOST_LINES
 from pipeline.runs.folders import TASK_LOG, TaskLog
 from pipeline.runs.run import run
 from pipeline.worker import output_capture
-from pipeline.worker.output_capture import Line, capturing
+from pipeline.worker.output_buffer import Line
+from pipeline.worker.output_capture import capturing
 from pipeline.worker.run_segment import run_segment
 
 pytestmark = pytest.mark.filterwarnings("ignore:careful")
@@ -166,7 +167,7 @@ def said(function: Any, *args: Any) -> list[Line]:
     """The lines of one task."""
     segment = Segment(0, "s", (SegmentTask("a", task("a", function, *args), "s", "x=1"),), (), ())
     with capturing():
-        return run_segment(segment, {}).said
+        return run_segment(segment, {}).lines
 
 
 def texts(function: Any, *args: Any) -> list[str]:
@@ -244,7 +245,7 @@ def _speak_in_threads(n_threads: int, n_lines: int) -> None:
 
 
 def test_threads_of_the_only_task_of_a_process_speak_for_it_and_nothing_is_lost() -> None:
-    output_capture.install(alone=True)
+    output_capture.install(one_task=True)
     try:
         lines = texts(_speak_in_threads, 4, 500)
     finally:
@@ -268,9 +269,9 @@ def test_a_thread_that_speaks_while_its_lines_are_told_is_heard(capsys: Any) -> 
     heard: list[str] = []
     threads: list[threading.Thread] = []
     segment = Segment(0, "s", (SegmentTask("a", task("a", speak), "s"),), (), ())
-    output_capture.install(alone=True)
+    output_capture.install(one_task=True)
     try:
-        run_segment(segment, {}, tell=listen)
+        run_segment(segment, {}, emit=listen)
     finally:
         output_capture.uninstall()
     assert heard == ["first", "second"]
@@ -349,7 +350,7 @@ def test_threads_in_one_process_are_told_apart() -> None:
 
     def work(name: str) -> None:
         segment = Segment(0, name, (SegmentTask("a", task("a", _speak_together, barrier, name), name),), (), ())
-        found[name] = run_segment(segment, {}).said
+        found[name] = run_segment(segment, {}).lines
 
     with capturing():
         threads = [threading.Thread(target=work, args=(name,)) for name in ("one", "two")]
@@ -386,13 +387,13 @@ def test_what_the_listener_raises_is_no_fault_of_the_task() -> None:
 
     segment = Segment(0, "s", (SegmentTask("a", task("a", print, "hello"), "s"),), (), ())
     with capturing(), pytest.raises(BrokenPipeError):
-        run_segment(segment, {}, tell=refuse)
+        run_segment(segment, {}, emit=refuse)
 
 
 def test_a_listener_that_prints_is_not_heard_itself(capsys: Any) -> None:
     segment = Segment(0, "s", (SegmentTask("a", task("a", print, "hello"), "s"),), (), ())
     with capturing():
-        run_segment(segment, {}, tell=lambda lines: print(f"<{lines[0].text}>"))
+        run_segment(segment, {}, emit=lambda lines: print(f"<{lines[0].text}>"))
     assert capsys.readouterr().out == "<hello>\n"
 
 
@@ -400,7 +401,7 @@ def test_lines_that_wait_go_together_and_none_is_left() -> None:
     batches: list[list[str]] = []
     segment = Segment(0, "s", (SegmentTask("a", task("a", _print_all, 5), "s"),), (), ())
     with capturing():
-        run_segment(segment, {}, tell=lambda lines: batches.append([line.text for line in lines]), hold=60.0)
+        run_segment(segment, {}, emit=lambda lines: batches.append([line.text for line in lines]), hold=60.0)
     assert batches == [["0", "1", "2", "3", "4"]]
 
 

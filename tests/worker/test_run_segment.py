@@ -41,12 +41,12 @@ def test_tasks_run_in_order_and_outputs_come_back() -> None:
     )
     completion = run_segment(chain, {"x": 1})
     assert completion.outputs == {"b": 30}
-    assert [m.key for m in completion.measured] == ["a", "b"]
+    assert [m.key for m in completion.timings] == ["a", "b"]
 
 
 def test_times_follow_each_other_and_sizes_are_told() -> None:
     completion = run_segment(segment(inner("a", bytes, 1000), inner("b", len, ref("a")), outputs=("b",)), {})
-    first, second = completion.measured
+    first, second = completion.timings
     assert first.start <= first.stop <= second.start <= second.stop
     assert first.bytes_out >= 1000
     assert first.memory > 0
@@ -62,7 +62,7 @@ def test_values_are_freed_where_the_segment_says() -> None:
         outputs=("c",),
     )
     given = {"x": object()}
-    assert run_segment(chain, given, started=lambda i: seen.append({i.key})).outputs == {"c": 1}
+    assert run_segment(chain, given, on_start=lambda i: seen.append({i.key})).outputs == {"c": 1}
     assert seen == [{"a"}, {"b"}, {"c"}]
     assert "x" in given  # what the caller holds is the caller's
 
@@ -77,7 +77,7 @@ def test_a_fault_of_a_task_comes_back_as_text(error: BaseException) -> None:
     assert isinstance(failure.error(), TaskError)
     assert str(failure.error()).startswith("s[x=1]: ")
     assert completion.outputs == {}
-    assert len(completion.measured) == 1
+    assert len(completion.timings) == 1
 
 
 def test_ctrl_c_passes_through() -> None:
@@ -100,7 +100,7 @@ def test_a_task_of_several_items_looks_after_the_time_of_each_itself() -> None:
 
     begun: list[str] = []
     told = segment(inner("a", items, False, timeout=1e-9), outputs=("a",))
-    completion = run_segment(told, {}, started=lambda task: begun.append(task.name))
+    completion = run_segment(told, {}, on_start=lambda task: begun.append(task.name))
     assert completion.failure is None
     assert begun == ["a", "a", "a"]  # a clock that a back end has started begins anew with each
     failed = run_segment(segment(inner("a", items, True), outputs=("a",)), {}).failure

@@ -1,13 +1,18 @@
-"""See below.
+"""The Dask back end: one Dask task for each segment, scheduled by Dask.
 
-backend            Run a Graph on Dask: one Dask task a segment, submitted at once, watched from here.
-clock              What Dask workers measured, brought onto one clock.
-cluster            Three ways to a cluster.
-dashboard_client   What a client tells the page ``/pipeline`` of the scheduler that it uses; see :mod:`pipeline.backends
-dashboard_page     The page ``/pipeline`` of a Dask dashboard: the steps of the file as a graph, and how far each of the
-error_translation  What goes wrong on Dask, as one of our errors: whose task it was, and what it had to do with it.
-execution          One graph on its way through a cluster, watched from here.
-health             What must be true of workers before they are given work, and whether their scheduler still answers.
-keys               Segments as Dask tasks: their keys, what they hand on, what they are told.
-remote_task        What runs inside a Dask worker: one segment, its report, and the preparation of the worker.
+attempts           How often each segment may still fail, which have finished, and which tasks exceed their timeout.
+backend            The back end ``dask``: connects to a cluster, gets its workers ready, runs Graphs on it.
+clock              What the workers measured, converted to the clock of this process.
+cluster            The ``cluster`` map of a file; starting a cluster, or connecting to one.
+dashboard_client   The client's side of the page ``/pipeline``: reports runs to the scheduler that shows it.
+dashboard_page     The scheduler's side of the page ``/pipeline``: the steps as a graph, with their progress.
+error_translation  Exceptions from Dask as errors of this package, with the task that they belong to.
+execution          One run of one Graph: timeouts, retries and events, from what workers and scheduler report.
+health             Requests to the scheduler with a deadline; whether it still answers.
+keys               Segments as Dask tasks: their keys, arguments and annotations.
+probe              Check the workers of a cluster before they are given work; ship this package where it is missing.
+remote_task        The function of every Dask task: runs one segment on a worker and reports it.
+status_files       Files in which each worker thread writes what it begins, readable after the worker has died.
+submission         The Dask futures of one run: submitted, watched, gathered, released.
+worker_plugin      The plugin that gets every worker ready and records when its tasks arrive.
 """

@@ -1,9 +1,4 @@
-"""What Dask workers measured, brought onto one clock.
-
-Workers of the same boot of the same machine share ``perf_counter`` with us: nothing to correct. For others the offset
-is estimated from a few questions, each answered somewhere between its sending and its answer's arrival; half of the
-shortest way there and back is the error, which the Trace keeps.
-"""
+"""What the workers measured, converted to the clock of this process."""
 
 from __future__ import annotations
 
@@ -24,66 +19,65 @@ from pipeline.worker.run_segment import SegmentTimes, TaskTiming
 
 __all__ = ["ClusterUsage", "Rows", "offsets"]
 
-_QUESTIONS = 5
+_REQUESTS = 5
 
 
 class Rows:
-    """What the workers report, segment by segment, until it becomes the rows of a Trace."""
+    """Collects the reports of segments, and converts them to the rows of a Trace when the run is over."""
 
     def __init__(self, segments: Sequence[Segment]) -> None:
-        self.boots: dict[str, str] = {}  # boot -> address of a worker that has it
+        self.boots: dict[str, str] = {}  # boot id -> address of a worker with it
         self.clock_error = 0.0  # seconds, the largest
-        self.measuring = 0  # ns, see Completion
+        self.measuring = 0  # ns, see SegmentResult
         self._segments = segments
-        self._reports: list[tuple[Mapping[str, Any], int, int]] = []  # message, heard, attempt
+        self._reports: list[tuple[Mapping[str, Any], int, int]] = []  # message, when it arrived, attempt
         self._attempts: dict[int, int] = {}
 
-    def add(self, message: Mapping[str, Any], heard: int) -> None:
-        """Take the report of one segment, heard of at ``perf_counter_ns``."""
+    def add(self, message: Mapping[str, Any], arrived: int) -> None:
+        """Add the report of one segment, which arrived at ``perf_counter_ns``."""
         number = message["segment"]
         attempt = self._attempts.get(number, 0)
         self._attempts[number] = attempt + 1
         self.boots[message["boot"]] = message["address"]
-        self._reports.append((message, heard, attempt))
+        self._reports.append((message, arrived, attempt))
         self.measuring += message["measuring"]
 
     def records(self, clocks: Mapping[str, tuple[int, int]], began: int) -> list[Record]:
-        """The rows, in ns since ``began``.
+        """Return the rows, with times in ns since ``began``.
 
         Parameters
         ----------
-        clocks : boot -> what to take off its times to have ours, and how wrong that may be, in ns
+        clocks : boot id -> offset to subtract from its times, and the error of that, in ns
         """
         self.clock_error = max((error / 1e9 for _, error in clocks.values()), default=0.0)
-        made: dict[Key, int] = {}  # when it was first there
+        made: dict[Key, int] = {}  # when each value was first there
         for message, _, _ in self._reports:
             origin = began + clocks[message["boot"]][0]
-            last = message["around"][-2] or max((row[2] for row in message["rows"]), default=0)
+            last = message["times"][-2] or max((row[2] for row in message["rows"]), default=0)
             for key in self._segments[message["segment"]].outputs:
                 made[key] = min(last - origin, made.get(key, last - origin))
         found: list[Record] = []
-        for message, heard, attempt in self._reports:
+        for message, arrived, attempt in self._reports:
             segment = self._segments[message["segment"]]
-            inners = (segment.tasks[row[0]] for row in message["rows"])
+            tasks = [segment.tasks[row[0]] for row in message["rows"]]
             found += records(
-                [
-                    TaskTiming(inner.key, inner.step, *row[1:])
-                    for inner, row in zip(inners, message["rows"], strict=True)
-                ],
-                SegmentTimes(*message["around"]),
+                [TaskTiming(task.key, task.step, *row[1:]) for task, row in zip(tasks, message["rows"], strict=True)],
+                SegmentTimes(*message["times"]),
                 worker=message["name"],
                 segment=segment.number,
                 attempt=attempt,
                 ready=max((made.get(key, 0) for key in segment.inputs), default=0),
-                submitted=0,  # the whole graph is handed over at once
-                done=heard - began,
+                submitted=0,  # the whole graph is submitted at once
+                done=arrived - began,
                 origin=began + clocks[message["boot"]][0],
-                bytes_in=message["bytes_in"],  # what leaves a worker is counted where it arrives
+                bytes_in=message["bytes_in"],  # bytes between workers are counted where they arrive
             )
         return found
 
     def gaps(self, found: Sequence[Record], lost: Iterable[str], elapsed: int) -> list[list[Any]]:
-        """For each lost worker when nobody saw what it did: from its last row to the first of the one in its place.
+        """Return name, begin and end of when each lost worker was not observed.
+
+        That is from its last row to the first row of the worker that replaced it.
 
         Parameters
         ----------
@@ -103,9 +97,10 @@ class Rows:
 
 
 def offsets(client: Client, boots: Mapping[str, str]) -> dict[str, tuple[int, int]]:
-    """For each boot what to take off its ``perf_counter_ns`` to have ours, and the error of that, in ns.
+    """Return for each boot id the offset of its ``perf_counter_ns`` from ours and the error of that, in ns.
 
-    A worker that has left meanwhile can't be asked: then nothing is taken off, and the error is negative: unknown.
+    Workers of the same boot of this machine share our clock. For others the offset is estimated from a few requests:
+    half of the shortest round trip is the error. If the worker has left, the offset is 0 and the error negative.
     """
     ours = boot_id()
     return {boot: (0, 0) if boot == ours else _estimate(client, address) for boot, address in boots.items()}
@@ -113,23 +108,23 @@ def offsets(client: Client, boots: Mapping[str, str]) -> dict[str, tuple[int, in
 
 def _estimate(client: Client, address: str) -> tuple[int, int]:
     best = (0, -1)
-    for _ in range(_QUESTIONS):
+    for _ in range(_REQUESTS):
         asked = perf_counter_ns()
         try:
-            theirs = ask(client, "run", perf_counter_ns, workers=[address], timeout=3)[address]
+            remote = ask(client, "run", perf_counter_ns, workers=[address], timeout=3)[address]
         except (BackendError, KeyError):
             return best
         answered = perf_counter_ns()
         error = (answered - asked) // 2
         if best[1] < 0 or error < best[1]:
-            best = (theirs - (asked + answered) // 2, error)
+            best = (remote - (asked + answered) // 2, error)
     return best
 
 
 class ClusterUsage:
-    """CPU seconds of this process, of its event loop and of the workers' processes, from the moment it is made.
+    """CPU seconds of this process, of its event loop and of the worker processes, from when the object is made.
 
-    The event loop's thread runs the client, and with a LocalCluster the scheduler and the nannies as well.
+    The thread of the event loop runs the client, and with a LocalCluster also the scheduler and the nannies.
     """
 
     def __init__(self, client: Client) -> None:
@@ -137,15 +132,15 @@ class ClusterUsage:
         self._before = self._now()
 
     def beside(self, *, tasks: float) -> dict[str, float]:
-        """What went into everything but the tasks; workers that came or went meanwhile are left out.
+        """Return the CPU seconds of everything but the tasks; workers that came or went meanwhile are left out.
 
         Parameters
         ----------
         tasks : CPU seconds of the tasks
         """
         (own, loop, workers), (own_0, loop_0, workers_0) = self._now(), self._before
-        theirs = sum(seconds - workers_0[address] for address, seconds in workers.items() if address in workers_0)
-        return {"parent": own - own_0 - loop + loop_0, "scheduler": loop - loop_0, "workers": theirs - tasks}
+        busy = sum(seconds - workers_0[address] for address, seconds in workers.items() if address in workers_0)
+        return {"parent": own - own_0 - loop + loop_0, "scheduler": loop - loop_0, "workers": busy - tasks}
 
     def _now(self) -> tuple[float, float, dict[str, float]]:
         async def on_loop() -> float:
@@ -155,6 +150,6 @@ class ClusterUsage:
             workers = dict(ask(self._client, "run", process_time, timeout=3))
             loop = float(self._client.sync(on_loop, callback_timeout=3))
         except (BackendError, TimeoutError):
-            # then it is not told; whether the cluster lives is for others to say
+            # recorded as unknown; a cluster that is gone is noticed by Health
             return process_time(), 0.0, {}
         return process_time(), loop, workers

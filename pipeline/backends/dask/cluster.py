@@ -1,15 +1,12 @@
-"""Three ways to a cluster.
+"""The ``cluster`` map of a file; starting a cluster, or connecting to one.
 
 ==========================  ===========================================================================================
 the file's ``cluster`` map  what happens
 ==========================  ===========================================================================================
-``workers`` …               a LocalCluster, a process a worker, everything on 127.0.0.1; ours, ended with us
-``address``                 a scheduler that stands already; only what is ours is taken off it again
-``class``                   an object of that class, made with ``kwargs``, then ``scale`` or ``adapt``; ours
+``workers`` …               a LocalCluster is started on 127.0.0.1, one process for each worker, and ended
+``address``                 connects to a running scheduler, and removes only what it has added
+``class``                   an object of that class is made with ``kwargs``, scaled by ``scale`` or ``adapt``, and ended
 ==========================  ===========================================================================================
-
-Ctrl-C reaches every process of the terminal's group. The threads that start workers therefore block SIGINT, which
-processes inherit, also those that are started anew later: the workers never see it, and only we end them.
 """
 
 from __future__ import annotations
@@ -19,13 +16,11 @@ import importlib
 import ipaddress
 import logging
 import os
-import signal
 import socket
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from multiprocessing import resource_tracker
 from typing import Any
 
 import dask
@@ -35,37 +30,39 @@ from distributed.core import Status, rpc
 from distributed.security import Security
 from distributed.utils import LoopRunner, sync
 
+from pipeline.backends.interrupts import interrupts_blocked
 from pipeline.backends.local import forkserver
 from pipeline.backends.local.loop import MOST_LOSSES
 from pipeline.errors import BackendError, ConfigError
+from pipeline.worker.tracebacks import one_line
 
-__all__ = ["Settings", "await_workers", "join", "mend", "named", "quiet"]
+__all__ = ["Settings", "await_workers", "connect", "restart_workers"]
 
 _PORTS = range(8787, 8887)
-_CLOSING = 5.0  # seconds for a client or a cluster to close
+_CLOSE_LIMIT = 5.0  # seconds for a client or a cluster to close
 _PRELOADED = ("pipeline.backends.dask.remote_task", "xarray")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# What was asked
+# The map
 # ---------------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The ``cluster`` map of a file, and what the command line says over it.
+    """The ``cluster`` map of a file, and the options that override it.
 
     Parameters
     ----------
-    workers : processes of a LocalCluster; None: one a core
-    threads_per_worker : threads of each
-    memory_limit : bytes or text (``4GB``) a worker; ``auto``: an equal share of the machine
+    workers : number of processes of a LocalCluster; None: one for each core
+    threads_per_worker : threads of each process
+    memory_limit : of each worker, in bytes or as text (``4GB``); ``auto``: an equal share of the machine
     resources : what each worker of a LocalCluster offers
     dashboard : whether a LocalCluster has one
-    page : whether a scheduler that stands is to show the page ``/pipeline``, while we use it; a cluster of ours does
-    address : of a scheduler that stands
+    page : whether a running scheduler is to show the page ``/pipeline`` while it is used; other clusters always do
+    address : of a running scheduler
     insecure : allow an unencrypted address that is not on this machine
-    class_, kwargs, scale, adapt : a cluster class ``module:Class``, its arguments, and what to call then
+    class_, kwargs, scale, adapt : a cluster class ``module:Class``, its arguments, those of its methods
     timeout : seconds to wait for a scheduler to answer, and for workers to appear
     """
 
@@ -85,28 +82,28 @@ class Settings:
 
     @classmethod
     def read(cls, cluster: Mapping[str, Any] | None, **over: Any) -> Settings:
-        """The map's settings, those of ``over`` that are not None on top.
+        """Return the settings of a map, overridden by those of ``over`` that are not None.
 
         Raises
         ------
-        ConfigError : for a key that is none, or two ways to a cluster at once
+        ConfigError : for an unknown key or a wrong value, or if there are both an address and a class
         """
-        given = {("class_" if key == "class" else str(key)): value for key, value in (cluster or {}).items()}
+        values = {("class_" if key == "class" else str(key)): value for key, value in (cluster or {}).items()}
         allowed = set(cls.__dataclass_fields__)
-        unknown = sorted(set(given) - allowed)
+        unknown = sorted(set(values) - allowed)
         if unknown:
             names = ", ".join(sorted(name.rstrip("_") for name in allowed))
             raise ConfigError(f"cluster: got {', '.join(unknown)}; allowed: {names}")
         if over.get("address"):
-            given.pop("class_", None)
-        given |= {key: value for key, value in over.items() if value is not None}
-        if given.get("workers") == "auto":
-            given["workers"] = None
-        settings = cls(**given)
+            values.pop("class_", None)
+        values |= {key: value for key, value in over.items() if value is not None}
+        if values.get("workers") == "auto":
+            values["workers"] = None
+        settings = cls(**values)
         if settings.address and settings.class_:
-            raise ConfigError("cluster: got address and class; give one of them")
+            raise ConfigError("cluster: got address and class; write one of them")
         if settings.workers is not None and settings.workers < 1:
-            raise ConfigError(f"cluster: workers: got {settings.workers}; a whole number >= 1, or auto")
+            raise ConfigError(f"cluster: workers: got {settings.workers}; write a whole number >= 1, or auto")
         return settings
 
     @property
@@ -116,28 +113,28 @@ class Settings:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Starting and joining
+# Starting and connecting
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def join(settings: Settings, stack: ExitStack, *, scratch: str) -> Client:
-    """A client of the cluster that is asked for; leaving ``stack`` closes the client, and the cluster if it is ours.
+def connect(settings: Settings, stack: ExitStack, *, scratch: str) -> Client:
+    """Return a client of the cluster; closing ``stack`` closes the client, and the cluster if it was started here.
 
     Raises
     ------
-    BackendError : if it can't be started or reached, is not to be trusted, or has no workers
+    BackendError : if it can't be started or reached, is open to others, or has no workers
     """
-    stack.enter_context(quiet())
+    stack.enter_context(_logs_silenced())
     if settings.local:
         cluster = _start_local(settings, stack, scratch)
-        return _connect(cluster, settings, stack)
+        return _client_of(cluster, settings, stack)
     if settings.class_:
         cluster = _start_class(settings, stack)
         _trust(str(cluster.scheduler_address), settings)
-        client = _connect(cluster, settings, stack)
+        client = _client_of(cluster, settings, stack)
     else:
         _trust(settings.address, settings)
-        client = _connect(settings.address, settings, stack)
+        client = _client_of(settings.address, settings, stack)
     await_workers(client, settings)
     return client
 
@@ -148,14 +145,15 @@ def _start_local(settings: Settings, stack: ExitStack, scratch: str) -> LocalClu
         dask.config.set(
             {
                 "distributed.scheduler.allowed-failures": MOST_LOSSES - 1,
-                "distributed.scheduler.no-workers-timeout": f"{max(settings.timeout, 60.0)}s",  # they are started anew
-                "distributed.deploy.lost-worker-timeout": "60s",  # see mend
+                # longer than it takes to start lost workers again
+                "distributed.scheduler.no-workers-timeout": f"{max(settings.timeout, 60.0)}s",
+                "distributed.deploy.lost-worker-timeout": "60s",  # see restart_workers
                 "distributed.worker.multiprocessing-method": _start_method(),
                 "temporary-directory": scratch,
             }
         )
     )
-    with _interrupts_blocked():
+    with interrupts_blocked():
         try:
             cluster = LocalCluster(
                 n_workers=settings.workers or max(1, CPU_COUNT // settings.threads_per_worker),
@@ -172,13 +170,13 @@ def _start_local(settings: Settings, stack: ExitStack, scratch: str) -> LocalClu
                 loop=_event_loop(stack),
             )
         except (OSError, RuntimeError, ValueError, TimeoutError) as error:
-            raise BackendError(f"the local Dask cluster did not start: {named(error)}") from error
+            raise BackendError(f"the local Dask cluster did not start: {one_line(error)}") from error
         stack.callback(_end_local, cluster)
     return cluster
 
 
 def _start_method() -> str:
-    """How nannies start their workers: forked from a server, which takes a tenth of the time, also after a loss."""
+    """Return how nannies start workers: forked from a server where possible, which takes a tenth of the time."""
     if sys.platform != "linux":
         return "spawn"
     for name, value in dask.config.get("distributed.nanny.pre-spawn-environ").items():
@@ -191,10 +189,10 @@ def _start_method() -> str:
 
 
 def _end_local(cluster: LocalCluster) -> None:
-    """End a cluster of ours: its workers are killed first, since one that is just starting would be waited for."""
+    """End a LocalCluster: its workers are killed first, since closing waits for one that is just starting."""
     loop: Any = cluster.loop
     with contextlib.suppress(OSError, TimeoutError, RuntimeError):
-        sync(loop, _kill_workers, cluster, callback_timeout=_CLOSING)
+        sync(loop, _kill_workers, cluster, callback_timeout=_CLOSE_LIMIT)
     _close(cluster)
 
 
@@ -202,35 +200,36 @@ async def _kill_workers(cluster: LocalCluster) -> None:
     for nanny in cluster.workers.values():
         process = nanny.process and nanny.process.process
         if process is not None:
-            nanny.close_gracefully()  # it starts no other
+            nanny.close_gracefully()  # so it starts no other worker
             await process.kill()
 
 
-def mend(cluster: LocalCluster) -> None:
+def restart_workers(cluster: LocalCluster) -> None:
     """Start workers in the place of those that Dask has given up; to be called on the cluster's event loop.
 
-    A nanny starts its worker anew when that ends, but gives up when it ends while it starts: a task that kills its
-    worker does so if it is waiting for one. With the cluster's own ``lost-worker-timeout`` a slow start is given up
-    as well.
+    A nanny restarts a worker that has ended, but gives up when the worker ends while it starts: a task that kills its
+    worker does that, if it already waits for one. Dask's ``lost-worker-timeout`` gives up a slow start as well.
     """
-    gone = [name for name, nanny in cluster.workers.items() if nanny.status in (Status.closed, Status.failed)]
-    for name in gone:
+    closed = [name for name, nanny in cluster.workers.items() if nanny.status in (Status.closed, Status.failed)]
+    for name in closed:
         del cluster.workers[name]
-    if gone:
+    if closed:
         cluster.scale(len(cluster.worker_spec))
 
 
 def _start_class(settings: Settings, stack: ExitStack) -> Any:
     module, _, name = settings.class_.partition(":")
     try:
-        kind = getattr(importlib.import_module(module), name)
+        cluster_class = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise BackendError(f"cluster: class: got {settings.class_!r}: {named(error)}; write 'module:Class'") from error
-    with _interrupts_blocked():
+        raise BackendError(
+            f"cluster: class: got {settings.class_!r}: {one_line(error)}; write 'module:Class'"
+        ) from error
+    with interrupts_blocked():
         try:
-            cluster = kind(**settings.kwargs)
+            cluster = cluster_class(**settings.kwargs)
         except Exception as error:
-            raise BackendError(f"cluster: {settings.class_} did not start: {named(error)}") from error
+            raise BackendError(f"cluster: {settings.class_} did not start: {one_line(error)}") from error
         stack.callback(_close, cluster)
     if settings.adapt is not None:
         cluster.adapt(**settings.adapt)
@@ -241,22 +240,22 @@ def _start_class(settings: Settings, stack: ExitStack) -> Any:
     return cluster
 
 
-def _connect(cluster: Any, settings: Settings, stack: ExitStack) -> Client:
+def _client_of(cluster: Any, settings: Settings, stack: ExitStack) -> Client:
     timeout = min(10.0, settings.timeout)
-    with _interrupts_blocked():
+    with interrupts_blocked():
         loop = cluster.loop if hasattr(cluster, "loop") else _event_loop(stack)
     try:
         if isinstance(cluster, str):
             sync(loop, _greet, cluster, timeout, callback_timeout=timeout)
         client = Client(cluster, timeout=timeout, set_as_default=False, loop=loop)
     except (OSError, TimeoutError, RuntimeError, ValueError) as error:
-        raise BackendError(f"no Dask scheduler answers at {cluster}: {named(error)}") from error
+        raise BackendError(f"no Dask scheduler answers at {cluster}: {one_line(error)}") from error
     stack.callback(_close, client)
     return client
 
 
 async def _greet(address: str, timeout: float) -> None:
-    """Ask a scheduler who it is: a client that can't connect leaves a thread behind, this does not."""
+    """Send a scheduler a first request: a client that can't connect leaves a thread behind, this does not."""
     arguments = Security().get_connection_args("client")
     remote: Any = rpc(address, timeout=timeout, connection_args=arguments)
     try:
@@ -266,7 +265,7 @@ async def _greet(address: str, timeout: float) -> None:
 
 
 def _event_loop(stack: ExitStack) -> Any:
-    """An event loop in a thread of ours: one that a cluster starts itself stays behind when it can't start."""
+    """Start an event loop in a thread: one that a cluster starts itself is left behind when the cluster can't start."""
     runner = LoopRunner(asynchronous=False)
     runner.start()
     stack.callback(runner.stop)
@@ -288,14 +287,14 @@ def await_workers(client: Client, settings: Settings) -> None:
 
 
 def _trust(address: str, settings: Settings) -> None:
-    """Refuse to send code and data over an open network unless told to."""
+    """Refuse to send code and data over an open network, unless that is allowed."""
     scheme, _, rest = address.rpartition("://")
     host = rest.rsplit("@")[-1].rsplit(":", 1)[0].strip("[]")
     if scheme in ("tls", "wss", "inproc") or settings.insecure or _is_loopback(host):
         return
     raise BackendError(
-        f"{address} is not on this machine and not encrypted: whoever reaches it can run code there. "
-        "Use tls://, a tunnel to 127.0.0.1, or say cluster: {insecure: true}"
+        f"{address} is not on this machine and not encrypted: everybody who can connect to it can run code there. "
+        "Use tls:// or a tunnel to 127.0.0.1, or write cluster: {insecure: true}"
     )
 
 
@@ -309,7 +308,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _free_port() -> int:
-    """The first port from 8787 on that nobody listens at; 0 lets the system choose."""
+    """Return the first free port from 8787 on; 0, which lets the system choose, if there is none."""
     for port in _PORTS:
         with socket.socket() as trial:
             trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -322,25 +321,14 @@ def _free_port() -> int:
 
 
 def _close(closable: Any) -> None:
-    """Close a client or a cluster; what goes wrong while everything ends anyway is of no use to anybody."""
+    """Close a client or a cluster; errors are ignored, since the run is over."""
     with contextlib.suppress(OSError, TimeoutError, RuntimeError, KeyError, AttributeError):
-        closable.close(timeout=_CLOSING)
+        closable.close(timeout=_CLOSE_LIMIT)
 
 
 @contextlib.contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Threads and processes started within never see SIGINT; one that comes meanwhile reaches us at the end."""
-    resource_tracker.ensure_running()  # it unblocks SIGINT in the thread that starts it
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the logs of distributed off the terminal: what they have to say, we say once and in our words."""
+def _logs_silenced() -> Iterator[None]:
+    """Keep the logs of distributed off the terminal: what went wrong is reported once, by an error of ours."""
     names = [
         name
         for name in list(logging.root.manager.loggerDict)
@@ -355,8 +343,3 @@ def quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-def named(error: BaseException) -> str:
-    """An exception in one line."""
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

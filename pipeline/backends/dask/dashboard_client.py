@@ -1,7 +1,7 @@
-"""What a client tells the page ``/pipeline`` of its scheduler; see :mod:`pipeline.backends.dask.dashboard_page`.
+"""The client's side of the page ``/pipeline``: reports runs to the scheduler that shows it.
 
-The page is a view, and no run fails for it: what goes wrong with it is a note. Failures are rare, and told a few times
-a second at most, without waiting for an answer.
+No run fails because of the page: what goes wrong with it becomes a note. Failures of tasks are sent a few times a
+second at most, without waiting for an answer.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from typing import Any
 from distributed import Client
 
 from pipeline.backends.dask import dashboard_page
-from pipeline.backends.dask.cluster import named
 from pipeline.backends.dask.health import ask, in_loop
 from pipeline.backends.dask.keys import Plan
 from pipeline.backends.events import Event, ItemDropped, Listener, Note, TaskRetry, WorkerLoss
 from pipeline.errors import BackendError
 from pipeline.graph.boxes import Sizes, laid_out
 from pipeline.graph.graph import Graph, dependencies, is_constant
+from pipeline.worker.tracebacks import one_line
 
 __all__ = ["DashboardClient"]
 
 _LONGEST = 2_000  # characters of a message
-_FEW = 12  # steps whose boxes may be high, so that all is seen at once on a screen
+_FEW = 12  # steps up to which boxes are high: all of them still fit on a screen
 _HIGH = Sizes(width=1_200, height=74, between=30, narrowest=196, letter=8.8)
 _LOW = Sizes(width=1_200, height=42, between=22, narrowest=168, letter=7.9)
 
@@ -38,36 +38,36 @@ class DashboardClient:
 
     Parameters
     ----------
-    masked : takes out of a text what must not be shown
+    masked : removes secrets from a text
     """
 
     def __init__(self, masked: Callable[[Any], Any] | None = None) -> None:
-        self._masked = masked or (lambda told: told)
+        self._masked = masked or (lambda text: text)
         self._client: Client | None = None
-        self._fault = ""
+        self._problem = ""
         self._run = ""
         self._retried: Counter[str] = Counter()
         self._failures: deque[Mapping[str, Any]] = deque(maxlen=20)
 
     def open(self, client: Client) -> bool:
-        """Have the scheduler show the page; whether it does."""
+        """Have the scheduler show the page; return whether it does."""
         try:
             ask(client, "run_on_scheduler", dashboard_page.enter, client.id)
-        except Exception as error:  # noqa: BLE001 - also what unpickling raises there, of any type
-            self._fault = f"no page of the steps: {named(error)}"
+        except Exception as error:  # noqa: BLE001 - unpickling on the scheduler may raise anything
+            self._problem = f"no page of the steps: {one_line(error)}"
             return False
         self._client = client
         return True
 
     def close(self) -> None:
-        """Take the page off the scheduler, unless others use it."""
+        """Remove the page from the scheduler, unless others use it."""
         client, self._client = self._client, None
         if client is not None:
-            with contextlib.suppress(Exception):  # the page goes with its client anyway
+            with contextlib.suppress(Exception):  # the page is removed with its client anyway
                 ask(client, "run_on_scheduler", dashboard_page.leave, client.id, timeout=3)
 
     def begin(self, graph: Graph, plan: Plan, run: str) -> None:
-        """A run begins."""
+        """Show a new run."""
         if self._client is None:
             return
         self._run = run
@@ -76,17 +76,17 @@ class DashboardClient:
         try:
             ask(self._client, "run_on_scheduler", dashboard_page.begin, outline(graph, plan, run, self._client.id))
         except Exception as error:  # noqa: BLE001 - as above
-            self._fault, self._client = f"no page of the steps: {named(error)}", None
+            self._problem, self._client = f"no page of the steps: {one_line(error)}", None
 
-    def telling(self, listener: Listener) -> Listener:
-        """The listener, with what goes wrong told to the page as well."""
-        if self._fault:
-            listener(Note(self._fault))
-            self._fault = ""
+    def observing(self, listener: Listener) -> Listener:
+        """Return a listener that calls ``listener``, and sends failures to the page as well."""
+        if self._problem:
+            listener(Note(self._problem))
+            self._problem = ""
         if self._client is None:
             return listener
 
-        def told(event: Event) -> None:
+        def observe(event: Event) -> None:
             listener(event)
             if isinstance(event, TaskRetry):
                 self._retried[event.step] += 1
@@ -96,19 +96,19 @@ class DashboardClient:
             elif isinstance(event, WorkerLoss):
                 self._failures.append(self._failure("worker lost", event.step, event.item, event.message, event.key))
 
-        return told
+        return observe
 
     def flush(self) -> None:
-        """Send what went wrong since the last time; to be called often."""
+        """Send the failures since the last call; to be called often."""
         if self._client is not None and (self._failures or self._retried):
             arguments = self._run, dict(self._retried), list(self._failures)
             self._retried.clear()
             self._failures.clear()
-            in_loop(self._client, functools.partial(_send, self._client, dashboard_page.tell, *arguments))
+            in_loop(self._client, functools.partial(_send, self._client, dashboard_page.report_failures, *arguments))
 
     @contextlib.contextmanager
-    def watched(self) -> Iterator[None]:
-        """A run goes on within; the page is told how it ended."""
+    def run_shown(self) -> Iterator[None]:
+        """Show how the run within the block ended."""
         try:
             yield
         except Exception as error:
@@ -140,47 +140,47 @@ class DashboardClient:
 
 
 async def _send(client: Client, function: Callable[..., Any], *arguments: Any) -> None:
-    with contextlib.suppress(Exception):  # the page is not worth a run
+    with contextlib.suppress(Exception):  # no run fails because of the page
         await client.run_on_scheduler(function, *arguments)
 
 
 def outline(graph: Graph, plan: Plan, run: str, client: str) -> dict[str, Any]:
-    """What :func:`pipeline.backends.dask.dashboard_page.begin` is told of a graph. O(tasks + edges).
+    """Return the argument of :func:`pipeline.backends.dask.dashboard_page.begin` for a graph. O(tasks + edges).
 
-    Steps stand in the order of the file; those whose tasks are all constants are left out.
+    Steps are in the order of the file; those whose tasks are all constants are left out.
     """
-    step_of = {copy: policy.step for copy, policy in graph.policies.items()}
+    step_of = {instance: policy.step for instance, policy in graph.policies.items()}
     tasks = {key: node for key, node in graph.tasks.items() if not is_constant(node)}
     used = Counter(step_of[graph.owners[key]] for key in tasks)
     number = {name: i for i, name in enumerate(name for name in dict.fromkeys(step_of.values()) if name in used)}
     owner = {key: number[step_of[graph.owners[key]]] for key in tasks}
     edges: dict[tuple[int, int], None] = {}
     for key, node in tasks.items():
-        edges |= {(owner[need], owner[key]): None for need in dependencies(node) if need in owner}
+        edges |= {(owner[other], owner[key]): None for other in dependencies(node) if other in owner}
     names = list(number)
     segments: dict[int, list[int | None]] = {}
     places = []
-    made = {where: key for key, (where, _) in reversed(list(plan.places.items()))}
+    held = {holder: key for key, (holder, _) in reversed(list(plan.places.items()))}
     for key, segment in plan.segments.items():
         main = segment.number not in segments
         if main:
-            segments[segment.number] = [owner.get(inner.key) for inner in segment.tasks]
-        step = owner.get(made.get(key, ""), number.get(segment.step))
+            segments[segment.number] = [owner.get(task.key) for task in segment.tasks]
+        step = owner.get(held.get(key, ""), number.get(segment.step))
         if step is not None:
             places.append((key, segment.number, step, main))
     return {
         "run": run,
         "client": client,
         "steps": [(name, used[name]) for name in number],
-        **drawn(names, [(names[one], names[other]) for one, other in edges]),
-        "copies": {copy: number[name] for copy, name in step_of.items() if name in number},
+        **drawn(names, [(names[a], names[b]) for a, b in edges]),
+        "instances": {instance: number[name] for instance, name in step_of.items() if name in number},
         "segments": [segments[i] for i in sorted(segments)],
         "places": places,
     }
 
 
 def drawn(steps: Sequence[str], edges: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """The drawing as the page has it: ``boxes``, one for each step; ``paths``; ``size``: width and height. Pixels."""
+    """Return the drawing of the steps, in pixels: ``boxes``, one for each step, ``paths``, and ``size``."""
     drawing = laid_out(steps, edges, _HIGH if len(steps) <= _FEW else _LOW)
     boxes = [{k: v for k, v in asdict(box).items() if k != "step"} for box in drawing.boxes]
     return {"boxes": boxes, "paths": drawing.paths, "size": (drawing.width, drawing.height)}

@@ -1,29 +1,26 @@
-"""The page ``/pipeline`` of a Dask dashboard: the steps of the file as a graph, and how far each of them is.
+"""The scheduler's side of the page ``/pipeline``: the steps as a graph, with their progress.
 
-This is the scheduler's side: a plugin that counts, and two addresses on the scheduler's own HTTP server, the page and
-``/pipeline/data.json``, which the page asks for each second. :mod:`pipeline.backends.dask.dashboard_client` tells it
-what is run.
+It is a plugin of the scheduler that counts, and two addresses on the scheduler's HTTP server: the page, and
+``/pipeline/data.json``, which the page requests every second. :mod:`pipeline.backends.dask.dashboard_client` reports
+the runs. Where the numbers come from:
 
-Where the numbers come from:
-
-* **done**, dropped: the reports that workers send with every segment, which name the tasks of the file that it ran.
-  Dask's own counts are of segments, and a segment may hold tasks of several steps. A segment that is run again, since
-  its result was lost, is counted once.
-* **running**: tasks of segments that the scheduler has handed to a worker and that are not back. Dask hands out more
-  than there are threads, so some of them wait on the worker; which these are the scheduler does not know.
-* **held**: bytes of the results in the workers' memory as Dask's ``sizeof`` has them, by the step that made them; each
-  once, though several workers may have it. While a segment's results are taken apart they count twice.
-* **retried**, failures and their messages: told by the client, which masks what must not be shown.
-* **left**: the range of time of :mod:`pipeline.trace.time_left`, by what the tasks took; earlier runs are not known
-here.
-
-A transition costs one look into a dict, for tasks of others too: measured, 5 us a task of ours in all, where Dask takes
-1,300 or more. What is told of a run is forgotten when it is over, but for its counts. Rejected: a Bokeh page like
-Dask's own (a document for each viewer on the scheduler's event loop, and a canvas that holds no text); counting by
-Dask's task groups (segments again).
-
-Nothing in the page can be run: text goes in by ``textContent``, and the policy allows the page's own script alone.
+* **done**, dropped: the reports that workers send with every segment, which list the tasks that were run. Dask's own
+  counts are of segments, which may hold tasks of several steps. A segment that is run again, since its result was lost,
+  is counted once.
+* **running**: tasks of segments that the scheduler has assigned to a worker and that have not finished. Dask assigns
+  more than there are threads, so some of them wait on the worker; the scheduler does not know which.
+* **held**: bytes of the results in the workers' memory by Dask's ``sizeof``, by the step that made them. A result is
+  counted once, though several workers may have it, and twice while it is taken apart.
+* **retried**, failures and their messages: reported by the client, which masks secrets.
+* **left**: the range of :mod:`pipeline.trace.time_left`, from the times of the tasks; earlier runs are unknown here.
 """
+
+# A transition costs one look-up in a dict, also for tasks of others: measured, 5 us for each task of ours, where Dask
+# takes 1,300 or more. When a run is over, everything but its counts is dropped. Rejected: a Bokeh page like Dask's own
+# (a document for each viewer on the scheduler's event loop, and a canvas that holds no text); counting by Dask's task
+# groups (segments again).
+#
+# Nothing in the page can be executed: text is inserted by ``textContent``, and the policy allows only its own script.
 
 from __future__ import annotations
 
@@ -43,10 +40,10 @@ from tornado.web import Application, RequestHandler
 
 from pipeline.trace.time_left import Estimate
 
-__all__ = ["PLUGIN", "begin", "end", "enter", "leave", "tell"]
+__all__ = ["PLUGIN", "begin", "end", "enter", "leave", "report_failures"]
 
 PLUGIN = "pipeline-page"
-_RUNS, _FAILURES = 6, 20  # kept: runs, and messages of each
+_RUNS, _FAILURES = 6, 20  # number of runs that are kept, and of messages of each
 _PAGE = (pkgutil.get_data(__package__, "dashboard_page.html") or b"").decode()
 
 
@@ -66,7 +63,7 @@ class _Step:
     failed: int = 0
     held: int = 0  # bytes
     most: int = 0
-    first: float = 0.0  # wall clock of its first and its last end
+    first: float = 0.0  # when its first and its last task ended, in seconds since the epoch
     last: float = 0.0
 
 
@@ -76,57 +73,59 @@ class _Run:
 
     Parameters
     ----------
-    told : see :func:`begin`
+    outline : see :func:`begin`
     """
 
-    told: Mapping[str, Any]
+    outline: Mapping[str, Any]
     state: str = "running"
     began: float = field(default_factory=time.time)
     ended: float = 0.0
     failures: deque[Mapping[str, Any]] = field(default_factory=lambda: deque(maxlen=_FAILURES))
 
     def __post_init__(self) -> None:
-        self.id, self.client = str(self.told["run"]), str(self.told["client"])
-        self.boxes, self.paths, self.size = self.told["boxes"], self.told["paths"], self.told["size"]
-        self.steps = [_Step(name, n) for name, n in self.told["steps"]]
-        self.copies: Mapping[str, int] = self.told["copies"]
-        self._segments: Sequence[Sequence[int | None]] = self.told["segments"]
+        self.id, self.client = str(self.outline["run"]), str(self.outline["client"])
+        self.boxes, self.paths, self.size = self.outline["boxes"], self.outline["paths"], self.outline["size"]
+        self.steps = [_Step(name, n) for name, n in self.outline["steps"]]
+        self.instances: Mapping[str, int] = self.outline["instances"]
+        self._segments: Sequence[Sequence[int | None]] = self.outline["segments"]
         self._counts = [Counter(step for step in steps if step is not None) for steps in self._segments]
-        self._over = bytearray(len(self._segments))
+        self._ended = bytearray(len(self._segments))
         self._estimate = Estimate()
-        self._estimate.begin(dict(self.told["steps"]))
+        self._estimate.begin(dict(self.outline["steps"]))
 
-    def handed_out(self, segment: int, sign: int) -> None:
+    def assigned(self, segment: int, sign: int) -> None:
+        """Count the tasks of a segment as running (sign 1), or no longer (-1)."""
         for step, n in self._counts[segment].items():
             self.steps[step].running += sign * n
 
     def hold(self, step: int, nbytes: int) -> None:
-        one = self.steps[step]
-        one.held += nbytes
-        one.most = max(one.most, one.held)
+        """Add to the bytes that a step holds in memory."""
+        counts = self.steps[step]
+        counts.held += nbytes
+        counts.most = max(counts.most, counts.held)
 
     def report(self, message: Mapping[str, Any]) -> None:
-        """Take what a worker says of a segment that has ended."""
+        """Take the report of a segment that has ended on a worker."""
         segment = message["segment"]
-        if message["failed"] is not None or self.state != "running" or self._over[segment]:
+        if message["failed"] is not None or self.state != "running" or self._ended[segment]:
             return
-        self._over[segment] = 1
+        self._ended[segment] = 1
         now, seconds = time.time(), Counter[int | None]()
         for position, start, stop, *_ in message["rows"]:
             seconds[self._segments[segment][position]] += stop - start
         for step, n in self._counts[segment].items():
-            one = self.steps[step]
-            one.done, one.first, one.last = one.done + n, one.first or now, now
-            self._estimate.finished(one.name, n, seconds[step] / 1e9)
-        for copy, *_ in message["dropped"]:
-            self.steps[self.copies[copy]].dropped += 1
+            counts = self.steps[step]
+            counts.done, counts.first, counts.last = counts.done + n, counts.first or now, now
+            self._estimate.finished(counts.name, n, seconds[step] / 1e9)
+        for instance, *_ in message["dropped"]:
+            self.steps[self.instances[instance]].dropped += 1
 
     def close(self, state: str) -> None:
-        """It is over; what it takes to follow it is forgotten."""
+        """End the run; everything but its counts is dropped."""
         self.state, self.ended = state, time.time()
         for step in self.steps:
             step.running = step.held = 0
-        self.told, self._segments, self._counts, self._over = {}, (), [], bytearray()
+        self.outline, self._segments, self._counts, self._ended = {}, (), [], bytearray()
 
     def summary(self) -> dict[str, Any]:
         done, n_tasks = (sum(getattr(step, name) for step in self.steps) for name in ("done", "n_tasks"))
@@ -144,7 +143,10 @@ class _Run:
 
 
 class _Place:
-    """What a Dask key of ours is: a segment of a run, or a part of its result."""
+    """What a Dask key of ours holds: the result of a segment (``main``), or a part of it.
+
+    ``step`` is the step that made it, ``nbytes`` its size in memory.
+    """
 
     __slots__ = ("main", "nbytes", "run", "segment", "step")
 
@@ -159,7 +161,7 @@ class _Place:
 
 
 class _DashboardPlugin(SchedulerPlugin):
-    """The runs of one scheduler, the latest last; on it as long as a client uses it."""
+    """The runs of one scheduler, the latest last; removed when no client uses the page any more."""
 
     name = PLUGIN
 
@@ -168,8 +170,8 @@ class _DashboardPlugin(SchedulerPlugin):
         self.users: set[str] = set()
         self.runs: dict[str, _Run] = {}
         self._places: dict[Any, _Place] = {}
-        anywhere, given = "(?:/.*)?", {"board": self}  # a scheduler's pages may have a prefix
-        pages = [(f"{anywhere}/pipeline/?", _Page, given), (f"{anywhere}/pipeline/data.json", _Data, given)]
+        anywhere, arguments = "(?:/.*)?", {"plugin": self}  # the pages of a scheduler may have a prefix
+        pages = [(f"{anywhere}/pipeline/?", _Page, arguments), (f"{anywhere}/pipeline/data.json", _Data, arguments)]
         self.application = Application(pages)
 
     def install(self) -> None:
@@ -180,23 +182,23 @@ class _DashboardPlugin(SchedulerPlugin):
         self.scheduler.remove_plugin(PLUGIN)
         self.scheduler.http_application.applications.remove(self.application)
 
-    def begin(self, told: Mapping[str, Any]) -> None:
-        run = _Run(told)
+    def begin(self, outline: Mapping[str, Any]) -> None:
+        run = _Run(outline)
         self.runs[run.id] = run
-        for key, segment, step, main in told["places"]:
+        for key, segment, step, main in outline["places"]:
             self._places[key] = _Place(run, segment, step, main)
-        over = [one.id for one in self.runs.values() if one.state != "running"]
+        over = [other.id for other in self.runs.values() if other.state != "running"]
         for id_ in over[: max(0, len(self.runs) - _RUNS)]:
             del self.runs[id_]
 
     def end(self, run: _Run, state: str) -> None:
         if run.state == "running":
-            for key, *_ in run.told["places"]:
+            for key, *_ in run.outline["places"]:
                 self._places.pop(key, None)
             run.close(state)
 
     def leave(self, client: str) -> None:
-        """A client is gone, in order or not; the last one takes the page with it."""
+        """Forget a client that has left or is gone; the page is removed with the last one."""
         if client not in self.users:
             return
         self.users.discard(client)
@@ -206,7 +208,7 @@ class _DashboardPlugin(SchedulerPlugin):
         if not self.users:
             self.remove()
 
-    # What the scheduler calls
+    # Called by the scheduler
 
     def transition(self, key: Any, start: str, finish: str, *args: Any, **_: Any) -> None:
         place = self._places.get(key)
@@ -221,9 +223,9 @@ class _DashboardPlugin(SchedulerPlugin):
             place.nbytes = 0
         if place.main:
             if finish == "processing":
-                place.run.handed_out(place.segment, 1)
+                place.run.assigned(place.segment, 1)
             elif start == "processing":
-                place.run.handed_out(place.segment, -1)
+                place.run.assigned(place.segment, -1)
 
     def log_event(self, topic: str, msg: Any) -> None:
         if type(msg) is dict and "rows" in msg and (run := self.runs.get(msg.get("run", ""))) is not None:
@@ -236,10 +238,10 @@ class _DashboardPlugin(SchedulerPlugin):
         for run in self.runs.values():
             self.end(run, "left")
 
-    # What the page is told
+    # For the page
 
     def content(self, wanted: str) -> dict[str, Any]:
-        """All runs in short, the latest first, and one of them whole: the wanted one, else the latest."""
+        """Return all runs in short, the latest first, and the details of one: the wanted one, else the latest."""
         runs = list(reversed(self.runs.values()))
         shown = self.runs.get(wanted) or next(iter(runs), None)
         return {
@@ -252,8 +254,8 @@ class _DashboardPlugin(SchedulerPlugin):
 
 
 class _Handler(RequestHandler):
-    def initialize(self, board: _DashboardPlugin) -> None:
-        self.board = board
+    def initialize(self, plugin: _DashboardPlugin) -> None:
+        self.plugin = plugin
 
     def set_default_headers(self) -> None:
         for name, value in _HEADERS.items():
@@ -269,11 +271,11 @@ class _Page(_Handler):
 class _Data(_Handler):
     def get(self) -> None:
         self.set_header("Content-Type", "application/json")
-        self.finish(json.dumps(self.board.content(self.get_query_argument("run", "")), allow_nan=False))
+        self.finish(json.dumps(self.plugin.content(self.get_query_argument("run", "")), allow_nan=False))
 
 
 def _hash(tag: str) -> str:
-    """The one script, or style, of the page, as the policy names it."""
+    """Return the hash of the script, or style, of the page, as the security policy names it."""
     inner = re.search(f"<{tag}>(.*?)</{tag}>", _PAGE, re.DOTALL)
     digest = hashlib.sha256(inner[1].encode() if inner else b"").digest()
     return f"'sha256-{base64.b64encode(digest).decode()}'"
@@ -289,60 +291,61 @@ _HEADERS = {
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# What a client has run on the scheduler
+# Functions that a client runs on the scheduler
 # ---------------------------------------------------------------------------------------------------------------------
 
 
 def enter(client: str, *, dask_scheduler: Any) -> None:
-    """Have the page there for a client; several may share it."""
-    board = dask_scheduler.plugins.get(PLUGIN)
-    if board is None:
-        board = _DashboardPlugin(dask_scheduler)
-        board.install()
-    board.users.add(client)
+    """Show the page for a client; several may share it."""
+    plugin = dask_scheduler.plugins.get(PLUGIN)
+    if plugin is None:
+        plugin = _DashboardPlugin(dask_scheduler)
+        plugin.install()
+    plugin.users.add(client)
 
 
 def leave(client: str, *, dask_scheduler: Any) -> None:
-    """A client uses the page no longer."""
-    board = dask_scheduler.plugins.get(PLUGIN)
-    if board is not None:
-        board.leave(client)
+    """Take note that a client does not use the page any more."""
+    plugin = dask_scheduler.plugins.get(PLUGIN)
+    if plugin is not None:
+        plugin.leave(client)
 
 
-def begin(told: Mapping[str, Any], *, dask_scheduler: Any) -> None:
-    """A run begins.
+def begin(outline: Mapping[str, Any], *, dask_scheduler: Any) -> None:
+    """Show a new run.
 
     Parameters
     ----------
-    told : ``run``, ``client``: their ids · ``steps``: name and number of tasks of each · ``boxes``, ``paths``,
-        ``size``: see :func:`pipeline.backends.dask.dashboard_client.drawn` · ``copies``: copy -> number of its step ·
-        ``segments``:
-        for each the step of each of its tasks, None where it is not counted · ``places``: for each Dask key (key,
-        segment, step that made what it holds, whether it is the segment itself)
+    outline : ``run``, ``client``: their ids · ``steps``: name and number of tasks of each · ``boxes``, ``paths``,
+        ``size``: see :func:`pipeline.backends.dask.dashboard_client.drawn` · ``instances``: step instance -> number of
+        its step · ``segments``: for each the step of each of its tasks, None where it is not counted · ``places``: for
+        each Dask key (key, segment, step that made what it holds, whether it is the segment itself)
     """
-    dask_scheduler.plugins[PLUGIN].begin(told)
+    dask_scheduler.plugins[PLUGIN].begin(outline)
 
 
-def tell(run: str, retried: Mapping[str, int], failures: Sequence[Mapping[str, Any]], *, dask_scheduler: Any) -> None:
-    """Something went wrong in a run: retries by copy of a step, and the messages."""
-    board = dask_scheduler.plugins.get(PLUGIN)
-    one = board.runs.get(run) if board is not None else None
-    if one is not None:
-        for copy, n in retried.items():
-            if copy in one.copies:
-                one.steps[one.copies[copy]].retried += n
-        one.failures.extend(failures)
+def report_failures(
+    run: str, retried: Mapping[str, int], failures: Sequence[Mapping[str, Any]], *, dask_scheduler: Any
+) -> None:
+    """Add to the failures of a run: the number of retries by step instance, and the messages."""
+    plugin = dask_scheduler.plugins.get(PLUGIN)
+    shown = plugin.runs.get(run) if plugin is not None else None
+    if shown is not None:
+        for instance, n in retried.items():
+            if instance in shown.instances:
+                shown.steps[shown.instances[instance]].retried += n
+        shown.failures.extend(failures)
 
 
 def end(run: str, state: str, failure: Mapping[str, Any] | None, *, dask_scheduler: Any) -> None:
-    """A run is over: ``done``, ``failed`` or ``stopped``, and what failed."""
-    board = dask_scheduler.plugins.get(PLUGIN)
-    one = board.runs.get(run) if board is not None else None
-    if one is None:
+    """End a run: ``done``, ``failed`` or ``stopped``, and the failure that ended it."""
+    plugin = dask_scheduler.plugins.get(PLUGIN)
+    shown = plugin.runs.get(run) if plugin is not None else None
+    if shown is None:
         return
     if failure is not None:
-        one.failures.append(failure)
-        step = one.copies.get(failure["step"])
+        shown.failures.append(failure)
+        step = shown.instances.get(failure["step"])
         if step is not None:
-            one.steps[step].failed += 1
-    board.end(one, state)
+            shown.steps[step].failed += 1
+    plugin.end(shown, state)

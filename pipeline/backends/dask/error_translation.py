@@ -1,4 +1,4 @@
-"""What goes wrong on Dask, as one of our errors: whose task it was, and what it had to do with it."""
+"""Exceptions from Dask as errors of this package, with the task that they belong to."""
 
 from __future__ import annotations
 
@@ -7,53 +7,60 @@ from typing import Any
 from distributed.scheduler import KilledWorker
 
 from pipeline.backends.dask.keys import Plan
-from pipeline.backends.dask.remote_task import SegmentFailed, read_slots
-from pipeline.errors import BackendError, PipelineError, TaskError, WorkerLost
+from pipeline.backends.dask.remote_task import SegmentFailed
+from pipeline.backends.dask.status_files import read_status
+from pipeline.errors import BackendError, PipelineError, TaskError, WorkerLost, where
 from pipeline.graph.graph import Key
+from pipeline.worker.tracebacks import one_line
 
-__all__ = ["killed", "translated"]
+__all__ = ["translated", "worker_lost"]
 
 
-def translated(plan: Plan, slots: str, dask_key: Key, error: BaseException, *, timeout: float) -> PipelineError:
-    """An exception that Dask hands on, as one of ours."""
+def translated(plan: Plan, status_folder: str, dask_key: Key, error: BaseException, *, timeout: float) -> PipelineError:
+    """Return our error for an exception that a Dask future has.
+
+    Parameters
+    ----------
+    timeout : seconds that Dask has waited for a worker, for the message
+    """
     if isinstance(error, PipelineError):
         return error
     if isinstance(error, KilledWorker):
-        return killed(plan, slots, error)
+        return worker_lost(plan, status_folder, error)
     segment = plan.segments.get(dask_key)
     if isinstance(error, SegmentFailed):
         failure = error.failure
         if failure.step or segment is None:
             return failure.error()
         return TaskError(segment.tasks[-1].step, str(segment.tasks[-1].key), failure.cause, "", failure.traceback)
-    cause = f"{type(error).__name__}: {error}"
     if type(error).__name__ in ("NoValidWorkerError", "NoWorkerError"):
         step = segment.step if segment is not None else dask_key
         return BackendError(f"{step}: no worker could run it within {timeout:g} s: {error}")
     if segment is None or isinstance(error, OSError) or "deserialization of the task graph" in str(error):
-        return BackendError(f"the Dask cluster failed: {cause}")
-    inner = next((i for i in segment.tasks if i.key in segment.outputs), segment.tasks[-1])
-    return TaskError(inner.step, str(inner.key), cause, inner.item)
+        return BackendError(f"the Dask cluster failed: {one_line(error)}")
+    task = next((t for t in segment.tasks if t.key in segment.outputs), segment.tasks[-1])
+    return TaskError(task.step, str(task.key), one_line(error), task.item)
 
 
-def killed(plan: Plan, slots: str, error: KilledWorker) -> WorkerLost:
-    """Name the task that worker after worker ended with, as exactly as can be known.
+def worker_lost(plan: Plan, status_folder: str, error: KilledWorker) -> WorkerLost:
+    """Return the error for a task that ended one worker after the other, as exactly as the task is known.
 
-    Dask blames every segment that a lost worker had, those too that only waited there; the worker's own note, where
-    there is one, says what it ran.
+    Dask blames every segment that a lost worker had, also those that only waited there; the status file of the worker,
+    if there is one, names the task that it ran.
     """
-    task: Any = error.task  # any part of a key, as Dask sees it
+    dask_key: Any = error.task  # Dask types it as any part of a key
     address = str(error.last_worker.address)
-    blamed = plan.segments[task]
-    begun = read_slots(slots, address) if slots else []
-    ran = [note for note in begun if note[0] == blamed.number] or begun
-    number, index = ran[-1] if len(ran) == 1 else (blamed.number, None)  # of several threads nobody knows which it was
+    blamed = plan.segments[dask_key]
+    begun = read_status(status_folder, address) if status_folder else []
+    candidates = [status for status in begun if status[0] == blamed.number] or begun
+    # where several threads ran tasks, it is unknown which of them it was
+    number, position = candidates[-1] if len(candidates) == 1 else (blamed.number, None)
     segment = next(s for s in plan.segments.values() if s.number == number)
-    inner = segment.tasks[index or 0]
-    named = TaskError(inner.step, str(inner.key), "", inner.item)
-    one_of = f" or one of {len(segment.tasks) - 1} with it" if index is None and len(segment.tasks) > 1 else ""
+    task = segment.tasks[position or 0]
+    n_others = len(segment.tasks) - 1
+    or_others = f" or one of {n_others} with it" if position is None and n_others else ""
     return WorkerLost(
-        f"{named.where}: worker {address} ended while it ran task {inner.key}{one_of}, "
+        f"{where(task.step, task.item)}: worker {address} ended while it ran task {task.key}{or_others}, "
         f"as {error.allowed_failures} workers before it. Out of memory is likely, or the task ends its process",
-        inner.name,
+        task.name,
     )

@@ -1,14 +1,8 @@
-"""One graph on its way through a cluster, watched from here.
-
-Timeouts are watched by what the workers tell as tasks begin: a thread that does not come back can't be stopped, so on
-workers of ours the process is killed (Dask starts another); elsewhere the task goes on unheard.
-"""
+"""One run of one Graph: timeouts, retries and events, from what workers and scheduler report."""
 
 from __future__ import annotations
 
-import asyncio
 import os
-import queue
 import secrets
 import shutil
 import signal
@@ -18,17 +12,18 @@ from contextlib import suppress
 from time import perf_counter, perf_counter_ns
 from typing import Any
 
-import dask
-from dask.base import annotate
-from distributed import Client, Future
+from distributed import Client
 
-from pipeline.backends.dask import cluster as clusters
 from pipeline.backends.dask import health
-from pipeline.backends.dask.clock import Rows
+from pipeline.backends.dask.attempts import Attempts, Deadlines, Overdue
+from pipeline.backends.dask.clock import ClusterUsage, Rows, offsets
+from pipeline.backends.dask.cluster import Settings, restart_workers
 from pipeline.backends.dask.dashboard_client import DashboardClient
 from pipeline.backends.dask.error_translation import translated
-from pipeline.backends.dask.keys import Plan, Spans, lower
-from pipeline.backends.dask.remote_task import late_mark
+from pipeline.backends.dask.keys import Plan, lower
+from pipeline.backends.dask.probe import versions
+from pipeline.backends.dask.status_files import late_mark
+from pipeline.backends.dask.submission import FutureFailed, Report, Results, Submission
 from pipeline.backends.events import (
     ItemDropped,
     Listener,
@@ -38,23 +33,28 @@ from pipeline.backends.events import (
     output_events,
     show_output,
 )
-from pipeline.errors import BackendError, TaskTimeout
+from pipeline.errors import TaskTimeout
 from pipeline.graph.graph import Graph, Key
-from pipeline.graph.segments import Failure, Segment, SegmentTask
-from pipeline.worker.output_capture import Line
+from pipeline.graph.segments import Failure, Segment
+from pipeline.trace.trace import Trace
+from pipeline.worker.output_buffer import Line
 
 __all__ = ["DaskExecution"]
 
-_TICK = 0.25  # seconds between two looks at deadlines and at the scheduler, when nothing happens
+_TICK = 0.25  # seconds between two checks of deadlines and scheduler, when nothing arrives
 _PROBE_EVERY = 2.0
 _SILENCE = 8.0  # seconds without an answer after which a scheduler counts as lost
 
 
 class DaskExecution:
-    """One run of one graph; lives as long as one call of ``run``.
+    """One run of one graph; lives as long as one call of ``run``. States: made -> running -> over.
 
-    What comes from the workers and the scheduler arrives on the client's event loop and is put into one queue, which
-    the calling thread empties: so the listener is called in the thread that called ``run``, and Ctrl-C is heard.
+    Dask schedules, moves results, retries and recovers from killed workers. This submits the graph at once, handles
+    the reports of the workers, stops tasks that exceed their timeout, and checks that the scheduler answers.
+
+    Parameters
+    ----------
+    scratch : folder for files that outlive the workers; empty where the workers are on other machines
     """
 
     def __init__(
@@ -64,245 +64,185 @@ class DaskExecution:
         segments: Sequence[Segment],
         context: Any,
         listener: Listener | None,
-        settings: clusters.Settings,
+        settings: Settings,
         scratch: str,
-        view: DashboardClient,
+        dashboard: DashboardClient,
     ) -> None:
-        self.client, self.graph, self.segments, self.settings = client, graph, segments, settings
-        self.context, self.scratch, self.view = context, scratch, view
-        self.tell: Listener = listener or show_output
-        self.id = secrets.token_hex(8)
-        self.rows = Rows(segments)
-        self.dropped: dict[tuple[str, str], tuple[str, str, str]] = {}
-        self.lost: list[str] = []
-        self.failures: dict[int, int] = {}
-        self.finished: set[int] = set()
-        self.deadlines: dict[tuple[int, str], tuple[float, SegmentTask, int]] = {}
-        self.queue: queue.SimpleQueue[tuple[str, int, Any]] = queue.SimpleQueue()
-        silence = _SILENCE + len(segments) / 5000  # it is deaf while it takes in a large graph
-        self.slots = ""  # folder for the notes of the workers, which outlive them
+        self._client, self._graph, self._segments = client, graph, segments
+        self._context, self._settings, self._dashboard = context, settings, dashboard
+        self._id = secrets.token_hex(8)
+        self._scratch, self._status_folder = scratch, ""
+        self._reports = _Reports(segments, listener or show_output)
+        self._deadlines = Deadlines(segments)
+        silence = _SILENCE + len(segments) / 5000  # the scheduler does not answer while it takes in a large graph
         self.health = health.Health(client, silence=silence, every=_PROBE_EVERY, no_workers=settings.timeout)
-        self.began = 0
-        self.elapsed = 0.0
-        self._watcher: asyncio.Task[None] | None = None
+        self._usage = ClusterUsage(client)
+        self._began = self._elapsed = 0  # ns
 
-    def notes(self) -> dict[str, Any]:
-        """What the Trace should keep besides its rows."""
-        return {
-            "n_segments": len(self.segments),
-            "lost_workers": list(self.lost),
-            "clock_error": self.rows.clock_error,
-            "versions": health.versions(),
-        }
+    @property
+    def dropped(self) -> tuple[tuple[str, str, str], ...]:
+        """Step, item and cause of each item that was left out."""
+        return tuple(self._reports.dropped.values())
 
     def run(self) -> dict[Key, Any]:
-        topic = self.client.id
-        slots = self.slots = self.scratch and tempfile.mkdtemp(prefix="slots-", dir=self.scratch)
-        plan = lower(self.segments, self.graph.wanted, self.context, self.id, topic, slots)
-        wanted = list(dict.fromkeys(plan.places[key][0] for key in self.graph.wanted))
-        self.view.begin(self.graph, plan, self.id)
-        self.tell = self.view.telling(self.tell)
-        futures: list[Future[Any]] = []
-        for name in (topic, "all"):
-            self.client.subscribe_topic(name, self._heard)
+        """Run the graph; return the wanted results."""
+        if self._scratch:
+            self._status_folder = tempfile.mkdtemp(prefix="status-", dir=self._scratch)
         try:
-            self.began = perf_counter_ns()
-            futures = self._submit(plan, wanted)
-            health.in_loop(self.client, self._watch, futures)
-            found = self._wait(plan, slots)
-            self.elapsed = (perf_counter_ns() - self.began) / 1e9
+            return self._run()
         finally:
-            self._let_go(futures, topic, slots)
-        values = dict(zip(wanted, found, strict=True))
+            if self._status_folder:
+                shutil.rmtree(self._status_folder, ignore_errors=True)
+
+    def _run(self) -> dict[Key, Any]:
+        graph = self._graph
+        plan = lower(self._segments, graph.wanted, self._context, self._id, self._client.id, self._status_folder)
+        wanted = list(dict.fromkeys(plan.places[key][0] for key in graph.wanted))
+        self._dashboard.begin(graph, plan, self._id)
+        self._reports.listener = self._dashboard.observing(self._reports.listener)
+        with Submission(self._client, self._id, direct=True if self._settings.local else None) as submission:
+            self._began = perf_counter_ns()
+            submission.submit(plan, wanted)
+            values = dict(zip(wanted, self._wait(submission, plan), strict=True))
+            self._elapsed = perf_counter_ns() - self._began
         results = {}
-        for key in self.graph.wanted:
-            source, place = plan.places[key]
-            results[key] = values[source] if place is None else values[source][place]
+        for key in graph.wanted:
+            holder, place = plan.places[key]
+            results[key] = values[holder] if place is None else values[holder][place]
         return results
 
-    def _submit(self, plan: Plan, wanted: list[Key]) -> list[Future[Any]]:
-        if not wanted:
-            return []
-        spans = Spans.of({key: segment.step for key, segment in plan.segments.items()}, self.id)
-        with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}), annotate(span=spans):
-            futures: list[Future[Any]] = self.client.get(
-                dict(plan.tasks),
-                wanted,
-                sync=False,
-                retries=plan.annotation("retries", 0),
-                resources=plan.annotation("resources", {}),
-            )
-        return futures
+    def trace(self, *, backend: str, n_workers: int, start_up: float) -> Trace:
+        """Return the Trace of the run that is over; asks the workers for their clocks."""
+        rows = self._reports.rows
+        records = rows.records(offsets(self._client, rows.boots), self._began)
+        notes = {
+            "n_segments": len(self._segments),
+            "lost_workers": list(self._reports.lost),
+            "clock_error": rows.clock_error,
+            "versions": versions(),
+            "cpu": self._usage.beside(tasks=sum(row.cpu for row in records) / 1e9),
+            "gaps": rows.gaps(records, self._reports.lost, self._elapsed),
+            "measuring": rows.measuring / 1e9 / max(1, len(records)),
+        }
+        elapsed = self._elapsed / 1e9
+        return Trace.from_records(
+            records, elapsed=elapsed, backend=backend, n_workers=n_workers, start_up=start_up, notes=notes
+        )
 
-    def _let_go(self, futures: Sequence[Future[Any]], topic: str, slots: str) -> None:
-        """Nothing of ours stays wanted on the scheduler: what runs ends unheard, what waits is forgotten."""
-        if self._watcher is not None:
-            health.in_loop(self.client, self._watcher.cancel)
-        with suppress(Exception):  # a scheduler that is gone has nothing to let go
-            for future in futures:
-                future.release()
-            for name in (topic, "all"):
-                self.client.unsubscribe_topic(name)
-        if slots:
-            shutil.rmtree(slots, ignore_errors=True)
-
-    # -- on the event loop --------------------------------------------------------------------------------------------
-
-    def _heard(self, event: tuple[float, Any]) -> None:
-        message = event[1]
-        if isinstance(message, dict) and (message.get("run") == self.id or message.get("action") == "remove-worker"):
-            self.queue.put(("report", perf_counter_ns(), message))
-
-    async def _watch(self, futures: Sequence[Future[Any]]) -> None:
-        """Put the results into the queue when all are there, or the first exception with the key that has it."""
-
-        async def one(future: Future[Any]) -> None:
-            error = await future.exception()
-            if error is None and future.status not in ("finished", "lost"):
-                error = BackendError(
-                    f"the Dask scheduler gave up {future.key} ({future.status}): it ended, or was told to"
-                )
-            if error is not None:
-                self.queue.put(("error", 0, (future.key, error)))
-
-        self._watcher = asyncio.current_task()
-        try:
-            await asyncio.gather(*map(one, futures))
-            if all(future.status in ("finished", "lost") for future in futures):
-                self.queue.put(("results", 0, await self._gather(futures)))
-        except asyncio.CancelledError:
-            return
-        except Exception as error:  # noqa: BLE001 - told in the thread that waits
-            self.queue.put(("error", 0, ("", error)))
-
-    async def _gather(self, futures: Sequence[Future[Any]]) -> list[Any]:
-        direct = True if self.settings.local else None
-        try:
-            found: list[Any] = await self.client.gather(list(futures), direct=direct)
-        except Exception:  # whatever unpickling raises; it goes on, below, when it is known whose it is
-            for future in futures:
-                try:
-                    await self.client.gather([future], direct=direct)
-                except Exception as error:  # noqa: BLE001 - told in the thread that waits
-                    self.queue.put(("error", 0, (future.key, error)))
-                    break
-            raise
-        return found
-
-    # -- in the calling thread ----------------------------------------------------------------------------------------
-
-    def _wait(self, plan: Plan, slots: str) -> list[Any]:
-        looked = perf_counter()
+    def _wait(self, submission: Submission, plan: Plan) -> list[Any]:
+        """Handle what arrives until all results are there."""
+        checked = perf_counter()
         while True:
-            if perf_counter() - looked > _TICK:
-                looked = perf_counter()
-                self._look_after()
-            try:
-                kind, when, content = self.queue.get(timeout=_TICK)
-            except queue.Empty:
+            if perf_counter() - checked > _TICK:
+                checked = perf_counter()
+                self._check()
+            arrived = submission.receive(_TICK)
+            if arrived is None:
                 continue
             self.health.heard()
-            if kind == "results":
-                found: list[Any] = content
-                return found
-            if kind == "error":
-                raise translated(plan, slots, *content, timeout=self.settings.timeout)
-            if "action" in content:
-                self._worker_gone(content)
-            elif "said" in content:
-                for event in output_events(content["name"], (Line(*line) for line in content["said"])):
-                    self.tell(event)
-            elif "began" in content:
-                self._task_began(content)
-            else:
-                self._segment_over(content, when)
+            if isinstance(arrived, Results):
+                return arrived.values
+            if isinstance(arrived, FutureFailed):
+                raise translated(plan, self._status_folder, *arrived, timeout=self._settings.timeout)
+            self._handle(arrived)
 
-    def _look_after(self) -> None:
+    def _check(self) -> None:
         self.health.check()
-        self.view.flush()
-        self._check_deadlines()
-        if self.settings.local:
-            health.in_loop(self.client, clusters.mend, self.client.cluster)
+        self._dashboard.flush()
+        for overdue in self._deadlines.overdue():
+            self._stop(overdue)
+        if self._settings.local:
+            health.in_loop(self._client, restart_workers, self._client.cluster)
 
-    def _task_began(self, message: Mapping[str, Any]) -> None:
-        inner = self.segments[message["segment"]].tasks[message["began"]]
-        self.deadlines.pop((message["segment"], message["address"]), None)
-        if inner.timeout is not None:
-            due = perf_counter() + inner.timeout
-            self.deadlines[message["segment"], message["address"]] = (due, inner, message["pid"])
+    def _handle(self, report: Report) -> None:
+        content = report.content
+        if "action" in content:  # remove-worker
+            if not content.get("expected"):
+                self._deadlines.forget_worker(str(content["worker"]))
+                self._reports.worker_ended(str(content["worker"]))
+        elif "output" in content:
+            self._reports.output(content)
+        elif "began" in content:
+            self._deadlines.begin(content)
+        else:
+            self._deadlines.end(content["segment"], content["address"])
+            self._reports.segment_ended(content, report.arrived)
 
-    def _segment_over(self, message: Mapping[str, Any], when: int) -> None:
-        number = message["segment"]
-        segment = self.segments[number]
-        self.deadlines.pop((number, message["address"]), None)
-        self.rows.add(message, when)
-        if message["failed"] is not None:
-            step, key, item, cause = message["failed"]
-            self.failures[number] = self.failures.get(number, 0) + 1
-            if self.failures[number] <= segment.retries:
-                self.tell(TaskRetry(step, key, item, cause))
-            else:
-                self.failures[number] = 0  # the item is left out, or the run ends; others may fail as often
-            return
-        if number in self.finished:  # again, since a worker was lost with its result
-            return
-        self.finished.add(number)
-        for row in message["rows"]:
-            inner = segment.tasks[row[0]]
-            seconds = (row[2] - row[1]) / 1e9
-            self.tell(TasksDone(inner.step, str(inner.key), inner.item, seconds=seconds))
-        for step, item, cause in message["dropped"]:
-            self.dropped[step, item] = (step, item, cause)
-            self.tell(ItemDropped(step, item, cause))
+    # ---- timeouts
 
-    def _worker_gone(self, message: Mapping[str, Any]) -> None:
-        if message.get("expected"):
-            return
-        address = str(message["worker"])
-        self.lost.append(address)
-        self.deadlines = {k: v for k, v in self.deadlines.items() if k[1] != address}
-        self.tell(WorkerLoss(message=f"worker {address} ended; its tasks are run again elsewhere"))
+    def _stop(self, overdue: Overdue) -> None:
+        """Stop a task that exceeds its timeout, by ending its worker; Dask runs what else that had on another.
 
-    def _check_deadlines(self) -> None:
-        now = perf_counter()
-        for (number, address), (due, inner, pid) in list(self.deadlines.items()):
-            if now < due:
-                continue
-            failure = Failure.late(inner)
-            error = failure.error()
-            if self.settings.local:
-                self._stop(number, address, failure, pid)
-                continue
-            message = f"{error}; worker {address} still runs it: end that worker if it does not come back"
-            raise TaskTimeout(message, inner.name)
-
-    def _stop(self, number: int, address: str, failure: Failure, pid: int) -> None:
-        """End a task of ours that runs too long, with its worker; Dask runs what it had again, on another.
+        A thread can't be stopped, so the process is killed, and Dask starts another one.
 
         Raises
         ------
-        TaskTimeout : if that was once too often
+        TaskTimeout : if the task may not be run again nor left out, or if its worker is not ours to end
         """
-        segment = self.segments[number]
-        self.deadlines = {k: v for k, v in self.deadlines.items() if k[1] != address}
-        self.failures[number] = self.failures.get(number, 0) + 1
-        again = self.failures[number] <= segment.retries
-        if not again and not failure.drop:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-            raise failure.error()
-        if again:
-            self.tell(TaskRetry(failure.step, failure.key, failure.item, failure.cause))
-        else:
-            index = next(i for i, inner in enumerate(segment.tasks) if str(inner.key) == failure.key)
-            late_mark(self.slots, segment, index).touch()
-            self.failures[number] = 0
-        self.lost.append(address)
-        health.in_loop(self.client, self._end_worker, address, pid)
+        number, address, task, pid = overdue
+        segment, failure = self._segments[number], Failure.late(task)
+        if not self._settings.local:
+            message = f"{failure.error()}; worker {address} still runs it: end that worker if it does not return"
+            raise TaskTimeout(message, task.name)
+        self._deadlines.forget_worker(address)
+        if not self._reports.task_failed(segment, failure):
+            if not failure.drop:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                raise failure.error()
+            late_mark(self._status_folder, segment, segment.tasks.index(task)).touch()
+        self._reports.lost.append(address)
+        health.in_loop(self._client, self._end_worker, address, pid)
 
     async def _end_worker(self, address: str, pid: int) -> None:
-        """Have the scheduler let go of a worker, which is no fault of the tasks that waited there, and end it."""
-        cluster: Any = self.client.cluster
+        """Remove a worker from the scheduler, so that the tasks that waited there are not blamed, and end it."""
+        cluster: Any = self._client.cluster
         await cluster.scheduler.remove_worker(address, stimulus_id="timeout", expected=True, close=False)
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+
+
+class _Reports:
+    """Turns what the workers report into events, rows of the Trace, and the list of dropped items.
+
+    State: ``rows``, one for each task that ran; ``dropped``; ``lost``, the addresses of the workers that ended; how
+    often each segment has failed.
+    """
+
+    def __init__(self, segments: Sequence[Segment], listener: Listener) -> None:
+        self._segments = segments
+        self.listener = listener
+        self.rows = Rows(segments)
+        self.dropped: dict[tuple[str, str], tuple[str, str, str]] = {}
+        self.lost: list[str] = []
+        self._attempts = Attempts()
+
+    def output(self, report: Mapping[str, Any]) -> None:
+        for event in output_events(report["name"], (Line(*line) for line in report["output"])):
+            self.listener(event)
+
+    def task_failed(self, segment: Segment, failure: Failure) -> bool:
+        """Count a failure; return whether the segment is run again."""
+        again = self._attempts.fail(segment)
+        if again:
+            self.listener(TaskRetry(failure.step, failure.key, failure.item, failure.cause))
+        return again
+
+    def segment_ended(self, report: Mapping[str, Any], arrived: int) -> None:
+        segment = self._segments[report["segment"]]
+        self.rows.add(report, arrived)
+        if report["failed"] is not None:
+            self.task_failed(segment, Failure(*report["failed"]))
+            return
+        if not self._attempts.finish(segment):
+            return
+        for position, start, stop, *_ in report["rows"]:
+            task = segment.tasks[position]
+            self.listener(TasksDone(task.step, str(task.key), task.item, seconds=(stop - start) / 1e9))
+        for step, item, cause in report["dropped"]:
+            self.dropped[step, item] = (step, item, cause)
+            self.listener(ItemDropped(step, item, cause))
+
+    def worker_ended(self, address: str) -> None:
+        self.lost.append(address)
+        self.listener(WorkerLoss(message=f"worker {address} ended; its tasks are run again elsewhere"))

@@ -1,8 +1,4 @@
-"""Segments as Dask tasks: their keys, what they hand on, what they are told.
-
-A segment with several outputs gives a tuple of groups, each of the outputs that the same segments need, taken apart by
-tiny tasks: so a small aggregate does not drag the chunk it was made of to another worker.
-"""
+"""Segments as Dask tasks: their keys, arguments and annotations."""
 
 from __future__ import annotations
 
@@ -16,18 +12,18 @@ from pipeline.backends.dask.remote_task import ByKey, Job, dump, run_job
 from pipeline.graph.graph import CONTEXT, GraphNode, Key, ref, task
 from pipeline.graph.segments import Segment
 
-__all__ = ["Plan", "lower"]
+__all__ = ["Plan", "Spans", "lower"]
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """The Dask graph of one execution.
+    """The Dask graph of one run.
 
     Parameters
     ----------
-    tasks : what is submitted
-    places : for every output its Dask key, and its place in that task's result (None: it is the result)
-    segments : which segment a Dask key belongs to
+    tasks : the graph to submit
+    places : for each output of a segment the Dask key that holds it, and its place in that (None: it is the result)
+    segments : the segment that each Dask key belongs to
     """
 
     tasks: Mapping[Key, GraphNode]
@@ -35,18 +31,24 @@ class Plan:
     segments: Mapping[Key, Segment]
 
     def annotation(self, name: str, default: Any) -> ByKey | None:
-        """What the segments say of ``name``, if any of them says something."""
-        said = {key: getattr(segment, name) for key, segment in self.segments.items() if getattr(segment, name)}
-        return ByKey({k: dict(v) if isinstance(v, Mapping) else v for k, v in said.items()}, default) if said else None
+        """Return the Dask annotation with the attribute ``name`` of each segment; None if all are empty."""
+        values = {key: getattr(segment, name) for key, segment in self.segments.items() if getattr(segment, name)}
+        plain = {key: dict(value) if isinstance(value, Mapping) else value for key, value in values.items()}
+        return ByKey(plain, default) if values else None
 
 
-def lower(segments: Sequence[Segment], wanted: Iterable[Key], context: Any, run: str, topic: str, slots: str) -> Plan:
-    """The Dask graph of the segments, which come in topological order.
+def lower(
+    segments: Sequence[Segment], wanted: Iterable[Key], context: Any, run: str, topic: str, status_folder: str
+) -> Plan:
+    """Return the Dask graph of segments that are in topological order.
+
+    The outputs of a segment that have the same consumers are one group. Several groups are taken apart by small tasks:
+    so a small aggregate does not take along the chunk that it was made of to another worker.
 
     Parameters
     ----------
     wanted : outputs that leave the cluster
-    context, run, topic, slots : see :class:`pipeline.backends.dask.remote_task.Job`
+    context, run, topic, status_folder : see :class:`pipeline.backends.dask.remote_task.Job`
     """
     consumers: dict[Key, set[int]] = {key: {-1} for key in wanted}
     for segment in segments:
@@ -66,48 +68,46 @@ def lower(segments: Sequence[Segment], wanted: Iterable[Key], context: Any, run:
             if key != CONTEXT:
                 source, place = places[key]
                 sources.append((key, arguments.setdefault(source, len(arguments)), place))
-        own = context if CONTEXT in segment.inputs else None
-        job = Job(segment, tuple(sources), tuple(map(tuple, groups.values())), own, run, topic, slots)
+        given = context if CONTEXT in segment.inputs else None
+        job = Job(segment, tuple(sources), tuple(map(tuple, groups.values())), given, run, topic, status_folder)
         tasks[name] = task(name, run_job, dump(job), *map(ref, arguments))
         owners[name] = segment
         for i, group in enumerate(groups.values()):
-            where = name
+            holder = name
             if len(groups) > 1:
-                where = _key(segment, run, i)
-                tasks[where] = task(where, operator.getitem, ref(name), i)
-                owners[where] = segment
+                holder = _key(segment, run, i)
+                tasks[holder] = task(holder, operator.getitem, ref(name), i)
+                owners[holder] = segment
             for j, key in enumerate(group):
-                places[key] = (where, j if len(group) > 1 else None)
+                places[key] = (holder, j if len(group) > 1 else None)
     return Plan(tasks, places, owners)
 
 
 def _key(segment: Segment, run: str, group: int | None = None) -> Key:
-    """A key that Dask's dashboard shows under the step's name, and that no other execution has.
+    """Return a key that Dask's dashboard shows under the name of the step, and that is unique to this run.
 
-    What a step adds is one task group of Dask (the first part of the key), so many segments that need nothing are
-    queued on the scheduler and handed out as workers get free. With a group each they were all dealt out at once, by
-    guesses of how long they take, and had to be stolen back: workers idled for seconds. What takes a segment's result
-    apart needs something, so it is a group of its own.
+    With keys made from the Graph, a scheduler would return the results of an earlier run and skip the writers.
     """
+    # The first part of a key is its task group in Dask. One group for each step makes Dask queue many segments without
+    # dependencies on the scheduler and hand them out as workers get free. With a group each they were all assigned at
+    # once, by guesses of how long they take, and had to be stolen back: workers idled for seconds. The tasks that take
+    # a result apart have dependencies, so they are a group of their own.
     digest = hashlib.md5(f"{run} {'part' if group is not None else ''}".encode(), usedforsecurity=False).hexdigest()
     return (f"{segment.step}-{digest}", segment.number, group or 0)
 
 
-__all__ = ["Spans"]
-
-
 class Spans(dict[Any, Mapping[str, Any]]):
-    """An annotation ``span`` for each key of a run: Dask calls it with each.
-
-    Parameters
-    ----------
-    steps : key -> the step that its segment is named by
-    run : an id that no other run has
-    """
+    """The annotation ``span`` of each key of a run: Dask calls it with every key."""
 
     @classmethod
     def of(cls, steps: Mapping[Key, str], run: str) -> Spans:
-        """The spans of a run."""
+        """Return the spans of a run.
+
+        Parameters
+        ----------
+        steps : key -> the step of its segment
+        run : an id that no other run has
+        """
         return cls({k[0]: {"name": ("pipeline", step), "ids": (run, f"{run}-{step}")} for k, step in steps.items()})
 
     def __call__(self, key: Key) -> Mapping[str, Any] | None:

@@ -1,15 +1,16 @@
-"""See below.
+"""The back ends of this machine: one loop, and five ways to run a segment.
 
-child_main       A worker process from within: how it begins, gets ready for a graph, and says what it does.
-child_processes  How worker processes are started and ended; what they do themselves stands in :mod:`pipeline.backends.l
-forkserver       The server that worker processes are forked from (``forkserver``): one a process, which ends with it.
-loop             The one loop of the back ends of one machine: scheduler + submit -> results and Trace.
-messages         A segment on its way to a worker process, and how it is run there.
-pool             Plain ``multiprocessing.Pool``, as users would write it, but supervised.
-process_backend  What the back ends whose workers are processes of ours share: their options, how they are entered, used
-processes        Persistent worker processes, a pipe each, watched by their sentinels: the robust choice on one machine.
+child_main       A worker process from the inside: how it starts, gets ready for a graph and reports what it runs.
+child_processes  Start worker processes, and end them with everything that their tasks have started.
+executor         What the loop needs from a back end: an executor that takes segments and later returns their results.
+forkserver       The server process that workers are forked from (``forkserver``).
+loop             The one loop of all back ends on this machine: from a Graph and an executor to results and a Trace.
+messages         A segment as a message to a worker process, and how the worker runs it.
+pool             ``multiprocessing.Pool``, as users would write it, but supervised.
+process_backend  The common part of ``pool`` and ``processes``: options, entering, leaving, values as bytes.
+processes        Persistent worker processes, each with its own pipe: the robust choice on one machine.
 serial           In order, in this process: the reference that the others are compared with.
 serialization    Values and messages as bytes, for workers that are processes.
-status_slots     What each worker does now, readable after its death.
-threads          Threads of this process: no copying, and the GIL shown for what it is.
+status_slots     Shared status slots: the task that each worker is running, readable after the worker has died.
+threads          Threads of this process: no copies of data, but one GIL.
 """

@@ -1,9 +1,4 @@
-"""A worker process from within: how it begins, gets ready for a graph, and says what it does.
-
-It ignores Ctrl-C (the parent answers it), leads a process group of its own (ending it ends the programs that its task
-started, too), and dies with its parent: by the kernel's signal where the starting thread is the main one (the signal
-comes when that *thread* ends), and by a thread that watches the parent in any case.
-"""
+"""A worker process from the inside: how it starts, gets ready for a graph and reports what it runs."""
 
 from __future__ import annotations
 
@@ -26,18 +21,25 @@ import cloudpickle
 from pipeline.backends.local.status_slots import StatusSlots
 from pipeline.graph.graph import Graph
 from pipeline.worker import output_capture
-from pipeline.worker.process_setup import install_modules, limit_threads, settle
+from pipeline.worker.process_setup import freeze_objects, install_modules, limit_threads
 
-__all__ = ["ChildConfig", "begin", "idle", "meet", "note", "set_up", "write_setup"]
+__all__ = ["ChildConfig", "begin", "set_idle", "set_status", "set_up", "wait_for_others", "write_setup"]
 
 _PR_SET_PDEATHSIG = 1
-_MEETING_LIMIT = 20_000_000_000  # ns
+_WAIT_LIMIT = 20_000_000_000  # ns
 _SAMPLE_LIMIT = 1_000_000  # bytes of a task that is worth sending just to have its modules imported
 
 
 @dataclass
 class ChildConfig:
-    """What a child is told when it starts."""
+    """What a child gets when it starts.
+
+    Parameters
+    ----------
+    slot : its own in ``slots``
+    parent : process id
+    signal_death : whether the kernel is to kill it when the thread that started it ends
+    """
 
     slots: StatusSlots
     slot: int
@@ -47,35 +49,42 @@ class ChildConfig:
 
 
 @dataclass
-class _Self:
-    """What a child knows of itself."""
+class _State:
+    """The state of this child. ``setups``: path of the latest set-up -> threads of the libraries after it."""
 
     slots: StatusSlots | None = None
     slot: int = 0
     blas_threads: int = 1
-    setups: dict[str, dict[str, int]] = field(default_factory=dict)  # at most the latest
+    setups: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
-_self = _Self()
+_state = _State()
 
 
-def begin(birth: ChildConfig) -> None:
+def begin(config: ChildConfig) -> None:
+    """Prepare this process, which has just started, for its work.
+
+    It ignores Ctrl-C, which the parent handles, and leads a process group, so that ending the group ends the programs
+    that its tasks have started. It dies with its parent.
+    """
     with contextlib.suppress(PermissionError):
         os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    output_capture.install(alone=True)
-    _self.slots, _self.slot, _self.blas_threads = birth.slots, birth.slot, birth.blas_threads
-    _self.setups = {}
+    output_capture.install(one_task=True)
+    _state.slots, _state.slot, _state.blas_threads = config.slots, config.slot, config.blas_threads
+    _state.setups = {}
     parent = multiprocessing.parent_process()
-    if birth.signal_death and sys.platform == "linux" and os.getppid() == birth.parent:
+    # The kernel's signal comes when the starting *thread* ends, so it is asked for where that is the main thread. The
+    # thread that watches the parent works everywhere, but not while a task holds the GIL.
+    if config.signal_death and sys.platform == "linux" and os.getppid() == config.parent:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != birth.parent:
-            os.kill(os.getpid(), signal.SIGKILL)  # it ended before the signal was asked for
+        if os.getppid() != config.parent:
+            os.kill(os.getpid(), signal.SIGKILL)  # the parent ended before the signal was asked for
     if parent is not None:
         threading.Thread(target=_die_after, args=(parent.sentinel,), name="parent-watcher", daemon=True).start()
-    limit_threads(birth.blas_threads)
+    limit_threads(config.blas_threads)
 
 
 def _die_after(sentinel: int) -> None:
@@ -87,15 +96,18 @@ def _die_after(sentinel: int) -> None:
 
 @dataclass(frozen=True)
 class _Setup:
+    """What a child needs before its first task of a graph. ``samples``: one pickled task of each step."""
+
     sys_path: tuple[str, ...]
     modules: Mapping[str, bytes]
     samples: tuple[bytes, ...]
 
 
 def write_setup(folder: str, graph: Graph, modules: Mapping[str, bytes]) -> str:
-    """Write down what a child needs before its first task of a graph; the file, which is named by its content.
+    """Write a file with what a child needs before its first task of a graph; return its path.
 
-    That is where to import from, the shipped modules, and one task a step: opening it imports what the step needs.
+    It holds the import path, the shipped modules and one task of each step: unpickling that imports what the step
+    needs. The file is named by its content.
     """
     samples: dict[str, bytes] = {}
     for key, node in graph.tasks.items():
@@ -115,40 +127,49 @@ def write_setup(folder: str, graph: Graph, modules: Mapping[str, bytes]) -> str:
 
 
 def set_up(path: str) -> dict[str, int]:
-    """Do in this child what a set-up file says, once; the threads that BLAS, OpenMP and Arrow have after it."""
-    if path not in _self.setups:
+    """Get this child ready as a set-up file says, unless it is already.
+
+    Returns
+    -------
+    library -> its number of threads, see :func:`pipeline.worker.process_setup.limit_threads`
+    """
+    if path not in _state.setups:
         with open(path, "rb") as file:
             setup: _Setup = pickle.load(file)
         sys.path[:] = setup.sys_path
         install_modules(setup.modules)
         for sample in setup.samples:
-            with contextlib.suppress(Exception):  # if it can't be opened, that is reported when it is to run
+            with contextlib.suppress(Exception):  # a task that can't be unpickled is reported when it is to run
                 pickle.loads(sample)
-        first = not _self.setups
-        _self.setups = {path: limit_threads(_self.blas_threads)}
+        first = not _state.setups
+        _state.setups = {path: limit_threads(_state.blas_threads)}
         if first:
-            settle()
-    return _self.setups[path]
+            freeze_objects()
+    return _state.setups[path]
 
 
-def meet(n_workers: int, token: int) -> None:
-    """Wait until so many children are here, but not for long: it is only to have each of them do something once."""
-    if _self.slots is None:
+def wait_for_others(n_workers: int, token: int) -> None:
+    """Wait, up to 20 s, until ``n_workers`` children have called this with the same token.
+
+    So each of them gets one of the calls that a Pool hands out.
+    """
+    if _state.slots is None:
         return
-    note(-2 - token, -1, 0)
-    deadline = perf_counter_ns() + _MEETING_LIMIT
+    set_status(-2 - token, -1, 0)
+    deadline = perf_counter_ns() + _WAIT_LIMIT
     while perf_counter_ns() < deadline:
-        here = sum(_self.slots.read(slot)[0] == -2 - token for slot in range(_self.slots.n))
-        if here >= n_workers:
+        n_here = sum(_state.slots.read(slot)[0] == -2 - token for slot in range(_state.slots.n))
+        if n_here >= n_workers:
             return
         sleep(0.002)
 
 
-def note(segment: int, position: int, start: int) -> None:
-    if _self.slots is not None:
-        _self.slots.write(_self.slot, segment, position, start)
+def set_status(segment: int, position: int, start: int) -> None:
+    """Write what this child is about to run to its status slot."""
+    if _state.slots is not None:
+        _state.slots.write(_state.slot, segment, position, start)
 
 
-def idle() -> None:
-    """Say that this child runs nothing now."""
-    note(-1, -1, 0)
+def set_idle() -> None:
+    """Write to the status slot that this child runs nothing."""
+    set_status(-1, -1, 0)

@@ -1,8 +1,4 @@
-"""How worker processes are started and ended; what they do: :mod:`pipeline.backends.local.child_main`.
-
-A child does not import the parent's ``__main__``: cloudpickle sends by value what is defined there, and a script
-without ``if __name__ == "__main__"`` would start itself again.
-"""
+"""Start worker processes, and end them with everything that their tasks have started."""
 
 from __future__ import annotations
 
@@ -22,38 +18,39 @@ from typing import Any
 
 import psutil
 
+from pipeline.backends.interrupts import interrupts_blocked
 from pipeline.backends.local import forkserver
 from pipeline.backends.local.child_main import ChildConfig, begin
 from pipeline.backends.local.status_slots import StatusSlots
 from pipeline.errors import BackendError, ConfigError
 
-__all__ = ["METHODS", "Children", "bury", "count_cores", "ended_by", "kill"]
+__all__ = ["METHODS", "Children", "count_cores", "ended_by", "kill", "reap"]
 
 METHODS = ("spawn", "forkserver", "fork")
-_REAPING = 1_000_000_000  # ns
+_REAPING_LIMIT = 1_000_000_000  # ns
 
 
 def count_cores() -> int:
-    """The cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Child(BaseProcess):
-    """A process that settles before it works."""
+    """A process that prepares itself before it works."""
 
-    birth: ChildConfig
+    config: ChildConfig
 
     def run(self) -> None:
-        begin(self.birth)
+        begin(self.config)
         super().run()
 
 
 class SpawnChild(_Child, SpawnProcess):
-    """A child of a fresh interpreter."""
+    """A child with a fresh interpreter."""
 
     @staticmethod
     def _Popen(process: BaseProcess) -> Any:  # noqa: N802 - multiprocessing's name
-        with _quiet_start():
+        with _main_hidden(), interrupts_blocked():
             return SpawnProcess._Popen(process)
 
 
@@ -62,7 +59,7 @@ class ForkServerChild(_Child, ForkServerProcess):
 
     @staticmethod
     def _Popen(process: BaseProcess) -> Any:  # noqa: N802 - multiprocessing's name
-        with _quiet_start():
+        with _main_hidden(), interrupts_blocked():
             return ForkServerProcess._Popen(process)
 
 
@@ -71,7 +68,7 @@ class ForkChild(_Child, ForkProcess):
 
     @staticmethod
     def _Popen(process: BaseProcess) -> Any:  # noqa: N802 - multiprocessing's name
-        with _quiet_start(hide_main=False):
+        with interrupts_blocked():
             return ForkProcess._Popen(process)
 
 
@@ -79,23 +76,23 @@ _CLASSES: Mapping[str, type[_Child]] = {"spawn": SpawnChild, "forkserver": ForkS
 
 
 @contextlib.contextmanager
-def _quiet_start(*, hide_main: bool = True) -> Iterator[None]:
-    """Start a child that is deaf to Ctrl-C from its first instruction on, and that sees no ``__main__``."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a child inherits it, also through exec
+def _main_hidden() -> Iterator[None]:
+    """Start a child that does not import this process's ``__main__``.
+
+    A script without ``if __name__ == "__main__"`` would start itself again; what is defined there is sent by value.
+    """
     main = sys.modules["__main__"]
-    if hide_main:
-        sys.modules["__main__"] = ModuleType("__main__")
+    sys.modules["__main__"] = ModuleType("__main__")
     try:
         yield
     finally:
         sys.modules["__main__"] = main
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-class _StandIn:
-    """In the place of a process that must not be started: a Pool replaces a dead worker before we can end the Pool."""
+class _NoProcess:
+    """Takes the place of a process that must not be started: a Pool replaces a dead worker before it can be ended."""
 
-    name, daemon, pid, exitcode = "stand-in", True, None, None
+    name, daemon, pid, exitcode = "no process", True, None, None
 
     def start(self) -> None:
         pass
@@ -107,10 +104,13 @@ class _StandIn:
 
 
 class Children:
-    """Starts processes by one method, and knows every one that it started.
+    """Starts processes by one method, and keeps every one that it has started until it has ended.
 
-    ``context`` is a multiprocessing context whose ``Process`` is ours: ``Pool`` starts its workers by it as well, the
-    ones that replace others included, from a thread of its own.
+    Attributes
+    ----------
+    context : a multiprocessing context whose ``Process`` is :meth:`process`: a ``Pool`` starts its workers by it, also
+        those that replace others, from a thread of its own
+    complete : whether no more processes may be started; :meth:`process` then returns one that does nothing
     """
 
     def __init__(self, method: str, *, blas_threads: int, n_slots: int) -> None:
@@ -122,14 +122,14 @@ class Children:
         context.Process = self.process
         self.context: BaseContext = context
         self.slots = StatusSlots(context, n_slots)
-        self.complete = False  # no more may be started: who asks for one gets a stand-in
-        self._started: list[_Child] = []
+        self.complete = False
+        self._children: list[_Child] = []
         self._lock = threading.Lock()
 
     def process(self, *args: Any, **kwargs: Any) -> Any:
-        """A process, not yet started, with a slot that no living one has."""
+        """Return a process, not yet started, with a free status slot."""
         if self.complete:
-            return _StandIn()
+            return _NoProcess()
         if self.method == "fork" and threading.active_count() > 1:
             others = ", ".join(t.name for t in threading.enumerate() if t is not threading.current_thread())
             raise BackendError(
@@ -142,40 +142,40 @@ class Children:
                 raise BackendError(f"start method 'forkserver' can't be used here: {error}; use 'spawn'") from error
         child = _CLASSES[self.method](*args, **kwargs)
         with self._lock:
-            taken = {other.birth.slot for other in self._started}
+            taken = {other.config.slot for other in self._children}
             slot = next(i for i in range(self.slots.n) if i not in taken)
-            main_thread = threading.current_thread() is threading.main_thread()
-            child.birth = ChildConfig(self.slots, slot, os.getpid(), main_thread, self._blas_threads)
-            self._started.append(child)
+            in_main_thread = threading.current_thread() is threading.main_thread()
+            child.config = ChildConfig(self.slots, slot, os.getpid(), in_main_thread, self._blas_threads)
+            self._children.append(child)
         self.slots.clear(slot)
         return child
 
-    def known(self) -> list[_Child]:
-        """The children that were started and not forgotten, ended ones included."""
+    def started(self) -> list[_Child]:
+        """Return the children that were started and not forgotten, ended ones included."""
         with self._lock:
-            return [child for child in self._started if child.pid is not None]
+            return [child for child in self._children if child.pid is not None]
 
     def living(self) -> list[_Child]:
-        """The children that run."""
-        return [child for child in self.known() if child.exitcode is None]
+        """Return the children that run."""
+        return [child for child in self.started() if child.exitcode is None]
 
     def forget(self, child: _Child) -> None:
-        """Give the slot of an ended child to others, and what the system holds for it back."""
+        """Free the slot of a child that has ended."""
         with self._lock:
-            self._started.remove(child)
+            self._children.remove(child)
 
     def end(self) -> None:
-        """Kill every child, with whatever its tasks started, and reap it."""
+        """Kill every child, with everything that its tasks have started, and reap it."""
         for child in self.living():
             kill(child)
-        for child in self.known():
+        for child in self.started():
             child.join()
         with self._lock:
-            self._started.clear()
+            self._children.clear()
 
 
 def kill(child: BaseProcess) -> None:
-    """Kill a child and its process group. It is reaped by whoever joins it: until then its id is nobody else's."""
+    """Kill a child and its process group. It must be joined afterwards: until then its id can't be used again."""
     if child.pid is None:
         return
     with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -183,19 +183,19 @@ def kill(child: BaseProcess) -> None:
     child.kill()
 
 
-def bury(child: BaseProcess) -> str:
-    """End a child that is not heard any more, with whatever its tasks started, and reap it; how it ended.
+def reap(child: BaseProcess) -> str:
+    """End a child whose pipe is closed, with everything that its tasks have started; return how it ended.
 
-    It may live: a task that closes the files of its process closes what we hear of it by.
+    It may be alive: a task that closes the files of its process closes the pipe, too.
     """
     lives = _lives(child)
     kill(child)
     child.join()
-    return "SIGKILL from here, since it had closed its files," if lives else ended_by(child)
+    return "SIGKILL from the parent, since a task had closed its files," if lives else ended_by(child)
 
 
 def _lives(child: BaseProcess) -> bool:
-    deadline = perf_counter_ns() + _REAPING
+    deadline = perf_counter_ns() + _REAPING_LIMIT
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(child.pid)
         while process.status() != psutil.STATUS_ZOMBIE:
@@ -206,12 +206,9 @@ def _lives(child: BaseProcess) -> bool:
 
 
 def ended_by(child: BaseProcess) -> str:
-    """How an ended child ended: ``SIGKILL``, ``exit code 1``.
-
-    A thread of a Pool may be just about to reap it: until it has, the code is not known here.
-    """
-    deadline = perf_counter_ns() + _REAPING
-    while child.exitcode is None and perf_counter_ns() < deadline:
+    """Return how a child has ended: ``SIGKILL``, ``exit code 1``."""
+    deadline = perf_counter_ns() + _REAPING_LIMIT
+    while child.exitcode is None and perf_counter_ns() < deadline:  # a thread of a Pool may be about to reap it
         sleep(0.001)
     code = child.exitcode
     if code is not None and code < 0:

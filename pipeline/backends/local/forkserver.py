@@ -1,39 +1,34 @@
-"""The server that worker processes are forked from (``forkserver``): one a process, which ends with it.
-
-Workers begin with what they import anyway, and share the memory of it: started anew, each takes a second of a core and
-80 MB. It is started deaf to Ctrl-C, which its children inherit, and what it puts into the temp folder lies in a folder
-that does not outlive this process, however it ends.
-"""
+"""The server process that workers are forked from (``forkserver``)."""
 
 from __future__ import annotations
 
 import atexit
 import functools
 import os
-import signal
 from collections.abc import Sequence
-from multiprocessing import forkserver, process, resource_tracker
+from multiprocessing import forkserver, process
 
+from pipeline.backends.interrupts import interrupts_blocked
 from pipeline.worker.temp_folders import Folder
 
 __all__ = ["start"]
 
+# Forked workers have what the server has imported, and share its memory: starting a fresh interpreter takes a second of
+# a core and 80 MB for each worker.
+
 
 def start(modules: Sequence[str]) -> None:
-    """Have it run; ``modules`` are imported if it does not yet.
+    """Start the server of this process if it does not run yet; it imports ``modules``, and ends with this process.
 
     Raises
     ------
-    OSError : if it can't be started: its socket's path may be too long, below a long temp folder
+    OSError : if it can't be started: the path of its socket may be too long, below a long temp folder
     """
+    # its files are then in a folder of ours, which is removed however this process ends
     process.current_process()._config.setdefault("tempdir", _folder(os.getpid()))  # type: ignore[attr-defined]
     forkserver.set_forkserver_preload(list(modules))
-    resource_tracker.ensure_running()  # it unblocks SIGINT in the thread that starts it
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
+    with interrupts_blocked():
         forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @functools.cache

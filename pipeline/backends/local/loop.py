@@ -1,23 +1,18 @@
-"""The one loop of the back ends of one machine: scheduler + submit -> results and Trace.
+"""The one loop of all back ends on this machine: from a Graph and an executor to results and a Trace.
 
-A back end of this kind is an :class:`Executor`: it takes a segment with the values that it needs and some time later
-says what came of it. Everything else is here, once: order, retries, what a lost worker means, the release of values,
-the rows of the Trace, what the listener hears.
-
-Values are opaque to the loop: an executor whose workers are processes hands out pickled bytes, which are passed on as
-they are, and only the wanted ones are decoded, at the end.
+Order, retries, lost workers, the release of values, the rows of the Trace and the events are here; how a segment is
+run is the executor's part (:class:`pipeline.backends.local.executor.Executor`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from time import perf_counter_ns
-from typing import Any, ClassVar, Protocol
+from typing import Any
 
-from pipeline.backends.base import Capabilities, Outcome
+from pipeline.backends.base import Outcome
 from pipeline.backends.events import (
     Event,
     ItemDropped,
@@ -28,294 +23,268 @@ from pipeline.backends.events import (
     output_events,
     show_output,
 )
+from pipeline.backends.local.executor import Executor, Finished, Job, LostWorker
 from pipeline.backends.trace_records import Usage, records
-from pipeline.errors import PipelineError, TaskError, WorkerLost, where
+from pipeline.errors import TaskError, WorkerLost
 from pipeline.graph.fusion import fuse
 from pipeline.graph.graph import CONTEXT, Graph, Key
 from pipeline.graph.scheduler import Scheduler
 from pipeline.graph.segments import NOT_AGAIN, Failure, Segment, SegmentTask
 from pipeline.trace.trace import Record, Trace
-from pipeline.worker.output_capture import Line
+from pipeline.worker.output_buffer import Line
 from pipeline.worker.run_segment import SegmentResult
 from pipeline.worker.tracebacks import describe
 
-__all__ = ["MOST_LOSSES", "Executor", "Finished", "Job", "Lost", "run"]
+__all__ = ["MOST_LOSSES", "run"]
 
 MOST_LOSSES = 3
-"""A segment during which so many workers were lost is not given to another."""
-
-
-@dataclass(frozen=True, eq=False)
-class Job:
-    """A segment to run, with the values that it needs as the executor stores them.
-
-    Parameters
-    ----------
-    tell : takes what its tasks write, with the worker's name; called in the thread that calls ``submit`` and ``wait``.
-        Executors that hear nothing before the end leave the lines in the Completion
-    """
-
-    segment: Segment
-    inputs: Mapping[Key, Any]
-    attempt: int = 0
-    tell: Callable[[str, Sequence[Line]], None] = lambda worker, lines: None
-
-
-@dataclass(frozen=True)
-class Lost:
-    """A worker that ended.
-
-    Parameters
-    ----------
-    worker : its name and process id, as text
-    ended : ``SIGKILL``, ``exit code 1``
-    inner : the task that it ran; None if it ran none
-    """
-
-    worker: str
-    ended: str
-    inner: SegmentTask | None = None
-
-    def message(self) -> str:
-        """What to tell the user."""
-        likely = "; out of memory is likely" if self.ended == "SIGKILL" else ""
-        if self.inner is None:
-            return f"{self.worker} ended by {self.ended} while it ran no task{likely}"
-        task = where(self.inner.step, self.inner.item)
-        return f"{task}: {self.worker} ended by {self.ended} while it ran task {self.inner.key}{likely}"
-
-
-@dataclass(frozen=True, eq=False)
-class Finished:
-    """What came of a job: a completion, or a lost worker. ``blame``: whether the loss may be the job's own doing.
-
-    ``bytes_in``, ``bytes_sent``: what moved to the worker and back.
-    """
-
-    job: Job
-    completion: SegmentResult | None = None
-    lost: Lost | None = None
-    blame: bool = True
-    bytes_in: int = 0
-    bytes_sent: int = 0
-
-
-class Executor(Protocol):
-    """What runs the segments. Its methods are called from one thread."""
-
-    name: ClassVar[str]
-    capabilities: ClassVar[Capabilities]
-    n_workers: int
-
-    def prepare(self, graph: Graph) -> float:
-        """Have the workers up and warm for a graph; the seconds that it took since the last run."""
-        ...
-
-    def has_room(self, n_ready: int) -> bool:
-        """Whether a job may be submitted now; ``n_ready`` could be."""
-        ...
-
-    def submit(self, job: Job) -> None:
-        """Have a job run. Returns at once where the workers are others' than the caller's thread."""
-        ...
-
-    def wait(self) -> Sequence[Finished]:
-        """Wait until something happened; what finished since, which may be nothing."""
-        ...
-
-    def abandon(self) -> None:
-        """End what still runs; the next ``prepare`` makes good for it."""
-        ...
-
-    def encode(self, value: Any) -> Any:
-        """A value of this process as the executor stores it."""
-        ...
-
-    def decode(self, stored: Any) -> Any:
-        """The value itself."""
-        ...
-
-    def notes(self) -> Mapping[str, Any]:
-        """What the Trace should tell of the workers; ``gaps``, if any, in ns on the clock of ``perf_counter_ns``."""
-        ...
+"""A segment that has lost so many workers is not run again."""
 
 
 def run(executor: Executor, graph: Graph, *, context: Any = None, listener: Listener | None = None) -> Outcome:
     """Run a graph; see :meth:`pipeline.backends.base.Backend.run`."""
     start_up = executor.prepare(graph)
-    state = _Run(executor, graph, list(fuse(graph, n_workers=executor.n_workers)), listener)
-    state.values[CONTEXT] = executor.encode(context)
+    this = _Run(executor, graph, fuse(graph, n_workers=executor.n_workers), context, listener)
     try:
-        return state.complete(start_up)
+        return this.complete(start_up)
     except BaseException:
         executor.abandon()
         raise
 
 
-@dataclass
 class _Run:
-    """The state of one run; times are ns on the clock of ``perf_counter``."""
+    """One run: hands ready segments to the executor until every one has finished, and keeps the values meanwhile.
 
-    executor: Executor
-    graph: Graph
-    segments: list[Segment]
-    listener: Listener | None
-    values: dict[Key, Any] = field(default_factory=dict)
-    attempts: Counter[int] = field(default_factory=Counter)
-    failures: Counter[int] = field(default_factory=Counter)
-    losses: Counter[int] = field(default_factory=Counter)
-    records: list[Record] = field(default_factory=list)
-    dropped: list[tuple[str, str, str]] = field(default_factory=list)
+    States of a segment: waiting -> ready -> submitted -> finished; back to ready when it failed or lost its worker and
+    may be run again (the :class:`Scheduler` keeps them). A value is kept, as the executor stores it, from when its
+    segment finished until no segment needs it any more.
+    """
 
-    def __post_init__(self) -> None:
-        segments = self.segments
-        self.scheduler = Scheduler([s.inputs for s in segments], [s.outputs for s in segments], self.graph.wanted)
-        maker = {key: s.number for s in segments for key in s.outputs}
-        self.makers = [{maker[key] for key in s.inputs if key in maker} for s in segments]
-        self.made = [0] * len(segments)  # when its results had left the worker
-        self.measuring = 0  # ns
-        self.usage = Usage()
-        self.origin = perf_counter_ns()
-        self.ready = [0] * len(segments)  # ns since the origin
-        self.submitted = [0] * len(segments)
+    def __init__(
+        self,
+        executor: Executor,
+        graph: Graph,
+        segments: Sequence[Segment],
+        context: Any,
+        listener: Listener | None,
+    ) -> None:
+        self._executor, self._graph = executor, graph
+        self._segments = list(segments)  # an item that is dropped changes its segment
+        self._values: dict[Key, Any] = {CONTEXT: executor.encode(context)}
+        self._scheduler = Scheduler([s.inputs for s in segments], [s.outputs for s in segments], graph.wanted)
+        self._attempts = _Attempts(recovers_workers=executor.capabilities.recovers_workers)
+        self._events = _Events(graph, listener)
+        self._timeline = _Timeline(segments)
 
     def complete(self, start_up: float) -> Outcome:
-        """Run everything, in the order and under the rules of the scheduler."""
-        scheduler, executor = self.scheduler, self.executor
-        while not scheduler.done:
-            while scheduler.n_ready and executor.has_room(scheduler.n_ready):
-                self._submit(scheduler.take())
-            for finished in executor.wait():
+        """Run every segment; return the wanted results."""
+        while not self._scheduler.done:
+            while self._scheduler.n_ready and self._executor.has_room(self._scheduler.n_ready):
+                self._submit(self._scheduler.take())
+            for finished in self._executor.wait():
                 self._handle(finished)
-        results = {key: self._decode(key) for key in self.graph.wanted}
-        elapsed = (perf_counter_ns() - self.origin) / 1e9
-        notes = {**executor.notes(), **self._usage(), "n_segments": len(self.segments)}
-        trace = Trace.from_records(
-            self.records,
+        results = {key: self._decode(key) for key in self._graph.wanted}
+        trace = self._timeline.trace(self._executor, start_up)
+        return Outcome(results, trace, tuple(self._segments), tuple(self._events.dropped), trace.notes)
+
+    def _submit(self, number: int) -> None:
+        segment = self._segments[number]
+        self._timeline.submitted(number)
+        inputs = {key: self._values[key] for key in segment.inputs}
+        self._executor.submit(Job(segment, inputs, self._attempts.n_made(segment), self._events.output))
+
+    def _decode(self, key: Key) -> Any:
+        try:
+            return self._executor.decode(self._values[key])
+        except Exception as error:
+            cause = f"its result can't be unpickled: {describe(error)}"
+            raise TaskError(self._graph.owners[key], str(key), cause, self._graph.item(key)) from error
+
+    def _handle(self, finished: Finished) -> None:
+        segment, result = finished.job.segment, finished.result
+        if result is None:
+            if finished.lost is not None and finished.blame:
+                self._events.emit(self._attempts.lose(segment, finished.lost))
+            self._scheduler.again(segment.number)
+            return
+        self._events.output(result.worker, result.lines)
+        self._timeline.ran(finished, result)
+        if result.failure is not None:
+            self._fail(segment, result.failure)
+        else:
+            self._finish(segment.number, result)
+
+    def _finish(self, number: int, result: SegmentResult) -> None:
+        self._values.update(result.outputs)
+        progress = self._scheduler.finish(number)
+        for other in progress.ready:
+            self._timeline.ready_by_inputs(other)
+        for key in progress.released:
+            if key != CONTEXT:
+                del self._values[key]  # type: ignore[arg-type]  # the scheduler takes any hashable for a value
+        self._events.finished(self._segments[number], result)
+
+    def _fail(self, segment: Segment, failure: Failure) -> None:
+        if self._attempts.fail(segment, failure) == "retry":
+            self._events.emit(TaskRetry(failure.step, failure.key, failure.item, failure.cause))
+        else:
+            self._segments[segment.number] = segment.without(failure)
+        self._timeline.ready_now(segment.number)
+        self._scheduler.again(segment.number)
+
+
+class _Attempts:
+    """How often each segment has failed and lost its worker; decides whether it is run again.
+
+    State: three counts for each segment. The failures are counted anew when an item is dropped.
+    """
+
+    def __init__(self, *, recovers_workers: bool) -> None:
+        self._recovers_workers = recovers_workers
+        self._made: Counter[int] = Counter()
+        self._failures: Counter[int] = Counter()
+        self._losses: Counter[int] = Counter()
+
+    def n_made(self, segment: Segment) -> int:
+        """Return how often a segment has been run and has failed or lost its worker."""
+        return self._made[segment.number]
+
+    def fail(self, segment: Segment, failure: Failure) -> str:
+        """Count a failure; return ``retry``, or ``drop`` where the item is to be left out.
+
+        Raises
+        ------
+        PipelineError : the failure, if its item may not be left out and no retry remains
+        """
+        number = segment.number
+        if self._failures[number] < segment.retries:
+            self._failures[number] += 1
+            action = "retry"
+        elif failure.drop:
+            self._failures[number] = 0  # the other items of the segment may fail as often
+            action = "drop"
+        else:
+            raise failure.error()
+        self._made[number] += 1
+        return action
+
+    def lose(self, segment: Segment, lost: LostWorker) -> WorkerLoss:
+        """Count a worker that a segment may have ended; return the event of it.
+
+        Raises
+        ------
+        WorkerLost : if the segment may not be run again
+        """
+        task: SegmentTask = lost.task or segment.tasks[0]
+        self._losses[segment.number] += 1
+        self._made[segment.number] += 1
+        message = lost.message()
+        if not self._recovers_workers:
+            raise WorkerLost(message, task.name)
+        if not segment.pure:
+            raise WorkerLost(f"{message}; {NOT_AGAIN}", task.name)
+        if self._losses[segment.number] >= MOST_LOSSES:
+            raise WorkerLost(f"{message}; it is the {MOST_LOSSES}rd worker lost by this segment", task.name)
+        return WorkerLoss(task.step, str(task.key), task.item, message)
+
+
+class _Events:
+    """Calls the listener; keeps the items that were dropped. Without a listener, only output of tasks is shown."""
+
+    def __init__(self, graph: Graph, listener: Listener | None) -> None:
+        self._graph, self._listener = graph, listener
+        self.dropped: list[tuple[str, str, str]] = []
+
+    def emit(self, event: Event) -> None:
+        """Pass on one event."""
+        if self._listener is not None:
+            self._listener(event)
+
+    def output(self, worker: str, lines: Sequence[Line]) -> None:
+        """Pass on, or show, lines that tasks of a worker printed."""
+        listener: Callable[[Event], None] = self._listener or show_output
+        for event in output_events(worker, lines):
+            listener(event)
+
+    def finished(self, segment: Segment, result: SegmentResult) -> None:
+        """Report the dropped items of a segment, and one event for each sequence of its tasks of the same step."""
+        self.dropped += result.dropped
+        if self._listener is None:
+            return
+        for step, item, cause in result.dropped:
+            self._listener(ItemDropped(step, item, cause))
+        took = {timing.key: timing.stop - timing.start for timing in result.timings}
+        counted = [task for task in segment.tasks if task.key in took and task.key in self._graph.tasks]
+        for step, group in groupby(counted, key=lambda task: task.step):
+            tasks = list(group)
+            seconds = sum(took[task.key] for task in tasks) / 1e9
+            self._listener(TasksDone(step, str(tasks[-1].key), tasks[-1].item, len(tasks), seconds))
+
+
+class _Timeline:
+    """The instants of each segment and the rows of the Trace; times are ns since the run began.
+
+    State: for each segment when it became ready and was last submitted, and when its results had left the worker; the
+    rows of all attempts that have ended, failed ones included.
+    """
+
+    def __init__(self, segments: Sequence[Segment]) -> None:
+        maker = {key: segment.number for segment in segments for key in segment.outputs}
+        self._makers = [{maker[key] for key in segment.inputs if key in maker} for segment in segments]
+        self._made, self._ready, self._submitted = ([0] * len(segments) for _ in range(3))
+        self._rows: list[Record] = []
+        self._measuring = 0  # ns
+        self._usage = Usage()
+        self._origin = perf_counter_ns()
+
+    def _now(self) -> int:
+        return perf_counter_ns() - self._origin
+
+    def submitted(self, number: int) -> None:
+        self._submitted[number] = self._now()
+
+    def ready_now(self, number: int) -> None:
+        self._ready[number] = self._now()
+
+    def ready_by_inputs(self, number: int) -> None:
+        self._ready[number] = max((self._made[maker] for maker in self._makers[number]), default=0)
+
+    def ran(self, finished: Finished, result: SegmentResult) -> None:
+        """Add the rows of an attempt."""
+        number, done = finished.job.segment.number, self._now()
+        self._measuring += result.measuring
+        self._rows += records(
+            result.timings,
+            result.times,
+            worker=result.worker,
+            segment=number,
+            attempt=finished.job.attempt,
+            ready=self._ready[number],
+            submitted=self._submitted[number],
+            done=done,
+            origin=self._origin,
+            bytes_in=finished.bytes_in,
+            bytes_sent=finished.bytes_sent,
+        )
+        self._made[number] = self._rows[-1].sent if result.timings else done
+
+    def trace(self, executor: Executor, start_up: float) -> Trace:
+        """Return the Trace of the run, which ends now."""
+        elapsed = self._now() / 1e9
+        in_process = not executor.capabilities.isolates_tasks
+        about = executor.notes()
+        notes = {
+            **about,
+            "cpu": self._usage.beside(tasks=sum(row.cpu for row in self._rows) / 1e9, in_process=in_process),
+            "gaps": [[worker, a - self._origin, b - self._origin] for worker, a, b in about.get("gaps", ())],
+            "measuring": self._measuring / 1e9 / max(1, len(self._rows)),
+            "n_segments": len(self._made),
+        }
+        return Trace.from_records(
+            self._rows,
             elapsed=elapsed,
             backend=executor.name,
             n_workers=executor.n_workers,
             start_up=start_up,
             notes=notes,
         )
-        return Outcome(results, trace, tuple(self.segments), tuple(self.dropped), notes)
-
-    def _usage(self) -> dict[str, Any]:
-        """CPU beside the tasks, and the gaps on the Trace's clock."""
-        tasks = sum(row.cpu for row in self.records) / 1e9
-        in_process = not self.executor.capabilities.isolates_tasks
-        gaps = [[worker, a - self.origin, b - self.origin] for worker, a, b in self.executor.notes().get("gaps", ())]
-        return {
-            "cpu": self.usage.beside(tasks=tasks, in_process=in_process),
-            "gaps": gaps,
-            "measuring": self.measuring / 1e9 / max(1, len(self.records)),
-        }
-
-    def _submit(self, number: int) -> None:
-        segment = self.segments[number]
-        self.submitted[number] = perf_counter_ns() - self.origin
-        inputs = {key: self.values[key] for key in segment.inputs}
-        self.executor.submit(Job(segment, inputs, self.attempts[number], self._tell_output))
-
-    def _decode(self, key: Key) -> Any:
-        try:
-            return self.executor.decode(self.values[key])
-        except Exception as error:
-            cause = f"its result can't be unpickled: {describe(error)}"
-            raise TaskError(self.graph.owners[key], str(key), cause, self.graph.item(key)) from error
-
-    # What may have happened to a job
-
-    def _handle(self, finished: Finished) -> None:
-        if finished.completion is None:
-            self._lose(finished)
-            return
-        self._tell_output(finished.completion.worker, finished.completion.said)
-        self._record(finished, finished.completion)
-        if finished.completion.failure is not None:
-            self._fail(finished.job.segment, finished.completion.failure)
-        else:
-            self._finish(finished.job.segment.number, finished.completion)
-
-    def _finish(self, number: int, completion: SegmentResult) -> None:
-        self.values.update(completion.outputs)
-        progress = self.scheduler.finish(number)
-        for other in progress.ready:
-            self.ready[other] = max((self.made[n] for n in self.makers[other]), default=0)
-        for key in progress.released:
-            if key != CONTEXT:
-                del self.values[key]  # type: ignore[arg-type]  # the scheduler takes any hashable for a value
-        for step, item, cause in completion.dropped:
-            self.dropped.append((step, item, cause))
-            self._tell(ItemDropped(step, item, cause))
-        if self.listener is not None:
-            self._tell_tasks(self.segments[number], completion)
-
-    def _fail(self, segment: Segment, failure: Failure) -> None:
-        error: PipelineError = failure.error()
-        number = segment.number
-        if self.failures[number] < segment.retries:
-            self.failures[number] += 1
-            self._tell(TaskRetry(failure.step, failure.key, failure.item, failure.cause))
-        elif failure.drop:
-            self.failures[number] = 0  # the other items of the segment may fail as often
-            self.segments[number] = self.segments[number].without(failure)
-        else:
-            raise error
-        self.attempts[number] += 1
-        self.ready[number] = perf_counter_ns() - self.origin
-        self.scheduler.again(number)
-
-    def _lose(self, finished: Finished) -> None:
-        number, lost = finished.job.segment.number, finished.lost
-        if lost is not None and finished.blame:
-            inner = lost.inner or finished.job.segment.tasks[0]
-            self.losses[number] += 1
-            self.attempts[number] += 1
-            message = lost.message()
-            if not self.executor.capabilities.recovers_workers:
-                raise WorkerLost(message, inner.name)
-            if not finished.job.segment.pure:
-                raise WorkerLost(f"{message}; {NOT_AGAIN}", inner.name)
-            if self.losses[number] >= MOST_LOSSES:
-                raise WorkerLost(f"{message}; it is the {MOST_LOSSES}rd worker lost by this segment", inner.name)
-            self._tell(WorkerLoss(inner.step, str(inner.key), inner.item, message))
-        self.scheduler.again(number)
-
-    # What is told
-
-    def _record(self, finished: Finished, completion: SegmentResult) -> None:
-        number, done = finished.job.segment.number, perf_counter_ns() - self.origin
-        self.measuring += completion.measuring
-        self.records += records(
-            completion.measured,
-            completion.around,
-            worker=completion.worker,
-            segment=number,
-            attempt=finished.job.attempt,
-            ready=self.ready[number],
-            submitted=self.submitted[number],
-            done=done,
-            origin=self.origin,
-            bytes_in=finished.bytes_in,
-            bytes_sent=finished.bytes_sent,
-        )
-        self.made[number] = self.records[-1].sent if completion.measured else done
-
-    def _tell_tasks(self, segment: Segment, completion: SegmentResult) -> None:
-        """One event for each stretch of tasks of one step."""
-        took = {m.key: m.stop - m.start for m in completion.measured}
-        counted = [inner for inner in segment.tasks if inner.key in took and inner.key in self.graph.tasks]
-        for step, inners in groupby(counted, key=lambda inner: inner.step):
-            some = list(inners)
-            seconds = sum(took[inner.key] for inner in some) / 1e9
-            self._tell(TasksDone(step, str(some[-1].key), some[-1].item, len(some), seconds))
-
-    def _tell_output(self, worker: str, lines: Sequence[Line]) -> None:
-        tell = self.listener or show_output
-        for event in output_events(worker, lines):
-            tell(event)
-
-    def _tell(self, event: Event) -> None:
-        if self.listener is not None:
-            self.listener(event)

@@ -1,13 +1,4 @@
-"""Plain ``multiprocessing.Pool``, as users would write it, but supervised.
-
-By itself a Pool hangs for ever when a worker is killed, a task calls ``sys.exit``, or a result or an exception can't
-be unpickled. So only bytes go through it, every exception is caught in the worker, and while no result comes we look at
-the processes ourselves, and at the slots in which each says what it runs.
-
-A Pool whose worker died can't be trusted (the worker may have held a lock of its queues): the run ends with
-:class:`pipeline.errors.WorkerLost`, and the next one has a new Pool. The same goes for a task that runs too long, but
-there we know what was running, so the segments can be run again.
-"""
+"""``multiprocessing.Pool``, as users would write it, but supervised."""
 
 from __future__ import annotations
 
@@ -22,11 +13,11 @@ from time import perf_counter, perf_counter_ns
 from typing import Any, ClassVar
 
 from pipeline.backends.base import Capabilities
-from pipeline.backends.local import loop
-from pipeline.backends.local.child_main import idle, meet, set_up
-from pipeline.backends.local.child_processes import Children, bury, count_cores, kill
-from pipeline.backends.local.messages import SegmentMessage, order, run_order
-from pipeline.backends.local.process_backend import Workers
+from pipeline.backends.local.child_main import set_idle, set_up, wait_for_others
+from pipeline.backends.local.child_processes import Children, count_cores, kill, reap
+from pipeline.backends.local.executor import Finished, Job, LostWorker
+from pipeline.backends.local.messages import SegmentMessage, run_message, to_message
+from pipeline.backends.local.process_backend import ProcessBackend
 from pipeline.backends.local.serialization import PIPE, to_bytes
 from pipeline.errors import BackendError, ConfigError, WorkerLost
 from pipeline.graph.segments import Failure
@@ -35,17 +26,25 @@ from pipeline.worker.tracebacks import describe
 
 __all__ = ["Pool"]
 
-_POLL = 0.05  # seconds between two looks at the workers
-_END_LIMIT = 5.0  # seconds for the Pool to end; then its threads, which are daemons, are left alone
-_START_LIMIT = 120.0
+_POLL = 0.05  # seconds between two checks of the workers
+_END_LIMIT = 5.0  # seconds for the Pool to end; after that its threads, which are daemons, are left running
+_START_LIMIT = 120.0  # seconds for the workers to start
 
 
-class Pool(Workers):
-    """See the module.
+class Pool(ProcessBackend):
+    """A supervised ``multiprocessing.Pool``.
+
+    By itself a Pool hangs for ever when a worker is killed, when a task calls ``sys.exit``, or when a result or an
+    exception can't be unpickled. Therefore only bytes pass through it, every exception is caught in the worker, and
+    while no result comes the processes and their status slots are checked.
+
+    A Pool whose worker has died can't be used further, since the worker may have held a lock of its queues: the run
+    ends with :class:`pipeline.errors.WorkerLost`, and the next run starts a new Pool. A task that exceeds its timeout
+    costs the Pool as well, but there it is known what was running, and the segments are run again.
 
     Parameters
     ----------
-    workers : processes; None: a process a core that this process may use
+    workers : number of processes; None: one for each core that this process may use
     modules : the user's own modules, besides those of the graph
     start_method : spawn, forkserver or fork; fork is refused while other threads run
     maxtasksperchild : segments after which a process is replaced, as in ``multiprocessing.Pool``
@@ -74,15 +73,15 @@ class Pool(Workers):
         super().__init__(workers, modules, start_method, blas_threads, slots=slots)
         self._maxtasksperchild = maxtasksperchild
         self._pool: multiprocessing.pool.Pool | None = None
-        self._warm = ""  # the set-up that the workers have done
-        self._results: queue.SimpleQueue[Any] = queue.SimpleQueue()  # number, bytes or exception, when it came
-        self._jobs: dict[int, tuple[loop.Job, int]] = {}  # in flight, with the bytes sent
-        self._failed: list[loop.Finished] = []
-        self._looked = 0.0
-        self._runs = 0
-        self._heard: dict[str, int] = {}  # when the last result of each worker came
+        self._warm = ""  # the set-up file that the workers have read
+        self._results: queue.SimpleQueue[Any] = queue.SimpleQueue()  # number, bytes or exception, when it arrived
+        self._jobs: dict[int, tuple[Job, int]] = {}  # in flight, with the bytes sent
+        self._unsent: list[Finished] = []  # jobs that could not be pickled
+        self._checked = 0.0  # when the workers were checked
+        self._n_warm_ups = 0
+        self._heard: dict[str, int] = {}  # worker -> when its last result arrived
 
-    # ---- the life of the back end
+    # ---- start and end
 
     def _get_ready(self) -> None:
         self._heard.clear()
@@ -95,10 +94,10 @@ class Pool(Workers):
         self.abandon()
 
     def abandon(self) -> None:
-        """End the Pool, its children first: what they run can take long, and ``terminate`` waits for them."""
+        """End the Pool, its children first: ``terminate`` waits for what they run, which can take long."""
         pool, self._pool = self._pool, None
         self._jobs.clear()
-        self._failed.clear()
+        self._unsent.clear()
         self._results = queue.SimpleQueue()
         if pool is not None:
             _terminate(pool, self._children)
@@ -116,53 +115,53 @@ class Pool(Workers):
         self._children.complete = self._children.method == "fork"  # the Pool's own threads run from now on
 
     def _warm_up(self) -> None:
-        """One task for each worker, which holds on to it until all have one."""
+        """Have each worker read the set-up file, by one call for each, which returns when all workers have one."""
         assert self._pool is not None
-        token = self._runs = self._runs + 1
+        token = self._n_warm_ups = self._n_warm_ups + 1
         answers = [self._pool.apply_async(_warm, (self._setup, self.n_workers, token)) for _ in range(self.n_workers)]
         deadline = perf_counter() + _START_LIMIT
         for answer in answers:
             while not answer.ready():
                 answer.wait(_POLL)
-                self._look_for_deaths()
+                self._check_workers()
                 if perf_counter() > deadline:
-                    raise BackendError(f"{self.name}: the workers did not come up within {_START_LIMIT:g} s")
-            found = answer.get()
-            if isinstance(found, str):
-                raise BackendError(f"{self.name}: a worker could not be set up: {found}")
-            self._threads = found
+                    raise BackendError(f"{self.name}: the workers did not start within {_START_LIMIT:g} s")
+            threads = answer.get()
+            if isinstance(threads, str):
+                raise BackendError(f"{self.name}: a worker could not be set up: {threads}")
+            self._threads = threads
         self._warm = self._setup
 
     # ---- the executor
 
     def has_room(self, n_ready: int) -> bool:
-        return len(self._jobs) < 2 * self.n_workers  # the queue is one for all: what waits goes to who is free
+        return len(self._jobs) < 2 * self.n_workers  # all share one queue: a waiting job goes to the next free worker
 
-    def submit(self, job: loop.Job) -> None:
-        given = order(job.segment, job.inputs)
-        if isinstance(given, Failure):
-            self._failed.append(loop.Finished(job, SegmentResult(failure=given)))
+    def submit(self, job: Job) -> None:
+        message = to_message(job.segment, job.inputs)
+        if isinstance(message, Failure):
+            self._unsent.append(Finished(job, SegmentResult(failure=message)))
             return
         assert self._pool is not None
-        data, number, results = to_bytes(given), job.segment.number, self._results
+        data, number, results = to_bytes(message), job.segment.number, self._results
         self._jobs[number] = (job, len(data))
 
-        def back(result: Any) -> None:
+        def on_result(result: Any) -> None:
             results.put((number, result, perf_counter_ns()))
 
-        self._pool.apply_async(_run, (_Stamp(), self._setup, data), callback=back, error_callback=back)
+        self._pool.apply_async(_run, (_Stamp(), self._setup, data), callback=on_result, error_callback=on_result)
 
-    def wait(self) -> Sequence[loop.Finished]:
-        finished, self._failed = self._failed, []
+    def wait(self) -> Sequence[Finished]:
+        finished, self._unsent = self._unsent, []
         with contextlib.suppress(queue.Empty):
             if not finished:
                 finished.append(self._take(*self._results.get(timeout=_POLL)))
             while True:
                 finished.append(self._take(*self._results.get_nowait()))
-        if perf_counter() - self._looked > _POLL / 2:
-            self._looked = perf_counter()
-            self._look_for_deaths()
-            finished.extend(self._stop_late())
+        if perf_counter() - self._checked > _POLL / 2:
+            self._checked = perf_counter()
+            self._check_workers()
+            finished.extend(self._stop_overdue())
         return finished
 
     def notes(self) -> Mapping[str, Any]:
@@ -170,65 +169,65 @@ class Pool(Workers):
 
     # ---- supervision
 
-    def _take(self, number: int, result: Any, heard: int) -> loop.Finished:
+    def _take(self, number: int, data: Any, arrived: int) -> Finished:
         job, bytes_in = self._jobs.pop(number)
-        if isinstance(result, BaseException):
-            raise BackendError(f"{self.name}: the pool failed: {describe(result)}") from result
-        completion: SegmentResult = pickle.loads(result)
-        if len(result) > PIPE:  # the worker wrote until we had read
-            completion.around = completion.around._replace(sent=heard)
-        self._heard[completion.worker] = heard
-        return loop.Finished(job, completion, bytes_in=bytes_in, bytes_sent=len(result))
+        if isinstance(data, BaseException):
+            raise BackendError(f"{self.name}: the pool failed: {describe(data)}") from data
+        result: SegmentResult = pickle.loads(data)
+        if len(data) > PIPE:  # the worker wrote until it had been read
+            result.times = result.times._replace(sent=arrived)
+        self._heard[result.worker] = arrived
+        return Finished(job, result, bytes_in=bytes_in, bytes_sent=len(data))
 
-    def _look_for_deaths(self) -> None:
-        """Raise if a worker ended that should not have."""
-        for child in self._children.known():
-            # what a task forked may hold the file that would tell of its end, and a task may have closed it
+    def _check_workers(self) -> None:
+        """Raise if a worker has ended that should not have."""
+        for child in self._children.started():
+            # the sentinel may not tell: a process that a task forked can hold it open, and a task can have closed it
             if not wait([child.sentinel], timeout=0) and child.exitcode is None:
                 continue
-            ended = bury(child)
-            number, position, _ = self._children.slots.read(child.birth.slot)
-            running = position >= 0
+            ended = reap(child)
+            number, position, _ = self._children.slots.read(child.config.slot)
+            was_running = position >= 0
             self._children.forget(child)
-            if ended == "exit code 0" and not running:
+            if ended == "exit code 0" and not was_running:
                 continue  # maxtasksperchild
-            inner = self._jobs[number][0].segment.tasks[position] if running and number in self._jobs else None
-            lost = loop.Lost(f"worker {child.name} (pid {child.pid})", ended, inner)
+            task = self._jobs[number][0].segment.tasks[position] if was_running and number in self._jobs else None
+            lost = LostWorker(f"worker {child.name} (pid {child.pid})", ended, task)
             message = f"{lost.message()}; back end 'processes' goes on after that"
-            raise WorkerLost(message, inner.name if inner is not None else "")
+            raise WorkerLost(message, task.name if task is not None else "")
 
-    def _stop_late(self) -> list[loop.Finished]:
-        """If a task runs too long: start a new Pool, hand that task back as failed and the others to be run again."""
+    def _stop_overdue(self) -> list[Finished]:
+        """If a task exceeds its timeout, start a new Pool; return that job as failed and the others to run again."""
         now = perf_counter_ns()
         for number, (job, _) in self._jobs.items():
             for child in self._children.living():
-                inner = self._children.slots.late(child.birth.slot, job.segment, now)
-                if inner is not None:
-                    failed = loop.Finished(job, SegmentResult(failure=Failure.late(inner), worker=child.name))
+                task = self._children.slots.overdue(child.config.slot, job.segment, now)
+                if task is not None:
+                    failed = Finished(job, SegmentResult(failure=Failure.late(task), worker=child.name))
                     others = [self._interrupted(other) for n, (other, _) in self._jobs.items() if n != number]
-                    last = {other.name: self._heard.get(other.name, now) for other in self._children.living()}
+                    heard = {other.name: self._heard.get(other.name, now) for other in self._children.living()}
                     self.abandon()
                     self._start()
-                    self._gaps += [(name, since, perf_counter_ns()) for name, since in last.items()]
+                    self._gaps += [(name, since, perf_counter_ns()) for name, since in heard.items()]
                     return [failed, *others]
         return []
 
-    def _interrupted(self, job: loop.Job) -> loop.Finished:
-        """A job that a new Pool is to run again; one that must not be run twice is lost, if it runs."""
+    def _interrupted(self, job: Job) -> Finished:
+        """Return a job that a new Pool is to run again, as lost if it has begun and must not run twice."""
         for child in self._children.living() if not job.segment.pure else ():
-            number, position, start = self._children.slots.read(child.birth.slot)
+            number, position, start = self._children.slots.read(child.config.slot)
             if number == job.segment.number and start:
-                inner = job.segment.tasks[max(position, 0)]
+                task = job.segment.tasks[max(position, 0)]
                 worker = f"worker {child.name} (pid {child.pid})"
-                return loop.Finished(job, lost=loop.Lost(worker, "the timeout of another task", inner))
-        return loop.Finished(job, blame=False)
+                return Finished(job, lost=LostWorker(worker, "the timeout of another task", task))
+        return Finished(job, blame=False)
 
 
 def _terminate(pool: multiprocessing.pool.Pool, children: Children) -> None:
-    """End a Pool: kill its workers, the ones it still starts as well, while ``terminate`` runs in a thread.
+    """End a Pool: kill its workers, also those that it still starts, while ``terminate`` runs in a thread.
 
-    A killed worker may have held a lock of the Pool's queues, which ``terminate`` then waits for: once no worker lives,
-    whoever holds it is dead, and we release it.
+    A killed worker may have held a lock of the Pool's queues, for which ``terminate`` then waits. Once no worker lives,
+    the holder of the lock is dead, and the lock is released here.
     """
     ending = threading.Thread(target=pool.terminate, name="pool-end", daemon=True)
     ending.start()
@@ -250,35 +249,40 @@ def _release(lock: Any) -> None:
             lock.release()
 
 
+# ---------------------------------------------------------------------------------------------------------------------
+# In the worker
+# ---------------------------------------------------------------------------------------------------------------------
+
+
 def _warm(setup: str, n_workers: int, token: int) -> Mapping[str, int] | str:
     try:
         threads = set_up(setup)
-    except Exception as error:  # noqa: BLE001 - it is raised in the parent
+    except Exception as error:  # noqa: BLE001 - raised in the parent
         return describe(error)
-    meet(n_workers, token)
+    wait_for_others(n_workers, token)
     return threads
 
 
 class _Stamp:
-    """An argument that arrives as the moment when the Pool's thread began to pickle the call."""
+    """An argument that arrives as the instant when the Pool's thread began to pickle the call."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return int, (perf_counter_ns(),)
 
 
-_ended = 0  # when this worker's last call returned
+_returned = 0  # when the last call in this worker returned
 
 
 def _run(pickled: int, setup: str, data: bytes) -> bytes:
-    global _ended
+    global _returned
     set_up(setup)
-    given: SegmentMessage = pickle.loads(data)
-    # it read from the pipe since there was something in it and it had nothing else to do
-    received, loaded = max(pickled, _ended), perf_counter_ns()
-    completion = run_order(given)
-    completion.worker = multiprocessing.current_process().name
-    completion.around = completion.around._replace(received=received, loaded=loaded)
-    answer = to_bytes(completion)
-    idle()
-    _ended = perf_counter_ns()
+    message: SegmentMessage = pickle.loads(data)
+    # receiving began when there was a message in the pipe and the worker had nothing else to do
+    received, loaded = max(pickled, _returned), perf_counter_ns()
+    result = run_message(message)
+    result.worker = multiprocessing.current_process().name
+    result.times = result.times._replace(received=received, loaded=loaded)
+    answer = to_bytes(result)
+    set_idle()
+    _returned = perf_counter_ns()
     return answer

@@ -1,4 +1,4 @@
-"""What the back ends whose workers are processes of ours share: their options, how they are entered, used and left."""
+"""The common part of ``pool`` and ``processes``: options, entering, leaving, values as bytes."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from pipeline.backends.events import Listener
 from pipeline.backends.local import loop
 from pipeline.backends.local.child_main import write_setup
 from pipeline.backends.local.child_processes import Children, count_cores
+from pipeline.backends.local.executor import Executor
 from pipeline.backends.local.serialization import Packed, load, pack
 from pipeline.graph.graph import Graph
 from pipeline.worker.temp_folders import Folder
 
-__all__ = ["Workers"]
+__all__ = ["ProcessBackend"]
 
 
-class Workers(loop.Executor):
-    """A back end but for what its subclass adds: how its processes start, get ready and end, and how a job gets there.
+class ProcessBackend(Executor):
+    """A back end whose workers are processes; a subclass adds how they start, get ready, end and are sent jobs.
 
-    Values lie in this process as the workers pickled them.
+    Values are kept in this process as the workers have pickled them.
     """
 
     def __init__(
@@ -37,10 +38,10 @@ class Workers(loop.Executor):
         self._modules = dict(modules or {})
         self._children = Children(start_method, blas_threads=blas_threads, n_slots=slots)
         self._folder: Folder | None = None
-        self._setup = ""  # what the workers are to have done, a file in the folder
-        self._start_up = 0.0  # seconds that no run has accounted for
+        self._setup = ""  # path of the set-up file that the workers must have read
+        self._start_up = 0.0  # seconds of starting that no run has reported yet
         self._threads: Mapping[str, int] = {}
-        self._gaps: list[tuple[str, int, int]] = []  # worker, from when to when nobody saw what it did
+        self._gaps: list[tuple[str, int, int]] = []  # worker, begin and end of when it was not observed
 
     def __enter__(self) -> Self:
         began = perf_counter()
@@ -66,7 +67,7 @@ class Workers(loop.Executor):
 
     def prepare(self, graph: Graph) -> float:
         began = perf_counter()
-        assert self._folder is not None, "enter the back end before you run"
+        assert self._folder is not None, "the back end must be entered before it runs"
         self._setup = write_setup(self._folder.path, graph, self._modules)
         self._gaps.clear()
         self._get_ready()
@@ -74,15 +75,15 @@ class Workers(loop.Executor):
         return start_up
 
     def _start(self) -> None:
-        """Have the processes started."""
+        """Start the processes."""
         raise NotImplementedError
 
     def _get_ready(self) -> None:
-        """Have all workers up, and the set-up done."""
+        """Wait until all workers are up and have read the set-up file."""
         raise NotImplementedError
 
     def _end(self) -> None:
-        """End them; also when only some had been started."""
+        """End the processes, also when only some have been started."""
         raise NotImplementedError
 
     def encode(self, value: Any) -> Packed:

@@ -10,6 +10,7 @@ import threadpoolctl
 from pipeline.backends.base import Capabilities, Outcome
 from pipeline.backends.events import Listener
 from pipeline.backends.local import loop
+from pipeline.backends.local.executor import Finished, Job
 from pipeline.graph.graph import Graph
 from pipeline.worker.output_capture import capturing
 from pipeline.worker.process_setup import install_modules
@@ -21,13 +22,13 @@ _NAME = "serial-0"
 
 
 class Serial:
-    """Runs each segment at once, where it is.
+    """Runs each segment in the calling thread, when it is submitted.
 
-    A timeout is noticed when the task has come back; a task that ends the process ends the run.
+    A timeout is noticed when the task has returned; a task that ends the process ends the run.
 
     Parameters
     ----------
-    workers : taken as any back end takes it; there is always one
+    workers : accepted as by every back end, and ignored: there is always one
     modules : the user's own modules, besides those of the graph
     blas_threads : threads of BLAS and OpenMP while it runs
     """
@@ -43,7 +44,7 @@ class Serial:
         self.n_workers = 1
         self._modules = dict(modules or {})
         self._blas_threads = blas_threads
-        self._finished: list[loop.Finished] = []
+        self._finished: list[Finished] = []
 
     def __enter__(self) -> Self:
         return self
@@ -63,12 +64,12 @@ class Serial:
     def has_room(self, n_ready: int) -> bool:
         return not self._finished
 
-    def submit(self, job: loop.Job) -> None:
-        completion = run_segment(job.segment, job.inputs, tell=lambda lines: job.tell(_NAME, lines))
-        completion.worker = _NAME
-        self._finished.append(loop.Finished(job, completion))
+    def submit(self, job: Job) -> None:
+        result = run_segment(job.segment, job.inputs, emit=lambda lines: job.emit(_NAME, lines))
+        result.worker = _NAME
+        self._finished.append(Finished(job, result))
 
-    def wait(self) -> Sequence[loop.Finished]:
+    def wait(self) -> Sequence[Finished]:
         finished, self._finished = self._finished, []
         return finished
 

@@ -1,9 +1,9 @@
 """Values and messages as bytes, for workers that are processes.
 
-A value is pickled once, where it was made, and stays :class:`Packed` until a task needs it: who only passes it on never
-opens it. Its large buffers (arrays, columns) stay apart from the pickle (protocol 5), are written to a pipe from where
-they lie, and are read into memory that the new value then uses: one copy out, one in. That memory is writable, since
-tasks may change their own copy, as they could after a plain pickle.
+A value is pickled once, where it was made, and stays :class:`Packed` until a task needs it. Its large buffers (arrays,
+columns) are kept apart from the pickle (protocol 5) and written to a pipe from where they are; they are read into
+memory that the new value then uses. So there is one copy on each side. That memory is writable, since tasks may change
+their own copy, as they could after a plain pickle.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ import cloudpickle
 
 __all__ = ["PIPE", "Packed", "dump", "load", "pack", "receive", "send", "to_bytes"]
 
-_LARGE = 65_536  # bytes from which a buffer travels by itself
-_WRITE = 1 << 20  # bytes handed to the system at once
-PIPE = 65_536  # bytes that a pipe holds: who writes no more does not wait for the reader
+_LARGE = 65_536  # bytes from which a buffer is kept apart
+_WRITE = 1 << 20  # bytes of one system call
+PIPE = 65_536  # bytes that a pipe holds: writing no more than that does not wait for the reader
 
 
 class Packed:
-    """A pickled value: the pickle, then the buffers that it leaves out."""
+    """A pickled value. ``frames``: the pickle, then the buffers that were kept apart."""
 
     __slots__ = ("frames",)
 
@@ -43,47 +43,47 @@ class Packed:
 
 
 def pack(value: Any) -> Packed:
-    """Pickle a value; what only cloudpickle can pickle (lambdas, classes of ``__main__``), by that."""
+    """Pickle a value, with cloudpickle where pickle can't (lambdas, classes of ``__main__``)."""
     try:
         return _pack(value, pickle.dumps)
-    except Exception:  # noqa: BLE001 - whatever went wrong, cloudpickle's own error is the one to tell
+    except Exception:  # noqa: BLE001 - if cloudpickle fails as well, its error is the better message
         return _pack(value, cloudpickle.dumps)
 
 
 def _pack(value: Any, dumps: Any) -> Packed:
     buffers: list[memoryview] = []
 
-    def leave_out(buffer: pickle.PickleBuffer) -> bool:
+    def keep_in_pickle(buffer: pickle.PickleBuffer) -> bool:
         raw = buffer.raw()
         if raw.nbytes < _LARGE:
-            return True  # a true answer keeps it in the pickle
+            return True
         buffers.append(raw)
         return False
 
-    head = dumps(value, protocol=5, buffer_callback=leave_out)
+    head = dumps(value, protocol=5, buffer_callback=keep_in_pickle)
     return Packed((head, *buffers))
 
 
 def load(packed: Packed) -> Any:
-    """The value. Arrays in it use the memory of ``packed``: load a Packed only once."""
+    """Return the value. Arrays in it use the memory of ``packed``: load a Packed only once."""
     head, *buffers = packed.frames
     return pickle.loads(head, buffers=buffers)
 
 
 def dump(message: Any) -> tuple[bytes, list[memoryview]]:
-    """A message, with the large frames of the Packed in it apart."""
+    """Pickle a message; return it and the large buffers of the values in it."""
     buffers: list[pickle.PickleBuffer] = []
     head = pickle.dumps(message, protocol=5, buffer_callback=buffers.append)
     return head, [buffer.raw() for buffer in buffers]
 
 
 def to_bytes(message: Any) -> bytes:
-    """A message in one piece."""
+    """Pickle a message, buffers included."""
     return pickle.dumps(message, protocol=5)
 
 
 def send(connection: Connection, head: bytes, buffers: Sequence[memoryview] = ()) -> None:
-    """Write a dumped message. Returns when the other side has read it but for what the pipe holds."""
+    """Write a dumped message; returns when the other side has read all but what the pipe holds."""
     views = [buffer.cast("B") for buffer in buffers]
     sizes = [view.nbytes for view in views]
     connection.send_bytes(struct.pack(f"<Q{len(sizes)}Q", len(sizes), *sizes) + head)
@@ -94,7 +94,7 @@ def send(connection: Connection, head: bytes, buffers: Sequence[memoryview] = ()
 
 
 def receive(connection: Connection) -> tuple[Any, int]:
-    """Read a message; also its size in bytes.
+    """Read a message; return it and its size in bytes.
 
     Raises
     ------

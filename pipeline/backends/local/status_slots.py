@@ -1,4 +1,4 @@
-"""What each worker does now, readable after its death."""
+"""Shared status slots: the task that each worker is running, readable after the worker has died."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from pipeline.graph.segments import Segment, SegmentTask
 
 __all__ = ["StatusSlots"]
 
-_FIELDS = 3  # number of the segment, position of the task in it (-1: none), when it started (0: it is not running)
+_FIELDS = 3  # number of the segment, position of the task in it (-1: none), its start (0: it does not run)
 
 
 class StatusSlots:
-    """Shared memory where each worker writes what it runs before it runs it: no lock, one writer a slot.
+    """Shared memory with a slot for each worker, which writes there what it is about to run.
 
-    The start is written before the position and read after it: a task is never seen with the start of an earlier one.
+    There is no lock, since each slot has one writer. The start is written before the position and read after it: so a
+    task is never seen with the start of an earlier one.
     """
 
     def __init__(self, context: BaseContext, n: int) -> None:
@@ -22,24 +23,24 @@ class StatusSlots:
         self._numbers = context.RawArray("q", _FIELDS * n)
 
     def write(self, slot: int, segment: int, position: int, start: int) -> None:
-        at = _FIELDS * slot
-        self._numbers[at + 2] = start
-        self._numbers[at] = segment
-        self._numbers[at + 1] = position
+        first = _FIELDS * slot
+        self._numbers[first + 2] = start
+        self._numbers[first] = segment
+        self._numbers[first + 1] = position
 
     def clear(self, slot: int) -> None:
         self.write(slot, -1, -1, 0)
 
     def read(self, slot: int) -> tuple[int, int, int]:
-        """Segment, position and start."""
-        at = _FIELDS * slot
-        position, segment = self._numbers[at + 1], self._numbers[at]
-        return segment, position, self._numbers[at + 2]
+        """Return segment, position and start."""
+        first = _FIELDS * slot
+        position, segment = self._numbers[first + 1], self._numbers[first]
+        return segment, position, self._numbers[first + 2]
 
-    def late(self, slot: int, segment: Segment, now: int) -> SegmentTask | None:
-        """The task of ``segment`` that runs in the slot and has run longer than it may."""
+    def overdue(self, slot: int, segment: Segment, now: int) -> SegmentTask | None:
+        """Return the task of ``segment`` that runs in the slot, if it has run longer than its timeout."""
         number, position, start = self.read(slot)
         if number != segment.number or position < 0 or not start:
             return None
-        inner = segment.tasks[position]
-        return inner if inner.timeout is not None and now - start > inner.timeout * 1e9 else None
+        task = segment.tasks[position]
+        return task if task.timeout is not None and now - start > task.timeout * 1e9 else None

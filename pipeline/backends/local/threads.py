@@ -1,4 +1,4 @@
-"""Threads of this process: no copying, and the GIL shown for what it is."""
+"""Threads of this process: no copies of data, but one GIL."""
 
 from __future__ import annotations
 
@@ -15,26 +15,28 @@ from pipeline.backends.base import Capabilities, Outcome
 from pipeline.backends.events import Listener
 from pipeline.backends.local import loop
 from pipeline.backends.local.child_processes import count_cores
+from pipeline.backends.local.executor import Finished, Job
 from pipeline.graph.graph import Graph
 from pipeline.worker import subprocesses
-from pipeline.worker.output_capture import Line, Tell, capturing
+from pipeline.worker.output_buffer import Emit, Line
+from pipeline.worker.output_capture import capturing
 from pipeline.worker.process_setup import install_modules
 from pipeline.worker.run_segment import SegmentResult, run_segment
 
 __all__ = ["Threads"]
 
-_Message = tuple[str, loop.Job, SegmentResult | Sequence[Line]]
+_Message = tuple[str, Job, SegmentResult | Sequence[Line]]
 
 
 class Threads:
-    """Own threads that take jobs from one queue.
+    """Threads that take jobs from one queue.
 
-    A thread can't be stopped: a timeout is noticed when the task has come back, and leaving waits for the tasks that
-    still run, but for the programs of commands, which are ended.
+    A thread can't be stopped: a timeout is noticed when the task has returned, and leaving waits for the tasks that
+    still run. The programs of commands are ended.
 
     Parameters
     ----------
-    workers : threads; None: a thread a core that this process may use
+    workers : number of threads; None: one for each core that this process may use
     modules : the user's own modules, besides those of the graph
     blas_threads : threads of BLAS and OpenMP that each thread may use while it runs
     """
@@ -50,7 +52,7 @@ class Threads:
         self.n_workers = workers or count_cores()
         self._modules = dict(modules or {})
         self._blas_threads = blas_threads
-        self._jobs: queue.SimpleQueue[loop.Job | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._finished: queue.SimpleQueue[_Message] = queue.SimpleQueue()
         self._in_flight = 0
         self._threads: list[threading.Thread] = []
@@ -75,29 +77,29 @@ class Threads:
         return start_up
 
     def has_room(self, n_ready: int) -> bool:
-        return self._in_flight < 2 * self.n_workers  # the queue is one for all: what waits in it goes to who is free
+        return self._in_flight < 2 * self.n_workers  # all share one queue: a waiting job goes to the next free thread
 
-    def submit(self, job: loop.Job) -> None:
+    def submit(self, job: Job) -> None:
         self._in_flight += 1
         self._jobs.put(job)
 
-    def wait(self) -> Sequence[loop.Finished]:
+    def wait(self) -> Sequence[Finished]:
         if not self._in_flight:
             return []
-        found = [self._finished.get()]
+        messages = [self._finished.get()]
         while not self._finished.empty():
-            found.append(self._finished.get())
+            messages.append(self._finished.get())
         finished = []
-        for worker, job, content in found:
+        for worker, job, content in messages:
             if isinstance(content, SegmentResult):
-                finished.append(loop.Finished(job, content))
+                finished.append(Finished(job, content))
             else:
-                job.tell(worker, content)
+                job.emit(worker, content)
         self._in_flight -= len(finished)
         return finished
 
     def abandon(self) -> None:
-        """Take back what no thread has begun, end the programs that they run, and wait for the threads to end."""
+        """Take waiting jobs off the queue, end the programs that tasks run, and wait for the threads to end."""
         with contextlib.suppress(queue.Empty):
             while True:
                 self._jobs.get_nowait()
@@ -131,13 +133,13 @@ class Threads:
         return {"blas_threads": self._blas_threads}
 
 
-def _telling(name: str, job: loop.Job, finished: queue.SimpleQueue[_Message]) -> Tell:
+def _emitter(name: str, job: Job, finished: queue.SimpleQueue[_Message]) -> Emit:
     return lambda lines: finished.put((name, job, lines))
 
 
 def _work(name: str, jobs: queue.SimpleQueue[Any], finished: queue.SimpleQueue[_Message]) -> None:
     while (job := jobs.get()) is not None:
-        completion = run_segment(job.segment, job.inputs, tell=_telling(name, job, finished))
-        completion.worker = name
-        finished.put((name, job, completion))
-        del job, completion  # a waiting thread holds no values
+        result = run_segment(job.segment, job.inputs, emit=_emitter(name, job, finished))
+        result.worker = name
+        finished.put((name, job, result))
+        del job, result  # a waiting thread must not keep values alive

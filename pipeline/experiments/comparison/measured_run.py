@@ -39,7 +39,7 @@ from pipeline.graph.importing import resolve
 from pipeline.graph.value_types import ValueType
 from pipeline.outputs.commit import OutputTransaction
 from pipeline.worker.atomic_write import replacing
-from pipeline.worker.process_setup import install_modules, limit_threads, settle
+from pipeline.worker.process_setup import freeze_objects, install_modules, limit_threads
 
 __all__ = ["Report", "Spec", "main", "measure"]
 
@@ -185,7 +185,7 @@ def measure_call(spec: Spec) -> Report:
     install_modules(Graph.load(spec.graph).modules)
     function = resolve(spec.call)
     limit_threads(1)
-    settle()
+    freeze_objects()
     os.chdir(spec.inputs or ".")
     start_up = time.perf_counter() - began
     cpu = _cpu_times()
@@ -231,7 +231,7 @@ def warm(imports: Iterable[str], busy: float) -> int:
         with contextlib.suppress(Exception):  # a module that is not to be had is missed by the task that needs it
             importlib.import_module(name)
             n += 1
-    settle()
+    freeze_objects()
     time.sleep(max(0.0, ends - time.perf_counter()))
     return n
 

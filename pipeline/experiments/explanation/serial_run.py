@@ -15,7 +15,7 @@ from time import perf_counter, perf_counter_ns
 from typing import Any
 
 from pipeline.backends.events import Event
-from pipeline.backends.local.loop import Job
+from pipeline.backends.local.executor import Job
 from pipeline.backends.local.serial import Serial
 from pipeline.errors import PipelineError, TaskError, WorkerLost
 from pipeline.experiments.explanation.probe_backend import Failed, Late, Lost, ProbeBackend
@@ -114,9 +114,9 @@ class _SamplingSerial(Serial):
             self._save(position, job)
         self._log("begun", position, perf_counter_ns())
         super().submit(job)
-        completion = self._finished[-1].completion
-        if completion is not None and completion.failure is None:
-            timing = completion.measured[-1]
+        result = self._finished[-1].result
+        if result is not None and result.failure is None:
+            timing = result.timings[-1]
             self._log("ran", position, (timing.stop - timing.start) / 1e9)
 
     def _save(self, position: int, job: Job) -> None:
