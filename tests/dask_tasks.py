@@ -130,3 +130,19 @@ def held(path: Path) -> Graph:
         tasks["hold", i] = task(("hold", i), wait_for, listed(map(ref, loads)), str(path))
     tasks["total", 0] = task(("total", 0), sum, listed(ref(("hold", i)) for i in range(2)))
     return graph(tasks, ("total", 0), **{name: Policy(name, merge=False) for name in ("load", "hold", "total")})
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# On a scheduler
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def left_on(dask_scheduler: Any) -> tuple[list[str], list[str]]:
+    """The tasks of a scheduler, and our plugins for its workers."""
+    return list(dask_scheduler.tasks), [p for p in dask_scheduler.worker_plugins if p.startswith("pipeline")]
+
+
+def page_on(dask_scheduler: Any) -> tuple[bool, int]:
+    """Whether the plugin of the page is there, and the number of its applications on the HTTP server."""
+    found = [app for app in dask_scheduler.http_application.applications if "_Page" in str(app.wildcard_router.rules)]
+    return "pipeline-page" in dask_scheduler.plugins, len(found)

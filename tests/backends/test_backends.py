@@ -335,7 +335,7 @@ def test_a_worker_is_lost_though_what_its_task_forked_lives(backend: Backend, tm
 def test_a_task_that_closes_the_files_of_its_worker_loses_it(name: str) -> None:
     with (
         create(name, workers=1, start_method="forkserver") as opened,
-        pytest.raises(WorkerLost, match=r"ended by (exit code 1|SIGKILL from here)"),
+        pytest.raises(WorkerLost, match=r"ended by (exit code 1|SIGKILL from the parent)"),
     ):
         opened.run(mapped(close_files, [1, 2, 3], batch=1))
 

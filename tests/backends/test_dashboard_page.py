@@ -17,7 +17,7 @@ from urllib.request import urlopen
 import pytest
 from browsing import chromium
 from conftest import until
-from dask_tasks import graph, held, load, mapped, wait_for
+from dask_tasks import graph, held, load, mapped, page_on, wait_for
 from distributed import Client
 from schedulers import Standing, process, scheduler, worker
 
@@ -388,15 +388,9 @@ def standing() -> Iterator[Standing]:
         yield found
 
 
-def _there(dask_scheduler: Any) -> tuple[bool, int]:
-    """Whether the plugin is there, and the number of its applications on the HTTP server."""
-    found = [app for app in dask_scheduler.http_application.applications if "_Page" in str(app.wildcard_router.rules)]
-    return "pipeline-page" in dask_scheduler.plugins, len(found)
-
-
 def there(address: str) -> tuple[bool, int]:
     with Client(address, set_as_default=False) as client:
-        found: tuple[bool, int] = client.run_on_scheduler(_there)
+        found: tuple[bool, int] = client.run_on_scheduler(page_on)
     return found
 
 

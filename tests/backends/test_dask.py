@@ -30,6 +30,7 @@ from dask_tasks import (
     give_a_lock,
     graph,
     leave,
+    left_on,
     mapped,
     note,
     one,
@@ -387,11 +388,7 @@ def test_a_standing_scheduler_runs_the_same_and_keeps_nothing_of_ours(standing: 
     with Dask(address=standing.address) as backend:
         assert backend.run(mapped(operator.neg, 20)).results == {("total",): -190}
     with Client(standing.address, set_as_default=False) as client:
-        assert client.run_on_scheduler(_left) == ([], [])
-
-
-def _left(dask_scheduler: Any) -> tuple[list[str], list[str]]:
-    return list(dask_scheduler.tasks), [p for p in dask_scheduler.worker_plugins if p.startswith("pipeline")]
+        assert client.run_on_scheduler(left_on) == ([], [])
 
 
 def test_a_standing_scheduler_runs_one_graph_twice_while_the_first_is_held(standing: Standing, tmp_path: Path) -> None:
@@ -426,7 +423,7 @@ def test_a_worker_must_see_the_staging_folder(standing: Standing, tmp_path: Path
         ({"dask": "2020.1.0"}, "w: dask 2020.1.0; here it is"),
         ({"pandas": None}, "w: pandas is missing; here it is"),
         ({"pipeline": None}, None),
-        ({"pipeline": "0123"}, "w: pipeline differs from the one here"),
+        ({"pipeline": "0123"}, "w: pipeline differs from the version here"),
         ({"marker": None}, "w: does not see /staging"),
     ],
 )

@@ -72,7 +72,7 @@ def test_a_fault_of_a_task_comes_back_as_text(error: BaseException) -> None:
     completion = run_segment(segment(inner("a", fail, error, item="x=1"), outputs=("a",)), {})
     failure = completion.failure
     assert failure is not None
-    assert failure.cause.startswith(f"{type(error).__name__}: bad (test_worker.py:")
+    assert failure.cause.startswith(f"{type(error).__name__}: bad (test_run_segment.py:")
     assert failure.cause.endswith(", in fail)")
     assert isinstance(failure.error(), TaskError)
     assert str(failure.error()).startswith("s[x=1]: ")
@@ -130,7 +130,7 @@ def test_the_place_of_a_failure_is_in_the_users_code_not_in_a_library() -> None:
 
     with pytest.raises(ValueError) as caught:
         json.loads("{")
-    assert "test_worker.py:" in describe(caught.value)
+    assert "test_run_segment.py:" in describe(caught.value)
 
 
 def test_an_exception_without_a_message_of_its_own_is_told_all_the_same() -> None:

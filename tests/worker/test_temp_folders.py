@@ -62,11 +62,11 @@ def test_several_may_hold_one_folder_and_the_last_lets_it_go(temp: Path) -> None
 def test_a_folder_that_others_may_write_to_is_not_used(temp: Path) -> None:
     temp.mkdir(mode=0o777)
     temp.chmod(0o777)
-    with pytest.raises(BackendError, match="must be a folder of yours that nobody else can write to"):
+    with pytest.raises(BackendError, match="must be a folder that belongs to you and that no other user can read"):
         Folder()
 
 
 def test_a_temp_folder_that_cannot_be_written_to_is_named(temp: Path) -> None:
     temp.parent.joinpath(temp.name).touch()
-    with pytest.raises(BackendError, match=f"{temp}: can't be made: .*; name another temp folder by TMPDIR"):
+    with pytest.raises(BackendError, match=f"{temp}: can't be made: .*; set TMPDIR to another temp folder"):
         Folder()
