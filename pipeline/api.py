@@ -30,7 +30,7 @@ from pipeline.errors import ConfigError, Location
 from pipeline.units import count_text
 
 if TYPE_CHECKING:
-    from pipeline.build.plan import Plan
+    from pipeline.builder.plan import Plan
     from pipeline.experiments.explanation.explained import Explanation
     from pipeline.graph.graph import Graph
     from pipeline.report.verdicts import ComparisonReport
@@ -197,14 +197,14 @@ class Pipeline:
         return graph_svg(self.config, self.build() if data else None)
 
     def check(self, *, data: bool = True) -> Plan:
-        """The plan: a row a step, from metadata only. See :func:`pipeline.build.plan.plan`."""
-        from pipeline.build.plan import plan
+        """The plan: a row a step, from metadata only. See :func:`pipeline.builder.plan.plan`."""
+        from pipeline.builder.plan import plan
 
         return plan(self.config, self.build() if data else None)
 
     def build(self) -> Graph:
-        """The task graph. See :func:`pipeline.build.build.build`."""
-        from pipeline.build.build import build as build_graph
+        """The task graph. See :func:`pipeline.builder.build.build`."""
+        from pipeline.builder.build import build as build_graph
 
         return build_graph(self.config)
 

@@ -385,7 +385,7 @@ def _in_columns(path: tuple[Any, ...]) -> bool:
 
 def columns_of(text: str) -> frozenset[str]:
     """The columns of all frames of a file."""
-    from pipeline.build.build import build
+    from pipeline.builder.build import build
     from pipeline.config.loader import loads
 
     value_types = build(loads(text, root=CONFIGS)).value_types.values()

@@ -6,7 +6,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from pipeline.build.build import build
+from pipeline.builder.build import build
 from pipeline.config.loader import loads
 from pipeline.graph import collect
 from pipeline.graph.graph import CONTEXT, Graph, constant, execute, toposort

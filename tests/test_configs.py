@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import xarray as xr
 
-from pipeline.build.build import build
-from pipeline.build.plan import worker_memory
+from pipeline.builder.build import build
+from pipeline.builder.plan import worker_memory
 from pipeline.config.loader import load
 from pipeline.config.model import Config
 from pipeline.errors import CheckError

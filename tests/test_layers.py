@@ -23,7 +23,7 @@ ROWS = (
     "report",
     "experiments",
     "runs",
-    "build",
+    "builder",
     "ops",
     "backends",
     "outputs",
@@ -152,7 +152,7 @@ def test_no_name_twice_in_a_folder_of_the_top_level() -> None:
 # Private parts of dask
 # ---------------------------------------------------------------------------------------------------------------------
 
-DASK_PRIVATE = {"pipeline.graph.graph", "pipeline.build.lowering"}
+DASK_PRIVATE = {"pipeline.graph.graph", "pipeline.builder.lowering"}
 """The files that may use private parts of dask: those they use are pinned by tests of their own."""
 
 FRAMES = ("pipeline.ops.frames.", "pipeline.ops.to_frame")

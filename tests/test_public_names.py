@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 import subprocess
 import sys
 
@@ -18,6 +19,11 @@ NAMES = {
 def test_the_exported_names_are_these_and_each_can_be_had() -> None:
     assert set(pipeline.__all__) == NAMES
     assert all(getattr(pipeline, name) is not None for name in NAMES)
+
+
+def test_no_module_has_the_name_of_a_public_function() -> None:
+    """Importing ``pipeline.x`` sets the attribute ``x`` of the package, and would hide a function of that name."""
+    assert not {module.name for module in pkgutil.iter_modules(pipeline.__path__)} & NAMES
 
 
 def test_another_name_is_an_attribute_error() -> None:

@@ -225,12 +225,12 @@ def check(
 
 
 def _show_plan(session: Session, config: Config, *, data: bool) -> int:
-    from pipeline.build.plan import plan
+    from pipeline.builder.plan import plan
     from pipeline.report.terminal import plan_event, plan_text
 
     graph = None
     if data:
-        from pipeline.build.build import build
+        from pipeline.builder.build import build
 
         graph = build(config)
     made = plan(config, graph)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pipeline.build.plan import SOMETHING_MOVED
+from pipeline.builder.plan import SOMETHING_MOVED
 from pipeline.report.formatting import WIDTH, Column, table_text, wrapped
 from pipeline.report.loss_tables import account_lines
 from pipeline.report.verdicts import footnotes, reason_texts, verdict

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.build.references import picked, scalar_of
+from pipeline.builder.references import picked, scalar_of
 from pipeline.config.expressions.expression import Expression
 from pipeline.config.model import Check, Reference
 from pipeline.errors import Location

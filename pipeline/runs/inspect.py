@@ -14,9 +14,9 @@ from dataclasses import dataclass, is_dataclass, replace
 from typing import Any
 
 from pipeline.backends.events import Listener, show_output
-from pipeline.build.build import build
-from pipeline.build.lowering import building, lower
-from pipeline.build.references import refer
+from pipeline.builder.build import build
+from pipeline.builder.lowering import building, lower
+from pipeline.builder.references import refer
 from pipeline.config.model import Config
 from pipeline.config.targets import Named, named
 from pipeline.errors import ConfigError, TaskError, nearest, task_name

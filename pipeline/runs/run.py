@@ -24,7 +24,7 @@ from typing import Any
 from pipeline.backends import registry
 from pipeline.backends.base import Backend, Outcome
 from pipeline.backends.events import Event, Listener, Note, TasksDone, show_output
-from pipeline.build.build import build
+from pipeline.builder.build import build
 from pipeline.config.expressions.references import parse_reference
 from pipeline.config.from_python import StepReference
 from pipeline.config.model import Config

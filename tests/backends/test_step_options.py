@@ -17,7 +17,7 @@ from conftest import until
 from pipeline.backends.base import Backend, Outcome
 from pipeline.backends.events import Event
 from pipeline.backends.registry import create
-from pipeline.build.build import build
+from pipeline.builder.build import build
 from pipeline.config.loader import loads
 from pipeline.config.model import Config
 from pipeline.errors import ConfigError, TaskTimeout, WorkerLost

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.build.build import build
+from pipeline.builder.build import build
 from pipeline.config.loader import loads
 from pipeline.config.signatures import OPS
 from pipeline.config.signatures.installed import Ops

@@ -201,7 +201,7 @@ def test_how_tasks_are_run_is_no_part_of_the_fingerprint() -> None:
 
 _FINGERPRINT = """
 from pipeline.config.loader import load
-from pipeline.build.build import build
+from pipeline.builder.build import build
 print(build(load("three.yaml")).fingerprint)
 """
 

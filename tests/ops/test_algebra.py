@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from serially import graph_of, values_of
 from strategies import SETTINGS, arrays, cut
 
-from pipeline.build.build import build
-from pipeline.build.plan import plan
+from pipeline.builder.build import build
+from pipeline.builder.plan import plan
 from pipeline.errors import ConfigError, DataError, OpError
 from pipeline.ops.arrays.algebra import einsum, fft, matmul, solve, tensordot
 

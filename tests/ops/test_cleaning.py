@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from serially import graph_of, values_of
 
-from pipeline.build.build import build
-from pipeline.build.plan import plan
+from pipeline.builder.build import build
+from pipeline.builder.plan import plan
 from pipeline.config.loader import loads
 from pipeline.errors import ConfigError, DataError
 from pipeline.ops.frames.cast import cast_column, target_dtype

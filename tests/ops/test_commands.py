@@ -19,7 +19,7 @@ from conftest import until
 from serially import graph_of, values_of
 
 from pipeline.backends.registry import create
-from pipeline.build.build import build
+from pipeline.builder.build import build
 from pipeline.config.loader import loads
 from pipeline.errors import ConfigError, DataError, ProgramError, TaskError, TaskTimeout
 from pipeline.graph import file_value
@@ -408,7 +408,7 @@ SCRIPT = """
 import sys
 from pipeline.backends.registry import create
 from pipeline.config.loader import loads
-from pipeline.build.build import build
+from pipeline.builder.build import build
 
 if __name__ == "__main__":
     with create(sys.argv[1], workers=1) as backend:

@@ -13,7 +13,7 @@ import xarray as xr
 from snippets import SNIPPETS
 
 from pipeline.backends.registry import BACKENDS, create
-from pipeline.build.build import build
+from pipeline.builder.build import build
 from pipeline.config.loader import loads
 from pipeline.config.model import Config
 from pipeline.config.signatures import OPS

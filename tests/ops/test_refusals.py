@@ -13,8 +13,8 @@ import xarray as xr
 from ruamel.yaml import YAML
 from snippets import SNIPPETS
 
-from pipeline.build import step as build_step
-from pipeline.build.build import build
+from pipeline.builder import step as build_step
+from pipeline.builder.build import build
 from pipeline.cli import main
 from pipeline.config.loader import loads
 from pipeline.config.signatures import OPS

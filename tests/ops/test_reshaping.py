@@ -18,8 +18,8 @@ from serially import values_of
 from strategies import NUMBERS, SETTINGS, arrays, cut
 from test_array_ops import lazy, numbers, run
 
-from pipeline.build.build import build
-from pipeline.build.plan import plan
+from pipeline.builder.build import build
+from pipeline.builder.plan import plan
 from pipeline.config.loader import loads
 from pipeline.errors import ConfigError, DataError, OpError
 from pipeline.ops.arrays.histograms import histogram

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import NUMBERS, SETTINGS, arrays, frames, partitioned
 
-from pipeline.build.lowering import building, lower
+from pipeline.builder.lowering import building, lower
 from pipeline.config.model import Output, Reference
 from pipeline.graph.graph import CONTEXT, constant, execute, toposort
 from pipeline.ops.sources.array_files import from_netcdf, from_npy, from_zarr

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pipeline import cli
-from pipeline.build.build import build
+from pipeline.builder.build import build
 from pipeline.config.loader import load
 from pipeline.errors import TaskTimeout, WorkerLost, task_name
 from pipeline.graph.graph import is_constant

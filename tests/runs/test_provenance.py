@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import zarr
 
-from pipeline.build.build import build
+from pipeline.builder.build import build
 from pipeline.config.loader import loads
 from pipeline.graph.graph import Graph
 from pipeline.runs.provenance import inputs, machine

@@ -16,7 +16,7 @@ import pytest
 
 from pipeline.backends.events import Event, OutputLine, TasksDone
 from pipeline.backends.registry import create
-from pipeline.build.build import build
+from pipeline.builder.build import build
 from pipeline.cli import main
 from pipeline.config.loader import load
 from pipeline.graph.graph import Graph, Policy, task

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipeline.backends.local.child_processes import count_cores
 from pipeline.backends.registry import BACKENDS
-from pipeline.build.build import build
+from pipeline.builder.build import build
 from pipeline.errors import Bug, ConfigError, PipelineError, WorkerLost
 from pipeline.experiments.comparison.child_process import measured
 from pipeline.experiments.comparison.loss_accounts import Calls, explained

@@ -18,7 +18,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from pipeline.backends.local.child_processes import count_cores
-from pipeline.build.build import build
+from pipeline.builder.build import build
 from pipeline.errors import ConfigError
 from pipeline.experiments.comparison.loss_accounts import tuning_knobs
 from pipeline.experiments.explanation.diagnosis import Cause, Overhead, Structure, diagnose, diagnose_structure

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipeline.build.step import located
+from pipeline.builder.step import located
 from pipeline.config.model import Command, Over
 from pipeline.ops.sources.paths import is_remote, locate, options_of
 

@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 from serially import graph_of, values_of
 
-from pipeline.build.build import build
+from pipeline.builder.build import build
 from pipeline.config.loader import load
 from pipeline.errors import ConfigError, DataError
 

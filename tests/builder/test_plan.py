@@ -15,8 +15,8 @@ from dask._task_spec import Task
 from dask.callbacks import Callback
 
 from pipeline.backends.registry import BACKENDS
-from pipeline.build.build import build
-from pipeline.build.plan import SOMETHING_MOVED, Plan, Row, plan, worker_memory
+from pipeline.builder.build import build
+from pipeline.builder.plan import SOMETHING_MOVED, Plan, Row, plan, worker_memory
 from pipeline.config.loader import load, loads
 from pipeline.config.model import Config
 from pipeline.errors import ConfigError, DataError

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.build.lowering import building, lower
-from pipeline.build.projection import check_references, needed_columns, shared_slices
-from pipeline.build.references import refer, require_one
-from pipeline.build.step import StepBuilder
+from pipeline.builder.lowering import building, lower
+from pipeline.builder.projection import check_references, needed_columns, shared_slices
+from pipeline.builder.references import refer, require_one
+from pipeline.builder.step import StepBuilder
 from pipeline.config.model import Config, Output, Step
 from pipeline.errors import ConfigError, DataError, Fault, Location, OpError
 from pipeline.graph.garbage_collection import rarely_collected

@@ -15,8 +15,8 @@ import numpy as np
 import xarray as xr
 from dask.delayed import Delayed
 
-from pipeline.build.lowering import lower
-from pipeline.build.references import only_value, picked, refer, scalar_of
+from pipeline.builder.lowering import lower
+from pipeline.builder.references import only_value, picked, refer, scalar_of
 from pipeline.config.expressions.expression import Expression
 from pipeline.config.expressions.references import ExpressionError
 from pipeline.config.model import Config, Reference, Step

@@ -9,7 +9,7 @@ import dask.dataframe as dd
 import numpy as np
 import xarray as xr
 
-from pipeline.build.lowering import enter
+from pipeline.builder.lowering import enter
 from pipeline.config.model import Reference
 from pipeline.errors import OpError
 from pipeline.graph.graph import listed, ref, task

@@ -90,7 +90,7 @@ def plan(config: Config, graph: Graph | None) -> Plan:
 
     Parameters
     ----------
-    graph : what :func:`pipeline.build.build.build` made of ``config``; None for what the file alone tells
+    graph : what :func:`pipeline.builder.build.build` made of ``config``; None for what the file alone tells
 
     Raises
     ------

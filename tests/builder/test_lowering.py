@@ -16,7 +16,7 @@ import test_array_ops
 import test_frame_ops
 import xarray as xr
 
-from pipeline.build.lowering import _materialized, building, enter, lower
+from pipeline.builder.lowering import _materialized, building, enter, lower
 from pipeline.graph import collect
 from pipeline.graph.graph import constant, execute, ref, task, token, toposort
 from pipeline.graph.value_types import ArrayType, FrameType
@@ -105,7 +105,7 @@ def test_items_values_and_parts_keep_the_names_of_their_copy() -> None:
 
 _BUILD = """
 import dask.array as da, xarray as xr, hashlib
-from pipeline.build.lowering import lower, enter, building
+from pipeline.builder.lowering import lower, enter, building
 with building():
     x = xr.DataArray(da.ones((8, 8), chunks=(2, 4)), dims=("t", "y"))
     tasks, value_type = lower(x, "x", {})
