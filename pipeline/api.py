@@ -17,15 +17,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config.absolute_paths import anchored
+from pipeline.config.absolute_paths import with_absolute_paths
 from pipeline.config.fault_collector import ConfigFault
 from pipeline.config.from_python import StepReference, tree_of
 from pipeline.config.loader import load as load_config
 from pipeline.config.loader import loads
 from pipeline.config.model import Config
-from pipeline.config.python_builder import Composition
+from pipeline.config.python_builder import PipelineBuilder
 from pipeline.config.yaml_nodes import MOST_BYTES, Node
-from pipeline.config.yaml_writer import written
+from pipeline.config.yaml_writer import yaml_text
 from pipeline.errors import ConfigError, Location
 from pipeline.units import count_text
 
@@ -99,7 +99,7 @@ class Pipeline:
         self._config: Config | None = name if isinstance(name, Config) else None
         top = {"name": name, "description": description, "include": include, "params": params, "modules": modules}
         more = {"seed": seed, "storage": storage, "cluster": cluster, "compare": compare}
-        self._made = Composition({**top, **more}, root) if self._config is None else None
+        self._made = PipelineBuilder({**top, **more}, root) if self._config is None else None
 
     @property
     def config(self) -> Config:
@@ -159,7 +159,7 @@ class Pipeline:
         for reference in references:
             made.add("keep", str(len(made.names("keep"))), reference)
 
-    def _building(self) -> Composition:
+    def _building(self) -> PipelineBuilder:
         if self._made is None:
             raise ConfigError(f"{self.name!r} is loaded and can't be added to; include it: Pipeline(…, include=[FILE])")
         return self._made
@@ -175,7 +175,7 @@ class Pipeline:
         ------
         ConfigError : if it would be larger than a file may be
         """
-        text = written(anchored(self.config))
+        text = yaml_text(with_absolute_paths(self.config))
         if len(text.encode("utf-8", "surrogatepass")) > MOST_BYTES:
             raise ConfigError(f"{self.name!r} would be a file of more than {MOST_BYTES // 1024} KiB, which is not read")
         return text
@@ -294,7 +294,7 @@ def _given(params: Mapping[str, Any]) -> dict[str, Node]:
     """What replaces the params of a file, as values that stand in one."""
     try:
         return {
-            name: tree_of(value, Location(f"params[{name!r}]"), os.getcwd(), told=lambda one, path: one)
+            name: tree_of(value, Location(f"params[{name!r}]"), os.getcwd(), convert=lambda one, path: one)
             for name, value in params.items()
         }
     except ConfigFault as wrong:

@@ -25,7 +25,7 @@ from pipeline import api
 from pipeline.config.from_python import StepReference, tree_of
 from pipeline.config.interpolation import plain
 from pipeline.config.yaml_nodes import parse
-from pipeline.config.yaml_writer import written
+from pipeline.config.yaml_writer import yaml_text
 from pipeline.errors import ConfigError, Location
 
 CONFIGS = sorted(Path(__file__).parents[1].joinpath("configs").glob("*.yaml"))
@@ -230,13 +230,13 @@ def test_faults_name_file_and_line_of_the_call(tmp_path: Path) -> None:
 def test_what_has_no_place_in_a_file_is_refused() -> None:
     p = pipeline.Pipeline("p")
     p.step("x", op="arange", stop=4)
-    assert "stands here a second time; first at" in faults_of(lambda: p.step("x", op="arange", stop=4))[0][1]
+    assert "is here a second time; first at" in faults_of(lambda: p.step("x", op="arange", stop=4))[0][1]
     for value, said in (
         (object(), "a pipeline holds numbers, text"),
-        ({1: 2, "1": 3}, "the key '1' stands here twice"),
+        ({1: 2, "1": 3}, "the key '1' is here twice"),
         (functools.reduce(lambda inner, _: [inner], range(50), 1), "nested deeper than 40"),
         (list(range(100_001)), "more than 100,000 values"),
-        (10**500, "which is no number in YAML"),
+        (10**500, "which is not a number in YAML"),
     ):
         (fault,) = faults_of(lambda value=value: p.step("y", call="m:f", args={"a": value}))
         assert said in fault[1]
@@ -303,7 +303,7 @@ def test_references_that_no_file_has_are_refused(make: Any) -> None:
 
 
 def test_a_reference_is_no_sequence() -> None:
-    with pytest.raises(TypeError, match="length only in the run"):
+    with pytest.raises(TypeError, match="has no length before the run"):
         list(StepReference("r"))
     assert not hasattr(StepReference("r"), "__array__")
 
@@ -440,7 +440,7 @@ def test_a_path_that_is_relative_in_one_copy_only_cannot_be_written(tmp_path: Pa
         "version: 1\nsteps: {b: {op: from_zarr, path: '${r}/b', matrix: {r: [x, y]}}}\n".replace("y]", "'/y']"),
         root=tmp_path,
     )
-    assert "absolute in one copy and relative in another" in faults_of(p.to_yaml)[0][1]
+    assert "absolute in one instance and relative in another" in faults_of(p.to_yaml)[0][1]
 
 
 def test_changed_params_are_written_and_secrets_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -518,8 +518,8 @@ def as_text(value: Any, path: str) -> Any:
 @given(st.dictionaries(TEXTS, VALUES, min_size=1, max_size=5))
 @SETTINGS
 def test_what_is_written_is_read_back(value: dict[str, Any]) -> None:
-    tree = tree_of(value, Location(), "", told=as_text)
-    for text in (written(tree), written(tree, origin=lambda node: f"# {type(node.value).__name__}")):
+    tree = tree_of(value, Location(), "", convert=as_text)
+    for text in (yaml_text(tree), yaml_text(tree, origin=lambda node: f"# {type(node.value).__name__}")):
         assert repr(plain(parse(text, "f.yaml", ""))) == repr(plain(tree))
 
 

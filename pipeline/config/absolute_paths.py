@@ -1,7 +1,7 @@
-"""The tree of a Config with every input path absolute, so that it means the same wherever it is read.
+"""Input paths made absolute: one path, or all those of a Config's tree, so that it means the same wherever it is read.
 
-What a path begins with decides: text, or a ``${…}`` that is relative in the file's own values, gets the folder put
-before it; what is absolute or a URL stays. ``${secret:…}`` and all others stay unfilled.
+The beginning of a path decides: text, or a ``${…}`` that is relative in the file's own values, gets the folder before
+it; an absolute path or a URL stays as it is. All other ``${…}``, secrets too, are left as they are.
 """
 
 from __future__ import annotations
@@ -13,50 +13,52 @@ from dataclasses import replace
 from typing import Any
 
 from pipeline.config.fault_collector import ConfigFault
-from pipeline.config.interpolation import Params, Placeholder, Scope, fill, holes
+from pipeline.config.interpolation import Params, Placeholder, Scope, interpolate, split_placeholders
 from pipeline.config.model import Config
 from pipeline.config.signatures import OPS
 from pipeline.config.yaml_nodes import Node
 from pipeline.errors import ConfigError
 
-__all__ = ["anchored", "located"]
+__all__ = ["absolute_path", "with_absolute_paths"]
 
 _FILE = "file:"
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
-def located(path: str, folder: str) -> str:
-    """An input path as an absolute one; URLs stay."""
+def absolute_path(path: str, folder: str) -> str:
+    """Return an input path as an absolute one; URLs stay as they are."""
     return path if _URL.match(path) else os.path.normpath(os.path.join(folder, path))
 
 
-def anchored(config: Config) -> Node:
-    """The tree of a Config, its input paths absolute, the default of its name said.
+def with_absolute_paths(config: Config) -> Node:
+    """Return the tree of a Config with absolute input paths, and with its name even if that is the default.
 
     Raises
     ------
-    ConfigError : for a path that is relative in one copy of a step and absolute in another
+    ConfigError : for a path that is relative in one instance of a step and absolute in another
     """
     tree = config.tree
     name = Node(tree.location, config.name, config.name, folder=tree.folder)
     values = {"version": tree.value["version"], "name": tree.value.get("name", name)}
     values |= {key: node for key, node in tree.value.items() if not node.is_empty}
-    copies: dict[str, list[Mapping[str, Any]]] = {}
+    matrices: dict[str, list[Mapping[str, Any]]] = {}
     for step in config.steps.values():
-        copies.setdefault(step.step, []).append(step.matrix)
+        matrices.setdefault(step.step, []).append(step.matrix)
     try:
-        return _Anchor(Params(_params(values)), copies).tree(replace(tree, value=values))
-    except ConfigFault as wrong:
-        raise ConfigError([wrong.fault]) from None
+        return _Absolute(Params(_params(values)), matrices).tree(replace(tree, value=values))
+    except ConfigFault as error:
+        raise ConfigError([error.fault]) from None
 
 
 def _params(values: Mapping[str, Node]) -> Mapping[str, Node]:
     return values["params"].value if "params" in values else {}
 
 
-class _Anchor:
-    def __init__(self, params: Params, copies: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-        self.params, self.copies = params, copies
+class _Absolute:
+    """Makes the paths of one tree absolute."""
+
+    def __init__(self, params: Params, matrices: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+        self.params, self.matrices = params, matrices
 
     def tree(self, tree: Node) -> Node:
         values = {key: self.files(node, key, [{}]) for key, node in tree.value.items() if key != "steps"}
@@ -70,7 +72,7 @@ class _Anchor:
         return replace(tree, value={key: values[key] for key in tree.value})
 
     def step(self, name: str, node: Node) -> Node:
-        matrices = self.copies.get(name, [])
+        matrices = self.matrices.get(name, [])
         node = self.files(node, f"steps.{name}", matrices)
         op = node.value.get("op")
         if "path" in node.value and op is not None and any(cls.group == "sources" for cls in OPS[op.text]):
@@ -81,11 +83,11 @@ class _Anchor:
         return node
 
     def argv(self, node: Node, name: str, matrices: Sequence[Mapping[str, Any]]) -> Node:
-        """A program that is a path is one of the file's folder; one that only the run knows is not."""
+        """Make the program absolute if it is a path; one that is unknown until run time is left as it is."""
         path = f"steps.{name}.command[0]"
         program, *rest = node.value
         try:
-            got = [fill(program, path, Scope(self.params, matrix)) for matrix in matrices]
+            got = [interpolate(program, path, Scope(self.params, matrix)) for matrix in matrices]
         except ConfigFault:
             return node
         if any(isinstance(one, list) for one in got):
@@ -97,7 +99,7 @@ class _Anchor:
         return self.changed(node, "equals_csv", f"{path}.equals_csv", [{}]) if "equals_csv" in node.value else node
 
     def module(self, node: Node, path: str) -> Node:
-        text = str(fill(node, path, Scope(self.params)))
+        text = str(interpolate(node, path, Scope(self.params)))
         is_path = text.startswith((".", "/")) or text.endswith((".py", "/"))
         return self.path(node, path, [{}]) if is_path else node
 
@@ -105,50 +107,52 @@ class _Anchor:
         return replace(node, value={**node.value, key: self.path(node.value[key], path, matrices)})
 
     def path(self, node: Node, path: str, matrices: Sequence[Mapping[str, Any]]) -> Node:
-        """A path, or a list of paths, absolute in all copies."""
+        """Return a path, or a list of paths, made absolute in all instances."""
         if node.is_list:
             return replace(node, value=[self.path(one, f"{path}[{i}]", matrices) for i, one in enumerate(node.value)])
         if not isinstance(node.value, str) or not node.value:
             return node
-        got = [fill(node, path, Scope(self.params, matrix)) for matrix in matrices]
+        got = [interpolate(node, path, Scope(self.params, matrix)) for matrix in matrices]
         if any(isinstance(one, list) for one in got):
             return self.path(self.listed(node, path), path, matrices)
         return self.prefixed(node, path, [str(one) for one in got])
 
     def listed(self, node: Node, path: str) -> Node:
-        """The list that a whole ``${…}`` stands for, as it is written."""
-        (hole,) = holes(node.value)
+        """Return the list that a whole ``${…}`` stands for, as it is written."""
+        (placeholder,) = split_placeholders(node.value)
         found = Node(node.location, dict(self.params.nodes))
-        if isinstance(hole, Placeholder) and hole.head in self.params:
-            found = found.at(*hole.text.split("."))
+        if isinstance(placeholder, Placeholder) and placeholder.head in self.params:
+            found = found.at(*placeholder.text.split("."))
         else:  # a file, or the environment: as it is now
-            texts = [str(one) for one in fill(node, path, Scope(self.params))]
+            texts = [str(one) for one in interpolate(node, path, Scope(self.params))]
             found = Node(node.location, [Node(node.location, _escaped(text), _escaped(text)) for text in texts])
         if found.is_list:
             return replace(found, value=[replace(one, folder=node.folder) for one in found.value])
         return self.listed(found, path)
 
     def prefixed(self, node: Node, path: str, got: Iterable[str]) -> Node:
-        fixed = {os.path.isabs(text) or located(text, "/") == text for text in got}
+        fixed = {os.path.isabs(text) or absolute_path(text, "/") == text for text in got}
         if fixed == {True} or not fixed:
             return node
         if len(fixed) > 1:
-            said = f"got {node.said}, absolute in one copy and relative in another; such a file can't be written"
-            raise ConfigFault(node.location, path, said)
+            message = (
+                f"got {node.shown}, absolute in one instance and relative in another; such a file can't be written"
+            )
+            raise ConfigFault(node.location, path, message)
         folder = _escaped(node.folder.rstrip("/"))
         text = f"{folder}/{node.value}"
         text = text if "${" in text else os.path.normpath(text)
         return replace(node, value=text, text=text, plain=False)
 
     def files(self, node: Node, path: str, matrices: Sequence[Mapping[str, Any]]) -> Node:
-        """The value with each ``${file:…}`` in it absolute."""
+        """Return the value with the path of each ``${file:…}`` in it made absolute."""
         if node.is_map:
             return replace(node, value={k: self.files(one, f"{path}.{k}", matrices) for k, one in node.value.items()})
         if node.is_list:
             return replace(node, value=[self.files(one, f"{path}[{i}]", matrices) for i, one in enumerate(node.value)])
         if not isinstance(node.value, str) or "${" not in node.value or _FILE not in node.value:
             return node
-        pieces = [self.file(piece, node, path, matrices) for piece in holes(node.value)]
+        pieces = [self.file(piece, node, path, matrices) for piece in split_placeholders(node.value)]
         text = "".join(_escaped(p) if isinstance(p, str) else f"${{{p.text}}}" for p in pieces)
         return replace(node, value=text, text=text)
 
@@ -160,9 +164,8 @@ class _Anchor:
         name = replace(node, value=piece.text.removeprefix(_FILE).strip())
         made = self.path(name, path, matrices or [{}])
         if made is not name and set("{}") & set(node.folder):
-            raise ConfigFault(
-                node.location, path, f"the folder {node.folder!r} has braces in its name, which ${{file:…}} can't"
-            )
+            message = f"the folder {node.folder!r} has braces in its name, which ${{file:…}} can't have"
+            raise ConfigFault(node.location, path, message)
         return replace(piece, text=f"{_FILE}{made.value}")
 
 

@@ -1,4 +1,4 @@
-"""Collecting the faults of a file, so that all of them can be told at once."""
+"""The errors of a file, collected so that all of them are reported at once."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ from pipeline.errors import ConfigError, Fault, Location
 
 __all__ = ["ConfigFault", "FaultCollector"]
 
-_MOST = 200
-"""More faults than this say nothing new, and the copies of one step may all have the same."""
+_MOST = 200  # more say nothing new: all instances of a step may have the same error
 
 
 class ConfigFault(Exception):
-    """A fault that ends what is being read; :meth:`FaultCollector.caught` collects it.
+    """One error of a file, which ends what is being read; :meth:`FaultCollector.caught` collects it.
 
     Parameters
     ----------
-    consequence : whether it only follows from a fault that is noted already, and would only hide that one
+    consequence : whether it only follows from an error that is noted already, and is not reported
     """
 
     def __init__(self, location: Location, path: str, message: str, *, consequence: bool = False) -> None:
@@ -27,7 +26,7 @@ class ConfigFault(Exception):
 
 
 class FaultCollector:
-    """The faults found so far. One object lives as long as one file is being loaded."""
+    """The errors found so far. One object lives as long as one file is being loaded."""
 
     def __init__(self) -> None:
         self._found: dict[Fault, None] = {}
@@ -36,25 +35,25 @@ class FaultCollector:
         return len(self._found)
 
     def add(self, location: Location, path: str, message: str) -> None:
-        """Note one fault; the same one twice counts once."""
+        """Note one error; the same one twice counts once."""
         if len(self._found) < _MOST:
             self._found.setdefault(Fault(location, path, message))
 
     @contextmanager
     def caught(self) -> Iterator[None]:
-        """Note the :class:`ConfigFault` that ends the block, and go on behind it."""
+        """Note the :class:`ConfigFault` that ends the block, and continue after it."""
         try:
             yield
-        except ConfigFault as wrong:
-            if not wrong.consequence:
-                self.add(wrong.fault.location, wrong.fault.path, wrong.fault.message)
+        except ConfigFault as error:
+            if not error.consequence:
+                self.add(error.fault.location, error.fault.path, error.fault.message)
 
-    def raised(self) -> None:
-        """End here if anything was found.
+    def raise_if_any(self) -> None:
+        """Raise everything that was found.
 
         Raises
         ------
-        ConfigError : with every fault
+        ConfigError : with every error
         """
         if self._found:
             raise ConfigError(self._found)

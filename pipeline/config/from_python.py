@@ -1,4 +1,4 @@
-"""What Python hands over in the place of a file: values as a tree, references as objects."""
+"""Values of Python as the tree of a file, and references to steps as objects."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ __all__ = ["StepReference", "tree_of"]
 
 
 class StepReference:
-    """The value of a step, or a part of it, wherever a step takes one: what ``p["tas"]`` and ``p.step(…)`` give.
+    """A reference to a step or a part of it, as ``p["tas"]`` and ``p.step(…)`` return it; steps take it as input.
 
-    ``ref["A1B"]`` is one copy by its label, ``ref["*"]`` all of them; ``ref[{"alpha": 0.1, "fold": "*"}]`` names the
-    keys of the matrix, and ``ref[{"time": slice(0, 40)}]`` picks positions along a dim. ``ref.u`` is a part. The text
-    of it is that of a file: ``str(ref)``, for f-strings that make expressions.
+    ``ref["A1B"]`` is one instance by its label, ``ref["*"]`` all of them; ``ref[{"alpha": 0.1, "fold": "*"}]`` names
+    the keys of the matrix, and ``ref[{"time": slice(0, 40)}]`` picks positions along a dim. ``ref.u`` is a part.
+    ``str(ref)`` is the text that a file has for it, as for f-strings that make expressions.
 
     >>> tas = StepReference("tas")
     >>> str(tas["A1B"]), str(tas[{"time": slice(-10, None)}]), f"{tas} - {tas['*']}"
@@ -45,14 +45,14 @@ class StepReference:
         return StepReference(str(ReferenceText(self._text.name, self._text.part, picks)))
 
     def __getattr__(self, part: str) -> StepReference:
-        if part.startswith("_"):  # copy, pickle and notebooks ask for what no part is named
+        if part.startswith("_"):  # copy, pickle and notebooks look for such names
             raise AttributeError(part)
         if self._text.part:
             raise ConfigError(f"{str(self)!r} is a part, and a part has no parts; got {part!r}")
         return StepReference(ReferenceText(self._text.name, part, self._text.picks))
 
     def __iter__(self) -> Iterator[NoReturn]:
-        raise TypeError(f"{str(self)!r} has a length only in the run; all copies of a matrix: [{'*'!r}]")
+        raise TypeError(f"{str(self)!r} has no length before the run; all instances of a matrix: [{'*'!r}]")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, StepReference) and self._text == other._text
@@ -96,24 +96,24 @@ def _pick(key: str | None, value: Any) -> PickText:
 
 
 def tree_of(
-    value: Any, at: Location, folder: str, *, told: Callable[[Any, str], Any], path: str = "", depth: int = 0
+    value: Any, at: Location, folder: str, *, convert: Callable[[Any, str], Any], path: str = "", depth: int = 0
 ) -> Node:
-    """A tree of plain values, as if all of it stood in one place of a file.
+    """Return the tree of a value, all of it at one place.
 
-    Numbers and lists of numpy are taken as those of Python, dates as text in ISO format, paths as text.
+    Scalars and lists of numpy become those of Python, dates text in ISO format, paths text.
 
     Parameters
     ----------
     folder : what paths in it are relative to
-    told : what stands for an object at a path that no YAML has: text, or the object again
+    convert : the text for an object at a path that YAML does not have, or the object itself
     path : the keys that lead to it, joined by dots
-    depth : in how many maps and lists it stands
+    depth : the number of maps and lists around it
 
     Raises
     ------
-    Wrong : for what has no place in a file
+    ConfigFault : for a value that a file can't contain
     """
-    value = _plain(told(value, path))
+    value = _plain(convert(value, path))
     if depth >= MOST_DEPTH and isinstance(value, Mapping | list | tuple | range):
         raise ConfigFault(at, path, f"is nested deeper than {MOST_DEPTH} levels")
     node = Node(at, value, folder=folder)
@@ -122,20 +122,21 @@ def tree_of(
         for key, inner in value.items():
             name = label(_plain(key))
             if name in node.value:
-                raise ConfigFault(at, path, f"the key {name!r} stands here twice")
+                raise ConfigFault(at, path, f"the key {name!r} is here twice")
             inside = f"{path}.{name}" if path else name
-            node.value[name] = tree_of(inner, at, folder, told=told, path=inside, depth=depth + 1)
+            node.value[name] = tree_of(inner, at, folder, convert=convert, path=inside, depth=depth + 1)
         node.keys = dict.fromkeys(node.value, at)
     elif isinstance(value, list | tuple | range):
         node.value = [
-            tree_of(one, at, folder, told=told, path=f"{path}[{i}]", depth=depth + 1) for i, one in enumerate(value)
+            tree_of(one, at, folder, convert=convert, path=f"{path}[{i}]", depth=depth + 1)
+            for i, one in enumerate(value)
         ]
     elif isinstance(value, str):
         node.value = node.text = str(value)
     elif value is None or isinstance(value, bool | int | float):
         node.text, node.plain = _number(value), True
         if not isinstance(scalar(node.text), type(value)):
-            raise ConfigFault(at, path, f"got {value!r:.60}, which is no number in YAML")
+            raise ConfigFault(at, path, f"got {value!r:.60}, which is not a number in YAML")
         node.value = scalar(node.text)
     else:
         raise ConfigFault(at, path, f"got {value!r:.60} ({type(value).__name__}); a pipeline holds numbers, text, "
@@ -148,7 +149,7 @@ def tree_of(
 
 
 def _plain(value: Any) -> Any:
-    """numpy's scalars and small arrays as Python's, dates and paths as text."""
+    """Return scalars and arrays of numpy as those of Python, dates and paths as text."""
     if hasattr(value, "tolist") and hasattr(value, "dtype"):
         return value.tolist()
     if isinstance(value, date | time):

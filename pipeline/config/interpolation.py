@@ -1,7 +1,7 @@
-"""``${…}``: values from params, matrix keys, the environment and files, and what stands in for values of the run.
+"""Interpolation of ``${…}``: values from params, matrix keys, the environment and files, or what stands for them.
 
-Alone in a value a hole keeps the type of what fills it; inside text it must be a scalar. What is known only in the run
-becomes a :class:`Reference`, an :class:`ItemKey`, or, inside text, a :class:`Template`.
+A placeholder that is a whole value keeps the type of its value; inside text it must be a scalar. A value that is
+unknown until run time becomes a :class:`Reference`, an :class:`ItemKey`, or, inside text, a :class:`Template`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pipeline.config.scalars import label
 from pipeline.config.yaml_nodes import Node
 from pipeline.errors import nearest
 
-__all__ = ["Params", "Placeholder", "Scope", "fill", "fill_hole", "holes", "secrets_in"]
+__all__ = ["Params", "Placeholder", "Scope", "interpolate", "placeholder_value", "secrets_in", "split_placeholders"]
 
 MOST_TEXT = 64 * 1024
 MOST_FILE = 16 * 1024 * 1024
@@ -34,25 +34,25 @@ _DOTTED = re.compile(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
 
 @dataclass(frozen=True)
 class Placeholder:
-    """What stands between ``${`` and ``}``, and its column in the text, from 1."""
+    """The text between ``${`` and ``}``, and its column in the text around it, from 1."""
 
     text: str
     column: int
 
     @property
     def head(self) -> str:
-        """The name it begins with; empty for ``env:`` and its like."""
+        """Return the name that it begins with; empty for ``env:`` and the like."""
         found = re.match(r"\s*([A-Za-z][A-Za-z0-9_]*)(?!\w*:)", self.text)
         return found[1] if found else ""
 
 
 @lru_cache(maxsize=4096)
-def holes(text: str) -> tuple[str | Placeholder, ...]:
-    """The text cut at its holes; ``$${`` becomes a literal ``${``.
+def split_placeholders(text: str) -> tuple[str | Placeholder, ...]:
+    """Split a text at its placeholders; ``$${`` becomes a literal ``${``.
 
     Raises
     ------
-    ValueError : if one is never closed, or is empty
+    ValueError : if a placeholder is never closed, or is empty
     """
     pieces: list[str | Placeholder] = []
     literal, position = "", 0
@@ -87,9 +87,9 @@ def _closing(text: str, position: int) -> int:
 
 
 class Params:
-    """The params of a file, each filled when it is first asked for.
+    """The params of a file, each interpolated when it is first used.
 
-    A param may use others; a circle is a fault. What a param unfolds to is bounded.
+    A param may use others, but not itself. The number of values in a param is bounded.
     """
 
     def __init__(self, nodes: Mapping[str, Node]) -> None:
@@ -105,24 +105,23 @@ class Params:
 
     @property
     def nodes(self) -> Mapping[str, Node]:
-        """They as they stand in the file, or on the command line."""
+        """Return the params as they are written in the file, or on the command line."""
         return self._nodes
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._values:
             node = self._nodes[name]
             if name in self._open:
-                circle = " -> ".join([*self._open[self._open.index(name) :], name])
-                raise ConfigFault(node.location, f"params.{name}", f"needs itself: {circle}")
+                cycle = " -> ".join([*self._open[self._open.index(name) :], name])
+                raise ConfigFault(node.location, f"params.{name}", f"needs itself: {cycle}")
             self._open.append(name)
             try:
-                value = fill(node, f"params.{name}", Scope(self))
+                value = interpolate(node, f"params.{name}", Scope(self))
             finally:
                 self._open.pop()
             if _size(value, yaml_nodes.MOST_VALUES) > yaml_nodes.MOST_VALUES:
-                raise ConfigFault(
-                    node.location, f"params.{name}", f"unfolds to more than {yaml_nodes.MOST_VALUES:,} values"
-                )
+                message = f"expands to more than {yaml_nodes.MOST_VALUES:,} values"
+                raise ConfigFault(node.location, f"params.{name}", message)
             self._values[name] = value
         return self._values[name]
 
@@ -133,11 +132,10 @@ class Scope:
 
     Parameters
     ----------
-    matrix : values of the matrix keys of the copy
+    matrix : values of the matrix keys of the instance
     over : keys of the step's own ``over``
     steps : names of all steps
-    resolve : the reference that a text means in this copy; None where steps have no place
-    keys : other matrix keys that may be meant, for messages
+    resolve : the reference that a text means in this instance; None where steps can't be used
     literal : names that stay as they are written
     """
 
@@ -149,79 +147,76 @@ class Scope:
     literal: frozenset[str] = frozenset()
 
 
-def fill(node: Node, path: str, scope: Scope, *, run: bool = False) -> Any:
-    """The value of a node as plain Python, its holes filled.
+def interpolate(node: Node, path: str, scope: Scope, *, run: bool = False) -> Any:
+    """Return the value of a node as plain Python, its placeholders replaced.
 
     Parameters
     ----------
     path : the keys that lead to it, for messages
-    run : whether what is known only in the run may stand here
+    run : whether values that are unknown until run time are allowed
 
     Raises
     ------
-    Wrong : for an unknown name, a circle, a list inside text, a value of the run where none may stand
+    ConfigFault : for an unknown name, a param that needs itself, a list inside text, a value that is unknown until run
+        time where none is allowed
     """
     if node.is_map:
-        return {key: fill(value, f"{path}.{key}", scope, run=run) for key, value in node.value.items()}
+        return {key: interpolate(value, f"{path}.{key}", scope, run=run) for key, value in node.value.items()}
     if node.is_list:
-        return [fill(value, f"{path}[{i}]", scope, run=run) for i, value in enumerate(node.value)]
+        return [interpolate(value, f"{path}[{i}]", scope, run=run) for i, value in enumerate(node.value)]
     if not isinstance(node.value, str) or "${" not in node.value:
         return node.value
-    return _filled(node.value, node, path, scope, run)
+    return _interpolate_text(node.value, node, path, scope, run)
 
 
-def _filled(text: str, node: Node, path: str, scope: Scope, run: bool) -> Any:
+def _interpolate_text(text: str, node: Node, path: str, scope: Scope, run: bool) -> Any:
     try:
-        pieces = holes(text)
+        pieces = split_placeholders(text)
     except ValueError as error:
         raise ConfigFault(node.location, path, str(error)) from None
     if len(pieces) == 1:
         (piece,) = pieces
-        return piece if isinstance(piece, str) else fill_hole(piece, node, path, scope, run=run)
+        return piece if isinstance(piece, str) else placeholder_value(piece, node, path, scope, run=run)
     values = [p if isinstance(p, str) else _scalar(p, node, path, scope, run) for p in pieces]
     if any(isinstance(v, Reference | ItemKey) for v in values):
         return Template(tuple(values))
     joined = "".join(values)
     if len(joined) > MOST_TEXT:
-        raise ConfigFault(node.location, path, f"unfolds to more than {MOST_TEXT // 1024} KiB of text")
+        raise ConfigFault(node.location, path, f"expands to more than {MOST_TEXT // 1024} KiB of text")
     return Secret(joined) if any(isinstance(v, Secret) for v in values) else joined
 
 
-def _scalar(hole: Placeholder, node: Node, path: str, scope: Scope, run: bool) -> Any:
-    value = fill_hole(hole, node, path, scope, run=run)
+def _scalar(placeholder: Placeholder, node: Node, path: str, scope: Scope, run: bool) -> Any:
+    value = placeholder_value(placeholder, node, path, scope, run=run)
     if isinstance(value, Reference | ItemKey | str):
         return value
     if isinstance(value, list | dict) or value is None:
         kind = "null" if value is None else "a list" if isinstance(value, list) else "a map"
-        raise ConfigFault(node.location, path, f'"${{{hole.text}}}" is {kind}; inside text it must be a scalar')
+        raise ConfigFault(node.location, path, f'"${{{placeholder.text}}}" is {kind}; inside text it must be a scalar')
     return label(value)
 
 
-def fill_hole(hole: Placeholder, node: Node, path: str, scope: Scope, *, run: bool) -> Any:
-    """The value of one hole; arguments as of :func:`fill`."""
-    prefix, colon, rest = hole.text.partition(":")
+def placeholder_value(placeholder: Placeholder, node: Node, path: str, scope: Scope, *, run: bool) -> Any:
+    """Return the value of one placeholder; the arguments are those of :func:`interpolate`."""
+    prefix, colon, rest = placeholder.text.partition(":")
     if colon and prefix in _OUTSIDE:
         if "${" in rest:
-            rest = str(_filled(rest, node, path, scope, False))
+            rest = str(_interpolate_text(rest, node, path, scope, False))
         return _OUTSIDE[prefix](rest, node, path)
-    name = hole.head
-    if name in scope.literal and hole.text == name:
+    name = placeholder.head
+    if name in scope.literal and placeholder.text == name:
         return f"${{{name}}}"
     if name in scope.over:
         if not run:
-            raise ConfigFault(
-                node.location,
-                path,
-                f'"${{{hole.text}}}" is known only in the run, one value a call; {_a(path)} needs a param, a matrix '
-                "key or ${env:…}",
-            )
-        return ItemKey(name, tuple(_dotted(hole, node, path)[1:]))
+            message = f'"${{{placeholder.text}}}" is unknown until run time, one value a call'
+            raise ConfigFault(node.location, path, f"{message}; {_needed(path)}")
+        return ItemKey(name, tuple(_keys(placeholder, node, path)[1:]))
     if name in scope.matrix:
-        return _sub(scope.matrix[name], hole, node, path)
+        return _value_at(scope.matrix[name], placeholder, node, path)
     if name in scope.params:
-        return _sub(scope.params[name], hole, node, path)
+        return _value_at(scope.params[name], placeholder, node, path)
     if name in scope.steps:
-        return _of_step(hole, node, path, scope, run)
+        return _step_value(placeholder, node, path, scope, run)
     known = [
         *(scope.over if run else ()),
         *scope.matrix,
@@ -229,49 +224,45 @@ def fill_hole(hole: Placeholder, node: Node, path: str, scope: Scope, *, run: bo
         *(sorted(scope.steps) if scope.resolve else ()),
     ]
     what = "param, matrix key or step" if scope.resolve else "param"
-    cure = nearest(name or hole.text, known) or (f"; known here: {', '.join(known[:8])}" if known else "")
-    raise ConfigFault(node.location, path, f"no {what} is named {(name or hole.text)!r}{cure}")
+    hint = nearest(name or placeholder.text, known) or (f"; known here: {', '.join(known[:8])}" if known else "")
+    raise ConfigFault(node.location, path, f"no {what} is named {(name or placeholder.text)!r}{hint}")
 
 
-def _a(path: str) -> str:
+def _needed(path: str) -> str:
     last = re.sub(r"\[\d+\]$", "", path).rsplit(".", 1)[-1]
-    return f"a{'n' if last[:1] in 'aeio' else ''} {last}"
+    return f"a{'n' if last[:1] in 'aeio' else ''} {last} needs a param, a matrix key or ${{env:…}}"
 
 
-def _of_step(hole: Placeholder, node: Node, path: str, scope: Scope, run: bool) -> Any:
+def _step_value(placeholder: Placeholder, node: Node, path: str, scope: Scope, run: bool) -> Any:
     try:
-        reference = parse_reference(hole.text, column=hole.column + 2)
+        reference = parse_reference(placeholder.text, column=placeholder.column + 2)
     except ExpressionError as error:
         raise ConfigFault(node.location, path, str(error)) from None
     if scope.resolve is None or not run:
-        raise ConfigFault(
-            node.location,
-            path,
-            f'"${{{hole.text}}}" is known only when the run has computed {reference.name!r}; {_a(path)} needs a '
-            "param, a matrix key or ${env:…}",
-        )
+        message = f'"${{{placeholder.text}}}" is unknown until the run has computed {reference.name!r}'
+        raise ConfigFault(node.location, path, f"{message}; {_needed(path)}")
     return scope.resolve(reference, node, path)
 
 
-def _dotted(hole: Placeholder, node: Node, path: str) -> list[str]:
-    if not _DOTTED.fullmatch(hole.text):
-        raise ConfigFault(node.location, path, f'"${{{hole.text}}}": after the name come only .sub keys')
-    return hole.text.split(".")
+def _keys(placeholder: Placeholder, node: Node, path: str) -> list[str]:
+    if not _DOTTED.fullmatch(placeholder.text):
+        raise ConfigFault(node.location, path, f'"${{{placeholder.text}}}": only .key may follow the name')
+    return placeholder.text.split(".")
 
 
-def _sub(value: Any, hole: Placeholder, node: Node, path: str) -> Any:
-    names = _dotted(hole, node, path)
+def _value_at(value: Any, placeholder: Placeholder, node: Node, path: str) -> Any:
+    names = _keys(placeholder, node, path)
     for i, name in enumerate(names[1:], 1):
         if not isinstance(value, dict) or name not in value:
             among = nearest(name, value) or f"; it has {', '.join(value)}" if isinstance(value, dict) else ""
-            has = f"has no key {name!r}{among}" if isinstance(value, dict) else "is no map"
-            raise ConfigFault(node.location, path, f'"${{{hole.text}}}": {".".join(names[:i])!r} {has}')
+            has = f"has no key {name!r}{among}" if isinstance(value, dict) else "is not a map"
+            raise ConfigFault(node.location, path, f'"${{{placeholder.text}}}": {".".join(names[:i])!r} {has}')
         value = value[name]
     return value
 
 
 def _size(value: Any, most: int) -> int:
-    """How many values there are in ``value``, counted until there are more than ``most``."""
+    """Count the values in ``value``, until there are more than ``most``."""
     n, stack = 0, [value]
     while stack and n <= most:
         value = stack.pop()
@@ -281,7 +272,7 @@ def _size(value: Any, most: int) -> int:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# From outside the file
+# Values from outside the file
 # ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -310,7 +301,7 @@ def _secret(text: str, node: Node, path: str) -> Secret:
 
 
 def secrets_in(nodes: Iterable[Node]) -> frozenset[str]:
-    """What every ``${secret:…}`` in the nodes, and below them, stands for."""
+    """Return the value of every ``${secret:…}`` in the nodes, at any depth."""
     found, stack = set[str](), list(nodes)
     while stack:
         node = stack.pop()
@@ -346,8 +337,8 @@ def _file(text: str, node: Node, path: str) -> Any:
             )
         with open(full, encoding="utf-8", newline="") as file:
             return _READERS[suffix](file.read(), full)
-    except ConfigFault as wrong:
-        raise ConfigFault(node.location, path, f"${{file:{name}}}: {wrong}") from None
+    except ConfigFault as fault:
+        raise ConfigFault(node.location, path, f"${{file:{name}}}: {fault}") from None
     except OSError as error:
         raise ConfigFault(node.location, path, f"${{file:{name}}}: {error.strerror or error} ({full})") from None
     except (ValueError, csv.Error, RecursionError) as error:
@@ -370,7 +361,7 @@ def _read_yaml(text: str, full: str) -> Any:
 
 
 def plain(node: Node) -> Any:
-    """The value of a node as plain Python, nothing filled."""
+    """Return the value of a node as plain Python, its placeholders as they are written."""
     if node.is_map:
         return {key: plain(value) for key, value in node.value.items()}
     return [plain(value) for value in node.value] if node.is_list else node.value

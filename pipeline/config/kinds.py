@@ -1,4 +1,4 @@
-"""The kinds of values that steps give: what is known of a step by its kind, and how one kind becomes another."""
+"""The kinds of values that steps give: array, frame, items, value, parts; and which op makes one kind of another."""
 
 from __future__ import annotations
 
@@ -10,66 +10,66 @@ from pipeline.config.fault_collector import ConfigFault
 from pipeline.config.matrix import Instances
 from pipeline.errors import Location, nearest
 
-__all__ = ["StepInfo", "cure", "kind_of", "one"]
+__all__ = ["StepInfo", "conversion_hint", "reference_kind", "with_article"]
 
 
 @dataclass(frozen=True)
 class StepInfo:
-    """What is known of a step when others refer to it.
+    """What other steps need to know of a step that they refer to.
 
     Parameters
     ----------
-    kind : array, frame, items, value, parts; empty: unknown, since the step itself is at fault
+    kind : array, frame, items, value, parts; empty: unknown, since the step has an error
     parts : the kinds of its parts
     droppable : items of it may be left out, by ``on_error: drop``
     """
 
-    copies: Instances
+    instances: Instances
     kind: str = ""
     parts: Mapping[str, str] = field(default_factory=dict)
     droppable: bool = False
 
 
-def one(kind: str) -> str:
-    """The kind with its article."""
+def with_article(kind: str) -> str:
+    """Return the kind with its article: ``an array``."""
     return {"array": "an array", "frame": "a frame", "items": "items", "value": "a value"}.get(kind, kind)
 
 
-def kind_of(reference: ReferenceText, known: StepInfo, location: Location, path: str) -> str:
-    """The kind of what a reference means; empty where it is unknown.
+def reference_kind(reference: ReferenceText, info: StepInfo, location: Location, path: str) -> str:
+    """Return the kind of value that a reference means; empty where it is unknown.
 
     Raises
     ------
-    Wrong : for a part or picks that the step's kind doesn't have
+    ConfigFault : for a part or picks that the step's kind doesn't have
     """
     name, part = reference.name, reference.part
-    if not known.kind:
+    if not info.kind:
         return ""
-    kind = known.kind
-    if part and part in known.parts:
-        kind = known.parts[part]
-    elif part and known.parts:
-        hint = nearest(part, known.parts)
-        raise ConfigFault(location, path, f"{name!r} has no part {part!r}; it has {', '.join(known.parts)}{hint}")
+    kind = info.kind
+    if part and part in info.parts:
+        kind = info.parts[part]
+    elif part and info.parts:
+        hint = nearest(part, info.parts)
+        raise ConfigFault(location, path, f"{name!r} has no part {part!r}; it has {', '.join(info.parts)}{hint}")
     elif part and kind == "frame":
         kind = "value"  # a column of one row
     elif part and kind == "array":
         raise ConfigFault(location, path, f"{name!r} is an array, which has no parts; got {str(reference)!r}")
     elif part:
         raise ConfigFault(location, path, f"{name!r} declares no parts; name them there: parts: [{part}]")
-    positions = [p for p in reference.picks if p.key is not None and p.key not in known.copies.keys]
+    keys = info.instances.keys
+    positions = [p for p in reference.picks if p.key is not None and p.key not in keys]
     if positions and kind != "array" and kind != "parts":
-        keys = f"; its matrix keys are {', '.join(known.copies.keys)}" if known.copies.keys else ""
-        raise ConfigFault(location, path, f"{name!r} is {one(kind)}, which has no dim {positions[0].key!r}{keys}")
+        hint = f"; its matrix keys are {', '.join(keys)}" if keys else ""
+        message = f"{name!r} is {with_article(kind)}, which has no dim {positions[0].key!r}{hint}"
+        raise ConfigFault(location, path, message)
     if kind == "parts":
-        parts = ", ".join(known.parts)
-        raise ConfigFault(
-            location, path, f"{name!r} has the parts {parts}; name one: {name}.{next(iter(known.parts), '…')}"
-        )
+        first = next(iter(info.parts), "…")
+        raise ConfigFault(location, path, f"{name!r} has the parts {', '.join(info.parts)}; name one: {name}.{first}")
     return kind
 
 
-_CURES = {
+_CONVERSIONS = {
     ("items", "frame"): "{{op: to_frame, input: {0}, columns: {{…: type}}}}",
     ("value", "frame"): "{{op: to_frame, input: {0}, columns: {{…: type}}}}",
     ("array", "frame"): "{{op: to_frame, input: {0}}}",
@@ -82,7 +82,7 @@ _CURES = {
 }
 
 
-def cure(got: str, allowed: tuple[str, ...], text: str) -> str:
-    """``; make one: …`` for a value of another kind than is needed; empty where there is no conversion."""
-    found = next((_CURES[got, kind] for kind in allowed if (got, kind) in _CURES), "")
+def conversion_hint(got: str, allowed: tuple[str, ...], text: str) -> str:
+    """Return ``; make one: …`` for a value of another kind than is needed; empty where there is no conversion."""
+    found = next((_CONVERSIONS[got, kind] for kind in allowed if (got, kind) in _CONVERSIONS), "")
     return f"; make one: {found.format(text)}" if found else ""

@@ -1,4 +1,4 @@
-"""From a file, or a text, to a Config: the order in which things are read."""
+"""Load a Config from a file, a text or a tree: the order in which the sections are read, and of the steps."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 from pipeline.config import yaml_nodes
 from pipeline.config.fault_collector import ConfigFault, FaultCollector
-from pipeline.config.includes import changed_params, merged, read
+from pipeline.config.includes import changed_params, merge_includes, read
 from pipeline.config.interpolation import Params, Scope, secrets_in
 from pipeline.config.model import Config, Step
-from pipeline.config.scalars import no_name
+from pipeline.config.scalars import name_error
 from pipeline.config.sections.checks import checks
 from pipeline.config.sections.fields import Section
 from pipeline.config.sections.keys import File
@@ -21,8 +21,8 @@ from pipeline.config.sections.outputs import outputs
 from pipeline.config.sections.outside_references import keep
 from pipeline.config.sections.validation import read as read_section
 from pipeline.config.step_context import Context
-from pipeline.config.step_resolution import resolved
-from pipeline.config.step_syntax import ParsedStep, draft
+from pipeline.config.step_resolution import resolve_step
+from pipeline.config.step_syntax import ParsedStep, parse_step
 from pipeline.config.yaml_nodes import Node
 from pipeline.errors import ConfigError, Location
 
@@ -30,7 +30,7 @@ __all__ = ["TOP_LEVEL", "from_tree", "load", "loads"]
 
 TOP_LEVEL = tuple(File.model_fields)
 MOST_STEPS = 1000
-MOST_COPIES = 20_000
+MOST_INSTANCES = 20_000
 
 
 def load(
@@ -40,17 +40,17 @@ def load(
     params_files: Iterable[str | os.PathLike[str]] = (),
     root: str | os.PathLike[str] | None = None,
 ) -> Config:
-    """The Config that a file describes.
+    """Load the Config of a file.
 
     Parameters
     ----------
     sets : dotted name of a param -> its value as YAML, ``{"a.b": "3"}``, or as a tree
-    params_files : YAML files with maps of params, the later ones over the earlier ones, ``sets`` over all
-    root : the folder that input paths are relative to; default: that of the file that writes them
+    params_files : YAML files with maps of params; later files win over earlier ones, and ``sets`` over all
+    root : the folder that input paths are relative to; default: the folder of the file that has the path
 
     Raises
     ------
-    ConfigError : with every fault of the file
+    ConfigError : with every error of the file
     """
     named = os.fspath(path)
     folder = os.path.abspath(os.fspath(root)) if root is not None else None
@@ -65,7 +65,7 @@ def loads(
     sets: Mapping[str, str | Node] | None = None,
     params_files: Iterable[str | os.PathLike[str]] = (),
 ) -> Config:
-    """The Config that a text describes; messages call it ``<name>.yaml``, and paths are relative to ``root``."""
+    """Load the Config of a text; messages call it ``<name>.yaml``, and paths are relative to ``root``."""
     folder = os.path.abspath(os.fspath(root))
     file = f"{name}.yaml"
     files = [os.fspath(p) for p in params_files]
@@ -73,11 +73,11 @@ def loads(
 
 
 def from_tree(tree: Node) -> Config:
-    """The Config that a tree describes which no file holds; paths are relative to its folder.
+    """Load the Config of a tree that comes from no file; paths are relative to the tree's folder.
 
     Raises
     ------
-    ConfigError : with every fault
+    ConfigError : with every error
     """
     return _load(lambda: tree, tree.location.file, None, {}, [])
 
@@ -87,12 +87,12 @@ def _load(get: Any, named: str, folder: str | None, sets: Mapping[str, str | Nod
     try:
         main = get()
         if not main.is_map:
-            raise ConfigFault(main.location, "", f"got {main.said}; a file is a map with version and steps")
-        tree = merged(main, folder=folder, faults=faults, warnings=warnings)
-    except ConfigFault as wrong:
-        raise ConfigError([wrong.fault]) from None
+            raise ConfigFault(main.location, "", f"got {main.shown}; a file is a map with version and steps")
+        tree = merge_includes(main, folder=folder, faults=faults, warnings=warnings)
+    except ConfigFault as error:
+        raise ConfigError([error.fault]) from None
     config = _read(tree, main, named, sets, files, faults, warnings)
-    faults.raised()
+    faults.raise_if_any()
     return config
 
 
@@ -111,12 +111,12 @@ def _read(
     importable, shipped = modules(tree.value.get("modules"), params, faults)
     nodes = _steps(tree, params, faults)
     context = Context(params, frozenset(nodes), faults, importable_names(importable, shipped))
-    steps = _resolved(nodes, tree, context, warnings)
+    steps = _resolve_steps(nodes, tree, context, warnings)
     made: dict[str, Any] = {}
     for key, reader in (("outputs", outputs), ("checks", checks), ("keep", keep)):
         with faults.caught():
             made[key] = reader(tree.value.get(key), context)
-    absent = {name: why for known in context.known.values() for name, why in known.copies.absent.items()}
+    absent = {name: why for info in context.resolved.values() for name, why in info.instances.absent.items()}
     stem = os.path.splitext(os.path.basename(named))[0]
     return Config(
         name=str(_text(tree, "name", stem, params, faults)),
@@ -135,13 +135,13 @@ def _read(
         absent=absent,
         warnings=tuple(warnings),
         secrets=secrets_in([tree, *params.nodes.values()]),
-        tree=_effective(tree, params),
+        tree=_merged_tree(tree, params),
         **made,
     )
 
 
-def _effective(tree: Node, params: Params) -> Node:
-    """The tree without ``include``, whose files it holds already, and with the params as they were changed."""
+def _merged_tree(tree: Node, params: Params) -> Node:
+    """Return the tree without ``include``, whose files are merged into it, and with the params as they were changed."""
     values = {key: node for key, node in tree.value.items() if key != "include"}
     if params.nodes:
         given = values.get("params", Node(tree.location, {}, folder=tree.folder))
@@ -152,7 +152,7 @@ def _effective(tree: Node, params: Params) -> Node:
 def _check_version(tree: Node, faults: FaultCollector) -> None:
     node = tree.value.get("version")
     if node is not None and (node.value != 1 or node.value is True):
-        faults.add(node.location, "version", f"got {node.said}; this version of Pipeline reads version 1")
+        faults.add(node.location, "version", f"got {node.shown}; this version of Pipeline reads version 1")
 
 
 def _written(keys: Section | None) -> dict[str, Any]:
@@ -164,9 +164,9 @@ def _params(tree: Node, sets: Mapping[str, str | Node], files: list[str], faults
     node = tree.value.get("params")
     nodes = changed_params(node, sets=sets, files=files, faults=faults)
     for name in nodes:
-        if said := no_name(name):
+        if message := name_error(name):
             place = node.keys.get(name, Location()) if node is not None else Location()
-            faults.add(place, f"params.{name}", said)
+            faults.add(place, f"params.{name}", message)
     params = Params(nodes)
     for name in nodes:
         with faults.caught():
@@ -179,11 +179,11 @@ def _steps(tree: Node, params: Params, faults: FaultCollector) -> dict[str, Node
     if node is None:  # noted already
         return {}
     if not node.is_map or not node.value:
-        faults.add(node.location, "steps", f"got {node.said}; write a map with at least one step")
+        faults.add(node.location, "steps", f"got {node.shown}; write a map with at least one step")
         return {}
     for name in node.value:
-        if said := no_name(name):
-            faults.add(node.keys[name], f"steps.{name}", said)
+        if message := name_error(name):
+            faults.add(node.keys[name], f"steps.{name}", message)
         if name in params:
             faults.add(node.keys[name], f"steps.{name}", f"a param is named {name!r}, too; names are shared")
     if len(node.value) > MOST_STEPS:
@@ -192,12 +192,12 @@ def _steps(tree: Node, params: Params, faults: FaultCollector) -> dict[str, Node
     return dict(node.value)
 
 
-def _resolved(nodes: Mapping[str, Node], tree: Node, context: Context, warnings: list[str]) -> dict[str, Step]:
-    """The copies of all steps, in an order in which each comes after what it refers to."""
-    drafts: dict[str, ParsedStep] = {}
+def _resolve_steps(nodes: Mapping[str, Node], tree: Node, context: Context, warnings: list[str]) -> dict[str, Step]:
+    """Return the instances of all steps, in an order in which each comes after what it refers to."""
+    parsed: dict[str, ParsedStep] = {}
     for name, node in nodes.items():
         with context.faults.caught():
-            drafts[name] = draft(
+            parsed[name] = parse_step(
                 name,
                 node,
                 tree.value["steps"].keys[name],
@@ -207,23 +207,23 @@ def _resolved(nodes: Mapping[str, Node], tree: Node, context: Context, warnings:
                 warnings=warnings,
             )
     steps: dict[str, Step] = {}
-    for name in _order(drafts, context.faults):
-        made = drafts[name]
-        if any(f.reference.name not in context.known for f in made.found):
-            continue  # what it needs has a fault, which would only come up again
-        for step in resolved(made, context):
-            steps[step.name] = step
-        if len(steps) > MOST_COPIES:
-            context.faults.add(made.location, made.path, f"the file makes more than {MOST_COPIES:,} copies")
+    for name in _order(parsed, context.faults):
+        step = parsed[name]
+        if any(site.reference.name not in context.resolved for site in step.references):
+            continue  # a step that it needs has an error, which would only come up again
+        for instance in resolve_step(step, context):
+            steps[instance.name] = instance
+        if len(steps) > MOST_INSTANCES:
+            context.faults.add(step.location, step.path, f"the file makes more than {MOST_INSTANCES:,} instances")
             break
     return steps
 
 
-def _order(drafts: Mapping[str, ParsedStep], faults: FaultCollector) -> list[str]:
-    """The steps after what they need, else in the order of the file; those on a circle are left out and noted."""
+def _order(steps: Mapping[str, ParsedStep], faults: FaultCollector) -> list[str]:
+    """Return the steps after what they need, else in the order of the file; steps on a cycle are noted and left out."""
     order: dict[str, None] = {}
     opened: list[str] = []
-    for first in drafts:
+    for first in steps:
         stack = [first]
         while stack:
             name = stack[-1]
@@ -234,11 +234,11 @@ def _order(drafts: Mapping[str, ParsedStep], faults: FaultCollector) -> list[str
                 continue
             if name not in opened:
                 opened.append(name)
-            needed = [f.reference.name for f in drafts[name].found if f.reference.name in drafts]
-            missing = [n for n in needed if n not in order]
+            needed = [site.reference.name for site in steps[name].references if site.reference.name in steps]
+            missing = [one for one in needed if one not in order]
             if missing and missing[0] in opened:
-                circle = [*opened[opened.index(missing[0]) :], missing[0]]
-                faults.add(drafts[name].location, drafts[name].path, f"needs itself: {' <- '.join(circle)}")
+                cycle = [*opened[opened.index(missing[0]) :], missing[0]]
+                faults.add(steps[name].location, steps[name].path, f"needs itself: {' <- '.join(cycle)}")
                 order |= dict.fromkeys(opened)
                 break
             if missing:
@@ -256,6 +256,6 @@ def _text(tree: Node, key: str, default: str, params: Params, faults: FaultColle
     if node is None:
         return default
     if not isinstance(node.value, str):
-        faults.add(node.location, key, f"got {node.said}; write a text")
+        faults.add(node.location, key, f"got {node.shown}; write a text")
         return default
     return node.value

@@ -1,7 +1,7 @@
-"""Which copies a step has, and what a reference means in one of them.
+"""The instances of a step with a matrix, and what a reference means in one of them.
 
-A step has one copy for each combination of its own matrix keys and of those it follows: the keys of the steps that it
-refers to, as far as it neither picks nor gathers along them. Labels are compared as text.
+A step has one instance for each combination of its own matrix keys and of the keys that it inherits: those of the steps
+that it refers to, unless a reference picks one label of the key or gathers all. Labels are compared as text.
 """
 
 from __future__ import annotations
@@ -17,254 +17,252 @@ from pipeline.config.model import Reference
 from pipeline.config.scalars import label
 from pipeline.errors import Location, nearest
 
-__all__ = ["MOST_COPIES", "Absent", "BoundReference", "Instances", "expanded", "following", "referred"]
+__all__ = ["AbsentInstance", "BoundReference", "Instances", "effective_matrix", "expand", "resolve_reference"]
 
-MOST_COPIES = 1000
+MOST_INSTANCES = 1000
 
 Labels = tuple[str, ...]
+Positions = tuple[tuple[str, int | tuple[int | None, int | None]], ...]
 
 
-class Absent(Exception):
-    """A reference means a copy that ``when`` or ``exclude`` has taken away."""
+class AbsentInstance(Exception):
+    """A reference means an instance that ``when`` or ``exclude`` has removed."""
 
 
 @dataclass(frozen=True)
 class Instances:
-    """The copies of one step.
+    """The instances of one step.
 
     Parameters
     ----------
     step : its name
     keys : matrix keys, in order, each with its values by label
-    names : the copies that exist, by their labels in the order of ``keys``
-    absent : those that don't, each with the reason
-    sure : whether that is so; False where the step, or one that it needs, is at fault itself
+    names : the names of the instances by their labels, in the order of ``keys``
+    absent : the names of those that do not exist, each with the reason
+    valid : False where the step, or one that it needs, has an error, so that the instances are a guess
     """
 
     step: str
     keys: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     names: Mapping[Labels, str] = field(default_factory=dict)
     absent: Mapping[str, str] = field(default_factory=dict)
-    sure: bool = True
+    valid: bool = True
 
     def matrix(self, labels: Labels) -> dict[str, Any]:
-        """The values of a copy."""
+        """Return the matrix values of one instance."""
         return {key: values[text] for (key, values), text in zip(self.keys.items(), labels, strict=True)}
 
 
 @dataclass(frozen=True)
 class BoundReference:
-    """A reference in a step, before it is known which copy it stands in."""
+    """A reference as it is written in a step, with the instances of the step that it names."""
 
-    reference: ReferenceText
+    text: ReferenceText
     location: Location
     path: str
-    of: Instances
+    instances: Instances
 
 
 @dataclass(frozen=True)
-class _Picked:
-    """The picks of a use, sorted out."""
+class _Picks:
+    """The picks of a reference by kind: one label of a key, all labels of a key, positions along a dim."""
 
-    fixed: Mapping[str, str]
+    labels: Mapping[str, str]
     gathered: tuple[str, ...]
-    picks: tuple[tuple[str, int | tuple[int | None, int | None]], ...]
+    positions: Positions
 
 
-def _sorted_out(use: BoundReference) -> _Picked:
-    """Tell labels, gathers and positions apart.
+def _picks_by_kind(reference: BoundReference) -> _Picks:
+    """Sort the picks of a reference by kind.
 
     Raises
     ------
-    Wrong : for a label that the step doesn't have, or a pick that is neither
+    ConfigFault : for a label that the step doesn't have, or a pick that is neither a label nor a position
     """
-    keys = list(use.of.keys)
-    fixed: dict[str, str] = {}
+    step, keys, picks = reference.instances.step, list(reference.instances.keys), reference.text.picks
+    labels: dict[str, str] = {}
     gathered: list[str] = []
-    picks: list[tuple[str, int | tuple[int | None, int | None]]] = []
-    bare = [p for p in use.reference.picks if p.key is None]
-    if len(bare) == 1 and bare[0].is_gather:
+    positions: list[tuple[str, int | tuple[int | None, int | None]]] = []
+    without_key = [pick for pick in picks if pick.key is None]
+    named = {pick.key for pick in picks}
+    if len(without_key) == 1 and without_key[0].is_gather:
         if not keys:
-            raise _wrong(use, f"{use.of.step!r} has no matrix, so there is nothing to gather")
-        gathered += [k for k in keys if k not in {p.key for p in use.reference.picks}]
-        bare = []
-    free = iter([k for k in keys if k not in {p.key for p in use.reference.picks}])
-    for pick in use.reference.picks:
-        if pick.key is None and pick not in bare:
+            raise _fault(reference, f"{step!r} has no matrix, so there is nothing to gather")
+        gathered += [key for key in keys if key not in named]
+        without_key = []
+    free_keys = iter([key for key in keys if key not in named])
+    for pick in picks:
+        if pick.key is None and pick not in without_key:
             continue
-        key = pick.key if pick.key is not None else next(free, None)
+        key = pick.key if pick.key is not None else next(free_keys, None)
         if key is None:
-            raise _wrong(use, _no_key(use, pick))
-        if key in use.of.keys:
-            _along(use, key, pick, fixed, gathered)
+            raise _fault(reference, _too_many_labels(reference, pick))
+        if key not in reference.instances.keys:
+            positions.append((key, _position(reference, key, pick)))
+        elif pick.is_gather:
+            gathered.append(key)
         else:
-            picks.append((key, _position(use, key, pick)))
-    order = tuple(k for k in keys if k in gathered)
-    return _Picked(fixed, order, tuple(picks))
+            labels[key] = _label(reference, key, pick)
+    return _Picks(labels, tuple(key for key in keys if key in gathered), tuple(positions))
 
 
-def _no_key(use: BoundReference, pick: PickText) -> str:
-    n = len(use.of.keys)
-    if n:
-        return f"{str(use.reference)!r} has more labels than {use.of.step!r} has matrix keys ({', '.join(use.of.keys)})"
-    return f"{use.of.step!r} has no matrix, so no label {pick.value!r}; positions need their dim: [time={pick.value}]"
+def _too_many_labels(reference: BoundReference, pick: PickText) -> str:
+    step, keys = reference.instances.step, reference.instances.keys
+    if keys:
+        return f"{str(reference.text)!r} has more labels than {step!r} has matrix keys ({', '.join(keys)})"
+    return f"{step!r} has no matrix, so no label {pick.value!r}; positions need their dim: [time={pick.value}]"
 
 
-def _along(use: BoundReference, key: str, pick: PickText, fixed: dict[str, str], gathered: list[str]) -> None:
-    if pick.is_gather:
-        gathered.append(key)
-        return
-    text, values = str(pick.value), use.of.keys[key]
+def _label(reference: BoundReference, key: str, pick: PickText) -> str:
+    text, values = str(pick.value), reference.instances.keys[key]
     if pick.is_slice or text not in values or (pick.quoted and not isinstance(values[text], str)):
         got = str(pick).removeprefix(f"{key}=")
         has = f"it has {', '.join(list(values)[:12])}{nearest(got, values)}"
-        raise _wrong(use, f"{use.of.step!r} has no copy with {key} {got!r}; {has}")
-    fixed[key] = text
+        raise _fault(reference, f"{reference.instances.step!r} has no instance with {key} {got!r}; {has}")
+    return text
 
 
-def _position(use: BoundReference, key: str, pick: PickText) -> int | tuple[int | None, int | None]:
+def _position(reference: BoundReference, key: str, pick: PickText) -> int | tuple[int | None, int | None]:
+    step, keys = reference.instances.step, reference.instances.keys
     if pick.is_slice:
         return pick.start, pick.stop
     if pick.position is not None:
         return pick.position
     if pick.is_gather:
-        has = f"its matrix keys are {', '.join(use.of.keys)}" if use.of.keys else "it has no matrix"
-        raise _wrong(use, f"{use.of.step!r} can't be gathered along {key!r}; {has}{nearest(key, use.of.keys)}")
-    cure = f"{{op: sel, input: {use.of.step}, labels: {{{key}: {pick.value}}}}}"
-    raise _wrong(use, f"got {str(pick)!r}; picks along a dim are positions, whole numbers; for labels: {cure}")
+        has = f"its matrix keys are {', '.join(keys)}" if keys else "it has no matrix"
+        raise _fault(reference, f"{step!r} can't be gathered along {key!r}; {has}{nearest(key, keys)}")
+    by_label = f"{{op: sel, input: {step}, labels: {{{key}: {pick.value}}}}}"
+    message = f"got {str(pick)!r}; picks along a dim are positions, whole numbers; for labels: {by_label}"
+    raise _fault(reference, message)
 
 
-def _wrong(use: BoundReference, message: str) -> ConfigFault:
-    return ConfigFault(use.location, use.path, message, consequence=not use.of.sure)
+def _fault(reference: BoundReference, message: str) -> ConfigFault:
+    return ConfigFault(reference.location, reference.path, message, consequence=not reference.instances.valid)
 
 
-def following(
-    own: Mapping[str, Mapping[str, Any]], uses: Iterable[BoundReference], *, at: Location, path: str
+def effective_matrix(
+    own: Mapping[str, Mapping[str, Any]], references: Iterable[BoundReference], *, at: Location, path: str
 ) -> Mapping[str, Any]:
-    """All matrix keys of a step: those it follows, in the order of its references, then its own.
+    """Return a step's effective matrix: keys inherited from referenced steps, in reference order, then its own keys.
 
     Raises
     ------
-    Wrong : if a followed key is declared again, or two steps have different lists of one key
+    ConfigFault : if an inherited key is declared again, or two steps have different values of one key
     """
     keys: dict[str, Mapping[str, Any]] = {}
     source: dict[str, str] = {}
-    for use in uses:
-        picked = _sorted_out(use)
-        for key, values in use.of.keys.items():
-            if key in picked.fixed or key in picked.gathered:
+    for reference in references:
+        picks, step = _picks_by_kind(reference), reference.instances.step
+        for key, values in reference.instances.keys.items():
+            if key in picks.labels or key in picks.gathered:
                 continue
             if key in own:
-                raise ConfigFault(
-                    at,
-                    f"{path}.matrix.{key}",
-                    f"{use.of.step!r} has the key {key!r}, which this step follows; leave it out here, or pick: "
-                    f"{use.of.step}[{key}={next(iter(values), '…')}]",
-                )
+                pick = f"{step}[{key}={next(iter(values), '…')}]"
+                message = f"{step!r} has the key {key!r}, which this step inherits; leave it out here, or pick: {pick}"
+                raise ConfigFault(at, f"{path}.matrix.{key}", message)
             if key in keys and list(keys[key]) != list(values):
-                raise _wrong(
-                    use,
-                    f"{use.of.step!r} has {key} {', '.join(list(values)[:8])}, but {source[key]!r} has "
-                    f"{', '.join(list(keys[key])[:8])}; what is followed together must be equal",
-                )
+                these, those = (", ".join(list(some)[:8]) for some in (values, keys[key]))
+                message = f"{step!r} has {key} {these}, but {source[key]!r} has {those}"
+                raise _fault(reference, f"{message}; a key inherited from two steps must have the same values in both")
             keys.setdefault(key, values)
-            source.setdefault(key, use.of.step)
+            source.setdefault(key, step)
     return {**keys, **own}
 
 
-def expanded(
+def expand(
     step: str,
     keys: Mapping[str, Mapping[str, Any]],
-    uses: Sequence[BoundReference],
+    references: Sequence[BoundReference],
     *,
     excluded: Sequence[Mapping[str, Any]],
     when: Callable[[Mapping[str, Any]], bool],
     at: Location,
 ) -> Instances:
-    """The copies of a step.
+    """Return the instances of a step.
 
     Parameters
     ----------
-    excluded : combinations to be left out; a key that is not named matches all of its labels
-    when : tells whether the copy with these values exists
+    excluded : combinations to leave out; a key that one does not name matches all of its labels
+    when : whether the instance with these values exists
 
     Raises
     ------
-    Wrong : if there are more than :data:`MOST_COPIES`
+    ConfigFault : if there are more than :data:`MOST_INSTANCES`
     """
     n = 1
     for values in keys.values():
         n *= len(values)
-    if n > MOST_COPIES:
+    if n > MOST_INSTANCES:
         sizes = " x ".join(f"{len(v)} {k}" for k, v in keys.items())
-        raise ConfigFault(
-            at, f"steps.{step}", f"makes {n:,} copies ({sizes}); at most {MOST_COPIES:,}; for more use over in a call"
-        )
+        message = f"makes {n:,} instances ({sizes}); at most {MOST_INSTANCES:,}; for more use over in a call"
+        raise ConfigFault(at, f"steps.{step}", message)
     names: dict[Labels, str] = {}
     absent: dict[str, str] = {}
-    picked = [(use, _sorted_out(use)) for use in uses]
-    cuts = [{k: label(v) for k, v in cut.items()} for cut in excluded]
+    needs = [(reference, _picks_by_kind(reference)) for reference in references]
+    excluded_labels = [{key: label(value) for key, value in one.items()} for one in excluded]
     for labels in itertools.product(*keys.values()):
         name = instance_name(step, list(keys), labels)
         chosen = dict(zip(keys, labels, strict=True))
-        if any(all(chosen.get(k) == text for k, text in cut.items()) for cut in cuts):
+        if any(all(chosen.get(key) == text for key, text in one.items()) for one in excluded_labels):
             continue
-        if not when({k: keys[k][text] for k, text in chosen.items()}):
+        if not when({key: keys[key][text] for key, text in chosen.items()}):
             absent[name] = "when is false"
             continue
-        lacking = next((r for r in (_lacking(use, p, chosen) for use, p in picked) if r), "")
-        if lacking:
-            absent[name] = f"needs {lacking}, which does not exist"
+        missing = next((name for name in (_missing(*need, chosen) for need in needs) if name), "")
+        if missing:
+            absent[name] = f"needs {missing}, which does not exist"
             continue
         names[labels] = name
-    return Instances(step, keys, names, absent, sure=all(use.of.sure for use in uses))
+    return Instances(step, keys, names, absent, valid=all(one.instances.valid for one in references))
 
 
 def instance_name(step: str, keys: Sequence[str], labels: Sequence[str]) -> str:
-    """``tas``, ``tas[t2m]``, ``fit[alpha=0.1,fold=2]``."""
+    """Return the name of an instance: ``tas``, ``tas[t2m]``, ``fit[alpha=0.1,fold=2]``."""
     if not keys:
         return step
     inner = labels[0] if len(keys) == 1 else ",".join(f"{k}={t}" for k, t in zip(keys, labels, strict=True))
     return f"{step}[{inner}]"
 
 
-def _lacking(use: BoundReference, picked: _Picked, chosen: Mapping[str, str]) -> str:
-    """The name of what a use needs in a copy and isn't there; empty if all is there."""
+def _missing(reference: BoundReference, picks: _Picks, chosen: Mapping[str, str]) -> str:
+    """Return the name of the instance that a reference needs and that does not exist; empty if all exist."""
+    instances = reference.instances
     labels = [
-        [picked.fixed.get(k) or chosen.get(k, "")] if k not in picked.gathered else list(v)
-        for k, v in use.of.keys.items()
+        [picks.labels.get(key) or chosen.get(key, "")] if key not in picks.gathered else list(values)
+        for key, values in instances.keys.items()
     ]
-    if any(combination in use.of.names for combination in itertools.product(*labels)):
+    if any(combination in instances.names for combination in itertools.product(*labels)):
         return ""
-    return instance_name(use.of.step, list(use.of.keys), ["*" if len(some) > 1 else "".join(some) for some in labels])
+    return instance_name(
+        instances.step, list(instances.keys), ["*" if len(one) > 1 else "".join(one) for one in labels]
+    )
 
 
-def referred(use: BoundReference, matrix: Mapping[str, Any]) -> Reference:
-    """What a use means in the copy with these matrix values.
+def resolve_reference(reference: BoundReference, matrix: Mapping[str, Any]) -> Reference:
+    """Return what a reference means in the instance with these matrix values.
 
     Raises
     ------
-    Absent : if no such copy exists
+    AbsentInstance : if no such instance exists
     """
-    picked = _sorted_out(use)
+    picks, instances = _picks_by_kind(reference), reference.instances
     labels = []
-    for key, values in use.of.keys.items():
-        if key in picked.gathered:
+    for key, values in instances.keys.items():
+        if key in picks.gathered:
             labels.append(list(values))
         else:
-            labels.append([picked.fixed[key] if key in picked.fixed else label(matrix.get(key))])
-    found = [c for c in itertools.product(*labels) if c in use.of.names]
+            labels.append([picks.labels[key] if key in picks.labels else label(matrix.get(key))])
+    found = [one for one in itertools.product(*labels) if one in instances.names]
     if not found:
-        raise Absent(str(use.reference))
-    at = [i for i, key in enumerate(use.of.keys) if key in picked.gathered]
-    along = [tuple(use.of.matrix(c)[list(use.of.keys)[i]] for i in at) for c in found] if at else []
+        raise AbsentInstance(str(reference.text))
+    gathered_values = [[instances.matrix(one)[key] for key in picks.gathered] for one in found if picks.gathered]
     return Reference(
-        step=use.of.step,
-        copies=tuple(use.of.names[c] for c in found),
-        gathered=picked.gathered,
-        labels=tuple(along),
-        part=use.reference.part,
-        picks=picked.picks,
-        text=str(use.reference),
-        location=use.location,
+        step=instances.step,
+        copies=tuple(instances.names[one] for one in found),
+        gathered=picks.gathered,
+        labels=tuple(map(tuple, gathered_values)),
+        part=reference.text.part,
+        picks=picks.positions,
+        text=str(reference.text),
+        location=reference.location,
     )

@@ -1,33 +1,32 @@
-"""The values that a file lists: those of a matrix with their labels, of ``over``, of ``exclude``."""
+"""The values that a file lists: those of ``matrix`` with their labels, of ``over``, of ``exclude``."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from pipeline.config.fault_collector import ConfigFault, FaultCollector
-from pipeline.config.interpolation import Params, Scope, fill
-from pipeline.config.scalars import is_name, label, misprinted, no_name, unlabelled
+from pipeline.config.interpolation import Params, Scope, interpolate
+from pipeline.config.scalars import forbidden_in_label, is_name, label, name_error, prints_differently
 from pipeline.config.yaml_nodes import Node
 
-__all__ = ["excluded", "matrix", "over_names", "shared_keys", "values"]
+__all__ = ["exclusions", "keys_of_all_maps", "listed_values", "matrix_by_label", "over_keys"]
 
 MOST_VALUES = 1_000_000
 
 
-def values(node: Node, path: str, scope: Scope, *, most: int = MOST_VALUES) -> list[Any]:
-    """The values of a key: a list, ``{range: …}``, or a ``${…}`` that is one.
+def listed_values(node: Node, path: str, scope: Scope, *, most: int = MOST_VALUES) -> list[Any]:
+    """Return the values of a key: a list, ``{range: …}``, or a ``${…}`` that is one of them.
 
     Raises
     ------
-    Wrong : if it is something else, or has more than ``most`` values
+    ConfigFault : if it is something else, or has more than ``most`` values
     """
-    got = fill(node, path, scope)
+    got = interpolate(node, path, scope)
     if isinstance(got, dict) and set(got) == {"range"}:
         got = _range(got["range"], node, path, most)
     if not isinstance(got, list):
-        raise ConfigFault(
-            node.location, path, f"got {node.said}; values are a list, {{range: n}}, or a ${{…}} that is a list"
-        )
+        message = f"got {node.shown}; values are a list, {{range: n}}, or a ${{…}} that is a list"
+        raise ConfigFault(node.location, path, message)
     if len(got) > most:
         raise ConfigFault(node.location, path, f"got {len(got):,} values; at most {most:,}")
     return got
@@ -43,88 +42,84 @@ def _range(given: Any, node: Node, path: str, most: int) -> list[int]:
     return list(numbers)
 
 
-def matrix(
+def matrix_by_label(
     node: Node | None, path: str, params: Params, steps: frozenset[str], warnings: list[str]
 ) -> dict[str, dict[str, Any]]:
-    """The values of a step's own matrix keys, each by its label.
+    """Return the values of a step's own matrix keys, each by its label.
 
     Raises
     ------
-    Wrong : for a key that is no name, or names something else; for a value that can't be a label
+    ConfigFault : for a key that can't be a name, or is the name of something else; for a value that can't be a label
     """
     if node is None:
         return {}
     if not node.is_map:
-        raise ConfigFault(node.location, path, f"got {node.said}; write a map: {{key: [values]}}")
+        raise ConfigFault(node.location, path, f"got {node.shown}; write a map: {{key: [values]}}")
     found: dict[str, dict[str, Any]] = {}
     for key, inner in node.value.items():
-        here = node.keys[key], f"{path}.{key}"
-        if said := no_name(key):
-            raise ConfigFault(*here, said)
+        if message := name_error(key):
+            raise ConfigFault(node.keys[key], f"{path}.{key}", message)
         if key in params or key in steps:
-            raise ConfigFault(
-                *here, f"a {'param' if key in params else 'step'} is named {key!r}, too; names are shared"
-            )
-        found[key] = _labelled(inner, f"{path}.{key}", Scope(params), warnings)
+            message = f"a {'param' if key in params else 'step'} is named {key!r}, too; names are shared"
+            raise ConfigFault(node.keys[key], f"{path}.{key}", message)
+        found[key] = _by_label(inner, f"{path}.{key}", Scope(params), warnings)
     return found
 
 
-def _labelled(node: Node, path: str, scope: Scope, warnings: list[str]) -> dict[str, Any]:
-    got = values(node, path, scope, most=10_000)
+def _by_label(node: Node, path: str, scope: Scope, warnings: list[str]) -> dict[str, Any]:
+    got = listed_values(node, path, scope, most=10_000)
     if not got:
-        raise ConfigFault(node.location, path, "got no values; a step without copies is written with when")
+        raise ConfigFault(node.location, path, "got no values; for a step without instances write when: false")
     found: dict[str, Any] = {}
     for i, value in enumerate(got):
         item = node.value[i] if node.is_list else node
         if isinstance(value, list | dict):
-            raise ConfigFault(
-                item.location, path, "got a list or a map as a value; a matrix holds scalars, which become labels"
-            )
+            message = "got a list or a map as a value; a matrix takes scalars, which become labels"
+            raise ConfigFault(item.location, path, message)
         text = label(value)
-        if bad := unlabelled(text):
-            raise ConfigFault(item.location, path, f"the label {text!r} holds {bad!r}, which a label can't")
+        if characters := forbidden_in_label(text):
+            message = f"the label {text!r} contains {characters!r}, which a label can't contain"
+            raise ConfigFault(item.location, path, message)
         if text in found:
-            raise ConfigFault(item.location, path, f"the label {text!r} stands twice")
-        if item.plain and misprinted(item.text, value):
-            warnings.append(
-                f"{item.location}: {path}: {item.text} is the number {text}, which is the label; "
-                f'for the text write "{item.text}"'
-            )
+            raise ConfigFault(item.location, path, f"the label {text!r} is listed twice")
+        if item.plain and prints_differently(item.text, value):
+            number = f"{item.text} is the number {text}, which is the label"
+            warnings.append(f'{item.location}: {path}: {number}; for the text write "{item.text}"')
         found[text] = value
     return found
 
 
-def excluded(node: Node | None, path: str, params: Params) -> list[dict[str, Any]]:
-    """The combinations of matrix keys that a step leaves out.
+def exclusions(node: Node | None, path: str, params: Params) -> list[dict[str, Any]]:
+    """Return the combinations of matrix keys that a step leaves out.
 
     Raises
     ------
-    Wrong : if it is no list of maps
+    ConfigFault : if it is no list of maps
     """
     if node is None:
         return []
-    got = fill(node, path, Scope(params))
-    if not isinstance(got, list) or not all(isinstance(cut, dict) and cut for cut in got):
-        raise ConfigFault(node.location, path, f"got {node.said}; write a list of maps: [{{key: value}}]")
+    got = interpolate(node, path, Scope(params))
+    if not isinstance(got, list) or not all(isinstance(one, dict) and one for one in got):
+        raise ConfigFault(node.location, path, f"got {node.shown}; write a list of maps: [{{key: value}}]")
     return got
 
 
-def over_names(node: Node | None, path: str, faults: FaultCollector) -> frozenset[str]:
-    """The keys of an ``over`` that is a map; what can't be a key is noted."""
+def over_keys(node: Node | None, path: str, faults: FaultCollector) -> frozenset[str]:
+    """Return the keys of an ``over`` that is a map; a key that can't be a name is noted."""
     if node is None or not node.is_map:
         return frozenset()
     for key in node.value:
-        if said := no_name(key):
-            faults.add(node.keys[key], f"{path}.{key}", said)
+        if message := name_error(key):
+            faults.add(node.keys[key], f"{path}.{key}", message)
     return frozenset(node.value)
 
 
-def shared_keys(node: Node | None, path: str, params: Params) -> frozenset[str]:
-    """The keys that all maps of an ``over`` have that is a list of maps; what is wrong with it is told elsewhere."""
+def keys_of_all_maps(node: Node | None, path: str, params: Params) -> frozenset[str]:
+    """Return the keys that all maps of an ``over`` have that is a list of maps; its errors are reported elsewhere."""
     if node is None or node.is_map:
         return frozenset()
     try:
-        maps = values(node, path, Scope(params))
+        maps = listed_values(node, path, Scope(params))
     except ConfigFault:
         return frozenset()
     if not maps or not all(isinstance(one, dict) for one in maps):

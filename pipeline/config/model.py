@@ -1,7 +1,7 @@
-"""The noun itself: a Config, its steps, and what they refer to.
+"""The Config: its steps, outputs and checks, and what they refer to.
 
-A step of the file becomes one :class:`Step` per copy (``matrix``), with every ``${…}`` that can be known before the run
-already replaced, every reference resolved to copies, and every expression parsed. Nothing later reads YAML.
+A step of the file becomes one :class:`Step` for each instance (``matrix``), with every ``${…}`` replaced whose value is
+known before the run, every reference resolved to instances, and every expression parsed. Nothing later reads YAML.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["Check", "Command", "Config", "ItemKey", "Output", "Over", "Reference
 
 
 class Secret(str):
-    """Text from ``${secret:…}``: itself for who uses it, ``***`` where it is shown with ``repr``."""
+    """Text from ``${secret:…}``; ``repr`` shows ``***``."""
 
     __slots__ = ()
 
@@ -27,18 +27,18 @@ class Secret(str):
 
 @dataclass(frozen=True)
 class Reference:
-    """Which copies of which step, and what of them.
+    """A reference to instances of a step, or to a part or positions of their values.
 
     Parameters
     ----------
     step : the step's name in the file
-    copies : names of the copies meant; one, or several where they are gathered
+    copies : names of the instances; one, or several where they are gathered
     gathered : the matrix keys gathered along (``bias[*]``), in the step's order; empty: a single value
-    labels : for each copy its values of ``gathered``
+    labels : for each instance its values of ``gathered``
     part : ``u`` of ``svd.u``; empty: the whole
     picks : positions along dims, in the order written; ``(dim, 3)`` drops the dim, ``(dim, (0, 40))`` is half-open,
         None for an open end
-    text : as it was written
+    text : as it is written
     """
 
     step: str
@@ -53,7 +53,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class ItemKey:
-    """``${alpha}`` where ``alpha`` is a key of the step's own ``over``: one value a call, known in the run only."""
+    """``${alpha}`` where ``alpha`` is a key of the step's own ``over``: one value a call, unknown until run time."""
 
     name: str
     path: tuple[str, ...] = ()  # ${point.x}: into a map
@@ -61,7 +61,7 @@ class ItemKey:
 
 @dataclass(frozen=True)
 class Template:
-    """Text with values that are known only in the run: its pieces, in order, to be joined as text."""
+    """Text with values that are unknown until run time: its pieces, in order, to be joined."""
 
     pieces: tuple[str | Reference | ItemKey, ...]
 
@@ -83,15 +83,15 @@ class Over:
 
 @dataclass(frozen=True)
 class Command:
-    """A program to be run for a copy, or for each of its items.
+    """A program to be run for an instance, or for each of its items.
 
     Parameters
     ----------
-    argv : the program and its arguments; a :class:`Reference`, :class:`ItemKey` or :class:`Template` may stand for one
-    cwd : the folder that it runs in; empty: one of its own
+    argv : the program and its arguments: texts, numbers, :class:`Reference`, :class:`ItemKey` or :class:`Template`
+    cwd : the folder that it runs in; empty: a new one for each task
     env : variables on top of the worker's; values as in ``argv``
-    stdin : the key of ``over`` whose item it reads; None: what the input ``stdin`` means, or nothing
-    files : part -> path of a file that it leaves below that folder
+    stdin : the key of ``over`` whose item it reads; None: it reads the input ``stdin``, or nothing
+    files : part -> path of a file that it writes, below that folder
     check : whether a return code other than 0 is a failure
     """
 
@@ -105,26 +105,26 @@ class Command:
 
 @dataclass(frozen=True)
 class Step:
-    """One copy of a step.
+    """One instance of a step.
 
     Parameters
     ----------
-    name : of the copy: ``fit``, ``fit[t2m]``, ``fit[alpha=0.1,fold=2]`` (a single matrix key shows its label alone)
+    name : of the instance: ``fit``, ``fit[t2m]``, ``fit[alpha=0.1,fold=2]`` (a single matrix key shows its label alone)
     step : the step's name in the file
-    matrix : its matrix keys, own and followed, in order, with their values
+    matrix : its matrix keys, inherited and own, in order, with their values
     kind : which of the four it is
     function : name of the op, ``module:function`` of a call, the program of a command without its folder,
         the text of an expr
     inputs : role -> the references it holds, in order. op: the roles of its signature (``input``, ``left``, ``right``,
-        ``weights``, ``like``); expr: one role a name, with the name as it stands in the expression; call: ``input``;
-        command: ``stdin``
+        ``weights``, ``like``); expr: one role a name, as it is written in the expression; call: ``input``; command:
+        ``stdin``
     parameters : op: an instance of its class in ``signatures.py``, whose expression fields are
         :class:`pipeline.config.expressions.expression.Expression` with references bound; else None
     expression : of an expr
     args : keyword arguments of a call; a :class:`Reference`, :class:`ItemKey` or :class:`Template` may stand at any
         depth
     command : what is run, of a command
-    parts : names of the parts that the function returns, or that the command leaves
+    parts : names of the parts that the function returns, or that the command makes
     seed : whether the function gets ``seed=``
     locations : key of the step -> its place in the file
     """
@@ -153,13 +153,13 @@ class Step:
     locations: Mapping[str, Location] = field(default_factory=dict, compare=False)
 
     def references(self) -> tuple[Reference, ...]:
-        """Every reference the copy holds, wherever it stands, without repeats, in a fixed order."""
+        """Return every reference of the instance, at any depth, without repeats, in a fixed order."""
         held = (self.inputs, self.expression, self.parameters, self.over, self.args, self.command)
         return tuple(dict.fromkeys(_found(held)))
 
 
 def _found(value: Any) -> Iterator[Reference]:
-    """The references in a value, at any depth."""
+    """Find the references in a value, at any depth."""
     if isinstance(value, Reference):
         yield value
     elif isinstance(value, str | int | float | None):
@@ -184,7 +184,7 @@ def _found(value: Any) -> Iterator[Reference]:
 
 @dataclass(frozen=True)
 class Output:
-    """One output of one copy: ``path`` with its matrix keys filled in, relative to the output root."""
+    """One output of one instance: ``path`` is relative to the output folder, with its matrix keys replaced."""
 
     name: str
     input: Reference
@@ -200,13 +200,13 @@ class Output:
 
     @property
     def writer(self) -> str:
-        """What owns its tasks: ``write x``, ``write x[A1B]``."""
+        """Return the name of the owner of its tasks: ``write x``, ``write x[A1B]``."""
         return f"write {self.name}" + (f"[{','.join(map(str, self.matrix.values()))}]" if self.matrix else "")
 
 
 @dataclass(frozen=True)
 class Check:
-    """Something that must hold of the results.
+    """A condition that the results must meet.
 
     ``that`` is a reference (frames, whole values) or an expression with bound references. With neither ``approx``,
     ``equals_csv``, ``rows`` nor ``columns`` it must be true.
@@ -226,20 +226,19 @@ class Check:
 
 @dataclass(frozen=True)
 class Config:
-    """A whole file, ready to be built. Two are equal if they ask for the same; where it is written does not count.
+    """A whole file, ready to be built. Two are equal if they ask for the same, wherever it is written.
 
     Parameters
     ----------
     name : of the pipeline
     root : the folder that input paths are relative to
-    steps : the copies by name, each after all it refers to
-    labels : the labels of a step's copies, for messages: step -> copy names
+    steps : the instances by name, each after all that it refers to
     modules : what ``call`` may import: importable names, and paths of files and folders (absolute) to ship
-    keep : copies whose values the run must give back besides outputs and checks
-    absent : copies that do not exist because of ``when``, with the reason
-    warnings : what is allowed but probably not meant
-    secrets : what ``${secret:…}`` stood for, to be masked wherever something is told or written of a run
-    tree : the file itself, what it includes and changed params in their places, no ``${…}`` filled
+    keep : instances whose values the run must return, besides outputs and checks
+    absent : instances that do not exist because of ``when``, with the reason
+    warnings : about what is allowed but probably not meant
+    secrets : the values of ``${secret:…}``, to be masked in everything that is printed or written about a run
+    tree : the file itself, with its includes and changed params, and every ``${…}`` as it is written
     """
 
     name: str
@@ -264,7 +263,7 @@ class Config:
     tree: Node = field(default_factory=lambda: Node(Location(), {}), repr=False, compare=False)
 
     def masked(self, value: Any) -> Any:
-        """A text, or lists and maps of texts, with ``***`` for each secret; those of one to three letters stay."""
+        """Return texts, at any depth, with ``***`` for each secret; a secret of one to three letters is not masked."""
         if isinstance(value, str):
             for secret in sorted(self.secrets, key=len, reverse=True):
                 value = value.replace(secret, "***") if len(secret) > 3 else value

@@ -1,7 +1,7 @@
-"""A pipeline as Python builds it: the keys of a file, gathered call by call, each with the line of its call.
+"""A pipeline built in Python: the keys of a file, gathered call by call, each with the line of its call.
 
-What is gathered becomes the same tree that a file is parsed to, so that there is one language with one set of rules
-and messages. Functions are named by module, and their modules are added to ``modules``.
+They become the same tree that a file is parsed to, so that there is one language with one set of rules and messages.
+Functions are named by their module, which is added to ``modules``.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from pipeline.config.loader import TOP_LEVEL, from_tree
 from pipeline.config.model import Config
 from pipeline.config.signatures import OPS
 from pipeline.config.yaml_nodes import MOST_BYTES, MOST_VALUES, Node
-from pipeline.config.yaml_writer import written
+from pipeline.config.yaml_writer import yaml_text
 from pipeline.errors import ConfigError, Fault, Location
 
-__all__ = ["Composition", "called_at"]
+__all__ = ["PipelineBuilder", "called_at"]
 
-_BARE = frozenset({"input", "over", "stdin"})  # of a call and of a command: keys that hold references as they are
+_BARE = frozenset({"input", "over", "stdin"})  # keys of a call or a command that take bare references
 _VALUES = ("matrix", "over")
 
 
 def called_at() -> Location:
-    """The place of the call into this package that is under way: file, line and column of the caller."""
+    """Return the place of the current call into this package: file, line and column of the caller."""
     frame: FrameType | None = sys._getframe()
     while frame is not None and str(frame.f_globals.get("__name__", "")).split(".")[0] == __name__.split(".")[0]:
         frame = frame.f_back
@@ -42,8 +42,8 @@ def called_at() -> Location:
     return Location(frame.f_code.co_filename, line or frame.f_lineno, (column or 0) + 1)
 
 
-class Composition:
-    """The keys of a file, as far as they have been given. Each call makes the Config anew when it is next asked for."""
+class PipelineBuilder:
+    """The keys of a file, as far as they are given. The Config is made when it is first needed after a change."""
 
     def __init__(self, top: Mapping[str, Any], root: str | os.PathLike[str]) -> None:
         self._at, self._folder = called_at(), os.path.abspath(os.fspath(root))
@@ -65,21 +65,21 @@ class Composition:
         return str(self._top["name"].value)
 
     def names(self, section: str) -> tuple[str, ...]:
-        """The entries of ``steps``, ``outputs``, ``checks`` or ``keep``; those of lists are numbers."""
+        """Return the names of the entries of a section; entries of ``checks`` and ``keep`` are numbered."""
         return tuple(self._sections[section])
 
     def add(self, section: str, name: str, keys: Any) -> None:
-        """An entry of ``steps``, ``outputs``, ``checks`` or ``keep``.
+        """Add an entry to ``steps``, ``outputs``, ``checks`` or ``keep``.
 
         Raises
         ------
-        ConfigError : if the name stands there already, or a value has no place in a file
+        ConfigError : if there is an entry of this name, or a file can't contain a value
         """
         at, entries = called_at(), self._sections[section]
         path = f"{section}.{name}" if section in ("steps", "outputs") else f"{section}[{name}]"
         if name in entries:
-            said = f"{name!r} stands here a second time; first at {entries[name].location}"
-            raise ConfigError([Fault(at, path, said)])
+            message = f"{name!r} is here a second time; first at {entries[name].location}"
+            raise ConfigError([Fault(at, path, message)])
         if section == "steps":
             keys = {key: _ranges(value) if key in _VALUES else value for key, value in keys.items()}
         entries[name] = self._tree(keys, at, path, depth=2)
@@ -89,7 +89,7 @@ class Composition:
         keys = value if isinstance(value, Mapping) else {}
         bare = _bare(keys) if path.startswith("steps.") else frozenset()
 
-        def told(one: Any, inside: str) -> Any:
+        def convert(one: Any, inside: str) -> Any:
             if isinstance(one, StepReference):
                 key = inside.removeprefix(f"{path}.").split(".")[0].split("[")[0]
                 is_bare = key in bare or inside in (f"{path}.input", f"{path}.that") or path.startswith("keep")
@@ -98,21 +98,21 @@ class Composition:
             return self._function(one, at, inside) if is_function else one
 
         try:
-            return tree_of(value, at, self._folder, told=told, path=path, depth=depth)
-        except ConfigFault as wrong:
-            raise ConfigError([wrong.fault]) from None
+            return tree_of(value, at, self._folder, convert=convert, path=path, depth=depth)
+        except ConfigFault as error:
+            raise ConfigError([error.fault]) from None
 
     def _function(self, function: Callable[..., Any], at: Location, path: str) -> str:
         module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
-        said = f"got {getattr(function, '__qualname__', repr(function))!r}"
+        got = f"got {getattr(function, '__qualname__', repr(function))!r}"
         if module == "__main__":
-            raise ConfigFault(at, path, f"{said}, which is defined in the script that runs; workers import functions "
+            raise ConfigFault(at, path, f"{got}, which is defined in the script that runs; workers import functions "
                         "from a module: put it in a file of its own, and import it")  # fmt: skip
         found: Any = sys.modules.get(str(module))
         for part in name.split("."):
             found = getattr(found, part, None)
         if module is None or found is None or found != function:
-            raise ConfigFault(at, path, f"{said}, which can't be imported by a name of its module; workers need a "
+            raise ConfigFault(at, path, f"{got}, which can't be imported by a name of its module; workers need a "
                         "function that is defined at the top of a module: no lambda, partial or "
                         "inner function")  # fmt: skip
         for one in _shippable(str(module)):
@@ -121,11 +121,11 @@ class Composition:
 
     @property
     def tree(self) -> Node:
-        """The tree of the file.
+        """Return the tree of the file.
 
         Raises
         ------
-        ConfigError : if no file could hold it, since it would be too large
+        ConfigError : if it is larger than a file may be
         """
         values = {**self._top, **self._with_modules()}
         for key in ("steps", "outputs"):
@@ -138,7 +138,7 @@ class Composition:
                 values[key] = Node(self._at, list(self._sections[key].values()), folder=self._folder)
         values = {key: values[key] for key in TOP_LEVEL if key in values} | values
         tree = Node(self._at, values, keys=dict.fromkeys(values, self._at), folder=self._folder)
-        tree.text = written(tree)
+        tree.text = yaml_text(tree)
         n_values = sum(node.size for entries in self._sections.values() for node in entries.values())
         if len(tree.text.encode("utf-8", "surrogatepass")) > MOST_BYTES or n_values > MOST_VALUES:
             most = f"{MOST_BYTES // 1024} KiB, or {MOST_VALUES:,} values"
@@ -146,7 +146,7 @@ class Composition:
         return tree
 
     def _with_modules(self) -> dict[str, Node]:
-        """The modules that were given and those of functions, each once."""
+        """Return the modules that were given and those of functions, each once."""
         given = self._top.get("modules")
         if not self._modules or (given is not None and not given.is_list):
             return {}
@@ -159,17 +159,17 @@ class Composition:
 
     @cached_property
     def config(self) -> Config:
-        """What it all asks for.
+        """Return the Config of all that was given.
 
         Raises
         ------
-        ConfigError : with every fault, each at the place of its call
+        ConfigError : with every error, each at the place of its call
         """
         return from_tree(self.tree)
 
 
 def _bare(keys: Mapping[str, Any]) -> frozenset[str]:
-    """The keys of a step that hold references without ``${…}``."""
+    """Return the keys of a step that take references without ``${…}``."""
     op = keys.get("op")
     if not isinstance(op, str) or op not in OPS:
         return _BARE
@@ -177,20 +177,20 @@ def _bare(keys: Mapping[str, Any]) -> frozenset[str]:
 
 
 def _ranges(value: Any) -> Any:
-    """``range(…)`` as the map that means it where values are listed."""
+    """Return ``range(…)`` as the map that means it where values are listed."""
     if isinstance(value, range):
         return {"range": [value.start, value.stop, value.step]}
     return {key: _ranges(one) for key, one in value.items()} if isinstance(value, Mapping) else value
 
 
 def _stem(module: str) -> str:
-    """The name by which a module of ``modules`` is imported."""
+    """Return the name by which a module of ``modules`` is imported."""
     is_path = module.startswith((".", "/")) or module.endswith((".py", "/"))
     return os.path.basename(os.path.normpath(module)).removesuffix(".py") if is_path else module
 
 
 def _shippable(module: str) -> list[str]:
-    """What stands in ``modules`` for a module: its name if it is installed, else the path of its file or folder."""
+    """Return the entries of ``modules`` for a module: its name if it is installed, else its file or folder."""
     top = module.split(".")[0]
     found = sys.modules.get(top)
     file = getattr(found, "__file__", None)

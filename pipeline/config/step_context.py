@@ -1,4 +1,4 @@
-"""What all steps of a file share while they are read, and the reader of one copy of one of them."""
+"""What the steps of a file share while they are resolved, and the reader of one instance of a step."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 from pipeline.config.expressions.references import ReferenceText
 from pipeline.config.fault_collector import ConfigFault, FaultCollector
 from pipeline.config.interpolation import Params, Scope
-from pipeline.config.kinds import StepInfo, kind_of
-from pipeline.config.matrix import Absent, BoundReference, referred
+from pipeline.config.kinds import StepInfo, reference_kind
+from pipeline.config.matrix import AbsentInstance, BoundReference, resolve_reference
 from pipeline.config.model import Reference
 from pipeline.config.sections.fields import Section
 from pipeline.config.sections.validation import read
@@ -24,52 +24,62 @@ Keys = TypeVar("Keys", bound=Section)
 
 @dataclass
 class Context:
-    """What all steps of a file share while they are resolved; ``known`` grows step by step."""
+    """What all steps of a file share while they are resolved; one object lives as long as one file is being loaded.
+
+    Parameters
+    ----------
+    steps : the names of all steps
+    importable : the names of modules that calls may import
+    resolved : what others need to know of each step that is resolved already; it grows step by step
+    """
 
     params: Params
     steps: frozenset[str]
     faults: FaultCollector
     importable: frozenset[str]
-    known: dict[str, StepInfo] = field(default_factory=dict)
+    resolved: dict[str, StepInfo] = field(default_factory=dict)
 
-    def scope(self, draft: ParsedStep | None, matrix: Mapping[str, Any]) -> Scope:
-        """What ``${…}`` means in one copy."""
+    def scope(self, parsed: ParsedStep | None, matrix: Mapping[str, Any]) -> Scope:
+        """Return what ``${…}`` means in the instance with these matrix values."""
 
         def resolve(text: ReferenceText, node: Node, path: str) -> Reference:
-            known = self.known[text.name]
-            kind_of(text, known, node.location, path)
-            return referred(BoundReference(text, node.location, path, known.copies), matrix)
+            info = self.resolved[text.name]
+            reference_kind(text, info, node.location, path)
+            return resolve_reference(BoundReference(text, node.location, path, info.instances), matrix)
 
-        over = draft.over if draft is not None else frozenset()
+        over = parsed.over if parsed is not None else frozenset()
         return Scope(self.params, matrix, over, self.steps, resolve)
+
+    def bind(self, site: ReferenceSite) -> BoundReference:
+        """Return a reference of a step with the instances of the step that it names."""
+        return BoundReference(site.reference, site.location, site.path, self.resolved[site.reference.name].instances)
 
 
 class InstanceReader:
-    """Reads the keys of one copy of a step."""
+    """Reads the keys of one instance of a step."""
 
-    def __init__(self, draft: ParsedStep, name: str, matrix: Mapping[str, Any], context: Context) -> None:
-        self.draft, self.name, self.matrix, self.context = draft, name, matrix, context
-        self.scope = context.scope(draft, matrix)
-        self.node, self.path = draft.node, draft.path
+    def __init__(self, parsed: ParsedStep, name: str, matrix: Mapping[str, Any], context: Context) -> None:
+        self.parsed, self.name, self.matrix, self.context = parsed, name, matrix, context
+        self.scope = context.scope(parsed, matrix)
+        self.node, self.path = parsed.node, parsed.path
 
     def keys(self, model: type[Keys]) -> Keys:
-        """Return those keys of the step that a model has; all of them at their defaults if one is wrong."""
+        """Return the keys of the step that a model has, all at their defaults if one has an error, which is noted."""
         return read(model, self.node, self.path, self.scope, self.context.faults, others=True) or model()
 
-    def referred(self, found: ReferenceSite) -> Reference:
-        """The copies that a reference means in this copy.
+    def resolve(self, site: ReferenceSite) -> Reference:
+        """Return what a reference means in this instance.
 
         Raises
         ------
-        Wrong : if they do not exist
+        ConfigFault : if the instances that it means do not exist
         """
-        copies = self.context.known[found.reference.name].copies
         try:
-            return referred(BoundReference(found.reference, found.location, found.path, copies), self.matrix)
-        except Absent:  # only behind a fault: copies that lack something are not made
+            return resolve_reference(self.context.bind(site), self.matrix)
+        except AbsentInstance:  # only after another error: instances that lack an input are not made
             raise ConfigFault(
-                found.location,
-                found.path,
-                f"{str(found.reference)!r} does not exist in {self.name!r}",
+                site.location,
+                site.path,
+                f"{str(site.reference)!r} does not exist in {self.name!r}",
                 consequence=len(self.context.faults) > 0,
             ) from None

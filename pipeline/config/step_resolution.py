@@ -1,4 +1,4 @@
-"""The copies of one step, from its draft and from what is known of the steps that it refers to."""
+"""The instances of one parsed step, with every reference, ``${…}`` and expression resolved."""
 
 from __future__ import annotations
 
@@ -6,306 +6,293 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.config.expression_binding import bound, truth
+from pipeline.config.expression_binding import bind_expression, is_true
 from pipeline.config.expressions.expression import Expression
 from pipeline.config.fault_collector import ConfigFault
 from pipeline.config.interpolation import Scope
-from pipeline.config.kinds import StepInfo, cure, kind_of, one
-from pipeline.config.matrix import BoundReference, Instances, expanded, following
+from pipeline.config.kinds import StepInfo, conversion_hint, reference_kind, with_article
+from pipeline.config.matrix import Instances, effective_matrix, expand
 from pipeline.config.model import Reference, Step
-from pipeline.config.op_parameters import parameters, shapes
+from pipeline.config.op_parameters import check_kinds, read_parameters
 from pipeline.config.scalars import label
-from pipeline.config.sections.calls import call
-from pipeline.config.sections.commands import command, parts
+from pipeline.config.sections.calls import call_fields
+from pipeline.config.sections.commands import command_fields, command_parts
 from pipeline.config.sections.keys import StepKeys
 from pipeline.config.signatures import OPS, Signature, choose
 from pipeline.config.step_context import Context, InstanceReader
-from pipeline.config.step_syntax import ParsedStep, ReferenceSite, keys_allowed
+from pipeline.config.step_syntax import ParsedStep, ReferenceSite, check_keys
 from pipeline.config.yaml_nodes import Node
 from pipeline.errors import Location
 
-__all__ = ["check_module", "resolved"]
+__all__ = ["resolve_step"]
 
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
-def resolved(draft: ParsedStep, context: Context) -> list[Step]:
-    """The copies of a step; what is known of it is added to ``context.known``, faults to ``context.faults``."""
+def resolve_step(parsed: ParsedStep, context: Context) -> list[Step]:
+    """Return the instances of a step; what others need to know of it is added to ``context``, and so are errors."""
     faults = context.faults
     n_faults = len(faults)
-    copies = Instances(draft.name, {}, {(): draft.name}, sure=False)
-    signature: type[Signature] | None = None
+    instances = Instances(parsed.name, {}, {(): parsed.name}, valid=False)
     with faults.caught():
-        copies = _copies(draft, context)
-    context.known[draft.name] = StepInfo(copies)
+        instances = _instances(parsed, context)
+    context.resolved[parsed.name] = StepInfo(instances)
     try:
-        signature = _checked(draft, context)
-    except ConfigFault as wrong:
-        faults.add(wrong.fault.location, wrong.fault.path, wrong.fault.message)
+        signature = _check(parsed, context)
+    except ConfigFault as error:
+        faults.add(error.fault.location, error.fault.path, error.fault.message)
         return []
     steps: list[Step] = []
-    for labels, name in copies.names.items():
+    for labels, name in instances.names.items():
         with faults.caught():
-            steps.append(_Instance(draft, name, copies.matrix(labels), context, signature).step())
+            steps.append(_StepReader(parsed, name, instances.matrix(labels), context, signature).step())
         if len(faults) > n_faults:
-            break  # the other copies have the same faults
-    context.known[draft.name] = _known(draft, copies, signature, context)
+            break  # the other instances have the same errors
+    context.resolved[parsed.name] = _info(parsed, instances, signature, context)
     return steps
 
 
-def _copies(draft: ParsedStep, context: Context) -> Instances:
-    uses = [
-        BoundReference(f.reference, f.location, f.path, context.known[f.reference.name].copies) for f in draft.found
-    ]
-    keys = following(draft.matrix, uses, at=draft.location, path=draft.path)
-    for i, cut in enumerate(draft.excluded):
-        for key in cut:
+def _instances(parsed: ParsedStep, context: Context) -> Instances:
+    references = [context.bind(site) for site in parsed.references]
+    keys = effective_matrix(parsed.matrix, references, at=parsed.location, path=parsed.path)
+    for i, excluded in enumerate(parsed.excluded):
+        for key, value in excluded.items():
+            path = f"{parsed.path}.exclude[{i}]"
             if key not in keys:
-                node = draft.node.at("exclude", i)
                 has = f"it has {', '.join(keys)}" if keys else "it has none"
-                raise ConfigFault(
-                    node.location, f"{draft.path}.exclude[{i}]", f"the step has no matrix key {key!r}; {has}"
-                )
-            if label(cut[key]) not in keys[key]:
-                node = draft.node.at("exclude", i, key)
-                said = f"leaves out no copy: {key} has no value {label(cut[key])!r}; it has {', '.join(keys[key])}"
-                raise ConfigFault(node.location, f"{draft.path}.exclude[{i}].{key}", said)
-    when = draft.node.value.get("when")
+                place = parsed.node.at("exclude", i).location
+                raise ConfigFault(place, path, f"the step has no matrix key {key!r}; {has}")
+            if label(value) not in keys[key]:
+                message = f"leaves out no instance: {key} has no value {label(value)!r}; it has {', '.join(keys[key])}"
+                raise ConfigFault(parsed.node.at("exclude", i, key).location, f"{path}.{key}", message)
+    when = parsed.node.value.get("when")
 
     def exists(matrix: Mapping[str, Any]) -> bool:
-        scope = Scope(context.params, matrix, draft.over, context.steps)
-        return when is None or truth(when, f"{draft.path}.when", scope)
+        scope = Scope(context.params, matrix, parsed.over, context.steps)
+        return when is None or is_true(when, f"{parsed.path}.when", scope)
 
-    return expanded(draft.name, keys, uses, excluded=draft.excluded, when=exists, at=draft.location)
+    return expand(parsed.name, keys, references, excluded=parsed.excluded, when=exists, at=parsed.location)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# What holds of all copies
+# What is the same for all instances
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _checked(draft: ParsedStep, context: Context) -> type[Signature] | None:
-    """Check keys and kinds; the signature of an op."""
+def _check(parsed: ParsedStep, context: Context) -> type[Signature] | None:
+    """Check keys and kinds of inputs; return the signature of an op."""
     kinds: dict[str, str] = {}
-    for found in draft.found:
+    for site in parsed.references:
         with context.faults.caught():
-            kind = kind_of(found.reference, context.known[found.reference.name], found.location, found.path)
-            kinds.setdefault(found.role, kind)
-            _role_kind(draft, found, kind, context)
-    if draft.kind != "op":
-        keys_allowed(draft, (), context.faults)
-        if draft.kind == "call":
-            _check_call(draft, context)
+            kind = reference_kind(site.reference, context.resolved[site.reference.name], site.location, site.path)
+            kinds.setdefault(site.role, kind)
+            _check_input_kind(parsed, site, kind, context)
+    if parsed.kind != "op":
+        check_keys(parsed, (), context.faults)
+        if parsed.kind == "call":
+            _check_call(parsed, context)
         return None
-    first = next((kinds[role] for role in draft.roles if role in kinds), "")
-    signature = _meant(draft, first)
-    draft.roles = tuple(signature.inputs)
-    keys_allowed(draft, tuple(signature.model_fields), context.faults)
+    first = next((kinds[role] for role in parsed.roles if role in kinds), "")
+    signature = _signature(parsed, first)
+    parsed.roles = tuple(signature.inputs)
+    check_keys(parsed, tuple(signature.model_fields), context.faults)
     for name, role in signature.roles().items():
-        if name not in draft.node.value and not role.optional:
-            message = f"op {draft.function!r} needs {name}: the name of a step that is {_kinds(role.kinds)}"
-            context.faults.add(draft.location, draft.path, message)
-        elif name in draft.node.value and draft.node.value[name].value == []:
-            message = f"got an empty list; op {draft.function!r} needs {_kinds(role.kinds)}"
-            context.faults.add(draft.node.value[name].location, f"{draft.path}.{name}", message)
+        if name not in parsed.node.value and not role.optional:
+            message = f"op {parsed.function!r} needs {name}: the name of a step that is {_either(role.kinds)}"
+            context.faults.add(parsed.location, parsed.path, message)
+        elif name in parsed.node.value and parsed.node.value[name].value == []:
+            message = f"got an empty list; op {parsed.function!r} needs {_either(role.kinds)}"
+            context.faults.add(parsed.node.value[name].location, f"{parsed.path}.{name}", message)
     return signature
 
 
-def _meant(draft: ParsedStep, kind: str) -> type[Signature]:
-    """The class of a step's op; the step's parameters tell where the kind of the input does not."""
-    return choose(draft.function, kind, [name for name, node in draft.node.items() if node.is_map])
+def _signature(parsed: ParsedStep, kind: str) -> type[Signature]:
+    """Return the class of a step's op; the step's parameters decide where the kind of the input is unknown."""
+    return choose(parsed.function, kind, [name for name, node in parsed.node.items() if node.is_map])
 
 
-def _kinds(kinds: tuple[str, ...]) -> str:
-    return " or ".join(map(one, dict.fromkeys(kinds)))
+def _either(kinds: tuple[str, ...]) -> str:
+    return " or ".join(map(with_article, dict.fromkeys(kinds)))
 
 
-def _role_kind(draft: ParsedStep, found: ReferenceSite, kind: str, context: Context) -> None:
-    """Message 5: the kind of an input is not one that the step takes."""
-    text, known = str(found.reference), context.known[found.reference.name]
+def _check_input_kind(parsed: ParsedStep, site: ReferenceSite, kind: str, context: Context) -> None:
+    """Raise a ConfigFault if the kind of an input is not one that the step takes."""
+    text, function = str(site.reference), parsed.function
+    got = f"got {text!r} ({kind})"
+
+    def fault(message: str) -> ConfigFault:
+        return ConfigFault(site.location, site.path, message)
+
     if not kind:
         return
-    if draft.kind == "expr" and found.role and kind in ("frame", "items"):
+    if parsed.kind == "expr" and site.role and kind in ("frame", "items"):
         hint = f"; columns are computed by {{op: assign, input: {text}, columns: {{…: …}}}}" if kind == "frame" else ""
-        hint = hint or cure(kind, ("array",), text)
-        raise ConfigFault(found.location, found.path, f"got {text!r} ({kind}); an expr takes arrays and scalars{hint}")
-    if found.role == "over" and kind in ("array", "frame"):
-        hint = cure(kind, ("items",), text)
-        raise ConfigFault(
-            found.location, found.path, f"got {text!r} ({kind}); over takes items, or a value that is a list{hint}"
-        )
-    if found.role == "stdin" and kind != "value":
+        raise fault(f"{got}; an expr takes arrays and scalars{hint or conversion_hint(kind, ('array',), text)}")
+    if site.role == "over" and kind in ("array", "frame"):
+        raise fault(f"{got}; over takes items, or a value that is a list{conversion_hint(kind, ('items',), text)}")
+    if site.role == "stdin" and kind != "value":
         hint = f"; map over them: over: {{item: {text}}}, stdin: item" if kind == "items" else ""
-        raise ConfigFault(
-            found.location, found.path, f"got {text!r} ({kind}); stdin takes a value: text, bytes or a file{hint}"
-        )
-    if draft.kind == "op" and not found.role and kind == "items" and not found.path.startswith(f"{draft.path}.args"):
-        raise ConfigFault(found.location, found.path, f"got {text!r} (items); within ${{…}} stands one value")
-    if draft.kind != "op" or not found.role:
+        raise fault(f"{got}; stdin takes a value: text, bytes or a file{hint}")
+    if parsed.kind == "op" and not site.role and kind == "items" and not site.path.startswith(f"{parsed.path}.args"):
+        raise fault(f"{got}; ${{…}} takes one value")
+    if parsed.kind != "op" or not site.role:
         return
-    roles = [cls.roles()[found.role] for cls in OPS[draft.function] if found.role in cls.inputs]
-    allowed = tuple(dict.fromkeys(k for role in roles for k in role.kinds))
+    roles = [cls.roles()[site.role] for cls in OPS[function] if site.role in cls.inputs]
+    allowed = tuple(dict.fromkeys(kind for role in roles for kind in role.kinds))
     if kind not in allowed:
-        role = _meant(draft, kind).roles().get(found.role)
+        role = _signature(parsed, kind).roles().get(site.role)
         allowed = role.kinds if role is not None else allowed
     if roles and kind not in allowed:
-        hint = cure(kind, allowed, text)
-        raise ConfigFault(
-            found.location, found.path, f"got {text!r} ({kind}); op {draft.function!r} needs {_kinds(allowed)}{hint}"
-        )
-    if draft.function == "to_array" and kind == "items" and known.droppable:
-        said = f"items of {text!r} may be left out (on_error: drop), so an array of them has holes"
-        raise ConfigFault(
-            found.location, found.path, f"{said}; make a frame: {{op: to_frame, input: {text}, columns: {{…: type}}}}"
-        )
-    several = {k for role in roles for k in role.gathered}
-    gathers = any(p.is_gather for p in found.reference.picks)
-    if gathers and kind not in several:
-        raise ConfigFault(
-            found.location, found.path, f"got all copies of {known.copies.step!r}; op {draft.function!r} takes one"
-        )
-    node = draft.node.value.get(found.role)
-    if node is not None and node.is_list and not several:
-        raise ConfigFault(node.location, f"{draft.path}.{found.role}", f"got a list; op {draft.function!r} takes one")
+        raise fault(f"{got}; op {function!r} needs {_either(allowed)}{conversion_hint(kind, allowed, text)}")
+    info = context.resolved[site.reference.name]
+    if function == "to_array" and kind == "items" and info.droppable:
+        cure = f"make a frame: {{op: to_frame, input: {text}, columns: {{…: type}}}}"
+        raise fault(f"items of {text!r} may be left out (on_error: drop), so an array of them would have gaps; {cure}")
+    many = {kind for role in roles for kind in role.gathered}
+    if any(pick.is_gather for pick in site.reference.picks) and kind not in many:
+        raise fault(f"got all instances of {info.instances.step!r}; op {function!r} takes one")
+    node = parsed.node.value.get(site.role)
+    if node is not None and node.is_list and not many:
+        raise ConfigFault(node.location, f"{parsed.path}.{site.role}", f"got a list; op {function!r} takes one")
 
 
-def _check_call(draft: ParsedStep, context: Context) -> None:
-    node = draft.node.value["call"]
-    path = f"{draft.path}.call"
-    if not _FUNCTION.fullmatch(draft.function):
-        raise ConfigFault(node.location, path, f'got {node.said}; a function is written "module:function"')
-    check_module(draft.function, node, path, context)
+def _check_call(parsed: ParsedStep, context: Context) -> None:
+    node = parsed.node.value["call"]
+    path = f"{parsed.path}.call"
+    if not _FUNCTION.fullmatch(parsed.function):
+        raise ConfigFault(node.location, path, f'got {node.shown}; a function is written "module:function"')
+    _check_module(parsed.function, node, path, context)
 
 
-def check_module(function: str, node: Node, path: str, context: Context) -> None:
+def _check_module(function: str, node: Node, path: str, context: Context) -> None:
     """Note it if the module of ``module:function`` is not among ``modules``."""
     module = function.partition(":")[0]
     names = module.split(".")
     if not any(".".join(names[:i]) in context.importable for i in range(1, len(names) + 1)):
         has = f"modules has {', '.join(sorted(context.importable))}" if context.importable else "modules is empty"
-        context.faults.add(
-            node.location,
-            path,
-            f"{module!r} is not among modules; add it: modules: [{module}], or [./{names[0]}.py]; {has}",
-        )
+        cure = f"add it: modules: [{module}], or [./{names[0]}.py]"
+        context.faults.add(node.location, path, f"{module!r} is not among modules; {cure}; {has}")
 
 
-def _known(draft: ParsedStep, copies: Instances, signature: type[Signature] | None, context: Context) -> StepInfo:
+def _info(parsed: ParsedStep, instances: Instances, signature: type[Signature] | None, context: Context) -> StepInfo:
     if signature is not None:
-        return StepInfo(copies, signature.gives, dict.fromkeys(signature.parts, "array"))
-    if draft.kind == "expr":
-        return StepInfo(copies, "array")
-    kind = "items" if "over" in draft.node.value else "value"
-    named = draft.node.value.get("parts")
-    names = [n.text for n in named.value] if named is not None and named.is_list else []
-    if draft.kind == "command":
-        names = list(parts(draft))
-    dropping = draft.node.at("on_error").value == "drop"
-    dropping |= any(f.role == "over" and context.known[f.reference.name].droppable for f in draft.found)
-    return StepInfo(copies, kind, dict.fromkeys(names, kind), dropping)
+        return StepInfo(instances, signature.gives, dict.fromkeys(signature.parts, "array"))
+    if parsed.kind == "expr":
+        return StepInfo(instances, "array")
+    kind = "items" if "over" in parsed.node.value else "value"
+    declared = parsed.node.value.get("parts")
+    names = [node.text for node in declared.value] if declared is not None and declared.is_list else []
+    if parsed.kind == "command":
+        names = list(command_parts(parsed))
+    dropping = parsed.node.at("on_error").value == "drop"
+    dropping |= any(
+        site.role == "over" and context.resolved[site.reference.name].droppable for site in parsed.references
+    )
+    return StepInfo(instances, kind, dict.fromkeys(names, kind), dropping)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# One copy
+# One instance
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-class _Instance(InstanceReader):
-    """Reads one copy of a step."""
+class _StepReader(InstanceReader):
+    """Reads one instance of a step."""
 
     def __init__(
         self,
-        draft: ParsedStep,
+        parsed: ParsedStep,
         name: str,
         matrix: Mapping[str, Any],
         context: Context,
         signature: type[Signature] | None,
     ) -> None:
-        super().__init__(draft, name, matrix, context)
+        super().__init__(parsed, name, matrix, context)
         self.signature = signature
 
     def step(self) -> Step:
-        """The copy; faults in single keys are noted, and a stand-in value goes on."""
-        kind = self.draft.kind
+        """Return the instance; errors in single keys are noted, and their defaults are used."""
+        kind = self.parsed.kind
         common = self._common()
         inputs = self._inputs()
-        made: dict[str, Any] = {"function": self.draft.function}
+        fields: dict[str, Any] = {"function": self.parsed.function}
         if kind == "op" and self.signature is not None:
-            given = parameters(self.signature, self.draft, self.scope, self.context.faults)
-            made["parameters"] = given
-            if given is not None:
-                shapes(given, self.draft, self._kinds(), self.context.faults)
-                function = given.keywords().get("function")
-                if function is not None:
-                    node = self.node.at("function")
-                    check_module(function, node, f"{self.path}.function", self.context)
+            fields["parameters"] = self._parameters(self.signature)
         elif kind == "expr":
-            made["expression"] = self._expression(inputs)
+            fields["expression"] = self._expression(inputs)
         elif kind == "call":
-            made |= call(self)
+            fields |= call_fields(self)
         elif kind == "command":
-            made |= command(self)
+            fields |= command_fields(self)
         return Step(
             name=self.name,
-            step=self.draft.name,
+            step=self.parsed.name,
             kind=kind,
             matrix=dict(self.matrix),
             inputs=inputs,
-            location=self.draft.location,
+            location=self.parsed.location,
             locations=dict(_locations(self.node, "")),
             **common,
-            **made,
+            **fields,
         )
 
     def _common(self) -> dict[str, Any]:
         keys = self.keys(StepKeys)
         if keys.checkpoint:
-            self._wrong("checkpoint", "checkpoint: true is not built yet")
+            self._note("checkpoint", "checkpoint: true is not built yet")
         if keys.retries and not keys.pure:
-            self._wrong(
-                "retries", "a step with pure: false has effects outside, and is never run twice; leave retries out"
-            )
+            reason = "a step with pure: false has effects outside, and is never run twice"
+            self._note("retries", f"{reason}; leave retries out")
         if keys.on_error == "drop" and "over" not in self.node.value:
-            message = (
-                "drop leaves out the failed items of a call or a command with over; this step has no items of its own"
-            )
-            self._wrong("on_error", message)
+            reason = "drop leaves out the failed items of a call or a command with over"
+            self._note("on_error", f"{reason}; this step has no items of its own")
         return keys.model_dump(include={"pure", "retries", "timeout", "resources", "on_error"})
 
-    def _wrong(self, key: str, message: str) -> None:
+    def _note(self, key: str, message: str) -> None:
         self.context.faults.add(self.node.value[key].location, f"{self.path}.{key}", message)
 
     def _inputs(self) -> dict[str, tuple[Reference, ...]]:
         inputs: dict[str, tuple[Reference, ...]] = {}
-        for found in self.draft.found:
-            if found.role and found.role != "over":
-                inputs[found.role] = (*inputs.get(found.role, ()), self.referred(found))
+        for site in self.parsed.references:
+            if site.role and site.role != "over":
+                inputs[site.role] = (*inputs.get(site.role, ()), self.resolve(site))
         return inputs
 
-    def _kinds(self) -> dict[str, str]:
-        """The kind of each role's first reference, with a ``*`` where it is gathered."""
+    def _parameters(self, signature: type[Signature]) -> Signature | None:
+        given = read_parameters(signature, self.parsed, self.scope, self.context.faults)
+        if given is not None:
+            check_kinds(given, self.parsed, self._input_kinds(), self.context.faults)
+            function = given.keywords().get("function")
+            if function is not None:
+                _check_module(function, self.node.at("function"), f"{self.path}.function", self.context)
+        return given
+
+    def _input_kinds(self) -> dict[str, str]:
+        """Return the kind of each role's first reference, with a ``*`` where it is gathered."""
         kinds: dict[str, str] = {}
-        for found in self.draft.found:
-            kind = kind_of(found.reference, self.context.known[found.reference.name], found.location, found.path)
-            gathers = any(p.is_gather for p in found.reference.picks)
-            if found.role:
-                kinds.setdefault(found.role, f"{kind}*" if gathers else kind)
+        for site in self.parsed.references:
+            info = self.context.resolved[site.reference.name]
+            kind = reference_kind(site.reference, info, site.location, site.path)
+            gathers = any(pick.is_gather for pick in site.reference.picks)
+            if site.role:
+                kinds.setdefault(site.role, f"{kind}*" if gathers else kind)
         return kinds
 
     def _expression(self, inputs: Mapping[str, tuple[Reference, ...]]) -> Expression | None:
-        if self.draft.parsed is None:
+        expression = self.parsed.expression
+        if expression is None:
             return None
-        named = {text: inputs[str(text)][0] for text in self.draft.parsed.step_references if str(text) in inputs}
-        for text, given in named.items():
-            if given.gathered:
-                raise ConfigFault(
-                    given.location, f"{self.path}.expr", f"got {str(text)!r}; an expr takes one copy, not all"
-                )
-        return bound(self.draft.parsed, self.node.value["expr"], f"{self.path}.expr", self.scope, named)
+        path = f"{self.path}.expr"
+        named = {text: inputs[str(text)][0] for text in expression.step_references if str(text) in inputs}
+        for text, reference in named.items():
+            if reference.gathered:
+                message = f"got {str(text)!r}; an expr takes one instance, not all"
+                raise ConfigFault(reference.location, path, message)
+        return bind_expression(expression, self.node.value["expr"], path, self.scope, named)
 
 
 def _locations(node: Node, path: str) -> list[tuple[str, Location]]:
-    """Every key of a map, dotted, with the place of its value."""
+    """Return every key of a map, dotted, with the place of its value."""
     found: list[tuple[str, Location]] = []
     for key, inner in node.items():
         inner_path = f"{path}.{key}" if path else key

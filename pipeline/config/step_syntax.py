@@ -1,4 +1,4 @@
-"""A step as it stands in the file: which kind it is, its keys checked, its references found, nothing resolved yet."""
+"""A step as it is written in the file: its kind, its keys checked, its references found, nothing resolved yet."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pipeline.config.expressions.expression import Expression, parse
 from pipeline.config.expressions.functions import FUNCTIONS, name_hint
 from pipeline.config.expressions.references import ExpressionError, ReferenceText, parse_reference
 from pipeline.config.fault_collector import ConfigFault, FaultCollector
-from pipeline.config.interpolation import Params, Placeholder, holes
-from pipeline.config.matrix_values import excluded, matrix, over_names, shared_keys
+from pipeline.config.interpolation import Params, Placeholder, split_placeholders
+from pipeline.config.matrix_values import exclusions, keys_of_all_maps, matrix_by_label, over_keys
 from pipeline.config.sections.keys import CallKeys, CommandKeys
 from pipeline.config.signatures import COMMON_KEYS, OPS
 from pipeline.config.yaml_nodes import Node
@@ -24,15 +24,16 @@ __all__ = [
     "COMMON_KEYS",
     "ParsedStep",
     "ReferenceSite",
-    "draft",
-    "expression",
-    "keys_allowed",
-    "leftovers",
-    "looked_up",
+    "check_keys",
+    "existing_step",
+    "note_comma_leftovers",
+    "parse_bare_reference",
+    "parse_expression",
+    "parse_step",
 ]
 
 KINDS = ("op", "expr", "call", "command")
-_WRITTEN = {
+_EXAMPLES = {
     "op": "{op: mean, input: …}",
     "expr": '{expr: "a + b"}',
     "call": '{call: "module:function", args: {…}}',
@@ -40,12 +41,12 @@ _WRITTEN = {
 }
 CALL_KEYS = tuple(CallKeys.model_fields)
 COMMAND_KEYS = tuple(CommandKeys.model_fields)
-_OUTSIDE_COPIES = ("matrix", "exclude", "when")
+_SAME_FOR_ALL_INSTANCES = ("matrix", "exclude", "when")
 
 
 @dataclass(frozen=True)
 class ReferenceSite:
-    """A reference in a step: where it stands, and the role of an op that it fills (empty: it is a ``${…}``)."""
+    """A reference in a step: its place, and the key or role that it is the value of; empty for ``${…}``."""
 
     reference: ReferenceText
     location: Location
@@ -59,9 +60,10 @@ class ParsedStep:
 
     Parameters
     ----------
+    function : the name of the op, ``module:function``, the program, or the text of the expression
     matrix : its own matrix keys, each with its values by label
     over : the keys of its ``over``
-    found : all its references, in order
+    references : all its references, in order
     roles : of an op: the keys that hold references
     """
 
@@ -73,16 +75,16 @@ class ParsedStep:
     matrix: dict[str, dict[str, Any]] = field(default_factory=dict)
     excluded: list[dict[str, Any]] = field(default_factory=list)
     over: frozenset[str] = frozenset()
-    found: list[ReferenceSite] = field(default_factory=list)
+    references: list[ReferenceSite] = field(default_factory=list)
     roles: tuple[str, ...] = ("input",)
-    parsed: Expression | None = None
+    expression: Expression | None = None
 
     @property
     def path(self) -> str:
         return f"steps.{self.name}"
 
 
-def draft(
+def parse_step(
     name: str,
     node: Node,
     place: Location,
@@ -92,45 +94,53 @@ def draft(
     faults: FaultCollector,
     warnings: list[str],
 ) -> ParsedStep:
-    """The draft of a step.
+    """Parse one step; errors in single keys are added to ``faults``.
+
+    Parameters
+    ----------
+    place : where its name is
+    steps : the names of all steps
 
     Raises
     ------
-    Wrong : if it is so far from a step that nothing more can be said of it; lesser faults go to ``faults``
+    ConfigFault : for an error after which the rest of the step can't be read
     """
     path = f"steps.{name}"
     if not node.is_map:
-        raise ConfigFault(place, path, f"got {node.said}; a step is a map with one of op, expr, call, command")
+        raise ConfigFault(place, path, f"got {node.shown}; a step is a map with one of op, expr, call, command")
     known = (*KINDS, *COMMON_KEYS, *CALL_KEYS, *COMMAND_KEYS)
-    if leftovers(node, place, path, known, faults):
-        raise ConfigFault(place, path, _left(node, known))
-    kinds = [k for k in KINDS if k in node.value]
-    if len(kinds) != 1:
-        got = " and ".join(kinds) if kinds else "none"
-        hint = next((f"; 'got {k}'{h}" for k in node.value if not kinds and (h := nearest(k, KINDS))), "")
-        hint = hint.replace("'got ", "got '", 1)
-        raise ConfigFault(place, path, f"needs exactly one of op, expr, call, command; got {got}{hint}")
-    kind = cast("Literal['op', 'expr', 'call', 'command']", kinds[0])
+    if _comma_leftovers(node, known):
+        raise ConfigFault(place, path, _leftovers_message(node, known))
+    kind = _kind(node, place, path)
     what = node.value[kind]
     if kind == "command":
-        made = ParsedStep(name, node, place, kind, _program(what, f"{path}.command"))
+        step = ParsedStep(name, node, place, kind, _program(what, f"{path}.command"))
     elif not isinstance(what.value, str) and (kind != "expr" or what.is_map or what.is_list or what.value is None):
-        raise ConfigFault(what.location, f"{path}.{kind}", f"got {what.said}; write a text")
+        raise ConfigFault(what.location, f"{path}.{kind}", f"got {what.shown}; write a text")
     else:
-        made = ParsedStep(name, node, place, kind, str(what.text))
+        step = ParsedStep(name, node, place, kind, str(what.text))
     if kind == "op":
-        made.roles = _op_roles(made, what)
-    # without its matrix nothing else of the step is known
-    made.matrix = matrix(node.value.get("matrix"), f"{path}.matrix", params, steps, warnings)
+        step.roles = _op_roles(step, what)
+    # an error in the matrix ends the step: its instances are unknown
+    step.matrix = matrix_by_label(node.value.get("matrix"), f"{path}.matrix", params, steps, warnings)
     with faults.caught():
-        made.excluded = excluded(node.value.get("exclude"), f"{path}.exclude", params)
+        step.excluded = exclusions(node.value.get("exclude"), f"{path}.exclude", params)
     if kind in ("call", "command"):
-        made.over = over_names(node.value.get("over"), f"{path}.over", faults)
+        step.over = over_keys(node.value.get("over"), f"{path}.over", faults)
     if kind == "command":
-        made.over |= shared_keys(node.value.get("over"), f"{path}.over", params)
-    for found in _references(made, steps, params, faults):
-        made.found.append(found)
-    return made
+        step.over |= keys_of_all_maps(node.value.get("over"), f"{path}.over", params)
+    step.references.extend(_references(step, steps, params, faults))
+    return step
+
+
+def _kind(node: Node, place: Location, path: str) -> Literal["op", "expr", "call", "command"]:
+    kinds = [kind for kind in KINDS if kind in node.value]
+    if len(kinds) == 1:
+        return cast("Literal['op', 'expr', 'call', 'command']", kinds[0])
+    got, hint = " and ".join(kinds) or "none", ""
+    if not kinds:
+        hint = next((f"; got {key!r}{near}" for key in node.value if (near := nearest(key, KINDS))), "")
+    raise ConfigFault(place, path, f"needs exactly one of op, expr, call, command; got {got}{hint}")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -138,95 +148,90 @@ def draft(
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def leftovers(node: Node, place: Location, path: str, known: tuple[str, ...], faults: FaultCollector) -> list[str]:
-    """Keys without values that unquoted commas have left: ``{expr: where(a, b, c)}``."""
-    empty = [k for k, v in node.items() if v.is_empty and k not in known]
-    broken = any(_unbalanced(v.text) for _, v in node.items() if isinstance(v.value, str))
-    return empty if empty and (broken or any(_unbalanced(k) for k in empty)) else []
+def _comma_leftovers(node: Node, known: tuple[str, ...]) -> list[str]:
+    """Return the keys without values that come from unquoted commas: ``{expr: where(a, b, c)}``."""
+    empty = [key for key, value in node.items() if value.is_empty and key not in known]
+    broken = any(_is_unbalanced(value.text) for _, value in node.items() if isinstance(value.value, str))
+    return empty if empty and (broken or any(map(_is_unbalanced, empty))) else []
 
 
-def _unbalanced(text: str) -> bool:
+def _is_unbalanced(text: str) -> bool:
     return text.count("(") != text.count(")") or text.count("[") != text.count("]")
 
 
-def _left(node: Node, known: tuple[str, ...]) -> str:
-    """The message for leftovers, with the text put together again."""
-    empty = [k for k, v in node.items() if v.is_empty and k not in known]
+def _leftovers_message(node: Node, known: tuple[str, ...]) -> str:
+    """Return the message for such keys, with the expression put together again."""
+    empty = [key for key, value in node.items() if value.is_empty and key not in known]
     before, pieces = "expr", []
     for key, value in node.items():
         if key in empty:
             pieces.append(key)
-        elif isinstance(value.value, str) and _unbalanced(value.text) and not pieces:
+        elif isinstance(value.value, str) and _is_unbalanced(value.text) and not pieces:
             before, pieces = key, [value.text]
-    listed = " and ".join(
-        [", ".join(f"'{k}'" for k in empty[:-1]), f"'{empty[-1]}'"] if empty[1:] else [f"'{empty[0]}'"]
-    )
-    several = "keys" if empty[1:] else "key"
-    return (
-        f"got the {several} {listed} without values; inside {{…}} an expression with a comma needs quotes: "
-        f'{{{before}: "{", ".join(pieces)}"}}'
-    )
+    quoted = [f"'{key}'" for key in empty]
+    listed = f"the keys {', '.join(quoted[:-1])} and {quoted[-1]}" if quoted[1:] else f"the key {quoted[0]}"
+    cure = f'{{{before}: "{", ".join(pieces)}"}}'
+    return f"got {listed} without values; inside {{…}} an expression with a comma needs quotes: {cure}"
 
 
-def inner_leftovers(node: Node, place: Location, path: str, faults: FaultCollector) -> bool:
-    """The same for a map below a step: ``agg: {p90: quantile(x, 0.9)}``."""
-    if not leftovers(node, place, path, (), faults):
+def note_comma_leftovers(node: Node, place: Location, path: str, faults: FaultCollector) -> bool:
+    """Note keys that come from unquoted commas in a map below a step: ``agg: {p90: quantile(x, 0.9)}``."""
+    if not _comma_leftovers(node, ()):
         return False
-    faults.add(place, path, _left(node, ()))
+    faults.add(place, path, _leftovers_message(node, ()))
     return True
 
 
-def keys_allowed(made: ParsedStep, parameters: tuple[str, ...], faults: FaultCollector) -> None:
-    """Note every key that the step can't have."""
-    roles = made.roles if made.kind == "op" else ()
-    own = {"op": (*roles, *parameters), "call": CALL_KEYS, "expr": (), "command": COMMAND_KEYS}[made.kind]
-    common = tuple(k for k in COMMON_KEYS if k != "input" or made.kind == "call")
-    for key in made.node.value:
-        if key == made.kind or key in own or key in common:
+def check_keys(step: ParsedStep, parameters: tuple[str, ...], faults: FaultCollector) -> None:
+    """Note every key that the step can't have; ``parameters`` are those of its op."""
+    roles = step.roles if step.kind == "op" else ()
+    own = {"op": (*roles, *parameters), "call": CALL_KEYS, "expr": (), "command": COMMAND_KEYS}[step.kind]
+    common = tuple(key for key in COMMON_KEYS if key != "input" or step.kind == "call")
+    for key in step.node.value:
+        if key == step.kind or key in own or key in common:
             continue
-        what = f"op '{made.function}'" if made.kind == "op" else f"'{made.kind}'"
-        shown = [k for k in own if k != "input"]
+        what = f"op '{step.function}'" if step.kind == "op" else f"'{step.kind}'"
+        shown = [name for name in own if name != "input"]
         allowed = f"{', '.join(shown)} and the common keys" if shown else "the common keys"
         hint = nearest(key, (*own, *common))
-        if key == "input" and made.kind == "expr":
+        if key == "input" and step.kind == "expr":
             hint = "; the names in an expr are its inputs"
-        elif key == "input" and made.kind == "command":
-            hint = "; what it reads is its stdin, or stands as ${…} in its arguments"
+        elif key == "input" and step.kind == "command":
+            hint = "; its input is stdin, or ${…} in its arguments"
         elif key == "input":
             hint = f"; it takes {' and '.join(roles)}" if roles else "; a source has no input"
-        faults.add(made.node.keys[key], f"{made.path}.{key}", f"unknown key of {what}; allowed: {allowed}{hint}")
+        faults.add(step.node.keys[key], f"{step.path}.{key}", f"unknown key of {what}; allowed: {allowed}{hint}")
 
 
 def _program(what: Node, path: str) -> str:
-    """The program of a command, as it is written."""
+    """Return the program of a command, as it is written."""
     if not what.is_list:
         cure = f"[{', '.join(what.text.split())}]" if isinstance(what.value, str) and what.value.strip() else "[ls, -l]"
-        raise ConfigFault(what.location, path, f"got {what.said}; write a list, which no shell reads: {cure}")
+        raise ConfigFault(what.location, path, f"got {what.shown}; write a list, which no shell reads: {cure}")
     if not what.value:
         raise ConfigFault(what.location, path, "got an empty list; the first is the program")
     for i, inner in enumerate(what.value):
         if inner.is_map or inner.is_list:
-            said = f"got {inner.said}; an argument is text or a number"
-            raise ConfigFault(inner.location, f"{path}[{i}]", said)
+            message = f"got {inner.shown}; an argument is text or a number"
+            raise ConfigFault(inner.location, f"{path}[{i}]", message)
     return str(what.value[0].text)
 
 
-def _op_roles(made: ParsedStep, what: Node) -> tuple[str, ...]:
-    op = made.function
+def _op_roles(step: ParsedStep, what: Node) -> tuple[str, ...]:
+    op = step.function
     if op not in OPS:
-        raise ConfigFault(what.location, f"{made.path}.op", _no_op(op))
-    return tuple(dict.fromkeys(r for cls in OPS[op] for r in cls.inputs))
+        raise ConfigFault(what.location, f"{step.path}.op", _unknown_op(op))
+    return tuple(dict.fromkeys(role for cls in OPS[op] for role in cls.inputs))
 
 
-def _no_op(name: str) -> str:
-    """What there is to say of a name that no op has; it may be a kind of step, or a function of expressions."""
+def _unknown_op(name: str) -> str:
+    """Return the message for a name that no op has; it may be a kind of step, or a function of expressions."""
     if name.casefold() in KINDS:
-        return f"there is no op {name!r}; it is a kind of step: {_WRITTEN[name.casefold()]}"
+        return f"there is no op {name!r}; it is a kind of step: {_EXAMPLES[name.casefold()]}"
     if name in FUNCTIONS:
-        function = FUNCTIONS[name]
-        key = "expr: " if "arrays" in function.scopes else "op: assign, input: …, columns: {…: "
-        said = f'{{{key}"{name}(…)"{"}" if "columns" in key else ""}}}'
-        return f"there is no op {name!r}; it is a function of expressions: {said}"
+        is_of_arrays = "arrays" in FUNCTIONS[name].scopes
+        cure = f'{{expr: "{name}(…)"}}' if is_of_arrays else f'{{op: assign, input: …, columns: {{…: "{name}(…)"}}}}'
+        return f"there is no op {name!r}; it is a function of expressions: {cure}"
     return OPS.unknown_message(name)
 
 
@@ -235,12 +240,12 @@ def _no_op(name: str) -> str:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def expression(text: str, scope: Any, node: Node, path: str) -> Expression:
-    """The expression that a text is, its fault as one of the file.
+def parse_expression(text: str, scope: Any, node: Node, path: str) -> Expression:
+    """Parse an expression of the file.
 
     Raises
     ------
-    Wrong : with the column within the text
+    ConfigFault : with the column within the text
     """
     try:
         return parse(text, scope)
@@ -248,96 +253,105 @@ def expression(text: str, scope: Any, node: Node, path: str) -> Expression:
         raise ConfigFault(node.location, path, str(error)) from None
 
 
-def reference(node: Node, path: str) -> ReferenceText:
-    """The bare reference that a text is.
+def parse_bare_reference(node: Node, path: str) -> ReferenceText:
+    """Parse a reference that is written without ``${…}``.
 
     Raises
     ------
-    Wrong : if it is none
+    ConfigFault : if it is no reference
     """
     if not isinstance(node.value, str):
-        raise ConfigFault(node.location, path, f"got {node.said}; write the name of a step")
+        raise ConfigFault(node.location, path, f"got {node.shown}; write the name of a step")
     if "${" in node.value:
         bare = re.sub(r"^\$\{(.*)\}$", r"\1", node.value)
-        raise ConfigFault(node.location, path, f"got {node.said}; a reference is the bare name of a step: {bare}")
+        raise ConfigFault(node.location, path, f"got {node.shown}; a reference is the bare name of a step: {bare}")
     try:
         return parse_reference(node.value)
     except ExpressionError as error:
         raise ConfigFault(node.location, path, str(error)) from None
 
 
-def role_nodes(node: Node) -> list[tuple[Node, str]]:
-    """The single references of a role, with what is added to the path: it may be one, or a list."""
-    return [(inner, f"[{i}]") for i, inner in enumerate(node.value)] if node.is_list else [(node, "")]
+def existing_step(
+    text: ReferenceText, node: Node, path: str, steps: frozenset[str], role: str, *, params: Params | None = None
+) -> ReferenceSite:
+    """Return the reference with its place.
+
+    Parameters
+    ----------
+    params : of a name in an expression: the params that it may have been meant for
+
+    Raises
+    ------
+    ConfigFault : if there is no such step
+    """
+    if text.name in steps:
+        return ReferenceSite(text, node.location, path, role)
+    at = f"column {text.column}: " if params is not None else ""
+    others = sorted(steps - {path.split(".")[1]})  # a step can't need itself
+    hint = nearest(text.name, others) or (f"; steps: {', '.join(others[:10])}" if others else "")
+    if params is not None:
+        hint = f"; the param is written ${{{text.name}}}" if text.name in params else name_hint(text.name) or hint
+    raise ConfigFault(node.location, path, f"{at}no step is named {text.name!r}{hint}")
 
 
 def _references(
-    made: ParsedStep, steps: frozenset[str], params: Params, faults: FaultCollector
+    step: ParsedStep, steps: frozenset[str], params: Params, faults: FaultCollector
 ) -> Iterator[ReferenceSite]:
-    roles = made.roles if made.kind == "op" else ("input",) if made.kind == "call" else ()
+    roles = step.roles if step.kind == "op" else ("input",) if step.kind == "call" else ()
     for key in roles:
-        for node, suffix in role_nodes(made.node.value[key]) if key in made.node.value else ():
+        if key not in step.node.value:
+            continue
+        node = step.node.value[key]
+        for i, inner in enumerate(node.value if node.is_list else [node]):
+            path = f"{step.path}.{key}[{i}]" if node.is_list else f"{step.path}.{key}"
             with faults.caught():
-                yield looked_up(
-                    reference(node, f"{made.path}.{key}{suffix}"), node, f"{made.path}.{key}{suffix}", steps, key
-                )
-    if made.kind == "expr":
-        node = made.node.value["expr"]
+                yield existing_step(parse_bare_reference(inner, path), inner, path, steps, key)
+    if step.kind == "expr":
+        node, path = step.node.value["expr"], f"{step.path}.expr"
         with faults.caught():
-            made.parsed = expression(node.text, "arrays", node, f"{made.path}.expr")
-            for named in made.parsed.step_references:
-                yield looked_up(named, node, f"{made.path}.expr", steps, str(named), params=params)
-    if made.kind in ("call", "command") and "over" in made.node.value:
-        yield from _over_references(made, steps, faults)
-    if made.kind == "command" and "stdin" in made.node.value:
-        node, path = made.node.value["stdin"], f"{made.path}.stdin"
+            step.expression = parse_expression(node.text, "arrays", node, path)
+            for text in step.expression.step_references:
+                yield existing_step(text, node, path, steps, str(text), params=params)
+    if step.kind in ("call", "command") and "over" in step.node.value:
+        yield from _over_references(step, steps, faults)
+    if step.kind == "command" and "stdin" in step.node.value:
+        node, path = step.node.value["stdin"], f"{step.path}.stdin"
         with faults.caught():
-            text = reference(node, path)
-            if text.name not in made.over:
-                yield looked_up(text, node, path, steps, "stdin")
+            text = parse_bare_reference(node, path)
+            if text.name not in step.over:
+                yield existing_step(text, node, path, steps, "stdin")
         roles = ("stdin",)
-    for key, node in made.node.items():
-        if key not in _OUTSIDE_COPIES and key not in roles:
-            yield from _holes(node, f"{made.path}.{key}", made, steps, params)
+    for key, node in step.node.items():
+        if key not in _SAME_FOR_ALL_INSTANCES and key not in roles:
+            yield from _placeholder_references(node, f"{step.path}.{key}", step, steps, params)
 
 
-def _over_references(made: ParsedStep, steps: frozenset[str], faults: FaultCollector) -> Iterator[ReferenceSite]:
-    over = made.node.value["over"]
-    nodes = [(over, "")] if isinstance(over.value, str) else [(n, f".{k}") for k, n in over.items()]
+def _over_references(step: ParsedStep, steps: frozenset[str], faults: FaultCollector) -> Iterator[ReferenceSite]:
+    over = step.node.value["over"]
+    nodes = [(over, "")] if isinstance(over.value, str) else [(node, f".{key}") for key, node in over.items()]
     for node, suffix in nodes:
         if isinstance(node.value, str) and "${" not in node.value:
             with faults.caught():
-                path = f"{made.path}.over{suffix}"
-                yield looked_up(reference(node, path), node, path, steps, "over")
+                path = f"{step.path}.over{suffix}"
+                yield existing_step(parse_bare_reference(node, path), node, path, steps, "over")
 
 
-def looked_up(
-    text: ReferenceText, node: Node, path: str, steps: frozenset[str], role: str, *, params: Params | None = None
-) -> ReferenceSite:
-    """The reference, if there is such a step; ``params`` are those that an expression may have meant."""
-    if text.name not in steps:
-        at = f"column {text.column}: " if params is not None else ""
-        others = sorted(steps - {path.split(".")[1]})  # a step can't need itself
-        hint = nearest(text.name, others) or (f"; steps: {', '.join(others[:10])}" if others else "")
-        if params is not None:
-            hint = f"; the param is written ${{{text.name}}}" if text.name in params else name_hint(text.name) or hint
-        raise ConfigFault(node.location, path, f"{at}no step is named {text.name!r}{hint}")
-    return ReferenceSite(text, node.location, path, role)
-
-
-def _holes(node: Node, path: str, made: ParsedStep, steps: frozenset[str], params: Params) -> Iterator[ReferenceSite]:
-    """The steps within ``${…}`` at any depth; faults of the texts come up again when they are filled."""
+def _placeholder_references(
+    node: Node, path: str, step: ParsedStep, steps: frozenset[str], params: Params
+) -> Iterator[ReferenceSite]:
+    """Find the steps in ``${…}`` at any depth; errors of the texts are reported when they are interpolated."""
     if node.is_map or node.is_list:
         inner: Mapping[Any, Node] = node.value if node.is_map else dict(enumerate(node.value))
         for key, value in inner.items():
-            yield from _holes(value, f"{path}.{key}" if node.is_map else f"{path}[{key}]", made, steps, params)
+            below = f"{path}.{key}" if node.is_map else f"{path}[{key}]"
+            yield from _placeholder_references(value, below, step, steps, params)
     elif isinstance(node.value, str) and "${" in node.value:
         try:
-            pieces = holes(node.value)
+            pieces = split_placeholders(node.value)
         except ValueError:
             return
         for piece in pieces:
-            if isinstance(piece, Placeholder) and piece.head in steps - made.over and piece.head not in params:
+            if isinstance(piece, Placeholder) and piece.head in steps - step.over and piece.head not in params:
                 try:
                     yield ReferenceSite(parse_reference(piece.text), node.location, path)
                 except ExpressionError:

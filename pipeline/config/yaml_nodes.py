@@ -1,8 +1,7 @@
-"""YAML text to a tree in which every value has its place.
+"""YAML text parsed to a tree in which every value has its place.
 
 YAML 1.2: ``on``, ``no`` and dates stay text. Duplicate keys, tags, merge keys and several documents are refused; size,
-depth and what aliases unfold to are bounded, so that no file takes long or much. The tree is made from ruamel's
-events: its constructors know nothing of bounds, and its own maps keep places of keys only in private fields.
+depth and the number of values that aliases expand to are bounded, so that no file takes long or much memory.
 """
 
 from __future__ import annotations
@@ -45,11 +44,11 @@ class Node:
     ----------
     location : where it begins
     value : a scalar, a list of nodes, or a dict of nodes by the text of their keys
-    text : of a scalar, as it was written (without quotes); of a whole file, all of it
-    plain : a scalar without quotes
-    keys : of a map, where each key stands
-    size : how many values it unfolds to
-    folder : absolute path of the folder of the file that it stands in
+    text : of a scalar, as it is written (without quotes); of a whole file, all of it
+    plain : whether it is a scalar without quotes
+    keys : of a map, the place of each key
+    size : number of values in it, with aliases expanded
+    folder : absolute path of the folder of its file
     """
 
     location: Location
@@ -70,12 +69,12 @@ class Node:
 
     @property
     def is_empty(self) -> bool:
-        """A key without a value: nothing at all was written."""
+        """Return whether it is a key without a value."""
         return self.plain and self.text == ""
 
     @property
-    def said(self) -> str:
-        """The value as a message shows it."""
+    def shown(self) -> str:
+        """Return the value as messages show it."""
         if self.is_map:
             return "a map" if self.value else "an empty map"
         if self.is_list:
@@ -86,12 +85,12 @@ class Node:
         return f"'{printable(short)}'" if isinstance(self.value, str) else short
 
     def items(self) -> Iterator[tuple[str, Node]]:
-        """The entries of a map; none of anything else."""
+        """Yield the entries of a map; none of anything else."""
         if isinstance(self.value, dict):
             yield from self.value.items()
 
     def at(self, *path: Any) -> Node:
-        """The node that ``path`` leads to, as far as there is one."""
+        """Return the node at a path of keys and positions, or the last one on the way that exists."""
         node = self
         for step in path:
             if (node.is_map and step in node.value) or (
@@ -104,7 +103,7 @@ class Node:
 
 
 def scalar(text: str) -> Any:
-    """What a plain scalar means in the core schema of YAML 1.2: null, bool, int, float or the text itself."""
+    """Return the value of a plain scalar in the core schema of YAML 1.2: null, bool, int, float or the text itself."""
     if text in _NULL:
         return None
     if text in _BOOLS:
@@ -124,16 +123,16 @@ def scalar(text: str) -> Any:
 
 
 def parse(text: str, file: str, folder: str) -> Node:
-    """The tree of a file's text.
+    """Parse the text of a file.
 
     Parameters
     ----------
-    file : how messages name it
+    file : its name in messages
     folder : absolute path of its folder
 
     Raises
     ------
-    Wrong : at the first place that is not YAML, or is more than the bounds allow
+    ConfigFault : at the first place that is not YAML, or exceeds a bound
     """
     if len(text.encode("utf-8", "surrogatepass")) > MOST_BYTES:
         raise ConfigFault(
@@ -149,40 +148,46 @@ def parse(text: str, file: str, folder: str) -> Node:
         line = text.count("\n", 0, error.position) + 1
         column = error.position - (text.rfind("\n", 0, error.position) + 1) + 1
         raise ConfigFault(
-            Location(file, line, column), "", f"got the character #x{ord_of(error):04x}, which YAML excludes"
+            Location(file, line, column),
+            "",
+            f"got the character #x{_refused_character(error):04x}, which YAML excludes",
         ) from None
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = Location(file, mark.line + 1, mark.column + 1) if mark else Location(file, 1, 1)
         raise ConfigFault(place, "", f"not YAML: {_problem(error)}") from None
     except (YAMLError, ValueError, AttributeError, IndexError, TypeError, AssertionError, KeyError) as error:
-        # the scanner has holes of its own; whatever it does with a text that is no YAML, it is the text's fault
+        # ruamel's scanner raises these for some texts that are not YAML
         raise ConfigFault(
             Location(file, 1, 1), "", f"not YAML: {' '.join(str(error).split()) or type(error).__name__}"
         ) from None
 
 
-def ord_of(error: ReaderError) -> int:
-    """The code of the character that ruamel refused."""
+def _refused_character(error: ReaderError) -> int:
+    """Return the code of the character that ruamel refused."""
     return error.character if isinstance(error.character, int) else ord(str(error.character)[:1] or "\0")
 
 
 def _problem(error: MarkedYAMLError) -> str:
-    said = " ".join(part for part in (error.context, error.problem) if part)
-    said = " ".join(said.split())
-    if "flow mapping" in said or "flow sequence" in said:
-        said += "; inside {…} and […] quote whatever holds [ ] { } , ${"
-    elif "mapping values are not allowed" in said:
-        said += "; quote text that holds ': '"
-    elif "found character '\\t'" in said or "\\t" in said:
-        said += "; indent with spaces"
-    elif "cannot start any token" in said:
-        said += "; quote text that begins with one of @ ` % & * ! |"
-    return said
+    problem = " ".join(part for part in (error.context, error.problem) if part)
+    problem = " ".join(problem.split())
+    if "flow mapping" in problem or "flow sequence" in problem:
+        problem += "; inside {…} and […] quote text with [ ] { } , ${"
+    elif "mapping values are not allowed" in problem:
+        problem += "; quote text with ': '"
+    elif "found character '\\t'" in problem or "\\t" in problem:
+        problem += "; indent with spaces"
+    elif "cannot start any token" in problem:
+        problem += "; quote text that begins with one of @ ` % & * ! |"
+    return problem
 
 
 class _Composer:
-    """Makes one tree of one stream of events; keeps the anchors, the depth and the number of values."""
+    """Makes one tree from one stream of ruamel's events; keeps the anchors and the depth.
+
+    ruamel's own composer is not used: it accepts an alias within its own anchor, and its nodes do not
+    show whether a tag was written or implied.
+    """
 
     def __init__(self, file: str, folder: str) -> None:
         self._file, self._folder = file, folder
@@ -194,7 +199,7 @@ class _Composer:
         for event in events:
             if isinstance(event, ev.DocumentStartEvent):
                 if root is not None:
-                    raise self._wrong(event, "got a second document (---); a file holds one")
+                    raise self._fault(event, "got a second document (---); a file holds one")
             elif not isinstance(event, ev.StreamStartEvent | ev.StreamEndEvent | ev.DocumentEndEvent):
                 root = self._node(event, events)
         return root or Node(Location(self._file, 1, 1), None, plain=True, folder=self._folder)
@@ -202,21 +207,21 @@ class _Composer:
     def _location(self, event: Any) -> Location:
         return Location(self._file, event.start_mark.line + 1, event.start_mark.column + 1)
 
-    def _wrong(self, event: Any, message: str) -> ConfigFault:
+    def _fault(self, event: Any, message: str) -> ConfigFault:
         return ConfigFault(self._location(event), "", message)
 
     def _node(self, event: Any, events: Iterator[Any]) -> Node:
         if isinstance(event, ev.AliasEvent):
             node = self._anchors.get(event.anchor)
             if node is None:
-                raise self._wrong(event, f"got *{event.anchor}, but nothing before it has the anchor &{event.anchor}")
+                raise self._fault(event, f"got *{event.anchor}, but nothing before it has the anchor &{event.anchor}")
             return node
         if isinstance(event, ev.ScalarEvent):
             node = self._scalar(event)
         else:
             node = self._collection(event, events)
         if node.size > MOST_VALUES:
-            raise self._wrong(event, f"unfolds to more than {MOST_VALUES:,} values")
+            raise self._fault(event, f"expands to more than {MOST_VALUES:,} values")
         if event.anchor:
             self._anchors[event.anchor] = node
         return node
@@ -225,7 +230,7 @@ class _Composer:
         tag = str(event.tag or "")
         short = tag.removeprefix("tag:yaml.org,2002:").lstrip("!")
         if tag and tag != "!" and short not in _TAGS:
-            raise self._wrong(event, f"got the tag {tag!r}; a file holds plain values only")
+            raise self._fault(event, f"got the tag {tag!r}; a file holds plain values only")
         return short
 
     def _scalar(self, event: Any) -> Node:
@@ -233,17 +238,17 @@ class _Composer:
         plain = event.style in (None, "") and tag != "str" and event.tag != "!"
         value = scalar(event.value) if plain or (tag and tag != "str") else event.value
         if tag and not isinstance(value, _TAGS[tag]):
-            raise self._wrong(event, f"got {event.value!r} under the tag !!{tag}")
+            raise self._fault(event, f"got {event.value!r} with the tag !!{tag}")
         return Node(self._location(event), value, event.value, plain=plain, folder=self._folder)
 
     def _collection(self, event: Any, events: Iterator[Any]) -> Node:
         tag = self._tag(event)
         is_map = isinstance(event, ev.MappingStartEvent)
         if tag not in ("", "map" if is_map else "seq"):
-            raise self._wrong(event, f"got the tag !!{tag} on a {'map' if is_map else 'list'}")
+            raise self._fault(event, f"got the tag !!{tag} on a {'map' if is_map else 'list'}")
         self._depth += 1
         if self._depth > MOST_DEPTH:
-            raise self._wrong(event, f"is nested deeper than {MOST_DEPTH} levels")
+            raise self._fault(event, f"is nested deeper than {MOST_DEPTH} levels")
         node = self._map(event, events) if is_map else self._list(event, events)
         self._depth -= 1
         return node
@@ -265,12 +270,12 @@ class _Composer:
             place = self._location(inner)
             key = self._node(inner, events)
             if key.is_map or key.is_list:
-                raise self._wrong(inner, "got a map or a list as a key; a text that holds { } [ ] needs quotes")
+                raise self._fault(inner, "got a map or a list as a key; a text with { } [ ] needs quotes")
             if key.text in node.value:
                 first = node.keys[key.text]
-                raise self._wrong(inner, f"the key {key.text!r} stands here a second time; first at {first}")
+                raise self._fault(inner, f"the key {key.text!r} is here a second time; first at {first}")
             if key.plain and key.text == "<<":
-                raise self._wrong(inner, "got the merge key <<, which YAML 1.2 doesn't have; use include or params")
+                raise self._fault(inner, "got the merge key <<, which YAML 1.2 doesn't have; use include or params")
             value = self._node(next(events), events)
             node.value[key.text], node.keys[key.text] = value, place
             node.size += value.size

@@ -1,8 +1,8 @@
-"""A tree as the YAML text that it is read from: what fits on a line stands on it, the rest below its key.
+"""A tree written as YAML text that parses to the same tree: short values on one line, longer ones below their key.
 
-Texts stand in double quotes unless they are plain words, so that no reader takes them for anything else; one that is
-too long for its line goes on below, folded at spaces. Numbers stand as they were written. Rejected: ruamel's dumper,
-which knows nothing of our trees, quotes differently from the files that people write, and can't align comments.
+Texts are in double quotes unless they are plain words, so that no reader takes them for anything else; a text too long
+for its line is folded at spaces. Numbers are written as in the source. ruamel's dumper is not used: it can't choose
+between one line and several by width, and can't align comments.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from dataclasses import dataclass
 
 from pipeline.config.yaml_nodes import Node, scalar
 
-__all__ = ["written"]
+__all__ = ["yaml_text"]
 
 _WIDTH, _WITH_COMMENTS, _LONG_KEY = 100, 64, 120  # columns; a longer key needs the sign ? before it
 _PLAIN = re.compile(r"[A-Za-z_./][A-Za-z0-9_./-]*")
-_TELLING = {"yes", "no", "on", "off", "..."}  # in quotes, since readers of YAML 1.1 see more than text
+_YAML_1_1 = {"yes", "no", "on", "off", "..."}  # in quotes: readers of YAML 1.1 take these for truth values
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r", "\0": "\\0"}
 
 
-def written(tree: Node, *, origin: Callable[[Node], str] | None = None) -> str:
-    """The YAML of a map, which :func:`pipeline.config.yaml_nodes.parse` makes the same tree of.
+def yaml_text(tree: Node, *, origin: Callable[[Node], str] | None = None) -> str:
+    """Return the YAML of a map, which :func:`pipeline.config.yaml_nodes.parse` reads back as the same tree.
 
     Parameters
     ----------
-    origin : what a comment says beside a value; what stands on one line has one. Empty: no comment
+    origin : the comment beside a value, one a line; empty: no comment
 
     >>> from pipeline.config.yaml_nodes import parse
-    >>> print(written(parse("a: [1, 'x y']\\nb: {c: ''}", "", "")), end="")
+    >>> print(yaml_text(parse("a: [1, 'x y']\\nb: {c: ''}", "", "")), end="")
     a: [1, "x y"]
     b: {c: ""}
     """
@@ -39,7 +39,7 @@ def written(tree: Node, *, origin: Callable[[Node], str] | None = None) -> str:
     return "".join(f"{line:<{beside}}  # {comment}\n" if comment else f"{line}\n" for line, comment in lines)
 
 
-_Line = tuple[str, str]  # the text, and what is said beside it
+_Line = tuple[str, str]  # the text, and its comment
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class _Layout:
     width: int
 
     def entries(self, node: Node, indent: str, *, top: bool = False) -> Iterator[_Line]:
-        """The entries of a map, each on its line or lines."""
+        """Yield the lines of the entries of a map."""
         for key, value in node.value.items():
             name = _key(key)
             if len(name) > _LONG_KEY:
@@ -57,20 +57,20 @@ class _Layout:
             yield from self.below(f"{indent}{name}:", value, indent, apart=top and _holds_collections(value))
 
     def items(self, node: Node, indent: str) -> Iterator[_Line]:
-        """The entries of a list."""
+        """Yield the lines of the entries of a list."""
         for value in node.value:
             yield from self.below(f"{indent}-", value, indent, item=True)
 
     def below(self, head: str, node: Node, indent: str, *, item: bool = False, apart: bool = False) -> Iterator[_Line]:
-        """A value behind ``head``, which is a key or the dash of a list."""
+        """Yield the lines of a value after ``head``, which is a key or the dash of a list."""
         flow = None if apart or len(self.origins(node)) > 1 else _flow(node, self.width - len(head) - 1)
         if not node.value and (node.is_map or node.is_list):
             yield f"{head} {'{}' if node.is_map else '[]'}", ""
         elif flow is not None:
-            yield f"{head} {flow}", self.said(node)
+            yield f"{head} {flow}", self.comment(node)
         elif node.is_map:
             entries = self.entries(node, f"{indent}  ")
-            if item:  # the first key stands behind the dash
+            if item:  # the first key is on the line of the dash
                 first, comment = next(entries)
                 yield f"{head}{first[len(indent) + 1 :]}", comment
             else:
@@ -81,26 +81,26 @@ class _Layout:
             yield from self.items(node, f"{indent}  ")
         elif node.is_list:
             pieces = [f"{_scalar(inner)}," for inner in node.value]
-            lines = _filled(f"{head} [", [*pieces[:-1], f"{pieces[-1][:-1]}]"], indent, self.width)
+            lines = _wrapped(f"{head} [", [*pieces[:-1], f"{pieces[-1][:-1]}]"], indent, self.width)
             yield from self.under(lines, node, indent)
         else:
             yield from self.under(_folded(head, node, indent, self.width), node, indent)
 
     def under(self, lines: list[str], node: Node, indent: str) -> Iterator[_Line]:
-        """The lines of one value that is too long to have a comment beside it: it stands above."""
-        comment = self.said(node)
+        """Yield the lines of a value that is too long for a comment beside it; the comment is above."""
+        comment = self.comment(node)
         if comment:
             yield f"{indent}# {comment}", ""
         yield from ((line, "") for line in lines)
 
     def origins(self, node: Node) -> set[str]:
-        """What is said of the scalars in a value."""
+        """Return the origins of the scalars in a value."""
         if node.is_map or node.is_list:
             inner = node.value.values() if node.is_map else node.value
             return set().union(*(self.origins(one) for one in inner))
         return {self.origin(node)}
 
-    def said(self, node: Node) -> str:
+    def comment(self, node: Node) -> str:
         return ", ".join(sorted(self.origins(node)))
 
 
@@ -110,7 +110,7 @@ def _holds_collections(node: Node) -> bool:
 
 
 def _flow(node: Node, room: int) -> str | None:
-    """The value on one line; None if it is longer than ``room``."""
+    """Return the value on one line; None if it is longer than ``room``."""
     if node.is_map:
         if any(len(_key(key)) > _LONG_KEY for key in node.value):
             return None
@@ -120,19 +120,19 @@ def _flow(node: Node, room: int) -> str | None:
     else:
         text = _scalar(node)
         return text if len(text) <= room else None
-    told, length = [], 2
+    texts, length = [], 2
     for head, value in pieces:
         inner = _flow(value, room - length - len(head))
         if inner is None:
             return None
-        told.append(head + inner)
-        length += len(told[-1]) + 2
-    text = f"{{{', '.join(told)}}}" if node.is_map else f"[{', '.join(told)}]"
+        texts.append(head + inner)
+        length += len(texts[-1]) + 2
+    text = f"{{{', '.join(texts)}}}" if node.is_map else f"[{', '.join(texts)}]"
     return text if len(text) <= room else None
 
 
-def _filled(head: str, pieces: list[str], indent: str, width: int) -> list[str]:
-    """The pieces behind ``head``, as many on a line as there is room for."""
+def _wrapped(head: str, pieces: list[str], indent: str, width: int) -> list[str]:
+    """Return the pieces after ``head``, as many on a line as there is room for."""
     lines, line = [], head
     for i, piece in enumerate(pieces):
         if i and len(line) + len(piece) + 1 > width:
@@ -144,11 +144,11 @@ def _filled(head: str, pieces: list[str], indent: str, width: int) -> list[str]:
 
 
 def _folded(head: str, node: Node, indent: str, width: int) -> list[str]:
-    """A long scalar: a text is folded where one space stands between two letters, which is what YAML unfolds."""
+    """Return the lines of a long scalar; a text is folded at single spaces, which YAML puts in again."""
     words = re.split(r"(?<! ) (?! )", _scalar(node))
     if words[0] == '"' or words[-1] == '"':  # a text that begins or ends with a space is not folded there
         return [f"{head} {_scalar(node)}"]
-    return _filled(f"{head} ", words, indent, width)
+    return _wrapped(f"{head} ", words, indent, width)
 
 
 def _key(text: str) -> str:
@@ -157,7 +157,7 @@ def _key(text: str) -> str:
 
 def _is_plain(text: str) -> bool:
     is_word = _PLAIN.fullmatch(text) is not None and len(text) <= _LONG_KEY
-    return is_word and isinstance(scalar(text), str) and text.lower() not in _TELLING
+    return is_word and isinstance(scalar(text), str) and text.lower() not in _YAML_1_1
 
 
 def _scalar(node: Node) -> str:

@@ -18,7 +18,7 @@ from pipeline.builder.build import build
 from pipeline.builder.lowering import building, lower
 from pipeline.builder.references import refer
 from pipeline.config.model import Config
-from pipeline.config.targets import Named, named
+from pipeline.config.targets import Target, parse_target
 from pipeline.errors import ConfigError, TaskError, nearest, task_name
 from pipeline.graph.collect import collect
 from pipeline.graph.graph import CONTEXT, Graph, GraphNode, Key, constant, cull, execute, is_constant, task
@@ -90,7 +90,7 @@ def preview(
     ConfigError : for a reference of nothing, with the nearest name
     PipelineError : as in a run
     """
-    wanted = named(config, text)
+    wanted = parse_target(config, text)
     graph = build(_only(config, wanted.reference.copies))
     tasks, owners = dict(graph.tasks), dict(graph.owners)
     places = []
@@ -123,7 +123,7 @@ def _only(config: Config, copies: tuple[str, ...]) -> Config:
     return replace(config, steps=steps, outputs=(), checks=(), keep=copies)
 
 
-def _referred(graph: Graph, wanted: Named, number: int) -> tuple[ValueType, dict[Key, GraphNode]]:
+def _referred(graph: Graph, wanted: Target, number: int) -> tuple[ValueType, dict[Key, GraphNode]]:
     """Where the value of one copy of the reference lies, and the tasks of its picks."""
     reference = wanted.reference
     copy = reference.copies[number]
@@ -140,7 +140,7 @@ def _referred(graph: Graph, wanted: Named, number: int) -> tuple[ValueType, dict
     return value_type, own
 
 
-def _place(wanted: Named, value_type: ValueType, number: int) -> _Place:
+def _place(wanted: Target, value_type: ValueType, number: int) -> _Place:
     reference = wanted.reference
     name = reference.copies[number] if reference.gathered else reference.text
     if reference.gathered and reference.part:
@@ -148,7 +148,7 @@ def _place(wanted: Named, value_type: ValueType, number: int) -> _Place:
     if not wanted.picks_items:
         return _Place(name, value_type, value_type.keys)
     if not isinstance(value_type, ItemsType):
-        got = wanted.doubt or f"{reference.step!r} is no items, so it has no item {wanted.text!r}"
+        got = wanted.error or f"{reference.step!r} is no items, so it has no item {wanted.text!r}"
         raise ConfigError(got)
     if value_type.names is None:  # the keys of the items are known when they are there
         return _Place(name, value_type, value_type.keys)
@@ -156,7 +156,7 @@ def _place(wanted: Named, value_type: ValueType, number: int) -> _Place:
     return _Place(name, value_type, tuple(value_type.keys[i] for i in positions), positions)
 
 
-def _seen(wanted: Named, place: _Place, results: Mapping[Key, Any]) -> Preview:
+def _seen(wanted: Target, place: _Place, results: Mapping[Key, Any]) -> Preview:
     value_type = place.value_type
     if not isinstance(value_type, ItemsType):
         return Preview(place.name, value_type.kind, collect(value_type, results))
@@ -270,7 +270,7 @@ def _one(config: Config, graph: Graph, text: str, owned: Mapping[str, Key]) -> K
     exact = {name: key for name, key in owned.items() if graph.owners[key] == text}
     meant = exact
     if not exact and "(" not in text and not text.startswith("write "):
-        wanted = named(config, text)
+        wanted = parse_target(config, text)
         for copy in wanted.reference.copies:
             policy = graph.policies.get(copy)
             if wanted.picks_items and policy is not None and policy.items is not None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.config.interpolation import Placeholder, holes
+from pipeline.config.interpolation import Placeholder, split_placeholders
 from pipeline.config.loader import load, loads
 from pipeline.config.model import Config, ItemKey, Over, Reference, Secret, Template
 from pipeline.config.yaml_nodes import scalar
@@ -66,13 +66,13 @@ def test_scalars_are_those_of_yaml_1_2(text: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("a: 1\na: 2", "2:1: the key 'a' stands here a second time; first at x.yaml:1:1"),
+        ("a: 1\na: 2", "2:1: the key 'a' is here a second time; first at x.yaml:1:1"),
         ("a: !!python/object:os.system x", "a file holds plain values only"),
         ("a: 1\n---\nb: 2", "a second document"),
         ("a: {<<: {b: 1}}", "merge key"),
         ("a: &x [*x]", "nothing before it has the anchor"),
         ("a: " + "[" * 60 + "]" * 60, "nested deeper than 40 levels"),
-        ("a: {x: tas[1]}", "quote whatever holds"),
+        ("a: {x: tas[1]}", "quote text with"),
         ("a:\n\tb: 1", "not YAML"),
         ("a: \x07", "which YAML excludes"),
         ("a: " + "x" * 300_000, "more than 256 KiB"),
@@ -116,7 +116,7 @@ def test_places_are_those_of_the_file() -> None:
     ],
 )
 def test_holes_are_told_from_text(text: str, pieces: Any) -> None:
-    assert holes(text) == pieces
+    assert split_placeholders(text) == pieces
 
 
 def test_a_hole_alone_keeps_its_type_and_within_text_is_text() -> None:
@@ -143,7 +143,7 @@ def test_params_may_use_each_other_but_not_in_a_circle() -> None:
 
 def test_params_that_unfold_without_end_are_refused() -> None:
     lines = "".join(f'  p{i}: "{f"${{p{i + 1}}}" * 10}"\n' for i in range(12))
-    assert "unfolds to more than" in message("  x: {op: arange, stop: 1}\n", f"params:\n{lines}  p12: xxxxxxxxxx\n")
+    assert "expands to more than" in message("  x: {op: arange, stop: 1}\n", f"params:\n{lines}  p12: xxxxxxxxxx\n")
 
 
 def test_the_environment_is_read_as_yaml(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,7 +314,7 @@ def test_picks_along_dims_and_parts_stand_in_the_reference() -> None:
 @pytest.mark.parametrize(
     ("steps", "said"),
     [
-        (TAS + "  m: {op: mean, input: tas, matrix: {run: [A1B]}}\n", "which this step follows; leave it out here"),
+        (TAS + "  m: {op: mean, input: tas, matrix: {run: [A1B]}}\n", "which this step inherits; leave it out here"),
         (TAS + '  m: {op: mean, input: "tas[A1C]"}\n', "did you mean 'A1B'?"),
         (TAS + '  m: {op: mean, input: "tas[A1B, E1]"}\n', "more labels than 'tas' has matrix keys"),
         ('  t: {op: arange, stop: 1}\n  m: {op: mean, input: "t[A1B]"}\n', "'t' has no matrix, so no label 'A1B'"),
@@ -323,11 +323,14 @@ def test_picks_along_dims_and_parts_stand_in_the_reference() -> None:
                 "  a: {op: arange, matrix: {i: [1, 2]}, stop: 3}\n  b: {op: arange, matrix: {i: [1, 3]}, stop: 3}\n"
                 "  c: {expr: a + b}\n"
             ),
-            "'b' has i 1, 3, but 'a' has 1, 2; what is followed together must be equal",
+            "'b' has i 1, 3, but 'a' has 1, 2; a key inherited from two steps must have the same values in both",
         ),
-        ("  a: {op: arange, matrix: {i: {range: 40}, j: {range: 30}}, stop: 3}\n", "makes 1,200 copies (40 i x 30 j)"),
-        ("  a: {op: arange, matrix: {i: [1, 01]}, stop: 3}\n", "the label '1' stands twice"),
-        ("  a: {op: arange, matrix: {i: ['a,b']}, stop: 3}\n", "holds ',', which a label can't"),
+        (
+            "  a: {op: arange, matrix: {i: {range: 40}, j: {range: 30}}, stop: 3}\n",
+            "makes 1,200 instances (40 i x 30 j)",
+        ),
+        ("  a: {op: arange, matrix: {i: [1, 01]}, stop: 3}\n", "the label '1' is listed twice"),
+        ("  a: {op: arange, matrix: {i: ['a,b']}, stop: 3}\n", "contains ',', which a label can't"),
         ("  a: {op: arange, matrix: {i: [1]}, exclude: [{j: 1}], stop: 3}\n", "the step has no matrix key 'j'"),
         ("  a: {op: arange, matrix: {i: [1]}, exclude: [{i: 2}], stop: 3}\n", "i has no value '2'; it has 1"),
         ("  a: {op: arange, matrix: {i: [1]}, exclude: {i: 1}, stop: 3}\n", "write a list of maps"),
@@ -395,8 +398,8 @@ def test_when_is_an_expression_of_params(when: str, exists: bool) -> None:
         ('"${i} + 1"', "got '${i} + 1'; write something that is true or false"),
         ('"${k} > 1"', "no param is named 'k'; known here: i"),
         ('"i > 1"', "params and matrix keys are written ${i}"),
-        ('"${x} > 1"', '"${x}" is known only in the run, one value a call; a when needs a param, a matrix key'),
-        ('"${b} > 1"', "is known only when the run has computed 'b'; a when needs a param, a matrix key"),
+        ('"${x} > 1"', '"${x}" is unknown until run time, one value a call; a when needs a param, a matrix key'),
+        ('"${b} > 1"', "is unknown until the run has computed 'b'; a when needs a param, a matrix key"),
     ],
 )
 def test_when_is_known_before_the_run(when: str, said: str) -> None:
@@ -533,7 +536,7 @@ def test_the_path_of_items_keeps_the_key() -> None:
 @pytest.mark.parametrize("second", ["x", "x/y"])
 def test_outputs_do_not_write_into_each_other(second: str) -> None:
     outputs = f"outputs: {{a: {{to: zarr, path: x}}, b: {{input: a, to: zarr, path: {second}}}}}"
-    said = {"x": "'x' is written by 'a', too", "x/y": "'x/y' lies within 'x', which 'a' writes"}[second]
+    said = {"x": "'x' is written by 'a', too", "x/y": "'x/y' is inside 'x', which 'a' writes"}[second]
     assert said in message("  a: {op: arange, stop: 1}\n", outputs)
 
 

@@ -87,21 +87,21 @@ outputs:
   hot: {to: zarr, path: out/hot.zarr}
 """
     assert only(text, "era5") == (
-        "era5.yaml:5:25: outputs.hot.path: got 'out/hot.zarr' for 2 copies of 'hot' (var: t2m, tp); the path must hold "
-        '${var}, or gather them in a step with "hot[*]"'
+        "era5.yaml:5:25: outputs.hot.path: got 'out/hot.zarr' for 2 instances of 'hot' (var: t2m, tp); the path must "
+        'contain ${var}, or gather them in a step with "hot[*]"'
     )
 
 
 def test_a_value_of_the_run_where_none_may_stand_is_said_to_be_one() -> None:
     assert only(SWEEP + '  load: {op: read_csv, path: "${best.alpha}"}\n', "sweep") == (
-        "sweep.yaml:7:30: steps.load.path: \"${best.alpha}\" is known only when the run has computed 'best'; a path "
+        "sweep.yaml:7:30: steps.load.path: \"${best.alpha}\" is unknown until the run has computed 'best'; a path "
         "needs a param, a matrix key or ${env:…}"
     )
 
 
 def test_an_over_key_where_none_may_stand_is_said_to_be_one() -> None:
     text = 'version: 1\nmodules: [m]\nsteps:\n  f: {call: "m:f", over: {a: [1]}, timeout: "${a}"}\n'
-    assert "is known only in the run, one value a call" in only(text)
+    assert "is unknown until run time, one value a call" in only(text)
 
 
 def test_positions_that_are_labels_get_op_sel() -> None:
@@ -221,10 +221,10 @@ SINGLE: dict[str, tuple[str, str]] = {
     "param": (ERA5 + 'params: {root: x}\n  \nchecks: [{that: "tas > ${rot}"}]\n', "did you mean 'root'?"),
     "keyword": (
         ERA5 + "  in: {expr: tas}\n",
-        "'in' is no name: letters, digits and _, no Python keyword; 'in_' would do",
+        "'in' can't be a name: letters, digits and _, no Python keyword; write 'in_'",
     ),
-    "dash": (ERA5 + "  x: {expr: tas, matrix: {lat-lon: [1]}}\n", "; 'lat_lon' would do"),
-    "digit": (ERA5 + "params: {2m: 1}\n", "'2m' is no name: letters, digits and _, no Python keyword"),
+    "dash": (ERA5 + "  x: {expr: tas, matrix: {lat-lon: [1]}}\n", "; write 'lat_lon'"),
+    "digit": (ERA5 + "params: {2m: 1}\n", "'2m' can't be a name: letters, digits and _, no Python keyword"),
 }
 
 

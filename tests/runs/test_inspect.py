@@ -196,8 +196,8 @@ def test_dropped_items_are_counted_and_one_says_why(seen: Any, show: Any) -> Non
     [
         ("scors", "no step is named 'scors'; did you mean 'scores'?"),
         ("zzz", "no step is named 'zzz'; steps: data, fit, scores, best, field, mean, parts, listed, …"),
-        ("field", "'field' has 2 copies; name one: field[t2m], field[tp], or all: field[*]"),
-        ("field[t2n]", "'field' has no copy with var 't2n'; it has t2m, tp; did you mean 't2m'?"),
+        ("field", "'field' has 2 instances; name one: field[t2m], field[tp], or all: field[*]"),
+        ("field[t2n]", "'field' has no instance with var 't2n'; it has t2m, tp; did you mean 't2m'?"),
         ("field[t2m,time=9]", "picks are positions, 0 to 5 here"),
         ("field[t2m,y=0]", "there is no dim 'y'; there are time, x"),
         ("parts", "'parts' has parts only: u, s, v"),
@@ -205,7 +205,7 @@ def test_dropped_items_are_counted_and_one_says_why(seen: Any, show: Any) -> Non
         ("fit[alpha=2,fold=0]", "'fit' has no item 'alpha=2,fold=0'; did you mean 'alpha=1,fold=0'?"),
         ("scores[3]", "'scores' has no matrix, so no label '3'"),
         ("scores.rmse", "'scores.rmse' needs a frame of one row; it has 6"),
-        ("fit.", "after '.' comes the name of a part"),
+        ("fit.", "'.' must be followed by the name of a part"),
         ("", "a reference begins with the name of a step"),
     ],
 )

@@ -1,7 +1,7 @@
-"""See below.
+"""The JSON Schema of a file, and the listing of ops.
 
 document  The JSON Schema of a pipeline file: what an editor completes, explains and underlines.
-listing   The listing of ops: what each takes and gives, from the signature classes that the loader checks against.
-pieces    The pieces that a JSON Schema is put together from.
-steps     The part of the JSON Schema that speaks of steps: a definition for each kind, and for each class of an op.
+steps     The JSON Schema of steps: a definition for each kind of step, and for each class of an op.
+pieces    JSON Schema made from pydantic models: the properties of their fields.
+listing   The listing of ops for ``pipeline ops``: the inputs, result and parameters of each.
 """

@@ -1,4 +1,4 @@
-"""The listing of ops: what each takes and gives, from the signature classes that the loader checks against."""
+"""The listing of ops for ``pipeline ops``: inputs, result and parameters, from the signature classes of the loader."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class ParameterEntry:
-    """One parameter: what it takes in words, its default as text (empty: it must be given), and what it means."""
+    """One parameter: its type in words, its default as text (empty: it must be given), and its description."""
 
     name: str
     type: str
@@ -48,7 +48,7 @@ class OpEntry:
     ----------
     inputs : the keys that hold references, each with the kinds it takes: ``array``; ``frame, …`` where it takes a list
     gives : kind of the result; for parts with their names
-    doc : the whole docstring; its first paragraph says what the op gives
+    doc : the whole docstring; its first paragraph describes the result
     """
 
     op: str
@@ -60,7 +60,7 @@ class OpEntry:
 
     @property
     def summary(self) -> str:
-        """The first sentence of the docstring, on one line."""
+        """Return the first sentence of the docstring, on one line."""
         first = " ".join(self.doc.split("\n\n")[0].replace("``", "").split())
         return first.split(". ")[0].split("; ")[0].rstrip(".") if ". " in first or "; " in first else first.rstrip(".")
 
@@ -69,7 +69,7 @@ class OpEntry:
         rows = [
             (p.name, p.type + (f", default {p.default}" if p.default else ""), p.description) for p in self.parameters
         ]
-        parameters = "\n".join(f"  {name}: {kind}\n      {said}" for name, kind, said in rows)
+        parameters = "\n".join(f"  {name}: {kind}\n      {text}" for name, kind, text in rows)
         blocks = [f"{self.op}: {' or '.join(self.inputs.values()) or 'nothing'} -> {self.gives}", self.doc]
         blocks += [f"Inputs\n{inputs}"] if inputs else []
         blocks += [f"Parameters\n{parameters}"] if parameters else []
@@ -77,17 +77,17 @@ class OpEntry:
 
 
 def op_names() -> tuple[str, ...]:
-    """The names of all ops that can be used, in the order of their groups."""
+    """Return the names of all ops that can be used, in the order of their groups."""
     return tuple(OPS)
 
 
 def ops_unusable() -> tuple[str, ...]:
-    """What other distributions bring as ops that can't be used, each with the reason."""
+    """Return the ops of other distributions that can't be used, each with the reason."""
     return tuple(map(str, OPS.installed.unusable))
 
 
 def describe(op: str) -> tuple[OpEntry, ...]:
-    """What there is to know of an op: an entry for each kind of input that it takes in its own way.
+    """Return the entries of an op: one for each kind of input that it has parameters of its own for.
 
     Raises
     ------
@@ -99,7 +99,7 @@ def describe(op: str) -> tuple[OpEntry, ...]:
 
 
 def ops(name: str | None = None) -> list[dict[str, Any]]:
-    """The entries of one op, or of all, as plain data.
+    """Return the entries of one op, or of all, as plain data.
 
     Raises
     ------
@@ -109,7 +109,7 @@ def ops(name: str | None = None) -> list[dict[str, Any]]:
 
 
 def ops_text(name: str | None = None) -> str:
-    """All that is known of one op; without a name a line for each op, by group.
+    """Return the text about one op; without a name a line for each op, by group.
 
     Raises
     ------
@@ -137,7 +137,7 @@ def _entries(name: str | None) -> list[OpEntry]:
 
 
 def entry_of(cls: type[Signature]) -> OpEntry:
-    """What there is to know of one class."""
+    """Return the entry of one signature class."""
     inputs = {}
     for name, role in cls.roles().items():
         kinds = [f"{kind}, or a list of them" if kind in role.gathered else kind for kind in role.kinds]

@@ -1,7 +1,7 @@
-"""The part of the JSON Schema that speaks of steps: a definition for each kind, and for each class of an op.
+"""The JSON Schema of steps: a definition for each kind of step, and for each class of an op.
 
-A step is told apart by its key (``op``, ``expr``, ``call``, ``command``), and an op by its name, before anything else
-is looked at: so an editor offers the parameters of that op alone, and a fault is told of what was meant.
+The kind of a step (``op``, ``expr``, ``call``, ``command``) and the name of the op decide which definition is used, so
+that an editor offers the parameters of that op alone, and reports errors about that op.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.config.kinds import one
+from pipeline.config.kinds import with_article
 from pipeline.config.schema.listing import entry_of
 from pipeline.config.schema.pieces import properties
 from pipeline.config.sections.fields import (
@@ -42,7 +42,7 @@ _KINDS = {
 
 
 def step_definitions() -> dict[str, Any]:
-    """Name below ``definitions`` -> schema."""
+    """Return the schemas below ``definitions``, by name."""
     common = properties(StepKeys)
     shared = {key: {"$ref": f"#/definitions/step_{key}"} for key in common}
     made: dict[str, Any] = {"step": _step(), "values": _values()}
@@ -111,16 +111,16 @@ def _op(cls: type[Signature], shared: Mapping[str, Any]) -> dict[str, Any]:
     doc = _doc(cls)
     keys: dict[str, Any] = {"op": {"const": cls.op, "description": doc, "markdownDescription": _hover(cls)}}
     for name, role in cls.roles().items():
-        keys[name] = {**(REFERENCES if role.many else REFERENCE), "description": _taken(role)}
+        keys[name] = {**(REFERENCES if role.many else REFERENCE), "description": _input(role)}
     required = ["op", *(name for name, role in cls.roles().items() if not role.optional)]
     required += [name for name, info in cls.model_fields.items() if info.is_required()]
     return {**closed({**keys, **properties(cls), **shared}, required), "description": doc}
 
 
-def _taken(role: Role) -> str:
-    kinds = " or ".join(map(one, role.kinds))
-    several = f", or a list of them, or all copies: name[*] ({', '.join(role.gathered)})" if role.many else ""
-    return f"a step that is {kinds}{several}" + ("; may be left out" if role.optional else "")
+def _input(role: Role) -> str:
+    kinds = " or ".join(map(with_article, role.kinds))
+    many = f", or a list of them, or all instances: name[*] ({', '.join(role.gathered)})" if role.many else ""
+    return f"a step that is {kinds}{many}" + ("; may be left out" if role.optional else "")
 
 
 def _doc(cls: type[Signature]) -> str:
@@ -128,7 +128,7 @@ def _doc(cls: type[Signature]) -> str:
 
 
 def _hover(cls: type[Signature]) -> str:
-    """What an editor shows of an op: what it takes and gives, its docstring, its parameters."""
+    """Return what an editor shows of an op: its inputs and result, its docstring, its parameters."""
     entry = entry_of(cls)
     rows = [f"* `{name}`: {kinds}" for name, kinds in entry.inputs.items()]
     for p in entry.parameters:

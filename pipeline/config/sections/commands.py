@@ -1,161 +1,157 @@
-"""What is a command's own: the program with its arguments, and what it gets and leaves."""
+"""The keys that only a command has: the program with its arguments, what it reads, and the files that it writes."""
 
 from __future__ import annotations
 
 import posixpath
 from typing import Any
 
-from pipeline.config.absolute_paths import located
+from pipeline.config.absolute_paths import absolute_path
 from pipeline.config.fault_collector import ConfigFault
-from pipeline.config.interpolation import fill
+from pipeline.config.interpolation import interpolate
 from pipeline.config.model import Command, ItemKey, Over, Reference, Template
-from pipeline.config.scalars import no_name
-from pipeline.config.sections.calls import over
+from pipeline.config.scalars import name_error
+from pipeline.config.sections.calls import read_over
 from pipeline.config.sections.keys import CommandKeys
 from pipeline.config.step_context import InstanceReader
-from pipeline.config.step_syntax import ParsedStep
-from pipeline.config.step_syntax import reference as bare_reference
+from pipeline.config.step_syntax import ParsedStep, parse_bare_reference
 from pipeline.config.yaml_nodes import Node
 
-__all__ = ["STREAMS", "command", "parts"]
+__all__ = ["STREAMS", "command_fields", "command_parts"]
 
 STREAMS = ("stdout", "stderr", "returncode")
 """The parts that every command has."""
 
 
-def parts(draft: ParsedStep) -> tuple[str, ...]:
-    """The names of a command's parts."""
-    files = draft.node.value.get("files")
+def command_parts(parsed: ParsedStep) -> tuple[str, ...]:
+    """Return the names of a command's parts."""
+    files = parsed.node.value.get("files")
     return (*STREAMS, *(files.value if files is not None and files.is_map else ()))
 
 
-def command(copy: InstanceReader) -> dict[str, Any]:
-    """The fields of :class:`pipeline.config.model.Step` that only a command has; what is wrong is noted."""
-    faults = copy.context.faults
-    mapped = None
+def command_fields(reader: InstanceReader) -> dict[str, Any]:
+    """Return the fields of :class:`pipeline.config.model.Step` that only a command has; errors are noted."""
+    faults = reader.context.faults
+    over = None
     with faults.caught():
-        mapped = _over(copy)
+        over = _over(reader)
     argv: tuple[Any, ...] = ()
     with faults.caught():
-        argv = _argv(copy)
+        argv = _argv(reader)
     stdin = None
     with faults.caught():
-        stdin = _stdin(copy)
-    keys = copy.keys(CommandKeys)
-    made = Command(
+        stdin = _stdin(reader)
+    keys = reader.keys(CommandKeys)
+    command = Command(
         argv=argv,
-        cwd=located(keys.cwd, copy.node.value["cwd"].folder) if keys.cwd else "",
-        env=_env(copy),
+        cwd=absolute_path(keys.cwd, reader.node.value["cwd"].folder) if keys.cwd else "",
+        env=_env(reader),
         stdin=stdin,
-        files=_files(copy, shared=bool(keys.cwd) and mapped is not None),
+        files=_files(reader, shared=bool(keys.cwd) and over is not None),
         check=keys.check,
     )
-    program = argv[0] if argv and isinstance(argv[0], str) else copy.draft.function
-    named = {"function": posixpath.basename(program) or program}
-    return {**named, "command": made, "over": mapped, "parts": (*STREAMS, *made.files)}
+    program = argv[0] if argv and isinstance(argv[0], str) else reader.parsed.function
+    function = posixpath.basename(program) or program
+    return {"function": function, "command": command, "over": over, "parts": (*STREAMS, *command.files)}
 
 
-def _over(copy: InstanceReader) -> Over | None:
-    found = over(copy)
-    if found is not None and isinstance(found.maps, Reference):
-        node = copy.node.value["over"]
-        raise ConfigFault(
-            node.location,
-            f"{copy.path}.over",
-            f"got {node.said}; a command has no keywords to spread maps to: write {{name: {node.text}}}, and ${{name}} "
-            "where it goes",
-        )
-    return found
+def _over(reader: InstanceReader) -> Over | None:
+    over = read_over(reader)
+    if over is not None and isinstance(over.maps, Reference):
+        node = reader.node.value["over"]
+        cure = f"write {{name: {node.text}}}, and ${{name}} where it goes"
+        message = f"got {node.shown}; a command has no keywords to spread maps to: {cure}"
+        raise ConfigFault(node.location, f"{reader.path}.over", message)
+    return over
 
 
-def _argv(copy: InstanceReader) -> tuple[Any, ...]:
-    """The program and its arguments; a program with a ``/`` in its name lies below the file's folder."""
-    node = copy.node.value["command"]
+def _argv(reader: InstanceReader) -> tuple[Any, ...]:
+    """Return the program and its arguments; a program with a ``/`` in its name is relative to the file's folder."""
+    node = reader.node.value["command"]
     argv: list[Any] = []
     for i, inner in enumerate(node.value):
-        path = f"{copy.path}.command[{i}]"
-        with copy.context.faults.caught():
-            got = fill(inner, path, copy.scope, run=True)
+        path = f"{reader.path}.command[{i}]"
+        with reader.context.faults.caught():
+            got = interpolate(inner, path, reader.scope, run=True)
             if isinstance(got, Reference | ItemKey | Template):
                 argv.append(got)
             else:
-                argv += _texts(got, inner, path)
+                argv += _arguments(got, inner, path)
     program = node.value[0]
     if argv and isinstance(argv[0], str) and "/" in argv[0]:
-        argv[0] = located(argv[0], program.folder)
+        argv[0] = absolute_path(argv[0], program.folder)
     if argv and argv[0] == "":
-        raise ConfigFault(program.location, f"{copy.path}.command[0]", "got an empty text; the first is the program")
+        raise ConfigFault(program.location, f"{reader.path}.command[0]", "got an empty text; the first is the program")
     return tuple(argv)
 
 
-def _texts(got: Any, node: Node, path: str) -> list[Any]:
-    """One argument; of a list its values, each one by itself."""
-    some = got if isinstance(got, list) else [got]
-    for one in some:
-        if one is None or isinstance(one, list | dict):
-            kind = "null" if one is None else "a map" if isinstance(one, dict) else "a list within a list"
+def _arguments(got: Any, node: Node, path: str) -> list[Any]:
+    """Return one argument, or of a list each of its values as one."""
+    values = got if isinstance(got, list) else [got]
+    for value in values:
+        if value is None or isinstance(value, list | dict):
+            kind = "null" if value is None else "a map" if isinstance(value, dict) else "a list within a list"
             raise ConfigFault(node.location, path, f"got {kind}; an argument is text or a number, or a list of them")
-        if isinstance(one, str) and "\0" in one:
-            raise ConfigFault(node.location, path, "got a text with the character \\0, which no argument can hold")
-    return some
+        if isinstance(value, str) and "\0" in value:
+            message = "got a text with the character \\0, which an argument can't contain"
+            raise ConfigFault(node.location, path, message)
+    return values
 
 
-def _stdin(copy: InstanceReader) -> ItemKey | None:
-    """The key of ``over`` that goes to the program; a step that does is among the inputs."""
-    node = copy.node.value.get("stdin")
+def _stdin(reader: InstanceReader) -> ItemKey | None:
+    """Return the key of ``over`` that the program reads; a step that it reads is among the inputs."""
+    node = reader.node.value.get("stdin")
     if node is None:
         return None
-    text = bare_reference(node, f"{copy.path}.stdin")
-    if text.name in copy.draft.over:
+    text = parse_bare_reference(node, f"{reader.path}.stdin")
+    if text.name in reader.parsed.over:
         return ItemKey(text.name, (text.part,) if text.part else ())
     return None
 
 
-def _env(copy: InstanceReader) -> dict[str, Any]:
-    node, path, faults = copy.node.value.get("env"), f"{copy.path}.env", copy.context.faults
+def _env(reader: InstanceReader) -> dict[str, Any]:
+    node, path, faults = reader.node.value.get("env"), f"{reader.path}.env", reader.context.faults
     found: dict[str, Any] = {}
     if node is None:
         return found
     if not node.is_map:
-        faults.add(node.location, path, f"got {node.said}; write a map: {{NAME: value}}")
+        faults.add(node.location, path, f"got {node.shown}; write a map: {{NAME: value}}")
         return found
     for name, inner in node.value.items():
+        here = f"{path}.{name}"
         with faults.caught():
             if not name or "=" in name or "\0" in name:
-                raise ConfigFault(
-                    node.keys[name], f"{path}.{name}", f"{name!r} can't name a variable of the environment"
-                )
-            got = fill(inner, f"{path}.{name}", copy.scope, run=True)
+                message = f"{name!r} can't be the name of an environment variable"
+                raise ConfigFault(node.keys[name], here, message)
+            got = interpolate(inner, here, reader.scope, run=True)
             if not isinstance(got, Reference | ItemKey | Template):
-                (got,) = _texts([got], inner, f"{path}.{name}")
+                (got,) = _arguments([got], inner, here)
             found[name] = got
     return found
 
 
-def _files(copy: InstanceReader, *, shared: bool) -> dict[str, str]:
-    """Part -> path below the folder that the program runs in; ``shared``: many items run in one folder."""
-    node, path, faults = copy.node.value.get("files"), f"{copy.path}.files", copy.context.faults
+def _files(reader: InstanceReader, *, shared: bool) -> dict[str, str]:
+    """Return part -> path below the folder that the program runs in; ``shared``: many items run in one folder."""
+    node, path, faults = reader.node.value.get("files"), f"{reader.path}.files", reader.context.faults
     found: dict[str, str] = {}
     if node is None:
         return found
     if not node.is_map:
-        faults.add(node.location, path, f"got {node.said}; write a map: {{png: plot.png}}")
+        faults.add(node.location, path, f"got {node.shown}; write a map: {{png: plot.png}}")
         return found
     if shared:
         faults.add(node.location, path, "with cwd all items would write the same files; without it each has a folder")
     for name, inner in node.value.items():
         here = f"{path}.{name}"
         with faults.caught():
-            if said := no_name(name):
-                raise ConfigFault(node.keys[name], here, said)
+            if message := name_error(name):
+                raise ConfigFault(node.keys[name], here, message)
             if name in STREAMS:
                 raise ConfigFault(node.keys[name], here, f"every command has the part {name!r} already")
-            where = fill(inner, here, copy.scope)
-            if not isinstance(where, str) or not where.strip() or posixpath.normpath(where) == ".":
-                raise ConfigFault(inner.location, here, f"got {inner.said}; write the path of a file")
-            if where.startswith(("/", "~")) or ".." in where.split("/"):
-                raise ConfigFault(
-                    inner.location, here, f"got {where!r}; it lies below the folder that the program runs in"
-                )
-            found[name] = posixpath.normpath(where)
+            file = interpolate(inner, here, reader.scope)
+            if not isinstance(file, str) or not file.strip() or posixpath.normpath(file) == ".":
+                raise ConfigFault(inner.location, here, f"got {inner.shown}; write the path of a file")
+            if file.startswith(("/", "~")) or ".." in file.split("/"):
+                message = f"got {file!r}; write a path below the folder that the program runs in"
+                raise ConfigFault(inner.location, here, message)
+            found[name] = posixpath.normpath(file)
     return found

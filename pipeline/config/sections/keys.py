@@ -37,7 +37,7 @@ def _different(values: list[str]) -> list[str]:
 
 def _names(values: list[str]) -> list[str]:
     if not all(map(is_name, values)):
-        raise ValueError  # no message: what the key takes is said
+        raise ValueError  # without a message, which is made from `takes`
     return _different(values)
 
 

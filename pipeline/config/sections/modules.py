@@ -6,50 +6,48 @@ import os
 import re
 from collections.abc import Sequence
 
-from pipeline.config.absolute_paths import located
+from pipeline.config.absolute_paths import absolute_path
 from pipeline.config.fault_collector import ConfigFault, FaultCollector
-from pipeline.config.interpolation import Params, Scope, fill
+from pipeline.config.interpolation import Params, Scope, interpolate
 from pipeline.config.yaml_nodes import Node
 
 __all__ = ["importable_names", "modules"]
 
 
 def modules(node: Node | None, params: Params, faults: FaultCollector) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Importable names, and absolute paths of what is to be shipped."""
+    """Return the importable names, and the absolute paths of what is to be sent to the workers; errors are noted."""
     importable: list[str] = []
     shipped: list[str] = []
     if node is None:
         return (), ()
     if not node.is_list:
-        faults.add(node.location, "modules", f"got {node.said}; write a list: [scipy.ndimage, ./my.py]")
+        faults.add(node.location, "modules", f"got {node.shown}; write a list: [scipy.ndimage, ./my.py]")
         return (), ()
     for i, inner in enumerate(node.value):
         with faults.caught():
             path = f"modules[{i}]"
-            text = fill(inner, path, Scope(params))
-            if not isinstance(text, str) or not text:
-                raise ConfigFault(inner.location, path, f"got {inner.said}; write an importable name, or ./file.py")
-            if text.startswith((".", "/")) or text.endswith((".py", "/")):
+            text = interpolate(inner, path, Scope(params))
+            if isinstance(text, str) and (text.startswith((".", "/")) or text.endswith((".py", "/"))):
                 shipped.append(_shipped(text, inner, path))
-            elif re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", text):
+            elif isinstance(text, str) and re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", text):
                 importable.append(text)
             else:
-                raise ConfigFault(inner.location, path, f"got {inner.said}; write an importable name, or ./file.py")
+                raise ConfigFault(inner.location, path, f"got {inner.shown}; write an importable name, or ./file.py")
     return tuple(dict.fromkeys(importable)), tuple(dict.fromkeys(shipped))
 
 
 def _shipped(text: str, node: Node, path: str) -> str:
-    full = located(text, node.folder)
+    full = absolute_path(text, node.folder)
     name = os.path.basename(full)
     if not os.path.exists(full):
         raise ConfigFault(node.location, path, f"there is no {full}")
     if os.path.isfile(full) and not name.endswith(".py"):
         raise ConfigFault(node.location, path, f"got {text!r}; a module is a .py file or a folder")
     if not name.removesuffix(".py").isidentifier():
-        raise ConfigFault(node.location, path, f"{name!r} can't be imported: its name is no Python name")
+        raise ConfigFault(node.location, path, f"{name!r} can't be imported: its name can't be a name in Python")
     return full
 
 
 def importable_names(importable: Sequence[str], shipped: Sequence[str]) -> frozenset[str]:
-    """The names by which a call may name its module."""
-    return frozenset([*importable, *(os.path.basename(p).removesuffix(".py") for p in shipped)])
+    """Return the names by which a call may name its module."""
+    return frozenset([*importable, *(os.path.basename(path).removesuffix(".py") for path in shipped)])

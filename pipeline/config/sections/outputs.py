@@ -1,4 +1,4 @@
-"""The outputs of a file: what is written, in which format, below which path."""
+"""The section ``outputs``: what is written, in which format, below which path."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.config.fault_collector import ConfigFault, FaultCollector
-from pipeline.config.interpolation import Placeholder, Scope, fill, holes
-from pipeline.config.kinds import cure, one
-from pipeline.config.matrix import Absent, expanded, following, referred
+from pipeline.config.interpolation import Placeholder, Scope, interpolate, split_placeholders
+from pipeline.config.kinds import conversion_hint, with_article
+from pipeline.config.matrix import resolve_reference
 from pipeline.config.model import Output
 from pipeline.config.sections.formats import FORMATS
 from pipeline.config.sections.keys import OutputKeys
-from pipeline.config.sections.outside_references import always, kind, use
-from pipeline.config.sections.validation import read, validated
+from pipeline.config.sections.outside_references import bind_reference, instances_of_references, kind_of
+from pipeline.config.sections.validation import check_key_names, read, validated
 from pipeline.config.step_context import Context
-from pipeline.config.step_syntax import reference as bare_reference
+from pipeline.config.step_syntax import parse_bare_reference
 from pipeline.config.yaml_nodes import Node
 from pipeline.errors import Location, nearest
 
@@ -25,76 +25,76 @@ __all__ = ["outputs"]
 
 
 def outputs(node: Node | None, context: Context) -> tuple[Output, ...]:
-    """The outputs, one for each copy of what they write."""
+    """Return the outputs, one for each instance of what they write."""
     made: list[Output] = []
     if node is None or node.is_empty:
         return ()
     if not node.is_map:
-        raise ConfigFault(node.location, "outputs", f"got {node.said}; write a map: {{name: {{to: parquet, path: …}}}}")
+        message = f"got {node.shown}; write a map: {{name: {{to: parquet, path: …}}}}"
+        raise ConfigFault(node.location, "outputs", message)
     for name, inner in node.value.items():
         with context.faults.caught():
-            made += _output(name, inner, node.keys[name], context)
-    _apart(made, context.faults)
+            made += _instances(name, inner, node.keys[name], context)
+    _check_paths(made, context.faults)
     return tuple(made)
 
 
-def _output(name: str, node: Node, place: Location, context: Context) -> list[Output]:
+def _instances(name: str, node: Node, place: Location, context: Context) -> list[Output]:
     path = f"outputs.{name}"
     if not node.is_map:
-        raise ConfigFault(place, path, f"got {node.said}; write {{to: parquet, path: …}}")
+        raise ConfigFault(place, path, f"got {node.shown}; write {{to: parquet, path: …}}")
+    check_key_names(OutputKeys, node, path, place, context.faults)
     source = node.value.get("input", Node(place, name, name, folder=node.folder))
     at = f"{path}.input" if "input" in node.value else path
-    text = bare_reference(source, at)
-    meant = use(text, source, at, context)
-    sort = kind(text, source, at, context)
+    text = parse_bare_reference(source, at)
+    reference = bind_reference(text, source, at, context)
+    kind = kind_of(text, source, at, context)
     if "to" in node.value:
-        _check_format(node.value["to"], f"{path}.to", sort, str(text))
-    keys = following({}, [meant], at=place, path=path)
-    copies = expanded(name, keys, [meant], excluded=(), when=always, at=place)
+        _check_format(node.value["to"], f"{path}.to", kind, str(text))
+    instances = instances_of_references(name, [reference], place, path)
     made = []
-    for labels in copies.names:
-        matrix = copies.matrix(labels)
-        try:
-            given = referred(meant, matrix)
-        except Absent:
-            continue
+    for labels in instances.names:
+        matrix = instances.matrix(labels)
+        given = resolve_reference(reference, matrix)
         if given.gathered:
-            raise ConfigFault(source.location, at, f"got {source.said}; an output writes one value: gather in a step")
-        scope = Scope(
-            context.params, matrix, steps=context.steps, literal=frozenset({"key"} if sort == "items" else ())
-        )
-        given_keys = read(OutputKeys, node, path, scope, context.faults, place=place)
-        if given_keys is None:
+            message = f"got {source.shown}; an output writes one value: gather in a step"
+            raise ConfigFault(source.location, at, message)
+        literal = frozenset({"key"} if kind == "items" else ())
+        scope = Scope(context.params, matrix, steps=context.steps, literal=literal)
+        keys = read(OutputKeys, node, path, scope, context.faults, place=place)
+        if keys is None:
             return []
         made.append(
             Output(
                 name,
                 given,
-                str(given_keys.to.text),
-                _path(given_keys, path, sort, scope),
+                str(keys.to.text),
+                _path(keys, path, kind, scope),
                 matrix,
-                partition_by=tuple(given_keys.partition_by),
-                files=given_keys.files,
-                attrs=given_keys.attrs,
-                options=_options(given_keys, node, path, context.faults),
+                partition_by=tuple(keys.partition_by),
+                files=keys.files,
+                attrs=keys.attrs,
+                options=_options(keys, node, path, context.faults),
                 location=place,
             )
         )
-    if made and len({o.path for o in made}) < len(made):
-        target, lists = node.value["path"], "; ".join(f"{k}: {', '.join(v)}" for k, v in keys.items())
-        lacking = [k for k in keys if k not in _names_in(target)] or list(keys)
+    if len({output.path for output in made}) < len(made):
+        target, matrix_keys = node.value["path"], instances.keys
+        values = "; ".join(f"{key}: {', '.join(labels)}" for key, labels in matrix_keys.items())
+        missing = [key for key in matrix_keys if key not in _placeholder_names(target)] or list(matrix_keys)
+        must_hold = " and ".join(f"${{{key}}}" for key in missing)
         raise ConfigFault(
             target.location,
             f"{path}.path",
-            f"got {target.said} for {len(made)} copies of {text.name!r} ({lists}); the path must hold "
-            f'{" and ".join(f"${{{k}}}" for k in lacking)}, or gather them in a step with "{text.name}[*]"',
+            f"got {target.shown} for {len(made)} instances of {text.name!r} ({values}); the path must contain "
+            f'{must_hold}, or gather them in a step with "{text.name}[*]"',
         )
     return made
 
 
-def _names_in(node: Node) -> set[str]:
+def _placeholder_names(node: Node) -> set[str]:
     try:
-        return {piece.head for piece in holes(node.text) if isinstance(piece, Placeholder)}
+        return {piece.head for piece in split_placeholders(node.text) if isinstance(piece, Placeholder)}
     except ValueError:
         return set()
 
@@ -103,18 +103,19 @@ def _check_format(to: Node, path: str, kind: str, text: str) -> None:
     """Raise a ConfigFault for a format that there is not, or that does not take values of this kind."""
     if to.text not in FORMATS:
         formats = f"{', '.join(FORMATS)}{nearest(to.text, FORMATS)}"
-        raise ConfigFault(to.location, path, f"got {to.said}; formats: {formats}")
+        raise ConfigFault(to.location, path, f"got {to.shown}; formats: {formats}")
     kinds = FORMATS[to.text].kinds
     if kind and kind not in kinds:
         fit = " or ".join(name for name, form in FORMATS.items() if kind in form.kinds)
-        written = f"{one(kind)} {'are' if kind == 'items' else 'is'} written to {fit}{cure(kind, kinds, text)}"
-        raise ConfigFault(to.location, path, f"got {to.text} for {text!r} ({kind}); {written}")
+        written = f"{with_article(kind)} {'are' if kind == 'items' else 'is'} written to {fit}"
+        hint = conversion_hint(kind, kinds, text)
+        raise ConfigFault(to.location, path, f"got {to.text} for {text!r} ({kind}); {written}{hint}")
 
 
 def _path(keys: OutputKeys, path: str, kind: str, scope: Scope) -> str:
-    where = _below(fill(keys.path, f"{path}.path", scope), keys.path, f"{path}.path")
+    where = _below(interpolate(keys.path, f"{path}.path", scope), keys.path, f"{path}.path")
     if kind == "items" and "${key}" not in where:
-        got = f"got {keys.path.said} for items; a file an item: out/${{key}}.{keys.to.text}"
+        got = f"got {keys.path.shown} for items; a file an item: out/${{key}}.{keys.to.text}"
         raise ConfigFault(keys.path.location, f"{path}.path", got)
     return where
 
@@ -124,7 +125,7 @@ def _options(keys: OutputKeys, node: Node, path: str, faults: FaultCollector) ->
     to, mode = keys.to.text, keys.mode
     form = FORMATS[to]
     if mode is not None and mode.value != "replace":
-        faults.add(mode.location, f"{path}.mode", f"got {mode.said}; the one mode is replace")
+        faults.add(mode.location, f"{path}.mode", f"got {mode.shown}; the one mode is replace")
     for key in {"files", "partition_by"} & keys.model_fields_set if to != "parquet" else ():
         faults.add(node.value[key].location, f"{path}.{key}", f"does not apply to {to}; it is for parquet")
     if keys.attrs and not form.attrs:
@@ -136,33 +137,34 @@ def _options(keys: OutputKeys, node: Node, path: str, faults: FaultCollector) ->
 
 
 def _below(where: Any, node: Node, path: str) -> str:
-    """An output path in its plain form, which lies below the output folder."""
+    """Return an output path in its normal form, after a check that it is below the output folder."""
     if not isinstance(where, str) or not where.strip():
-        raise ConfigFault(node.location, path, f"got {node.said}; write a path")
+        raise ConfigFault(node.location, path, f"got {node.shown}; write a path")
     pieces = where.replace("\\", "/").split("/")
     if where.startswith(("/", "\\", "~")) or ".." in pieces or re.match(r"[A-Za-z]:|[A-Za-z][\w+.-]*://", where):
         raise ConfigFault(
-            node.location, path, f"got {where!r}; outputs stay below the output folder (--out): no '..', no '/'"
+            node.location,
+            path,
+            f"got {where!r}; outputs stay below the output folder (--out): no '..', no '/' at the start",
         )
     if "\0" in where or posixpath.normpath(where) == ".":
-        raise ConfigFault(node.location, path, f"got {node.said}; write a path")
+        raise ConfigFault(node.location, path, f"got {node.shown}; write a path")
     return posixpath.normpath(where)
 
 
-def _apart(made: Sequence[Output], faults: FaultCollector) -> None:
+def _check_paths(made: Sequence[Output], faults: FaultCollector) -> None:
     """Note outputs that would write into each other."""
     by_path: dict[str, Output] = {}
     for output in made:
         other = by_path.setdefault(output.path, output)
         if other is not output and other.name != output.name:
-            faults.add(
-                output.location, f"outputs.{output.name}.path", f"{output.path!r} is written by {other.name!r}, too"
-            )
+            message = f"{output.path!r} is written by {other.name!r}, too"
+            faults.add(output.location, f"outputs.{output.name}.path", message)
     for path, output in by_path.items():
         above = path
         while "/" in above:
             above = above.rpartition("/")[0]
             if above in by_path:
-                said = f"{path!r} lies within {above!r}, which {by_path[above].name!r} writes"
-                faults.add(output.location, f"outputs.{output.name}.path", said)
+                message = f"{path!r} is inside {above!r}, which {by_path[above].name!r} writes"
+                faults.add(output.location, f"outputs.{output.name}.path", message)
                 break

@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from pipeline.config.fault_collector import FaultCollector
-from pipeline.config.interpolation import Scope, fill
+from pipeline.config.interpolation import Scope, interpolate
 from pipeline.config.sections.fields import code_schema, key_names
 from pipeline.config.signatures.descriptions import describe_parameter
 from pipeline.config.yaml_nodes import Node
 from pipeline.errors import Location, nearest
 
-__all__ = ["read", "validated"]
+__all__ = ["check_key_names", "read", "validated"]
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -49,7 +49,7 @@ def read(
             given[key] = inner
         else:
             with faults.caught():
-                given[key] = fill(inner, f"{path}.{key}" if path else key, scope)
+                given[key] = interpolate(inner, f"{path}.{key}" if path else key, scope)
     made = validated(model, given, node, path, faults, place=place)
     return made if len(faults) == n_faults else None
 
@@ -101,16 +101,13 @@ def _explained(
 ) -> tuple[Location, str, str]:
     """Return place, path and message of one of pydantic's errors."""
     key, *rest = one["loc"]
-    names = key_names(model)
     here = f"{path}.{key}" if path else str(key)
     if one["type"] == "extra_forbidden" and not rest:
-        what = f"unknown key of {owner}" if owner else "unknown key"
-        allowed = f"{', '.join(names) or 'none'}{nearest(str(key), names)}"
-        return node.keys.get(key, node.at(key).location), here, f"{what}; allowed: {allowed}"
-    info = model.model_fields[names[key]]
+        return node.keys.get(key, node.at(key).location), here, _unknown(str(key), model, owner)
     if one["type"] == "missing" and not rest:
-        needs = f"{owner} needs" if owner else "needs"
-        return place, path, f"{needs} {key}: {info.description or describe_parameter(model, names[key])}"
+        return place, path, _missing(str(key), model, owner)
+    name = key_names(model)[key]
+    info = model.model_fields[name]
     node = node.at(key)
     if rest and isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
         return _explained(one | {"loc": tuple(rest)}, info.annotation, node, node.location, here, "")
@@ -120,10 +117,33 @@ def _explained(
             here += f"[{part}]" if isinstance(part, int) else f".{part}"
     message = str(one["ctx"]["error"]) if one["type"] == "value_error" else ""
     if not message:
-        got = node.said
+        got = node.shown
         if isinstance(node.value, str) and "${" in node.value:
             got += f", which is {reprlib.repr(one['input'])}"
         choices = re.findall(r"'([^']*)'", one["ctx"]["expected"]) if one["type"] == "literal_error" else []
-        takes = info.title or describe_parameter(model, names[key])
+        takes = info.title or describe_parameter(model, name)
         message = f"got {got}; {key} takes {takes}{nearest(str(one['input']), choices)}"
     return node.location, here, message
+
+
+def _unknown(key: str, model: type[BaseModel], owner: str) -> str:
+    names = key_names(model)
+    what = f"unknown key of {owner}" if owner else "unknown key"
+    return f"{what}; allowed: {', '.join(names) or 'none'}{nearest(key, names)}"
+
+
+def _missing(key: str, model: type[BaseModel], owner: str) -> str:
+    name = key_names(model)[key]
+    takes = model.model_fields[name].description or describe_parameter(model, name)
+    return f"{owner} needs {key}: {takes}" if owner else f"needs {key}: {takes}"
+
+
+def check_key_names(model: type[BaseModel], node: Node, path: str, place: Location, faults: FaultCollector) -> None:
+    """Note the unknown and the missing keys of a map, whose values can't be read yet."""
+    names = key_names(model)
+    for key in node.value:
+        if key not in names:
+            faults.add(node.keys[key], f"{path}.{key}", _unknown(key, model, ""))
+    for key, name in names.items():
+        if model.model_fields[name].is_required() and key not in node.value:
+            faults.add(place, path, _missing(key, model, ""))
