@@ -22,7 +22,7 @@ from pipeline.config.model import Config, Output, Step
 from pipeline.errors import ConfigError, DataError, Fault, Location, OpError
 from pipeline.graph.garbage_collection import rarely_collected
 from pipeline.graph.graph import CONTEXT, Graph, GraphNode, Key, Policy, Whole, cull, task
-from pipeline.graph.value_types import ArrayType, ItemsType, PartsType, ValueType
+from pipeline.graph.value_types import ArrayType, ItemsType, PartsType, ValueType, whole_of
 from pipeline.ops import moves
 from pipeline.outputs.planners import plan_sink
 
@@ -192,7 +192,7 @@ class _Builder:
         self.tasks |= own
         self.owners |= dict.fromkeys(own, step.name)
         self.value_types[step.name] = value_type
-        main = value_type.whole if isinstance(value_type, PartsType) and value_type.whole is not None else value_type
+        main = whole_of(value_type)
         items = main.names if isinstance(main, ItemsType) and step.over is not None else None
         self.policies[step.name] = Policy(
             step=step.step,
@@ -210,14 +210,12 @@ class _Builder:
         )
 
     def _referred(self, output: Output) -> tuple[ValueType, dict[Key, GraphNode]]:
-        """The value_type of what an output writes; the tasks of a pick belong to the output."""
+        """The type of the value that an output writes; the tasks of a pick belong to the output."""
         reference, prefix = output.input, f"{output.writer}/input"
         (copy,) = reference.copies
         value_type = self.value_types[copy]
         if not reference.part and not reference.picks:
-            return (
-                value_type.whole if isinstance(value_type, PartsType) and value_type.whole is not None else value_type
-            ), {}
+            return whole_of(value_type), {}
         try:
             value = refer(self.value_types, reference, prefix)
         except OpError as error:

@@ -1,13 +1,13 @@
-"""The Graph: what is to be done, and pure functions of it.
+"""The Graph (all tasks of a pipeline, as data), and pure functions of it.
 
-boxes               Where the boxes of a graph of steps stand when it is drawn: in layers from top to bottom, within a w
-collect             Whole values in memory from their parts: what a call gets, what a run gives back, what a comparison
-file_value          A file as a value: what a task left in its folder, carried as bytes to whichever worker needs it.
-fusion              From the tasks of a Graph to the segments that are handed to workers.
-garbage_collection  graph.garbage_collection.
-graph               The Graph: what is to be done, as one flat, closed, acyclic dict of dask task nodes.
-importing           graph.importing.
-scheduler           Which segment may run next: no clock, no I/O, no workers. One object drives a real run, or a replaye
-segments            graph.segments.
+graph               The Graph, its nodes, and how its tasks must be run; the private parts of dask are used here.
 value_types         The type of a step's value (array, frame, items, …): the keys of its tasks, what is known of it.
+fusion              Fuse the tasks of a Graph into segments, the units that workers get.
+segments            Segments and their tasks; how a task can fail, or leave an item out.
+scheduler           Decide which segment runs next and which values can be freed; used by real runs and by replays.
+collect             Assemble a step's value in memory from the results of its tasks.
+file_value          A file as the value of a task: the bytes that a command wrote.
+boxes               Place the boxes and lines of a graph of steps for a drawing.
+importing           Import the functions that a pipeline file names.
+garbage_collection  Run Python's garbage collector less often while many tasks are made.
 """

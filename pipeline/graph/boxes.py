@@ -1,14 +1,14 @@
-"""Where the boxes of a graph of steps stand when it is drawn: in layers from top to bottom, within a width.
+"""Place the boxes and lines of a graph of steps for a drawing: in layers from top to bottom, within a width.
 
-Steps come below all they need. A layer holds as many boxes as fit side by side; what does not fit goes one further
-down, so that a hundred steps become a longer picture and not a smaller one. Within the layers the order is that of the
-barycentres of the neighbours, swept up and down (Sugiyama's method); lines that cross layers get a place in each of
-them, so that none runs over a box. Then every box moves as close to the mean of its neighbours as the order allows,
-which is a least-squares problem that pooling solves exactly, a layer at a time.
+1. *Layers.* Each step is below all steps it needs. A layer takes as many boxes as fit side by side; the next one goes
+   one layer down, so that a drawing of a hundred steps gets longer, not smaller.
+2. *Order.* Within a layer, nodes are sorted by the mean position of their neighbours, in passes up and down
+   (Sugiyama's method). A line that crosses a layer is a node there, so that no line runs over a box.
+3. *Positions.* Each node moves as close to the mean of its neighbours as the order allows: a least-squares problem that
+   pooling adjacent violators solves exactly, one layer at a time.
 
-Who draws has boxes and paths in pixels, and the text of a box; what else stands in it is theirs. Rejected: places as
-(layer, number), which each who draws makes pixels of in its own way; drawing from left to right where that is larger,
-since names are wide and most graphs are deep.
+The result is boxes and SVG paths in pixels; the callers draw them. Rejected: positions as (layer, number), which each
+caller would convert to pixels in a different way; drawing from left to right, since names are wide and graphs are deep.
 
 References
 ----------
@@ -25,24 +25,24 @@ from dataclasses import dataclass
 
 from pipeline.errors import printable
 
-__all__ = ["Box", "Drawing", "Sizes", "cut", "laid_out"]
+__all__ = ["Box", "Drawing", "Sizes", "cut", "place_boxes"]
 
-_GAP, _LINE, _MARGIN = 18.0, 10.0, 3.0  # beside a box, for a line that crosses a layer, around the whole; pixels
-_BESIDE, _LETTERS = 26.0, 26  # pixels in a box that its text leaves free; letters of its text, at most
-_SWEEPS, _TRIES, _LEAST = 12, 4, 0.6  # the least part of the width that boxes may fill where many lines pass them
+_GAP, _LINE, _MARGIN = 18.0, 10.0, 3.0  # pixels: between boxes, for a line that crosses a layer, around the drawing
+_BESIDE, _LETTERS = 26.0, 26  # pixels in a box beside its text; most letters of the text
+_PASSES, _TRIES, _LEAST = 12, 4, 0.6  # _LEAST: smallest share of the width for boxes, where many lines pass them
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Pixels.
+    """The sizes of a drawing in pixels.
 
     Parameters
     ----------
-    width : of the drawing, at most; a box that is wider stands alone
+    width : greatest width of the drawing; a wider box has a layer alone
     height : of a box
-    between : from a box to the next below
-    narrowest : width of a box, at least
-    letter : width of a letter of its text
+    between : from the bottom of a layer to the top of the next
+    narrowest : least width of a box
+    letter : width of one letter of the text in a box
     """
 
     width: float = 1_120.0
@@ -54,7 +54,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Box:
-    """A step: left upper corner, width and height, in pixels; ``text`` is as much of its name as fits."""
+    """The box of a step: upper left corner, width and height in pixels; ``text`` is the name, shortened to fit."""
 
     step: str
     text: str
@@ -66,13 +66,13 @@ class Box:
 
 @dataclass(frozen=True)
 class Drawing:
-    """All lies within ``width`` x ``height`` pixels, the left upper corner being (0, 0), with room for thick frames.
+    """A placed graph: all of it within ``width`` x ``height`` pixels, from (0, 0), with a margin for thick frames.
 
     Parameters
     ----------
     boxes : one for each step, in the order of the steps
-    edges : those that are drawn, as (step, step that needs it)
-    paths : for each edge the path of an SVG, from the lower side of the first box to the upper side of the second
+    edges : the edges that are drawn, as (step, step that needs it)
+    paths : for each edge an SVG path, from the bottom of the first box to the top of the second
     """
 
     boxes: tuple[Box, ...]
@@ -82,25 +82,25 @@ class Drawing:
     height: float
 
 
-def laid_out(
+def place_boxes(
     steps: Sequence[str],
     edges: Sequence[tuple[str, str]],
     sizes: Sizes | None = None,
     *,
     widths: Mapping[str, float] | None = None,
 ) -> Drawing:
-    """The drawing of a graph of steps, without edges of what is no step and those that close a circle.
+    """Place a graph of steps; the same graph always gives the same drawing.
 
-    O((places + edges) log) a sweep, where an edge has as many places as it crosses layers. The same graph has the same
-    drawing.
+    Edges from or to unknown steps, and edges that would close a cycle, are left out. O(n log n) per pass, where n
+    counts the nodes, the edges and each layer that an edge crosses.
 
     Parameters
     ----------
     steps : their names, each once
     edges : (step, step that needs it)
-    widths : of boxes in pixels, where not the letters of their names tell
+    widths : step -> width of its box in pixels; from the length of the name for steps that are missing
 
-    >>> [(box.step, box.y) for box in laid_out(["a", "b"], [("a", "b")]).boxes]
+    >>> [(box.step, box.y) for box in place_boxes(["a", "b"], [("a", "b")]).boxes]
     [('a', 3.0), ('b', 77.0)]
     """
     if not steps:
@@ -132,7 +132,7 @@ def laid_out(
 
 
 def cut(text: str, length: int) -> str:
-    """The text on one line, what is too long taken out of its middle, where names differ least.
+    """Return the text on one line, shortened to ``length`` letters in the middle, where names differ least.
 
     >>> cut("a_long_name-17", 9)
     'a_lo…e-17'
@@ -145,15 +145,15 @@ def cut(text: str, length: int) -> str:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Which layer
+# Layers
 # ---------------------------------------------------------------------------------------------------------------------
 
-_Node = str | tuple[str, int]  # a step, or the place in a layer of all lines that come from a step
+_Node = str | tuple[str, int]  # a step, or (step, layer): the lines from that step, where they cross the layer
 _Chain = Sequence[tuple[_Node, int]]
 
 
 def _acyclic(steps: Sequence[str], edges: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Each edge once, without those that would close a circle."""
+    """Return each edge once, without those that would close a cycle."""
     known = set(steps)
     users: dict[str, list[str]] = {step: [] for step in steps}
     for source, target in dict.fromkeys((a, b) for a, b in edges if a != b and a in known and b in known):
@@ -168,7 +168,7 @@ def _acyclic(steps: Sequence[str], edges: Sequence[tuple[str, str]]) -> list[tup
         while stack:
             node, rest = stack[-1]
             for target in rest:
-                if state.get(target) == 1:  # on the way here
+                if state.get(target) == 1:  # on the current path: the edge would close a cycle
                     continue
                 kept.append((node, target))
                 if target not in state:
@@ -184,7 +184,7 @@ def _acyclic(steps: Sequence[str], edges: Sequence[tuple[str, str]]) -> list[tup
 def _layers(
     steps: Sequence[str], edges: Sequence[tuple[str, str]], widths: Mapping[str, float], room: float
 ) -> dict[str, int]:
-    """The layer of each step: below all it needs, as high as there is room, sources close to what needs them first."""
+    """Return the layer of each step: below all it needs, as high as there is room; sources just above their users."""
     needs: dict[str, list[str]] = {step: [] for step in steps}
     users: dict[str, list[str]] = {step: [] for step in steps}
     for source, target in edges:
@@ -226,7 +226,7 @@ def _topological(
 def _chains(
     edges: Sequence[tuple[str, str]], layer: Mapping[str, int], steps: Sequence[str]
 ) -> tuple[list[_Chain], list[list[_Node]]]:
-    """For each edge its nodes from layer to layer; and the nodes of each layer. Lines from one step go together."""
+    """Return the nodes of each edge from layer to layer, and the nodes of each layer. One step's lines share nodes."""
     rows: list[list[_Node]] = [[] for _ in range(max(layer.values()) + 1)]
     for step in steps:
         rows[layer[step]].append(step)
@@ -245,7 +245,7 @@ def _chains(
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Where in it
+# Order and positions within the layers
 # ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -260,15 +260,15 @@ def _neighbours(chains: Sequence[_Chain]) -> tuple[dict[_Node, list[_Node]], dic
 
 
 def _ordered(rows: list[list[_Node]], chains: Sequence[_Chain]) -> None:
-    """Sort each layer, in place, so that few lines cross."""
+    """Sort the nodes of each layer, in place, so that few lines cross."""
     above, below = _neighbours(chains)
     best, fewest = [list(row) for row in rows], _crossings(rows, below)
     place = {node: i for row in rows for i, node in enumerate(row)}
-    for sweep in range(_SWEEPS):
+    for number in range(_PASSES):
         if not fewest:
             break
-        near = below if sweep % 2 else above
-        for row in reversed(rows) if sweep % 2 else rows:
+        near = below if number % 2 else above
+        for row in reversed(rows) if number % 2 else rows:
             mean = {node: sum(place[n] for n in near[node]) / len(near[node]) for node in row if near.get(node)}
             row.sort(key=lambda node: mean.get(node, place[node]))
             place |= {node: i for i, node in enumerate(row)}
@@ -293,7 +293,7 @@ def _crossings(rows: Sequence[Sequence[_Node]], below: Mapping[_Node, Sequence[_
 
 
 def _slots(row: Sequence[_Node], widths: Mapping[str, float], line: float) -> list[float]:
-    """The room that each node of a layer takes, a line so many pixels."""
+    """Return the width that each node of a layer takes, in pixels; ``line`` for a line."""
     return [widths[node] + _GAP if isinstance(node, str) else line for node in row]
 
 
@@ -304,7 +304,7 @@ def _half(node: _Node, widths: Mapping[str, float]) -> float:
 def _placed(
     rows: Sequence[Sequence[_Node]], chains: Sequence[_Chain], widths: Mapping[str, float], inner: float
 ) -> dict[_Node, float]:
-    """The middle of each node. Lines move together where there is no room for them, and never onto a box."""
+    """Return the x of the middle of each node. Lines move closer together where room is short, but not onto a box."""
     above, below = _neighbours(chains)
     x: dict[_Node, float] = {}
     apart: list[list[float]] = []
@@ -316,8 +316,8 @@ def _placed(
         first = (inner - sum(slots) + slots[0]) / 2
         x |= dict(zip(row, itertools.accumulate(apart[-1], initial=first), strict=True))
     numbered = list(zip(rows, apart, strict=True))
-    for sweep in range(_SWEEPS):
-        for row, distances in reversed(numbered) if sweep % 2 else numbered:
+    for number in range(_PASSES):
+        for row, distances in reversed(numbered) if number % 2 else numbered:
             wanted = []
             for node in row:
                 near = [*above.get(node, ()), *below.get(node, ())]
@@ -328,9 +328,13 @@ def _placed(
 
 
 def _pooled(wanted: Sequence[float], apart: Sequence[float], ends: tuple[float, float]) -> list[float]:
-    """The places closest to those wanted (least squares) with at least ``apart`` between neighbours, in order.
+    """Return the positions closest to ``wanted`` (least squares) that keep the order and the distances ``apart``.
 
-    ``ends``: the least of the first and the most of the last; what is too wide for that stands over both alike.
+    Parameters
+    ----------
+    wanted : N positions
+    apart : N - 1 least distances between neighbours
+    ends : least position of the first and greatest of the last; if there is not enough room, both are exceeded alike
 
     >>> _pooled([0.0, 0.0], [10.0], (-50.0, 50.0))
     [-5.0, 5.0]
@@ -338,7 +342,7 @@ def _pooled(wanted: Sequence[float], apart: Sequence[float], ends: tuple[float, 
     [0.0, 10.0]
     """
     offsets = [0.0, *itertools.accumulate(apart)]
-    blocks: list[tuple[float, int]] = []  # mean, size: pool adjacent violators
+    blocks: list[tuple[float, int]] = []  # (mean, size) of each pool of adjacent violators
     for want, offset in zip(wanted, offsets, strict=True):
         mean, size = want - offset, 1
         while blocks and blocks[-1][0] > mean:
@@ -348,12 +352,12 @@ def _pooled(wanted: Sequence[float], apart: Sequence[float], ends: tuple[float, 
     low, high = ends[0], ends[1] - offsets[-1]
     if low > high:
         low = high = (low + high) / 2
-    means = [min(max(mean, low), high) for mean, size in blocks for _ in range(size)]  # cutting off stays the closest
+    means = [min(max(mean, low), high) for mean, size in blocks for _ in range(size)]  # clipping keeps them the closest
     return [mean + offset for mean, offset in zip(means, offsets, strict=True)]
 
 
 def _path(points: Sequence[tuple[float, int]], sizes: Sizes) -> str:
-    """A line from below a box through its places to above another, upright where it leaves and enters layers."""
+    """Return the SVG path of a line from one box down to another, vertical where it leaves and enters layers."""
     pitch = sizes.height + sizes.between
     x, at = points[0]
     found = [f"M{x:.1f} {_MARGIN + at * pitch + sizes.height:.1f}"]

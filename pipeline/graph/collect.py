@@ -1,4 +1,4 @@
-"""Whole values in memory from their parts: what a call gets, what a run gives back, what a comparison compares."""
+"""Assemble a step's value in memory from the results of its tasks."""
 
 from __future__ import annotations
 
@@ -19,17 +19,22 @@ __all__ = ["argument", "collect", "join_partitions"]
 
 
 def collect(value_type: ValueType, results: Mapping[Key, Any]) -> Any:
-    """Put the value of a step together.
+    """Assemble the value of a step.
+
+    Parameters
+    ----------
+    results : key -> result, for all keys of ``value_type``; there may be others
 
     Returns
     -------
-    ``xarray.DataArray`` for an array, ``pandas.DataFrame`` with a fresh index for a frame, a dict from item key to
-    item for items (in order, without those that were dropped), the object itself for a value; for parts the whole
-    where there is one, else a dict of the parts
+    ``xarray.DataArray`` for an array, ``pandas.DataFrame`` with a new index for a frame, a dict from item key to item
+    for items (in order, without dropped ones), the object for a value; for parts the whole value if there is one, else
+    a dict of the parts
 
     Raises
     ------
-    KeyError : if a key of the value_type has no result
+    KeyError : if a key of the value type has no result
+    DataError : if the labels computed in the run are not as many as the places along their dim
     """
     if isinstance(value_type, ArrayType):
         return _array(value_type, results)
@@ -43,11 +48,16 @@ def collect(value_type: ValueType, results: Mapping[Key, Any]) -> Any:
         if value_type.whole is not None:
             return collect(value_type.whole, results)
         return {name: collect(part, results) for name, part in value_type.parts.items()}
-    raise TypeError(f"got {value_type!r}, which is no value_type")
+    raise TypeError(f"got {value_type!r}, which is not a value type")
 
 
 def argument(value_type: ValueType, results: Sequence[Any]) -> Any:
-    """The value as a call gets it, from the results in the order of its keys: items as a list."""
+    """Assemble the value as the argument of a call: like :func:`collect`, but items as a list.
+
+    Parameters
+    ----------
+    results : in the order of ``value_type.keys``
+    """
     value = collect(value_type, dict(zip(value_type.keys, results, strict=True)))
     return list(value.values()) if isinstance(value_type, ItemsType) else value
 
@@ -56,7 +66,7 @@ def _array(value_type: ArrayType, results: Mapping[Key, Any]) -> xr.DataArray:
     starts: list[list[int]] = []
     for dim, sizes in enumerate(value_type.chunks):
         lengths: Sequence[float] = sizes
-        if any(size != size for size in sizes):  # nan: known from the chunks on this dim's axis only
+        if any(size != size for size in sizes):  # nan: unknown before the run; the chunks along this dim's axis have it
             axis = ((0,) * dim + (i,) + (0,) * (len(value_type.chunks) - dim - 1) for i in range(len(sizes)))
             lengths = [np.shape(results[(value_type.name, *index)])[dim] for index in axis]
         starts.append([int(n) for n in itertools.accumulate(lengths, initial=0)])
@@ -78,13 +88,16 @@ def _array(value_type: ArrayType, results: Mapping[Key, Any]) -> xr.DataArray:
     for name, labels in value_type.labels.items():
         along = np.concatenate([np.asarray(results[key]) for key in labels.keys])
         if len(along) != found[labels.dim]:
-            raise DataError(f"{labels.dim!r} has {found[labels.dim]} places, and {name!r} {len(along)} labels")
+            raise DataError(f"{labels.dim!r} has the length {found[labels.dim]}, but {name!r} has {len(along)} labels")
         coords[name] = (labels.dim, along)
     return xr.DataArray(values, coords=coords, dims=value_type.dims, attrs=dict(value_type.template.attrs))
 
 
 def join_partitions(partitions: Sequence[pd.DataFrame], meta: pd.DataFrame) -> pd.DataFrame:
-    """Partitions as one frame with a fresh index; empty ones are left out, since their types would win or warn."""
+    """Concatenate partitions in one frame with a new index.
+
+    Empty partitions are left out: pandas would warn, or take their dtypes for the result.
+    """
     full = [part for part in partitions if len(part)]
     if not full:
         return (partitions[0] if len(partitions) else meta).iloc[:0].reset_index(drop=True)

@@ -1,24 +1,23 @@
-"""From the tasks of a Graph to the segments that are handed to workers.
+"""Fuse the tasks of a Graph into segments, the units that workers get.
 
-The rule, in topological order; a segment's level is 1 + the highest level among the segments it needs, constants are
-not counted:
+1. *Join.* Tasks are visited in topological order. The level of a segment is 1 + the highest level of the segments it
+   needs; constants are ignored.
 
-* a task joins the segment of a producer with the same chunk index (``key[1:]``), the one of the highest level, if the
-  segment of every *other* producer has a strictly lower level and the producer has at most 4 consumers;
-* or if the edge is strictly linear: one producer, one consumer;
-* otherwise it starts a segment, as reductions, merges and shuffles do.
+   * A task joins the segment of a producer with the same chunk index (``key[1:]``), if that producer has at most 4
+     consumers and the segments of all other producers have lower levels; of several, the one with the highest level.
+   * Or it joins the segment of its producer if that is its only one, and it is the producer's only consumer.
+   * Otherwise it starts a new segment; reductions, merges and shuffles do.
 
-Every edge between two segments leads from a lower level to a strictly higher one, and joining keeps it so: the segments
-form no cycle. An empty chunk index is no chunk: else three calls that read one value would run one after the other.
+   So every edge between segments leads to a higher level, and the segments have no cycle. An empty chunk index does not
+   count as the same: three calls that read one value would run one after the other.
+2. *Batch.* Segments with items of one ``over`` are put together. Only those of one level are, which can't need each
+   other, so that every edge still leads to a higher level.
+3. *Number.* The segments get numbers in the order in which one worker should run them: depth first, so that a value is
+   used soon after it was computed. If a value has only one consumer left and that one can run, it is next, since it
+   frees the value.
 
-Then the items of one ``over`` are batched. Only segments of one level are put together: they can't need each other,
-and the levels go on rising along every edge.
-
-Last, the segments are numbered in the order in which one worker should run them: depth first, so that what was made is
-used soon; and when a value has one consumer left, which could run now, that one is next, since it frees the value.
-
-Rejected: joining wherever there is one consumer (it collapses whole graphs into one task); strict chains only (they
-leave most of a graph as it is).
+Rejected: joining at every producer with a single consumer (whole graphs become one task); joining only chains (most of
+a graph stays as it is).
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from pipeline.graph.segments import Segment, SegmentTask
 __all__ = ["SEGMENTS_A_WORKER", "fuse"]
 
 SEGMENTS_A_WORKER = 64
-"""Into at most so many segments a worker the items of one ``over`` are batched: fine enough to balance the load."""
+"""The items of one ``over`` are batched into at most so many segments per worker, enough to balance the load."""
 
 _MOST_CONSUMERS = 4
 _SMALL = 65_536  # bytes of a constant that is copied into each segment that needs it
@@ -44,10 +43,17 @@ _SMALL = 65_536  # bytes of a constant that is copied into each segment that nee
 
 @rarely_collected()
 def fuse(graph: Graph, *, n_workers: int) -> tuple[Segment, ...]:
-    """The segments of a graph, ``segments[i].number == i``, each after all it needs. O(tasks + edges).
+    """Return the segments of a graph, in an order in which each comes after those it needs. O(tasks + edges).
 
-    Each task is in exactly one segment; a small constant is copied into each segment that needs it. The Graph is left
-    as it is, whatever ``n_workers`` and ``batch`` are.
+    Each task is in exactly one segment; a small constant is copied into each segment that needs it.
+
+    Parameters
+    ----------
+    n_workers : limits the number of segments with items of an ``over`` that has no ``batch``
+
+    Returns
+    -------
+    ``segments[i].number == i``
     """
     order = [key for key in toposort({**graph.tasks, CONTEXT: constant(CONTEXT, None)}) if key != CONTEXT]
     position = {key: i for i, key in enumerate(order)}
@@ -67,7 +73,7 @@ def fuse(graph: Graph, *, n_workers: int) -> tuple[Segment, ...]:
 
 
 def _join(graph: Graph, order: Sequence[Key], position: Mapping[Key, int]) -> tuple[list[list[Key]], list[int]]:
-    """The segments by the rule, as lists of keys, and their levels."""
+    """Join tasks; return the segments as lists of keys, and their levels."""
     tasks = graph.tasks
     policies = {key: graph.policies[graph.owners[key]] for key in order}
     producers = {
@@ -115,7 +121,7 @@ def _same_chunk(producer: Key, consumer: Key) -> bool:
 
 
 def _batch(graph: Graph, segments: list[list[Key]], levels: Sequence[int], n_workers: int) -> list[list[Key]]:
-    """The segments with the items of each ``over`` put together."""
+    """Return the segments with the items of each ``over`` put together."""
     batches: dict[tuple[str, int], list[tuple[Any, list[Key]]]] = {}
     rest: list[list[Key]] = []
     for keys, level in zip(segments, levels, strict=True):
@@ -128,7 +134,8 @@ def _batch(graph: Graph, segments: list[list[Key]], levels: Sequence[int], n_wor
         policy = graph.policies[copy]
         members.sort(key=lambda member: member[0])
         n = len(members)
-        batch = policy.batch if policy.pure else 1  # what must not be run twice fails alone
+        # alone in a segment: a task with effects must not be run again because its neighbour failed
+        batch = policy.batch if policy.pure else 1
         if batch is not None:
             n = -(-n // batch)
         elif policy.merge:
@@ -148,9 +155,10 @@ def _is_item(graph: Graph, key: Key) -> bool:
 
 
 def _place_constants(graph: Graph, groups: list[list[Key]]) -> list[list[Key]]:
-    """For each group the constants copied into it; a large or wanted one that several need becomes a group by itself.
+    """Return for each group the constants that are copied into it.
 
-    ``groups`` grows by those.
+    A constant that is wanted, or large and needed by several groups, becomes a group of its own, appended to
+    ``groups``.
     """
     wanted = set(graph.wanted)
     users: dict[Key, list[int]] = {key: [] for key in graph.wanted if is_constant(graph.tasks[key])}
@@ -172,21 +180,24 @@ def _place_constants(graph: Graph, groups: list[list[Key]]) -> list[list[Key]]:
 def _needs(
     graph: Graph, keys: Iterable[Key], group: int, home: Mapping[Key, int], position: Mapping[Key, int]
 ) -> list[Key]:
-    """The keys that a group needs from others, in topological order; the context first."""
+    """Return the keys that a group needs from others, in topological order, the context first."""
     found = {k for key in keys for k in dependencies(graph.tasks[key])}
     outside = [k for k in found if k == CONTEXT or home.get(k, group) != group]
     return sorted(outside, key=lambda k: position.get(k, -1))
 
 
 def _depth_first(needs: Sequence[Sequence[int]]) -> list[int]:
-    """The groups in the order in which one worker should run them. Iterative: graphs are deeper than Python's stack."""
+    """Return the groups in the order in which one worker should run them; see the module's docstring.
+
+    Not recursive: graphs are deeper than Python's stack.
+    """
     users: list[list[int]] = [[] for _ in needs]
     for group, needed in enumerate(needs):
         for other in needed:
             users[other].append(group)
     missing = [len(needed) for needed in needs]
-    left = [len(by) for by in users]  # consumers that have not run
-    sums = [sum(by) for by in users]  # of their numbers: with one left, it is that one
+    left = [len(by) for by in users]  # number of consumers that have not run
+    sums = [sum(by) for by in users]  # sum of their numbers: if one is left, its number
     order: list[int] = []
     placed = [False] * len(needs)
 
@@ -260,7 +271,7 @@ def _segment(
 def _frees(
     tasks: Mapping[Key, GraphNode], keys: Sequence[Key], inputs: Sequence[Key], outputs: frozenset[Key]
 ) -> dict[Key, tuple[Key, ...]]:
-    """After which task which values are needed no more."""
+    """Return for each task the keys of the values that are not needed after it."""
     last: dict[Key, Key] = {key: key for key in keys if not is_constant(tasks[key])}
     for key in keys:
         for needed in dependencies(tasks[key]):

@@ -1,14 +1,15 @@
-"""The Graph: what is to be done, as one flat, closed, acyclic dict of dask task nodes.
+"""The Graph: all tasks of a pipeline, as one flat, closed, acyclic dict of dask task nodes.
 
-A Graph is built once, saved, and handed as it is to every back end. Its keys are deterministic and no path of a run is
-in it; what belongs to one execution (where its staging folder is) reaches the writer tasks through the task
-``pipeline-context``, which every execution binds anew and which is outside the fingerprint.
+A Graph is built once; the same Graph goes to every back end, and can be saved. Its keys are deterministic, and it
+contains no path of a run: what belongs to one run (the staging folder) reaches the writer tasks through the task
+``pipeline-context``, which each run binds to its own value and which is outside the fingerprint.
 
-A key is ``(name, *chunk index)`` with ``name`` = ``copy/layer``; each key is owned by exactly one copy of a step.
+A key is ``(name, *chunk index)`` where ``name`` is ``INSTANCE/LAYER``; each key is owned by one instance of a step (a
+step without a matrix is its only instance).
 
-The private parts of dask (``dask._task_spec``) are touched here and in ``lowering.py`` only: everything else calls the
-functions below. Rejected: a node class of our own, since collections give dask's; legacy tuples, since they must be
-searched for keys again and again.
+Only this file and ``build/lowering.py`` use private parts of dask (``dask._task_spec``); all others call the functions
+below. Rejected: an own class of nodes, since dask's collections give dask's nodes; tuples as nodes, dask's older form,
+since finding the keys in them means searching all their members.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ __all__ = [
 ]
 
 CONTEXT = "pipeline-context"
-"""The key of the task that holds what belongs to one execution; writer tasks depend on it."""
+"""The key of the task that gives the context of one run (:class:`pipeline.outputs.files.Context`) to writer tasks."""
 
 # 2: value_types (before: value_types), value_type of a sink.
 # 1: tasks, wanted, owners, policies, value_types, sinks, modules.
@@ -62,56 +63,58 @@ _FORMAT = 2
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Nodes: the only vocabulary the rest of the code needs of dask's task specification
+# Nodes: all that the rest of the code needs of dask's task specification
 # ---------------------------------------------------------------------------------------------------------------------
 
 
 def task(key: Key, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> GraphNode:
-    """A node that calls ``function``; arguments made by :func:`ref` or :func:`listed` are other tasks' results."""
+    """Return a node that calls ``function``; :func:`ref` and :func:`listed` make arguments of other tasks' results."""
     return Task(key, function, *args, **kwargs)
 
 
 def ref(key: Key) -> TaskRef:
-    """The result of the task ``key``, as an argument of :func:`task`."""
+    """Return an argument for :func:`task` that stands for the result of the task ``key``."""
     return TaskRef(key)
 
 
 def listed(arguments: Iterable[Any]) -> List:
-    """A list argument that may hold refs (a plain list with refs in it would be passed as it is)."""
+    """Return a list argument that may contain refs; in a plain list they would not be replaced by results."""
     return List(*arguments)
 
 
 def constant(key: Key, value: Any) -> GraphNode:
-    """A node that is ``value`` and costs nothing."""
+    """Return a node whose result is ``value``, without a call."""
     return DataNode(key, value)
 
 
 def alias(key: Key, target: Key) -> GraphNode:
-    """A node that is another name for ``target``."""
+    """Return a node whose result is that of the task ``target``."""
     return Alias(key, target)
 
 
 def is_constant(node: GraphNode) -> bool:
-    """Whether the node needs no call: a value, or another name for one."""
+    """Return whether the node is a value, so that nothing has to be called."""
     return isinstance(node, DataNode)
 
 
 def dependencies(node: GraphNode) -> frozenset[Key]:
-    """The keys that ``node`` needs."""
+    """Return the keys whose results ``node`` needs."""
     return node.dependencies
 
 
 def execute(node: GraphNode, values: Mapping[Key, Any]) -> Any:
-    """Run one node.
+    """Run one node and return its result.
 
-    ``values`` may hold more than the node needs: only its own dependencies are handed on, since dask copies what it
-    is given (O(n) a task with the whole dict).
+    Parameters
+    ----------
+    values : the results of its dependencies, by key; there may be others
     """
+    # only the dependencies are passed on: dask copies the dict it gets, which is O(n) per task with all values
     return node({key: values[key] for key in node.dependencies})
 
 
 def dependents(tasks: Mapping[Key, GraphNode]) -> dict[Key, set[Key]]:
-    """For each key the keys that need it; every key is present."""
+    """Return for each key the set of keys that need its result, empty where there is none."""
     needed_by: dict[Key, set[Key]] = {key: set() for key in tasks}
     for key, node in tasks.items():
         for needed in node.dependencies:
@@ -120,11 +123,11 @@ def dependents(tasks: Mapping[Key, GraphNode]) -> dict[Key, set[Key]]:
 
 
 def toposort(tasks: Mapping[Key, GraphNode]) -> list[Key]:
-    """The keys in an order in which everything comes after what it needs; the dict's order where that leaves a choice.
+    """Return the keys in topological order; tasks that are ready at the same time stay in the order of the dict.
 
     Raises
     ------
-    ValueError : if there is a cycle, or a key that no task makes
+    ValueError : if there is a cycle, or a task needs a key that is not in ``tasks``
     """
     missing = {key: len(node.dependencies) for key, node in tasks.items()}
     needed_by = dependents_in_order(tasks)
@@ -140,12 +143,12 @@ def toposort(tasks: Mapping[Key, GraphNode]) -> list[Key]:
             if not missing[consumer]:
                 ready.append(consumer)
     if len(order) != len(tasks):
-        raise ValueError(f"{len(tasks) - len(order)} of {len(tasks)} tasks lie on a cycle")
+        raise ValueError(f"{len(tasks) - len(order)} of {len(tasks)} tasks are on a cycle or need one")
     return order
 
 
 def dependents_in_order(tasks: Mapping[Key, GraphNode]) -> dict[Key, list[Key]]:
-    """Like :func:`dependents`, the consumers in the order of the dict.
+    """Return for each key the keys that need its result, in the order of the dict.
 
     Raises
     ------
@@ -155,13 +158,13 @@ def dependents_in_order(tasks: Mapping[Key, GraphNode]) -> dict[Key, list[Key]]:
     for key, node in tasks.items():
         for needed in node.dependencies:
             if needed not in needed_by:
-                raise ValueError(f"{key!r} needs {needed!r}, which no task makes")
+                raise ValueError(f"{key!r} needs {needed!r}, which no task computes")
             needed_by[needed].append(key)
     return needed_by
 
 
 def cull(tasks: Mapping[Key, GraphNode], wanted: Iterable[Key]) -> dict[Key, GraphNode]:
-    """The tasks that ``wanted`` need, in the order of ``tasks``."""
+    """Return the tasks that are needed for the keys ``wanted``, in the order of ``tasks``."""
     keep: set[Key] = set()
     stack = list(wanted)
     while stack:
@@ -173,7 +176,7 @@ def cull(tasks: Mapping[Key, GraphNode], wanted: Iterable[Key]) -> dict[Key, Gra
 
 
 def token(tasks: Mapping[Key, GraphNode]) -> str:
-    """Text that tells some tasks, keys included, from any others; the same in every process and session."""
+    """Return a hash of some tasks and their keys, in hex; the same in every process and session."""
     digest = hashlib.sha256()
     known: dict[int, str] = {}
     for text, key in sorted(((repr(key), key) for key in tasks), key=lambda pair: pair[0]):
@@ -182,10 +185,12 @@ def token(tasks: Mapping[Key, GraphNode]) -> str:
 
 
 def _description(value: Any, known: dict[int, str]) -> str:
-    """Text that tells a node, or an argument of one, from any other.
+    """Return text that is different for any two nodes, or arguments of nodes, that are different.
 
-    ``known`` holds the tokens of objects seen before, by identity: what 100,000 tasks share is tokenised once. (dask's
-    own token of each task takes 0.3 ms.)
+    Parameters
+    ----------
+    known : id of an object -> its token, to be reused and extended: an object that many tasks share is tokenised once
+        (dask takes 0.3 ms for each token)
     """
     if isinstance(value, str | int | float | bool | None):
         return repr(value)
@@ -203,34 +208,34 @@ def _description(value: Any, known: dict[int, str]) -> str:
     if type(value) is dict:
         return f"dict({', '.join(f'{k!r}: {_description(part, known)}' for k, part in value.items())})"
     if id(value) not in known:
-        # a slice of Arrow text carries the buffer that it was cut from, until it is pickled
+        # a slice of an Arrow text column keeps the whole buffer it was cut from until it is pickled
         plain = pickle.loads(pickle.dumps(value)) if isinstance(value, pd.DataFrame) else value
         known[id(value)] = str(tokenize(plain))
     return known[id(value)]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The noun
+# The Graph
 # ---------------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Policy:
-    """How the tasks of one copy of a step are to be run.
+    """How the tasks of one instance of a step must be run.
 
     Parameters
     ----------
-    step : the step's name in the file, without the copy's labels: what the dashboard shows
-    kind : of its value, for progress and plans
-    merge : whether coarsening may put its tasks into one segment with others'
-    batch : items a segment for an ``over``; None leaves it to coarsening
-    items : keys of the items of an ``over`` by position (None: no items), so that a failing item can be named
-    over : first part of the keys of the tasks that are the items of an ``over``; empty: none
-    retries, timeout : per task; timeout in seconds
-    resources : as Dask's
-    drop : whether an item that failed, again and again or by its timeout, is left out
-    pure : False: its tasks have effects outside, and are never run twice
-    location : the step's place in its file, as text
+    step : name of the step in the file, without the matrix keys of the instance
+    kind : kind of its value, for progress and plans
+    merge : whether fusion may put its tasks into one segment with tasks of other steps
+    batch : items per segment, for an ``over``; None: chosen by fusion
+    items : keys of the items of an ``over``, by position, to name an item that fails; None: it has no items
+    over : first part of the keys of the tasks that compute items; empty: there are none
+    retries, timeout : of each task; the timeout in seconds, None: no limit
+    resources : abstract resources that each task needs, as Dask has them
+    drop : whether an item is left out when it has failed finally
+    pure : False: its tasks have effects outside the pipeline and must never be run twice
+    location : place of the step in its file, ``FILE:LINE``
     """
 
     step: str
@@ -249,16 +254,16 @@ class Policy:
 
 @dataclass(frozen=True, eq=False)
 class Sink:
-    """One output of the file as the Graph writes it.
+    """One output that the Graph writes.
 
     Parameters
     ----------
-    name : the output's name in the file, with the copy's labels
-    format : parquet, zarr, npy, csv, json or pickle
-    path : below the output root, matrix keys filled in
-    value_type : what is written
-    records : the keys of the writer tasks; each gives a :class:`pipeline.outputs.files.PartRecord`
-    options : attrs, files, partition_by and the format's own
+    name : name of the output in the file, with matrix keys
+    format : a key of :data:`pipeline.config.sections.formats.FORMATS`
+    path : below the output root; with ``${key}``, which stands for the key of an item
+    value_type : of the value that is written
+    records : keys of the tasks that give a :class:`pipeline.outputs.files.PartRecord`
+    options : attrs, files, partition_by and the options of the format
     """
 
     name: str
@@ -271,7 +276,14 @@ class Sink:
 
 @dataclass(frozen=True)
 class Whole:
-    """A value that goes whole into one task: which, of which copy, where the file says so, and its bytes (or nan)."""
+    """A value that is passed whole to one task, so that it must fit into memory.
+
+    Parameters
+    ----------
+    copy : instance of the step that gets it
+    reference, path, location : the reference in the file, and where it is
+    nbytes : size of the value; nan if unknown until run time
+    """
 
     copy: str
     reference: str
@@ -282,20 +294,20 @@ class Whole:
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """What is to be done. Frozen; the same object, or the same file, goes to every back end.
+    """All tasks of a pipeline. Frozen; the same object, or the same file, goes to every back end.
 
     Parameters
     ----------
-    tasks : key -> node; closed but for :data:`CONTEXT`, acyclic
-    wanted : the keys whose results are asked for
-    owners : key -> the copy of a step that owns it, for every key
-    policies : copy -> how its tasks are to be run, in the order of the file
-    value_types : copy -> where its value lies, for every copy of the file
+    tasks : key -> node; acyclic, and closed except for :data:`CONTEXT`
+    wanted : keys whose results a run returns
+    owners : key -> the step instance that owns it, for every key
+    policies : step instance -> how its tasks must be run, in the order of the file
+    value_types : step instance -> type of its value, for every instance in the file
     sinks : the outputs
-    kept : the copies whose values are among ``wanted``
-    modules : the user's own modules, shipped: file name below a modules folder -> source
-    wholes : the values that go whole into one task
-    moves : copy -> how its tasks move data between them, where they do: ``rechunk``, ``shuffle``, ``one chunk``
+    kept : step instances whose values are among ``wanted``
+    modules : the user's own modules, which are sent to workers: file name below a modules folder -> source
+    wholes : the values that are passed whole to one task
+    moves : step instance -> how its tasks move data among them, if they do: ``rechunk``, ``shuffle``, ``one chunk``
     """
 
     tasks: Mapping[Key, GraphNode]
@@ -320,22 +332,22 @@ class Graph:
         )
 
     def validate(self) -> None:
-        """Hold the Graph to its promises: closed, acyclic, each key owned by one known copy.
+        """Check that the Graph is closed and acyclic, and that each key is owned by one step instance.
 
         Raises
         ------
-        ValueError : naming the first key that breaks one
+        ValueError : naming the first key for which this is not so
         """
         toposort({**self.tasks, CONTEXT: constant(CONTEXT, None)})
         for key in self.tasks:
             if self.owners.get(key) not in self.policies:
-                raise ValueError(f"{key!r} is owned by {self.owners.get(key)!r}, which is no step of the graph")
+                raise ValueError(f"{key!r} is owned by {self.owners.get(key)!r}, which is not a step of the graph")
         for key in self.wanted:
             if key not in self.tasks:
-                raise ValueError(f"{key!r} is wanted, but no task makes it")
+                raise ValueError(f"{key!r} is wanted, but no task computes it")
 
     def item(self, key: Key) -> str:
-        """The key of the item that the task ``key`` computes; empty where it computes none."""
+        """Return the key of the item that the task ``key`` computes; empty if it computes none."""
         policy = self.policies[self.owners[key]]
         if policy.items is None or not isinstance(key, tuple) or len(key) != 2:
             return ""
@@ -345,7 +357,7 @@ class Graph:
 
     @cached_property
     def fingerprint(self) -> str:
-        """64 bits, in hex, over keys, dependencies, functions and constants; the same in every process and session."""
+        """Hash of tasks, owners, wanted keys and modules: 64 bits, in hex; the same in every process and session."""
         digest = hashlib.sha256(token(self.tasks).encode())
         digest.update(repr(sorted(self.owners.items(), key=repr)).encode())
         digest.update(repr(sorted(self.wanted, key=repr)).encode())
@@ -354,18 +366,18 @@ class Graph:
         return digest.hexdigest()[:16]
 
     def save(self, path: str | Path) -> None:
-        """Write the Graph to a file that :meth:`load` reads, on any machine with the same versions."""
+        """Write the Graph to a file that :meth:`load` reads on any machine with the same package versions."""
         with open(path, "wb") as file:
             pickle.dump(_FORMAT, file)
             cloudpickle.dump(self, file)
 
     @classmethod
     def load(cls, path: str | Path) -> Graph:
-        """Read a Graph that :meth:`save` wrote. Reading runs code in the file: open only your own.
+        """Read a Graph that :meth:`save` wrote. It is a pickle, which can run any code: only load your own files.
 
         Raises
         ------
-        ValueError : if the file was written in another format
+        ValueError : if the file has another format
         """
         with open(path, "rb") as file:
             version = pickle.load(file)

@@ -1,4 +1,4 @@
-"""graph.importing."""
+"""Import the functions that a pipeline file names."""
 
 from __future__ import annotations
 
@@ -9,14 +9,10 @@ from typing import Any
 
 from pipeline.errors import ConfigError
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The user's code
-# ---------------------------------------------------------------------------------------------------------------------
-
 
 @functools.lru_cache(maxsize=1024)
 def resolve(text: str) -> Callable[..., Any]:
-    """The function that ``module:function`` names, imported.
+    """Import and return the function that ``module:function`` names; remembers the last 1024.
 
     Raises
     ------
@@ -29,15 +25,15 @@ def resolve(text: str) -> Callable[..., Any]:
         found: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise  # the module is there; something that it imports is not
+            raise  # the module exists; a module that it imports does not
         raise ConfigError(
-            f"{text!r}: there is no module {error.name!r} here; install it, or name its file under 'modules'"
+            f"{text!r}: module {error.name!r} was not found; install it, or name its file under 'modules'"
         ) from error
     for name in path.split("."):
         if not hasattr(found, name):
             raise ConfigError(f"{text!r}: module {module_name!r} has no {path!r}")
         found = getattr(found, name)
     if not callable(found):
-        raise ConfigError(f"{text!r} is no function, but {type(found).__name__}")
+        raise ConfigError(f"{text!r} is not a function, but {type(found).__name__}")
     function: Callable[..., Any] = found
     return function

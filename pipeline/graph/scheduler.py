@@ -1,10 +1,11 @@
-"""Which segment may run next: no clock, no I/O, no workers. One object drives a real run, or a replayed one.
+"""Decide which segment runs next and which values can be freed; used by real runs and by replays.
 
-A segment is a number here, and the numbers are the order in which a single worker should run them (coarsening numbers
-them depth first, so that what was made is used soon). Of the segments that can run, the lowest is next: with several
-workers the run then stays close to that order, and so does the memory.
+It has no clock, does no I/O and knows no workers. A segment is a number, and the numbers are the order in which a
+single worker should run them (fusion numbers them depth first, so that values are used soon after they are computed).
+Of the segments that are ready, the one with the lowest number runs next: with several workers the run then stays close
+to that order, and so does the memory that it needs.
 
-Rejected: the newest ready segment first, which needs no numbering, but starts every branch of a wide graph at once.
+Rejected: the segment that became ready last, which needs no numbers, but starts every branch of a wide graph at once.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ __all__ = ["Progress", "Scheduler"]
 
 
 class Progress(NamedTuple):
-    """What a finished segment changed.
+    """What changed when a segment finished.
 
     Parameters
     ----------
-    ready : the segments that can run since
-    released : the values that nothing needs any more
+    ready : segments that can run now
+    released : values that no segment needs any more
     """
 
     ready: list[int]
@@ -30,22 +31,22 @@ class Progress(NamedTuple):
 
 
 class Scheduler:
-    """The state of one run.
+    """The scheduling state of one run. Not thread-safe.
 
-    Each segment is in one of these states; ``take``, ``again`` and ``finish`` move it along::
+    Each segment is in one of these states::
 
-        waiting ── all it needs is finished ──> ready ── take ──> running ── finish ──> finished
-                                                  ^                  │
-                                                  └───── again ──────┘
+        waiting ── all it needs has finished ──> ready ── take ──> running ── finish ──> finished
+                                                   ^                  │
+                                                   └───── again ──────┘
 
-    A value is held from the finish of the segment that makes it until the finish of the last that needs it, and to the
-    end if it is wanted.
+    A value is kept from the end of the segment that computes it until the end of the last one that needs it; a wanted
+    value is kept to the end.
 
     Parameters
     ----------
-    inputs : for each segment the values it needs; one that no segment makes is there from the start
-    outputs : for each segment the values it makes
-    wanted : the values that are never released
+    inputs : for each segment the values it needs; a value that no segment computes is available from the start
+    outputs : for each segment the values it computes
+    wanted : values that are never released
     """
 
     def __init__(
@@ -72,42 +73,42 @@ class Scheduler:
 
     @property
     def done(self) -> bool:
-        """Whether every segment has finished."""
+        """Whether all segments have finished."""
         return not self._left
 
     @property
     def ready(self) -> tuple[int, ...]:
-        """The segments that could run now, lowest first."""
+        """The segments that can run now, lowest number first."""
         return tuple(sorted(self._ready))
 
     @property
     def n_ready(self) -> int:
-        """How many segments could run now."""
+        """Number of segments that can run now."""
         return len(self._ready)
 
     @property
     def n_running(self) -> int:
-        """How many segments have been taken and not finished."""
+        """Number of segments that are running."""
         return len(self._running)
 
     def take(self) -> int:
-        """The segment to run next, which is running from now on.
+        """Return the segment to run next; its state is now running.
 
         Raises
         ------
-        IndexError : if none is ready
+        IndexError : if no segment is ready
         """
         number = heapq.heappop(self._ready)
         self._running.add(number)
         return number
 
     def again(self, number: int) -> None:
-        """Let a running segment be taken once more: it failed, or its worker was lost."""
+        """Make a running segment ready again, after it failed or its worker was lost."""
         self._running.remove(number)
         heapq.heappush(self._ready, number)
 
     def finish(self, number: int) -> Progress:
-        """Say that a running segment has finished, and learn what that changed."""
+        """Record that a running segment has finished; return what this changed."""
         self._running.remove(number)
         self._left -= 1
         ready: list[int] = []

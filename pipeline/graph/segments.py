@@ -1,4 +1,4 @@
-"""graph.segments."""
+"""Segments, the groups of tasks that workers get, and how a task in one can fail or leave an item out."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pipeline.errors import PipelineError, TaskDataError, TaskError, TaskTimeout
 from pipeline.graph.graph import GraphNode, Key, task
 
 NOT_AGAIN = "its step has effects outside (pure: false), which may have taken place: it is not run again"
-"""What is said of a task that a lost worker may have run."""
+"""End of the message about a task that a lost worker may have run."""
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# What goes to a worker, what comes back
+# Sent to a worker
 # ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -23,11 +23,11 @@ class SegmentTask(NamedTuple):
 
     Parameters
     ----------
-    step : the copy of the step that owns it
-    item : key of the item it computes; empty where there is none
-    timeout : seconds, None: no limit
-    frees : the values that nothing in the segment needs after it, and nobody outside
-    drop : whether it is left out when it has failed as often as it may
+    step : the step instance that owns it
+    item : key of the item it computes; empty if it computes none
+    timeout : seconds; None: no limit
+    frees : keys of the values that no task needs after this one, in the segment or outside
+    drop : whether its item is left out when it has failed finally
     """
 
     key: Key
@@ -40,7 +40,7 @@ class SegmentTask(NamedTuple):
 
     @property
     def name(self) -> str:
-        """As ``pipeline debug`` takes it."""
+        """Name of the task as ``pipeline debug`` takes it."""
         return task_name(self.step, self.key, self.item)
 
 
@@ -50,13 +50,14 @@ class Segment:
 
     Parameters
     ----------
-    number : its place in the order in which a single worker should run the segments; all it needs has a lower one
-    step : the step of the file with most of its tasks
-    inputs : the keys it needs from other segments (or :data:`pipeline.graph.graph.CONTEXT`), in a fixed order
-    outputs : the keys others need of it, or that are wanted
+    number : position in the order in which a single worker should run all segments; those it needs have lower ones
+    step : the step that most of its tasks belong to
+    inputs : keys it needs from other segments (or :data:`pipeline.graph.graph.CONTEXT`), in a fixed order
+    outputs : keys that other segments need, or that are wanted
     retries : how often it may be run again after a failure
-    timeout : seconds it can take at most, the sum over its tasks; None where one of them has no limit
-    pure : False: it has effects outside, and is never run twice
+    timeout : seconds, the sum over its tasks; None if one of them has no limit
+    resources : abstract resources that it needs, as Dask has them
+    pure : False: it has effects outside the pipeline and must never be run twice
     """
 
     number: int
@@ -70,7 +71,7 @@ class Segment:
     pure: bool = True
 
     def without(self, failure: Failure) -> Segment:
-        """The segment with the item left out that has failed: in its place is a :class:`Dropped` with the cause."""
+        """Return a segment without the item that failed; a :class:`Dropped` with the cause takes its place."""
         tasks = tuple(
             inner._replace(node=task(inner.key, Dropped, failure.cause), timeout=None, drop=False)
             if str(inner.key) == failure.key
@@ -86,11 +87,11 @@ class Failure:
 
     Parameters
     ----------
-    step : the copy of the step that owns the task
+    step : the step instance that owns the task
     key : the task's key as text
-    cause : ``Type: message (file:line, in function)``
-    kind : ``raised``; ``data``: what it was given is not what it must be; ``timeout``: it ran longer than its step
-        allows; ``lost``: it must not be run again, and nobody knows how far it came
+    cause : ``Type: message (FILE:LINE, in FUNCTION)``
+    kind : ``raised``: an exception; ``data``: its input is not valid; ``timeout``: it ran longer than its step allows;
+        ``lost``: its worker was lost, and it must not be run again
     drop : whether its item may be left out
     """
 
@@ -103,36 +104,38 @@ class Failure:
     drop: bool = False
 
     def error(self) -> PipelineError:
-        """The exception to raise for it."""
+        """Return the exception to raise for this failure."""
         form = TaskDataError if self.kind == "data" else TaskError
         error = form(self.step, self.key, self.cause, self.item, self.traceback)
         if self.kind in ("timeout", "lost"):
-            told = TaskTimeout if self.kind == "timeout" else WorkerLost
-            return told(f"{error} (task {self.key})", error.task)
+            kind = TaskTimeout if self.kind == "timeout" else WorkerLost
+            return kind(f"{error} (task {self.key})", error.task)
         return error
 
     @classmethod
     def of(cls, inner: SegmentTask, cause: str, **fields: Any) -> Failure:
-        """The failure of the task ``inner``."""
+        """Return a failure of the task ``inner``."""
         return cls(inner.step, str(inner.key), inner.item, cause, drop=inner.drop, **fields)
 
     @classmethod
     def late(cls, inner: SegmentTask) -> Failure:
-        """The failure of a task that ran longer than it may."""
+        """Return the failure of a task that exceeded its timeout."""
         return cls.of(inner, f"ran longer than its timeout of {inner.timeout:g} s", kind="timeout")
 
 
 @dataclass(frozen=True)
 class Dropped:
-    """Stands in the place of an item that failed under ``on_error: drop``."""
+    """The placeholder of an item that failed and was left out (``on_error: drop``)."""
 
     cause: str
 
 
 class Group(list[tuple[str, Any]]):
-    """What a task gives that computes several items, whose number is known only in the run: each with its key.
+    """The result of a task that computes several items, whose number is unknown until run time: pairs (key, item).
 
-    ``dropped`` are the keys of those that failed here, each with the cause.
+    Attributes
+    ----------
+    dropped : pairs (key, cause) of the items that failed in this task
     """
 
     dropped: tuple[tuple[str, str], ...] = ()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.config.model import Config, Output, Step
 from pipeline.errors import printable
-from pipeline.graph.boxes import Box, Drawing, Sizes, cut, laid_out
+from pipeline.graph.boxes import Box, Drawing, Sizes, cut, place_boxes
 from pipeline.units import bytes_text, count_text
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def graph_svg(config: Config, graph: Graph | None = None) -> str:
     graph : the built Graph, for sizes; without it only the kinds of values are shown
     """
     nodes = _nodes(config, graph)
-    drawing = laid_out(
+    drawing = place_boxes(
         list(nodes),
         _edges(config),
         Sizes(_WIDTH, _BOX + _BAND, _BETWEEN),

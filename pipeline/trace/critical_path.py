@@ -89,7 +89,7 @@ def _ends(needs: Mapping[str, Collection[str]], seconds: Mapping[str, float]) ->
             if not missing[user]:
                 todo.append(user)
     if len(ends) != len(needs):
-        raise ValueError(f"{len(needs) - len(ends)} of {len(needs)} tasks lie on a cycle")
+        raise ValueError(f"{len(needs) - len(ends)} of {len(needs)} tasks are on a cycle or need one")
     return ends
 
 

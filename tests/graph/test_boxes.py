@@ -10,7 +10,7 @@ from folders import HOSTILE, edges_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.graph.boxes import Box, Drawing, Sizes, cut, laid_out
+from pipeline.graph.boxes import Box, Drawing, Sizes, cut, place_boxes
 
 NAMES = [f"step_number_{i}" for i in range(100)]
 SMALL = Sizes(width=500, height=30, between=20, narrowest=60, letter=7)
@@ -62,9 +62,9 @@ def check(drawing: Drawing, width: float) -> None:
 
 @pytest.mark.parametrize("sizes", [Sizes(), Sizes(width=1_200, height=74, narrowest=196, letter=9), SMALL])
 @pytest.mark.parametrize("n", [1, 5, 30, 100])
-def test_edges_go_down_boxes_do_not_overlap_and_all_is_within_the_width(n: int, sizes: Sizes) -> None:
+def test_edges_go_down_and_boxes_neither_overlap_nor_leave_width(n: int, sizes: Sizes) -> None:
     edges = edges_of(NAMES[:n])
-    drawing = laid_out(NAMES[:n], edges, sizes)
+    drawing = place_boxes(NAMES[:n], edges, sizes)
     check(drawing, sizes.width)
     assert [box.step for box in drawing.boxes] == NAMES[:n]
     assert sorted(drawing.edges) == sorted(edges)
@@ -74,70 +74,70 @@ def test_edges_go_down_boxes_do_not_overlap_and_all_is_within_the_width(n: int, 
 @given(graphs())
 def test_any_graph_is_drawn_within_the_width(graph: tuple[list[str], list[tuple[str, str]]]) -> None:
     steps, edges = graph
-    drawing = laid_out(steps, edges, SMALL)
+    drawing = place_boxes(steps, edges, SMALL)
     check(drawing, SMALL.width)
     assert [box.step for box in drawing.boxes] == steps
     assert set(drawing.edges) <= {(a, b) for a, b in edges if a != b}
-    assert drawing == laid_out(steps, edges, SMALL)
+    assert drawing == place_boxes(steps, edges, SMALL)
 
 
 def test_of_a_graph_without_a_circle_each_edge_is_drawn_once() -> None:
     edges = [(a, b) for a, b in combinations(NAMES[:12], 2)]
-    drawing = laid_out(NAMES[:12], [*edges, *edges])
+    drawing = place_boxes(NAMES[:12], [*edges, *edges])
     check(drawing, 1_120)
     assert sorted(drawing.edges) == sorted(edges)
 
 
-def test_many_lines_side_by_side_stay_within_the_width_and_off_the_boxes() -> None:
+def test_many_lines_stay_within_the_width_and_off_the_boxes() -> None:
     sources, targets = NAMES[:45], NAMES[50:95]
     edges = [*pairwise(sources), *((a, b) for a in sources for b in targets)]
-    check(laid_out([*sources, *targets], edges, SMALL), SMALL.width)
+    check(place_boxes([*sources, *targets], edges, SMALL), SMALL.width)
 
 
 def test_steps_side_by_side_become_rows() -> None:
-    wide = laid_out(["a", *NAMES[:60]], [("a", name) for name in NAMES[:60]])
+    wide = place_boxes(["a", *NAMES[:60]], [("a", name) for name in NAMES[:60]])
     check(wide, 1_120)
     assert len({box.y for box in wide.boxes}) > 6
 
 
 def test_a_circle_is_drawn_without_what_closes_it() -> None:
-    ring = laid_out(["a", "b", "c"], [("a", "b"), ("b", "c"), ("c", "a"), ("a", "a"), ("a", "x")])
+    ring = place_boxes(["a", "b", "c"], [("a", "b"), ("b", "c"), ("c", "a"), ("a", "a"), ("a", "x")])
     assert ring.edges == (("a", "b"), ("b", "c"))
-    assert laid_out([], []) == Drawing((), (), (), 0.0, 0.0)
+    assert place_boxes([], []) == Drawing((), (), (), 0.0, 0.0)
 
 
 def test_a_chain_is_a_line() -> None:
-    drawing = laid_out(list("abcd"), list(pairwise("abcd")))
+    drawing = place_boxes(list("abcd"), list(pairwise("abcd")))
     assert len({box.x for box in drawing.boxes}) == 1
     assert drawing.width == drawing.boxes[0].width + 6
 
 
 def test_a_source_stands_just_before_the_first_that_needs_it() -> None:
-    boxes = {box.step: box for box in laid_out(list("abcs"), [("a", "b"), ("b", "c"), ("s", "c")]).boxes}
+    boxes = {box.step: box for box in place_boxes(list("abcs"), [("a", "b"), ("b", "c"), ("s", "c")]).boxes}
     assert boxes["s"].y == boxes["b"].y
 
 
 def test_two_chains_that_are_told_crosswise_do_not_cross() -> None:
-    boxes = {box.step: box for box in laid_out(list("abcd"), [("a", "d"), ("b", "c")]).boxes}
+    boxes = {box.step: box for box in place_boxes(list("abcd"), [("a", "d"), ("b", "c")]).boxes}
     assert (boxes["a"].x < boxes["b"].x) == (boxes["d"].x < boxes["c"].x)
 
 
 def test_a_box_stands_above_the_middle_of_what_needs_it() -> None:
-    drawing = laid_out(["a", "b", "one", "x", "y", "z"], [("a", "one"), ("b", "x"), ("b", "y"), ("b", "z")])
+    drawing = place_boxes(["a", "b", "one", "x", "y", "z"], [("a", "one"), ("b", "x"), ("b", "y"), ("b", "z")])
     x = {box.step: box.x for box in drawing.boxes}
     assert x["a"] == pytest.approx(x["one"], abs=0.5)
     assert x["b"] == pytest.approx((x["x"] + x["y"] + x["z"]) / 3, abs=0.5)
 
 
 def test_a_box_wider_than_the_drawing_stands_alone() -> None:
-    drawing = laid_out(["a" * 20, "b" * 20], [], Sizes(width=100))
+    drawing = place_boxes(["a" * 20, "b" * 20], [], Sizes(width=100))
     assert len({box.y for box in drawing.boxes}) == 2
     assert drawing.width == drawing.boxes[0].width + 6
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_the_text_of_a_box_is_one_line_that_fits(name: str) -> None:
-    (box,) = laid_out([name], []).boxes
+    (box,) = place_boxes([name], []).boxes
     assert box.step == name
     assert box.text == cut(name, 26)
     assert box.text.isprintable()

@@ -86,7 +86,7 @@ def graphs(draw: st.DrawFn) -> Graph:
 
 @settings(max_examples=150, deadline=None)
 @given(graphs())
-def test_segments_of_any_graph_hold_each_task_once_and_come_after_what_they_need(g: Graph) -> None:
+def test_segments_have_each_task_once_after_those_it_needs(g: Graph) -> None:
     segments = fuse(g, n_workers=1)
     times = Counter(key for segment in segments for key in keys(segment))
     assert {key for key in g.tasks if not is_constant(g.tasks[key])} <= set(times)
@@ -108,7 +108,7 @@ def test_segments_of_any_graph_give_what_the_tasks_give(g: Graph) -> None:
 
 
 @pytest.mark.parametrize("index", [(0,), (1,), ()])
-def test_one_source_with_a_hundred_consumers_stays_a_hundred_wide(index: tuple[int, ...]) -> None:
+def test_a_source_with_100_consumers_stays_100_wide(index: tuple[int, ...]) -> None:
     tasks = {("source", 0): task(("source", 0), int, 1)}
     for i in range(100):
         key = (f"use-{i}", *index)
@@ -135,7 +135,7 @@ def test_chains_on_one_chunk_become_one_segment() -> None:
     ("name", "most"),
     [("standard", 72), ("elementwise", 48), ("product", 133)],
 )
-def test_array_graphs_are_cut_at_least_as_small_as_dask_fuses_them(name: str, most: int) -> None:
+def test_array_graphs_have_at_least_as_many_segments_as_dasks(name: str, most: int) -> None:
     x = da.random.default_rng(1).random((400, 400), chunks=(100, 100))
     y = da.random.default_rng(2).random((400, 400), chunks=(100, 100))
     made = {

@@ -143,10 +143,10 @@ def test_a_graph_that_keeps_its_promises_is_valid() -> None:
 
 BROKEN = {
     "cycle": (graph({"a": task("a", abs, ref("b")), "b": task("b", abs, ref("a"))}, ("a",)), "2 of 3 tasks .* cycle"),
-    "open": (graph({"a": task("a", abs, ref("nowhere"))}, ("a",)), "'a' needs 'nowhere', which no task makes"),
+    "open": (graph({"a": task("a", abs, ref("nowhere"))}, ("a",)), "'a' needs 'nowhere', which no task computes"),
     "no owner": (Graph({"a": constant("a", 1)}, ("a",), {}, {"s": Policy("s")}), "'a' is owned by None"),
     "unknown owner": (Graph({"a": constant("a", 1)}, ("a",), {"a": "t"}, {"s": Policy("s")}), "'a' is owned by 't'"),
-    "unmade": (graph({"a": constant("a", 1)}, ("b",)), "'b' is wanted, but no task makes it"),
+    "unmade": (graph({"a": constant("a", 1)}, ("b",)), "'b' is wanted, but no task computes it"),
 }
 
 
@@ -188,7 +188,7 @@ def test_the_fingerprint_is_that_of_the_content_not_of_the_order() -> None:
     assert len(graph(turned, ()).fingerprint) == 16
 
 
-def test_the_fingerprint_changes_with_what_is_wanted_and_with_the_modules_shipped() -> None:
+def test_the_fingerprint_changes_with_wanted_keys_and_modules() -> None:
     one = graph(diamond(), (("d",),))
     assert replace(one, wanted=(("c",),)).fingerprint != one.fingerprint
     assert replace(one, modules={"m.py": b"x = 1"}).fingerprint != one.fingerprint
@@ -206,7 +206,7 @@ print(build(load("three.yaml")).fingerprint)
 """
 
 
-def test_the_fingerprint_of_arrays_frames_and_calls_is_the_same_in_every_process(folder: Path) -> None:
+def test_the_fingerprint_is_the_same_in_every_process(folder: Path) -> None:
     other = subprocess.run(
         [sys.executable, "-c", _FINGERPRINT],
         cwd=folder,

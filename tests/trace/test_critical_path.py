@@ -59,7 +59,7 @@ def test_a_task_without_a_time_is_named():
 
 
 def test_a_circle_is_refused():
-    with pytest.raises(ValueError, match="2 of 3 tasks lie on a cycle"):
+    with pytest.raises(ValueError, match="2 of 3 tasks are on a cycle or need one"):
         span({"a": (), "b": ("c",), "c": ("b",)}, SECONDS)
 
 
@@ -109,25 +109,25 @@ def test_what_comes_before_the_first_task_is_waiting_for_data():
     assert told(path) == [("a-0", "data-wait", 0, 1), ("a-0", "compute", 1, 2)]
 
 
-def test_what_ended_at_once_on_the_worker_and_elsewhere_counts_as_data():
+def test_an_end_on_this_worker_and_elsewhere_at_once_is_data():
     rows = [row("a-0", 0, 2, worker="w0"), row("b-1", 0, 2, worker="w1"), row("c-2", 3, 4, worker="w1")]
     path = critical_path(trace(rows, elapsed=4, n_workers=2), {"a-0": (), "b-1": (), "c-2": ("a-0",)})
     assert told(path)[:2] == [("a-0", "compute", 0, 2), ("c-2", "data-wait", 2, 3)]
 
 
-def test_a_task_that_ended_after_its_user_began_did_not_release_it():
+def test_a_task_that_ended_after_its_user_began_is_no_cause():
     rows = [row("a-0", 0, 3, worker="w0"), row("b-1", 2, 4, worker="w1")]  # clocks that are off
     path = critical_path(trace(rows, elapsed=4, n_workers=2), {"a-0": (), "b-1": ("a-0",)})
     assert told(path) == [("b-1", "data-wait", 0, 2), ("b-1", "compute", 2, 4)]
 
 
-def test_of_a_task_that_was_made_twice_the_last_before_the_start_counts():
+def test_of_a_task_that_ran_twice_the_last_before_counts():
     rows = [row("a-0", 0, 1), row("a-0", 1, 3, attempt=1, worker="w1"), row("b-1", 4, 5, worker="w2")]
     path = critical_path(trace(rows, elapsed=5, n_workers=3), {"a-0": (), "b-1": ("a-0",)})
     assert told(path)[-2:] == [("b-1", "data-wait", 3, 4), ("b-1", "compute", 4, 5)]
 
 
-def test_the_worker_in_the_place_of_a_lost_one_waits_for_the_same_core():
+def test_a_replacement_worker_waits_for_the_same_core():
     rows = [row("a-0", 0, 2, worker="lost"), row("b-1", 3, 5, worker="new")]
     path = critical_path(trace(rows, elapsed=5, n_workers=1), {"a-0": (), "b-1": ()})
     assert [kind for _, kind, *_ in told(path)] == ["compute", "core-wait", "compute"]
@@ -149,7 +149,7 @@ def tiles(path: CriticalPath, elapsed: int) -> bool:
 
 @settings(deadline=None)
 @given(any_trace(), st.data())
-def test_the_walk_tiles_the_elapsed_time_of_any_run_and_each_stretch_is_what_it_says(some: Trace, data: st.DataObject):
+def test_the_path_covers_the_elapsed_time_of_any_run_exactly(some: Trace, data: st.DataObject):
     keys = [f"s-{i}" for i in range(6)]
     needs = {key: tuple(data.draw(st.sets(st.sampled_from(keys), max_size=3))) for key in keys}
     elapsed = round(some.elapsed * 1e9)
@@ -182,7 +182,7 @@ def by_segment(work: Work) -> dict[str, tuple[str, ...]]:
 
 @settings(deadline=None)
 @given(any_work(), st.integers(1, 4))
-def test_where_nothing_but_tasks_takes_time_the_path_is_compute_alone(work: Work, n_workers: int):
+def test_if_only_tasks_take_time_the_path_is_compute_alone(work: Work, n_workers: int):
     seconds = {key: value + 1e-9 for key, value in work.seconds.items()}
     run = replay(work.segments, seconds, n_workers=n_workers)
     path = critical_path(run, by_segment(work))
@@ -192,7 +192,7 @@ def test_where_nothing_but_tasks_takes_time_the_path_is_compute_alone(work: Work
 
 @settings(deadline=None)
 @given(any_work())
-def test_with_a_worker_for_each_segment_the_path_is_the_longest_of_the_graph(work: Work):
+def test_with_a_worker_per_segment_the_path_is_the_longest_chain(work: Work):
     seconds = {key: value + 1e-9 for key, value in work.seconds.items()}
     run = replay(work.segments, seconds, n_workers=len(work.segments))
     needs = by_segment(work)

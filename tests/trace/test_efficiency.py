@@ -40,7 +40,7 @@ def test_workers_that_ran_nothing_are_counted():
     assert (found.n_workers, found.load_balance, found.computation_scaling) == (4, 0.25, 1)
 
 
-def test_waiting_for_others_is_serialization_and_overhead_is_transfer():
+def test_waiting_is_serialization_and_overhead_is_transfer():
     chain = trace([row("a-0", 0, 2, worker="w0"), row("b-1", 3, 5, worker="w1")], elapsed=5, n_workers=2)
     found = factors(chain, SERIAL, 4.0)
     assert (found.load_balance, found.serialization_efficiency, found.transfer_efficiency) == (1, 0.5, 0.8)

@@ -61,7 +61,7 @@ def test_between_two_tasks_of_a_segment_is_runtime():
     assert totals(trace([first, second], elapsed=5, n_workers=1)) == {"task": 4, "runtime": 1}
 
 
-def test_an_idle_worker_waits_for_the_scheduler_while_a_segment_is_ready_and_for_data_otherwise():
+def test_an_idle_worker_waits_for_the_scheduler_or_for_data():
     rows = [row("a-0", 0, 2, worker="w0"), row("b-1", 5, 6, worker="w0", ready=2)]
     tiled = rectangle(trace(rows, elapsed=6, n_workers=2))
     assert tiled.names == (("w0",), ())
@@ -70,19 +70,19 @@ def test_an_idle_worker_waits_for_the_scheduler_while_a_segment_is_ready_and_for
     assert {name: ns for name, ns in idle.items() if ns} == {"scheduling": 3 * 10**9, "dependency": 3 * 10**9}
 
 
-def test_what_a_worker_is_taking_in_is_nothing_that_another_could_have_been_given():
+def test_a_segment_being_received_is_not_ready_for_others():
     rows = [row("a-0", 0, 1), row("b-1", 4, 5, ready=1, received=2)]
     idle = rectangle(trace(rows, elapsed=5, n_workers=2)).lanes[1]
     assert (idle["scheduling"], idle["dependency"]) == (10**9, 4 * 10**9)
 
 
-def test_what_lies_at_a_busy_worker_could_have_been_given_to_another():
+def test_a_segment_queued_at_a_busy_worker_is_ready_for_others():
     rows = [row("a-0", 0, 3), row("b-1", 4, 5, ready=0, received=1)]  # with the first worker from 1 on
     idle = rectangle(trace(rows, elapsed=5, n_workers=2)).lanes[1]
     assert (idle["scheduling"], idle["dependency"]) == (3 * 10**9, 2 * 10**9)
 
 
-def test_only_the_wait_for_the_first_task_of_a_segment_is_scheduling():
+def test_only_the_wait_for_a_segments_first_task_is_scheduling():
     rows = [row("a", 0, 2, segment=0), row("b", 2, 4, segment=0)]
     assert rectangle(trace(rows, elapsed=4, n_workers=2)).lanes[1]["dependency"] == 4 * 10**9
 
@@ -103,12 +103,12 @@ def test_what_lies_outside_of_the_run_is_cut_off():
     assert totals(trace(rows, elapsed=4, n_workers=1)) == {"task": 2, "scheduling": 2}
 
 
-def test_where_a_lost_worker_was_not_seen_is_unexplained_but_what_it_was_seen_to_do_is_not():
+def test_unseen_time_of_a_lost_worker_is_unexplained():
     lost = trace([row("a-0", 1, 3)], elapsed=5, n_workers=1, gaps=[["w0", 2 * 10**9, 4 * 10**9]])
     assert totals(lost) == {"scheduling": 1, "task": 2, "unexplained": 1, "dependency": 1}
 
 
-def test_a_worker_that_was_lost_before_it_ran_anything_has_a_lane():
+def test_a_worker_lost_before_it_ran_anything_has_a_lane():
     lost = trace([row("a-0", 0, 4)], elapsed=4, n_workers=2, gaps=[["other", 1 * 10**9, 4 * 10**9]])
     assert rectangle(lost).lanes[1]["unexplained"] == 3 * 10**9
 
@@ -119,14 +119,14 @@ def test_a_run_of_no_tasks_waited_all_the_time():
     assert len(tiled.lanes) == 3
 
 
-def test_a_replaced_worker_shares_its_lane_with_the_one_in_its_place():
+def test_a_replaced_worker_shares_a_lane_with_its_replacement():
     rows = [row("a-0", 0, 2, worker="p1"), row("a-1", 0, 5, worker="p2"), row("a-2", 3, 5, worker="p3")]
     tiled = rectangle(trace(rows, elapsed=5, n_workers=2))
     assert tiled.names == (("p1", "p3"), ("p2",))
     assert [lane["task"] for lane in tiled.lanes] == [4 * 10**9, 5 * 10**9]
 
 
-def test_a_worker_that_begins_late_does_not_get_the_lane_of_a_lost_one():
+def test_a_late_worker_does_not_get_the_lane_of_a_lost_one():
     rows = [
         row("a-0", 0, 2, worker="lost"),
         row("a-1", 3, 4, worker="new"),
@@ -187,7 +187,7 @@ def slowly(some: Trace) -> list[dict[str, int]]:
 
 @settings(deadline=None)
 @given(any_trace())
-def test_the_tiles_add_up_exactly_and_follow_the_rule_at_each_moment(some: Trace):
+def test_the_classes_add_up_and_follow_the_rule_at_each_moment(some: Trace):
     tiled = rectangle(some)
     assert all(sum(lane.values()) == tiled.elapsed for lane in tiled.lanes)
     assert sum(tiled.total(name) for name in CLASSES) == len(tiled.lanes) * tiled.elapsed
@@ -196,7 +196,7 @@ def test_the_tiles_add_up_exactly_and_follow_the_rule_at_each_moment(some: Trace
 
 @settings(deadline=None)
 @given(any_trace())
-def test_each_worker_is_on_one_lane_and_workers_that_were_there_at_once_share_none_without_need(some: Trace):
+def test_workers_at_the_same_time_share_no_lane_without_need(some: Trace):
     names = rectangle(some).names
     seen = {r["worker"]: [] for r in some.tasks.to_pylist()}
     assert sorted(name for shown in names for name in shown) == sorted(seen)
@@ -221,7 +221,7 @@ def test_the_time_in_tasks_is_useful_time_and_inflation():
     assert (found.dependency, found.scheduling) == (3, 0)
 
 
-def test_tasks_that_are_faster_than_serially_have_an_inflation_below_zero():
+def test_tasks_faster_than_serially_have_a_negative_inflation():
     found = losses(trace([row("a-0", 0, 1)], elapsed=1, n_workers=1), serial(a_0=1.5))
     assert found.inflation == -0.5
     assert found.percents() == dict.fromkeys(LOSSES, 0) | {"useful": 150, "inflation": -50}
@@ -304,13 +304,13 @@ def test_no_serial_runs_have_no_times():
         serial_times([])
 
 
-def test_the_interval_of_inflation_is_that_of_its_medians_and_may_lie_around_zero():
+def test_the_interval_of_inflation_may_include_zero():
     runs = [trace([row("a-0", 0, stop)], elapsed=4, n_workers=1) for stop in (1, 2, 4)]
     found = inflation_interval(runs, serial(a_0=2))
     assert (found.value, found.low, found.high, found.n) == (0, -1, 2, 3)
 
 
-def test_bytes_moved_are_summed_over_a_step_and_steps_that_moved_none_are_left_out():
+def test_bytes_moved_are_summed_per_step_without_zeros():
     rows = [
         row("a-0", 0, 1, bytes_out=99),
         row("b-1", 1, 2, bytes_in=5),

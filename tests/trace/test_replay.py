@@ -32,7 +32,7 @@ def ran(some: Trace) -> dict[str, tuple[str, float, float]]:
     return {r["key"]: (r["worker"], r["start"] / 1e9, r["stop"] / 1e9) for r in some.tasks.to_pylist()}
 
 
-def test_the_scheduler_s_policy_decides_where_no_placement_is_given():
+def test_without_a_placement_the_scheduler_decides():
     assert ran(replay(FORK, SECONDS, n_workers=2)) == {
         "a": ("worker-0", 0, 1),
         "b": ("worker-0", 1, 6),
@@ -98,7 +98,7 @@ def test_the_segments_of_a_graph_are_played():
     assert found.tasks["step"].to_pylist() == ["a", "b", "c"]
 
 
-def test_the_order_of_a_segment_that_was_made_again_after_its_use_does_not_stop_the_replay():
+def test_a_segment_recomputed_after_its_use_is_replayed():
     chain = [ReplaySegment(0, (), ("a",), ("a",), ("s",)), ReplaySegment(1, ("a",), ("b",), ("b",), ("s",))]
     assert ran(replay(chain, {"a": 1.0, "b": 2.0}, n_workers=1, placement=[[1, 0]])) == {
         "a": ("worker-0", 0, 1),
@@ -135,7 +135,7 @@ def test_segments_that_need_each_other_are_refused(placement):
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def test_the_placement_of_a_run_has_the_last_attempts_in_the_order_of_their_start():
+def test_a_placement_has_the_last_attempts_in_order_of_start():
     rows = [
         row("a-0", 0, 1, worker="w1"),
         row("a-1", 0, 3, worker="w2"),
@@ -146,7 +146,7 @@ def test_the_placement_of_a_run_has_the_last_attempts_in_the_order_of_their_star
     assert placement_of(trace(rows, elapsed=4, n_workers=3)) == ((2, 3), (1, 0))
 
 
-def test_a_worker_in_the_place_of_a_lost_one_does_not_add_to_the_workers():
+def test_a_replacement_worker_does_not_add_to_the_workers():
     rows = [row("a-0", 0, 1, worker="p"), row("a-1", 2, 3, worker="q")]
     found = trace(rows, elapsed=3, n_workers=1)
     assert lanes(found) == (("p", "q"),)
@@ -175,7 +175,7 @@ def keeps_the_order(work: Work, some: Trace) -> bool:
 
 @settings(deadline=None)
 @given(any_work(), st.integers(1, 4))
-def test_any_work_takes_at_least_its_span_and_its_share_and_at_most_its_sum(work: Work, n_workers: int):
+def test_any_work_takes_at_least_its_span_and_at_most_its_sum(work: Work, n_workers: int):
     found = replay(work.segments, work.seconds, n_workers=n_workers)
     assert keeps_the_order(work, found)
     assert set(ran(found)) == set(work.needs)

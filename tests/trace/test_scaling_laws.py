@@ -86,7 +86,7 @@ def test_points_of_the_usl_give_its_parameters(contention: float, coherency: flo
 
 @settings(deadline=None)
 @given(st.lists(st.floats(0.1, 20), min_size=len(WORKERS), max_size=len(WORKERS)))
-def test_the_usl_has_no_negative_parameter_and_no_neighbour_fits_better(speedups: list[float]):
+def test_usl_parameters_are_not_negative_and_a_least_square_fit(speedups: list[float]):
     found = usl(WORKERS, speedups)
 
     def off(contention: float, coherency: float) -> float:
@@ -116,7 +116,7 @@ def test_the_usl_needs_six_numbers_of_workers():
         usl([1, 2, 3, 4, 8, 8], [1.0, 1.9, 2.7, 3.5, 6.0, 6.1])
 
 
-def test_a_curve_goes_to_four_times_the_most_workers_and_marks_what_was_not_measured():
+def test_a_curve_goes_to_4x_the_workers_and_marks_predictions():
     rows = curve([1, 2, 4], [1.0, 1.6, 2.2857142857142856])
     assert [row["workers"] for row in rows] == list(range(1, 17))
     assert [row["workers"] for row in rows if row["extrapolated"]] == list(range(5, 17))
@@ -124,14 +124,14 @@ def test_a_curve_goes_to_four_times_the_most_workers_and_marks_what_was_not_meas
     assert rows[15]["speedup"] == pytest.approx(Amdahl(0.25).speedup(16))
 
 
-def test_with_six_numbers_of_workers_the_curve_of_the_usl_is_there_too():
+def test_with_six_numbers_of_workers_there_is_a_usl_curve():
     law = USL(0.05, 0.01)
     rows = curve(WORKERS, [law.speedup(n) for n in WORKERS])
     assert [row["model"] for row in rows] == ["amdahl"] * 64 + ["usl"] * 64
     assert all(row["speedup"] == pytest.approx(law.speedup(row["workers"])) for row in rows[64:])
 
 
-def test_a_curve_of_many_workers_has_few_points_and_all_that_were_measured():
+def test_a_long_curve_has_few_points_and_all_measured_ones():
     workers = [1, 7, 300, 1001]
     rows = curve(workers, [1.0, 6.0, 100.0, 150.0])
     counts = [row["workers"] for row in rows]

@@ -31,7 +31,7 @@ def test_no_values_are_refused(function):
         function([])
 
 
-def test_the_interval_of_three_rounds_is_their_range_and_says_its_confidence():
+def test_the_interval_of_three_rounds_is_their_range():
     interval = median_interval([1.2, 1.0, 1.1])
     assert (interval.value, interval.low, interval.high) == (1.1, 1.0, 1.2)
     assert interval.confidence == 0.75
@@ -62,7 +62,7 @@ def test_a_ratio_of_constant_times_has_no_spread():
     assert (interval.value, interval.low, interval.high) == (1.5, 1.5, 1.5)
 
 
-def test_what_disturbs_a_whole_round_cancels_when_rounds_are_paired():
+def test_a_disturbance_of_a_round_cancels_in_paired_ratios():
     serial, parallel = [2.0, 20.0, 4.0], [1.0, 10.0, 2.0]
     paired, apart = ratio_interval(serial, parallel), ratio_interval(serial, parallel, paired=False)
     assert (paired.low, paired.high) == (2.0, 2.0)

@@ -153,7 +153,7 @@ def test_a_failure_names_step_task_and_item() -> None:
         ("json", "module:function"),
         ("no_such_module_here:f", "no module 'no_such_module_here'.*modules"),
         ("json:no_such", "'json' has no 'no_such'"),
-        ("json:decoder", "is no function, but module"),
+        ("json:decoder", "is not a function, but module"),
     ],
 )
 def test_a_function_that_cannot_be_found_says_why(text: str, message: str) -> None:

@@ -21,7 +21,7 @@ from pipeline.backends.dask.health import ask, in_loop
 from pipeline.backends.dask.keys import Plan
 from pipeline.backends.events import Event, ItemDropped, Listener, Note, TaskRetry, WorkerLoss
 from pipeline.errors import BackendError
-from pipeline.graph.boxes import Sizes, laid_out
+from pipeline.graph.boxes import Sizes, place_boxes
 from pipeline.graph.graph import Graph, dependencies, is_constant
 from pipeline.worker.tracebacks import one_line
 
@@ -181,6 +181,6 @@ def outline(graph: Graph, plan: Plan, run: str, client: str) -> dict[str, Any]:
 
 def drawn(steps: Sequence[str], edges: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """Return the drawing of the steps, in pixels: ``boxes``, one for each step, ``paths``, and ``size``."""
-    drawing = laid_out(steps, edges, _HIGH if len(steps) <= _FEW else _LOW)
+    drawing = place_boxes(steps, edges, _HIGH if len(steps) <= _FEW else _LOW)
     boxes = [{k: v for k, v in asdict(box).items() if k != "step"} for box in drawing.boxes]
     return {"boxes": boxes, "paths": drawing.paths, "size": (drawing.width, drawing.height)}

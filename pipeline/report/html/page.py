@@ -156,7 +156,7 @@ def _page(told: Mapping[str, Any], traces: Sequence[Trace | None], n_bars: int) 
         steps={step: tint for step, tint in tints.items() if tint != bokeh_figures.OTHER},
         n_others=sum(tint == bokeh_figures.OTHER for tint in tints.values()),
         tints=tints,
-        graph=boxes.laid_out(steps, told["graph"]["edges"]) if len(steps) <= _MOST_STEPS else None,
+        graph=boxes.place_boxes(steps, told["graph"]["edges"]) if len(steps) <= _MOST_STEPS else None,
         described={step["step"]: step for step in told["graph"]["steps"]},
         tables=tables,
         yaml=told["config"][:_MOST_YAML],
