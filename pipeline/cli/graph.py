@@ -1,4 +1,4 @@
-"""``pipeline graph``."""
+"""The command ``graph``."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ def graph(
     context: typer.Context,
     file: File,
     output: Annotated[
-        str | None, typer.Option("--output", "-o", metavar="FILE.svg", help="Write it there.  [print it]")
+        str | None, typer.Option("--output", "-o", metavar="FILE.svg", help="Write to this file.  [print it]")
     ] = None,
-    no_data: Annotated[bool, typer.Option("--no-data", help="Look at the file alone: kinds without sizes.")] = False,
+    no_data: Annotated[bool, typer.Option("--no-data", help="Read no input files: show kinds without sizes.")] = False,
     sets: Sets = [],  # noqa: B006  (typer copies it)
     params: Params = [],  # noqa: B006
     root: Root = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> int:
-    """Draw the steps of FILE, what goes from one to the next, and its outputs: an SVG picture."""
+    """Draw the steps of FILE, the values between them, and the outputs, as an SVG."""
     if output is not None and Path(output).suffix.lower() != ".svg":
-        raise ConfigError(f"--output {output}: the picture is SVG; name a file that ends in .svg")
+        raise ConfigError(f"--output {output}: the drawing is an SVG; give a file name that ends in .svg")
     config = loaded(context, file, sets, params, root)
     from pipeline.api import Pipeline
 

@@ -1,4 +1,4 @@
-"""``pipeline ops`` and ``schema``: what the language has."""
+"""The commands ``ops`` and ``schema``, which describe the language of the files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["json_schema", "ops"]
 @app.command()
 def ops(
     context: typer.Context,
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="An op, to see its parameters.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="An op whose parameters to list.")] = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> int:
@@ -38,9 +38,9 @@ def ops(
 
 @app.command("schema")
 def json_schema(
-    report: Annotated[bool, typer.Option("--report", help="That of report.json, which runs leave.")] = False,
+    report: Annotated[bool, typer.Option("--report", help="Print the schema of report.json instead.")] = False,
     output: Annotated[
-        str | None, typer.Option("--output", "-o", metavar="FILE", help="Write it there.  [print it]")
+        str | None, typer.Option("--output", "-o", metavar="FILE", help="Write to this file.  [print it]")
     ] = None,
 ) -> int:
     """Print the JSON Schema of the YAML files, for editors."""

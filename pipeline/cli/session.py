@@ -1,4 +1,4 @@
-"""What every command shares: the program's object, its common options, and what one call of it knows."""
+"""What commands share: the typer app, common options, the state of one call, and loading a file."""
 
 from __future__ import annotations
 
@@ -23,10 +23,14 @@ __all__ = ["AsJson", "Debug", "File", "Params", "Root", "Runs", "Session", "Sets
 
 @dataclass
 class Session:
-    """What one call of the program knows for what it tells; filled as the command goes on.
+    """The state of one call of the program, from which its messages are made; filled in as the command proceeds.
 
-    ``options`` are those that the file was read with, for commands to try. ``events`` is where JSON goes; None without
-    ``--json``. ``masked`` takes the file's secrets out of a message.
+    Parameters
+    ----------
+    options : options that the file was loaded with, for commands to try
+    locations : step instance or writer -> its place, such as ``sweep.yaml:6``
+    events : where JSON events are written; None without ``--json``
+    masked : replaces the file's secrets in a message
     """
 
     json: bool = False
@@ -36,14 +40,14 @@ class Session:
     locations: dict[str, str] = field(default_factory=dict)
     counts: Counts | None = None
     events: IO[str] | None = None
-    masked: Callable[[Any], Any] = lambda told: told
+    masked: Callable[[Any], Any] = lambda message: message
 
 
 app = typer.Typer(
     name="pipeline",
     help="Parallel array, dataframe and Python pipelines from one YAML file.",
     add_completion=False,
-    rich_markup_mode=None,  # plain help: no need to load rich for it
+    rich_markup_mode=None,  # plain help, without loading rich
     pretty_exceptions_enable=False,
 )
 
@@ -52,11 +56,11 @@ Sets = Annotated[
     list[str], typer.Option("--set", metavar="A.B=VALUE", help="Set a param (read as YAML); repeatable.")
 ]  # fmt: skip
 Params = Annotated[list[str], typer.Option("--params", metavar="FILE", help="A YAML map of params; repeatable.")]
-Root = Annotated[str | None, typer.Option(metavar="DIR", help="What input paths are relative to.  [the file's folder]")]
-Workers = Annotated[int | None, typer.Option(min=1, metavar="N", help="Number of workers.  [as many as cores]")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON event a line; the last one is the result.")]
+Root = Annotated[str | None, typer.Option(metavar="DIR", help="Base folder of input paths.  [the folder of FILE]")]
+Workers = Annotated[int | None, typer.Option(min=1, metavar="N", help="Number of workers.  [number of cores]")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON event per line; the last is the result.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Print tracebacks.")]
-Runs = Annotated[str, typer.Option(metavar="DIR", help="Where the run folders are put.")]
+Runs = Annotated[str, typer.Option(metavar="DIR", help="Folder of the run folders.")]
 
 
 def _show_version(asked: bool) -> None:
@@ -84,12 +88,12 @@ def emit(session: Session, event: str, **fields: Any) -> None:
 
 
 def loaded(context: typer.Context, file: str, sets: Sequence[str], params: Sequence[str], root: str | None) -> Config:
-    """The Config, with its warnings told, and the session knowing the steps' places."""
+    """Load a file, print its warnings, and store the places of its steps in the session."""
     session: Session = context.obj
     session.file = file
-    given = [*(("--set", one) for one in sets), *(("--params", one) for one in params)]
-    given += [("--root", root)] if root is not None else []
-    session.options = [text for pair in given for text in pair]
+    options = [*(("--set", text) for text in sets), *(("--params", path) for path in params)]
+    options += [("--root", root)] if root is not None else []
+    session.options = [text for option in options for text in option]
     for path in (file, *params):
         if not Path(path).is_file():
             from pipeline.report.failures import no_such_file
@@ -115,13 +119,13 @@ def _assignments(sets: Sequence[str]) -> Mapping[str, str]:
     for text in sets:
         name, equals, value = text.partition("=")
         if not equals or not name.strip():
-            raise ConfigError(f"--set {text}: a param's name and its value are joined by '=': --set smooth=12")
+            raise ConfigError(f"--set {text}: write the name of a param, '=' and its value: --set smooth=12")
         pairs[name.strip()] = value
     return pairs
 
 
 def seconds(text: str) -> float:
-    """``2min``, ``90s``, ``1.5h`` or a number of seconds.
+    """Return the seconds of a text such as ``2min``, ``90s``, ``1.5h`` or ``90``.
 
     >>> seconds("2min"), seconds("90")
     (120.0, 90.0)
@@ -131,5 +135,5 @@ def seconds(text: str) -> float:
     units = {"": 1, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600}
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text)
     if match is None or match[2] not in units:
-        raise ConfigError(f"--budget {text}: a time is a number with s, min or h: 2min, 90s")
+        raise ConfigError(f"--budget {text}: write a number with s, min or h: 2min, 90s")
     return float(match[1]) * units[match[2]]

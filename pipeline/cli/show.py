@@ -1,4 +1,4 @@
-"""``pipeline show`` and ``pipeline debug``."""
+"""The commands ``show`` and ``debug``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["debug", "show"]
 
 Backend = Annotated[
-    str, typer.Option(metavar="NAME", help="Where it is computed: serial, threads, pool, processes, dask.")
+    str, typer.Option(metavar="NAME", help="Back end that computes it: serial, threads, pool, processes, dask.")
 ]
 
 
@@ -29,7 +29,7 @@ def show(
         str,
         typer.Argument(metavar="REFERENCE", help="tas, 'tas[A1B]', 'tas[time=0:3]', svd.u, 'fit[alpha=0.1]'."),
     ],
-    rows: Annotated[int, typer.Option(min=0, metavar="N", help="Rows, cells or items that are shown.")] = 10,
+    rows: Annotated[int, typer.Option(min=0, metavar="N", help="Number of rows, cells or items to show.")] = 10,
     backend: Backend = "threads",
     workers: Workers = None,
     sets: Sets = [],  # noqa: B006  (typer copies it)
@@ -38,7 +38,7 @@ def show(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> int:
-    """Compute one value of FILE and show it; nothing is written."""
+    """Compute one value of FILE and show a summary of it; nothing is written."""
     config = loaded(context, file, sets, params, root)
     from pipeline.report.preview import preview_dict, preview_text
     from pipeline.report.progress import JsonLines, OddLines
@@ -47,12 +47,12 @@ def show(
     session: Session = context.obj
     with JsonLines(session.events or sys.stdout) if as_json else OddLines(sys.stderr) as listener:
         session.counts = listener.counts
-        seen = inspect.preview(config, reference, backend=backend, workers=workers, listener=listener)
-    told = [preview_dict(sight, rows=rows) for sight in seen]
+        previews = inspect.preview(config, reference, backend=backend, workers=workers, listener=listener)
+    summaries = [preview_dict(preview, rows=rows) for preview in previews]
     if as_json:
-        emit(session, "result", ok=True, exit_code=0, values=config.masked(told))
+        emit(session, "result", ok=True, exit_code=0, values=config.masked(summaries))
     else:
-        print(config.masked("\n\n\n".join(preview_text(one) for one in told)))
+        print(config.masked("\n\n\n".join(map(preview_text, summaries))))
     return 0
 
 
@@ -60,9 +60,9 @@ def show(
 def debug(
     context: typer.Context,
     file: File,
-    task: Annotated[str, typer.Argument(metavar="TASK", help="As a message names it: 'fit[alpha=0.1]', 'mean(3,0)'.")],
+    task: Annotated[str, typer.Argument(metavar="TASK", help="Its name in messages: 'fit[alpha=0.1]', 'mean(3,0)'.")],
     step: Annotated[
-        bool, typer.Option("--step", help="Stop at the first line of its function, whether it fails or not.")
+        bool, typer.Option("--step", help="Stop at the first line of its function, even if it does not fail.")
     ] = False,
     backend: Backend = "threads",
     workers: Workers = None,
@@ -70,7 +70,7 @@ def debug(
     params: Params = [],  # noqa: B006
     root: Root = None,
 ) -> int:
-    """Run one task of FILE in this process, under pdb."""
+    """Run one task of FILE in this process under pdb."""
     config = loaded(context, file, sets, params, root)
     from pipeline.report.progress import OddLines
     from pipeline.runs import inspect
@@ -78,36 +78,36 @@ def debug(
     session: Session = context.obj
     with OddLines(sys.stderr) as listener:
         session.counts = listener.counts
-        with inspect.ready(config, task, backend=backend, workers=workers, listener=listener) as given:
+        with inspect.ready(config, task, backend=backend, workers=workers, listener=listener) as task_call:
             session.counts = None
-            return _debugged(session, config, given, step=step)
+            return _debug(session, config, task_call, step=step)
 
 
-def _debugged(session: Session, config: Config, given: Ready, *, step: bool) -> int:
-    """Run the task: it fails, and is looked at; or it does not, and is run again step by step."""
+def _debug(session: Session, config: Config, task: Ready, *, step: bool) -> int:
+    """Run the task: if it fails, debug it where it failed; if not, run it again from its first line."""
     from pipeline.report.preview import preview_dict, preview_text
     from pipeline.runs.debugger import post_mortem, step_in
     from pipeline.runs.inspect import Preview
 
-    def tell(text: str) -> None:
+    def show_message(text: str) -> None:
         print(config.masked(text), file=sys.stderr, flush=True)
 
-    place = session.locations.get(given.step, "")
-    where = f"{given.name} ({place})" if place else given.name
+    place = session.locations.get(task.step, "")
+    where = f"{task.name} ({place})" if place else task.name
     try:
-        if not step and given.pure:
-            tell(f"{where} runs in this process.")
-            given.run()
-            tell(f"{given.name} does not fail; it runs again, and stops at the first line of its function.")
+        if not step and task.pure:
+            show_message(f"{where} runs in this process.")
+            task.run()
+            show_message(f"{task.name} does not fail; it runs again and stops at the first line of its function.")
         else:
-            tell(f"{where} runs in this process, and stops at the first line of its function.")
-        result = step_in(given.run, given.function)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - what the user's code raises is what it is all about
+            show_message(f"{where} runs in this process and stops at the first line of its function.")
+        result = step_in(task.run, task.function)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - any exception of the user's code is what to debug
         from pipeline.worker.tracebacks import describe
 
-        tell(f"{where}: {describe(error)}")
+        show_message(f"{where}: {describe(error)}")
         post_mortem(error)
         return 1
     if result is not None:
-        tell(preview_text(preview_dict(Preview(given.name, "value", result), rows=5)))
+        show_message(preview_text(preview_dict(Preview(task.name, "value", result), rows=5)))
     return 0

@@ -195,7 +195,7 @@ def test_the_command_writes_it_or_prints_it(
     assert main(["graph", "f.yaml", "--json"]) == 0
     assert told(json.loads(capsys.readouterr().out)["svg"])
     assert main(["graph", "f.yaml", "-o", "out.png"]) == 2
-    assert "the picture is SVG; name a file that ends in .svg" in capsys.readouterr().err
+    assert "the drawing is an SVG; give a file name that ends in .svg" in capsys.readouterr().err
     assert main(["graph", "f.yaml", "-o", "none/out.svg"]) == 2
     assert "No such file or directory" in capsys.readouterr().err
 

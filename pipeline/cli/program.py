@@ -1,0 +1,139 @@
+"""The program: signals, the exit code, and messages for errors."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from typing import IO, TYPE_CHECKING
+
+import typer
+
+from pipeline.cli import explain, graph, history, language, run, show
+from pipeline.cli.session import Session, app, emit
+from pipeline.errors import OutputError, PipelineError, TaskError, is_full
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+__all__ = ["Terminated", "main"]
+
+# Importing a module of commands registers them; --help lists them in the order of this list.
+_MODULES = [module.__name__ for module in (run, show, graph, explain, history, language)]
+app.registered_commands.sort(key=lambda command: _MODULES.index(getattr(command.callback, "__module__", "")))
+
+_BUG, _INTERRUPTED, _TERMINATED, _PIPE_CLOSED = 70, 130, 143, 141
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM as an exception, so that it is cleaned up after as Ctrl-C is."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program and return its exit code; only an interrupt at the interpreter's end raises."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    session = Session(json="--json" in arguments, debug="--debug" in arguments)
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (closed by >&-)
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # print escapes for letters that the encoding lacks
+    with _json_stdout() if session.json else contextlib.nullcontext() as session.events:
+        return _exit_code(arguments, session)
+
+
+def _exit_code(arguments: Sequence[str], session: Session) -> int:
+    """Run a command, and return the exit code after printing a message for every error."""
+    try:
+        with _sigterm_raises():
+            # not app(…), which handles Ctrl-C and a closed pipe itself, without a message
+            command = typer.main.get_command(app)
+            with command.make_context("pipeline", list(arguments) or ["--help"], obj=session) as context:
+                code = command.invoke(context)
+            sys.stdout.flush()
+            return int(code or 0)
+    except typer.Exit as done:  # --help, --version
+        return done.exit_code
+    except BrokenPipeError:
+        if session.events is None:  # or the interpreter reports the closed pipe when it exits
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _PIPE_CLOSED
+    except BaseException as error:  # noqa: BLE001  (the last place to report anything)
+        return _failed(error, session)
+
+
+def _failed(error: BaseException, session: Session) -> int:
+    """Print what happened to stderr, and return the exit code."""
+    from pipeline.report.failures import failure_event, failure_lines
+
+    code, lines = _BUG, []
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 0
+    if isinstance(error, (KeyboardInterrupt, typer.Abort)):
+        code = _TERMINATED if isinstance(error, Terminated) else _INTERRUPTED
+        name = "SIGTERM" if code == _TERMINATED else "Ctrl-C"
+        lines = [f"pipeline: error: ended by {name}. Nothing more was committed."]
+    elif isinstance(error, typer.TyperException):  # wrong arguments
+        code = getattr(error, "exit_code", 2)
+        message = getattr(error, "format_message", lambda: "no command is given")() or "no command is given"
+        lines = [f"pipeline: error: {message.rstrip('.')}. See: pipeline --help"]
+    elif isinstance(error, PipelineError):
+        code = error.exit_code
+    elif is_full(error):
+        code = OutputError.exit_code
+    lines = lines or failure_lines(
+        error, file=session.file, options=session.options, locations=session.locations, counts=session.counts
+    )
+    if session.debug:
+        traceback.print_exception(error)
+        if isinstance(error, TaskError) and error.traceback:
+            print(error.traceback.rstrip(), file=sys.stderr)
+    if session.json:
+        event = failure_event(error, exit_code=code, locations=session.locations)
+        event["message"] = lines[-1].removeprefix("pipeline: error: ")
+        if lines[1:] and "faults" not in event:
+            event["before"] = lines[:-1]
+        with contextlib.suppress(OSError):  # the reader has closed the pipe
+            emit(session, "error", **session.masked(event))
+            emit(session, "result", ok=False, exit_code=code)
+    print(*session.masked(lines), sep="\n", file=sys.stderr, flush=True)
+    return code
+
+
+@contextlib.contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    def raised(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second signal must not interrupt the cleaning up
+        raise Terminated
+
+    try:
+        before = signal.signal(signal.SIGTERM, raised)
+    except ValueError:  # not in the main thread, where signals cannot be handled
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _json_stdout() -> Iterator[IO[str]]:
+    """Keep standard output for JSON alone: what tasks print, in any process, goes to standard error."""
+    events, real = sys.stdout, sys.stdout is not None and sys.stdout is sys.__stdout__
+    if real:
+        sys.stdout.flush()
+        own = os.dup(1)
+        events = open(own, "w", encoding="utf-8", closefd=False)  # noqa: SIM115  (closed below, even if its reader has gone)
+        os.dup2(2, 1)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield events
+    finally:
+        if real:
+            with contextlib.suppress(OSError):
+                events.close()
+            os.dup2(own, 1)
+            os.close(own)
