@@ -154,7 +154,7 @@ def _factors_text(accounts: Sequence[Account], width: int) -> str:
         )
     text = table_text(columns, rows, width=width) if rows else ""
     if any(a.factors and a.factors.transfer_is_model for a in accounts):
-        text += "\n* above 1: the model runs the tasks in the measured order, which was not the best order"
+        text += "\n* above 1: the model runs the tasks in the measured order, which was not the best"
     return text
 
 

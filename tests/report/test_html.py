@@ -101,7 +101,7 @@ def test_the_first_screen_is_the_verdict_and_a_reason_for_each_back_end(tmp_path
         assert why.evaluate("node => node.textContent") == row["reason"].replace("`", "")
         box = line.locator(".name").bounding_box()
         assert box["y"] + box["height"] <= 800
-        said = line.locator(".said").inner_text().split()
+        said = line.locator(".speedup").inner_text().split()
         assert " ".join(said) == ("reference" if row["reference"] else ratio_text(read_interval(row["speedup"])))
     assert page.page.evaluate(LAID_OUT)
     page.page.set_viewport_size({"width": 400, "height": 800})
@@ -114,8 +114,8 @@ def test_every_section_is_there_and_every_chart_is_drawn(tmp_path: Path, page: P
         "cost": {"pool": 2, "threads": None}})  # fmt: skip
     page.open(html.write(tmp_path))
     titles = page.page.locator("h2").all_inner_texts()
-    assert titles == ["How fast", "Where the core-seconds went", "The speedup as a product", "More workers",
-                      "Against one thread", "In time", "The steps", "Where the numbers come from"]  # fmt: skip
+    assert titles == ["Speed", "Where the core-seconds went", "The speedup as a product", "More workers",
+                      "Compared with one thread", "Timeline", "The steps", "Where the numbers come from"]  # fmt: skip
     figures = page.page.locator("[data-figure]").evaluate_all("places => places.map(place => place.id)")
     assert figures == ["elapsed", "speedup", "losses", "scaling-0", *(f"timeline-{i}" for i in range(4))]
     for i, account in enumerate(told["accounts"]):
@@ -123,10 +123,10 @@ def test_every_section_is_there_and_every_chart_is_drawn(tmp_path: Path, page: P
         page.page.wait_for_function(READY)
         assert page.page.locator(f"#panel-{i} h3").first.inner_text() == f"{account['case']}, run 2"
         assert page.page.locator("[role=tabpanel]:visible").count() == 1
-    assert page.table("cost") == [["pool", "2"], ["threads", "none of those measured"]]
+    assert page.table("cost") == [["pool", "2"], ["threads", "no measured number"]]
     assert "1.00 [0.950, 1.05] s in one thread, 0.80x [0.76, 0.84] of serial; results equal" in page.text("#reference")
     assert "census:plain" in page.text("#reference")
-    assert "Dashed: beyond what was measured" in page.text("#scaling")
+    assert "Dashed lines are extrapolated" in page.text("#scaling")
     lines = [s for s in page.page.evaluate(SOURCES) if set(s) >= {"x", "y"} and len(s["x"]) > 2]
     curve = [point for point in told["scaling"][0]["curve"] if point["extrapolated"]]
     assert any(set(s["x"]) >= {p["workers"] for p in curve} for s in lines)
@@ -163,11 +163,11 @@ def test_the_tables_hold_the_numbers_of_the_document(tmp_path: Path, page: Page)
         cells = [cell.split("\n") for cell in row[1:]]
         losses = [account["losses"][name] for name in names]
         assert [cell[0] for cell in cells[:-1]] == [f"{digits(loss['seconds'])} s" for loss in losses]
-        percents = [int(cell[1].removesuffix(" %")) for cell in cells[:-1]]
+        percents = [int(cell[1].removesuffix("%")) for cell in cells[:-1]]
         assert percents == [loss["percent"] for loss in losses]
         assert sum(percents) == 100
         assert cells[1][2] == f"[{digits(losses[1]['low'])}, {digits(losses[1]['high'])}]"
-        assert cells[-1] == [f"{digits(account['workers'] * account['elapsed'])} s", "100 %"]
+        assert cells[-1] == [f"{digits(account['workers'] * account['elapsed'])} s", "100%"]
     order = ("computation_scaling", "load_balance", "serialization_efficiency", "transfer_efficiency", "overhead")
     for account, row in zip(told["accounts"], page.table("factors"), strict=True):
         factors = account["factors"]
@@ -292,7 +292,7 @@ def test_a_run_alone_has_no_speedup_and_says_where_the_time_went(tmp_path: Path,
     page.open(html.write(tmp_path))
     assert page.text("#verdict") == told["verdict"][-1]
     assert page.page.locator("h2").all_inner_texts() == [
-        "How fast", "Where the core-seconds went", "In time", "The steps", "Where the numbers come from"
+        "Speed", "Where the core-seconds went", "Timeline", "The steps", "Where the numbers come from"
     ]  # fmt: skip
     assert page.titles("losses")[1] == "in tasks"
     assert page.titles("rows") == ["back end", "workers", "runs", "elapsed, s"]
@@ -313,7 +313,7 @@ def test_what_is_not_known_leaves_out_its_section(tmp_path: Path, page: Page) ->
     told["verdict"] = ["threads did not run: worker 3 ended by SIGKILL", "fastest: serial"]
     (tmp_path / "report.json").write_text(json.dumps(told))
     page.open(html.write(tmp_path))
-    assert page.page.locator("h2").all_inner_texts() == ["How fast", "Where the numbers come from"]
+    assert page.page.locator("h2").all_inner_texts() == ["Speed", "Where the numbers come from"]
     assert page.page.locator("main h3, main svg").count() == 0
     assert page.text("header").count("worker 3 ended by SIGKILL") == 3
     assert [row[3] for row in page.table("rows")][1:] == ["did not run", "did not run"]
@@ -325,7 +325,7 @@ def test_negative_inflation_stands_left_of_zero(tmp_path: Path, page: Page) -> N
     losses["inflation"] = {"seconds": -0.5, "percent": -20, "low": -0.6, "high": -0.4}
     (tmp_path / "report.json").write_text(json.dumps(told))
     page.open(html.write(tmp_path))
-    assert page.table("losses")[1][2].split("\n") == ["-0.500 s", "-20 %", "[-0.600, -0.400]"]
+    assert page.table("losses")[1][2].split("\n") == ["-0.500 s", "-20%", "[-0.600, -0.400]"]
     (source,) = [s for s in page.page.evaluate(SOURCES) if s.get("what") == ["inflation"]]
     assert (source["left"], source["right"]) == ([-0.5], [0])
     assert "left of 0" in page.text("#losses-section")
@@ -343,7 +343,7 @@ def test_a_trace_that_is_gone_broken_or_elsewhere_is_said(tmp_path: Path, page: 
     page.open(html.write(folder))
     notes = page.page.locator("[id^=panel] .note").all_text_contents()
     names = [account["trace"].replace("\0", "\\x00") for account in told["accounts"][1:]]
-    assert notes == [f"Its Trace is not here: {name}." for name in names]
+    assert notes == [f"Its Trace is missing: {name}." for name in names]
     assert page.page.locator("[data-figure][id^=timeline]").count() == 1
 
 

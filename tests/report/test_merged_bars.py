@@ -67,7 +67,7 @@ def test_a_critical_path_of_all_tasks_is_merged_too_and_said() -> None:
 
 
 def test_copies_of_a_step_share_its_colour_and_nine_steps_have_their_own() -> None:
-    tints = bokeh_figures.of_steps(
+    tints = bokeh_figures.step_colours(
         [bokeh_figures.step_of(copy) for copy in ("fit[A]", "fit[B]", *(f"s{i}" for i in range(12)))]
     )
     assert len(tints) == 13

@@ -1,4 +1,4 @@
-"""See below.
+"""``report.html``, made from ``report.json`` and the Traces of a run folder.
 
 bokeh_figures  What all Bokeh figures of the report share.
 charts         The charts of what was compared, as Bokeh figures: bars with intervals, core-seconds, laws of scaling.

@@ -1,8 +1,7 @@
-"""What all Bokeh figures of the report share.
+"""Parts that all Bokeh figures of the report share: an empty figure, axes, tooltips, and colours.
 
-All text on them is a ``PlainText``: Bokeh takes a plain string with ``$$`` in it for TeX, and would fetch MathJax. What
-is shown where the pointer is, Bokeh escapes itself. No callback in JavaScript is used: a page whose policy forbids
-``eval`` could not run it.
+All text on figures is a ``PlainText``: Bokeh would treat a string that contains ``$$`` as TeX and fetch MathJax. Bokeh
+escapes the text of tooltips itself. There are no JavaScript callbacks, since the page's policy forbids ``eval``.
 """
 
 from __future__ import annotations
@@ -16,13 +15,14 @@ from bokeh.plotting import figure
 
 from pipeline.graph.boxes import cut
 
-__all__ = ["FONT", "columns", "labelled", "new", "span", "tips"]
+__all__ = ["DARK", "FASTER", "FONT", "LOSSES", "OTHER", "SLOWER", "UNCLEAR", "add_tooltip", "axis_range", "columns",
+           "label_rows", "new", "step_colours", "step_of"]  # fmt: skip
 
 FONT = "system-ui, sans-serif"
 
 
 def new(title: str, height: int, *, tools: Sequence[Tool] = (), x_label: str = "") -> figure:
-    """An empty figure in the manner of the page: as wide as there is room, no logo, dark text on white."""
+    """Return an empty figure in the style of the page, as wide as its container."""
     fig = figure(height=height)
     fig.tools = list(tools)
     fig.sizing_mode = "stretch_width"
@@ -45,38 +45,36 @@ def new(title: str, height: int, *, tools: Sequence[Tool] = (), x_label: str = "
 
 
 def columns(**values: Any) -> ColumnDataSource:
-    """What a glyph draws: lists or arrays of one length, by name."""
+    """Return the data of a glyph: lists or arrays of equal length, by name."""
     return ColumnDataSource(values)
 
 
-def span(start: float, end: float, *, bounds: tuple[float, float] | None = None) -> Range1d:
-    """The part of an axis that is shown, and what it can be moved in."""
+def axis_range(start: float, end: float, *, bounds: tuple[float, float] | None = None) -> Range1d:
+    """Return the visible part of an axis, and the bounds within which it can be moved."""
     return Range1d(start=start, end=end, bounds=bounds)
 
 
-def tips(fig: figure, drawn: Any, told: Mapping[str, str], **options: Any) -> None:
-    """Show some columns of what is below the pointer: title -> ``@column``."""
-    fig.add_tools(HoverTool(renderers=[drawn], tooltips=list(told.items()), visible=False, **options))
+def add_tooltip(fig: figure, glyph: Any, rows: Mapping[str, str], **options: Any) -> None:
+    """Add a tooltip to a glyph; ``rows`` maps titles to ``@column``."""
+    fig.add_tools(HoverTool(renderers=[glyph], tooltips=list(rows.items()), visible=False, **options))
 
 
-def labelled(fig: figure, labels: Sequence[str], *, most: int = 60) -> figure:
-    """The figure with names on its rows, the first on top; of more than ``most`` rows some are named."""
+def label_rows(fig: figure, labels: Sequence[str], *, most: int = 60) -> figure:
+    """Label the rows of a figure, the first at the top, with at most about ``most`` labels; return the figure."""
     every = -(-len(labels) // most) if labels else 1
     ticks = list(range(0, len(labels), every))
-    fig.y_range = span(len(labels) - 0.45, -0.55)
+    fig.y_range = axis_range(len(labels) - 0.45, -0.55)
     fig.yaxis.ticker = FixedTicker(ticks=ticks)
     fig.yaxis.major_label_overrides = {i: PlainText(text=cut(labels[i], 24)) for i in ticks}
     fig.ygrid.grid_line_color = None
     return fig
 
 
-__all__ = ["DARK", "FASTER", "LOSSES", "OTHER", "SLOWER", "UNCLEAR", "of_steps", "step_of"]
-
 DARK = "#1a1a1a"
 FASTER, SLOWER, UNCLEAR = "#0072B2", "#D55E00", "#8c8c8c"
 OTHER = "#c4c4c4"
 
-# The light ones first: most of what is drawn is of few steps, and the critical path is outlined in black on them.
+# Light colours first: most graphs have few steps, and the critical path is outlined in black.
 _STEPS = ("#88CCEE", "#CC6677", "#DDCC77", "#44AA99", "#AA4499", "#999933", "#117733", "#332288", "#882255")
 
 LOSSES: Mapping[str, str] = {
@@ -91,16 +89,16 @@ LOSSES: Mapping[str, str] = {
 }
 
 
-def step_of(copy: str) -> str:
-    """The step that a copy is of: copies share a colour.
+def step_of(instance: str) -> str:
+    """Return the step of an instance; all instances of a step have the same colour.
 
     >>> step_of("fit[A1B]"), step_of("write summary")
     ('fit', 'write summary')
     """
-    return copy.partition("[")[0] or copy
+    return instance.partition("[")[0] or instance
 
 
-def of_steps(steps: Iterable[str]) -> dict[str, str]:
-    """Step -> colour; the first nine have one of their own."""
+def step_colours(steps: Iterable[str]) -> dict[str, str]:
+    """Return step -> colour; the first nine steps have distinct colours, the others share one."""
     names = list(dict.fromkeys(steps))
     return {name: _STEPS[i] if i < len(_STEPS) else OTHER for i, name in enumerate(names)}

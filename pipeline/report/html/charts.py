@@ -1,4 +1,4 @@
-"""The charts of what was compared, as Bokeh figures: bars with intervals, core-seconds, laws of scaling."""
+"""The charts of a comparison as Bokeh figures: elapsed time, speedup, core-seconds, scaling laws."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from pipeline.report.html.bokeh_figures import (
     LOSSES,
     SLOWER,
     UNCLEAR,
+    add_tooltip,
+    axis_range,
     columns,
-    labelled,
+    label_rows,
     new,
-    span,
-    tips,
 )
 from pipeline.units import digits, ratio_text
 
-__all__ = ["elapsed", "losses", "scaling", "speedup", "tone"]
+__all__ = ["elapsed", "losses", "row_colour", "scaling", "speedup"]
 
-_ROW, _AROUND = 26, 70  # pixels: of a bar with its gap, of title and axis
+_ROW, _MARGIN = 26, 70  # heights in pixels: a bar with its gap; title and axis
 
 
 def elapsed(rows: Sequence[Mapping[str, Any]]) -> figure:
-    """Seconds of each row that ran, with intervals."""
+    """Draw the elapsed seconds of each row that ran, with intervals."""
     drawn = [row for row in rows if row.get("elapsed")]
-    colours = [tone(row) if row.get("speedup") else UNCLEAR for row in drawn]
+    colours = [row_colour(row) if row.get("speedup") else UNCLEAR for row in drawn]
     return _bars(drawn, [row["elapsed"] for row in drawn], colours, title="elapsed, seconds", suffix=" s")
 
 
 def speedup(rows: Sequence[Mapping[str, Any]]) -> figure:
-    """Speedup of each row over the reference, with intervals; a stroke where as many times as workers would be."""
+    """Draw the speedup of each row over the reference, with intervals, and a mark at the number of workers."""
     drawn = [row for row in rows if row.get("speedup")]
-    colours = [tone(row) for row in drawn]
-    fig = _bars(drawn, [row["speedup"] for row in drawn], colours, title="speedup, times the reference", suffix="x")
+    colours = [row_colour(row) for row in drawn]
+    fig = _bars(drawn, [row["speedup"] for row in drawn], colours, title="speedup over the reference", suffix="x")
     most = max([1.0, *(float(row["workers"]) for row in drawn), *(_high(row["speedup"]) for row in drawn)])
-    fig.x_range = span(0, most * 1.06)
+    fig.x_range = axis_range(0, most * 1.06)
     fig.vspan(x=[1], line_color=DARK, line_dash="dashed", line_width=1)
     y = list(range(len(drawn)))
     fig.segment(
@@ -56,17 +56,17 @@ def speedup(rows: Sequence[Mapping[str, Any]]) -> figure:
     return fig
 
 
-def tone(row: Mapping[str, Any]) -> str:
-    """Colour of a row: grey where no difference is shown."""
+def row_colour(row: Mapping[str, Any]) -> str:
+    """Return the colour of a row: grey if no difference to the reference is shown."""
     if not row.get("differs"):
         return UNCLEAR
     return FASTER if row["speedup"]["value"] >= 1 else SLOWER
 
 
 def losses(accounts: Sequence[Mapping[str, Any]]) -> figure:
-    """Core-seconds of each account stacked by class; what inflation is negative stands left of 0."""
+    """Draw the core-seconds of each account, stacked by class; negative inflation is left of 0."""
     labels = [account.get("case", account["backend"]) for account in accounts]
-    fig = new("core-seconds: workers x elapsed, and what became of it", _AROUND + _ROW * len(labels))
+    fig = new("core-seconds: the parts of workers x elapsed", _MARGIN + _ROW * len(labels))
     left, right = [0.0] * len(labels), [0.0] * len(labels)
     for name, colour in LOSSES.items():
         bars = []
@@ -75,7 +75,7 @@ def losses(accounts: Sequence[Mapping[str, Any]]) -> figure:
             if not loss or not loss["seconds"]:
                 continue
             side = right if loss["seconds"] > 0 else left
-            bars.append((i, side[i], side[i] + loss["seconds"], f"{loss['percent']} %", loss["seconds"]))
+            bars.append((i, side[i], side[i] + loss["seconds"], f"{loss['percent']}%", loss["seconds"]))
             side[i] += loss["seconds"]
         if bars:
             _stack(fig, name, colour, bars, labels)
@@ -83,9 +83,9 @@ def losses(accounts: Sequence[Mapping[str, Any]]) -> figure:
     y = list(range(len(labels)))
     fig.segment(x0=whole, x1=whole, y0=[i - 0.45 for i in y], y1=[i + 0.45 for i in y], line_color=DARK, line_width=2)
     least, most = min([0.0, *left]), max([*right, *whole, 1e-9])
-    fig.x_range = span(least * 1.05, most * 1.03)
+    fig.x_range = axis_range(least * 1.05, most * 1.03)
     _percents(fig, accounts, most - least)
-    return labelled(fig, labels)
+    return label_rows(fig, labels)
 
 
 def _stack(
@@ -103,12 +103,12 @@ def _stack(
     drawn = fig.hbar(
         y="y", left="left", right="right", height=0.72, source=source, fill_color=colour, line_color="white"
     )
-    told = {"back end": "@case", "what": "@what", "core-seconds": "@seconds", "of workers x elapsed": "@percent"}
-    tips(fig, drawn, told)
+    rows = {"back end": "@case", "what": "@what", "core-seconds": "@seconds", "of workers x elapsed": "@percent"}
+    add_tooltip(fig, drawn, rows)
 
 
 def _percents(fig: figure, accounts: Sequence[Mapping[str, Any]], whole: float) -> None:
-    """Per cents written into the bars that are wide enough."""
+    """Write percentages into the bars that are wide enough."""
     x, y, text, colour = [], [], [], []
     for i, account in enumerate(accounts):
         at = 0.0
@@ -119,7 +119,7 @@ def _percents(fig: figure, accounts: Sequence[Mapping[str, Any]], whole: float) 
             if loss["seconds"] > 0.045 * whole:
                 x.append(at + loss["seconds"] / 2)
                 y.append(i)
-                text.append(f"{loss['percent']} %")
+                text.append(f"{loss['percent']}%")
                 colour.append("white" if tint in ("#0072B2", "#333333", "#D55E00") else DARK)
             at += loss["seconds"]
     source = columns(x=x, y=y, text=text, colour=colour)
@@ -130,25 +130,25 @@ def _percents(fig: figure, accounts: Sequence[Mapping[str, Any]], whole: float) 
 
 
 def scaling(law: Mapping[str, Any]) -> figure:
-    """Measured speedups of one back end, and the laws; dashed beyond what was measured."""
+    """Draw the measured speedups of one back end, and the fitted laws, dashed beyond the measurements."""
     fig = new(cut(f"{law['backend']}: speedup by workers", 60), 330, x_label="workers")
     most = max([1, *(point["workers"] for point in law["points"]), *(point["workers"] for point in law["curve"])])
-    fig.line([1, most], [1, most], line_color=UNCLEAR, line_dash="dotted", legend_label="as many times as workers")
-    for model, colour, said in (("amdahl", "#D55E00", "Amdahl"), ("usl", "#009E73", "USL")):
+    fig.line([1, most], [1, most], line_color=UNCLEAR, line_dash="dotted", legend_label="linear speedup")
+    for model, colour, name in (("amdahl", "#D55E00", "Amdahl"), ("usl", "#009E73", "USL")):
         curve = sorted((p for p in law["curve"] if p["model"] == model), key=lambda p: p["workers"])
         inside = [p for p in curve if not p["extrapolated"]]
         beyond = [*inside[-1:], *(p for p in curve if p["extrapolated"])]
         for part, dash, more in ((inside, "solid", ""), (beyond, "dashed", ", extrapolated")):
             if len(part) > 1:
                 x, y = [p["workers"] for p in part], [p["speedup"] for p in part]
-                fig.line(x, y, line_color=colour, line_width=2, line_dash=dash, legend_label=f"{said}{more}")
+                fig.line(x, y, line_color=colour, line_width=2, line_dash=dash, legend_label=f"{name}{more}")
     speedups = [p["speedup"] for p in law["points"]]
-    source = columns(x=[p["workers"] for p in law["points"]], y=speedups, text=[f"{ratio_text(s)}" for s in speedups])
+    source = columns(x=[p["workers"] for p in law["points"]], y=speedups, text=[ratio_text(s) for s in speedups])
     drawn = fig.scatter("x", "y", source=source, size=9, color=FASTER, legend_label="measured")
-    tips(fig, drawn, {"workers": "@x", "speedup": "@text"})
+    add_tooltip(fig, drawn, {"workers": "@x", "speedup": "@text"})
     top = max([1.0, *speedups, *(p["speedup"] for p in law["curve"])])
-    fig.x_range, fig.y_range = span(0, most * 1.03), span(0, top * 1.3)
-    fig.add_layout(fig.legend[0], "right")  # beside the chart, where it hides nothing
+    fig.x_range, fig.y_range = axis_range(0, most * 1.03), axis_range(0, top * 1.3)
+    fig.add_layout(fig.legend[0], "right")  # beside the chart, where it does not cover lines
     fig.legend.label_text_font_size = "12px"
     fig.legend.label_text_color = DARK
     fig.legend.border_line_color = None
@@ -163,7 +163,7 @@ def _bars(
     title: str,
     suffix: str,
 ) -> figure:
-    fig = new(title, _AROUND + _ROW * len(rows))
+    fig = new(title, _MARGIN + _ROW * len(rows))
     labels = [row.get("label", row["backend"]) for row in rows]
     known = [(i, x) for i, x in enumerate(intervals) if x["low"] is not None and x["high"] is not None]
     source = columns(
@@ -171,20 +171,26 @@ def _bars(
         value=[x["value"] for x in intervals],
         colour=list(colours),
         label=labels,
-        said=[f"{digits(x['value'])}{suffix}" for x in intervals],
+        median=[f"{digits(x['value'])}{suffix}" for x in intervals],
         bounds=["-" if x["low"] is None else f"{digits(x['low'])} to {digits(x['high'])}" for x in intervals],
         confidence=["-" if x["low"] is None else f"{x['confidence']:.0%}" for x in intervals],
         n=[x["n"] for x in intervals],
     )
     drawn = fig.hbar(y="y", right="value", height=0.66, color="colour", source=source)
-    told = {"back end": "@label", "median": "@said", "interval": "@bounds", "confidence": "@confidence", "runs": "@n"}
-    tips(fig, drawn, told)
+    shown = {
+        "back end": "@label",
+        "median": "@median",
+        "interval": "@bounds",
+        "confidence": "@confidence",
+        "runs": "@n",
+    }
+    add_tooltip(fig, drawn, shown)
     low, high, y = [x["low"] for _, x in known], [x["high"] for _, x in known], [i for i, _ in known]
     fig.segment(x0=low, x1=high, y0=y, y1=y, line_color=DARK, line_width=2)
     for end in (low, high):
         fig.segment(x0=end, x1=end, y0=[i - 0.18 for i in y], y1=[i + 0.18 for i in y], line_color=DARK, line_width=2)
-    fig.x_range = span(0, max([1e-9, *(_high(x) for x in intervals)]) * 1.06)
-    return labelled(fig, labels)
+    fig.x_range = axis_range(0, max([1e-9, *(_high(x) for x in intervals)]) * 1.06)
+    return label_rows(fig, labels)
 
 
 def _high(interval: Mapping[str, Any]) -> float:

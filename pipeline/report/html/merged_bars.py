@@ -1,10 +1,10 @@
-"""The tasks of a Trace as bars on lanes, as many as a page can hold: what is narrower than a pixel is merged.
+"""The tasks of a Trace as bars on lanes; bars narrower than a pixel are merged so that they fit into a page.
 
-Up to :data:`FEW` tasks each has its bar. Above, neighbours of one step on one lane that are narrower than a pixel (the
-whole over 2,000), with less than a pixel between them, share a bar; the longest tasks and the critical path stay apart.
-Where that is still more than the page can hold pixels grow; and where that does not help (many workers, many steps in
-turn) all that begins in one pixel of a lane shares a bar, whose colour is that of the step that took longest in it.
-Nothing is left out: each bar says how many tasks it stands for.
+Up to :data:`FEW` tasks have a bar each. With more, neighbours of one step on one lane share a bar if they and the gaps
+between them are narrower than a pixel (1/2,000 of the run); the longest tasks and the critical path keep their own. If
+there are still too many bars the pixel is enlarged. If that does not suffice (many workers, alternating steps), all
+small tasks that begin in one pixel of a lane share a bar in the colour of the step with most seconds in it. No task is
+left out: each bar has its number of tasks.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ _Flags = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Bars:
-    """Bars in the order of their start; arrays of one length.
+    """Bars in the order of their start; arrays of equal length.
 
     Parameters
     ----------
     lane : number of the lane
     start, stop : ns since the run began
     seconds : ns in the tasks of the bar
-    n : tasks that it stands for
-    step : number of its step in ``steps``: of the one that took longest, where there are several
-    bytes_in, bytes_out : of all its tasks
-    row : row of the Trace that it shows, or the first of several
+    n : number of its tasks
+    step : index of its step in ``steps``; of several, the one with most seconds
+    bytes_in, bytes_out : sums over its tasks
+    row : row of its first task in the Trace
     critical : whether it is on the critical path
-    n_tasks : of the whole Trace
-    width : ns of a pixel; 0: nothing was merged
+    n_tasks : number of tasks in the Trace
+    width : ns of a pixel; 0 if nothing was merged
     mixed : whether a bar may hold tasks of several steps
-    longest : how many of the longest tasks have a bar of their own
-    path : whether each task of the critical path has a bar of its own
+    longest : number of the longest tasks, which are not merged
+    path : whether tasks on the critical path are not merged
     """
 
     lane: _Ints
@@ -71,18 +71,19 @@ class Bars:
 def bars(
     trace: Trace, lanes: Sequence[Sequence[str]], critical: Collection[tuple[str, int]], *, most: int, few: int = FEW
 ) -> Bars:
-    """The bars of a Trace.
+    """Return the bars of a Trace.
 
     Parameters
     ----------
-    lanes : the names of the workers on each lane
+    lanes : names of the workers on each lane
     critical : key and start (ns) of the tasks on the critical path
-    most : so many bars at most; above ``few`` tasks they are merged to be so few
+    most : largest number of bars
+    few : number of tasks up to which nothing is merged
     """
     tasks = trace.tasks
     starts, stops = tasks["start"].to_numpy(), tasks["stop"].to_numpy()
-    copies = tasks["step"].combine_chunks().dictionary_encode()
-    names = [step_of(copy) for copy in copies.dictionary.to_pylist()]
+    instances = tasks["step"].combine_chunks().dictionary_encode()
+    names = [step_of(instance) for instance in instances.dictionary.to_pylist()]
     steps = tuple(dict.fromkeys(names))
     number = np.array([steps.index(name) for name in names], dtype=np.int64)
     n = tasks.num_rows
@@ -90,7 +91,7 @@ def bars(
         "lane": _lane_of(trace, lanes),
         "start": starts,
         "stop": np.maximum(stops, starts),
-        "step": number[copies.indices.to_numpy()] if n else np.zeros(0, np.int64),
+        "step": number[instances.indices.to_numpy()] if n else np.zeros(0, np.int64),
         "bytes_in": tasks["bytes_in"].to_numpy(),
         "bytes_out": tasks["bytes_out"].to_numpy(),
         "critical": np.fromiter(
@@ -130,7 +131,7 @@ def _lane_of(trace: Trace, lanes: Sequence[Sequence[str]]) -> _Ints:
 
 
 def _neighbours(at: dict[str, Any], apart: _Flags, width: int) -> tuple[_Ints, _Ints]:
-    """The rows in the order of lanes and time, and the number of the bar of each: neighbours of one step share one."""
+    """Return the rows in the order of lanes and time, and the bar number of each; neighbours of a step share one."""
     order = np.lexsort((at["start"], at["lane"]))
     lane, step, start, stop, critical = (at[name][order] for name in ("lane", "step", "start", "stop", "critical"))
     small = (stop - start < width) & ~apart[order]
@@ -141,10 +142,10 @@ def _neighbours(at: dict[str, Any], apart: _Flags, width: int) -> tuple[_Ints, _
 
 
 def _cells(at: dict[str, Any], apart: _Flags, width: int) -> tuple[_Ints, _Ints]:
-    """The same, where all small tasks that begin in one pixel of a lane share a bar."""
+    """Return the same as :func:`_neighbours`, but all small tasks that begin in one pixel of a lane share a bar."""
     small = (at["stop"] - at["start"] < width) & ~apart
     cell = at["start"] // width
-    single = np.where(small, 0, np.arange(1, len(small) + 1))  # a number of its own for what stays apart
+    single = np.where(small, 0, np.arange(1, len(small) + 1))  # distinct numbers for what is not merged
     columns = (cell, at["critical"], single, at["lane"])
     order = np.lexsort((at["start"], *columns))
     other = np.zeros(len(order) - 1, dtype=bool)
@@ -156,7 +157,7 @@ def _cells(at: dict[str, Any], apart: _Flags, width: int) -> tuple[_Ints, _Ints]
 def _grouped(
     at: dict[str, Any], order: _Ints, group: _Ints, steps: tuple[str, ...], *, mixed: bool = False, **merged: Any
 ) -> Bars:
-    """One bar a group; rows of a group stand side by side in ``order``."""
+    """Return one bar for each group; the rows of a group are adjacent in ``order``."""
     n = len(order)
     if not n:
         empty = np.zeros(0, np.int64)
@@ -184,7 +185,7 @@ def _grouped(
 
 
 def _longest(group: _Ints, step: _Ints, seconds: _Ints, n_steps: int) -> _Ints:
-    """For each group the step that took longest in it."""
+    """Return the step with most seconds in each group."""
     pairs, which = np.unique(group * n_steps + step, return_inverse=True)
     sums = np.zeros(len(pairs), dtype=np.int64)
     np.add.at(sums, which, seconds)
@@ -195,9 +196,9 @@ def _longest(group: _Ints, step: _Ints, seconds: _Ints, n_steps: int) -> _Ints:
 
 
 def around(trace: Trace, lanes: Sequence[Sequence[str]], *, most: int) -> tuple[_Ints, _Ints, _Ints]:
-    """What happens around the tasks (received to start, stop to sent): lane, start, stop in ns; at most ``most``.
+    """Return lane, start and stop (ns) of the phases around tasks (received to start, stop to sent), at most ``most``.
 
-    Stretches of one lane with less than a pixel between them are drawn as one.
+    Phases on one lane with gaps narrower than a pixel are merged.
     """
     at = {name: trace.tasks[name].to_numpy() for name in ("received", "start", "stop", "sent")}
     lane = np.tile(_lane_of(trace, lanes), 2)
@@ -210,7 +211,7 @@ def around(trace: Trace, lanes: Sequence[Sequence[str]], *, most: int) -> tuple[
         return lane, start, stop
     width = max(round(trace.elapsed * 1e9) // PIXELS, 1)
     while True:
-        # the latest stop so far on the lane: lanes are moved apart for one running maximum over all of them
+        # The latest stop so far on the lane: shifting the lanes apart allows one running maximum over all lanes.
         shift = lane * (int(stop.max() - start.min()) + 1)
         latest = np.maximum.accumulate(stop + shift) - shift
         new = np.concatenate([[True], (lane[1:] != lane[:-1]) | (start[1:] - latest[:-1] >= width)])
@@ -222,14 +223,14 @@ def around(trace: Trace, lanes: Sequence[Sequence[str]], *, most: int) -> tuple[
 
 @dataclass(frozen=True, eq=False)
 class Lines:
-    """The memory of the workers of each lane: instants (ns) and bytes."""
+    """Memory of the workers of each lane: times (ns) and bytes."""
 
     times: tuple[_Ints, ...]
     values: tuple[_Ints, ...]
 
 
 def memory(trace: Trace, lanes: Sequence[Sequence[str]], *, most: int) -> Lines | None:
-    """Resident bytes after each task, the highest of each pixel and no more than ``most`` points; None: not known."""
+    """Return resident bytes after each task, the maximum in each pixel, at most ``most`` points; None if not known."""
     values = trace.tasks["memory"].to_numpy()
     if not values.any():
         return None

@@ -1,5 +1,5 @@
 "use strict";
-// Draws each chart when it is first seen, and lets one run be chosen out of several. Without scripts all tables are there.
+// Draw each chart when it becomes visible, and show the chosen one of several runs. All tables are shown without scripts.
 (function () {
   const figures = JSON.parse(document.getElementById("figures").textContent);
   const drawn = new Set();

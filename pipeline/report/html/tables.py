@@ -1,6 +1,6 @@
 """The tables of the HTML report: the numbers of ``report.json`` as text, in the formats of the terminal.
 
-A cell is text, nothing of it is markup: the template escapes all of it.
+Cells are text without markup; the template escapes them.
 """
 
 from __future__ import annotations
@@ -18,11 +18,9 @@ from pipeline.units import bytes_text, count_text, digits, duration_text, interv
 __all__ = [
     "LOSS_NAMES",
     "Table",
-    "beside",
     "costs",
     "critical",
     "critical_steps",
-    "described",
     "elapsed",
     "expensive_steps",
     "expensive_tasks",
@@ -33,13 +31,15 @@ __all__ = [
     "losses",
     "machine",
     "needed",
+    "other_cpu",
     "points",
     "ratio",
     "rows",
     "seconds",
+    "step_text",
 ]
 
-_BESIDE = {"parent": "CPU of the parent", "scheduler": "CPU of the scheduler", "workers": "CPU of workers besides"}
+_OTHER_CPU = {"parent": "CPU of the parent", "scheduler": "CPU of the scheduler", "workers": "other CPU of workers"}
 _MOST_STEPS = 15
 _MOST_FILES = 200
 
@@ -48,12 +48,14 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Table:
-    """A table: titles, cells, which columns are numbers, and the colours of some titles.
+    """A table.
 
     Parameters
     ----------
-    bars : for each row a share from 0 to 1 that is drawn below its first cell; empty: none
-    more : what is not shown, in words
+    texts : columns that are not numbers
+    colours : column -> colour of its title
+    bars : share from 0 to 1 for each row, drawn below its first cell; may be empty
+    more : a note about rows that are not shown
     """
 
     titles: tuple[str, ...]
@@ -64,38 +66,37 @@ class Table:
     more: str = ""
 
 
-def interval(found: Mapping[str, Any] | None) -> Interval | None:
-    """An interval of the document, with nan for what is not known."""
-    if found is None:
+def interval(record: Mapping[str, Any] | None) -> Interval | None:
+    """Return an Interval from a record of ``report.json``; null becomes nan."""
+    if record is None:
         return None
-    low, high = (math.nan if found[name] is None else found[name] for name in ("low", "high"))
-    value = math.nan if found["value"] is None else found["value"]
-    return Interval(value, low, high, found["n"], found["confidence"])
+    value, low, high = (math.nan if record[name] is None else record[name] for name in ("value", "low", "high"))
+    return Interval(value, low, high, record["n"], record["confidence"])
 
 
-def ratio(found: Mapping[str, Any] | None) -> str:
-    """A ratio with its bounds."""
-    return ratio_text(interval(found))
+def ratio(record: Mapping[str, Any] | None) -> str:
+    """Return a ratio with its bounds."""
+    return ratio_text(interval(record))
 
 
 def seconds(value: float | None) -> str:
-    """Core-seconds, signed, always in seconds."""
+    """Return core-seconds with their sign, always in seconds."""
     return "-" if value is None else f"{digits(value)} s"
 
 
-def elapsed(found: Mapping[str, Any]) -> str:
-    """Seconds with their bounds."""
-    return f"{interval_text(interval(found))} s"
+def elapsed(record: Mapping[str, Any]) -> str:
+    """Return seconds with their bounds."""
+    return f"{interval_text(interval(record))} s"
 
 
-def described(step: Row) -> str:
-    """What a step of the graph is."""
+def step_text(step: Row) -> str:
+    """Return the kind of a step's value and its number of tasks."""
     tasks = count_text(step["n_tasks"], "task")
     return f"{step['kind']}, {tasks}" if step["kind"] else tasks
 
 
-def _kept(titles: Sequence[str], found: Iterable[Sequence[str]], **fields: Any) -> Table:
-    """A table without the columns in which nothing is known."""
+def _without_empty(titles: Sequence[str], found: Iterable[Sequence[str]], **fields: Any) -> Table:
+    """Return a table without its empty columns."""
     cells = [tuple(row) for row in found]
     some = [i for i in range(len(titles)) if i == 0 or any(row[i] not in ("", "-") for row in cells)]
     texts = frozenset(some.index(i) for i in fields.pop("texts", {0}) if i in some)
@@ -105,7 +106,7 @@ def _kept(titles: Sequence[str], found: Iterable[Sequence[str]], **fields: Any) 
 
 
 def label(row: Row) -> str:
-    """What tells a row or an account from the others."""
+    """Return the unique name of a row or an account."""
     return str(row.get("label") or row.get("case") or row["backend"])
 
 
@@ -115,9 +116,9 @@ def label(row: Row) -> str:
 
 
 def rows(document: Row) -> Table:
-    """How fast each back end was."""
+    """Return the speed of each back end."""
     titles = ("back end", "workers", "runs", "elapsed, s", "speedup", "efficiency", "speedup, all included", "results")
-    return _kept(titles, (_speed(row) for row in document["rows"]), texts={0, 7})
+    return _without_empty(titles, (_speed(row) for row in document["rows"]), texts={0, 7})
 
 
 def _speed(row: Row) -> Sequence[str]:
@@ -138,7 +139,7 @@ def _speed(row: Row) -> Sequence[str]:
 
 
 def costs(document: Row) -> Table:
-    """What each back end cost."""
+    """Return the costs of each back end."""
     titles = ("back end", "CPU user, s", "CPU system, s", "start-up", "verify", "commit", "peak memory")
     ran = (row for row in document["rows"] if not row.get("failure"))
     found = (
@@ -151,35 +152,35 @@ def costs(document: Row) -> Table:
         )
         for row in ran
     )
-    return _kept(titles, found)
+    return _without_empty(titles, found)
 
 
 def losses(accounts: Sequence[Row]) -> Table:
-    """Where the core-seconds went: seconds and per cents of each class."""
+    """Return where the core-seconds went: seconds and percentage of each class."""
     names = [name for name in LOSSES if any((a["losses"] or {}).get(name) for a in accounts)]
     titles = ("back end", *(LOSS_NAMES.get(name, "in tasks") for name in names), "workers x elapsed")
     found = (
         (
             label(a),
             *(_loss((a["losses"] or {}).get(name)) for name in names),
-            f"{seconds(a['workers'] * a['elapsed'])}\n100 %",
+            f"{seconds(a['workers'] * a['elapsed'])}\n100%",
         )
         for a in accounts
     )
-    return _kept(titles, found, colours={i: LOSSES[name] for i, name in enumerate(names, 1)})
+    return _without_empty(titles, found, colours={i: LOSSES[name] for i, name in enumerate(names, 1)})
 
 
-def beside(accounts: Sequence[Row]) -> Table:
-    """CPU seconds beside the tasks, and what measuring took."""
+def other_cpu(accounts: Sequence[Row]) -> Table:
+    """Return CPU seconds that were not in tasks, and the share of measuring."""
     found = (
         (
             label(a),
-            *(seconds(a["cpu_beside"].get(where)) for where in _BESIDE),
+            *(seconds(a["cpu_beside"].get(where)) for where in _OTHER_CPU),
             f"{a['measuring']['share']:.2%}",
         )
         for a in accounts
     )
-    return _kept(("back end", *_BESIDE.values(), "taken by measuring"), found)
+    return _without_empty(("back end", *_OTHER_CPU.values(), "taken by measuring"), found)
 
 
 def _loss(loss: Row | None) -> str:
@@ -187,46 +188,48 @@ def _loss(loss: Row | None) -> str:
         return "-"
     low, high = loss.get("low"), loss.get("high")
     bounds = f"\n[{digits(low)}, {digits(high)}]" if low is not None and high is not None else ""
-    return f"{seconds(loss['seconds'])}\n{loss['percent']} %{bounds}"
+    return f"{seconds(loss['seconds'])}\n{loss['percent']}%{bounds}"
 
 
 _FACTORS = ("computation_scaling", "load_balance", "serialization_efficiency", "transfer_efficiency", "overhead")
 
 
 def factors(accounts: Sequence[Row]) -> Table:
-    """The POP factors: each row multiplies to its speedup."""
+    """Return the POP factors; the product of a row is its speedup."""
     titles = ("back end", "speedup", "= workers", "x computation scaling", "x load balance", "x serialization",
               "x transfer", "x serial's overhead")  # fmt: skip
     found = [_product(label(a), a["factors"]) for a in accounts if a["factors"]]
     starred = any(a["factors"]["transfer_is_model"] for a in accounts if a["factors"])
-    more = "* above 1: the model plays the tasks in the order measured, which was not the best" if starred else ""
+    more = "* above 1: the model runs the tasks in the measured order, which was not the best" if starred else ""
     return Table(titles, tuple(found), more=more)
 
 
-def _product(name: str, told: Row) -> tuple[str, ...]:
-    cells = [f"{told[factor]:.3f}" for factor in _FACTORS]
-    cells[3] += "*" if told["transfer_is_model"] else ""
-    return (name, f"{told['speedup']:.2f}", f"= {told['n_workers']}", *(f"x {cell}" for cell in cells))
+def _product(name: str, row: Row) -> tuple[str, ...]:
+    cells = [f"{row[factor]:.3f}" for factor in _FACTORS]
+    cells[3] += "*" if row["transfer_is_model"] else ""
+    return (name, f"{row['speedup']:.2f}", f"= {row['n_workers']}", *(f"x {cell}" for cell in cells))
 
 
 def points(law: Row) -> Table:
-    """What was measured of one back end with several numbers of workers."""
+    """Return the measurements of one back end with several numbers of workers."""
     found = (
         (
             str(point["workers"]),
             interval_text(interval(point["elapsed"])),
-            f"{ratio_text(point['speedup'])}",
+            ratio_text(point["speedup"]),
             _or_dash(point["karp_flatt"], lambda x: f"{x:.3f}"),
         )
         for point in law["points"]
     )
-    return _kept(("workers", "elapsed, s", "speedup", "Karp-Flatt's serial fraction"), found, texts=frozenset())
+    return _without_empty(
+        ("workers", "elapsed, s", "speedup", "Karp-Flatt's serial fraction"), found, texts=frozenset()
+    )
 
 
 def needed(cost: Mapping[str, int | None]) -> Table:
-    """COST: the workers with which each back end beats one thread."""
-    found = ((backend, "none of those measured" if n is None else str(n)) for backend, n in cost.items())
-    return Table(("back end", "workers that beat it (COST)"), tuple(found))
+    """Return COST: the number of workers with which each back end beats one thread."""
+    found = ((backend, "no measured number" if n is None else str(n)) for backend, n in cost.items())
+    return Table(("back end", "workers needed to beat it (COST)"), tuple(found))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -235,12 +238,12 @@ def needed(cost: Mapping[str, int | None]) -> Table:
 
 
 def critical(account: Row) -> Table:
-    """The critical path, by what happened on it."""
-    told = account["critical"]
+    """Return the seconds of the critical path by kind."""
+    path = account["critical"]
     kinds = ("compute", "data-wait", "core-wait")
     titles = ("", *kinds, "elapsed", "longest path through the graph")
     cells = (
-        *(duration_text(told[kind]) for kind in kinds),
+        *(duration_text(path[kind]) for kind in kinds),
         duration_text(account["elapsed"]),
         duration_text(account["span"]),
     )
@@ -248,22 +251,22 @@ def critical(account: Row) -> Table:
 
 
 def critical_steps(account: Row) -> Table:
-    """The steps that compute on the critical path."""
-    told = list(account["critical"]["steps"].items())
+    """Return the steps that compute on the critical path."""
+    steps = list(account["critical"]["steps"].items())
     whole = account["elapsed"] or 1.0
-    shown = told[:_MOST_STEPS]
+    shown = steps[:_MOST_STEPS]
     return Table(
         ("step on the critical path", "compute"),
         tuple((step, duration_text(value)) for step, value in shown),
         bars=tuple(min(value / whole, 1.0) for _, value in shown),
-        more=_more(len(told) - len(shown), "steps"),
+        more=_more(len(steps) - len(shown), "step"),
     )
 
 
 def expensive_steps(account: Row) -> Table:
-    """The steps whose tasks took longest."""
-    titles = ("step", "tasks", "in tasks", "serially", "CPU", "bytes of results", "bytes moved")
-    told = account["steps"]
+    """Return the steps with most seconds."""
+    titles = ("step", "tasks", "seconds in tasks", "serial", "CPU", "bytes of results", "bytes moved")
+    steps = account["steps"]
     found = (
         (
             step["step"],
@@ -274,24 +277,24 @@ def expensive_steps(account: Row) -> Table:
             bytes_text(step["bytes_out"]),
             bytes_text(step["bytes_moved"]),
         )
-        for step in told
+        for step in steps
     )
-    return _kept(titles, found, bars=_shares(told))
+    return _without_empty(titles, found, bars=_shares(steps))
 
 
 def expensive_tasks(account: Row) -> Table:
-    """The tasks that took longest."""
-    told = account["tasks"]
+    """Return the longest tasks."""
+    tasks = account["tasks"]
     found = (
         (task["key"], task["step"], task["worker"], duration_text(task["seconds"]), duration_text(task["useful"]))
-        for task in told
+        for task in tasks
     )
-    return _kept(("task", "step", "worker", "in the task", "serially"), found, texts={0, 1, 2}, bars=_shares(told))
+    return _without_empty(("task", "step", "worker", "seconds", "serial"), found, texts={0, 1, 2}, bars=_shares(tasks))
 
 
-def _shares(told: Sequence[Row]) -> tuple[float, ...]:
-    most = max((item["seconds"] for item in told), default=0.0)
-    return tuple(item["seconds"] / most if most > 0 else 0.0 for item in told)
+def _shares(costs: Sequence[Row]) -> tuple[float, ...]:
+    most = max((cost["seconds"] for cost in costs), default=0.0)
+    return tuple(cost["seconds"] / most if most > 0 else 0.0 for cost in costs)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -300,7 +303,7 @@ def _shares(told: Sequence[Row]) -> tuple[float, ...]:
 
 
 def machine(environment: Row) -> Table:
-    """The machine and the versions."""
+    """Return the machine and the versions."""
     found = [
         (name, bytes_text(value) if name == "memory" else str(value))
         for name, value in environment.items()
@@ -312,19 +315,19 @@ def machine(environment: Row) -> Table:
     )
 
 
-def files(told: Mapping[str, Any], what: str) -> Table:
-    """Input files with their hashes, or pieces of code."""
+def files(records: Mapping[str, Any], what: str) -> Table:
+    """Return a table of input files or modules, with their hashes."""
     found = []
-    for name, value in list(told.items())[:_MOST_FILES]:
+    for name, value in list(records.items())[:_MOST_FILES]:
         if isinstance(value, Mapping):
             found.append((name, bytes_text(value.get("bytes")), value.get("sha256") or "-"))
         else:
             found.append((name, "-", str(value)))
-    return _kept((what, "size", "SHA-256"), found, texts={0, 2}, more=_more(len(told) - len(found), what + "s"))
+    return _without_empty((what, "size", "SHA-256"), found, texts={0, 2}, more=_more(len(records) - len(found), what))
 
 
-def _more(n: int, what: str) -> str:
-    return f"… {n:,} more {what}; all of them are in report.json" if n > 0 else ""
+def _more(n: int, noun: str) -> str:
+    return f"… {count_text(n, f'more {noun}')}; all are in report.json" if n > 0 else ""
 
 
 def _or_dash(value: float | None, text: Callable[[float], str]) -> str:

@@ -1,4 +1,4 @@
-"""One run in time: its tasks on the workers that ran them, the critical path, and the workers' memory."""
+"""The timeline of a run: tasks by worker, the critical path, and the memory of workers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bokeh.plotting import figure
 from bokeh.transform import linear_cmap
 
 from pipeline.graph.boxes import cut
-from pipeline.report.html.bokeh_figures import DARK, OTHER, columns, labelled, new, span, tips
+from pipeline.report.html.bokeh_figures import DARK, OTHER, add_tooltip, axis_range, columns, label_rows, new
 from pipeline.report.html.merged_bars import PIXELS, Bars, around, bars, memory
 from pipeline.trace.replay import lanes
 from pipeline.trace.trace import Trace
@@ -21,7 +21,7 @@ from pipeline.units import bytes_text, duration_text
 
 __all__ = ["Timeline", "timeline"]
 
-_TOLD = {
+_TOOLTIP = {
     "task": "@task",
     "step": "@step",
     "worker": "@worker",
@@ -37,13 +37,13 @@ _LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#33
 
 @dataclass(frozen=True)
 class Timeline:
-    """A run drawn.
+    """The drawn timeline of a run.
 
     Parameters
     ----------
-    model : what Bokeh draws
-    drawn : the bars of its tasks
-    has_memory : whether the memory is drawn as well
+    model : layout of Bokeh figures
+    drawn : bars of the tasks
+    has_memory : whether there is a figure of the memory
     """
 
     model: Model
@@ -52,30 +52,30 @@ class Timeline:
 
     @property
     def merged(self) -> str:
-        """What was merged, in words; empty: each task has its bar."""
+        """Which bars were merged, in words; empty if none were."""
         drawn = self.drawn
         if not drawn.width:
             return ""
-        who = "neighbours on one worker" if drawn.mixed else "neighbours of one step on one worker"
-        tint = " (in the colour of the step that took longest in it)" if drawn.mixed else ""
-        path = " and all of the critical path" if drawn.path else ""
+        neighbours = "neighbours on one worker" if drawn.mixed else "neighbours of one step on one worker"
+        colour = " in the colour of the step with most seconds in it" if drawn.mixed else ""
+        path = " and all tasks on the critical path" if drawn.path else ""
         return (
-            f"{drawn.n_tasks:,} tasks are drawn as {len(drawn.n):,} bars: {who} that are shorter than "
-            f"{duration_text(drawn.width / 1e9)} share a bar{tint}; the {drawn.longest:,} longest tasks{path} have "
-            "their own"
+            f"{drawn.n_tasks:,} tasks are drawn as {len(drawn.n):,} bars: {neighbours} that are shorter than "
+            f"{duration_text(drawn.width / 1e9)} share a bar{colour}; the {drawn.longest:,} longest tasks{path} have "
+            "their own bars"
         )
 
 
 def timeline(
     trace: Trace, path: Sequence[Mapping[str, Any]], colours: Mapping[str, str], *, most: int
 ) -> Timeline | None:
-    """Tasks by workers, coloured by step, the critical path on them, and memory below; None of a run of no tasks.
+    """Draw tasks by worker, coloured by step, the critical path on them, and memory below; None without tasks.
 
     Parameters
     ----------
-    path : the stretches of the critical path, as ``report.json`` has them
+    path : segments of the critical path, as in ``report.json``
     colours : step -> colour
-    most : bars that the page has room for
+    most : largest number of bars
     """
     if not trace.tasks.num_rows:
         return None
@@ -84,14 +84,14 @@ def timeline(
     drawn = bars(trace, lines, critical, most=most)
     first = min(0.0, trace.tasks["start"].to_numpy().min() / 1e9)
     last = max(trace.elapsed, trace.tasks["stop"].to_numpy().max() / 1e9)
-    shown = span(first, last * 1.002, bounds=(first, last * 1.05))
+    shown = axis_range(first, last * 1.002, bounds=(first, last * 1.05))
     fig = _tasks(trace, lines, drawn, colours, shown, most)
     _critical_path(fig, path, lines)
     figures = [fig]
-    told = _memory(trace, lines, shown, most)
-    if told is not None:
-        figures.append(told)
-    return Timeline(column(*figures, sizing_mode="stretch_width"), drawn, told is not None)
+    of_memory = _memory(trace, lines, shown, most)
+    if of_memory is not None:
+        figures.append(of_memory)
+    return Timeline(column(*figures, sizing_mode="stretch_width"), drawn, of_memory is not None)
 
 
 def _tasks(
@@ -111,7 +111,7 @@ def _tasks(
         fill_color="#9a9a9a", line_color="#9a9a9a", line_width=0.3,
     )  # fmt: skip
     palette = [colours.get(step, OTHER) for step in drawn.steps]
-    outline = 1.4 if drawn.critical.sum() < 150 else 0.8  # many of them would be black all over
+    outline = 1.4 if drawn.critical.sum() < 150 else 0.8  # thinner for many tasks, which would be all black
     for on_path in (False, True):
         rows = np.flatnonzero(drawn.critical == on_path)
         if not len(rows):
@@ -122,13 +122,13 @@ def _tasks(
             fill_color=fill, line_color=DARK if on_path else fill, line_width=outline if on_path else 0.5,
             name="critical" if on_path else "tasks",
         )  # fmt: skip
-        tips(fig, bar, _TOLD, point_policy="follow_mouse")
-    return labelled(fig, [", ".join(names) or "(idle)" for names in lines])
+        add_tooltip(fig, bar, _TOOLTIP, point_policy="follow_mouse")
+    return label_rows(fig, [", ".join(names) or "(idle)" for names in lines])
 
 
 def _source(trace: Trace, drawn: Bars, rows: Any) -> Any:
     taken = trace.tasks.select(["key", "step", "worker"]).take(drawn.row[rows])
-    keys, copies, workers = (taken[name].to_pylist() for name in ("key", "step", "worker"))
+    keys, instances, workers = (taken[name].to_pylist() for name in ("key", "step", "worker"))
     counts, steps = drawn.n[rows].tolist(), drawn.step[rows].tolist()
     start, stop = drawn.start[rows], drawn.stop[rows]
     mostly = "mostly " if drawn.mixed else ""
@@ -139,8 +139,8 @@ def _source(trace: Trace, drawn: Bars, rows: Any) -> Any:
         colour=drawn.step[rows].astype(np.int32),
         task=[cut(key, 60) if n == 1 else f"{n:,} tasks" for key, n in zip(keys, counts, strict=True)],
         step=[
-            cut(copy, 40) if n == 1 else f"{mostly}{cut(drawn.steps[step], 40)}"
-            for copy, n, step in zip(copies, counts, steps, strict=True)
+            cut(instance, 40) if n == 1 else f"{mostly}{cut(drawn.steps[step], 40)}"
+            for instance, n, step in zip(instances, counts, steps, strict=True)
         ],
         worker=[cut(worker, 30) for worker in workers],
         start=[_instant(t) for t in start.tolist()],
@@ -156,25 +156,25 @@ def _instant(ns: int) -> str:
 
 
 def _critical_path(fig: figure, path: Sequence[Mapping[str, Any]], lines: Sequence[Sequence[str]]) -> None:
-    """The path as a line: solid where tasks run and where it goes to another worker, dashed where it waits."""
+    """Draw the path as a line: solid in tasks and between workers, dashed while it waits."""
     lane_of = {name: i for i, names in enumerate(lines) for name in names}
-    stretches = [s for s in path if s["worker"] in lane_of]
-    if not stretches:
+    segments = [s for s in path if s["worker"] in lane_of]
+    if not segments:
         return
     width = max(path[-1]["stop"] / PIXELS, 1e-9)
-    if len(stretches) > PIXELS:  # no more than one a pixel can be seen
-        stretches = list({int(s["start"] / width): s for s in stretches}.values())
+    if len(segments) > PIXELS:  # one in each pixel
+        segments = list({int(s["start"] / width): s for s in segments}.values())
     solid: list[tuple[float, float, float, float]] = []
     waits: list[Mapping[str, Any]] = []
     before: int | None = None
-    for stretch in stretches:
-        lane = lane_of[stretch["worker"]]
+    for segment in segments:
+        lane = lane_of[segment["worker"]]
         if before is not None and before != lane:
-            solid.append((stretch["start"], stretch["start"], before, lane))
-        if stretch["kind"] == "compute":
-            solid.append((stretch["start"], stretch["stop"], lane, lane))
+            solid.append((segment["start"], segment["start"], before, lane))
+        if segment["kind"] == "compute":
+            solid.append((segment["start"], segment["stop"], lane, lane))
         else:
-            waits.append(stretch)
+            waits.append(segment)
         before = lane
     ends = np.array(solid, dtype=np.float64).reshape(-1, 4)
     line = columns(x0=ends[:, 0], x1=ends[:, 1], y0=ends[:, 2], y1=ends[:, 3])
@@ -190,7 +190,7 @@ def _critical_path(fig: figure, path: Sequence[Mapping[str, Any]], lines: Sequen
     drawn = fig.segment(
         x0="x0", x1="x1", y0="y", y1="y", source=source, line_color=DARK, line_width=2, line_dash=[3, 2]
     )
-    tips(fig, drawn, {"critical path": "@kind", "of task": "@task", "for": "@seconds"}, line_policy="interp")
+    add_tooltip(fig, drawn, {"critical path": "@kind", "of task": "@task", "for": "@seconds"}, line_policy="interp")
 
 
 def _memory(trace: Trace, lines: Sequence[Sequence[str]], shown: Range1d, most: int) -> figure | None:
@@ -211,19 +211,19 @@ def _memory(trace: Trace, lines: Sequence[Sequence[str]], shown: Range1d, most: 
     drawn = fig.multi_line(
         xs="xs", ys="ys", source=source, line_color="colour", line_width=1.6, line_alpha=0.9 if len(some) < 20 else 0.4
     )
-    short = [i for i in some if len(found.times[i]) < 3]  # too short for a line to be seen
+    short = [i for i in some if len(found.times[i]) < 3]  # too few points for a visible line
     dots = columns(
         x=[t / 1e9 for i in short for t in found.times[i].tolist()],
         y=[n / unit for i in short for n in found.values[i].tolist()],
     )
     fig.scatter("x", "y", source=dots, size=5, color=DARK)
-    tips(fig, drawn, {"worker": "@worker", "at most": "@most", "here": f"$snap_y{{0.00}} {name}"})
-    fig.y_range = span(0, top / unit * 1.1)
+    add_tooltip(fig, drawn, {"worker": "@worker", "at most": "@most", "here": f"$snap_y{{0.00}} {name}"})
+    fig.y_range = axis_range(0, top / unit * 1.1)
     return fig
 
 
 def _in_time(height: int, title: str, shown: Range1d) -> figure:
-    """A figure over the seconds of a run: dragging zooms in, the wheel with Ctrl zooms, the page scrolls without it."""
+    """Return a figure over the time of a run: dragging or Ctrl + wheel zooms; the wheel alone scrolls the page."""
     zoom = BoxZoomTool(dimensions="width")
     tools = [
         zoom,
