@@ -31,8 +31,8 @@ from pipeline.units import count_text
 
 if TYPE_CHECKING:
     from pipeline.builder.plan import Plan
-    from pipeline.experiments.explanation.explained import Explanation
     from pipeline.graph.graph import Graph
+    from pipeline.report.cause_text import ExplanationReport
     from pipeline.report.verdicts import ComparisonReport
     from pipeline.runs.run import Run
 
@@ -226,11 +226,12 @@ class Pipeline:
         write_html(Path(result.folder))
         return ComparisonReport.of(result)
 
-    def explain(self, **options: Any) -> Explanation:
+    def explain(self, **options: Any) -> ExplanationReport:
         """Find by experiment why steps do not scale. See :func:`pipeline.experiments.explanation.explain.explain`."""
         from pipeline.experiments.explanation.explain import explain as explain_config
+        from pipeline.report.cause_text import ExplanationReport
 
-        return explain_config(self.config, **options)
+        return ExplanationReport.of(explain_config(self.config, **options))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Pipeline) and self.config == other.config

@@ -18,7 +18,7 @@ def explain(
     context: typer.Context,
     file: File,
     workers: Workers = None,
-    budget: Annotated[str, typer.Option(metavar="TIME", help="It takes no longer than this: 2min, 90s.")] = "60s",
+    budget: Annotated[str, typer.Option(metavar="TIME", help="Stop after this time: 2min, 90s.")] = "60s",
     steps: Annotated[
         list[str], typer.Option("--step", metavar="NAME", help="Probe this step; repeatable.  [those that cost most]")
     ] = [],  # noqa: B006  (typer copies it)
@@ -34,6 +34,7 @@ def explain(
     most = seconds(budget)
     config = loaded(context, file, sets, params, root)
     from pipeline.experiments.explanation import explain as explanation
+    from pipeline.report.cause_text import ExplanationReport
     from pipeline.report.explanation_text import explanation_text
 
     def tell(message: str) -> None:
@@ -42,12 +43,12 @@ def explain(
         else:
             print(message, file=sys.stderr, flush=True)
 
-    spent = perf_counter() - began  # loading belongs to it
+    spent = perf_counter() - began  # loading the file counts
     result = explanation.explain(
         config, workers=workers, budget=most, spent=spent, steps=steps or None, runs=runs, tell=tell
     )
     if as_json:
-        emit(context.obj, "result", ok=True, exit_code=0, **result.to_dict())
+        emit(context.obj, "result", ok=True, exit_code=0, **ExplanationReport.of(result).to_dict())
     else:
         print(explanation_text(result))
     return 0

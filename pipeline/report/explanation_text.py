@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.experiments.explanation.diagnosis import NESTED
+from pipeline.report.cause_text import bound_text, cause_text, verdict, what_to_change, why_change
 from pipeline.report.formatting import WIDTH, Column, table_text, wrapped
 from pipeline.units import count_text, duration_text, ratio_text
 
@@ -48,7 +49,7 @@ def explanation_text(explanation: Explanation, *, width: int = WIDTH) -> str:
         lines += [*wrapped(_not_probed(explanation), width), ""]
     if explanation.changes:
         lines += [_ranking(explanation, width), ""]
-    return "\n".join([*lines, *wrapped([explanation.verdict], width)])
+    return "\n".join([*lines, *wrapped([verdict(explanation)], width)])
 
 
 def _head(e: Explanation) -> Iterator[str]:
@@ -117,10 +118,10 @@ def _row(some: Sequence[Explained]) -> dict[str, str]:
 def _sentences(e: Explanation) -> Iterator[str]:
     """Yield what bounds the whole graph, then a sentence for each of the most expensive steps."""
     if e.bound is not None:
-        yield e.bound.text
+        yield bound_text(e.bound)
     bound = e.bound.cause if e.bound is not None else None
     for one, *more in _together(e)[:_SENTENCES]:
-        others = [c.text for i, c in enumerate(one.causes) if c != bound and not (i and c.disturbed)]
+        others = [cause_text(c) for i, c in enumerate(one.causes) if c != bound and not (i and c.disturbed)]
         links = f"and {len(more)} more of its chain, probed as one: " if more else ""
         if others:
             yield f"`{one.step}` {links}{'; '.join(others)}"
@@ -146,5 +147,5 @@ def _ranking(e: Explanation, width: int) -> str:
     for i, change in enumerate(e.changes[:_CHANGES], 1):
         known = change.before is not None and change.after is not None
         gain = f"{duration_text(change.before)} -> {duration_text(change.after)}" if known else "-"
-        rows.append({"n": str(i), "what": change.what, "why": change.why, "gain": gain})
+        rows.append({"n": str(i), "what": what_to_change(change), "why": why_change(change), "gain": gain})
     return table_text(columns, rows, width=width)

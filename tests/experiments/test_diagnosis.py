@@ -1,4 +1,4 @@
-"""From readings to causes, and from causes to what to change: numbers made by hand, with known answers."""
+"""From measurements to causes, and from causes to what to change: numbers made by hand, with known answers."""
 
 from __future__ import annotations
 
@@ -8,31 +8,32 @@ import pytest
 
 from pipeline.experiments.comparison.reasons import TuningKnob
 from pipeline.experiments.explanation.diagnosis import Overhead, Structure, diagnose, diagnose_structure
-from pipeline.experiments.explanation.explained import Explained, Explanation
+from pipeline.experiments.explanation.explained import Explained
 from pipeline.experiments.explanation.measurements import MovingCost, ProbeTimes, StepMeasurements
 from pipeline.experiments.explanation.recommendations import Model, changes, two_digits
 from pipeline.experiments.explanation.structure import segment_seconds, structure
 from pipeline.graph.fusion import fuse
 from pipeline.graph.graph import Graph, Policy, ref, task
+from pipeline.report.cause_text import ExplanationReport, bound_text, cause_text, what_to_change, why_change
 from pipeline.report.explanation_text import explanation_text
 from pipeline.trace.shape import Shape
 
 TASK = 0.1  # seconds of a task by one worker, in all of these
 
 
-def reading(n, ratio, *, cpu=TASK, repeats=(1.0, 1.02)):
+def probe_times(n, ratio, *, cpu=TASK, repeats=(1.0, 1.02)):
     """``n`` workers that get ``ratio`` times as much done as one, at ``cpu`` seconds a task."""
     seconds = TASK * n / ratio
     return ProbeTimes(n, 1, tuple(seconds * r for r in repeats), tuple(cpu * n for _ in repeats))
 
 
-def readings(threads=1.9, processes=1.9, *, n=2, cores=2, cpu=TASK, control=1.95, repeats=(1.0, 1.02), **given):
+def measurements(threads=1.9, processes=1.9, *, n=2, cores=2, cpu=TASK, control=1.95, repeats=(1.0, 1.02), **given):
     """A step; CPU time a task is the same wherever it runs, unless a whole ProbeTimes is given."""
 
     def made(ratio, workers):
-        return ratio if isinstance(ratio, ProbeTimes) else reading(workers, ratio, cpu=cpu, repeats=repeats)
+        return ratio if isinstance(ratio, ProbeTimes) else probe_times(workers, ratio, cpu=cpu, repeats=repeats)
 
-    counting = reading(1, 1.0)
+    counting = probe_times(1, 1.0)
     return StepMeasurements(
         "step",
         n,
@@ -41,7 +42,7 @@ def readings(threads=1.9, processes=1.9, *, n=2, cores=2, cpu=TASK, control=1.95
         made(threads, n),
         made(processes, n),
         counting=given.pop("counting", counting),
-        counting_processes=reading(n, control),
+        counting_processes=probe_times(n, control),
         **given,
     )
 
@@ -51,99 +52,102 @@ def kinds(r, **given):
 
 
 def test_what_scales_has_no_cause():
-    assert kinds(readings()) == ["none"]
-    assert "2 threads 1.90x, 2 processes 1.90x" in diagnose(readings())[0].text
+    assert kinds(measurements()) == ["none"]
+    assert "2 threads 1.90x, 2 processes 1.90x" in cause_text(diagnose(measurements())[0])
 
 
 def test_what_scales_on_a_machine_that_gives_less_is_said_with_what_it_gives():
-    (cause,) = diagnose(readings(threads=1.59, processes=1.49, control=1.55))
+    (cause,) = diagnose(measurements(threads=1.59, processes=1.49, control=1.55))
     assert cause.kind == "none"
-    assert cause.text.endswith("2 processes that only count get 1.55x")
+    assert cause_text(cause).endswith("2 processes that only count get 1.55x")
 
 
 def test_threads_that_do_not_scale_while_processes_do_hold_the_gil():
-    (cause,) = diagnose(readings(threads=1.0))
-    assert (cause.kind, cause.text) == ("gil", "holds the GIL, or a lock like it: 2 threads 1.00x, 2 processes 1.90x")
+    (cause,) = diagnose(measurements(threads=1.0))
+    assert (cause.kind, cause_text(cause)) == (
+        "gil",
+        "holds the GIL, or a lock like it: 2 threads 1.00x, 2 processes 1.90x",
+    )
 
 
 def test_threads_that_scale_in_part_hold_the_gil_in_part():
-    (cause,) = diagnose(readings(threads=1.45))
+    (cause,) = diagnose(measurements(threads=1.45))
     assert cause.kind == "gil"
-    assert ", for a part of its time" in cause.text
+    assert ", for a part of its time" in cause_text(cause)
 
 
 def test_the_gil_is_told_on_many_cores_as_well():
-    assert kinds(readings(threads=1.1, processes=15.0, n=16, cores=16, control=15.5)) == ["gil"]
-    assert kinds(readings(threads=12.0, processes=14.0, n=16, cores=16, control=15.5)) == ["none"]
+    assert kinds(measurements(threads=1.1, processes=15.0, n=16, cores=16, control=15.5)) == ["gil"]
+    assert kinds(measurements(threads=12.0, processes=14.0, n=16, cores=16, control=15.5)) == ["none"]
 
 
 def test_what_scales_nowhere_and_takes_more_cpu_time_shares_memory_bandwidth():
-    r = readings(threads=reading(2, 1.1, cpu=1.8 * TASK), processes=reading(2, 1.05, cpu=1.9 * TASK))
+    r = measurements(threads=probe_times(2, 1.1, cpu=1.8 * TASK), processes=probe_times(2, 1.05, cpu=1.9 * TASK))
     (cause,) = diagnose(r)
     assert cause.kind == "bandwidth"
-    assert "1.90x the CPU time" in cause.text
+    assert "1.90x the CPU time" in cause_text(cause)
 
 
 def test_what_scales_nowhere_at_the_same_cpu_time_is_unclear():
-    (cause,) = diagnose(readings(threads=1.05, processes=1.1))
+    (cause,) = diagnose(measurements(threads=1.05, processes=1.1))
     assert cause.kind == "unclear"
-    assert "a lock, a disk" in cause.text
+    assert "a lock, a disk" in cause_text(cause)
 
 
 def test_threads_slower_than_processes_that_do_not_wait_are_not_called_the_gil():
-    threads = reading(2, 1.2, cpu=1.7 * TASK)  # on the cores all the time
-    assert kinds(readings(threads=threads, processes=1.6)) == ["bandwidth"]
+    threads = probe_times(2, 1.2, cpu=1.7 * TASK)  # on the cores all the time
+    assert kinds(measurements(threads=threads, processes=1.6)) == ["bandwidth"]
 
 
 def test_a_worker_that_waits_and_threads_that_wait_together_are_waiting():
-    many = reading(8, 7.6, cpu=0.001)
-    (cause,) = diagnose(readings(threads=1.97, processes=1.95, cpu=0.001, many=many))
+    many = probe_times(8, 7.6, cpu=0.001)
+    (cause,) = diagnose(measurements(threads=1.97, processes=1.95, cpu=0.001, many=many))
     assert cause.kind == "waiting"
-    assert "1% of its time on a core" in cause.text
-    assert "8 threads 7.60x" in cause.text
+    assert "1% of its time on a core" in cause_text(cause)
+    assert "8 threads 7.60x" in cause_text(cause)
 
 
 def test_waiting_needs_no_free_core_to_be_told():
-    assert kinds(readings(threads=1.97, processes=1.95, cpu=0.001, control=1.0)) == ["waiting"]
+    assert kinds(measurements(threads=1.97, processes=1.95, cpu=0.001, control=1.0)) == ["waiting"]
 
 
 def test_waiting_under_a_lock_of_the_process_is_the_gils_doing():
-    assert kinds(readings(threads=1.0, processes=1.97, cpu=0.001)) == ["gil"]
+    assert kinds(measurements(threads=1.0, processes=1.97, cpu=0.001)) == ["gil"]
 
 
 def test_waiting_for_something_that_gives_no_more_is_unclear():
-    (cause,) = diagnose(readings(threads=1.0, processes=1.0, cpu=0.001))
+    (cause,) = diagnose(measurements(threads=1.0, processes=1.0, cpu=0.001))
     assert cause.kind == "unclear"
-    assert "gives no more" in cause.text
+    assert "gives no more" in cause_text(cause)
 
 
 def test_a_worker_that_computes_on_a_busy_machine_is_not_waiting():
-    counting = reading(1, 1.0, cpu=0.4 * TASK)  # who only counts gets no more of a core
-    assert kinds(readings(threads=1.95, processes=1.95, cpu=0.4 * TASK, counting=counting)) == ["none"]
-    assert kinds(readings(threads=1.95, processes=1.95, cpu=0.4 * TASK)) == ["waiting"]
+    counting = probe_times(1, 1.0, cpu=0.4 * TASK)  # who only counts gets no more of a core
+    assert kinds(measurements(threads=1.95, processes=1.95, cpu=0.4 * TASK, counting=counting)) == ["none"]
+    assert kinds(measurements(threads=1.95, processes=1.95, cpu=0.4 * TASK)) == ["waiting"]
 
 
 def test_where_processes_that_only_count_do_not_scale_nothing_is_said_of_the_step():
-    (cause,) = diagnose(readings(threads=1.0, processes=1.1, control=1.2))
+    (cause,) = diagnose(measurements(threads=1.0, processes=1.1, control=1.2))
     assert cause.kind == "unclear"
-    assert "2 processes that only count get 1.20x" in cause.text
+    assert "2 processes that only count get 1.20x" in cause_text(cause)
 
 
 def test_what_the_step_itself_got_counts_where_the_control_was_disturbed():
-    assert kinds(readings(threads=1.0, processes=1.9, control=1.1)) == ["gil"]
+    assert kinds(measurements(threads=1.0, processes=1.9, control=1.1)) == ["gil"]
 
 
 @pytest.mark.parametrize("noisy", ["threads", "processes", "one"])
 def test_repeats_that_differ_by_more_than_a_quarter_are_unclear(noisy):
-    r = readings(threads=1.0)
+    r = measurements(threads=1.0)
     r = replace(r, **{noisy: replace(getattr(r, noisy), seconds=(0.1, 0.13))})
     (cause,) = diagnose(r)
     assert cause.kind == "unclear"
-    assert "30%" in cause.text
+    assert "30%" in cause_text(cause)
 
 
 def test_a_third_repeat_that_agrees_with_the_first_is_enough():
-    assert kinds(readings(threads=1.0, repeats=(1.0, 1.5, 1.1))) == ["gil"]
+    assert kinds(measurements(threads=1.0, repeats=(1.0, 1.5, 1.1))) == ["gil"]
 
 
 # ---- threads below the workers
@@ -151,47 +155,47 @@ def test_a_third_repeat_that_agrees_with_the_first_is_enough():
 
 def test_blas_in_every_worker_that_is_slower_than_blas_on_one_thread_is_oversubscription():
     blas = ProbeTimes(1, 1, (TASK / 1.8,), (TASK,))
-    both = reading(2, 1.1, cpu=1.9 * TASK)
-    (cause,) = diagnose(readings(blas=blas, blas_processes=both))
+    both = probe_times(2, 1.1, cpu=1.9 * TASK)
+    (cause,) = diagnose(measurements(blas=blas, blas_processes=both))
     assert cause.kind == "oversubscription"
-    assert cause.text == ("more threads than cores: BLAS on 2 threads: 1 worker 1.80x, 2 workers 1.10x; "
+    assert cause_text(cause) == ("more threads than cores: BLAS on 2 threads: 1 worker 1.80x, 2 workers 1.10x; "
                           "BLAS on 1 thread: 2 workers 1.90x")  # fmt: skip
 
 
 def test_one_worker_with_blas_on_all_cores_that_is_as_fast_as_all_workers_is_told():
     blas = ProbeTimes(1, 1, (TASK / 1.8,), (TASK,))
-    (cause,) = diagnose(readings(blas=blas, blas_processes=reading(2, 1.85)))
+    (cause,) = diagnose(measurements(blas=blas, blas_processes=probe_times(2, 1.85)))
     assert cause.kind == "oversubscription"
-    assert cause.text.startswith("uses the cores by itself")
+    assert cause_text(cause).startswith("uses the cores by itself")
 
 
 def test_blas_that_starts_no_threads_is_no_cause():
-    assert kinds(readings(blas=ProbeTimes(1, 1, (TASK,), (TASK,)))) == ["none"]
+    assert kinds(measurements(blas=ProbeTimes(1, 1, (TASK,), (TASK,)))) == ["none"]
 
 
 def test_threads_that_a_step_starts_by_itself_are_oversubscription():
-    (cause,) = diagnose(readings(threads=1.0, processes=1.0, cpu=1.9 * TASK))
+    (cause,) = diagnose(measurements(threads=1.0, processes=1.0, cpu=1.9 * TASK))
     assert cause.kind == "oversubscription"
-    assert "1 worker keeps 1.9 cores busy" in cause.text
+    assert "1 worker keeps 1.9 cores busy" in cause_text(cause)
 
 
 # ---- moving
 
 
 def test_moving_that_takes_as_long_as_the_task_is_transfer():
-    (cause,) = diagnose(readings(moved=MovingCost(0.15, 40e6)))
+    (cause,) = diagnose(measurements(moved=MovingCost(0.15, 40e6)))
     assert cause.kind == "transfer"
-    assert cause.text == ("moving 40.0 MB a task takes 150% of its time (150 ms for 100 ms): 2 processes 1.90x, "
+    assert cause_text(cause) == ("moving 40.0 MB a task takes 150% of its time (150 ms for 100 ms): 2 processes 1.90x, "
                           "with moving 0.78x; 2 threads 1.90x")  # fmt: skip
 
 
 def test_the_gil_comes_before_a_transfer_that_leaves_processes_faster():
-    assert kinds(readings(threads=1.0, moved=MovingCost(0.035, 40e6))) == ["gil", "transfer"]
+    assert kinds(measurements(threads=1.0, moved=MovingCost(0.035, 40e6))) == ["gil", "transfer"]
 
 
 @pytest.mark.parametrize("moved", [None, MovingCost(0.02, 40e6), MovingCost(0.5, 100.0)])
 def test_little_time_and_little_messages_are_no_transfer(moved):
-    assert kinds(readings(moved=moved)) == ["none"]
+    assert kinds(measurements(moved=moved)) == ["none"]
 
 
 # ---- tiny tasks
@@ -199,18 +203,18 @@ def test_little_time_and_little_messages_are_no_transfer(moved):
 
 def test_tasks_shorter_than_ten_times_their_overhead_are_tiny():
     overhead = Overhead("dask", 2, 0.0025)  # 5 ms of two workers
-    assert kinds(readings(), overhead=overhead, segment=0.051) == ["none"]
-    assert kinds(readings(), overhead=overhead, segment=0.049) == ["tiny"]
+    assert kinds(measurements(), overhead=overhead, segment=0.051) == ["none"]
+    assert kinds(measurements(), overhead=overhead, segment=0.049) == ["tiny"]
 
 
 def test_tiny_is_the_main_cause_only_where_it_costs_much():
     overhead = Overhead("dask", 2, 0.0025)
-    assert kinds(readings(threads=1.0), overhead=overhead, segment=0.04) == ["gil", "tiny"]
-    assert kinds(readings(threads=1.0), overhead=overhead, segment=0.004) == ["tiny", "gil"]
+    assert kinds(measurements(threads=1.0), overhead=overhead, segment=0.04) == ["gil", "tiny"]
+    assert kinds(measurements(threads=1.0), overhead=overhead, segment=0.004) == ["tiny", "gil"]
 
 
 def test_an_unclear_step_keeps_what_is_clear_of_it():
-    found = kinds(readings(threads=1.0, processes=1.0, control=1.0, moved=MovingCost(0.5, 1e8)))
+    found = kinds(measurements(threads=1.0, processes=1.0, control=1.0, moved=MovingCost(0.5, 1e8)))
     assert found == ["transfer", "unclear"]
 
 
@@ -250,7 +254,7 @@ def test_a_chain_is_a_bound_with_its_steps_and_the_most_it_allows():
     bound = diagnose_structure(s)
     assert bound.cause.kind == "chain"
     assert set(bound.steps) == set(names)
-    assert bound.text == ("`s0`, `s1`, `s2` and 3 more steps are a chain: 6 tasks that need each other take 6.00 s "
+    assert bound_text(bound) == ("`s0`, `s1`, `s2` and 3 more steps are a chain: 6 tasks that need each other take 6.00 s "
                           "of 6.00 s: at most 1.00x on any number of workers")  # fmt: skip
 
 
@@ -264,7 +268,7 @@ def test_one_long_task_among_many_short_ones_is_named_with_the_median():
     bound = diagnose_structure(s)
     assert (bound.steps, bound.cause.kind) == (("a",), "long task")
     assert s.longest_task == "('a', 5)"
-    assert "4.00 s of 4.70 s, where the median takes 100 ms" in bound.text
+    assert "4.00 s of 4.70 s, where the median takes 100 ms" in bound_text(bound)
 
 
 def test_no_work_has_no_bound():
@@ -296,67 +300,69 @@ def changed(model, r, **given):
 
 
 def test_the_gil_asks_for_processes_with_the_gain_of_their_ratio():
-    r = readings(threads=1.0)
+    r = measurements(threads=1.0)
     (change,) = changed(model_of(r), r)
-    assert change.what == "--backend processes, not threads"
+    assert what_to_change(change) == "--backend processes, not threads"
     assert (change.before, change.after) == (pytest.approx(4.0, rel=0.06), pytest.approx(4.0 / 1.9, rel=0.06))
     assert change.saves == change.before - change.after
 
 
 def test_waiting_asks_for_more_threads_than_cores():
-    r = readings(threads=1.97, processes=1.95, cpu=0.001, many=reading(8, 8.0, cpu=0.001))
+    r = measurements(threads=1.97, processes=1.95, cpu=0.001, many=probe_times(8, 8.0, cpu=0.001))
     (change,) = changed(model_of(r), r)
-    assert change.what == "--backend threads --workers 8"
-    assert "threads_per_worker: 8" in change.why
+    assert what_to_change(change) == "--backend threads --workers 8"
+    assert "threads_per_worker: 8" in why_change(change)
     assert change.after == pytest.approx(0.5)
 
 
 def test_threads_of_the_steps_own_ask_for_none_and_blas_in_all_workers_for_one_each():
-    own = readings(threads=1.0, processes=1.0, cpu=1.9 * TASK)
+    own = measurements(threads=1.0, processes=1.0, cpu=1.9 * TASK)
     (change,) = changed(model_of(own), own)
-    assert change.what == "no threads inside `step`, or fewer workers"
-    blas = readings(blas=ProbeTimes(1, 1, (TASK / 1.8,), (TASK,)), blas_processes=reading(2, 1.1, cpu=1.9 * TASK))
+    assert what_to_change(change) == "no threads inside `step`, or fewer workers"
+    blas = measurements(
+        blas=ProbeTimes(1, 1, (TASK / 1.8,), (TASK,)), blas_processes=probe_times(2, 1.1, cpu=1.9 * TASK)
+    )
     (change,) = changed(model_of(blas), blas)
-    assert change.what == "BLAS on 1 thread a worker"
+    assert what_to_change(change) == "BLAS on 1 thread a worker"
     assert (change.before, change.after) == (pytest.approx(4.0 / 1.13, rel=0.06), pytest.approx(4.0 / 1.95, rel=0.06))
-    both = readings(blas=ProbeTimes(1, 1, (TASK / 1.8,), (TASK,)), blas_processes=reading(2, 1.85))
+    both = measurements(blas=ProbeTimes(1, 1, (TASK / 1.8,), (TASK,)), blas_processes=probe_times(2, 1.85))
     (change,) = changed(model_of(both), both)
-    assert change.what.startswith("1 worker with all cores for BLAS, or")
+    assert what_to_change(change).startswith("1 worker with all cores for BLAS, or")
 
 
 def test_memory_bandwidth_asks_for_half_the_bytes():
-    grown = reading(2, 1.05, cpu=1.9 * TASK)
-    r = readings(threads=grown, processes=grown)
+    grown = probe_times(2, 1.05, cpu=1.9 * TASK)
+    r = measurements(threads=grown, processes=grown)
     (change,) = changed(model_of(r), r)
-    assert change.what.startswith("half the bytes in `step`: float32")
-    assert change.why == "more workers don't help"
+    assert what_to_change(change).startswith("half the bytes in `step`: float32")
+    assert why_change(change) == "more workers don't help"
     assert change.after < 0.6 * change.before
 
 
 def test_transfer_asks_for_threads_first_and_for_less_to_move():
-    r = readings(moved=MovingCost(0.15, 40e6))
+    r = measurements(moved=MovingCost(0.15, 40e6))
     first, second = changed(model_of(r), r)
-    assert (first.what, second.by_hand) == ("--backend threads", True)
+    assert (what_to_change(first), second.by_hand) == ("--backend threads", True)
     assert first.before == pytest.approx(4.0 / 1.9 + 3.0, rel=0.06)
     assert first.after == pytest.approx(4.0 / 1.9, rel=0.06)
 
 
 def test_tiny_tasks_ask_for_the_batch_that_makes_them_ten_times_their_overhead():
-    r = readings()
+    r = measurements()
     overheads = {"dask": Overhead("dask", 2, 0.005), "processes": Overhead("processes", 2, 0.0001)}
     model = model_of(r, n={"step": 400}, seconds={"step": 0.001}, overheads=overheads,
                      knobs={"step": TuningKnob("steps.step.batch", "batch")})  # fmt: skip
     found = changed(model, r, overhead=model.overhead("processes"), segment=0.001)
-    assert {change.what for change in found} == {"steps.step.batch: 100", "--backend processes"}
+    assert {what_to_change(change) for change in found} == {"steps.step.batch: 100", "--backend processes"}
     assert all(change.after < 0.2 * change.before for change in found)
 
 
 def test_a_long_task_asks_to_be_split():
     times = {"step": 0.1, "('step', 5)": 4.0}
-    model = model_of(readings(), n={"step": 8}, seconds=times)
+    model = model_of(measurements(), n={"step": 8}, seconds=times)
     bound = diagnose_structure(model.structure)
     (change,) = changes(model, {"step": (bound.cause,)})
-    assert "split the long task" in change.what
+    assert "split the long task" in what_to_change(change)
     assert change.before == pytest.approx(4.3, abs=0.2)
     assert change.after == pytest.approx(4.7 / 1.95, abs=0.2)
 
@@ -370,7 +376,7 @@ def test_a_chain_asks_for_pieces_and_promises_nothing():
 
 
 def test_no_change_is_told_of_that_saves_next_to_nothing():
-    r = readings(threads=1.55, processes=1.95)
+    r = measurements(threads=1.55, processes=1.95)
     model = model_of(
         r, needs={"step": (), "other": ()}, n={"step": 2, "other": 40}, seconds={"step": 0.1, "other": 1.0}
     )
@@ -378,13 +384,13 @@ def test_no_change_is_told_of_that_saves_next_to_nothing():
 
 
 def test_a_prediction_is_bounded_by_the_schedule_of_the_graph():
-    r = readings()
+    r = measurements()
     model = model_of(r, n={"step": 3}, seconds={"step": 1.0})
     assert model.elapsed("threads") == 2.0  # three tasks of one second on two workers
 
 
 def test_a_switch_that_saves_nearly_as_much_comes_before_a_change_of_the_code():
-    r = readings(threads=1.0, moved=MovingCost(0.05, 40e6))
+    r = measurements(threads=1.0, moved=MovingCost(0.05, 40e6))
     first, second = changed(model_of(r), r)
     assert (first.by_hand, second.by_hand) == (False, True)
     assert first.saves < second.saves
@@ -400,7 +406,7 @@ def explanation(r, **given):
     causes = diagnose(r)
     bound = diagnose_structure(model.structure)
     step = Explained("step", 40, 4.0, 0.93, ((bound.cause,) if bound else ()) + causes, r)
-    return Explanation(
+    return ExplanationReport(
         "made", "0123456789abcdef", 40, 40, 2, 2, 60.0, 12.0, model.structure, bound, (step,),
         {"send": "has effects outside (pure: false)", **dict.fromkeys("ab", "takes under 2% of the time")},
         changes(model, {"step": step.causes}), {"threads": 4.0, "processes": 2.1},
@@ -408,14 +414,14 @@ def explanation(r, **given):
 
 
 def test_the_verdict_names_step_cause_numbers_change_and_prediction():
-    verdict = explanation(readings(threads=1.0)).verdict
+    verdict = explanation(measurements(threads=1.0)).verdict
     assert verdict == ("`step` (93% of 4.00 s) holds the GIL, or a lock like it: 2 threads 1.00x, 2 processes "
                        "1.90x. Change: --backend processes, not threads; predicted: 3.90 s -> 2.05 s on 2 "
                        "workers")  # fmt: skip
 
 
 def test_the_text_fits_80_columns_and_ends_with_the_verdict():
-    result = explanation(readings(threads=1.0, moved=MovingCost(0.2, 4e7), blas=ProbeTimes(1, 1, (0.05,), (0.1,))))
+    result = explanation(measurements(threads=1.0, moved=MovingCost(0.2, 4e7), blas=ProbeTimes(1, 1, (0.05,), (0.1,))))
     text = explanation_text(result)
     assert max(map(len, text.split("\n"))) <= 80
     assert " ".join(text.split()).endswith(" ".join(result.verdict.split()))
@@ -433,13 +439,13 @@ def test_the_text_fits_80_columns_and_ends_with_the_verdict():
 
 
 def test_where_nothing_is_wrong_nothing_is_to_be_changed():
-    assert explanation(readings()).verdict.endswith("scales: 2 threads 1.90x, 2 processes 1.90x. Nothing to change")
+    assert explanation(measurements()).verdict.endswith("scales: 2 threads 1.90x, 2 processes 1.90x. Nothing to change")
 
 
 def test_an_explanation_is_plain_for_json():
     import json
 
-    told = json.loads(json.dumps(explanation(readings(threads=1.0)).to_dict(), allow_nan=False))
+    told = json.loads(json.dumps(explanation(measurements(threads=1.0)).to_dict(), allow_nan=False))
     assert told["steps"][0]["cause"] == "gil"
     assert told["steps"][0]["readings"]["threads"]["ratio"] == pytest.approx(1.0)
     assert told["changes"][0]["what"] == "--backend processes, not threads"
@@ -447,7 +453,7 @@ def test_an_explanation_is_plain_for_json():
 
 
 def test_an_explanation_gives_its_steps_by_name_and_why_others_are_missing():
-    result = explanation(readings())
+    result = explanation(measurements())
     assert result["step"].cause.kind == "none"
     with pytest.raises(KeyError, match="effects outside"):
         result["send"]

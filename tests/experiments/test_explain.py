@@ -34,6 +34,7 @@ from pipeline.experiments.explanation.saved_task import SavedTask
 from pipeline.experiments.explanation.scratch_folder import scratch_folder
 from pipeline.experiments.explanation.selection import Sampled, TaskTime, batches, candidates, choose, pure_part
 from pipeline.graph.graph import Graph, Policy, ref, task
+from pipeline.report.cause_text import ExplanationReport, what_to_change
 from pipeline.report.explanation_text import explanation_text
 
 
@@ -52,7 +53,9 @@ def written(text, name="made.yaml"):
 
 def explained(cause, **options):
     """The explanation of a constructed cause; everything that holds of every explanation is asserted here."""
-    result = explain(load(written(causes.file(cause))), **{"workers": 2, "budget": 120.0, **options})
+    result = ExplanationReport.of(
+        explain(load(written(causes.file(cause))), **{"workers": 2, "budget": 120.0, **options})
+    )
     assert result.complete
     told = json.loads(json.dumps(result.to_dict(), allow_nan=False))
     for one, said in zip(result.steps, told["steps"], strict=True):
@@ -68,16 +71,16 @@ def explained(cause, **options):
 
 
 def read_again(step, told):
-    """The readings of a step from their JSON."""
+    """The measurements of a step from their JSON."""
     names = ("one", "threads", "processes", "counting", "counting_processes", "blas", "blas_processes", "many")
-    found = {name: reading(told[name]) for name in names}
+    found = {name: probe_times(told[name]) for name in names}
     moved = told["moved"] and MovingCost(told["moved"]["seconds"], told["moved"]["nbytes"])
     return StepMeasurements(
         step, told["n_workers"], told["n_cores"], moved=moved, together=tuple(told["together"]), **found
     )
 
 
-def reading(told):
+def probe_times(told):
     if told is None:
         return None
     return ProbeTimes(told["n_workers"], told["n_tasks"], tuple(told["seconds"]), tuple(told["cpu"]))
@@ -87,8 +90,8 @@ def undisturbed(r):
     """Whether nothing else used the cores while the probes ran, as far as the control and the repeats tell."""
     if r.control is None:
         return False
-    given = [reading.busy for reading in (r.one, r.counting, r.counting_processes)]
-    spread = max(reading.spread for reading in (r.one, r.threads, r.processes, r.counting, r.counting_processes))
+    given = [times.busy for times in (r.one, r.counting, r.counting_processes)]
+    spread = max(times.spread for times in (r.one, r.threads, r.processes, r.counting, r.counting_processes))
     return min(given) > 0.95 and spread < 0.1 and r.control > 0.9 * min(r.n_workers, r.n_cores)
 
 
@@ -105,7 +108,7 @@ def test_a_loop_in_pure_python_holds_the_gil(here):
     if undisturbed(r):
         assert result["step"].cause.kind in ("gil", "tiny")
     if result["step"].cause.kind == "gil":
-        assert any(change.what == "--backend processes, not threads" for change in result.changes)
+        assert any(what_to_change(change) == "--backend processes, not threads" for change in result.changes)
 
 
 def test_sleeping_is_waiting_and_asks_for_more_threads_than_cores(here):
@@ -113,7 +116,7 @@ def test_sleeping_is_waiting_and_asks_for_more_threads_than_cores(here):
     assert result["step"].measurements.one.busy < 0.3
     assert kinds(result) in ({"waiting"}, {"unclear"})
     if kinds(result) == {"waiting"}:
-        assert result.changes[0].what.startswith("--backend threads --workers ")
+        assert what_to_change(result.changes[0]).startswith("--backend threads --workers ")
         assert result.changes[0].after < result.changes[0].before / 2
         assert "waits" in result.verdict
 
@@ -124,7 +127,9 @@ def test_large_results_through_pickles_are_transfer(here):
     assert "transfer" in kinds(result)
     if undisturbed(result["step"].measurements):
         assert "waiting" not in kinds(result)
-    assert {"--backend threads", "reduce in `step` before handing on"} & {change.what for change in result.changes}
+    assert {"--backend threads", "reduce in `step` before handing on"} & {
+        what_to_change(change) for change in result.changes
+    }
 
 
 @pytest.mark.slow
@@ -204,7 +209,7 @@ def test_tasks_of_nothing_are_tiny_and_are_put_together(here):
     result = explained("tiny")
     assert {"threads", "processes", "dask"} == set(result.overheads)
     assert result["step"].cause.kind == "tiny"
-    assert any(change.what.startswith("steps.step.batch: ") for change in result.changes)
+    assert any(what_to_change(change).startswith("steps.step.batch: ") for change in result.changes)
 
 
 def kinds(result):
@@ -252,7 +257,7 @@ def test_a_task_that_never_ends_is_ended_by_the_budget_and_told(here):
     result = explain(load(written(f"version: 1\nmodules: [./causes.py]\nsteps:\n  step: {steps}\n")), budget=5.0)
     assert not result.complete
     assert "was ended after" in result.not_probed["step"] or "did not reach it" in result.not_probed["step"]
-    assert result.verdict
+    assert ExplanationReport.of(result).verdict
 
 
 def test_a_task_that_fails_raises_as_in_a_run(here, capsys):

@@ -1,19 +1,19 @@
-"""From readings to causes: a pure function of numbers, which a test can make by hand.
+"""Find the causes in the measurements of a step, and in the structure of the graph. The text is made in `report`.
 
-The order of the questions is the order in which an answer makes the next one meaningless. Tasks that mostly wait need
-no core, so nothing that follows applies; tasks that have threads below them are not one worker each; where the machine
-gives nothing to a second process that only counts, nothing can be said of scaling; and only tasks that are slower in
-threads than in processes, at the same CPU time, hold a lock. What no question answers is called unclear, with the
-numbers: a wrong cause costs a user a day.
+The order of the questions is the order in which an answer makes the next question meaningless. Tasks that mostly wait
+need no core, so nothing that follows applies; tasks with threads of their own are not one worker each; where the
+machine gives nothing to a second process that only counts, nothing is known about scaling; and only tasks that are
+slower in threads than in processes, at the same CPU time, hold a lock. What no question answers is called unclear: a
+wrong cause costs a user a day.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from pipeline.experiments.explanation.measurements import NOISE, ProbeTimes, StepMeasurements
-from pipeline.units import bytes_text, count_text, duration_text, ratio_text
 
 __all__ = [
     "BOUND",
@@ -37,41 +37,41 @@ __all__ = [
 ]
 
 WAITS = 0.5
-"""Below so many CPU seconds a second, a lone worker waits for more than half of its time."""
+"""CPU seconds a second below which a single worker waits for more than half of its time."""
 
 NESTED = 1.3
-"""Above so many, a worker that has BLAS on one thread has threads or programs of its own below it."""
+"""CPU seconds a second above which a worker with BLAS on one thread has threads or programs of its own."""
 
 SCALES = 0.6
-"""Of what the machine gives to additional workers, the part from which a step counts as scaling: of two workers 1.6x.
-Halfway would be 1.5x, which a neighbour on the machine can take from a step that scales; so little it seldom takes."""
+"""Share of what the machine gives to additional workers from which a step scales: for two workers 1.6x. Halfway would
+be 1.5x, which another program on the machine can take from a step that scales; it seldom takes so much as 0.4."""
 
 WHOLE = 0.75
-"""Below this part of the additional cores, the machine does not give them whole: others use it, or two of its cores are
-hardware threads of one."""
+"""Share of the additional cores below which the machine does not give them whole: other programs use it, or two of its
+cores are hardware threads of one."""
 
 FASTER = 1.25
-"""By so much one way of running must be faster than another to be called faster; twice what repeats may differ by."""
+"""Ratio from which one way of running is called faster than another; twice what repeats may differ by."""
 
 LOCKED = 0.85
-"""Threads that get less of a core each than processes do, by this, wait for each other; a busy machine takes as much
-from both."""
+"""Share of a core that threads get, over what processes get, below which the threads wait for each other; a busy
+machine takes as much from both."""
 
 GROWN = 1.2
-"""CPU time a task, over that of a lone worker and beyond what counting shows, from which workers share memory or
+"""CPU time a task, over that of a single worker and beyond what counting shows, from which workers share memory or
 caches: repeats of tasks that share nothing differ by a tenth."""
 
 MOVING = 0.3
-"""Moving over computing from which moving is a cause: of two workers it then costs a quarter of the speedup."""
+"""Moving over computing from which moving is a cause: with two workers it then costs a quarter of the speedup."""
 
 FINE = 10
-"""Tasks shorter than so many times the overhead of one lose a tenth of their time to it."""
+"""Times the overhead of a task below which tasks are too short: they lose a tenth of their time to it."""
 
 BOUND = 0.75
-"""Below this part of n workers, the graph alone (its chains, its longest task) bounds the speedup noticeably."""
+"""Share of n workers below which the graph alone (its chains, its longest task) bounds the speedup noticeably."""
 
 MOSTLY = 0.5
-"""Of the longest path: one task that takes so much of it is the reason, else it is the chain."""
+"""Share of the longest path from which a single task is the reason; else the chain is."""
 
 Kind = Literal[
     "waiting", "gil", "bandwidth", "oversubscription", "transfer", "long task", "chain", "tiny", "none", "unclear"
@@ -85,18 +85,20 @@ class Cause:
     Parameters
     ----------
     kind : which of the causes
-    text : the evidence, one clause with the numbers, that follows the name of the step
-    disturbed : it is unclear since something else used the machine: another time it may be clear
+    finding : the evidence: the key of its text in :mod:`pipeline.report.cause_text`
+    numbers : what the text says, by name: ratios, seconds, bytes
+    disturbed : it is unclear because other programs used the machine: another time it may be clear
     """
 
     kind: Kind
-    text: str
+    finding: str
+    numbers: Mapping[str, Any] = field(default_factory=dict)
     disturbed: bool = False
 
 
 @dataclass(frozen=True)
 class Overhead:
-    """What a task costs beside itself: elapsed seconds of one empty task through a back end, of many of them."""
+    """Elapsed seconds of one empty task through a back end, among many of them."""
 
     backend: str
     n_workers: int
@@ -105,14 +107,14 @@ class Overhead:
 
 @dataclass(frozen=True)
 class Structure:
-    """What the graph allows, from the serial run's task times.
+    """Work, span and schedule of the graph with the serial run's task times.
 
     Parameters
     ----------
     work, span : seconds of all tasks, and of the longest path
     schedule : seconds of all tasks on ``n_workers`` if nothing else takes time, in the order of our scheduler
-    longest, longest_task, longest_step : the task that takes longest
-    n_tasks, median : how many tasks ran, and the median of those of the longest one's kind, seconds
+    longest, longest_task, longest_step : seconds, key and step of the longest task
+    n_tasks, median : number of tasks, and the median of those of the longest one's layer, seconds
     path : step -> seconds on the longest path, most first
     n_path : tasks on the longest path
     """
@@ -131,51 +133,44 @@ class Structure:
 
     @property
     def most(self) -> float:
-        """The speedup on any number of workers, at most; 1 of no work."""
+        """Return the largest speedup on any number of workers; 1 if there is no work."""
         return self.work / self.span if self.span else 1.0
 
     @property
     def speedup(self) -> float:
-        """The speedup on ``n_workers``, at most."""
+        """Return the largest speedup on ``n_workers``."""
         return self.work / self.schedule if self.schedule else 1.0
 
 
 @dataclass(frozen=True)
 class Bound:
-    """The steps whose tasks bound the speedup, the one that costs most of it first, and how."""
+    """The steps whose tasks bound the speedup, the most expensive first, and why."""
 
     steps: tuple[str, ...]
     cause: Cause
 
-    @property
-    def text(self) -> str:
-        """A whole sentence, without its full stop."""
-        named = ", ".join(f"`{step}`" for step in self.steps[:3])
-        more = f" and {count_text(len(self.steps) - 3, 'more step')}" if len(self.steps) > 3 else ""
-        return f"{named}{more} {self.cause.text}"
-
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Of a step
+# Causes of a step
 # ---------------------------------------------------------------------------------------------------------------------
 
 
 def diagnose(
-    readings: StepMeasurements, *, overhead: Overhead | None = None, segment: float | None = None
+    measurements: StepMeasurements, *, overhead: Overhead | None = None, segment: float | None = None
 ) -> tuple[Cause, ...]:
-    """The causes of one step, the one that costs most first; ``none`` stands alone.
+    """Return the causes of one step, the most expensive first; ``none`` is returned alone.
 
     Parameters
     ----------
-    overhead : what a task costs beside itself on the back end that the file runs on
-    segment : seconds of what is handed to a worker at once, on average
+    overhead : of an empty task on the back end that the file runs on
+    segment : seconds of a segment, the unit that is sent to a worker, on average
     """
-    computing = _computing(readings)
-    moving = _moving(readings)
+    computing = _computing(measurements)
+    moving = _moving(measurements)
     tiny = _tiny(overhead, segment)
     found = [computing]
     if moving is not None:
-        eaten = readings.processes_with_moving < FASTER * readings.ratio(readings.threads)
+        eaten = measurements.processes_with_moving < FASTER * measurements.ratio(measurements.threads)
         found.insert(0 if eaten and computing.kind not in ("waiting", "gil") else len(found), moving)
     if tiny is not None and overhead is not None and segment is not None:
         share = overhead.seconds * overhead.n_workers / (overhead.seconds * overhead.n_workers + segment)
@@ -184,101 +179,90 @@ def diagnose(
 
 
 def _computing(r: StepMeasurements) -> Cause:
-    """The cause as far as threads, processes and BLAS tell it."""
-    n, noisy, nested = r.n_workers, _noisy(r), _nested(r)
-    rt, rp = r.ratio(r.threads), r.ratio(r.processes)
-    measured = f"{count_text(n, 'thread')} {ratio_text(rt)}, {count_text(n, 'process')} {ratio_text(rp)}"
+    """Return the cause as far as threads, processes and BLAS show it."""
+    n, noise, nested = r.n_workers, _noise(r), _nested(r)
+    numbers = _ratios(r)
     if nested is not None and r.one.busy > NESTED:  # seen in the CPU time, which noise does not change
         return nested
-    if noisy:
-        return Cause("unclear", f"repeats differ by {noisy:.0%}: something else uses this machine ({measured})",
-                     disturbed=True)  # fmt: skip
+    if noise:
+        return Cause("unclear", "noise", numbers | {"spread": noise}, disturbed=True)
     if r.busy < WAITS:
-        return _waiting(r, measured)
+        return _waiting(r)
     if nested is not None:
         return nested
     if r.gives - 1 < MOSTLY * (min(n, r.n_cores) - 1):
-        return Cause("unclear", f"{measured}, but {count_text(n, 'process')} that only count get "
-                     f"{ratio_text(r.gives)}: something else uses the cores", disturbed=True)  # fmt: skip
-    threads, processes = _scales(r, r.threads), _scales(r, r.processes)
-    if threads and processes:
+        return Cause("unclear", "no cores", numbers | {"gives": r.gives}, disturbed=True)
+    if _scales(r, r.threads) and _scales(r, r.processes):
         if r.control is not None and r.gives - 1 < WHOLE * (min(n, r.n_cores) - 1):
-            given = f"{count_text(n, 'process')} that only count get {ratio_text(r.control)}"
-            return Cause("none", f"scales as far as this machine lets it now: {measured}; {given}")
-        return Cause("none", f"scales: {measured}")
-    in_threads, in_processes = r.growth(r.threads), r.growth(r.processes)
-    if not threads and rp >= FASTER * rt and r.threads.busy < LOCKED * r.processes.busy:
-        how = "holds the GIL, or a lock like it" + (", for a part of its time" if _partly(r) else "")
-        return Cause("gil", f"{how}: {measured}")
-    if max(in_threads, in_processes) >= GROWN:
-        grown = max(in_threads, in_processes)
-        return Cause("bandwidth", f"shares memory bandwidth and caches: {measured}, and a task takes "
-                     f"{ratio_text(grown)} the CPU time that it takes alone")  # fmt: skip
-    return Cause("unclear", f"does not scale, at the same CPU time a task: {measured}; a lock, a disk, or something "
-                 "else on this machine")  # fmt: skip
+            return Cause("none", "scales with the machine", numbers | {"control": r.control})
+        return Cause("none", "scales", numbers)
+    slower = r.ratio(r.processes) >= FASTER * r.ratio(r.threads)
+    if not _scales(r, r.threads) and slower and r.threads.busy < LOCKED * r.processes.busy:
+        return Cause("gil", "GIL", numbers | {"partly": _partly(r)})
+    growth = max(r.growth(r.threads), r.growth(r.processes))
+    if growth >= GROWN:
+        return Cause("bandwidth", "memory", numbers | {"growth": growth})
+    return Cause("unclear", "same CPU", numbers)
 
 
-def _noisy(r: StepMeasurements) -> float:
-    """By how much the repeats differ where they differ by too much to say anything; else 0."""
-    spread = max(reading.spread for reading in (r.one, r.threads, r.processes))
+def _ratios(r: StepMeasurements) -> dict[str, Any]:
+    return {"n": r.n_workers, "threads": r.ratio(r.threads), "processes": r.ratio(r.processes), "busy": r.one.busy}
+
+
+def _noise(r: StepMeasurements) -> float:
+    """Return by how much the repeats differ, if by too much to tell anything; else 0."""
+    spread = max(times.spread for times in (r.one, r.threads, r.processes))
     return spread if spread > NOISE else 0.0
 
 
-def _scales(r: StepMeasurements, reading: ProbeTimes) -> bool:
-    """Whether additional workers are of use, of what the machine gives them."""
-    return r.ratio(reading) - 1 >= SCALES * (r.gives - 1)
+def _scales(r: StepMeasurements, times: ProbeTimes) -> bool:
+    """Return whether additional workers help, relative to what the machine gives them."""
+    return r.ratio(times) - 1 >= SCALES * (r.gives - 1)
 
 
 def _partly(r: StepMeasurements) -> bool:
-    """Whether threads are of some use."""
+    """Return whether threads help a little."""
     return r.ratio(r.threads) - 1 >= (1 - SCALES) * (r.gives - 1)
 
 
-def _waiting(r: StepMeasurements, measured: str) -> Cause:
-    n = r.n_workers
-    idle = f"waits: {r.one.busy:.0%} of its time on a core"
-    if r.ratio(r.threads) - 1 >= SCALES * (n - 1):  # waiting takes no core: held against n itself
-        more = f", {count_text(r.many.n_workers, 'thread')} {ratio_text(r.ratio(r.many))}" if r.many is not None else ""
-        return Cause("waiting", f"{idle}; {measured}{more}")
+def _waiting(r: StepMeasurements) -> Cause:
+    numbers = _ratios(r)
+    if r.ratio(r.threads) - 1 >= SCALES * (r.n_workers - 1):  # waiting takes no core: compared with n itself
+        many = {"n_many": r.many.n_workers, "many": r.ratio(r.many)} if r.many is not None else {}
+        return Cause("waiting", "waits", numbers | many)
     if r.ratio(r.processes) >= FASTER * r.ratio(r.threads):
-        return Cause("gil", f"waits while it holds the GIL or another lock of its process: {measured}")
-    return Cause("unclear", f"{idle}, and neither threads nor processes wait together ({measured}): what they wait for "
-                 "(a disk, a server, a lock) gives no more")  # fmt: skip
+        return Cause("gil", "waits with lock", numbers)
+    return Cause("unclear", "waits together", numbers)
 
 
 def _nested(r: StepMeasurements) -> Cause | None:
-    """Threads below the workers: of the step's own, or of BLAS."""
-    n, rp = r.n_workers, r.ratio(r.processes)
+    """Return the cause if workers have threads: of the step's own, or of BLAS."""
+    numbers = _ratios(r)
     if r.one.busy > NESTED:
-        if _scales(r, r.processes):
-            return None
-        return Cause("oversubscription", f"starts threads or programs of its own: 1 worker keeps {r.one.busy:.1f} "
-                     f"cores busy, {count_text(n, 'process')} {ratio_text(rp)}")  # fmt: skip
+        return None if _scales(r, r.processes) else Cause("oversubscription", "own threads", numbers)
     if r.blas is None or r.blas.busy <= NESTED or r.blas.spread > NOISE:
         return None
-    alone = r.ratio(r.blas)
+    rp, alone = r.ratio(r.processes), r.ratio(r.blas)
     both = r.ratio(r.blas_processes) if r.blas_processes is not None and r.blas_processes.spread <= NOISE else None
-    workers = count_text(n, "worker")
-    told = f"BLAS on {count_text(n, 'thread')}: 1 worker {ratio_text(alone)}"
-    if both is not None:
-        told += f", {workers} {ratio_text(both)}; BLAS on 1 thread: {workers} {ratio_text(rp)}"
-        if rp >= FASTER * both:
-            return Cause("oversubscription", f"more threads than cores: {told}")
-    else:
-        told += f"; BLAS on 1 thread: {workers} {ratio_text(rp)}"
+    numbers |= {"blas_one": alone, "blas_all": both}
+    if both is not None and rp >= FASTER * both:
+        return Cause("oversubscription", "BLAS threads", numbers)
     if alone >= FASTER and alone >= rp / FASTER:
-        return Cause("oversubscription", f"uses the cores by itself: {told}")
+        return Cause("oversubscription", "BLAS alone", numbers)
     return None
 
 
 def _moving(r: StepMeasurements) -> Cause | None:
     if r.moved is None or r.moved_share < MOVING:
         return None
-    return Cause("transfer", f"moving {bytes_text(r.moved.nbytes)} a task takes {r.moved_share:.0%} of its time "
-                 f"({duration_text(r.moved.seconds)} for {duration_text(r.one.best)}): "
-                 f"{count_text(r.n_workers, 'process')} {ratio_text(r.ratio(r.processes))}, with moving "
-                 f"{ratio_text(r.processes_with_moving)}; {count_text(r.n_workers, 'thread')} "
-                 f"{ratio_text(r.ratio(r.threads))}")  # fmt: skip
+    more = {
+        "nbytes": r.moved.nbytes,
+        "share": r.moved_share,
+        "moving": r.moved.seconds,
+        "task": r.one.best,
+        "processes_with_moving": r.processes_with_moving,
+    }
+    return Cause("transfer", "moving", _ratios(r) | more)
 
 
 def _tiny(overhead: Overhead | None, segment: float | None) -> Cause | None:
@@ -287,29 +271,26 @@ def _tiny(overhead: Overhead | None, segment: float | None) -> Cause | None:
     each = overhead.seconds * overhead.n_workers
     if segment >= FINE * each:
         return None
-    return Cause("tiny", f"tasks are small: {duration_text(segment)} of work at once, against {duration_text(each)} "
-                 f"that a task costs beside it on {count_text(overhead.n_workers, 'worker')} of "
-                 f"'{overhead.backend}'")  # fmt: skip
+    numbers = {"segment": segment, "overhead": each, "n": overhead.n_workers, "backend": overhead.backend}
+    return Cause("tiny", "tiny", numbers)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Of the graph
+# Causes in the graph
 # ---------------------------------------------------------------------------------------------------------------------
 
 
 def diagnose_structure(s: Structure) -> Bound | None:
-    """The long task, or the chain, that bounds the speedup; None where the graph lets n workers work."""
+    """Return the long task, or the chain, that bounds the speedup; None if n workers have work enough."""
     if s.work <= 0 or s.speedup >= BOUND * s.n_workers:
         return None
-    bound = f"at most {ratio_text(s.speedup)} on {count_text(s.n_workers, 'worker')}"
+    numbers: dict[str, Any] = {"n": s.n_workers, "work": s.work, "span": s.span, "n_path": s.n_path}
     if s.longest > MOSTLY * s.span and s.longest >= s.schedule / 3:
-        short = f", where the median takes {duration_text(s.median)}" if s.median < s.longest / 2 else ""
-        text = f"has one long task: {duration_text(s.longest)} of {duration_text(s.work)}{short}: {bound}"
-        return Bound((s.longest_step,), Cause("long task", text))
-    if s.most >= s.n_workers:  # the path has room beside it: it is the order that is at fault
+        median = s.median if s.median < s.longest / 2 else None
+        more = {"longest": s.longest, "median": median, "speedup": s.speedup}
+        return Bound((s.longest_step,), Cause("long task", "long task", numbers | more))
+    if s.most >= s.n_workers:  # other work fits beside the path: the order of the tasks is the problem
         return None
     steps = tuple(step for step, seconds in s.path if seconds >= s.span / 20)
-    verb = "is" if len(steps) == 1 else "are"
-    text = (f"{verb} a chain: {count_text(s.n_path, 'task')} that need each other take {duration_text(s.span)} of "
-            f"{duration_text(s.work)}: at most {ratio_text(s.most)} on any number of workers")  # fmt: skip
-    return Bound(steps or tuple(step for step, _ in s.path[:1]), Cause("chain", text))
+    numbers |= {"most": s.most, "n_steps": len(steps)}
+    return Bound(steps or tuple(step for step, _ in s.path[:1]), Cause("chain", "chain", numbers))

@@ -1,16 +1,16 @@
-"""What to change in the file, ranked by what it should save: predictions, and marked as such.
+"""Rank what to change in the file by the time that it should save: predictions, and marked as such.
 
 The elapsed time on n workers is predicted by Amdahl's law over the steps: each takes its serial time over its measured
-ratio, and no less than a schedule of the graph with the serial run's task times, to which the moving of values and the
-overhead of tasks are added where the workers are processes. A step that was not probed counts as scaling, before a
-change and after it.
+ratio. It is at least the length of a schedule of the graph with the serial run's task times, with the moving of values
+and the overhead of tasks added where the workers are processes. A step that was not probed counts as scaling. The text
+of a change is made in :mod:`pipeline.report.cause_text`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pipeline.experiments.comparison.reasons import TuningKnob, two_digits
@@ -18,14 +18,13 @@ from pipeline.experiments.explanation.diagnosis import FASTER, FINE, NESTED, Cau
 from pipeline.experiments.explanation.measurements import ProbeTimes, StepMeasurements
 from pipeline.experiments.explanation.structure import scheduled
 from pipeline.graph.segments import Segment
-from pipeline.units import ratio_text
 
 __all__ = ["Change", "Model", "changes"]
 
-_LEAST = 0.1  # of the time before, that a change must save to be told of: less changes from run to run anyway
-_BY_HAND = (
-    0.75  # of what a change of the step's code saves, for its rank: a switch that saves nearly as much is before it
-)
+_LEAST = 0.1  # share of the time that a change must save to be listed: runs differ by less
+# Share of the seconds saved that counts for the rank of a change of the step's code: a setting that saves nearly as
+# much comes first.
+_BY_HAND = 0.75
 Way = Literal["threads", "processes"]
 
 
@@ -35,45 +34,60 @@ class Change:
 
     Parameters
     ----------
-    step : whose cause it answers
-    what : as it is written in the file or on the command line
-    why : what it is compared with, or what it does; a few words
-    before, after : predicted seconds on n workers; None: it can't be predicted
+    step : the step whose cause it answers
+    action : the key of its text in :mod:`pipeline.report.cause_text`
+    before, after : predicted seconds on n workers; None: no prediction
+    by_hand : the step's own code must be changed, and the gain depends on how
     kind : of the cause that it answers
-    by_hand : the step's own code must be changed, and by how much it helps depends on that
+    knob : the key of the file to change, if there is one
+    n : number of workers, of items in a batch, or of pieces
+    backend : the back end to use
+    numbers : what else the text says
     """
 
     step: str
-    what: str
-    why: str
+    action: str
     before: float | None = None
     after: float | None = None
     by_hand: bool = False
     kind: str = ""
+    knob: TuningKnob | None = None
+    n: int = 0
+    backend: str = ""
+    numbers: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def saves(self) -> float:
-        """Seconds; 0 where nothing can be predicted."""
+        """Return the seconds saved; 0 where nothing can be predicted."""
         return self.before - self.after if self.before is not None and self.after is not None else 0.0
 
-    def to_dict(self) -> dict[str, Any]:
-        """In the types that JSON has."""
-        return asdict(self) | {"saves": self.saves}
+    @property
+    def key(self) -> Hashable:
+        """Return what identifies the change: the same one may answer the causes of several steps."""
+        if self.backend:
+            return self.backend
+        if self.action in _OF_THE_FILE:
+            return self.action, self.n
+        in_code = self.knob is None or self.action == "less memory"
+        return (self.action, self.step) if in_code or self.knob is None else self.knob.path
+
+
+_OF_THE_FILE = frozenset({"more threads", "processes", "one BLAS thread", "one worker", "no chain"})
 
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """What a prediction is made of.
+    """The data of a prediction.
 
     Parameters
     ----------
-    segments : as coarsened for the workers
+    segments : of the graph, fused for the workers
     seconds : task's key as text -> serial seconds
     owner : task's key as text -> step
     structure : of the graph
-    measurements : by step, of the probed ones
-    overheads : of an empty task, by back end; of those that were measured
-    knobs : step -> where the file says how large its tasks are
+    measurements : by step, of those that were probed
+    overheads : of an empty task, by back end, of those that were measured
+    knobs : step -> the key that sets the size of its tasks
     way : how the file runs now
     """
 
@@ -91,14 +105,14 @@ class Model:
         return self.structure.n_workers
 
     def overhead(self, way: Way) -> Overhead | None:
-        """Of the back end that runs in that way: of dask, which is the default, before ``processes``."""
+        """Return the overhead of a back end that runs in that way: of dask, the default, before ``processes``."""
         if way == "threads":
             return self.overheads.get("threads")
         return self.overheads.get("dask") or self.overheads.get("processes")
 
     @property
     def by_step(self) -> dict[str, float]:
-        """Serial seconds of each step."""
+        """Return the serial seconds of each step."""
         total: dict[str, float] = {}
         for key, seconds in self.seconds.items():
             total[self.owner[key]] = total.get(self.owner[key], 0.0) + seconds
@@ -113,15 +127,15 @@ class Model:
         overhead: float | None = None,
         seconds: Mapping[str, float] | None = None,
     ) -> float:
-        """Predicted seconds on n workers.
+        """Predict the seconds on n workers.
 
         Parameters
         ----------
         way : threads of one process, or processes
-        ratios : of some steps, in the place of the measured ones
+        ratios : speedups of some steps, instead of the measured ones
         moving : whether values are moved between processes
-        overhead : seconds a segment, in the place of the measured ones
-        seconds : of the tasks, in the place of the measured ones
+        overhead : seconds a segment, instead of the measured ones
+        seconds : of the tasks, instead of the measured ones
         """
         n, times = self.n_workers, dict(seconds or self.seconds)
         by_step, amdahl = self.by_step, 0.0
@@ -143,29 +157,29 @@ def _ratio(r: StepMeasurements, way: Way) -> float:
 
 
 def _each(overhead: Overhead | None) -> float:
-    """Core-seconds of an empty task."""
+    """Return the core-seconds of an empty task."""
     return overhead.seconds * overhead.n_workers if overhead is not None else 0.0
 
 
 def changes(model: Model, causes: Mapping[str, Sequence[Cause]]) -> tuple[Change, ...]:
-    """What to change, most seconds saved first; what can't be predicted comes last, in the order of the steps' costs.
+    """Return what to change, ordered by the seconds saved; changes without a prediction come last.
 
     Parameters
     ----------
-    causes : by step, the steps that cost most first
+    causes : by step, the most expensive step first
     """
-    found: dict[str, Change] = {}
+    found: dict[Hashable, Change] = {}
     for step, some in causes.items():
         for cause in some:
             for change in _ANSWERS.get(cause.kind, _nothing)(model, step):
                 large = change.before is None or change.saves >= _LEAST * change.before
-                if large and change.what not in found:
-                    found[change.what] = replace(change, kind=cause.kind)
+                if large and change.key not in found:
+                    found[change.key] = replace(change, kind=cause.kind)
     return tuple(sorted(found.values(), key=lambda change: -change.saves * (_BY_HAND if change.by_hand else 1.0)))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# One function a cause
+# One function for each cause
 # ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -182,21 +196,17 @@ def _waiting(model: Model, step: str) -> list[Change]:
         for name, seconds in model.by_step.items()
     )
     after = max(after, scheduled(model.segments, model.seconds, many.n_workers))
-    n = many.n_workers
-    where = f"cluster: {{workers: 1, threads_per_worker: {n}}}"
-    return [
-        Change(step, f"--backend threads --workers {n}", f"waiting needs no core; with dask {where}", before, after)
-    ]
+    return [Change(step, "more threads", before, after, n=many.n_workers)]
 
 
 def _ratio_of_many(r: StepMeasurements | None, n_workers: int) -> float:
-    """Of more threads than cores, where they were tried, else of threads; of a step that was not probed, all."""
+    """Return the ratio of more threads than cores if they were tried, else of threads; n if it was not probed."""
     return float(n_workers) if r is None else r.ratio(r.many or r.threads)
 
 
 def _gil(model: Model, step: str) -> list[Change]:
     before, after = model.elapsed("threads"), model.elapsed("processes")
-    return [Change(step, "--backend processes, not threads", "dask's workers are processes, too", before, after)]
+    return [Change(step, "processes", before, after)]
 
 
 def _bandwidth(model: Model, step: str) -> list[Change]:
@@ -204,26 +214,19 @@ def _bandwidth(model: Model, step: str) -> list[Change]:
     best = max(r.ratio(r.threads), r.ratio(r.processes))
     before = model.elapsed(model.way)
     after = model.elapsed(model.way, ratios={step: min(float(r.n_workers), 2 * best)})
-    knob = model.knobs.get(step)
-    smaller = f"smaller {knob.path}" if knob is not None and knob.kind == "chunks" else "smaller chunks"
-    return [Change(step, f"half the bytes in `{step}`: float32, or {smaller} that fit the cache, or fewer passes",
-                   "more workers don't help", before, after)]  # fmt: skip
+    return [Change(step, "less memory", before, after, knob=_chunks(model, step))]
 
 
 def _oversubscription(model: Model, step: str) -> list[Change]:
     r = model.measurements[step]
     if r.one.busy > NESTED:
-        each = f"each of its tasks keeps {r.one.busy:.1f} cores busy"
-        return [Change(step, f"no threads inside `{step}`, or fewer workers", each)]
+        return [Change(step, "no own threads", numbers={"busy": r.one.busy})]
     both = r.blas_processes
     if both is not None and r.ratio(r.processes) >= FASTER * r.ratio(both):
         before = model.elapsed("processes", ratios={step: r.scaling(both)})
-        return [Change(step, "BLAS on 1 thread a worker", "Pipeline's default: start no threads in the step",
-                       before, model.elapsed("processes"))]  # fmt: skip
+        return [Change(step, "one BLAS thread", before, model.elapsed("processes"))]
     if r.blas is not None and r.ratio(r.blas) >= FASTER:
-        return [
-            Change(step, "1 worker with all cores for BLAS, or n workers with 1 each", f"both are as fast for `{step}`")
-        ]
+        return [Change(step, "one worker")]
     return []
 
 
@@ -233,11 +236,10 @@ def _transfer(model: Model, step: str) -> list[Change]:
     found = []
     after = model.elapsed("threads")
     if after < before:
-        found.append(Change(step, "--backend threads", "nothing is moved", before, after))
+        found.append(Change(step, "threads", before, after, backend="threads"))
     without = replace(r, moved=None)
     after = replace(model, measurements={**model.measurements, step: without}).elapsed("processes")
-    found.append(Change(step, f"reduce in `{step}` before handing on", "moving next to nothing, in processes",
-                        before, after, by_hand=True))  # fmt: skip
+    found.append(Change(step, "reduce", before, after, by_hand=True))
     return found
 
 
@@ -245,22 +247,20 @@ def _long_task(model: Model, step: str) -> list[Change]:
     s = model.structure
     before = model.elapsed(model.way)
     pieces = {**model.seconds, s.longest_task: s.longest / s.n_workers}
-    # its pieces run beside each other, and nothing else meanwhile: the rest is scheduled as it was
+    # its pieces run at the same time, and nothing else with them: the rest is scheduled as before
     after = model.elapsed(model.way, seconds=pieces)
-    knob = model.knobs.get(step)
-    how = f"smaller {knob.path}" if knob is not None and knob.kind == "chunks" else f"split the long task of `{step}`"
-    return [Change(step, how, f"{s.longest_task}, into {s.n_workers}; else start it first", before, after)]
+    numbers = {"task": s.longest_task}
+    return [Change(step, "split", before, after, knob=_chunks(model, step), n=s.n_workers, numbers=numbers)]
 
 
 def _chain(model: Model, step: str) -> list[Change]:
-    most = model.structure.most
-    return [
-        Change(
-            step,
-            "independent pieces in the place of a chain",
-            f"{ratio_text(most)} is the most on any number of workers",
-        )
-    ]
+    return [Change(step, "no chain", numbers={"most": model.structure.most})]
+
+
+def _chunks(model: Model, step: str) -> TuningKnob | None:
+    """Return the key of the file that sets the chunks of a step, if there is one."""
+    knob = model.knobs.get(step)
+    return knob if knob is not None and knob.kind == "chunks" else None
 
 
 def _tiny(model: Model, step: str) -> list[Change]:
@@ -285,14 +285,13 @@ def _tiny(model: Model, step: str) -> list[Change]:
         other = model.overheads.get(way)
         if other is not None and other is not used and other.seconds < used.seconds:
             after_other = model.elapsed(way, overhead=_each(other))
-            found.append(Change(step, f"--backend {way}", f"a task costs less there than on {used.backend}",
-                                before, after_other))  # fmt: skip
+            numbers = {"used": used.backend}
+            found.append(Change(step, "backend", before, after_other, backend=way, numbers=numbers))
     if knob is not None and knob.kind == "batch":
         n_items = sum(len([i for i in s.tasks if model.owner.get(str(i.key)) == step]) for s in mine)
         batch = max(2, two_digits(together * n_items // n))
-        return [Change(step, f"{knob.path}: {batch}", "fewer, larger tasks", before, after), *found]
-    what = f"larger {knob.path}" if knob is not None else f"larger pieces in `{step}`"
-    return [Change(step, what, f"about {together} times as much at once", before, after), *found]
+        return [Change(step, "batch", before, after, knob=knob, n=batch), *found]
+    return [Change(step, "larger", before, after, knob=knob, n=together), *found]
 
 
 _ANSWERS = {

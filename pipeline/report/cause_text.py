@@ -1,0 +1,274 @@
+"""The sentences of an explanation: the evidence for a cause, what to change, the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any, Self
+
+from pipeline.experiments.explanation.diagnosis import Bound, Cause
+from pipeline.experiments.explanation.explained import Explained, Explanation
+from pipeline.experiments.explanation.recommendations import Change
+from pipeline.units import bytes_text, count_text, duration_text, ratio_text
+
+__all__ = ["ExplanationReport", "bound_text", "cause_text", "verdict", "what_to_change", "why_change"]
+
+Numbers = Mapping[str, Any]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Causes
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def cause_text(cause: Cause) -> str:
+    """Return the evidence as one clause with the numbers, which follows the name of the step."""
+    return _CAUSES[cause.finding](cause.numbers)
+
+
+def bound_text(bound: Bound) -> str:
+    """Return which steps bound the speedup and how, as a sentence without its full stop."""
+    named = ", ".join(f"`{step}`" for step in bound.steps[:3])
+    more = f" and {count_text(len(bound.steps) - 3, 'more step')}" if len(bound.steps) > 3 else ""
+    return f"{named}{more} {cause_text(bound.cause)}"
+
+
+def _threads(n: Numbers) -> str:
+    return f"{count_text(n['n'], 'thread')} {ratio_text(n['threads'])}"
+
+
+def _processes(n: Numbers) -> str:
+    return f"{count_text(n['n'], 'process')} {ratio_text(n['processes'])}"
+
+
+def _both(n: Numbers) -> str:
+    return f"{_threads(n)}, {_processes(n)}"
+
+
+def _counting(n: Numbers, name: str) -> str:
+    return f"{count_text(n['n'], 'process')} that only count get {ratio_text(n[name])}"
+
+
+def _waits(n: Numbers) -> str:
+    return f"waits: {n['busy']:.0%} of its time on a core"
+
+
+def _many(n: Numbers) -> str:
+    return f", {count_text(n['n_many'], 'thread')} {ratio_text(n['many'])}" if "many" in n else ""
+
+
+def _blas(n: Numbers) -> str:
+    workers = count_text(n["n"], "worker")
+    every = f", {workers} {ratio_text(n['blas_all'])}" if n["blas_all"] is not None else ""
+    return (f"BLAS on {count_text(n['n'], 'thread')}: 1 worker {ratio_text(n['blas_one'])}{every}; "
+            f"BLAS on 1 thread: {workers} {ratio_text(n['processes'])}")  # fmt: skip
+
+
+def _moving(n: Numbers) -> str:
+    return (f"moving {bytes_text(n['nbytes'])} a task takes {n['share']:.0%} of its time "
+            f"({duration_text(n['moving'])} for {duration_text(n['task'])}): {_processes(n)}, with moving "
+            f"{ratio_text(n['processes_with_moving'])}; {_threads(n)}")  # fmt: skip
+
+
+def _long_task(n: Numbers) -> str:
+    short = f", where the median takes {duration_text(n['median'])}" if n["median"] is not None else ""
+    return (f"has one long task: {duration_text(n['longest'])} of {duration_text(n['work'])}{short}: at most "
+            f"{ratio_text(n['speedup'])} on {count_text(n['n'], 'worker')}")  # fmt: skip
+
+
+def _chain(n: Numbers) -> str:
+    return (f"{'is' if n['n_steps'] == 1 else 'are'} a chain: {count_text(n['n_path'], 'task')} that need each other "
+            f"take {duration_text(n['span'])} of {duration_text(n['work'])}: at most {ratio_text(n['most'])} on any "
+            "number of workers")  # fmt: skip
+
+
+_CAUSES: Mapping[str, Callable[[Numbers], str]] = {
+    "noise": lambda n: f"repeats differ by {n['spread']:.0%}: something else uses this machine ({_both(n)})",
+    "no cores": lambda n: f"{_both(n)}, but {_counting(n, 'gives')}: something else uses the cores",
+    "scales": lambda n: f"scales: {_both(n)}",
+    "scales with the machine": lambda n: f"scales as far as this machine allows now: {_both(n)}; "
+                                         f"{_counting(n, 'control')}",
+    "GIL": lambda n: f"holds the GIL, or a lock like it{', for a part of its time' if n['partly'] else ''}: {_both(n)}",
+    "memory": lambda n: f"shares memory bandwidth and caches: {_both(n)}, and a task takes {ratio_text(n['growth'])} "
+                        "the CPU time that it takes alone",
+    "same CPU": lambda n: f"does not scale, at the same CPU time a task: {_both(n)}; a lock, a disk, or something else "
+                          "on this machine",
+    "waits": lambda n: f"{_waits(n)}; {_both(n)}{_many(n)}",
+    "waits with lock": lambda n: f"waits while it holds the GIL or another lock of its process: {_both(n)}",
+    "waits together": lambda n: f"{_waits(n)}, and neither more threads nor more processes help ({_both(n)}): what "
+                                "they wait for (a disk, a server, a lock) gives no more",
+    "own threads": lambda n: f"starts threads or programs of its own: 1 worker keeps {n['busy']:.1f} cores busy, "
+                             f"{_processes(n)}",
+    "BLAS threads": lambda n: f"more threads than cores: {_blas(n)}",
+    "BLAS alone": lambda n: f"uses the cores by itself: {_blas(n)}",
+    "moving": _moving,
+    "tiny": lambda n: f"tasks are small: {duration_text(n['segment'])} of work at once, against "
+                      f"{duration_text(n['overhead'])} that a task costs beside it on "
+                      f"{count_text(n['n'], 'worker')} of '{n['backend']}'",
+    "long task": _long_task,
+    "chain": _chain,
+}  # fmt: skip
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Changes
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def what_to_change(change: Change) -> str:
+    """Return the change as it is written in the file or on the command line."""
+    return _CHANGES[change.action][0](change)
+
+
+def why_change(change: Change) -> str:
+    """Return in a few words what the change does, or what it is compared with."""
+    return _CHANGES[change.action][1](change)
+
+
+def _smaller(change: Change) -> str:
+    return f"smaller {change.knob.path}" if change.knob is not None else ""
+
+
+def _larger(change: Change) -> str:
+    return f"larger {change.knob.path}" if change.knob is not None else f"larger pieces in `{change.step}`"
+
+
+_Text = Callable[[Change], str]
+_CHANGES: Mapping[str, tuple[_Text, _Text]] = {
+    "more threads": (
+        lambda c: f"--backend threads --workers {c.n}",
+        lambda c: f"waiting needs no core; with dask cluster: {{workers: 1, threads_per_worker: {c.n}}}",
+    ),
+    "processes": (lambda c: "--backend processes, not threads", lambda c: "dask's workers are processes, too"),
+    "threads": (lambda c: "--backend threads", lambda c: "nothing is moved"),
+    "backend": (lambda c: f"--backend {c.backend}", lambda c: f"a task costs less there than on {c.numbers['used']}"),
+    "less memory": (
+        lambda c: f"half the bytes in `{c.step}`: float32, or {_smaller(c) or 'smaller chunks'} that fit the cache, or "
+                  "fewer passes",
+        lambda c: "more workers don't help",
+    ),
+    "no own threads": (
+        lambda c: f"no threads inside `{c.step}`, or fewer workers",
+        lambda c: f"each of its tasks keeps {c.numbers['busy']:.1f} cores busy",
+    ),
+    "one BLAS thread": (
+        lambda c: "BLAS on 1 thread a worker", lambda c: "Pipeline's default: start no threads in the step"
+    ),
+    "one worker": (
+        lambda c: "1 worker with all cores for BLAS, or n workers with 1 each",
+        lambda c: f"both are as fast for `{c.step}`",
+    ),
+    "reduce": (
+        lambda c: f"reduce in `{c.step}` before handing on", lambda c: "moving next to nothing, in processes"
+    ),
+    "split": (
+        lambda c: _smaller(c) or f"split the long task of `{c.step}`",
+        lambda c: f"{c.numbers['task']}, into {c.n}; else start it first",
+    ),
+    "no chain": (
+        lambda c: "independent pieces in the place of a chain",
+        lambda c: f"{ratio_text(c.numbers['most'])} is the most on any number of workers",
+    ),
+    "batch": (
+        lambda c: f"{c.knob.path if c.knob is not None else ''}: {c.n}", lambda c: "fewer, larger tasks"
+    ),
+    "larger": (_larger, lambda c: f"about {c.n} times as much at once"),
+}  # fmt: skip
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The verdict
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def verdict(e: Explanation) -> str:
+    """Return one sentence: the step, the cause with its numbers, what to change, what that should save."""
+    main = e.main
+    if main is None:
+        return "nothing was probed: see why above, or give it more time: --budget"
+    best = next((change for change in e.changes if change.step == main.step), None)
+    cause = next((cause for cause in main.causes if best is not None and cause.kind == best.kind), main.cause)
+    text = f"`{main.step}` ({main.share:.0%} of {duration_text(e.structure.work)}) {cause_text(cause)}"
+    if e.bound is not None and cause == e.bound.cause:
+        text = bound_text(e.bound)
+    if best is None:
+        return f"{text}. {_nothing_to_change(cause)}"
+    if best.before is None or best.after is None:
+        return f"{text}. Change: {what_to_change(best)}"
+    gain = f"{duration_text(best.before)} -> {duration_text(best.after)} on {count_text(e.n_workers, 'worker')}"
+    return f"{text}. Change: {what_to_change(best)}; predicted: {gain}"
+
+
+def _nothing_to_change(cause: Cause) -> str:
+    if cause.kind == "none":
+        return "Nothing to change"
+    return "Explain it again on a quieter machine" if cause.disturbed else "No change is known to help"
+
+
+class ExplanationReport(Explanation):
+    """An explanation with its sentences, as Python users get it."""
+
+    @classmethod
+    def of(cls, explanation: Explanation) -> Self:
+        """Add the sentences to an explanation."""
+        return cls(**vars(explanation))
+
+    @property
+    def verdict(self) -> str:
+        """Return the step, the cause with its numbers, what to change, what that should save."""
+        return verdict(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it in the types that JSON has; times in seconds, sizes in bytes."""
+        structure = asdict(self.structure) | {"most": self.structure.most, "speedup": self.structure.speedup}
+        bound = self.bound
+        return {
+            "name": self.name,
+            "fingerprint": self.fingerprint,
+            "n_tasks": self.n_tasks,
+            "n_ran": self.n_ran,
+            "workers": self.n_workers,
+            "cores": self.n_cores,
+            "budget": self.budget,
+            "elapsed": self.elapsed,
+            "structure": structure,
+            "bound": {"steps": bound.steps, "cause": _cause_dict(bound.cause)} if bound is not None else None,
+            "steps": [_step_dict(one) for one in self.steps],
+            "not_probed": dict(self.not_probed),
+            "changes": [_change_dict(change) for change in self.changes],
+            "predicted": dict(self.predicted),
+            "overheads": {name: asdict(one) for name, one in self.overheads.items()},
+            "verdict": self.verdict,
+        }
+
+    def __repr__(self) -> str:
+        return f"<Explanation of {self.name!r}: {self.verdict}>"
+
+
+def _step_dict(one: Explained) -> dict[str, Any]:
+    return {
+        "step": one.step,
+        "n_tasks": one.n_tasks,
+        "seconds": one.seconds,
+        "share": one.share,
+        "cause": one.cause.kind,
+        "causes": [_cause_dict(cause) for cause in one.causes],
+        "readings": one.measurements.to_dict() if one.measurements is not None else None,
+    }
+
+
+def _cause_dict(cause: Cause) -> dict[str, Any]:
+    return {"kind": cause.kind, "text": cause_text(cause), "disturbed": cause.disturbed}
+
+
+def _change_dict(change: Change) -> dict[str, Any]:
+    return {
+        "step": change.step,
+        "what": what_to_change(change),
+        "why": why_change(change),
+        "before": change.before,
+        "after": change.after,
+        "by_hand": change.by_hand,
+        "kind": change.kind,
+        "saves": change.saves,
+    }
