@@ -1,5 +1,6 @@
 """Numbers -> text: terminal tables, HTML, JSON, SVG.
 
+cause_text           The sentences of an explanation: evidence for a cause, what to change, the verdict.
 comparison_json      Write a comparison as ``report.json`` into its run folder.
 explanation_text     An explanation as text for a terminal of 80 columns: the numbers, the causes, what to change, the v
 failures             An exception as the lines that a user reads: all faults, then one last line with what, where, why a

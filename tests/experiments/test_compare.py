@@ -72,12 +72,12 @@ def comparison(times, *, differences=None, failures=None):
 FASTER = {"serial": [12.0, 12.4, 12.2], "threads": [12.1, 12.5, 12.0], "processes": [6.7, 6.9, 6.8]}
 
 
-def test_the_last_line_says_which_is_fastest_by_how_much_and_whether_results_are_equal():
+def test_the_last_line_has_the_fastest_and_whether_results_agree():
     last = verdict(comparison(FASTER))[-1]
     assert last == "fastest: processes, 1.79x of serial on 2 workers; results equal bit by bit"
 
 
-def test_speedup_efficiency_and_the_speedup_with_everything_included_have_known_values():
+def test_speedup_efficiency_and_full_speedup_have_known_values():
     row = {row.backend: row for row in comparison({"serial": [8.0] * 3, "pool": [4.0] * 3}).rows}["pool"]
     assert (row.speedup.value, row.efficiency, row.speedup_all.value) == (2.0, 1.0, 1.6)
 
@@ -97,7 +97,7 @@ def test_nothing_faster_than_serial_is_said_so():
     assert verdict(comparison({"serial": [1.0, 1.1, 1.2], "pool": [2.0, 2.1, 2.2]}))[-1].startswith("fastest: serial;")
 
 
-def test_serial_is_not_called_fastest_of_what_it_does_not_differ_from():
+def test_serial_is_not_alone_fastest_among_equals():
     result = comparison({"serial": [1.0, 1.1, 1.2], "pool": [1.1, 1.15, 1.3], "dask": [2.0, 2.1, 2.2]})
     assert verdict(result)[-1].startswith("fastest: serial (no difference shown to pool);")
 
@@ -110,13 +110,13 @@ def test_items_that_every_run_dropped_are_told_and_are_exit_1():
 
 
 @pytest.mark.parametrize(("starved", "told"), [(1.1, True), (0.9, False), (None, False)])
-def test_a_tenth_of_serials_time_without_a_core_is_told_as_a_busy_machine(starved, told):
+def test_serial_without_a_core_for_a_tenth_is_a_busy_machine(starved, told):
     runs = [measurement(name, i, 10.0, starved=starved) for name in ("serial", "pool") for i in range(3)]
     result = compared(runs, cases=[Case("serial", 1), Case("pool", 2)], differences={}, failures={})
     assert any("something else used this machine" in line for line in verdict(result)) is told
 
 
-def test_a_serial_run_whose_tasks_start_threads_tells_nothing_of_the_machine():
+def test_serial_with_threads_in_its_tasks_shows_no_busy_machine():
     runs = [measurement(name, i, 10.0, starved=5.0) for name in ("serial", "pool") for i in range(3)]
     busy = [replace(one, user=19.0) for one in runs]
     result = compared(busy, cases=[Case("serial", 1), Case("pool", 2)], differences={}, failures={})
@@ -145,7 +145,7 @@ def test_equality_within_a_tolerance_says_both_numbers():
     assert result.exit_code == 0
 
 
-def test_a_back_end_that_did_not_run_is_a_row_with_its_reason_and_its_exit_code():
+def test_a_back_end_that_did_not_run_is_a_row_with_its_reason():
     result = comparison(FASTER, failures={"dask": ("fit[a]: ValueError: no", 1)})
     assert result.exit_code == 1
     assert verdict(result)[0] == "dask did not run: fit[a]: ValueError: no"
@@ -213,7 +213,7 @@ def graph_of(function, *arguments, n=6):
     )
 
 
-def test_a_comparison_of_two_back_ends_measures_them_and_finds_them_equal(tmp_path):
+def test_two_back_ends_are_measured_and_found_equal(tmp_path):
     told = []
     graph = graph_of(math.factorial)
     result = compare_graph(graph, folder=tmp_path, backends=["threads"], workers=2, repeat=2, tell=told.append)
@@ -232,7 +232,7 @@ def test_a_comparison_of_two_back_ends_measures_them_and_finds_them_equal(tmp_pa
     assert any(line.startswith("serial took") for line in told)
 
 
-def test_it_writes_into_its_run_folder_only_and_leaves_graph_traces_and_numbers_there(tmp_path, monkeypatch):
+def test_only_the_run_folder_is_written_with_all_that_was_found(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "runs" / "x"
     graph = graph_of(math.factorial)
@@ -334,7 +334,7 @@ def test_a_scale_is_of_whole_numbers(tmp_path, counts):
         compare_graph(graph_of(math.factorial), folder=tmp_path, backends=["threads"], workers=counts)
 
 
-def test_where_the_core_seconds_went_adds_up_and_is_told_with_a_sentence(tmp_path):
+def test_core_seconds_add_up_and_are_told_with_a_sentence(tmp_path):
     result = compare_graph(graph_of(math.factorial), folder=tmp_path, backends=["processes"], workers=2, repeat=1)
     account = {a.runs.label: a for a in result.accounts}["processes"]
     assert sum(account.losses.percents().values()) == 100
@@ -348,7 +348,7 @@ def test_where_the_core_seconds_went_adds_up_and_is_told_with_a_sentence(tmp_pat
         assert said in text
 
 
-def test_a_reference_is_timed_and_held_against_the_outputs_of_serial(tmp_path):
+def test_a_reference_is_timed_and_compared_with_serials_outputs(tmp_path):
     graph = graph_of(math.factorial)
     call = "test_compare:by_hand"
     result = compare_graph(

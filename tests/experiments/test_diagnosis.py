@@ -56,13 +56,13 @@ def test_what_scales_has_no_cause():
     assert "2 threads 1.90x, 2 processes 1.90x" in cause_text(diagnose(measurements())[0])
 
 
-def test_what_scales_on_a_machine_that_gives_less_is_said_with_what_it_gives():
+def test_a_step_that_scales_on_a_busy_machine_is_told_with_both():
     (cause,) = diagnose(measurements(threads=1.59, processes=1.49, control=1.55))
     assert cause.kind == "none"
     assert cause_text(cause).endswith("2 processes that only count get 1.55x")
 
 
-def test_threads_that_do_not_scale_while_processes_do_hold_the_gil():
+def test_threads_that_do_not_scale_beside_processes_hold_the_gil():
     (cause,) = diagnose(measurements(threads=1.0))
     assert (cause.kind, cause_text(cause)) == (
         "gil",
@@ -81,7 +81,7 @@ def test_the_gil_is_told_on_many_cores_as_well():
     assert kinds(measurements(threads=12.0, processes=14.0, n=16, cores=16, control=15.5)) == ["none"]
 
 
-def test_what_scales_nowhere_and_takes_more_cpu_time_shares_memory_bandwidth():
+def test_more_cpu_time_in_all_workers_is_shared_memory_bandwidth():
     r = measurements(threads=probe_times(2, 1.1, cpu=1.8 * TASK), processes=probe_times(2, 1.05, cpu=1.9 * TASK))
     (cause,) = diagnose(r)
     assert cause.kind == "bandwidth"
@@ -94,12 +94,12 @@ def test_what_scales_nowhere_at_the_same_cpu_time_is_unclear():
     assert "a lock, a disk" in cause_text(cause)
 
 
-def test_threads_slower_than_processes_that_do_not_wait_are_not_called_the_gil():
+def test_busy_threads_slower_than_processes_are_not_the_gil():
     threads = probe_times(2, 1.2, cpu=1.7 * TASK)  # on the cores all the time
     assert kinds(measurements(threads=threads, processes=1.6)) == ["bandwidth"]
 
 
-def test_a_worker_that_waits_and_threads_that_wait_together_are_waiting():
+def test_workers_that_wait_alone_and_together_are_waiting():
     many = probe_times(8, 7.6, cpu=0.001)
     (cause,) = diagnose(measurements(threads=1.97, processes=1.95, cpu=0.001, many=many))
     assert cause.kind == "waiting"
@@ -127,13 +127,13 @@ def test_a_worker_that_computes_on_a_busy_machine_is_not_waiting():
     assert kinds(measurements(threads=1.95, processes=1.95, cpu=0.4 * TASK)) == ["waiting"]
 
 
-def test_where_processes_that_only_count_do_not_scale_nothing_is_said_of_the_step():
+def test_nothing_is_diagnosed_if_counting_does_not_scale():
     (cause,) = diagnose(measurements(threads=1.0, processes=1.1, control=1.2))
     assert cause.kind == "unclear"
     assert "2 processes that only count get 1.20x" in cause_text(cause)
 
 
-def test_what_the_step_itself_got_counts_where_the_control_was_disturbed():
+def test_what_the_step_got_counts_if_the_control_was_disturbed():
     assert kinds(measurements(threads=1.0, processes=1.9, control=1.1)) == ["gil"]
 
 
@@ -153,7 +153,7 @@ def test_a_third_repeat_that_agrees_with_the_first_is_enough():
 # ---- threads below the workers
 
 
-def test_blas_in_every_worker_that_is_slower_than_blas_on_one_thread_is_oversubscription():
+def test_blas_threads_that_slow_all_workers_are_oversubscription():
     blas = ProbeTimes(1, 1, (TASK / 1.8,), (TASK,))
     both = probe_times(2, 1.1, cpu=1.9 * TASK)
     (cause,) = diagnose(measurements(blas=blas, blas_processes=both))
@@ -162,7 +162,7 @@ def test_blas_in_every_worker_that_is_slower_than_blas_on_one_thread_is_oversubs
                           "BLAS on 1 thread: 2 workers 1.90x")  # fmt: skip
 
 
-def test_one_worker_with_blas_on_all_cores_that_is_as_fast_as_all_workers_is_told():
+def test_one_worker_with_all_cores_for_blas_may_be_as_fast():
     blas = ProbeTimes(1, 1, (TASK / 1.8,), (TASK,))
     (cause,) = diagnose(measurements(blas=blas, blas_processes=probe_times(2, 1.85)))
     assert cause.kind == "oversubscription"
@@ -173,7 +173,7 @@ def test_blas_that_starts_no_threads_is_no_cause():
     assert kinds(measurements(blas=ProbeTimes(1, 1, (TASK,), (TASK,)))) == ["none"]
 
 
-def test_threads_that_a_step_starts_by_itself_are_oversubscription():
+def test_threads_that_a_step_starts_are_oversubscription():
     (cause,) = diagnose(measurements(threads=1.0, processes=1.0, cpu=1.9 * TASK))
     assert cause.kind == "oversubscription"
     assert "1 worker keeps 1.9 cores busy" in cause_text(cause)
@@ -189,7 +189,7 @@ def test_moving_that_takes_as_long_as_the_task_is_transfer():
                           "with moving 0.78x; 2 threads 1.90x")  # fmt: skip
 
 
-def test_the_gil_comes_before_a_transfer_that_leaves_processes_faster():
+def test_the_gil_comes_before_a_transfer_that_processes_afford():
     assert kinds(measurements(threads=1.0, moved=MovingCost(0.035, 40e6))) == ["gil", "transfer"]
 
 
@@ -247,15 +247,17 @@ def test_independent_tasks_have_no_bound():
     assert diagnose_structure(s) is None
 
 
-def test_a_chain_is_a_bound_with_its_steps_and_the_most_it_allows():
+def test_a_chain_is_a_bound_with_its_steps_and_what_it_allows():
     names = [f"s{i}" for i in range(6)]
     needs = {name: names[i - 1 : i] if i else [] for i, name in enumerate(names)}
     *_, s = shaped(needs, dict.fromkeys(names, 1.0))
     bound = diagnose_structure(s)
     assert bound.cause.kind == "chain"
     assert set(bound.steps) == set(names)
-    assert bound_text(bound) == ("`s0`, `s1`, `s2` and 3 more steps are a chain: 6 tasks that need each other take 6.00 s "
-                          "of 6.00 s: at most 1.00x on any number of workers")  # fmt: skip
+    assert bound_text(bound) == (
+        "`s0`, `s1`, `s2` and 3 more steps are a chain: 6 tasks that need each other take 6.00 s of 6.00 s: at most "
+        "1.00x on any number of workers"
+    )
 
 
 def test_a_chain_beside_enough_other_work_is_no_bound():
@@ -263,7 +265,7 @@ def test_a_chain_beside_enough_other_work_is_no_bound():
     assert diagnose_structure(s) is None
 
 
-def test_one_long_task_among_many_short_ones_is_named_with_the_median():
+def test_one_long_task_among_short_ones_is_told_with_the_median():
     *_, s = shaped({"a": ()}, {"a": 0.1, "('a', 5)": 4.0}, n={"a": 8})
     bound = diagnose_structure(s)
     assert (bound.steps, bound.cause.kind) == (("a",), "long task")
@@ -315,7 +317,7 @@ def test_waiting_asks_for_more_threads_than_cores():
     assert change.after == pytest.approx(0.5)
 
 
-def test_threads_of_the_steps_own_ask_for_none_and_blas_in_all_workers_for_one_each():
+def test_own_threads_ask_for_none_and_blas_threads_for_one_each():
     own = measurements(threads=1.0, processes=1.0, cpu=1.9 * TASK)
     (change,) = changed(model_of(own), own)
     assert what_to_change(change) == "no threads inside `step`, or fewer workers"
@@ -347,7 +349,7 @@ def test_transfer_asks_for_threads_first_and_for_less_to_move():
     assert first.after == pytest.approx(4.0 / 1.9, rel=0.06)
 
 
-def test_tiny_tasks_ask_for_the_batch_that_makes_them_ten_times_their_overhead():
+def test_tiny_tasks_ask_for_a_batch_of_ten_times_their_overhead():
     r = measurements()
     overheads = {"dask": Overhead("dask", 2, 0.005), "processes": Overhead("processes", 2, 0.0001)}
     model = model_of(r, n={"step": 400}, seconds={"step": 0.001}, overheads=overheads,
@@ -389,7 +391,7 @@ def test_a_prediction_is_bounded_by_the_schedule_of_the_graph():
     assert model.elapsed("threads") == 2.0  # three tasks of one second on two workers
 
 
-def test_a_switch_that_saves_nearly_as_much_comes_before_a_change_of_the_code():
+def test_a_setting_comes_before_a_change_of_code_that_saves_more():
     r = measurements(threads=1.0, moved=MovingCost(0.05, 40e6))
     first, second = changed(model_of(r), r)
     assert (first.by_hand, second.by_hand) == (False, True)
@@ -413,7 +415,7 @@ def explanation(r, **given):
     )  # fmt: skip
 
 
-def test_the_verdict_names_step_cause_numbers_change_and_prediction():
+def test_the_verdict_names_step_cause_change_and_prediction():
     verdict = explanation(measurements(threads=1.0)).verdict
     assert verdict == ("`step` (93% of 4.00 s) holds the GIL, or a lock like it: 2 threads 1.00x, 2 processes "
                        "1.90x. Change: --backend processes, not threads; predicted: 3.90 s -> 2.05 s on 2 "
@@ -452,7 +454,7 @@ def test_an_explanation_is_plain_for_json():
     assert told["verdict"].startswith("`step`")
 
 
-def test_an_explanation_gives_its_steps_by_name_and_why_others_are_missing():
+def test_steps_are_found_by_name_and_missing_ones_say_why():
     result = explanation(measurements())
     assert result["step"].cause.kind == "none"
     with pytest.raises(KeyError, match="effects outside"):

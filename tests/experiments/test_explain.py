@@ -111,7 +111,7 @@ def test_a_loop_in_pure_python_holds_the_gil(here):
         assert any(what_to_change(change) == "--backend processes, not threads" for change in result.changes)
 
 
-def test_sleeping_is_waiting_and_asks_for_more_threads_than_cores(here):
+def test_sleeping_is_waiting_and_asks_for_more_threads(here):
     result = explained("waiting")
     assert result["step"].measurements.one.busy < 0.3
     assert kinds(result) in ({"waiting"}, {"unclear"})
@@ -142,7 +142,7 @@ def test_one_long_task_among_short_ones_is_named(here):
     assert "split the long task" in result.verdict
 
 
-def test_the_links_of_a_chain_are_one_batch_as_far_as_they_are_small_and_short():
+def test_small_and_short_links_of_a_chain_are_one_batch():
     names = ["first", "second", "wide", "third", "large", "fourth"]
     kept = [SavedTask(f"('{name}',)", name, name, name, 900 if name == "large" else 10) for name in names]
     sampled = Sampled({one.key: TaskTime(one.step, one.layer, 0.1) for one in kept}, kept)
@@ -169,7 +169,7 @@ def test_a_chain_is_found_whatever_its_steps_are_like(here):
 
 
 @pytest.mark.slow
-def test_blas_threads_in_every_worker_are_neither_the_gil_nor_waiting(here):
+def test_blas_threads_are_neither_the_gil_nor_waiting(here):
     result = explained("blas")
     assert not {"gil", "waiting", "transfer"} & kinds(result)
     r = result["step"].measurements
@@ -179,7 +179,7 @@ def test_blas_threads_in_every_worker_are_neither_the_gil_nor_waiting(here):
 
 
 @pytest.mark.slow
-def test_threads_that_a_task_starts_are_seen_as_more_than_one_busy_core(here):
+def test_threads_of_a_task_are_seen_as_more_than_one_busy_core(here):
     result = explained("nested")
     r = result["step"].measurements
     assert not {"waiting", "transfer"} & kinds(result)
@@ -188,7 +188,7 @@ def test_threads_that_a_task_starts_are_seen_as_more_than_one_busy_core(here):
         assert "cores busy" in result.verdict
 
 
-def test_a_stream_through_memory_is_neither_the_gil_nor_waiting(here, monkeypatch):
+def test_memory_traffic_is_neither_the_gil_nor_waiting(here, monkeypatch):
     small = causes.FILES["bandwidth"].replace("128000000", "32000000").replace("range: 8", "range: 4")
     monkeypatch.setitem(causes.FILES, "bandwidth", small)
     result = explained("bandwidth", steps=["step"])
@@ -198,7 +198,7 @@ def test_a_stream_through_memory_is_neither_the_gil_nor_waiting(here, monkeypatc
 
 
 @pytest.mark.slow
-def test_a_stream_through_a_gigabyte_is_neither_the_gil_nor_waiting(here):
+def test_a_gigabyte_of_memory_is_neither_the_gil_nor_waiting(here):
     result = explained("bandwidth", steps=["step"])
     assert result["step"].cause.kind in ("bandwidth", "none", "unclear", "transfer")
     assert result["step"].measurements.one.cpu_best > 0
@@ -236,7 +236,7 @@ outputs: {after: {to: csv, path: after.csv}, seen: {to: pickle, path: "seen-${ke
 """
 
 
-def test_what_must_not_or_cannot_run_again_is_listed_with_its_reason(here):
+def test_what_can_not_run_again_is_listed_with_its_reason(here):
     (here / "sent").mkdir()
     config = load(written(LEFT_OUT.replace("FOLDER", str(here / "sent"))))
     result = explain(config, workers=2, budget=120.0, steps=["sent", "after", "locked", "emptied"])
@@ -295,7 +295,7 @@ def test_wrong_usage_is_refused_before_anything_runs(here, options, said):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
-def test_children_end_with_the_program_and_a_signal_leaves_no_scratch(here, number, code):
+def test_a_signal_ends_the_children_and_leaves_no_scratch(here, number, code):
     os.mkfifo("started")
     steps = '{call: "causes:tell_and_wait", args: {path: "PATH"}}'.replace("PATH", str(here / "started"))
     written(f"version: 1\nmodules: [./causes.py]\nsteps:\n  step: {steps}\n")
@@ -337,14 +337,14 @@ def graph_of(*steps):
     return Graph(tasks, tuple(tasks), owners, {step: Policy(step) for step in owners.values()})
 
 
-def test_of_each_layer_the_first_task_is_kept_and_others_at_even_distances():
+def test_saved_tasks_of_a_layer_are_the_first_and_some_evenly():
     graph = graph_of(("a", "a", 60, ""), ("a", "a.part", 3, "a"), ("b", "b", 2, "a"))
     found = candidates(graph, list(graph.tasks), without={"b"})
     assert sorted(i for layer, i in found if layer == "a") == [0, 10, 20, 30, 40, 50]
     assert {layer for layer, _ in found} == {"a", "a.part"}
 
 
-def test_a_step_is_stood_for_by_median_tasks_of_the_layer_that_costs_most():
+def test_a_step_is_probed_by_median_tasks_of_its_costliest_layer():
     seconds = [0.01, 0.5, 0.1, 0.11, 0.09, 0.1]
     times = {f"a{i}": TaskTime("s", "a", s) for i, s in enumerate(seconds)}
     times |= {f"p{i}": TaskTime("s", "p", 0.001) for i in range(100)}

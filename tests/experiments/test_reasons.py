@@ -69,7 +69,7 @@ def sentence(account: Account, speedup: float = 1.0, cpu: float = 1.0, **evidenc
     return reason_text(reason(account, Evidence(speedup, cpu, **evidence)))
 
 
-def test_threads_hold_the_gil_where_processes_were_faster_at_the_same_step() -> None:
+def test_threads_hold_the_gil_where_processes_were_faster() -> None:
     threads = made("threads", losses=lost(inflation=9.8), cpu_beside={"parent": 0.1})
     processes = made("processes", losses=lost(elapsed=5.3, inflation=0.3))
     text = sentence(threads, 1.04, 1.02, others=[processes])
@@ -79,14 +79,14 @@ def test_threads_hold_the_gil_where_processes_were_faster_at_the_same_step() -> 
     )
 
 
-def test_without_processes_beside_them_threads_are_only_said_to_wait() -> None:
+def test_without_processes_to_compare_threads_only_wait() -> None:
     threads = made("threads", losses=lost(inflation=9.8), cpu_beside={"parent": 0.1})
     text = sentence(threads, 1.04, 1.02)
     assert "holds the GIL" not in text
     assert text.endswith("pipeline explain --step parse")
 
 
-def test_threads_that_keep_no_core_busy_wait_for_something_else_than_the_gil() -> None:
+def test_threads_that_keep_no_core_busy_do_not_wait_for_the_gil() -> None:
     threads = made("threads", losses=lost(inflation=9.8), cpu_beside={"parent": 0.1})
     text = sentence(threads, 0.8, 0.3)
     assert "a lock, a disk, or a core that something else uses; find out why: pipeline explain" in text
@@ -95,14 +95,14 @@ def test_threads_that_keep_no_core_busy_wait_for_something_else_than_the_gil() -
 
 
 @pytest.mark.parametrize("beside", [{"parent": 0.1}, {"parent": 0.1, "workers": 0.1}])
-def test_tasks_that_wait_for_cores_which_something_else_uses_are_told_so(beside: dict[str, float]) -> None:
+def test_tasks_that_wait_for_cores_used_by_others_are_told_so(beside: dict[str, float]) -> None:
     account = made("threads", losses=lost(inflation=9.8), cpu_beside=beside)
     text = sentence(account, 1.04, 1.02, starved=5.0, n_cores=2)
     assert "had no core for 5.00 s: something else uses this machine" in text
     assert "something else uses this machine" not in sentence(account, 1.04, 1.02, starved=4.8, n_cores=2)
 
 
-def test_exactly_a_tenth_of_the_core_seconds_in_exactly_two_of_three_rounds_is_a_cause() -> None:
+def test_a_tenth_in_exactly_two_of_three_rounds_is_a_cause() -> None:
     tenth, none = lost(n_workers=1, elapsed=3.0, scheduling=0.3), lost(n_workers=1, elapsed=3.0)
     less = lost(n_workers=1, elapsed=3.0, scheduling=0.29)
     assert reason(made(losses=tenth, every=(tenth, none, tenth)), Evidence(1.0, 1.0)).cause == "scheduling"
@@ -116,7 +116,7 @@ def test_processes_as_slow_as_threads_do_not_prove_the_gil() -> None:
     assert "holds the GIL" not in sentence(threads, others=[processes])
 
 
-def test_tasks_that_take_more_cpu_than_alone_everywhere_share_the_memory() -> None:
+def test_more_cpu_than_alone_on_all_back_ends_is_shared_memory() -> None:
     found = lost(inflation=8.0)
     times = {"parse": StepTimes(20.0, 12.0, 19.5, 12.0)}
     chunks = {"parse": TuningKnob("steps.x.chunks", "chunks")}
@@ -132,7 +132,7 @@ def test_tasks_that_take_more_cpu_than_alone_everywhere_share_the_memory() -> No
     assert alone.endswith("find out why: pipeline explain --step parse")
 
 
-def test_cpu_beside_the_tasks_is_threads_of_their_own_where_workers_run_nothing_else() -> None:
+def test_cpu_beside_the_tasks_is_their_threads_in_plain_workers() -> None:
     found = lost(inflation=8.0)
     processes = made("processes", losses=found, cpu_beside={"parent": 0.1, "workers": 7.0})
     text = sentence(processes, n_cores=2)
@@ -142,7 +142,7 @@ def test_cpu_beside_the_tasks_is_threads_of_their_own_where_workers_run_nothing_
     assert "more threads than cores" in sentence(dask, n_cores=2, others=[processes])
 
 
-def test_tasks_that_are_mostly_off_their_core_could_do_with_more_workers() -> None:
+def test_tasks_that_are_mostly_off_their_core_get_more_workers() -> None:
     times = {"parse": StepTimes(20.0, 20.0, 0.2, 0.2)}
     account = made("threads", losses=lost(dependency=0.2), by_step=times)
     text = sentence(account, 1.98, 0.02)
@@ -151,7 +151,7 @@ def test_tasks_that_are_mostly_off_their_core_could_do_with_more_workers() -> No
     assert "try --workers" not in sentence(account, 1.98, 0.02, starved=9.0)  # they wait for a core
 
 
-def test_workers_that_are_not_equally_busy_are_told_as_pieces_on_workers() -> None:
+def test_unequal_workers_are_told_as_pieces_of_work_on_workers() -> None:
     factors = Factors(1.2, 2, 1.0, 0.6, 1.0, 1.0, 1.0)
     account = made("pool", losses=lost(dependency=7.0), factors=factors, n_segments=3)
     text = sentence(account, knobs={"parse": TuningKnob("steps.x.chunks", "chunks")})
@@ -164,7 +164,7 @@ def test_more_workers_than_cores_wait_for_a_core() -> None:
     assert text.endswith("8 workers share 2 cores, so tasks of `parse` wait for one; cluster: {workers: 2}")
 
 
-def test_overhead_is_told_against_the_mean_task_and_ends_with_a_batch() -> None:
+def test_overhead_is_told_beside_the_mean_task_and_a_batch() -> None:
     text = sentence(made("dask", losses=lost(scheduling=6.2)), 0.8, knobs={"parse": PARSE})
     assert text == (
         "dask: 0.80x of 2 workers; mean task 13.8 ms against 6.20 ms of waiting to be handed out a task measured here; "
@@ -177,7 +177,7 @@ def test_a_batch_is_at_most_a_share_for_each_worker() -> None:
     assert sentence(tiny, knobs={"parse": PARSE}).endswith("steps.parse.batch: 500")
 
 
-def test_items_that_are_batched_already_are_told_to_be_at_least_twice_as_many() -> None:
+def test_a_batch_that_is_set_is_advised_to_double_at_least() -> None:
     found = lost(scheduling=2.2)
     busy = found.useful
     times = {"parse": StepTimes(busy, busy, busy, busy, n_segments=50)}
@@ -193,7 +193,7 @@ def test_transfer_tells_bytes_and_whose_they_are() -> None:
     )
 
 
-def test_a_back_end_that_moves_less_and_is_faster_is_the_cure_of_transfer() -> None:
+def test_transfer_is_answered_by_a_back_end_that_moves_less() -> None:
     found = made("pool", losses=lost(transfer=8.2))
     threads = made("threads", losses=lost(elapsed=6.0))
     assert sentence(found, others=[threads]).endswith("use --backend threads")
@@ -227,7 +227,7 @@ def test_no_cause_is_named_below_a_tenth() -> None:
 
 
 @pytest.mark.parametrize(("n_large", "named"), [(1, False), (2, True), (3, True)])
-def test_a_cause_is_named_only_if_it_was_large_in_two_of_three_rounds(n_large: int, named: bool) -> None:
+def test_a_cause_must_be_large_in_two_of_three_rounds(n_large: int, named: bool) -> None:
     large, small = lost(scheduling=6.0), lost(scheduling=1.0)
     account = made(losses=large, every=(large,) * n_large + (small,) * (3 - n_large))
     assert bool(reason(account, Evidence(1.0, 1.0)).cause) == named
@@ -239,7 +239,7 @@ def test_negative_inflation_is_no_loss() -> None:
     assert found.share == pytest.approx(0.2)
 
 
-def test_every_class_has_a_sentence_that_ends_with_something_to_do() -> None:
+def test_every_class_of_losses_has_a_sentence_with_an_advice() -> None:
     for name in ("inflation", "runtime", "transfer", "scheduling", "dependency", "unexplained"):
         found = reason(made(losses=lost(**{name: 9.0})), Evidence(1.0, 1.0))
         assert found.cause == name
