@@ -3,18 +3,18 @@
 ::
 
     PipelineError
-    ├── ConfigError          2   the file, or the way it was called, is wrong: all its faults at once
-    ├── OpError              2   a step asks for what its op cannot do; building gives it its place in the file
+    ├── ConfigError          2   the file, or a command or call, is wrong: all its errors at once
+    ├── OpError              2   a step asks for what its op cannot do; building adds its place in the file
     ├── DataError            3   an input file is missing or unusable
-    ├── TaskError            1   a task of the user's failed
-    │   └── TaskDataError    3   … since its data are not what they must be: a DataError, too
-    ├── ProgramError         1   a program that a command runs can't be run, or failed
+    ├── TaskError            1   a task failed
+    │   └── TaskDataError    3   … because of its data: a DataError, too
+    ├── ProgramError         1   the program of a command can't be run, or failed
     ├── BackendError         4   workers or the cluster are lost, unreachable or unusable
     │   ├── WorkerLost       4   a worker ended while it ran a task
     │   └── TaskTimeout      4   a task ran longer than its step's timeout
-    ├── OutputError          5   the outputs could not be committed; what was there before still stands
-    ├── CheckError           6   a check of the file, or the equality of two results, failed
-    └── Bug                  70  Pipeline broke a promise of its own
+    ├── OutputError          5   the outputs could not be committed; the earlier ones are unchanged
+    ├── CheckError           6   a check of the file failed, or two results differ
+    └── Bug                  70  an error in Pipeline itself
 
 A message says the place, what was got, what is allowed, and what to do. Nothing here imports anything but the
 standard library, so that a bad file is answered in a few milliseconds.
@@ -55,7 +55,7 @@ __all__ = [
 
 
 def where(step: str, item: str = "") -> str:
-    """A copy of a step, with an item in brackets where there is one.
+    """Return the name of an instance of a step, with an item in brackets where there is one.
 
     >>> where("fit", "alpha=0.1"), where("fit[t2m]", "alpha=0.1"), where("fit[t2m]")
     ('fit[alpha=0.1]', 'fit[t2m,alpha=0.1]', 'fit[t2m]')
@@ -66,32 +66,32 @@ def where(step: str, item: str = "") -> str:
 
 
 def nearest(got: str, allowed: Iterable[str]) -> str:
-    """``; did you mean 'axis'?`` for the closest of ``allowed``, empty where none is close."""
+    """Return ``; did you mean 'axis'?`` for the closest of ``allowed``; empty where none is close."""
     names = sorted(allowed) if isinstance(allowed, set | frozenset) else list(allowed)
     folded = {name.casefold(): name for name in reversed(names)}
-    # a slip of one letter is likelier than a name that shares more letters in the same order
-    slips = [name for name in folded if _one_slip(got.casefold(), name)]
-    close = difflib.get_close_matches(got.casefold(), slips or list(folded), n=1, cutoff=0.0 if slips else 0.55)
+    # a typo of one letter is likelier than a name that shares more letters in the same order
+    typos = [name for name in folded if _is_one_typo(got.casefold(), name)]
+    close = difflib.get_close_matches(got.casefold(), typos or list(folded), n=1, cutoff=0.0 if typos else 0.55)
     return f"; did you mean {folded[close[0]]!r}?" if close else ""
 
 
-def _one_slip(got: str, name: str) -> bool:
-    """Whether one letter left out, put in or replaced, or two that changed places, make ``got`` of ``name``."""
-    if abs(len(got) - len(name)) > 1 or len(got) == len(name) == 1:  # 'a' is no slip of 'b'
+def _is_one_typo(got: str, name: str) -> bool:
+    """Return whether one letter is left out, added or replaced, or two are swapped, in ``got``."""
+    if abs(len(got) - len(name)) > 1 or len(got) == len(name) == 1:  # 'a' is not a typo of 'b'
         return False
     start = next((i for i, (a, b) in enumerate(zip(got, name, strict=False)) if a != b), min(len(got), len(name)))
-    rest, wanted = got[start:], name[start:]
-    swapped = rest[:2] == wanted[1::-1] and rest[2:] == wanted[2:]
-    return rest[1:] == wanted or rest == wanted[1:] or rest[1:] == wanted[1:] or swapped
+    rest, correct = got[start:], name[start:]
+    swapped = rest[:2] == correct[1::-1] and rest[2:] == correct[2:]
+    return rest[1:] == correct or rest == correct[1:] or rest[1:] == correct[1:] or swapped
 
 
 def task_name(step: str, key: object, item: str = "") -> str:
-    """The name of a task as ``pipeline debug`` takes it.
+    """Return the name of a task, as ``pipeline debug`` takes it.
 
     Parameters
     ----------
-    step : the copy of the step that owns it
-    key : its key, a tuple or text, or that as text
+    step : the name of the instance that owns it
+    key : its key, a tuple or a text, or the ``repr`` of a tuple
     item : the item that it computes; empty where there is none
 
     >>> task_name("fit", ("fit", 3), "alpha=0.1"), task_name("fit", "('fit.rmse', 3)", "alpha=0.1")
@@ -102,7 +102,7 @@ def task_name(step: str, key: object, item: str = "") -> str:
     if isinstance(key, str) and key.startswith("("):
         try:
             key = ast.literal_eval(key)
-        except (ValueError, SyntaxError):  # it holds something else than texts and numbers: it stays as it is
+        except (ValueError, SyntaxError):  # it contains more than texts and numbers: it is used as it is
             return where(step, item) if item else str(key)
     first, *index = key if isinstance(key, tuple) else (key,)
     if item and first == step:
@@ -111,12 +111,12 @@ def task_name(step: str, key: object, item: str = "") -> str:
 
 
 def is_full(error: BaseException) -> TypeGuard[OSError]:
-    """Whether there was no room for what had to be written, or it may not be written there: no fault of ours."""
+    """Return whether a file could not be written for lack of space, or on a read-only file system: no bug of ours."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 def printable(text: str) -> str:
-    """``text`` with what would move or colour a terminal's text, and ends of lines, written as in Python.
+    """Return the text with line ends and control characters, which could change a terminal, escaped as in Python.
 
     >>> printable("été\\x1b[31m")
     'été\\\\x1b[31m'
@@ -126,7 +126,7 @@ def printable(text: str) -> str:
 
 @dataclass(frozen=True, order=True)
 class Location:
-    """A place in a YAML file: the file as it was named, line and column counted from 1."""
+    """A place in a YAML file: the file as the user named it, line and column counted from 1."""
 
     file: str = "<python>"
     line: int = 0
@@ -138,11 +138,11 @@ class Location:
 
 @dataclass(frozen=True, order=True)
 class Fault:
-    """One thing that is wrong with a file.
+    """One error of a file.
 
     Parameters
     ----------
-    location : where the value stands
+    location : the place of the value
     path : the keys that lead to it, joined by dots: ``steps.clim.axes``
     message : what was got, what is allowed, a hint
     """
@@ -156,7 +156,7 @@ class Fault:
 
 
 class PipelineError(Exception):
-    """The root of the tree; its text is fit to be shown to a user as it is.
+    """The root of the tree of errors; its text is a message for the user.
 
     ``run_folder`` is the folder of the run that failed with it; None where no run had begun.
     """
@@ -170,7 +170,7 @@ class ConfigError(PipelineError):
 
     Parameters
     ----------
-    faults : every fault that was found, at least one; kept sorted by place
+    faults : every error that was found, at least one; sorted by place
     """
 
     exit_code = 2
@@ -208,7 +208,7 @@ class OpError(PipelineError):
 
 
 class DataError(PipelineError):
-    """An input is missing, unreadable, or not what the file says it is."""
+    """An input is missing, unreadable, or not what the file says."""
 
     exit_code = 3
 
@@ -218,9 +218,9 @@ class TaskError(PipelineError):
 
     Parameters
     ----------
-    step : the copy of the step that owns the task: ``fit[t2m]``
+    step : the instance of the step that owns the task: ``fit[t2m]``
     key : the task's key, as text
-    cause : the exception as ``Type: message (file:line, in function)``
+    cause : the exception, as ``Type: message (file:line, in function)``
     item : the item of an ``over`` that failed: ``alpha=0.1,fold=2``; empty where there is none
     traceback : the traceback of the task, for ``--debug``
     """
@@ -229,16 +229,16 @@ class TaskError(PipelineError):
 
     def __init__(self, step: str, key: str, cause: str, item: str = "", traceback: str = "") -> None:
         self.step, self.key, self.cause, self.item, self.traceback = step, key, cause, item, traceback
-        super().__init__(step, key, cause, item, traceback)  # all of it: exceptions are pickled by their args
+        super().__init__(step, key, cause, item, traceback)  # exceptions are pickled by their args
 
     @property
     def where(self) -> str:
-        """The step, with the item in brackets where there is one."""
+        """Return the instance of the step, with the item in brackets where there is one."""
         return where(self.step, self.item)
 
     @property
     def task(self) -> str:
-        """The name of the task, as ``pipeline debug`` takes it."""
+        """Return the name of the task, as ``pipeline debug`` takes it."""
         return task_name(self.step, self.key, self.item)
 
     def __str__(self) -> str:
@@ -246,13 +246,13 @@ class TaskError(PipelineError):
 
 
 class TaskDataError(TaskError, DataError):
-    """A task was given data that is missing, unreadable, or not what the file says it is."""
+    """The input data of a task are missing, unreadable, or not what the file says."""
 
     exit_code = 3
 
 
 class ProgramError(PipelineError):
-    """A program that a command runs can't be run, failed, or left less than it should have."""
+    """The program of a command can't be run, failed, or did not write a file that it should have."""
 
     exit_code = 1
 
@@ -262,7 +262,7 @@ class BackendError(PipelineError):
 
     Parameters
     ----------
-    task : the name of the task that it happened to, as ``pipeline debug`` takes it; empty where it is none's
+    task : the name of the task concerned, as ``pipeline debug`` takes it; empty where it concerns none
     """
 
     exit_code = 4
@@ -273,7 +273,7 @@ class BackendError(PipelineError):
 
 
 class WorkerLost(BackendError):
-    """A worker ended while it ran a task, and the back end cannot go on without it."""
+    """A worker ended while it ran a task, and the back end cannot continue without it."""
 
 
 class TaskTimeout(BackendError):
@@ -281,7 +281,7 @@ class TaskTimeout(BackendError):
 
 
 class OutputError(PipelineError):
-    """The outputs could not be committed; what stood there before still stands."""
+    """The outputs could not be committed; the earlier ones are unchanged."""
 
     exit_code = 5
 
@@ -293,4 +293,4 @@ class CheckError(PipelineError):
 
 
 class Bug(PipelineError):
-    """Pipeline broke a promise of its own; the message asks for a report."""
+    """An error in Pipeline itself; the message asks for a report."""

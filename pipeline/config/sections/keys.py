@@ -90,7 +90,7 @@ class CallKeys(Section):
 
     args: Any = by_code(FREE_MAP, 'keyword arguments; "${step}" passes the result of a step')
     over: Any = by_code(_OVER, "")
-    batch: Literal["auto"] | Count = key("items a task", "auto")
+    batch: Literal["auto"] | Count = key("items per task", "auto")
     parts: Annotated[list[str], AfterValidator(_names), WithJsonSchema(_NAMES)] = key(
         "names of what the function returns: a map with these keys, or a tuple",
         [],
@@ -177,8 +177,8 @@ class _Function(Section):
 class Compare(Section):
     """The keys of ``compare``."""
 
-    backends: list[str] = key("which: [processes, dask]", [])
-    repeat: Count = key("rounds", 1)
+    backends: list[str] = key("the back ends: [processes, dask]", [])
+    repeat: Count = key("how often each is run", 1)
     reference: _Function = key(
         "the whole job as one would write it without Pipeline, in one thread; it gets the params as keywords and "
         "returns a map: name of an output -> its value",
