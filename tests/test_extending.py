@@ -78,7 +78,7 @@ def test_a_block_of_code_says_where_it_goes(block: Block) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_of_the_page_ends_well(followed: dict[str, Done], command: str) -> None:
+def test_a_command_of_the_page_succeeds(followed: dict[str, Done], command: str) -> None:
     done = followed[command]
     assert done.returncode == 0, done.stdout[-5_000:] + done.stderr[-5_000:]
 

@@ -81,7 +81,7 @@ class _Builder:
     def steps(self) -> None:
         slices = shared_slices(self.config)
         for step in self.config.steps.values():
-            if any(copy in self.failed for r in step.references() for copy in r.copies):
+            if any(copy in self.failed for r in step.references() for copy in r.instances):
                 self.failed.add(step.name)
                 continue
             with self._blamed(step.name, f"steps.{step.step}", step.location, step.locations):
@@ -93,7 +93,7 @@ class _Builder:
 
     def outputs(self) -> None:
         for output in self.config.outputs:
-            if any(copy in self.failed for copy in output.input.copies):
+            if any(copy in self.failed for copy in output.input.instances):
                 continue
             owner = output.writer
             with self._blamed(owner, f"outputs.{output.name}", output.location, {}):
@@ -108,10 +108,10 @@ class _Builder:
 
     def checks(self) -> None:
         named = [r for check in self.config.checks for r in check_references(check)]
-        used = {copy for step in self.config.steps.values() for r in step.references() for copy in r.copies}
-        used |= {copy for output in self.config.outputs for copy in output.input.copies}
+        used = {copy for step in self.config.steps.values() for r in step.references() for copy in r.instances}
+        used |= {copy for output in self.config.outputs for copy in output.input.instances}
         for name in self.config.steps:
-            asked = any(name in r.copies for r in named) or name in self.config.keep
+            asked = any(name in r.instances for r in named) or name in self.config.keep
             if name not in self.failed and (asked or name not in used):
                 self.kept.append(name)
         for i, check in enumerate(self.config.checks):
@@ -121,7 +121,7 @@ class _Builder:
                         raise DataError(f"{check.equals_csv}: no such file")
             whole = not (check.equals_csv is None and check.rows is None and check.columns is None)
             for reference in check_references(check):
-                if not any(copy in self.failed for copy in reference.copies) and not reference.gathered:
+                if not any(copy in self.failed for copy in reference.instances) and not reference.gathered:
                     with self._blamed("", f"checks[{i}].that", reference.location, {}):
                         value = refer(self.value_types, reference, f"checks[{i}]")
                         if not whole:
@@ -184,7 +184,7 @@ class _Builder:
     def _take(self, step: Step, value: Any, extra: dict[Key, GraphNode]) -> None:
         ordered = step.function in _ORDERED or (
             step.function in _KEEP_ORDER
-            and any(getattr(self.value_types[r.copies[0]], "ordered", False) for r in step.inputs.get("input", ()))
+            and any(getattr(self.value_types[r.instances[0]], "ordered", False) for r in step.inputs.get("input", ()))
         )
         own, value_type = lower(value, step.name, self.tasks, ordered=ordered)
         _require_other_dims(value_type, step)
@@ -212,7 +212,7 @@ class _Builder:
     def _referred(self, output: Output) -> tuple[ValueType, dict[Key, GraphNode]]:
         """The type of the value that an output writes; the tasks of a pick belong to the output."""
         reference, prefix = output.input, f"{output.writer}/input"
-        (copy,) = reference.copies
+        (copy,) = reference.instances
         value_type = self.value_types[copy]
         if not reference.part and not reference.picks:
             return whole_of(value_type), {}

@@ -199,7 +199,7 @@ def _sizes(config: Config, graph: Graph) -> dict[str, float]:
 
 
 def _input_bytes(sizes: Mapping[str, float], inputs: Mapping[str, tuple[Reference, ...]]) -> float:
-    return sum(sizes[copy] for references in inputs.values() for r in references for copy in r.copies)
+    return sum(sizes[copy] for references in inputs.values() for r in references for copy in r.instances)
 
 
 def _shape(value_type: ValueType) -> str:

@@ -24,7 +24,7 @@ def needed_columns(config: Config) -> dict[str, frozenset[str] | None]:
     def ask(reference: Reference, columns: frozenset[str] | None) -> None:
         if reference.part and not reference.gathered:
             columns = frozenset({reference.part})
-        for copy in reference.copies:
+        for copy in reference.instances:
             before = needed.get(copy, frozenset())
             needed[copy] = None if columns is None or before is None else before | columns
 
@@ -55,19 +55,19 @@ def shared_slices(config: Config) -> dict[str, Reference]:
     users: dict[str, list[Reference]] = {}
     for step in config.steps.values():
         for reference in step.references():
-            for copy in reference.copies:
+            for copy in reference.instances:
                 users.setdefault(copy, []).append(reference)
     for output in config.outputs:
-        users.setdefault(output.input.copies[0], []).append(output.input)
+        users.setdefault(output.input.instances[0], []).append(output.input)
     for check in config.checks:
         for reference in check_references(check):
-            for copy in reference.copies:
+            for copy in reference.instances:
                 users.setdefault(copy, []).append(replace(reference, picks=()))
     shared = {}
     for name, step in config.steps.items():
         sliced = step.kind == "op" and step.function in _SLICED
         references = users.get(name, [])
-        outputs = any(name in output.input.copies for output in config.outputs)
+        outputs = any(name in output.input.instances for output in config.outputs)
         if sliced and references and not outputs and name not in config.keep:
             picks = references[0].picks
             inputs_only = all(_first_pick(r) for r in references)

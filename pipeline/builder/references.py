@@ -29,7 +29,7 @@ def refer(value_types: Mapping[str, ValueType], reference: Reference, prefix: st
     ------
     OpError : if there is no such part or dim, or a position is out of range
     """
-    value_type = value_types[reference.copies[number]]
+    value_type = value_types[reference.instances[number]]
     value = enter(value_type)
     if isinstance(value, Parts):
         if reference.part:

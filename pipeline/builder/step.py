@@ -84,7 +84,7 @@ class StepBuilder:
 
     def enter(self, reference: Reference, *, number: int = 0) -> Any:
         """The collection of a reference; picks that the reader has taken already are not taken again."""
-        taken = self.slices.get(reference.copies[number])
+        taken = self.slices.get(reference.instances[number])
         if taken is not None and reference.picks:
             reference = replace(reference, picks=())
         try:
@@ -123,13 +123,13 @@ class StepBuilder:
 
     def whole(self, reference: Reference) -> Key:
         """The key of a task with the whole in-memory value of a reference."""
-        name = (reference.copies, reference.gathered, reference.part, reference.picks)
+        name = (reference.instances, reference.gathered, reference.part, reference.picks)
         if name not in self._wholes:
             self._wholes[name] = self._whole(reference)
         return self._wholes[name]
 
     def _whole(self, reference: Reference) -> Key:
-        keys = [self._whole_copy(reference, i) for i in range(len(reference.copies))]
+        keys = [self._whole_copy(reference, i) for i in range(len(reference.instances))]
         if not reference.gathered:
             return keys[0]
         key = (f"{self.step.name}/gathered.{len(self._wholes)}",)

@@ -258,7 +258,7 @@ def resolve_reference(reference: BoundReference, matrix: Mapping[str, Any]) -> R
     gathered_values = [[instances.matrix(one)[key] for key in picks.gathered] for one in found if picks.gathered]
     return Reference(
         step=instances.step,
-        copies=tuple(instances.names[one] for one in found),
+        instances=tuple(instances.names[one] for one in found),
         gathered=picks.gathered,
         labels=tuple(map(tuple, gathered_values)),
         part=reference.text.part,

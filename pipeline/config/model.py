@@ -32,7 +32,7 @@ class Reference:
     Parameters
     ----------
     step : the step's name in the file
-    copies : names of the instances; one, or several where they are gathered
+    instances : names of the instances; one, or several where they are gathered
     gathered : the matrix keys gathered along (``bias[*]``), in the step's order; empty: a single value
     labels : for each instance its values of ``gathered``
     part : ``u`` of ``svd.u``; empty: the whole
@@ -42,7 +42,7 @@ class Reference:
     """
 
     step: str
-    copies: tuple[str, ...]
+    instances: tuple[str, ...]
     gathered: tuple[str, ...] = ()
     labels: tuple[tuple[Any, ...], ...] = ()
     part: str = ""

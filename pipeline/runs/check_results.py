@@ -75,7 +75,7 @@ def _value(check: Check, graph: Graph, results: Mapping[Key, Any]) -> Any:
 
 def value_of(reference: Reference, graph: Graph, results: Mapping[Key, Any]) -> Any:
     """What a reference means of a run's results, in memory; gathered copies as a list."""
-    values = [_copy(copy, reference, graph, results) for copy in reference.copies]
+    values = [_copy(copy, reference, graph, results) for copy in reference.instances]
     return values if reference.gathered else values[0]
 
 

@@ -91,10 +91,10 @@ def preview(
     PipelineError : as in a run
     """
     wanted = parse_target(config, text)
-    graph = build(_only(config, wanted.reference.copies))
+    graph = build(_only(config, wanted.reference.instances))
     tasks, owners = dict(graph.tasks), dict(graph.owners)
     places = []
-    for number, copy in enumerate(wanted.reference.copies):
+    for number, copy in enumerate(wanted.reference.instances):
         value_type, own = _referred(graph, wanted, number)
         tasks |= own
         owners |= dict.fromkeys(own, copy)
@@ -118,7 +118,7 @@ def _only(config: Config, copies: tuple[str, ...]) -> Config:
         name = stack.pop()
         if name not in needed:
             needed.add(name)
-            stack += [copy for reference in config.steps[name].references() for copy in reference.copies]
+            stack += [copy for reference in config.steps[name].references() for copy in reference.instances]
     steps = {name: step for name, step in config.steps.items() if name in needed}
     return replace(config, steps=steps, outputs=(), checks=(), keep=copies)
 
@@ -126,7 +126,7 @@ def _only(config: Config, copies: tuple[str, ...]) -> Config:
 def _referred(graph: Graph, wanted: Target, number: int) -> tuple[ValueType, dict[Key, GraphNode]]:
     """Where the value of one copy of the reference lies, and the tasks of its picks."""
     reference = wanted.reference
-    copy = reference.copies[number]
+    copy = reference.instances[number]
     value_type = graph.value_types[copy]
     if not reference.part and not reference.picks and not isinstance(whole_of(value_type), PartsType):
         return whole_of(value_type), {}
@@ -142,7 +142,7 @@ def _referred(graph: Graph, wanted: Target, number: int) -> tuple[ValueType, dic
 
 def _place(wanted: Target, value_type: ValueType, number: int) -> _Place:
     reference = wanted.reference
-    name = reference.copies[number] if reference.gathered else reference.text
+    name = reference.instances[number] if reference.gathered else reference.text
     if reference.gathered and reference.part:
         name = name.replace(reference.step, f"{reference.step}.{reference.part}", 1)
     if not wanted.picks_items:
@@ -172,7 +172,7 @@ def _seen(wanted: Target, place: _Place, results: Mapping[Key, Any]) -> Preview:
         n = len(found)
         if n == 1 and not items:
             (dropped,) = found.values()
-            step, key = wanted.reference.copies[0], str(place.keys[0])
+            step, key = wanted.reference.instances[0], str(place.keys[0])
             raise TaskError(step, key, f"it was dropped: {dropped.cause}", *found)
     if wanted.picks_items and n == len(items) == 1:
         return Preview(place.name, "value", *items.values())
@@ -271,7 +271,7 @@ def _one(config: Config, graph: Graph, text: str, owned: Mapping[str, Key]) -> K
     meant = exact
     if not exact and "(" not in text and not text.startswith("write "):
         wanted = parse_target(config, text)
-        for copy in wanted.reference.copies:
+        for copy in wanted.reference.instances:
             policy = graph.policies.get(copy)
             if wanted.picks_items and policy is not None and policy.items is not None:
                 keys = {(policy.over, i) for i in wanted.positions(policy.items)}

@@ -21,13 +21,13 @@ def require_suggestions(found: list[tuple[Typo, bool]]) -> None:
     assert len(missed) <= 0.05 * len(found), missed
 
 
-def test_mutated_files_are_answered() -> None:
+def test_mutated_files_load_or_give_an_error() -> None:
     rows = in_a_process(range(200))
     assert {row.code for row in rows} >= {0, 2}  # some are still right
     require_answers(rows)
 
 
-def test_typos_are_answered_with_what_was_meant() -> None:
+def test_typos_get_the_right_suggestion() -> None:
     found = suggested(random.Random(1), share=0.1)
     assert set(Counter(one.kind for one, _ in found)) == {"key", "op", "step", "column"}
     require_suggestions(found)
@@ -35,7 +35,7 @@ def test_typos_are_answered_with_what_was_meant() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
-def test_twenty_thousand_mutated_files_are_answered() -> None:
+def test_twenty_thousand_mutated_files_load_or_give_an_error() -> None:
     for start in range(0, 20_000, 500):
         require_answers(in_a_process(range(start, start + 500)))
 
@@ -43,5 +43,5 @@ def test_twenty_thousand_mutated_files_are_answered() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("seed", range(5))
-def test_every_name_of_every_file_misspelt_is_answered_with_what_was_meant(seed: int) -> None:
+def test_every_misspelt_name_gets_the_right_suggestion(seed: int) -> None:
     require_suggestions(suggested(random.Random(seed)))

@@ -157,7 +157,7 @@ def test_every_row_has_a_name_and_an_example() -> None:
 
 
 @pytest.mark.parametrize("row", OF["key of the file"], ids=lambda row: row.names[0])
-def test_a_key_of_the_file_is_taken(row: Row, here: Path) -> None:
+def test_a_key_of_the_file_is_accepted(row: Row, here: Path) -> None:
     for name, example in row.named():
         key = example.partition(":")[0]
         assert key in (name.strip(",") for name in row.names)
@@ -244,7 +244,7 @@ COMMANDS = [command for block in blocks(PAGE) if block.language == "sh" for comm
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_of_the_page_ends_well(
+def test_a_command_of_the_page_succeeds(
     command: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(here)

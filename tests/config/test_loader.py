@@ -58,7 +58,7 @@ def called(args: str, before: str = "", more: str = "", steps: str = "") -> Any:
         (".inf", float("inf")),
     ],
 )
-def test_scalars_are_those_of_yaml_1_2(text: str, value: Any) -> None:
+def test_scalars_follow_yaml_1_2(text: str, value: Any) -> None:
     assert scalar(text) == value
     assert type(scalar(text)) is type(value)
 
@@ -83,20 +83,20 @@ def test_scalars_are_those_of_yaml_1_2(text: str, value: Any) -> None:
         ),
     ],
 )
-def test_what_yaml_may_not_hold_is_refused_with_its_place(text: str, said: str) -> None:
+def test_refused_yaml_is_reported_with_its_place(text: str, said: str) -> None:
     with pytest.raises(ConfigError) as caught:
         loads(text, name="x")
     assert said in str(caught.value)
 
 
-def test_a_file_that_is_no_text_is_told_with_the_place_of_the_byte(tmp_path: Path) -> None:
+def test_a_byte_that_is_not_utf8_is_reported_with_its_place(tmp_path: Path) -> None:
     file = tmp_path / "x.yaml"
     file.write_bytes("version: 1\nname: é".encode("latin1"))
     with pytest.raises(ConfigError, match=r"x\.yaml:2:7: got the byte 0xe9; a file is UTF-8 text"):
         load(file)
 
 
-def test_places_are_those_of_the_file() -> None:
+def test_every_value_has_its_place_in_the_file() -> None:
     step = config("  a:\n    op: arange\n    stop: 3\n", name="p").steps["a"]
     assert (str(step.location), str(step.locations["stop"])) == ("p.yaml:4:3", "p.yaml:6:11")
 
@@ -115,11 +115,11 @@ def test_places_are_those_of_the_file() -> None:
         ("$5", ("$5",)),
     ],
 )
-def test_holes_are_told_from_text(text: str, pieces: Any) -> None:
+def test_text_is_split_at_its_placeholders(text: str, pieces: Any) -> None:
     assert split_placeholders(text) == pieces
 
 
-def test_a_hole_alone_keeps_its_type_and_within_text_is_text() -> None:
+def test_a_placeholder_keeps_its_type_unless_it_is_in_text() -> None:
     before = "params: {n: 3, l: [1, 2], m: {k: {d: true}}}"
     assert called('{a: "${n}", b: "${l}", c: "${m.k.d}", d: "n${n}-${m.k.d}", e: "$${n}"}', before) == {
         "a": 3,
@@ -130,18 +130,18 @@ def test_a_hole_alone_keeps_its_type_and_within_text_is_text() -> None:
     }
 
 
-def test_a_list_within_text_is_a_fault() -> None:
+def test_a_list_inside_text_is_an_error() -> None:
     assert "is a list; inside text it must be a scalar" in message(
         '  a: {op: files, path: "x${l}"}\n', "params: {l: [1]}"
     )
 
 
-def test_params_may_use_each_other_but_not_in_a_circle() -> None:
+def test_params_may_use_each_other_but_not_in_a_cycle() -> None:
     assert called('{x: "${b}"}', 'params: {b: "${a}/b", a: A}') == {"x": "A/b"}
     assert "needs itself: a -> b -> a" in message("  x: {op: arange, stop: 1}\n", 'params: {a: "${b}", b: "${a}"}')
 
 
-def test_params_that_unfold_without_end_are_refused() -> None:
+def test_params_that_expand_without_bound_are_refused() -> None:
     lines = "".join(f'  p{i}: "{f"${{p{i + 1}}}" * 10}"\n' for i in range(12))
     assert "expands to more than" in message("  x: {op: arange, stop: 1}\n", f"params:\n{lines}  p12: xxxxxxxxxx\n")
 
@@ -196,7 +196,7 @@ def test_set_changes_a_param_and_knows_no_others(tmp_path: Path) -> None:
     assert "has no param 'bb'; did you mean 'b'?" in message(steps, before, sets={"bb": "1"})
 
 
-def test_included_files_lie_below_and_a_step_is_replaced_whole(tmp_path: Path) -> None:
+def test_the_including_file_wins_and_a_step_is_replaced_whole(tmp_path: Path) -> None:
     (tmp_path / "base").mkdir()
     (tmp_path / "base" / "base.yaml").write_text(
         "params: {root: data, deep: {a: 1, b: 2}}\n"
@@ -214,14 +214,14 @@ def test_included_files_lie_below_and_a_step_is_replaced_whole(tmp_path: Path) -
     assert "steps.a: replaces the step of" in warning
 
 
-def test_files_that_include_each_other_are_a_fault(tmp_path: Path) -> None:
+def test_files_that_include_each_other_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("include: [b.yaml]")
     (tmp_path / "b.yaml").write_text("include: [a.yaml]")
     with pytest.raises(ConfigError, match="includes itself"):
         load(tmp_path / "a.yaml")
 
 
-def test_files_are_merged_in_order_and_the_including_one_comes_last(tmp_path: Path) -> None:
+def test_includes_are_merged_in_order_and_the_file_comes_last(tmp_path: Path) -> None:
     (tmp_path / "one.yaml").write_text(
         "params: {n: 1, m: {x: 1, y: 2}}\nsteps: {b: {op: arange, stop: 2}, c: {op: arange, stop: 1}}\n"
     )
@@ -248,7 +248,7 @@ def test_files_are_merged_in_order_and_the_including_one_comes_last(tmp_path: Pa
         ("[base.yaml]", "steps: {b: {op: arange, stop: 2, stp: 1}}", "base.yaml:1:34: steps.b.stp: unknown key of op"),
     ],
 )
-def test_a_fault_of_an_include_is_told_where_it_is(include: str, base: str, said: str, tmp_path: Path) -> None:
+def test_an_error_of_an_include_is_reported_at_its_place(include: str, base: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "base.yaml").write_text(base)
     (tmp_path / "x.yaml").write_text(f"version: 1\ninclude: {include}\nsteps: {{a: {{op: arange, stop: 2}}}}\n")
     with pytest.raises(ConfigError) as caught:
@@ -286,15 +286,15 @@ def test_a_fault_of_an_include_is_told_where_it_is(include: str, base: str, said
         ("  a: {op: arange, matrix: {i: [true, null]}, stop: 3}\n", ["a[true]", "a[null]"]),
     ],
 )
-def test_copies_of_the_last_step(steps: str, names: list[str]) -> None:
+def test_instances_of_the_last_step(steps: str, names: list[str]) -> None:
     made = config(steps)
     last = list(made.steps.values())[-1].step
     assert [name for name, step in made.steps.items() if step.step == last] == names
 
 
-def test_what_is_followed_is_matched_by_label() -> None:
+def test_inherited_keys_are_matched_by_label() -> None:
     made = config(TAS + "  b: {op: mean, input: tas}\n  s: {expr: tas - b}\n")
-    assert {r.copies for r in made.steps["s[E1]"].references()} == {("tas[E1]",), ("b[E1]",)}
+    assert {r.instances for r in made.steps["s[E1]"].references()} == {("tas[E1]",), ("b[E1]",)}
 
 
 def test_a_gather_carries_the_labels_of_its_keys() -> None:
@@ -304,10 +304,10 @@ def test_a_gather_carries_the_labels_of_its_keys() -> None:
     assert reference == Reference("a", ("a[i=2,j=x]", "a[i=2,j=y]"), ("j",), (("x",), ("y",)), text="a[j=*]")
 
 
-def test_picks_along_dims_and_parts_stand_in_the_reference() -> None:
+def test_a_reference_holds_its_part_and_picks_along_dims() -> None:
     steps = TAS + '  s: {op: svd, input: tas}\n  m: {op: mean, input: "s.u[A1B, component=0:2, x=-1]"}\n'
     (reference,) = config(steps).steps["m"].inputs["input"]
-    assert (reference.copies, reference.part) == (("s[A1B]",), "u")
+    assert (reference.instances, reference.part) == (("s[A1B]",), "u")
     assert reference.picks == (("component", (0, 2)), ("x", -1))
 
 
@@ -337,11 +337,11 @@ def test_picks_along_dims_and_parts_stand_in_the_reference() -> None:
         ("  a: {expr: b + 1}\n  b: {expr: a + 1}\n", "needs itself: "),
     ],
 )
-def test_copies_that_can_not_be(steps: str, said: str) -> None:
+def test_matrices_that_are_refused(steps: str, said: str) -> None:
     assert said in message(steps)
 
 
-def test_copies_that_can_not_be_are_one_fault() -> None:
+def test_a_refused_matrix_is_one_error() -> None:
     again = TAS + "  m: {op: mean, input: tas, matrix: {run: [A1B]}}\n"
     unequal = "  a: {op: arange, matrix: {i: [1]}, stop: 3}\n  b: {op: arange, matrix: {i: [2]}, stop: 3}\n"
     for steps in (again, unequal + "  c: {expr: a + b}\n"):
@@ -353,7 +353,7 @@ def test_numbers_that_print_differently_are_warned_of() -> None:
     assert '01 is the number 1, which is the label; for the text write "01"' in warning
 
 
-def test_when_takes_copies_away_with_all_that_need_them() -> None:
+def test_when_removes_instances_and_all_that_need_them() -> None:
     made = config(
         '  a: {op: arange, matrix: {i: [1, 2, 3]}, when: "${i} > ${least}", stop: 3}\n'
         "  b: {op: mean, input: a}\n"
@@ -367,7 +367,7 @@ def test_when_takes_copies_away_with_all_that_need_them() -> None:
         "b[1]": "needs a[1], which does not exist",
         "c": "needs a[1], which does not exist",
     }
-    assert made.steps["d"].inputs["input"][0].copies == ("b[2]", "b[3]")
+    assert made.steps["d"].inputs["input"][0].instances == ("b[2]", "b[3]")
 
 
 @pytest.mark.parametrize(
@@ -409,7 +409,7 @@ def test_when_is_known_before_the_run(when: str, said: str) -> None:
     assert said in found
 
 
-def test_excluded_copies_are_gone_with_all_that_need_them() -> None:
+def test_exclude_removes_instances_and_all_that_need_them() -> None:
     made = config(
         '  a: {op: arange, matrix: {i: [1, 2], j: [x, y]}, exclude: [{i: "${n}"}, {i: 1, j: y}], stop: 3}\n'
         "  b: {op: mean, input: a}\n"
@@ -436,7 +436,7 @@ def test_steps_come_after_what_they_need() -> None:
 # -- expressions ------------------------------------------------------------------------------------------------------
 
 
-def test_params_are_constants_and_steps_references_in_expressions() -> None:
+def test_in_expressions_params_are_constants_steps_references() -> None:
     made = config(
         "  f: {op: read_csv, path: f.csv}\n  m: {op: groupby, input: f, by: a, agg: {top: max(x)}}\n"
         '  g: {op: filter, input: f, where: "x < ${m.top} and seg == ${segment}"}\n',
@@ -451,7 +451,7 @@ def test_params_are_constants_and_steps_references_in_expressions() -> None:
 
 def test_an_expr_has_a_role_a_name() -> None:
     step = config(TAS + '  s: {expr: "tas - tas[A1B] * ${k}"}\n', "params: {k: 2}").steps["s[E1]"]
-    assert {role: refs[0].copies for role, refs in step.inputs.items()} == {
+    assert {role: refs[0].instances for role, refs in step.inputs.items()} == {
         "tas": ("tas[E1]",),
         "tas[A1B]": ("tas[A1B]",),
     }
@@ -461,7 +461,7 @@ def test_an_expr_has_a_role_a_name() -> None:
 # -- calls ------------------------------------------------------------------------------------------------------------
 
 
-def test_args_hold_results_at_any_depth() -> None:
+def test_args_take_references_at_any_depth() -> None:
     got = called(
         '{x: ["${a}", {y: "n=${a}"}], z: "${k}-${a}"}', more=", over: {k: [1]}", steps="  a: {op: arange, stop: 1}\n"
     )
@@ -513,13 +513,13 @@ def test_modules_are_importable_names_or_shipped_files(tmp_path: Path) -> None:
 # -- outputs, checks, the rest ----------------------------------------------------------------------------------------
 
 
-def test_outputs_have_a_path_a_copy() -> None:
+def test_outputs_have_a_path_per_instance() -> None:
     made = loads(
         f"version: 1\nsteps:\n{TAS}outputs:\n"
         '  tas: {to: zarr, path: "out/./${run}.zarr", attrs: {units: K}}\n'
         '  one: {input: "tas[E1, t=0:3]", to: zarr, path: one}\n'
     )
-    assert [(o.name, o.path, o.input.copies, o.attrs) for o in made.outputs] == [
+    assert [(o.name, o.path, o.input.instances, o.attrs) for o in made.outputs] == [
         ("tas", "out/A1B.zarr", ("tas[A1B]",), {"units": "K"}),
         ("tas", "out/E1.zarr", ("tas[E1]",), {"units": "K"}),
         ("one", "one", ("tas[E1]",), {}),
@@ -540,7 +540,7 @@ def test_outputs_do_not_write_into_each_other(second: str) -> None:
     assert said in message("  a: {op: arange, stop: 1}\n", outputs)
 
 
-def test_checks_are_references_or_expressions_a_copy() -> None:
+def test_checks_are_references_or_expressions_per_instance() -> None:
     made = loads(
         f"version: 1\nsteps:\n{TAS}  m: {{op: mean, input: tas}}\n"
         'checks: [{that: m, approx: 3, abs: 0.1}, {that: "m[A1B] > m[E1]"}, {that: "m[E1]", approx: 1, rel: 0.1}]'
@@ -551,10 +551,10 @@ def test_checks_are_references_or_expressions_a_copy() -> None:
         ("m[A1B] > m[E1]", None),
         ("m[E1]", ("m[E1]",)),
     ]
-    assert [r.copies for r in made.checks[2].that.references] == [("m[A1B]",), ("m[E1]",)]
+    assert [r.instances for r in made.checks[2].that.references] == [("m[A1B]",), ("m[E1]",)]
 
 
-def test_keep_names_copies() -> None:
+def test_keep_names_instances() -> None:
     assert config(TAS, "keep: [tas]").keep == ("tas[A1B]", "tas[E1]")
     assert config(TAS, 'keep: ["tas[E1]"]').keep == ("tas[E1]",)
 

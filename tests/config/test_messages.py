@@ -38,21 +38,21 @@ def only(text: str, name: str = "x") -> str:
     return fault
 
 
-def test_an_unknown_key_of_an_op_gets_the_allowed_ones_and_the_nearest() -> None:
+def test_an_unknown_key_of_an_op_gets_the_allowed_and_nearest() -> None:
     assert only(ERA5 + "  clim: {op: mean, input: tas, axes: time}\n", "era5") == (
         "era5.yaml:4:32: steps.clim.axes: unknown key of op 'mean'; allowed: axis, skipna, keepdims and the common "
         "keys; did you mean 'axis'?"
     )
 
 
-def test_an_unquoted_expression_with_commas_is_put_together_again() -> None:
+def test_an_unquoted_expression_with_commas_is_joined_again() -> None:
     assert only(ERA5 + "  hot: {expr: where(x > 1, x, 0)}\n", "era5") == (
         "era5.yaml:4:3: steps.hot: got the keys 'x' and '0)' without values; inside {…} an expression with a comma "
         'needs quotes: {expr: "where(x > 1, x, 0)"}'
     )
 
 
-def test_an_unquoted_aggregate_with_commas_is_put_together_again() -> None:
+def test_an_unquoted_aggregate_with_commas_is_joined_again() -> None:
     text = FRAMES + "  by: {op: groupby, input: orders, by: a, agg: {p: quantile(x, 0.9)}}\n"
     assert only(text) == (
         "x.yaml:4:43: steps.by.agg: got the key '0.9)' without values; inside {…} an expression with a comma needs "
@@ -92,14 +92,14 @@ outputs:
     )
 
 
-def test_a_value_of_the_run_where_none_may_stand_is_said_to_be_one() -> None:
+def test_a_result_where_a_known_value_is_needed_is_explained() -> None:
     assert only(SWEEP + '  load: {op: read_csv, path: "${best.alpha}"}\n', "sweep") == (
         "sweep.yaml:7:30: steps.load.path: \"${best.alpha}\" is unknown until the run has computed 'best'; a path "
         "needs a param, a matrix key or ${env:…}"
     )
 
 
-def test_an_over_key_where_none_may_stand_is_said_to_be_one() -> None:
+def test_an_over_key_where_a_known_value_is_needed_is_explained() -> None:
     text = 'version: 1\nmodules: [m]\nsteps:\n  f: {call: "m:f", over: {a: [1]}, timeout: "${a}"}\n'
     assert "is unknown until run time, one value a call" in only(text)
 
@@ -229,16 +229,16 @@ SINGLE: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize(("text", "said"), SINGLE.values(), ids=SINGLE)
-def test_a_fault_is_told_once_with_its_cure(text: str, said: str) -> None:
+def test_an_error_is_reported_once_with_what_to_do(text: str, said: str) -> None:
     assert said in only(text)
 
 
-def test_all_faults_of_a_file_are_told_in_the_order_of_their_places() -> None:
+def test_all_errors_are_reported_in_the_order_of_their_places() -> None:
     text = ERA5 + "  a: {op: maen}\n  b: {op: mean, input: tsa}\n  c: {op: sum, input: tas, axsi: x}\nkepp: []\n"
     assert [fault.split(":")[1] for fault in faults(text)] == ["4", "5", "6", "7"]
 
 
-def test_a_step_that_needs_a_faulty_one_has_no_fault_of_its_own() -> None:
+def test_a_step_that_needs_a_wrong_step_has_no_error_itself() -> None:
     text = (
         ERA5
         + "  a: {op: maen, input: tas}\n  b: {op: mean, input: a}\n  c: {op: groupby, input: b, by: x, agg: mean}\n"
@@ -246,7 +246,7 @@ def test_a_step_that_needs_a_faulty_one_has_no_fault_of_its_own() -> None:
     assert len(faults(text)) == 1
 
 
-def test_a_fault_in_every_copy_of_a_step_is_told_once() -> None:
+def test_an_error_in_every_instance_is_reported_once() -> None:
     text = 'version: 1\nsteps: {a: {op: from_zarr, matrix: {v: {range: 50}}, path: "${x}"}}\n'
     assert len(faults(text)) == 1
 
@@ -266,7 +266,7 @@ def test_a_fault_in_every_copy_of_a_step_is_told_once() -> None:
         "&a [*a]",
     ],
 )
-def test_what_is_no_pipeline_is_a_config_error_with_a_place(text: str) -> None:
+def test_any_other_text_is_a_config_error_with_a_place(text: str) -> None:
     assert all(fault.startswith("x.yaml:") for fault in faults(text))
 
 
@@ -278,7 +278,7 @@ def test_a_one_letter_typo_of_a_key_gets_the_right_suggestion(meant: str, typo: 
     assert f"did you mean '{meant}'?" in only(ERA5 + f"  c: {{op: mean, input: tas, {typo}: time}}\n")
 
 
-def test_what_only_follows_from_a_fault_is_not_told(tmp_path: Path) -> None:
+def test_consequences_of_an_error_are_not_reported(tmp_path: Path) -> None:
     text = """
     steps:
       a: {op: arrange, stop: 3, matrix: {k: [x, y]}}
@@ -341,7 +341,7 @@ def test_what_only_follows_from_a_fault_is_not_told(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_value_of_no_use_gets_what_may_stand_in_its_place(text: str, said: str) -> None:
+def test_a_wrong_value_gets_what_is_allowed_in_its_place(text: str, said: str) -> None:
     assert only(f"version: 1\n{text}\n") == said
 
 
@@ -354,19 +354,19 @@ def test_a_value_of_no_use_gets_what_may_stand_in_its_place(text: str, said: str
     ],
     ids=["a label twice", "a step named like a matrix key", "args beside a list of maps"],
 )
-def test_a_fault_is_told_where_it_is_and_once(steps: str, paths: list[str]) -> None:
+def test_an_error_is_reported_at_its_place_and_once(steps: str, paths: list[str]) -> None:
     with pytest.raises(ConfigError) as caught:
         loads(f"version: 1\nsteps: {{{steps}}}\n")
     assert sorted(fault.path for fault in caught.value.faults) == sorted(paths)
 
 
-def test_the_branch_of_a_union_that_fits_best_is_the_one_explained() -> None:
+def test_the_branch_of_a_union_that_fits_best_is_explained() -> None:
     with pytest.raises(ConfigError, match=r"steps\.p\.cast\.i: .*int65"):
         loads("version: 1\nsteps: {p: {op: read_parquet, path: t.parquet, cast: {i: int65}}}\n")
 
 
 @pytest.mark.parametrize(("check", "key"), [("abs: 3", "abs"), ("rel: 1", "rel"), ("sep: ';'", "sep")])
-def test_what_says_how_to_compare_needs_something_to_compare_with(check: str, key: str) -> None:
+def test_a_tolerance_needs_a_comparison(check: str, key: str) -> None:
     steps = "steps: {a: {op: arange, stop: 3}, m: {op: sum, input: a}}"
     with pytest.raises(ConfigError, match=rf"checks\[0\]\.{key}: .*it goes with .*, which is not here"):
         loads(f'version: 1\n{steps}\nchecks: [{{that: "m == 3", {check}}}]\n')
@@ -379,6 +379,6 @@ def test_what_says_how_to_compare_needs_something_to_compare_with(check: str, ke
         ("{op: pad, input: x, pad_width: {i: [0, 1000000000]}}", "pad_width"),
     ],
 )
-def test_numbers_that_only_a_slip_can_explain_are_refused_before_anything_is_planned(step: str, message: str) -> None:
+def test_absurd_numbers_are_refused_before_planning(step: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         loads(f"version: 1\nsteps:\n  x: {{op: arange, stop: 9, dim: i, dtype: float64}}\n  y: {step}\n")

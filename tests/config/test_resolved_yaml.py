@@ -64,7 +64,7 @@ def test_it_is_a_file_that_asks_for_the_same(path: Path) -> None:
     assert "${root}" not in text
 
 
-def test_what_is_included_set_and_filled_in_has_its_origin(folder: Path) -> None:
+def test_included_set_and_interpolated_values_have_their_origin(folder: Path) -> None:
     config = load("file.yaml", sets={"n": "7"}, params_files=["more.yaml"])
     told = lines_of(resolved_text(config))
     assert told["version: 1"] == "file.yaml:1"
@@ -83,7 +83,7 @@ def test_what_is_included_set_and_filled_in_has_its_origin(folder: Path) -> None
     assert told['path: "b-${k}-7"'] == "file.yaml:11; n: --set"
 
 
-def test_names_of_the_run_and_of_copies_stay_as_they_are(folder: Path) -> None:
+def test_placeholders_unknown_before_the_run_are_kept(folder: Path) -> None:
     config = load("file.yaml", sets={"n": "-2"})
     text = resolved_text(config)
     assert "n: [-2, 5]" in text
@@ -99,7 +99,7 @@ def test_names_of_the_run_and_of_copies_stay_as_they_are(folder: Path) -> None:
     assert again["e"].over == config.steps["e"].over
 
 
-def test_secrets_and_storage_options_are_not_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_and_storage_options_are_hidden(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_SECRET", 'hunter"\\22')
     text = resolved_text(load("file.yaml", sets={"t": "'a hunter\"\\22 b'"}))
     assert "hunter" not in text
@@ -108,7 +108,7 @@ def test_secrets_and_storage_options_are_not_told(folder: Path, monkeypatch: pyt
     assert 't: "a *** b"' in text
 
 
-def test_long_lists_stay_among_the_params(folder: Path) -> None:
+def test_long_lists_are_left_among_the_params(folder: Path) -> None:
     (folder / "points.txt").write_text("\n".join(map(str, range(100))))
     text = resolved_text(
         loads(
@@ -128,14 +128,14 @@ def _with_few(folder: Path) -> Path:
     return folder
 
 
-def test_a_pipeline_built_in_python_is_told_with_its_lines() -> None:
+def test_a_pipeline_built_in_python_has_lines_of_the_script() -> None:
     p = pipeline.Pipeline("p", params={"n": 3})
     p.step("x", op="arange", stop="${n}")
     told = lines_of(resolved_text(p.config))
     assert re.fullmatch(r"test_resolved_yaml.py:\d+; n: line \d+", told["stop: 3"])
 
 
-def test_files_of_one_name_are_told_apart(folder: Path) -> None:
+def test_files_of_the_same_name_are_distinguished(folder: Path) -> None:
     (folder / "base" / "file.yaml").write_text("params: {n: 1}\nsteps: {x: {op: arange, stop: 3}}\n")
     (folder / "top.yaml").write_text("version: 1\ninclude: [base/file.yaml, file.yaml]\n")
     text = resolved_text(load("top.yaml"))

@@ -201,7 +201,7 @@ def test_every_key_is_described() -> None:
     assert not [key for key, description in told.items() if not description.strip()]
 
 
-def test_an_op_offers_its_own_parameters_and_the_common_keys_alone() -> None:
+def test_an_op_offers_its_parameters_and_the_common_keys_only() -> None:
     common = [key for key in COMMON_KEYS if key != "input"]
     for name, cls in CLASSES:
         definition = SCHEMA["definitions"][name]
@@ -213,7 +213,7 @@ def test_an_op_offers_its_own_parameters_and_the_common_keys_alone() -> None:
         assert set(definition["required"]) == {"op", *needed}
 
 
-def test_the_text_of_an_op_is_its_docstring_with_all_its_parameters() -> None:
+def test_an_op_is_described_by_its_docstring_and_parameters() -> None:
     for name, cls in CLASSES:
         hover = SCHEMA["definitions"][name]["properties"]["op"]
         assert hover["description"] == SCHEMA["definitions"][name]["description"]
@@ -229,7 +229,7 @@ def test_each_op_is_offered_with_a_line_about_it() -> None:
     assert all(offered["enumDescriptions"])
 
 
-def test_the_step_of_an_op_is_judged_by_that_op() -> None:
+def test_a_step_is_validated_by_the_schema_of_its_op() -> None:
     cases = {
         case["if"]["properties"]["op"]["const"]: case["then"] for case in SCHEMA["definitions"]["op_step"]["allOf"]
     }

@@ -86,7 +86,7 @@ def test_every_op_has_a_snippet_that_uses_it_last(made: Path) -> None:
     for op, snippet in SNIPPETS.items():
         alone = loads(text_of({op: snippet}, made), name=op, root=HERE)
         last = list(alone.steps.values())[-1]
-        assert op in (last.function, *(alone.steps[r.copies[0]].function for r in last.references())), op
+        assert op in (last.function, *(alone.steps[r.instances[0]].function for r in last.references())), op
 
 
 def test_every_class_of_an_op_is_used(config: Config) -> None:

@@ -66,5 +66,5 @@ def keep(node: Node | None, context: Context) -> tuple[str, ...]:
                 raise ConfigFault(inner.location, path, message)
             instances = instances_of_references("", [reference], inner.location, path)
             for labels in instances.names:
-                kept += resolve_reference(reference, instances.matrix(labels)).copies
+                kept += resolve_reference(reference, instances.matrix(labels)).instances
     return tuple(dict.fromkeys(kept))
