@@ -132,7 +132,7 @@ def test_results_are_those_of_the_tasks_whoever_runs_them(backend: Backend) -> N
     assert backend.run(mapped(square, list(range(20)), last=sum)).results == {("sum",): 2470}
 
 
-def test_the_collector_leaves_what_a_worker_of_ours_has_loaded_alone(backend: Backend) -> None:
+def test_objects_loaded_by_a_worker_are_not_garbage_collected(backend: Backend) -> None:
     one = Graph(
         {("count",): task(("count",), gc.get_freeze_count)}, (("count",),), {("count",): "c"}, {"c": Policy("c")}
     )
@@ -218,7 +218,7 @@ def test_times_in_the_trace_follow_each_other(backend: Backend) -> None:
         assert row["step"] == row["key"][2:5]
 
 
-def test_the_listener_hears_of_every_task(backend: Backend) -> None:
+def test_the_listener_gets_every_task(backend: Backend) -> None:
     heard: list[Event] = []
     backend.run(mapped(square, list(range(10)), last=sum), listener=heard.append)
     assert sum(event.count for event in heard if event.kind == "task" and event.step == "fit") == 10
@@ -233,7 +233,7 @@ def test_modules_that_come_with_the_graph_can_be_imported(backend: Backend) -> N
         assert backend.run(graph).results["call",] == answer
 
 
-def test_dropped_items_are_told_and_stand_in_their_place(backend: Backend) -> None:
+def test_dropped_items_are_reported_and_keep_their_place(backend: Backend) -> None:
     heard: list[Event] = []
     outcome = backend.run(mapped(drop_two, [1, 2, 3], last=list), listener=heard.append)
     assert outcome.results["sum",] == [1, Dropped("no good"), 3]
@@ -284,14 +284,16 @@ def test_too_few_retries_end_the_run(backend: Backend, tmp_path: Path) -> None:
 
 @those_that(pickles_results=True)
 @pytest.mark.parametrize(("function", "what"), [(lock_of, "pickle"), (one_way, "ZeroDivisionError|unpickle")])
-def test_a_result_that_cannot_travel_fails_its_task(backend: Backend, function: Callable[..., Any], what: str) -> None:
+def test_a_result_that_cannot_be_pickled_fails_its_task(
+    backend: Backend, function: Callable[..., Any], what: str
+) -> None:
     with pytest.raises(TaskError, match=what) as caught:
         backend.run(mapped(function, [1, 2, 3], batch=1))
     assert (caught.value.step, caught.value.item) == ("fit", "x=1")
 
 
 @those_that(pickles_results=False)
-def test_a_result_that_cannot_be_pickled_is_as_good_as_any(backend: Backend) -> None:
+def test_in_one_process_a_result_need_not_be_picklable(backend: Backend) -> None:
     assert backend.run(mapped(lock_of, [1, 2, 3], last=len)).results["sum",] == 3
 
 
@@ -308,7 +310,7 @@ def test_a_task_that_ends_its_worker_each_time_is_named(
 
 
 @those_that(isolates_tasks=True)
-def test_a_worker_that_is_killed_once_costs_what_the_back_end_says(backend: Backend, tmp_path: Path) -> None:
+def test_a_worker_killed_once_costs_what_the_capabilities_say(backend: Backend, tmp_path: Path) -> None:
     graph = with_arguments(mapped(once, [1, 2, 3, 4, 5], batch=1), str(tmp_path), "kill")
     if not backend.capabilities.recovers_workers:
         with pytest.raises(WorkerLost, match=r"fit\[x=1\]"):
@@ -347,7 +349,7 @@ def test_a_task_that_never_returns_is_stopped_at_its_timeout(backend: Backend) -
 
 
 @those_that(can_stop_tasks=False)
-def test_a_task_that_took_too_long_is_told_when_it_is_back(backend: Backend) -> None:
+def test_a_task_over_its_timeout_fails_when_it_returns(backend: Backend) -> None:
     with pytest.raises(TaskTimeout, match=r"fit\[x=0\].*timeout of 0.01 s"):
         backend.run(beside(mapped(take_a_while, [2], timeout=0.01, merge=False)))
 
@@ -442,7 +444,7 @@ def test_no_worker_and_no_folder_outlives_its_parent(
         assert list(Path(folder.path).parent.iterdir()) == [Path(folder.path)]
 
 
-def test_a_pool_replaces_its_workers_as_often_as_it_is_told() -> None:
+def test_a_pool_replaces_its_workers_after_maxtasksperchild() -> None:
     with create("pool", workers=2, start_method="forkserver", maxtasksperchild=3) as pool:
         outcome = pool.run(mapped(worker_id, list(range(12)), batch=1))
     assert 4 <= len(set(outcome.results.values())) <= 8
@@ -469,7 +471,9 @@ def test_fork_is_refused_while_other_threads_run(name: str) -> None:
         thread.join()
 
 
-@pytest.mark.parametrize("cases", ["results_are_those or killed_once", pytest.param("fork", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "cases", ["results_are_those or worker_killed_once", pytest.param("fork", marks=pytest.mark.slow)]
+)
 def test_fork_passes_the_same_cases_in_a_process_without_threads(cases: str) -> None:
     command = [sys.executable, "-m", "pytest", __file__, "-q", "-x", "-p", "no:cacheprovider"]
     command += ["-k", f"fork and not same_cases and ({cases})"]
@@ -492,7 +496,7 @@ def test_a_back_end_that_cannot_be_made_says_why(name: str, options: dict[str, A
         create(name, **options)
 
 
-def test_threads_of_blas_and_arrow_are_limited_and_looked_at() -> None:
+def test_threads_of_blas_and_arrow_are_limited_and_reported() -> None:
     with create("processes", workers=1) as processes:
         found = processes.run(mapped(make_small, [3], last=len)).notes["threads"]
     assert set(found.values()) == {1}

@@ -112,7 +112,7 @@ def outlined() -> tuple[dict[str, Any], Any]:
     return outline(made, plan, "r1", "client"), plan
 
 
-def test_copies_are_told_together_and_constants_not_at_all() -> None:
+def test_the_outline_joins_instances_and_leaves_out_constants() -> None:
     told, plan = outlined()
     assert told["steps"] == [("load", 2), ("mean", 2), ("top", 1)]
     assert told["instances"] == {"load[a]": 0, "load[b]": 0, "mean[a]": 1, "mean[b]": 1, "top": 2}
@@ -125,7 +125,7 @@ def test_copies_are_told_together_and_constants_not_at_all() -> None:
     assert {key for key, *_ in told["places"]} == set(plan.tasks)
 
 
-def test_the_board_counts_tasks_of_the_file_and_bytes_by_the_step_that_made_them() -> None:
+def test_the_plugin_counts_tasks_and_bytes_by_step() -> None:
     told, _ = outlined()
     tasks = {key: SimpleNamespace(get_nbytes=lambda: 500) for key, *_ in told["places"]}
     one = board._DashboardPlugin(SimpleNamespace(tasks=tasks, workers={}))
@@ -159,7 +159,7 @@ def test_the_board_counts_tasks_of_the_file_and_bytes_by_the_step_that_made_them
     one.log_event("client", report)
 
 
-def test_the_page_tells_what_is_left_as_the_terminal_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_shows_the_time_left_as_the_terminal_does(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(board, "Estimate", lambda: Estimate(lambda: clock.now))
     told, _ = outlined()
@@ -216,7 +216,7 @@ def test_a_run_without_a_dashboard_has_no_page() -> None:
         assert backend.run(mapped(operator.neg, 3)).results == {("total",): -3}
 
 
-def test_what_is_told_of_a_run_is_what_was_run(local: Dask) -> None:
+def test_the_page_shows_what_was_run(local: Dask) -> None:
     local.run(mapped(operator.neg, 60))
     run = data(local.pages["steps"])["run"]
     assert (run["state"], run["done"], run["n_tasks"], run["failures"]) == ("done", 61, 61, [])
@@ -225,7 +225,7 @@ def test_what_is_told_of_a_run_is_what_was_run(local: Dask) -> None:
     assert found["fit"]["most"] > 0
 
 
-def test_retries_and_dropped_items_are_told_with_their_messages_and_secrets_masked(local: Dask, tmp_path: Path) -> None:
+def test_retries_and_dropped_items_have_masked_messages(local: Dask, tmp_path: Path) -> None:
     local._dashboard._masked = lambda text: text.replace("secret-token", "***")
     tasks: dict[Key, Any] = {("fit", 0): task(("fit", 0), fail_once, 0, str(tmp_path / "once"))}
     tasks |= {("odd", i): task(("odd", i), drop, i) for i in range(4)}
@@ -313,7 +313,7 @@ def test_a_run_is_seen_as_it_goes_on_and_when_it_is_over(local: Dask, tmp_path: 
         assert row[:3] == ["load", "4", "4"]
 
 
-def test_a_graph_longer_than_the_screen_says_what_is_at_work_and_goes_there(local: Dask, tmp_path: Path) -> None:
+def test_a_long_graph_names_the_running_steps_and_scrolls_there(local: Dask, tmp_path: Path) -> None:
     event = tmp_path / "event"
     with watching(tmp_path, local.pages["steps"]) as browser, ThreadPoolExecutor(1) as thread:
         try:
@@ -335,7 +335,7 @@ def test_a_graph_longer_than_the_screen_says_what_is_at_work_and_goes_there(loca
         soon(browser, browser.locator("#now").text_content, "")
 
 
-def test_a_failing_task_is_shown_with_its_message_which_stays_text(local: Dask, tmp_path: Path) -> None:
+def test_the_message_of_a_failed_task_is_shown_as_text(local: Dask, tmp_path: Path) -> None:
     with pytest.raises(TaskError):
         local.run(failing())
     with watching(tmp_path, local.pages["steps"]) as browser:
@@ -401,7 +401,7 @@ def test_somebody_else_s_scheduler_shows_no_page_unless_allowed(standing: Standi
         assert there(standing.address) == (False, 0)
 
 
-def test_an_allowed_page_is_there_while_it_is_used_and_leaves_nothing(standing: Standing) -> None:
+def test_an_allowed_page_exists_only_while_it_is_used(standing: Standing) -> None:
     allowed = {"page": True}
     with Dask(address=standing.address, cluster=allowed) as first:
         with Dask(address=standing.address, cluster=allowed) as second:

@@ -204,7 +204,7 @@ def test_the_chunks_of_an_op_are_tried_again_too(all_rules: Ran) -> None:
     assert all_rules.n_tries(50) == all_rules.n_tries(52) == 3
 
 
-def test_an_item_is_left_out_when_it_has_failed_once_more_than_it_is_tried_again(all_rules: Ran) -> None:
+def test_an_item_is_dropped_when_no_retry_remains(all_rules: Ran) -> None:
     assert all_rules["again"] == {"x=21": 21, "x=23": 23}
     assert list(all_rules.dropped("again")) == ["x=22"]
     assert (all_rules.n_tries(21), all_rules.n_tries(22)) == (1, 2)
@@ -219,14 +219,14 @@ def test_the_other_items_of_a_batch_stay(all_rules: Ran) -> None:
     assert all_rules.n_tries(44) == 2
 
 
-def test_items_whose_number_the_run_knows_are_tried_again_and_named_too(all_rules: Ran) -> None:
+def test_items_counted_at_run_time_are_retried_and_named(all_rules: Ran) -> None:
     assert all_rules["after"] == {"0": 31, "2": 33}
     assert sorted(all_rules.dropped("dealt")) == ["1", "3"]
     assert all_rules.dropped("after") == {}
     assert (all_rules.n_tries(32), all_rules.n_tries(31)) == (2, 2)  # 31: once in dealt, once in after
 
 
-def test_programs_are_tried_again_and_left_out_and_their_files_come_along(all_rules: Ran) -> None:
+def test_programs_are_retried_and_dropped_with_their_files(all_rules: Ran) -> None:
     assert all_rules["read"] == {"x=1": "1\n", "x=3": "3\n"}
     assert all_rules["joined"]["stdout"] == "1\n3\n"
     assert all_rules.dropped("programs") == {"x=2": "sh ended with 1, and wrote nothing to stderr"}
@@ -273,7 +273,7 @@ def test_an_item_whose_result_cannot_travel_is_left_out(backend: Backend, tmp_pa
 
 
 @pytest.mark.parametrize("opened", ["processes", pytest.param("dask", marks=pytest.mark.slow)], indirect=True)
-def test_what_has_effects_outside_is_not_run_again_when_its_worker_is_lost(backend: Backend, tmp_path: Path) -> None:
+def test_an_impure_step_is_not_run_again_after_a_lost_worker(backend: Backend, tmp_path: Path) -> None:
     steps = 'sent: {call: "rules:kills", over: {x: [1, 2, 3]}, args: {folder: "${tries}"}, pure: false}\n'
     with pytest.raises(WorkerLost, match=r"sent\[x=2\].*effects outside \(pure: false\).*not run again"):
         ran(steps, backend, tmp_path)

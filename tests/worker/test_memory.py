@@ -48,7 +48,7 @@ def test_a_frame_is_as_dask_has_it() -> None:
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 6, 12])
-def test_few_objects_are_looked_at_however_deep_and_long_a_value_is(depth: int) -> None:
+def test_few_objects_are_sampled_of_a_deep_or_long_value(depth: int) -> None:
     Counted.asked = 0
     nbytes(nested(depth, 50, Counted()))
     assert Counted.asked <= 8 * 3 * 2

@@ -120,7 +120,7 @@ def test_lines_come_whole_with_step_and_item_and_stream(backend: Any, here: Path
     assert all(event.worker and event.when > 1e9 for event in events)
 
 
-def test_a_failed_task_is_heard_as_well(backend: Any, here: Path) -> None:
+def test_output_of_a_failed_task_is_emitted(backend: Any, here: Path) -> None:
     graph = build(load(written('{"call": "loud:fail", "args": {"x": 1}}')))
     events: list[Event] = []
     with pytest.raises(Exception, match="ValueError: no"):
@@ -128,7 +128,7 @@ def test_a_failed_task_is_heard_as_well(backend: Any, here: Path) -> None:
     assert [event.message for event in events if isinstance(event, OutputLine)] == ["before it fails"]
 
 
-def test_a_line_is_heard_before_its_task_ends(backend: Any, here: Path) -> None:
+def test_a_line_is_emitted_before_its_task_ends(backend: Any, here: Path) -> None:
     if backend.name == "pool":  # it has no way to say anything before the result
         Path("heard").touch()
     graph = build(load(written(json.dumps({"call": "loud:wait", "args": {"folder": str(here)}}))))
@@ -143,7 +143,7 @@ def test_a_line_is_heard_before_its_task_ends(backend: Any, here: Path) -> None:
     assert lines == ["begun", "ended"]
 
 
-def test_more_lines_than_anybody_reads_are_counted(backend: Any, here: Path) -> None:
+def test_lines_beyond_the_limit_are_counted(backend: Any, here: Path) -> None:
     graph = build(load(written('{"call": "loud:many", "args": {"n": 12000}}')))
     lines = [event.message for event in heard(backend, graph)]
     assert lines[:2] == ["line 0", "line 1"]
@@ -151,7 +151,7 @@ def test_more_lines_than_anybody_reads_are_counted(backend: Any, here: Path) -> 
     assert len(lines) == 10_001
 
 
-def test_who_has_no_listener_sees_the_lines_all_the_same(backend: Any, here: Path, capsys: Any) -> None:
+def test_without_a_listener_lines_are_printed(backend: Any, here: Path, capsys: Any) -> None:
     backend.run(build(load(written('{"call": "loud:speak", "over": {"x": [7]}}'))))
     captured = capsys.readouterr()
     assert captured.out.splitlines() == ["f[x=7]: x is 7", "f[x=7]: half a line", "f[x=7]: without an end 7"]
@@ -207,7 +207,7 @@ def _draw_for_long(n: int) -> None:
 
 
 @pytest.mark.parametrize("function", [_print_all, _write_all_at_once])
-def test_of_a_hundred_thousand_lines_each_is_told_or_counted(function: Callable[[int], None]) -> None:
+def test_each_of_many_lines_is_emitted_or_counted(function: Callable[[int], None]) -> None:
     lines = texts(function, 100_000)
     assert lines[:2] == ["0", "1"]
     assert lines[-2:] == ["9999", "… 90,000 more lines of this task are left out"]
@@ -226,7 +226,7 @@ def _write_text_and_bytes() -> None:
     sys.stdout.buffer.flush()
 
 
-def test_bytes_are_lines_as_well_and_those_that_are_no_text_are_written_as_in_python() -> None:
+def test_bytes_are_lines_with_escapes_where_they_are_no_text() -> None:
     assert texts(_write_text_and_bytes) == ["text, été", "\\xff\x00", "half\\xc3"]
 
 
@@ -244,7 +244,7 @@ def _speak_in_threads(n_threads: int, n_lines: int) -> None:
         thread.join()
 
 
-def test_threads_of_the_only_task_of_a_process_speak_for_it_and_nothing_is_lost() -> None:
+def test_output_of_threads_of_the_only_task_is_captured() -> None:
     output_capture.install(one_task=True)
     try:
         lines = texts(_speak_in_threads, 4, 500)
@@ -255,7 +255,7 @@ def test_threads_of_the_only_task_of_a_process_speak_for_it_and_nothing_is_lost(
         assert [line for line in lines if line.startswith(f"{name} ")] == [f"{name} {i}" for i in range(500)]
 
 
-def test_a_thread_that_speaks_while_its_lines_are_told_is_heard(capsys: Any) -> None:
+def test_a_thread_that_prints_during_emit_is_captured(capsys: Any) -> None:
     def listen(lines: Sequence[Line]) -> None:
         heard.extend(line.text for line in lines)
         if "first" in heard and "second" not in heard and not threads:
@@ -289,7 +289,7 @@ def _fork_and_speak(say: Callable[[str], None]) -> None:
     print(" a line")
 
 
-def test_what_a_forked_process_says_goes_where_it_went_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_output_of_a_forked_process_goes_to_the_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with open(tmp_path / "out", "w") as file:
         monkeypatch.setattr(sys, "stdout", file)
         assert texts(_fork_and_speak, print) == ["half a line"]
@@ -297,7 +297,7 @@ def test_what_a_forked_process_says_goes_where_it_went_before(tmp_path: Path, mo
     assert (tmp_path / "out").read_text() == "from below\n"
 
 
-def test_what_is_no_text_is_refused_as_by_a_stream() -> None:
+def test_writing_no_text_is_refused_as_by_a_stream() -> None:
     segment = Segment(0, "s", (SegmentTask("a", task("a", _write_bytes), "s"),), (), ())
     with capturing():
         failure = run_segment(segment, {}).failure
@@ -332,7 +332,7 @@ def test_a_stream_that_somebody_else_put_there_stays() -> None:
         sys.stdout = before
 
 
-def test_a_handler_of_logging_that_is_there_already_is_heard_and_put_back() -> None:
+def test_an_existing_logging_handler_is_captured_and_put_back() -> None:
     logger, handler = logging.getLogger("of-a-test"), logging.StreamHandler(sys.stderr)
     stream = handler.stream
     logger.addHandler(handler)
@@ -344,7 +344,7 @@ def test_a_handler_of_logging_that_is_there_already_is_heard_and_put_back() -> N
         logger.removeHandler(handler)
 
 
-def test_threads_in_one_process_are_told_apart() -> None:
+def test_tasks_in_threads_of_one_process_are_kept_apart() -> None:
     found: dict[str, list[Line]] = {}
     barrier = threading.Barrier(2)
 
@@ -370,7 +370,7 @@ def _speak_together(barrier: threading.Barrier, name: str) -> None:
         print(i)
 
 
-def test_a_task_that_runs_a_graph_itself_is_heard_after_it(here: Path) -> None:
+def test_output_is_captured_after_a_task_has_run_a_graph(here: Path) -> None:
     inner = build(load(written('{"call": "loud:speak", "over": {"x": [1]}}')))
 
     def run_inside() -> None:
@@ -381,7 +381,7 @@ def test_a_task_that_runs_a_graph_itself_is_heard_after_it(here: Path) -> None:
     assert texts(run_inside) == ["after it"]
 
 
-def test_what_the_listener_raises_is_no_fault_of_the_task() -> None:
+def test_what_the_listener_raises_is_not_the_tasks_failure() -> None:
     def refuse(lines: Any) -> None:
         raise BrokenPipeError
 
@@ -390,14 +390,14 @@ def test_what_the_listener_raises_is_no_fault_of_the_task() -> None:
         run_segment(segment, {}, emit=refuse)
 
 
-def test_a_listener_that_prints_is_not_heard_itself(capsys: Any) -> None:
+def test_output_of_the_listener_is_not_captured(capsys: Any) -> None:
     segment = Segment(0, "s", (SegmentTask("a", task("a", print, "hello"), "s"),), (), ())
     with capturing():
         run_segment(segment, {}, emit=lambda lines: print(f"<{lines[0].text}>"))
     assert capsys.readouterr().out == "<hello>\n"
 
 
-def test_lines_that_wait_go_together_and_none_is_left() -> None:
+def test_waiting_lines_are_emitted_together() -> None:
     batches: list[list[str]] = []
     segment = Segment(0, "s", (SegmentTask("a", task("a", _print_all, 5), "s"),), (), ())
     with capturing():
@@ -420,7 +420,7 @@ def output(text: str, item: str = "x=1", step: str = "f") -> OutputLine:
     return OutputLine(step, item=item, message=text, worker="w-0", stream="stdout", when=0.0)
 
 
-def test_plain_lines_show_the_first_hundred_of_a_step_and_say_where_the_others_are() -> None:
+def test_plain_lines_show_the_first_hundred_lines_of_a_step() -> None:
     file = io.StringIO()
     with PlainLines(file, beat=None, clock=lambda: 0.0) as listener:
         for i in range(MOST_LINES + 3):

@@ -68,7 +68,7 @@ def test_values_are_freed_where_the_segment_says() -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError("bad"), SystemExit("bad"), GeneratorExit("bad"), MemoryError("bad")])
-def test_a_fault_of_a_task_comes_back_as_text(error: BaseException) -> None:
+def test_a_failure_of_a_task_is_returned_as_text(error: BaseException) -> None:
     completion = run_segment(segment(inner("a", fail, error, item="x=1"), outputs=("a",)), {})
     failure = completion.failure
     assert failure is not None
@@ -92,7 +92,7 @@ def test_a_task_that_took_too_long_is_a_timeout() -> None:
     assert "timeout of 1e-09 s" in completion.failure.cause
 
 
-def test_a_task_of_several_items_looks_after_the_time_of_each_itself() -> None:
+def test_each_item_of_a_task_has_a_time_limit_of_its_own() -> None:
     def items(fails: bool) -> Group:
         for key in "01":
             begin_item(key)
@@ -108,7 +108,7 @@ def test_a_task_of_several_items_looks_after_the_time_of_each_itself() -> None:
     assert failed.cause.startswith("item 1: ZeroDivisionError")
 
 
-def test_a_dropped_item_is_told_where_it_arose_and_not_where_it_is_passed_on() -> None:
+def test_a_dropped_item_is_reported_where_it_arose() -> None:
     passing = segment(
         inner("a", Dropped, "no good", item="x=1"),
         inner("b", operator.itemgetter(0), listed([ref("a")]), item="x=1"),
@@ -125,7 +125,7 @@ def test_a_completion_survives_pickling() -> None:
     assert again == completion
 
 
-def test_the_place_of_a_failure_is_in_the_users_code_not_in_a_library() -> None:
+def test_the_place_of_a_failure_is_in_the_users_code() -> None:
     import json
 
     with pytest.raises(ValueError) as caught:
@@ -133,7 +133,7 @@ def test_the_place_of_a_failure_is_in_the_users_code_not_in_a_library() -> None:
     assert "test_run_segment.py:" in describe(caught.value)
 
 
-def test_an_exception_without_a_message_of_its_own_is_told_all_the_same() -> None:
+def test_an_exception_without_a_message_is_described() -> None:
     class Mute(Exception):
         def __str__(self) -> str:
             raise RuntimeError

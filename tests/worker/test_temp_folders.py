@@ -31,7 +31,7 @@ def test_a_folder_that_is_left_is_gone(temp: Path) -> None:
     assert list(temp.iterdir()) == []
 
 
-def test_what_a_killed_process_leaves_is_removed_by_the_next_and_what_lives_is_not(temp: Path) -> None:
+def test_folders_of_killed_processes_are_removed_but_not_others(temp: Path) -> None:
     holder = f"{HOLDER}; input()"
     environment = {**os.environ, "TMPDIR": str(temp.parent)}
     with subprocess.Popen(
