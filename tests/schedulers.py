@@ -1,4 +1,4 @@
-"""Dask schedulers and workers in processes of their own, as somebody else might have started them."""
+"""Dask schedulers and workers in processes of their own."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ def process(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[st
 
 @dataclass(frozen=True)
 class Standing:
-    """A scheduler in a process of its own, which tells its address in a file as soon as it listens."""
+    """A scheduler in a process of its own, which writes its address to a file as soon as it listens."""
 
     pid: int
     file: Path
 
     @cached_property
     def address(self) -> str:
-        assert until(lambda: bool(self._told()))
-        return self._told()
+        assert until(lambda: bool(self._written()))
+        return self._written()
 
-    def _told(self) -> str:
+    def _written(self) -> str:
         with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):  # not there, or half written
             return str(json.loads(self.file.read_text())["address"])
         return ""

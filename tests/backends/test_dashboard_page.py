@@ -1,4 +1,4 @@
-"""The page of the steps on a Dask dashboard: what it counts, what a browser shows, and that it leaves with us."""
+"""The page of the steps on a Dask dashboard: what it counts, what a browser shows, and that it is removed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from distributed import Client
 from schedulers import Standing, process, scheduler, worker
 
 from pipeline.backends import registry
-from pipeline.backends.dask import dashboard_page as board
+from pipeline.backends.dask import dashboard_page
 from pipeline.backends.dask.backend import Dask
 from pipeline.backends.dask.dashboard_client import outline
 from pipeline.backends.dask.keys import lower
@@ -92,7 +92,7 @@ def steps(url: str) -> dict[str, dict[str, Any]]:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# What is told, what is counted
+# The outline of a run, and what is counted
 # ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -113,24 +113,24 @@ def outlined() -> tuple[dict[str, Any], Any]:
 
 
 def test_the_outline_joins_instances_and_leaves_out_constants() -> None:
-    told, plan = outlined()
-    assert told["steps"] == [("load", 2), ("mean", 2), ("top", 1)]
-    assert told["instances"] == {"load[a]": 0, "load[b]": 0, "mean[a]": 1, "mean[b]": 1, "top": 2}
-    assert [box["text"] for box in told["boxes"]] == ["load", "mean", "top"]
-    assert [path.partition(" ")[0] for path in told["paths"]] == [f"M{told['size'][0] / 2:.1f}"] * 2
-    assert [box["y"] for box in told["boxes"]] == sorted({box["y"] for box in told["boxes"]})
-    assert [[step for step in segment if step is not None] for segment in told["segments"]] == [[0, 1], [0, 1], [2]]
-    assert [(segment, step, main) for _, segment, step, main in told["places"]] == [
+    about, plan = outlined()
+    assert about["steps"] == [("load", 2), ("mean", 2), ("top", 1)]
+    assert about["instances"] == {"load[a]": 0, "load[b]": 0, "mean[a]": 1, "mean[b]": 1, "top": 2}
+    assert [box["text"] for box in about["boxes"]] == ["load", "mean", "top"]
+    assert [path.partition(" ")[0] for path in about["paths"]] == [f"M{about['size'][0] / 2:.1f}"] * 2
+    assert [box["y"] for box in about["boxes"]] == sorted({box["y"] for box in about["boxes"]})
+    assert [[step for step in segment if step is not None] for segment in about["segments"]] == [[0, 1], [0, 1], [2]]
+    assert [(segment, step, main) for _, segment, step, main in about["places"]] == [
         (0, 1, True), (1, 1, True), (2, 2, True)]  # fmt: skip
-    assert {key for key, *_ in told["places"]} == set(plan.tasks)
+    assert {key for key, *_ in about["places"]} == set(plan.tasks)
 
 
 def test_the_plugin_counts_tasks_and_bytes_by_step() -> None:
-    told, _ = outlined()
-    tasks = {key: SimpleNamespace(get_nbytes=lambda: 500) for key, *_ in told["places"]}
-    one = board._DashboardPlugin(SimpleNamespace(tasks=tasks, workers={}))
-    one.begin(told)
-    key = told["places"][0][0]
+    about, _ = outlined()
+    tasks = {key: SimpleNamespace(get_nbytes=lambda: 500) for key, *_ in about["places"]}
+    one = dashboard_page._DashboardPlugin(SimpleNamespace(tasks=tasks, workers={}))
+    one.begin(about)
+    key = about["places"][0][0]
     report = {"run": "r1", "segment": 0, "rows": [], "dropped": [["mean[a]", "x", "no"]], "failed": None}
 
     def now() -> list[tuple[int, int, int, int]]:
@@ -161,11 +161,11 @@ def test_the_plugin_counts_tasks_and_bytes_by_step() -> None:
 
 def test_the_page_shows_the_time_left_as_the_terminal_does(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = SimpleNamespace(now=0.0)
-    monkeypatch.setattr(board, "Estimate", lambda: Estimate(lambda: clock.now))
-    told, _ = outlined()
-    one = board._DashboardPlugin(SimpleNamespace(tasks={}, workers={}))
+    monkeypatch.setattr(dashboard_page, "Estimate", lambda: Estimate(lambda: clock.now))
+    about, _ = outlined()
+    one = dashboard_page._DashboardPlugin(SimpleNamespace(tasks={}, workers={}))
     one.begin(
-        {**told, "steps": [("load", 100)], "segments": [[None, 0]] * 100, "instances": {}, "boxes": told["boxes"][:1]}
+        {**about, "steps": [("load", 100)], "segments": [[None, 0]] * 100, "instances": {}, "boxes": about["boxes"][:1]}
     )
     assert one.content("")["run"]["left"] == "time left unknown: 1 step not begun"
     for i in range(50):  # two at a time
@@ -184,10 +184,10 @@ def test_the_page_shows_the_time_left_as_the_terminal_does(monkeypatch: pytest.M
 
 
 def test_the_latest_runs_are_kept_and_the_latest_is_shown() -> None:
-    one = board._DashboardPlugin(SimpleNamespace(tasks={}, workers={}))
-    told, _ = outlined()
+    one = dashboard_page._DashboardPlugin(SimpleNamespace(tasks={}, workers={}))
+    about, _ = outlined()
     for number in range(9):
-        one.begin({**told, "run": f"r{number}"})
+        one.begin({**about, "run": f"r{number}"})
         one.end(one.runs[f"r{number}"], "done")
     found = one.content("")
     assert [run["id"] for run in found["runs"]] == ["r8", "r7", "r6", "r5", "r4", "r3"]
@@ -286,7 +286,7 @@ def shown(browser: Any, step: str) -> tuple[str, str, str]:
 
 
 def soon(browser: Any, found: Callable[[], Any], wanted: Any) -> None:
-    """Wait until the page shows what it should; the last it showed is told if it does not."""
+    """Wait until the page shows what it should; what it showed last is printed if it does not."""
     assert until(lambda: bool(browser.wait_for_timeout(1) or found() == wanted)), found()
 
 
@@ -377,13 +377,13 @@ def test_no_script_but_the_page_s_own_can_run(local: Dask, tmp_path: Path) -> No
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# On somebody else's scheduler
+# On a running scheduler
 # ---------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def standing() -> Iterator[Standing]:
-    """A scheduler with one worker, which nobody of ours started."""
+    """A scheduler with one worker, each in a process of its own."""
     with scheduler() as found, worker(found):
         yield found
 

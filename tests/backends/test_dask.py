@@ -1,4 +1,4 @@
-"""The Dask back end: its own cluster, somebody else's, and all that may go wrong there."""
+"""The Dask back end: on its own cluster, on a running one, and what can go wrong there."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _manned(client: Client) -> bool:
 
 @pytest.fixture(scope="module")
 def standing() -> Iterator[Standing]:
-    """A scheduler with one worker, which nobody of ours started."""
+    """A scheduler with one worker, each in a process of its own."""
     with scheduler() as found, worker(found):
         yield found
 
@@ -380,7 +380,7 @@ def test_an_address_without_a_scheduler_is_refused() -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Somebody else's cluster
+# A running cluster
 # ---------------------------------------------------------------------------------------------------------------------
 
 

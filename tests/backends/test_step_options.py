@@ -1,4 +1,4 @@
-"""What a step may ask of whoever runs its tasks: retries, timeout, on_error, pure; the same on every back end."""
+"""The options of a step that back ends carry out: retries, timeout, on_error, pure; the same on every back end."""
 
 from __future__ import annotations
 
@@ -187,8 +187,8 @@ def test_dropped_items_are_left_out_counted_and_named(all_rules: Ran) -> None:
     named = all_rules.dropped("dropped")
     assert sorted(named) == ["x=2", "x=4"]
     assert named["x=2"].startswith("ValueError: even (rules.py:")
-    told = {event.item for event in all_rules.events if event.kind == "dropped" and event.step == "dropped"}
-    assert told == {"x=2", "x=4"}
+    dropped = {event.item for event in all_rules.events if event.kind == "dropped" and event.step == "dropped"}
+    assert dropped == {"x=2", "x=4"}
     assert list(all_rules.dropped("exits")) == ["x=2"]
 
 

@@ -1,4 +1,4 @@
-"""One segment: run, measured, and its faults told."""
+"""Running a segment: results, measurements, failures."""
 
 from __future__ import annotations
 
@@ -99,8 +99,8 @@ def test_each_item_of_a_task_has_a_time_limit_of_its_own() -> None:
         return Group([("0", 1 / (not fails)), ("1", 2)])
 
     begun: list[str] = []
-    told = segment(inner("a", items, False, timeout=1e-9), outputs=("a",))
-    completion = run_segment(told, {}, on_start=lambda task: begun.append(task.name))
+    of_items = segment(inner("a", items, False, timeout=1e-9), outputs=("a",))
+    completion = run_segment(of_items, {}, on_start=lambda task: begun.append(task.name))
     assert completion.failure is None
     assert begun == ["a", "a", "a"]  # a clock that a back end has started begins anew with each
     failed = run_segment(segment(inner("a", items, True), outputs=("a",)), {}).failure

@@ -1,4 +1,4 @@
-"""Folders in the temp folder go with whoever holds them."""
+"""Folders in the temp folder are removed when no process holds them."""
 
 from __future__ import annotations
 
