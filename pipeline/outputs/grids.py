@@ -15,6 +15,8 @@ from typing import Any, Self
 
 import numpy as np
 
+from pipeline.errors import OpError
+
 __all__ = ["Grid", "Region"]
 
 _LARGEST_CHUNK = 2**31 - 1  # bytes that the compressor takes at once
@@ -69,11 +71,11 @@ class Grid:
 
         Raises
         ------
-        ValueError : if zarr can't hold the dtype, or ``asked`` does not divide the chunks of the array
+        OpError : if zarr can't hold the dtype, or ``asked`` does not divide the chunks of the array
         """
         dtype = np.dtype(dtype)
         if dtype.kind not in "biufcmMUS":
-            raise ValueError(f"zarr holds numbers, truth values, times and text of fixed width, got {dtype}")
+            raise OpError("", f"zarr holds numbers, truth values, times and text of fixed width, got {dtype}")
         known = tuple(tuple(int(n) for n in sizes) for sizes in chunks)
         outer = tuple(max(*sizes, 1) for sizes in known)
         if alone:
@@ -110,11 +112,11 @@ def _inner(dims: tuple[str, ...], outer: tuple[int, ...], itemsize: int, asked: 
     """Return the cells of a file's chunk along each dim: as asked for or a whole region, divided while too large."""
     unknown = sorted(set(asked) - set(dims))
     if unknown:
-        raise ValueError(f"options.chunks: no dim {' '.join(unknown)}; dims are {' '.join(dims)}")
+        raise OpError("options.chunks", f"no dim {' '.join(unknown)}; dims are {' '.join(dims)}")
     chunks = [int(asked.get(dim, size)) for dim, size in zip(dims, outer, strict=True)]
     for dim, chunk, size in zip(dims, chunks, outer, strict=True):
         if chunk < 1 or size % chunk:
-            raise ValueError(f"options.chunks: {dim}: got {chunk}; it must divide the chunks of the array, {size}")
+            raise OpError("options.chunks", f"{dim}: got {chunk}; it must divide the chunks of the array, {size}")
     for i, chunk in enumerate(chunks):
         rest = math.prod(chunks) // chunk * itemsize
         if rest * chunk > _LARGEST_CHUNK:

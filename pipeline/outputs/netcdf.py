@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.errors import OpError
 from pipeline.outputs.array_writers import Stored, coded, fitting, fragments_of, plain_attribute
 from pipeline.outputs.files import FRAGMENTS, Context, PartRecord, read_blocks, write_bytes
 from pipeline.outputs.run_labels import plain_dtype, with_labels
@@ -35,7 +36,7 @@ def require_netcdf(what: Stored) -> None:
 
     Raises
     ------
-    ValueError : naming the dtype, the name or the dim
+    OpError : naming the dtype, the name or the dim
     """
     named = {what.name: np.dtype(what.dtype), **{str(k): c.dtype for k, c in what.template.coords.items()}}
     named |= {name: plain_dtype(own.dtype) for name, own in what.labels.items()}
@@ -43,14 +44,14 @@ def require_netcdf(what: Stored) -> None:
         text = dtype.kind in "UT" or (name != what.name and dtype.kind == "O")
         if not (text or dtype.kind in "biumM" or (dtype.kind == "f" and dtype.itemsize in (4, 8))):
             holds = "numbers (floats of 32 and 64 bits), truth values, times and text"
-            raise ValueError(f"netcdf holds {holds}; {name!r} is {dtype}")
+            raise OpError("", f"netcdf holds {holds}; {name!r} is {dtype}")
     for name in [*named, *what.dims]:
         if "/" in name or not name.strip():
-            raise ValueError(f"netcdf: {name!r} can't be a name in a netCDF file")
+            raise OpError("", f"netcdf: {name!r} can't be a name in a netCDF file")
     unknown = sorted(set(what.chunks) - set(what.dims))
     if unknown:
         dims = ", ".join(what.dims) or "none"
-        raise ValueError(f"options.chunks: {unknown[0]!r} is not a dim; the dims are {dims}")
+        raise OpError("options.chunks", f"{unknown[0]!r} is not a dim; the dims are {dims}")
 
 
 # ---------------------------------------------------------------------------------------------------------------------

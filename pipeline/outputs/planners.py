@@ -9,6 +9,7 @@ import numpy as np
 
 from pipeline.config.model import Output
 from pipeline.config.sections.formats import FORMATS, PACKED, are_lines
+from pipeline.errors import OpError
 from pipeline.graph.graph import CONTEXT, GraphNode, Key, Sink, listed, ref, task
 from pipeline.graph.value_types import ArrayType, FrameType, ItemsType, ObjectType, PartsType, ValueType
 from pipeline.outputs import array_writers, netcdf, writers
@@ -34,12 +35,12 @@ def plan_sink(output: Output, value_type: ValueType, *, prefix: str) -> tuple[Ta
 
     Raises
     ------
-    ValueError : if the format does not take this kind of value, or an option does not fit the value
+    OpError : if the format does not take this kind of value, or an option does not fit the value
     """
     if isinstance(value_type, PartsType):
         if value_type.whole is None:
             parts = " ".join(value_type.parts)
-            raise ValueError(f"the value has parts; write one of them, with a name.part as input: {parts}")
+            raise OpError("", f"the value has parts; write one of them, with a name.part as input: {parts}")
         value_type = value_type.whole
     _admit(output, value_type)
     tasks, records = _PLANNERS[output.to, value_type.kind](output, value_type, prefix)
@@ -63,20 +64,20 @@ def _admit(output: Output, value_type: ValueType) -> None:
     """Check the kind of value and the path, for all formats alike."""
     form = FORMATS.get(output.to)
     if form is None:
-        raise ValueError(f"to: got {output.to!r}; formats are {' '.join(FORMATS)}")
+        raise OpError("to", f"got {output.to!r}; formats are {' '.join(FORMATS)}")
     if value_type.kind not in form.kinds:
         others = [name for name, other in FORMATS.items() if value_type.kind in other.kinds]
-        raise ValueError(
-            f"{output.to} takes {' or '.join(form.kinds)}, got {value_type.kind}; use {' or '.join(others)}"
+        raise OpError(
+            "", f"{output.to} takes {' or '.join(form.kinds)}, got {value_type.kind}; use {' or '.join(others)}"
         )
     if "://" in output.path:
-        raise ValueError(f"path: got {output.path!r}; outputs on remote storage are not built yet")
+        raise OpError("path", f"got {output.path!r}; outputs on remote storage are not built yet")
     if output.to in ("csv", "json", "pickle", "text") and output.path.endswith((".zst", ".zip")):
-        raise ValueError(f"path: got {output.path!r}; compressed files are {' '.join(PACKED)}")
+        raise OpError("path", f"got {output.path!r}; compressed files are {' '.join(PACKED)}")
     if value_type.kind == "items" and "${key}" not in output.path:
-        raise ValueError(f"path: got {output.path!r}; each item is a file: put ${{key}} into the path")
+        raise OpError("path", f"got {output.path!r}; each item is a file: put ${{key}} into the path")
     if value_type.kind != "items" and "${key}" in output.path:
-        raise ValueError(f"path: got {output.path!r}; ${{key}} is for items, and this is {value_type.kind}")
+        raise OpError("path", f"got {output.path!r}; ${{key}} is for items, and this is {value_type.kind}")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -89,11 +90,9 @@ def _parquet(output: Output, value_type: FrameType, prefix: str) -> Planned:
 
     missing = [column for column in output.partition_by if column not in value_type.meta.columns]
     if missing:
-        raise ValueError(
-            f"partition_by: no column {' '.join(missing)}; columns are {' '.join(value_type.meta.columns)}"
-        )
+        raise OpError("partition_by", f"no column {' '.join(missing)}; columns are {' '.join(value_type.meta.columns)}")
     if len(output.partition_by) == len(value_type.meta.columns):
-        raise ValueError("partition_by: got all columns, which leaves none for the files")
+        raise OpError("partition_by", "got all columns, which leaves none for the files")
     _require_codec(output.options)
     held = value_type.meta.drop(columns=list(output.partition_by))
     schema = pa.Schema.from_pandas(held, preserve_index=False).serialize().to_pybytes()
@@ -132,9 +131,9 @@ def _require_codec(options: Mapping[str, Any]) -> None:
     try:
         lowest, highest = pa.Codec.minimum_compression_level(name), pa.Codec.maximum_compression_level(name)
     except (ValueError, TypeError):
-        raise ValueError(f"options.compression_level: {name} has no levels") from None
+        raise OpError("options.compression_level", f"{name} has no levels") from None
     if not lowest <= level <= highest:
-        raise ValueError(f"options.compression_level: got {level}; levels of {name} are {lowest} to {highest}")
+        raise OpError("options.compression_level", f"got {level}; levels of {name} are {lowest} to {highest}")
 
 
 def _csv(output: Output, value_type: FrameType, prefix: str) -> Planned:
@@ -174,10 +173,10 @@ def _stored(output: Output, value_type: ArrayType, level: int) -> array_writers.
 
     Raises
     ------
-    ValueError : if the name of the output is also the name of a dim or coordinate
+    OpError : if the name of the output is also the name of a dim or coordinate
     """
     if output.to != "npy" and output.name in {*value_type.dims, *value_type.template.coords, *value_type.labels}:
-        raise ValueError(f"{output.name!r} is also a dim or a coordinate of the array; rename the output")
+        raise OpError("", f"{output.name!r} is also a dim or a coordinate of the array; rename the output")
     return array_writers.Stored(
         output.name,
         value_type.dims,
@@ -233,7 +232,7 @@ def _zarr_tasks(prefix: str, source: str, grid: Grid, path: str, level: int) -> 
 def _npy(output: Output, value_type: ArrayType, prefix: str) -> Planned:
     dtype = np.dtype(value_type.dtype)
     if dtype.hasobject:
-        raise ValueError(f"npy holds numbers, times and text of fixed width, got {dtype}")
+        raise OpError("", f"npy holds numbers, times and text of fixed width, got {dtype}")
     return _one_file(output, value_type, prefix, array_writers.join_npy, _stored(output, value_type, level=0))
 
 
@@ -292,7 +291,7 @@ def _refuse_doubles(path: str, names: tuple[str, ...]) -> None:
     for name in names:
         file = writers.item_path(path, name)
         if file in seen:
-            raise ValueError(f"path: two items have the key {name!r} and would be written to the same file")
+            raise OpError("path", f"two items have the key {name!r} and would be written to the same file")
         seen.add(file)
 
 

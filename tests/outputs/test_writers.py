@@ -18,7 +18,7 @@ import pytest
 import xarray as xr
 
 from pipeline.config.model import Output, Reference
-from pipeline.errors import DataError
+from pipeline.errors import DataError, OpError
 from pipeline.graph import file_value
 from pipeline.graph.collect import collect
 from pipeline.graph.file_value import FileValue
@@ -367,7 +367,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("out", "value_type", "message"), REFUSED, ids=[message for *_, message in REFUSED])
 def test_what_a_format_can_not_hold_is_refused_at_build(out, value_type, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(OpError, match=message):
         plan_sink(out, value_type, prefix="w")
 
 
