@@ -7,7 +7,6 @@ import os
 from typing import Any
 
 import dask.array as da
-import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -16,7 +15,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from pipeline.graph.graph import constant
-from pipeline.ops.frames.partitions import collection
+from pipeline.ops.collections import Frame
 
 __all__ = ["SETTINGS", "arrays", "cut", "frames", "partitioned"]
 
@@ -102,12 +101,11 @@ def frames(draw: st.DrawFn, columns: dict[str, str], *, largest: int = 12, missi
 
 
 @st.composite
-def partitioned(draw: st.DrawFn, frame: pd.DataFrame) -> dd.DataFrame:
+def partitioned(draw: st.DrawFn, frame: pd.DataFrame) -> Frame:
     """The frame in partitions, as a step's input is: no divisions, each with an index of its own; some may be empty."""
     sizes = draw(cut(len(frame)))
     edges = np.cumsum([0, *sizes])
     pieces = [frame.iloc[a:b].reset_index(drop=True) for a, b in itertools.pairwise(edges)]
     name = f"input-{tokenize(frame, sizes)}"
     tasks = {(name, i): constant((name, i), piece) for i, piece in enumerate(pieces)}
-    made: dd.DataFrame = collection(tasks, frame.iloc[:0], list(tasks), "input", token=name)
-    return made
+    return Frame(tasks, tuple(tasks), frame.iloc[:0])

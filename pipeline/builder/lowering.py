@@ -12,13 +12,11 @@ are touched here and in ``graph.py`` only; ``tests/test_lowering.py`` pins them.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 import dask
 import dask.array as da
-import dask.dataframe as dd
 import numpy as np
 import xarray as xr
 from dask._task_spec import Alias, DataNode, GraphNode, List, Task, TaskRef, convert_legacy_graph
@@ -37,8 +35,7 @@ from pipeline.graph.value_types import (
     ValueType,
 )
 from pipeline.ops.arrays.deferred_labels import RunLabels, as_coordinate, held, run_labels
-from pipeline.ops.collections import LENGTHS, NBYTES, Items, Parts, Single
-from pipeline.ops.frames.partitions import collection
+from pipeline.ops.collections import Frame, Items, Parts, Single
 
 __all__ = ["building", "enter", "lower"]
 
@@ -68,10 +65,8 @@ def enter(value_type: ValueType) -> Any:
             coords[name] = as_coordinate(RunLabels(own.dim, data, own.dtype))
         return xr.DataArray(_data(value_type), dims=value_type.dims, coords=coords, attrs=value_type.template.attrs)
     if isinstance(value_type, FrameType):
-        keys = list(value_type.keys)
-        meta = value_type.meta.copy(deep=False)
-        meta.attrs = {} if value_type.lengths is None else {LENGTHS: value_type.lengths}
-        return collection(_placeholders(keys), meta, keys, "input", token=f"input-{value_type.name}")
+        keys = value_type.keys
+        return Frame(_placeholders(keys), keys, value_type.meta, lengths=value_type.lengths)
     if isinstance(value_type, ItemsType):
         tasks = _placeholders(value_type.keys)
         return Items(
@@ -124,7 +119,7 @@ class _Lowering:
     def lower(self, value: Any, target: str, *, ordered: bool = False) -> tuple[dict[Key, GraphNode], ValueType]:
         if isinstance(value, xr.DataArray):
             return self._array(value, target)
-        if isinstance(value, dd.DataFrame):
+        if isinstance(value, Frame):
             return self._frame(value, target, ordered=ordered)
         if isinstance(value, Items):
             own, name = self._named(value.tasks, value.name, target)
@@ -160,14 +155,13 @@ class _Lowering:
         dims = tuple(str(d) for d in x.dims)
         return own, ArrayType(name, dims, data.chunks, data.dtype, template, labels)
 
-    def _frame(self, x: dd.DataFrame, target: str, *, ordered: bool) -> tuple[dict[Key, GraphNode], ValueType]:
-        expression = x.optimize(fuse=False)
-        keys = expression.__dask_keys__()
-        own, name = self._named(expression.__dask_graph__(), keys[0][0], target, keys=keys)
-        meta = x._meta.reset_index(drop=True)
-        nbytes = float(meta.attrs.pop(NBYTES, math.nan))
-        lengths = meta.attrs.pop(LENGTHS, None)
-        return own, FrameType(name, len(keys), meta, ordered, nbytes, lengths)
+    def _frame(self, x: Frame, target: str, *, ordered: bool) -> tuple[dict[Key, GraphNode], ValueType]:
+        name = f"{target}/partition"  # any: it becomes ``target``, or that of tasks in the same order
+        keys: list[Key] = [(name, i) for i in range(len(x.keys))]
+        aliases = {new: Alias(new, key) for new, key in zip(keys, x.keys, strict=True)}
+        own, name = self._named({**x.tasks, **aliases}, name, target, keys=keys)
+        meta = x.meta.reset_index(drop=True)
+        return own, FrameType(name, len(keys), meta, ordered, x.nbytes, x.lengths)
 
     # -- names --------------------------------------------------------------------------------------------------------
 

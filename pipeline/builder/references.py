@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import dask.dataframe as dd
 import numpy as np
 import xarray as xr
 
@@ -17,7 +16,7 @@ from pipeline.graph.value_types import ValueType
 from pipeline.ops.arrays.dims import is_late, part
 from pipeline.ops.arrays.unknown_chunks import n_between
 from pipeline.ops.calls import mapping
-from pipeline.ops.collections import Items, Parts, Single
+from pipeline.ops.collections import Frame, Items, Parts, Single
 
 __all__ = ["only_value", "picked", "refer", "require_one", "scalar_of"]
 
@@ -46,14 +45,13 @@ def refer(value_types: Mapping[str, ValueType], reference: Reference, prefix: st
 
 
 def _part(value: Any, reference: Reference, prefix: str) -> Any:
-    if isinstance(value, dd.DataFrame):
+    if isinstance(value, Frame):
         if reference.part not in value.columns:
             known = ", ".join(value.columns)
             raise OpError("", f"{reference.text!r}: there is no column {reference.part!r}; there are {known}")
-        expression = value.optimize(fuse=False)
-        tasks, keys = dict(expression.__dask_graph__()), expression.__dask_keys__()
-        tasks[prefix,] = task((prefix,), only_cell, reference.text, reference.part, listed(ref(k) for k in keys))
-        return Single((prefix,), tasks)
+        partitions = listed(ref(key) for key in value.keys)
+        node = task((prefix,), only_cell, reference.text, reference.part, partitions)
+        return Single((prefix,), {**value.tasks, (prefix,): node})
     if isinstance(value, Items | Single):
         return mapping.part(value, reference.part, prefix, dict(value.tasks))
     raise OpError("", f"{reference.text!r}: an array has no parts")
@@ -146,7 +144,7 @@ def require_one(value: Any, reference: Reference) -> None:
     text, got = repr(reference.text), ""
     if isinstance(value, xr.DataArray) and value.size != 1 and value.size == value.size:
         got = f"{text} is an array of {value.size:,}: pick one, or reduce it in a step"
-    elif isinstance(value, dd.DataFrame) and len(value.columns) != 1:
+    elif isinstance(value, Frame) and len(value.columns) != 1:
         one = f"{reference.text}.{value.columns[0]}"
         got = f"{text} is a frame of {len(value.columns)} columns: write {one}, where it has one row"
         got += ", or one of rows, columns, equals_csv"

@@ -10,10 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-import dask.dataframe as dd
 import numpy as np
 import xarray as xr
-from dask.delayed import Delayed
 
 from pipeline.builder.lowering import lower
 from pipeline.builder.references import only_value, picked, refer, scalar_of
@@ -28,7 +26,7 @@ from pipeline.graph.importing import resolve
 from pipeline.graph.value_types import ArrayType, ObjectType, ValueType
 from pipeline.ops.calls import calls, commands
 from pipeline.ops.calls.arguments import Arguments, filled_args
-from pipeline.ops.collections import Args, Single
+from pipeline.ops.collections import Args, Frame, Single
 from pipeline.ops.elementwise.targets import evaluate_arrays
 from pipeline.ops.frames.partitions import UnknownColumn
 
@@ -105,7 +103,7 @@ class StepBuilder:
     def scalar_or_array(self, reference: Reference) -> Any:
         """What a name in an expression over arrays stands for: an array, or a number as a 0-d array."""
         value = self.enter(reference)
-        if isinstance(value, dd.DataFrame) and len(value.columns) == 1:
+        if isinstance(value, Frame) and len(value.columns) == 1:
             value = self.enter(replace(reference, part=str(value.columns[0])))
         if isinstance(value, xr.DataArray):
             return value
@@ -115,7 +113,7 @@ class StepBuilder:
         if isinstance(value, Single):
             node = task((key,), only_value, reference.text, ref(value.key))
             return xr.DataArray(Array({**value.tasks, (key,): node}, key, (), dtype=np.float64))
-        if isinstance(value, dd.DataFrame):
+        if isinstance(value, Frame):
             columns = ", ".join(value.columns)
             cure = f"one value of it, where it has one row, is ${{{reference.text}.{value.columns[0]}}}"
             raise OpError("expr", f"{reference.text!r} is a frame with the columns {columns}; {cure}")
@@ -203,7 +201,7 @@ class StepBuilder:
         if asked is not None:
             return self.sliced(build, keywords, asked)
         value = build(**keywords)
-        if not isinstance(value, dd.DataFrame) or self.columns is None or "columns" not in keywords:
+        if not isinstance(value, Frame) or self.columns is None or "columns" not in keywords:
             return value
         if isinstance(keywords["columns"], Mapping):  # it says what is made, not what is read
             return value
@@ -236,12 +234,12 @@ class StepBuilder:
                 values[name] = [take(r) for r in expression.references]
         return values
 
-    def delayed(self, reference: Reference) -> Delayed:
+    def delayed(self, reference: Reference) -> Single:
         """A value known only in the run, as an argument of a frame op."""
         key = self.whole(reference)
         scalar = (f"{self.step.name}/scalar.{len(self._wholes)}.{reference.text}",)
         self.extra[scalar] = task(scalar, scalar_of, reference.text, ref(key))
-        return Delayed(scalar, {**self.extra, **{k: self.builder.tasks[k] for k in [key] if k in self.builder.tasks}})
+        return Single(scalar, {**self.extra, **{k: self.builder.tasks[k] for k in [key] if k in self.builder.tasks}})
 
 
 @functools.lru_cache(maxsize=1024)

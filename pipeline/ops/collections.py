@@ -1,38 +1,66 @@
-"""The kinds of values while a Graph is being built.
+"""The kinds of values while a Graph is being built: what ops take and return.
 
-======  ==============================================================================================================
-kind    collection
-======  ==============================================================================================================
-array   ``xarray.DataArray`` over a ``dask.array.Array``, coordinates in memory
-frame   ``dask.dataframe.DataFrame`` without a meaningful index
-items   :class:`Items`
-value   :class:`Single`
-======  ==============================================================================================================
+=====  ===============================================================================================================
+kind   collection
+=====  ===============================================================================================================
+array  ``xarray.DataArray`` over a ``dask.array.Array``, coordinates in memory
+frame  :class:`Frame`
+items  :class:`Items`
+value  :class:`Single`
+=====  ===============================================================================================================
 
-An op may also give :class:`Parts`. Nothing here computes.
+An op may also return :class:`Parts`. Nothing here computes. In each class ``tasks`` holds the tasks that make the value
+and everything that they need, the tasks of the op's inputs included.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import pandas as pd
+
 from pipeline.graph.graph import GraphNode, Key, ref
 
-__all__ = ["LENGTHS", "NBYTES", "Args", "Items", "Parts", "Single", "handed"]
+__all__ = ["Args", "Frame", "Items", "Parts", "Single", "args_of_task"]
 
-NBYTES = "pipeline-nbytes"
-"""Where the meta of a source's frame says (in its ``attrs``) how many bytes the whole frame has."""
-LENGTHS = "pipeline-lengths"
-"""Where the meta of a frame says (in its ``attrs``) how many rows each partition has, if that is known."""
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """A frame whose partition ``i`` is the result of the task ``keys[i]``, a pandas frame without a meaningful index.
+
+    Parameters
+    ----------
+    keys : at least one
+    meta : an empty frame with the columns and dtypes of every partition
+    nbytes : of a source, bytes of the whole frame as far as its metadata show; else nan
+    lengths : number of rows of each partition; None if unknown until run time
+    """
+
+    tasks: Mapping[Key, GraphNode]
+    keys: tuple[Key, ...]
+    meta: pd.DataFrame
+    nbytes: float = math.nan
+    lengths: tuple[int, ...] | None = None
+
+    @property
+    def columns(self) -> list[str]:
+        return [str(name) for name in self.meta.columns]
+
+    def __dask_tokenize__(self) -> Any:
+        """What tells this frame from others in one build: names of keys are unique there."""
+        return self.keys[0], len(self.keys), self.columns
 
 
 @dataclass(frozen=True, eq=False)
 class Items:
-    """Items, one task each: task ``i`` is ``(name, i)``. ``names``, ``columns``: see its ``ItemsType``.
+    """Items; the task ``(name, i)`` gives item ``i``.
 
-    ``tasks`` holds the tasks that make them, whatever they need included (the tasks of the inputs, too).
+    Parameters
+    ----------
+    names, columns, droppable : as of :class:`pipeline.graph.value_types.ItemsType`
     """
 
     name: str
@@ -49,7 +77,7 @@ class Items:
 
 @dataclass(frozen=True, eq=False)
 class Single:
-    """One Python object, the result of the task ``key``; ``tasks`` as in :class:`Items`."""
+    """One Python object, the result of the task ``key``."""
 
     key: Key
     tasks: Mapping[Key, GraphNode]
@@ -57,18 +85,18 @@ class Single:
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """Named collections that one op gives together; ``whole`` where the value itself can be referred to as well."""
+    """Named collections that one op returns together; ``whole`` if the value itself can be referred to as well."""
 
     parts: Mapping[str, Any]
     whole: Any = None
 
 
 Args = Mapping[str, Any] | Single | None
-"""Keyword arguments of a function of the user's: known while building, or the result of a task."""
+"""Keyword arguments of a user's function: known while building, or the result of a task."""
 
 
-def handed(args: Args, tasks: dict[Key, GraphNode]) -> Any:
-    """The argument that brings ``args`` into a task; what makes those that only the run knows joins ``tasks``."""
+def args_of_task(args: Args, tasks: dict[Key, GraphNode]) -> Any:
+    """Return the task argument that carries ``args``; tasks that make them at run time are added to ``tasks``."""
     if isinstance(args, Single):
         tasks.update(args.tasks)
         return ref(args.key)

@@ -16,7 +16,7 @@ from pipeline.graph.graph import GraphNode, Key, listed, ref, task
 from pipeline.ops.arrays.deferred_labels import RunLabels, as_coordinate, held
 from pipeline.ops.arrays.dims import one_chunk
 from pipeline.ops.calls.mapping import DEALT, deal
-from pipeline.ops.collections import LENGTHS, Items, Single
+from pipeline.ops.collections import Items, Single
 from pipeline.ops.to_frame import labels_along
 
 __all__ = ["to_array", "to_items"]
@@ -135,7 +135,7 @@ def _matrix(
     x: Any, columns: Any, dims: tuple[str, ...], labels: str | None, dtype: str | None, name: str
 ) -> xr.DataArray:
     known = list(x.columns)
-    numbers = [str(c) for c in known if pd.api.types.is_numeric_dtype(x._meta[c].dtype) and c != labels]
+    numbers = [str(c) for c in known if pd.api.types.is_numeric_dtype(x.meta[c].dtype) and c != labels]
     patterns = [columns] if isinstance(columns, str) else list(columns or numbers)
     chosen = [c for c in known if c in patterns or (c != labels and _matches(c, patterns))]
     absent = [p for p in patterns if not fnmatch.filter([str(c) for c in known], p)]
@@ -148,20 +148,19 @@ def _matrix(
     if labels in dims:
         raise OpError("labels", f"{labels!r} is a dim, too; name the dim otherwise: dims: [row, {dims[1]}]")
     for c in chosen:
-        if not pd.api.types.is_numeric_dtype(x._meta[c].dtype):
+        if not pd.api.types.is_numeric_dtype(x.meta[c].dtype):
             known_numbers = ", ".join(numbers) or "none"
-            raise OpError("columns", f"{c!r} is {x._meta[c].dtype}; an array takes numbers: {known_numbers}")
-    kind = np.dtype(dtype) if dtype else np.result_type(*(_plain(x._meta[c].dtype) for c in chosen))
-    expression = x.optimize(fuse=False)
-    tasks, keys = expression.__dask_graph__(), expression.__dask_keys__()
+            raise OpError("columns", f"{c!r} is {x.meta[c].dtype}; an array takes numbers: {known_numbers}")
+    kind = np.dtype(dtype) if dtype else np.result_type(*(_plain(x.meta[c].dtype) for c in chosen))
+    tasks, keys = x.tasks, x.keys
     own: dict[Key, GraphNode] = {}
     for i, key in enumerate(keys):
         own[f"{name}/matrix", i, 0] = task((f"{name}/matrix", i, 0), matrix_of_rows, tuple(chosen), kind, ref(key))
-    lengths = x._meta.attrs.get(LENGTHS) or (np.nan,) * len(keys)
+    lengths = x.lengths or (np.nan,) * len(keys)
     data = da.Array({**tasks, **own}, f"{name}/matrix", (lengths, (len(chosen),)), dtype=kind)
     coords: dict[str, Any] = {dims[1]: np.array([str(c) for c in chosen])}
     if labels is not None:
-        first, dtype = f"{name}/labels.{labels}", x._meta[labels].dtype
+        first, dtype = f"{name}/labels.{labels}", x.meta[labels].dtype
         column = {(first, i): task((first, i), labels_of_rows, labels, ref(key)) for i, key in enumerate(keys)}
         kind = dtype if isinstance(dtype, np.dtype) else np.dtype(object)
         late = da.Array({**tasks, **column}, first, (lengths,), dtype=kind)
@@ -226,8 +225,7 @@ def to_items(x: Any, *, name: str, along: str | None = None, by: str | None = No
         n = split or DEALT
         own |= {(name, i): task((name, i), deal, ref(x.key), i, n) for i in range(n)}
         return Items(name, {**x.tasks, **own}, n)
-    expression = x.optimize(fuse=False)
-    tasks, keys = expression.__dask_graph__(), expression.__dask_keys__()
+    tasks, keys = x.tasks, x.keys
     if by == "partitions":
         own |= {(name, i): task((name, i), plain_rows, ref(key)) for i, key in enumerate(keys)}
         return Items(name, {**tasks, **own}, len(keys), tuple(map(str, range(len(keys)))))

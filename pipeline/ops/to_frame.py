@@ -7,19 +7,17 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from pipeline.errors import DataError, OpError
-from pipeline.graph.graph import GraphNode, Key, listed, ref, task, token
+from pipeline.graph.graph import GraphNode, Key, listed, ref, task
 from pipeline.graph.segments import Dropped
 from pipeline.ops.arrays.deferred_labels import run_labels
 from pipeline.ops.arrays.dims import known_length, one_chunk
-from pipeline.ops.collections import LENGTHS, Items, Single
+from pipeline.ops.collections import Frame, Items, Single
 from pipeline.ops.column_types import declared_dtype
-from pipeline.ops.frames.partitions import collection
 
 __all__ = ["labels_along", "to_frame"]
 
@@ -29,7 +27,7 @@ _PARTITIONS = 16
 
 def to_frame(
     x: Any, *more: Any, name: str, columns: Any = None, prefix: str | None = None, value: str = "value"
-) -> dd.DataFrame:
+) -> Frame:
     """A frame of an array, of items, of a value, or of a list of gathered copies.
 
     Parameters
@@ -58,9 +56,7 @@ def to_frame(
     return _of_items(x, {}, dtypes, name, 0)
 
 
-def _of_items(
-    x: Items | Single, labels: Mapping[str, Any], dtypes: Mapping[str, Any], name: str, first: int
-) -> dd.DataFrame:
+def _of_items(x: Items | Single, labels: Mapping[str, Any], dtypes: Mapping[str, Any], name: str, first: int) -> Frame:
     """The frame of some items; ``first`` is the number of its first partition."""
     own: dict[Key, GraphNode] = {}
     groups: list[tuple[pd.DataFrame, list[tuple[str | None, Key]]]]
@@ -89,36 +85,32 @@ def _of_items(
         key = (f"{name}/rows", first + number)
         texts = tuple(text for text, _ in members)
         own[key] = task(key, rows_of_items, rows, texts, dtypes, listed(ref(k) for _, k in members))
-    return _frame(x.tasks, own, meta, f"{name}/rows")
+    return _frame(x.tasks, own, meta)
 
 
 def _frame(
     tasks: Mapping[Key, GraphNode],
     own: Mapping[Key, GraphNode],
     meta: pd.DataFrame,
-    name: str,
     lengths: Sequence[float] = (math.nan,),
-) -> dd.DataFrame:
-    """The frame whose partitions are the tasks ``own``, made of what ``tasks`` give; ``lengths``: nan if not known."""
-    told = meta.copy(deep=False)
-    told.attrs = {} if any(n != n for n in lengths) else {LENGTHS: tuple(int(n) for n in lengths)}
-    frame: dd.DataFrame = collection({**tasks, **own}, told, list(own), name, token=token(own))
-    return frame
+) -> Frame:
+    """Return the frame whose partitions are the tasks ``own``, which need ``tasks``; a length of nan is unknown."""
+    known = None if any(n != n for n in lengths) else tuple(int(n) for n in lengths)
+    return Frame({**tasks, **own}, tuple(own), meta, lengths=known)
 
 
-def _gathered(x: Sequence[tuple[Mapping[str, Any], Any]], dtypes: Mapping[str, Any], name: str) -> dd.DataFrame:
+def _gathered(x: Sequence[tuple[Mapping[str, Any], Any]], dtypes: Mapping[str, Any], name: str) -> Frame:
     frames, first = [], 0
     for labels, member in x:
         single = _as_single(member, f"{name}/cell", first) if isinstance(member, xr.DataArray) else member
         frames.append(_of_items(single, labels, dtypes, name, first))
-        first += frames[-1].npartitions
+        first += len(frames[-1].keys)
     tasks: dict[Key, GraphNode] = {}
     keys: list[Key] = []
     for member in frames:
-        expression = member.optimize(fuse=False)
-        tasks |= expression.__dask_graph__()
-        keys += expression.__dask_keys__()
-    return _frame(tasks, {key: tasks[key] for key in keys}, frames[0]._meta, f"{name}/rows")
+        tasks |= member.tasks
+        keys += member.keys
+    return Frame(tasks, tuple(keys), frames[0].meta)
 
 
 def _as_single(x: xr.DataArray, prefix: str, number: int) -> Single:
@@ -244,7 +236,7 @@ def _missing(value: Any) -> bool:
     return value is None or value is pd.NaT or value is pd.NA or (isinstance(value, float) and value != value)
 
 
-def _long(x: xr.DataArray, value: str, name: str) -> dd.DataFrame:
+def _long(x: xr.DataArray, value: str, name: str) -> Frame:
     """A row a cell, in C order within each chunk; a column a dim with its labels, or positions where it has none."""
     if value in x.dims:
         raise OpError("value", f"{value!r} is a dim of the array, too; name the column of the cells otherwise")
@@ -263,7 +255,7 @@ def _long(x: xr.DataArray, value: str, name: str) -> dd.DataFrame:
         key = (f"{name}/cells", i)
         own[key] = task(key, cells_of_chunk, axes, meta, ref((x.data.name, *index)))
     cells = {key: own[key] for key in own if key[0] == f"{name}/cells"}
-    return _frame(dict(x.data.dask) | own, cells, meta, f"{name}/cells", _n_cells(x.data.chunks))
+    return _frame(dict(x.data.dask) | own, cells, meta, _n_cells(x.data.chunks))
 
 
 def _known_labels(x: xr.DataArray, dim: Any) -> Any:
@@ -319,7 +311,7 @@ def cells_of_chunk(axes: Sequence[Any], meta: pd.DataFrame, chunk: Any) -> pd.Da
     return pd.DataFrame(columns).astype(meta.dtypes.to_dict())
 
 
-def _wide(x: xr.DataArray, dim: str, prefix: str, name: str) -> dd.DataFrame:
+def _wide(x: xr.DataArray, dim: str, prefix: str, name: str) -> Frame:
     """A row a label of each other dim, a column a label of ``dim``; coordinates along the others come along."""
     if dim not in x.dims:
         raise OpError("columns", f"{dim!r} is no dim; the array has {', '.join(map(str, x.dims)) or 'none'}")
@@ -343,7 +335,7 @@ def _wide(x: xr.DataArray, dim: str, prefix: str, name: str) -> dd.DataFrame:
     tasks = dict(x.data.dask)
     for found, _ in late:
         tasks |= dict(found.data.dask)
-    return _frame(tasks, own, meta, f"{name}/rows", _n_cells(x.data.chunks[:-1]))
+    return _frame(tasks, own, meta, _n_cells(x.data.chunks[:-1]))
 
 
 def rows_of_chunk(meta: pd.DataFrame, axes: Sequence[int], head: Sequence[Any], chunk: Any) -> pd.DataFrame:

@@ -8,15 +8,17 @@ from typing import Any
 
 import dask
 import dask.array as da
-import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import pytest
 import test_array_ops
 import test_frame_ops
 import xarray as xr
+from named_ops import frames as ops
+from serially import rows_of
 
 from pipeline.builder.lowering import _materialized, building, enter, lower
+from pipeline.config.expressions.expression import parse
 from pipeline.graph import collect
 from pipeline.graph.graph import constant, execute, ref, task, token, toposort
 from pipeline.graph.value_types import ArrayType, FrameType
@@ -64,9 +66,9 @@ def test_a_frame_step_leaves_its_inputs_as_placeholders(n_partitions: int) -> No
     tasks, value_type, whole = frame(n_partitions)
     with building():
         f = enter(value_type)
-        grouped = f.groupby("a").agg({"b": "sum"}).reset_index()
+        grouped = ops.groupby(f, by="a", agg={"b": parse("sum(b)", "agg")})
         own, totals = lower(grouped, "totals", tasks)
-        merged, pairs = lower(f.merge(f.rename(columns={"b": "c"}), on="a"), "pairs", tasks)
+        merged, pairs = lower(ops.merge(f, ops.rename(f, columns={"b": "c"}), on="a"), "pairs", tasks)
     assert {key[0].split("/")[0] for key in own} == {"totals"}
     result = run(tasks | own, totals).sort_values("a", ignore_index=True)
     pd.testing.assert_frame_equal(result, whole.groupby("a", as_index=False)["b"].sum())
@@ -86,7 +88,7 @@ def test_a_step_that_changes_nothing_adds_no_task() -> None:
 
 def test_concatenated_frames_keep_their_partitions_under_one_name() -> None:
     tasks, value_type, whole = frame(3)
-    own, both = lower(dd.concat([enter(value_type), enter(value_type)]), "both", tasks)
+    own, both = lower(ops.concat(enter(value_type), enter(value_type)), "both", tasks)
     assert [key[0] for key in both.keys] == ["both"] * 6
     assert len(run(tasks | own, both)) == 2 * len(whole)
 
@@ -143,7 +145,7 @@ def test_every_frame_op_gives_the_same_over_placeholders_task_by_task(op: str, c
         more, other_type = lower(other, "other", {})
         tasks |= more
         own, made = lower(test_frame_ops.every_op(enter(value_type), enter(other_type))[op], "y", tasks, ordered=True)
-        expected = test_frame_ops.every_op(one, other)[op].compute().reset_index(drop=True)
+        expected = rows_of(test_frame_ops.every_op(one, other)[op])
     assert not set(own) & set(tasks)
     got = run(tasks | own, made)
     by = list(got.columns)
@@ -163,7 +165,7 @@ def test_a_default_client_or_setting_does_not_bring_peer_to_peer_tasks_in() -> N
     tasks, value_type, _ = frame(7)
     with dask.config.set({"dataframe.shuffle.method": "p2p", "array.rechunk.method": "p2p"}), building():
         f = enter(value_type)
-        own, _ = lower(f.merge(f, on="a"), "pairs", tasks)
+        own, _ = lower(ops.merge(f, f, on="a"), "pairs", tasks)
     assert not [key for key in own if "p2p" in str(key)]
 
 

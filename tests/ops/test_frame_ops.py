@@ -6,19 +6,19 @@ import itertools
 import pickle
 from typing import Any
 
-import dask
 import numpy as np
 import pandas as pd
 import pytest
 from dask.base import tokenize
 from dask.callbacks import Callback
-from dask.dataframe.dask_expr import from_graph
 from named_ops import frames as ops
 from pandas.testing import assert_frame_equal
+from serially import partitions_of, rows_of
 
 from pipeline.config.expressions import expression
 from pipeline.errors import DataError, OpError
-from pipeline.graph.graph import constant
+from pipeline.graph.graph import constant, task
+from pipeline.ops.collections import Frame, Single
 
 CUTS: dict[str, list[int]] = {
     "one partition": [],
@@ -47,7 +47,7 @@ def cut(frame: pd.DataFrame, at: list[int]) -> Any:
 def collection(parts: list[pd.DataFrame]) -> Any:
     name = f"data-{tokenize(parts)}"
     tasks = {(name, i): constant((name, i), part) for i, part in enumerate(parts)}
-    return from_graph(tasks, parts[0].iloc[:0], (None,) * (len(parts) + 1), list(tasks), "data")
+    return Frame(tasks, tuple(tasks), parts[0].iloc[:0])
 
 
 def rows(frame: pd.DataFrame) -> pd.DataFrame:
@@ -59,13 +59,13 @@ def rows(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def computed(collection: Any, *, clean: bool = True) -> pd.DataFrame:
-    parts = dask.compute(*collection.to_delayed(optimize_graph=False), scheduler="synchronous")
+    parts = partitions_of(collection)
     for part in parts:
         assert not clean or part.index.equals(pd.RangeIndex(len(part)))
         assert list(part.columns) == list(collection.columns)
         for name in part.columns:
             if not isinstance(part[name].dtype, pd.CategoricalDtype):
-                assert part[name].dtype == collection._meta[name].dtype, name
+                assert part[name].dtype == collection.meta[name].dtype, name
     return pd.concat(parts, ignore_index=True)
 
 
@@ -126,14 +126,14 @@ def test_assign_adds_and_replaces_columns_in_order(at: list[int]) -> None:
 
 
 def test_run_time_values_reach_assign_filter_and_groupby() -> None:
-    best = dask.delayed(int)("2")
+    best = Single(("best",), {("best",): task(("best",), int, "2")})
     frame = table()
     low = expression.bind(expr("k < ${best}"), {"best": _Reference("best")}, {})
     plus = expression.bind(expr("k + ${best}"), {"best": _Reference("best")}, {})
     total = expression.bind(expression.parse("sum(k + ${best})", "agg"), {"best": _Reference("best")}, {})
     same_rows(ops.filter(cut(frame, [50]), where=low, bound={"where": [best]}), frame[frame.k < 2])
     same_rows(
-        ops.assign(cut(frame, [50]), columns={"p": plus}, bound={"columns.p": [best]})[["p"]],
+        ops.select(ops.assign(cut(frame, [50]), columns={"p": plus}, bound={"columns.p": [best]}), columns=["p"]),
         frame.assign(p=frame.k + 2)[["p"]],
     )
     got = computed(ops.groupby(cut(frame, [50]), by=[], agg={"total": total}, bound={"agg.total": [best]}))
@@ -154,7 +154,7 @@ def test_concat_puts_frames_below_each_other(at: list[int]) -> None:
     shuffled = other[list(reversed(other.columns))].astype({"k": "int32"})
     got = ops.concat(cut(one, at), cut(shuffled, at))
     same_rows(got, pd.concat([one, other], ignore_index=True), clean=False)  # partitions pass as they are
-    assert got.dtypes["k"] == np.int64
+    assert got.meta.dtypes["k"] == np.int64
 
 
 def test_concat_refuses_other_columns_and_types() -> None:
@@ -208,14 +208,14 @@ def test_sort_values_of_odd_columns(column: pd.Series) -> None:
 def test_a_sort_spreads_its_rows_even_where_one_value_is_most_of_them() -> None:
     frame = pd.DataFrame({"v": [1] * 3900 + [2] * 100, "i": np.random.default_rng(0).permutation(4000)})
     got = ops.sort_values(cut(frame, [1000, 2000, 3000]), by="v")
-    sizes = [len(part) for part in dask.compute(*got.to_delayed(), scheduler="synchronous")]
+    sizes = [len(part) for part in partitions_of(got)]
     assert max(sizes) < 1100
 
 
 def test_a_sort_of_many_partitions_goes_in_two_stages() -> None:
     frame = pd.DataFrame({"v": np.random.default_rng(0).permutation(400)})
     got = ops.sort_values(cut(frame, list(range(10, 400, 10))), by="v", ascending=False)
-    assert any(str(key[0]).startswith("sort-spread") for key in got.optimize(fuse=False).__dask_graph__())
+    assert any(str(key[0]).startswith("sort-spread") for key in got.tasks)
     assert computed(got)["v"].tolist() == list(range(399, -1, -1))
 
 
@@ -318,8 +318,8 @@ def test_a_missing_key_is_a_group_of_its_own_and_nothing_sums_to_0() -> None:
 def test_groupby_of_no_rows_has_no_groups_but_its_types(at: list[int]) -> None:
     frame = ops.groupby(cut(table(0), at), by=["k", "s"], agg=ALL)
     assert len(computed(frame)) == 0
-    assert frame.dtypes["total"] == np.float64
-    assert frame.dtypes["whole"] == pd.Int64Dtype()
+    assert frame.meta.dtypes["total"] == np.float64
+    assert frame.meta.dtypes["whole"] == pd.Int64Dtype()
 
 
 @pytest.mark.parametrize("n", [0, 200])
@@ -421,7 +421,7 @@ def test_a_pricing_summary_equals_pandas() -> None:
 def test_a_pricing_summary_takes_one_task_a_partition_and_a_tree(n: int) -> None:
     step = 4000 // n
     frame = ops.groupby(cut(lines(), [step * i for i in range(1, n)]), by=["flag", "status"], agg=LINES)
-    names = [str(key[0]) for key in frame.optimize(fuse=False).__dask_graph__()]
+    names = [str(key[0]) for key in frame.tasks]
     own = [name for name in names if name.startswith(("partial", "aggregate"))]
     assert len(own) == n + (0 if n <= 8 else -(-n // 8)) + 1
 
@@ -461,7 +461,7 @@ def test_merge_by_keys_of_other_names_keeps_both_and_every_type(at: list[int]) -
     left = pd.DataFrame({"a": pd.array([1, 2, 3, None], dtype="Int64"), "v": list("pqrs")}).astype({"v": "str"})
     right = pd.DataFrame({"z": np.array([3, 2, 2], dtype="int32"), "v": [1.5, 2.5, 3.5], "w": [10, 20, 30]})
     got = ops.merge(cut(left, at), cut(right, at), how="left", left_on="a", right_on="z", suffixes=["", "_right"])
-    assert {name: str(dtype) for name, dtype in got.dtypes.items()} == {
+    assert {name: str(dtype) for name, dtype in got.meta.dtypes.items()} == {
         "a": "Int64", "v": "str", "z": "Int32", "v_right": "float64", "w": "Int64",
     }  # fmt: skip
     wanted = pd.DataFrame(
@@ -473,7 +473,7 @@ def test_merge_by_keys_of_other_names_keeps_both_and_every_type(at: list[int]) -
             "w": [None, 20, 30, 10, None],
         }
     )
-    assert_frame_equal(rows(computed(got)), wanted.astype(got.dtypes.to_dict()))
+    assert_frame_equal(rows(computed(got)), wanted.astype(got.meta.dtypes.to_dict()))
 
 
 def test_merge_compares_whole_numbers_of_any_size() -> None:
@@ -481,10 +481,10 @@ def test_merge_compares_whole_numbers_of_any_size() -> None:
     left = pd.DataFrame({"k": np.array([large, 2, 3, large], dtype="uint64"), "a": range(4)})
     right = pd.DataFrame({"k": [2, large - 2**64, -3], "b": range(3)})
     for how, kept in (("semi", [1]), ("anti", [0, 2, 3])):
-        got = ops.merge(cut(left, [1, 2]), cut(right, [1]), on="k", how=how).compute()
+        got = rows_of(ops.merge(cut(left, [1, 2]), cut(right, [1]), on="k", how=how))
         assert sorted(got["a"]) == kept
     with pytest.raises(DataError, match=f"the key k={large} repeats on the left"):
-        ops.merge(cut(left, []), cut(right, []), on="k", validate="one_to_one").compute()
+        rows_of(ops.merge(cut(left, []), cut(right, []), on="k", validate="one_to_one"))
 
 
 @pytest.mark.parametrize("values", [[[1], None, [1]], [{"a": 1}, {}, None]])
@@ -498,9 +498,9 @@ def test_lists_and_maps_are_no_keys(values: list[Any]) -> None:
         ops.merge(x, x, on="l"),
     ):
         with pytest.raises(DataError, match="column 'l' holds lists or maps; keys are single values"):
-            made.compute()
+            rows_of(made)
     got = ops.groupby(ops.assign(x, columns={"l": expr("text(l)")}), by="l", agg=aggs(n="count()", m="max(a)"))
-    assert len(got.compute()) == frame["l"].astype("str").nunique(dropna=False)
+    assert len(rows_of(got)) == frame["l"].astype("str").nunique(dropna=False)
 
 
 def test_merge_says_which_side_lacks_a_column() -> None:
@@ -590,7 +590,7 @@ def test_building_twice_gives_the_same_keys_and_tasks_that_pickle() -> None:
     first = every_op(cut(table(), [50, 100]), cut(table(), [20]))
     again = every_op(cut(table(), [50, 100]), cut(table(), [20]))
     for op, frame in first.items():
-        graph, other = (dict(x.optimize(fuse=False).__dask_graph__()) for x in (frame, again[op]))
+        graph, other = (dict(x.tasks) for x in (frame, again[op]))
         assert set(graph) == set(other), op
         assert len(pickle.dumps(graph)) > 0
 

@@ -13,18 +13,18 @@ import numpy as np
 import pandas as pd
 import pytest
 from dask.callbacks import Callback
-from serially import graph_of, values_of
+from serially import graph_of, rows_of, values_of
 
 from pipeline.errors import ConfigError, DataError, OpError
 from pipeline.graph.importing import resolve
+from pipeline.ops.collections import Frame
 from pipeline.ops.sources.array_files import from_npy
 from pipeline.ops.sources.from_call import array_from_call, frame_from_call
 from pipeline.ops.sources.timeseries import timeseries
 
 
 def run(collection: Any) -> Any:
-    found = collection.compute(scheduler="sync")
-    return found.reset_index(drop=True) if isinstance(found, pd.DataFrame) else found
+    return rows_of(collection) if isinstance(collection, Frame) else collection.compute(scheduler="sync")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -72,7 +72,7 @@ def test_the_partitions_of_a_frame_are_what_a_function_gives_for_their_numbers(f
     got = run(frame)
     assert got["k"].tolist() == [1, 1, 2, 2, 2, 2]
     assert got["text"].tolist() == ["0 of 3", "1 of 3", "0 of 3", "1 of 3", "2 of 3", "3 of 3"]
-    assert dict(got.dtypes) == dict(frame.dtypes)
+    assert dict(got.dtypes) == dict(frame.meta.dtypes)
 
 
 @pytest.mark.usefixtures("functions")
@@ -134,7 +134,7 @@ def test_a_time_series_is_the_same_however_it_is_divided(partitions: int) -> Non
     how: dict[str, Any] = {"start": "2001-01-01", "end": "2001-01-01T00:17:10", "freq": "10s", "columns": TYPES}
     whole = run(timeseries(**how, seed=5))
     frame = timeseries(**how, seed=5, partitions=partitions)
-    assert frame.npartitions == partitions
+    assert len(frame.keys) == partitions
     pd.testing.assert_frame_equal(run(frame), whole)
     assert list(whole["timestamp"]) == list(pd.date_range("2001-01-01", periods=103, freq="10s"))
     assert not run(timeseries(**how, seed=6))["f"].equals(whole["f"])
@@ -164,7 +164,7 @@ def test_times_may_have_a_zone_and_none_may_be_there() -> None:
     zoned = run(timeseries(start="2001-03-25T00:00+01:00", end="2001-03-25T03:00+01:00", freq="1h"))
     assert list(zoned["timestamp"]) == list(pd.date_range("2001-03-25T00:00+01:00", periods=3, freq="1h"))
     none = timeseries(start="2001-01-01", end="2001-01-01", partitions=3)
-    assert (len(run(none)), none.npartitions) == (0, 3)
+    assert (len(run(none)), len(none.keys)) == (0, 3)
     assert list(none.columns) == ["timestamp", "name", "id", "x", "y"]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from serially import partitions_of, rows_of
 
 from pipeline.errors import DataError, OpError
 from pipeline.ops.sources.json import read_json
@@ -27,8 +28,7 @@ def lines(folder: Path, text: str, name: str = "a.jsonl") -> str:
 
 
 def run(frame: Any) -> pd.DataFrame:
-    found: pd.DataFrame = frame.compute(scheduler="sync").reset_index(drop=True)
-    return found
+    return rows_of(frame)
 
 
 @pytest.mark.parametrize("blocksize", [1, 40, 90, None])
@@ -49,13 +49,13 @@ def test_rows_and_types_are_the_same_whatever_the_blocks(tmp_path: Path, blocksi
 
 def test_a_block_is_a_partition(tmp_path: Path) -> None:
     path = lines(tmp_path, '{"a": 1}\n' * 10)
-    assert [len(part) for part in read_json(path=path, blocksize=27).partitions] == [3, 3, 3, 1]
+    assert [len(part) for part in partitions_of(read_json(path=path, blocksize=27))] == [3, 3, 3, 1]
 
 
 def test_a_list_of_objects_is_one_block(tmp_path: Path) -> None:
     path = lines(tmp_path, ' [{"t": "2001-01-01", "a": 1}, {"a": 2, "t": "2001-01-01T05:00:00"}]', "a.json")
     frame = read_json(path=path, cast={"t": "timestamp"}, blocksize=1)
-    assert frame.npartitions == 1
+    assert len(frame.keys) == 1
     assert run(frame)["t"].tolist() == [pd.Timestamp("2001-01-01"), pd.Timestamp("2001-01-01T05:00")]
 
 
@@ -81,7 +81,7 @@ def test_packed_files_are_one_block_and_several_follow_one_another(tmp_path: Pat
     lines(tmp_path, '{"a": 1}\n')
     lines(tmp_path, "", "empty.jsonl")
     frame = read_json(path=f"{tmp_path}/*", blocksize=9)
-    assert frame.npartitions == 2
+    assert len(frame.keys) == 2
     assert run(frame)["a"].tolist() == [1, 2, 3]
 
 

@@ -18,7 +18,6 @@ from typing import Any
 
 import dask
 import dask.array as da
-import dask.dataframe as dd
 import fsspec
 import numpy as np
 import pandas as pd
@@ -30,9 +29,11 @@ from dask.base import tokenize
 from dask.callbacks import Callback
 from named_ops import arrays as array
 from named_ops import sources
+from serially import partitions_of
 
 from pipeline.errors import DataError, OpError
 from pipeline.graph.graph import execute, toposort
+from pipeline.ops.collections import Frame
 
 TIMES = pd.date_range("2000-01-01", periods=20, freq="D")
 PACKED = {"dtype": "i2", "scale_factor": 0.01, "add_offset": 5.0, "_FillValue": -999}
@@ -95,8 +96,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def nodes(value: Any) -> dict[Any, Any]:
-    if isinstance(value, dd.DataFrame):
-        return dict(value.optimize(fuse=False).dask)
     return dict(value.__dask_graph__() if isinstance(value, xr.DataArray) else value.tasks)
 
 
@@ -121,10 +120,10 @@ class Counted(Callback):
 
 def run(x: Any) -> Any:
     """The value in memory; its parts must be what was promised."""
-    if isinstance(x, dd.DataFrame):
-        parts = dask.get(nodes(x), x.optimize(fuse=False).__dask_keys__())
+    if isinstance(x, Frame):
+        parts = partitions_of(x)
         for part in parts:
-            pd.testing.assert_series_equal(part.dtypes, x._meta.dtypes)
+            pd.testing.assert_series_equal(part.dtypes, x.meta.dtypes)
         return pd.concat(parts, ignore_index=True)
     result = x.compute(scheduler="sync")
     assert (result.dtype, result.shape) == (x.dtype, x.shape)
@@ -332,10 +331,10 @@ def test_parquet_columns_have_the_types_that_the_language_says(folder: str) -> N
 
 def test_folders_are_columns_and_row_groups_partitions(folder: str) -> None:
     whole = sources.read_parquet(path=f"{folder}/p", columns=["year", "n"])
-    assert whole.npartitions == 2
+    assert len(whole.keys) == 2
     assert run(whole).to_dict("list") == {"year": [2000] * 3 + [2001] * 3, "n": [1, 2, 3, 1, 2, 3]}
     split = sources.read_parquet(path=f"{folder}/p", columns=["n"], split="row_groups")
-    assert split.npartitions == 4
+    assert len(split.keys) == 4
     assert run(split).n.tolist() == [1, 2, 3, 1, 2, 3]
 
 
@@ -395,8 +394,8 @@ def test_files_without_rows_or_with_columns_of_nulls_alone_have_no_say_in_types(
     )  # fmt: skip
     frame = sources.read_parquet(path=path)
     got = run(frame)
-    assert [str(d) for d in frame.dtypes] == ["str", "float64", "boolean", "str", "datetime64[ns, UTC]"]
-    assert got.dtypes.equals(frame.dtypes)
+    assert [str(d) for d in frame.meta.dtypes] == ["str", "float64", "boolean", "str", "datetime64[ns, UTC]"]
+    assert got.dtypes.equals(frame.meta.dtypes)
     assert got.i.fillna(-1).tolist() == [-1, 7, 8]
     assert got.b.fillna(False).tolist() == [True, False, False]
     assert got.t.fillna("").tolist() == ["", "x", "z"]
@@ -481,7 +480,7 @@ def test_a_quoted_break_that_a_block_cuts_is_found(tmp_path: Path, monkeypatch: 
 def test_packed_files_are_one_block(tmp_path: Path, suffix: str, packed: Callable[[bytes], bytes]) -> None:
     (tmp_path / f"x.csv{suffix}").write_bytes(packed(CSV.encode()))
     frame = sources.read_csv(path=f"{tmp_path}/x.csv{suffix}", blocksize=100)
-    assert frame.npartitions == 1
+    assert len(frame.keys) == 1
     pd.testing.assert_frame_equal(run(frame), pd.read_csv(f"{tmp_path}/x.csv{suffix}"))
 
 

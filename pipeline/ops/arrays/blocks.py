@@ -15,7 +15,7 @@ from pipeline.graph.graph import GraphNode, Key, ref, task
 from pipeline.graph.importing import resolve
 from pipeline.ops.arrays.block_tasks import blocks, rechunked
 from pipeline.ops.arrays.dims import dim_number, is_late, one_chunk, rebuilt
-from pipeline.ops.collections import Args, handed
+from pipeline.ops.collections import Args, args_of_task
 from pipeline.ops.sources.chunking import chunk_sizes
 
 __all__ = ["map_blocks", "rechunk"]
@@ -74,7 +74,7 @@ def map_blocks(
         raise OpError("dims", f"got {', '.join(kept)}; name each dim once")
     x = one_chunk(x, [str(dim) for dim in x.dims if dim not in kept])
     tasks: dict[Key, GraphNode] = {}
-    given = handed(args, tasks)
+    given = args_of_task(args, tasks)
     name = f"map_blocks-{tokenize(x.data.name, function, given, str(kind), kept)}"
     for index in itertools.product(*(range(n) for n in x.data.numblocks)):
         key = (name, *(index[axis] for axis in axes))

@@ -20,7 +20,7 @@ from pipeline.graph.graph import GraphNode, Key, listed, ref, task
 from pipeline.graph.importing import resolve
 from pipeline.ops.arrays.block_tasks import blocks, per_block
 from pipeline.ops.arrays.dims import dim_number, is_late, one_chunk, rebuilt
-from pipeline.ops.collections import Args, handed
+from pipeline.ops.collections import Args, args_of_task
 
 __all__ = ["BOUNDARIES", "map_overlap"]
 
@@ -54,7 +54,7 @@ def map_overlap(
     """
     kind = np.dtype(dtype)
     tasks: dict[Key, GraphNode] = {}
-    given = handed(args, tasks)
+    given = args_of_task(args, tasks)
     for dim in depth:
         dim_number(x, dim, "depth")
     x = one_chunk(x, [dim for dim, n in depth.items() if n and is_late(x, dim)])

@@ -9,7 +9,7 @@ from pipeline.errors import DataError
 from pipeline.graph.graph import GraphNode, Key, listed, ref, task
 from pipeline.graph.importing import resolve
 from pipeline.graph.segments import Dropped
-from pipeline.ops.collections import Args, Items, Single, handed
+from pipeline.ops.collections import Args, Items, Single, args_of_task
 
 __all__ = ["tree_reduce"]
 
@@ -30,7 +30,7 @@ def tree_reduce(x: Items, *, name: str, function: str, args: Args = None, fan_in
     DataError : if there are no items; in the run, if all were dropped
     """
     tasks: dict[Key, GraphNode] = {}
-    given = handed(args, tasks)
+    given = args_of_task(args, tasks)
     if not x.n_tasks:
         raise DataError(_NONE)
     level, depth = list(x.keys), 0

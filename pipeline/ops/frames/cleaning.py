@@ -37,7 +37,7 @@ def rename(input: Any, *, columns: Mapping[str, str]) -> Any:  # noqa: A002
         if names.count(new) > 1:
             raise OpError(f"columns.{old}", f"'{new}' would be the name of two columns; choose another")
     partitions = Partitions.of(input, parameters=("rename", names))
-    return partitions.map("rename", name_columns, input._meta.set_axis(names, axis=1), names, same_rows=True)
+    return partitions.map("rename", name_columns, input.meta.set_axis(names, axis=1), names, same_rows=True)
 
 
 def astype(input: Any, *, columns: Mapping[str, str]) -> Any:  # noqa: A002
@@ -53,7 +53,7 @@ def astype(input: Any, *, columns: Mapping[str, str]) -> Any:  # noqa: A002
     OpError : an unknown column or type, or a type that such a column can't become
     """
     require("columns", columns, input.columns)
-    meta = input._meta.copy(deep=False)
+    meta = input.meta.copy(deep=False)
     targets = {}
     for name, kind in columns.items():
         targets[name] = target_dtype(f"columns.{name}", meta[name].dtype, kind), kind
@@ -75,7 +75,7 @@ def fillna(input: Any, *, value: Scalar | Mapping[str, Scalar]) -> Any:  # noqa:
     ------
     OpError : an unknown column, a value of another kind than its column, or one that is of no column's kind
     """
-    meta = input._meta
+    meta = input.meta
     if isinstance(value, Mapping):
         require("value", value, input.columns)
         fills = {name: _fill_value(f"value.{name}", one, meta[name].dtype) for name, one in value.items()}
@@ -103,7 +103,7 @@ def dropna(input: Any, *, subset: str | Sequence[str] | None = None, how: str = 
     """
     names = list(input.columns) if subset is None else names_of("subset", subset, input.columns)
     partitions = Partitions.of(input, parameters=("dropna", names, how))
-    return partitions.map("dropna", drop_missing, input._meta, names, how)
+    return partitions.map("dropna", drop_missing, input.meta, names, how)
 
 
 def _is_of(value: Scalar, kind: str) -> bool:

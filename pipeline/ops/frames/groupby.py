@@ -71,7 +71,7 @@ def groupby(
     OpError : an unknown column, a name that is a key's already, a value that the aggregate has no meaning for
     """
     names = names_of("by", by, input.columns)
-    meta = input._meta
+    meta = input.meta
     plan = make_plan(names, agg, meta)
     partitions = Partitions.of(input, parameters=("groupby", plan, bound_names(bound)))
     (keys,) = partitions.keys
@@ -81,7 +81,7 @@ def groupby(
     left = reduce_tree(partitions, "partial", partials, combine, plan)
     last = partitions.add("aggregate", (0,), finish, listed(ref(key) for key in left), plan)
     empty = finish([aggregate(meta, plan, None)], plan).iloc[:0]
-    return partitions.frame("groupby", [last], empty)
+    return partitions.frame([last], empty)
 
 
 def bound_names(bound: Mapping[str, Sequence[Any]] | None) -> list[Any]:

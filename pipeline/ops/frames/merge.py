@@ -78,7 +78,7 @@ def merge(
     lefts, rights = _keys(left, right, on, left_on, right_on)
     if how not in _HOW:
         raise OpError("how", f"got '{how}'; allowed: {', '.join(_HOW)}")
-    types = tuple(_common(left._meta[a], right._meta[b], a, b) for a, b in zip(lefts, rights, strict=True))
+    types = tuple(_common(left.meta[a], right.meta[b], a, b) for a, b in zip(lefts, rights, strict=True))
     left_names, right_names = (
         _result_names(left.columns, right.columns, lefts, rights, suffixes)
         if how in ("inner", "left")
@@ -94,7 +94,7 @@ def merge(
         left_once=validate in ("one_to_one", "one_to_many"),
         right_once=validate in ("one_to_one", "many_to_one"),
     )
-    meta = join_rows([left._meta], [right._meta], join)
+    meta = join_rows([left.meta], [right.meta], join)
     partitions = Partitions.of(left, right, parameters=("merge", join))
     left_keys, right_keys = partitions.keys
     # A broadcast side must not owe its unmatched rows, nor the other side a promise that needs all of its rows.
@@ -117,7 +117,7 @@ def merge(
         )
         for i, (some, others) in enumerate(pairs)
     ]
-    return partitions.frame("merge", joined, meta)
+    return partitions.frame(joined, meta)
 
 
 def _keys(left: Any, right: Any, on: Any, left_on: Any, right_on: Any) -> tuple[list[str], list[str]]:

@@ -9,25 +9,23 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from dask.base import tokenize
-from dask.dataframe.dask_expr import from_graph
 
 from pipeline.config.expressions.functions import name_hint
 from pipeline.errors import DataError, OpError, nearest
 from pipeline.graph.graph import GraphNode, Key, listed, ref, task
 from pipeline.ops import moves
-from pipeline.ops.collections import LENGTHS
+from pipeline.ops.collections import Frame
 
 __all__ = [
     "Partitions",
     "UnknownColumn",
-    "collection",
     "conform",
     "exchange",
     "places_by_hash",
@@ -57,45 +55,6 @@ class UnknownColumn(OpError):
         return OpError(field, f"{problem} of {step!r}{hint}")
 
 
-class _Layer(Mapping[Key, GraphNode]):
-    """Tasks under a name that stands for all of them: tokenising each one takes longer than making it."""
-
-    def __init__(self, tasks: Mapping[Key, GraphNode], name: str) -> None:
-        self.tasks, self.name = tasks, name
-
-    def __getitem__(self, key: Key) -> GraphNode:
-        return self.tasks[key]
-
-    def __iter__(self) -> Iterator[Key]:
-        return iter(self.tasks)
-
-    def __len__(self) -> int:
-        return len(self.tasks)
-
-    def __dask_tokenize__(self) -> str:
-        return self.name
-
-
-class _Keys:
-    """Keys that are tokenised as one text, not one after the other."""
-
-    def __init__(self, keys: Sequence[Key]) -> None:
-        self.keys = keys
-
-    def __iter__(self) -> Iterator[Key]:
-        return iter(self.keys)
-
-    def __dask_tokenize__(self) -> str:
-        return repr(self.keys)
-
-
-def collection(
-    tasks: Mapping[Key, GraphNode], meta: pd.DataFrame, keys: Sequence[Key], name: str, *, token: str
-) -> Any:
-    """The frame whose partitions are ``keys``; ``token`` must tell ``tasks`` apart from all others of that name."""
-    return from_graph(_Layer(tasks, token), meta, (None,) * (len(keys) + 1), _Keys(list(keys)), name)
-
-
 @dataclass
 class Partitions:
     """The partitions of the frames an op reads, and the tasks it adds; made by :meth:`of`.
@@ -114,14 +73,13 @@ class Partitions:
     lengths: list[tuple[int, ...] | None] = field(default_factory=list)
 
     @classmethod
-    def of(cls, *frames: Any, parameters: Any = ()) -> Partitions:
-        """Read the frames' keys; an optimised, unfused frame keeps one key a partition."""
-        new = cls(tokenize([frame._name for frame in frames], parameters))
+    def of(cls, *frames: Frame, parameters: Any = ()) -> Partitions:
+        """Read the keys of frames."""
+        new = cls(tokenize(frames, parameters))
         for frame in frames:
-            lowered = frame.optimize(fuse=False)
-            new.tasks.update(lowered.__dask_graph__())
-            new.keys.append(list(lowered.__dask_keys__()))
-            new.lengths.append(frame._meta.attrs.get(LENGTHS))
+            new.tasks.update(frame.tasks)
+            new.keys.append(list(frame.keys))
+            new.lengths.append(frame.lengths)
         return new
 
     def add(self, layer: str, index: tuple[int, ...], function: Callable[..., Any], *arguments: Any) -> Key:
@@ -134,20 +92,16 @@ class Partitions:
         """The argument that carries the run-time values of the expression at ``path`` into a task."""
         values = (bound or {}).get(path, ())
         for value in values:
-            self.tasks.update(value.__dask_graph__())
+            self.tasks.update(value.tasks)
         return listed(ref(value.key) for value in values) if values else ()
 
     def bind_all(self, bound: Mapping[str, Sequence[Any]] | None, paths: Sequence[str]) -> Any:
         """Those of several expressions: a list an expression, in order."""
         return listed([self.bind(bound, path) for path in paths])
 
-    def frame(
-        self, name: str, keys: Sequence[Key], meta: pd.DataFrame, *, lengths: tuple[int, ...] | None = None
-    ) -> Any:
-        """The collection whose partitions are ``keys``; ``lengths``: how many rows each has, where that is known."""
-        told = meta.copy(deep=False)
-        told.attrs = {} if lengths is None else {LENGTHS: lengths}
-        return collection(self.tasks, told, keys, name, token=f"{name}-{self.token}")
+    def frame(self, keys: Sequence[Key], meta: pd.DataFrame, *, lengths: tuple[int, ...] | None = None) -> Frame:
+        """The frame whose partitions are ``keys``; ``lengths``: how many rows each has, where that is known."""
+        return Frame(self.tasks, tuple(keys), meta, lengths=lengths)
 
     def map(
         self, name: str, function: Callable[..., Any], meta: pd.DataFrame, *arguments: Any, same_rows: bool = False
@@ -160,7 +114,7 @@ class Partitions:
         """
         (keys,) = self.keys
         made = [self.add(name, (i,), function, ref(key), *arguments) for i, key in enumerate(keys)]
-        return self.frame(name, made, meta, lengths=self.lengths[0] if same_rows else None)
+        return self.frame(made, meta, lengths=self.lengths[0] if same_rows else None)
 
 
 def require(

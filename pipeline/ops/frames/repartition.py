@@ -18,7 +18,7 @@ import pandas as pd
 from pipeline.errors import DataError, OpError
 from pipeline.graph.graph import GraphNode, Key, listed, ref
 from pipeline.graph.importing import resolve
-from pipeline.ops.collections import Args, handed
+from pipeline.ops.collections import Args, args_of_task
 from pipeline.ops.column_types import declared_dtype
 from pipeline.ops.frames.cast import cast_column
 from pipeline.ops.frames.partitions import Partitions, exchange, stack
@@ -45,12 +45,12 @@ def repartition(input: Any, *, npartitions: int | None = None, count_rows: bool 
     """
     if npartitions is None and count_rows is False:
         raise OpError("npartitions", "is missing; give how many, or count_rows: true to deal the rows evenly")
-    meta = input._meta
+    meta = input.meta
     partitions = Partitions.of(input, parameters=("repartition", npartitions, count_rows))
     (keys,) = partitions.keys
     n = npartitions or len(keys)
     if count_rows is False:
-        return partitions.frame("repartition", _regrouped(partitions, keys, n), meta)
+        return partitions.frame(_regrouped(partitions, keys, n), meta)
     counts = listed(ref(partitions.add("count", (i,), len, ref(key))) for i, key in enumerate(keys))
     known = partitions.lengths[0]
     said = count_rows if count_rows is not True else None if known is None else sum(known)
@@ -61,7 +61,7 @@ def repartition(input: Any, *, npartitions: int | None = None, count_rows: bool 
         partitions.add("deal-gather", (i,), rows_in_order, listed(ref(key) for key in some))
         for i, some in enumerate(pieces)
     ]
-    return partitions.frame("repartition", dealt, meta, lengths=None if said is None else dealt_lengths(said, n))
+    return partitions.frame(dealt, meta, lengths=None if said is None else dealt_lengths(said, n))
 
 
 def _regrouped(partitions: Partitions, keys: Sequence[Key], n: int) -> list[Key]:
@@ -114,7 +114,7 @@ def map_partitions(
     targets = {name: (declared_dtype(kind, f"columns.{name}"), kind) for name, kind in columns.items()}
     meta = pd.DataFrame({name: pd.Series([], dtype=dtype) for name, (dtype, _) in targets.items()})
     late: dict[Key, GraphNode] = {}
-    given = handed(args, late)
+    given = args_of_task(args, late)
     partitions = Partitions.of(input, parameters=("map_partitions", function, given, dict(columns)))
     partitions.tasks |= late
     return partitions.map("map_partitions", call_function, meta, function, given, targets)

@@ -57,7 +57,7 @@ def resample(
     ------
     OpError : an unknown column, one that holds no times, no such period
     """
-    meta = input._meta
+    meta = input.meta
     (time,) = names_of("on", on, meta.columns)
     groups = names_of("by", by, meta.columns) if by else []
     if time in groups:
@@ -83,7 +83,7 @@ def resample(
     left = reduce_tree(partitions, "partial", partials, combine, plan)
     last = partitions.add("aggregate", (0,), finish_periods, listed(map(ref, left)), plan, time, rule, whole)
     empty = finish_periods([aggregate_periods(meta, plan, None, time, rule, None)], plan, time, rule, None)
-    return partitions.frame("resample", [last], empty)
+    return partitions.frame([last], empty)
 
 
 def _check_rule(rule: str, dtype: Any) -> None:

@@ -113,7 +113,7 @@ def rolling(
     ------
     OpError : an unknown column, a value that the aggregate has no meaning for, a window of time over something else
     """
-    meta = input._meta
+    meta = input.meta
     (order_column,) = names_of("on", on, meta.columns)
     groups = names_of("by", by, meta.columns) if by else []
     if order_column in groups:
@@ -135,7 +135,7 @@ def rolling(
     new = meta.copy(deep=False)
     for column in made:
         new[column.name] = pd.Series([], dtype=column.dtype, index=meta.index)
-    return partitions.frame("rolling", rolled, new)
+    return partitions.frame(rolled, new)
 
 
 def _moving(name: str, expression: Expression, meta: pd.DataFrame) -> Moving:

@@ -33,7 +33,7 @@ def select(input: Any, *, columns: str | Sequence[str]) -> Any:  # noqa: A002
     if twice:
         raise OpError("columns", f"'{twice[0]}' is named twice")
     partitions = Partitions.of(input, parameters=("select", names))
-    return partitions.map("select", keep_columns, input._meta[names], names, same_rows=True)
+    return partitions.map("select", keep_columns, input.meta[names], names, same_rows=True)
 
 
 def filter(input: Any, *, where: Expression, bound: Bound = None) -> Any:  # noqa: A001, A002
@@ -49,12 +49,12 @@ def filter(input: Any, *, where: Expression, bound: Bound = None) -> Any:  # noq
     ------
     OpError : an unknown column, or a ``where`` that is neither true nor false
     """
-    dtype = dtype_of("where", where, input._meta)
+    dtype = dtype_of("where", where, input.meta)
     if dtype.kind != "b":
         raise OpError("where", f"gives {dtype}, a condition is true or false; compare it: x != 0")
     partitions = Partitions.of(input, parameters=("filter", where, bound_names(bound)))
     slots = partitions.bind(bound, "where")
-    return partitions.map("filter", keep_rows, input._meta, where, slots)
+    return partitions.map("filter", keep_rows, input.meta, where, slots)
 
 
 def assign(input: Any, *, columns: Mapping[str, Expression], bound: Bound = None) -> Any:  # noqa: A002
@@ -70,7 +70,7 @@ def assign(input: Any, *, columns: Mapping[str, Expression], bound: Bound = None
     ------
     OpError : an unknown column, or types that don't go together
     """
-    meta = input._meta.copy(deep=False)
+    meta = input.meta.copy(deep=False)
     for name, expression in columns.items():
         meta[name] = pd.Series([], dtype=dtype_of(f"columns.{name}", expression, meta), index=meta.index)
     partitions = Partitions.of(input, parameters=("assign", list(columns.items()), bound_names(bound)))
@@ -96,7 +96,7 @@ def concat(*inputs: Any) -> Any:
     """
     given = list(inputs[0]) if len(inputs) == 1 and isinstance(inputs[0], list | tuple) else list(inputs)
     frames = [_labelled(*one) if isinstance(one, tuple) else one for one in given]
-    first = frames[0]._meta
+    first = frames[0].meta
     for i, frame in enumerate(frames[1:], start=2):
         odd = sorted(set(first.columns) ^ set(frame.columns))
         if odd:
@@ -106,17 +106,17 @@ def concat(*inputs: Any) -> Any:
                 f"'{odd[0]}' is a column of input {has} and not of input {lacks}; select the same columns of each",
             )
     meta = first.astype(
-        {name: _common_dtype(str(name), [frame._meta[name].dtype for frame in frames]) for name in first.columns}
+        {name: _common_dtype(str(name), [frame.meta[name].dtype for frame in frames]) for name in first.columns}
     )
     partitions = Partitions.of(*frames, parameters="concat")
     keys = []
     for i, (frame, own) in enumerate(zip(frames, partitions.keys, strict=True)):
-        same = list(frame.columns) == list(meta.columns) and (frame.dtypes == meta.dtypes).all()
+        same = list(frame.columns) == list(meta.columns) and (frame.meta.dtypes == meta.dtypes).all()
         for j, key in enumerate(own):
             keys.append(key if same else partitions.add("conform", (i, j), conform_columns, ref(key), meta.iloc[:0]))
     known = [lengths for lengths in partitions.lengths if lengths is not None]
     lengths = tuple(n for some in known for n in some) if len(known) == len(frames) else None
-    return partitions.frame("concat", keys, meta, lengths=lengths)
+    return partitions.frame(keys, meta, lengths=lengths)
 
 
 def _labelled(labels: Mapping[str, Any], frame: Any) -> Any:
@@ -124,7 +124,17 @@ def _labelled(labels: Mapping[str, Any], frame: Any) -> Any:
     for key in labels:
         if key in frame.columns:
             raise OpError("input", f"{key!r} is a matrix key and a column; rename one of them")
-    return frame.assign(**labels)[[*labels, *frame.columns]]
+    partitions = Partitions.of(frame, parameters=("labels", dict(labels)))
+    return partitions.map("labels", with_labels, with_labels(frame.meta, labels), dict(labels), same_rows=True)
+
+
+def with_labels(frame: pd.DataFrame, labels: Mapping[str, Any]) -> pd.DataFrame:
+    """The rows with the same values in each as first columns, of the same dtypes where there are no rows."""
+    new = {
+        key: pd.Series([value] * len(frame), index=frame.index, dtype=pd.Series([value]).dtype)
+        for key, value in labels.items()
+    }
+    return frame.assign(**new)[[*labels, *frame.columns]]
 
 
 def _common_dtype(name: str, dtypes: Sequence[Any]) -> Any:

@@ -63,10 +63,10 @@ def sort_values(input: Any, *, by: str | Sequence[str], ascending: bool | Sequen
     directions = [ascending] * len(names) if isinstance(ascending, bool) else list(ascending)
     if len(directions) != len(names):
         raise OpError("ascending", f"got {len(directions)} directions for {len(names)} columns")
-    meta = input._meta
+    meta = input.meta
     order = total_order(names, directions, meta.columns)
     partitions = Partitions.of(input, parameters=("sort_values", order))
-    return partitions.frame("sort_values", in_order(partitions, partitions.keys[0], order), meta)
+    return partitions.frame(in_order(partitions, partitions.keys[0], order), meta)
 
 
 def set_index(input: Any, *, keys: str | Sequence[str]) -> Any:  # noqa: A002
@@ -85,12 +85,12 @@ def set_index(input: Any, *, keys: str | Sequence[str]) -> Any:  # noqa: A002
     ------
     OpError : an unknown column
     """
-    meta = input._meta
+    meta = input.meta
     names = names_of("keys", keys, meta.columns)
     order = total_order(names, [True] * len(names), meta.columns)
     partitions = Partitions.of(input, parameters=("set_index", order))
     ordered = in_order(partitions, partitions.keys[0], order, cut=order[: len(names)])
-    return partitions.frame("set_index", ordered, meta)
+    return partitions.frame(ordered, meta)
 
 
 def in_order(partitions: Partitions, keys: Sequence[Key], order: Order, *, cut: Order | None = None) -> list[Key]:
@@ -145,7 +145,7 @@ def drop_duplicates(input: Any, *, subset: str | Sequence[str] | None = None) ->
     Which one: the first by the remaining columns, so that it doesn't depend on any order of the rows. The number of
     partitions stays, rows lying by the hash of ``subset``.
     """
-    meta = input._meta
+    meta = input.meta
     names = list(meta.columns) if subset is None else names_of("subset", subset, meta.columns)
     order = total_order(names, [True] * len(names), meta.columns)
     partitions = Partitions.of(input, parameters=("drop_duplicates", names))
@@ -154,18 +154,18 @@ def drop_duplicates(input: Any, *, subset: str | Sequence[str] | None = None) ->
         partitions.add("distinct", (i,), drop_in, listed([ref(key)]), names, order) for i, key in enumerate(keys)
     ]
     if len(keys) == 1:
-        return partitions.frame("drop_duplicates", distinct, meta)
+        return partitions.frame(distinct, meta)
     n = len(keys)
     pieces = exchange(partitions, "distinct", distinct, n, partial(places_by_hash, names=tuple(names), n=n))
     merged = [
         partitions.add("distinct-gather", (i,), drop_in, listed(ref(key) for key in some), names, order)
         for i, some in enumerate(pieces)
     ]
-    return partitions.frame("drop_duplicates", merged, meta)
+    return partitions.frame(merged, meta)
 
 
 def _first_rows(frame: Any, n: int, columns: Any, by: Any, *, ascending: bool) -> Any:
-    meta = frame._meta
+    meta = frame.meta
     names = names_of("columns", columns, meta.columns)
     groups = names_of("by", by, meta.columns) if by else []
     directions = [True] * len(groups) + [ascending] * len(names)
@@ -178,7 +178,7 @@ def _first_rows(frame: Any, n: int, columns: Any, by: Any, *, ascending: bool) -
     if len(first) > 1:
         left = reduce_tree(partitions, "first", first, first_rows, n, groups, order)
         first = [partitions.add("first-last", (0,), first_rows, listed(ref(key) for key in left), n, groups, order)]
-    return partitions.frame("nsmallest" if ascending else "nlargest", first, meta)
+    return partitions.frame(first, meta)
 
 
 def names_of(place: str, given: str | Sequence[str], columns: Any, *, of: str = "") -> list[str]:

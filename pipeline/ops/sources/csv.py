@@ -14,13 +14,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from pipeline.errors import DataError, OpError
+from pipeline.ops.collections import Frame
 from pipeline.ops.column_types import TEXT, arrow_type, declared_dtype, empty_frame, natural_dtype
 from pipeline.ops.sources.parquet import chosen, frame_of, typed
 from pipeline.ops.sources.paths import locate, options_of
@@ -49,7 +49,7 @@ def read_csv(
     na_values: Sequence[str] | None = None,
     blocksize: int | None = None,
     storage: Mapping[str, Any] | None = None,
-) -> dd.DataFrame:
+) -> Frame:
     """CSV files with a header line, as a frame: a partition a block of about ``blocksize`` bytes, cut at a line's end.
 
     Columns are those of the first file; others may have them in another order, and more. Blank lines mean nothing.

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import dask.array as da
-import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -21,6 +20,7 @@ from dask.base import tokenize
 from pipeline.errors import OpError
 from pipeline.graph.graph import GraphNode, Key, task
 from pipeline.graph.importing import resolve
+from pipeline.ops.collections import Frame
 from pipeline.ops.column_types import declared_dtype
 from pipeline.ops.conversions import checked
 from pipeline.ops.sources.chunking import Chunks, chunk_sizes, spans
@@ -67,7 +67,7 @@ def frame_from_call(
     columns: Mapping[str, str],
     partitions: int = 1,
     args: Mapping[str, Any] | None = None,
-) -> dd.DataFrame:
+) -> Frame:
     """A frame whose partition is ``function(partition=0, n_partitions=4, **args)``.
 
     Parameters

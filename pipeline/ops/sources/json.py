@@ -14,13 +14,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.json as pajson
 
 from pipeline.errors import DataError, OpError
+from pipeline.ops.collections import Frame
 from pipeline.ops.column_types import TEXT, arrow_type, declared_dtype, empty_frame, natural_dtype
 from pipeline.ops.sources.parquet import chosen, frame_of, typed
 from pipeline.ops.sources.paths import locate, options_of
@@ -38,7 +38,7 @@ def read_json(
     cast: Mapping[str, str] | None = None,
     blocksize: int | None = None,
     storage: Mapping[str, Any] | None = None,
-) -> dd.DataFrame:
+) -> Frame:
     """JSON files as a frame: a partition a block of about ``blocksize`` bytes of lines, or a file that is one list.
 
     Columns and their types are those of the objects in the first 4 MiB of the first file that has any, and of

@@ -18,7 +18,6 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import unquote
 
-import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -27,9 +26,8 @@ from dask.base import tokenize
 
 from pipeline.errors import DataError, OpError, nearest
 from pipeline.graph.graph import GraphNode, Key, task
-from pipeline.ops.collections import LENGTHS, NBYTES
+from pipeline.ops.collections import Frame
 from pipeline.ops.column_types import TEXT, common_dtype, converted, declared_dtype, empty_frame, natural_dtype
-from pipeline.ops.frames.partitions import collection
 from pipeline.ops.sources.paths import below, fixed_folder, is_remote, locate, opened, options_of
 
 __all__ = ["chosen", "frame_of", "read_parquet", "typed"]
@@ -43,7 +41,7 @@ def frame_of(
     dtypes: dict[str, Any],
     nbytes: float,
     lengths: tuple[int, ...] | None = None,
-) -> dd.DataFrame:
+) -> Frame:
     """A frame whose partition ``i`` is the call ``tasks[i]``.
 
     Parameters
@@ -53,12 +51,7 @@ def frame_of(
     """
     name = f"{op}-{tokenize([tuple(map(str, t[1:])) for t in tasks])}"
     layer: dict[Key, GraphNode] = {(name, i): task((name, i), *call) for i, call in enumerate(tasks)}
-    meta = empty_frame(dtypes)
-    meta.attrs[NBYTES] = nbytes
-    if lengths is not None:
-        meta.attrs[LENGTHS] = lengths
-    frame: dd.DataFrame = collection(layer, meta, list(layer), op, token=name)
-    return frame
+    return Frame(layer, tuple(layer), empty_frame(dtypes), nbytes, lengths)
 
 
 def chosen(columns: Sequence[str] | None, known: Sequence[str], path: Any, *, field: str = "columns") -> list[str]:
@@ -100,7 +93,7 @@ def read_parquet(
     cast: Mapping[str, str] | str | None = None,
     split: str = "files",
     storage: Mapping[str, Any] | None = None,
-) -> dd.DataFrame:
+) -> Frame:
     """Parquet files as a frame: a partition a file, or a row group (``split: row_groups``).
 
     ``key=value`` folders below the path are columns, whole numbers where all values are, else text.

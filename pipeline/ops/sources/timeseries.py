@@ -12,11 +12,11 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
-import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 
 from pipeline.errors import OpError
+from pipeline.ops.collections import Frame
 from pipeline.ops.column_types import TEXT, declared_dtype
 from pipeline.ops.sources.parquet import frame_of
 
@@ -43,7 +43,7 @@ def timeseries(
     partitions: int | None = None,
     time: str = "timestamp",
     seed: int = 0,
-) -> dd.DataFrame:
+) -> Frame:
     """Rows at regular times from ``start`` up to, not including, ``end``; the same ones however they are divided.
 
     Parameters
