@@ -41,11 +41,11 @@ def show(
     """Compute one value of FILE and show a summary of it; nothing is written."""
     config = loaded(context, file, sets, params, root)
     from pipeline.report.preview import preview_dict, preview_text
-    from pipeline.report.progress import JsonLines, OddLines
+    from pipeline.report.progress import EventLines, JsonLines
     from pipeline.runs import inspect
 
     session: Session = context.obj
-    with JsonLines(session.events or sys.stdout) if as_json else OddLines(sys.stderr) as listener:
+    with JsonLines(session.events or sys.stdout) if as_json else EventLines(sys.stderr) as listener:
         session.counts = listener.counts
         previews = inspect.preview(config, reference, backend=backend, workers=workers, listener=listener)
     summaries = [preview_dict(preview, rows=rows) for preview in previews]
@@ -72,11 +72,11 @@ def debug(
 ) -> int:
     """Run one task of FILE in this process under pdb."""
     config = loaded(context, file, sets, params, root)
-    from pipeline.report.progress import OddLines
+    from pipeline.report.progress import EventLines
     from pipeline.runs import inspect
 
     session: Session = context.obj
-    with OddLines(sys.stderr) as listener:
+    with EventLines(sys.stderr) as listener:
         session.counts = listener.counts
         with inspect.ready(config, task, backend=backend, workers=workers, listener=listener) as task_call:
             session.counts = None

@@ -1,9 +1,10 @@
-"""What a run shows while it goes on: a live table, plain lines, or one JSON event a line.
+"""Progress displays of a run: a live table, plain lines, or one JSON event per line.
 
-All three are listeners (:class:`pipeline.backends.events.Listener`) with the same members: ``begin(graph)`` when the
-Graph is known, a call per :data:`~pipeline.backends.events.Event`, ``close()`` at the end. A step has one line, its
-copies together. Counting is cheap (a few additions an event) and drawing is on a clock of its own, so a run of 100,000
-tasks is not slowed down by being watched.
+All are listeners (:class:`pipeline.backends.events.Listener`) and context managers: ``begin(graph)`` is called when the
+Graph is known, then the listener for each :data:`~pipeline.backends.events.Event`. All instances of a step have one
+line. An event costs a few additions, and drawing has a clock of its own, so 100,000 tasks are not slowed down.
+
+Rejected: ``rich.progress.Progress``, which neither sorts and limits its rows nor shows a range of time left.
 """
 
 from __future__ import annotations
@@ -18,20 +19,20 @@ from typing import IO, TYPE_CHECKING, Any, Protocol, Self
 from pipeline.backends.events import Event, OutputLine, TasksDone
 from pipeline.config.resolved_yaml import without_nan
 from pipeline.report.progress_counts import COUNTED, Counts, Step
-from pipeline.report.progress_lines import Outspoken, table_lines, told
+from pipeline.report.progress_lines import LineLimit, event_line, table_lines
 from pipeline.units import duration_text
 
 if TYPE_CHECKING:
     from pipeline.graph.graph import Graph
 
 
-__all__ = ["Counts", "JsonLines", "LiveTable", "OddLines", "PlainLines", "Progress", "dumps", "listener_for"]
+__all__ = ["Counts", "EventLines", "JsonLines", "LiveTable", "PlainLines", "Progress", "dumps", "listener_for"]
 
 _MINUTE = 60.0
 
 
 class Progress(Protocol):
-    """Something that shows how a run goes; a context manager that leaves the terminal as it was."""
+    """A progress display; a context manager that leaves the terminal as it was."""
 
     def __enter__(self) -> Self: ...
 
@@ -46,14 +47,14 @@ class Progress(Protocol):
 
 
 class PlainLines:
-    """For files and pipes: a line when a step ends, one for each thing out of the ordinary, and one a minute.
+    """Lines for files and pipes: one when a step ends, one for each unusual event, and one per minute.
 
     Parameters
     ----------
-    beat : seconds between two looks at whether a minute is over, in a thread, so that a task of an hour is no silence;
-        None: only as things happen
+    beat : seconds between checks, in a thread, whether a minute has passed, so that long tasks cause no silence; None
+        for checks at events only
     clock : seconds, monotonic
-    runs : where the folders of earlier runs are, for what is said of the time left
+    runs : folder with the folders of earlier runs, for the time left
     """
 
     def __init__(
@@ -66,11 +67,11 @@ class PlainLines:
     ) -> None:
         self._file, self._clock = file, clock
         self.counts = Counts(clock, runs)
-        self._began = self._spoke = clock()
-        self._outspoken = Outspoken()
+        self._began = self._printed = clock()
+        self._limit = LineLimit()
         self._lock = threading.Lock()
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look, args=(beat,), daemon=True) if beat is not None else None
+        self._thread = threading.Thread(target=self._beat, args=(beat,), daemon=True) if beat is not None else None
 
     def __enter__(self) -> Self:
         if self._thread is not None:
@@ -81,8 +82,8 @@ class PlainLines:
         self._over.set()
         if self._thread is not None:
             self._thread.join()
-        for line in self._outspoken.summary():
-            self._say(line)
+        for line in self._limit.summary():
+            self._print(line)
         self._file.flush()
 
     def begin(self, graph: Graph) -> None:
@@ -92,47 +93,47 @@ class PlainLines:
     def __call__(self, event: Event) -> None:
         with self._lock:
             if isinstance(event, OutputLine):
-                line = self._outspoken.line(event, self.counts.name_of(event.step))
+                line = self._limit.line(event, self.counts.name_of(event.step))
                 if line is not None:
-                    self._say(line)
+                    self._print(line)
                 return
             ended = self.counts.count(event)
             if ended is not None:
                 extras = f" ({ended.extras()})" if ended.extras() else ""
-                self._say(f"{ended.name}: {ended.n_tasks:,} tasks done{extras}")
+                self._print(f"{ended.name}: {ended.n_tasks:,} tasks done{extras}")
             elif not isinstance(event, COUNTED):
-                self._say(told(event))
+                self._print(event_line(event))
         self.tick()
 
     def tick(self) -> None:
-        """Say how far it is, if nothing was said for a minute."""
+        """Print the progress if nothing was printed for a minute."""
         with self._lock:
-            if self.counts.steps and self._clock() - self._spoke >= _MINUTE:
+            if self.counts.steps and self._clock() - self._printed >= _MINUTE:
                 left = self.counts.left().text()
-                self._say(f"{self.counts.done:,} of {self.counts.n_tasks:,} tasks done{f'; {left}' if left else ''}")
+                self._print(f"{self.counts.done:,} of {self.counts.n_tasks:,} tasks done{f'; {left}' if left else ''}")
 
-    def _look(self, beat: float) -> None:
+    def _beat(self, beat: float) -> None:
         while not self._over.wait(beat):
             self.tick()
 
-    def _say(self, text: str) -> None:
-        self._spoke = self._clock()
-        print(f"{duration_text(self._spoke - self._began):>10}  {text}", file=self._file, flush=True)
+    def _print(self, text: str) -> None:
+        self._printed = self._clock()
+        print(f"{duration_text(self._printed - self._began):>10}  {text}", file=self._file, flush=True)
 
 
-class OddLines:
-    """For what is computed to be looked at: what tasks write, and what is out of the ordinary, but no progress."""
+class EventLines:
+    """Lines for ``show`` and ``debug``: what tasks print, and unusual events, but no progress."""
 
     def __init__(self, file: IO[str]) -> None:
         self._file = file
         self.counts = Counts()
-        self._outspoken = Outspoken(kept="")
+        self._limit = LineLimit(kept="")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        for line in self._outspoken.summary():
+        for line in self._limit.summary():
             print(line, file=self._file)
         self._file.flush()
 
@@ -143,19 +144,20 @@ class OddLines:
         self.counts.count(event)
         line: str | None = None
         if isinstance(event, OutputLine):
-            line = self._outspoken.line(event, self.counts.name_of(event.step))
+            line = self._limit.line(event, self.counts.name_of(event.step))
         elif not isinstance(event, COUNTED):
-            line = told(event)
+            line = event_line(event)
         if line is not None:
             print(line, file=self._file, flush=True)
 
 
 class JsonLines:
-    """For programs: one event a line; ``task`` lines are thinned to a few a second a step, the last of each told.
+    """JSON for programs, one event per line.
 
-    An ``output`` event is a line that a task wrote: ``step``, ``item``, ``worker``, ``stream``, ``when`` (seconds since
-    the epoch), ``line``. A ``progress`` event says of the whole run what is left: ``eta_low`` and ``eta_high``,
-    seconds, null where it is not known; ``eta_low`` alone is a lower bound.
+    ``progress`` events of a step are limited to a few per second; the one that ends the step is always written.
+    ``eta_low`` and ``eta_high`` bound the time left of the whole run, in seconds, null if not known; ``eta_low`` alone
+    is a lower bound. An ``output`` event is a line that a task printed: ``step``, ``item``, ``worker``, ``stream``,
+    ``when`` (seconds since the epoch), ``line``.
     """
 
     def __init__(
@@ -168,7 +170,7 @@ class JsonLines:
     ) -> None:
         self._file, self._every, self._clock = file, every, clock
         self.counts = Counts(clock, runs)
-        self._told: dict[str, float] = {}
+        self._written: dict[str, float] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -195,21 +197,21 @@ class JsonLines:
     def _task(self, event: TasksDone, ended: Step | None) -> None:
         step = ended or self.counts.of(event.step)
         now = self._clock()
-        if step is None or (ended is None and now - self._told.get(step.name, -1e9) < self._every):
+        if step is None or (ended is None and now - self._written.get(step.name, -1e9) < self._every):
             return
-        self._told[step.name] = now
+        self._written[step.name] = now
         left = self.counts.left()
         self.emit(
             "progress", step=step.name, done=step.done, n_tasks=step.n_tasks, eta_low=left.low, eta_high=left.high
         )
 
     def emit(self, event: str, **fields: Any) -> None:
-        """Write one event; strict JSON, so not-a-number becomes null."""
+        """Write one event as strict JSON; nan becomes null."""
         print(dumps({"event": event, **fields}), file=self._file, flush=True)
 
 
 class LiveTable:
-    """For terminals: a line a step that is drawn four times a second, at most as many as the terminal has."""
+    """A table for terminals, drawn four times a second: a line for each step, as far as the terminal has room."""
 
     def __init__(
         self, file: IO[str], *, clock: Callable[[], float] = time.perf_counter, runs: str | Path | None = None
@@ -219,7 +221,7 @@ class LiveTable:
 
         self.counts = Counts(clock, runs)
         self._lock = threading.Lock()
-        self._outspoken = Outspoken()
+        self._limit = LineLimit()
         self._console = Console(file=file)
         self._live = Live(get_renderable=self._drawn, console=self._console, refresh_per_second=4, transient=False)
 
@@ -230,7 +232,7 @@ class LiveTable:
     def __exit__(self, *exc: object) -> None:
         with self._lock:
             self.counts.fail(exc[1] if len(exc) > 1 else None)
-        for line in self._outspoken.summary():
+        for line in self._limit.summary():
             self._show(line)
         self._live.stop()
 
@@ -240,17 +242,17 @@ class LiveTable:
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, OutputLine):
-            line = self._outspoken.line(event, self.counts.name_of(event.step))
+            line = self._limit.line(event, self.counts.name_of(event.step))
             if line is not None:
                 self._show(line)
             return
         with self._lock:
             self.counts.count(event)
         if not isinstance(event, COUNTED):
-            self._show(told(event))
+            self._show(event_line(event))
 
     def _show(self, line: str) -> None:
-        """A line above the table."""
+        """Print a line above the table."""
         self._live.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _drawn(self) -> Any:
@@ -262,12 +264,12 @@ class LiveTable:
 
 
 def dumps(value: Any) -> str:
-    """One line of strict JSON; nan and infinity become null, what JSON can't say becomes its text."""
+    """Return one line of strict JSON; nan and infinity become null, other objects that JSON lacks their text."""
     return json.dumps(without_nan(value), default=str, allow_nan=False)
 
 
 def listener_for(file: IO[str], *, as_json: bool, runs: str | Path | None = None) -> LiveTable | PlainLines | JsonLines:
-    """The listener that suits where the text goes; ``runs`` is where the folders of earlier runs are."""
+    """Return the progress display that suits a file; ``runs`` is the folder of earlier runs."""
     if as_json:
         return JsonLines(file, runs=runs)
     return LiveTable(file, runs=runs) if file.isatty() else PlainLines(file, runs=runs)

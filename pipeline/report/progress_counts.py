@@ -1,4 +1,4 @@
-"""How far a run is: how many tasks of each step are done, what else happened to them, and what is left."""
+"""The progress of a run: tasks done and failed of each step, and an estimate of the time left."""
 
 from __future__ import annotations
 
@@ -8,27 +8,23 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pipeline.backends.events import Event, ItemDropped, Note, TaskRetry, TasksDone, WorkerLoss
+from pipeline.graph.graph import Graph, is_constant
 from pipeline.runs.folders import RUN
 from pipeline.runs.history.schema import RunFacts, Unreadable, document
 from pipeline.trace.time_left import Estimate, PreviousRun, TimeLeft
 from pipeline.units import count_text
 
-if TYPE_CHECKING:
-    from pipeline.graph.graph import Graph
-
-
 __all__ = ["COUNTED", "Counts", "Step", "earlier_run"]
 
 COUNTED = (TasksDone, TaskRetry, ItemDropped)
-"""Kinds of events that only a count tells of; the others are told as they come."""
+"""Events that are only counted; a message is shown for each of the others."""
 
 
 @dataclass
 class Step:
-    """How far one step is, all its copies together; times are of the clock that the counts use."""
+    """The progress of a step, with all its instances; times are those of the clock of :class:`Counts`."""
 
     name: str
     n_tasks: int
@@ -51,12 +47,12 @@ class Step:
         return 0.0 if self.first is None or self.last is None else self.last - self.first
 
     def units(self) -> tuple[int, int]:
-        """Done, and in all: items where it makes some, of which one with parts is several tasks; else tasks."""
+        """Return the number done and the total: items if the step has items (with parts, several tasks each), or tasks."""
         each = max(1, self.n_tasks // self.n_items) if self.n_items else 1
         return self.done // each, self.n_tasks // each
 
     def extras(self) -> str:
-        """What else happened: failures, lost workers, retries and dropped items."""
+        """Return the counts of failures, lost workers, retries and dropped items as text."""
         pairs = (
             (self.failed, f"{self.failed:,} failed"),
             (self.lost, count_text(self.lost, "worker lost", "workers lost")),
@@ -68,12 +64,12 @@ class Step:
 
 @dataclass
 class Counts:
-    """How many tasks of each step are done. States: nothing known -> begun -> all ended; one run long.
+    """The progress of all steps of one run. States: empty -> begun -> all steps ended.
 
     Parameters
     ----------
     clock : seconds, monotonic
-    runs : where the folders of earlier runs are; None: none is looked at
+    runs : folder with the folders of earlier runs, for the estimate of the time left; None for no earlier runs
     """
 
     clock: Callable[[], float] = time.perf_counter
@@ -85,12 +81,10 @@ class Counts:
         self._estimate = Estimate(self.clock)
 
     def begin(self, graph: Graph) -> None:
-        """Learn the steps, in the order of the file, and their numbers of tasks (constants cost nothing: left out)."""
-        from pipeline.graph.graph import is_constant
-
-        self._step_of = {copy: policy.step for copy, policy in graph.policies.items()}
-        for copy, name in self._step_of.items():
-            self.steps.setdefault(name, Step(name, 0)).n_items += len(graph.policies[copy].items or ())
+        """Set the steps, in the order of the file, and their numbers of tasks; constants are not counted."""
+        self._step_of = {instance: policy.step for instance, policy in graph.policies.items()}
+        for instance, name in self._step_of.items():
+            self.steps.setdefault(name, Step(name, 0)).n_items += len(graph.policies[instance].items or ())
         for key, node in graph.tasks.items():
             if not is_constant(node):
                 self.steps[self._step_of[graph.owners[key]]].n_tasks += 1
@@ -100,7 +94,7 @@ class Counts:
         self._estimate.begin({name: step.n_tasks for name, step in self.steps.items()}, earlier)
 
     def count(self, event: Event) -> Step | None:
-        """Take one event into account; gives the step that this event ended."""
+        """Count one event; return the step if the event ended it."""
         step = None if isinstance(event, Note) else self.of(event.step)
         if step is None:
             return None
@@ -115,7 +109,7 @@ class Counts:
         return None
 
     def fail(self, error: object) -> None:
-        """Take into account what ended the run, where it names a step."""
+        """Count the error that ended the run, if it belongs to a step."""
         step = self.of(str(getattr(error, "step", "")))
         if step is not None:
             step.failed += 1
@@ -124,20 +118,22 @@ class Counts:
         step.last = self.clock()
         step.first = step.last if step.first is None else step.first
         was = step.ended
-        step.done = min(step.done + event.count, step.n_tasks)  # a task that a lost worker had done is done twice
+        step.done = min(
+            step.done + event.count, step.n_tasks
+        )  # a task whose result was lost with a worker is done twice
         self._estimate.finished(step.name, event.count, event.seconds)
         return step.ended and not was
 
-    def of(self, copy: str) -> Step | None:
-        """The step that a copy is of; None where it has no tasks."""
-        return self.steps.get(self._step_of.get(copy, copy))
+    def of(self, instance: str) -> Step | None:
+        """Return the step of an instance, None if it has no tasks."""
+        return self.steps.get(self.name_of(instance))
 
-    def name_of(self, copy: str) -> str:
-        """The name in the file of the step that a copy is of."""
-        return self._step_of.get(copy, copy)
+    def name_of(self, instance: str) -> str:
+        """Return the name of the step of an instance."""
+        return self._step_of.get(instance, instance)
 
     def left(self) -> TimeLeft:
-        """What is left of the run."""
+        """Return an estimate of the time left."""
         return self._estimate.left()
 
     @property
@@ -149,7 +145,7 @@ class Counts:
         return sum(step.done for step in self.steps.values())
 
 
-_LOOKED_AT = 20  # run folders, from the latest back
+_MOST_FOLDERS = 20  # the latest run folders, which are searched
 
 
 def earlier_run(runs: str | Path, graph: Graph) -> PreviousRun | None:
@@ -157,7 +153,7 @@ def earlier_run(runs: str | Path, graph: Graph) -> PreviousRun | None:
 
     A file that can't be read is passed over: the time left is not worth a failed run.
     """
-    for path in islice(sorted(Path(runs, graph.name).glob(f"*/{RUN}"), reverse=True), _LOOKED_AT):
+    for path in islice(sorted(Path(runs, graph.name).glob(f"*/{RUN}"), reverse=True), _MOST_FOLDERS):
         with suppress(Unreadable):
             facts = RunFacts.of(document(path), RUN)
             if facts.elapsed and facts.fingerprint == graph.fingerprint:

@@ -1,4 +1,4 @@
-"""The lines of the live table: one a step, the failed and the running ones first, no more than the terminal has."""
+"""The lines of the live table, one for each step as far as the terminal has room, and lines for single events."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from pipeline.report.progress_counts import Counts, Step
 
 
-__all__ = ["MOST_LINES", "Outspoken", "step_lines", "table_lines", "told"]
+__all__ = ["MOST_LINES", "LineLimit", "event_line", "step_lines", "table_lines"]
 
 MOST_LINES = 100
-"""So many of the lines that the tasks of a step write are shown."""
+"""Number of lines printed by the tasks of a step that are shown."""
 
 
 def table_lines(counts: Counts, *, height: int, width: int) -> list[str]:
-    """A line a step, and below them how far the run is and what is left of it."""
+    """Return a line for each step, and a last line with the progress of the run and the time left."""
     if not counts.steps:
         return []
     lines = step_lines(list(counts.steps.values()), height=height - 1, width=width)
@@ -31,10 +31,10 @@ def _and(text: str) -> str:
 
 
 def step_lines(steps: list[Step], *, height: int, width: int) -> list[str]:
-    """A line a step, no more than ``height``: the failed first, then those under way, the next, and what has ended.
+    """Return a line for each step, at most ``height``: failed steps first, then running, waiting and ended ones.
 
-    Those of one kind stay in the order of the file; of the ended, the last are shown. A last line says how many are not
-    shown.
+    Steps of one state are in the order of the file; of the ended steps the latest are shown. If there are more steps,
+    the last line has their number.
     """
     height = max(2, height)
     shown = sorted(steps, key=_rank)
@@ -46,15 +46,15 @@ def step_lines(steps: list[Step], *, height: int, width: int) -> list[str]:
     lines = [_step_line(step, name_width, count_width, width) for step in shown]
     hidden = [step for step in steps if step not in shown]
     if hidden:
-        states = {"done": sum(step.ended for step in hidden), "under way": sum(_rank(step) == 2 for step in hidden)}
-        states["not begun"] = len(hidden) - sum(states.values())
-        said = ", ".join(f"{n} {what}" for what, n in states.items() if n)
-        lines.append(_cut(f"… {count_text(len(hidden), 'more step')}: {said}", width))
+        states = {"done": sum(step.ended for step in hidden), "running": sum(_rank(step) == 2 for step in hidden)}
+        states["waiting"] = len(hidden) - sum(states.values())
+        counts = ", ".join(f"{n} {state}" for state, n in states.items() if n)
+        lines.append(_cut(f"… {count_text(len(hidden), 'more step')}: {counts}", width))
     return lines
 
 
 def _rank(step: Step) -> int:
-    """Failed for good, something went wrong, under way, not begun, ended."""
+    """Return the place of a step's state in the order: failed, with retries or losses, running, waiting, ended."""
     if step.failed:
         return 0
     if step.ended:
@@ -69,7 +69,7 @@ def _step_line(step: Step, name_width: int, count_width: int, width: int) -> str
     elapsed = f"  {duration_text(step.elapsed):>8}"
     extras = f"  {step.extras()}" if step.extras() else ""
     room = width - name_width - len(count) - len(elapsed) - len(extras) - 2
-    if room < 4:  # what went wrong says more than the bar and the time
+    if room < 4:  # errors are more important than the bar and the time
         name_width = max(8, min(name_width, width - len(count) - len(extras)))
         return _cut(f"{_cut(step.name, name_width):<{name_width}}{count}{extras}", width)
     room = min(40, room)
@@ -78,28 +78,27 @@ def _step_line(step: Step, name_width: int, count_width: int, width: int) -> str
 
 
 def _cut(line: str, width: int) -> str:
-    """The line, with an ellipsis for what is beyond the width."""
+    """Return the line, cut to the width with an ellipsis."""
     return line if len(line) <= width else f"{line[: width - 1]}…"
 
 
-def told(event: TaskRetry | ItemDropped | WorkerLoss | Note | OutputLine) -> str:
-    """An event out of the ordinary, or what a task wrote, as a line."""
+def event_line(event: TaskRetry | ItemDropped | WorkerLoss | Note | OutputLine) -> str:
+    """Return an event, or a line that a task printed, as one line."""
     message = printable(event.message)
     if isinstance(event, Note):
         return message
     task = printable(where(event.step, event.item))
-    if isinstance(event, OutputLine):  # an empty line is one, too
+    if isinstance(event, OutputLine):  # may be an empty line
         return f"{task}: {message}"
     return ": ".join(part for part in (event.kind, task, message) if part)
 
 
-class Outspoken:
-    """Which of the lines that tasks write are shown: the first hundred of each step, then one that says where the
-    others are.
+class LineLimit:
+    """Select the lines printed by tasks that are shown: the first hundred of each step, then where the others are.
 
     Parameters
     ----------
-    kept : where all of them are; empty: nowhere
+    kept : file that has all lines; empty if there is none
     """
 
     def __init__(self, kept: str = "tasks.log in the run folder") -> None:
@@ -107,13 +106,13 @@ class Outspoken:
         self._n: dict[str, int] = {}
 
     def line(self, event: OutputLine, step: str) -> str | None:
-        """What to show of a line; None: nothing."""
+        """Return what to show for a line, None for nothing."""
         n = self._n[step] = self._n.get(step, 0) + 1
         if n <= MOST_LINES:
-            return told(event)
-        return f"{step}: what else it prints is {self._kept}" if n == MOST_LINES + 1 else None
+            return event_line(event)
+        return f"{step}: further lines are {self._kept}" if n == MOST_LINES + 1 else None
 
     def summary(self) -> list[str]:
-        """What to say at the end of what was not shown."""
+        """Return a line for each step with lines that were not shown."""
         hidden = {step: n - MOST_LINES for step, n in self._n.items() if n > MOST_LINES}
         return [f"{step}: {count_text(n, 'more line is', 'more lines are')} {self._kept}" for step, n in hidden.items()]

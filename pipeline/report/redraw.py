@@ -1,4 +1,4 @@
-"""The report of a run folder: ``report.json`` of a run, its page, and a timeline for Perfetto beside each Trace."""
+"""Make the report of a run folder: ``report.json``, the page, and a timeline for Perfetto beside each Trace."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ TIMELINE = "perfetto.json"
 
 @dataclass(frozen=True)
 class Redrawn:
-    """The page, a timeline for each account, and what could not be drawn."""
+    """The written page and timelines, and notes about those that could not be written."""
 
     page: Path
     timelines: tuple[Path, ...] = ()
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """In the types that JSON has."""
+        """Return the files and notes in the types of JSON."""
         return {
             "report": str(self.page),
             "timelines": [str(path) for path in self.timelines],
@@ -48,20 +48,20 @@ def redraw(folder: Path) -> Redrawn:
     """
     if is_recorded(folder):
         run_report.write(folder)
-    told = report_schema.read(folder / REPORT)
+    report = report_schema.read(folder / REPORT)
     drawn = page.write(folder)
     notes: list[str] = []
-    return Redrawn(drawn.absolute(), tuple(_timelines(folder, told, notes)), tuple(notes))
+    return Redrawn(drawn.absolute(), tuple(_timelines(folder, report, notes)), tuple(notes))
 
 
-def _timelines(folder: Path, told: Mapping[str, Any], notes: list[str]) -> Iterator[Path]:
-    for account in told["accounts"]:
+def _timelines(folder: Path, report: Mapping[str, Any], notes: list[str]) -> Iterator[Path]:
+    for account in report["accounts"]:
         name = account["trace"]
         path = folder / name
         if not name or "\0" in name or not path.resolve().is_relative_to(folder.resolve()):
-            notes.append(f"no timeline: {printable(name)!r} is no trace of this folder")
+            notes.append(f"no timeline: {printable(name)!r} is not a Trace in this folder")
         elif not path.is_file():
-            notes.append(f"no timeline: {printable(name)} is not there")
+            notes.append(f"no timeline: {printable(name)} is missing")
         else:
             try:
                 yield perfetto.write(Trace.load(path), path.with_name(TIMELINE), critical=account["critical_path"])

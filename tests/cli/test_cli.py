@@ -86,7 +86,7 @@ TASK = TaskError(
         (cli.Terminated(), 143),
     ],
 )
-def test_each_error_has_its_exit_code_and_its_last_line_and_no_traceback(here, monkeypatch, capsys, error, code):
+def test_each_error_has_an_exit_code_and_a_line_and_no_traceback(here, monkeypatch, capsys, error, code):
     monkeypatch.setattr("pipeline.config.loader.load", raising(error), raising=False)
     assert cli.main(["check", "sums.yaml"]) == code
     stderr = capsys.readouterr().err
@@ -102,7 +102,7 @@ def test_debug_prints_our_traceback_and_that_of_the_task(here, monkeypatch, caps
     assert "Traceback: …" in stderr
 
 
-def test_errors_are_json_events_too_and_the_last_line_is_the_result(here, monkeypatch, capsys):
+def test_errors_are_json_events_and_the_last_is_the_result(here, monkeypatch, capsys):
     monkeypatch.setattr("pipeline.config.loader.load", raising(ConfigError(FAULTS)), raising=False)
     assert cli.main(["check", "sums.yaml", "--json"]) == 2
     error, result = map(json.loads, capsys.readouterr().out.splitlines())
@@ -133,7 +133,7 @@ def test_failed_checks_are_listed_and_summed_up_in_the_last_line():
     assert lines == ["a.yaml:7: rows: got 3", "pipeline: error: 1 of 2 checks failed; nothing was committed."]
 
 
-def test_a_failed_task_is_told_with_its_item_its_place_in_the_file_and_what_to_try():
+def test_a_failed_task_has_its_item_its_place_and_a_command():
     (line,) = failure_lines(TASK, file="a.yaml", locations={"fit[t2m]": "a.yaml:6"})
     assert line == (
         "pipeline: error: fit[t2m,alpha=0.1] (a.yaml:6): ValueError: degree too high (models.py:41, in fit). "
@@ -287,7 +287,7 @@ def test_a_run_says_what_it_wrote_and_a_second_one_replaces_it(here, capsys):
     assert np.load("total.npy") == 28
 
 
-def test_json_output_is_one_event_a_line_and_the_last_one_is_the_result(here, capsys):
+def test_json_is_one_event_a_line_and_the_last_is_the_result(here, capsys):
     assert cli.main(["run", "sums.yaml", "--backend", "threads", "--workers", "2", "--json", "--out", "there"]) == 0
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert events[0]["event"] == "graph"
@@ -316,7 +316,7 @@ def test_a_plan_in_json_has_bytes_as_numbers(here, capsys):
     assert result["plan"][0]["largest_chunk"] == 32
 
 
-def test_a_failed_task_is_exit_1_with_step_item_and_line_and_commits_nothing(here, capsys):
+def test_a_failed_task_is_exit_1_with_its_place_and_no_output(here, capsys):
     (here / "models.py").write_text(MODELS)
     name = file(here, 'modules: [./models.py]\nsteps:\n  fit: {call: "models:refuse", over: {x: [1, 2]}}\n')
     assert cli.main(["run", name, "--backend", "serial"]) == 1
@@ -327,7 +327,7 @@ def test_a_failed_task_is_exit_1_with_step_item_and_line_and_commits_nothing(her
     )
 
 
-def test_an_item_that_does_not_fit_its_column_is_exit_3_and_needs_no_traceback(here, capsys):
+def test_an_item_that_does_not_fit_its_column_is_exit_3(here, capsys):
     (here / "models.py").write_text(MODELS + "def row(x):\n    return {'branches': x if x < 2 else None}\n")
     text = """
 modules: [./models.py]
@@ -343,7 +343,7 @@ steps:
     )
 
 
-def test_dropped_items_are_named_and_counted_and_the_exit_code_is_1(here, capsys):
+def test_dropped_items_are_named_and_counted_with_exit_code_1(here, capsys):
     (here / "models.py").write_text(MODELS)
     text = """
 modules: [./models.py]
@@ -387,7 +387,7 @@ def test_ops_and_schema_are_printed(capsys):
     assert json.loads(capsys.readouterr().out)["title"] == "Pipeline"
 
 
-def test_compare_prints_its_table_and_writes_into_its_run_folder_only(here, capsys):
+def test_compare_prints_a_table_and_writes_its_run_folder_only(here, capsys):
     assert cli.main(["compare", "sums.yaml", "--backends", "serial,threads", "--repeat", "1", "--workers", "2"]) == 0
     lines = capsys.readouterr().out.strip().split("\n")
     assert lines[0].startswith("sums: graph ")
@@ -416,7 +416,7 @@ def test_compare_refuses_effects_unless_they_are_allowed(here, monkeypatch, caps
 
 
 @pytest.mark.parametrize("task", ["fit[t2m,alpha=0.1]", "fit[t2m]"])
-def test_a_worker_that_was_lost_is_told_with_the_line_of_the_step(task):
+def test_a_lost_worker_is_reported_with_the_line_of_the_step(task):
     (line,) = failure_lines(WorkerLost(f"{task}: worker 3 ended"), locations={"f": "a:1", "fit[t2m]": "sweep.yaml:6"})
     assert line.startswith(f"pipeline: error: {task} (sweep.yaml:6): worker 3 ended.")
 
@@ -437,7 +437,7 @@ def test_a_folder_that_cannot_be_made_is_no_bug(here, capsys, option, below):
     ],
     ids=["a value", "an item"],
 )
-def test_what_cannot_be_written_is_told_with_its_line_or_its_item(here, capsys, over, path, said):
+def test_an_output_error_has_its_line_or_its_item(here, capsys, over, path, said):
     (here / "lambdas.py").write_text("def make(x=1):\n    return lambda: x\n")
     (here / "a.yaml").write_text(
         f'version: 1\nmodules: [./lambdas.py]\nsteps:\n  f: {{call: "lambdas:make"{over}}}\n'

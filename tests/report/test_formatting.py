@@ -8,13 +8,13 @@ from pipeline.report.formatting import Column, table_text
 from pipeline.report.terminal import plan_text, run_text
 
 
-def test_a_table_leaves_out_columns_without_values_and_never_reads_markup():
+def test_a_table_drops_empty_columns_and_reads_no_markup():
     text = table_text((Column("a", "A"), Column("b", "B", True)), [{"a": "[red]fit[a]", "b": "-"}])
     assert "[red]fit[a]" in text
     assert "B" not in text
 
 
-def test_a_plan_with_long_names_fits_80_columns_and_says_everything():
+def test_a_plan_with_long_names_fits_into_80_columns():
     rows = [
         SimpleNamespace(step="a_step_with_quite_a_long_name", kind="array", copies=2, tasks=2_000, notes=["has a note"],
                         shape="time: 1,020 in 5 chunks, latitude: 721, longitude: 1,440 float32",
@@ -28,7 +28,7 @@ def test_a_plan_with_long_names_fits_80_columns_and_says_everything():
         assert said in text
 
 
-def test_a_run_ends_with_what_was_dropped_checked_and_written_and_the_time():
+def test_a_run_ends_with_drops_checks_outputs_and_times():
     told = {
         "name": "census", "backend": "dask", "workers": 2, "tasks": 1234, "elapsed": 12.34, "start_up": 1.5,
         "commit": 0.02, "folder": "runs/census/1", "checks": [{"check": "x", "ok": True, "message": ""}],

@@ -87,7 +87,7 @@ def page(browser: Any) -> Iterator[Page]:
         inner.close()
 
 
-def test_the_first_screen_is_the_verdict_and_a_reason_for_each_back_end(tmp_path: Path, page: Page) -> None:
+def test_the_top_is_the_verdict_and_a_reason_for_each_back_end(tmp_path: Path, page: Page) -> None:
     told = comparison(tmp_path)
     page.open(html.write(tmp_path))
     verdict = page.page.locator("#verdict")
@@ -200,7 +200,7 @@ def test_the_tables_hold_the_numbers_of_the_document(tmp_path: Path, page: Page)
     assert page.table("code") == [["census.model:fit", "cd" * 32]]
 
 
-def test_names_that_are_scripts_markup_or_tex_are_shown_as_text_and_do_nothing(tmp_path: Path, page: Page) -> None:
+def test_names_that_are_scripts_markup_or_tex_stay_text(tmp_path: Path, page: Page) -> None:
     reason = "threads: `<img src=x onerror=window.hurt=5>` & </script><script>window.hurt=6</script>"
     told = comparison(tmp_path, steps=HOSTILE, name=HOSTILE[0], problem=HOSTILE[2], exit_code=6)
     for row in told["rows"][1:]:
@@ -258,7 +258,7 @@ def test_the_policy_stops_a_script_that_got_in_all_the_same(tmp_path: Path, brow
     inner.close()
 
 
-def test_the_chart_of_tasks_shows_each_task_and_outlines_the_critical_path(tmp_path: Path, page: Page) -> None:
+def test_the_timeline_has_each_task_and_the_critical_path(tmp_path: Path, page: Page) -> None:
     told = comparison(tmp_path, cases=[("processes", 2)], n_tasks=60)
     page.open(html.write(tmp_path))
     account = told["accounts"][1]
@@ -347,9 +347,7 @@ def test_a_trace_that_is_gone_broken_or_elsewhere_is_said(tmp_path: Path, page: 
     assert page.page.locator("[data-figure][id^=timeline]").count() == 1
 
 
-def test_a_hundred_thousand_tasks_are_a_page_of_less_than_10_mb_that_says_what_is_merged(
-    tmp_path: Path, page: Page
-) -> None:
+def test_100_000_tasks_are_merged_into_a_page_below_10_mb(tmp_path: Path, page: Page) -> None:
     steps = [f"a_step_with_a_long_name_{i}" for i in range(12)]
     told = run(tmp_path, steps=steps, n_tasks=100_000)
     path = html.write(tmp_path)
@@ -371,9 +369,7 @@ def test_a_hundred_thousand_tasks_are_a_page_of_less_than_10_mb_that_says_what_i
     assert any(longest in s["task"] for s in sources)
 
 
-def test_names_too_long_for_the_page_make_it_coarser_and_not_larger(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_long_names_make_the_page_coarser_and_not_larger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(tmp_path, steps=["é" * 400, "b" * 400], n_tasks=4_000)
     whole = html.write(tmp_path).stat().st_size
     monkeypatch.setattr(html, "LARGEST", whole - 100_000)

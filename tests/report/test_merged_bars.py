@@ -23,7 +23,7 @@ def test_up_to_5000_tasks_each_has_its_bar() -> None:
 
 
 @pytest.mark.parametrize("most", [20_000, 2_000, 60])
-def test_merged_bars_stand_for_all_tasks_and_all_their_time_and_are_few_enough(most: int) -> None:
+def test_merged_bars_are_few_and_contain_all_tasks_and_seconds(most: int) -> None:
     found = merged(20_001, most=most)
     alone = merged(20_001, most=10**9)
     assert len(found.n) <= most
@@ -33,7 +33,7 @@ def test_merged_bars_stand_for_all_tasks_and_all_their_time_and_are_few_enough(m
     assert (found.stop - found.start >= found.seconds).all()
 
 
-def test_neighbours_are_merged_only_with_their_own_step_on_their_own_lane() -> None:
+def test_only_neighbours_of_one_step_on_one_lane_are_merged() -> None:
     found = merged(20_000, most=20_000)
     assert not found.mixed
     trace, _ = simulated(["s0", "s1", "s2"], [], n_tasks=20_000, backend="pool", workers=3)
@@ -66,7 +66,7 @@ def test_a_critical_path_of_all_tasks_is_merged_too_and_said() -> None:
     assert len(found.n) <= 8_000
 
 
-def test_copies_of_a_step_share_its_colour_and_nine_steps_have_their_own() -> None:
+def test_instances_share_a_colour_and_nine_steps_have_their_own() -> None:
     tints = bokeh_figures.step_colours(
         [bokeh_figures.step_of(copy) for copy in ("fit[A]", "fit[B]", *(f"s{i}" for i in range(12)))]
     )

@@ -31,7 +31,7 @@ def one_task() -> Trace:
     return trace([row("fit-1", 7, 12, **at, **sizes)], elapsed=24, n_workers=2)
 
 
-def test_a_task_and_all_around_it_are_slices_of_one_thread_in_microseconds() -> None:
+def test_a_task_and_its_phases_are_slices_of_one_thread() -> None:
     found = list(events(one_task()))
     slices = [(e["name"], e["cat"], e["ts"], e["dur"]) for e in of_kind(found, "X")]
     assert slices == [
@@ -56,7 +56,7 @@ def test_a_task_and_all_around_it_are_slices_of_one_thread_in_microseconds() -> 
     assert len({e["tid"] for e in of_kind(found, "X")}) == 1
 
 
-def test_processes_and_threads_are_named_in_order_and_an_idle_worker_has_its_thread() -> None:
+def test_threads_are_named_in_order_and_idle_workers_have_one() -> None:
     found = list(events(one_task()))
     (process,) = [e for e in found if e["name"] == "process_name"]
     assert process["args"]["name"] == "processes: 1 task on 2 workers"
@@ -92,7 +92,7 @@ def test_the_critical_path_is_a_thread_of_its_own() -> None:
     assert {threads(found)[e["tid"]] for e in told} == {"critical path"}
 
 
-def test_what_is_fetched_while_a_task_runs_stands_on_a_thread_beside() -> None:
+def test_a_transfer_during_a_task_is_on_another_thread() -> None:
     rows = [row("a-1", 0, 10), row("b-2", 10, 12, received=4, loaded=6, opened=10)]
     found = list(events(trace(rows, elapsed=12, n_workers=1)))
     where = {e["name"]: threads(found)[e["tid"]] for e in of_kind(found, "X")}
@@ -107,7 +107,7 @@ def overlap(a: dict[str, Any], b: dict[str, Any]) -> bool:
 
 @settings(max_examples=200, deadline=None)
 @given(any_trace())
-def test_whatever_happened_every_task_is_told_and_slices_of_a_thread_never_overlap(trace: Trace) -> None:
+def test_every_task_is_there_and_slices_never_overlap(trace: Trace) -> None:
     found = list(events(trace))
     rows = trace.tasks.to_pylist()
     told = Counter((e["args"]["key"], e["name"], round(e["ts"] * 1e3), round(e["dur"] * 1e3))

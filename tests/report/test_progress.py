@@ -16,7 +16,7 @@ from pipeline.errors import TaskError
 from pipeline.graph.graph import Graph, Policy, constant, is_constant, ref, task
 from pipeline.report.progress import JsonLines, LiveTable, PlainLines, dumps, listener_for
 from pipeline.report.progress_counts import Counts, Step, earlier_run
-from pipeline.report.progress_lines import step_lines, table_lines, told
+from pipeline.report.progress_lines import event_line, step_lines, table_lines
 from pipeline.trace.time_left import Estimate, PreviousRun, TimeLeft
 
 
@@ -126,7 +126,7 @@ def holds(left: TimeLeft, truth: float) -> bool:
 
 
 @pytest.mark.parametrize("until", [10.0, 50.0, 99.0, 150.5, 199.0])
-def test_a_constant_rate_gives_a_narrow_range_that_holds_the_truth(until: float) -> None:
+def test_a_constant_rate_gives_a_narrow_and_true_range(until: float) -> None:
     left = played([(float(i + 1), "fit") for i in range(200)], until, fit=200)
     assert holds(left, 200 - until)
     assert left.high is not None
@@ -175,7 +175,7 @@ def side_by_side() -> list[tuple[float, str, float]]:
     return [(float(i + 1), "a", 1.0) for i in range(90)] + [(3.0 * i + 3.0, "b", 3.0) for i in range(30)]
 
 
-def test_two_steps_side_by_side_are_told_by_what_their_tasks_take() -> None:
+def test_two_steps_side_by_side_are_estimated_by_task_times() -> None:
     left = played(side_by_side(), 90.0, a=90, b=50)
     assert holds(left, 30.0)
     assert left.high is not None
@@ -190,7 +190,7 @@ def test_what_was_before_the_first_task_is_no_work() -> None:
     assert (left.high or 0.0) <= 20
 
 
-def test_a_last_task_takes_its_whole_time_though_others_ran_side_by_side() -> None:
+def test_a_last_task_takes_its_whole_time() -> None:
     ends = [(float(8 * (i // 4 + 1)), "fit", 8.0) for i in range(40)]
     assert holds(played(ends, 80.0, fit=41), 8.0)
 
@@ -205,7 +205,7 @@ def test_a_phase_of_one_task_at_a_time_is_noticed() -> None:
 EARLIER = PreviousRun({"load": 1.0, "fit": 4.0, "total": 10.0}, at_work=2.0)
 
 
-def test_before_anything_ended_an_earlier_run_of_the_graph_tells_how_long_it_takes() -> None:
+def test_before_any_task_ended_an_earlier_run_is_the_estimate() -> None:
     left = played([], 0.0, EARLIER, load=100, fit=20, total=1)
     assert holds(left, 100 / 2 + 80 / 2 + 10)
     assert left.earlier == 3
@@ -213,7 +213,7 @@ def test_before_anything_ended_an_earlier_run_of_the_graph_tells_how_long_it_tak
     assert holds(played([], 20.0, EARLIER, load=100, fit=20, total=1), 80.0)
 
 
-def test_steps_not_begun_have_an_upper_end_where_an_earlier_run_had_them() -> None:
+def test_waiting_steps_of_an_earlier_run_have_an_upper_bound() -> None:
     ends = [(float(i // 2 + 1), "load", 1.0) for i in range(100)]
     left = played(ends, 20.0, EARLIER, load=100, fit=20, total=1)
     assert holds(left, 30 + 40 + 10)
@@ -226,7 +226,7 @@ def test_steps_not_begun_have_an_upper_end_where_an_earlier_run_had_them() -> No
     assert other.text().endswith("left, and 1 step not begun")
 
 
-def test_what_an_earlier_run_took_is_forgotten_when_this_one_tells_otherwise() -> None:
+def test_times_of_an_earlier_run_give_way_to_those_of_this_run() -> None:
     ends = [(10.0 * (i + 1), "fit", 10.0) for i in range(50)]
     assert played(ends, 200.0, EARLIER, fit=50) == played(ends, 200.0, fit=50)
 
@@ -265,14 +265,14 @@ def test_nothing_is_left_without_tasks_and_when_all_are_done(n_tasks: dict[str, 
     assert left.text() == ""
 
 
-def test_while_nothing_ends_the_range_sinks_to_the_time_of_silence() -> None:
+def test_while_no_task_ends_the_range_follows_the_silence() -> None:
     ends = [(float(i + 1), "fit") for i in range(90)]
     assert holds(played(ends, 92.0, fit=100), 8.0)
     silent = played(ends, 150.0, fit=100)
     assert (silent.low, silent.high) == (0.0, 60.0)
 
 
-def test_a_task_that_is_done_twice_and_a_step_that_is_none_change_nothing() -> None:
+def test_repeated_tasks_and_unknown_steps_change_nothing() -> None:
     ends = [(float(i + 1), "fit") for i in range(12)]
     assert played([*ends, (11.5, "other")], 12.0, fit=10) == played(ends, 12.0, fit=10)
 
@@ -321,7 +321,7 @@ def test_the_latest_run_of_the_same_graph_is_found(graph: Graph, tmp_path: Path)
     assert earlier_run(tmp_path, graph) == PreviousRun({"load": 2.0, "total": 2.0}, 2.0)
 
 
-def test_a_second_run_of_a_file_says_from_its_begin_on_how_long_it_takes(graph: Graph, tmp_path: Path) -> None:
+def test_a_second_run_has_an_estimate_from_its_start(graph: Graph, tmp_path: Path) -> None:
     left_behind(tmp_path, graph, "1")
     counts = Counts(Clock(), tmp_path)
     counts.begin(graph)
@@ -415,7 +415,7 @@ def test_json_is_strict() -> None:
 
 
 @pytest.mark.parametrize("height", [2, 5, 9])
-def test_no_more_lines_than_the_terminal_has_and_running_steps_are_among_them(height: int) -> None:
+def test_the_table_fits_the_terminal_and_has_running_steps(height: int) -> None:
     steps = [Step(f"s{i}", 10, done=10 if i < 10 else 0, last=float(i)) for i in range(20)]
     steps[15].done = 5
     lines = step_lines(steps, height=height, width=60)
@@ -425,7 +425,7 @@ def test_no_more_lines_than_the_terminal_has_and_running_steps_are_among_them(he
     assert max(map(len, lines)) <= 60
 
 
-def test_what_failed_comes_first_then_what_is_under_way_then_what_comes_then_what_is_done() -> None:
+def test_steps_are_sorted_failed_running_waiting_ended() -> None:
     done, next_, running, retried, failed = (Step(name, 10) for name in ("done", "next", "run", "retried", "failed"))
     done.done, running.done, retried.retried, failed.failed = 10, 3, 3, 1
     lines = step_lines([done, next_, running, retried, failed], height=20, width=80)
@@ -434,7 +434,7 @@ def test_what_failed_comes_first_then_what_is_under_way_then_what_comes_then_wha
     assert lines[1].endswith("0/10       0 s  3 retried")
 
 
-def test_a_hundred_steps_of_long_names_hold_in_a_terminal_of_20_lines() -> None:
+def test_100_steps_with_long_names_fit_into_20_lines() -> None:
     counts = Counts(Clock())
     counts.begin(steps_graph(100, 3))
     for i, step in enumerate(counts.steps.values()):
@@ -446,7 +446,7 @@ def test_a_hundred_steps_of_long_names_hold_in_a_terminal_of_20_lines() -> None:
     assert max(map(len, lines)) <= 80
     assert lines[0].startswith("a_step_with_quite_… ")
     assert lines[0].endswith("0/1,000,000  12 workers lost, 12 retried, 12 dropped")
-    assert lines[-2] == "… 83 more steps: 83 not begun"
+    assert lines[-2] == "… 83 more steps: 83 waiting"
     assert lines[-1] == "0 of 100,000,000 tasks; time left unknown: 100 steps not begun"
 
 
@@ -474,7 +474,7 @@ def test_the_live_table_marks_the_step_that_ended_the_run(graph: Graph) -> None:
 
 
 def test_a_message_of_a_task_cannot_move_the_terminal() -> None:
-    assert told(TaskRetry("fit", item="a", message="\x1b[2Jgone\nbad")) == "retry: fit[a]: \\x1b[2Jgone\\nbad"
+    assert event_line(TaskRetry("fit", item="a", message="\x1b[2Jgone\nbad")) == "retry: fit[a]: \\x1b[2Jgone\\nbad"
 
 
 def test_the_listener_suits_where_the_text_goes(monkeypatch: pytest.MonkeyPatch) -> None:

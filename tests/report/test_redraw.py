@@ -34,7 +34,7 @@ def real(made, tmp_path):
     return folder
 
 
-def test_a_report_is_drawn_again_with_a_timeline_beside_its_trace(real, capsys):
+def test_a_report_is_drawn_again_with_a_timeline_for_a_trace(real, capsys):
     assert cli.main(["report", "sums", "--runs", str(real.parents[1]), "--open", "no"]) == 0
     assert capsys.readouterr().out.split("\n") == [str(real / "perfetto.json"), str(real / "report.html"), ""]
     assert "<html" in (real / "report.html").read_text()
@@ -83,7 +83,7 @@ def test_a_report_is_opened_where_that_is_asked_for(real, monkeypatch):
         ({"notes.txt": ""}, "no run folder: it has none of run.json, report.json"),
     ],
 )  # fmt: skip
-def test_what_there_is_no_report_of_is_exit_2_and_tells_what_is_missing(tmp_path, capsys, files, said):
+def test_a_folder_without_a_report_is_exit_2_with_the_reason(tmp_path, capsys, files, said):
     folder = tmp_path / "month" / "2026-01-31T10-00-00Z"
     folder.mkdir(parents=True)
     for name, content in files.items():

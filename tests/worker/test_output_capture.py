@@ -21,7 +21,7 @@ from pipeline.cli import main
 from pipeline.config.loader import load
 from pipeline.graph.graph import Graph, Policy, task
 from pipeline.graph.segments import Segment, SegmentTask
-from pipeline.report.progress import JsonLines, LiveTable, OddLines, PlainLines
+from pipeline.report.progress import EventLines, JsonLines, LiveTable, PlainLines
 from pipeline.report.progress_lines import MOST_LINES
 from pipeline.runs.folders import TASK_LOG, TaskLog
 from pipeline.runs.run import run
@@ -430,7 +430,7 @@ def test_plain_lines_show_the_first_hundred_lines_of_a_step() -> None:
     assert lines[0] == "f[x=0]: line 0"
     assert lines[MOST_LINES - 1] == "f[x=99]: line 99"
     assert lines[MOST_LINES:] == [
-        "f: what else it prints is kept in tasks.log in the run folder",
+        "f: further lines are kept in tasks.log in the run folder",
         "g: ",
         "f: 3 more lines are kept in tasks.log in the run folder",
     ]
@@ -438,7 +438,7 @@ def test_plain_lines_show_the_first_hundred_lines_of_a_step() -> None:
 
 def test_what_moves_a_terminals_text_is_shown_as_in_python() -> None:
     file = io.StringIO()
-    with OddLines(file) as listener:
+    with EventLines(file) as listener:
         listener(output("\x1b[2Jgone"))
         listener(TasksDone("f"))
     assert file.getvalue() == "f[x=1]: \\x1b[2Jgone\n"

@@ -1,9 +1,11 @@
 """``report.html``, made from ``report.json`` and the Traces of a run folder.
 
-bokeh_figures  What all Bokeh figures of the report share.
-charts         The charts of what was compared, as Bokeh figures: bars with intervals, core-seconds, laws of scaling.
-merged_bars    The tasks of a Trace as bars on lanes, as many as a page can hold: what is narrower than a pixel is merge
-page           ``report.html``: a run folder's ``report.json`` and Traces as one page that needs nothing else.
-tables         The tables of the HTML report: the numbers of ``report.json`` as text, in the formats of the terminal.
-timelines      One run in time: its tasks on the workers that ran them, the critical path, and the workers' memory.
+page           Put the page together: charts, tables, scripts and the policy that allows only these.
+tables         The tables of the page: the numbers of ``report.json`` as text.
+charts         The charts of a comparison: elapsed time, speedup, core-seconds, scaling laws.
+timelines      The timeline of a run: tasks by worker, the critical path, and the memory of workers.
+merged_bars    The tasks of a Trace as bars, merged until they fit into a page.
+bokeh_figures  Parts that all figures share: an empty figure, axes, tooltips, and colours.
+page.html      The template of the page (Jinja2).
+page.js        Draws charts when they become visible, and shows the chosen run.
 """
