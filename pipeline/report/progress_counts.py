@@ -47,7 +47,7 @@ class Step:
         return 0.0 if self.first is None or self.last is None else self.last - self.first
 
     def units(self) -> tuple[int, int]:
-        """Return the number done and the total: items if the step has items (with parts, several tasks each), or tasks."""
+        """Return the number done and the total: of items (of several tasks each, with parts), or of tasks."""
         each = max(1, self.n_tasks // self.n_items) if self.n_items else 1
         return self.done // each, self.n_tasks // each
 
