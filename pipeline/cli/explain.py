@@ -31,7 +31,7 @@ def explain(
 ) -> int:
     """Find out by experiment why FILE is not faster on more workers, and what to change."""
     began = perf_counter()
-    most = seconds(budget)
+    limit = seconds(budget)
     config = loaded(context, file, sets, params, root)
     from pipeline.experiments.explanation import explain as explanation
     from pipeline.report.cause_text import ExplanationReport
@@ -45,7 +45,7 @@ def explain(
 
     spent = perf_counter() - began  # loading the file counts
     result = explanation.explain(
-        config, workers=workers, budget=most, spent=spent, steps=steps or None, runs=runs, tell=tell
+        config, workers=workers, budget=limit, spent=spent, steps=steps or None, runs=runs, tell=tell
     )
     if as_json:
         emit(context.obj, "result", ok=True, exit_code=0, **ExplanationReport.of(result).to_dict())

@@ -166,7 +166,7 @@ _CHANGES: Mapping[str, tuple[_Text, _Text]] = {
         lambda c: f"{c.numbers['task']}, into {c.n}; else start it first",
     ),
     "no chain": (
-        lambda c: "independent pieces in the place of a chain",
+        lambda c: "independent pieces instead of a chain",
         lambda c: f"{ratio_text(c.numbers['most'])} is the most on any number of workers",
     ),
     "batch": (

@@ -1,7 +1,7 @@
-"""A measured run: a process of its own, watched while it runs, ended with all below it whatever happens.
+"""Run one measured run in a fresh process, watch its memory, end everything below it.
 
-The child leads a process group of its own, so what it leaves behind can be ended without touching anybody else. It
-also holds one end of a pipe of ours: if we are killed ourselves, it sees the end of the pipe and ends.
+The child leads its own process group, so that everything it leaves behind can be killed. Its stdin is a pipe of this
+process: if this process is killed, the child sees the pipe close, and ends.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from pipeline.experiments.comparison.measured_run import Report, Spec
 
 __all__ = ["Child", "measured"]
 
-_POLL = 0.1  # seconds between two looks at the child's memory, at least
-_SHARE = 0.02  # of a core that looking may take: it is one of those that are measured
-_GRACE = 5.0  # seconds that a child has for ending its workers
+_POLL = 0.1  # least seconds between two measurements of the child's memory
+_SHARE = 0.02  # share of a core that this may take: the core is one of those that are measured
+_GRACE = 5.0  # seconds in which a child must end its workers
 _LOG_TAIL = 2_000  # characters
 
 
 @dataclass(frozen=True)
 class Child:
-    """What a child left: its report, the exception if it failed, seconds it lived, peak bytes of its process tree."""
+    """The result of a child: report, exception if it failed, lifetime in seconds, peak memory of its process tree."""
 
     report: Report
     error: BaseException | None
@@ -103,14 +103,16 @@ def measured(
 
 
 def _environment() -> dict[str, str]:
-    """Ours, with a fixed hash seed, and importing from where we import from."""
+    """Return the environment of this process, with a fixed hash seed and the same import path."""
     path = os.pathsep.join(entry for entry in sys.path if entry)
     return {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": path}
 
 
 def _watch(pid: int, deadline: float) -> float:
-    """Wait until the process has ended, without reaping it, or the deadline is over; return the peak memory of it and
-    all processes below it."""
+    """Wait until the process has ended (it is not reaped) or the deadline is over; return its peak memory.
+
+    The memory is that of the process and all processes below it.
+    """
     peak = pause = 0.0
     while not _wait(pid, max(_POLL, pause)):
         began = time.perf_counter()
@@ -122,7 +124,7 @@ def _watch(pid: int, deadline: float) -> float:
 
 
 def _wait(pid: int, seconds: float) -> bool:
-    """Whether the process has ended within ``seconds``; it is left to be reaped."""
+    """Return whether the process has ended within ``seconds``; it is not reaped."""
     deadline = time.perf_counter() + seconds
     while True:
         if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None:
@@ -133,7 +135,7 @@ def _wait(pid: int, seconds: float) -> bool:
 
 
 def _resident(pid: int) -> float:
-    """Resident bytes of a process and all below it, added up."""
+    """Return the resident bytes of a process and all processes below it."""
     total = 0.0
     with contextlib.suppress(psutil.NoSuchProcess):
         top = psutil.Process(pid)
@@ -150,17 +152,17 @@ def _report(folder: Path, code: int) -> Report:
     ended = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
     log = (folder / "log.txt").read_text(errors="replace").strip()
     last = log[-_LOG_TAIL:].split("\n")[-1]
-    said = f"; its last words: {last}" if last else ""
-    return Report(failure=f"the process {ended} and left no report{said}", exit_code=4, traceback=log[-_LOG_TAIL:])
+    output = f"; the last line of its output: {last}" if last else ""
+    return Report(failure=f"the process {ended} and left no report{output}", exit_code=4, traceback=log[-_LOG_TAIL:])
 
 
 def _error(folder: Path) -> BaseException | None:
-    """The exception itself: written by our own child, a moment ago."""
+    """Return the exception of a child that failed; None if there is none, or it can't be unpickled."""
     file = folder / "error.pickle"
     if not file.is_file():
         return None
     try:
-        error = pickle.loads(file.read_bytes())
-    except Exception:  # noqa: BLE001  (an exception of the user's; the report has its text)
+        error = pickle.loads(file.read_bytes())  # written by our own child, a moment ago
+    except Exception:  # noqa: BLE001  (unpickling runs the user's code; the report has the text)
         return None
     return error if isinstance(error, BaseException) else None

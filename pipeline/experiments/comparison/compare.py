@@ -1,10 +1,9 @@
-"""``compare()``: the same Graph on several back ends, interleaved and repeated; how fast, and whether it is the same.
+"""Measure one graph on several back ends in turns, and compare their results with serial's.
 
-The Graph is built once and saved; each measured run is a fresh process
-(:mod:`pipeline.experiments.comparison.measured_run`) that commits to a
-folder of its own below the run folder. Rounds interleave the back ends in an order that rotates, so that what slows the
-machine down for a minute slows down all of them. Each run's outputs are held against those of serial's first run, and
-deleted; nothing is written where the file says.
+The Graph is built once and saved. Each measured run is a fresh process that commits to its own folder below the run
+folder. Each round runs every back end once, in an order that rotates, so that a slow minute of the machine slows down
+all of them. The outputs of a run are compared with those of serial's first run and deleted; the outputs of the file
+are not written.
 """
 
 from __future__ import annotations
@@ -63,12 +62,12 @@ def compare(
     ----------
     backends : names; serial is the reference and always runs. Default: the file's ``compare``, else all
     workers : of each back end but serial; default: as many as cores
-    scale : several numbers of workers, in the place of ``workers``: each back end is measured with each
+    scale : several numbers of workers, instead of ``workers``: each back end is measured with each
     repeat : rounds; default: the file's ``compare``, else 3
-    budget : seconds; fewer rounds are made where they would take longer, at least one
+    budget : seconds; fewer rounds are made if they would take longer, at least one
     runs : folder of the run folders; nothing is written elsewhere
-    allow_effects : run steps marked ``pure: false``, which will take effect once a back end and round
-    tell : called with lines of text as it goes on
+    allow_effects : run steps marked ``pure: false``; their effects take place once for each back end and round
+    tell : called with lines of text about the progress
 
     Raises
     ------
@@ -113,14 +112,14 @@ def compare_graph(
     storage: Mapping[str, Any] | None = None,
     tell: Tell | None = None,
 ) -> Comparison:
-    """The same for a Graph.
+    """Run a Graph on several back ends and compare speed and results.
 
     Parameters
     ----------
-    folder : the run folder, made if it is not there
+    folder : the run folder; made if it does not exist
     workers : of each back end but serial; several numbers: each is measured
-    call, params : the single-threaded reference ``module:function``, and its keywords; empty: none
-    about : the file, for the report
+    call, params : the single-threaded reference ``module:function`` and its keywords; empty: none
+    about : the Config of the Graph, for the report and for masking secrets
     """
     folder.mkdir(parents=True, exist_ok=True)
     folder = folder.resolve()
@@ -155,7 +154,16 @@ def compare_graph(
 
 @dataclass
 class Rounds:
-    """The rounds of one comparison. States: nothing measured -> the first round is done -> all rounds are done."""
+    """The rounds of one comparison. States: nothing measured -> first round done -> all rounds done.
+
+    Parameters
+    ----------
+    options : back end -> its options
+    call, params, inputs : the reference call, its keywords, and the folder that paths among them are relative to
+    calls : results of the reference call
+    differences : label of a case -> what was compared, over all rounds
+    failures : label of a case -> why it did not run, and its exit code
+    """
 
     graph: Graph
     folder: Path
@@ -172,7 +180,7 @@ class Rounds:
     failures: dict[str, tuple[str, int]] = field(default_factory=dict)
 
     def run(self, repeat: int, budget: float | None) -> None:
-        """Make up to ``repeat`` rounds, fewer where ``budget`` seconds would not do for the next one."""
+        """Make up to ``repeat`` rounds, fewer if the next one would exceed ``budget`` seconds."""
         began = time.perf_counter()
         for number in range(repeat):
             start = time.perf_counter()
@@ -194,7 +202,7 @@ class Rounds:
                 self.tell(f"{count_text(repeat - 1, 'more round')} will take {duration_text(last * (repeat - 1))}")
 
     def _estimate(self, whole: float, repeat: int, budget: float | None) -> None:
-        """Say how long it will take, from serial's first run: between perfect speedup everywhere and none at all."""
+        """Report how long it will take, from serial's first run: between perfect speedup everywhere and none at all."""
         elapsed = self.measurements[0].elapsed
         n = len(self.cases)
         perfect = sum(elapsed * (1 - 1 / case.workers) for case in self.cases)  # what perfect speedup would save
@@ -208,7 +216,7 @@ class Rounds:
             self.tell(f"for a budget of {duration_text(budget)} that may be {fits}")
 
     def _call(self, number: int) -> None:
-        """Measure the call that does the whole job in one thread; hold what it gives against serial's outputs."""
+        """Measure the call that does the whole job in one thread, and compare its results with serial's outputs."""
         self.calls = self.calls or Calls(self.call)
         if self.calls.failure:
             return
@@ -237,7 +245,7 @@ class Rounds:
         (own / "values.pickle").unlink()
 
     def _one(self, case: Case, number: int) -> None:
-        """Measure one run, hold its results against the reference's, delete them."""
+        """Measure one run, compare its results with the reference's, delete them."""
         name = f"{folder_name(case)}-{number + 1}"
         own, outputs = self.folder / name, self.folder / "outputs" / name
         for place in (own, outputs):
@@ -278,13 +286,13 @@ class Rounds:
             )
             self.tell(f"round {number + 1}: {case.label} {duration_text(report.elapsed)}")
             if name != reference:
-                self._hold_against(case.label, name, reference)
+                self._compare(case.label, name, reference)
         finally:
             if name != reference:
                 shutil.rmtree(outputs, ignore_errors=True)
                 (own / "values.pickle").unlink(missing_ok=True)
 
-    def _hold_against(self, label: str, name: str, reference: str) -> None:
+    def _compare(self, label: str, name: str, reference: str) -> None:
         found = differences(
             self.graph,
             [self.folder / run for run in (reference, name)],
@@ -298,10 +306,10 @@ class Rounds:
         if case.backend == REFERENCE:
             if isinstance(error, PipelineError):
                 raise error
-            told = f"serial did not run: {reason} (log: {self.folder / f'{REFERENCE}-1' / 'log.txt'})"
+            message = f"serial did not run: {reason} (log: {self.folder / f'{REFERENCE}-1' / 'log.txt'})"
             if exit_code == Bug.exit_code:
-                raise Bug(told) from error
-            raise WorkerLost(f"{told}; a task has ended it, or the memory was short")
+                raise Bug(message) from error
+            raise WorkerLost(f"{message}; a task has ended it, or the memory was short")
         first = reason.split("\n")[0]
         self.failures[case.label] = (first, exit_code)
         self.tell(f"{case.label} did not run: {first}")
@@ -309,7 +317,7 @@ class Rounds:
 
 @contextlib.contextmanager
 def _tidied(folder: Path, about: Config | None) -> Iterator[None]:
-    """However it ends, leave no outputs in the run folder, no secrets, and none of the pickles that were taken in."""
+    """Delete outputs and pickled values from the run folder at the end, and mask secrets, also after an error."""
     try:
         yield
     finally:
@@ -318,12 +326,12 @@ def _tidied(folder: Path, about: Config | None) -> Iterator[None]:
             for file in folder.glob(f"*/{pickled}.pickle"):
                 file.unlink()
         if about is not None and about.secrets:
-            (folder / "graph").unlink(missing_ok=True)  # they are among the arguments of its tasks
+            (folder / "graph").unlink(missing_ok=True)  # secrets are among the arguments of its tasks
             _mask(folder, about)
 
 
 def _mask(folder: Path, about: Config) -> None:
-    """Take the file's secrets out of what the measured runs have left: what tasks printed, why one failed."""
+    """Mask the file's secrets in the logs and reports of the measured runs."""
     for log in folder.glob("*/log.txt"):
         log.write_text(about.masked(log.read_text(errors="replace")))
     for report in folder.glob("*/report.json"):
@@ -331,11 +339,11 @@ def _mask(folder: Path, about: Config) -> None:
 
 
 def chosen(backends: Sequence[str] | None) -> tuple[str, ...]:
-    """The back ends to compare, the reference first.
+    """Return the names of the back ends to compare, the reference first.
 
     Raises
     ------
-    ConfigError : naming the ones that are unknown
+    ConfigError : if one is unknown
     """
     names = list(dict.fromkeys(backends or BACKENDS))
     for name in names:
@@ -345,7 +353,7 @@ def chosen(backends: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def _cases(backends: Sequence[str], workers: int | Sequence[int]) -> list[Case]:
-    """Serial, then each back end with each number of workers."""
+    """Return the cases: serial, then each back end with each number of workers."""
     counts = [workers] if isinstance(workers, int) else sorted(set(workers))
     if not counts or any(type(n) is not int or n < 1 for n in counts):
         raise ConfigError(f"scale: got {workers!r}; numbers of workers are whole numbers >= 1: 1,2,4")
@@ -354,12 +362,12 @@ def _cases(backends: Sequence[str], workers: int | Sequence[int]) -> list[Case]:
 
 
 def folder_name(case: Case) -> str:
-    """What the folders of its runs begin with."""
+    """Return the prefix of the folders of a case's runs."""
     return f"{case.backend}-x{case.workers}" if case.scaled else case.backend
 
 
 def rotated(names: Sequence[Named], by: int) -> list[Named]:
-    """The names, or whatever they are, beginning with another one each round.
+    """Return the items in an order that begins with another one each round.
 
     >>> rotated(["a", "b", "c"], 4)
     ['b', 'c', 'a']
@@ -369,4 +377,4 @@ def rotated(names: Sequence[Named], by: int) -> list[Named]:
 
 
 def _silent(message: str) -> None:
-    """Tell nobody."""
+    """Report no progress."""

@@ -1,4 +1,4 @@
-"""The accounts of a comparison: what the traces of its runs say, and why each speedup is not higher."""
+"""Add to a comparison where the core-seconds went, why speedups are not higher, and the laws of scaling."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["Calls", "explained", "tuning_knobs"]
 
 @dataclass
 class Calls:
-    """What the runs of a single-threaded reference gave so far."""
+    """The runs of a single-threaded reference call so far."""
 
     call: str
     elapsed: list[float] = field(default_factory=list)
@@ -38,7 +38,7 @@ class Calls:
 
 
 def explained(comparison: Comparison, graph: Graph, calls: Calls | None, config: Config | None) -> Comparison:
-    """The comparison with its accounts, reasons, laws of scaling, and what the reference says."""
+    """Return the comparison with accounts, causes, laws of scaling, and the comparison with the reference call."""
     by_case = {row.label: [m for m in comparison.measurements if m.case == row.label] for row in comparison.ran}
     reference = comparison.rows[0]
     traces = {label: [Trace.load(m.trace) for m in runs] for label, runs in by_case.items()}
@@ -76,11 +76,11 @@ def explained(comparison: Comparison, graph: Graph, calls: Calls | None, config:
 
 
 def tuning_knobs(config: Config, n_items: Mapping[str, int] | None = None) -> dict[str, TuningKnob]:
-    """For each step where the file says how large its tasks are: its ``batch``, its ``chunks``, or a source's.
+    """Return for each step the key that sets the size of its tasks: its ``batch``, its ``chunks``, or its source's.
 
     Parameters
     ----------
-    n_items : step -> how many items its ``over`` has
+    n_items : step -> number of items of its ``over``
     """
     found: dict[str, TuningKnob] = {}
     for step in config.steps.values():
@@ -88,9 +88,9 @@ def tuning_knobs(config: Config, n_items: Mapping[str, int] | None = None) -> di
             found[step.step] = TuningKnob(f"steps.{step.step}.batch", "batch", (n_items or {}).get(step.step, 0))
         elif getattr(step.parameters, "chunks", None):
             found[step.step] = TuningKnob(f"steps.{step.step}.chunks", "chunks")
-        else:  # the steps come after all they refer to
+        else:  # steps come after the steps that they refer to
             sources = (found.get(reference.step) for reference in step.references())
-            inherited = next((handle for handle in sources if handle is not None and handle.kind == "chunks"), None)
+            inherited = next((knob for knob in sources if knob is not None and knob.kind == "chunks"), None)
             if inherited is not None:
                 found.setdefault(step.step, inherited)
     return found

@@ -1,11 +1,11 @@
-"""One measured run in a process of its own: ``python -m pipeline.experiments.comparison.measured_run SPEC.json``.
+"""The program of the fresh process: start a back end, warm it, run the graph once, report.
 
-A process that has run before is no fair place to measure in: its heap has grown, its caches are warm, and a serial
-loop in a grown parent once gave "2.5 times faster on 2 cores". So each run of a comparison begins in a fresh
-interpreter with a fixed hash seed, loads the saved Graph, starts and warms its workers, and only then is the clock
-started. What it found goes through files beside the spec, since stdout belongs to the user's tasks.
+``python -m pipeline.experiments.comparison.measured_run SPEC.json``. A process that has run before is no fair place to
+measure: its heap has grown and its caches are warm, and a serial loop in such a process once gave "2.5 times faster on
+2 cores". So each run begins in a fresh interpreter with a fixed hash seed; the clock starts when its workers are warm.
+Results go through files beside the spec, since stdout belongs to the user's tasks.
 
-The process ends when whoever started it does: it holds the reading end of a pipe, and its end is SIGTERM to itself.
+The process ends with the one that started it: when the pipe on its stdin closes, it sends SIGTERM to itself.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ from pipeline.worker.process_setup import freeze_objects, install_modules, limit
 
 __all__ = ["Report", "Spec", "main", "measure"]
 
-_WARM = 0.02  # seconds that a warming task takes at least, so that no worker gets them all
+_WARM = 0.02  # seconds that a warming task takes at least, so that each worker gets some
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What is to be measured; paths are absolute.
+    """What to measure; paths are absolute.
 
     Parameters
     ----------
@@ -56,8 +56,8 @@ class Spec:
     backend, workers, options : for :func:`pipeline.backends.registry.create`
     call, params, inputs : instead of the Graph on a back end: a function ``module:function``, its keywords, and the
         folder that paths among them are relative to
-    outputs : where the outputs are committed to, a folder of this run's own
-    folder : where the report, the trace and the kept values go
+    outputs : folder for the outputs of this run
+    folder : folder for the report, the trace and the wanted values
     """
 
     graph: str
@@ -74,17 +74,17 @@ class Spec:
 
 @dataclass(frozen=True)
 class Report:
-    """What one measured run found: seconds and bytes; ``failure`` is empty if it ran.
+    """The result of one measured run; times in seconds, ``failure`` is empty if it ran.
 
     Parameters
     ----------
     elapsed : from the first submit to the last output verified, workers warm
-    start_up : until the workers were warm, and whatever else was done before the first submit or for the Trace
-    verify : the part of ``elapsed`` that went into verifying the outputs
-    commit : putting them into place, after ``elapsed``
-    user, system : CPU seconds of this process and all below it from when it has the Graph to the end of ``elapsed``
-    total_user, total_system : the same over the whole life of the process, of what it has waited for
-    starved : seconds in the same time that threads were ready to run and had no core, added up; None: not to be had
+    start_up : until the workers were warm, with the fusing of the Graph and the making of the Trace
+    verify : the part of ``elapsed`` for verifying the outputs
+    commit : committing the outputs, after ``elapsed``
+    user, system : CPU time of this process and all processes below it within ``elapsed``
+    total_user, total_system : CPU time of this process and the children that it has waited for, over its whole life
+    starved : time within ``elapsed`` for which threads were ready to run and had no core, added up; None: unknown
     files : output -> path of a file -> its hash
     dropped : step, item, cause
     """
@@ -107,7 +107,7 @@ class Report:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure what the spec says, leave a report, and give 0 whether or not the run succeeded."""
+    """Measure what the spec says and write a report; return 0 whether or not the run succeeded."""
     (path,) = sys.argv[1:] if argv is None else argv
     spec = Spec(**json.loads(Path(path).read_text()))
     signal.signal(signal.SIGTERM, _interrupted)
@@ -123,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def measure(spec: Spec) -> Report:
-    """Run the Graph once on a back end that is started and warmed for it.
+    """Run the Graph once on a back end that is started and warmed for it, and return the report.
 
     Raises
     ------
@@ -175,7 +175,7 @@ def measure(spec: Spec) -> Report:
 
 
 def measure_call(spec: Spec) -> Report:
-    """Call a function of the user's that does the whole job in one thread; what it returns is kept.
+    """Call a function of the user that does the whole job in one thread; save what it returns.
 
     Raises
     ------
@@ -201,14 +201,14 @@ def measure_call(spec: Spec) -> Report:
 
 
 def modules_of(graph: Graph) -> list[str]:
-    """The modules that the functions of the tasks live in."""
+    """Return the modules of the functions of the tasks."""
     functions = (getattr(node, "func", None) for node in graph.tasks.values())
     names = {getattr(getattr(f, "func", f), "__module__", None) for f in functions}  # .func: of a functools.partial
     return sorted(name for name in names if name and not name.startswith("__"))
 
 
 def warming_graph(imports: Sequence[str], *, n_workers: int, modules: Mapping[str, bytes]) -> Graph:
-    """A Graph of two tasks a worker that import what the steps need."""
+    """Return a Graph of two tasks a worker that import what the steps need."""
     busy = _WARM if n_workers > 1 else 0.0
     tasks: dict[Key, GraphNode] = {
         ("warm", i): task(("warm", i), warm, tuple(imports), busy) for i in range(2 * n_workers)
@@ -224,11 +224,11 @@ def warming_graph(imports: Sequence[str], *, n_workers: int, modules: Mapping[st
 
 
 def warm(imports: Iterable[str], busy: float) -> int:
-    """Import modules in this worker, which is ours, and be busy for some seconds; gives how many could be imported."""
+    """Import modules in this worker, then wait until some seconds are over; return how many could be imported."""
     ends = time.perf_counter() + busy
     n = 0
     for name in imports:
-        with contextlib.suppress(Exception):  # a module that is not to be had is missed by the task that needs it
+        with contextlib.suppress(Exception):  # a missing module is reported by the task that needs it
             importlib.import_module(name)
             n += 1
     freeze_objects()
@@ -237,23 +237,23 @@ def warm(imports: Iterable[str], busy: float) -> int:
 
 
 def kept_value_types(graph: Graph) -> dict[str, ValueType]:
-    """The value types of the copies whose every key is wanted: what a run gives back besides its outputs."""
+    """Return the types of the values that a run returns besides its outputs: those of which every key is wanted."""
     wanted = set(graph.wanted)
     return {
-        copy: value_type
-        for copy, value_type in graph.value_types.items()
+        name: value_type
+        for name, value_type in graph.value_types.items()
         if value_type.keys and wanted.issuperset(value_type.keys)
     }
 
 
 def _keep(graph: Graph, results: Mapping[Any, Any], path: Path) -> None:
-    """Leave the values that are wanted besides the outputs, for the comparison with serial's."""
-    values = {copy: collect(value_type, results) for copy, value_type in kept_value_types(graph).items()}
+    """Save the values that are wanted besides the outputs, to be compared with serial's."""
+    values = {name: collect(value_type, results) for name, value_type in kept_value_types(graph).items()}
     _write(path, cloudpickle.dumps(values))
 
 
 def _cpu_times() -> tuple[float, float]:
-    """User and system CPU seconds so far of this process and all below it, the ended ones included."""
+    """Return user and system CPU seconds of this process and all processes below it, the ended ones included."""
     user = system = 0.0
     this = psutil.Process()
     for process in [this, *this.children(recursive=True)]:
@@ -265,25 +265,27 @@ def _cpu_times() -> tuple[float, float]:
 
 
 def _core_waits() -> dict[int, int]:
-    """Nanoseconds for which each thread of this process and those below it was ready to run and had no core; empty
-    where the system does not tell."""
+    """Return for each thread of this process and those below it the ns for which it was ready to run and had no core.
+
+    Empty if the system does not report it.
+    """
     this = psutil.Process()
     found = {}
     for process in [this, *this.children(recursive=True)]:
         for file in Path(f"/proc/{process.pid}/task").glob("*/schedstat"):
-            with contextlib.suppress(OSError, IndexError):  # the thread has ended; the kernel counts nothing
+            with contextlib.suppress(OSError, IndexError):  # the thread has ended, or the kernel does not count
                 found[int(file.parent.name)] = int(file.read_text().split()[1])
     return found
 
 
 def _failed(error: Exception, folder: Path) -> Report:
-    with contextlib.suppress(Exception):  # an exception of the user's may not be picklable; its text is there anyway
+    with contextlib.suppress(Exception):  # a user's exception may not be picklable; the report has its text
         _write(folder / "error.pickle", pickle.dumps(error))
     known = isinstance(error, PipelineError)
     text = f"{error}" if known else f"{type(error).__name__}: {error}"
-    told = error.traceback if isinstance(error, TaskError) and error.traceback else "".join(
+    lines = error.traceback if isinstance(error, TaskError) and error.traceback else "".join(
         traceback.format_exception(error))  # fmt: skip
-    return Report(failure=text or type(error).__name__, exit_code=getattr(error, "exit_code", 70), traceback=told)
+    return Report(failure=text or type(error).__name__, exit_code=getattr(error, "exit_code", 70), traceback=lines)
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -297,7 +299,7 @@ def _interrupted(number: int, frame: FrameType | None) -> None:
 
 
 def _end_with_parent() -> None:
-    """Wait for the end of the pipe that the parent holds, then end this process in an orderly way."""
+    """Wait until the parent's end of the pipe is closed, then end this process in an orderly way."""
     with contextlib.suppress(OSError):
         while os.read(0, 1):
             pass
@@ -306,7 +308,7 @@ def _end_with_parent() -> None:
 
 if __name__ == "__main__":
     from pipeline.experiments.comparison import (
-        measured_run,  # else the warming function would be one of __main__, which workers don't have
+        measured_run,  # else the warming function would belong to __main__, which workers do not import
     )
 
     sys.exit(measured_run.main())

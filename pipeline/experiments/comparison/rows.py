@@ -1,4 +1,4 @@
-"""Measured runs put together: a row for each case, medians with intervals, speedups against the reference."""
+"""Combine measured runs into a row for each case: medians with intervals, speedups over the reference."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def compared(
     n_tasks: int = 0,
     folder: str = "",
 ) -> Comparison:
-    """Put measured runs together; the first of ``cases`` is the reference.
+    """Combine measured runs into a comparison; the first of ``cases`` is the reference.
 
     Parameters
     ----------
-    failures : label of a case -> why it did not run, its exit code
+    failures : label of a case -> why it did not run, and its exit code
     """
     labels = [case.label for case in cases]
     by_label = {b: sorted((m for m in measurements if m.case == b), key=lambda m: m.round) for b in labels}

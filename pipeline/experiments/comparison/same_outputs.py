@@ -1,7 +1,7 @@
-"""The outputs and values of one run against those of the reference.
+"""Compare the outputs and values of one run with those of the reference.
 
-Files with the same hashes are the same bit by bit, without being opened. Only what differs there is read and compared
-by kind: an array by dims, coordinates, type and values, a frame by its rows as a multiset, items by key.
+Files with equal hashes are equal bit by bit, and are not opened. The others are read and compared by kind: an array by
+dims, coordinates, dtype and values, a frame by its rows as a multiset, items by key.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from pipeline.runs.equality import equal
 __all__ = ["TOLERANCE", "differences", "reference_differences"]
 
 TOLERANCE = 1e-9
-"""Largest relative difference that is still equal: sums in another order, not another result."""
+"""Largest relative difference of equal results: sums may be computed in another order."""
 REFERENCE_TOLERANCE = 1e-6
-"""The same for a reference, which is another program: another algorithm may round otherwise."""
+"""The same for a reference call: another algorithm may round differently."""
 
 
 def differences(graph: Graph, folders: Sequence[Path], outputs: Sequence[Path]) -> list[Difference]:
-    """Every output and every kept value of two runs, compared.
+    """Compare every output and every wanted value of two runs.
 
     Parameters
     ----------
@@ -48,19 +48,19 @@ def differences(graph: Graph, folders: Sequence[Path], outputs: Sequence[Path]) 
 
 
 def reference_differences(graph: Graph, values: Path, outputs: Path) -> list[Difference]:
-    """What a reference call gave, against the outputs of serial's first run.
+    """Compare the results of a reference call with the outputs of serial's first run.
 
     Parameters
     ----------
-    values : pickle of name of an output -> value
-    outputs : where serial's were committed
+    values : pickle of a map: name of an output -> value
+    outputs : folder of serial's outputs
     """
     given = pickle.loads(values.read_bytes())  # written by our own child, a moment ago
     found = []
     for sink in graph.sinks:
         what = f"output '{sink.name}'"
         if sink.name not in given:
-            message = f"the reference gave {', '.join(map(str, given)) or 'nothing'}, and no {sink.name!r}"
+            message = f"the reference returned {', '.join(map(str, given)) or 'nothing'}, and no {sink.name!r}"
             found.append(Difference(what, same=False, bitwise=False, message=message))
             continue
         expected = read(sink, outputs)
@@ -70,7 +70,7 @@ def reference_differences(graph: Graph, values: Path, outputs: Path) -> list[Dif
             and hasattr(expected, "copy")
             and np.shape(value) == np.shape(expected)
         ):
-            value = expected.copy(data=np.asarray(value))  # without names of dims: those of the output
+            value = expected.copy(data=np.asarray(value))  # it has no dims: it gets those of the output
         found.append(_compared(what, sink.value_type, expected, value, rtol=REFERENCE_TOLERANCE))
     return found
 
@@ -86,12 +86,12 @@ def _values(graph: Graph, paths: Sequence[Path]) -> list[Difference]:
     data = [path.read_bytes() for path in paths]
     value_types = kept_value_types(graph)
     if data[0] == data[1]:
-        return [Difference(f"'{copy}'", same=True, bitwise=True) for copy in value_types]
+        return [Difference(f"'{name}'", same=True, bitwise=True) for name in value_types]
     values = [pickle.loads(each) for each in data]  # written by our own children, a moment ago
     return [
         found
-        for copy, value_type in value_types.items()
-        for found in _value(f"'{copy}'", value_type, *(each[copy] for each in values))
+        for name, value_type in value_types.items()
+        for found in _value(f"'{name}'", value_type, *(each[name] for each in values))
     ]
 
 

@@ -1,4 +1,4 @@
-"""Laws of the speedup for back ends that were measured with several numbers of workers."""
+"""Fit the laws of scaling to back ends that were measured with several numbers of workers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FEWEST_USL = 6
 
 
 def scaling(rows: Sequence[Row]) -> tuple[Scaling, ...]:
-    """The laws for each back end of which two numbers of workers or more ran."""
+    """Return the laws for each back end that ran with two numbers of workers or more."""
     by_backend: dict[str, list[Row]] = {}
     for row in rows:
         if row.speedup is not None and not row.reference:

@@ -1,10 +1,8 @@
-"""Which tasks the serial run runs, which of them it keeps, and which of those stand for a step.
+"""Choose the tasks whose inputs are saved, and those of them that the probes run.
 
-Which tasks are kept is decided before any has run, since their inputs are gone afterwards: the first of each layer of
-a step (the tasks whose keys begin alike, which do the same) and others at even distances. When all times are known,
-those of the layer that took most of the step's time stay, the nearest to its median first.
-
-Tasks of a step that has effects outside (``pure: false``) are not run, nor what needs them.
+The tasks to save are chosen before any has run, since their inputs are gone afterwards: the first of each layer of a
+step (tasks whose keys begin alike do the same) and others at even distances. When all times are known, the probes take
+those of the layer that took most of the step's time, the nearest to its median first.
 """
 
 from __future__ import annotations
@@ -24,12 +22,12 @@ from pipeline.graph.graph import CONTEXT, Graph, Key, constant, dependencies, de
 
 __all__ = ["Batch", "Sampled", "TaskTime", "batches", "byte_limits", "candidates", "choose", "layer_of", "pure_part"]
 
-N_CANDIDATES = 6  # tasks of a layer whose inputs are kept until the times are known
+N_CANDIDATES = 6  # tasks of a layer whose inputs are saved
 N_SAMPLES = 3  # tasks of a step that the probes run
-_OF_DISK = 0.25  # of what is free, that the kept inputs may take
-_OF_MEMORY = 0.25  # of what is free, that the inputs of one step may take in all the processes of a probe
-_MOST = 2e9  # bytes of kept inputs, however large the machine
-_LONG = 0.2  # seconds of a task that is a probe by itself
+_OF_DISK = 0.25  # share of the free disk space that the saved inputs may take
+_OF_MEMORY = 0.25  # share of the free memory that the inputs of one step may take in all processes of a probe
+_MOST = 2e9  # bytes of saved inputs, however large the machine is
+_LONG = 0.2  # seconds of a task that is long enough for a probe by itself
 
 
 class TaskTime(NamedTuple):
@@ -42,15 +40,15 @@ class TaskTime(NamedTuple):
 
 @dataclass
 class Sampled:
-    """What the serial run saw.
+    """The result of the serial run.
 
     Parameters
     ----------
-    times : task's key as text -> its times, of those that ran
-    kept : tasks with their inputs
-    refused : step -> why its inputs could not be kept
+    times : key of a task, as text -> its time, for those that ran
+    saved : tasks with their inputs
+    refused : step -> why its inputs could not be saved
     complete : all tasks ran
-    cut : the task that was ended in its middle: key, step, seconds that it had run
+    cut : the task that was killed at the deadline: key, step, seconds that it had run
     """
 
     times: dict[str, TaskTime] = field(default_factory=dict)
@@ -60,11 +58,11 @@ class Sampled:
     cut: tuple[str, str, float] | None = None
 
     def seconds(self) -> dict[str, float]:
-        """Seconds of each task that ran."""
+        """Return the seconds of each task that ran."""
         return {key: t.seconds for key, t in self.times.items()}
 
     def by_step(self) -> dict[str, float]:
-        """Seconds of each step, most first."""
+        """Return the seconds of each step, the most expensive first."""
         total: dict[str, float] = defaultdict(float)
         for t in self.times.values():
             total[t.step] += t.seconds
@@ -72,14 +70,14 @@ class Sampled:
 
 
 def pure_part(graph: Graph, impure: Collection[str]) -> tuple[Graph, dict[str, str]]:
-    """The Graph without the tasks of some copies of steps and without all that needs them; step -> why it is left out.
+    """Return the Graph without some steps and everything that needs them, and for each step why it is left out.
 
     Parameters
     ----------
-    impure : copies whose tasks have effects outside
+    impure : instances of steps whose tasks have effects outside
     """
     users = dependents_in_order({**graph.tasks, CONTEXT: constant(CONTEXT, None)})
-    step = {copy: policy.step for copy, policy in graph.policies.items()}
+    step = {name: policy.step for name, policy in graph.policies.items()}
     reasons: dict[str, str] = {}
     left: set[Key] = set()
     stack = [key for key in graph.tasks if graph.owners[key] in impure]
@@ -103,7 +101,7 @@ def pure_part(graph: Graph, impure: Collection[str]) -> tuple[Graph, dict[str, s
 
 
 def layer_of(key: Key) -> str:
-    """What the tasks that do the same have in common.
+    """Return the layer of a task: the first part of its key, which tasks that do the same have in common.
 
     >>> layer_of(("parsed.counts", 7)), layer_of("x")
     ('parsed.counts', 'x')
@@ -112,11 +110,11 @@ def layer_of(key: Key) -> str:
 
 
 def candidates(graph: Graph, order: Sequence[Key], without: Collection[str] = ()) -> set[Key]:
-    """The tasks whose inputs are to be kept: of each layer the first in the order, and others at even distances.
+    """Return the tasks to save: of each layer the first in the order, and others at even distances.
 
     Parameters
     ----------
-    without : copies of steps of which none is kept
+    without : instances of steps of which none is saved
     """
     layers: dict[tuple[str, str], list[Key]] = defaultdict(list)
     for key in order:
@@ -132,9 +130,9 @@ def candidates(graph: Graph, order: Sequence[Key], without: Collection[str] = ()
 
 
 def choose(sampled: Sampled, step: str, n: int = N_SAMPLES) -> list[SavedTask]:
-    """The kept tasks of a step that stand for it: of its most expensive layer, the nearest to the median first.
+    """Return the saved tasks that the probes of a step run: of its most expensive layer, nearest to the median first.
 
-    As many as ``n``, but a single one where it takes long enough for a probe by itself.
+    There are at most ``n``, and a single one if it takes long enough for a probe by itself.
     """
     total: Counter[str] = Counter()
     each: dict[str, list[float]] = defaultdict(list)
@@ -142,19 +140,19 @@ def choose(sampled: Sampled, step: str, n: int = N_SAMPLES) -> list[SavedTask]:
         if t.step == step:
             total[t.layer] += t.seconds  # type: ignore[assignment]  # a Counter adds up floats as well
             each[t.layer].append(t.seconds)
-    kept = [k for k in sampled.saved if k.step == step and k.key in sampled.times]
+    saved = [one for one in sampled.saved if one.step == step and one.key in sampled.times]
     for layer, _ in total.most_common():
-        some = [k for k in kept if k.layer == layer]
+        some = [one for one in saved if one.layer == layer]
         if some:
             middle = median(each[layer])
-            some.sort(key=lambda k: abs(sampled.times[k.key].seconds - middle))
+            some.sort(key=lambda one: abs(sampled.times[one.key].seconds - middle))
             return some[: 1 if sampled.times[some[0].key].seconds > _LONG else n]
     return []
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Kept tasks that are probed at once, and the steps that they stand for."""
+    """Saved tasks that are probed together, and the steps that they stand for."""
 
     steps: tuple[str, ...]
     saved: tuple[SavedTask, ...]
@@ -163,34 +161,34 @@ class Batch:
 def batches(
     steps: Sequence[str], sampled: Sampled, links: Collection[str], *, most: float, longest: float
 ) -> list[Batch]:
-    """What is probed, in the order of the steps: each step by itself, but the links of a chain together.
+    """Return the batches to probe, in the order of the steps: a batch for each step, and one for the links of a chain.
 
-    It takes longer to begin a probe than most links run, and more workers can make none of them faster: what they are
-    like is told of all of them at once.
+    Beginning a probe takes longer than most links run, and more workers make no link faster: they are diagnosed
+    together.
 
     Parameters
     ----------
     steps : the most expensive first
-    links : those of them that are links of a chain, of one task each
-    most, longest : bytes of inputs and seconds that several links of a batch may have; the next ones have another batch
+    links : steps that are links of a chain, of one task each
+    most, longest : bytes of inputs and seconds of the links in one batch; further ones get another batch
     """
     found: list[Batch] = []
-    chain = None  # where among them the last batch of links is
+    chain = None  # index of the last batch of links
     for step in steps:
-        kept = tuple(choose(sampled, step))
+        saved = tuple(choose(sampled, step))
         if step in links and chain is not None:
-            both = (*found[chain].saved, *kept)
+            both = (*found[chain].saved, *saved)
             seconds = sum(sampled.times[one.key].seconds for one in both)
             if sum(one.nbytes for one in both) <= most and seconds <= longest:
                 found[chain] = Batch((*found[chain].steps, step), both)
                 continue
         chain = len(found) if step in links else chain
-        found.append(Batch((step,), kept))
+        found.append(Batch((step,), saved))
     return found
 
 
 def byte_limits(folder: Path, n_workers: int) -> tuple[int, int]:
-    """Bytes of inputs that may be kept in all, and of one task: each process of a probe holds a copy."""
+    """Return the bytes of inputs that may be saved in all, and of one task; each process of a probe holds a copy."""
     free = shutil.disk_usage(folder).free
     memory = psutil.virtual_memory().available
     total = int(min(_MOST, _OF_DISK * free))

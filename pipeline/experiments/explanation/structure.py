@@ -1,4 +1,4 @@
-"""What the graph allows: work, span, and a schedule of the serial run's task times."""
+"""Work, span and schedule of the graph with the serial run's task times."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ __all__ = ["estimated", "scheduled", "segment_seconds", "structure"]
 
 
 def estimated(graph: Graph, sampled: Sampled) -> dict[str, float]:
-    """Seconds of every task: what was measured; else what the tasks of its layer, or of its step, took on average.
+    """Return the seconds of every task: measured, or else the mean of its layer, or of its step.
 
-    A task of a step of which none ran takes none. One that was ended in its middle takes as long as it had run.
+    A task of a step of which none ran counts 0 seconds; one that was killed counts the time that it had run.
     """
     by_layer: dict[tuple[str, str], list[float]] = defaultdict(list)
     by_step: dict[str, list[float]] = defaultdict(list)
@@ -45,19 +45,19 @@ def estimated(graph: Graph, sampled: Sampled) -> dict[str, float]:
 def scheduled(
     segments: Sequence[Segment], seconds: Mapping[str, float], n_workers: int, overhead: float = 0.0
 ) -> float:
-    """Seconds of all tasks on some workers if they take these times, and each segment ``overhead`` more."""
+    """Return the seconds of a schedule with these task times, and ``overhead`` more for each segment."""
     return makespan(replay(segments, seconds, n_workers=n_workers, overhead=overhead))
 
 
 def structure(
     graph: Graph, shape: Shape, segments: Sequence[Segment], seconds: Mapping[str, float], n_workers: int
 ) -> Structure:
-    """Work, span and schedule of a Graph.
+    """Return work, span and schedule of a Graph.
 
     Parameters
     ----------
     shape : of the Graph
-    segments : as coarsened for ``n_workers``
+    segments : of the Graph, fused for ``n_workers``
     seconds : task's key as text -> seconds
     """
     step, layer = {}, {}
@@ -87,7 +87,7 @@ def structure(
 
 
 def segment_seconds(segments: Sequence[Segment], graph: Graph, seconds: Mapping[str, float]) -> dict[str, float]:
-    """For each step the seconds of a segment that holds tasks of it, on average: of all that is handed over at once."""
+    """Return for each step the mean seconds of the segments that hold tasks of it."""
     n: dict[str, int] = defaultdict(int)
     total: dict[str, float] = defaultdict(float)
     for segment in segments:
