@@ -1,18 +1,19 @@
 """The Dask back end: one Dask task for each segment, scheduled by Dask.
 
-attempts           How often each segment may still fail, which have finished, and which tasks exceed their timeout.
 backend            The back end ``dask``: connects to a cluster, gets its workers ready, runs Graphs on it.
 clock              What the workers measured, converted to the clock of this process.
 cluster            The ``cluster`` map of a file; starting a cluster, or connecting to one.
 dashboard_client   The client's side of the page ``/pipeline``: reports runs to the scheduler that shows it.
 dashboard_page     The scheduler's side of the page ``/pipeline``: the steps as a graph, with their progress.
 error_translation  Exceptions from Dask as errors of this package, with the task that they belong to.
-execution          One run of one Graph: timeouts, retries and events, from what workers and scheduler report.
+execution          One run of one Graph: submits it, handles the reports, returns results and Trace.
 health             Requests to the scheduler with a deadline; whether it still answers.
 keys               Segments as Dask tasks: their keys, arguments and annotations.
 probe              Check the workers of a cluster before they are given work; ship this package where it is missing.
 remote_task        The function of every Dask task: runs one segment on a worker and reports it.
+reports            Turns what the workers report into events, rows of the Trace, and the list of dropped items.
 status_files       Files in which each worker thread writes what it begins, readable after the worker has died.
 submission         The Dask futures of one run: submitted, watched, gathered, released.
+timeouts           Enforces the timeouts of tasks: stops those that exceed them, by ending their worker.
 worker_plugin      The plugin that gets every worker ready and records when its tasks arrive.
 """

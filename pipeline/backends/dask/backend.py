@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from tempfile import TemporaryDirectory
 from time import perf_counter, sleep
 from typing import Any, ClassVar, Self
 
@@ -123,16 +124,23 @@ class Dask:
         workers = self._living(client)
         segments = fuse(graph, n_workers=self.n_workers)
         _check_resources(segments, workers)
-        execution = DaskExecution(
-            client, graph, segments, context, listener, self.settings, self._scratch, self._dashboard
-        )
-        try:
-            with self._dashboard.run_shown():
-                results = execution.run()
-        finally:
-            self._scheduler_lost = execution.health.lost
+        with self._status_folder() as folder:
+            execution = DaskExecution(
+                client, graph, segments, context, listener, self.settings, folder, self._dashboard
+            )
+            try:
+                with self._dashboard.run_shown():
+                    results = execution.run()
+            finally:
+                self._scheduler_lost = execution.health.lost
         trace = execution.trace(backend=self.name, n_workers=self.n_workers, start_up=self.start_up)
         return Outcome(results, trace, segments, execution.dropped, trace.notes)
+
+    def _status_folder(self) -> AbstractContextManager[str]:
+        """Return a folder for one run, in which the workers write what they begin; empty where they are not ours."""
+        if not self._scratch:
+            return nullcontext("")
+        return TemporaryDirectory(prefix="status-", dir=self._scratch, ignore_cleanup_errors=True)
 
     def _prepare(self, client: Client, modules: Mapping[str, bytes]) -> None:
         """Get all workers, also those still to come, ready for tasks that use these modules."""

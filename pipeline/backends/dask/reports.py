@@ -1,0 +1,95 @@
+"""Turns what the workers report into events, rows of the Trace, and the list of dropped items."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.backends.dask.clock import Rows
+from pipeline.backends.events import ItemDropped, Listener, TaskRetry, TasksDone, WorkerLoss, output_events
+from pipeline.graph.segments import Failure, Segment
+from pipeline.worker.output_buffer import Line
+
+__all__ = ["Reports"]
+
+
+class Reports:
+    """Turns what the workers report into events, rows of the Trace, and the list of dropped items.
+
+    Attributes
+    ----------
+    rows : one for each task that ran
+    dropped : step and item -> step, item and cause
+    lost : addresses of the workers that ended
+    """
+
+    def __init__(self, segments: Sequence[Segment], listener: Listener) -> None:
+        self._segments = segments
+        self.listener = listener
+        self.rows = Rows(segments)
+        self.dropped: dict[tuple[str, str], tuple[str, str, str]] = {}
+        self.lost: list[str] = []
+        self._attempts = _Attempts()
+
+    def output(self, report: Mapping[str, Any]) -> None:
+        """Pass on the lines that tasks printed."""
+        for event in output_events(report["name"], (Line(*line) for line in report["output"])):
+            self.listener(event)
+
+    def task_failed(self, segment: Segment, failure: Failure) -> bool:
+        """Count a failure; return whether the segment is run again."""
+        again = self._attempts.fail(segment)
+        if again:
+            self.listener(TaskRetry(failure.step, failure.key, failure.item, failure.cause))
+        return again
+
+    def segment_ended(self, report: Mapping[str, Any], arrived: int) -> None:
+        """Take the report of a segment that has ended or failed, which arrived at ``perf_counter_ns``."""
+        segment = self._segments[report["segment"]]
+        self.rows.add(report, arrived)
+        if report["failed"] is not None:
+            self.task_failed(segment, Failure(*report["failed"]))
+            return
+        if not self._attempts.finish(segment):
+            return
+        for position, start, stop, *_ in report["rows"]:
+            task = segment.tasks[position]
+            self.listener(TasksDone(task.step, str(task.key), task.item, seconds=(stop - start) / 1e9))
+        for step, item, cause in report["dropped"]:
+            self.dropped[step, item] = (step, item, cause)
+            self.listener(ItemDropped(step, item, cause))
+
+    def worker_ended(self, address: str) -> None:
+        """Record a worker that has ended."""
+        self.lost.append(address)
+        self.listener(WorkerLoss(message=f"worker {address} ended; its tasks are run again elsewhere"))
+
+
+class _Attempts:
+    """Counts the failures of each segment, and which have finished.
+
+    State: the failures since the last that was final; the segments with a result. A segment can finish more than once:
+    it is run again when a worker was lost with its result.
+    """
+
+    def __init__(self) -> None:
+        self._failures: Counter[int] = Counter()
+        self._finished: set[int] = set()
+
+    def fail(self, segment: Segment) -> bool:
+        """Count a failure; return whether the segment is run again.
+
+        If not, its item is dropped or the run ends. The count then begins anew: other items may fail as often.
+        """
+        self._failures[segment.number] += 1
+        if self._failures[segment.number] <= segment.retries:
+            return True
+        self._failures[segment.number] = 0
+        return False
+
+    def finish(self, segment: Segment) -> bool:
+        """Record that a segment has finished; return whether it is the first time."""
+        is_first = segment.number not in self._finished
+        self._finished.add(segment.number)
+        return is_first
