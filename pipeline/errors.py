@@ -16,8 +16,8 @@
     ├── CheckError           6   a check of the file failed, or two results differ
     └── Bug                  70  an error in Pipeline itself
 
-A message says the place, what was got, what is allowed, and what to do. Nothing here imports anything but the
-standard library, so that a bad file is answered in a few milliseconds.
+A message names the place, what was got, what is allowed, and what to do. Only the standard library is imported, so that
+an error in a file is reported in a few milliseconds.
 """
 
 from __future__ import annotations

@@ -232,7 +232,7 @@ def test_what_has_no_place_in_a_file_is_refused() -> None:
     p.step("x", op="arange", stop=4)
     assert "is here a second time; first at" in faults_of(lambda: p.step("x", op="arange", stop=4))[0][1]
     for value, said in (
-        (object(), "a pipeline holds numbers, text"),
+        (object(), "a pipeline contains numbers, text"),
         ({1: 2, "1": 3}, "the key '1' is here twice"),
         (functools.reduce(lambda inner, _: [inner], range(50), 1), "nested deeper than 40"),
         (list(range(100_001)), "more than 100,000 values"),
@@ -244,9 +244,11 @@ def test_what_has_no_place_in_a_file_is_refused() -> None:
     assert p.config.steps.keys() == {"x"}
     (fault,) = faults_of(lambda: pipeline.Pipeline("p", params={"a": print}))
     assert fault[0] == "params.a"
-    assert fault[1].startswith("got <built-in function print> (builtin_function_or_method); a pipeline holds numbers,")
+    assert fault[1].startswith(
+        "got <built-in function print> (builtin_function_or_method); a pipeline contains numbers,"
+    )
     p.step("long", call="math:sqrt", args={"text": "x" * 300_000})
-    assert "holds more than a file may" in faults_of(lambda: p.config)[0][1]
+    assert "is larger than a file may be" in faults_of(lambda: p.config)[0][1]
 
 
 def test_a_loaded_one_is_not_added_to(tmp_path: Path) -> None:

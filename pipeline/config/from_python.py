@@ -139,12 +139,12 @@ def tree_of(
             raise ConfigFault(at, path, f"got {value!r:.60}, which is not a number in YAML")
         node.value = scalar(node.text)
     else:
-        raise ConfigFault(at, path, f"got {value!r:.60} ({type(value).__name__}); a pipeline holds numbers, text, "
+        raise ConfigFault(at, path, f"got {value!r:.60} ({type(value).__name__}); a pipeline contains numbers, text, "
                     "true and false, None, lists and maps of them; data come from a step")  # fmt: skip
     inner = node.value.values() if node.is_map else node.value if node.is_list else ()
     node.size += sum(one.size for one in inner)
     if node.size > MOST_VALUES:
-        raise ConfigFault(at, path, f"holds more than {MOST_VALUES:,} values; large data come from a step")
+        raise ConfigFault(at, path, f"contains more than {MOST_VALUES:,} values; large data come from a step")
     return node
 
 

@@ -220,34 +220,23 @@ def _resolve_steps(nodes: Mapping[str, Node], tree: Node, context: Context, warn
 
 
 def _order(steps: Mapping[str, ParsedStep], faults: FaultCollector) -> list[str]:
-    """Return the steps after what they need, else in the order of the file; steps on a cycle are noted and left out."""
+    """Return the steps after what they need, else in the order of the file; a cycle is noted."""
     order: dict[str, None] = {}
-    opened: list[str] = []
     for first in steps:
-        stack = [first]
-        while stack:
-            name = stack[-1]
-            if name in order:
-                stack.pop()
-                if opened and opened[-1] == name:
-                    opened.pop()
-                continue
-            if name not in opened:
-                opened.append(name)
-            needed = [site.reference.name for site in steps[name].references if site.reference.name in steps]
-            missing = [one for one in needed if one not in order]
-            if missing and missing[0] in opened:
-                cycle = [*opened[opened.index(missing[0]) :], missing[0]]
-                faults.add(steps[name].location, steps[name].path, f"needs itself: {' <- '.join(cycle)}")
-                order |= dict.fromkeys(opened)
+        path = [first]  # each step on it needs the next one; no recursion, since it may be a thousand steps long
+        while path:
+            step = steps[path[-1]]
+            needed = [site.reference.name for site in step.references if site.reference.name in steps]
+            missing = next((name for name in needed if name not in order), None)
+            if missing is None:
+                order[path.pop()] = None
+            elif missing in path:
+                cycle = [*path[path.index(missing) :], missing]
+                faults.add(step.location, step.path, f"needs itself: {' <- '.join(cycle)}")
+                order |= dict.fromkeys(path)
                 break
-            if missing:
-                stack.append(missing[0])
             else:
-                order[name] = None
-                stack.pop()
-                opened.pop()
-        opened.clear()
+                path.append(missing)
     return list(order)
 
 

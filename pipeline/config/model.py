@@ -121,9 +121,8 @@ class Step:
     parameters : op: an instance of its class in ``signatures.py``, whose expression fields are
         :class:`pipeline.config.expressions.expression.Expression` with references bound; else None
     expression : of an expr
-    args : keyword arguments of a call; a :class:`Reference`, :class:`ItemKey` or :class:`Template` may stand at any
-        depth
-    command : what is run, of a command
+    args : keyword arguments of a call, with a :class:`Reference`, :class:`ItemKey` or :class:`Template` at any depth
+    command : the program of a command
     parts : names of the parts that the function returns, or that the command makes
     seed : whether the function gets ``seed=``
     locations : key of the step -> its place in the file

@@ -142,7 +142,9 @@ class PipelineBuilder:
         n_values = sum(node.size for entries in self._sections.values() for node in entries.values())
         if len(tree.text.encode("utf-8", "surrogatepass")) > MOST_BYTES or n_values > MOST_VALUES:
             most = f"{MOST_BYTES // 1024} KiB, or {MOST_VALUES:,} values"
-            raise ConfigError([Fault(self._at, "", f"holds more than a file may, {most}; large data come from a step")])
+            raise ConfigError(
+                [Fault(self._at, "", f"is larger than a file may be, {most}; large data come from a step")]
+            )
         return tree
 
     def _with_modules(self) -> dict[str, Node]:

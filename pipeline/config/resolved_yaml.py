@@ -183,9 +183,9 @@ class _Resolver:
         if made is None:
             return None
         same = place.line and place.file == node.location.file
-        behind = self.origins.get(id(made), "").partition("; ")[2]
+        indirect = self.origins.get(id(made), "").partition("; ")[2]
         where = f"line {place.line}" if same else self._where(place)
-        origins.append(f"{placeholder.text}: {where}" + (f"; {behind}" if behind else ""))
+        origins.append(f"{placeholder.text}: {where}" + (f"; {indirect}" if indirect else ""))
         return made
 
     def _outside(self, placeholder: Placeholder, node: Node) -> Node | None:

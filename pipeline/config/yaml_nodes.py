@@ -199,7 +199,7 @@ class _Composer:
         for event in events:
             if isinstance(event, ev.DocumentStartEvent):
                 if root is not None:
-                    raise self._fault(event, "got a second document (---); a file holds one")
+                    raise self._fault(event, "got a second document (---); a file has one")
             elif not isinstance(event, ev.StreamStartEvent | ev.StreamEndEvent | ev.DocumentEndEvent):
                 root = self._node(event, events)
         return root or Node(Location(self._file, 1, 1), None, plain=True, folder=self._folder)
@@ -230,7 +230,7 @@ class _Composer:
         tag = str(event.tag or "")
         short = tag.removeprefix("tag:yaml.org,2002:").lstrip("!")
         if tag and tag != "!" and short not in _TAGS:
-            raise self._fault(event, f"got the tag {tag!r}; a file holds plain values only")
+            raise self._fault(event, f"got the tag {tag!r}; a file has plain values only")
         return short
 
     def _scalar(self, event: Any) -> Node:

@@ -67,7 +67,7 @@ def test_scalars_follow_yaml_1_2(text: str, value: Any) -> None:
     ("text", "said"),
     [
         ("a: 1\na: 2", "2:1: the key 'a' is here a second time; first at x.yaml:1:1"),
-        ("a: !!python/object:os.system x", "a file holds plain values only"),
+        ("a: !!python/object:os.system x", "a file has plain values only"),
         ("a: 1\n---\nb: 2", "a second document"),
         ("a: {<<: {b: 1}}", "merge key"),
         ("a: &x [*x]", "nothing before it has the anchor"),
@@ -545,7 +545,7 @@ def test_checks_are_references_or_expressions_per_instance() -> None:
         f"version: 1\nsteps:\n{TAS}  m: {{op: mean, input: tas}}\n"
         'checks: [{that: m, approx: 3, abs: 0.1}, {that: "m[A1B] > m[E1]"}, {that: "m[E1]", approx: 1, rel: 0.1}]'
     )
-    assert [(c.text, getattr(c.that, "copies", None)) for c in made.checks] == [
+    assert [(c.text, getattr(c.that, "instances", None)) for c in made.checks] == [
         ("m", ("m[A1B]",)),
         ("m", ("m[E1]",)),
         ("m[A1B] > m[E1]", None),

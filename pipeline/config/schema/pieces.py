@@ -17,7 +17,7 @@ __all__ = ["closed_model", "properties", "with_templates"]
 def properties(model: type[BaseModel]) -> dict[str, Any]:
     """Return the schema of each key of a model.
 
-    A key that the model validates may hold ``${…}`` at any depth; one that code reads has the schema given for it.
+    A key that the model validates may contain ``${…}`` at any depth; one that code reads has the schema of its field.
     """
     return {key: _property(model.model_fields[name]) for key, name in key_names(model).items()}
 
@@ -52,7 +52,7 @@ def _inlined(schema: Any, definitions: Mapping[str, Any]) -> Any:
     return {key: _inlined(value, definitions) for key, value in schema.items() if key != "title"}
 
 
-# what pydantic leaves at a union under its own names; JSON Schema's bounds mean nothing where the value is no number
+# at a union pydantic keeps its own names of bounds; those of JSON Schema apply to numbers alone
 _BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
 
 

@@ -33,7 +33,7 @@ def key(description: str, default: Any = ..., *, takes: str = "", **bounds: Any)
 
     Parameters
     ----------
-    default : without it the key must be there; None where there is no value of its type to stand for nothing
+    default : without it the key must be there; None, which no file can give, where there is none of its type
     takes : what the key takes, for messages, where the words made from its type would not do
     bounds : of the value, as pydantic has them
     """
@@ -41,7 +41,7 @@ def key(description: str, default: Any = ..., *, takes: str = "", **bounds: Any)
 
 
 def by_code(schema: Mapping[str, Any], description: str, default: Any = None) -> Any:
-    """Return a field that code of the section reads: it holds the node as it is, with every ``${…}`` in it.
+    """Return a field that code of the section reads: its value is the node, with every ``${…}`` as it is written.
 
     Parameters
     ----------
