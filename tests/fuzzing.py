@@ -29,7 +29,7 @@ from typing import Any
 from snippets import SNIPPETS
 
 from pipeline.config import yaml_nodes
-from pipeline.config.interpolation import plain
+from pipeline.config.interpolation import python_value
 from pipeline.config.signatures import OPS
 from pipeline.config.step_syntax import CALL_KEYS, COMMON_KEYS
 
@@ -61,7 +61,7 @@ def corpus() -> dict[str, str]:
 
 def tree_of(text: str) -> Tree:
     """A file as plain maps and lists; JSON of it is YAML, too."""
-    made: Tree = plain(yaml_nodes.parse(text, "file", "."))
+    made: Tree = python_value(yaml_nodes.parse(text, "file", "."))
     return made
 
 

@@ -23,7 +23,7 @@ from strategies import SETTINGS
 import pipeline
 from pipeline import api
 from pipeline.config.from_python import StepReference, tree_of
-from pipeline.config.interpolation import plain
+from pipeline.config.interpolation import python_value
 from pipeline.config.yaml_nodes import parse
 from pipeline.config.yaml_writer import yaml_text
 from pipeline.errors import ConfigError, Location
@@ -522,7 +522,7 @@ def as_text(value: Any, path: str) -> Any:
 def test_what_is_written_is_read_back(value: dict[str, Any]) -> None:
     tree = tree_of(value, Location(), "", convert=as_text)
     for text in (yaml_text(tree), yaml_text(tree, origin=lambda node: f"# {type(node.value).__name__}")):
-        assert repr(plain(parse(text, "f.yaml", ""))) == repr(plain(tree))
+        assert repr(python_value(parse(text, "f.yaml", ""))) == repr(python_value(tree))
 
 
 @st.composite

@@ -10,6 +10,7 @@ fault_collector     The errors of a file, collected so that all of them are repo
 from_python         Values of Python as the tree of a file, and references to steps as objects.
 includes            One tree from a file, the files that it includes, and the params that the command line changes.
 interpolation       ``${…}``: values from params, matrix keys, the environment and files.
+json_values         A Config, or a part of it, in the types that JSON has.
 kinds               The kinds of values that steps give, and which op makes one kind of another.
 loader              Loads a Config from a file, a text or a tree: the order of sections and steps.
 matrix              The instances of a step with a matrix, and what a reference means in one of them.
@@ -17,7 +18,7 @@ matrix_values       The values that a file lists: those of ``matrix``, of ``over
 model               The Config: its steps, outputs and checks, and what they refer to.
 op_parameters       The parameters of an op, validated against the op's signature.
 python_builder      A pipeline built in Python: the keys of a file, gathered call by call.
-resolved_yaml       A Config as plain values, and as one file with includes merged and params replaced.
+resolved_yaml       A Config as one file, with its includes merged and its params replaced by their values.
 scalars             Names, labels, numbers and durations, as they are written in a file.
 schema/             The JSON Schema of a file, and the listing of ops.
 sections/           The sections of a file: the keys that each may have, and what is made of them.

@@ -286,7 +286,7 @@ def _env(text: str, node: Node, path: str) -> Any:
             )
         got = default
     try:
-        return plain(yaml_nodes.parse(got, name, node.folder))
+        return python_value(yaml_nodes.parse(got, name, node.folder))
     except ConfigFault:
         return got
 
@@ -357,14 +357,14 @@ def _read_csv(text: str, full: str) -> list[dict[str, Any]]:
 
 
 def _read_yaml(text: str, full: str) -> Any:
-    return plain(yaml_nodes.parse(text, full, os.path.dirname(full)))
+    return python_value(yaml_nodes.parse(text, full, os.path.dirname(full)))
 
 
-def plain(node: Node) -> Any:
+def python_value(node: Node) -> Any:
     """Return the value of a node as plain Python, its placeholders as they are written."""
     if node.is_map:
-        return {key: plain(value) for key, value in node.value.items()}
-    return [plain(value) for value in node.value] if node.is_list else node.value
+        return {key: python_value(value) for key, value in node.value.items()}
+    return [python_value(value) for value in node.value] if node.is_list else node.value
 
 
 _READERS: Mapping[str, Callable[[str, str], Any]] = {

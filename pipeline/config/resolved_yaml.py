@@ -1,6 +1,6 @@
-"""A Config as plain values, and as one file with its includes merged and its params replaced by their values.
+"""A Config as one file, with its includes merged and its params replaced by their values.
 
-The file is for ``pipeline check --resolved`` and for reports. It can be loaded again and asks for the same, except for
+The text is for ``pipeline check --resolved`` and for reports. It can be loaded again and asks for the same, except for
 secrets and storage options: a ``${…}`` that differs by instance, or is unknown until run time, is kept.
 """
 
@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from pipeline.config.absolute_paths import with_absolute_paths
-from pipeline.config.expressions.expression import Expression
 from pipeline.config.fault_collector import ConfigFault
 from pipeline.config.from_python import tree_of
 from pipeline.config.interpolation import Params, Placeholder, Scope, placeholder_value, split_placeholders
-from pipeline.config.model import Config, Reference, Secret
+from pipeline.config.model import Config
 from pipeline.config.scalars import label
 from pipeline.config.signatures import OPS
 from pipeline.config.yaml_nodes import Node
 from pipeline.config.yaml_writer import yaml_text
 from pipeline.errors import ConfigError, Location, printable
 
-__all__ = ["plain", "resolved_text", "without_nan"]
+__all__ = ["resolved_text"]
 
 _MOST = 60  # values of a list or map that replaces ${…}; a longer one is left among the params
 _LITERAL = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|`[^`]+`|\$\{([^{}]*)\}""", re.DOTALL)
@@ -253,40 +251,3 @@ def _constant(node: Node) -> str:
         text = value.replace("\\", "\\\\").replace("'", "\\'")
         return f"'{text}'"
     return ""
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Plain values
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def plain(value: Any) -> Any:
-    """Return a Config, or a part of it, in the types of JSON, with secrets and storage options masked."""
-    if isinstance(value, Secret):
-        return "***"
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, Expression | Reference):
-        return value.text
-    if isinstance(value, Config):
-        hidden = ("storage", "text", "secrets", "tree")
-        shown = {key: plain(item) for key, item in vars(value).items() if key not in hidden}
-        return shown | {"storage": dict.fromkeys(value.storage, "***")}
-    if hasattr(value, "keywords"):  # the parameters of an op
-        return plain(value.keywords())
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [plain(item) for item in value]
-    if hasattr(value, "__dataclass_fields__"):
-        return {key: plain(getattr(value, key)) for key in value.__dataclass_fields__ if key != "locations"}
-    return str(value)
-
-
-def without_nan(value: Any) -> Any:
-    """Return the value with None for nan and infinity, at any depth, since JSON does not have them."""
-    if isinstance(value, float):
-        return value if value - value == 0 else None
-    if isinstance(value, Mapping):
-        return {str(k): without_nan(v) for k, v in value.items()}
-    return [without_nan(v) for v in value] if isinstance(value, list | tuple) else value

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, Self
 
 from pipeline.backends.events import Event, OutputLine, TasksDone
-from pipeline.config.resolved_yaml import without_nan
+from pipeline.config.json_values import without_nan
 from pipeline.report.progress_counts import COUNTED, Counts, Step
 from pipeline.report.progress_lines import LineLimit, event_line, table_lines
 from pipeline.units import duration_text

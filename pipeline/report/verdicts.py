@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any, Self
 
-from pipeline.config.resolved_yaml import without_nan
+from pipeline.config.json_values import without_nan
 from pipeline.experiments.comparison.result import REFERENCE, Comparison
 from pipeline.report.reason_text import reason_text
 from pipeline.trace.statistics import differ

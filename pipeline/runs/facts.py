@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 
-from pipeline.config.resolved_yaml import plain, resolved_text, without_nan
+from pipeline.config.json_values import json_value, without_nan
+from pipeline.config.resolved_yaml import resolved_text
 from pipeline.errors import Bug, OutputError, is_full
 from pipeline.runs.folders import FAILURE, INPUTS, PROVENANCE, RUN, SHAPE, TRACE, began
 from pipeline.runs.provenance.code import code_hashes, named
@@ -75,7 +76,7 @@ class Facts:
             "code": code_hashes(self.graph, self.config),
             "config": resolved_text(self.config),
         }
-        self._write("config.json", plain(self.config))
+        self._write("config.json", json_value(self.config))
         self._write("versions.json", versions())
         self._write(PROVENANCE, provenance)
         shape.save(self.folder / SHAPE)

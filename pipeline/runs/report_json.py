@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config.resolved_yaml import resolved_text, without_nan
+from pipeline.config.json_values import without_nan
+from pipeline.config.resolved_yaml import resolved_text
 from pipeline.runs.folders import REPORT
 from pipeline.runs.provenance.record import record
 from pipeline.trace.account import Account
