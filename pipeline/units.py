@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "duration_text",
     "interval_text",
     "ratio_text",
+    "time_left_text",
     "whole_duration_text",
 ]
 
@@ -136,3 +137,65 @@ def _with_bounds(interval: Bounds | None, text: Callable[[float], str], suffix: 
         return "-"
     bounds = f" [{text(interval.low)}, {text(interval.high)}]" if interval.known else ""
     return f"{text(interval.value)}{suffix}{bounds}"
+
+
+class Remaining(Protocol):
+    """An estimate of the time left, such as :class:`pipeline.trace.time_left.TimeLeft`."""
+
+    @property
+    def low(self) -> float | None: ...
+    @property
+    def high(self) -> float | None: ...
+    @property
+    def early(self) -> Sequence[str]: ...
+    @property
+    def waiting(self) -> int: ...
+    @property
+    def earlier(self) -> int: ...
+
+
+def time_left_text(left: Remaining) -> str:
+    """Return the range of the time left, rounded outwards, or why it is unknown; empty if nothing is left.
+
+    >>> from types import SimpleNamespace
+    >>> def text(low, high, early=(), waiting=0, earlier=0):
+    ...     return time_left_text(SimpleNamespace(low=low, high=high, early=early, waiting=waiting, earlier=earlier))
+    >>> text(42.0, 100.0), text(0.5, 3.2)
+    ('about 40 s to 2 min left', 'less than 4 s left')
+    >>> text(42.0, None, waiting=3), text(None, None, waiting=3)
+    ('at least 40 s left, and 3 steps not begun', 'time left unknown: 3 steps not begun')
+    >>> text(42.0, 100.0, earlier=2)
+    'about 40 s to 2 min left, 2 steps as in an earlier run'
+    >>> text(None, None, early=("fit",))
+    "time left unknown: too early to say for 'fit'"
+    """
+    if left.high is not None:
+        text = _range_text(left.low or 0.0, left.high)
+        return f"{text}, {count_text(left.earlier, 'step')} as in an earlier run" if text and left.earlier else text
+    reasons = []
+    if left.early:
+        others = f" and {len(left.early) - 1} more" if len(left.early) > 1 else ""
+        reasons.append(f"too early to say for '{left.early[0]}'{others}")
+    if left.waiting:
+        reasons.append(f"{count_text(left.waiting, 'step')} not begun")
+    if left.low is None or not _rounded(left.low, math.floor):
+        return f"time left unknown: {', '.join(reasons)}" if reasons else ""
+    least = whole_duration_text(_rounded(left.low, math.floor))
+    return f"at least {least} left, {'and ' if not left.early else ''}{', '.join(reasons)}"
+
+
+def _range_text(low: float, high: float) -> str:
+    if high <= 0:
+        return ""
+    below, above = _rounded(low, math.floor), _rounded(high, math.ceil)
+    if not below:
+        return f"less than {whole_duration_text(above)} left"
+    until = "" if below == above else f" to {whole_duration_text(above)}"
+    return f"about {whole_duration_text(below)}{until} left"
+
+
+def _rounded(seconds: float, function: Callable[[float], int]) -> int:
+    """Round to a unit that grows with the time, so that the text does not change all the time."""
+    units = ((10, 1), (60, 5), (120, 30), (600, 60), (3600, 300), (math.inf, 1800))
+    unit = next(unit for bound, unit in units if seconds < bound)
+    return function(seconds / unit) * unit

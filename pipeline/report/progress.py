@@ -20,7 +20,7 @@ from pipeline.backends.events import Event, OutputLine, TasksDone
 from pipeline.config.json_values import without_nan
 from pipeline.report.progress_counts import COUNTED, Counts, Step
 from pipeline.report.progress_lines import LineLimit, event_line, table_lines
-from pipeline.units import duration_text
+from pipeline.units import duration_text, time_left_text
 
 if TYPE_CHECKING:
     from pipeline.graph.graph import Graph
@@ -109,7 +109,7 @@ class PlainLines:
         """Print the progress if nothing was printed for a minute."""
         with self._lock:
             if self.counts.steps and self._clock() - self._printed >= _MINUTE:
-                left = self.counts.left().text()
+                left = time_left_text(self.counts.left())
                 self._print(f"{self.counts.done:,} of {self.counts.n_tasks:,} tasks done{f'; {left}' if left else ''}")
 
     def _beat(self, beat: float) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.backends.events import ItemDropped, Note, OutputLine, TaskRetry, WorkerLoss
 from pipeline.errors import printable, where
-from pipeline.units import count_text, duration_text
+from pipeline.units import count_text, duration_text, time_left_text
 
 if TYPE_CHECKING:
     from pipeline.report.progress_counts import Counts, Step
@@ -23,7 +23,7 @@ def table_lines(counts: Counts, *, height: int, width: int) -> list[str]:
     if not counts.steps:
         return []
     lines = step_lines(list(counts.steps.values()), height=height - 1, width=width)
-    return [*lines, _cut(f"{counts.done:,} of {counts.n_tasks:,} tasks{_and(counts.left().text())}", width)]
+    return [*lines, _cut(f"{counts.done:,} of {counts.n_tasks:,} tasks{_and(time_left_text(counts.left()))}", width)]
 
 
 def _and(text: str) -> str:

@@ -1,14 +1,14 @@
-"""The Trace: what happened, and pure functions of it.
+"""The Trace (the measurements of a run, as data), and pure functions of it.
 
-account        Where the core-seconds of one back end went: all that is known of its runs, put together once for every r
-costs          What costs most: steps, tasks; and how many workers it takes to beat one thread (COST).
-critical_path  The longest chains: of the graph (span), and of what happened in a run (the observed critical path).
-efficiency     Speedup as a product of factors, each of which says what one kind of loss costs.
-losses         The rectangle *workers x elapsed*, tiled exactly: where every core-second of a run went.
-replay         Segments played through again: what a run takes if its tasks take the times given, and nothing else takes
-scaling_laws   Laws of the speedup with the number of workers, fitted to what was measured.
+trace          The Trace of a run: what happened, one row for each attempt of a task.
 shape          The Shape of a Graph: which task of which step needs which tasks; all that the analysis needs of a Graph.
-statistics     Medians and their intervals, from few repeats, without a distribution being assumed.
-time_left      How long a run will go on, as a range that is to hold what comes; or why that can't be said yet.
-trace          The Trace: what happened, one row a task.
+losses         Divide the core time of a run (workers x elapsed) into task time and losses such as scheduling, exactly.
+critical_path  Find the longest chain of tasks in a graph (span), and the chain that decided how long a run took.
+replay         Replay the segments of a run with given task times, in which nothing but the tasks takes time.
+efficiency     Express a speedup as a product of factors, one for each kind of loss.
+costs          Find the steps and tasks that took longest, and how many workers are faster than one thread (COST).
+scaling_laws   Fit laws of scaling (Amdahl, USL, Karp-Flatt) to speedups with several numbers of workers.
+statistics     Medians of few repeats with confidence intervals, without assuming a distribution.
+account        Combine all analyses of one back end's runs in one record for reports.
+time_left      Estimate how long a run will still take, as a range, while it goes on.
 """

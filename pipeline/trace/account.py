@@ -1,4 +1,4 @@
-"""Where the core-seconds of one back end went: all that is known of its runs, put together once for every report."""
+"""Combine all analyses of one back end's runs (losses, factors, critical path, costs) in one record for reports."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from pipeline.trace.losses import (
     CoreTime,
     Losses,
     SerialTimes,
+    bytes_moved,
+    core_time,
     inflation_interval,
     losses,
-    moved,
-    rectangle,
     whole_percents,
 )
 from pipeline.trace.replay import makespan, placement_of, replay, segments_of
@@ -30,15 +30,22 @@ from pipeline.trace.trace import Trace
 __all__ = ["Account", "Runs", "StepTimes", "account"]
 
 MOST = 10
-"""So many of the steps and tasks that cost most are told."""
+"""Number of steps and of tasks that are listed, those that took longest."""
 
-MOST_STRETCHES = 1_000
-"""So many stretches of the critical path go into a document, the longest; its sums are of all."""
+MOST_PATH_SEGMENTS = 1_000
+"""Number of segments of the critical path that go into a report, the longest; its sums are over all."""
 
 
 @dataclass(frozen=True)
 class Runs:
-    """Which runs an account is of: the back end, the workers it was asked for, and where the traces lie."""
+    """The runs that an account describes.
+
+    Parameters
+    ----------
+    label : name of the case in a comparison
+    workers : the number asked for
+    files : paths of the traces, relative to the report
+    """
 
     label: str
     backend: str
@@ -48,26 +55,33 @@ class Runs:
 
 @dataclass(frozen=True, eq=False)
 class Account:
-    """The account of one back end; seconds and bytes; of the run in the middle, where nothing else is said.
+    """All analyses of one back end's runs; of the run with the median elapsed time, where not said otherwise.
 
     Parameters
     ----------
-    round : number of the run in the middle, from 1
-    every : the losses of each round, where serial's times are known
-    inflation : the median of the rounds' inflation with its interval
-    cpu_beside : CPU seconds of everything but the tasks, by where
-    by_step : step -> seconds in its tasks, useful seconds, CPU seconds, seconds that its serial tasks took of CPU
-    moved : step -> bytes that went to its tasks and came from them
-    n_segments : what was handed to workers
-    ideal : seconds of the same placement if nothing took time but the tasks; like ``span``, nan where a task has no row
-    measuring : seconds that measuring one task cost
+    n_workers, elapsed : workers; seconds
+    round : number of the median run, from 1
+    core_time : workers x elapsed, divided into classes
+    losses : None without serial times; then ``factors`` is None, too
+    every : the losses of each round; empty without serial times
+    inflation : median of all rounds' inflation with its interval
+    cpu_beside : CPU seconds outside tasks: process -> seconds
+    span : seconds of the longest path through the graph; nan if the trace lacks a task
+    steps, tasks : those that took longest
+    by_step : step -> its times
+    moved : step -> bytes sent to and from workers
+    n_tasks, n_segments : attempts of tasks; segments
+    ideal : seconds of a replay with the same placement; nan if the trace lacks a task
+    measuring : seconds that measuring one task takes
+    clock_error : seconds by which instants of different machines may differ
+    gaps : whether a worker was lost, so that the Trace has gaps
     """
 
     runs: Runs
     n_workers: int
     round: int
     elapsed: float
-    rectangle: CoreTime
+    core_time: CoreTime
     losses: Losses | None
     every: tuple[Losses, ...]
     inflation: Interval | None
@@ -89,11 +103,11 @@ class Account:
 
     @property
     def measuring_share(self) -> float:
-        """Of the core-seconds, what the measuring took."""
+        """Share of the core-seconds that measuring took."""
         return self.measuring * self.n_tasks / (self.n_workers * self.elapsed) if self.elapsed else 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """In the types that JSON has; instants in seconds since the run began."""
+        """Return the account in JSON types; instants in seconds since the run began."""
         by_step = self.critical.by_step()
         return {
             "case": self.runs.label,
@@ -107,8 +121,8 @@ class Account:
             "factors": self.factors and asdict(self.factors) | {"transfer_is_model": self.factors.transfer_is_model},
             "span": self.span,
             "critical_path": [
-                {**vars(stretch), "start": stretch.start / 1e9, "stop": stretch.stop / 1e9}
-                for stretch in _longest(self.critical.steps)
+                {**vars(part), "start": part.start / 1e9, "stop": part.stop / 1e9}
+                for part in _longest(self.critical.steps)
             ],
             "critical": {
                 **{kind: self.critical.seconds(kind) for kind in ("compute", "data-wait", "core-wait")},
@@ -122,20 +136,27 @@ class Account:
 
     def _losses(self) -> dict[str, Any]:
         if self.losses is None:
-            cells = {name: self.rectangle.total(name) / 1e9 for name in CLASSES}
+            cells = {name: self.core_time.total(name) / 1e9 for name in CLASSES}
             shares = whole_percents(cells)
-            told = {name: {"seconds": cells[name], "percent": shares[name]} for name in CLASSES}
-            return {"useful": None, "inflation": None, **told}
+            known = {name: {"seconds": cells[name], "percent": shares[name]} for name in CLASSES}
+            return {"useful": None, "inflation": None, **known}
         percents = self.losses.percents()
-        told = {name: {"seconds": getattr(self.losses, name), "percent": percents[name]} for name in LOSSES}
+        found = {name: {"seconds": getattr(self.losses, name), "percent": percents[name]} for name in LOSSES}
         if self.inflation is not None:
-            told["inflation"] |= {"low": self.inflation.low, "high": self.inflation.high}
-        return told
+            found["inflation"] |= {"low": self.inflation.low, "high": self.inflation.high}
+        return found
 
 
 @dataclass(frozen=True)
 class StepTimes:
-    """A step in one run, over all its tasks: seconds in them, serially, CPU seconds of both; in how many segments."""
+    """The times of a step in one run, over all its tasks.
+
+    Parameters
+    ----------
+    seconds, cpu : seconds in its tasks; CPU seconds of them
+    useful, useful_cpu : the same in a serial run; 0 if unknown
+    n_segments : number of segments that its tasks were in
+    """
 
     seconds: float
     useful: float
@@ -144,32 +165,31 @@ class StepTimes:
     n_segments: int = 1
 
 
-def _longest(stretches: Sequence[PathSegment]) -> list[PathSegment]:
-    """The longest ones, in time."""
-    kept = sorted(stretches, key=lambda stretch: stretch.start - stretch.stop)[:MOST_STRETCHES]
-    return sorted(kept, key=lambda stretch: stretch.start)
+def _longest(path: Sequence[PathSegment]) -> list[PathSegment]:
+    """Return the longest segments of a path, in order of time."""
+    kept = sorted(path, key=lambda part: part.start - part.stop)[:MOST_PATH_SEGMENTS]
+    return sorted(kept, key=lambda part: part.start)
 
 
 def account(traces: Sequence[Trace], runs: Runs, *, shape: Shape, serial: SerialTimes | None = None) -> Account:
-    """Put everything that is known of some runs of one back end together.
+    """Analyse the runs of one back end.
 
     Parameters
     ----------
-    traces : one a round
-    serial : what the same tasks take serially; None: unknown, then nothing is said of useful time and inflation
+    traces : one for each round
+    serial : times of the same tasks in serial runs; None: unknown, so that task time is not divided further
 
     Raises
     ------
-    ValueError : of no traces
+    ValueError : if there is no trace
     """
     if not traces:
-        raise ValueError("no runs have no account")
+        raise ValueError("there are no runs to analyse")
     middle = sorted(range(len(traces)), key=lambda i: traces[i].elapsed)[(len(traces) - 1) // 2]
     trace = traces[middle]
-    seen = rectangle(trace)
     frame = trace.to_frame()
     seconds = dict(zip(frame["key"], frame["seconds"], strict=True))
-    whole = 0 < len(seconds) == len(shape.needs)  # a report may have been lost with its worker
+    whole = 0 < len(seconds) == len(shape.needs)  # a worker that was lost may have had tasks without a row
     ideal = math.nan
     if whole:
         segments = segments_of(trace, shape.needs)
@@ -180,7 +200,7 @@ def account(traces: Sequence[Trace], runs: Runs, *, shape: Shape, serial: Serial
         n_workers=trace.n_workers,
         round=middle + 1,
         elapsed=trace.elapsed,
-        rectangle=seen,
+        core_time=core_time(trace),
         losses=losses(trace, serial) if serial else None,
         every=tuple(losses(each, serial) for each in traces) if serial else (),
         inflation=inflation_interval(traces, serial) if serial else None,
@@ -191,7 +211,7 @@ def account(traces: Sequence[Trace], runs: Runs, *, shape: Shape, serial: Serial
         steps=tuple(costs.steps(trace, serial, most=MOST)),
         tasks=tuple(costs.tasks(trace, serial, most=MOST)),
         by_step=_by_step(frame, shape, serial),
-        moved=moved(trace),
+        moved=bytes_moved(trace),
         n_tasks=trace.tasks.num_rows,
         n_segments=int(trace.notes.get("n_segments", frame["segment"].nunique())),
         ideal=ideal,

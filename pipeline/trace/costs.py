@@ -1,4 +1,4 @@
-"""What costs most: steps, tasks; and how many workers it takes to beat one thread (COST).
+"""Find the steps and tasks that took longest, and how many workers are faster than one thread (COST).
 
 References
 ----------
@@ -19,16 +19,16 @@ __all__ = ["StepCost", "TaskCost", "cost", "steps", "tasks"]
 
 @dataclass(frozen=True)
 class StepCost:
-    """What a step cost, all attempts counted; seconds and bytes.
+    """The cost of a step, over all attempts.
 
     Parameters
     ----------
-    step : the copy of the step
-    n_tasks : how many of its tasks ran, each counted once
-    seconds, cpu : in its tasks, and of CPU
-    useful : what the same tasks take serially; None: not known
+    step : the step instance
+    n_tasks : number of its tasks that ran, each counted once
+    seconds, cpu : seconds in its tasks; CPU seconds
+    useful : seconds that the same tasks take serially; None: unknown
     bytes_out : size of its results
-    bytes_moved : to workers for its tasks, and from them
+    bytes_moved : bytes sent to workers for its tasks, and from them
     """
 
     step: str
@@ -42,13 +42,13 @@ class StepCost:
 
 @dataclass(frozen=True)
 class TaskCost:
-    """What a task cost, all attempts counted.
+    """The cost of a task, over all attempts.
 
     Parameters
     ----------
-    worker : that ran it last
+    worker : the worker that ran it last
     seconds : in the task
-    useful : what it takes serially; None: not known
+    useful : seconds that it takes serially; None: unknown
     """
 
     key: str
@@ -59,11 +59,11 @@ class TaskCost:
 
 
 def steps(trace: Trace, serial: SerialTimes | None = None, *, most: int = 10) -> tuple[StepCost, ...]:
-    """The steps whose tasks took longest, at most ``most`` of them, the longest first.
+    """Return the ``most`` steps whose tasks took longest, the longest first.
 
     Raises
     ------
-    ValueError : if serial's time of a task is not known
+    ValueError : if a task has no time in ``serial``
     """
     keys: dict[str, dict[str, None]] = {}
     sums: dict[str, list[int]] = {}
@@ -92,11 +92,11 @@ def steps(trace: Trace, serial: SerialTimes | None = None, *, most: int = 10) ->
 
 
 def tasks(trace: Trace, serial: SerialTimes | None = None, *, most: int = 10) -> tuple[TaskCost, ...]:
-    """The tasks that took longest, at most ``most`` of them, the longest first.
+    """Return the ``most`` tasks that took longest, the longest first.
 
     Raises
     ------
-    ValueError : if serial's time of a task is not known
+    ValueError : if a task has no time in ``serial``
     """
     seconds: dict[str, int] = {}
     where: dict[str, tuple[str, str]] = {}
@@ -113,16 +113,16 @@ def tasks(trace: Trace, serial: SerialTimes | None = None, *, most: int = 10) ->
 
 def _useful(serial: SerialTimes, key: str) -> float:
     if key not in serial.seconds:
-        raise ValueError(f"serial's time of task {key} is not known: it ran another graph")
+        raise ValueError(f"the serial run has no time for task {key}: it ran another graph")
     return serial.seconds[key]
 
 
 def cost(reference_seconds: float, elapsed: Mapping[int, float]) -> int | None:
-    """The smallest number of workers that is faster than a single-threaded reference; None if none is.
+    """Return the smallest number of workers that is faster than a single-threaded reference; None if none is.
 
     Parameters
     ----------
-    reference_seconds : of the whole job, as a user would write it without any of this
+    reference_seconds : of the whole job as a plain single-threaded program
     elapsed : number of workers -> seconds
 
     >>> cost(10.0, {1: 17.0, 2: 11.0, 4: 6.0, 8: 4.0})

@@ -1,10 +1,10 @@
-"""The longest chains: of the graph (span), and of what happened in a run (the observed critical path).
+"""Find the longest chain of tasks in a graph (span), and the chain that decided how long a run took (critical path).
 
-The span is the time of the longest path through the graph, task times alone: no number of workers makes a run shorter.
+The span is the time of the longest path through the graph, counting only tasks: no number of workers can be faster.
 
-The observed critical path goes backwards from the task that ended last. Each task was released by whatever ended last
-before it started: one of the tasks it needs, or the task before it on the same worker. The stretches of this walk tile
-the elapsed time exactly: a second taken out of any of them could have been a second less.
+The critical path of a run is found backwards from the task that ended last. Each task could start when the last of
+these had ended: the tasks it needs, and the task before it on the same worker. The segments of the path cover the
+elapsed time exactly, without gaps or overlaps: a second less in any of them could have made the run a second shorter.
 
 References
 ----------
@@ -29,21 +29,21 @@ Kind = Literal["compute", "data-wait", "core-wait"]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Static
+# Of a graph
 # ---------------------------------------------------------------------------------------------------------------------
 
 
 def span(needs: Mapping[str, Collection[str]], seconds: Mapping[str, float]) -> float:
-    """Seconds of the longest path through a graph; 0 of no tasks. O(tasks + edges).
+    """Return the seconds of the longest path through a graph; 0 if it has no tasks. O(tasks + edges).
 
     Parameters
     ----------
-    needs : task -> the tasks it needs; what is not itself a key of it takes no time
+    needs : task -> the tasks it needs; one that is not a key of ``needs`` takes no time
     seconds : task -> seconds, each >= 0
 
     Raises
     ------
-    ValueError : if a task has no time, or the tasks need each other in a circle
+    ValueError : if a task has no time, or the tasks form a cycle
 
     >>> span({"a": (), "b": ("a",), "c": ("a",)}, {"a": 1.0, "b": 2.0, "c": 3.0})
     4.0
@@ -52,7 +52,7 @@ def span(needs: Mapping[str, Collection[str]], seconds: Mapping[str, float]) -> 
 
 
 def longest_path(needs: Mapping[str, Collection[str]], seconds: Mapping[str, float]) -> tuple[str, ...]:
-    """The tasks of the longest path in their order; see :func:`span`.
+    """Return the tasks of the longest path, in order; see :func:`span`.
 
     >>> longest_path({"a": (), "b": ("a",), "c": ("a",)}, {"a": 1.0, "b": 2.0, "c": 3.0})
     ('a', 'c')
@@ -67,7 +67,7 @@ def longest_path(needs: Mapping[str, Collection[str]], seconds: Mapping[str, flo
 
 
 def _ends(needs: Mapping[str, Collection[str]], seconds: Mapping[str, float]) -> dict[str, float]:
-    """When each task ends if there is a worker for each."""
+    """Return when each task ends if each has a worker of its own."""
     users: dict[str, list[str]] = {key: [] for key in needs}
     missing = {}
     for key, needed in needs.items():
@@ -94,19 +94,19 @@ def _ends(needs: Mapping[str, Collection[str]], seconds: Mapping[str, float]) ->
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Observed
+# Of a run
 # ---------------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class PathSegment:
-    """A part of the critical path.
+    """A segment of the critical path.
 
     Parameters
     ----------
-    key, step, worker : of the task that runs, or that is waited for to start
-    kind : ``compute``: the task runs; ``data-wait``: what it needs was made last, and it is not yet running;
-        ``core-wait``: its worker was busy with another task last
+    key, step, worker : of the task that runs, or that has not started yet
+    kind : ``compute``: the task runs; ``data-wait``: it has not started, and the last thing it waited for was a task
+        that it needs; ``core-wait``: the last thing it waited for was another task on its worker
     start, stop : ns since the run began
     """
 
@@ -120,37 +120,37 @@ class PathSegment:
 
 @dataclass(frozen=True)
 class CriticalPath:
-    """The stretches in time; each begins where the one before it stops, the first at 0, the last stops at elapsed."""
+    """The segments in order of time: from 0 to elapsed, each starting where the one before it stops."""
 
     steps: tuple[PathSegment, ...]
 
     def seconds(self, kind: Kind) -> float:
-        """Of all stretches of one kind."""
-        return sum(stretch.stop - stretch.start for stretch in self.steps if stretch.kind == kind) / 1e9
+        """Return the seconds of all segments of one kind."""
+        return sum(segment.stop - segment.start for segment in self.steps if segment.kind == kind) / 1e9
 
     def by_step(self, kind: Kind = "compute") -> dict[str, float]:
-        """Step -> seconds of its stretches of one kind, the most first."""
+        """Return step -> seconds of its segments of one kind, the longest first."""
         found: dict[str, int] = {}
-        for stretch in self.steps:
-            if stretch.kind == kind:
-                found[stretch.step] = found.get(stretch.step, 0) + stretch.stop - stretch.start
+        for segment in self.steps:
+            if segment.kind == kind:
+                found[segment.step] = found.get(segment.step, 0) + segment.stop - segment.start
         return {step: ns / 1e9 for step, ns in sorted(found.items(), key=lambda item: -item[1])}
 
 
 def critical_path(trace: Trace, needs: Mapping[str, Collection[str]]) -> CriticalPath:
-    """The observed critical path of a run; O(n log n) in its rows.
+    """Return the critical path of a run; O(n log n) in its rows.
+
+    If a needed task and the task before on the same worker ended at the same moment, it was a data-wait. A needed task
+    that seems to have ended after the start of its user (clocks differ between machines) is ignored. The time before
+    the first task and after the last is data-wait. Instants are clipped to [0, elapsed].
 
     Parameters
     ----------
-    needs : task -> the tasks it needs, as text
-
-    What ended at the same moment as the task before it on the worker counts as the data. A task that, by clocks that
-    are off, ended after the start of one that needs it did not release that one. What lies before the first task and
-    after the last is data-wait; so is all of a run of no tasks. What lies outside of [0, elapsed] is cut off.
+    needs : task -> the tasks it needs, keys as text
 
     Raises
     ------
-    ValueError : if ``needs`` does not know a task of the path
+    ValueError : if a task of the path is not in ``needs``
     """
     elapsed = round(trace.elapsed * 1e9)
     rows = _Rows.of(trace, elapsed)
@@ -168,7 +168,7 @@ def critical_path(trace: Trace, needs: Mapping[str, Collection[str]]) -> Critica
         start = rows.starts[row]
         add(row, "compute", start, rows.stops[row])
         if rows.keys[row] not in needs:
-            raise ValueError(f"task {rows.keys[row]} is none of the graph's")
+            raise ValueError(f"task {rows.keys[row]} is not a task of the graph")
         releaser, kind = rows.releaser(row, needs[rows.keys[row]])
         add(row, kind, rows.stops[releaser] if releaser >= 0 else 0, start)
         if releaser < 0:
@@ -178,12 +178,12 @@ def critical_path(trace: Trace, needs: Mapping[str, Collection[str]]) -> Critica
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """The rows of a Trace in the order of their stop (then start), which is what a row is called here.
+    """The columns of a Trace, sorted by stop, then start; a row is a position in this order.
 
     Parameters
     ----------
-    of_key, of_lane : the rows of each task, and of each lane, ascending
-    lane : of each row
+    lane : number of each row's lane
+    of_key, of_lane : the rows of each task and of each lane, ascending
     """
 
     keys: Sequence[str]
@@ -211,8 +211,8 @@ class _Rows:
         return cls(keys, steps, workers, start[order].tolist(), stop[order].tolist(), lane, of_key, of_lane)
 
     def releaser(self, row: int, needed: Collection[str]) -> tuple[int, Kind]:
-        """The row that ended last before this one started, of those it waited for; -1 if there is none."""
-        # those that stopped by its start; of tasks without length at one moment, only what comes before it
+        """Return the row that this one waited for last, and what kind of wait it was; -1 if it waited for none."""
+        # rows before `bound` had stopped by its start; `row` bounds it where tasks of no length are at one moment
         bound = min(row, bisect_right(self.stops, self.starts[row]))
         data = max((self._last(self.of_key.get(key, ()), bound) for key in needed), default=-1)
         core = self._last(self.of_lane[self.lane[row]], bound)

@@ -1,6 +1,6 @@
-"""Speedup as a product of factors, each of which says what one kind of loss costs.
+"""Express a speedup as a product of factors, one for each kind of loss.
 
-With P workers, each busy (in tasks) for some of the elapsed time::
+With P workers, each of which is busy (in tasks) for a part of the elapsed time::
 
     speedup = P x computation scaling x load balance x serialization efficiency x transfer efficiency x overhead
 
@@ -8,11 +8,11 @@ With P workers, each busy (in tasks) for some of the elapsed time::
                 x mean of busy / max of busy work is spread unevenly
                 x max of busy / ideal        workers wait for each other's results
                 x ideal / elapsed            everything but the tasks: transfer, unpickling, scheduling
-                x serial elapsed / useful    what serial itself spends beside the tasks
+                x serial elapsed / useful    what the serial run spends beside its tasks
 
-All cancels but serial elapsed / elapsed, so the identity is exact. *ideal* is not measured but a model: the same tasks
-replayed where they ran, nothing else taking time. A real run can be faster than that: it may have run a task again in
-another place, or clocks may be off. Then transfer efficiency is above 1, and is told so rather than clipped.
+Everything but serial elapsed / elapsed cancels, so this is exact. *ideal* is a model: a replay of the same tasks on the
+workers where they ran, in which nothing else takes time. A real run can be faster than its replay: a task may have run
+a second time on another worker, or clocks differ. Transfer efficiency is then above 1, and is not clipped.
 
 References
 ----------
@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.trace.losses import SerialTimes, rectangle, useful_seconds
+from pipeline.trace.losses import SerialTimes, core_time, useful_seconds
 from pipeline.trace.trace import Trace
 
 __all__ = ["Factors", "factors"]
@@ -32,14 +32,15 @@ __all__ = ["Factors", "factors"]
 
 @dataclass(frozen=True)
 class Factors:
-    """The factors of a speedup; 1 is no loss. With retries serialization efficiency may exceed 1, since ideal counts
-    the last attempt only.
+    """The factors of a speedup; 1 means no loss.
+
+    With retries serialization efficiency may be above 1, since only the last attempt counts in ideal.
 
     Parameters
     ----------
-    speedup : serial elapsed over elapsed
-    n_workers : lanes of the rectangle
-    overhead : serial elapsed over the seconds in its tasks: >= 1
+    speedup : serial elapsed divided by elapsed
+    n_workers : number of lanes
+    overhead : serial elapsed divided by the seconds in its tasks, >= 1
     """
 
     speedup: float
@@ -52,7 +53,7 @@ class Factors:
 
     @property
     def product(self) -> float:
-        """Workers times all factors: the speedup, up to rounding."""
+        """Workers times all factors, which is the speedup, up to rounding."""
         return (
             self.n_workers
             * self.computation_scaling
@@ -64,23 +65,23 @@ class Factors:
 
     @property
     def transfer_is_model(self) -> bool:
-        """Whether transfer efficiency is above 1: the replay is then slower than the run was."""
+        """Whether transfer efficiency is above 1: the replay took longer than the run."""
         return self.transfer_efficiency > 1
 
 
 def factors(trace: Trace, serial: SerialTimes, ideal: float) -> Factors:
-    """The factors of one run's speedup.
+    """Return the factors of one run's speedup.
 
     Parameters
     ----------
-    ideal : seconds of the replay at the measured placement, with the measured times in the tasks; see
+    ideal : seconds of a replay with the measured placement and the measured task times; see
         :func:`pipeline.trace.replay.replay`
 
     Raises
     ------
-    ValueError : if no task took any time, here or serially, or serial's time of a task is not known
+    ValueError : if no task took any time, here or serially, or a task has no time in ``serial``
     """
-    busy = [lane["task"] / 1e9 for lane in rectangle(trace).lanes]
+    busy = [lane["task"] / 1e9 for lane in core_time(trace).lanes]
     useful = useful_seconds(trace, serial)
     for name, seconds in (
         ("in the tasks", sum(busy)),
@@ -89,7 +90,7 @@ def factors(trace: Trace, serial: SerialTimes, ideal: float) -> Factors:
         ("in the run", trace.elapsed),
     ):
         if seconds <= 0:
-            raise ValueError(f"no time was spent {name}: there are no factors of a speedup")
+            raise ValueError(f"no time was spent {name}, so the speedup has no factors")
     return Factors(
         speedup=serial.elapsed / trace.elapsed,
         n_workers=len(busy),

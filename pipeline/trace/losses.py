@@ -1,23 +1,23 @@
-"""The rectangle *workers x elapsed*, tiled exactly: where every core-second of a run went.
+"""Divide the core time of a run (workers x elapsed) into task time and losses, exactly.
 
-Each worker thread is a lane from 0 to elapsed, in integer nanoseconds, and each moment of it belongs to the first of
-these classes that it fits:
+Each worker thread is a lane from 0 to elapsed, in whole nanoseconds. Each moment of a lane belongs to the first of
+these classes that fits it:
 
-* ``task``: a function of the pipeline runs, in whichever attempt;
-* ``runtime``: the worker has the task but its function is not running: it is unpickled, an event loop has its turn, or
-  it is the moment between two tasks of one segment;
-* ``transfer``: what the task needs is moved in and unpickled, what it gave is pickled and handed out;
-* ``unexplained``: nobody saw what the worker did, since it was lost;
-* ``scheduling``: the worker is idle while a segment is ready anywhere that no worker has, or that another has and
-  leaves lying behind something else;
-* ``dependency``: it is idle, and nothing is ready.
+* ``task``: a function of the pipeline runs, in any attempt;
+* ``runtime``: the worker has a task whose function is not running: it is being unpickled, the event loop does something
+  else, or one task of a segment has ended and the next has not begun;
+* ``transfer``: inputs are moved to the worker and unpickled, or results are pickled and sent;
+* ``unexplained``: unknown, since the worker was lost;
+* ``scheduling``: the worker is idle although some segment is ready that no worker has, or that waits at another worker
+  behind other work;
+* ``dependency``: the worker is idle, and no segment is ready.
 
-Then it is arithmetic: the time in tasks is what the same tasks take serially (``useful``) and the rest, ``inflation``,
-which is signed: tasks may well run faster side by side than alone. Nothing is clipped and nothing is hidden.
+Task time is then split in ``useful``, the time that the same tasks take in a serial run, and ``inflation``, the rest.
+Inflation may be negative: tasks can run faster side by side than alone. No value is clipped.
 
-Rejected: seconds as floats (the tiles would not add up); a sweep over all instants in Python (a second for 20,000
-tasks: here the length of nested unions is taken, one sort each); tiling by the parent's clock (the way there and back
-would count as work).
+Rejected: seconds as floats (the classes would not add up exactly); a loop over all instants in Python (a second for
+20,000 tasks; here each class costs one sort: the length of a growing union of intervals); the clock of the parent
+process (sending there and back would count as work).
 """
 
 from __future__ import annotations
@@ -40,39 +40,39 @@ __all__ = [
     "CoreTime",
     "Losses",
     "SerialTimes",
+    "bytes_moved",
+    "core_time",
     "inflation_interval",
     "losses",
-    "moved",
-    "rectangle",
     "serial_times",
     "useful_seconds",
     "whole_percents",
 ]
 
 CLASSES = ("task", "runtime", "transfer", "scheduling", "dependency", "unexplained")
-"""What a moment of a worker can be."""
+"""The classes of core time."""
 
 LOSSES = ("useful", "inflation", "runtime", "transfer", "scheduling", "dependency", "unexplained")
-"""What becomes of core-seconds: the same, with the time in tasks in two."""
+"""The same, with task time split in two."""
 
 _Times = npt.NDArray[np.int64]
-_AROUND = (("received", "loaded"), ("opened", "start"), ("stop", "packed"), ("packed", "sent"))  # what is transfer
+_TRANSFER = (("received", "loaded"), ("opened", "start"), ("stop", "packed"), ("packed", "sent"))  # its intervals
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The rectangle
+# Core time
 # ---------------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class CoreTime:
-    """Workers x elapsed, tiled; the classes of each lane add up to ``elapsed`` exactly.
+    """Workers x elapsed, divided into classes; those of each lane add up to ``elapsed`` exactly.
 
     Parameters
     ----------
     elapsed : ns
-    lanes : class -> ns, for each lane
-    names : the workers that each lane shows, in time; none on a lane where nothing ran
+    lanes : for each lane: class -> ns
+    names : for each lane its workers in order of time; none where nothing ran
     """
 
     elapsed: int
@@ -80,49 +80,49 @@ class CoreTime:
     names: tuple[tuple[str, ...], ...]
 
     def total(self, name: str) -> int:
-        """Nanoseconds of a class over all lanes."""
+        """Return the nanoseconds of a class in all lanes."""
         return sum(lane[name] for lane in self.lanes)
 
 
-def rectangle(trace: Trace) -> CoreTime:
-    """Tile workers x elapsed of a run; O(n log n) in its rows, what lies outside of [0, elapsed] is cut off.
+def core_time(trace: Trace) -> CoreTime:
+    """Divide workers x elapsed of a run into classes; O(n log n) in its rows. Instants are clipped to [0, elapsed].
 
-    The lanes are those of :func:`pipeline.trace.replay.lanes`: ``n_workers``, or more where a cluster grew.
+    The lanes are from :func:`pipeline.trace.replay.lanes`: ``n_workers``, or more if a cluster grew.
     """
     elapsed = round(trace.elapsed * 1e9)
     names = lanes(trace)
     columns = {name: trace.tasks[name].to_numpy() for name in ("segment", "attempt", "ready", *INSTANTS)}
     waiting = _Union.of(*_waiting(columns, _free(trace, columns)), elapsed)
     gaps = _gaps(trace, names)
-    tiles = []
+    divided = []
     for lane, rows in enumerate(_rows(trace, names)):
         at = {name: columns[name][rows] for name in INSTANTS}
         busy = _Union.of(at["start"], at["stop"], elapsed)
-        tile = {"task": busy.length}
+        lane_times = {"task": busy.length}
         for name, pairs in (
             ("runtime", [(at["loaded"], at["opened"])]),
-            ("transfer", [(at[a], at[b]) for a, b in _AROUND]),
+            ("transfer", [(at[a], at[b]) for a, b in _TRANSFER]),
             ("unexplained", gaps[lane]),
         ):
             more = busy.joined(pairs, elapsed)
-            tile[name] = more.length - busy.length
+            lane_times[name] = more.length - busy.length
             busy = more
-        tile["scheduling"] = waiting.length - waiting.within(busy)
-        tile["dependency"] = elapsed - busy.length - tile["scheduling"]
-        tiles.append({name: tile[name] for name in CLASSES})
-    return CoreTime(elapsed, tuple(tiles), names)
+        lane_times["scheduling"] = waiting.length - waiting.overlap(busy)
+        lane_times["dependency"] = elapsed - busy.length - lane_times["scheduling"]
+        divided.append({name: lane_times[name] for name in CLASSES})
+    return CoreTime(elapsed, tuple(divided), names)
 
 
 @dataclass(frozen=True, eq=False)
 class _Union:
-    """Some stretches of time that neither overlap nor touch, in order; ns."""
+    """Intervals of time in ascending order that neither overlap nor touch; ns."""
 
     starts: _Times
     stops: _Times
 
     @classmethod
     def of(cls, starts: _Times, stops: _Times, elapsed: int) -> _Union:
-        """What any of the stretches covers of [0, elapsed]."""
+        """Return the union of some intervals, clipped to [0, elapsed]."""
         starts, stops = np.clip(starts, 0, elapsed), np.clip(stops, 0, elapsed)
         some = stops > starts
         starts, stops = starts[some], stops[some]
@@ -132,7 +132,7 @@ class _Union:
         return cls(starts[np.append(True, apart)[: len(starts)]], stops[np.append(apart, True)[: len(stops)]])
 
     def joined(self, pairs: Sequence[tuple[_Times, _Times]], elapsed: int) -> _Union:
-        """With more stretches."""
+        """Return the union with more intervals."""
         starts = np.concatenate([self.starts, *(starts for starts, _ in pairs)])
         return _Union.of(starts, np.concatenate([self.stops, *(stops for _, stops in pairs)]), elapsed)
 
@@ -140,21 +140,21 @@ class _Union:
     def length(self) -> int:
         return int((self.stops - self.starts).sum())
 
-    def within(self, other: _Union) -> int:
-        """Nanoseconds that both cover."""
+    def overlap(self, other: _Union) -> int:
+        """Return the nanoseconds that both cover."""
         return int((self._before(other.stops) - self._before(other.starts)).sum())
 
     def _before(self, moments: _Times) -> _Times:
-        """How much of it lies before each moment."""
+        """Return the nanoseconds covered before each moment."""
         whole = np.append(0, np.cumsum(self.stops - self.starts))
-        i = np.searchsorted(self.starts, moments, side="right")  # so many began by then
-        over = np.append(0, self.stops)[i] - moments  # what the last of them still has to go
+        i = np.searchsorted(self.starts, moments, side="right")  # number of intervals begun by then
+        over = np.append(0, self.stops)[i] - moments  # ns that the last of them still has to go
         found: _Times = whole[i] - np.where(i > 0, np.maximum(over, 0), 0)
         return found
 
 
 def _rows(trace: Trace, names: Sequence[Sequence[str]]) -> list[npt.NDArray[np.intp]]:
-    """For each lane its rows."""
+    """Return the row numbers of each lane."""
     if not trace.tasks.num_rows:
         return [np.empty(0, dtype=np.intp) for _ in names]
     worker = trace.tasks["worker"].combine_chunks().dictionary_encode()
@@ -166,14 +166,15 @@ def _rows(trace: Trace, names: Sequence[Sequence[str]]) -> list[npt.NDArray[np.i
 
 
 def _free(trace: Trace, columns: Mapping[str, Any]) -> _Times:
-    """For each row when its worker was through with the rows before it; before everything, where there are none."""
+    """Return for each row when its worker had finished all earlier rows; before all times for a worker's first row."""
     start, stop = columns["start"], columns["stop"]
     if not len(start):
         return np.empty(0, dtype=np.int64)
     worker = trace.tasks["worker"].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
     order = np.lexsort((start, worker))
     low = min(int(stop.min()), 0) - 1
-    apart = worker[order] * (int(stop.max()) - low + 1)  # so that one running maximum does for all workers
+    # each worker's times are shifted above those of the worker before: one running maximum does for all
+    apart = worker[order] * (int(stop.max()) - low + 1)
     latest = np.maximum.accumulate(stop[order] - low + apart) - apart + low
     before = np.append(low, latest[:-1])
     before[np.append(True, np.diff(worker[order]) != 0)] = low
@@ -183,11 +184,10 @@ def _free(trace: Trace, columns: Mapping[str, Any]) -> _Times:
 
 
 def _waiting(columns: Mapping[str, Any], free: _Times) -> tuple[_Times, _Times]:
-    """When a segment was ready and no worker was at it, for each attempt; a later one waits from the end of the one
-    before it.
+    """Return for each attempt of a segment from when until when it was ready, but no worker worked on it.
 
-    A worker is at it from the moment it takes it in, or is through with what it did before that; then there is nothing
-    to hand to anybody else.
+    A worker works on a segment from the moment it receives it, or has finished what it did before; from then on the
+    segment can't be given to another worker. A further attempt is ready when the earlier one has ended.
     """
     order = np.lexsort((columns["start"], columns["attempt"], columns["segment"]))
     segment, attempt = (columns[name][order] for name in ("segment", "attempt"))
@@ -202,8 +202,10 @@ def _waiting(columns: Mapping[str, Any], free: _Times) -> tuple[_Times, _Times]:
 
 
 def _gaps(trace: Trace, names: Sequence[Sequence[str]]) -> list[list[tuple[_Times, _Times]]]:
-    """For each lane when nobody saw what it did; a worker that was lost before it ran anything has the first lane
-    that shows none, if there is one."""
+    """Return for each lane when it is unknown what its worker did.
+
+    A worker that was lost before it ran anything gets the first lane without a worker, if there is one.
+    """
     number = {name: i for i, some in enumerate(names) for name in some}
     unused = iter([i for i, some in enumerate(names) if not some])
     found: list[list[tuple[_Times, _Times]]] = [[] for _ in names]
@@ -222,11 +224,11 @@ def _gaps(trace: Trace, names: Sequence[Sequence[str]]) -> list[list[tuple[_Time
 
 @dataclass(frozen=True)
 class SerialTimes:
-    """What the tasks take when they run one after the other: medians over the rounds, in seconds.
+    """The times of the tasks in serial runs: medians over the rounds, in seconds.
 
     Parameters
     ----------
-    seconds, cpu : task's key as text -> seconds in the task, and CPU seconds of them
+    seconds, cpu : task's key as text -> seconds in the task; CPU seconds of it
     elapsed : of the whole serial run
     """
 
@@ -237,16 +239,16 @@ class SerialTimes:
 
 @dataclass(frozen=True)
 class Losses:
-    """Where the core-seconds of a run went; those of :data:`LOSSES` add up to ``n_workers * elapsed``, up to rounding.
+    """The core-seconds of a run by loss; those of :data:`LOSSES` add up to ``n_workers * elapsed``, up to rounding.
 
     Parameters
     ----------
-    n_workers : lanes of the rectangle
-    useful : what the same tasks take serially
-    inflation : what they took beyond that: negative where they were faster
-    inflation_cpu : CPU seconds of the tasks beyond serial's
-    inflation_wait : the rest of the inflation: time in tasks beyond serial's without CPU. Both are signed, and say
-        something about an inflation > 0 only
+    n_workers : number of lanes
+    useful : seconds that the same tasks take in a serial run
+    inflation : seconds that they took beyond that; negative if they were faster
+    inflation_cpu : CPU seconds of the tasks beyond those of the serial run
+    inflation_wait : the rest of the inflation: time in tasks without CPU. Both may be negative, and are only meaningful
+        for an inflation > 0
     """
 
     n_workers: int
@@ -262,21 +264,19 @@ class Losses:
     inflation_wait: float
 
     def share(self, name: str) -> float:
-        """A loss over ``n_workers * elapsed``.
+        """Return a loss divided by ``n_workers * elapsed``.
 
         Raises
         ------
-        ValueError : of a run that took no time
+        ValueError : if the run took no time
         """
         if not self.n_workers * self.elapsed:
-            raise ValueError("a run that took no time has no shares of it")
+            raise ValueError("the run took no time, so there are no shares of it")
         seconds: float = getattr(self, name)
         return seconds / (self.n_workers * self.elapsed)
 
     def percents(self) -> dict[str, int]:
-        """The shares as whole per cents that add up to 100: rounded down, the rest goes to the largest remainders.
-
-        An inflation below 0 stays below 0.
+        """Return the shares as whole per cents; see :func:`whole_percents`. A negative inflation stays negative.
 
         >>> third = Losses(1, 3.0, 1.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0)
         >>> [n for n in third.percents().values() if n]
@@ -286,15 +286,17 @@ class Losses:
 
 
 def whole_percents(seconds: Mapping[str, float]) -> dict[str, int]:
-    """Shares of the sum as whole per cents that add up to 100: rounded down, the rest goes to the largest remainders.
+    """Return shares of the sum as whole per cents that add up to 100.
+
+    They are rounded down; the missing per cents go to the largest remainders.
 
     Raises
     ------
-    ValueError : if the sum is no time
+    ValueError : if the sum is not above 0
     """
     total = math.fsum(seconds.values())
     if total <= 0:
-        raise ValueError("a run that took no time has no shares of it")
+        raise ValueError("the run took no time, so there are no shares of it")
     exact = {name: round(100 * value / total, 9) for name, value in seconds.items()}
     found = {name: math.floor(value) for name, value in exact.items()}
     each, rest = divmod(100 - sum(found.values()), len(exact))
@@ -303,14 +305,14 @@ def whole_percents(seconds: Mapping[str, float]) -> dict[str, int]:
 
 
 def serial_times(traces: Sequence[Trace]) -> SerialTimes:
-    """The medians over the rounds of a serial run; of a task that was tried again, the last attempt's times count.
+    """Return the medians over some serial runs; if a task was tried again, its last attempt counts.
 
     Raises
     ------
-    ValueError : of no traces
+    ValueError : if there is no trace
     """
     if not traces:
-        raise ValueError("no serial runs have no times")
+        raise ValueError("there are no serial runs to take times from")
     number: dict[str, int] = {}
     task, seconds, cpu = [], [], []
     for trace in traces:
@@ -328,7 +330,7 @@ def serial_times(traces: Sequence[Trace]) -> SerialTimes:
 
 
 def _medians(group: npt.NDArray[np.intp], ns: _Times) -> list[float]:
-    """Of each group, in seconds; groups are numbered from 0, and each has a value."""
+    """Return the median of each group in seconds; groups are numbered from 0, none is empty."""
     order = np.lexsort((ns, group))
     counts = np.bincount(group)
     first = np.cumsum(counts) - counts
@@ -339,20 +341,20 @@ def _medians(group: npt.NDArray[np.intp], ns: _Times) -> list[float]:
 
 
 def losses(trace: Trace, serial: SerialTimes) -> Losses:
-    """Where the core-seconds of a run went; a task that was tried several times is useful once.
+    """Return the losses of a run; a task that was tried several times is useful once.
 
     Raises
     ------
-    ValueError : if serial's time of a task is not known
+    ValueError : if a task has no time in ``serial``
     """
-    tiled = rectangle(trace)
-    seconds = {name: tiled.total(name) / 1e9 for name in CLASSES}
+    divided = core_time(trace)
+    seconds = {name: divided.total(name) / 1e9 for name in CLASSES}
     useful = useful_seconds(trace, serial)
     inflation = seconds.pop("task") - useful
     more_cpu = int(trace.tasks["cpu"].to_numpy().sum()) / 1e9 - _sum(serial.cpu, trace)
     return Losses(
-        n_workers=len(tiled.lanes),
-        elapsed=tiled.elapsed / 1e9,
+        n_workers=len(divided.lanes),
+        elapsed=divided.elapsed / 1e9,
         useful=useful,
         inflation=inflation,
         **seconds,
@@ -362,11 +364,11 @@ def losses(trace: Trace, serial: SerialTimes) -> Losses:
 
 
 def useful_seconds(trace: Trace, serial: SerialTimes) -> float:
-    """What the tasks of a run take serially; one that was tried several times counts once.
+    """Return the seconds that the tasks of a run take serially; each task counts once.
 
     Raises
     ------
-    ValueError : if serial's time of a task is not known
+    ValueError : if a task has no time in ``serial``
     """
     return _sum(serial.seconds, trace)
 
@@ -375,11 +377,11 @@ def _sum(seconds: Mapping[str, float], trace: Trace) -> float:
     try:
         return math.fsum(seconds[key] for key in dict.fromkeys(trace.tasks["key"].to_pylist()))
     except KeyError as error:
-        raise ValueError(f"serial's time of task {error.args[0]} is not known: it ran another graph") from None
+        raise ValueError(f"the serial run has no time for task {error.args[0]}: it ran another graph") from None
 
 
 def inflation_interval(traces: Sequence[Trace], serial: SerialTimes) -> Interval:
-    """The median of the rounds' inflation in seconds, signed, with its interval; serial's medians are taken as given.
+    """Return the median of the rounds' inflation (seconds, signed) with its interval; ``serial`` counts as exact.
 
     Raises
     ------
@@ -388,8 +390,8 @@ def inflation_interval(traces: Sequence[Trace], serial: SerialTimes) -> Interval
     return median_interval([losses(trace, serial).inflation for trace in traces])
 
 
-def moved(trace: Trace) -> dict[str, int]:
-    """Step -> bytes that went to workers for its tasks and came from them; steps that moved none are left out."""
+def bytes_moved(trace: Trace) -> dict[str, int]:
+    """Return step -> bytes sent to and from workers for its tasks, without steps that moved none."""
     found: dict[str, int] = {}
     columns = [trace.tasks[name].to_pylist() for name in ("step", "bytes_in", "bytes_sent")]
     for step, bytes_in, bytes_sent in zip(*columns, strict=True):

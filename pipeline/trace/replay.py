@@ -1,10 +1,9 @@
-"""Segments played through again: what a run takes if its tasks take the times given, and nothing else takes any.
+"""Replay the segments of a run with given task times, in which nothing but the tasks takes time.
 
-With the placement of a measured run each worker runs its segments in the order in which it ran them; without one, the
-scheduler's own policy decides, as in a real run of our loop. What comes out is a Trace: whatever reads a measured run
-reads a replayed one.
+With the placement of a measured run, each worker runs its segments in the order of that run; without one, the scheduler
+decides, as in a real run. The result is a Trace, so that all analyses of measured runs apply to it.
 
-Times are whole nanoseconds inside, so that a replay on one worker takes exactly the sum of its tasks.
+Times are whole nanoseconds, so that a replay on one worker takes exactly the sum of its tasks.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from pipeline.units import count_text
 __all__ = ["Placement", "ReplaySegment", "lanes", "makespan", "placement_of", "replay", "segments_of"]
 
 Placement = Sequence[Sequence[int]]
-"""For each worker the numbers of the segments that it runs, in order."""
+"""For each worker the numbers of the segments it runs, in order."""
 
 
 class ReplaySegment(NamedTuple):
@@ -54,7 +53,7 @@ class ReplaySegment(NamedTuple):
 
 
 class _Run(NamedTuple):
-    """A segment in a replay: on which worker, from when on; ns."""
+    """A segment in a replay: its worker, when it was ready, when it began; ns."""
 
     segment: int
     worker: int
@@ -63,7 +62,7 @@ class _Run(NamedTuple):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Playing
+# Replaying
 # ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -75,27 +74,27 @@ def replay(
     placement: Placement | None = None,
     overhead: float = 0.0,
 ) -> Trace:
-    """The Trace of the segments if the tasks take ``seconds``. O(tasks + edges), but for a heap of the ready ones.
+    """Return the Trace of a run in which the tasks take ``seconds``. O(tasks + edges), and a heap of ready segments.
 
     Parameters
     ----------
-    segments : ``segments[i].number == i``; one of constants alone takes no time and no worker
+    segments : ``segments[i].number == i``; a segment without tasks (of constants) takes no time and no worker
     seconds : task's key as text -> seconds, each >= 0
-    n_workers : how many run; at a placement of more workers, so many more
-    placement : each worker runs its segments in this order, each as soon as the worker is free and its inputs are made;
-        where that order can't be kept (what is needed comes later on the same worker: it was made twice), the
-        lowest segment that can run comes first. None: the lowest of the ready ones goes to a free worker, as in a run
-    overhead : seconds that each segment takes before its first task, as runtime
+    n_workers : number of workers; more if the placement has more
+    placement : each worker runs its segments in this order, each as soon as its inputs are there. If the order is
+        impossible (a segment needs a later one on the same worker, which had been run twice), the lowest segment that
+        can run is next. None: a free worker gets the lowest ready segment, as in a run
+    overhead : seconds that each segment takes before its first task; counted as runtime
 
     Raises
     ------
-    ValueError : if a task has no time, the numbers are not those of a placement of these segments, there is no
-        worker, or the segments need each other in a circle
+    ValueError : if a task has no time, the placement does not fit the segments, there is no worker, or the segments
+        form a cycle
     """
     played = [s if isinstance(s, ReplaySegment) else ReplaySegment.of(s) for s in segments]
     for i, one in enumerate(played):
         if one.number != i:
-            raise ValueError(f"segment {one.number} is at place {i}; segments are numbered in their order")
+            raise ValueError(f"segment {one.number} is at position {i}; segments must be numbered in their order")
     if n_workers < 1:
         raise ValueError(f"got {count_text(n_workers, 'worker')}; at least one must run the tasks")
     before = round(overhead * 1e9)
@@ -151,7 +150,7 @@ def segments_of(trace: Trace, needs: Mapping[str, Sequence[str]]) -> list[Replay
 
 
 def makespan(trace: Trace) -> float:
-    """Seconds until the last task of a Trace ended; 0 of no tasks."""
+    """Return the seconds until the last task of a Trace ended; 0 if it has no tasks."""
     return float(trace.tasks["stop"].to_numpy().max(initial=0)) / 1e9
 
 
@@ -162,7 +161,7 @@ def _ns(seconds: Mapping[str, float], key: str) -> int:
 
 
 def _needs(played: Sequence[ReplaySegment]) -> list[set[int]]:
-    """For each segment those that make what it needs; what none makes (the context) is there from the start."""
+    """Return for each segment the segments that compute its inputs; the context has none and is always there."""
     maker = {key: one.number for one in played for key in one.outputs}
     return [{maker[key] for key in one.inputs if key in maker} for one in played]
 
@@ -187,7 +186,7 @@ def _by_policy(
         if running:
             now = running[0][0]
         elif not scheduler.done:
-            raise ValueError("the segments need each other in a circle")
+            raise ValueError("the segments form a cycle")
         while running and running[0][0] == now:
             _, number, worker = heapq.heappop(running)
             made[number] = now
@@ -207,9 +206,9 @@ def _by_placement(
     made, begun = [0] * len(played), [False] * len(played)
     free = [0] * len(placement)
     position = [0] * len(placement)
-    able = [number for number, n in enumerate(missing) if not n]  # a heap of what can run, by its needs alone
-    timeless = [number for number in able if not played[number].keys]  # of constants alone, and not yet played
-    waiting = list(range(len(placement)))  # workers that may be able to go on
+    able = [number for number, n in enumerate(missing) if not n]  # a heap: segments whose inputs are all there
+    timeless = [number for number in able if not played[number].keys]  # without tasks, and not yet run
+    waiting = list(range(len(placement)))  # workers that may be able to run their next segment
 
     def play(number: int) -> Iterator[_Run]:
         begun[number] = True
@@ -246,22 +245,22 @@ def _by_placement(
             heapq.heappop(able)
         if not able:
             break
-        yield from play(able[0])  # an order that can't be kept
+        yield from play(able[0])  # the order of the placement is impossible
     if not all(begun):
-        raise ValueError("the segments need each other in a circle")
+        raise ValueError("the segments form a cycle")
 
 
 def _workers(played: Sequence[ReplaySegment], placement: Placement) -> dict[int, int]:
-    """Segment -> the worker that runs it."""
+    """Return segment -> the worker that runs it."""
     found = {number: worker for worker, numbers in enumerate(placement) for number in numbers}
     if len(found) != sum(len(numbers) for numbers in placement):
-        raise ValueError("a segment is placed twice")
+        raise ValueError("a segment is in the placement twice")
     for number in found:
         if not 0 <= number < len(played):
-            raise ValueError(f"segment {number} is placed, and there are {len(played)} segments")
+            raise ValueError(f"segment {number} is in the placement, but there are only {len(played)} segments")
     for one in played:
         if one.keys and one.number not in found:
-            raise ValueError(f"segment {one.number} ({one.keys[0]}, …) is placed nowhere")
+            raise ValueError(f"segment {one.number} ({one.keys[0]}, …) is missing from the placement")
     return found
 
 
@@ -279,12 +278,12 @@ def _rows(run: _Run, played: ReplaySegment, times: Sequence[int], before: int) -
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Where a measured run placed its segments
+# The placement and the lanes of a measured run
 # ---------------------------------------------------------------------------------------------------------------------
 
 
 def placement_of(trace: Trace) -> tuple[tuple[int, ...], ...]:
-    """For each lane of a Trace (see :func:`lanes`) the segments that ran there, in order; the last attempt counts."""
+    """Return for each lane of a Trace (see :func:`lanes`) the segments that ran there last, in order."""
     lane = {name: i for i, names in enumerate(lanes(trace)) for name in names}
     columns = [trace.tasks[name].to_pylist() for name in ("segment", "attempt", "start", "worker")]
     first: dict[int, tuple[int, int, str]] = {}  # segment -> minus attempt, start, worker; the least counts
@@ -299,11 +298,11 @@ def placement_of(trace: Trace) -> tuple[tuple[int, ...], ...]:
 
 
 def lanes(trace: Trace) -> tuple[tuple[str, ...], ...]:
-    """The lines in time that the workers of a Trace are drawn on: for each the names of its workers, in time.
+    """Assign the workers of a Trace to lanes; return for each lane its workers' names in order of time.
 
-    There are ``n_workers`` lanes at least; one that no worker is seen on is empty. If there are more names than that,
-    workers that were there at different times share a lane: one that was started in a lost one's place gets its lane.
-    Only where more were there at once (the cluster grew) there are more lanes.
+    There are ``n_workers`` lanes, some of which may be empty. If more names than that appear, workers of different
+    times share a lane: a worker that replaced a lost one gets its lane. There are more lanes only if more workers
+    existed at the same time, since a cluster grew.
     """
     spans = _spans(trace)
     if len(spans) <= trace.n_workers:
@@ -315,13 +314,13 @@ def lanes(trace: Trace) -> tuple[tuple[str, ...], ...]:
 
 
 def _spans(trace: Trace) -> dict[str, tuple[int, int]]:
-    """For each worker that ran a task when it began with the first, and when it was through with the last; ns."""
+    """Return for each worker the start of its first task and the end of its last; ns."""
     if not trace.tasks.num_rows:
         return {}
     worker = trace.tasks["worker"].combine_chunks().dictionary_encode()
     codes, n = worker.indices.to_numpy(), len(worker.dictionary)
     first, last = np.full(n, np.iinfo(np.int64).max), np.full(n, np.iinfo(np.int64).min)
-    for name in ("received", "start", "stop", "sent"):  # in this order, but for clocks that are off
+    for name in ("received", "start", "stop", "sent"):  # ascending, unless clocks differ
         np.minimum.at(first, codes, trace.tasks[name].to_numpy())
         np.maximum.at(last, codes, trace.tasks[name].to_numpy())
     return dict(zip(worker.dictionary.to_pylist(), zip(first.tolist(), last.tolist(), strict=True), strict=True))
@@ -345,5 +344,5 @@ def _share(trace: Trace, spans: Mapping[str, tuple[int, int]]) -> list[list[str]
 
 
 def _natural(name: str) -> list[str | int]:
-    """Sorts worker-2 before worker-10."""
+    """Return a sort key that puts worker-2 before worker-10."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]

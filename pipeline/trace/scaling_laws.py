@@ -1,12 +1,12 @@
-"""Laws of the speedup with the number of workers, fitted to what was measured.
+"""Fit laws of scaling (Amdahl, USL, Karp-Flatt) to the speedups measured with several numbers of workers.
 
-Amdahl's law has one parameter, the serial fraction, and no way to fall again; the universal scalability law (USL) has
-contention and coherency, and falls beyond a peak. Two parameters from a handful of noisy points say little: the USL is
+Amdahl's law has one parameter, the serial fraction, and never falls; the universal scalability law (USL) has two,
+contention and coherency, and falls beyond a peak. A few noisy points don't determine two parameters, so the USL is only
 fitted to six numbers of workers or more.
 
-Both are fitted where they are linear in their parameters, by least squares: Amdahl's law to elapsed times as fractions
-of the serial one, the USL to how far the speedup falls short of perfect. Rejected: fitting the curves themselves, which
-needs an optimiser and weighs the points in another way, not a better one.
+Both are fitted by least squares in a form that is linear in the parameters: Amdahl's law to elapsed / serial elapsed,
+the USL to workers / speedup - 1. Rejected: fitting the curves themselves, which needs an optimiser and weighs points
+differently, not better.
 
 References
 ----------
@@ -30,15 +30,15 @@ from pipeline.units import count_text
 __all__ = ["FEWEST_USL", "USL", "Amdahl", "amdahl", "curve", "karp_flatt", "usl"]
 
 FEWEST_USL = 6
-"""Numbers of workers that the USL is fitted to at least."""
+"""Fewest numbers of workers that the USL is fitted to."""
 
-_BEYOND = 4  # times the most workers that were measured: as far as a curve goes
+_BEYOND = 4  # a curve goes to so many times the most workers that were measured
 _MOST_POINTS = 128  # of a curve
 
 
 @dataclass(frozen=True)
 class Amdahl:
-    """Amdahl's law: a fraction of the serial time is not shared out among the workers.
+    """Amdahl's law: a fraction of the serial time can't be divided among the workers.
 
     >>> Amdahl(0.25).speedup(3), Amdahl(0.25).largest_speedup
     (2.0, 4.0)
@@ -47,12 +47,12 @@ class Amdahl:
     serial_fraction: float
 
     def speedup(self, n_workers: float) -> float:
-        """What the law predicts."""
+        """Return the predicted speedup."""
         return 1 / (self.serial_fraction + (1 - self.serial_fraction) / n_workers)
 
     @property
     def largest_speedup(self) -> float:
-        """With any number of workers; infinite where nothing is serial."""
+        """The limit of the speedup for many workers; infinite if nothing is serial."""
         return 1 / self.serial_fraction if self.serial_fraction else math.inf
 
 
@@ -62,32 +62,32 @@ class USL:
 
     Parameters
     ----------
-    contention : share of the work for which workers queue, >= 0
-    coherency : cost of each pair of workers that must agree, >= 0
+    contention : share of the work for which workers wait in a queue, >= 0
+    coherency : cost of each pair of workers that exchange data, >= 0
     """
 
     contention: float
     coherency: float
 
     def speedup(self, n_workers: float) -> float:
-        """What the law predicts."""
+        """Return the predicted speedup."""
         n = n_workers
         return n / (1 + self.contention * (n - 1) + self.coherency * n * (n - 1))
 
     @property
     def peak(self) -> float:
-        """The number of workers from which more of them make it slower; infinite without coherency."""
+        """Number of workers with the highest speedup; infinite without coherency."""
         if not self.coherency:
             return math.inf
         return max(1.0, math.sqrt(max(0.0, 1 - self.contention) / self.coherency))
 
 
 def amdahl(workers: Sequence[int], speedups: Sequence[float]) -> Amdahl:
-    """Amdahl's law with the serial fraction in [0, 1] that fits best.
+    """Return Amdahl's law with the serial fraction in [0, 1] that fits best.
 
     Parameters
     ----------
-    workers, speedups : each >= 1, and > 0; one worker alone says nothing of the fraction, and is not counted
+    workers, speedups : each >= 1; each > 0. Points with one worker have no influence
 
     Raises
     ------
@@ -102,17 +102,18 @@ def amdahl(workers: Sequence[int], speedups: Sequence[float]) -> Amdahl:
         raise ValueError("Amdahl's law needs a speedup of two workers or more")
     # elapsed over serial = fraction + (1 - fraction) / n, so 1/s - 1/n = fraction x
     fraction = float(x @ (1 / s - 1 / n) / (x @ x))
-    return Amdahl(min(1.0, max(0.0, round(fraction, 12))))  # 1e-17 is no serial part that bounds the speedup
+    # rounded: an error like 1e-17 would limit the speedup
+    return Amdahl(min(1.0, max(0.0, round(fraction, 12))))
 
 
 def karp_flatt(speedup: float, n_workers: int) -> float:
-    """The experimentally determined serial fraction of one point; below 0 if the speedup is above the workers.
+    """Return the experimentally determined serial fraction of one point; negative if the speedup exceeds the workers.
 
-    Where it grows with the workers, not a serial part is to blame but what grows: overhead, transfer, contention.
+    If it grows with the number of workers, the cause is not a serial part but overhead, transfer or contention.
 
     Raises
     ------
-    ValueError : of one worker, or a speedup that is not above 0
+    ValueError : for fewer than two workers, or a speedup that is not above 0
 
     >>> karp_flatt(1.6, 2)
     0.25
@@ -125,11 +126,11 @@ def karp_flatt(speedup: float, n_workers: int) -> float:
 
 
 def usl(workers: Sequence[int], speedups: Sequence[float]) -> USL:
-    """The universal scalability law with the contention and coherency, each >= 0, that fit best.
+    """Return the USL with the contention and coherency, each >= 0, that fit best.
 
     Raises
     ------
-    ValueError : of fewer than six numbers of workers, or if a value is out of range
+    ValueError : for fewer than six numbers of workers, or if a value is out of range
     """
     n, s = _points(workers, speedups)
     if len(np.unique(n)) < FEWEST_USL:
@@ -140,12 +141,12 @@ def usl(workers: Sequence[int], speedups: Sequence[float]) -> USL:
 
 
 def curve(workers: Sequence[int], speedups: Sequence[float]) -> list[dict[str, Any]]:
-    """The laws drawn: from one worker to four times the most that were measured.
+    """Return points of the fitted laws, from one worker to four times the most that were measured.
 
     Returns
     -------
-    rows of ``workers``, ``speedup``, ``model`` (``amdahl``; ``usl`` as well, of six numbers of workers or more) and
-    ``extrapolated``: more workers than were measured
+    rows of ``workers``, ``speedup``, ``model`` (``amdahl``, and ``usl`` if it can be fitted) and ``extrapolated``
+    (whether there are more workers than were measured)
 
     Raises
     ------
@@ -177,9 +178,9 @@ def _points(
 
 
 def _non_negative(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """The least squares solution of ``a x = b`` with two unknowns >= 0: the best of both free, one of them 0, or both.
+    """Return the least-squares solution of ``a x = b`` for two unknowns >= 0, each of them free or 0.
 
-    (scipy.optimize.nnls does the same for any number of unknowns; scipy is no dependency.)
+    (scipy.optimize.nnls does the same for any number of unknowns; scipy is not a dependency.)
     """
     both = np.linalg.lstsq(a, b, rcond=None)[0]
     if (both >= 0).all():

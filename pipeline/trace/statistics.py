@@ -1,8 +1,8 @@
-"""Medians and their intervals, from few repeats, without a distribution being assumed.
+"""Medians of few repeats with confidence intervals, without assuming a distribution.
 
-Percentile bootstrap of the median: with the handful of rounds that anybody waits for, its interval is the range of
-the values or close to it, and the range of n values holds the true median with probability 1 - 2^(1-n) only: 75 % for
-3 rounds, 94 % for 5. So each interval says what confidence it has reached instead of the one that was wished for.
+The interval is the percentile bootstrap of the median. For few values it is their range or close to it, and the range
+of n values contains the true median with a probability of only 1 - 2^(1-n): 75 % for 3 rounds, 94 % for 5. Each
+interval therefore records the confidence that it reaches, which may be less than was asked for.
 
 Rejected: mean and standard deviation (one disturbed round drags both), the minimum (it hides what users see), and
 Student's t (times are skewed).
@@ -21,14 +21,18 @@ __all__ = ["Interval", "attained", "differ", "median", "median_interval", "paral
 
 _RESAMPLES = 4_000
 _FEWEST = 3
-_SEED = 20_260_101  # fixed: the same times give the same interval, today and tomorrow
+_SEED = 20_260_101  # fixed: the same times always give the same interval
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value, the bounds it lies between with ``confidence``, and of how many repeats.
+    """A value with a confidence interval.
 
-    ``low`` and ``high`` are nan where one repeat alone was made: then nothing is known about the spread.
+    Parameters
+    ----------
+    low, high : bounds; nan after a single repeat, which shows nothing about the spread
+    n : number of repeats
+    confidence : probability that the bounds contain the true value
     """
 
     value: float
@@ -39,11 +43,11 @@ class Interval:
 
     @property
     def known(self) -> bool:
-        """Whether there are bounds at all."""
+        """Whether there are bounds."""
         return not math.isnan(self.low)
 
     def scaled(self, factor: float) -> Interval:
-        """The interval of ``factor`` times the quantity, for a factor > 0.
+        """Return the interval of the quantity times ``factor``, which is > 0.
 
         >>> Interval(2.0, 1.0, 3.0, 5, 0.9).scaled(0.5)
         Interval(value=1.0, low=0.5, high=1.5, n=5, confidence=0.9)
@@ -52,22 +56,22 @@ class Interval:
 
 
 def median(values: Sequence[float]) -> float:
-    """The middle value, or the mean of the two in the middle.
+    """Return the middle value, or the mean of the two in the middle.
 
     >>> median([3.0, 1.0, 2.0, 10.0])
     2.5
 
     Raises
     ------
-    ValueError : of no values
+    ValueError : if there are no values
     """
     if not values:
-        raise ValueError("no values have no median")
+        raise ValueError("there are no values to take the median of")
     return float(np.median(np.asarray(values, dtype=float)))
 
 
 def attained(n: int, confidence: float = 0.95) -> float:
-    """The confidence that an interval for a median can have with ``n`` values, at most ``confidence``.
+    """Return the confidence that an interval of a median reaches with ``n`` values, at most ``confidence``.
 
     >>> attained(3), attained(10)
     (0.75, 0.95)
@@ -76,11 +80,11 @@ def attained(n: int, confidence: float = 0.95) -> float:
 
 
 def median_interval(values: Sequence[float], *, confidence: float = 0.95) -> Interval:
-    """The median with its percentile bootstrap interval; deterministic.
+    """Return the median with its percentile bootstrap interval; deterministic.
 
     Raises
     ------
-    ValueError : of no values
+    ValueError : if there are no values
     """
     x = np.asarray(values, dtype=float)
     middle = median(values)
@@ -92,17 +96,17 @@ def median_interval(values: Sequence[float], *, confidence: float = 0.95) -> Int
 def ratio_interval(
     numerator: Sequence[float], denominator: Sequence[float], *, paired: bool = True, confidence: float = 0.95
 ) -> Interval:
-    """Median of ``numerator`` over median of ``denominator``, with its percentile bootstrap interval.
+    """Return the median of ``numerator`` divided by that of ``denominator``, with its percentile bootstrap interval.
 
     Parameters
     ----------
     numerator, denominator : values, each > 0
-    paired : value i of both was measured in the same round, so rounds are drawn, not values: what disturbed a
-        whole round cancels. Of different lengths, they are drawn apart
+    paired : values with the same index are from the same round; the bootstrap then draws rounds, so that a disturbance
+        of a whole round cancels. Ignored if the lengths differ
 
     Raises
     ------
-    ValueError : of no values
+    ValueError : if there are no values
 
     >>> ratio_interval([4.0, 4.0, 4.0], [2.0, 2.0, 2.0]).value
     2.0
@@ -119,16 +123,16 @@ def ratio_interval(
 
 
 def differ(a: Interval, b: Interval) -> bool:
-    """Whether a difference is shown: the intervals do not overlap, and each is of 3 repeats at least.
+    """Return whether two quantities differ: their intervals do not overlap, and each has 3 repeats or more.
 
-    The ranges of two repeats each lie apart in one of three comparisons of things that are the same; of three repeats
-    in one of ten.
+    If there is no difference, the ranges of two repeats each are still apart in one of three comparisons; those of
+    three repeats in one of ten.
     """
     return min(a.n, b.n) >= _FEWEST and (a.high < b.low or b.high < a.low)
 
 
 def parallel_efficiency(speedup: float, n_workers: int) -> float:
-    """Speedup over workers; 1 is perfect.
+    """Return speedup divided by workers; 1 is perfect.
 
     >>> parallel_efficiency(1.5, 2)
     0.75
@@ -137,7 +141,7 @@ def parallel_efficiency(speedup: float, n_workers: int) -> float:
 
 
 def _resamples(n: int, *, seed: int = _SEED) -> npt.NDArray[np.int64]:
-    """Indices of the bootstrap's samples, shape (resamples, n)."""
+    """Return the indices of the bootstrap samples, shape (resamples, n)."""
     return np.random.default_rng(seed).integers(0, n, size=(_RESAMPLES, n))
 
 

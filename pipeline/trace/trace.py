@@ -1,4 +1,4 @@
-"""The Trace: what happened, one row a task."""
+"""The Trace of a run: what happened, one row for each attempt of a task."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ __all__ = ["INSTANTS", "SCHEMA", "Record", "Trace"]
 _FORMAT = 2
 
 INSTANTS = ("received", "loaded", "opened", "start", "stop", "packed", "sent")
-"""The instants of one task in one worker, in their order. What is of its segment as a whole stands on the first task
-(``received`` to ``start``) and on the last (``stop`` to ``sent``), so that every moment stands once: any other task is
+"""The instants of one task in one worker, in order. Times of its segment as a whole are on the segment's first task
+(``received`` to ``start``) and last task (``stop`` to ``sent``), so that no time is counted twice: any other task is
 received and loaded when the one before it stops, opened when it starts, packed and sent when it stops.
 
     received ─ transfer ─ loaded ─ runtime ─ opened ─ deserialization ─ start ─ in task ─ stop ─ serialization ─ packed
@@ -85,21 +85,21 @@ class Record(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """What happened in one run.
+    """The measurements of one run.
 
     Parameters
     ----------
-    tasks : one row a task, with the columns of :data:`SCHEMA`
+    tasks : one row for each attempt of a task, in order of start, with the columns of :data:`SCHEMA`
     elapsed : seconds from the first submit to the last output verified, workers warm
     start_up : seconds until the workers were warm
-    backend : its name
-    n_workers : worker threads that could run tasks
-    notes : whatever else was measured. Those that the analysis knows:
-        ``cpu``: seconds of CPU beside the tasks, by where: ``parent``, ``scheduler``, ``workers``;
-        ``gaps``: ``[worker, from, to]`` in ns, in which nobody saw what the worker did, since it was lost;
-        ``clock_error``: seconds by which instants of different machines may be off;
-        ``measuring``: seconds that measuring one task costs, the mean;
-        ``graph``: the fingerprint of what was run;
+    backend : name of the back end
+    n_workers : number of worker threads that could run tasks
+    notes : other measurements. The analysis uses:
+        ``cpu``: CPU seconds outside tasks, by process: ``parent``, ``scheduler``, ``workers``;
+        ``gaps``: ``[worker, from, to]`` in ns, where it is unknown what the worker did, since it was lost;
+        ``clock_error``: seconds by which instants of different machines may differ;
+        ``measuring``: seconds that measuring one task takes, the mean;
+        ``graph``: the fingerprint of the Graph;
         ``n_segments``, ``versions``, ``start_method``, ``threads``
     """
 
@@ -129,11 +129,11 @@ class Trace:
 
     @classmethod
     def load(cls, path: str | Path) -> Trace:
-        """Read what :meth:`save` wrote.
+        """Read what :meth:`save` wrote, in this format or format 1.
 
         Raises
         ------
-        ValueError : if the file is no Trace, or of another format
+        ValueError : if the file is not a Trace, or has another format
         """
         table = pq.read_table(path)
         head = json.loads((table.schema.metadata or {}).get(b"pipeline", b"{}"))
@@ -141,14 +141,14 @@ class Trace:
         if written == 1:
             table = _from_1(table)
         elif written != _FORMAT:
-            raise ValueError(f"{path}: is no trace of format {_FORMAT}")
+            raise ValueError(f"{path}: not a trace of format {_FORMAT}")
         return cls(table.select(SCHEMA.names).cast(SCHEMA), **head)
 
     def to_frame(self) -> pd.DataFrame:
-        """A row a task: instants and durations in seconds, sizes in bytes.
+        """Return the rows with instants and durations in seconds, sizes in bytes.
 
-        Besides the columns of :data:`SCHEMA` there are ``seconds`` (in the task), ``transfer``, ``deserialization`` and
-        ``serialization``, each what stands on this row: of the whole segment, on its first or last task.
+        There are the columns of :data:`SCHEMA`, and ``seconds`` (in the task), ``transfer``, ``deserialization`` and
+        ``serialization``; times of the whole segment are on its first or last task.
         """
         frame: pd.DataFrame = self.tasks.to_pandas()
         instants = ["ready", "submitted", *INSTANTS, "done", "cpu"]
@@ -162,7 +162,7 @@ class Trace:
 
 
 def _from_1(table: pa.Table) -> pa.Table:
-    """A table of format 1, which did not see what happens around the tasks: that counts as no time at all."""
+    """Convert a table of format 1, which has no times around the tasks: they count as 0."""
     for name in ("received", "loaded", "opened"):
         table = table.append_column(name, table["start"])
     for name in ("packed", "sent"):

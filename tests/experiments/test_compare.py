@@ -338,7 +338,7 @@ def test_core_seconds_add_up_and_are_told_with_a_sentence(tmp_path):
     result = compare_graph(graph_of(math.factorial), folder=tmp_path, backends=["processes"], workers=2, repeat=1)
     account = {a.runs.label: a for a in result.accounts}["processes"]
     assert sum(account.losses.percents().values()) == 100
-    assert sum(account.rectangle.total(name) for name in account.rectangle.lanes[0]) == 2 * round(account.elapsed * 1e9)
+    assert sum(account.core_time.total(name) for name in account.core_time.lanes[0]) == 2 * round(account.elapsed * 1e9)
     assert reason_texts(result)["processes"].startswith("processes: ")
     text = comparison_text(result)
     assert max(map(len, text.split("\n"))) <= 80

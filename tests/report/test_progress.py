@@ -18,6 +18,7 @@ from pipeline.report.progress import JsonLines, LiveTable, PlainLines, dumps, li
 from pipeline.report.progress_counts import Counts, Step, earlier_run
 from pipeline.report.progress_lines import event_line, step_lines, table_lines
 from pipeline.trace.time_left import Estimate, PreviousRun, TimeLeft
+from pipeline.units import time_left_text
 
 
 class Clock:
@@ -209,7 +210,7 @@ def test_before_any_task_ended_an_earlier_run_is_the_estimate() -> None:
     left = played([], 0.0, EARLIER, load=100, fit=20, total=1)
     assert holds(left, 100 / 2 + 80 / 2 + 10)
     assert left.earlier == 3
-    assert left.text() == "about 45 s to 3 min left, 3 steps as in an earlier run"
+    assert time_left_text(left) == "about 45 s to 3 min left, 3 steps as in an earlier run"
     assert holds(played([], 20.0, EARLIER, load=100, fit=20, total=1), 80.0)
 
 
@@ -223,7 +224,7 @@ def test_waiting_steps_of_an_earlier_run_have_an_upper_bound() -> None:
     assert (other.high, other.waiting, other.earlier) == (None, 1, 1)
     assert other.low is not None
     assert 45 <= other.low <= 30 + 40
-    assert other.text().endswith("left, and 1 step not begun")
+    assert time_left_text(other).endswith("left, and 1 step not begun")
 
 
 def test_times_of_an_earlier_run_give_way_to_those_of_this_run() -> None:
@@ -242,14 +243,14 @@ def test_steps_that_are_not_begun_leave_a_lower_bound() -> None:
     assert left.waiting == 2
     assert left.low is not None
     assert 50 < left.low <= 60
-    assert left.text() == "at least 55 s left, and 2 steps not begun"
+    assert time_left_text(left) == "at least 55 s left, and 2 steps not begun"
 
 
 def test_nothing_is_said_before_enough_is_known() -> None:
-    assert played([], 100.0, fit=10).text() == "time left unknown: 1 step not begun"
+    assert time_left_text(played([], 100.0, fit=10)) == "time left unknown: 1 step not begun"
     left = played([(1.0, "fit"), (2.0, "fit")], 2.0, fit=10)
     assert (left.low, left.high, left.early) == (None, None, ("fit",))
-    assert left.text() == "time left unknown: too early to say for 'fit'"
+    assert time_left_text(left) == "time left unknown: too early to say for 'fit'"
     assert played([(float(i), "fit") for i in range(1, 6)], 5.0, fit=10).early == ()
 
 
@@ -262,7 +263,7 @@ def test_between_steps_nothing_is_known() -> None:
 def test_nothing_is_left_without_tasks_and_when_all_are_done(n_tasks: dict[str, int], ends: list[float]) -> None:
     left = played([(when, "fit") for when in ends], 50.0, **n_tasks)
     assert (left.low, left.high) == (0.0, 0.0)
-    assert left.text() == ""
+    assert time_left_text(left) == ""
 
 
 def test_while_no_task_ends_the_range_follows_the_silence() -> None:
@@ -293,7 +294,7 @@ def test_repeated_tasks_and_unknown_steps_change_nothing() -> None:
     ],
 )  # fmt: skip
 def test_a_range_is_rounded_outwards(left: TimeLeft, text: str) -> None:
-    assert left.text() == text
+    assert time_left_text(left) == text
 
 
 def left_behind(runs: Path, graph: Graph, name: str, fingerprint: str = "") -> None:

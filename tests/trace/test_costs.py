@@ -48,7 +48,7 @@ def test_at_most_so_many_are_told():
 
 @pytest.mark.parametrize("function", [steps, tasks])
 def test_a_task_that_serial_did_not_run_is_named(function):
-    with pytest.raises(ValueError, match="task a-1 is not known"):
+    with pytest.raises(ValueError, match="the serial run has no time for task a-1"):
         function(RUN, SerialTimes({"a-0": 1.0, "b-2": 1.0}, {}, 1.0))
 
 

@@ -49,10 +49,10 @@ def test_waiting_is_serialization_and_overhead_is_transfer():
 @pytest.mark.parametrize(
     ("some", "serial", "ideal", "words"),
     [
-        (trace([], elapsed=5, n_workers=2), SERIAL, 1.0, "no time was spent in the tasks:"),
+        (trace([], elapsed=5, n_workers=2), SERIAL, 1.0, "no time was spent in the tasks,"),
         (RUN, SerialTimes(dict.fromkeys(("a-0", "b-1"), 0.0), {}, 1.0), 1.0, "in the tasks serially"),
         (RUN, SERIAL, 0.0, "in the replay"),
-        (RUN, SerialTimes({"a-0": 1.0}, {}, 1.0), 1.0, "task b-1 is not known"),
+        (RUN, SerialTimes({"a-0": 1.0}, {}, 1.0), 1.0, "the serial run has no time for task b-1"),
     ],
 )
 def test_factors_without_meaning_are_refused(some, serial, ideal, words):

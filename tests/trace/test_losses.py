@@ -16,10 +16,10 @@ from pipeline.trace.losses import (
     LOSSES,
     Losses,
     SerialTimes,
+    bytes_moved,
+    core_time,
     inflation_interval,
     losses,
-    moved,
-    rectangle,
     serial_times,
     useful_seconds,
 )
@@ -28,8 +28,8 @@ from pipeline.trace.trace import Trace
 
 def totals(some: Trace) -> dict[str, float]:
     """Class -> seconds over all lanes, of those that have any."""
-    tiled = rectangle(some)
-    return {name: tiled.total(name) / 1e9 for name in CLASSES if tiled.total(name)}
+    divided = core_time(some)
+    return {name: divided.total(name) / 1e9 for name in CLASSES if divided.total(name)}
 
 
 def serial(**seconds: float) -> SerialTimes:
@@ -39,7 +39,7 @@ def serial(**seconds: float) -> SerialTimes:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The rectangle
+# The core_time
 # ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -63,33 +63,33 @@ def test_between_two_tasks_of_a_segment_is_runtime():
 
 def test_an_idle_worker_waits_for_the_scheduler_or_for_data():
     rows = [row("a-0", 0, 2, worker="w0"), row("b-1", 5, 6, worker="w0", ready=2)]
-    tiled = rectangle(trace(rows, elapsed=6, n_workers=2))
-    assert tiled.names == (("w0",), ())
-    busy, idle = tiled.lanes
+    divided = core_time(trace(rows, elapsed=6, n_workers=2))
+    assert divided.names == (("w0",), ())
+    busy, idle = divided.lanes
     assert {name: ns for name, ns in busy.items() if ns} == {"task": 3 * 10**9, "scheduling": 3 * 10**9}
     assert {name: ns for name, ns in idle.items() if ns} == {"scheduling": 3 * 10**9, "dependency": 3 * 10**9}
 
 
 def test_a_segment_being_received_is_not_ready_for_others():
     rows = [row("a-0", 0, 1), row("b-1", 4, 5, ready=1, received=2)]
-    idle = rectangle(trace(rows, elapsed=5, n_workers=2)).lanes[1]
+    idle = core_time(trace(rows, elapsed=5, n_workers=2)).lanes[1]
     assert (idle["scheduling"], idle["dependency"]) == (10**9, 4 * 10**9)
 
 
 def test_a_segment_queued_at_a_busy_worker_is_ready_for_others():
     rows = [row("a-0", 0, 3), row("b-1", 4, 5, ready=0, received=1)]  # with the first worker from 1 on
-    idle = rectangle(trace(rows, elapsed=5, n_workers=2)).lanes[1]
+    idle = core_time(trace(rows, elapsed=5, n_workers=2)).lanes[1]
     assert (idle["scheduling"], idle["dependency"]) == (3 * 10**9, 2 * 10**9)
 
 
 def test_only_the_wait_for_a_segments_first_task_is_scheduling():
     rows = [row("a", 0, 2, segment=0), row("b", 2, 4, segment=0)]
-    assert rectangle(trace(rows, elapsed=4, n_workers=2)).lanes[1]["dependency"] == 4 * 10**9
+    assert core_time(trace(rows, elapsed=4, n_workers=2)).lanes[1]["dependency"] == 4 * 10**9
 
 
 def test_a_second_attempt_is_ready_when_the_first_has_ended():
     rows = [row("a", 0, 2, segment=0), row("a", 3, 4, segment=0, attempt=1)]
-    idle = rectangle(trace(rows, elapsed=4, n_workers=2)).lanes[1]
+    idle = core_time(trace(rows, elapsed=4, n_workers=2)).lanes[1]
     assert (idle["scheduling"], idle["dependency"]) == (10**9, 3 * 10**9)
 
 
@@ -110,20 +110,20 @@ def test_unseen_time_of_a_lost_worker_is_unexplained():
 
 def test_a_worker_lost_before_it_ran_anything_has_a_lane():
     lost = trace([row("a-0", 0, 4)], elapsed=4, n_workers=2, gaps=[["other", 1 * 10**9, 4 * 10**9]])
-    assert rectangle(lost).lanes[1]["unexplained"] == 3 * 10**9
+    assert core_time(lost).lanes[1]["unexplained"] == 3 * 10**9
 
 
 def test_a_run_of_no_tasks_waited_all_the_time():
-    tiled = rectangle(trace([], elapsed=2, n_workers=3))
-    assert tiled.total("dependency") == 6 * 10**9
-    assert len(tiled.lanes) == 3
+    divided = core_time(trace([], elapsed=2, n_workers=3))
+    assert divided.total("dependency") == 6 * 10**9
+    assert len(divided.lanes) == 3
 
 
 def test_a_replaced_worker_shares_a_lane_with_its_replacement():
     rows = [row("a-0", 0, 2, worker="p1"), row("a-1", 0, 5, worker="p2"), row("a-2", 3, 5, worker="p3")]
-    tiled = rectangle(trace(rows, elapsed=5, n_workers=2))
-    assert tiled.names == (("p1", "p3"), ("p2",))
-    assert [lane["task"] for lane in tiled.lanes] == [4 * 10**9, 5 * 10**9]
+    divided = core_time(trace(rows, elapsed=5, n_workers=2))
+    assert divided.names == (("p1", "p3"), ("p2",))
+    assert [lane["task"] for lane in divided.lanes] == [4 * 10**9, 5 * 10**9]
 
 
 def test_a_late_worker_does_not_get_the_lane_of_a_lost_one():
@@ -132,21 +132,21 @@ def test_a_late_worker_does_not_get_the_lane_of_a_lost_one():
         row("a-1", 3, 4, worker="new"),
         row("a-2", 5, 6, worker="late"),
     ]
-    tiled = rectangle(trace(rows, elapsed=6, n_workers=2, gaps=[["lost", 2 * 10**9, 3 * 10**9]]))
-    assert tiled.names == (("late",), ("lost", "new"))
-    assert tiled.total("unexplained") == 10**9
+    divided = core_time(trace(rows, elapsed=6, n_workers=2, gaps=[["lost", 2 * 10**9, 3 * 10**9]]))
+    assert divided.names == (("late",), ("lost", "new"))
+    assert divided.total("unexplained") == 10**9
 
 
 def test_a_cluster_that_grew_has_more_lanes():
     rows = [row(f"a-{i}", 0, 2, worker=f"w{i}") for i in (10, 2, 1)]
-    tiled = rectangle(trace(rows, elapsed=2, n_workers=2))
-    assert tiled.names == (("w1",), ("w2",), ("w10",))
-    assert tiled.total("task") == 6 * 10**9
+    divided = core_time(trace(rows, elapsed=2, n_workers=2))
+    assert divided.names == (("w1",), ("w2",), ("w10",))
+    assert divided.total("task") == 6 * 10**9
 
 
 def slowly(some: Trace) -> list[dict[str, int]]:
-    """The rectangle by its rule, nanosecond by nanosecond."""
-    rows, elapsed, names = some.tasks.to_pylist(), round(some.elapsed * 1e9), rectangle(some).names
+    """Return the core time by its rule, one nanosecond at a time."""
+    rows, elapsed, names = some.tasks.to_pylist(), round(some.elapsed * 1e9), core_time(some).names
     lane_of = {name: lane for lane, shown in enumerate(names) for name in shown}
     unused = [lane for lane, shown in enumerate(names) if not shown]
     for name, *_ in some.notes["gaps"]:
@@ -188,16 +188,16 @@ def slowly(some: Trace) -> list[dict[str, int]]:
 @settings(deadline=None)
 @given(any_trace())
 def test_the_classes_add_up_and_follow_the_rule_at_each_moment(some: Trace):
-    tiled = rectangle(some)
-    assert all(sum(lane.values()) == tiled.elapsed for lane in tiled.lanes)
-    assert sum(tiled.total(name) for name in CLASSES) == len(tiled.lanes) * tiled.elapsed
-    assert [dict(lane) for lane in tiled.lanes] == slowly(some)
+    divided = core_time(some)
+    assert all(sum(lane.values()) == divided.elapsed for lane in divided.lanes)
+    assert sum(divided.total(name) for name in CLASSES) == len(divided.lanes) * divided.elapsed
+    assert [dict(lane) for lane in divided.lanes] == slowly(some)
 
 
 @settings(deadline=None)
 @given(any_trace())
 def test_workers_at_the_same_time_share_no_lane_without_need(some: Trace):
-    names = rectangle(some).names
+    names = core_time(some).names
     seen = {r["worker"]: [] for r in some.tasks.to_pylist()}
     assert sorted(name for shown in names for name in shown) == sorted(seen)
     assert len(names) >= some.n_workers
@@ -241,7 +241,7 @@ def test_inflation_is_cpu_beyond_serial_s_and_the_rest_waited():
 
 
 def test_a_task_that_serial_did_not_run_is_named():
-    with pytest.raises(ValueError, match="task b-0 is not known"):
+    with pytest.raises(ValueError, match="the serial run has no time for task b-0"):
         losses(trace([row("b-0", 0, 1)], elapsed=1, n_workers=1), serial(a_0=1))
 
 
@@ -316,4 +316,4 @@ def test_bytes_moved_are_summed_per_step_without_zeros():
         row("b-1", 1, 2, bytes_in=5),
         row("b-2", 2, 3, bytes_in=1, bytes_sent=10),
     ]
-    assert moved(trace(rows, elapsed=3, n_workers=1)) == {"b": 16}
+    assert bytes_moved(trace(rows, elapsed=3, n_workers=1)) == {"b": 16}

@@ -13,7 +13,7 @@ from traces import Work, any_work, chained, row, trace
 from pipeline.graph.fusion import fuse
 from pipeline.graph.graph import CONTEXT, Graph, Policy, constant, ref, task
 from pipeline.trace.critical_path import span
-from pipeline.trace.losses import CLASSES, rectangle
+from pipeline.trace.losses import CLASSES, core_time
 from pipeline.trace.replay import ReplaySegment, lanes, makespan, placement_of, replay, segments_of
 from pipeline.trace.trace import INSTANTS, Trace
 
@@ -73,7 +73,7 @@ def test_a_replay_is_a_trace_with_all_instants():
     }
     assert [by_key["d"][name] / 1e9 for name in INSTANTS] == [4, 4, 4, 4, 5, 5, 5]
     assert by_key["d"]["step"] == "score"
-    assert rectangle(found).total("runtime") == 4 * 5 * 10**8
+    assert core_time(found).total("runtime") == 4 * 5 * 10**8
 
 
 def test_constants_take_neither_time_nor_a_worker():
@@ -110,11 +110,11 @@ def test_a_segment_recomputed_after_its_use_is_replayed():
     ("change", "words"),
     [
         ({"seconds": {"a": 1.0}}, "task b has no time"),
-        ({"placement": [[0, 1, 2]]}, r"segment 3 \(e, …\) is placed nowhere"),
-        ({"placement": [[0, 1, 2, 3, 4]]}, "segment 4 is placed, and there are 4"),
-        ({"placement": [[0, 1], [1, 2, 3]]}, "placed twice"),
+        ({"placement": [[0, 1, 2]]}, r"segment 3 \(e, …\) is missing from the placement"),
+        ({"placement": [[0, 1, 2, 3, 4]]}, "segment 4 is in the placement, but there are only 4"),
+        ({"placement": [[0, 1], [1, 2, 3]]}, "a segment is in the placement twice"),
         ({"n_workers": 0}, "got 0 workers"),
-        ({"segments": FORK[1:]}, "segment 1 is at place 0"),
+        ({"segments": FORK[1:]}, "segment 1 is at position 0"),
     ],
 )
 def test_what_cannot_be_played_is_refused(change: dict, words: str):
@@ -126,7 +126,7 @@ def test_what_cannot_be_played_is_refused(change: dict, words: str):
 @pytest.mark.parametrize("placement", [None, [[0, 1]]])
 def test_segments_that_need_each_other_are_refused(placement):
     circle = [ReplaySegment(0, ("b",), ("a",), ("a",), ("s",)), ReplaySegment(1, ("a",), ("b",), ("b",), ("s",))]
-    with pytest.raises(ValueError, match="in a circle"):
+    with pytest.raises(ValueError, match="form a cycle"):
         replay(circle, {"a": 1.0, "b": 1.0}, n_workers=1, placement=placement)
 
 
@@ -182,9 +182,9 @@ def test_any_work_takes_at_least_its_span_and_at_most_its_sum(work: Work, n_work
     assert makespan(found) >= span(work.needs, work.seconds) - 1e-15
     assert makespan(found) >= work.total / n_workers - 1e-15
     assert makespan(found) <= work.total + 1e-15
-    tiled = rectangle(found)
-    assert tiled.total("task") == round(work.total * 1e9)
-    assert all(tiled.total(name) == 0 for name in CLASSES if name not in ("task", "dependency"))
+    divided = core_time(found)
+    assert divided.total("task") == round(work.total * 1e9)
+    assert all(divided.total(name) == 0 for name in CLASSES if name not in ("task", "dependency"))
 
 
 @settings(deadline=None)

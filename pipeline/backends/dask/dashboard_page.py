@@ -39,6 +39,7 @@ from distributed import SchedulerPlugin
 from tornado.web import Application, RequestHandler
 
 from pipeline.trace.time_left import Estimate
+from pipeline.units import time_left_text
 
 __all__ = ["PLUGIN", "begin", "end", "enter", "leave", "report_failures"]
 
@@ -138,7 +139,7 @@ class _Run:
             for step, box in zip(self.steps, self.boxes, strict=True)
         ]
         drawing = {"paths": self.paths, "size": self.size}
-        left = self._estimate.left().text() if self.state == "running" else ""
+        left = time_left_text(self._estimate.left()) if self.state == "running" else ""
         return {**self.summary(), **drawing, "steps": steps, "left": left, "failures": list(self.failures)}
 
 
