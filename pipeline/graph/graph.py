@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from dask._task_spec import Alias, DataNode, GraphNode, List, Task, TaskRef
 from dask.base import tokenize
 
 from pipeline.errors import Location
+from pipeline.graph.garbage_collection import rarely_collected
 from pipeline.graph.value_types import Key as Key
 from pipeline.graph.value_types import ValueType
 from pipeline.units import count_text
@@ -175,43 +177,76 @@ def cull(tasks: Mapping[Key, GraphNode], wanted: Iterable[Key]) -> dict[Key, Gra
     return {key: node for key, node in tasks.items() if key in keep}
 
 
-def token(tasks: Mapping[Key, GraphNode]) -> str:
-    """Return a hash of some tasks and their keys, in hex; the same in every process and session."""
+@rarely_collected()
+def token(tasks: Mapping[Key, GraphNode], owners: Mapping[Key, str] | None = None) -> str:
+    """Return a hash of some tasks with their keys, and their owners; the same in every process and session.
+
+    The tasks of a layer (the first part of a key) are described together, argument by argument: of 100,000 tasks that
+    differ in a number, that is five times as fast as one after the other. (dask's own token of a task takes 0.3 ms.)
+    """
+    layers: dict[str, list[Key]] = {}
+    for key in tasks:
+        layers.setdefault(key[0] if isinstance(key, tuple) else key, []).append(key)
     digest = hashlib.sha256()
-    known: dict[int, str] = {}
-    for text, key in sorted(((repr(key), key) for key in tasks), key=lambda pair: pair[0]):
-        digest.update(f"{text} {_description(tasks[key], known)}".encode())
+    tokens: dict[int, str] = {}  # of objects seen before, by identity
+    for layer in sorted(layers):
+        keys = sorted(layers[layer], key=repr)
+        described = [repr(keys), _described([tasks[key] for key in keys], tokens)]
+        if owners is not None:
+            described.append(_described([owners[key] for key in keys], tokens))
+        digest.update("\n".join(described).encode())
     return digest.hexdigest()
 
 
-def _description(value: Any, known: dict[int, str]) -> str:
-    """Return text that is different for any two nodes, or arguments of nodes, that are different.
+_ATOMS = frozenset((str, int, float, bool, type(None)))
+"""Types whose ``repr`` says everything."""
 
-    Parameters
-    ----------
-    known : id of an object -> its token, to be reused and extended: an object that many tasks share is tokenised once
-        (dask takes 0.3 ms for each token)
-    """
-    if isinstance(value, str | int | float | bool | None):
+
+def _described(values: list[Any], tokens: dict[int, str]) -> str:
+    """Return text that distinguishes a list of nodes, or of arguments, from any other list."""
+    kinds = set(map(type, values))
+    kind = kinds.pop() if len(kinds) == 1 else None
+    if kind in _ATOMS:
+        return repr(values)
+    if kind is TaskRef:
+        return f"refs {[value.key for value in values]!r}"
+    if kind is Alias:
+        return f"aliases {[value.target for value in values]!r}"
+    if kind is DataNode:
+        return f"data {_described([value.value for value in values], tokens)}"
+    if kind is Task and not any(value.kwargs for value in values):
+        return _by_column("tasks", [(value.func, *value.args) for value in values], tokens)
+    if kind is tuple or kind is list:
+        return _by_column(kind.__name__, values, tokens)
+    if kind is dict:
+        return _by_column("dict", [tuple(chain.from_iterable(value.items())) for value in values], tokens)
+    texts = [_description(value, tokens) for value in values]
+    return f"{len(texts)} x {texts[0]}" if len(set(texts)) == 1 else f"[{', '.join(texts)}]"
+
+
+def _by_column(head: str, rows: Sequence[Sequence[Any]], tokens: dict[int, str]) -> str:
+    if len(set(map(len, rows))) == 1:
+        return f"{head}({', '.join([_described(list(column), tokens) for column in zip(*rows, strict=True)])})"
+    return f"{head}[{', '.join([_described(list(row), tokens) for row in rows])}]"
+
+
+def _description(value: Any, tokens: dict[int, str]) -> str:
+    """Return text that distinguishes a node, or an argument of one, from any other."""
+    kind = type(value)
+    if kind in _ATOMS:
         return repr(value)
-    if isinstance(value, TaskRef):
-        return f"ref {value.key!r}"
-    if isinstance(value, Alias):
-        return f"alias {value.target!r}"
-    if isinstance(value, DataNode):
-        return f"data {_description(value.value, known)}"
-    if isinstance(value, Task):
-        inner = [value.func, *value.args, *(part for pair in sorted(value.kwargs.items()) for part in pair)]
-        return f"{type(value).__name__}({', '.join(_description(part, known) for part in inner)})"
+    if isinstance(value, Task):  # its subclasses are List, Dict and others
+        keywords = chain.from_iterable(sorted(value.kwargs.items()))
+        return f"{kind.__name__}{_described([value.func, *value.args, *keywords], tokens)}"
+    if kind in (TaskRef, Alias, DataNode, dict):
+        return _described([value], tokens)
     if isinstance(value, list | tuple):
-        return f"{type(value).__name__}({', '.join(_description(part, known) for part in value)})"
-    if type(value) is dict:
-        return f"dict({', '.join(f'{k!r}: {_description(part, known)}' for k, part in value.items())})"
-    if id(value) not in known:
-        # a slice of an Arrow text column keeps the whole buffer it was cut from until it is pickled
+        return f"{kind.__name__}{_described(list(value), tokens)}"
+    if id(value) not in tokens:
+        # a slice of Arrow text carries the buffer that it was cut from, until it is pickled
         plain = pickle.loads(pickle.dumps(value)) if isinstance(value, pd.DataFrame) else value
-        known[id(value)] = str(tokenize(plain))
-    return known[id(value)]
+        tokens[id(value)] = str(tokenize(plain))
+    return tokens[id(value)]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -357,10 +392,9 @@ class Graph:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of tasks, owners, wanted keys and modules: 64 bits, in hex; the same in every process and session."""
-        digest = hashlib.sha256(token(self.tasks).encode())
-        digest.update(repr(sorted(self.owners.items(), key=repr)).encode())
-        digest.update(repr(sorted(self.wanted, key=repr)).encode())
+        """64 bits, in hex, over keys, dependencies, functions and constants; the same in every process and session."""
+        digest = hashlib.sha256(token(self.tasks, self.owners).encode())
+        digest.update(repr(sorted(map(repr, self.wanted))).encode())
         for name in sorted(self.modules):
             digest.update(name.encode() + b"\0" + self.modules[name])
         return digest.hexdigest()[:16]
