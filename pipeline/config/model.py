@@ -157,6 +157,9 @@ class Step:
         return tuple(dict.fromkeys(_found(held)))
 
 
+_SCALARS = frozenset((str, int, float, bool, type(None)))
+
+
 def _found(value: Any) -> Iterator[Reference]:
     """Find the references in a value, at any depth."""
     if isinstance(value, Reference):
@@ -168,7 +171,8 @@ def _found(value: Any) -> Iterator[Reference]:
             yield from _found(inner)
     elif isinstance(value, list | tuple):
         for inner in value:
-            yield from _found(inner)
+            if type(inner) not in _SCALARS:  # of 100,000 values of an over, most are
+                yield from _found(inner)
     elif isinstance(value, Template):
         yield from _found(value.pieces)
     elif isinstance(value, Over):

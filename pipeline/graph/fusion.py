@@ -76,11 +76,12 @@ def _join(graph: Graph, order: Sequence[Key], position: Mapping[Key, int]) -> tu
     """Join tasks; return the segments as lists of keys, and their levels."""
     tasks = graph.tasks
     policies = {key: graph.policies[graph.owners[key]] for key in order}
-    producers = {
-        key: sorted((k for k in dependencies(tasks[key]) if k in tasks and not is_constant(tasks[k])), key=position.get)  # type: ignore[arg-type]
-        for key in order
-        if not is_constant(tasks[key])
-    }
+    constants = {key for key in order if is_constant(tasks[key])}
+    producers = {key: [k for k in dependencies(tasks[key]) if k in tasks and k not in constants]
+                 for key in order if key not in constants}  # fmt: skip
+    for needed in producers.values():
+        if len(needed) > 1:
+            needed.sort(key=position.__getitem__)
     n_consumers = Counter(producer for needed in producers.values() for producer in needed)
     segments: list[list[Key]] = []
     levels: list[int] = []
@@ -101,7 +102,7 @@ def _join(graph: Graph, order: Sequence[Key], position: Mapping[Key, int]) -> tu
         return None
 
     for key, needed in producers.items():
-        target = joins(key, needed)
+        target = joins(key, needed) if needed else None
         if target is None:
             target = len(segments)
             segments.append([])
@@ -240,25 +241,24 @@ def _segment(
     outputs: Sequence[Key],
 ) -> Segment:
     everything = [*constants, *keys]
-    policies = [graph.policies[graph.owners[key]] for key in keys]
     frees = _frees(graph.tasks, everything, inputs, frozenset(outputs))
-    tasks = tuple(
-        SegmentTask(
-            key,
-            graph.tasks[key],
-            graph.owners[key],
-            graph.item(key),
-            graph.policies[graph.owners[key]].timeout,
-            frees.get(key, ()),
-            graph.policies[graph.owners[key]].drop and _is_item(graph, key),
-        )
-        for key in everything
-    )
-    limits = [policy.timeout for policy in policies]
+    tasks = []
+    for key in everything:
+        owner = graph.owners[key]
+        policy = graph.policies[owner]
+        item = graph.item(key) if policy.items is not None else ""
+        drop = policy.drop and _is_item(graph, key)
+        tasks.append(SegmentTask(key, graph.tasks[key], owner, item, policy.timeout, frees.get(key, ()), drop))
+    n_tasks = Counter(task.step for task in tasks[len(constants) :])
+    policies = [graph.policies[owner] for owner in n_tasks]
+    limits = [policy.timeout and policy.timeout * n for policy, n in zip(policies, n_tasks.values(), strict=True)]
+    steps: Counter[str] = Counter()
+    for policy, n in zip(policies, n_tasks.values(), strict=True):
+        steps[policy.step] += n
     return Segment(
         number=number,
-        step=Counter(policy.step for policy in policies).most_common(1)[0][0],
-        tasks=tasks,
+        step=steps.most_common(1)[0][0],
+        tasks=tuple(tasks),
         inputs=tuple(inputs),
         outputs=tuple(outputs),
         retries=max(policy.retries for policy in policies),

@@ -220,8 +220,11 @@ def _described(values: list[Any], tokens: dict[int, str]) -> str:
         return _by_column(kind.__name__, values, tokens)
     if kind is dict:
         return _by_column("dict", [tuple(chain.from_iterable(value.items())) for value in values], tokens)
-    texts = [_description(value, tokens) for value in values]
-    return f"{len(texts)} x {texts[0]}" if len(set(texts)) == 1 else f"[{', '.join(texts)}]"
+    distinct = {id(value): value for value in values}
+    text = {one: _description(value, tokens) for one, value in distinct.items()}
+    if len(set(text.values())) == 1:
+        return f"{len(values)} x {text[id(values[0])]}"
+    return f"[{', '.join([text[id(value)] for value in values])}]"
 
 
 def _by_column(head: str, rows: Sequence[Sequence[Any]], tokens: dict[int, str]) -> str:

@@ -28,6 +28,7 @@ import pyarrow.compute as pc
 from pipeline.config.json_values import json_value, without_nan
 from pipeline.config.resolved_yaml import resolved_text
 from pipeline.errors import Bug, OutputError, is_full
+from pipeline.graph.garbage_collection import rarely_collected
 from pipeline.runs.folders import FAILURE, INPUTS, PROVENANCE, RUN, SHAPE, TRACE, began
 from pipeline.runs.provenance.code import code_hashes, named
 from pipeline.runs.provenance.inputs import input_hashes
@@ -67,6 +68,7 @@ class Facts:
             "n_tasks": len(graph),
         }
 
+    @rarely_collected()
     def begin(self) -> None:
         """Write what is known before the first task runs."""
         shape = Shape.of(self.graph)
@@ -83,6 +85,7 @@ class Facts:
         self._run |= {"fingerprint": self.graph.fingerprint, "graph": shape.to_dict()}
         self._write(RUN, self._run)
 
+    @rarely_collected()
     def end(self, trace: Trace, *, start_up: float, commit: float, n_dropped: int) -> None:
         """Write how a run went that has ended well; all times in seconds."""
         self._write_inputs()

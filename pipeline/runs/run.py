@@ -30,6 +30,7 @@ from pipeline.config.from_python import StepReference
 from pipeline.config.model import Config
 from pipeline.errors import CheckError, ConfigError, PipelineError
 from pipeline.graph.collect import collect
+from pipeline.graph.garbage_collection import passed_over
 from pipeline.graph.graph import Graph, Key
 from pipeline.graph.value_types import PartsType, ValueType
 from pipeline.outputs.commit import OutputTransaction
@@ -319,7 +320,8 @@ def _computed(
         if pages:
             listener(Note(", ".join(f"{name}: {url}" for name, url in pages.items())))
         started = time.perf_counter()
-        outcome = there.run(graph, context=transaction.context, listener=listener)
+        with passed_over():
+            outcome = there.run(graph, context=transaction.context, listener=listener)
         # with what was done before the first submit: workers that had still to come up, segments made of the Graph
         return outcome, start_up + time.perf_counter() - started - outcome.trace.elapsed
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -113,9 +114,9 @@ class Trace:
     @classmethod
     def from_records(cls, records: Iterable[Record], **fields: Any) -> Trace:
         """A Trace of rows in the order of their start."""
-        rows = sorted(records, key=lambda r: (r.start, r.worker))
-        columns = {name: [getattr(r, name) for r in rows] for name in SCHEMA.names}
-        return cls(pa.table(columns, schema=SCHEMA), **fields)
+        rows = sorted(records, key=attrgetter("start", "worker"))
+        columns = list(zip(*rows, strict=True)) or [()] * len(Record._fields)
+        return cls(pa.table(dict(zip(Record._fields, columns, strict=True)), schema=SCHEMA), **fields)
 
     def __repr__(self) -> str:
         tasks, workers = count_text(self.tasks.num_rows, "task"), count_text(self.n_workers, "worker")
