@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from time import perf_counter
 
-from bench import accounting, building, cluster, counts, fixed, local
+from bench import accounting, building, cluster, counts, fixed, local, whole
 from bench.pairs import Row, Sizes
 from pipeline.trace.statistics import Interval
 
@@ -25,6 +25,7 @@ CASES: dict[str, Callable[[Sizes], Iterator[Row]]] = {
     "pool": local.pool,
     "fixed": fixed.fixed,
     "batching": cluster.batching,
+    "whole": whole.whole,
     "accounting": accounting.accounting,
 }
 
@@ -38,6 +39,7 @@ FULL = Sizes(
     n_partitions=min(32, 16 * _WORKERS),  # from 33 on, Dask shuffles by tasks in two stages
     n_rows=1_000_000,
     n_items=10_000,
+    n_many=100_000,
     build=((10_000, 1.0), (100_000, 10.0)),
 )
 QUICK = replace(
@@ -46,6 +48,7 @@ QUICK = replace(
     n_tasks=12 * _WORKERS,
     n_partitions=4 * _WORKERS,
     n_items=1_000,
+    n_many=10_000,
     build=((10_000, 1.0),),
     accounted=("climate",),
 )

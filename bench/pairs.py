@@ -38,6 +38,7 @@ class Sizes:
     seconds : of CPU a task
     n_partitions, n_rows : of the frame case, and rows a partition
     n_items : of 1 ms in the batching case
+    n_many : tasks of no work in the case of a whole run
     build : items in the building cases, with the seconds that are allowed
     accounted : the files of ``configs/`` whose core-seconds are accounted for
     warm_up : rounds before those that count
@@ -51,6 +52,7 @@ class Sizes:
     n_partitions: int
     n_rows: int
     n_items: int
+    n_many: int
     build: tuple[tuple[int, float], ...]
     accounted: tuple[str, ...] = ("quickstart", "climate", "tpch_q1", "weather")
     warm_up: int = 1

@@ -23,11 +23,12 @@ TINY = Sizes(
     n_partitions=2,
     n_rows=100,
     n_items=10,
+    n_many=10,
     build=((10, 1000.0),),
     accounted=("climate",),
     warm_up=0,
 )
-LONG = ("accounting", "fixed")  # several seconds each, even of the smallest sizes
+LONG = ("accounting", "fixed", "whole")  # several seconds each, even of the smallest sizes
 N_ROWS = {"building": 1, "counts": 2, "frame": 2, "accounting": 6}
 
 

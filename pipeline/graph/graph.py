@@ -229,8 +229,10 @@ def _described(values: list[Any], tokens: dict[int, str]) -> str:
 
 def _by_column(head: str, rows: Sequence[Sequence[Any]], tokens: dict[int, str]) -> str:
     if len(set(map(len, rows))) == 1:
-        return f"{head}({', '.join([_described(list(column), tokens) for column in zip(*rows, strict=True)])})"
-    return f"{head}[{', '.join([_described(list(row), tokens) for row in rows])}]"
+        return (
+            f"{len(rows)} {head}({', '.join([_described(list(column), tokens) for column in zip(*rows, strict=True)])})"
+        )
+    return f"{len(rows)} {head}[{', '.join([_described(list(row), tokens) for row in rows])}]"
 
 
 def _description(value: Any, tokens: dict[int, str]) -> str:
