@@ -155,12 +155,8 @@ def test_no_name_twice_in_a_folder_of_the_top_level() -> None:
 DASK_PRIVATE = {"pipeline.graph.graph", "pipeline.builder.lowering"}
 """The files that may use private parts of dask: those they use are pinned by tests of their own."""
 
-FRAMES = ("pipeline.ops.frames.", "pipeline.ops.to_frame")
-"""May use ``_meta`` and ``_name`` of dask's frames, until they are made without dask's frames."""
-
 NOT_YET_MOVED = {
     ("pipeline.ops.arrays.reductions", "_meta"),
-    ("pipeline.ops.conversions", "_meta"),
 }
 """(file, name): what is still used elsewhere. Entries are only ever removed: the use moves to a file above."""
 
@@ -222,7 +218,6 @@ def dask_private_uses() -> frozenset[tuple[str, str]]:
         for path in MODULES
         if dotted_name(path) not in DASK_PRIVATE
         for name in foreign_private_names(path.read_text(encoding="utf-8"))
-        if not (dotted_name(path).startswith(FRAMES) and name in ("_meta", "_name"))
     )
 
 
