@@ -155,11 +155,6 @@ def test_no_name_twice_in_a_folder_of_the_top_level() -> None:
 DASK_PRIVATE = {"pipeline.graph.graph", "pipeline.builder.lowering"}
 """The files that may use private parts of dask: those they use are pinned by tests of their own."""
 
-NOT_YET_MOVED = {
-    ("pipeline.ops.arrays.reductions", "_meta"),
-}
-"""(file, name): what is still used elsewhere. Entries are only ever removed: the use moves to a file above."""
-
 NOT_DASKS = {"_replace", "_asdict", "_fields", "_make", "_exit", "_getframe", "_config", "_inheriting", "_inqueue",
              "_outqueue", "_rlock", "_wlock"}  # fmt: skip
 """Of named tuples, ``os``, ``sys`` and ``multiprocessing``."""
@@ -222,11 +217,7 @@ def dask_private_uses() -> frozenset[tuple[str, str]]:
 
 
 def test_private_parts_of_dask_are_used_in_their_files_only() -> None:
-    assert not dask_private_uses() - NOT_YET_MOVED
-
-
-def test_what_is_moved_is_no_longer_listed() -> None:
-    assert not NOT_YET_MOVED - dask_private_uses(), "remove these entries"
+    assert not dask_private_uses()
 
 
 @pytest.mark.parametrize(
