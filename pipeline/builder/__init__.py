@@ -1,9 +1,9 @@
-"""Config -> Graph.
+"""From the Config to the Graph, and the plan of a Graph.
 
-build       Config -> Graph, one step after the other.
-lowering    From a collection to named tasks, and back: how one step is lowered by itself.
-plan        What a file comes to before it is run: a row a step, from metadata only.
-projection  What is needed of the sources, computed backwards over a file: columns, and slices that every user takes.
-references  What a reference means while a Graph is being built: a collection, a part of one, positions of an array.
-step        The value of one copy of a step: its inputs as collections over placeholders, and what its op makes of them.
+build       Build the Graph of a Config, one step after the other.
+lowering    Turn a collection into named tasks and a value type, and a value type into a collection.
+plan        The plan that ``pipeline check`` shows: a row for each step, from metadata only.
+projection  Projection pushdown: which columns and slices of the sources are used.
+references  Return what a reference means while building: a collection, a part of one, positions of an array.
+step        Build the value of one instance of a step: enter its inputs as collections, call its op.
 """

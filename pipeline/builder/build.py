@@ -1,9 +1,8 @@
-"""Config -> Graph, one step after the other.
+"""Build the Graph of a Config, one step after the other.
 
-Each copy of a step is given its inputs as collections over placeholders, builds what it adds, and is lowered alone
-(``lowering.py``). Building reads metadata only and runs no task. What an optimiser over all steps would have done for
-the readers is done here, from what the language knows: the columns that anybody needs are computed backwards and asked
-of the reader, and a slice that every user of a source takes is taken by the reader.
+Each instance of a step gets its inputs as collections over placeholders and is lowered by itself. Building reads only
+metadata and runs no task. Sources read only the columns and slices that later steps use (``projection.py``), since no
+optimiser sees more than one step.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from pipeline.config.model import Config, Output, Step
 from pipeline.errors import ConfigError, DataError, Fault, Location, OpError
 from pipeline.graph.garbage_collection import rarely_collected
 from pipeline.graph.graph import CONTEXT, Graph, GraphNode, Key, Policy, Whole, cull, task
-from pipeline.graph.value_types import ArrayType, ItemsType, PartsType, ValueType, whole_of
+from pipeline.graph.value_types import ArrayType, FrameType, ItemsType, PartsType, ValueType, whole_of
 from pipeline.ops import moves
 from pipeline.outputs.planners import plan_sink
 
@@ -33,17 +32,17 @@ _KEEP_ORDER = frozenset({"select", "filter", "assign", "rename", "astype", "fill
 
 
 def build(config: Config) -> Graph:
-    """The Graph of a file: flat, closed, acyclic, each key owned by one copy of a step.
+    """Return the Graph of a file: flat, closed, acyclic, each key owned by one instance of a step.
 
     Raises
     ------
-    ConfigError : all faults that only metadata shows: unknown columns, dims that don't fit, kinds
+    ConfigError : all errors of the file that metadata show, at once: unknown columns, dims that don't fit
     DataError : an input is missing or unreadable
     """
     with rarely_collected():
         builder = _built(config, needed_columns(config))
         if builder.faults:
-            # with all columns there, the message about one that is missing can suggest any of them
+            # again with all columns, so that the message about an unknown column can suggest any of them
             builder = _built(config, {})
         builder.raise_faults()
         return builder.graph()
@@ -60,7 +59,14 @@ def _built(config: Config, columns: Mapping[str, frozenset[str] | None]) -> _Bui
 
 @dataclass
 class _Builder:
-    """A Graph on its way: filled step by step, for one build; ``columns``: what of each source is needed."""
+    """The state of one build, filled step by step.
+
+    Parameters
+    ----------
+    columns : the columns of each source that are used; see :func:`pipeline.builder.projection.needed_columns`
+    faults, unusable : errors of the file and of its data so far
+    failed : instances that could not be built; those that need them are not tried
+    """
 
     config: Config
     columns: Mapping[str, frozenset[str] | None]
@@ -81,23 +87,23 @@ class _Builder:
     def steps(self) -> None:
         slices = shared_slices(self.config)
         for step in self.config.steps.values():
-            if any(copy in self.failed for r in step.references() for copy in r.instances):
+            if any(instance in self.failed for r in step.references() for instance in r.instances):
                 self.failed.add(step.name)
                 continue
-            with self._blamed(step.name, f"steps.{step.step}", step.location, step.locations):
+            with self._collecting_errors(step.name, f"steps.{step.step}", step.location, step.locations):
                 lowered = StepBuilder(self, step, self.columns.get(step.name), slices)
                 with moves.recorded() as stated:
                     value = lowered.value()
-                self._take(step, value, lowered.extra)
+                self._add(step, value, lowered.extra)
                 self.moves |= {step.name: frozenset(stated)} if stated else {}
 
     def outputs(self) -> None:
         for output in self.config.outputs:
-            if any(copy in self.failed for copy in output.input.instances):
+            if any(instance in self.failed for instance in output.input.instances):
                 continue
             owner = output.writer
-            with self._blamed(owner, f"outputs.{output.name}", output.location, {}):
-                value_type, extra = self._referred(output)
+            with self._collecting_errors(owner, f"outputs.{output.name}", output.location, {}):
+                value_type, extra = self._output_value(output)
                 nodes, sink = plan_sink(output, value_type, prefix=owner)
                 self.tasks |= extra | nodes
                 self.owners |= dict.fromkeys([*extra, *nodes], owner)
@@ -107,22 +113,22 @@ class _Builder:
                 self.sinks.append(sink)
 
     def checks(self) -> None:
-        named = [r for check in self.config.checks for r in check_references(check)]
-        used = {copy for step in self.config.steps.values() for r in step.references() for copy in r.instances}
-        used |= {copy for output in self.config.outputs for copy in output.input.instances}
+        in_checks = [r for check in self.config.checks for r in check_references(check)]
+        used = {name for step in self.config.steps.values() for r in step.references() for name in r.instances}
+        used |= {name for output in self.config.outputs for name in output.input.instances}
         for name in self.config.steps:
-            asked = any(name in r.instances for r in named) or name in self.config.keep
-            if name not in self.failed and (asked or name not in used):
+            checked = any(name in r.instances for r in in_checks) or name in self.config.keep
+            if name not in self.failed and (checked or name not in used):
                 self.kept.append(name)
         for i, check in enumerate(self.config.checks):
             if check.equals_csv is not None:
-                with self._blamed("", f"checks[{i}].equals_csv", check.location, {}):
+                with self._collecting_errors("", f"checks[{i}].equals_csv", check.location, {}):
                     if not Path(self.config.root, check.equals_csv).is_file():
                         raise DataError(f"{check.equals_csv}: no such file")
             whole = not (check.equals_csv is None and check.rows is None and check.columns is None)
             for reference in check_references(check):
-                if not any(copy in self.failed for copy in reference.instances) and not reference.gathered:
-                    with self._blamed("", f"checks[{i}].that", reference.location, {}):
+                if not any(instance in self.failed for instance in reference.instances) and not reference.gathered:
+                    with self._collecting_errors("", f"checks[{i}].that", reference.location, {}):
                         value = refer(self.value_types, reference, f"checks[{i}]")
                         if not whole:
                             require_one(value, reference)
@@ -149,10 +155,12 @@ class _Builder:
     # -- faults -------------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def _blamed(self, name: str, path: str, location: Location, locations: Mapping[str, Location]) -> Iterator[None]:
-        """Turn an error of the file or of its data into a fault at its place, and go on with the next step.
+    def _collecting_errors(
+        self, name: str, path: str, location: Location, locations: Mapping[str, Location]
+    ) -> Iterator[None]:
+        """Collect errors of the file and of its data, with their places, so that the next step can be built.
 
-        Everything else that an op raises is a bug, and passes.
+        Every other exception is a bug and is not caught.
         """
         try:
             yield
@@ -167,13 +175,13 @@ class _Builder:
             self.faults.append(_placed(error, path, location, locations))
         except MemoryError as error:
             self.failed.add(name)
-            self.faults.append(Fault(location, path, f"takes more memory to plan than there is: {error}"))
-        except Exception as error:  # a bug: it is not the user's error, and stays what it is
-            error.add_note(f"while {path} was built ({location})")
+            self.faults.append(Fault(location, path, f"planning needs more memory than this machine has: {error}"))
+        except Exception as error:  # a bug: not an error of the file
+            error.add_note(f"while building {path} ({location})")
             raise
 
     def raise_faults(self) -> None:
-        """Raise all faults of the file at once; unusable inputs only where the file itself is right."""
+        """Raise all errors of the file at once; those of its data only if the file has none."""
         if self.faults:
             raise ConfigError(self.faults)
         if self.unusable:
@@ -181,10 +189,9 @@ class _Builder:
 
     # -- values -------------------------------------------------------------------------------------------------------
 
-    def _take(self, step: Step, value: Any, extra: dict[Key, GraphNode]) -> None:
+    def _add(self, step: Step, value: Any, extra: dict[Key, GraphNode]) -> None:
         ordered = step.function in _ORDERED or (
-            step.function in _KEEP_ORDER
-            and any(getattr(self.value_types[r.instances[0]], "ordered", False) for r in step.inputs.get("input", ()))
+            step.function in _KEEP_ORDER and any(self._is_ordered(r.instances[0]) for r in step.inputs.get("input", ()))
         )
         own, value_type = lower(value, step.name, self.tasks, ordered=ordered)
         _require_other_dims(value_type, step)
@@ -209,11 +216,15 @@ class _Builder:
             location=str(step.location),
         )
 
-    def _referred(self, output: Output) -> tuple[ValueType, dict[Key, GraphNode]]:
-        """The type of the value that an output writes; the tasks of a pick belong to the output."""
+    def _is_ordered(self, instance: str) -> bool:
+        value_type = self.value_types[instance]
+        return isinstance(value_type, FrameType) and value_type.ordered
+
+    def _output_value(self, output: Output) -> tuple[ValueType, dict[Key, GraphNode]]:
+        """Return the type of the value that an output writes, and the tasks that pick it from the step's value."""
         reference, prefix = output.input, f"{output.writer}/input"
-        (copy,) = reference.instances
-        value_type = self.value_types[copy]
+        (instance,) = reference.instances
+        value_type = self.value_types[instance]
         if not reference.part and not reference.picks:
             return whole_of(value_type), {}
         try:
@@ -226,7 +237,7 @@ class _Builder:
 
 
 def _require_other_dims(value_type: ValueType, step: Step) -> None:
-    """Refuse a dim that is named as a matrix key: ``[y=0]`` would mean the copy, and nobody could pick along it.
+    """Refuse a dim with the name of a matrix key: ``[y=0]`` would mean an instance, never a position.
 
     Raises
     ------
@@ -237,20 +248,20 @@ def _require_other_dims(value_type: ValueType, step: Step) -> None:
         if dim in step.matrix:
             raise OpError(
                 "matrix",
-                f"the result has a dim {dim!r}, and the matrix a key of that name; picks could not tell them "
-                "apart: rename the key",
+                f"the result has a dim {dim!r} and the matrix a key of that name, so [{dim}=…] would be ambiguous: "
+                "rename the key",
             )
 
 
 def _placed(error: OpError, path: str, location: Location, locations: Mapping[str, Location]) -> Fault:
-    """Return the fault at the key that an error belongs to, or at the step where that key is not written."""
+    """Return the fault at the key that the error names; at the step if that key is not written there."""
     first = error.field.split(".")[0]
     at = locations.get(error.field) or locations.get(first) or location
     return Fault(at, f"{path}.{error.field}" if error.field else path, error.message)
 
 
 def shipped_modules(paths: tuple[str, ...]) -> dict[str, bytes]:
-    """The user's own modules by file name below a modules folder; a package with all its sources."""
+    """Return the sources of the user's modules by file name below a modules folder; of a package all its files."""
     modules: dict[str, bytes] = {}
     for path in map(Path, paths):
         files = sorted(path.rglob("*.py")) if path.is_dir() else [path]

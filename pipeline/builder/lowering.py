@@ -1,12 +1,11 @@
-"""From a collection to named tasks, and back: how one step is lowered by itself.
+"""Turn a collection into named tasks and a value type, and a value type into a collection.
 
-A step's inputs enter as collections over placeholders that already carry the inputs' real keys. What the step adds is
-told apart from them, renamed to ``(copy/layer, *chunk index)``, and freed of the aliases that dask puts in between.
-No optimiser sees more than one step, so no work moves between steps and no name is lost.
+A step's inputs enter as collections over placeholder tasks that have the real keys of the inputs. The tasks that the
+step adds are those with other keys; they are renamed to ``(instance/layer, *chunk index)``, without the aliases that
+dask puts in between. No optimiser sees more than one step, so every task belongs to one step.
 
-Rejected: one optimised collection for all steps. With an array in it, frames are fused after all, and filter push-down
-blames the reader for the filter's work. The private parts of dask's expressions and task specification that this needs
-are touched here and in ``graph.py`` only; ``tests/test_lowering.py`` pins them.
+Rejected: one optimised collection for all steps, since fusion and filter push-down move work between steps. The private
+parts of dask's task specification that this needs are used here and in ``graph.py`` only.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ __all__ = ["building", "enter", "lower"]
 
 
 def building() -> Any:
-    """The dask settings under which every step is built.
+    """Set the dask options under which every step is built.
 
     P2P shuffles and rechunks, which dask chooses when there is a client, can be neither renamed nor run elsewhere.
     """
@@ -54,7 +53,7 @@ def building() -> Any:
 
 
 def enter(value_type: ValueType) -> Any:
-    """The collection for a value type; its tasks are placeholders under their real keys, and must not be run."""
+    """Return the collection of a value type; its tasks are placeholders with real keys and must not be run."""
     if isinstance(value_type, ArrayType):
         coords: dict[Any, Any] = {
             n: c for n, c in value_type.template.coords.items() if set(c.dims) <= set(value_type.dims)
@@ -90,29 +89,29 @@ def _data(value_type: ArrayType) -> da.Array:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Out: a collection as tasks of one copy
+# Out: a collection as tasks of one instance of a step
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def lower(value: Any, copy: str, known: Mapping[Key, GraphNode], *, ordered: bool = False) -> tuple[
+def lower(value: Any, instance: str, known: Mapping[Key, GraphNode], *, ordered: bool = False) -> tuple[
     dict[Key, GraphNode], ValueType
 ]:  # fmt: skip
-    """The tasks that a step adds, under the names of its copy, and where its value lies.
+    """Return the tasks that a step adds, named after its instance, and the type of its value.
 
     Parameters
     ----------
-    value : what an op gave: DataArray, dask DataFrame, Items, Single or Parts
-    known : the tasks of the steps before it; theirs are not the step's own
+    value : what an op returned: DataArray, dask DataFrame, Items, Single or Parts
+    known : the tasks of the steps before it; tasks with these keys are not the step's own
     ordered : whether a frame's row order is part of the value
     """
-    return _Lowering(copy, known).lower(value, copy, ordered=ordered)
+    return _Lowering(instance, known).lower(value, instance, ordered=ordered)
 
 
 class _Lowering:
-    """One step on its way into the Graph; ``names`` grows: old first part of a key -> new one."""
+    """The lowering of one step; ``names`` grows: first part of a key in dask -> in the Graph."""
 
-    def __init__(self, copy: str, known: Mapping[Key, GraphNode]) -> None:
-        self.copy, self.known = copy, known
+    def __init__(self, instance: str, known: Mapping[Key, GraphNode]) -> None:
+        self.instance, self.known = instance, known
         self.names: dict[str, str] = {}
         self.taken: set[str] = set()
 
@@ -168,7 +167,7 @@ class _Lowering:
     def _named(
         self, tasks: Mapping[Key, GraphNode], result: str, target: str, *, keys: list[Key] | None = None
     ) -> tuple[dict[Key, GraphNode], str]:
-        """The own ones of ``tasks`` under their new names, and the new first part of the result's keys."""
+        """Return the step's own tasks among ``tasks`` under new names, and the new first part of the result's keys."""
         own = {key: node for key, node in _materialized(tasks).items() if key not in self.known}
         old = {key: node for key, node in own.items() if not isinstance(node, GraphNode)}
         if old:  # arrays in memory, and tuples of old
@@ -180,7 +179,7 @@ class _Lowering:
         through = {key: _end(key, aliases) for key in aliases}
         ends = [through.get(key, key) for key in results]
         if results and all(_same_place(key, end, ends[0]) for key, end in zip(results, ends, strict=True)):
-            # other names for chunks that lie in the same order somewhere: there the value is
+            # the results are aliases of one layer's chunks in the same order: that layer is the value
             result, results = _first(ends[0]), ends
             if ends[0] in self.known:
                 return {}, result
@@ -203,7 +202,7 @@ class _Lowering:
         return named, self.names.get(result, result)
 
     def _at_home(self, own: Mapping[Key, GraphNode]) -> bool:
-        """Whether all tasks carry the copy's name already, as those of calls do."""
+        """Return whether all tasks are named after the instance already, as those of calls are."""
         firsts = {key[0] if isinstance(key, tuple) else "" for key in own}
         return all(self._belongs(first) for first in firsts) and not any(
             isinstance(node, Alias) for node in own.values()
@@ -215,13 +214,13 @@ class _Lowering:
         return (name, *key[1:]) if isinstance(key, tuple) else (name,)
 
     def _belongs(self, first: str) -> bool:
-        return first == self.copy or first.startswith((f"{self.copy}/", f"{self.copy}."))
+        return first == self.instance or first.startswith((f"{self.instance}/", f"{self.instance}."))
 
     def _layer(self, first: str) -> str:
-        """The name of a layer that only this step sees: the step's, and what dask calls the work."""
+        """Return the name of an inner layer: the instance, and dask's name for the work."""
         if self._belongs(first):
             return first
-        base = f"{self.copy}/{key_split(first)}"
+        base = f"{self.instance}/{key_split(first)}"
         for number in itertools.count(1):
             name = base if number == 1 else f"{base}.{number}"
             if name not in self.taken:
@@ -235,7 +234,7 @@ def _first(key: Key) -> str:
 
 
 def _same_place(key: Key, end: Key, first: Key) -> bool:
-    """Whether ``end`` is the chunk of the layer of ``first`` that has the index of ``key``."""
+    """Return whether ``end`` is in the layer of ``first``, at the index of ``key``."""
     return isinstance(key, tuple) and isinstance(end, tuple) and end[1:] == key[1:] and end[0] == first[0]
 
 
@@ -251,7 +250,7 @@ def _end(key: Key, aliases: Mapping[Key, Key]) -> Key:
 
 
 class _Either(Container[Key]):
-    """The keys of two graphs, without a copy of them."""
+    """The keys of two graphs, without merging them."""
 
     def __init__(self, one: Container[Key], other: Container[Key]) -> None:
         self.one, self.other = one, other
@@ -261,7 +260,7 @@ class _Either(Container[Key]):
 
 
 def _materialized(tasks: Mapping[Key, GraphNode]) -> dict[Key, Any]:
-    """All tasks as one dict, layer by layer."""
+    """Return all tasks as one dict, layer by layer."""
     if not isinstance(tasks, HighLevelGraph):
         return dict(tasks)
     made: dict[Key, Any] = {}
@@ -272,9 +271,9 @@ def _materialized(tasks: Mapping[Key, GraphNode]) -> dict[Key, Any]:
 
 
 def _chunk_by_chunk(layer: Blockwise) -> dict[Key, Any]:
-    """The tasks of a layer that works chunk by chunk; dask's own way makes each node several times over.
+    """Return the tasks of a layer that works chunk by chunk; dask's own conversion makes each node several times.
 
-    Layers that contract a dim, or whose chunks are told where they lie, are left to dask.
+    Layers that contract a dim, or whose tasks get the chunk's position, are left to dask.
     """
     maps, contracted, ends = _get_coord_mapping(
         layer.dims, layer.output_indices, layer.numblocks, layer.indices, layer.concatenate
@@ -298,9 +297,9 @@ def _chunk_by_chunk(layer: Blockwise) -> dict[Key, Any]:
 
 
 def _renamed(node: GraphNode, moved: Mapping[Key, Key], key: Key) -> GraphNode:
-    """The node under another key, what it needs called as in ``moved``; the node itself if that changes nothing.
+    """Return the node with another key and its dependencies renamed; the node itself if nothing changes.
 
-    dask's own ``substitute`` gives the same in three times the time: a copy's tasks are all renamed.
+    dask's ``substitute`` gives the same in three times the time, and all tasks of a step are renamed.
     """
     changes = not moved.keys().isdisjoint(node.dependencies)
     if not changes and key == node.key:
@@ -320,7 +319,7 @@ def _renamed(node: GraphNode, moved: Mapping[Key, Key], key: Key) -> GraphNode:
 
 
 def _rerefered(value: Any, moved: Mapping[Any, Key]) -> Any:
-    """An argument of a node, the results that it stands for called as in ``moved``."""
+    """Return an argument of a node with the keys in it renamed."""
     if type(value) is TaskRef:
         return TaskRef(moved[value.key]) if value.key in moved else value
     if type(value) is List:

@@ -1,4 +1,7 @@
-"""What is needed of the sources, computed backwards over a file: columns, and slices that every user takes."""
+"""Projection pushdown: which columns and slices of the sources are used.
+
+Both are computed backwards over the file, before anything is built.
+"""
 
 from __future__ import annotations
 
@@ -13,56 +16,56 @@ _SLICED = frozenset({"from_netcdf", "from_npy", "from_zarr"})
 
 
 def check_references(check: Check) -> tuple[Reference, ...]:
-    """The references that a check holds."""
+    """Return the references in a check."""
     return check.that.references if isinstance(check.that, Expression) else (check.that,)
 
 
 def needed_columns(config: Config) -> dict[str, frozenset[str] | None]:
-    """For each copy the columns that anybody needs of it; None where all are, or where it is no frame."""
+    """Return the columns of each instance that are used; None: all of them, or it is not a frame."""
     needed: dict[str, frozenset[str] | None] = {}
 
-    def ask(reference: Reference, columns: frozenset[str] | None) -> None:
+    def use(reference: Reference, columns: frozenset[str] | None) -> None:
         if reference.part and not reference.gathered:
             columns = frozenset({reference.part})
-        for copy in reference.instances:
-            before = needed.get(copy, frozenset())
-            needed[copy] = None if columns is None or before is None else before | columns
+        for instance in reference.instances:
+            before = needed.get(instance, frozenset())
+            needed[instance] = None if columns is None or before is None else before | columns
 
     for output in config.outputs:
-        ask(output.input, None)
+        use(output.input, None)
     for check in config.checks:
         for reference in check_references(check):
-            ask(reference, None)
+            use(reference, None)
     for name in config.keep:
         needed[name] = None
     for step in reversed(list(config.steps.values())):
-        wanted = needed.get(step.name)  # nobody asks: it is kept, so all of it is wanted
-        asked = {}
+        used = needed.get(step.name)  # not referred to: it is kept whole
+        used_of_inputs = {}
         if step.kind == "op" and hasattr(step.parameters, "needed"):
-            asked = step.parameters.needed(wanted)
+            used_of_inputs = step.parameters.needed(used)
         inputs = {id(r) for references in step.inputs.values() for r in references}
         for role, references in step.inputs.items():
             for reference in references:
-                ask(reference, asked.get(role))
+                use(reference, used_of_inputs.get(role))
         for reference in step.references():
             if id(reference) not in inputs:
-                ask(reference, None)
+                use(reference, None)
     return needed
 
 
 def shared_slices(config: Config) -> dict[str, Reference]:
-    """For each source of an array one of the references to it, if all make the same picks; others are left out."""
+    """Return the array sources to which all references have the same picks, each with one of these references."""
     users: dict[str, list[Reference]] = {}
     for step in config.steps.values():
         for reference in step.references():
-            for copy in reference.instances:
-                users.setdefault(copy, []).append(reference)
+            for instance in reference.instances:
+                users.setdefault(instance, []).append(reference)
     for output in config.outputs:
         users.setdefault(output.input.instances[0], []).append(output.input)
     for check in config.checks:
         for reference in check_references(check):
-            for copy in reference.instances:
-                users.setdefault(copy, []).append(replace(reference, picks=()))
+            for instance in reference.instances:
+                users.setdefault(instance, []).append(replace(reference, picks=()))
     shared = {}
     for name, step in config.steps.items():
         sliced = step.kind == "op" and step.function in _SLICED
@@ -77,6 +80,6 @@ def shared_slices(config: Config) -> dict[str, Reference]:
 
 
 def _first_pick(reference: Reference) -> bool:
-    """Whether the reader can take the picks: each dim once, forwards from the start."""
+    """Return whether a source can apply the picks: each dim is picked once."""
     dims = [dim for dim, _ in reference.picks]
     return len(set(dims)) == len(dims)

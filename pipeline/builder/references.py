@@ -1,4 +1,4 @@
-"""What a reference means while a Graph is being built: a collection, a part of one, positions of an array."""
+"""Return what a reference means while building: a collection, a part of one, positions of an array."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ __all__ = ["only_value", "picked", "refer", "require_one", "scalar_of"]
 
 
 def refer(value_types: Mapping[str, ValueType], reference: Reference, prefix: str, *, number: int = 0) -> Any:
-    """The collection that one copy of a reference means; tasks of a pick have keys that begin with ``prefix``.
+    """Return the collection that one instance of a reference means; keys of added tasks begin with ``prefix``.
 
     Raises
     ------
-    OpError : if there is no such part or dim, or a position is out of range
+    OpError : there is no such part or dim, or a position is out of range; without a field, which the caller knows
     """
     value_type = value_types[reference.instances[number]]
     value = enter(value_type)
@@ -58,7 +58,7 @@ def _part(value: Any, reference: Reference, prefix: str) -> Any:
 
 
 def only_cell(text: str, column: str, partitions: list[Any]) -> Any:
-    """The one value of a column of a frame that must have one row."""
+    """Return the value of a column in a frame that must have one row."""
     n = sum(len(p) for p in partitions)
     if n != 1:
         raise ValueError(f"{text!r} needs a frame of one row; it has {n}")
@@ -67,20 +67,20 @@ def only_cell(text: str, column: str, partitions: list[Any]) -> Any:
 
 
 def only_value(text: str, value: Any) -> float:
-    """A value that stands in an expression over arrays, as a number."""
+    """Return a value that is used in an expression over arrays as a number."""
     array = np.asarray(value)
     if array.size != 1 or array.dtype.kind not in "biuf":
-        raise ValueError(f"{text!r} must be one number to stand in an expression; got {type(value).__name__}")
+        raise ValueError(f"{text!r} must be one number to be used in an expression; got {type(value).__name__}")
     return float(array.reshape(())) if array.dtype.kind == "f" else array.reshape(()).item()
 
 
 def picked(value: Any, reference: Reference) -> Any:
-    """The positions of an array that a reference asks for.
+    """Return the positions of an array that a reference picks.
 
     Raises
     ------
     OpError : if there is no such dim, or a position is out of range, or there is nothing between two of them
-    DataError : in the run, where only that knows how long a dim is
+    DataError : at run time, if a dim of unknown length is too short
     """
     if not isinstance(value, xr.DataArray):
         raise OpError("", f"{reference.text!r}: only arrays have positions to pick")
@@ -95,9 +95,9 @@ def picked(value: Any, reference: Reference) -> Any:
 
 
 def _require_there(value: xr.DataArray, dim: str, pick: Any, reference: Reference) -> None:
-    """Refuse positions that are not there, as far as that is known before the run."""
+    """Refuse positions that are not there, as far as the length of the dim is known."""
     late, size = is_late(value, dim), value.sizes[dim]
-    span = "only the run knows how long it is"
+    span = "its length is unknown until run time"
     if not late:
         cure = f"{{op: sel, input: {reference.step}, labels: {{{dim}: {_as_labels(value, dim, pick)}}}}}"
         span = f"picks are positions, 0 to {size - 1} here; for labels: {cure}"
@@ -109,11 +109,11 @@ def _require_there(value: xr.DataArray, dim: str, pick: Any, reference: Referenc
         raise OpError("", f"{reference.text!r}: {span}")
     n = n_between(*pick) if late else len(range(size)[slice(*pick)])
     if n is not None and n <= 0:
-        raise OpError("", f"{reference.text!r}: nothing lies there: start:stop is half-open; {span}")
+        raise OpError("", f"{reference.text!r}: it selects nothing: start:stop is half-open; {span}")
 
 
 def _as_labels(value: xr.DataArray, dim: str, pick: Any) -> str:
-    """Positions as they would stand in the labels of a sel: text, unless the labels are numbers."""
+    """Return positions as the labels of a sel would be written: as text, unless the labels are numbers."""
     index = value.indexes.get(dim)
     quote = "" if index is not None and index.dtype.kind in "iuf" else '"'
     if isinstance(pick, int):
@@ -122,7 +122,7 @@ def _as_labels(value: xr.DataArray, dim: str, pick: Any) -> str:
 
 
 def scalar_of(text: str, value: Any) -> Any:
-    """The one element of a whole value, for an expression over columns."""
+    """Return the one element of a whole value, for an expression over columns."""
     if hasattr(value, "columns"):
         if value.shape != (1, 1):
             raise ValueError(f"{text!r} must be one value; it is a frame of {value.shape[0]} x {value.shape[1]}")
@@ -135,20 +135,20 @@ def scalar_of(text: str, value: Any) -> Any:
 
 
 def require_one(value: Any, reference: Reference) -> None:
-    """Refuse what is known to be more than one value.
+    """Refuse the value of a check if it is known to be more than one.
 
     Raises
     ------
-    OpError : saying what it is instead
+    OpError : with what it is instead
     """
     text, got = repr(reference.text), ""
     if isinstance(value, xr.DataArray) and value.size != 1 and value.size == value.size:
         got = f"{text} is an array of {value.size:,}: pick one, or reduce it in a step"
     elif isinstance(value, Frame) and len(value.columns) != 1:
         one = f"{reference.text}.{value.columns[0]}"
-        got = f"{text} is a frame of {len(value.columns)} columns: write {one}, where it has one row"
+        got = f"{text} is a frame of {len(value.columns)} columns: write {one} if it has one row"
         got += ", or one of rows, columns, equals_csv"
     elif isinstance(value, Items):
         got = f"{text} is items"
     if got:
-        raise OpError("", f"a check is of one value, and {got}")
+        raise OpError("", f"a check needs one value; {got}")

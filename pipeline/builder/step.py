@@ -1,4 +1,4 @@
-"""The value of one copy of a step: its inputs as collections over placeholders, and what its op makes of them."""
+"""Build the value of one instance of a step: enter its inputs as collections, call its op."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import dask.array as da
 import numpy as np
 import xarray as xr
 
@@ -34,7 +35,7 @@ __all__ = ["StepBuilder"]
 
 
 class BuildState(Protocol):
-    """What the steps before this one came to; a whole value that goes into a task is noted in ``wholes``."""
+    """What is known of the steps before this one; values that go whole into one task are added to ``wholes``."""
 
     config: Config
     tasks: dict[Key, GraphNode]
@@ -43,7 +44,15 @@ class BuildState(Protocol):
 
 
 class StepBuilder:
-    """Builds the value of one copy of a step; ``extra`` collects tasks of its own beside the value's."""
+    """Builds the value of one instance of a step.
+
+    Parameters
+    ----------
+    columns : of a source, the columns that are used; None: all
+    slices : source -> a reference to it, if all references to it have the same picks
+
+    ``extra`` collects the step's own tasks that are not among those of its value.
+    """
 
     def __init__(
         self,
@@ -58,6 +67,14 @@ class StepBuilder:
         self._wholes: dict[tuple[Any, ...], Key] = {}
 
     def value(self) -> Any:
+        """Return the collection that the step gives.
+
+        Raises
+        ------
+        OpError : the step asks for what its op cannot do
+        ConfigError : a reference means something that is not there; with its place
+        DataError : an input is missing or unreadable
+        """
         step = self.step
         tasks: dict[Key, GraphNode] = {}
         if step.kind == "call":
@@ -74,14 +91,14 @@ class StepBuilder:
         return self.op()
 
     def own(self, value: Any, tasks: Mapping[Key, GraphNode]) -> Any:
-        """``value``, whose tasks are the step's own but for those that were there before."""
+        """Add those of ``tasks`` that no step before has to ``extra``; return ``value``."""
         self.extra |= {k: n for k, n in tasks.items() if k not in self.builder.tasks}
         return value
 
     # -- inputs -------------------------------------------------------------------------------------------------------
 
     def enter(self, reference: Reference, *, number: int = 0) -> Any:
-        """The collection of a reference; picks that the reader has taken already are not taken again."""
+        """Return the collection of a reference, without picks that its source has already applied."""
         taken = self.slices.get(reference.instances[number])
         if taken is not None and reference.picks:
             reference = replace(reference, picks=())
@@ -92,7 +109,7 @@ class StepBuilder:
             raise ConfigError([Fault(reference.location, path, error.message)]) from error
 
     def input(self, reference: Reference) -> Any:
-        """Like :meth:`enter`; gathered copies come as a list of ``(labels, collection)``."""
+        """Like :meth:`enter`; gathered instances are returned as a list of ``(labels, collection)``."""
         if not reference.gathered:
             return self.enter(reference)
         return [
@@ -101,40 +118,38 @@ class StepBuilder:
         ]
 
     def scalar_or_array(self, reference: Reference) -> Any:
-        """What a name in an expression over arrays stands for: an array, or a number as a 0-d array."""
+        """Return the value of a name in an expression over arrays: an array, or a number as a 0-d array."""
         value = self.enter(reference)
         if isinstance(value, Frame) and len(value.columns) == 1:
             value = self.enter(replace(reference, part=str(value.columns[0])))
         if isinstance(value, xr.DataArray):
             return value
-        from dask.array import Array
-
         key = f"{self.step.name}/{reference.text}"
         if isinstance(value, Single):
             node = task((key,), only_value, reference.text, ref(value.key))
-            return xr.DataArray(Array({**value.tasks, (key,): node}, key, (), dtype=np.float64))
+            return xr.DataArray(da.Array({**value.tasks, (key,): node}, key, (), dtype=np.float64))
         if isinstance(value, Frame):
             columns = ", ".join(value.columns)
-            cure = f"one value of it, where it has one row, is ${{{reference.text}.{value.columns[0]}}}"
+            cure = f"if it has one row, one value of it is ${{{reference.text}.{value.columns[0]}}}"
             raise OpError("expr", f"{reference.text!r} is a frame with the columns {columns}; {cure}")
         raise OpError("expr", f"{reference.text!r} is items; an expression takes arrays and scalars")
 
     def whole(self, reference: Reference) -> Key:
-        """The key of a task with the whole in-memory value of a reference."""
+        """Return the key of a task that gives the whole in-memory value of a reference."""
         name = (reference.instances, reference.gathered, reference.part, reference.picks)
         if name not in self._wholes:
             self._wholes[name] = self._whole(reference)
         return self._wholes[name]
 
     def _whole(self, reference: Reference) -> Key:
-        keys = [self._whole_copy(reference, i) for i in range(len(reference.instances))]
+        keys = [self._whole_instance(reference, i) for i in range(len(reference.instances))]
         if not reference.gathered:
             return keys[0]
         key = (f"{self.step.name}/gathered.{len(self._wholes)}",)
         self.extra[key] = task(key, list, listed(ref(k) for k in keys))
         return key
 
-    def _whole_copy(self, reference: Reference, number: int) -> Key:
+    def _whole_instance(self, reference: Reference, number: int) -> Key:
         prefix = f"{self.step.name}/argument.{len(self._wholes)}.{number}"
         value = self.enter(reference, number=number)
         own, value_type = lower(value, prefix, self.builder.tasks)
@@ -171,7 +186,7 @@ class StepBuilder:
             raise error.of(first) from error
 
     def args(self, args: Mapping[str, Any]) -> Args:
-        """The keyword arguments of the user's function; those with results of steps in them are made in one task."""
+        """Return the keyword arguments of the user's function; a task makes them if results of steps are among them."""
         arguments = Arguments(self.whole)
         slotted = {name: arguments.slotted(value) for name, value in args.items()}
         if not arguments.keys:
@@ -182,60 +197,60 @@ class StepBuilder:
         return Single(key, {**self.extra, **known})
 
     def context(self, build: Callable[..., Any], keywords: Mapping[str, Any]) -> dict[str, Any]:
-        """What a function gets besides the step's parameters, where its Python signature asks for it."""
-        config, asked = self.builder.config, _asked_of(build)
+        """Return what the op's function gets besides the step's parameters, as far as its Python signature has it."""
+        config, names = self.builder.config, _parameters_of(build)
         given: dict[str, Any] = {}
-        if "name" in asked:
+        if "name" in names:
             given["name"] = self.step.name
-        if "storage" in asked:
+        if "storage" in names:
             given["storage"] = config.storage
-        if "seed" in asked:
+        if "seed" in names:
             given["seed"] = calls.derived_seed(config.seed, self.step.name)
         if "path" in keywords:
             given["path"] = located(keywords["path"], config.root)
         return given
 
     def source(self, build: Any, keywords: dict[str, Any]) -> Any:
-        """A source, told what is needed of it."""
-        asked = self.slices.get(self.step.name)
-        if asked is not None:
-            return self.sliced(build, keywords, asked)
+        """Call a source so that it reads only the columns and slices that are used."""
+        shared = self.slices.get(self.step.name)
+        if shared is not None:
+            return self.sliced(build, keywords, shared)
         value = build(**keywords)
         if not isinstance(value, Frame) or self.columns is None or "columns" not in keywords:
             return value
-        if isinstance(keywords["columns"], Mapping):  # it says what is made, not what is read
+        if isinstance(keywords["columns"], Mapping):  # of a source that makes data, not reads it
             return value
         chosen = [c for c in value.columns if c in self.columns]
         if len(chosen) == len(value.columns):
             return value
         return build(**{**keywords, "columns": chosen or list(value.columns[:1])})
 
-    def sliced(self, build: Any, keywords: dict[str, Any], asked: Reference) -> Any:
-        """A source, read only as far as all its users' picks ask; picks that can't be are a fault of a user's."""
+    def sliced(self, build: Any, keywords: dict[str, Any], shared: Reference) -> Any:
+        """Call a source with the picks that all references to it share; report impossible picks at a reference."""
         try:
-            return build(**keywords, picks=dict(asked.picks))
+            return build(**keywords, picks=dict(shared.picks))
         except OpError:
             whole = build(**keywords)
             try:
-                return picked(whole, asked)
+                return picked(whole, shared)
             except OpError as error:
-                user = next(s for s in self.builder.config.steps.values() if any(r is asked for r in s.references()))
+                user = next(s for s in self.builder.config.steps.values() if any(r is shared for r in s.references()))
                 raise ConfigError(
-                    [Fault(asked.location, f"steps.{user.step}{_path_of(asked, user)}", error.message)]
+                    [Fault(shared.location, f"steps.{user.step}{_path_of(shared, user)}", error.message)]
                 ) from error
 
     def bound(self, parameters: Any) -> dict[str, list[Any]]:
-        """For each parameter with an expression that holds references: their values, as the op's kind wants them."""
+        """Return the values of the references in each expression parameter, as arrays or, for frame ops, as tasks."""
         frames = any(kind.startswith("frame") for kinds in type(parameters).inputs.values() for kind in kinds)
         values: dict[str, list[Any]] = {}
         for name, expression in expressions_of(parameters).items():
             if expression.references:
-                take = self.delayed if frames else self.scalar_or_array
+                take = self.run_time_value if frames else self.scalar_or_array
                 values[name] = [take(r) for r in expression.references]
         return values
 
-    def delayed(self, reference: Reference) -> Single:
-        """A value known only in the run, as an argument of a frame op."""
+    def run_time_value(self, reference: Reference) -> Single:
+        """Return a value that is computed at run time as an argument of a frame op's tasks."""
         key = self.whole(reference)
         scalar = (f"{self.step.name}/scalar.{len(self._wholes)}.{reference.text}",)
         self.extra[scalar] = task(scalar, scalar_of, reference.text, ref(key))
@@ -243,13 +258,13 @@ class StepBuilder:
 
 
 @functools.lru_cache(maxsize=1024)
-def _asked_of(build: Callable[..., Any]) -> frozenset[str]:
-    """The names of the parameters of an op's function."""
+def _parameters_of(build: Callable[..., Any]) -> frozenset[str]:
+    """Return the names of the parameters of an op's function."""
     return frozenset(inspect.signature(build).parameters)
 
 
 def function_of(signature: type[Signature]) -> Callable[..., Any]:
-    """The function that makes an op's value.
+    """Return the function of an op.
 
     Raises
     ------
@@ -263,7 +278,7 @@ def function_of(signature: type[Signature]) -> Callable[..., Any]:
 
 
 def _path_of(reference: Reference, step: Step) -> str:
-    """The key of the step that leads to a reference, as it stands in a message: ``.input``, ``.args.data``."""
+    """Return the key of the step that leads to a reference, as messages write it: ``.input``, ``.args.data``."""
     if step.kind == "expr":
         return ".expr"
     roles = [
@@ -274,7 +289,7 @@ def _path_of(reference: Reference, step: Step) -> str:
 
 
 def expressions_of(parameters: Any) -> dict[str, Expression]:
-    """The expressions among an op's parameters by path: ``where``, ``columns.total``."""
+    """Return the expressions among an op's parameters by path: ``where``, ``columns.total``."""
     found: dict[str, Expression] = {}
     for name in type(parameters).expression_fields():
         value = getattr(parameters, name)
@@ -284,7 +299,7 @@ def expressions_of(parameters: Any) -> dict[str, Expression]:
 
 
 def located(path: Any, root: str) -> Any:
-    """Input paths, relative ones from the folder of the file."""
+    """Return input paths with relative ones resolved from the folder of the file."""
     if isinstance(path, list | tuple):
         return [located(p, root) for p in path]
     if not isinstance(path, str) or "://" in path:

@@ -207,10 +207,10 @@ def test_what_an_array_lacks_is_said_at_the_key_that_asks_for_it(folder: Path, s
 
 
 @pytest.mark.parametrize(("check", "said"), [
-    ("that: x", "a check is of one value, and 'x' is an array of 24: pick one"),
+    ("that: x", "a check needs one value; 'x' is an array of 24: pick one"),
     ('that: "x > 1"', "'x' is an array of 24"),
     ("that: x, approx: 3, abs: 1", "'x' is an array of 24"),
-    ("that: t", "'t' is a frame of 4 columns: write t.a, where it has one row, or one of rows, columns, equals_csv"),
+    ("that: t", "'t' is a frame of 4 columns: write t.a if it has one row, or one of rows, columns, equals_csv"),
     ("that: i", "'i' is items"),
 ])  # fmt: skip
 def test_a_check_of_more_than_one_value_is_a_fault_of_the_file(folder: Path, check: str, said: str) -> None:
@@ -229,8 +229,8 @@ checks: [{that: "x[time=0, y=0] == 0"}, {that: "t.a < 5"}, {that: t, rows: 4}, {
 
 
 @pytest.mark.parametrize(("pick", "said"), [
-    ("2:1", "nothing lies there"),
-    ("-1:-3", "nothing lies there"),
+    ("2:1", "selects nothing"),
+    ("-1:-3", "selects nothing"),
     ("7", "'row' has 3 positions, and 7:8 is asked for"),
 ])  # fmt: skip
 def test_positions_among_rows_that_only_the_run_can_count(folder: Path, pick: str, said: str) -> None:
@@ -257,7 +257,9 @@ steps:
 """
     assert values_of(text.replace("VALUE", "${cell}"), folder)["y"].values.tolist() == [3.0, 4.0, 5.0, 6.0]
     assert values_of(text.replace("VALUE", "${row.d}"), folder)["y"].values.tolist() == [1.0, 2.0, 3.0, 4.0]
-    with pytest.raises(ConfigError, match=r"'row' is a frame with the columns a, b, c, d; one value .*\$\{row\.a\}"):
+    with pytest.raises(
+        ConfigError, match=r"'row' is a frame with the columns a, b, c, d; if it has one row, .*\$\{row\.a\}"
+    ):
         values_of(text.replace("VALUE", "${row}"), folder)
     with pytest.raises(ValueError, match="'many' needs a frame of one row; it has 4"):
         values_of(text.replace("VALUE", "${many}") + "  many: {op: select, input: t, columns: [b]}", folder)

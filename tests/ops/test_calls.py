@@ -225,7 +225,7 @@ def test_no_items_are_no_fault(folder: Path) -> None:
 
 
 def test_a_length_known_only_in_the_run_is_not_multiplied(folder: Path) -> None:
-    with pytest.raises(ConfigError, match="known only in the run"):
+    with pytest.raises(ConfigError, match="unknown until run time"):
         values('  n: {call: "mine:several"}\n  s: {call: "mine:add", over: {a: n, b: [1]}}', folder)
 
 

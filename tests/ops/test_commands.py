@@ -135,7 +135,7 @@ def test_a_program_reads_an_item_each(folder: Path) -> None:
     a: {command: [cat], over: {w: words}, stdin: w}
     b: {command: [tr, o, "${to}"], over: {line: a.stdout, to: ["0"]}, stdin: line}
     """
-    with pytest.raises(ConfigError, match="known only in the run"):
+    with pytest.raises(ConfigError, match="unknown until run time"):
         values(text, folder)
     text = text.replace('{call: "mine:words"}', '{command: [echo, "${w}"], over: {w: [one, two]}}')
     text = text.replace("w: words}", "w: words.stdout}")
@@ -231,9 +231,9 @@ def test_programs_are_not_put_together_with_other_tasks(folder: Path) -> None:
         (
             "{command: [sh, -c, 'touch b; mkdir a; echo sorry >&2'], files: {png: plot.png}}",
             ProgramError,
-            "sh left no file 'plot.png'; its folder has a, b: sorry",
+            "sh wrote no file 'plot.png'; its folder has a, b: sorry",
         ),
-        ("{command: [mkdir, a], files: {a: a}}", ProgramError, "mkdir left no file 'a'; it is a folder"),
+        ("{command: [mkdir, a], files: {a: a}}", ProgramError, "mkdir wrote no file 'a'; it is a folder"),
         ("{command: ['true'], cwd: nowhere}", DataError, "nowhere' on this machine"),
         ("{command: [cat], stdin: three}", DataError, "stdin takes text, bytes or a file; got int"),
         ('{command: [echo, "${nested}"]}', DataError, "got a list for ${…} inside a text; it must be a scalar"),
@@ -248,7 +248,7 @@ def test_a_program_that_fails_says_why(step: str, error: type[Exception], messag
 
 def test_a_file_that_was_there_before_is_none_that_the_program_left(folder: Path) -> None:
     (folder / "out.txt").write_text("old")
-    with pytest.raises(ProgramError, match=r"true left 'out.txt' as it was before: it did not write it"):
+    with pytest.raises(ProgramError, match=r"true did not write 'out.txt': the file is unchanged"):
         values("x: {command: ['true'], cwd: ., files: {out: out.txt}}\n", folder)
     found = values("x: {command: [sh, -c, 'printf old > out.txt'], cwd: ., files: {out: out.txt}}\n", folder)
     assert found["x"]["out"].data == b"old"
@@ -259,7 +259,7 @@ def test_what_is_too_large_for_other_tasks_is_not_carried(folder: Path, monkeypa
     monkeypatch.setattr("pipeline.ops.calls.commands.LARGEST_FILE", 10)
     with pytest.raises(DataError, match="f' has 11 bytes; a file that goes from task to task has at most 10"):
         values("x: {command: [sh, -c, 'printf 12345678901 > f'], files: {f: f}}\n", folder)
-    with pytest.raises(DataError, match="printf: stdout has 11 bytes; what goes from task to task has at most 10"):
+    with pytest.raises(DataError, match="printf: stdout has 11 bytes; at most 10 are passed between tasks"):
         values("x: {command: [printf, '12345678901']}\n", folder)
 
 

@@ -116,7 +116,7 @@ def test_a_bug_in_an_op_is_exit_code_70(
     assert run(SMALL, tmp_path, "--debug") == 70
     told = capfd.readouterr().err
     assert "in broken" in told, "the traceback"
-    assert "while steps.x was built" in told
+    assert "while building steps.x" in told
     assert "small.yaml:3:3" in told
 
 

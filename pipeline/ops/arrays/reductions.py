@@ -251,7 +251,7 @@ def average(x: xr.DataArray, weights: xr.DataArray, *, axis: Axis = None, skipna
         adjust_chunks=dict.fromkeys(axes, 1),
         align_arrays=False,
         dtype=wide,
-        meta=empty,
+        meta=np.empty((0,) * (x.ndim + 1), wide),
     )
     sums = da.sum(both, axis=axes)
     kept = tuple(range(sums.ndim))

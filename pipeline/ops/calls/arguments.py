@@ -1,7 +1,7 @@
-"""What a task of a call or a command gets: values with slots in them, where the results of other tasks go.
+"""The arguments of the tasks of calls and commands, with slots for the results of other tasks.
 
-A file that a command has left (:class:`~pipeline.graph.file_value.FileValue`) comes as the path of a local copy, which
-is there as long as the task runs.
+A file that a command wrote (:class:`~pipeline.graph.file_value.FileValue`) is passed as the path of a local copy, which
+exists while the task runs.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ __all__ = ["Arguments", "Folder", "Joined", "Slot", "filled", "filled_args", "la
 
 @dataclass(frozen=True)
 class Slot:
-    """Where the value with this number among a task's results goes."""
+    """The place of the result with this number among those that a task gets."""
 
     number: int
 
 
 @dataclass(frozen=True)
 class Joined:
-    """Text whose pieces are known only in the run."""
+    """Text with pieces that are unknown until run time."""
 
     pieces: tuple[Any, ...]
 
 
 def label(value: Any) -> str | None:
-    """The text of a scalar as it stands in an item's key; None for what is no scalar."""
+    """Return a scalar as it is written in an item's key; None if the value is not a scalar."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value) if value is None or isinstance(value, str | int | float) else None
 
 
 class Folder:
-    """A folder of one task, made when something is first put into it, and gone when the task has ended."""
+    """A folder of one task, created when it is first used and deleted when the task ends."""
 
     def __init__(self) -> None:
         self._scratch: temp_folders.Folder | None = None
@@ -58,22 +58,22 @@ class Folder:
 
     @property
     def path(self) -> str:
-        """Where it is."""
+        """Its path; creates it."""
         if self._scratch is None:
             self._scratch = temp_folders.Folder()
         return self._scratch.path
 
     def new(self, name: str) -> str:
-        """The path of a new folder below it."""
+        """Create a folder below it and return its path."""
         self._n += 1
         path = os.path.join(self.path, f"{name}-{self._n}")
         os.mkdir(path)
         return path
 
     def local(self, value: Any) -> Any:
-        """``value`` with paths in the place of files: of one, of those in a list or a map.
+        """Return ``value`` with its files written here and replaced by their paths: one, or those in a list or map.
 
-        The elements of a list are of one kind, those of a step: its first one tells whether there are files in it.
+        The elements of a list are of one kind, so the first one shows whether there are files in it.
         """
         if not _holds_files(value):
             return value
@@ -88,16 +88,16 @@ class Folder:
 
 
 def _holds_files(value: Any) -> bool:
-    """Whether there are files in a value; asked of every argument of every task, so it looks at a list's first only."""
+    """Return whether there are files in a value; of a list only the first is looked at, since every task does this."""
     if isinstance(value, list):
         return bool(value) and _holds_files(value[0])
-    if type(value) is dict and "returncode" in value:  # all that a command left
+    if type(value) is dict and "returncode" in value:  # all results of a command
         return any(isinstance(one, FileValue) for one in value.values())
     return isinstance(value, FileValue)
 
 
 def filled(value: Any, item: Mapping[str, Any], values: Sequence[Any]) -> Any:
-    """``value`` with what its slots, keys of the item and pieces of text stand for, at any depth."""
+    """Return ``value`` with its slots, item keys and text pieces replaced by their values, at any depth."""
     if isinstance(value, Slot):
         return values[value.number]
     if isinstance(value, ItemKey):
@@ -115,24 +115,24 @@ def filled(value: Any, item: Mapping[str, Any], values: Sequence[Any]) -> Any:
 
 
 def filled_args(args: Mapping[str, Any], *values: Any) -> dict[str, Any]:
-    """The keyword arguments of an op's function; all its tasks get the same.
+    """Return the keyword arguments of an op's function, the same for all its tasks.
 
     Raises
     ------
-    DataError : if there is a file among them, which would have to be where each task runs
+    DataError : if there is a file among them: it would have to be on the machine of each task
     """
     for value in values:
         if _holds_files(value):
-            raise DataError("args: a file that a command has left has no place in an op's args; hand it to a call")
+            raise DataError("args: an op can't take a file that a command wrote; pass it to a call")
     return {name: filled(value, {}, values) for name, value in args.items()}
 
 
 def text_of(value: Any) -> str:
-    """What stands for ``${…}`` inside a text: a scalar, written as in YAML.
+    """Return the text that replaces ``${…}`` inside a text: a scalar, written as in YAML.
 
     Raises
     ------
-    DataError : if it is none
+    DataError : if the value is not a scalar
     """
     try:
         one = scalar(value)
@@ -144,21 +144,21 @@ def text_of(value: Any) -> str:
 
 
 class Arguments:
-    """The results that a call's tasks get, each once, in the order of their slots."""
+    """Collects the results that the tasks of a call get, each once, in the order of their slots."""
 
     def __init__(self, whole: Callable[[Reference], Key]) -> None:
         self._whole = whole
         self.keys: list[Key] = []
 
     def slot(self, reference: Reference) -> Slot:
-        """The slot of the whole value that ``reference`` means."""
+        """Return the slot of the whole value of a reference."""
         key = self._whole(reference)
         if key not in self.keys:
             self.keys.append(key)
         return Slot(self.keys.index(key))
 
     def slotted(self, value: Any) -> Any:
-        """``value`` with every reference in it replaced by its slot."""
+        """Return ``value`` with every reference in it replaced by its slot."""
         if isinstance(value, Reference):
             return self.slot(value)
         if isinstance(value, Template):

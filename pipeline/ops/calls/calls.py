@@ -1,4 +1,4 @@
-"""Steps that call the user's functions."""
+"""Steps that call a user's function."""
 
 from __future__ import annotations
 
@@ -27,13 +27,12 @@ class Call:
     ----------
     function : ``module:function``
     positional : slots or values, in order
-    keywords : values, in which :class:`Slot`, :class:`~pipeline.config.model.ItemKey` and tuples of text pieces may
-        stand
+    keywords : values, which may contain slots, item keys and joined texts
     parts : names of the parts the result must have
-    drop : whether a failing item becomes a :class:`~pipeline.graph.segments.Dropped` in its place
-    spread : whether an item is a map to be spread as keywords
-    names : the keywords that the axes of ``over`` give
-    seed : ``(file's seed, copy)`` where the function gets ``seed=``
+    drop : whether a failed item becomes a :class:`~pipeline.graph.segments.Dropped` in its place
+    spread : whether an item is a map of keyword arguments
+    names : the keywords of the axes of ``over``
+    seed : ``(file's seed, step instance)`` if the function gets ``seed=``
     """
 
     function: str
@@ -46,9 +45,9 @@ class Call:
     seed: tuple[int, str] | None = None
 
 
-def derived_seed(seed: int, copy: str, item: str = "") -> int:
-    """A number in [0, 2**63) made of the file's seed, the copy of a step and the item's key, and of nothing else."""
-    digest = hashlib.sha256(f"{seed}\0{copy}\0{item}".encode()).digest()
+def derived_seed(seed: int, instance: str, item: str = "") -> int:
+    """Return a seed in [0, 2**63) that depends only on the file's seed, the step instance and the item's key."""
+    digest = hashlib.sha256(f"{seed}\0{instance}\0{item}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
@@ -66,8 +65,8 @@ def run_call(call: Call, item: Mapping[str, Any] | None, key: str, *values: Any)
 
     Raises
     ------
-    TypeError, KeyError : if the result does not have the parts that the file declares
-    Exception : whatever the function raises, unless the step drops failing items
+    DataError : if the result does not have the parts that the file declares
+    Exception : what the function raises, unless the step drops failed items
     """
     for value in values:
         if isinstance(value, Dropped):
@@ -87,7 +86,7 @@ def _call(call: Call, item: Mapping[str, Any], key: str, values: Sequence[Any]) 
     if call.spread:
         (spread,) = item.values()
         if not isinstance(spread, Mapping):
-            raise DataError(f"over gives a map of keywords for each call; got {type(spread).__name__}")
+            raise DataError(f"over needs a map of keyword arguments for each call; got {type(spread).__name__}")
         keywords |= spread
     else:
         keywords |= item
@@ -125,13 +124,13 @@ def call(
     enter: Callable[[Reference], Any],
     tasks: dict[Key, GraphNode],
 ) -> Any:
-    """The collection that a call step gives.
+    """Return the collection of a call step.
 
     Parameters
     ----------
-    whole : gives the key of a task with the whole in-memory value of a reference
-    enter : gives the collection of a reference
-    tasks : the tasks that ``whole`` and ``enter`` add to; the call's own tasks are added, too
+    whole : returns the key of a task that gives the whole in-memory value of a reference
+    enter : returns the collection of a reference
+    tasks : the call's own tasks are added to it
 
     Returns
     -------

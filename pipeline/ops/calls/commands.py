@@ -1,4 +1,4 @@
-"""Steps that run a program, once or for each item: no shell reads its arguments."""
+"""Steps that run a program, once or for each item. No shell interprets its arguments."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from pipeline.worker.tracebacks import describe
 
 __all__ = ["Program", "command", "run_command"]
 
-_TOLD_LINES = 5  # of stderr in a message
-_TOLD = 500  # characters of stderr in a message
-_CLOCK = 0.05  # seconds; the clock of a file system goes in steps, shorter ones
+_SHOWN_LINES = 5  # of stderr in a message
+_SHOWN = 500  # characters of stderr in a message
+_CLOCK = 0.05  # seconds; longer than the resolution of file times
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,13 @@ class Program:
 
     Parameters
     ----------
-    argv, env : values, in which slots, keys of ``over`` and text pieces may stand
-    cwd : the folder that the program runs in; empty: one of the task's own
-    stdin : what it reads; None: nothing
-    files : part -> path below that folder of a file that it must leave
+    argv, env : values, which may contain slots, item keys and joined texts
+    cwd : the folder that the program runs in; empty: a new one for each task
+    stdin : what is written to its standard input; None: nothing
+    files : part -> path, below that folder, of a file that it must write
     check : whether a return code other than 0 is a failure
-    timeout : seconds after which it is ended
-    drop : whether a failing item becomes a :class:`~pipeline.graph.segments.Dropped` in its place
+    timeout : seconds after which it is killed
+    drop : whether a failed item becomes a :class:`~pipeline.graph.segments.Dropped` in its place
     spread : whether an item is a map of the keys of ``over``
     """
 
@@ -65,12 +65,12 @@ def run_command(program: Program, item: Mapping[str, Any] | None, key: str, *val
     Returns
     -------
     ``{"stdout": text, "stderr": text, "returncode": int}`` with a :class:`~pipeline.graph.file_value.FileValue` for
-    each of the files. Text is read as UTF-8, with a replacement character for what is none
+    each of the files. Text is read as UTF-8, with replacement characters for invalid bytes
 
     Raises
     ------
-    ProgramError : it is not there, failed, or did not leave a file
-    DataError : an argument is no scalar, or what it left is too large to go to other tasks
+    ProgramError : it is not there, failed, or did not write a file
+    DataError : an argument is not a scalar, or a result is too large to be passed to other tasks
     TaskTimeout : it ran too long
     """
     for value in values:
@@ -96,7 +96,7 @@ def _run(program: Program, item: Mapping[str, Any], values: Sequence[Any], folde
     cwd = program.cwd or folder.new("run")
     if not os.path.isdir(cwd):
         raise DataError(f"cwd: there is no folder {cwd!r} on this machine")
-    before = {path: _stamp(os.path.join(cwd, path)) for path in program.files.values()} if program.cwd else {}
+    before = {path: _file_state(os.path.join(cwd, path)) for path in program.files.values()} if program.cwd else {}
     ended = subprocesses.run(
         argv,
         executable=_found(argv[0], env),
@@ -115,19 +115,19 @@ def _run(program: Program, item: Mapping[str, Any], values: Sequence[Any], folde
         "returncode": ended.returncode,
     }
     for name, path in program.files.items():
-        parts[name] = _left(argv[0], cwd, path, before.get(path), stderr)
+        parts[name] = _written(argv[0], cwd, path, before.get(path), stderr)
     return parts
 
 
 def _texts(value: Any) -> list[str]:
-    """An argument as text; of a list its values, each by itself."""
+    """Return an argument as text; of a list, each of its values."""
     if isinstance(value, list | tuple):
         return [text_of(one) for one in value]
     return [text_of(value)]
 
 
 def _found(program: str, env: Mapping[str, str]) -> str:
-    """The file of a program.
+    """Return the path of a program.
 
     Raises
     ------
@@ -143,7 +143,7 @@ def _found(program: str, env: Mapping[str, str]) -> str:
 
 
 def _input(value: Any, path: str) -> str:
-    """The path of a file with what the program reads."""
+    """Write what the program reads to a file and return its path."""
     if value is None:
         return os.devnull
     data = value.encode() if isinstance(value, str) else value.data if isinstance(value, FileValue) else value
@@ -158,8 +158,8 @@ def _text(path: str, what: str) -> str:
     size = os.path.getsize(path)
     if size > LARGEST_FILE:
         raise DataError(
-            f"{what} has {size:,} bytes; what goes from task to task has at most {LARGEST_FILE:,}: have it written to "
-            "where all workers see it"
+            f"{what} has {size:,} bytes; at most {LARGEST_FILE:,} are passed between tasks: write it to a file "
+            "that all workers can read"
         )
     with open(path, encoding="utf-8", errors="replace", newline="") as file:
         return file.read()
@@ -176,37 +176,37 @@ def _how(code: int) -> str:
 
 def _last_lines(stderr: str) -> str:
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    told = " | ".join(lines[-_TOLD_LINES:])
-    return f": {told[-_TOLD:]}" if told else ", and wrote nothing to stderr"
+    shown = " | ".join(lines[-_SHOWN_LINES:])
+    return f": {shown[-_SHOWN:]}" if shown else ", and wrote nothing to stderr"
 
 
-def _stamp(path: str) -> tuple[int, int, int] | None:
-    """What changes when a file is written; None if there is none."""
+def _file_state(path: str) -> tuple[int, int, int] | None:
+    """Return what changes when a file is written; None if it does not exist."""
     try:
         found = os.stat(path)
     except OSError:
         return None
     if time.time_ns() - found.st_mtime_ns < 1e9 * _CLOCK:
-        time.sleep(_CLOCK)  # else what is written now might get the same time
+        time.sleep(_CLOCK)  # else a file that is written now could get the same time
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
-def _left(program: str, cwd: str, path: str, before: tuple[int, int, int] | None, stderr: str) -> FileValue:
-    """A file that the program has left.
+def _written(program: str, cwd: str, path: str, before: tuple[int, int, int] | None, stderr: str) -> FileValue:
+    """Return a file that the program wrote.
 
     Raises
     ------
-    ProgramError : if it has not
+    ProgramError : it did not write the file
     """
     full = os.path.join(cwd, path)
     if os.path.isfile(full):
         found = os.stat(full)
         if before == (found.st_mtime_ns, found.st_size, found.st_ino):
-            raise ProgramError(f"{program} left {path!r} as it was before: it did not write it")
+            raise ProgramError(f"{program} did not write {path!r}: the file is unchanged")
         return FileValue.read(full)
     there = ", ".join(sorted(os.listdir(cwd))[:10]) or "nothing"
     what = "it is a folder" if os.path.isdir(full) else f"its folder has {there}"
-    raise ProgramError(f"{program} left no file {path!r}; {what}{_last_lines(stderr) if stderr.strip() else ''}")
+    raise ProgramError(f"{program} wrote no file {path!r}; {what}{_last_lines(stderr) if stderr.strip() else ''}")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -221,7 +221,7 @@ def command(
     enter: Callable[[Reference], Any],
     tasks: dict[Key, GraphNode],
 ) -> Any:
-    """The collection that a command step gives; arguments as of :func:`pipeline.ops.calls.calls.call`."""
+    """Return the collection of a command step; arguments as of :func:`pipeline.ops.calls.calls.call`."""
     asked = step.command
     assert asked is not None
     arguments = Arguments(whole)

@@ -1,7 +1,7 @@
-"""One task, or one task an item: what calls and commands with ``over`` have in common.
+"""One task, or one task an item: what calls and commands have in common.
 
-All items of a step share one description of the work, which holds the arguments with slots where results of other tasks
-go: 100,000 items cost 100,000 small tasks and one description.
+All items of a step share one description of the work, which holds the arguments: 100,000 items cost 100,000 small tasks
+and one description.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pipeline.worker.run_segment import begin_item
 __all__ = ["DEALT", "deal", "item_key", "mapped", "part"]
 
 DEALT = 64
-"""Into how many tasks a list whose length is known only in the run is dealt."""
+"""Number of tasks that share the elements of a list whose length is unknown until run time."""
 
 Run = Callable[..., Any]
 """``run(work, item, key, *values)`` does the work for one item; ``item`` is None and ``key`` empty without ``over``."""
@@ -35,12 +35,12 @@ Run = Callable[..., Any]
 
 
 def part_of(value: Any, name: str) -> Any:
-    """One part of what a task gave, or of an item that is a map."""
+    """Return one part of a task's result, or of an item that is a map."""
     return value if isinstance(value, Dropped) else value[name]
 
 
 def deal(value: Any, number: int, n: int) -> list[tuple[str, Any]]:
-    """The ``number``-th of ``n`` runs of consecutive elements of a list, each with its position as its key."""
+    """Return the ``number``-th of ``n`` runs of consecutive elements of a list, as pairs of position and element."""
     if not isinstance(value, list | tuple) and not hasattr(value, "__len__"):
         raise DataError(f"over needs a list; got {type(value).__name__}")
     start, stop = number * len(value) // n, (number + 1) * len(value) // n
@@ -50,9 +50,9 @@ def deal(value: Any, number: int, n: int) -> list[tuple[str, Any]]:
 def run_group(
     run: Run, work: Any, policy: tuple[int, float | None], name: str, group: Sequence[tuple[str, Any]], *values: Any
 ) -> Group:
-    """Do the work for each ``(key, item)`` of a group whose size is known only in the run.
+    """Do the work for each ``(key, item)`` of a group whose size is unknown until run time.
 
-    An item that fails is tried again here where failing ones are left out: the task would lose them all.
+    If failed items are dropped, they are retried here: a retry of the task would repeat the whole group.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def run_group(
 
     Raises
     ------
-    TaskTimeout : if an item that may not be left out took longer; noticed when it came back
+    TaskTimeout : if an item that may not be dropped took longer; noticed after it has returned
     """
     retries, timeout = policy
     found = Group()
@@ -76,7 +76,7 @@ def run_group(
 
 
 def _timed(run: Run, timeout: float | None, work: Any, item: Mapping[str, Any], key: str, *values: Any) -> Any:
-    """What ``run`` gives for an item of a group, which may take ``timeout`` seconds by itself."""
+    """Return the result of one item of a group, which may take ``timeout`` seconds."""
     begin_item(key)
     began = perf_counter()
     result = run(work, item, key, *values)
@@ -89,7 +89,7 @@ def _timed(run: Run, timeout: float | None, work: Any, item: Mapping[str, Any], 
 
 
 def group_part(group: Sequence[tuple[str, Any]], name: str) -> list[tuple[str, Any]]:
-    """That part of each item of a group."""
+    """Return one part of each item of a group."""
     return [(key, part_of(item, name)) for key, item in group]
 
 
@@ -107,13 +107,13 @@ def mapped(
     enter: Callable[[Reference], Any],
     tasks: dict[Key, GraphNode],
 ) -> Any:
-    """The collection that a step gives whose tasks are ``run(work, …)``.
+    """Return the collection of a step whose tasks are ``run(work, …)``.
 
     Parameters
     ----------
-    work : what all tasks share; ``work.drop``: whether the tasks themselves leave out items that fail
-    keys : the tasks whose results all of them get, in the order of their slots
-    enter : gives the collection of a reference
+    work : what all tasks share; ``work.drop``: whether the tasks themselves drop failed items
+    keys : the tasks whose results all of them get, in the order of the slots
+    enter : returns the collection of a reference
     tasks : the step's own tasks are added to them
 
     Returns
@@ -127,14 +127,14 @@ def mapped(
     axes = _axes(step, enter, tasks)
     unknown = [axis for axis in axes if axis.names is None]
     if not unknown:
-        if step.retries:  # the back end tries again, and leaves out what fails too often
+        if step.retries:  # the back end retries, and drops what fails too often
             work = replace(work, drop=False)
         return with_parts(step, _combined(step, run, work, axes, keys, tasks), tasks)
     if len(axes) > 1:
         raise OpError(
             "over",
-            f"the length of {unknown[0].name!r} is known only in the run, so it can't be combined with other "
-            "keys; make the combinations in the list itself",
+            f"the length of {unknown[0].name!r} is unknown until run time, so it can't be combined with other keys; "
+            "make the combinations in the list itself",
         )
     (axis,) = axes
     policy = step.retries, step.timeout if step.kind != "command" else None  # a command's task ends its program itself
@@ -146,7 +146,7 @@ def mapped(
 
 @dataclass(frozen=True)
 class _Axis:
-    """One key of an ``over``: its values, or the keys of the tasks that give them; ``names`` None: known in the run."""
+    """One key of an ``over``: its values, or the keys of tasks that give them; ``names`` is None if unknown."""
 
     name: str
     names: tuple[str, ...] | None
@@ -177,7 +177,7 @@ def _axis(name: str, values: Any, prefix: str, enter: Callable[[Reference], Any]
 
 
 def item_key(name: str, value: Any, position: int) -> str:
-    """The key of an item made of one value: ``alpha=0.1``; of a map of scalars ``alpha=0.1,k=2``; else its number."""
+    """Return the key of an item: ``alpha=0.1``; of a map of scalars ``alpha=0.1,k=2``; else its position."""
     if isinstance(value, Mapping):
         texts = {k: label(v) for k, v in value.items()}
         return str(position) if None in texts.values() or not texts else ",".join(f"{k}={t}" for k, t in texts.items())
@@ -186,7 +186,7 @@ def item_key(name: str, value: Any, position: int) -> str:
 
 
 def _unique(names: Iterable[str]) -> tuple[str, ...]:
-    """The names, a repeated one told apart by a number: items have keys, and keys are unique."""
+    """Return the names with ``#2``, ``#3``, … added to repeated ones, since keys of items are unique."""
     seen: dict[str, int] = {}
     unique = []
     for name in names:
@@ -221,7 +221,7 @@ def _combined(
 
 
 def _named(axis: _Axis, i: int, *, alone: bool) -> str:
-    """The piece of an item's key that one axis gives: an item handed on keeps its own key."""
+    """Return the part of an item's key for one axis: an item of another step keeps its key."""
     name = (axis.names or ())[i]
     if not axis.keys:
         return name if "=" in name or alone or not axis.name else f"{axis.name}={name}"
@@ -244,14 +244,14 @@ def _columns(axes: Sequence[_Axis], positions: Sequence[tuple[int, ...]]) -> dic
 
 
 def with_parts(step: Step, value: Items | Single, tasks: dict[Key, GraphNode]) -> Any:
-    """The value with the parts that the step declares."""
+    """Return the value with the parts that the step declares."""
     if not step.parts:
         return value
     return Parts({name: part(value, name, f"{step.name}.{name}", tasks) for name in step.parts}, whole=value)
 
 
 def part(value: Items | Single, name: str, prefix: str, tasks: dict[Key, GraphNode]) -> Items | Single:
-    """That part of a value, or of each item, as tasks ``(prefix, …)`` added to ``tasks``."""
+    """Return one part of a value, or of each item; its tasks ``(prefix, …)`` are added to ``tasks``."""
     if isinstance(value, Single):
         tasks[prefix,] = task((prefix,), part_of, ref(value.key), name)
         return Single((prefix,), tasks)

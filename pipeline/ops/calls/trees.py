@@ -1,4 +1,4 @@
-"""``tree_reduce``: many items become one value, a few at a time."""
+"""``tree_reduce``: reduce many items to one value, a few at a time."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _NONE = "there are no items to reduce"
 
 
 def tree_reduce(x: Items, *, name: str, function: str, args: Args = None, fan_in: int = 8) -> Single:
-    """One value of all items: a function gives one of a list of items, then of what it gave, until one is left.
+    """Reduce items to one value: call a function with lists of items, then with lists of its results.
 
     Parameters
     ----------
-    function : ``module:function``, called as ``function(list, **args)``; must be associative: which items come together
-        is not the user's to know, only that they come in order
-    fan_in : tasks whose values one task takes
+    function : ``module:function``, called as ``function(list, **args)``; must be associative: items stay in
+        order, but how they are grouped is not defined
+    fan_in : number of tasks whose results one task takes
 
     Raises
     ------
-    DataError : if there are no items; in the run, if all were dropped
+    DataError : if there are no items; at run time, if all were dropped
     """
     tasks: dict[Key, GraphNode] = {}
     given = args_of_task(args, tasks)
@@ -51,24 +51,24 @@ def tree_reduce(x: Items, *, name: str, function: str, args: Args = None, fan_in
 
 
 def fold_items(function: str, args: Mapping[str, Any], paired: bool, results: Sequence[Any]) -> list[Any]:
-    """A list of the one value of some items; an empty one where all were dropped."""
+    """Return a list of the value of some items; empty if all were dropped."""
     items = [item for pairs in results for _, item in pairs] if paired else list(results)
     items = [item for item in items if not isinstance(item, Dropped)]
     return [resolve(function)(items, **args)] if items else []
 
 
 def folded(function: str, args: Mapping[str, Any], parts: Sequence[list[Any]]) -> list[Any]:
-    """A list of the one value of some partial ones; an empty one where there are none."""
+    """Return a list of the value of some partial results; empty if there are none."""
     values = [value for part in parts for value in part]
     return [resolve(function)(values, **args)] if len(values) > 1 else values
 
 
 def only(part: list[Any]) -> Any:
-    """The value that is left.
+    """Return the only value in a list.
 
     Raises
     ------
-    DataError : if there is none
+    DataError : if the list is empty
     """
     if not part:
         raise DataError(_NONE)
