@@ -153,7 +153,7 @@ def compare(
     from pipeline.report.comparison_json import write_report
     from pipeline.report.html import page
     from pipeline.report.terminal import comparison_text
-    from pipeline.report.verdicts import ComparisonReport, problem
+    from pipeline.report.verdicts import ComparisonReport
 
     def tell(message: str) -> None:
         if as_json:
@@ -161,7 +161,7 @@ def compare(
         else:
             print(message, flush=True)
 
-    result = comparison.compare(
+    found = comparison.compare(
         config,
         backends=[name.strip() for name in backends.split(",") if name.strip()] if backends else None,
         workers=workers,
@@ -172,15 +172,16 @@ def compare(
         allow_effects=allow_effects,
         tell=tell,
     )
+    result = ComparisonReport.of(found)
     write_report(result)
     page.write(Path(result.folder))
     code = result.exit_code
     if as_json:
-        emit(context.obj, "result", **({"ok": not code} | ComparisonReport.of(result).to_dict()))
+        emit(context.obj, "result", **({"ok": not code} | result.to_dict()))
     else:
         print(f"\n{comparison_text(result)}")
     if code:
-        print(f"pipeline: error: {problem(result)}", file=sys.stderr)
+        print(f"pipeline: error: {result.problem}", file=sys.stderr)
     return code
 
 

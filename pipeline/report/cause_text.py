@@ -11,7 +11,7 @@ from pipeline.experiments.explanation.explained import Explained, Explanation
 from pipeline.experiments.explanation.recommendations import Change
 from pipeline.units import bytes_text, count_text, duration_text, ratio_text
 
-__all__ = ["ExplanationReport", "bound_text", "cause_text", "verdict", "what_to_change", "why_change"]
+__all__ = ["ExplanationReport", "bound_text", "cause_text", "what_to_change", "why_change"]
 
 Numbers = Mapping[str, Any]
 
@@ -181,30 +181,6 @@ _CHANGES: Mapping[str, tuple[_Text, _Text]] = {
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def verdict(e: Explanation) -> str:
-    """Return one sentence: the step, the cause with its numbers, what to change, what that should save."""
-    main = e.main
-    if main is None:
-        return "nothing was probed: see why above, or give it more time: --budget"
-    best = next((change for change in e.changes if change.step == main.step), None)
-    cause = next((cause for cause in main.causes if best is not None and cause.kind == best.kind), main.cause)
-    text = f"`{main.step}` ({main.share:.0%} of {duration_text(e.structure.work)}) {cause_text(cause)}"
-    if e.bound is not None and cause == e.bound.cause:
-        text = bound_text(e.bound)
-    if best is None:
-        return f"{text}. {_nothing_to_change(cause)}"
-    if best.before is None or best.after is None:
-        return f"{text}. Change: {what_to_change(best)}"
-    gain = f"{duration_text(best.before)} -> {duration_text(best.after)} on {count_text(e.n_workers, 'worker')}"
-    return f"{text}. Change: {what_to_change(best)}; predicted: {gain}"
-
-
-def _nothing_to_change(cause: Cause) -> str:
-    if cause.kind == "none":
-        return "Nothing to change"
-    return "Explain it again on a quieter machine" if cause.disturbed else "No change is known to help"
-
-
 class ExplanationReport(Explanation):
     """An explanation with its sentences, as Python users get it."""
 
@@ -215,8 +191,21 @@ class ExplanationReport(Explanation):
 
     @property
     def verdict(self) -> str:
-        """Return the step, the cause with its numbers, what to change, what that should save."""
-        return verdict(self)
+        """Return one sentence: the step, the cause with its numbers, what to change, what that should save."""
+        main = self.main
+        if main is None:
+            return "nothing was probed: see why above, or give it more time: --budget"
+        best = next((change for change in self.changes if change.step == main.step), None)
+        cause = next((cause for cause in main.causes if best is not None and cause.kind == best.kind), main.cause)
+        text = f"`{main.step}` ({main.share:.0%} of {duration_text(self.structure.work)}) {cause_text(cause)}"
+        if self.bound is not None and cause == self.bound.cause:
+            text = bound_text(self.bound)
+        if best is None:
+            return f"{text}. {_nothing_to_change(cause)}"
+        if best.before is None or best.after is None:
+            return f"{text}. Change: {what_to_change(best)}"
+        gain = f"{duration_text(best.before)} -> {duration_text(best.after)} on {count_text(self.n_workers, 'worker')}"
+        return f"{text}. Change: {what_to_change(best)}; predicted: {gain}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return it in the types that JSON has; times in seconds, sizes in bytes."""
@@ -272,3 +261,9 @@ def _change_dict(change: Change) -> dict[str, Any]:
         "kind": change.kind,
         "saves": change.saves,
     }
+
+
+def _nothing_to_change(cause: Cause) -> str:
+    if cause.kind == "none":
+        return "Nothing to change"
+    return "Explain it again on a quieter machine" if cause.disturbed else "No change is known to help"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.experiments.explanation.diagnosis import NESTED
-from pipeline.report.cause_text import bound_text, cause_text, verdict, what_to_change, why_change
+from pipeline.report.cause_text import ExplanationReport, bound_text, cause_text, what_to_change, why_change
 from pipeline.report.formatting import WIDTH, Column, table_text, wrapped
 from pipeline.units import count_text, duration_text, ratio_text
 
@@ -49,7 +49,7 @@ def explanation_text(explanation: Explanation, *, width: int = WIDTH) -> str:
         lines += [*wrapped(_not_probed(explanation), width), ""]
     if explanation.changes:
         lines += [_ranking(explanation, width), ""]
-    return "\n".join([*lines, *wrapped([verdict(explanation)], width)])
+    return "\n".join([*lines, *wrapped([ExplanationReport.of(explanation).verdict], width)])
 
 
 def _head(e: Explanation) -> Iterator[str]:

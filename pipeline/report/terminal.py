@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.builder.plan import SOMETHING_MOVED
 from pipeline.report.formatting import WIDTH, Column, table_text, wrapped
 from pipeline.report.loss_tables import account_lines
-from pipeline.report.verdicts import footnotes, reason_texts, verdict
+from pipeline.report.verdicts import ComparisonReport
 from pipeline.units import bytes_text, count_text, digits, duration_text, interval_text, ratio_text
 
 if TYPE_CHECKING:
@@ -121,10 +121,11 @@ def comparison_text(comparison: Comparison, *, width: int = WIDTH) -> str:
         (_cost_row(row) for row in comparison.rows),
         width=width,
     )
-    lines = [speed, "", costs, "", *account_lines(comparison, width=width), *wrapped(footnotes(comparison), width)]
-    if comparison.causes:
-        lines += ["", *wrapped(reason_texts(comparison).values(), width), ""]
-    return "\n".join([*lines, *wrapped(verdict(comparison), width)])
+    report = ComparisonReport.of(comparison)
+    lines = [speed, "", costs, "", *account_lines(comparison, width=width), *wrapped(report.footnotes, width)]
+    if report.causes:
+        lines += ["", *wrapped(report.reasons.values(), width), ""]
+    return "\n".join([*lines, *wrapped(report.verdict, width)])
 
 
 def _speed_row(row: Any) -> dict[str, str]:

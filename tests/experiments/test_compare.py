@@ -20,14 +20,22 @@ from pipeline.config.model import Output, Reference
 from pipeline.errors import Bug, ConfigError, TaskError, WorkerLost
 from pipeline.experiments.comparison.compare import Rounds, chosen, compare, compare_graph, rotated
 from pipeline.experiments.comparison.result import Case, Difference, Measurement
-from pipeline.experiments.comparison.rows import compared
+from pipeline.experiments.comparison.rows import compared as rows_of
 from pipeline.graph.graph import Graph, Policy, listed, ref, task
 from pipeline.graph.value_types import ItemsType, ObjectType
 from pipeline.outputs.planners import plan_sink
 from pipeline.report.comparison_json import write_report
 from pipeline.report.terminal import comparison_text
-from pipeline.report.verdicts import ComparisonReport, equality, footnotes, problem, reason_texts, verdict
+from pipeline.report.verdicts import ComparisonReport
 from pipeline.trace.trace import Trace
+
+
+def compared(*arguments, **fields):
+    return ComparisonReport.of(rows_of(*arguments, **fields))
+
+
+def compared_graph(graph, **options):
+    return ComparisonReport.of(compare_graph(graph, **options))
 
 
 def measurement(backend, number, elapsed, *, start_up=1.0, workers=2, **fields):
@@ -73,7 +81,7 @@ FASTER = {"serial": [12.0, 12.4, 12.2], "threads": [12.1, 12.5, 12.0], "processe
 
 
 def test_the_last_line_has_the_fastest_and_whether_results_agree():
-    last = verdict(comparison(FASTER))[-1]
+    last = comparison(FASTER).verdict[-1]
     assert last == "fastest: processes, 1.79x of serial on 2 workers; results equal bit by bit"
 
 
@@ -85,35 +93,35 @@ def test_speedup_efficiency_and_full_speedup_have_known_values():
 def test_overlapping_intervals_are_told_as_no_difference():
     result = comparison(FASTER)
     assert [row.differs for row in result.rows] == [False, False, True]
-    assert any("no difference to serial is shown" in line and "threads" in line for line in footnotes(result))
+    assert any("no difference to serial is shown" in line and "threads" in line for line in result.footnotes)
 
 
 def test_two_fastest_that_overlap_are_told_together():
     result = comparison(FASTER | {"pool": [6.75, 6.85, 6.95]})
-    assert "fastest: processes, 1.79x of serial on 2 workers (no difference shown to pool)" in verdict(result)[-1]
+    assert "fastest: processes, 1.79x of serial on 2 workers (no difference shown to pool)" in result.verdict[-1]
 
 
 def test_nothing_faster_than_serial_is_said_so():
-    assert verdict(comparison({"serial": [1.0, 1.1, 1.2], "pool": [2.0, 2.1, 2.2]}))[-1].startswith("fastest: serial;")
+    assert comparison({"serial": [1.0, 1.1, 1.2], "pool": [2.0, 2.1, 2.2]}).verdict[-1].startswith("fastest: serial;")
 
 
 def test_serial_is_not_alone_fastest_among_equals():
     result = comparison({"serial": [1.0, 1.1, 1.2], "pool": [1.1, 1.15, 1.3], "dask": [2.0, 2.1, 2.2]})
-    assert verdict(result)[-1].startswith("fastest: serial (no difference shown to pool);")
+    assert result.verdict[-1].startswith("fastest: serial (no difference shown to pool);")
 
 
 def test_items_that_every_run_dropped_are_told_and_are_exit_1():
     runs = [measurement(name, i, 1.0, dropped=2) for name in ("serial", "pool") for i in range(3)]
     result = compared(runs, cases=[Case("serial", 1), Case("pool", 2)], differences={}, failures={})
-    assert (result.exit_code, problem(result).partition(",")[0]) == (1, "2 items were dropped")
-    assert "2 items were dropped, since they failed: these times are without what needs them" in verdict(result)
+    assert (result.exit_code, result.problem.partition(",")[0]) == (1, "2 items were dropped")
+    assert "2 items were dropped, since they failed: these times are without what needs them" in result.verdict
 
 
 @pytest.mark.parametrize(("starved", "told"), [(1.1, True), (0.9, False), (None, False)])
 def test_serial_without_a_core_for_a_tenth_is_a_busy_machine(starved, told):
     runs = [measurement(name, i, 10.0, starved=starved) for name in ("serial", "pool") for i in range(3)]
     result = compared(runs, cases=[Case("serial", 1), Case("pool", 2)], differences={}, failures={})
-    assert any("something else used this machine" in line for line in verdict(result)) is told
+    assert any("something else used this machine" in line for line in result.verdict) is told
 
 
 def test_serial_with_threads_in_its_tasks_shows_no_busy_machine():
@@ -125,8 +133,8 @@ def test_serial_with_threads_in_its_tasks_shows_no_busy_machine():
 
 def test_one_round_claims_no_difference():
     result = comparison({"serial": [9.0], "pool": [1.0]})
-    assert "no difference to serial shown" in verdict(result)[-1]
-    assert footnotes(result)[0].startswith("1 round: too few")
+    assert "no difference to serial shown" in result.verdict[-1]
+    assert result.footnotes[0].startswith("1 round: too few")
 
 
 def test_unequal_results_are_exit_6_and_stand_in_the_verdict():
@@ -134,21 +142,21 @@ def test_unequal_results_are_exit_6_and_stand_in_the_verdict():
              "threads": [Difference("output 'x'", True, True)]}  # fmt: skip
     result = comparison(FASTER, differences=wrong, failures={"pool": ("no", 4)})
     assert result.exit_code == 6
-    assert verdict(result)[-1].endswith("RESULTS DIFFER: processes")
-    assert "3 of 8 cells differ" in problem(result)
+    assert result.verdict[-1].endswith("RESULTS DIFFER: processes")
+    assert "3 of 8 cells differ" in result.problem
 
 
 def test_equality_within_a_tolerance_says_both_numbers():
     near = {name: [Difference("output 'x'", True, False, 3.2e-16, 1e-9)] for name in ("threads", "processes")}
     result = comparison(FASTER, differences=near)
-    assert verdict(result)[-1].endswith("results equal within 3e-16 (relative; 1e-09 is allowed)")
+    assert result.verdict[-1].endswith("results equal within 3e-16 (relative; 1e-09 is allowed)")
     assert result.exit_code == 0
 
 
 def test_a_back_end_that_did_not_run_is_a_row_with_its_reason():
     result = comparison(FASTER, failures={"dask": ("fit[a]: ValueError: no", 1)})
     assert result.exit_code == 1
-    assert verdict(result)[0] == "dask did not run: fit[a]: ValueError: no"
+    assert result.verdict[0] == "dask did not run: fit[a]: ValueError: no"
     text = comparison_text(result)
     assert "did not run" in text
     assert text.split("\n")[-1].startswith("fastest: processes")
@@ -163,7 +171,7 @@ def test_the_tables_fit_80_columns_and_hold_every_quantity():
 
 
 def test_a_comparison_is_a_frame_a_text_html_and_strict_json():
-    result = ComparisonReport.of(comparison(FASTER, failures={"dask": ("<lost>", 4)}))
+    result = comparison(FASTER, failures={"dask": ("<lost>", 4)})
     frame = result.to_frame()
     assert list(frame.index) == ["serial", "threads", "processes", "dask"]
     assert frame.loc["processes", "speedup_low"] <= frame.loc["processes", "speedup"]
@@ -216,10 +224,10 @@ def graph_of(function, *arguments, n=6):
 def test_two_back_ends_are_measured_and_found_equal(tmp_path):
     told = []
     graph = graph_of(math.factorial)
-    result = compare_graph(graph, folder=tmp_path, backends=["threads"], workers=2, repeat=2, tell=told.append)
+    result = compared_graph(graph, folder=tmp_path, backends=["threads"], workers=2, repeat=2, tell=told.append)
     assert [row.backend for row in result.rows] == ["serial", "threads"]
     assert result.exit_code == 0
-    assert equality(result) == "results equal bit by bit"
+    assert result.equality == "results equal bit by bit"
     assert [m.round for m in result.measurements] == [0, 0, 1, 1]
     assert [m.backend for m in result.measurements] == ["serial", "threads", "threads", "serial"]
     assert all(m.elapsed > 0 and m.memory > 1e7 and m.commit > 0 for m in result.measurements)
@@ -236,7 +244,7 @@ def test_only_the_run_folder_is_written_with_all_that_was_found(tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "runs" / "x"
     graph = graph_of(math.factorial)
-    write_report(compare_graph(graph, folder=folder, backends=["threads"], workers=1, repeat=1))
+    write_report(compared_graph(graph, folder=folder, backends=["threads"], workers=1, repeat=1))
     assert [p.name for p in tmp_path.iterdir()] == ["runs"]
     assert sorted(p.name for p in folder.iterdir()) == ["graph", "report.json", "serial-1", "threads-1"]
     assert Graph.load(folder / "graph").fingerprint == graph.fingerprint
@@ -246,7 +254,7 @@ def test_only_the_run_folder_is_written_with_all_that_was_found(tmp_path, monkey
 
 def test_results_that_depend_on_the_process_are_found_unequal(tmp_path):
     graph = graph_of(_process_id)
-    result = compare_graph(graph, folder=tmp_path, backends=["threads"], workers=1, repeat=1)
+    result = compared_graph(graph, folder=tmp_path, backends=["threads"], workers=1, repeat=1)
     assert result.exit_code == 6
     assert {d.what for _, d in result.unequal} == {"output 'all'", "'item'"}
 
@@ -257,7 +265,7 @@ def _process_id(i):
 
 def test_a_back_end_that_fails_is_a_row_and_the_others_go_on(tmp_path):
     graph = graph_of(_fails_off_the_main_thread)
-    result = compare_graph(graph, folder=tmp_path, backends=["threads", "processes"], workers=1, repeat=1)
+    result = compared_graph(graph, folder=tmp_path, backends=["threads", "processes"], workers=1, repeat=1)
     failed = {row.backend: row for row in result.rows}["threads"]
     assert "ValueError: not here" in failed.failure
     assert result.exit_code == 1
@@ -272,7 +280,7 @@ def _fails_off_the_main_thread(i):
 
 def test_what_serial_raises_is_raised_with_its_step_and_item(tmp_path):
     with pytest.raises(TaskError, match="ValueError") as caught:
-        compare_graph(graph_of(_refuses), folder=tmp_path, workers=1, repeat=1)
+        compared_graph(graph_of(_refuses), folder=tmp_path, workers=1, repeat=1)
     assert caught.value.step == "item"
 
 
@@ -290,7 +298,7 @@ def _refuses(i):
 
 def test_a_back_end_whose_process_dies_is_told_with_the_signal(tmp_path):
     graph = graph_of(_dies_in_threads)
-    result = compare_graph(graph, folder=tmp_path, backends=["threads"], workers=1, repeat=1)
+    result = compared_graph(graph, folder=tmp_path, backends=["threads"], workers=1, repeat=1)
     assert "was ended by SIGKILL" in result.rows[1].failure
     assert result.exit_code == 4
 
@@ -303,7 +311,7 @@ def _dies_in_threads(i):
 
 def test_a_budget_lowers_the_rounds_but_not_the_back_ends(tmp_path):
     told = []
-    result = compare_graph(
+    result = compared_graph(
         graph_of(math.factorial),
         folder=tmp_path,
         backends=["threads"],
@@ -318,7 +326,7 @@ def test_a_budget_lowers_the_rounds_but_not_the_back_ends(tmp_path):
 
 def test_each_back_end_is_measured_with_each_number_of_workers(tmp_path):
     graph = graph_of(math.factorial)
-    result = compare_graph(graph, folder=tmp_path, backends=["threads"], workers=[2, 1], repeat=1)
+    result = compared_graph(graph, folder=tmp_path, backends=["threads"], workers=[2, 1], repeat=1)
     assert [(row.label, row.workers) for row in result.rows] == [("serial", 1), ("threads x1", 1), ("threads x2", 2)]
     assert [(law.backend, [point["workers"] for point in law.points]) for law in result.scaling] == [
         ("threads", [1, 2])
@@ -331,15 +339,15 @@ def test_each_back_end_is_measured_with_each_number_of_workers(tmp_path):
 @pytest.mark.parametrize("counts", [[], [0], [1, -2]])
 def test_a_scale_is_of_whole_numbers(tmp_path, counts):
     with pytest.raises(ConfigError, match="scale"):
-        compare_graph(graph_of(math.factorial), folder=tmp_path, backends=["threads"], workers=counts)
+        compared_graph(graph_of(math.factorial), folder=tmp_path, backends=["threads"], workers=counts)
 
 
 def test_core_seconds_add_up_and_are_told_with_a_sentence(tmp_path):
-    result = compare_graph(graph_of(math.factorial), folder=tmp_path, backends=["processes"], workers=2, repeat=1)
+    result = compared_graph(graph_of(math.factorial), folder=tmp_path, backends=["processes"], workers=2, repeat=1)
     account = {a.runs.label: a for a in result.accounts}["processes"]
     assert sum(account.losses.percents().values()) == 100
     assert sum(account.core_time.total(name) for name in account.core_time.lanes[0]) == 2 * round(account.elapsed * 1e9)
-    assert reason_texts(result)["processes"].startswith("processes: ")
+    assert result.reasons["processes"].startswith("processes: ")
     text = comparison_text(result)
     assert max(map(len, text.split("\n"))) <= 80
     # of one line or two, as the times make it long; a busy machine is told before it
@@ -351,7 +359,7 @@ def test_core_seconds_add_up_and_are_told_with_a_sentence(tmp_path):
 def test_a_reference_is_timed_and_compared_with_serials_outputs(tmp_path):
     graph = graph_of(math.factorial)
     call = "test_compare:by_hand"
-    result = compare_graph(
+    result = compared_graph(
         graph, folder=tmp_path, backends=["threads"], workers=1, repeat=2, call=call, params={"n": 6}
     )
     assert result.exit_code == 0
@@ -377,9 +385,11 @@ def by_hand(n):
 )
 def test_a_reference_that_is_wrong_or_fails_is_told(tmp_path, n, call, code, said):
     graph = graph_of(math.factorial)
-    result = compare_graph(graph, folder=tmp_path, backends=["serial"], workers=1, repeat=1, call=call, params={"n": n})
+    result = compared_graph(
+        graph, folder=tmp_path, backends=["serial"], workers=1, repeat=1, call=call, params={"n": n}
+    )
     assert result.exit_code == code
-    assert said in problem(result)
+    assert said in result.problem
 
 
 def test_no_file_of_a_comparison_holds_a_secret(tmp_path, monkeypatch):
@@ -420,7 +430,7 @@ def test_an_interrupted_comparison_leaves_no_process(tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        compare_graph(graph_of(math.factorial), folder=tmp_path, workers=1, repeat=1, tell=interrupt)
+        compared_graph(graph_of(math.factorial), folder=tmp_path, workers=1, repeat=1, tell=interrupt)
     assert not (tmp_path / "outputs").exists()
 
 

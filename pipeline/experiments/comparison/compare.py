@@ -39,6 +39,7 @@ __all__ = ["Comparison", "compare", "compare_graph"]
 
 REFERENCE = "serial"
 REPEAT = 3
+_REPORTED = ("elapsed", "start_up", "verify", "commit", "user", "system", "n_workers", "starved")
 
 Tell = Callable[[str], None]
 Named = TypeVar("Named")
@@ -270,18 +271,11 @@ class Rounds:
                     case=case.label,
                     backend=case.backend,
                     round=number,
-                    elapsed=report.elapsed,
-                    start_up=report.start_up,
-                    verify=report.verify,
-                    commit=report.commit,
-                    user=report.user,
-                    system=report.system,
                     memory=child.peak_memory,
-                    n_workers=report.n_workers,
                     process=child.elapsed,
                     trace=str(own / "trace.parquet"),
-                    starved=report.starved,
                     dropped=len(report.dropped),
+                    **{name: getattr(report, name) for name in _REPORTED},
                 )
             )
             self.tell(f"round {number + 1}: {case.label} {duration_text(report.elapsed)}")
