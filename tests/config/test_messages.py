@@ -365,6 +365,18 @@ def test_the_branch_of_a_union_that_fits_best_is_explained() -> None:
         loads("version: 1\nsteps: {p: {op: read_parquet, path: t.parquet, cast: {i: int65}}}\n")
 
 
+def test_every_error_of_a_nested_section_is_reported() -> None:
+    text = ERA5 + "cluster: {workers: none, class: Foo, page: 1}\ncompare: {reference: {cal: x}, repeat: two}\n"
+    assert [fault.split(": ")[1] for fault in faults(text)] == [
+        "cluster.workers",
+        "cluster.class",
+        "cluster.page",
+        "compare.reference",
+        "compare.reference.cal",
+        "compare.repeat",
+    ]
+
+
 @pytest.mark.parametrize(("check", "key"), [("abs: 3", "abs"), ("rel: 1", "rel"), ("sep: ';'", "sep")])
 def test_a_tolerance_needs_a_comparison(check: str, key: str) -> None:
     steps = "steps: {a: {op: arange, stop: 3}, m: {op: sum, input: a}}"

@@ -110,6 +110,6 @@ FOLDERS = tuple(name for name, form in FORMATS.items() if form.folder)
 
 
 def are_lines(path: str, options: Mapping[str, Any]) -> bool:
-    """Whether the json output of a frame is an object a line: as its options say, else as its name does."""
+    """Return whether the json output of a frame has one object per line, by its options or else by its path."""
     plain = path.removesuffix(next(filter(path.endswith, PACKED), ""))
     return bool(options.get("lines", plain.endswith((".jsonl", ".ndjson"))))

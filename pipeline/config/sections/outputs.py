@@ -61,7 +61,7 @@ def _instances(name: str, node: Node, place: Location, context: Context) -> list
             raise ConfigFault(source.location, at, message)
         literal = frozenset({"key"} if kind == "items" else ())
         scope = Scope(context.params, matrix, steps=context.steps, literal=literal)
-        keys = read(OutputKeys, node, path, scope, context.faults, place=place)
+        keys = read(OutputKeys, node, path, scope, context.faults, place=place, others=True)
         if keys is None:
             return []
         made.append(

@@ -75,25 +75,34 @@ def validated(
     try:
         return model.model_validate(given)
     except ValidationError as error:
-        for one in _one_a_key(error, node):
+        for one in _one_per_key(error, model, node):
             key = one["loc"][0]
             if key in given or node.at(key) is node:
                 faults.add(*_explained(one, model, node, place or node.location, path, owner))
         return None
 
 
-def _one_a_key(error: ValidationError, node: Node) -> list[Any]:
-    """Return one error a key: of the branches of a union the one that is deepest in what is written."""
+def _one_per_key(error: ValidationError, model: type[BaseModel], node: Node) -> list[Any]:
+    """Return one error per key: of the branches of a union the one that is deepest in what is written."""
     found: dict[Any, tuple[int, Any]] = {}
     for one in error.errors(include_url=False):
         inner, depth = node, 0
         for part in one["loc"]:
             depth += inner.at(part) is not inner
             inner = inner.at(part)
-        name = one["loc"][:1]
-        if name not in found or depth > found[name][0]:
-            found[name] = depth, one
+        key, inside = one["loc"][:1], _section(model, one["loc"][0])
+        while inside is not None and len(key) < len(one["loc"]):
+            key, inside = one["loc"][: len(key) + 1], _section(inside, one["loc"][len(key)])
+        if key not in found or depth > found[key][0]:
+            found[key] = depth, one
     return [one for _, one in found.values()]
+
+
+def _section(model: type[BaseModel], key: Any) -> type[BaseModel] | None:
+    """Return the model of a key whose value is a section of its own."""
+    name = key_names(model).get(key)
+    kind = model.model_fields[name].annotation if name is not None else None
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
 
 def _explained(
@@ -109,8 +118,9 @@ def _explained(
     name = key_names(model)[key]
     info = model.model_fields[name]
     node = node.at(key)
-    if rest and isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-        return _explained(one | {"loc": tuple(rest)}, info.annotation, node, node.location, here, "")
+    section = _section(model, key)
+    if rest and section is not None:
+        return _explained(one | {"loc": tuple(rest)}, section, node, node.location, here, "")
     for part in rest:
         if node.at(part) is not node:
             node = node.at(part)
