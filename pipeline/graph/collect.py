@@ -15,7 +15,7 @@ from pipeline.graph.graph import Key
 from pipeline.graph.segments import Dropped
 from pipeline.graph.value_types import ArrayType, FrameType, ItemsType, ObjectType, PartsType, ValueType
 
-__all__ = ["argument", "collect", "join_partitions"]
+__all__ = ["argument", "collect", "fitting_coords", "join_partitions"]
 
 
 def collect(value_type: ValueType, results: Mapping[Key, Any]) -> Any:
@@ -80,17 +80,25 @@ def _array(value_type: ArrayType, results: Mapping[Key, Any]) -> xr.DataArray:
             place = tuple(slice(edges[i], edges[i + 1]) for edges, i in zip(starts, key[1:], strict=True))
             values[place] = results[key]
     found = dict(zip(value_type.dims, shape, strict=True))
-    coords: dict[str, Any] = {
-        name: coordinate
-        for name, coordinate in value_type.template.coords.items()
-        if all(found.get(dim) == size for dim, size in coordinate.sizes.items())
-    }
+    coords = fitting_coords(value_type.template, found)
     for name, labels in value_type.labels.items():
         along = np.concatenate([np.asarray(results[key]) for key in labels.keys])
         if len(along) != found[labels.dim]:
             raise DataError(f"{labels.dim!r} has the length {found[labels.dim]}, but {name!r} has {len(along)} labels")
         coords[name] = (labels.dim, along)
     return xr.DataArray(values, coords=coords, dims=value_type.dims, attrs=dict(value_type.template.attrs))
+
+
+def fitting_coords(template: Any, sizes: Mapping[str, int]) -> dict[str, Any]:
+    """Return the coordinates of a template whose sizes are those of the array, which may be unknown until run time.
+
+    Parameters
+    ----------
+    template : ``xarray.Dataset``, see :class:`pipeline.graph.value_types.ArrayType`
+    sizes : dim -> length in the array
+    """
+    coords = template.coords.items()
+    return {str(name): x for name, x in coords if all(sizes.get(str(dim)) == n for dim, n in x.sizes.items())}
 
 
 def join_partitions(partitions: Sequence[pd.DataFrame], meta: pd.DataFrame) -> pd.DataFrame:

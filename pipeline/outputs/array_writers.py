@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.graph.collect import fitting_coords
 from pipeline.graph.value_types import LabelsType
 from pipeline.outputs.files import FRAGMENTS, Context, FileRecord, PartRecord, read_blocks, write_bytes, writing
 from pipeline.outputs.grids import Grid, Piece
@@ -25,7 +26,6 @@ from pipeline.outputs.run_labels import with_labels
 __all__ = [
     "Stored",
     "coded",
-    "fitting",
     "fragments_of",
     "join_npy",
     "join_zarr",
@@ -60,12 +60,6 @@ class Stored:
     labels: Mapping[str, LabelsType]
     chunks: Mapping[str, int]
     level: int
-
-
-def fitting(template: Any, shape: Mapping[str, int]) -> dict[Any, Any]:
-    """Return the coordinates of a template whose sizes are those of the array, which may be unknown until run time."""
-    coords = template.coords.items()
-    return {key: x for key, x in coords if all(shape.get(str(dim)) == n for dim, n in x.sizes.items())}
 
 
 def stored(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -163,7 +157,7 @@ def write_zarr_head(
     labels : for each of ``what.labels``, in order, the labels of each chunk
     """
     template = with_labels(what.template, what.labels, labels)
-    files = _zarr_head(what, grid, fitting(template, dict(zip(grid.dims, grid.shape, strict=True))))
+    files = _zarr_head(what, grid, fitting_coords(template, dict(zip(grid.dims, grid.shape, strict=True))))
     records = tuple(write_bytes(context, f"{path}/{name}", [files[name]]) for name in sorted(files))
     return PartRecord((), records, 0)
 

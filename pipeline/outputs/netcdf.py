@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import OpError
-from pipeline.outputs.array_writers import Stored, coded, fitting, fragments_of, plain_attribute
+from pipeline.graph.collect import fitting_coords
+from pipeline.outputs.array_writers import Stored, coded, fragments_of, plain_attribute
 from pipeline.outputs.files import FRAGMENTS, Context, PartRecord, read_blocks, write_bytes
 from pipeline.outputs.run_labels import plain_dtype, with_labels
 
@@ -124,7 +125,7 @@ def join_netcdf(
         # None, an unlimited dim, may be empty; a fixed one can't have the length 0
         file.dimensions = {dim: n or None for dim, n in shape.items()}
         attrs = {key: value for key, value in what.attrs.items() if value is not None}
-        others = [str(key) for key in fitting(template, shape) if key not in what.dims]
+        others = [str(key) for key in fitting_coords(template, shape) if key not in what.dims]
         if others:
             attrs["coordinates"] = " ".join(sorted(others))
         dtype = np.dtype(what.dtype)
@@ -134,7 +135,7 @@ def join_netcdf(
             if block.size:
                 place = tuple(slice(edges[i], edges[i + 1]) for edges, i in zip(starts, index, strict=True))
                 variable[place] = _stored(np.asarray(block, dtype))
-        for key, coordinate in fitting(template, shape).items():
+        for key, coordinate in fitting_coords(template, shape).items():
             values = np.asarray(coordinate.values)
             values = values.astype("U") if values.dtype.kind in "OT" else values
             made = _variable(file, str(key), tuple(map(str, coordinate.dims)), values.dtype, coordinate.attrs)

@@ -16,7 +16,7 @@ import pandas as pd
 from dask.base import tokenize
 
 from pipeline.config.sections.formats import FOLDERS, are_lines
-from pipeline.graph.collect import join_partitions
+from pipeline.graph.collect import fitting_coords, join_partitions
 from pipeline.graph.graph import Sink
 from pipeline.graph.value_types import FrameType
 from pipeline.outputs.files import unpacking
@@ -183,10 +183,9 @@ def _netcdf(sink: Sink, path: Path) -> Any:
     chunks = tuple(along if sum(along) == n else (n,) for along, n in known)
     sizes = dict(zip(value_type.dims, main.shape, strict=True))
     coords = {}
-    for name, coordinate in value_type.template.coords.items():
-        if all(sizes.get(dim) == size for dim, size in coordinate.sizes.items()):
-            stored = StoredVariable.of(path, str(name), coordinate.dtype)
-            coords[name] = (coordinate.dims, stored[...], dict(coordinate.attrs))
+    for name, coordinate in fitting_coords(value_type.template, sizes).items():
+        stored = StoredVariable.of(path, name, coordinate.dtype)
+        coords[name] = (coordinate.dims, stored[...], dict(coordinate.attrs))
     for name, own in value_type.labels.items():
         stored = StoredVariable.of(path, name, plain_dtype(own.dtype))
         coords[name] = ((own.dim,), stored[...], {})
@@ -201,9 +200,5 @@ def _labelled(sink: Sink, values: np.ndarray[Any, Any]) -> Any:
 
     value_type: Any = sink.value_type
     sizes = dict(zip(value_type.dims, values.shape, strict=True))
-    fitting = {
-        name: coordinate
-        for name, coordinate in value_type.template.coords.items()
-        if all(sizes.get(dim) == size for dim, size in coordinate.sizes.items())
-    }
-    return xr.DataArray(values, dims=value_type.dims, coords=fitting, attrs=dict(value_type.template.attrs))
+    coords = fitting_coords(value_type.template, sizes)
+    return xr.DataArray(values, dims=value_type.dims, coords=coords, attrs=dict(value_type.template.attrs))

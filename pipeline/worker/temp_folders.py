@@ -1,7 +1,8 @@
-"""Folders below the temp folder that are removed even when their process was killed.
+"""Temporary folders that are removed even when their process was killed.
 
-All are in one folder of the user's. A process that uses a folder holds a lock on it (``flock``), which the system takes
-away when the last process that holds it has ended, by whatever signal. Making a folder removes those that nobody holds.
+They are in one folder of the user's below the temp folder, or in a folder that the caller names. A process that uses a
+folder holds a lock on it (``flock``), which the system takes away when the last process that holds it has ended, by
+whatever signal. Making a folder removes those that nobody holds.
 """
 
 # Rejected: the age of a folder (a run may take days), and the process id in its name (ids are used again).
@@ -39,16 +40,30 @@ def _home() -> Path:
     return path
 
 
-def hold(name: str) -> tuple[Path, int]:
+def hold(name: str, parent: Path | None = None) -> tuple[Path, int]:
     """Return the folder ``name``, ``KIND-…``, made if it is missing, and a descriptor; closing it releases the folder.
 
     Several processes may hold the same folder. Before a new one is made, those that nobody holds are removed.
+
+    Parameters
+    ----------
+    parent : where the folder is made, and those of its kind are removed; None: the user's own in the temp folder, where
+        those of all kinds are
+
+    Raises
+    ------
+    BackendError : if the user's own folder can't be used
+    OSError : if the folder can't be made in ``parent``
     """
-    path = _home() / name
+    path = (parent or _home()) / name
     if not path.exists():
-        _sweep(path.parent)
+        # nothing else is removed from a folder that is not our own
+        _remove_unheld(path.parent, _PREFIXES if parent is None else (f"{name.rpartition('-')[0]}-",))
     while True:
-        _make(path)
+        if parent is None:
+            _make(path)
+        else:
+            path.mkdir(mode=0o700, exist_ok=True)
         with contextlib.suppress(FileNotFoundError), contextlib.ExitStack() as stack:  # removed before we had the lock
             held = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
             stack.callback(os.close, held)
@@ -66,10 +81,10 @@ def _make(path: Path) -> None:
         raise BackendError(f"{path}: can't be made: {error.strerror}; set TMPDIR to another temp folder") from error
 
 
-def _sweep(folder: Path) -> None:
-    """Remove the folders that nobody holds."""
+def _remove_unheld(folder: Path, prefixes: tuple[str, ...]) -> None:
+    """Remove the folders with one of these prefixes that nobody holds."""
     for name in os.listdir(folder):
-        if not name.startswith(_PREFIXES):
+        if not name.startswith(prefixes):
             continue
         with contextlib.suppress(OSError):  # held, or being removed by another process
             descriptor = os.open(folder / name, os.O_RDONLY | os.O_DIRECTORY)
@@ -83,8 +98,8 @@ def _sweep(folder: Path) -> None:
 class Folder:
     """A new folder ``KIND-…``: removed by ``close``, or, if the process was killed, when a later one is made."""
 
-    def __init__(self, kind: str = "held") -> None:
-        path, self._held = hold(f"{kind}-{secrets.token_hex(4)}")
+    def __init__(self, kind: str = "held", parent: Path | None = None) -> None:
+        path, self._held = hold(f"{kind}-{secrets.token_hex(4)}", parent)
         self.path = str(path)
 
     def __enter__(self) -> Self:

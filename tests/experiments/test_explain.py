@@ -312,7 +312,7 @@ def test_a_signal_ends_the_children_and_leaves_no_scratch(here, number, code):
 
 def test_a_scratch_folder_in_use_is_not_swept(tmp_path):
     with scratch_folder(tmp_path) as first:
-        lock = os.open(first / "lock", os.O_RDWR)
+        lock = os.open(first, os.O_RDONLY | os.O_DIRECTORY)
         with pytest.raises(BlockingIOError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.close(lock)

@@ -70,3 +70,10 @@ def test_a_temp_folder_that_cannot_be_written_to_is_named(temp: Path) -> None:
     temp.parent.joinpath(temp.name).touch()
     with pytest.raises(BackendError, match=f"{temp}: can't be made: .*; set TMPDIR to another temp folder"):
         Folder()
+
+
+def test_in_a_given_folder_only_the_same_kind_is_removed(tmp_path: Path) -> None:
+    for name in ("code-run", "scratch-old", "scratched"):
+        (tmp_path / name).mkdir()
+    with Folder("scratch", tmp_path) as folder:
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["code-run", Path(folder.path).name, "scratched"]
