@@ -256,7 +256,7 @@ class Measurement(_Open):
     case: str = Field(description="label of the row")
     backend: str = Field(description="name of the back end")
     round: Count = Field(description="number of the round, from 0")
-    elapsed: Annotated[float, Field(ge=0)] = Field(description="seconds")
+    elapsed: Annotated[float, Field(ge=0, le=1e10)] = Field(description="seconds")
     start_up: float | None = Field(description="seconds until the workers were warm")
     verify: float | None = Field(description="seconds of verifying the outputs")
     commit: float | None = Field(description="seconds of publishing the outputs")

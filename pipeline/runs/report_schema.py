@@ -66,10 +66,10 @@ def validation_errors(document: Any) -> list[str]:
 
 
 def upgraded(document: Any) -> Any:
-    """Return an older document with what format 1 requires today; ``comparison.json`` lacked labels and most fields."""
+    """Return an older document with the fields that format 1 requires today: ``comparison.json`` lacked most of them."""
     if not isinstance(document, dict):
         return document
-    filled = {**_EMPTY, **document}
+    filled = _EMPTY | {name: value for name, value in document.items() if value is not None}
     for name, key in (("rows", "label"), ("measurements", "case")):
         if isinstance(filled[name], list):
             filled[name] = [{**_OLD_MEASUREMENT, key: record.get("backend"), **record} if isinstance(record, dict)

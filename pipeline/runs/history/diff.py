@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 from pipeline.runs.history.read import RunFolder
 from pipeline.runs.history.result import NOT_RECORDED, Change, Difference
-from pipeline.runs.history.schema import Environment, Input, Unreadable, document
+from pipeline.runs.history.schema import Unreadable, document
 from pipeline.runs.history.verdict import case_times, judged
+from pipeline.runs.report_model import Environment, Input
 
 __all__ = ["Change", "Difference", "diff"]
 
@@ -115,7 +116,7 @@ def _input_kind(old: Input | None, new: Input | None) -> Literal["changed", "add
         return "removed" if new is None else "added"
     if old.bytes != new.bytes and None not in (old.bytes, new.bytes):
         return "changed"
-    known = "unknown" not in (old.sha256, new.sha256)
+    known = not {"unknown", None} & {old.sha256, new.sha256}
     if known and old.partial == new.partial and old.sha256 != new.sha256:
         return "changed"
     if known and not old.partial and not new.partial:

@@ -22,18 +22,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import printable
+from pipeline.errors import DataError, printable
 from pipeline.runs.folders import FAILURE, INPUTS, MARKS, PROVENANCE, REPORT, RUN, TRACE
-from pipeline.runs.history.schema import (
-    Environment,
-    Input,
-    Inputs,
-    Provenance,
-    Report,
-    RunFacts,
-    Unreadable,
-    document,
-)
+from pipeline.runs.history.schema import Inputs, Provenance, RunFacts, Unreadable, document
+from pipeline.runs.report_model import Environment, Input, Report
+from pipeline.runs.report_schema import parse, upgraded
 
 __all__ = ["BROKEN", "Case", "RunFolder", "read", "step_seconds"]
 
@@ -225,18 +218,24 @@ def _reported(start: RunFolder) -> RunFolder | None:
         return None
     if isinstance(told, dict) and "kind" not in told and "start_up" in told:
         raise Unreadable(f"it is one measured run of a comparison; that is {start.folder.parent}")
-    return _of(Report.of(told, REPORT), start)
+    return _of(told, REPORT, start)
 
 
 def _old_comparison(start: RunFolder) -> RunFolder | None:
     told = document(start.folder / "comparison.json")
     if told is None:
         return None
-    return _with(_of(Report.of(told, "comparison.json"), start), missing=(REPORT,))
+    return _with(_of(told, "comparison.json", start), missing=(REPORT,))
 
 
-def _of(report: Report, start: RunFolder) -> RunFolder:
-    whole = report.environment is not None and report.inputs is not None and report.code is not None
+def _of(document: Any, name: str, start: RunFolder) -> RunFolder:
+    """Return the folder with what a report says; fields that an old report lacks are None."""
+    try:
+        report = parse(upgraded(document))
+    except DataError as error:
+        raise Unreadable(f"{name}: {' '.join(str(error).splitlines()[:2])}") from None
+    recorded = {key: getattr(report, key) for key in ("environment", "inputs", "code", "config")
+                if document.get(key) is not None}  # fmt: skip
     return _with(
         start,
         kind=report.kind,
@@ -245,23 +244,23 @@ def _of(report: Report, start: RunFolder) -> RunFolder:
         cases=tuple(_case(report, number, start.folder) for number in range(len(report.rows))),
         n_tasks=report.n_tasks,
         fingerprint=report.fingerprint,
-        environment=report.environment,
-        inputs=report.inputs,
-        code=report.code,
-        config=report.config,
-        shape=report.graph,
-        missing=() if whole else ("where its numbers came from",),
+        shape=document.get("graph"),
+        missing=() if {"environment", "inputs", "code"} <= recorded.keys() else ("where its numbers came from",),
+        **recorded,
     )
 
 
 def _case(report: Report, number: int, folder: Path) -> Case:
     row = report.rows[number]
     if report.kind == "run":
-        elapsed = (row.elapsed.value,) if row.elapsed else ()
-        return Case(row.name, row.backend, row.workers, elapsed, (folder / "trace.parquet",))
-    own = sorted((m for m in report.measurements if m.name == row.name), key=lambda m: m.round)
+        seconds = row.elapsed.value if row.elapsed else None
+        if seconds is not None and not 0 <= seconds <= 1e10:
+            raise Unreadable(f"{REPORT}: rows[{number}].elapsed.value: got {seconds:g}; it must be >= 0")
+        elapsed = () if seconds is None else (seconds,)
+        return Case(row.label, row.backend, row.workers, elapsed, (folder / "trace.parquet",))
+    own = sorted((m for m in report.measurements if m.case == row.label), key=lambda m: m.round)
     traces = tuple(folder / Path(m.trace).parent.name / Path(m.trace).name for m in own if _is_inner(m.trace))
-    return Case(row.name, row.backend, row.workers, () if row.failure else tuple(m.elapsed for m in own), traces)
+    return Case(row.label, row.backend, row.workers, () if row.failure else tuple(m.elapsed for m in own), traces)
 
 
 def _is_inner(trace: str) -> bool:

@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
-__all__ = ["Environment", "Input", "Inputs", "Measurement", "Provenance", "Report", "Row", "RunFacts", "Unreadable",
-           "document"]  # fmt: skip
+from pipeline.runs.report_model import Environment, Input
+
+__all__ = ["Inputs", "Provenance", "RunFacts", "Unreadable", "document"]
 
 FORMAT = 1
 _LARGEST = 200_000_000  # bytes of a file that is read here
@@ -48,84 +49,6 @@ class _Part(BaseModel):
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"]))
             raise Unreadable(f"{name} was not written by pipeline: {place}: {first['msg']}") from None
-
-
-class Value(_Part):
-    """The value of an interval."""
-
-    value: Seconds
-
-
-class Row(_Part):
-    """A back end of a run or a comparison."""
-
-    label: str = ""
-    backend: str
-    workers: Count
-    elapsed: Value | None = None
-    failure: str = ""
-
-    @property
-    def name(self) -> str:
-        return self.label or self.backend
-
-
-class Measurement(_Part):
-    """A measured run of a comparison; ``trace`` is where it lay when it was made."""
-
-    backend: str
-    case: str = ""
-    round: Count
-    elapsed: Seconds
-    trace: str = ""
-
-    @property
-    def name(self) -> str:
-        return self.case or self.backend
-
-
-class Environment(_Part):
-    """The machine and the versions."""
-
-    python: str = ""
-    platform: str = ""
-    machine: str = ""
-    processor: str = ""
-    cores: int | None = None
-    memory: int | None = None
-    versions: Mapping[str, str] = {}
-
-
-class Input(_Part):
-    """A file that was read, or many told as one; see :func:`pipeline.runs.provenance.inputs.input_hashes`."""
-
-    bytes: int | None = None
-    mtime_ns: int | None = None
-    sha256: str = "unknown"
-    partial: bool = False
-    etag: str = ""
-    modified: str = ""
-    files: int | None = None
-
-
-class Report(_Part):
-    """``report.json``, or the ``comparison.json`` that comparisons left before there was one."""
-
-    format: Literal[1] = 1
-    kind: Literal["run", "comparison"] = "comparison"
-    name: str
-    fingerprint: str
-    n_tasks: Count
-    created: str = ""
-    exit_code: int = 0
-    problem: str = ""
-    rows: tuple[Row, ...]
-    measurements: tuple[Measurement, ...] = ()
-    environment: Environment | None = None
-    inputs: Mapping[str, Input] | None = None
-    code: Mapping[str, str] | None = None
-    config: str | None = None
-    graph: Mapping[str, Any] | None = None
 
 
 class StepSeconds(_Part):
