@@ -66,7 +66,7 @@ def validation_errors(document: Any) -> list[str]:
 
 
 def upgraded(document: Any) -> Any:
-    """Return an older document with all fields that format 1 requires today; ``comparison.json`` lacked most of them."""
+    """Return an older document with all fields that format 1 requires today; ``comparison.json`` lacked most."""
     if not isinstance(document, dict):
         return document
     filled = _EMPTY | {name: value for name, value in document.items() if value is not None}
