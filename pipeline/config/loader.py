@@ -10,11 +10,10 @@ from typing import Any
 from pipeline.config import yaml_nodes
 from pipeline.config.fault_collector import ConfigFault, FaultCollector
 from pipeline.config.includes import changed_params, merge_includes, read
-from pipeline.config.interpolation import Params, Scope, secrets_in
+from pipeline.config.interpolation import Params, Scope, interpolate, secrets_in
 from pipeline.config.model import Config, Step
 from pipeline.config.scalars import name_error
 from pipeline.config.sections.checks import checks
-from pipeline.config.sections.fields import Section
 from pipeline.config.sections.keys import File
 from pipeline.config.sections.modules import importable_names, modules
 from pipeline.config.sections.outputs import outputs
@@ -106,7 +105,7 @@ def _read(
     warnings: list[str],
 ) -> Config:
     params = _params(tree, sets, files, faults)
-    keys = read_section(File, tree, "", Scope(params), faults) or File.model_construct()
+    keys = read_section(File, tree, "", Scope(params), faults)
     _check_version(tree, faults)
     importable, shipped = modules(tree.value.get("modules"), params, faults)
     nodes = _steps(tree, params, faults)
@@ -125,10 +124,8 @@ def _read(
         params={name: params[name] for name in params} if not faults else {},
         modules=importable,
         shipped=shipped,
-        seed=keys.seed,
-        storage=keys.storage,
-        cluster=_written(keys.cluster),
-        compare=_written(keys.compare),
+        seed=keys.seed if keys is not None else 0,
+        **(_settings(tree, params) if keys is not None else {}),
         description=str(_text(tree, "description", "", params, faults)),
         source=named,
         text=main.text,
@@ -155,9 +152,10 @@ def _check_version(tree: Node, faults: FaultCollector) -> None:
         faults.add(node.location, "version", f"got {node.shown}; this version of Pipeline reads version 1")
 
 
-def _written(keys: Section | None) -> dict[str, Any]:
-    """Return the keys of a section that the file has."""
-    return keys.model_dump(by_alias=True, exclude_unset=True) if keys is not None else {}
+def _settings(tree: Node, params: Params) -> dict[str, Any]:
+    """Return the sections that go to libraries as they are; a pydantic model would make plain text of a Secret."""
+    sections = [key for key in ("storage", "cluster", "compare") if key in tree.value]
+    return {key: interpolate(tree.value[key], key, Scope(params)) for key in sections}
 
 
 def _params(tree: Node, sets: Mapping[str, str | Node], files: list[str], faults: FaultCollector) -> Params:

@@ -1,4 +1,4 @@
-"""Files that are nearly right are answered with a fault and its place, and typos with what was meant."""
+"""Mutated files give an error with its place, never a traceback; typos get the right suggestion."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fuzzing import Checked, Typo, in_a_process, suggested
 
 
 def require_answers(rows: list[Checked]) -> None:
-    """Exit 0, 2 or 3, no traceback; whatever a refused file asks for, refusing it takes less than 200 MB."""
+    """Exit code 0, 2 or 3, no traceback; refusing a file takes less than 200 MB, whatever it asks for."""
     for row in rows:
         assert not row.fault, f"file {row.number} ({row.kind} of {row.file}): {row.fault}: {row.said[-2000:]}"
         assert row.code == 0 or row.grown < 200e6, f"file {row.number} ({row.kind} of {row.file}): {row.grown:,} bytes"

@@ -80,7 +80,7 @@ class Row:
     line: int
 
     def named(self) -> Iterator[tuple[str, str]]:
-        """Each example, with a name of its own."""
+        """Yield each example with its own name."""
         for number, example in enumerate(self.examples):
             yield f"row{self.line}_{number}", example
 
@@ -113,7 +113,7 @@ def written(folder: Path, name: str, text: str) -> Path:
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the files that the page speaks of."""
+    """A folder with the files that the page uses."""
     folder = tmp_path_factory.mktemp("page")
     shutil.copy(HERE / "data" / "climate" / "E1_north_america.nc", folder / "air.nc")
     for name in ("weather.csv", "airports.csv"):

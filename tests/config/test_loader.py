@@ -1,4 +1,4 @@
-"""From YAML to a Config: params, copies, references, calls, outputs, and what bounds them."""
+"""YAML -> Config: params, instances, references, calls, outputs, and their bounds."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def message(steps: str, before: str = "", **keywords: Any) -> str:
 
 
 def called(args: str, before: str = "", more: str = "", steps: str = "") -> Any:
-    """The args of a call whose YAML is ``args``."""
+    """Return the args of a call whose YAML is ``args``."""
     made = config(f'{steps}  f: {{call: "m:f", args: {args}{more}}}\n', f"modules: [m]\n{before}")
     return next(step for step in made.steps.values() if step.step == "f").args
 
@@ -101,7 +101,7 @@ def test_every_value_has_its_place_in_the_file() -> None:
     assert (str(step.location), str(step.locations["stop"])) == ("p.yaml:4:3", "p.yaml:6:11")
 
 
-# -- params and holes -------------------------------------------------------------------------------------------------
+# -- params and placeholders ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -158,6 +158,14 @@ def test_a_secret_is_text_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> No
     made = config("  a: {op: arange, stop: 1}\n", 'storage: {s3: {key: "${secret:PIPELINE_KEY}"}}')
     assert made.storage["s3"]["key"] == "12345"
     assert isinstance(made.storage["s3"]["key"], Secret)
+    assert "12345" not in repr(made)
+
+
+def test_settings_keep_their_secrets_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIPELINE_KEY", "tls://12345:1")
+    cluster = '{class: "m:${secret:PIPELINE_KEY}", kwargs: {key: "${secret:PIPELINE_KEY}"}}'
+    made = config("  a: {op: arange, stop: 1}\n", f"cluster: {cluster}")
+    assert made.cluster == {"class": "m:tls://12345:1", "kwargs": {"key": "tls://12345:1"}}
     assert "12345" not in repr(made)
 
 

@@ -1,4 +1,4 @@
-"""The messages of the language reference that arise while a file is loaded: place, what was got, what to do."""
+"""Messages of the loader: the place, what was got, what is allowed, what to do."""
 
 from __future__ import annotations
 

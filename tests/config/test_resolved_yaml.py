@@ -46,7 +46,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def lines_of(text: str) -> dict[str, str]:
-    """The comment beside each key that has one for itself."""
+    """Return the comment beside each key that has its own."""
     found = {}
     for line in text.splitlines():
         code, _, comment = line.partition("  # ")

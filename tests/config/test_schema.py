@@ -106,7 +106,7 @@ BAD = {
 
 @pytest.fixture(scope="module")
 def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bool]:
-    """What check-jsonschema says of all the texts and configs: one process, since it takes a second to start."""
+    """Whether check-jsonschema accepts each text and config; in one process, since it takes a second to start."""
     folder = tmp_path_factory.mktemp("schema")
     (folder / "schema.json").write_text(json.dumps(json_schema()))
     files = {}
@@ -178,7 +178,7 @@ CLASSES = [
 
 
 def described(schema: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Every key that can be written, with what an editor shows of it."""
+    """Yield every key that can be written, with the text that an editor shows."""
     if isinstance(schema, list):
         for inner in schema:
             yield from described(inner, path)
