@@ -108,12 +108,12 @@ class Executor(Protocol):
         ...
 
     def encode(self, value: Any) -> Any:
-        """Return a value of this process as the executor stores it."""
-        ...
+        """Return a value of this process as the executor stores it; by default the value itself."""
+        return value
 
     def decode(self, stored: Any) -> Any:
-        """Return the value itself."""
-        ...
+        """Return the value that was stored."""
+        return stored
 
     def notes(self) -> Mapping[str, Any]:
         """Return what the Trace should record about the workers.
@@ -121,4 +121,4 @@ class Executor(Protocol):
         ``gaps``, if any, are worker, begin and end of times when a worker was not observed, in ns of
         ``perf_counter_ns``.
         """
-        ...
+        return {}

@@ -10,7 +10,7 @@ import threadpoolctl
 from pipeline.backends.base import Capabilities, Outcome
 from pipeline.backends.events import Listener
 from pipeline.backends.local import loop
-from pipeline.backends.local.executor import Finished, Job
+from pipeline.backends.local.executor import Executor, Finished, Job
 from pipeline.graph.graph import Graph
 from pipeline.worker.output_capture import capturing
 from pipeline.worker.process_setup import install_modules
@@ -21,7 +21,7 @@ __all__ = ["Serial"]
 _NAME = "serial-0"
 
 
-class Serial:
+class Serial(Executor):
     """Runs each segment in the calling thread, when it is submitted.
 
     A timeout is noticed when the task has returned; a task that ends the process ends the run.
@@ -75,12 +75,6 @@ class Serial:
 
     def abandon(self) -> None:
         self._finished.clear()
-
-    def encode(self, value: Any) -> Any:
-        return value
-
-    def decode(self, stored: Any) -> Any:
-        return stored
 
     def notes(self) -> Mapping[str, Any]:
         return {"blas_threads": self._blas_threads}

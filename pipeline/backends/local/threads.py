@@ -15,7 +15,7 @@ from pipeline.backends.base import Capabilities, Outcome
 from pipeline.backends.events import Listener
 from pipeline.backends.local import loop
 from pipeline.backends.local.child_processes import count_cores
-from pipeline.backends.local.executor import Finished, Job
+from pipeline.backends.local.executor import Executor, Finished, Job
 from pipeline.graph.graph import Graph
 from pipeline.worker import subprocesses
 from pipeline.worker.output_buffer import Emit, Line
@@ -28,7 +28,7 @@ __all__ = ["Threads"]
 _Message = tuple[str, Job, SegmentResult | Sequence[Line]]
 
 
-class Threads:
+class Threads(Executor):
     """Threads that take jobs from one queue.
 
     A thread can't be stopped: a timeout is noticed when the task has returned, and leaving waits for the tasks that
@@ -122,12 +122,6 @@ class Threads:
             thread.start()
             self._threads.append(thread)
         self._start_up += perf_counter() - began
-
-    def encode(self, value: Any) -> Any:
-        return value
-
-    def decode(self, stored: Any) -> Any:
-        return stored
 
     def notes(self) -> Mapping[str, Any]:
         return {"blas_threads": self._blas_threads}
