@@ -33,7 +33,7 @@ from pipeline.graph.value_types import (
     PartsType,
     ValueType,
 )
-from pipeline.ops.arrays.deferred_labels import RunLabels, as_coordinate, held, run_labels
+from pipeline.ops.arrays.deferred_labels import DeferredLabels, deferred_labels, plain_coords, with_labels
 from pipeline.ops.collections import Frame, Items, Parts, Single
 
 __all__ = ["building", "enter", "lower"]
@@ -58,11 +58,13 @@ def enter(value_type: ValueType) -> Any:
         coords: dict[Any, Any] = {
             n: c for n, c in value_type.template.coords.items() if set(c.dims) <= set(value_type.dims)
         }
+        labels: dict[str, DeferredLabels] = {}
         for name, own in value_type.labels.items():
             kind = own.dtype if isinstance(own.dtype, np.dtype) else np.dtype(object)
             data = da.Array(_placeholders(own.keys), own.name, (own.sizes,), dtype=kind)
-            coords[name] = as_coordinate(RunLabels(own.dim, data, own.dtype))
-        return xr.DataArray(_data(value_type), dims=value_type.dims, coords=coords, attrs=value_type.template.attrs)
+            labels[name] = DeferredLabels(own.dim, data, own.dtype)
+        array = xr.DataArray(_data(value_type), dims=value_type.dims, coords=coords, attrs=value_type.template.attrs)
+        return with_labels(array, labels)
     if isinstance(value_type, FrameType):
         keys = value_type.keys
         return Frame(_placeholders(keys), keys, value_type.meta, lengths=value_type.lengths)
@@ -144,12 +146,12 @@ class _Lowering:
         data = x.data if isinstance(x.data, da.Array) else da.from_array(np.asarray(x.data), chunks=-1, name=target)
         own, name = self._named(data.dask, data.name, target)
         labels: dict[str, LabelsType] = {}
-        for coordinate, found in run_labels(x).items():
+        for coordinate, found in deferred_labels(x).items():
             tasks, first = self._named(found.data.dask, found.data.name, f"{target}/labels.{coordinate}")
             own |= tasks
             labels[coordinate] = LabelsType(first, found.dim, found.data.chunks[0], found.dtype)
         # variables: a coordinate as an array has those without dims among its own
-        kept = {c: v.variable for c, v in x.coords.items() if held(v) is None}
+        kept = {c: v.variable for c, v in plain_coords(x).items()}
         template = xr.Dataset(coords=kept, attrs=x.attrs)
         dims = tuple(str(d) for d in x.dims)
         return own, ArrayType(name, dims, data.chunks, data.dtype, template, labels)

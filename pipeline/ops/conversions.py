@@ -13,7 +13,7 @@ import xarray as xr
 
 from pipeline.errors import DataError, OpError
 from pipeline.graph.graph import GraphNode, Key, listed, ref, task
-from pipeline.ops.arrays.deferred_labels import RunLabels, as_coordinate, held
+from pipeline.ops.arrays.deferred_labels import DeferredLabels, plain_coords, with_labels
 from pipeline.ops.arrays.dims import one_chunk
 from pipeline.ops.calls.mapping import DEALT, deal
 from pipeline.ops.collections import Items, Single
@@ -159,13 +159,14 @@ def _matrix(
     lengths = x.lengths or (np.nan,) * len(keys)
     data = da.Array({**tasks, **own}, f"{name}/matrix", (lengths, (len(chosen),)), dtype=kind)
     coords: dict[str, Any] = {dims[1]: np.array([str(c) for c in chosen])}
+    deferred: dict[str, DeferredLabels] = {}
     if labels is not None:
         first, dtype = f"{name}/labels.{labels}", x.meta[labels].dtype
         column = {(first, i): task((first, i), labels_of_rows, labels, ref(key)) for i, key in enumerate(keys)}
         kind = dtype if isinstance(dtype, np.dtype) else np.dtype(object)
         late = da.Array({**tasks, **column}, first, (lengths,), dtype=kind)
-        coords[labels] = as_coordinate(RunLabels(dims[0], late, dtype))
-    return xr.DataArray(data, dims=dims, coords=coords)
+        deferred[labels] = DeferredLabels(dims[0], late, dtype)
+    return with_labels(xr.DataArray(data, dims=dims, coords=coords), deferred)
 
 
 def _matches(column: Any, patterns: Sequence[str]) -> bool:
@@ -265,7 +266,7 @@ def _slices(x: xr.DataArray, along: str, name: str) -> Items:
     if not x.sizes[along]:
         return Items(name, dict(data.dask), 0, ())
     rest = x.isel({along: 0}, drop=True) if x.sizes[along] else x  # of no items, what they hold is of no account
-    kept = {c: v.variable for c, v in rest.coords.items() if held(v) is None}
+    kept = {c: v.variable for c, v in plain_coords(rest).items()}
     template = xr.Dataset(coords=kept, attrs=x.attrs)
     own: dict[Key, GraphNode] = {}
     number = 0

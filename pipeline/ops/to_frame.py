@@ -14,7 +14,7 @@ import xarray as xr
 from pipeline.errors import DataError, OpError
 from pipeline.graph.graph import GraphNode, Key, listed, ref, task
 from pipeline.graph.segments import Dropped
-from pipeline.ops.arrays.deferred_labels import run_labels
+from pipeline.ops.arrays.deferred_labels import deferred_labels
 from pipeline.ops.arrays.dims import known_length, one_chunk
 from pipeline.ops.collections import Frame, Items, Single
 from pipeline.ops.column_types import declared_dtype
@@ -319,7 +319,7 @@ def _wide(x: xr.DataArray, dim: str, prefix: str, name: str) -> Frame:
     x = one_chunk(x.transpose(*others, dim), [dim])
     names = [f"{prefix}{label}" for label in labels_along(x, dim)]
     along = [(c, i) for c in x.coords for i, other in enumerate(others) if x.coords[c].dims == (other,)]
-    labels = {c: found for c, found in run_labels(x).items() if found.dim != dim}
+    labels = {c: found for c, found in deferred_labels(x).items() if found.dim != dim}
     late = [(found, others.index(found.dim)) for found in labels.values()]
     dtypes = {str(c): pd.Series(x.coords[c].values[:0]).dtype for c, _ in along}
     dtypes |= {c: found.dtype for c, found in labels.items()} | dict.fromkeys(names, x.dtype)

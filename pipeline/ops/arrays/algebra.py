@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from pipeline.graph.graph import GraphNode, Key, ref, task
 from pipeline.ops.arrays.block_tasks import blocks, per_block, placed
 from pipeline.ops.arrays.contraction import contracted
 from pipeline.ops.arrays.decompositions import qr, svd_compressed
-from pipeline.ops.arrays.deferred_labels import as_coordinate, held
+from pipeline.ops.arrays.deferred_labels import labels_of, plain_coords, with_labels
 from pipeline.ops.arrays.dims import Axis, dim_number, is_late, one_chunk, rebuilt, require_numbers
 from pipeline.ops.elementwise.alignment import Operand, with_coordinates
 
@@ -145,14 +144,12 @@ def _renamed(x: xr.DataArray, names: Sequence[str]) -> xr.DataArray:
     if all(dim == name for dim, name in new.items()):
         return x
     coords: dict[Any, Any] = {}
-    for name, coordinate in x.coords.items():
-        labels = held(coordinate)
-        if labels is not None:
-            coords[name] = as_coordinate(replace(labels, dim=str(new.get(labels.dim, labels.dim))))
-        elif name in new or name not in names:
+    for name, coordinate in plain_coords(x).items():
+        if name in new or name not in names:
             dims = [new[dim] for dim in coordinate.dims]
             coords[new.get(name, name)] = xr.Variable(dims, coordinate.values, coordinate.attrs)
-    return xr.DataArray(x.data, coords, list(names))
+    labels = {name: own.along(new[own.dim]) for name, own in labels_of(x).items() if name not in names}
+    return with_labels(xr.DataArray(x.data, coords, list(names)), labels)
 
 
 def _summed(arrays: Sequence[xr.DataArray], dims: Sequence[str], places: Sequence[str]) -> xr.DataArray:

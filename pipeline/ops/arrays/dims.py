@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import dask.array as da
@@ -12,7 +11,7 @@ import xarray as xr
 
 from pipeline.errors import OpError, nearest
 from pipeline.ops.arrays.block_tasks import rechunked
-from pipeline.ops.arrays.deferred_labels import as_coordinate, dims_of, run_labels
+from pipeline.ops.arrays.deferred_labels import deferred_labels, labels_of, plain_coords, with_labels
 from pipeline.ops.arrays.unknown_chunks import merged, span, unknown
 
 __all__ = [
@@ -126,8 +125,10 @@ def rebuilt(
     """
     names = list(dims)
     lost = set(gone)
-    kept = {k: v for k, v in x.coords.items() if set(dims_of(v)) <= set(names) and not set(dims_of(v)) & lost}
-    return xr.DataArray(data, {**kept, **(coords or {})}, names, name=x.name, attrs=x.attrs if attrs else None)
+    kept = {k: c for k, c in plain_coords(x).items() if set(c.dims) <= set(names) and not set(c.dims) & lost}
+    result = xr.DataArray(data, {**kept, **(coords or {})}, names, name=x.name, attrs=x.attrs if attrs else None)
+    labels = {k: own for k, own in labels_of(x).items() if own.dim in names and own.dim not in lost}
+    return with_labels(result, {k: own for k, own in labels.items() if k not in (coords or {})})
 
 
 def first_along(data: da.Array, axes: Iterable[int]) -> da.Array:
@@ -168,11 +169,10 @@ def part(x: xr.DataArray, dim: str, pick: int | tuple[int | None, int | None]) -
         if not late:
             return x.isel({dim: pick}, drop=True)
         return rebuilt(x, first_along(span(x.data, axis, start, stop, dim), [axis]), kept)
-    labels = {c: own for c, own in run_labels(x).items() if own.dim == dim}
+    labels = {c: own for c, own in deferred_labels(x).items() if own.dim == dim}
     cut = {c: span(own.data, 0, start, stop, dim) if late else own.data[start:stop] for c, own in labels.items()}
-    coords = {c: as_coordinate(replace(labels[c], data=data)) for c, data in cut.items()}
     x = rebuilt(x, span(x.data, axis, start, stop, dim), x.dims) if late else x.isel({dim: slice(start, stop)})
-    return x.assign_coords(coords)
+    return with_labels(x, {c: labels[c].with_data(data) for c, data in cut.items()})
 
 
 def same_labels(x: xr.DataArray, other: xr.DataArray, what: str) -> None:

@@ -168,7 +168,7 @@ def _spread(x: xr.DataArray, axis: Axis, skipna: bool, keepdims: bool, ddof: int
     kind = x.real.dtype if x.dtype.kind in "fc" else np.dtype(np.float64)
     wide = np.result_type(x.dtype, np.float64)
     numbers = tuple(range(x.ndim))
-    empty = np.empty((0,) * (x.ndim + 1), wide)
+    meta = np.empty((0,) * (x.ndim + 1), wide)
     moments = da.blockwise(
         _moments,
         (*numbers, x.ndim),
@@ -179,9 +179,9 @@ def _spread(x: xr.DataArray, axis: Axis, skipna: bool, keepdims: bool, ddof: int
         new_axes={x.ndim: 3},
         adjust_chunks=dict.fromkeys(axes, 1),
         dtype=wide,
-        meta=empty,
+        meta=meta,
     )
-    merged = da.reduction(moments, _merged_moments, _merged_moments, axis=axes, keepdims=True, dtype=wide, meta=empty)
+    merged = da.reduction(moments, _merged_moments, _merged_moments, axis=axes, keepdims=True, dtype=wide, meta=meta)
     data = da.blockwise(
         _variance, numbers, merged, (*numbers, x.ndim), dtype=kind, concatenate=True, ddof=ddof, root=root, kind=kind,
         meta=np.empty((0,) * x.ndim, kind),

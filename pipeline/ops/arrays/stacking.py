@@ -11,7 +11,14 @@ import xarray as xr
 
 from pipeline.config.scalars import label
 from pipeline.errors import OpError
-from pipeline.ops.arrays.deferred_labels import RunLabels, as_coordinate, dims_of, run_labels
+from pipeline.ops.arrays.deferred_labels import (
+    DeferredLabels,
+    deferred_labels,
+    joined_labels,
+    labels_of,
+    plain_coords,
+    with_labels,
+)
 from pipeline.ops.arrays.dims import dim_number, rebuilt
 from pipeline.ops.arrays.unknown_chunks import like_first
 from pipeline.ops.elementwise.alignment import aligned
@@ -41,7 +48,8 @@ def stack(*inputs: xr.DataArray | Gathered, dim: str) -> xr.DataArray:
     arrays = [first, *(_like(first, x, number) for number, x in enumerate(arrays[1:], start=2))]
     data = da.stack(_alike(arrays), axis=0, allow_unknown_chunksizes=True)
     coords = _common_coords(arrays) | _labels_of(labels, dim)
-    return xr.DataArray(data, coords, [dim, *first.dims], attrs=_common_attrs(arrays))
+    stacked = xr.DataArray(data, coords, [dim, *first.dims], attrs=_common_attrs(arrays))
+    return with_labels(stacked, _common_labels(arrays))
 
 
 def concatenate(*inputs: xr.DataArray | Gathered, axis: str) -> xr.DataArray:
@@ -59,14 +67,16 @@ def concatenate(*inputs: xr.DataArray | Gathered, axis: str) -> xr.DataArray:
     along = dim_number(first, axis, "axis")
     arrays = [first, *(_like(first, x, number, but=axis) for number, x in enumerate(arrays[1:], start=2))]
     data = da.concatenate(_alike(arrays, but=along), axis=along, allow_unknown_chunksizes=True)
-    joined: dict[Any, xr.Variable] = {}
-    late = [run_labels(x) for x in arrays]
+    coords = _common_coords(arrays, but=axis)
     for name, c in first.coords.items():
         if c.dims == (axis,) and all(name in x.coords and x.coords[name].dims == (axis,) for x in arrays):
-            joined[name] = xr.Variable((axis,), _joined_labels(str(name), [x.coords[name] for x in arrays]), c.attrs)
-        elif all(name in own and own[str(name)].dim == axis for own in late):
-            joined[name] = as_coordinate(_joined_late(str(name), [own[str(name)] for own in late]))
-    return xr.DataArray(data, _common_coords(arrays, but=axis) | joined, first.dims, attrs=_common_attrs(arrays))
+            values = _joined_labels(str(name), [x.coords[name] for x in arrays])
+            coords[str(name)] = xr.Variable((axis,), values, c.attrs)
+    joined = xr.DataArray(data, coords, first.dims, attrs=_common_attrs(arrays))
+    deferred = [{name: own for name, own in deferred_labels(x).items() if own.dim == axis} for x in arrays]
+    everywhere = [name for name in deferred[0] if all(name in own for own in deferred)]
+    labels = {name: _joined_deferred(name, [own[name] for own in deferred]) for name in everywhere}
+    return with_labels(joined, _common_labels(arrays, but=axis) | labels)
 
 
 def _gathered(inputs: Sequence[xr.DataArray | Gathered]) -> tuple[list[xr.DataArray], list[Labels]]:
@@ -125,9 +135,18 @@ def _common_coords(arrays: Sequence[xr.DataArray], *, but: str = "") -> dict[str
     """The coordinates, but those along ``but``, that all have and that are equal in all."""
     return {
         str(name): c.variable
-        for name, c in arrays[0].coords.items()
-        if but not in dims_of(c)
-        and all(name in x.coords and x.coords[name].variable.equals(c.variable) for x in arrays)
+        for name, c in plain_coords(arrays[0]).items()
+        if but not in c.dims and all(name in x.coords and x.coords[name].variable.equals(c.variable) for x in arrays)
+    }
+
+
+def _common_labels(arrays: Sequence[xr.DataArray], *, but: str = "") -> dict[str, DeferredLabels]:
+    """Return the deferred labels, except those along ``but``, that all arrays have and that are equal in all."""
+    others = [labels_of(x) for x in arrays]
+    return {
+        name: own
+        for name, own in others[0].items()
+        if own.dim != but and all(name in other and other[name].equals(own) for other in others)
     }
 
 
@@ -144,18 +163,14 @@ def _joined_labels(name: str, labels: Sequence[xr.DataArray]) -> np.ndarray[Any,
     return np.concatenate([each.values.astype(kind, copy=False) for each in labels])
 
 
-def _joined_late(name: str, labels: Sequence[RunLabels]) -> RunLabels:
-    """Labels that only the run knows, one after the other."""
-    kinds = {each.dtype for each in labels}
-    if len(kinds) == 1:
-        kind = labels[0].dtype
-    else:
-        plain = [each.dtype for each in labels if isinstance(each.dtype, np.dtype)]
-        if len(plain) < len(labels):
-            raise OpError("axis", f"the labels {name!r} of {' and '.join(map(str, kinds))} have no dtype in common")
-        kind = _common_dtype(plain, "axis", f"the labels {name!r}")
-    several = [each.data if each.dtype == kind else each.data.astype(kind) for each in labels]
-    return RunLabels(labels[0].dim, da.concatenate(several, allow_unknown_chunksizes=True), kind)
+def _joined_deferred(name: str, labels: Sequence[DeferredLabels]) -> DeferredLabels:
+    dtypes = {each.dtype for each in labels}
+    if len(dtypes) == 1:
+        return joined_labels(labels, labels[0].dtype)
+    plain = [each.dtype for each in labels if isinstance(each.dtype, np.dtype)]
+    if len(plain) < len(labels):
+        raise OpError("axis", f"the labels {name!r} of {' and '.join(map(str, dtypes))} have no dtype in common")
+    return joined_labels(labels, _common_dtype(plain, "axis", f"the labels {name!r}"))
 
 
 def _labels_of(labels: Sequence[Labels], dim: str) -> dict[str, Any]:

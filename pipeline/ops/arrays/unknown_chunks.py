@@ -2,7 +2,7 @@
 
 An op that needs to know them while the graph is built does one of three things, each in a few small tasks: it asks
 where each chunk begins (:func:`starts`), it takes all positions in one chunk (:func:`merged`), or it is handed some of
-them (:func:`span`). Two arrays that go together are cut alike by :func:`recut`.
+them (:func:`span`). Two arrays that go together are cut alike by :func:`rechunk_like`.
 
 Arrays with equally many chunks of unknown lengths are taken to be cut alike, since what comes from one frame is; the
 run holds them to it (:func:`require_alike`). (Rejected: to cut each one anew, which brings all rows into one task
@@ -25,7 +25,7 @@ from pipeline.graph.graph import GraphNode, Key, listed, ref, task
 from pipeline.ops import moves
 from pipeline.ops.arrays.block_tasks import blocks, placed, rechunked
 
-__all__ = ["like_first", "merged", "n_between", "recut", "require_alike", "span", "starts", "unknown"]
+__all__ = ["like_first", "merged", "n_between", "rechunk_like", "require_alike", "span", "starts", "unknown"]
 
 Block = np.ndarray[Any, Any]
 
@@ -132,7 +132,7 @@ def _within(block: Block, axis: int, begin: int, total: int, start: int | None, 
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def recut(data: da.Array, axis: int, like: da.Array, along: int) -> da.Array:
+def rechunk_like(data: da.Array, axis: int, like: da.Array, along: int) -> da.Array:
     """``data`` cut along an axis as ``like`` is along one of its own.
 
     Raises
@@ -149,7 +149,7 @@ def recut(data: da.Array, axis: int, like: da.Array, along: int) -> da.Array:
         return whole
     tasks: dict[Key, GraphNode] = {}
     begins = starts(like, along, tasks)
-    name = f"recut-{tokenize(data.name, axis, like.name, along)}"
+    name = f"rechunk_like-{tokenize(data.name, axis, like.name, along)}"
     for index in _indices(data, axis, len(wanted)):
         k = index[axis]
         bounds = (begins[k], begins[k + 1], begins[-1])

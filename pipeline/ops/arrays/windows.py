@@ -14,7 +14,7 @@ from dask.base import tokenize
 from pipeline.errors import DataError, OpError
 from pipeline.graph.graph import GraphNode, Key, task
 from pipeline.ops.arrays.block_tasks import Part, blocks, joined, per_block, pieces, rechunked
-from pipeline.ops.arrays.deferred_labels import RunLabels, as_coordinate, run_labels
+from pipeline.ops.arrays.deferred_labels import DeferredLabels, deferred_labels, plain_coords, with_labels
 from pipeline.ops.arrays.dims import dim_number, is_late, one_chunk, part, rebuilt, require_numbers
 from pipeline.ops.arrays.partial_aggregates import aggregate_dtype, aggregated, partial, require_aggregate, rolled
 from pipeline.ops.arrays.unknown_chunks import merged, unknown
@@ -142,11 +142,11 @@ def coarsen(
     how = (sizes, exact, agg, skipna, ddof, kind)
     coarse = per_block(data, "coarsen", _coarsened, *how, chunks=chunks, dtype=kind)
     gone = [dim for dim, n in window.items() if n > 1]
-    along = {name: c for name, c in x.coords.items() if c.ndim == 1 and c.dims[0] in gone}
+    along = {name: c for name, c in plain_coords(x).items() if c.ndim == 1 and c.dims[0] in gone}
     coords = {str(name): _coarse_labels(c, window[str(c.dims[0])]) for name, c in along.items()}
-    late = {name: own for name, own in run_labels(rebuilt(x, data, x.dims)).items() if own.dim in gone}
-    coords |= {name: as_coordinate(_coarse_late(own, window[own.dim])) for name, own in late.items()}
-    return rebuilt(x, coarse, x.dims, coords=coords, gone=gone)
+    deferred = {name: own for name, own in deferred_labels(rebuilt(x, data, x.dims)).items() if own.dim in gone}
+    result = rebuilt(x, coarse, x.dims, coords=coords, gone=gone)
+    return with_labels(result, {name: _coarse_deferred(own, window[own.dim]) for name, own in deferred.items()})
 
 
 def _no_multiple(dim: str, length: int, n: int) -> str:
@@ -189,11 +189,11 @@ def _coarse_labels(labels: xr.DataArray, n: int) -> xr.Variable:
     return xr.Variable(labels.dims, _coarse(labels.values, n), labels.attrs)
 
 
-def _coarse_late(labels: RunLabels, n: int) -> RunLabels:
+def _coarse_deferred(labels: DeferredLabels, n: int) -> DeferredLabels:
     kind = np.dtype(np.float64) if labels.data.dtype.kind in "biuf" else labels.dtype
     chunks = (tuple(size // n for size in labels.data.chunks[0]),)
     dtype = kind if isinstance(kind, np.dtype) else labels.data.dtype
-    return RunLabels(labels.dim, per_block(labels.data, "coarse", _coarse, n, chunks=chunks, dtype=dtype), kind)
+    return DeferredLabels(labels.dim, per_block(labels.data, "coarse", _coarse, n, chunks=chunks, dtype=dtype), kind)
 
 
 def _coarse(labels: Block, n: int) -> Block:

@@ -18,7 +18,8 @@ from pipeline.config.expressions.references import ExpressionError
 from pipeline.config.expressions.tree import BoundValue, Constant, Node, children, map_nodes, render
 from pipeline.errors import DataError
 from pipeline.ops.arrays.block_tasks import rechunked
-from pipeline.ops.arrays.unknown_chunks import recut, require_alike, unknown
+from pipeline.ops.arrays.deferred_labels import labels_of, plain_coords, shared_labels, with_labels
+from pipeline.ops.arrays.unknown_chunks import rechunk_like, require_alike, unknown
 from pipeline.ops.elementwise.evaluation import SlotLookup, evaluate
 
 __all__ = ["Operand", "aligned", "blockwise", "settled", "with_coordinates"]
@@ -90,7 +91,7 @@ def aligned(arrays: list[da.Array], places: Sequence[tuple[int, ...]]) -> list[d
                 arrays[i] = rechunked(arrays[i], {axis: cut})
         like, along = max(sure[:1] or holders, key=lambda holder: arrays[holder[0]].numblocks[holder[1]])
         for i, axis in holders:
-            arrays[i] = recut(arrays[i], axis, arrays[like], along)
+            arrays[i] = rechunk_like(arrays[i], axis, arrays[like], along)
     return arrays
 
 
@@ -180,11 +181,12 @@ def _differ(dim: str, a: Operand, b: Operand) -> str:
 
 
 def with_coordinates(data: da.Array, dims: tuple[str, ...], operands: Sequence[Operand]) -> xr.DataArray:
-    """``data`` with the coordinates of all operands; those that differ (beside the dims') are dropped, as in xarray."""
+    """Return ``data`` with the coordinates of all operands, without those that differ, as xarray does."""
     coords: dict[Any, Any] = {}
-    dropped: set[Any] = set()
-    for operand in operands:
-        for name, coordinate in operand.array.coords.items():
+    arrays = [operand.array for operand in operands]
+    dropped: set[Any] = {name for array in arrays for name in labels_of(array)}
+    for array in arrays:
+        for name, coordinate in plain_coords(array).items():
             if name in dropped or not set(coordinate.dims) <= set(dims):
                 continue
             if name not in coords:
@@ -193,8 +195,8 @@ def with_coordinates(data: da.Array, dims: tuple[str, ...], operands: Sequence[O
                 del coords[name]
                 dropped.add(name)
     result = xr.DataArray(data, dims=dims, coords=coords)
-    result.name = None  # not the dask array's
-    return result
+    result.name = None  # DataArray takes the name of the dask array
+    return with_labels(result, shared_labels(arrays, dims))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from pipeline.config.expressions.expression import Expression
 from pipeline.config.expressions.references import ExpressionError
 from pipeline.config.expressions.tree import BoundValue, Call, Name, Node, map_nodes, walk
 from pipeline.errors import DataError, nearest
-from pipeline.ops.arrays.deferred_labels import RunLabels, held, run_labels
+from pipeline.ops.arrays.deferred_labels import DeferredLabels, deferred_labels, labels_of
 from pipeline.ops.elementwise.alignment import Operand, blockwise, settled, with_coordinates
 from pipeline.ops.elementwise.evaluation import SlotLookup, evaluate
 from pipeline.ops.elementwise.kinds import TEXT, Value, in_columns, scalar
@@ -235,10 +235,9 @@ def _coordinate(array: Any, name: Any, label: str) -> Operand:
         known = [str(c) for c in array.coords] if isinstance(array, xr.DataArray) else []
         has = f"it has {', '.join(known)}" if known else "it has none"
         raise ExpressionError(f"'{name.value}' is no coordinate of '{label}'; {has}{nearest(name.value, known)}")
-    labels = held(array.coords[name.value])
-    if labels is not None:
-        own = run_labels(array)[name.value]
-        return Operand(_labels_array(own, name.value), f"coord({label}, '{name.value}')")
+    deferred = deferred_labels(array).get(name.value)
+    if deferred is not None:
+        return Operand(_labels_array(deferred, name.value), f"coord({label}, '{name.value}')")
     coordinate = array.coords[name.value].copy(deep=False)
     sizes = array.chunksizes
     plain = xr.DataArray(coordinate.values, dims=coordinate.dims, coords=coordinate.coords)
@@ -246,7 +245,7 @@ def _coordinate(array: Any, name: Any, label: str) -> Operand:
     return Operand(chunked, f"coord({label}, '{name.value}')")
 
 
-def _labels_array(labels: RunLabels, name: str) -> xr.DataArray:
+def _labels_array(labels: DeferredLabels, name: str) -> xr.DataArray:
     if not isinstance(labels.dtype, np.dtype) or labels.dtype.kind not in "biufmM":
         raise ExpressionError(f"'{name}' is {labels.dtype}, which no expression takes; numbers and times are")
     return xr.DataArray(labels.data, dims=[labels.dim])
@@ -273,7 +272,7 @@ def evaluate_coords(e: Expression, x: xr.DataArray) -> xr.DataArray:
         if name not in x.coords:
             known = [str(c) for c in x.coords]
             raise ExpressionError(f"'{name}' is no coordinate{nearest(name, known)}", e.text_column(name))
-        if held(x.coords[name]) is not None:
+        if name in labels_of(x):
             raise ExpressionError(
                 f"'{name}' is known only in the run, and this must be known before; group the frame it came from",
                 e.text_column(name),
