@@ -508,7 +508,7 @@ steps:
 @pytest.mark.parametrize(("step", "why"), [
     ("{op: histogram, input: x, bins: 3}", "steps.y.bins: a number of bins needs range"),
     ("{op: histogram, input: x, bins: [0, 1], range: [0, 1]}", "steps.y.range: has no effect"),
-    ("{op: pad, input: x, pad_width: {a: [1, 1]}, mode: wrap, constant_values: 1}", "steps.y.constant_values: has no effect"),
+    ("{op: pad, input: x, pad_width: {a: [1, 1]}, mode: wrap, constant_values: 1}", "constant_values: has no effect"),
     ("{op: roll, input: x, shift: {b: 1}}", "steps.y.shift: 'b' is no dim; the array has a"),
     ("{op: stack, input: x, dim: a}", "steps.y.dim: 'a' is a dim of the arrays already"),
 ])  # fmt: skip
