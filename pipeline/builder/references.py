@@ -13,8 +13,8 @@ from pipeline.config.model import Reference
 from pipeline.errors import OpError
 from pipeline.graph.graph import listed, ref, task
 from pipeline.graph.value_types import ValueType
-from pipeline.ops.arrays.dims import is_late, part
-from pipeline.ops.arrays.unknown_chunks import n_between
+from pipeline.ops.arrays.dims import has_unknown_length, pick_positions
+from pipeline.ops.arrays.unknown_chunks import slice_length
 from pipeline.ops.calls import mapping
 from pipeline.ops.collections import Frame, Items, Parts, Single
 
@@ -90,13 +90,13 @@ def picked(value: Any, reference: Reference) -> Any:
             known = ", ".join(map(str, value.dims))
             raise OpError("", f"{reference.text!r}: there is no dim {dim!r}; there are {known}")
         _require_there(value, dim, pick, reference)
-        found = part(found, dim, pick)
+        found = pick_positions(found, dim, pick)
     return found
 
 
 def _require_there(value: xr.DataArray, dim: str, pick: Any, reference: Reference) -> None:
     """Refuse positions that are not there, as far as the length of the dim is known."""
-    late, size = is_late(value, dim), value.sizes[dim]
+    late, size = has_unknown_length(value, dim), value.sizes[dim]
     span = "its length is unknown until run time"
     if not late:
         cure = f"{{op: sel, input: {reference.step}, labels: {{{dim}: {_as_labels(value, dim, pick)}}}}}"
@@ -107,7 +107,7 @@ def _require_there(value: xr.DataArray, dim: str, pick: Any, reference: Referenc
         return
     if not late and any(p is not None and not -size <= p <= size for p in pick):
         raise OpError("", f"{reference.text!r}: {span}")
-    n = n_between(*pick) if late else len(range(size)[slice(*pick)])
+    n = slice_length(*pick) if late else len(range(size)[slice(*pick)])
     if n is not None and n <= 0:
         raise OpError("", f"{reference.text!r}: it selects nothing: start:stop is half-open; {span}")
 

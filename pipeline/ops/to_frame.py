@@ -15,7 +15,7 @@ from pipeline.errors import DataError, OpError
 from pipeline.graph.graph import GraphNode, Key, listed, ref, task
 from pipeline.graph.segments import Dropped
 from pipeline.ops.arrays.deferred_labels import deferred_labels
-from pipeline.ops.arrays.dims import known_length, one_chunk
+from pipeline.ops.arrays.dims import one_chunk, require_length
 from pipeline.ops.collections import Frame, Items, Single
 from pipeline.ops.column_types import declared_dtype
 
@@ -289,7 +289,7 @@ def labels_along(x: xr.DataArray, dim: Any) -> Any:
     ------
     OpError : if its length is known only in the run
     """
-    known_length(x, str(dim), "input")
+    require_length(x, str(dim), "input")
     return x.coords[dim].values if dim in x.coords else np.arange(x.sizes[dim])
 
 

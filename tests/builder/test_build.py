@@ -231,7 +231,7 @@ checks: [{that: "x[time=0, y=0] == 0"}, {that: "t.a < 5"}, {that: t, rows: 4}, {
 @pytest.mark.parametrize(("pick", "said"), [
     ("2:1", "selects nothing"),
     ("-1:-3", "selects nothing"),
-    ("7", "'row' has 3 positions, and 7:8 is asked for"),
+    ("7", r"\[7:8\] is out of range: 'row' has 3 positions"),
 ])  # fmt: skip
 def test_positions_among_rows_that_only_the_run_can_count(folder: Path, pick: str, said: str) -> None:
     text = """

@@ -170,7 +170,7 @@ def test_attributes_survive_reductions_and_picks(name: str) -> None:
 
 
 def test_a_dim_that_is_none_is_named_with_those_that_are() -> None:
-    with pytest.raises(OpError, match="'tim' is no dim; the array has time, y; did you mean 'time'"):
+    with pytest.raises(OpError, match="no dim 'tim'; dims: time, y; did you mean 'time'"):
         array.mean(lazy(numbers()), axis="tim")
 
 
@@ -253,13 +253,13 @@ def test_the_largest_of_each_of_no_rows_are_none(op: str, dtype: str) -> None:
     lambda x: array.resample(x, rule={"time": "D"}, agg="sum"),
 ])  # fmt: skip
 def test_arithmetic_needs_numbers(op: Callable[[xr.DataArray], Any], dtype: str) -> None:
-    with pytest.raises(OpError, match=r"(input|weights): \w+ needs numbers, and the array is of"):
+    with pytest.raises(OpError, match=r"(input|weights): \w+ needs numbers; the array has dtype"):
         op(lazy(np.array([["1", "2"], ["3", "4"]]).astype("U1" if dtype == "U3" else "int64").astype(dtype)))
 
 
 @pytest.mark.parametrize("op", ["min", "max"])
 def test_text_has_no_largest_value(op: str) -> None:
-    with pytest.raises(OpError, match=r"input: m.. needs numbers or times, and the array is of <U1"):
+    with pytest.raises(OpError, match=r"input: m.. needs numbers or times; the array has dtype <U1"):
         getattr(array, op)(lazy(np.array([["a", "b"]])), axis="time")
 
 
@@ -322,9 +322,9 @@ def test_average_is_xarrays_weighted_mean(axis: Any, chunks: Any) -> None:
 
 def test_average_refuses_weights_with_other_labels() -> None:
     weights = xr.DataArray(da.ones(6), {"y": np.arange(6)}, ["y"])
-    with pytest.raises(OpError, match="other labels along 'y'"):
+    with pytest.raises(OpError, match="labels along 'y' differ"):
         array.average(lazy(numbers()), weights, axis="y")
-    with pytest.raises(OpError, match="the dim 'z', which input has not"):
+    with pytest.raises(OpError, match="the dim 'z', but input does not"):
         array.average(lazy(numbers()), weights.drop_vars("y").rename(y="z"), axis="y")
 
 
@@ -441,7 +441,7 @@ def test_a_period_without_text_is_empty_text() -> None:
 
 
 def test_only_times_in_order_have_periods() -> None:
-    with pytest.raises(OpError, match="no times in rising order"):
+    with pytest.raises(OpError, match="not times in increasing order"):
         array.resample(lazy(numbers()), rule={"y": "MS"}, agg="sum")
     with pytest.raises(OpError, match="'month' is no period"):
         array.resample(lazy(numbers()), rule={"time": "month"}, agg="sum")
@@ -522,9 +522,9 @@ def test_a_range_may_run_against_falling_labels() -> None:
 
 
 @pytest.mark.parametrize(("labels", "why"), [
-    ({"y": 15}, "15 can't be found: 'y' has the labels 0 to 50"),
+    ({"y": 15}, "15 is not among the labels: 'y' has the labels 0 to 50"),
     ({"time": ["1990", "1991"]}, "selects nothing"),
-    ({"z": 1}, "'z' is no dim"),
+    ({"z": 1}, "no dim 'z'"),
 ])  # fmt: skip
 def test_labels_that_are_not_there_are_faults(labels: dict[str, Any], why: str) -> None:
     with pytest.raises(OpError, match=why):
@@ -555,8 +555,8 @@ def test_a_function_maps_blocks() -> None:
 
 
 @pytest.mark.parametrize(("function", "dtype", "why"), [
-    ("double", "float32", "a block of int32; the step says dtype: float32"),
-    ("crooked", "int32", r"shape \(1, 3\); its dims say \(10, 3\)"),
+    ("double", "float32", "a block of dtype int32; the step declares dtype: float32"),
+    ("crooked", "int32", r"shape \(1, 3\); expected \(10, 3\)"),
 ])  # fmt: skip
 def test_a_block_that_is_not_as_declared_fails(function: str, dtype: str, why: str) -> None:
     x = array.map_blocks(lazy(numbers("int32")), function=f"test_array_ops:{function}", dtype=dtype)

@@ -189,13 +189,13 @@ def test_a_length_that_only_the_run_knows_is_reduced(op: str) -> None:
 
 
 def uncounted(values: np.ndarray, chunks: Any) -> xr.DataArray:
-    """An array whose number of rows only the run knows."""
+    """An array whose number of rows is unknown until run time."""
     data = da.from_array(values, chunks=chunks, name="uncounted")
     rows = (math.nan,) * data.numblocks[0]
     return xr.DataArray(da.Array(data.dask, data.name, (rows, *data.chunks[1:]), dtype=data.dtype), dims=DIMS)
 
 
-def test_rows_that_nobody_counted_have_weighted_means_and_some_may_be_empty() -> None:
+def test_average_over_rows_of_unknown_number_some_chunks_empty() -> None:
     values = np.random.default_rng(4).normal(size=(5, 3))
     x = uncounted(values, ((2, 0, 3), (2, 1)))
     weights = valued(np.array([1.0, 2.0, 4.0])).rename(x="y")

@@ -31,7 +31,7 @@ def matrix(rows: int, columns: int, dtype: str, *, rank: int = 99) -> np.ndarray
 
 
 def chunked(draw: Any, values: np.ndarray[Any, Any], *, unknown: bool = False) -> xr.DataArray:
-    """The values in any chunks; ``unknown``: as those of a filtered frame are, of lengths that only the run knows."""
+    """The values in any chunks; ``unknown``: as those of a filtered frame are, of unknown lengths."""
     rows = tuple(draw(cut(len(values))))
     if unknown:
         name = f"x-{tokenize(values, rows)}"
@@ -75,7 +75,7 @@ def test_qr_multiplies_to_the_matrix_whatever_the_chunks(data: Any) -> None:
 
 @given(st.data())
 @SETTINGS
-def test_the_largest_components_are_those_of_svd_whatever_the_chunks(data: Any) -> None:
+def test_svd_compressed_agrees_with_svd_for_all_chunks(data: Any) -> None:
     dtype, unknown = data.draw(st.sampled_from(DTYPES)), data.draw(st.booleans())
     rows, columns = data.draw(st.integers(1, 25)), data.draw(st.integers(1, 6))
     values = matrix(rows, columns, dtype)
@@ -94,7 +94,7 @@ def test_the_largest_components_are_those_of_svd_whatever_the_chunks(data: Any) 
         close(signs, np.ones(k), single)
 
 
-def test_the_numbers_are_those_of_the_seed_and_rows_may_be_the_second_dim() -> None:
+def test_numbers_depend_on_the_seed_and_rows_may_come_second() -> None:
     values = np.random.default_rng(1).normal(size=(60, 30))
     x = xr.DataArray(da.from_array(values, chunks=(7, 11)), dims=["row", "col"])
     found = [
@@ -132,9 +132,9 @@ def test_missing_values_fail_the_task_and_say_so(op: Any, bad: float) -> None:
 
 def test_fewer_rows_than_components_are_told_in_the_run() -> None:
     x = chunked(lambda _: (1, 2), np.ones((3, 5)), unknown=True)
-    with pytest.raises(DataError, match="got 3 rows, and k: 4 asks for more components"):
+    with pytest.raises(DataError, match="got 3 rows, too few for k: 4 components"):
         svd_compressed(x, k=4).parts["s"].data.compute(scheduler="sync")
     with pytest.raises(OpError, match="k: got 6, and 'col' has 5 positions"):
         svd_compressed(x, k=6)
-    with pytest.raises(OpError, match=r"the dim of the columns, is known only in the run; .* axis: \[row, col\]"):
+    with pytest.raises(OpError, match=r"the dim of the columns, is unknown until run time; .* axis: \[row, col\]"):
         svd_compressed(x, k=1, axis=["col", "row"])

@@ -1,4 +1,4 @@
-"""Labels that only the run knows: ids of a frame's rows go with the matrix made of them, and come back."""
+"""Deferred labels: the ids of the rows of a frame go with the array made of it, and come back in a frame."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ CARRIED: dict[str, str] = {
 
 
 @pytest.mark.parametrize("name", sorted(CARRIED))
-def test_ops_that_leave_the_rows_where_they_are_carry_the_labels_on(name: str, folder: Path) -> None:
+def test_ops_that_do_not_move_rows_keep_the_labels(name: str, folder: Path) -> None:
     w = "      w: {op: ones, shape: {feature: 2, k: 3}}\n"
     value = values_of(f"{TABLE}{w}      r: {CARRIED[name]}\n    keep: [w]\n", folder)["r"]
     assert value.coords["id"].dims == (("case",) if name == "a new name of the dim" else ("row",))
@@ -110,8 +110,8 @@ def test_labels_end_with_their_dim(name: str, folder: Path) -> None:
 
 
 REFUSED: dict[str, tuple[str, str]] = {
-    "groups of labels": ("{op: groupby, input: x, by: id, agg: mean}", "'id' is known only in the run, and this must"),
-    "a part by labels": ("{op: sel, input: x, labels: {id: a}}", "'id' is no dim"),
+    "groups of labels": ("{op: groupby, input: x, by: id, agg: mean}", "'id' is unknown until run time, and this must"),
+    "a part by labels": ("{op: sel, input: x, labels: {id: a}}", "no dim 'id'"),
     "text in an expression": ("{expr: \"x * coord(x, 'id')\"}", "'id' is str, which no expression takes"),
     "no such column": (
         "{op: to_array, input: table, columns: [f0], dims: [row, feature], labels: ids}",
@@ -253,7 +253,7 @@ def test_the_scores_of_a_filtered_table_are_joined_back_to_it(where: str, folder
       joined: {{op: merge, left: some, right: wide, how: inner, on: id}}
     """
     if "100" in where:  # no row is left: no component either
-        with pytest.raises(DataError, match="got 0 rows, and k: 2 asks for more components"), np.errstate(all="ignore"):
+        with pytest.raises(DataError, match="got 0 rows, too few for k: 2 components"), np.errstate(all="ignore"):
             values_of(text, folder)
         return
     joined = values_of(text, folder)["joined"].sort_values("id", ignore_index=True)

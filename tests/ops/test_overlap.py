@@ -76,15 +76,15 @@ def test_only_what_is_needed_of_a_neighbour_is_cut_off() -> None:
 
 def test_what_does_not_fit_is_refused() -> None:
     x = xr.DataArray(da.ones((4, 2), chunks=2), dims=["y", "x"])
-    with pytest.raises(OpError, match="depth: 'z' is no dim; the array has y, x"):
+    with pytest.raises(OpError, match="depth: no dim 'z'; dims: y, x"):
         map_overlap(x, function="test_overlap:same", depth={"z": 1}, dtype="float64")
-    with pytest.raises(OpError, match="depth: got 5, and 'y' has 4 positions"):
+    with pytest.raises(OpError, match="depth: got 5, but 'y' has 4 positions"):
         map_overlap(x, function="test_overlap:same", depth={"y": 5}, dtype="float64")
     shape = map_overlap(x, function="test_overlap:centre", depth={"y": 1}, dtype="float64")
-    with pytest.raises(DataError, match=r"centre gave a block of shape \(1, 2\) for one of \(3, 2\)"):
+    with pytest.raises(DataError, match=r"centre returned a block of shape \(1, 2\) for one of shape \(3, 2\)"):
         shape.data.compute(scheduler="sync")
     dtype = map_overlap(x, function="test_overlap:same", depth={"y": 1}, dtype="float32")
-    with pytest.raises(DataError, match="same gave a block of float64; the step says dtype: float32"):
+    with pytest.raises(DataError, match="same returned a block of dtype float64; the step declares dtype: float32"):
         dtype.data.compute(scheduler="sync")
 
 

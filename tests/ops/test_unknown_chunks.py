@@ -1,4 +1,4 @@
-"""Lengths that only the run knows: an op gives what it gives where they are known, or the run says what is wrong."""
+"""Dims of unknown length: an op gives the same result as for known lengths, or an error says what is wrong."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pipeline.ops.arrays.algebra import einsum, fft
 from pipeline.ops.arrays.block_tasks import per_block
 from pipeline.ops.arrays.blocks import rechunk
 from pipeline.ops.arrays.decompositions import svd
-from pipeline.ops.arrays.dims import part
+from pipeline.ops.arrays.dims import pick_positions
 from pipeline.ops.arrays.overlap import BOUNDARIES, map_overlap
 from pipeline.ops.arrays.quantiles import median, quantile
 from pipeline.ops.arrays.reductions import average
@@ -129,7 +129,7 @@ def chunked(values: np.ndarray, sizes: tuple[int, ...]) -> xr.DataArray:
 
 @settings(SETTINGS, max_examples=2 * EXAMPLES)
 @given(data=st.data(), name=st.sampled_from(sorted(PAIRS)))
-def test_two_arrays_are_cut_alike_or_it_is_said(data: Any, name: str) -> None:
+def test_two_arrays_align_or_an_error_says_why(data: Any, name: str) -> None:
     n = data.draw(st.integers(0, 6))
     longer = data.draw(st.sampled_from([0, 0, 0, 1]))
     values = np.random.default_rng(n).integers(1, 9, (2 * n + longer, 3)).astype(float)
@@ -139,25 +139,25 @@ def test_two_arrays_are_cut_alike_or_it_is_said(data: Any, name: str) -> None:
     got = outcome(PAIRS[name], late(x), y if known else late(y))
     if longer:
         assert isinstance(got, str)
-        assert f"{n:,} positions" in got or "cut differently" in got
+        assert ("different lengths" in got and f"{n:,}" in got) or "do not align" in got
     elif not known and len(sizes[0]) == len(sizes[1]) and sizes[0] != sizes[1]:
         assert isinstance(got, str)
-        assert "to cut them alike, before each becomes an array: repartition: {npartitions: 8, count_rows: true}" in got
+        assert "before to_array: {op: repartition, npartitions: 8, count_rows: true}" in got
     else:
         assert_same(got, outcome(PAIRS[name], x, y))
 
 
 @SETTINGS
 @given(x=ANY_ARRAY, start=st.none() | st.integers(-8, 8), stop=st.none() | st.integers(-8, 8))
-def test_positions_among_those_that_only_the_run_counts(x: xr.DataArray, start: int | None, stop: int | None) -> None:
+def test_slices_of_a_dim_of_unknown_length(x: xr.DataArray, start: int | None, stop: int | None) -> None:
     n = x.sizes["x"]
-    got = outcome(part, late(x), "x", (start, stop))
+    got = outcome(pick_positions, late(x), "x", (start, stop))
     if any(place is not None and not -n <= place <= n for place in (start, stop)) or not range(n)[start:stop]:
-        assert f"'x' has {n} positions, and " in got
+        assert f": 'x' has {n} positions" in got
     else:
         np.testing.assert_array_equal(got[1], x.values[start:stop])
         if start is not None and stop is not None and start >= 0 and stop >= 0:
-            assert part(late(x), "x", (start, stop)).sizes["x"] == stop - start
+            assert pick_positions(late(x), "x", (start, stop)).sizes["x"] == stop - start
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -184,9 +184,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_rows_that_are_cut_differently_are_never_spread_over_each_other(folder: Path) -> None:
+def test_rows_in_different_chunks_are_not_broadcast(folder: Path) -> None:
     text = READ + '  z: {expr: "x + y"}\n'
-    with pytest.raises(DataError, match="a chunk of 1 positions meets one of 3; to cut them alike"):
+    with pytest.raises(DataError, match=r"chunk sizes 1 and 3 differ.*; to align them"):
         values_of(text, folder)
     assert values_of(text.replace("b*", "c*"), folder)["z"].values[:, 0].tolist() == [2, 4, 6, 8]
 
@@ -200,9 +200,9 @@ def test_the_plan_says_what_only_one_task_can_hold(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("step", "said"), [
-    ("{op: rechunk, input: x, chunks: {row: 2}}", "known only in the run; -1 makes it one chunk; to deal the rows"),
-    ("{op: to_items, input: x, along: row}", "if you know it, say it where its rows are a frame still: {op: repart"),
-    ("{op: to_frame, input: x, columns: row}", "if you know it, say it where its rows are a frame still: {op: repart"),
+    ("{op: rechunk, input: x, chunks: {row: 2}}", "unknown until run time; -1 makes it one chunk; for other sizes"),
+    ("{op: to_items, input: x, along: row}", "if you know it, declare it before to_array: {op: repart"),
+    ("{op: to_frame, input: x, columns: row}", "if you know it, declare it before to_array: {op: repart"),
 ])  # fmt: skip
 def test_what_needs_a_length_before_the_run_says_what_to_do(step: str, said: str, folder: Path) -> None:
     with pytest.raises(ConfigError) as caught:

@@ -1,7 +1,6 @@
-"""Linear algebra and signals: ``matmul tensordot einsum solve fft``; factorisations stand in ``factors.py``.
+"""The ops ``matmul``, ``tensordot``, ``einsum``, ``solve`` and ``fft``.
 
-Dims are named, so what is summed over is said by name. Missing values spread, as numpy's do: a product has no way to
-leave one out. Whole numbers are added up as int64, truth values count as 0 and 1.
+Missing values propagate as in numpy. Whole numbers are summed as int64; booleans count as 0 and 1.
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ from dask.base import tokenize
 
 from pipeline.errors import DataError, OpError
 from pipeline.graph.graph import GraphNode, Key, ref, task
-from pipeline.ops.arrays.block_tasks import blocks, per_block, placed
-from pipeline.ops.arrays.contraction import contracted
+from pipeline.ops.arrays.block_tasks import array_of_tasks, per_block, replace_at
+from pipeline.ops.arrays.contraction import contract
 from pipeline.ops.arrays.decompositions import qr, svd_compressed
 from pipeline.ops.arrays.deferred_labels import labels_of, plain_coords, with_labels
-from pipeline.ops.arrays.dims import Axis, dim_number, is_late, one_chunk, rebuilt, require_numbers
+from pipeline.ops.arrays.dims import Axis, axis_of, has_unknown_length, one_chunk, rebuild, require_numbers
 from pipeline.ops.elementwise.alignment import Operand, with_coordinates
 
 __all__ = ["einsum", "fft", "matmul", "qr", "solve", "svd_compressed", "tensordot"]
@@ -33,9 +32,9 @@ Block = np.ndarray[Any, Any]
 
 
 def matmul(left: xr.DataArray, right: xr.DataArray, *, axis: str | None = None) -> xr.DataArray:
-    """The sum of ``left * right`` over one dim that both have; a further one that both have is kept, place by place.
+    """Return the sum of ``left * right`` over one dim that both have; other shared dims are multiplied pairwise.
 
-    The dims are those of ``left``, then what ``right`` has besides.
+    The dims of the result are those of ``left``, then the other dims of ``right``.
 
     Parameters
     ----------
@@ -43,29 +42,29 @@ def matmul(left: xr.DataArray, right: xr.DataArray, *, axis: str | None = None) 
 
     Raises
     ------
-    OpError : no such dim, several that could be meant, or other lengths or labels along a shared one
+    OpError : no such dim, several shared dims and no ``axis``, or lengths or labels that differ along a shared dim
     """
     shared = _shared(left, right)
     if axis is None and len(shared) > 1:
-        raise OpError("axis", f"left and right share the dims {', '.join(shared)}; say which one is summed over")
+        raise OpError("axis", f"left and right share the dims {', '.join(shared)}; name the one to sum over")
     summed = [shared[0] if axis is None else axis]
     _require_both(left, right, summed)
     return _product_over(left, right, summed)
 
 
 def tensordot(left: xr.DataArray, right: xr.DataArray, *, axis: Axis = None) -> xr.DataArray:
-    """The sum of ``left * right`` over dims that both have; None: over all of them.
+    """Return the sum of ``left * right`` over dims that both have; None: over all of them.
 
     Raises
     ------
-    OpError : no such dim, one that both have and ``axis`` has not, other lengths or labels
+    OpError : no such dim, a shared dim that is not in ``axis``, or lengths or labels that differ
     """
     shared = _shared(left, right)
     summed = shared if axis is None else [axis] if isinstance(axis, str) else list(dict.fromkeys(axis))
     _require_both(left, right, summed)
     extra = [dim for dim in shared if dim not in summed]
     if extra:
-        raise OpError("axis", f"left and right share the dim {extra[0]!r}, too; matmul and einsum can keep it")
+        raise OpError("axis", f"left and right also share the dim {extra[0]!r}; to keep it use matmul or einsum")
     return _product_over(left, right, summed)
 
 
@@ -73,15 +72,15 @@ def _shared(left: xr.DataArray, right: xr.DataArray) -> list[str]:
     shared = [str(dim) for dim in left.dims if dim in right.dims]
     if not shared:
         dims = [", ".join(map(str, x.dims)) or "no dims" for x in (left, right)]
-        raise OpError("left", f"has {dims[0]}, and right {dims[1]}: none that both have")
+        raise OpError("left", f"shares no dim with right: left has {dims[0]}, right has {dims[1]}")
     return shared
 
 
 def _require_both(left: xr.DataArray, right: xr.DataArray, axis: Sequence[str]) -> None:
     for dim in axis:
-        dim_number(left, dim, "axis")
+        axis_of(left, dim, "axis")
         if dim not in right.dims:
-            raise OpError("axis", f"{dim!r} is no dim of right; it has {', '.join(map(str, right.dims))}")
+            raise OpError("axis", f"right has no dim {dim!r}; dims: {', '.join(map(str, right.dims))}")
 
 
 def _product_over(left: xr.DataArray, right: xr.DataArray, summed: Sequence[str]) -> xr.DataArray:
@@ -90,17 +89,17 @@ def _product_over(left: xr.DataArray, right: xr.DataArray, summed: Sequence[str]
 
 
 def einsum(*inputs: Any, subscripts: str) -> xr.DataArray:
-    """A sum of products by names: ``"time y, y x -> time x"`` sums over y.
+    """Return a sum of products by names of dims: ``"time y, y x -> time x"`` sums over y.
 
     Parameters
     ----------
     inputs : arrays, or lists of gathered ``(labels, array)``
-    subscripts : a name an axis, one list an input, parted by commas, then the dims of the result; a name that an input
-        has not at that place is its dim's new name: ``"row a, row b -> a b"`` of ``[x, x]``
+    subscripts : the names of the dims of each input, separated by commas, then those of the result; a name that the
+        input does not have renames the dim at that position: ``"row a, row b -> a b"`` of ``[x, x]``
 
     Raises
     ------
-    OpError : a list that doesn't fit its input, a name that is another dim's, other lengths or labels
+    OpError : a wrong number of names, a name of another dim of the input, or lengths or labels that differ
     """
     arrays = [x for each in inputs for x in ([x for _, x in each] if isinstance(each, list) else [each])]
     given, result = _read(subscripts, arrays)
@@ -109,7 +108,7 @@ def einsum(*inputs: Any, subscripts: str) -> xr.DataArray:
 
 
 def _read(subscripts: str, arrays: Sequence[xr.DataArray]) -> tuple[list[list[str]], list[str]]:
-    """The names of each input's axes, and those of the result."""
+    """Return the names of the dims of each input, and those of the result."""
     before, arrow, after = subscripts.partition("->")
     if not arrow or "->" in after:
         raise OpError("subscripts", f"got {subscripts!r}; write the dims of the result: time y, y x -> time x")
@@ -119,27 +118,29 @@ def _read(subscripts: str, arrays: Sequence[xr.DataArray]) -> tuple[list[list[st
     for names in (*given, result):
         twice = [name for name in names if names.count(name) > 1]
         if twice:
-            raise OpError("subscripts", f"got {twice[0]!r} twice in {' '.join(names)!r}; each dim has its own name")
+            raise OpError("subscripts", f"got {twice[0]!r} twice in {' '.join(names)!r}; names must be unique")
     for number, (names, x) in enumerate(zip(given, arrays, strict=True), 1):
         dims = [str(dim) for dim in x.dims]
         if len(names) != len(dims):
-            raise OpError("subscripts", f"got {len(names)} names for input {number}; it has {', '.join(dims)}")
+            raise OpError("subscripts", f"got {len(names)} names for input {number}; its dims: {', '.join(dims)}")
         moved = [name for name, dim in zip(names, dims, strict=True) if name != dim and name in dims]
         if moved:
             order = " ".join(dims)
-            raise OpError("subscripts", f"{moved[0]!r} of input {number} stands at another dim's place: {order}")
+            raise OpError(
+                "subscripts", f"{moved[0]!r} is another dim of input {number}; the order of its dims: {order}"
+            )
     known = [name for names in given for name in names]
     for name in [*known, *result]:
         if not name.isidentifier():
-            raise OpError("subscripts", f"{name!r} is no name of a dim; names are parted by spaces")
+            raise OpError("subscripts", f"{name!r} is not a valid name of a dim; separate names by spaces")
     for name in result:
         if name not in known:
-            raise OpError("subscripts", f"{name!r} of the result is in no input; they have {', '.join(known)}")
+            raise OpError("subscripts", f"no input has the dim {name!r} of the result; dims: {', '.join(known)}")
     return given, result
 
 
 def _renamed(x: xr.DataArray, names: Sequence[str]) -> xr.DataArray:
-    """``x`` with these dims in the place of its own, coordinates included."""
+    """Return ``x`` with its dims renamed, and its coordinates with them."""
     new: Mapping[Any, str] = dict(zip(x.dims, names, strict=True))
     if all(dim == name for dim, name in new.items()):
         return x
@@ -153,20 +154,21 @@ def _renamed(x: xr.DataArray, names: Sequence[str]) -> xr.DataArray:
 
 
 def _summed(arrays: Sequence[xr.DataArray], dims: Sequence[str], places: Sequence[str]) -> xr.DataArray:
-    """The sum of the products over all dims that are not in ``dims``; ``places``: what messages call the arrays."""
+    """Return the sum of the products over all dims that are not in ``dims``; ``places``: names of the arrays."""
     first: dict[Any, tuple[str, xr.DataArray]] = {}
     for x, place in zip(arrays, places, strict=True):
         require_numbers(x, "a product", key=place)
         for dim in x.dims:
             other, y = first.setdefault(dim, (place, x))
             n, m = y.sizes[dim], x.sizes[dim]
-            if n != m and n == n and m == m:  # nan: known only in the run
+            if n != m and n == n and m == m:  # nan: unknown until run time
                 raise OpError(place, f"has {m} positions along {str(dim)!r}, {other} has {n}")
             if dim in x.indexes and dim in y.indexes and not x.indexes[dim].equals(y.indexes[dim]):
-                raise OpError(place, f"has other labels along {str(dim)!r} than {other}; take the same part of both")
+                hint = "select the same part of both with op sel"
+                raise OpError(place, f"labels along {str(dim)!r} differ from those of {other}; {hint}")
             if dim in x.indexes and dim not in y.indexes:
                 first[dim] = (place, x)
-    data = contracted([x.data for x in arrays], [list(map(str, x.dims)) for x in arrays], dims)
+    data = contract([x.data for x in arrays], [list(map(str, x.dims)) for x in arrays], dims)
     return with_coordinates(data, tuple(dims), [Operand(x, place) for x, place in zip(arrays, places, strict=True)])
 
 
@@ -176,13 +178,14 @@ def _summed(arrays: Sequence[xr.DataArray], dims: Sequence[str], places: Sequenc
 
 
 def solve(left: xr.DataArray, right: xr.DataArray) -> xr.DataArray:
-    """The array ``x`` with ``matmul(left, x) == right``; ``left`` is square, its rows are the dim that ``right`` has.
+    """Return the array x with ``matmul(left, x) == right``.
 
-    The dim of the columns of ``left`` takes that one's place. ``left`` goes whole into each task.
+    ``left`` is a square matrix; the dim that it shares with ``right`` is its rows. In the result the dim of its columns
+    replaces that dim. Each task gets the whole of ``left``.
 
     Raises
     ------
-    OpError : no square matrix, none or both of its dims in ``right``, other lengths or labels
+    OpError : not a square matrix, both or none of its dims in ``right``, lengths or labels that differ
     DataError : in the run, if the matrix is singular
     """
     for x, key in ((left, "left"), (right, "right")):
@@ -192,26 +195,26 @@ def solve(left: xr.DataArray, right: xr.DataArray) -> xr.DataArray:
     shared = [str(dim) for dim in left.dims if dim in right.dims]
     if len(shared) != 1:
         both = ", ".join(map(str, left.dims))
-        raise OpError("right", f"has {len(shared)} of the dims of left ({both}); it must have one, that of the rows")
+        raise OpError("right", f"has {len(shared)} of the dims of left ({both}); it must have one, the dim of its rows")
     (row,) = shared
     (col,) = [str(dim) for dim in left.dims if dim != row]
     if right.sizes[row] != left.sizes[row]:
         raise OpError("right", f"has {right.sizes[row]} positions along {row!r}, left has {left.sizes[row]}")
     if row in left.indexes and row in right.indexes and not left.indexes[row].equals(right.indexes[row]):
-        raise OpError("right", f"has other labels along {row!r} than left")
+        raise OpError("right", f"labels along {row!r} differ from those of left")
     matrix = one_chunk(left.transpose(row, col), [row, col])
     right = one_chunk(right, [row])
-    axis = dim_number(right, row)
+    axis = axis_of(right, row)
     kind = np.linalg.solve(np.eye(1, dtype=left.dtype), np.ones((1, 1), right.dtype)).dtype
     name = f"solve-{tokenize(matrix.data.name, right.data.name)}"
     tasks: dict[Key, GraphNode] = {}
     for index in itertools.product(*(range(n) for n in right.data.numblocks)):
         needed = ref((matrix.data.name, 0, 0)), ref((right.data.name, *index))
         tasks[name, *index] = task((name, *index), _solved, *needed, axis, kind)
-    data = blocks(name, {**dict(matrix.data.dask), **tasks}, right.data.chunks, kind, right.data)
+    data = array_of_tasks(name, {**dict(matrix.data.dask), **tasks}, right.data.chunks, kind, right.data)
     dims = [col if dim == row else dim for dim in right.dims]
     coords = {str(name): c for name, c in left.coords.items() if c.dims == (col,)}
-    return rebuilt(right, data, dims, coords=coords, attrs=False)
+    return rebuild(right, data, dims, coords=coords, attrs=False)
 
 
 def _solved(matrix: Block, block: Block, axis: int, dtype: np.dtype[Any]) -> Block:
@@ -220,7 +223,7 @@ def _solved(matrix: Block, block: Block, axis: int, dtype: np.dtype[Any]) -> Blo
         columns = moved.reshape(len(moved), int(np.prod(moved.shape[1:])))
         found = np.linalg.solve(matrix, columns).reshape(moved.shape)
     except np.linalg.LinAlgError as error:
-        raise DataError("left is singular: there is no solution, or more than one") from error
+        raise DataError("left is a singular matrix: the equations have no solution, or more than one") from error
     return np.ascontiguousarray(np.moveaxis(found, 0, axis), dtype)
 
 
@@ -229,44 +232,44 @@ def _solved(matrix: Block, block: Block, axis: int, dtype: np.dtype[Any]) -> Blo
 # ---------------------------------------------------------------------------------------------------------------------
 
 _FREQUENCY = "freq_"
-"""What the name of a dim of frequencies begins with."""
+"""Prefix of the names of dims of frequencies."""
 
 
 def fft(x: xr.DataArray, *, axis: str, n: int | None = None, inverse: bool = False) -> xr.DataArray:
-    """The discrete Fourier transform along a dim, which is brought into one chunk; complex.
+    """Return the discrete Fourier transform along a dim, which is rechunked to one chunk; complex.
 
-    The dim ``time`` becomes ``freq_time``, its labels cycles a position, as ``numpy.fft.fftfreq`` has them. Backwards
-    ``freq_time`` becomes ``time``, without labels. There are none either where only the run knows how many there are.
+    The dim ``time`` becomes ``freq_time``, labelled with cycles per position as in ``numpy.fft.fftfreq``. The inverse
+    turns ``freq_time`` into ``time``, without labels. A dim of unknown length gets no labels either.
 
     Parameters
     ----------
-    n : positions to take: more are filled with 0, fewer cut off; None: all
+    n : length of the transform: the input is cut to it, or padded with 0; None: the length of the dim
 
     Raises
     ------
-    OpError : no such dim, or one of length 0
-    DataError : in the run, if only that knows that it is
+    OpError : no such dim, or a dim of length 0
+    DataError : in the run, if a dim of unknown length has length 0
     """
-    number = dim_number(x, axis, "axis")
+    number = axis_of(x, axis, "axis")
     require_numbers(x, "fft")
-    if n is None and not is_late(x, axis):
+    if n is None and not has_unknown_length(x, axis):
         n = x.sizes[axis]
     if n == 0:
         raise OpError("axis", f"{_no_frequencies(axis)}")
     name = axis.removeprefix(_FREQUENCY) if inverse else _FREQUENCY + axis
     if name != axis and name in x.dims:
-        raise OpError("axis", f"the dim of the result would be {name!r}, which the array has already")
+        raise OpError("axis", f"the dim of the result would be {name!r}, and the array already has a dim of this name")
     x = one_chunk(x, [axis])
     kind = np.fft.fft(np.zeros(1, x.dtype)).dtype
-    chunks = placed(x.data.chunks, number, (np.nan if n is None else n,))
+    chunks = replace_at(x.data.chunks, number, (np.nan if n is None else n,))
     data = per_block(x.data, "fft", _transformed, n, number, axis, inverse, kind, chunks=chunks, dtype=kind)
     labels = {} if inverse or n is None else {name: np.fft.fftfreq(n)}
     dims = [name if dim == axis else dim for dim in x.dims]
-    return rebuilt(x, data, dims, coords=labels, gone=[axis], attrs=False)
+    return rebuild(x, data, dims, coords=labels, gone=[axis], attrs=False)
 
 
 def _no_frequencies(dim: str) -> str:
-    return f"{dim!r} has length 0, which has no frequencies; n: fills it with 0"
+    return f"{dim!r} has length 0, so there are no frequencies; n pads it with 0"
 
 
 def _transformed(block: Block, n: int | None, axis: int, dim: str, inverse: bool, dtype: np.dtype[Any]) -> Block:

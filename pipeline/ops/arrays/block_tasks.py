@@ -1,4 +1,4 @@
-"""Arrays made of tasks: a task a block, and spans of positions put together from the blocks that hold them."""
+"""Builds dask arrays from tasks: one task per block, tree reductions, and blocks joined from parts of other blocks."""
 
 from __future__ import annotations
 
@@ -14,17 +14,28 @@ from dask.highlevelgraph import HighLevelGraph
 from pipeline.graph.graph import GraphNode, Key, listed, ref, task
 from pipeline.ops import moves
 
-__all__ = ["FAN_IN", "Part", "blocks", "cuts", "joined", "per_block", "pieces", "placed", "rechunked", "tree"]
+__all__ = [
+    "FAN_IN",
+    "Part",
+    "array_of_tasks",
+    "join_parts",
+    "merge_in_tree",
+    "overlapping_blocks",
+    "parts_of_blocks",
+    "per_block",
+    "rechunked",
+    "replace_at",
+]
 
 Block = np.ndarray[Any, Any]
 Part = tuple[int, int]
 
 FAN_IN = 8
-"""How many partial results one task merges."""
+"""Number of partial results that one task merges."""
 
 
-def blocks(name: str, tasks: dict[Key, GraphNode], chunks: Any, dtype: Any, source: da.Array) -> da.Array:
-    """The array whose block ``(i, …)`` is the task ``(name, i, …)``; the tasks need blocks of ``source``."""
+def array_of_tasks(name: str, tasks: dict[Key, GraphNode], chunks: Any, dtype: Any, source: da.Array) -> da.Array:
+    """Return the array whose block ``(i, …)`` is the task ``(name, i, …)``; they depend on blocks of ``source``."""
     graph: Any = HighLevelGraph.from_collections(name, tasks, dependencies=[source])  # type: ignore[arg-type, list-item]
     return da.Array(graph, name, chunks, dtype=dtype)
 
@@ -32,12 +43,14 @@ def blocks(name: str, tasks: dict[Key, GraphNode], chunks: Any, dtype: Any, sour
 def per_block(
     data: da.Array, layer: str, function: Callable[..., Block], *args: Any, chunks: Any = None, dtype: Any = None
 ) -> da.Array:
-    """``function(block, *args)`` of each block; without ``chunks`` and ``dtype`` those of ``data``."""
+    """Return the array of ``function(block, *args)``, a task per block; default ``chunks``, ``dtype``: as ``data``."""
     name = f"{layer}-{tokenize(data.name, args)}"
     tasks: dict[Key, GraphNode] = {}
     for index in itertools.product(*map(range, data.numblocks)):
         tasks[name, *index] = task((name, *index), function, ref((data.name, *index)), *args)
-    return blocks(name, tasks, data.chunks if chunks is None else chunks, data.dtype if dtype is None else dtype, data)
+    return array_of_tasks(
+        name, tasks, data.chunks if chunks is None else chunks, data.dtype if dtype is None else dtype, data
+    )
 
 
 def rechunked(data: da.Array, chunks: Any) -> da.Array:
@@ -49,29 +62,37 @@ def rechunked(data: da.Array, chunks: Any) -> da.Array:
     return other
 
 
-def placed(index: tuple[Any, ...], axis: int, k: Any) -> tuple[Any, ...]:
-    """``index`` with ``k`` at ``axis``."""
+def replace_at(index: tuple[Any, ...], axis: int, k: Any) -> tuple[Any, ...]:
+    """Return ``index`` with ``k`` at ``axis``."""
     return (*index[:axis], k, *index[axis + 1 :])
 
 
-def pieces(data: da.Array, index: tuple[int, ...], axis: int, *spans: tuple[int, int]) -> tuple[Any, tuple[Part, ...]]:
-    """What a task hands to :func:`joined` to get the positions of ``spans`` (half-open), one after the other.
+def parts_of_blocks(
+    data: da.Array, index: tuple[int, ...], axis: int, *spans: tuple[int, int]
+) -> tuple[Any, tuple[Part, ...]]:
+    """Return the arguments of :func:`join_parts` that give the positions in ``spans`` (half-open), one after the other.
 
     Parameters
     ----------
-    index : of a block; its numbers along the other axes say which blocks are meant
+    index : index of a block; its entries along the other axes select the blocks
 
     Returns
     -------
-    the blocks, as an argument of the task, and the part of each: its start and stop along ``axis``
+    the blocks, as an argument of a task, and the start and stop of the part of each along ``axis``
     """
     ends = np.cumsum([0, *data.chunks[axis]])
-    found = [cut for span in spans for cut in cuts(ends, *span)] or [(0, (0, 0))]  # nothing, of the right dtype
-    return listed(ref((data.name, *placed(index, axis, k))) for k, _ in found), tuple(part for _, part in found)
+    parts = [part for span in spans for part in overlapping_blocks(ends, *span)]
+    parts = parts or [(0, (0, 0))]  # no positions, with the dtype of the array
+    return listed(ref((data.name, *replace_at(index, axis, k))) for k, _ in parts), tuple(part for _, part in parts)
 
 
-def cuts(ends: Block, start: int, stop: int) -> list[tuple[int, Part]]:
-    """The numbers of the blocks that hold some positions, each with the part of it; ``ends``: 0, then their ends."""
+def overlapping_blocks(ends: Block, start: int, stop: int) -> list[tuple[int, Part]]:
+    """Return the numbers of the blocks that hold positions from ``start`` to ``stop``, each with its part of them.
+
+    Parameters
+    ----------
+    ends : 0, then the end of each block
+    """
     found = []
     for k in range(int(np.searchsorted(ends[1:], start, side="right")), int(np.searchsorted(ends, stop, side="left"))):
         low, high = max(start, int(ends[k])), min(stop, int(ends[k + 1]))
@@ -80,15 +101,15 @@ def cuts(ends: Block, start: int, stop: int) -> list[tuple[int, Part]]:
     return found
 
 
-def joined(blocks: Sequence[Block], parts: Sequence[Part], axis: int) -> Block:
-    """The parts of some blocks, one after the other along ``axis``."""
+def join_parts(blocks: Sequence[Block], parts: Sequence[Part], axis: int) -> Block:
+    """Concatenate parts of blocks along ``axis``."""
     cut = [
         block[(slice(None),) * axis + (slice(start, stop),)] for block, (start, stop) in zip(blocks, parts, strict=True)
     ]
     return cut[0] if len(cut) == 1 else np.concatenate(cut, axis=axis)
 
 
-def tree(
+def merge_in_tree(
     tasks: dict[Key, GraphNode],
     level: Sequence[Key],
     name: str,
@@ -97,17 +118,25 @@ def tree(
     merge: Callable[..., Any],
     *args: Any,
 ) -> list[Key]:
-    """The keys of at most :data:`FAN_IN` partial results, of however many: merged in levels, in their order.
+    """Add tasks that merge partial results level by level, in order; return the keys of the last level.
 
-    ``merge`` gets a list of partial results and ``args``; the tasks go into ``tasks``, under names that begin with
-    ``name``, with ``index`` of the result's block but for the number along ``axis``.
+    Parameters
+    ----------
+    tasks : the new tasks are added here
+    level : keys of the partial results
+    name : prefix of the names of the new tasks; their indices are ``index`` with a number along ``axis``
+    merge : called as ``merge(partial_results, *args)``
+
+    Returns
+    -------
+    at most :data:`FAN_IN` keys
     """
     keys, depth = list(level), 0
     while len(keys) > FAN_IN:
         several = [keys[i : i + FAN_IN] for i in range(0, len(keys), FAN_IN)]
         keys = []
         for k, some in enumerate(several):
-            key = (f"{name}-{depth}", *placed(index, axis, k))
+            key = (f"{name}-{depth}", *replace_at(index, axis, k))
             tasks[key] = task(key, merge, listed(map(ref, some)), *args)
             keys.append(key)
         depth += 1

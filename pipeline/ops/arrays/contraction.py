@@ -1,7 +1,7 @@
-"""Sums of products of arrays over labelled axes: what ``matmul tensordot einsum`` and the factorisations are made of.
+"""Sums of products of arrays over named axes, for ``matmul``, ``tensordot``, ``einsum`` and the decompositions.
 
-A task multiplies the chunks that lie at one place; where a label that is summed over has several chunks, the products
-of chunks are added up in a tree, always in the same order.
+A task multiplies the chunks at one position. If an axis that is summed over has several chunks, the products are summed
+in a tree, always in the same order.
 """
 
 from __future__ import annotations
@@ -12,44 +12,45 @@ from typing import Any
 import dask.array as da
 import numpy as np
 
-from pipeline.ops.arrays.unknown_chunks import require_alike
-from pipeline.ops.elementwise.alignment import aligned
+from pipeline.ops.arrays.unknown_chunks import require_equal_chunks
+from pipeline.ops.elementwise.alignment import align_chunks
 
-__all__ = ["contracted", "product_dtype"]
+__all__ = ["contract", "product_dtype"]
 
 Block = np.ndarray[Any, Any]
 
 
 def product_dtype(arrays: Sequence[Any]) -> np.dtype[Any]:
-    """The dtype of a sum of products: that of the floats, and of whole numbers and truth values as a sum's."""
+    """Return the dtype of a sum of products: the common dtype, or int64 for small integers and booleans."""
     kind = np.result_type(*(x.dtype for x in arrays))
     wide: np.dtype[Any] = np.sum(np.empty(0, kind)).dtype
     return wide
 
 
-def contracted(arrays: Sequence[da.Array], labels: Sequence[Sequence[str]], result: Sequence[str]) -> da.Array:
-    """The sum of the products over all labels that are not in ``result``.
+def contract(arrays: Sequence[da.Array], labels: Sequence[Sequence[str]], result: Sequence[str]) -> da.Array:
+    """Return the sum of the products over all axes whose names are not in ``result``.
 
     Parameters
     ----------
-    labels : of the axes of each array; no label twice in one array
-    result : of the axes of the result, in order, each of one of the arrays
+    labels : names of the axes of each array; unique within an array
+    result : names of the axes of the result, in order; each is in one of the arrays
 
     Raises
     ------
-    DataError : in the run, if lengths that only it knows differ
+    DataError : in the run, if lengths that are unknown before it differ
     """
     names = list(dict.fromkeys([*result, *(label for own in labels for label in own)]))
     places = [tuple(names.index(label) for label in own) for own in labels]
     kind = product_dtype(arrays)
     kept, gone = tuple(range(len(result))), tuple(range(len(result), len(names)))
-    arrays = aligned(list(arrays), places)
+    arrays = align_chunks(list(arrays), places)
     several = tuple(i for i in gone if any(i in p and x.numblocks[p.index(i)] > 1 for x, p in _pairs(arrays, places)))
     products: da.Array = da.blockwise(
         _product,
         (*kept, *several),
         *(item for pair in _pairs(arrays, places) for item in pair),
         places=tuple(places),
+        dims=tuple(names),
         kept=kept,
         width=len(several),
         kind=kind,
@@ -70,10 +71,15 @@ def _pairs(arrays: Sequence[da.Array], places: Sequence[tuple[int, ...]]) -> lis
 
 
 def _product(
-    *several: Block, places: tuple[tuple[int, ...], ...], kept: tuple[int, ...], width: int, kind: np.dtype[Any]
+    *several: Block,
+    places: tuple[tuple[int, ...], ...],
+    dims: tuple[str, ...],
+    kept: tuple[int, ...],
+    width: int,
+    kind: np.dtype[Any],
 ) -> Block:
-    """The sum of products of one chunk of each array, with ``width`` axes of length 1 at the end."""
-    require_alike(several, places)
+    """Return the sum of products of one chunk of each array, with ``width`` axes of length 1 at the end."""
+    require_equal_chunks(several, places, dims)
     blocks = [np.asarray(block).astype(kind, copy=False) for block in several]
     if len(blocks) == 2:
         found = _pair(blocks[0], places[0], blocks[1], places[1], kept)
@@ -84,7 +90,7 @@ def _product(
 
 
 def _pair(a: Block, a_axes: tuple[int, ...], b: Block, b_axes: tuple[int, ...], kept: tuple[int, ...]) -> Block:
-    """Two arrays as one product of matrices, so that it is BLAS's, which ``einsum`` leaves where both keep a label."""
+    """Multiply two blocks as (batches of) matrices: BLAS does this; ``einsum`` does not where both keep an axis."""
     both = [i for i in a_axes if i in b_axes and i in kept]
     summed = [i for i in a_axes if i in b_axes and i not in kept]
     left = [i for i in a_axes if i not in b_axes and i in kept]
@@ -101,7 +107,7 @@ def _pair(a: Block, a_axes: tuple[int, ...], b: Block, b_axes: tuple[int, ...], 
 
 
 def _grouped(block: Block, axes: tuple[int, ...], *groups: list[int]) -> Block:
-    """The block with its axes in the order of ``groups``; those in none of them are summed over first."""
+    """Return the block with its axes in the order of ``groups``, summed over the axes that are in none of them."""
     order = [i for group in groups for i in group]
     lost = tuple(k for k, i in enumerate(axes) if i not in order)
     if lost:

@@ -22,9 +22,9 @@ from dask.base import tokenize
 
 from pipeline.errors import DataError, OpError
 from pipeline.graph.graph import GraphNode, Key, listed, ref, task
-from pipeline.ops.arrays.block_tasks import blocks, rechunked
-from pipeline.ops.arrays.contraction import contracted
-from pipeline.ops.arrays.dims import dim_number, is_late, one_chunk, rebuilt, require_numbers
+from pipeline.ops.arrays.block_tasks import array_of_tasks, rechunked
+from pipeline.ops.arrays.contraction import contract
+from pipeline.ops.arrays.dims import axis_of, has_unknown_length, one_chunk, rebuild, require_numbers
 from pipeline.ops.collections import Parts
 
 __all__ = ["qr", "svd", "svd_compressed"]
@@ -32,19 +32,19 @@ __all__ = ["qr", "svd", "svd_compressed"]
 Block = np.ndarray[Any, Any]
 
 _FAN_IN = 8
-"""How many small factors one task stacks."""
+"""Number of small factors that one task stacks."""
 _OVERSAMPLES = 10
-"""Directions beyond those asked for: Halko, Martinsson, Tropp, "Finding structure with randomness", section 4.2."""
+"""Random directions beyond ``k``: Halko, Martinsson, Tropp, "Finding structure with randomness", section 4.2."""
 
 
 def qr(x: xr.DataArray) -> Parts:
-    """The thin QR decomposition: parts ``q`` (row, component) and ``r`` (component, col), the diagonal of r >= 0.
+    """Return the thin QR: parts ``q`` (row, component) and ``r`` (component, col), the diagonal of r >= 0.
 
-    The columns are brought into one chunk.
+    The columns are rechunked to one chunk.
 
     Raises
     ------
-    OpError : if the array has not two dims
+    OpError : if the array does not have two dims
     """
     row, col = _two_dims(x, "qr")
     x = one_chunk(x, [col])
@@ -53,14 +53,14 @@ def qr(x: xr.DataArray) -> Parts:
 
 
 def svd(x: xr.DataArray) -> Parts:
-    """The thin singular value decomposition: parts ``u`` (row, component), ``s`` (component), ``v`` (component, col).
+    """Return the thin SVD: parts ``u`` (row, component), ``s`` (component), ``v`` (component, col).
 
-    The columns are brought into one chunk. Of each column of ``u`` the entry that is largest in size is positive (the
-    first of those that are as large up to rounding), so the signs don't depend on the chunks.
+    The columns are rechunked to one chunk. In each column of ``u`` the entry of largest magnitude (the first of those
+    equal up to rounding) is positive, so that signs do not depend on the chunks.
 
     Raises
     ------
-    OpError : if the array has not two dims
+    OpError : if the array does not have two dims
     """
     row, col = _two_dims(x, "svd")
     x = one_chunk(x, [col])
@@ -77,15 +77,15 @@ def svd_compressed(
     n_oversamples: int = _OVERSAMPLES,
     seed: int = 0,
 ) -> Parts:
-    """The ``k`` largest singular values and their vectors, of a matrix that fits nowhere; parts as of :func:`svd`.
+    """Return the ``k`` largest singular values and their vectors, with parts as :func:`svd`, by random projection.
 
-    A random matrix from ``seed`` alone is multiplied with the input, which is gone through ``2 * n_power_iter + 2``
-    times; no task holds more than a chunk of it. The length of the second dim must be known.
+    The input is read ``2 * n_power_iter + 2`` times, and no task holds more than one chunk of it. The random matrix
+    depends on ``seed`` alone. The number of columns must be known before the run.
 
     Parameters
     ----------
-    axis : the dims of rows and of columns; None: the array's, in order
-    n_power_iter : more make values that fall slowly exact
+    axis : the dims of rows and of columns; None: the dims of the array in order
+    n_power_iter : power iterations; more are needed where singular values decrease slowly
 
     Raises
     ------
@@ -94,22 +94,22 @@ def svd_compressed(
     """
     row, col = _two_dims(x, "svd_compressed", axis)
     x = x.transpose(row, col)
-    if is_late(x, col):
-        cure = f"let it be that of the rows: axis: [{col}, {row}]"
-        raise OpError("axis", f"the length of {col!r}, the dim of the columns, is known only in the run; {cure}")
+    if has_unknown_length(x, col):
+        hint = f"make it the dim of the rows: axis: [{col}, {row}]"
+        raise OpError("axis", f"the length of {col!r}, the dim of the columns, is unknown until run time; {hint}")
     n = x.sizes[col]
     for size, dim in zip(x.shape, (row, col), strict=True):
         if k > size:
-            raise OpError("k", f"got {k}, and {dim!r} has {int(size)} positions")
+            raise OpError("k", f"got {k}, but {dim!r} has {int(size)} positions")
     data = _floats(x)
     width = min(k + n_oversamples, n)
-    q = _orthonormal(contracted([data, _directions(data, width, seed)], ["rc", "cq"], "rq"))
+    q = _orthonormal(contract([data, _directions(data, width, seed)], ["rc", "cq"], "rq"))
     for _ in range(n_power_iter):
-        across = _orthonormal(contracted([_conjugated(data), q], ["rc", "rq"], "cq"))
-        q = _orthonormal(contracted([data, across], ["rc", "cq"], "rq"))
-    small = rechunked(contracted([_conjugated(q), data], ["rq", "rc"], "qc"), {1: -1})
+        across = _orthonormal(contract([_conjugated(data), q], ["rc", "rq"], "cq"))
+        q = _orthonormal(contract([data, across], ["rc", "cq"], "rq"))
+    small = rechunked(contract([_conjugated(q), data], ["rq", "rc"], "qc"), {1: -1})
     turned, s, v = _truncated(small, k)
-    u, s, v = _signed(contracted([q, turned], ["rq", "qk"], "rk"), s, v)
+    u, s, v = _signed(contract([q, turned], ["rq", "qk"], "rk"), s, v)
     return _parts(x, {"u": (u, [row, "component"]), "s": (s, ["component"]), "v": (v, ["component", col])})
 
 
@@ -119,9 +119,9 @@ def _two_dims(x: xr.DataArray, op: str, axis: Sequence[str] | None = None) -> tu
     require_numbers(x, op)
     row, col = axis or map(str, x.dims)
     for dim in (row, col):
-        dim_number(x, dim, "axis")
+        axis_of(x, dim, "axis")
     if row == col:
-        raise OpError("axis", f"got {row!r} twice; it is the dim of the rows, then that of the columns")
+        raise OpError("axis", f"got {row!r} twice; write the dim of the rows, then the dim of the columns")
     return row, col
 
 
@@ -136,7 +136,7 @@ def _conjugated(x: da.Array) -> da.Array:
 
 
 def _parts(x: xr.DataArray, parts: dict[str, tuple[da.Array, list[Hashable]]]) -> Parts:
-    found = {name: rebuilt(x, data, dims, attrs=False) for name, (data, dims) in parts.items()}
+    found = {name: rebuild(x, data, dims, attrs=False) for name, (data, dims) in parts.items()}
     return Parts({name: part.rename(None) for name, part in found.items()})
 
 
@@ -146,16 +146,20 @@ def _parts(x: xr.DataArray, parts: dict[str, tuple[da.Array, list[Hashable]]]) -
 
 
 def _tree(x: da.Array, root: Callable[[Block], tuple[Block, ...]], names: tuple[str, ...]) -> list[da.Array]:
-    """Factors of a matrix that is one chunk wide: the first has its rows, the others are what the root finds.
+    """Decompose a matrix whose columns are one chunk: QR of stacked blocks level by level, ``root`` at the last.
 
     Parameters
     ----------
-    root : of the last stack, shape (rows, columns): a matrix with as many rows, then the other factors
+    root : decomposes the last stack, shape (rows, columns), into a factor with as many rows and others
+
+    Returns
+    -------
+    the first factor of the whole matrix, in the chunks of its rows, then the other factors of the root
     """
     token = tokenize(x.name, names)
     tasks: dict[Key, GraphNode] = {}
     stacks: list[list[Key]] = [[(x.name, i, 0)] for i in range(x.numblocks[0])]
-    climbed: list[tuple[list[Key], list[int]]] = []  # per level the factorisations, and how many each one stacks
+    climbed: list[tuple[list[Key], list[int]]] = []  # per level the decompositions, and how many blocks each one stacks
     while True:
         depth, last = len(climbed), len(stacks) == 1
         made: list[Key] = [(f"{names[0]}-climb-{depth}-{token}", number) for number in range(len(stacks))]
@@ -170,7 +174,7 @@ def _tree(x: da.Array, root: Callable[[Block], tuple[Block, ...]], names: tuple[
 
 
 def _climbed(several: list[Block], function: Callable[[Block], tuple[Block, ...]]) -> tuple[Any, ...]:
-    """The factors of a stack, the first one cut into the rows of each member."""
+    """Return the factors of a stack of blocks, the first one split into the rows of each block."""
     stack = several[0] if len(several) == 1 else np.concatenate(several)
     first, *others = function(stack)
     ends = np.cumsum([len(each) for each in several])[:-1]
@@ -184,8 +188,8 @@ def _descended(
     names: tuple[str, ...],
     token: str,
 ) -> list[da.Array]:
-    """Multiply the first factors from the root down to the chunks, and name the others."""
-    above: list[tuple[Key, int]] = []  # for each factorisation of a level: whose piece, and which, stands above it
+    """Multiply the first factors from the root down to the chunks; return arrays of all factors."""
+    above: list[tuple[Key, int]] = []  # for each decomposition of a level: its parent's key, and which piece of it
     for depth in reversed(range(len(climbed))):
         made, sizes = climbed[depth]
         pieces: list[tuple[Key, int]] = []
@@ -205,12 +209,12 @@ def _descended(
     k = x.shape[0] if x.shape[0] < n else n if x.shape[0] >= n else np.nan
     (root,) = climbed[-1][0]
     real = np.dtype(x.dtype.char.lower()) if x.dtype.kind == "c" else x.dtype
-    found = [blocks(first, tasks, (x.chunks[0], (k,)), x.dtype, x)]
+    found = [array_of_tasks(first, tasks, (x.chunks[0], (k,)), x.dtype, x)]
     for place, name in enumerate(names[1:], 1):
         layer, flat = f"{name}-{token}", name == "s"
         key = (layer, 0) if flat else (layer, 0, 0)
         own = {**tasks, key: task(key, operator.getitem, ref(root), place)}
-        found.append(blocks(layer, own, ((k,),) if flat else ((k,), (n,)), real if flat else x.dtype, x))
+        found.append(array_of_tasks(layer, own, ((k,),) if flat else ((k,), (n,)), real if flat else x.dtype, x))
     return found
 
 
@@ -220,13 +224,13 @@ def _multiplied(own: tuple[Any, ...], above: tuple[Any, ...], piece: int) -> tup
 
 
 def _rows(own: tuple[Any, ...], above: tuple[Any, ...] | None = None, piece: int = 0) -> Block:
-    """The rows of one chunk in the first factor."""
+    """Return the rows of one chunk in the first factor."""
     (rows,) = own[0] if above is None else _multiplied(own, above, piece)[0]
     return np.asarray(rows)
 
 
 def _qr_root(stack: Block) -> tuple[Block, ...]:
-    """Q and R of a matrix, the diagonal of R >= 0."""
+    """Return Q and R of a matrix, the diagonal of R >= 0."""
     _require_finite(stack)
     q, r = np.linalg.qr(stack)
     diagonal = np.diagonal(r)
@@ -242,11 +246,11 @@ def _svd_root(stack: Block) -> tuple[Block, ...]:
 
 def _require_finite(matrix: Block) -> None:
     if not np.isfinite(matrix).all():
-        raise DataError("the matrix has missing or infinite values; fill them, or leave those rows out")
+        raise DataError("the matrix has missing or infinite values; fill them, or drop these rows")
 
 
 def _orthonormal(x: da.Array) -> da.Array:
-    """An orthonormal basis of the columns: as many as there are, or fewer where rows that only the run counts are."""
+    """Return an orthonormal basis of the columns; it has fewer columns where there are fewer rows, known in the run."""
     q = _tree(x, _qr_root, ("q", "r"))[0]
     return q if x.shape[0] == x.shape[0] else da.Array(q.dask, q.name, (q.chunks[0], x.chunks[1]), dtype=q.dtype)
 
@@ -257,7 +261,7 @@ def _orthonormal(x: da.Array) -> da.Array:
 
 
 def _directions(x: da.Array, width: int, seed: int) -> da.Array:
-    """Random directions, shape (columns, width); a chunk is the part of one matrix that its columns have."""
+    """Return random directions, shape (columns, width); the numbers do not depend on the chunks."""
     sizes = x.chunks[1]
     edges = np.cumsum([0, *sizes])
     name = f"directions-{tokenize(sizes, width, seed, str(x.dtype))}"
@@ -275,7 +279,7 @@ def _drawn(seed: int, n: int, width: int, span: tuple[int, int], dtype: np.dtype
 
 
 def _truncated(small: da.Array, k: int) -> tuple[da.Array, da.Array, da.Array]:
-    """The ``k`` largest singular values of a matrix in one chunk, and their vectors."""
+    """Return the ``k`` largest singular values and their vectors of a matrix in one chunk."""
     token = tokenize(small.name, k)
     whole: Key = (f"svd-small-{token}",)
     tasks: dict[Key, GraphNode] = {whole: task(whole, _largest_values, ref((small.name, 0, 0)), k)}
@@ -288,7 +292,7 @@ def _truncated(small: da.Array, k: int) -> tuple[da.Array, da.Array, da.Array]:
         key = (layer, *(0 for _ in chunks))
         dtype = real if name == "s" else small.dtype
         own = {**tasks, key: task(key, operator.getitem, ref(whole), place)}
-        found.append(blocks(layer, own, chunks, dtype, small))
+        found.append(array_of_tasks(layer, own, chunks, dtype, small))
     turned, s, v = found
     return turned, s, v
 
@@ -296,7 +300,7 @@ def _truncated(small: da.Array, k: int) -> tuple[da.Array, da.Array, da.Array]:
 def _largest_values(small: Block, k: int) -> tuple[Block, ...]:
     u, s, v = _svd_root(small)
     if len(s) < k:
-        raise DataError(f"got {len(s)} rows, and k: {k} asks for more components than that")
+        raise DataError(f"got {len(s)} rows, too few for k: {k} components")
     return u[:, :k], s[:k], v[:k]
 
 
@@ -313,7 +317,7 @@ def _signed(u: da.Array, s: da.Array, v: da.Array) -> tuple[da.Array, da.Array, 
 
 
 def _signs(u: da.Array) -> da.Array:
-    """For each column of ``u`` the sign that its largest entry has."""
+    """Return for each column of ``u`` the sign of its entry of largest magnitude."""
     n = u.numblocks[0]
     token = tokenize(u.name)
     tasks: dict[Key, GraphNode] = {}
@@ -327,7 +331,7 @@ def _signs(u: da.Array) -> da.Array:
         tasks[key] = task(key, _first_signs, ref((u.name, i, 0)), ref(largest))
     name = f"svd-signs-{token}"
     tasks[name, 0] = task((name, 0), _first_found, listed(ref((f"svd-first-{token}", i)) for i in range(n)))
-    return blocks(name, tasks, (u.chunks[1],), u.dtype, u)
+    return array_of_tasks(name, tasks, (u.chunks[1],), u.dtype, u)
 
 
 def _sizes(u: Block) -> Block:
@@ -339,7 +343,7 @@ def _largest(sizes: list[Block]) -> Block:
 
 
 def _first_signs(u: Block, largest: Block) -> Block:
-    """The sign of the first entry that is as large as the largest; 0 where this block has none."""
+    """Return the sign of the first entry of largest magnitude; 0 for a column without one in this block."""
     large = np.abs(u) >= largest * (1 - np.sqrt(np.finfo(u.dtype).eps))
     first = np.argmax(large, axis=0) if len(u) else np.zeros(u.shape[1], int)
     found = large.any(axis=0)

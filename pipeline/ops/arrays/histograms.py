@@ -1,4 +1,4 @@
-"""``histogram``: how many values lie in each of some bins."""
+"""The op ``histogram``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from pipeline.errors import OpError
-from pipeline.ops.arrays.dims import Axis, axes_of, rebuilt, require_real
+from pipeline.ops.arrays.dims import Axis, axes_of, rebuild, require_real
 
 __all__ = ["histogram"]
 
@@ -20,27 +20,27 @@ Range = Sequence[float] | None
 
 
 def histogram(x: xr.DataArray, *, bins: int | Sequence[float], range: Range = None, axis: Axis = None) -> xr.DataArray:  # noqa: A002
-    """How many values lie in each bin: int64, a first dim ``bin``, then the dims that are not counted over.
+    """Return the number of values in each bin: int64, a first dim ``bin``, then the dims that are not counted over.
 
-    A bin holds its left edge and not its right one, the last bin both. Missing values and those outside count nowhere.
-    The labels are the left edges, the coordinate ``right`` holds the right ones.
+    A bin includes its left edge and excludes its right edge; the last bin includes both. Missing values and values
+    outside are not counted. Labels are the left edges; the coordinate ``right`` holds the right edges.
 
     Parameters
     ----------
-    bins : how many, of equal width; or all edges, rising
-    range : left edge of the first bin and right edge of the last; for a number of ``bins``. (Rejected: smallest and
-        largest value as the default, as numpy has it: labels must be known before the run.)
+    bins : number of bins of equal width; or all edges, increasing
+    range : left edge of the first bin and right edge of the last, for a number of ``bins``. (Rejected: the smallest and
+        largest value as default, as in numpy: labels must be known before the run.)
 
     Raises
     ------
-    OpError : no such dim, edges that do not rise, or values without an order
+    OpError : no such dim, edges that do not increase, or values without an order
     """
     axes = axes_of(x, axis)
     require_real(x, "histogram")
     edges = _edges(bins, range)
     kept = [i for i, _ in enumerate(x.dims) if i not in axes]
     if "bin" in [x.dims[i] for i in kept]:
-        raise OpError("axis", "'bin' is the name of the dim of the bins; count over the input's dim of that name")
+        raise OpError("axis", "the result has a dim 'bin' for the bins; count over the dim 'bin' of the input")
     numbers = tuple(i for i, _ in enumerate(x.dims))
     counts = da.blockwise(
         _counts,
@@ -56,28 +56,27 @@ def histogram(x: xr.DataArray, *, bins: int | Sequence[float], range: Range = No
     )
     data = da.sum(counts, axis=tuple(i + 1 for i in axes)) if axes else counts
     coords = {"bin": edges[:-1], "right": ("bin", edges[1:])}
-    return rebuilt(x, data, ["bin", *(x.dims[i] for i in kept)], coords=coords, gone=["bin"], attrs=False)
+    return rebuild(x, data, ["bin", *(x.dims[i] for i in kept)], coords=coords, gone=["bin"], attrs=False)
 
 
 def _edges(bins: int | Sequence[float], ends: Range) -> Block:
     if not isinstance(bins, int):
         edges = np.asarray(bins, np.float64)
         if len(edges) < 2 or not (np.diff(edges) > 0).all():
-            raise OpError("bins", f"got {list(bins)}; edges are two numbers or more, each larger than the one before")
+            raise OpError("bins", f"got {list(bins)}; write two edges or more, in increasing order")
         if ends is not None:
-            raise OpError("range", "says nothing beside edges in bins; it is for a number of bins")
+            raise OpError("range", "has no effect where bins is a list of edges; it is for a number of bins")
         return edges
     if ends is None:
-        cure = "write [low, high], since the edges must be known before the run"
-        raise OpError("range", f"is needed for a number of bins; {cure}")
+        raise OpError("range", "is needed for a number of bins; write [low, high]: edges must be known before the run")
     low, high = ends
     if not -math.inf < low < high < math.inf:
-        raise OpError("range", f"got [{low}, {high}]; the first must be below the second, and both finite")
+        raise OpError("range", f"got [{low}, {high}]; both must be finite, and the first below the second")
     return np.linspace(low, high, bins + 1)
 
 
 def _counts(block: Block, edges: Block, axes: tuple[int, ...]) -> Block:
-    """The counts of one block along ``axes``, bins first, ``axes`` with size 1."""
+    """Return the counts of one block along ``axes``, which keep size 1; the axis of the bins comes first."""
     n = len(edges) - 1
     moved = np.moveaxis(block, axes, range(block.ndim - len(axes), block.ndim))
     shape = moved.shape[: block.ndim - len(axes)]

@@ -1,8 +1,8 @@
-"""``map_overlap``: a function of the user's over each chunk and what lies around it.
+"""The op ``map_overlap``: a user's function over each chunk and a halo of its neighbours.
 
-The halo is gathered one dim after the other, so that corners come by themselves: for each dim a task a neighbour cuts
-off what is needed, so that only that is moved, and one puts it beside the chunk. (Rejected: ``dask.array.map_overlap``,
-which needs a task for each of the ``3 ** n`` directions, and chunks as large as the halo.)
+The halo is added one dim after the other, which gives the corners without tasks of their own. For each dim, a task per
+neighbour cuts off what is needed, so that only this is moved, and one task concatenates it with the chunk. (Rejected:
+``dask.array.map_overlap``, with a task for each of ``3 ** n`` directions, and needs chunks as long as the halo.)
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from dask.base import tokenize
 from pipeline.errors import DataError, OpError
 from pipeline.graph.graph import GraphNode, Key, listed, ref, task
 from pipeline.graph.importing import resolve
-from pipeline.ops.arrays.block_tasks import blocks, per_block
-from pipeline.ops.arrays.dims import dim_number, is_late, one_chunk, rebuilt
+from pipeline.ops.arrays.block_tasks import array_of_tasks, per_block
+from pipeline.ops.arrays.dims import axis_of, has_unknown_length, one_chunk, rebuild
 from pipeline.ops.collections import Args, args_of_task
 
 __all__ = ["BOUNDARIES", "map_overlap"]
@@ -38,34 +38,35 @@ def map_overlap(
     boundary: str | float = "none",
     args: Args = None,
 ) -> xr.DataArray:
-    """A function over each chunk with ``depth`` places more on both sides, which are cut off what it gives.
+    """Return the results of a user's function for each chunk with a halo, which is cut off the results.
 
     Parameters
     ----------
-    function : ``module:function``, called as ``function(block, **args)``, gives a block of the same shape; looked up
+    function : ``module:function``, called as ``function(block, **args)``, returns a block of the same shape; imported
         inside the task
-    boundary : what lies beyond the array: nothing (``none``), the array backwards beginning with its last value
-        (``reflect``), the last value (``nearest``), the other end (``periodic``), or a number
+    depth : dim -> width of the halo on each side
+    boundary : halo beyond the ends of the array: none (``none``), the array mirrored with its last value (``reflect``),
+        the last value (``nearest``), the other end (``periodic``), or a number
 
     Raises
     ------
     OpError : no such dim, or one shorter than ``depth``
-    DataError : in the run, if a block has another shape or dtype than was said, or a dim of unknown length is shorter
+    DataError : in the run, if a block has another shape or dtype than declared, or a dim of unknown length is shorter
     """
     kind = np.dtype(dtype)
     tasks: dict[Key, GraphNode] = {}
     given = args_of_task(args, tasks)
     for dim in depth:
-        dim_number(x, dim, "depth")
-    x = one_chunk(x, [dim for dim, n in depth.items() if n and is_late(x, dim)])
+        axis_of(x, dim, "depth")
+    x = one_chunk(x, [dim for dim, n in depth.items() if n and has_unknown_length(x, dim)])
     data = x.data
     trims: list[tuple[int, ...]] = [(0,) * data.numblocks[axis] for axis in range(x.ndim)]
     tails = list(trims)
     for dim, n in depth.items():
-        axis, length = dim_number(x, dim), x.sizes[dim]
+        axis, length = axis_of(x, dim), x.sizes[dim]
         if n > length:
             raise OpError("depth", f"{_too_deep(n, dim, length)}")
-        if n and is_late(x, dim):
+        if n and has_unknown_length(x, dim):
             data = per_block(data, "halo", _around, axis, n, boundary, dim)
             trims[axis] = tails[axis] = (0 if boundary == "none" else n,)
         elif n and length:
@@ -74,15 +75,15 @@ def map_overlap(
     for index in itertools.product(*(range(n) for n in data.numblocks)):
         cut = tuple((trims[axis][i], tails[axis][i]) for axis, i in enumerate(index))
         tasks[name, *index] = task((name, *index), _applied, function, given, cut, kind, ref((data.name, *index)))
-    return rebuilt(x, blocks(name, tasks, x.data.chunks, kind, data), x.dims, attrs=False)
+    return rebuild(x, array_of_tasks(name, tasks, x.data.chunks, kind, data), x.dims, attrs=False)
 
 
 def _too_deep(n: int, dim: str, length: int) -> str:
-    return f"got {n}, and {dim!r} has {length} positions"
+    return f"got {n}, but {dim!r} has {length} positions"
 
 
 def _around(block: Block, axis: int, n: int, boundary: str | float, dim: str) -> Block:
-    """A block that is all there is along an axis, with a halo."""
+    """Add a halo to a block that is the only one along an axis."""
     length = block.shape[axis]
     if n > length:
         raise DataError(f"depth: {_too_deep(n, dim, length)}")
@@ -94,7 +95,7 @@ def _around(block: Block, axis: int, n: int, boundary: str | float, dim: str) ->
 
 
 def _widened(x: Any, axis: int, n: int, boundary: str | float) -> tuple[Any, tuple[int, ...], tuple[int, ...]]:
-    """The array with a halo along one axis in each chunk, and how long it is before and after each chunk's own."""
+    """Return the array with a halo along one axis in each chunk, and its width before and after each chunk."""
     sizes = x.chunks[axis]
     ends = np.cumsum([0, *sizes])
     name = f"halo-{tokenize(x.name, axis, n, boundary)}"
@@ -124,11 +125,11 @@ def _widened(x: Any, axis: int, n: int, boundary: str | float) -> tuple[Any, tup
     after = tuple(len(high) for _, high in around)
     wide = tuple(a + size + b for a, size, b in zip(before, sizes, after, strict=True))
     chunks = tuple(wide if i == axis else own for i, own in enumerate(x.chunks))
-    return blocks(name, tasks, chunks, x.dtype, x), before, after
+    return array_of_tasks(name, tasks, chunks, x.dtype, x), before, after
 
 
 def _places(start: int, stop: int, length: int, boundary: str | float) -> Block:
-    """The positions from ``start`` to ``stop``; beyond the array those that stand for them, or -1 where none does."""
+    """Return the positions whose values fill ``start`` to ``stop``; -1 beyond the array stands for the number given."""
     places = np.arange(start, stop)
     if boundary == "none":
         return places[(places >= 0) & (places < length)]
@@ -142,7 +143,7 @@ def _places(start: int, stop: int, length: int, boundary: str | float) -> Block:
 
 
 def _by_block(places: Block, ends: Block) -> list[tuple[int, tuple[int, ...]]]:
-    """Positions as runs that lie in one block, counted from its start; block -1: in none."""
+    """Split positions into runs within one block, counted from its start; block -1 is outside of all blocks."""
     numbers = np.where(places < 0, -1, np.searchsorted(ends, places, side="right") - 1)
     runs: list[tuple[int, tuple[int, ...]]] = []
     for block, run in itertools.groupby(zip(numbers.tolist(), places.tolist(), strict=True), key=lambda pair: pair[0]):
@@ -156,7 +157,7 @@ def _edge(block: Block, axis: int, local: tuple[int, ...]) -> Block:
 
 
 def _beside(low: list[Any], block: Block, high: list[Any], axis: int, fill: float) -> Block:
-    """The block between its halo: blocks, positions of its own, or how many places are filled."""
+    """Concatenate a block with its halo, which is given as blocks, as positions of the block, or as counts to fill."""
     if not low and not high:
         return block
     parts = [_part(piece, block, axis, fill) for piece in low]
@@ -172,18 +173,18 @@ def _part(piece: Any, block: Block, axis: int, fill: float) -> Block:
 def _applied(
     text: str, args: Mapping[str, Any], cut: tuple[tuple[int, int], ...], dtype: np.dtype[Any], block: Block
 ) -> Block:
-    """What the function gives for a block, without the halo; it is not called for an empty one.
+    """Call the function for a block and cut the halo off its result; it is not called for an empty block.
 
     Raises
     ------
-    DataError : if it has another shape or dtype than was said
+    DataError : if the result has another shape or dtype than declared
     """
     own = tuple(slice(low, size - high) for (low, high), size in zip(cut, block.shape, strict=True))
     if not block[own].size:
         return block[own].astype(dtype)
     result = np.asarray(resolve(text)(block, **args))
     if result.shape != block.shape:
-        raise DataError(f"{text} gave a block of shape {result.shape} for one of {block.shape}; they must be the same")
+        raise DataError(f"{text} returned a block of shape {result.shape} for one of shape {block.shape}")
     if result.dtype != dtype:
-        raise DataError(f"{text} gave a block of {result.dtype}; the step says dtype: {dtype}")
+        raise DataError(f"{text} returned a block of dtype {result.dtype}; the step declares dtype: {dtype}")
     return np.asarray(result[own], order="C")

@@ -1,8 +1,8 @@
-"""Aggregates in numpy: of groups, by partial results that can be merged, and of moving windows.
+"""Aggregates of groups and windows of numpy arrays; partial results that can be merged.
 
-A partial result holds, for the groups that occur in some of the data, how many values there are and what an aggregate
-needs to be finished: the sum, the extreme, the first value, or mean and sum of squared deviations (merged by Chan's
-formula, which does not lose digits as a sum of squares would).
+A partial result holds, for the groups in a block, the number of values and what is needed to finish the aggregate: the
+sum, the extreme, the first value, or the mean and the sum of squared deviations. The latter are merged by Chan's
+formula, because a sum of squares would lose digits.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ __all__ = [
     "AGGREGATES",
     "Partial",
     "aggregate_dtype",
-    "aggregated",
-    "merged",
-    "partial",
+    "finish_aggregate",
+    "merge_partials",
+    "partial_aggregate",
     "require_aggregate",
-    "rolled",
+    "rolling_aggregate",
 ]
 
 Block = np.ndarray[Any, Any]
@@ -35,14 +35,14 @@ AGGREGATES = ("sum", "mean", "min", "max", "count", "first", "last", "any", "all
 
 
 def require_aggregate(x: xr.DataArray, agg: str, ddof: int | None) -> None:
-    """Hold ``agg`` to those there are, and the array to what it takes.
+    """Check that ``agg`` is an aggregate and that it takes the dtype of the array.
 
     Raises
     ------
-    OpError : an unknown aggregate, ``std`` or ``var`` without ``ddof``, or a dtype that ``agg`` makes nothing of
+    OpError : an unknown aggregate, ``std`` or ``var`` without ``ddof``, or a dtype that ``agg`` does not take
     """
     if agg not in AGGREGATES:
-        raise OpError("agg", f"got {agg!r}; there are {', '.join(AGGREGATES)}")
+        raise OpError("agg", f"unknown aggregate {agg!r}; aggregates: {', '.join(AGGREGATES)}")
     if agg in ("std", "var") and ddof is None:
         raise OpError("agg", f"{agg} needs ddof: 0 (numpy) or 1 (pandas)")
     if agg not in ("count", "first", "last"):
@@ -50,7 +50,7 @@ def require_aggregate(x: xr.DataArray, agg: str, ddof: int | None) -> None:
 
 
 def aggregate_dtype(dtype: np.dtype[Any], agg: str, *, empty: bool) -> np.dtype[Any]:
-    """The dtype of an aggregate; ``empty`` where a group may have no values."""
+    """Return the dtype of an aggregate; ``empty``: whether a group may have no values."""
     if agg in ("any", "all"):
         return np.dtype(bool)
     if agg == "count":
@@ -67,14 +67,14 @@ def aggregate_dtype(dtype: np.dtype[Any], agg: str, *, empty: bool) -> np.dtype[
 
 @dataclass(frozen=True, eq=False)
 class Partial:
-    """What is known of some groups.
+    """A partial result for G groups.
 
     Parameters
     ----------
-    groups : their numbers, rising, shape (G,)
-    n : values in each, shape (G, …)
-    values : sum, extreme, first or last value, truth, or mean, shape (G, …)
-    squares : sums of squared deviations from the mean, for ``std`` and ``var``
+    groups : numbers of the groups, increasing, shape (G,)
+    n : number of values in each, shape (G, …)
+    values : sum, extreme, first or last value, boolean, or mean, shape (G, …)
+    squares : sums of squared deviations from the mean, for ``std`` and ``var``, shape (G, …)
     """
 
     groups: Block
@@ -83,12 +83,12 @@ class Partial:
     squares: Block | None = None
 
 
-def partial(block: Block, axis: int, codes: Block, agg: str, skipna: bool) -> Partial:
-    """The partial result of one block; ``codes`` are the groups' numbers along ``axis``."""
+def partial_aggregate(block: Block, axis: int, codes: Block, agg: str, skipna: bool) -> Partial:
+    """Return the partial result of one block; ``codes``: the group number of each position along ``axis``."""
     moved = np.moveaxis(block, axis, 0)
     groups = np.unique(codes)
     found = [_one(moved[codes == group], agg, skipna) for group in groups]
-    if not found:  # of the dtypes that others have
+    if not found:  # an empty block: the same dtypes as other blocks
         found = [_one(np.zeros((1, *moved.shape[1:]), moved.dtype), agg, skipna)]
         n, values, squares = (each[None][:0] for each in found[0])
     else:
@@ -97,7 +97,7 @@ def partial(block: Block, axis: int, codes: Block, agg: str, skipna: bool) -> Pa
 
 
 def _one(values: Block, agg: str, skipna: bool) -> tuple[Block, Block, Block]:
-    """Count, value and squares of one group, over the first axis."""
+    """Return count, value and squared deviations of one group over the first axis."""
     valid = ~np.isnan(values) if values.dtype.kind in "fc" else np.ones(values.shape, bool)
     if values.dtype.kind in "mM":
         valid = ~np.isnat(values)
@@ -132,8 +132,8 @@ def _extreme(values: Block, valid: Block, agg: str) -> Block:
     return np.asarray((np.fmin if agg == "min" else np.fmax).reduce(values, axis=0))
 
 
-def merged(partials: Sequence[Partial], agg: str) -> Partial:
-    """One partial result of several, in the order of the data."""
+def merge_partials(partials: Sequence[Partial], agg: str) -> Partial:
+    """Merge partial results, which are given in the order of the data."""
     groups = np.unique(np.concatenate([p.groups for p in partials]))
     shape = (len(groups), *partials[0].values.shape[1:])
     total = Partial(groups, np.zeros(shape, np.int64), np.zeros(shape, partials[0].values.dtype), np.zeros(shape))
@@ -143,7 +143,7 @@ def merged(partials: Sequence[Partial], agg: str) -> Partial:
 
 
 def _add(total: Partial, p: Partial, at: Block, agg: str) -> None:
-    """Put ``p`` into the groups ``at`` of ``total``, which is ours alone."""
+    """Merge ``p`` in place into the groups at ``at`` of ``total``."""
     n, m = total.n[at], p.n
     old, new = total.values[at], p.values
     if agg in ("mean", "std", "var"):
@@ -171,9 +171,11 @@ def _chosen(old: Block, new: Block, m: Block, agg: str) -> Block:
     return np.where(m > 0, better, old)
 
 
-def aggregated(partials: Sequence[Partial], axis: int, n_groups: int, agg: str, ddof: int | None, dtype: Any) -> Block:
-    """The aggregates of all groups along ``axis``, ``dtype`` as declared; NaN for a group without values."""
-    total = merged(partials, agg)
+def finish_aggregate(
+    partials: Sequence[Partial], axis: int, n_groups: int, agg: str, ddof: int | None, dtype: Any
+) -> Block:
+    """Return the aggregates of all groups along ``axis`` as ``dtype``; NaN for a group without values."""
+    total = merge_partials(partials, agg)
     shape = (n_groups, *total.values.shape[1:])
     result = np.full(shape, _nothing(agg, np.dtype(dtype)), dtype)
     values, n = total.values, total.n
@@ -189,7 +191,7 @@ def aggregated(partials: Sequence[Partial], axis: int, n_groups: int, agg: str, 
 
 
 def _nothing(agg: str, dtype: np.dtype[Any]) -> Any:
-    """The aggregate of no values."""
+    """Return the aggregate of no values."""
     if agg in ("sum", "count", "any", "all"):
         return agg == "all"
     if dtype.kind in "mM":
@@ -197,12 +199,11 @@ def _nothing(agg: str, dtype: np.dtype[Any]) -> Any:
     return np.nan if dtype.kind in "fc" else "" if dtype.kind in "US" else 0
 
 
-def rolled(block: Block, n: int, agg: str, least: int, ddof: int | None) -> Block:
-    """The aggregates of each window of ``n`` along the first axis, floats, ``n - 1`` shorter; NaN with fewer than
-    ``least`` values.
+def rolling_aggregate(block: Block, n: int, agg: str, least: int, ddof: int | None) -> Block:
+    """Return the aggregates of each window of ``n`` positions along the first axis, which becomes ``n - 1`` shorter.
 
-    It goes over the window's positions, not over the windows: ``n`` passes over the block, and no copy of it ``n``
-    times as large. (Rejected: running sums, which carry rounding from one window into all that follow.)
+    Floats; NaN for a window with fewer than ``least`` values. Makes ``n`` passes over the block, without a copy ``n``
+    times as large. (Rejected: running sums, which carry rounding errors into all later windows.)
     """
     m = len(block) - n + 1
     valid = ~np.isnan(block)

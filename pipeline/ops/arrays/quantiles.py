@@ -1,4 +1,4 @@
-"""Array operations that need the values along a dim in order: ``quantile median``."""
+"""The ops ``quantile`` and ``median``, which need all values along a dim in one task."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from pipeline.ops.arrays.dims import Axis, axes_of, first_along, one_chunk, rebuilt, require_real
+from pipeline.ops.arrays.dims import Axis, axes_of, one_chunk, rebuild, require_real, take_first
 
 __all__ = ["median", "quantile"]
 
@@ -18,9 +18,9 @@ Block = np.ndarray[Any, Any]
 
 
 def quantile(x: xr.DataArray, *, q: float | Sequence[float], axis: Axis, skipna: bool = True) -> xr.DataArray:
-    """Quantiles over dims by linear interpolation, float64; a list of ``q`` gives a first dim ``quantile``.
+    """Return quantiles over dims by linear interpolation, float64; a list of ``q`` adds a first dim ``quantile``.
 
-    The dims that are reduced are brought into one chunk.
+    The reduced dims are rechunked to one chunk.
     """
     axes = axes_of(x, axis)
     require_real(x, "quantile")
@@ -43,12 +43,12 @@ def quantile(x: xr.DataArray, *, q: float | Sequence[float], axis: Axis, skipna:
     )
     dims = [x.dims[i] for i in kept]
     if single:
-        return rebuilt(x, data[0], dims, coords={"quantile": wanted[0]})
-    return rebuilt(x, data, ["quantile", *dims], coords={"quantile": list(wanted)})
+        return rebuild(x, data[0], dims, coords={"quantile": wanted[0]})
+    return rebuild(x, data, ["quantile", *dims], coords={"quantile": list(wanted)})
 
 
 def _quantiles(block: Block, q: tuple[float, ...], axes: tuple[int, ...], skipna: bool) -> Block:
-    """Quantiles along ``axes``, the list of them first; with one sort for all (``np.nanquantile`` loops in Python)."""
+    """Return quantiles along ``axes``, as a new first axis. One sort for all; ``np.nanquantile`` loops in Python."""
     values = _sorted(block, axes, np.float64)
     shape = values.shape[:-1]
     if not values.shape[-1]:
@@ -71,9 +71,9 @@ def _quantiles(block: Block, q: tuple[float, ...], axes: tuple[int, ...], skipna
 
 
 def median(x: xr.DataArray, *, axis: Axis = None, skipna: bool = True, keepdims: bool = False) -> xr.DataArray:
-    """The middle value over dims, of an even number the mean of the two middle ones; of nothing NaN.
+    """Return the middle value over dims, or the mean of the two middle values of an even number; NaN of no values.
 
-    Floats keep their dtype, others become float64. The dims that are reduced are brought into one chunk.
+    Floats keep their dtype, others become float64. The reduced dims are rechunked to one chunk.
     """
     axes = axes_of(x, axis)
     require_real(x, "median")
@@ -93,9 +93,9 @@ def median(x: xr.DataArray, *, axis: Axis = None, skipna: bool = True, keepdims:
     )
     gone = [x.dims[i] for i in axes]
     if keepdims:
-        return rebuilt(x, data, x.dims, gone=gone)
-    data = first_along(data, axes)
-    return rebuilt(x, data, [dim for dim in x.dims if dim not in gone])
+        return rebuild(x, data, x.dims, gone=gone)
+    data = take_first(data, axes)
+    return rebuild(x, data, [dim for dim in x.dims if dim not in gone])
 
 
 def _medians(block: Block, axes: tuple[int, ...], skipna: bool, kind: Any) -> Block:
@@ -105,14 +105,14 @@ def _medians(block: Block, axes: tuple[int, ...], skipna: bool, kind: Any) -> Bl
         return np.full(shape, np.nan, kind)
     n = np.sum(~np.isnan(values), axis=-1, keepdims=True)
     low, high = (np.take_along_axis(values, np.maximum(place, 0), -1) for place in ((n - 1) // 2, n // 2))
-    with np.errstate(invalid="ignore"):  # of the two infinities
+    with np.errstate(invalid="ignore"):  # inf - inf
         found = np.where(low == high, low, low / 2 + high / 2)
     missing = np.zeros(n.shape, bool) if skipna else n < values.shape[-1]
     return np.where(missing, np.nan, found).astype(kind, copy=False).reshape(shape)
 
 
 def _sorted(block: Block, axes: tuple[int, ...], dtype: Any) -> Block:
-    """The values along ``axes`` in a last axis of their own, smallest first, NaN last."""
+    """Return the values along ``axes`` as a new last axis, sorted, NaN last."""
     moved = np.moveaxis(block, axes, range(block.ndim - len(axes), block.ndim))
     kept = moved.shape[: block.ndim - len(axes)]
     n = math.prod(moved.shape[len(kept) :])

@@ -1,7 +1,7 @@
-"""Reductions over named dims: ``sum mean std var min max any all average``.
+"""Reductions over named dims: the ops ``sum mean std var min max any all average``.
 
-The names are the ops' own, so builtins of these names are hidden below. Missing values of floats are left out unless
-``skipna`` says otherwise.
+Functions have the names of the ops, so they hide the builtins of these names. Missing values of floats are ignored
+unless ``skipna`` is false.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import numpy as np
 import xarray as xr
 
 from pipeline.errors import DataError, OpError
-from pipeline.ops.arrays.dims import Axis, axes_of, first_along, rebuilt, require_numbers, same_labels
-from pipeline.ops.arrays.unknown_chunks import require_alike
-from pipeline.ops.elementwise.alignment import aligned
+from pipeline.ops.arrays.dims import Axis, axes_of, rebuild, require_numbers, require_same_labels, take_first
+from pipeline.ops.arrays.unknown_chunks import require_equal_chunks
+from pipeline.ops.elementwise.alignment import align_chunks
 
 __all__ = ["all", "any", "average", "max", "mean", "min", "std", "sum", "var"]
 
@@ -30,42 +30,42 @@ _SKIPPING: Mapping[Callable[..., Any], Callable[..., Any]] = {
 
 
 def sum(x: xr.DataArray, *, axis: Axis = None, skipna: bool = True, keepdims: bool = False) -> xr.DataArray:  # noqa: A001
-    """The sum over dims; small integers become int64. A sum of nothing is 0."""
+    """Return the sum over dims; small integers become int64. The sum of no values is 0."""
     return _reduced(da.sum, x, axis, skipna, keepdims)
 
 
 def mean(x: xr.DataArray, *, axis: Axis = None, skipna: bool = True, keepdims: bool = False) -> xr.DataArray:
-    """The mean over dims; integers and booleans become float64. The mean of nothing is NaN."""
+    """Return the mean over dims; integers and booleans become float64. The mean of no values is NaN."""
     return _reduced(da.mean, x, axis, skipna, keepdims)
 
 
 def std(x: xr.DataArray, *, ddof: int, axis: Axis = None, skipna: bool = True, keepdims: bool = False) -> xr.DataArray:
-    """The standard deviation over dims, with ``n - ddof`` in the divisor."""
+    """Return the standard deviation over dims, with the divisor ``n - ddof``."""
     return _spread(x, axis, skipna, keepdims, ddof, root=True)
 
 
 def var(x: xr.DataArray, *, ddof: int, axis: Axis = None, skipna: bool = True, keepdims: bool = False) -> xr.DataArray:
-    """The variance over dims, with ``n - ddof`` in the divisor."""
+    """Return the variance over dims, with the divisor ``n - ddof``."""
     return _spread(x, axis, skipna, keepdims, ddof, root=False)
 
 
 def min(x: xr.DataArray, *, axis: Axis = None, skipna: bool = True, keepdims: bool = False) -> xr.DataArray:  # noqa: A001
-    """The smallest value over dims, in the array's dtype; NaN where all are missing."""
+    """Return the smallest value over dims, in the dtype of the array; NaN where all are missing."""
     return _extreme("min", x, axis, skipna, keepdims)
 
 
 def max(x: xr.DataArray, *, axis: Axis = None, skipna: bool = True, keepdims: bool = False) -> xr.DataArray:  # noqa: A001
-    """The largest value over dims, in the array's dtype; NaN where all are missing."""
+    """Return the largest value over dims, in the dtype of the array; NaN where all are missing."""
     return _extreme("max", x, axis, skipna, keepdims)
 
 
 def any(x: xr.DataArray, *, axis: Axis = None, skipna: bool = True, keepdims: bool = False) -> xr.DataArray:  # noqa: A001
-    """Whether any value over dims is true; of nothing false."""
+    """Return whether any value over dims is true; false of no values."""
     return _reduced(da.any, _truths(x, missing=False, skipna=skipna), axis, False, keepdims)
 
 
 def all(x: xr.DataArray, *, axis: Axis = None, skipna: bool = True, keepdims: bool = False) -> xr.DataArray:  # noqa: A001
-    """Whether all values over dims are true; of nothing true."""
+    """Return whether all values over dims are true; true of no values."""
     return _reduced(da.all, _truths(x, missing=True, skipna=skipna), axis, False, keepdims)
 
 
@@ -81,13 +81,13 @@ def _reduced(function: Callable[..., Any], x: xr.DataArray, axis: Axis, skipna: 
     return _of_axes(x, data, axes, keepdims)
 
 
-_NEAR = np.datetime64("2000-01-01", "us")  # floats from there on tell microseconds apart for 285 years around it
+_NEAR = np.datetime64("2000-01-01", "us")  # float64 counts microseconds exactly for 285 years before and after it
 
 
 def _microseconds(data: da.Array) -> da.Array:
-    """Times, or lengths of time, as floats with nan where one is missing.
+    """Return times or durations as floats, nan where one is missing.
 
-    (Rejected: xarray's mean, which counts from the smallest, and reads all of the data for it while the graph is made.)
+    (Rejected: xarray's mean, which counts from the smallest time, and reads all data for it while the graph is built.)
     """
     lengths = data - _NEAR if data.dtype.kind == "M" else data
     microseconds: da.Array = lengths / np.timedelta64(1, "us")
@@ -101,17 +101,17 @@ def _of_microseconds(block: Block, *, like: np.dtype[Any]) -> Block:
 
 
 def _of_axes(x: xr.DataArray, data: da.Array, axes: tuple[int, ...], keepdims: bool) -> xr.DataArray:
-    """The reduction of ``x`` whose values are ``data``, with size 1 along ``axes``."""
+    """Return ``data``, which has size 1 along ``axes``, as a reduction of ``x``."""
     gone = [x.dims[i] for i in axes]
     if keepdims:
-        return rebuilt(x, data, x.dims, gone=gone)
-    return rebuilt(x, first_along(data, axes), [dim for dim in x.dims if dim not in gone])
+        return rebuild(x, data, x.dims, gone=gone)
+    return rebuild(x, take_first(data, axes), [dim for dim in x.dims if dim not in gone])
 
 
 def _extreme(op: str, x: xr.DataArray, axis: Axis, skipna: bool, keepdims: bool) -> xr.DataArray:
-    """The smallest or largest values.
+    """Return the smallest or largest values.
 
-    (Rejected: dask's, which fail where a chunk is empty, as those of filtered rows may be.)
+    (Rejected: dask's reductions, which fail for an empty chunk; chunks of filtered rows may be empty.)
     """
     axes = axes_of(x, axis)
     require_numbers(x, op, times=True)
@@ -136,11 +136,11 @@ _NOTHING = "there is no smallest or largest value {}"
 
 
 def _extremes(block: Block, axis: Any, keepdims: bool, op: str, skipna: bool, last: bool = False) -> Block:
-    """The extremes along ``axis``, with size 1 there; where the block is empty, with size 0, and so left out."""
+    """Return the extremes along ``axis`` with size 1; size 0 for an empty block, so that it does not count."""
     axes = axis if isinstance(axis, tuple) else (axis,)
     if 0 in [block.shape[i] for i in axes]:
         if last:
-            raise DataError(_NOTHING.format("of nothing: no row is left"))
+            raise DataError(_NOTHING.format("of no values: no row is left"))
         return np.empty([n and 1 if i in axes else n for i, n in enumerate(block.shape)], block.dtype)
     reduction = {"min": (np.minimum, np.fmin), "max": (np.maximum, np.fmax)}[op][skipna]
     return np.asarray(reduction.reduce(block, axis=axes, keepdims=True))
@@ -150,7 +150,7 @@ def _truths(x: xr.DataArray, *, missing: bool, skipna: bool) -> xr.DataArray:
     require_numbers(x, "any" if not missing else "all")
     if x.dtype == bool:
         return x
-    return rebuilt(x, x.data.map_blocks(_is_true, missing if skipna else True, dtype=bool), x.dims)
+    return rebuild(x, x.data.map_blocks(_is_true, missing if skipna else True, dtype=bool), x.dims)
 
 
 def _is_true(block: Block, missing: bool) -> Block:
@@ -159,9 +159,9 @@ def _is_true(block: Block, missing: bool) -> Block:
 
 
 def _spread(x: xr.DataArray, axis: Axis, skipna: bool, keepdims: bool, ddof: int, *, root: bool) -> xr.DataArray:
-    """Variance or its root, from counts, means and squared deviations that are merged without losing digits.
+    """Return the variance, or its root, from counts, means and squared deviations of blocks, merged by Chan's formula.
 
-    (Rejected: ``dask.array.nanvar``, which warns in the run where all are missing.)
+    (Rejected: ``dask.array.nanvar``, which warns in the run where all values are missing.)
     """
     axes = axes_of(x, axis)
     require_numbers(x, "std" if root else "var")
@@ -190,7 +190,7 @@ def _spread(x: xr.DataArray, axis: Axis, skipna: bool, keepdims: bool, ddof: int
 
 
 def _moments(block: Block, axes: tuple[int, ...], skipna: bool) -> Block:
-    """Count, mean and sum of squared deviations of one block along ``axes``, side by side in a last dim."""
+    """Return count, mean and sum of squared deviations of one block along ``axes``, stacked in a new last axis."""
     wide = block.astype(np.result_type(block.dtype, np.float64))
     valid = ~np.isnan(wide) if skipna else np.ones(block.shape, bool)
     n = valid.sum(axis=axes, keepdims=True)
@@ -200,7 +200,7 @@ def _moments(block: Block, axes: tuple[int, ...], skipna: bool) -> Block:
 
 
 def _merged_moments(moments: Block, axis: tuple[int, ...], keepdims: bool) -> Block:
-    """The moments of all along ``axis`` (Chan's formula)."""
+    """Merge moments along ``axis`` by Chan's formula."""
     n, mean, squares = moments[..., 0], moments[..., 1], moments[..., 2]
     total = n.sum(axis=axis, keepdims=True)
     middle = (n * mean).sum(axis=axis, keepdims=True) / np.maximum(total.real, 1)
@@ -215,11 +215,11 @@ def _variance(moments: Block, ddof: int, root: bool, kind: Any) -> Block:
 
 
 def average(x: xr.DataArray, weights: xr.DataArray, *, axis: Axis = None, skipna: bool = True) -> xr.DataArray:
-    """The weighted mean ``sum(x * w) / sum(w)`` over dims, where ``x`` is missing, so is ``w``; added up in float64.
+    """Return the weighted mean ``sum(x * w) / sum(w)`` over dims, summed in float64, without missing values.
 
     Raises
     ------
-    OpError : if ``weights`` has a dim that ``x`` has not, or other coordinates
+    OpError : if ``weights`` has a dim that ``x`` does not have, or other labels
     """
     axes = axes_of(x, axis)
     require_numbers(x, "average")
@@ -227,15 +227,15 @@ def average(x: xr.DataArray, weights: xr.DataArray, *, axis: Axis = None, skipna
     for dim in weights.dims:
         if dim not in x.dims:
             known = ", ".join(map(str, x.dims))
-            raise OpError("weights", f"has the dim {str(dim)!r}, which input has not; it has {known}")
-    same_labels(x, weights, "weights")
+            raise OpError("weights", f"has the dim {str(dim)!r}, but input does not; dims of input: {known}")
+    require_same_labels(x, weights, "weights")
     dtype = np.result_type(x.dtype, weights.dtype, np.float32)
     wide = np.result_type(dtype, np.float64)
     numbers = tuple(range(x.ndim))
     ordered = weights.transpose(*(dim for dim in x.dims if dim in weights.dims))
     places = tuple(x.dims.index(dim) for dim in ordered.dims)
-    # aligned here: dask takes a dim of size 1 to have one chunk, but others beside it may be empty
-    data, w = aligned([x.data, ordered.data], [numbers, places])
+    # aligned here, because dask assumes one chunk for a dim of size 1, and empty chunks beside it are possible
+    data, w = align_chunks([x.data, ordered.data], [numbers, places])
     both = da.blockwise(
         _weigh,
         (*numbers, x.ndim),
@@ -265,12 +265,12 @@ def average(x: xr.DataArray, weights: xr.DataArray, *, axis: Axis = None, skipna
         kind=dtype,
         meta=np.empty((0,) * len(kept[:-1]), dtype),
     )
-    return rebuilt(x, data, [dim for i, dim in enumerate(x.dims) if i not in axes])
+    return rebuild(x, data, [dim for i, dim in enumerate(x.dims) if i not in axes])
 
 
 def _weigh(x: Block, w: Block, axes: tuple[int, ...], places: tuple[int, ...], skipna: bool, wide: Any) -> Block:
-    """For one block the sums of ``x * w`` and of ``w`` along ``axes``, side by side in a last dim."""
-    require_alike([x, w], [tuple(range(x.ndim)), places])
+    """Return for one block the sums of ``x * w`` and of ``w`` along ``axes``, stacked in a new last axis."""
+    require_equal_chunks([x, w], [tuple(range(x.ndim)), places])
     shape = [w.shape[places.index(i)] if i in places else 1 for i in range(x.ndim)]
     w = np.broadcast_to(w.reshape(shape), x.shape).astype(wide, copy=False)
     products = x * w

@@ -1,4 +1,4 @@
-"""Array operations that move values and compute none: ``transpose reshape pad roll``."""
+"""The ops ``transpose``, ``reshape``, ``roll`` and ``pad``."""
 
 from __future__ import annotations
 
@@ -15,9 +15,18 @@ from dask.base import tokenize
 
 from pipeline.errors import DataError, OpError
 from pipeline.graph.graph import GraphNode, Key, listed, ref, task
-from pipeline.ops.arrays.block_tasks import Part, blocks, cuts, joined, per_block, pieces, placed, rechunked
-from pipeline.ops.arrays.dims import Axis, axes_of, dim_number, is_late, one_chunk, rebuilt
-from pipeline.ops.arrays.unknown_chunks import merged
+from pipeline.ops.arrays.block_tasks import (
+    Part,
+    array_of_tasks,
+    join_parts,
+    overlapping_blocks,
+    parts_of_blocks,
+    per_block,
+    rechunked,
+    replace_at,
+)
+from pipeline.ops.arrays.dims import Axis, axes_of, axis_of, has_unknown_length, one_chunk, rebuild
+from pipeline.ops.arrays.unknown_chunks import merge_chunks
 
 __all__ = ["pad", "reshape", "roll", "transpose"]
 
@@ -31,37 +40,37 @@ Chunks = tuple[tuple[int, ...], ...]
 
 
 def transpose(x: xr.DataArray, *, dims: Sequence[str] | None = None) -> xr.DataArray:
-    """The same array with its dims in another order; without ``dims`` in the opposite one.
+    """Return the array with its dims in another order; default: reversed.
 
     Raises
     ------
-    OpError : if ``dims`` are not all of the array's, each once
+    OpError : if ``dims`` is not all dims of the array, each once
     """
     if dims is None:
         return x.transpose()
     for dim in dims:
-        dim_number(x, dim, "dims")
+        axis_of(x, dim, "dims")
     if sorted(dims) != sorted(map(str, x.dims)):
         raise OpError("dims", f"got {', '.join(dims)}; name each of {', '.join(map(str, x.dims))} once")
     return x.transpose(*dims)
 
 
 def reshape(x: xr.DataArray, *, dims: Mapping[str, int], axis: Axis = None) -> xr.DataArray:
-    """The values along ``axis``, read in C order (the last dim fastest), under new dims in the place of the first.
+    """Return the values along ``axis``, in C order (the last dim fastest), as new dims in the place of the first.
 
-    Labels along ``axis`` are lost; the other dims keep theirs. Chunks that a new row would have to be put together
-    from are joined: a rechunk. Where only the run knows how many values there are, they become one chunk, unless there
-    is one new dim alone: then each chunk of the first old one becomes one of it.
+    Labels along ``axis`` are lost; other dims keep theirs. Chunks that are not contiguous in C order are rechunked. If
+    the number of values is unknown until run time they become one chunk; for a single new dim, the chunks of the first
+    old dim stay.
 
     Parameters
     ----------
-    dims : new dim -> size; one of them may be -1, which is whatever is left
-    axis : dims that are replaced, in the order in which they are read; default: all
+    dims : new dim -> size; one size may be -1: the size that remains
+    axis : dims that are replaced, in the order of reading; default: all
 
     Raises
     ------
-    OpError : no such dim, or sizes that don't multiply to the old ones
-    DataError : in the run, if only that knows the old ones, and the new ones don't multiply to them
+    OpError : no such dim, or sizes whose product differs from the old one
+    DataError : in the run, if old sizes are unknown before it, and the products differ
     """
     old = [str(dim) for dim in x.dims] if axis is None else [axis] if isinstance(axis, str) else list(axis)
     axes_of(x, old)
@@ -70,16 +79,16 @@ def reshape(x: xr.DataArray, *, dims: Mapping[str, int], axis: Axis = None) -> x
     others = [str(dim) for dim in x.dims if dim not in old]
     for dim in dims:
         if dim in others:
-            raise OpError("dims", f"{dim!r} is a dim of the array already, and not among those that are replaced")
+            raise OpError("dims", f"the array already has a dim {dim!r}, which is not among the dims in axis")
     free = [dim for dim, n in dims.items() if n == -1]
     if len(free) > 1:
-        raise OpError("dims", f"{' and '.join(free)} are -1; only one size can be what is left")
-    late = any(is_late(x, dim) for dim in old)
+        raise OpError("dims", f"{' and '.join(free)} are -1; only one size can be -1")
+    late = any(has_unknown_length(x, dim) for dim in old)
     sizes = (
         () if late else _sizes(dims, math.prod(x.sizes[dim] for dim in old), old, functools.partial(OpError, "dims"))
     )
-    at = min((dim_number(x, dim) for dim in old), default=0)
-    before = [dim for dim in others if dim_number(x, dim) < at]
+    at = min((axis_of(x, dim) for dim in old), default=0)
+    before = [dim for dim in others if axis_of(x, dim) < at]
     after = [dim for dim in others if dim not in before]
     x = x.transpose(*before, *old, *after)
     if late:
@@ -87,27 +96,27 @@ def reshape(x: xr.DataArray, *, dims: Mapping[str, int], axis: Axis = None) -> x
         data = _reshaped_late(x.data, len(before), len(after), dims, old)
     else:
         data = _reshaped(x.data, len(before), len(after), sizes)
-    return rebuilt(x, data, [*before, *dims, *after], gone=[*old, *dims])
+    return rebuild(x, data, [*before, *dims, *after], gone=[*old, *dims])
 
 
 def _sizes(
-    dims: Mapping[str, int], total: int, old: Sequence[str], fault: Callable[[str], Exception]
+    dims: Mapping[str, int], total: int, old: Sequence[str], error: Callable[[str], Exception]
 ) -> tuple[int, ...]:
-    """The sizes of ``dims``, -1 being whatever is left of ``total`` values; raises ``fault`` if they don't fit."""
+    """Return the sizes of ``dims``, with -1 replaced by the size that remains; raise ``error`` if they do not fit."""
     free = -1 in dims.values()
     fixed = math.prod(n for n in dims.values() if n != -1)
     if free and fixed and total % fixed == 0:
         return tuple(total // fixed if n == -1 else n for n in dims.values())
     if free or fixed != total:
-        wanted = " x ".join("?" if n == -1 else str(n) for n in dims.values()) or "1"
-        raise fault(f"got {wanted}, and {' x '.join(old) or 'the one number'} has {total:,} values")
+        sizes = " x ".join("?" if n == -1 else str(n) for n in dims.values()) or "1"
+        raise error(f"got {sizes}, but {' x '.join(old) or 'the single number'} has {total:,} values")
     return tuple(dims.values())
 
 
 def _reshaped_late(
     data: da.Array, n_before: int, n_after: int, dims: Mapping[str, int], old: Sequence[str]
 ) -> da.Array:
-    """Like :func:`_reshaped`, block by block, of which there are several along the first dim that goes at most."""
+    """Reshape each block on its own; only the first of the replaced dims may have several chunks."""
     name = f"reshape-{tokenize(data.name, n_before, n_after, dims)}"
     before, _, after = _split(data.chunks, n_before, n_after)
     chunks = tuple((np.nan,) * data.numblocks[n_before] if n == -1 else (n,) for n in dims.values())
@@ -116,7 +125,7 @@ def _reshaped_late(
         head, middle, tail = _split(index, n_before, n_after)
         key = (name, *head, *(middle[0] if n == -1 else 0 for n in dims.values()), *tail)
         tasks[key] = task(key, _whole, ref((data.name, *index)), n_before, n_after, dict(dims), tuple(old))
-    return blocks(name, tasks, (*before, *chunks, *after), data.dtype, data)
+    return array_of_tasks(name, tasks, (*before, *chunks, *after), data.dtype, data)
 
 
 def _whole(block: Block, n_before: int, n_after: int, dims: Mapping[str, int], old: Sequence[str]) -> Block:
@@ -127,10 +136,10 @@ def _whole(block: Block, n_before: int, n_after: int, dims: Mapping[str, int], o
 
 
 def _reshaped(data: da.Array, n_before: int, n_after: int, sizes: tuple[int, ...]) -> da.Array:
-    """``data`` with the dims between the first ``n_before`` and the last ``n_after`` of these sizes.
+    """Return ``data`` with the dims between the first ``n_before`` and the last ``n_after`` replaced by these sizes.
 
-    Its blocks are made to hold runs of the values in C order; then each block of the result is a run, too, put together
-    from those that overlap it. (Rejected: ``dask.array.reshape``, which takes only shapes that split or join whole
+    The data is rechunked so that each block is contiguous in C order. Each block of the result is then contiguous, too,
+    and is joined from the blocks that overlap it. (Rejected: ``dask.array.reshape``, which only splits or joins whole
     dims.)
     """
     middle = range(n_before, data.ndim - n_after)
@@ -147,14 +156,14 @@ def _reshaped(data: da.Array, n_before: int, n_after: int, sizes: tuple[int, ...
     befores, indices, afters = (list(itertools.product(*map(range, numbers))) for numbers in n_blocks)
     tasks: dict[Key, GraphNode] = {}
     for k, place in enumerate(itertools.product(*(range(len(c)) for c in new))):
-        found = cuts(starts, int(ends[k]), int(ends[k + 1])) or [(0, (0, 0))]
+        found = overlapping_blocks(starts, int(ends[k]), int(ends[k + 1])) or [(0, (0, 0))]
         here = tuple(c[i] for c, i in zip(new, place, strict=True))
         for before, after in itertools.product(befores, afters):
             several = listed(ref((data.name, *before, *indices[i], *after)) for i, _ in found)
             key = (name, *before, *place, *after)
             tasks[key] = task(key, _run, several, tuple(part for _, part in found), n_before, n_after, here)
     around = _split(data.chunks, n_before, n_after)
-    return blocks(name, tasks, (*around[0], *new, *around[2]), data.dtype, data)
+    return array_of_tasks(name, tasks, (*around[0], *new, *around[2]), data.dtype, data)
 
 
 def _run(several: Sequence[Block], parts: Sequence[Part], n_before: int, n_after: int, shape: tuple[int, ...]) -> Block:
@@ -163,7 +172,7 @@ def _run(several: Sequence[Block], parts: Sequence[Part], n_before: int, n_after
         before, middle, after = _split(block.shape, n_before, n_after)
         flat.append(block.reshape((*before, math.prod(middle), *after)))
     before, _, after = _split(flat[0].shape, n_before, n_after)
-    return joined(flat, parts, n_before).reshape((*before, *shape, *after))
+    return join_parts(flat, parts, n_before).reshape((*before, *shape, *after))
 
 
 def _split(values: Sequence[Any], n_before: int, n_after: int) -> tuple[tuple[Any, ...], ...]:
@@ -172,15 +181,15 @@ def _split(values: Sequence[Any], n_before: int, n_after: int) -> tuple[tuple[An
 
 
 def _in_runs(chunks: Chunks) -> bool:
-    """Whether blocks in the order of their indices hold the values in C order."""
-    lone = 0  # dims at the front whose chunks have size 1
+    """Return whether each block is contiguous in C order."""
+    lone = 0  # number of first dims whose chunks have size 1
     while lone < len(chunks) and set(chunks[lone]) == {1}:
         lone += 1
     return all(len(sizes) == 1 for sizes in chunks[lone + 1 :])
 
 
 def _runs(shape: tuple[int, ...], most: int) -> Chunks:
-    """Chunks that hold runs of the values in C order, about ``most`` each: 1, 1, …, so many, all, all, …"""
+    """Return chunks of at most about ``most`` values that are contiguous in C order: sizes 1, 1, …, n, all, all, …"""
     if 0 in shape:
         return tuple((n,) for n in shape)
     rests = [math.prod(shape[i + 1 :]) for i in range(len(shape))]
@@ -194,68 +203,68 @@ def _runs(shape: tuple[int, ...], most: int) -> Chunks:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Places
+# Positions
 # ---------------------------------------------------------------------------------------------------------------------
 
 
 def roll(x: xr.DataArray, *, shift: Mapping[str, int]) -> xr.DataArray:
-    """The values moved on along dims, those beyond the end coming in at the start; labels stay where they are.
+    """Return the values shifted along dims, with those beyond the end coming in at the start; labels do not move.
 
-    A dim whose length only the run knows becomes one chunk.
+    A dim of unknown length becomes one chunk.
 
     Raises
     ------
     OpError : no such dim
     """
     for dim, n in shift.items():
-        axis = dim_number(x, dim, "shift")
-        if is_late(x, dim):
-            data = per_block(merged(x.data, axis), f"roll-{dim}", np.roll, n, axis)
+        axis = axis_of(x, dim, "shift")
+        if has_unknown_length(x, dim):
+            data = per_block(merge_chunks(x.data, axis), f"roll-{dim}", np.roll, n, axis)
         else:
             places = (np.arange(x.sizes[dim]) - n) % max(x.sizes[dim], 1)
             data = _moved(x.data, axis, places, x.data.chunks[axis], f"roll-{dim}")
-        x = rebuilt(x, data, x.dims)
+        x = rebuild(x, data, x.dims)
     return x
 
 
 def pad(
     x: xr.DataArray, *, pad_width: Mapping[str, Sequence[int]], mode: str = "constant", constant_values: float = 0
 ) -> xr.DataArray:
-    """The array with positions added before and after it along dims; they have no labels, so these dims lose theirs.
+    """Return the array with positions added before and after it along dims, which lose their labels.
 
-    For another mode than ``constant`` a dim whose length only the run knows becomes one chunk.
+    For modes other than ``constant`` a dim of unknown length becomes one chunk.
 
     Parameters
     ----------
-    pad_width : dim -> how many before, how many after
-    mode : as numpy's: constant, edge, reflect, symmetric, wrap
-    constant_values : of ``constant``, in the array's dtype
+    pad_width : dim -> number of positions before and after
+    mode : as in numpy: constant, edge, reflect, symmetric, wrap
+    constant_values : the value of mode ``constant``
 
     Raises
     ------
-    OpError : no such dim, a constant that the dtype does not hold, or nothing to repeat
-    DataError : in the run, if only that knows that there is nothing to repeat
+    OpError : no such dim, a constant that the dtype cannot hold, or no values to repeat
+    DataError : in the run, if a dim of unknown length has no values to repeat
     """
     constant = _constant(constant_values, x.dtype) if mode == "constant" else None
     for dim, widths in pad_width.items():
-        axis = dim_number(x, dim, "pad_width")
+        axis = axis_of(x, dim, "pad_width")
         before, after = widths
         if constant is not None:
             data = _between(x.data, axis, before, after, constant, f"pad-{dim}")
-        elif is_late(x, dim):
-            data = per_block(merged(x.data, axis), f"pad-{dim}", _padded, axis, (before, after), mode, dim)
+        elif has_unknown_length(x, dim):
+            data = per_block(merge_chunks(x.data, axis), f"pad-{dim}", _padded, axis, (before, after), mode, dim)
         else:
             if not x.sizes[dim] and before + after:
                 raise OpError("pad_width", f"{_no_repeating(dim, mode)}")
             places = np.pad(np.arange(x.sizes[dim]), (before, after), mode=mode)  # type: ignore[call-overload]
             chunks = tuple(n for n in (before, *x.data.chunks[axis], after) if n) or (0,)
             data = _moved(x.data, axis, places, chunks, f"pad-{dim}")
-        x = rebuilt(x, data, x.dims, gone=[dim])
+        x = rebuild(x, data, x.dims, gone=[dim])
     return x
 
 
 def _no_repeating(dim: str, mode: str) -> str:
-    return f"{dim!r} has length 0, and nothing that {mode} could repeat"
+    return f"{dim!r} has length 0, so there are no values for mode {mode}"
 
 
 def _padded(block: Block, axis: int, widths: tuple[int, int], mode: str, dim: str) -> Block:
@@ -266,16 +275,16 @@ def _padded(block: Block, axis: int, widths: tuple[int, int], mode: str, dim: st
 
 
 def _between(data: da.Array, axis: int, before: int, after: int, constant: Block, name: str) -> da.Array:
-    """The array between two chunks of the constant, of so many positions; none of 0."""
+    """Return the array with a chunk of the constant before and after it, of these lengths; no chunk of length 0."""
     name = f"{name}-{tokenize(data.name, axis, before, after, constant)}"
     own = [(n, k) for k, n in enumerate(data.chunks[axis]) if n]
     chunks = [(before, -1)] * (before > 0) + own + [(after, -1)] * (after > 0) or [(0, 0)]
     tasks: dict[Key, GraphNode] = {}
-    for index in itertools.product(*map(range, placed(data.numblocks, axis, len(chunks)))):
+    for index in itertools.product(*map(range, replace_at(data.numblocks, axis, len(chunks)))):
         n, k = chunks[index[axis]]
-        block = ref((data.name, *placed(index, axis, max(k, 0))))
+        block = ref((data.name, *replace_at(index, axis, max(k, 0))))
         tasks[name, *index] = task((name, *index), *((_filled, block, axis, n, constant) if k < 0 else (_same, block)))
-    return blocks(name, tasks, placed(data.chunks, axis, tuple(n for n, _ in chunks)), data.dtype, data)
+    return array_of_tasks(name, tasks, replace_at(data.chunks, axis, tuple(n for n, _ in chunks)), data.dtype, data)
 
 
 def _same(block: Block) -> Block:
@@ -283,43 +292,43 @@ def _same(block: Block) -> Block:
 
 
 def _filled(block: Block, axis: int, n: int, constant: Block) -> Block:
-    return np.full(placed(block.shape, axis, n), constant, block.dtype)
+    return np.full(replace_at(block.shape, axis, n), constant, block.dtype)
 
 
 def _constant(value: float, dtype: np.dtype[Any]) -> Block:
-    """The value in the array's dtype.
+    """Return the value in the dtype of the array.
 
     Raises
     ------
-    OpError : if it would be another one there
+    OpError : if the dtype cannot hold it
     """
     with np.errstate(all="ignore"):
         found = np.asarray(value).astype(dtype) if dtype.kind in "biufc" else None
     if found is None or not (dtype.kind in "fc" or found == value):
-        raise OpError("constant_values", f"got {value}, which an array of {dtype} does not hold")
+        raise OpError("constant_values", f"got {value}, which dtype {dtype} cannot hold")
     return found
 
 
 def _moved(data: da.Array, axis: int, places: Block, chunks: tuple[int, ...], name: str) -> da.Array:
-    """For each position along ``axis`` the values of the position in ``places``."""
+    """Return the array whose values at each position along ``axis`` are those at the position in ``places``."""
     name = f"{name}-{tokenize(data.name, axis, places, chunks)}"
     tasks: dict[Key, GraphNode] = {}
     for k, (start, stop) in enumerate(itertools.pairwise(itertools.accumulate(chunks, initial=0))):
         spans, order = _spans(places[start:stop])
         for index in itertools.product(*(range(n) if i != axis else [k] for i, n in enumerate(data.numblocks))):
             key = (name, *index)
-            tasks[key] = task(key, _placed, *pieces(data, index, axis, *spans), axis, order)
-    return blocks(name, tasks, placed(data.chunks, axis, chunks), data.dtype, data)
+            tasks[key] = task(key, _placed, *parts_of_blocks(data, index, axis, *spans), axis, order)
+    return array_of_tasks(name, tasks, replace_at(data.chunks, axis, chunks), data.dtype, data)
 
 
 def _spans(wanted: Block) -> tuple[list[tuple[int, int]], Block | None]:
-    """The spans that hold some positions, rising, and where each of these lies in them; None: in that order."""
+    """Return increasing spans that cover the positions, and the index of each position in them; None: in this order."""
     positions, order = np.unique(wanted, return_inverse=True)
-    cuts = np.flatnonzero(np.diff(positions) > 1) + 1
-    spans = [(int(run[0]), int(run[-1]) + 1) for run in np.split(positions, cuts) if len(run)]
+    overlapping_blocks = np.flatnonzero(np.diff(positions) > 1) + 1
+    spans = [(int(run[0]), int(run[-1]) + 1) for run in np.split(positions, overlapping_blocks) if len(run)]
     return spans, None if np.array_equal(order, np.arange(len(order))) else order
 
 
 def _placed(several: Sequence[Block], parts: Sequence[Part], axis: int, order: Block | None) -> Block:
-    found = joined(several, parts, axis)
+    found = join_parts(several, parts, axis)
     return found if order is None else np.take(found, order, axis=axis)

@@ -1,4 +1,4 @@
-"""Array operations along one axis, block after block: ``cumsum argmin argmax topk``."""
+"""The ops ``cumsum``, ``argmin``, ``argmax`` and ``topk``, which go along one axis block by block."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from dask.base import tokenize
 
 from pipeline.errors import DataError, OpError
 from pipeline.graph.graph import GraphNode, Key, listed, ref, task
-from pipeline.ops.arrays.block_tasks import blocks, placed, tree
-from pipeline.ops.arrays.dims import dim_number, missing, rebuilt, require_numbers, require_real
-from pipeline.ops.arrays.unknown_chunks import starts
+from pipeline.ops.arrays.block_tasks import array_of_tasks, merge_in_tree, replace_at
+from pipeline.ops.arrays.dims import axis_of, is_missing, rebuild, require_numbers, require_real
+from pipeline.ops.arrays.unknown_chunks import chunk_starts
 
 __all__ = ["argmax", "argmin", "cumsum", "topk"]
 
 Block = np.ndarray[Any, Any]
 Found = tuple[Block, Block]
-"""For each place the extreme value of some blocks, and its position along the axis; -1 where none is valid."""
+"""The extreme values of some blocks, and their positions along the axis; -1 where no value is valid."""
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Running sums
+# Cumulative sums
 # ---------------------------------------------------------------------------------------------------------------------
 
 
 def cumsum(x: xr.DataArray, *, axis: str, skipna: bool = True) -> xr.DataArray:
-    """The sum of all positions up to each one; same dims, chunks and coordinates, small integers become int64.
+    """Return the cumulative sum along an axis; same dims, chunks and coordinates, small integers become int64.
 
-    A missing value adds nothing: the sum up to it is there. Floats are added up in float64, so that the chunks make
-    no difference beyond its rounding.
+    A missing value counts as 0. Floats are summed in float64, so that results for different chunks agree up to its
+    rounding.
     """
-    along = dim_number(x, axis, "axis")
+    along = axis_of(x, axis, "axis")
     require_numbers(x, "cumsum")
     kind = np.cumsum(np.empty(0, x.dtype)).dtype
     skips = skipna and x.dtype.kind in "fc"
@@ -43,7 +43,7 @@ def cumsum(x: xr.DataArray, *, axis: str, skipna: bool = True) -> xr.DataArray:
     for index in _lanes(x, along):
         before = None
         for k in range(x.data.numblocks[along]):
-            at = placed(index, along, k)
+            at = replace_at(index, along, k)
             block = ref((x.data.name, *at))
             tasks[name, *at] = task((name, *at), _running, block, before, along, skips, kind)
             if k + 1 < x.data.numblocks[along]:
@@ -52,7 +52,7 @@ def cumsum(x: xr.DataArray, *, axis: str, skipna: bool = True) -> xr.DataArray:
                 if before is not None:
                     tasks[carried] = task(carried, np.add, before, ref(total))
                 before = ref(total if before is None else carried)
-    return rebuilt(x, blocks(name, tasks, x.data.chunks, kind, x.data), x.dims)
+    return rebuild(x, array_of_tasks(name, tasks, x.data.chunks, kind, x.data), x.dims)
 
 
 def _wide(block: Block, skips: bool) -> Block:
@@ -70,50 +70,50 @@ def _running(block: Block, before: Block | None, axis: int, skips: bool, dtype: 
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Places
+# Positions of extremes
 # ---------------------------------------------------------------------------------------------------------------------
 
 
 def argmax(x: xr.DataArray, *, axis: str, skipna: bool = True, keepdims: bool = False) -> xr.DataArray:
-    """The position along an axis, from 0, of the first largest value, int64.
+    """Return the position along an axis, counted from 0, of the first largest value, int64.
 
     Without ``skipna`` the first missing value counts as the largest.
 
     Raises
     ------
     OpError : no such dim, or values without an order
-    DataError : the dim has length 0, as far as that is known; in the run, where all values along it are missing
+    DataError : a dim of length 0; in the run, where all values along the dim are missing
     """
     return _positions(x, axis, skipna, keepdims, largest=True)
 
 
 def argmin(x: xr.DataArray, *, axis: str, skipna: bool = True, keepdims: bool = False) -> xr.DataArray:
-    """The position along an axis, from 0, of the first smallest value, int64; see :func:`argmax`."""
+    """Return the position along an axis, counted from 0, of the first smallest value, int64; see :func:`argmax`."""
     return _positions(x, axis, skipna, keepdims, largest=False)
 
 
 def _positions(x: xr.DataArray, axis: str, skipna: bool, keepdims: bool, *, largest: bool) -> xr.DataArray:
-    along = dim_number(x, axis, "axis")
+    along = axis_of(x, axis, "axis")
     require_real(x, "argmax" if largest else "argmin", times=True)
     if x.sizes[axis] == 0:
         raise DataError(_nothing(axis, largest))
     name = f"{'argmax' if largest else 'argmin'}-{tokenize(x.data.name, along, skipna, keepdims)}"
     tasks: dict[Key, GraphNode] = {}
-    begins = starts(x.data, along, tasks)
+    begins = chunk_starts(x.data, along, tasks)
     for index in _lanes(x, along):
         level: list[Key] = []
         for k in range(x.data.numblocks[along]):
-            key = (f"{name}-part", *placed(index, along, k))
+            key = (f"{name}-part", *replace_at(index, along, k))
             tasks[key] = task(key, _extreme, ref((x.data.name, *key[1:])), along, begins[k], skipna, largest)
             level.append(key)
-        level = tree(tasks, level, f"{name}-merge", index, along, _merged, skipna, largest)
+        level = merge_in_tree(tasks, level, f"{name}-merge", index, along, _merged, skipna, largest)
         own = index if keepdims else (*index[:along], *index[along + 1 :])
         how = (begins[-1], skipna, largest, axis, along if keepdims else None)
         tasks[name, *own] = task((name, *own), _places, listed(map(ref, level)), *how)
     kept = [i for i in range(x.ndim) if keepdims or i != along]
     chunks = tuple((1,) if i == along else x.data.chunks[i] for i in kept)
-    data = blocks(name, tasks, chunks, np.dtype(np.int64), x.data)
-    return rebuilt(x, data, [x.dims[i] for i in kept], gone=[axis], attrs=False)
+    data = array_of_tasks(name, tasks, chunks, np.dtype(np.int64), x.data)
+    return rebuild(x, data, [x.dims[i] for i in kept], gone=[axis], attrs=False)
 
 
 _WORDS = {True: "largest", False: "smallest"}
@@ -124,7 +124,7 @@ def _nothing(axis: str, largest: bool) -> str:
 
 
 def _lanes(x: xr.DataArray, along: int) -> Iterator[tuple[int, ...]]:
-    """The indices of the blocks that come first along an axis."""
+    """Return the indices of the first blocks along an axis."""
     return itertools.product(*(range(n if i != along else 1) for i, n in enumerate(x.data.numblocks)))
 
 
@@ -140,11 +140,11 @@ def _merged(several: Sequence[Found], skipna: bool, largest: bool) -> Found:
 
 
 def _first(values: Block, positions: Block, skipna: bool, largest: bool) -> Found:
-    """The first extreme value over the first axis, and its position; those at -1 do not count."""
+    """Return the first extreme value over the first axis, and its position; values at position -1 are ignored."""
     if not len(values):
         return np.zeros(values.shape[1:], values.dtype), np.full(values.shape[1:], -1)
     there = positions >= 0
-    lost = there & missing(values)
+    lost = there & is_missing(values)
     valid = there & ~lost
     some = np.take_along_axis(values, np.argmax(valid, axis=0)[None], 0)
     best = (np.maximum if largest else np.minimum).reduce(np.where(valid, values, some), axis=0)
@@ -162,7 +162,7 @@ def _places(several: Sequence[Found], n_along: int, skipna: bool, largest: bool,
     _, positions = _merged(several, skipna, largest)
     n = int((positions < 0).sum())
     if n:
-        where = "all are missing" if positions.ndim == 0 else f"in {n:,} of {positions.size:,} places all are missing"
+        where = "all are missing" if positions.ndim == 0 else f"all are missing in {n:,} of {positions.size:,} cases"
         raise DataError(
             f'there is no {_WORDS[largest]} value along {axis!r}: {where}; fill them first: {{expr: "fill(x, 0)"}}'
         )
@@ -170,36 +170,36 @@ def _places(several: Sequence[Found], n_along: int, skipna: bool, largest: bool,
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The largest and the smallest
+# Largest and smallest values
 # ---------------------------------------------------------------------------------------------------------------------
 
 
 def topk(x: xr.DataArray, *, k: int, axis: str) -> xr.DataArray:
-    """The ``k`` largest values along an axis, largest first; for a negative ``k`` the smallest, smallest first.
+    """Return the ``k`` largest values along an axis, largest first; for a negative ``k`` the smallest, smallest first.
 
-    Missing values come last; where the axis is shorter than ``k``, all its values. The axis has no labels then.
+    Missing values come last. An axis shorter than ``k`` gives all its values. The axis loses its labels.
 
     Raises
     ------
     OpError : no such dim, ``k`` 0, or values without an order
     """
-    along = dim_number(x, axis, "axis")
+    along = axis_of(x, axis, "axis")
     require_real(x, "topk", times=True)
     if k == 0:
-        raise OpError("k", "got 0; write how many of the largest, or -k for as many of the smallest")
+        raise OpError("k", "got 0; write the number of largest values, or -k for the smallest")
     name = f"topk-{tokenize(x.data.name, along, k)}"
     tasks: dict[Key, GraphNode] = {}
     for index in _lanes(x, along):
         level: list[Key] = []
         for i in range(x.data.numblocks[along]):
-            key = (f"{name}-part", *placed(index, along, i))
+            key = (f"{name}-part", *replace_at(index, along, i))
             tasks[key] = task(key, _top, listed([ref((x.data.name, *key[1:]))]), k, along)
             level.append(key)
-        level = tree(tasks, level, f"{name}-merge", index, along, _top, k, along)
+        level = merge_in_tree(tasks, level, f"{name}-merge", index, along, _top, k, along)
         tasks[name, *index] = task((name, *index), _top, listed(map(ref, level)), k, along)
     n = x.shape[along]
     chunks = tuple((min(abs(k), n) if n == n else n,) if i == along else c for i, c in enumerate(x.data.chunks))
-    return rebuilt(x, blocks(name, tasks, chunks, x.dtype, x.data), x.dims, gone=[axis])
+    return rebuild(x, array_of_tasks(name, tasks, chunks, x.dtype, x.data), x.dims, gone=[axis])
 
 
 def _top(several: Sequence[Block], k: int, axis: int) -> Block:
@@ -213,9 +213,9 @@ def _top(several: Sequence[Block], k: int, axis: int) -> Block:
 
 
 def _reversed(values: Block) -> Block:
-    """Values in the opposite order of theirs, but missing ones, which stay the last; twice: the values again."""
+    """Return values in reversed order, with missing ones still last; twice gives the values again."""
     if values.dtype.kind == "f":
         return np.negative(values)
-    if values.dtype.kind in "mM":  # NaT is the smallest of the whole numbers behind
+    if values.dtype.kind in "mM":  # NaT is stored as the smallest int64
         return (~values.view(np.int64)).view(values.dtype)
     return np.invert(values)

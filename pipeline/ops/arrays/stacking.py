@@ -1,4 +1,4 @@
-"""Several arrays as one: ``stack concatenate``."""
+"""The ops ``stack`` and ``concatenate``, which join several arrays."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from pipeline.ops.arrays.deferred_labels import (
     plain_coords,
     with_labels,
 )
-from pipeline.ops.arrays.dims import dim_number, rebuilt
-from pipeline.ops.arrays.unknown_chunks import like_first
-from pipeline.ops.elementwise.alignment import aligned
+from pipeline.ops.arrays.dims import axis_of, rebuild
+from pipeline.ops.arrays.unknown_chunks import check_against_first
+from pipeline.ops.elementwise.alignment import align_chunks
 
 __all__ = ["concatenate", "stack"]
 
@@ -30,21 +30,21 @@ Gathered = Sequence[tuple[Labels, xr.DataArray]]
 
 
 def stack(*inputs: xr.DataArray | Gathered, dim: str) -> xr.DataArray:
-    """Arrays of the same dims, lengths and labels, one beside the other along a new first dim.
+    """Return arrays of the same dims, lengths and labels, joined along a new first dim.
 
-    The labels of the new dim are those of gathered copies: the values of their matrix key; of several keys the texts
-    that name the copies (``alpha=0.1,fold=2``), beside a coordinate for each key. Other inputs give no labels. The
-    dtype holds that of each input.
+    Gathered instances label the new dim with the values of their matrix key; with several keys, with the names of the
+    instances (``alpha=0.1,fold=2``), and a coordinate for each key. Other inputs give no labels. The dtype is the
+    common one.
 
     Raises
     ------
-    OpError : a dim of that name is there already, or dims, lengths or labels differ
-    DataError : in the run, if lengths differ that only it knows
+    OpError : the arrays already have this dim, or their dims, lengths or labels differ
+    DataError : in the run, if lengths that are unknown before it differ
     """
     arrays, labels = _gathered(inputs)
     first = arrays[0]
     if dim in first.dims:
-        raise OpError("dim", f"{dim!r} is a dim of the arrays already; to join them along it: op concatenate")
+        raise OpError("dim", f"the arrays already have a dim {dim!r}; to join them along it use op concatenate")
     arrays = [first, *(_like(first, x, number) for number, x in enumerate(arrays[1:], start=2))]
     data = da.stack(_alike(arrays), axis=0, allow_unknown_chunksizes=True)
     coords = _common_coords(arrays) | _labels_of(labels, dim)
@@ -53,18 +53,18 @@ def stack(*inputs: xr.DataArray | Gathered, dim: str) -> xr.DataArray:
 
 
 def concatenate(*inputs: xr.DataArray | Gathered, axis: str) -> xr.DataArray:
-    """Arrays of the same dims one after the other along one of them, where their lengths may differ.
+    """Return arrays of the same dims, one after the other along one of them; their lengths along it may differ.
 
-    Coordinates along it are joined where all inputs have them. The dtype holds that of each input.
+    Coordinates along it are joined where all inputs have them. The dtype is the common one.
 
     Raises
     ------
-    OpError : no such dim; other dims, or other lengths or labels along the others; labels of several types
-    DataError : in the run, if lengths along the others differ that only it knows
+    OpError : no such dim; dims, or lengths or labels along other dims, that differ; labels of several types
+    DataError : in the run, if lengths along other dims that are unknown before it differ
     """
     arrays, _ = _gathered(inputs)
     first = arrays[0]
-    along = dim_number(first, axis, "axis")
+    along = axis_of(first, axis, "axis")
     arrays = [first, *(_like(first, x, number, but=axis) for number, x in enumerate(arrays[1:], start=2))]
     data = da.concatenate(_alike(arrays, but=along), axis=along, allow_unknown_chunksizes=True)
     coords = _common_coords(arrays, but=axis)
@@ -80,7 +80,7 @@ def concatenate(*inputs: xr.DataArray | Gathered, axis: str) -> xr.DataArray:
 
 
 def _gathered(inputs: Sequence[xr.DataArray | Gathered]) -> tuple[list[xr.DataArray], list[Labels]]:
-    """The arrays in order, of one dtype, and the matrix keys of those that are gathered copies; empty of the others."""
+    """Return the arrays in order, with a common dtype, and the matrix keys of each; empty if it is not gathered."""
     arrays: list[xr.DataArray] = []
     labels: list[Labels] = []
     for given in inputs:
@@ -88,11 +88,11 @@ def _gathered(inputs: Sequence[xr.DataArray | Gathered]) -> tuple[list[xr.DataAr
             arrays.append(x)
             labels.append(own)
     kind = _common_dtype([x.dtype for x in arrays], "input", "arrays")
-    return [x if x.dtype == kind else rebuilt(x, x.data.astype(kind), x.dims) for x in arrays], labels
+    return [x if x.dtype == kind else rebuild(x, x.data.astype(kind), x.dims) for x in arrays], labels
 
 
 def _common_dtype(dtypes: Sequence[np.dtype[Any]], field: str, what: str) -> np.dtype[Any]:
-    """The dtype that holds the values of all; numbers don't become text, nor times numbers.
+    """Return the common dtype; numbers do not become text, nor times numbers.
 
     Raises
     ------
@@ -100,16 +100,16 @@ def _common_dtype(dtypes: Sequence[np.dtype[Any]], field: str, what: str) -> np.
     """
     sorts = {"number" if dtype.kind in "biufc" else dtype.kind for dtype in dtypes}
     if len(sorts) > 1:
-        raise OpError(field, f"{what} of {' and '.join(dict.fromkeys(map(str, dtypes)))} have no dtype in common")
+        raise OpError(field, f"{what} of {' and '.join(dict.fromkeys(map(str, dtypes)))} have no common dtype")
     return np.result_type(*dtypes)
 
 
 def _like(first: xr.DataArray, x: xr.DataArray, number: int, *, but: str = "") -> xr.DataArray:
-    """``x`` with its dims in the order of ``first``; lengths and labels are the same but along ``but``.
+    """Return ``x`` with its dims in the order of ``first``; check lengths and labels along all dims except ``but``.
 
     Raises
     ------
-    OpError : naming what differs
+    OpError : with what differs
     """
     if set(x.dims) != set(first.dims):
         dims = [", ".join(map(str, each.dims)) for each in (first, x)]
@@ -118,21 +118,21 @@ def _like(first: xr.DataArray, x: xr.DataArray, number: int, *, but: str = "") -
         if dim == but:
             continue
         n, m = (each.sizes[dim] for each in (first, x))
-        if n != m and n == n and m == m:  # nan: known only in the run
+        if n != m and n == n and m == m:  # nan: unknown until run time
             raise OpError("input", f"the first array has {n} positions along {dim!r}, number {number} has {m}")
         if dim in first.indexes and dim in x.indexes and not first.indexes[dim].equals(x.indexes[dim]):
-            raise OpError("input", f"number {number} has other labels along {dim!r} than the first array")
+            raise OpError("input", f"labels along {dim!r} of number {number} differ from those of the first array")
     return x.transpose(*first.dims)
 
 
 def _alike(arrays: Sequence[xr.DataArray], *, but: int | None = None) -> list[da.Array]:
-    """The arrays cut alike, and held to equal lengths, along all axes but one."""
+    """Return the arrays with equal chunks, and checked for equal lengths, along all axes except ``but``."""
     places = [tuple(i if i != but else i + k * x.ndim for i in range(x.ndim)) for k, x in enumerate(arrays)]
-    return like_first(aligned([x.data for x in arrays], places), places)
+    return check_against_first(align_chunks([x.data for x in arrays], places), places)
 
 
 def _common_coords(arrays: Sequence[xr.DataArray], *, but: str = "") -> dict[str, Any]:
-    """The coordinates, but those along ``but``, that all have and that are equal in all."""
+    """Return the coordinates, except those along ``but``, that all arrays have and that are equal in all."""
     return {
         str(name): c.variable
         for name, c in plain_coords(arrays[0]).items()
@@ -169,12 +169,12 @@ def _joined_deferred(name: str, labels: Sequence[DeferredLabels]) -> DeferredLab
         return joined_labels(labels, labels[0].dtype)
     plain = [each.dtype for each in labels if isinstance(each.dtype, np.dtype)]
     if len(plain) < len(labels):
-        raise OpError("axis", f"the labels {name!r} of {' and '.join(map(str, dtypes))} have no dtype in common")
+        raise OpError("axis", f"the labels {name!r} of {' and '.join(map(str, dtypes))} have no common dtype")
     return joined_labels(labels, _common_dtype(plain, "axis", f"the labels {name!r}"))
 
 
 def _labels_of(labels: Sequence[Labels], dim: str) -> dict[str, Any]:
-    """The coordinates along ``dim``, the new one."""
+    """Return the coordinates along ``dim``, the new dim, from the matrix keys of gathered instances."""
     keys = list(labels[0])
     if not keys or any(list(own) != keys for own in labels):
         return {}
@@ -185,12 +185,12 @@ def _labels_of(labels: Sequence[Labels], dim: str) -> dict[str, Any]:
     if len(keys) == 1:
         return {dim: (dim, _as_labels(found[keys[0]]))}
     if dim in keys:
-        cure = f"name the new dim otherwise; {', '.join(keys)} become coordinates along it"
-        raise OpError("dim", f"{dim!r} is one of several matrix keys; {cure}")
+        hint = f"choose another name; {', '.join(keys)} become coordinates along the new dim"
+        raise OpError("dim", f"{dim!r} is one of several matrix keys; {hint}")
     return {dim: (dim, np.array(texts)), **{key: (dim, _as_labels(values)) for key, values in found.items()}}
 
 
 def _as_labels(values: Sequence[Any]) -> np.ndarray[Any, Any]:
-    """Numbers as numbers, truth values as such, all else as the texts that the file has."""
+    """Return numbers as numbers, booleans as booleans, and all else as text as in the file."""
     sorts = {bool if isinstance(value, bool) else float if isinstance(value, int | float) else str for value in values}
     return np.array(values if len(sorts) == 1 and sorts != {str} else [label(value) for value in values])

@@ -1,4 +1,4 @@
-"""Array operations over windows: ``rolling coarsen``."""
+"""The ops ``rolling`` and ``coarsen``, which aggregate windows."""
 
 from __future__ import annotations
 
@@ -13,11 +13,17 @@ from dask.base import tokenize
 
 from pipeline.errors import DataError, OpError
 from pipeline.graph.graph import GraphNode, Key, task
-from pipeline.ops.arrays.block_tasks import Part, blocks, joined, per_block, pieces, rechunked
+from pipeline.ops.arrays.block_tasks import Part, array_of_tasks, join_parts, parts_of_blocks, per_block, rechunked
 from pipeline.ops.arrays.deferred_labels import DeferredLabels, deferred_labels, plain_coords, with_labels
-from pipeline.ops.arrays.dims import dim_number, is_late, one_chunk, part, rebuilt, require_numbers
-from pipeline.ops.arrays.partial_aggregates import aggregate_dtype, aggregated, partial, require_aggregate, rolled
-from pipeline.ops.arrays.unknown_chunks import merged, unknown
+from pipeline.ops.arrays.dims import axis_of, has_unknown_length, one_chunk, pick_positions, rebuild, require_numbers
+from pipeline.ops.arrays.partial_aggregates import (
+    aggregate_dtype,
+    finish_aggregate,
+    partial_aggregate,
+    require_aggregate,
+    rolling_aggregate,
+)
+from pipeline.ops.arrays.unknown_chunks import any_unknown, merge_chunks
 
 __all__ = ["coarsen", "rolling"]
 
@@ -33,22 +39,22 @@ def rolling(
     min_periods: int | None = None,
     ddof: int | None = None,
 ) -> xr.DataArray:
-    """Aggregates of a moving window; same dims and chunks. NaN where fewer than ``min_periods`` values lie in it.
+    """Return aggregates of a moving window along one dim; same dims and chunks.
 
-    The window of a position ends there, or, with ``center``, has it in its middle (an even one reaches one further
-    back). One dim; if only the run knows its length, it becomes one chunk.
+    The window of a position ends there; with ``center`` the position is in its middle (an even window has one position
+    more before it). NaN for a window with fewer than ``min_periods`` values. A dim of unknown length becomes one chunk.
 
     Raises
     ------
-    OpError : no such dim, a window longer than it, or more ``min_periods`` than positions
-    DataError : in the run, if only that knows that the window is longer
+    OpError : no such dim, a window longer than the dim, or more ``min_periods`` than positions
+    DataError : in the run, if the window is longer than a dim of unknown length
     """
     require_numbers(x, "rolling")
     require_aggregate(x, agg, ddof)
     if len(window) > 1:
-        raise OpError("window", "got several dims; take one after the other, each in a step of its own")
+        raise OpError("window", "got several dims; write a step for each dim, one after the other")
     ((dim, n),) = window.items()
-    axis, length = dim_number(x, dim, "window"), x.sizes[dim]
+    axis, length = axis_of(x, dim, "window"), x.sizes[dim]
     least = n if min_periods is None else min_periods
     if n > length:
         raise OpError("window", f"{_too_long(n, dim, length)}")
@@ -57,19 +63,19 @@ def rolling(
     before = n // 2 if center else n - 1
     after = n - 1 - before
     kind = x.dtype if x.dtype.kind in "fc" else np.dtype(np.float64)
-    if is_late(x, dim):
+    if has_unknown_length(x, dim):
         how = (axis, dim, (before, after), n, agg, least, ddof, kind)
-        return rebuilt(x, per_block(merged(x.data, axis), "rolling", _rolled_whole, *how, dtype=kind), x.dims)
+        return rebuild(x, per_block(merge_chunks(x.data, axis), "rolling", _rolled_whole, *how, dtype=kind), x.dims)
     name = f"rolling-{tokenize(x.data.name, axis, n, agg, before, least, ddof)}"
     ends = np.cumsum([0, *x.data.chunks[axis]])
     tasks: dict[Key, GraphNode] = {}
     for index in itertools.product(*(range(m) for m in x.data.numblocks)):
         start, stop = int(ends[index[axis]]), int(ends[index[axis] + 1])
         low, high = start - before, stop + after
-        several = pieces(x.data, index, axis, (max(low, 0), min(high, length)))
+        several = parts_of_blocks(x.data, index, axis, (max(low, 0), min(high, length)))
         pads = (max(-low, 0), max(high - length, 0))
         tasks[name, *index] = task((name, *index), _rolled, *several, axis, pads, n, agg, least, ddof, kind)
-    return rebuilt(x, blocks(name, tasks, x.data.chunks, kind, x.data), x.dims)
+    return rebuild(x, array_of_tasks(name, tasks, x.data.chunks, kind, x.data), x.dims)
 
 
 def _too_long(n: int, dim: str, length: int) -> str:
@@ -93,9 +99,9 @@ def _rolled(
     ddof: int | None,
     dtype: Any,
 ) -> Block:
-    block = np.moveaxis(joined(several, parts, axis), axis, 0).astype(dtype)
+    block = np.moveaxis(join_parts(several, parts, axis), axis, 0).astype(dtype)
     ends = [np.full((pad, *block.shape[1:]), np.nan, dtype) for pad in pads]
-    return np.moveaxis(rolled(np.concatenate([ends[0], block, ends[1]]), n, agg, least, ddof), 0, axis)
+    return np.moveaxis(rolling_aggregate(np.concatenate([ends[0], block, ends[1]]), n, agg, least, ddof), 0, axis)
 
 
 def coarsen(
@@ -107,33 +113,33 @@ def coarsen(
     skipna: bool = True,
     ddof: int | None = None,
 ) -> xr.DataArray:
-    """Aggregates of windows that lie side by side; along each dim of ``window`` one value for so many positions.
+    """Return aggregates of adjacent windows: along each dim of ``window`` one value for that number of positions.
 
-    Several dims make one window together. Labels are the means of those in a window, where they are numbers or times,
-    else the first. A chunk border inside a window is moved to the window's end: a rechunk. A dim whose length only the
-    run knows becomes one chunk.
+    Several dims make one window together. The label of a window is the mean of its labels if they are numbers or times,
+    else the first. Chunk borders inside a window are moved to its end by a rechunk. A dim of unknown length becomes one
+    chunk.
 
     Parameters
     ----------
-    boundary : exact: lengths are multiples of the window's; trim: what is left at the end is left out
+    boundary : exact: lengths must be multiples of the window; trim: positions that do not fill a window are dropped
 
     Raises
     ------
-    OpError : no such dim, or a length that is no multiple
-    DataError : in the run, if only that knows the length
+    OpError : no such dim, or a length that is not a multiple
+    DataError : in the run, if an unknown length is not a multiple
     """
     require_aggregate(x, agg, ddof)
     for dim, n in window.items():
-        dim_number(x, dim, "window")
+        axis_of(x, dim, "window")
         length = x.sizes[dim]
-        if is_late(x, dim):
+        if has_unknown_length(x, dim):
             x = one_chunk(x, [dim])
         elif length % n and boundary == "exact":
             raise OpError("window", f"{_no_multiple(dim, length, n)}")
         elif length % n:
-            x = part(x, dim, (0, length - length % n))
+            x = pick_positions(x, dim, (0, length - length % n))
     sizes = tuple(window.get(str(dim), 1) for dim in x.dims)
-    cut = [n > 1 and not unknown(own) for own, n in zip(x.data.chunks, sizes, strict=True)]
+    cut = [n > 1 and not any_unknown(own) for own, n in zip(x.data.chunks, sizes, strict=True)]
     grid = {i: _whole_windows(x.data.chunks[i], sizes[i]) for i, moves in enumerate(cut) if moves}
     data = rechunked(x.data, grid) if any(own != x.data.chunks[i] for i, own in grid.items()) else x.data
     kind = aggregate_dtype(x.dtype, agg, empty=False)
@@ -144,17 +150,17 @@ def coarsen(
     gone = [dim for dim, n in window.items() if n > 1]
     along = {name: c for name, c in plain_coords(x).items() if c.ndim == 1 and c.dims[0] in gone}
     coords = {str(name): _coarse_labels(c, window[str(c.dims[0])]) for name, c in along.items()}
-    deferred = {name: own for name, own in deferred_labels(rebuilt(x, data, x.dims)).items() if own.dim in gone}
-    result = rebuilt(x, coarse, x.dims, coords=coords, gone=gone)
+    deferred = {name: own for name, own in deferred_labels(rebuild(x, data, x.dims)).items() if own.dim in gone}
+    result = rebuild(x, coarse, x.dims, coords=coords, gone=gone)
     return with_labels(result, {name: _coarse_deferred(own, window[own.dim]) for name, own in deferred.items()})
 
 
 def _no_multiple(dim: str, length: int, n: int) -> str:
-    return f"{dim!r} has {length} positions, no multiple of {n}; boundary: trim leaves out the last {length % n}"
+    return f"{dim!r} has {length} positions, not a multiple of {n}; boundary: trim drops the last {length % n}"
 
 
 def _whole_windows(sizes: tuple[int, ...], n: int) -> tuple[int, ...]:
-    """Chunks with every border moved on to the end of the window that it lies in."""
+    """Return chunk sizes with every border moved to the end of the window that contains it."""
     ends = dict.fromkeys(math.ceil(end / n) * n for end in itertools.accumulate(sizes))
     return tuple(int(size) for size in np.diff([0, *ends]) if size) or (0,)
 
@@ -168,11 +174,11 @@ def _coarsened(
     ddof: int | None,
     dtype: np.dtype[Any],
 ) -> Block:
-    """One value a window: its positions, in the order of the dims, are brought to the front and aggregated.
+    """Aggregate the windows of one block: the positions within windows become the first axis, and are reduced.
 
     Raises
     ------
-    DataError : if a length is no multiple of the window's, and the dims in ``exact`` must be
+    DataError : if a length is not a multiple of the window, and ``exact`` has the names of the dims
     """
     for dim, length, n in zip(exact or (), block.shape, sizes, strict=exact is not None):
         if length % n:
@@ -181,8 +187,8 @@ def _coarsened(
     apart = [part for n, size in zip(block.shape, sizes, strict=True) for part in (n // size, size)]
     windows = np.moveaxis(block.reshape(apart), range(1, 2 * block.ndim, 2), range(block.ndim))
     windows = windows.reshape(math.prod(sizes), *windows.shape[block.ndim :])
-    found = partial(windows, 0, np.zeros(len(windows), np.intp), agg, skipna)
-    return np.asarray(aggregated([found], 0, 1, agg, ddof, dtype)[0])
+    found = partial_aggregate(windows, 0, np.zeros(len(windows), np.intp), agg, skipna)
+    return np.asarray(finish_aggregate([found], 0, 1, agg, ddof, dtype)[0])
 
 
 def _coarse_labels(labels: xr.DataArray, n: int) -> xr.Variable:
@@ -197,11 +203,11 @@ def _coarse_deferred(labels: DeferredLabels, n: int) -> DeferredLabels:
 
 
 def _coarse(labels: Block, n: int) -> Block:
-    """The label of each window of ``n``; what is left at the end is left out."""
+    """Return the label of each window of ``n`` positions; labels at the end that do not fill a window are dropped."""
     values = labels[: len(labels) - len(labels) % n].reshape(-1, n)
     if values.dtype.kind in "mM":
         whole = values.astype(np.int64)
-        middle = whole[:, 0] + (whole - whole[:, :1]).sum(axis=1) // n  # floats would lose nanoseconds
+        middle = whole[:, 0] + (whole - whole[:, :1]).sum(axis=1) // n  # whole numbers: floats lose nanoseconds
         means = np.where(np.isnat(values).any(axis=1), np.array("NaT", values.dtype), middle.astype(values.dtype))
         return np.asarray(means)
     if values.dtype.kind in "biuf":

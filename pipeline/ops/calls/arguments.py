@@ -15,7 +15,7 @@ from pipeline.config.model import ItemKey, Reference, Template
 from pipeline.errors import DataError
 from pipeline.graph.file_value import FileValue
 from pipeline.graph.graph import Key
-from pipeline.ops.elementwise.kinds import scalar
+from pipeline.ops.elementwise.kinds import as_scalar
 from pipeline.worker import temp_folders
 
 __all__ = ["Arguments", "Folder", "Joined", "Slot", "filled", "filled_args", "label", "text_of"]
@@ -135,7 +135,7 @@ def text_of(value: Any) -> str:
     DataError : if the value is not a scalar
     """
     try:
-        one = scalar(value)
+        one = as_scalar(value)
     except ValueError:
         one = None
     if value is None or one is None:

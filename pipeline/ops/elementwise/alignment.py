@@ -19,10 +19,10 @@ from pipeline.config.expressions.tree import BoundValue, Constant, Node, childre
 from pipeline.errors import DataError
 from pipeline.ops.arrays.block_tasks import rechunked
 from pipeline.ops.arrays.deferred_labels import labels_of, plain_coords, shared_labels, with_labels
-from pipeline.ops.arrays.unknown_chunks import rechunk_like, require_alike, unknown
+from pipeline.ops.arrays.unknown_chunks import any_unknown, rechunk_like, require_equal_chunks
 from pipeline.ops.elementwise.evaluation import SlotLookup, evaluate
 
-__all__ = ["Operand", "aligned", "blockwise", "settled", "with_coordinates"]
+__all__ = ["Operand", "align_chunks", "cast_result", "evaluate_blockwise", "with_coordinates"]
 
 _PARTS = ("year", "month", "day", "hour", "weekday", "dayofyear")
 
@@ -40,7 +40,7 @@ class Operand:
         return tuple(map(str, self.array.dims))
 
 
-def blockwise(root: Node, operands: Sequence[Operand], text: str) -> tuple[da.Array, tuple[str, ...]]:
+def evaluate_blockwise(root: Node, operands: Sequence[Operand], text: str) -> tuple[da.Array, tuple[str, ...]]:
     """The tree over the operands (a BoundValue's slot is a position in them) as a dask array, and its dims."""
     dims = _dims(root, operands)
     _check_lengths(operands)
@@ -50,8 +50,8 @@ def blockwise(root: Node, operands: Sequence[Operand], text: str) -> tuple[da.Ar
     positions = [i for i, operand in enumerate(operands) if operand.value is None]
     root = map_nodes(root, functools.partial(_renumbered, {old: new for new, old in enumerate(positions)}))
     dtype = _dtype(root, arrays, places, len(dims))
-    kernel = functools.partial(_chunk, root, places, len(dims), dtype, text)
-    chunked = aligned([_dask(operand.array) for operand in arrays], places)
+    kernel = functools.partial(_chunk, root, places, dims, dtype, text)
+    chunked = align_chunks([_dask(operand.array) for operand in arrays], places)
     pairs = [item for array, place in zip(chunked, places, strict=True) for item in (array, place)]
     meta = np.empty((0,) * len(dims), dtype=dtype)
     # aligned already; dask's own way refuses lengths that are known only in the run
@@ -74,15 +74,15 @@ def _dask(array: xr.DataArray) -> da.Array:
     return array.data if isinstance(array.data, da.Array) else da.from_array(array.values, chunks=-1)
 
 
-def aligned(arrays: list[da.Array], places: Sequence[tuple[int, ...]]) -> list[da.Array]:
+def align_chunks(arrays: list[da.Array], places: Sequence[tuple[int, ...]]) -> list[da.Array]:
     """The arrays cut alike: along each dim where they differ, at every edge that one of them has.
 
     Lengths that only the run knows are cut as those are that are known, else as those of the array with most chunks. A
-    task of several blocks holds them to it: :func:`pipeline.ops.arrays.unknown_chunks.require_alike`.
+    task of several blocks holds them to it: :func:`pipeline.ops.arrays.unknown_chunks.require_equal_chunks`.
     """
     for dim in sorted({d for place in places for d in place}):
         holders = [(i, place.index(dim)) for i, place in enumerate(places) if dim in place]
-        sure = [(i, axis) for i, axis in holders if not unknown(arrays[i].chunks[axis])]
+        sure = [(i, axis) for i, axis in holders if not any_unknown(arrays[i].chunks[axis])]
         known = {arrays[i].chunks[axis] for i, axis in sure}
         if len(known) > 1:
             edges = sorted({int(edge) for chunks in known for edge in np.cumsum(chunks)})
@@ -231,17 +231,17 @@ def _dtype(root: Node, arrays: Sequence[Operand], places: Sequence[tuple[int, ..
 
 
 def _chunk(
-    root: Node, places: Sequence[tuple[int, ...]], ndim: int, dtype: np.dtype[Any], text: str, *blocks: Any
+    root: Node, places: Sequence[tuple[int, ...]], dims: Sequence[str], dtype: np.dtype[Any], text: str, *blocks: Any
 ) -> np.ndarray:
-    """The task of one chunk."""
-    require_alike(blocks, places)
+    """Evaluate the expression over one chunk of each operand; this is the task."""
+    require_equal_chunks(blocks, places, dims)
     result: np.ndarray = _evaluated(
-        root, [_spread(block, place, ndim) for block, place in zip(blocks, places, strict=True)]
+        root, [_spread(block, place, len(dims)) for block, place in zip(blocks, places, strict=True)]
     )
-    return settled(result, dtype, text)
+    return cast_result(result, dtype, text)
 
 
-def settled(result: np.ndarray, dtype: np.dtype[Any], text: str) -> np.ndarray:
+def cast_result(result: np.ndarray, dtype: np.dtype[Any], text: str) -> np.ndarray:
     """The result with its dtype: functions give nan where a whole number is missing.
 
     Raises

@@ -23,9 +23,9 @@ from pipeline.config.expressions.tree import (
     Unary,
     render,
 )
-from pipeline.ops.elementwise.functions import IMPLEMENTED
-from pipeline.ops.elementwise.kinds import Value, scalar, truth
-from pipeline.ops.elementwise.operators import arithmetic_of, comparison, membership
+from pipeline.ops.elementwise.functions import IMPLEMENTATIONS
+from pipeline.ops.elementwise.kinds import Value, as_bool, as_scalar
+from pipeline.ops.elementwise.operators import apply_arithmetic, compare_values, is_in
 
 __all__ = ["Lookup", "SlotLookup", "evaluate"]
 
@@ -66,23 +66,23 @@ def evaluate(node: Node, lookup: Lookup) -> Value:
 def _value(node: Node, lookup: Lookup) -> Value:
     match node:
         case Constant(value):
-            return scalar(value) if isinstance(value, datetime | timedelta) else value
+            return as_scalar(value) if isinstance(value, datetime | timedelta) else value
         case Unary("not", operand):
-            return np.logical_not(truth(_value(operand, lookup), "not"))
+            return np.logical_not(as_bool(_value(operand, lookup), "not"))
         case Unary(op, operand):
-            return arithmetic_of("*", _value(operand, lookup), -1 if op == "-" else 1)
+            return apply_arithmetic("*", _value(operand, lookup), -1 if op == "-" else 1)
         case Binary(op, left, right):
-            return arithmetic_of(op, _value(left, lookup), _value(right, lookup))
+            return apply_arithmetic(op, _value(left, lookup), _value(right, lookup))
         case Compare(first, ops, rest):
             values = [_value(first, lookup), *(_value(x, lookup) for x in rest)]
-            links = (comparison(op, a, b) for op, a, b in zip(ops, values, values[1:], strict=False))
+            links = (compare_values(op, a, b) for op, a, b in zip(ops, values, values[1:], strict=False))
             return reduce(np.logical_and, links)
         case Boolean(op, operands):
-            truths = (truth(_value(x, lookup), op) for x in operands)
+            truths = (as_bool(_value(x, lookup), op) for x in operands)
             return reduce(np.logical_and if op == "and" else np.logical_or, truths)
         case Membership(operand, constants, negated, listed):
             found = [_value(x, lookup) for x in constants]
-            return membership(_value(operand, lookup), list(found[0]) if listed else found, negated)
+            return is_in(_value(operand, lookup), list(found[0]) if listed else found, negated)
         case Call(function, args, keywords):
             given = {name: _value(x, lookup) for name, x in keywords}
             if function in {"text", "where"}:
@@ -91,5 +91,5 @@ def _value(node: Node, lookup: Lookup) -> Value:
             for at, parameter in enumerate(FUNCTIONS[function].parameters[: len(values)]):
                 if parameter.kind == "int":
                     values[at] = int(values[at])  # from the run it comes as a float
-            return IMPLEMENTED[function](*values, **given)
+            return IMPLEMENTATIONS[function](*values, **given)
     return lookup(node)

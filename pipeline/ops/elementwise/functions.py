@@ -10,12 +10,12 @@ import pandas as pd
 
 from pipeline.config.expressions.references import ExpressionError
 from pipeline.config.expressions.time_literals import parse_duration, parse_time
-from pipeline.ops.elementwise.kinds import NUMERIC, TEXT, Value, is_missing, kind, scalar, truth
-from pipeline.ops.elementwise.operators import as_numbers, beside_pandas, check_alike, comparison, held
+from pipeline.ops.elementwise.kinds import NUMERIC, TEXT, Value, as_bool, as_scalar, is_missing, kind
+from pipeline.ops.elementwise.operators import as_numbers, as_pandas, compare_values, require_same_kind, widen_constants
 from pipeline.ops.elementwise.texts import TEXT_FUNCTIONS
-from pipeline.ops.elementwise.times import convert, floor_time, localize, part
+from pipeline.ops.elementwise.times import convert, floor_time, localize, time_component
 
-__all__ = ["IMPLEMENTED"]
+__all__ = ["IMPLEMENTATIONS"]
 
 
 def _numeric(function: Callable[..., Any], name: str, *more: str) -> Callable[..., Any]:
@@ -40,9 +40,9 @@ def _as_float(value: Value) -> Any:
 
 
 def _where(condition: Value, a: Value, b: Value, *, columns: bool) -> Value:
-    check_alike(a, b)
-    a, b = held(*_of_one_kind(a, b))
-    chosen = np.asarray(truth(condition, "where"))
+    require_same_kind(a, b)
+    a, b = widen_constants(*_of_one_kind(a, b))
+    chosen = np.asarray(as_bool(condition, "where"))
     if not columns or not any(isinstance(v, pd.Series | pd.Timestamp) or kind(v) == "text" for v in (a, b)):
         return np.where(chosen, a, b)
     if chosen.ndim == 0:
@@ -62,34 +62,34 @@ def _spread(value: Value, n: int, like: Value) -> pd.Series:
     if isinstance(value, str):
         return pd.Series([value] * n, dtype=TEXT)
     dtype = like.dtype if isinstance(like, pd.Series) else pd.Series([value]).dtype
-    found: pd.Series = pd.Series(value if isinstance(value, np.ndarray) else [beside_pandas(value)] * n, dtype=dtype)
+    found: pd.Series = pd.Series(value if isinstance(value, np.ndarray) else [as_pandas(value)] * n, dtype=dtype)
     return found
 
 
 def _extreme(op: str, ufunc: Callable[..., Any]) -> Callable[..., Any]:
     def call(a: Value, b: Value) -> Value:
-        check_alike(a, b)
+        require_same_kind(a, b)
         if "text" in (kind(a), kind(b)):
             raise ExpressionError("minimum and maximum are for numbers and times, not for text")
         a, b = as_numbers(a), as_numbers(b)
         if not isinstance(a, pd.Series) and not isinstance(b, pd.Series):
-            return ufunc(*held(a, b))
+            return ufunc(*widen_constants(a, b))
         if not isinstance(a, pd.Series):
             a, b = b, a
-        chosen = comparison(op, a, b) | np.asarray(is_missing(a))  # what is missing stays so
+        chosen = compare_values(op, a, b) | np.asarray(is_missing(a))  # what is missing stays so
         return a.where(pd.Series(chosen), b)
 
     return call
 
 
 def _fill(x: Value, v: Value) -> Value:
-    check_alike(x, v)
+    require_same_kind(x, v)
     x, v = _of_one_kind(x, v)
     missing = is_missing(x)
     if isinstance(v, pd.Series) and isinstance(x, np.ndarray):
         x = _spread(x, len(v), v)
     if isinstance(x, pd.Series):
-        return x.where(~pd.Series(missing), beside_pandas(v))
+        return x.where(~pd.Series(missing), as_pandas(v))
     if isinstance(x, np.ndarray | np.generic):
         return np.where(missing, v, x)
     return v if missing else x
@@ -143,10 +143,10 @@ def _boolean(x: Value) -> Value:
     said = kind(x)
     if said == "text":
         lower = x.str.lower() if isinstance(x, pd.Series) else np.strings.lower(np.asarray(x))
-        if np.any(comparison("!=", lower, "true") & comparison("!=", lower, "false")):
+        if np.any(compare_values("!=", lower, "true") & compare_values("!=", lower, "false")):
             raise ExpressionError("boolean(x): a text is neither 'true' nor 'false'")
-        return comparison("==", lower, "true")
-    return truth(x, "boolean") if said in {"true/false", "object"} else comparison("!=", x, 0)
+        return compare_values("==", lower, "true")
+    return as_bool(x, "boolean") if said in {"true/false", "object"} else compare_values("!=", x, 0)
 
 
 def _text(x: Value, *, columns: bool) -> Value:
@@ -174,7 +174,7 @@ _NUMPY = (
     *("sqrt", "exp", "log", "log10", "sin", "cos", "tan", "arcsin", "arccos", "arctan", "arctan2"),
     *("deg2rad", "rad2deg"),
 )
-IMPLEMENTED: dict[str, Callable[..., Any]] = {
+IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
     **{name: _numeric(getattr(np, name), name) for name in _NUMPY},
     **{name: _numeric(getattr(np, name), name) for name in ("sign", "floor", "ceil")},
     "abs": _numeric(np.abs, "abs", "duration"),
@@ -197,26 +197,26 @@ IMPLEMENTED: dict[str, Callable[..., Any]] = {
 
 
 def _clip(x: Value, low: Value, high: Value) -> Value:
-    return IMPLEMENTED["minimum"](IMPLEMENTED["maximum"](x, low), high)
+    return IMPLEMENTATIONS["minimum"](IMPLEMENTATIONS["maximum"](x, low), high)
 
 
 def _constant_of_time(value: Value) -> Value:
     """``date(${x})`` and the like, where the text is known only in the run."""
-    return scalar(parse_time(value))
+    return as_scalar(parse_time(value))
 
 
 def _constant_duration(value: Value) -> Value:
-    return scalar(parse_duration(value))
+    return as_scalar(parse_duration(value))
 
 
 def _part_function(name: str) -> Callable[[Value], Value]:
     def call(t: Value) -> Value:
-        return part(name, t)
+        return time_component(name, t)
 
     return call
 
 
-IMPLEMENTED |= {
+IMPLEMENTATIONS |= {
     "clip": _clip,
     "date": _constant_of_time,
     "timestamp": _constant_of_time,

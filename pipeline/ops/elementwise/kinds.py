@@ -19,7 +19,7 @@ from pipeline.config.expressions.references import ExpressionError
 from pipeline.config.expressions.tree import constant_kind
 from pipeline.ops.column_types import TEXT
 
-__all__ = ["NUMERIC", "TEXT", "Value", "in_columns", "is_missing", "kind", "scalar", "series", "truth"]
+__all__ = ["NUMERIC", "TEXT", "Value", "as_bool", "as_scalar", "column_values", "is_missing", "kind", "without_index"]
 
 Value = Any
 """A Python scalar, ``numpy.ndarray``, ``numpy.generic`` or ``pandas.Series``."""
@@ -67,7 +67,7 @@ def is_missing(value: Value) -> Any:
     return bool(pd.isna(value))
 
 
-def truth(value: Value, word: str) -> Any:
+def as_bool(value: Value, word: str) -> Any:
     """The value as true/false, for ``word``; missing is false.
 
     Raises
@@ -83,7 +83,7 @@ def truth(value: Value, word: str) -> Any:
     return value.to_numpy(bool, na_value=False) if isinstance(value, pd.Series) else value
 
 
-def scalar(value: Any) -> Value:
+def as_scalar(value: Any) -> Value:
     """One value from elsewhere, of one element whatever holds it, as expressions take it.
 
     Raises
@@ -116,20 +116,20 @@ def scalar(value: Any) -> Value:
     return value
 
 
-def in_columns(column: pd.Series) -> Value:
+def column_values(column: pd.Series) -> Value:
     """A column as evaluation takes it; nullable and Arrow types become numpy's, their whole numbers float64.
 
     Those of true and false alone stay nullable: numpy has no third value.
     """
     dtype: Any = column.dtype
     if isinstance(dtype, np.dtype):
-        return column.to_numpy() if dtype.kind in "biufcMm" else series(column)
+        return column.to_numpy() if dtype.kind in "biufcMm" else without_index(column)
     if isinstance(dtype, pd.CategoricalDtype):
-        return in_columns(column.astype(dtype.categories.dtype))
+        return column_values(column.astype(dtype.categories.dtype))
     if isinstance(dtype, pd.DatetimeTZDtype):
-        return series(column)
+        return without_index(column)
     if isinstance(dtype, pd.StringDtype):
-        return series(column if dtype == TEXT else column.astype(TEXT))
+        return without_index(column if dtype == TEXT else column.astype(TEXT))
     if isinstance(dtype, pd.ArrowDtype):
         return _from_arrow(column, dtype.pyarrow_dtype)
     return _from_masked(column, dtype)
@@ -137,10 +137,10 @@ def in_columns(column: pd.Series) -> Value:
 
 def _from_arrow(column: pd.Series, arrow: pa.DataType) -> Value:
     if pa.types.is_string(arrow) or pa.types.is_large_string(arrow) or pa.types.is_string_view(arrow):
-        return series(column.astype(TEXT))
+        return without_index(column.astype(TEXT))
     if pa.types.is_timestamp(arrow):
         if arrow.tz is not None:
-            return series(column.astype(pd.DatetimeTZDtype(arrow.unit, arrow.tz)))
+            return without_index(column.astype(pd.DatetimeTZDtype(arrow.unit, arrow.tz)))
         return column.astype(np.dtype(f"M8[{arrow.unit}]")).to_numpy()
     if pa.types.is_date(arrow):
         return column.astype(np.dtype("M8[s]")).to_numpy()
@@ -149,23 +149,23 @@ def _from_arrow(column: pd.Series, arrow: pa.DataType) -> Value:
     if pa.types.is_decimal(arrow):
         return column.to_numpy(np.float64, na_value=np.nan)
     if pa.types.is_dictionary(arrow):
-        return in_columns(column.astype(pd.ArrowDtype(arrow.value_type)))
+        return column_values(column.astype(pd.ArrowDtype(arrow.value_type)))
     if pa.types.is_boolean(arrow) or pa.types.is_integer(arrow) or pa.types.is_floating(arrow):
         return _from_masked(column, np.dtype(arrow.to_pandas_dtype()))
-    return series(column.astype(object))
+    return without_index(column.astype(object))
 
 
 def _from_masked(column: pd.Series, dtype: Any) -> Value:
     plain = np.dtype(getattr(dtype, "numpy_dtype", dtype if isinstance(dtype, np.dtype) else object))
     if plain.kind == "b":
-        return series(column.astype("boolean"))
+        return without_index(column.astype("boolean"))
     if plain.kind == "f":
         return column.to_numpy(plain, na_value=np.nan)
     if plain.kind in "iu":
         return column.to_numpy(np.float64, na_value=np.nan)  # whether or not one is missing in this partition
-    return series(column.astype(object))
+    return without_index(column.astype(object))
 
 
-def series(column: pd.Series) -> pd.Series:
+def without_index(column: pd.Series) -> pd.Series:
     """The column over a RangeIndex, without a copy: indexes of a frame mean nothing and must not align."""
     return pd.Series(column.array, copy=False)

@@ -17,7 +17,15 @@ from pipeline.config.expressions.references import ExpressionError
 from pipeline.config.expressions.tree import ARITHMETIC, COMPARISONS, arithmetic, compare, mismatch_message
 from pipeline.ops.elementwise.kinds import NUMERIC, Value, is_missing, kind
 
-__all__ = ["arithmetic_of", "as_numbers", "beside_pandas", "check_alike", "comparison", "held", "membership"]
+__all__ = [
+    "apply_arithmetic",
+    "as_numbers",
+    "as_pandas",
+    "compare_values",
+    "is_in",
+    "require_same_kind",
+    "widen_constants",
+]
 
 _UFUNCS: dict[str, Callable[..., Any]] = {
     "+": np.add,
@@ -51,7 +59,7 @@ _OF_TIMES = frozenset(
 )
 
 
-def plain(*values: Value) -> bool:
+def are_constants(*values: Value) -> bool:
     return all(isinstance(value, bool | int | float | str) for value in values)
 
 
@@ -71,8 +79,8 @@ def as_numbers(value: Value) -> Value:
     return value.astype(np.int64) if isinstance(value, np.ndarray) and value.dtype.kind == "b" else value
 
 
-def arithmetic_of(op: str, a: Value, b: Value) -> Value:
-    if plain(a, b):
+def apply_arithmetic(op: str, a: Value, b: Value) -> Value:
+    if are_constants(a, b):
         return arithmetic(op, a, b)
     kinds = ("number" if k == "true/false" else k for k in (kind(a), kind(b)))
     left, right = kinds
@@ -80,13 +88,13 @@ def arithmetic_of(op: str, a: Value, b: Value) -> Value:
     if "object" not in (left, right) and {left, right} != {"number"} and (op, left, right) not in _OF_TIMES:
         raise ExpressionError(_no_arithmetic(op, left, right))
     if isinstance(a, pd.Series | pd.Timestamp) or isinstance(b, pd.Series | pd.Timestamp):
-        return _numpy(_OPERATORS[op](beside_pandas(a), beside_pandas(b)))
+        return _numpy(_OPERATORS[op](as_pandas(a), as_pandas(b)))
     if op == "**" and isinstance(b, int) and b < 0:
         b = float(b)  # numpy refuses whole numbers to negative powers
-    return _UFUNCS[op](*held(a, b))
+    return _UFUNCS[op](*widen_constants(a, b))
 
 
-def held(*values: Value) -> list[Value]:
+def widen_constants(*values: Value) -> list[Value]:
     """The values, with whole numbers that an array of small ones among them can't hold as what numpy widens it for.
 
     numpy refuses ``uint8 + 300``, and makes 44 of the 300 in a ``where``.
@@ -101,7 +109,7 @@ def _typed(number: int) -> Any:
     return np.int64(number) if number >= -1 << 63 else float(number)
 
 
-def beside_pandas(value: Value) -> Value:
+def as_pandas(value: Value) -> Value:
     if isinstance(value, np.datetime64):
         return pd.Timestamp(value)
     if isinstance(value, np.timedelta64):
@@ -120,18 +128,18 @@ def _no_arithmetic(op: str, left: str, right: str) -> str:
     return f"'{op}' is not defined for {left} and {right}"
 
 
-def check_alike(a: Value, b: Value) -> None:
+def require_same_kind(a: Value, b: Value) -> None:
     left, right = kind(a), kind(b)
     if left != right and not {left, right} <= NUMERIC and "object" not in (left, right):
         raise ExpressionError(mismatch_message(left, right))
 
 
-def comparison(op: str, a: Value, b: Value) -> Any:
-    if plain(a, b):
+def compare_values(op: str, a: Value, b: Value) -> Any:
+    if are_constants(a, b):
         return compare(op, a, b)
-    check_alike(a, b)
+    require_same_kind(a, b)
     if isinstance(a, pd.Series | pd.Timestamp) or isinstance(b, pd.Series | pd.Timestamp):
-        found = _OPERATORS[op](beside_pandas(a), beside_pandas(b))
+        found = _OPERATORS[op](as_pandas(a), as_pandas(b))
         result = found.fillna(False).to_numpy(bool) if isinstance(found, pd.Series) else found
     else:
         result = _UFUNCS[op](a, b)
@@ -142,15 +150,17 @@ def _any_missing(a: Value, b: Value) -> Any:
     return np.logical_or(is_missing(a), is_missing(b))
 
 
-def membership(value: Value, constants: Sequence[Value], negated: bool) -> Any:
+def is_in(value: Value, constants: Sequence[Value], negated: bool) -> Any:
     for constant in constants:
-        check_alike(value, constant)
+        require_same_kind(value, constant)
     if isinstance(value, pd.Series) and kind(value) == "text":
         found: Any = value.isin([c for c in constants if not pd.isna(c)]).to_numpy()
-    elif isinstance(value, np.ndarray) and kind(value) in NUMERIC and constants and plain(*constants):
+    elif isinstance(value, np.ndarray) and kind(value) in NUMERIC and constants and are_constants(*constants):
         # as comparisons would: 0.1 is a float32 beside float32
-        dtype = np.result_type(*held(value, *constants))
+        dtype = np.result_type(*widen_constants(value, *constants))
         found = np.isin(value, np.array(constants, dtype=dtype))
     else:
-        found = reduce(np.logical_or, (comparison("==", value, c) for c in constants), np.zeros(np.shape(value), bool))
+        found = reduce(
+            np.logical_or, (compare_values("==", value, c) for c in constants), np.zeros(np.shape(value), bool)
+        )
     return np.logical_not(found) & ~np.asarray(is_missing(value)) if negated else found

@@ -21,9 +21,9 @@ from pipeline.config.expressions.references import ExpressionError
 from pipeline.config.expressions.tree import BoundValue, Call, Name, Node, map_nodes, walk
 from pipeline.errors import DataError, nearest
 from pipeline.ops.arrays.deferred_labels import DeferredLabels, deferred_labels, labels_of
-from pipeline.ops.elementwise.alignment import Operand, blockwise, settled, with_coordinates
+from pipeline.ops.elementwise.alignment import Operand, cast_result, evaluate_blockwise, with_coordinates
 from pipeline.ops.elementwise.evaluation import SlotLookup, evaluate
-from pipeline.ops.elementwise.kinds import TEXT, Value, in_columns, scalar
+from pipeline.ops.elementwise.kinds import TEXT, Value, as_scalar, column_values
 
 __all__ = [
     "columns_dtype",
@@ -106,8 +106,8 @@ def _is_lazy(value: Any) -> bool:
 
 def _run_value(value: Any) -> Any:
     if isinstance(value, list | tuple):
-        return [scalar(v) for v in value]
-    one = scalar(value)
+        return [as_scalar(v) for v in value]
+    one = as_scalar(value)
     return float(one) if isinstance(one, int) and not isinstance(one, bool) else one
 
 
@@ -126,7 +126,7 @@ class _ColumnLookup:
         if not isinstance(node, Name):
             raise ExpressionError(f"{node} is not bound")
         if node.name not in self.prepared:
-            self.prepared[node.name] = in_columns(_column(self.frame, node.name, node.column))
+            self.prepared[node.name] = column_values(_column(self.frame, node.name, node.column))
         return self.prepared[node.name]
 
 
@@ -176,11 +176,11 @@ def _missing(e: Expression, n: int, of: int, dtype: Any) -> str:
 def evaluate_numpy(e: Expression, bound: Sequence[Any]) -> np.ndarray:
     """The expression over numpy arrays (or scalars) that broadcast against each other, at once."""
 
-    values = [value if isinstance(value, np.ndarray) and value.ndim else scalar(value) for value in bound]
+    values = [value if isinstance(value, np.ndarray) and value.ndim else as_scalar(value) for value in bound]
     result = np.asarray(evaluate(e.root, SlotLookup(values)))
     empty = [np.empty((0,) * value.ndim, value.dtype) if isinstance(value, np.ndarray) else value for value in values]
     dtype = np.asarray(evaluate(e.root, SlotLookup(empty))).dtype
-    return settled(result, dtype, e.text)
+    return cast_result(result, dtype, e.text)
 
 
 def evaluate_arrays(e: Expression, bound: Sequence[Any]) -> xr.DataArray:
@@ -217,11 +217,13 @@ def evaluate_arrays(e: Expression, bound: Sequence[Any]) -> xr.DataArray:
             case BoundValue(at) if hasattr(bound[at], "dask"):
                 return slot(Operand(xr.DataArray(bound[at]), _label(e, at)))
             case BoundValue(at):
-                return slot(Operand(xr.DataArray(np.asarray(scalar(bound[at]))), _label(e, at), scalar(bound[at])))
+                return slot(
+                    Operand(xr.DataArray(np.asarray(as_scalar(bound[at]))), _label(e, at), as_scalar(bound[at]))
+                )
         return None
 
     root = map_nodes(e.root, resolved)
-    data, dims = blockwise(root, operands, e.text)
+    data, dims = evaluate_blockwise(root, operands, e.text)
     return with_coordinates(data, dims, operands)
 
 
@@ -274,7 +276,7 @@ def evaluate_coords(e: Expression, x: xr.DataArray) -> xr.DataArray:
             raise ExpressionError(f"'{name}' is no coordinate{nearest(name, known)}", e.text_column(name))
         if name in labels_of(x):
             raise ExpressionError(
-                f"'{name}' is known only in the run, and this must be known before; group the frame it came from",
+                f"'{name}' is unknown until run time, and this must be known before; group the frame that it came from",
                 e.text_column(name),
             )
         used[name] = x.coords[name]
@@ -307,8 +309,8 @@ def evaluate_scalar(e: Expression, bound: Sequence[Any] = ()) -> Any:
     -------
     bool, int, float, str, datetime or timedelta
     """
-    values = [[scalar(v) for v in value] if isinstance(value, list | tuple) else scalar(value) for value in bound]
-    result = scalar(evaluate(e.root, SlotLookup(values)))
+    values = [[as_scalar(v) for v in value] if isinstance(value, list | tuple) else as_scalar(value) for value in bound]
+    result = as_scalar(evaluate(e.root, SlotLookup(values)))
     if isinstance(result, np.datetime64):
         when: datetime = pd.Timestamp(result).to_pydatetime()
         return when

@@ -11,9 +11,9 @@ import pandas as pd
 
 from pipeline.config.expressions.references import ExpressionError
 from pipeline.config.expressions.time_literals import parse_duration
-from pipeline.ops.elementwise.kinds import Value, kind, scalar
+from pipeline.ops.elementwise.kinds import Value, as_scalar, kind
 
-__all__ = ["convert", "floor_time", "localize", "part"]
+__all__ = ["convert", "floor_time", "localize", "time_component"]
 
 _DAY = timedelta(days=1)
 
@@ -41,7 +41,7 @@ _PARTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 _OBJECT_PARTS = {"weekday": "tm_wday", "dayofyear": "tm_yday"}
 
 
-def part(name: str, t: Value) -> Value:
+def time_component(name: str, t: Value) -> Value:
     """``year month day hour weekday dayofyear`` as int64 (Monday is 0), of the wall clock where zoned.
 
     Float64 with nan where times are missing; whoever knows the result's dtype settles it.
@@ -138,4 +138,4 @@ def convert(t: Value, zone: str) -> Value:
     if kind(t) != "zoned time":
         cure = "; localize(t, zone) first" if kind(t) == "time" else ""
         raise ExpressionError(f"convert(t, zone) needs zoned times, and got {kind(t)}{cure}")
-    return t.dt.tz_convert(zone) if isinstance(t, pd.Series) else scalar(pd.Timestamp(t).tz_convert(zone))
+    return t.dt.tz_convert(zone) if isinstance(t, pd.Series) else as_scalar(pd.Timestamp(t).tz_convert(zone))
