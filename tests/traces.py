@@ -1,4 +1,4 @@
-"""Traces made by hand, for tests of whatever reads one. Instants are given in seconds since the run began."""
+"""Traces made by hand or at random, for tests. Instants are in seconds since the run began."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from pipeline.trace.trace import INSTANTS, Record, Trace
 
 __all__ = ["Work", "any_trace", "any_work", "chained", "row", "trace"]
 
-MOST = 60  # ns that a random Trace lasts: few enough to look at each of them
+MOST = 60  # ns of a random Trace: few enough to check each of them
 
 
 def row(key: str, start: float, stop: float, *, worker: str = "w0", step: str = "", **fields: Any) -> Record:
-    """One row: the task ``key`` ran from ``start`` to ``stop``, nothing else took time, and the CPU was busy with it.
+    """Return one row: the task ``key`` ran from ``start`` to ``stop`` on the CPU, and nothing else took time.
 
     Parameters
     ----------
-    step : empty: what stands before the first ``-`` of the key (``fit`` of ``fit-3``)
-    fields : any other column of the Trace; times in seconds. Where not given: ``ready`` and ``submitted`` are 0, what
-        comes before the start is at the start, what comes after the stop is at the stop, sizes are 0; ``segment`` is
-        the number at the end of the key, or 0
+    step : empty: the part of the key before its first ``-`` (``fit`` of ``fit-3``)
+    fields : any other column of the Trace; times in seconds. By default ``ready`` and ``submitted`` are 0, those before
+        the start are at it, those after the stop are at that, sizes are 0, ``segment`` is the number at the
+        end of the key, or 0
     """
     earlier = dict.fromkeys(("received", "loaded", "opened"), start)
     later = dict.fromkeys(("packed", "sent", "done"), stop)
@@ -55,14 +55,14 @@ def trace(
     start_up: float = 0.0,
     **notes: Any,
 ) -> Trace:
-    """A Trace of some rows; ``notes`` are its notes (``gaps=[["w0", 10, 20]]``, in ns)."""
+    """Make a Trace of some rows; ``notes`` are its notes (``gaps=[["w0", 10, 20]]``, in ns)."""
     return Trace.from_records(
         rows, elapsed=elapsed, n_workers=n_workers, backend=backend, start_up=start_up, notes=notes
     )
 
 
 def chained(times: Mapping[str, float], *, backend: str = "serial") -> Trace:
-    """A Trace of one worker that runs the tasks one after the other, each in a segment of its own."""
+    """Make a Trace of one worker that runs the tasks one after the other, each in its own segment."""
     rows, now = [], 0.0
     for number, (key, seconds) in enumerate(times.items()):
         rows.append(row(key, now, now + seconds, segment=number, ready=now))
@@ -72,7 +72,7 @@ def chained(times: Mapping[str, float], *, backend: str = "serial") -> Trace:
 
 @st.composite
 def any_trace(draw: st.DrawFn) -> Trace:
-    """A Trace of anything that can happen: overlaps, gaps, attempts, lost workers, clocks that go wrong; MOST ns long.
+    """Draw a Trace with overlaps, gaps, attempts, lost workers and wrong clocks; at most MOST ns long.
 
     Keys are ``s-0``, ``s-1``, … of the steps ``a`` and ``b``; segment ``n`` may have several rows.
     """
@@ -101,7 +101,7 @@ def any_trace(draw: st.DrawFn) -> Trace:
 
 
 class Work(NamedTuple):
-    """Something to run: segments, what each task needs, and what each takes in seconds."""
+    """Segments to replay; the needs and the seconds of each task."""
 
     segments: list[ReplaySegment]
     needs: dict[str, tuple[str, ...]]
@@ -115,7 +115,7 @@ class Work(NamedTuple):
 
 @st.composite
 def any_work(draw: st.DrawFn) -> Work:
-    """Random segments of up to three tasks each; some are of a constant alone, some tasks take no time."""
+    """Draw segments of up to three tasks each; some are of a constant alone, some tasks take no time."""
     segments: list[ReplaySegment] = []
     needs: dict[str, tuple[str, ...]] = {}
     made: list[str] = []

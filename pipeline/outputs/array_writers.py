@@ -24,7 +24,7 @@ from pipeline.outputs.grids import Grid, Piece
 from pipeline.outputs.run_labels import with_labels
 
 __all__ = [
-    "Stored",
+    "ArraySpec",
     "coded",
     "fragments_of",
     "join_npy",
@@ -40,7 +40,7 @@ _NAT = int(np.iinfo(np.int64).min)
 
 
 @dataclass(frozen=True, eq=False)
-class Stored:
+class ArraySpec:
     """The description of an array that is written to a file or group.
 
     Parameters
@@ -121,11 +121,11 @@ def _array_head(
     return array, {**{str(k): plain_attribute(v) for k, v in attrs.items()}, **own}
 
 
-def _zarr_head(what: Stored, grid: Grid, coords: Mapping[Any, Any]) -> dict[str, bytes]:
+def _zarr_head(spec: ArraySpec, grid: Grid, coords: Mapping[Any, Any]) -> dict[str, bytes]:
     """Return all files of a zarr group except the values of its array: path in the group -> bytes."""
-    name, level = what.name, what.level
+    name, level = spec.name, spec.level
     metadata: dict[str, Any] = {".zgroup": {"zarr_format": 2}, ".zattrs": {}}
-    head, own = _array_head(grid.shape, grid.inner, grid.dtype, what.attrs, level)
+    head, own = _array_head(grid.shape, grid.inner, grid.dtype, spec.attrs, level)
     metadata[f"{name}/.zarray"] = head
     metadata[f"{name}/.zattrs"] = own | {"_ARRAY_DIMENSIONS": list(grid.dims)}
     known = {*coords} - {*grid.dims}
@@ -148,16 +148,16 @@ def _zarr_head(what: Stored, grid: Grid, coords: Mapping[Any, Any]) -> dict[str,
 
 
 def write_zarr_head(
-    labels: Sequence[Sequence[np.ndarray[Any, Any]]], what: Stored, grid: Grid, path: str, context: Context
+    labels: Sequence[Sequence[np.ndarray[Any, Any]]], spec: ArraySpec, grid: Grid, path: str, context: Context
 ) -> PartRecord:
     """Write all files of a zarr group except the values of its array.
 
     Parameters
     ----------
-    labels : for each of ``what.labels``, in order, the labels of each chunk
+    labels : for each of ``spec.labels``, in order, the labels of each chunk
     """
-    template = with_labels(what.template, what.labels, labels)
-    files = _zarr_head(what, grid, fitting_coords(template, dict(zip(grid.dims, grid.shape, strict=True))))
+    template = with_labels(spec.template, spec.labels, labels)
+    files = _zarr_head(spec, grid, fitting_coords(template, dict(zip(grid.dims, grid.shape, strict=True))))
     records = tuple(write_bytes(context, f"{path}/{name}", [files[name]]) for name in sorted(files))
     return PartRecord((), records, 0)
 
@@ -220,19 +220,19 @@ def join_zarr(
     fragments: Sequence[str],
     indices: Sequence[tuple[int, ...]],
     labels: Sequence[Sequence[np.ndarray[Any, Any]]],
-    what: Stored,
+    spec: ArraySpec,
     path: str,
     context: Context,
 ) -> PartRecord:
     """Join the fragments of an array whose shape was unknown until now in one zarr group, region by region."""
     blocks, sizes = fragments_of(fragments, indices, context)
-    grid = Grid.plan(what.dims, sizes, what.dtype, what.chunks, alone=True)
-    head = write_zarr_head(labels, what, grid, path, context)
+    grid = Grid.plan(spec.dims, sizes, spec.dtype, spec.chunks, alone=True)
+    head = write_zarr_head(labels, spec, grid, path, context)
     files = list(head.files)
-    place, how = f"{path}/{what.name}", ((grid.inner, grid.times), grid.dtype.str)
+    place, how = f"{path}/{spec.name}", ((grid.inner, grid.times), grid.dtype.str)
     for index, region in grid.regions():
         several = [blocks[at] for at in region.blocks]
-        found = write_zarr_chunks(several, region.pieces, index, region.shape, *how, place, what.level, context)
+        found = write_zarr_chunks(several, region.pieces, index, region.shape, *how, place, spec.level, context)
         files += found.files
     return PartRecord((), tuple(files), math.prod(grid.shape))
 
@@ -249,7 +249,7 @@ def join_npy(
     fragments: Sequence[str],
     indices: Sequence[tuple[int, ...]],
     labels: Sequence[Sequence[np.ndarray[Any, Any]]],
-    what: Stored,
+    spec: ArraySpec,
     path: str,
     context: Context,
 ) -> PartRecord:
@@ -261,7 +261,7 @@ def join_npy(
     indices : for each fragment the number of its chunk along each dim; the shape is found from the fragments
     labels : ignored, since npy has no labels
     """
-    dtype = np.dtype(what.dtype)
+    dtype = np.dtype(spec.dtype)
     blocks, sizes = fragments_of(fragments, indices, context)
     shape = tuple(sum(s) for s in sizes)
     starts = [list(itertools.accumulate(s, initial=0)) for s in sizes]

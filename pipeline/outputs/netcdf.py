@@ -23,7 +23,7 @@ import numpy as np
 
 from pipeline.errors import OpError
 from pipeline.graph.collect import fitting_coords
-from pipeline.outputs.array_writers import Stored, coded, fragments_of, plain_attribute
+from pipeline.outputs.array_writers import ArraySpec, coded, fragments_of, plain_attribute
 from pipeline.outputs.files import FRAGMENTS, Context, PartRecord, read_blocks, write_bytes
 from pipeline.outputs.run_labels import plain_dtype, with_labels
 
@@ -32,26 +32,26 @@ __all__ = ["StoredVariable", "join_netcdf", "require_netcdf", "restored"]
 _LARGEST_CHUNK = 4 * 2**20  # bytes of a chunk of the file: what is read for one value of it
 
 
-def require_netcdf(what: Stored) -> None:
+def require_netcdf(spec: ArraySpec) -> None:
     """Check that a netCDF file can hold an array.
 
     Raises
     ------
     OpError : naming the dtype, the name or the dim
     """
-    named = {what.name: np.dtype(what.dtype), **{str(k): c.dtype for k, c in what.template.coords.items()}}
-    named |= {name: plain_dtype(own.dtype) for name, own in what.labels.items()}
+    named = {spec.name: np.dtype(spec.dtype), **{str(k): c.dtype for k, c in spec.template.coords.items()}}
+    named |= {name: plain_dtype(own.dtype) for name, own in spec.labels.items()}
     for name, dtype in named.items():
-        text = dtype.kind in "UT" or (name != what.name and dtype.kind == "O")
+        text = dtype.kind in "UT" or (name != spec.name and dtype.kind == "O")
         if not (text or dtype.kind in "biumM" or (dtype.kind == "f" and dtype.itemsize in (4, 8))):
             holds = "numbers (floats of 32 and 64 bits), truth values, times and text"
             raise OpError("", f"netcdf holds {holds}; {name!r} is {dtype}")
-    for name in [*named, *what.dims]:
+    for name in [*named, *spec.dims]:
         if "/" in name or not name.strip():
             raise OpError("", f"netcdf: {name!r} can't be a name in a netCDF file")
-    unknown = sorted(set(what.chunks) - set(what.dims))
+    unknown = sorted(set(spec.chunks) - set(spec.dims))
     if unknown:
-        dims = ", ".join(what.dims) or "none"
+        dims = ", ".join(spec.dims) or "none"
         raise OpError("options.chunks", f"{unknown[0]!r} is not a dim; the dims are {dims}")
 
 
@@ -105,7 +105,7 @@ def join_netcdf(
     fragments: Sequence[str],
     indices: Sequence[tuple[int, ...]],
     labels: Sequence[Sequence[np.ndarray[Any, Any]]],
-    what: Stored,
+    spec: ArraySpec,
     path: str,
     context: Context,
 ) -> PartRecord:
@@ -116,21 +116,21 @@ def join_netcdf(
     import h5netcdf
 
     blocks, sizes = fragments_of(fragments, indices, context)
-    template = with_labels(what.template, what.labels, labels)
-    shape = dict(zip(what.dims, (sum(along) for along in sizes), strict=True))
+    template = with_labels(spec.template, spec.labels, labels)
+    shape = dict(zip(spec.dims, (sum(along) for along in sizes), strict=True))
     starts = [list(itertools.accumulate(along, initial=0)) for along in sizes]
     whole = Path(context.staging, f"{FRAGMENTS}/{path}/whole.nc")
     with h5netcdf.File(whole, "w") as file:
         file.attrs["Conventions"] = "CF-1.10"
         # None, an unlimited dim, may be empty; a fixed one can't have the length 0
         file.dimensions = {dim: n or None for dim, n in shape.items()}
-        attrs = {key: value for key, value in what.attrs.items() if value is not None}
-        others = [str(key) for key in fitting_coords(template, shape) if key not in what.dims]
+        attrs = {key: value for key, value in spec.attrs.items() if value is not None}
+        others = [str(key) for key in fitting_coords(template, shape) if key not in spec.dims]
         if others:
             attrs["coordinates"] = " ".join(sorted(others))
-        dtype = np.dtype(what.dtype)
-        chunks = _chunks(what, shape, sizes, dtype)
-        variable = _variable(file, what.name, what.dims, dtype, attrs, chunks=chunks, level=what.level)
+        dtype = np.dtype(spec.dtype)
+        chunks = _chunks(spec, shape, sizes, dtype)
+        variable = _variable(file, spec.name, spec.dims, dtype, attrs, chunks=chunks, level=spec.level)
         for index, block in blocks.items():
             if block.size:
                 place = tuple(slice(edges[i], edges[i + 1]) for edges, i in zip(starts, index, strict=True))
@@ -171,14 +171,14 @@ def _variable(
 
 
 def _chunks(
-    what: Stored, shape: Mapping[str, int], sizes: Sequence[Sequence[int]], dtype: np.dtype[Any]
+    spec: ArraySpec, shape: Mapping[str, int], sizes: Sequence[Sequence[int]], dtype: np.dtype[Any]
 ) -> tuple[int, ...] | None:
     """Return the cells of a file's chunk along each dim: as asked for, else dask's chunks, halved while too large."""
     if not shape:
         return None
     longest = (max(along, default=1) for along in sizes)
-    found = [max(min(what.chunks.get(dim, size), n), 1) for (dim, n), size in zip(shape.items(), longest, strict=True)]
-    free = [i for i, dim in enumerate(shape) if dim not in what.chunks]
+    found = [max(min(spec.chunks.get(dim, size), n), 1) for (dim, n), size in zip(shape.items(), longest, strict=True)]
+    free = [i for i, dim in enumerate(shape) if dim not in spec.chunks]
     while free and math.prod(found) * dtype.itemsize > _LARGEST_CHUNK:
         widest = max(free, key=lambda i: found[i])
         if found[widest] == 1:

@@ -168,7 +168,7 @@ def _joined(fragments: Tasks, prefix: str, head: bytes, between: bytes, tail: by
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _stored(output: Output, value_type: ArrayType, level: int) -> array_writers.Stored:
+def _spec(output: Output, value_type: ArrayType, level: int) -> array_writers.ArraySpec:
     """Describe the array for its writer tasks.
 
     Raises
@@ -177,7 +177,7 @@ def _stored(output: Output, value_type: ArrayType, level: int) -> array_writers.
     """
     if output.to != "npy" and output.name in {*value_type.dims, *value_type.template.coords, *value_type.labels}:
         raise OpError("", f"{output.name!r} is also a dim or a coordinate of the array; rename the output")
-    return array_writers.Stored(
+    return array_writers.ArraySpec(
         output.name,
         value_type.dims,
         np.dtype(value_type.dtype).str,
@@ -195,15 +195,15 @@ def _labels(value_type: ArrayType) -> Any:
 
 
 def _zarr(output: Output, value_type: ArrayType, prefix: str) -> Planned:
-    what = _stored(output, value_type, level=1)
+    spec = _spec(output, value_type, level=1)
     unknown = [any(n != n for n in sizes) for sizes in value_type.chunks]
     sizes = [(1,) if late else own for late, own in zip(unknown, value_type.chunks, strict=True)]
-    grid = Grid.plan(value_type.dims, sizes, value_type.dtype, what.chunks, alone=any(unknown))
+    grid = Grid.plan(value_type.dims, sizes, value_type.dtype, spec.chunks, alone=any(unknown))
     if any(unknown):
-        return _one_file(output, value_type, prefix, array_writers.join_zarr, what)
+        return _one_file(output, value_type, prefix, array_writers.join_zarr, spec)
     head: Key = (f"{prefix}/head",)
-    node = task(head, array_writers.write_zarr_head, _labels(value_type), what, grid, output.path, ref(CONTEXT))
-    tasks = {head: node, **_zarr_tasks(prefix, value_type.name, grid, f"{output.path}/{output.name}", what.level)}
+    node = task(head, array_writers.write_zarr_head, _labels(value_type), spec, grid, output.path, ref(CONTEXT))
+    tasks = {head: node, **_zarr_tasks(prefix, value_type.name, grid, f"{output.path}/{output.name}", spec.level)}
     return tasks, list(tasks)
 
 
@@ -233,17 +233,17 @@ def _npy(output: Output, value_type: ArrayType, prefix: str) -> Planned:
     dtype = np.dtype(value_type.dtype)
     if dtype.hasobject:
         raise OpError("", f"npy holds numbers, times and text of fixed width, got {dtype}")
-    return _one_file(output, value_type, prefix, array_writers.join_npy, _stored(output, value_type, level=0))
+    return _one_file(output, value_type, prefix, array_writers.join_npy, _spec(output, value_type, level=0))
 
 
 def _netcdf(output: Output, value_type: ArrayType, prefix: str) -> Planned:
-    what = _stored(output, value_type, level=0)
-    netcdf.require_netcdf(what)
-    return _one_file(output, value_type, prefix, netcdf.join_netcdf, what)
+    spec = _spec(output, value_type, level=0)
+    netcdf.require_netcdf(spec)
+    return _one_file(output, value_type, prefix, netcdf.join_netcdf, spec)
 
 
 def _one_file(
-    output: Output, value_type: ArrayType, prefix: str, join: Callable[..., PartRecord], what: array_writers.Stored
+    output: Output, value_type: ArrayType, prefix: str, join: Callable[..., PartRecord], spec: array_writers.ArraySpec
 ) -> Planned:
     """Return one task per chunk that writes it as a fragment, and a task ``join`` that makes one file of them."""
     tasks: Tasks = {}
@@ -254,7 +254,7 @@ def _one_file(
         tasks[own] = task(own, array_writers.write_npy_fragment, ref(key), index, output.path, dtype, ref(CONTEXT))
     last = (f"{prefix}/join",)
     parts = listed([ref(own) for own in tasks])
-    tasks[last] = task(last, join, parts, indices, _labels(value_type), what, output.path, ref(CONTEXT))
+    tasks[last] = task(last, join, parts, indices, _labels(value_type), spec, output.path, ref(CONTEXT))
     return tasks, [last]
 
 

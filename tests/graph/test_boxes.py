@@ -1,4 +1,4 @@
-"""The drawing of the graph of steps: made by hand with known places, and at random with what always holds."""
+"""Boxes of a graph of steps: known positions of small graphs, and properties of random ones."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def check(drawing: Drawing, width: float) -> None:
         assert way[-1] == pytest.approx((other.x + other.width / 2, other.y), abs=0.06)
         assert all(y0 < y1 for (_, y0), (_, y1) in pairwise(way))
         assert all(0 <= x <= drawing.width for x, _ in way)
-        for (x0, y0), (x1, y1) in pairwise(way):  # a part is upright, or lies between two layers
+        for (x0, y0), (x1, y1) in pairwise(way):  # each part is vertical, or between two layers
             assert not any(holds(box, (x0 + x1) / 2, (y0 + y1) / 2) for box in drawing.boxes)
 
 

@@ -1,4 +1,4 @@
-"""From tasks to segments: the rule, batches, order."""
+"""Fusing tasks to segments: joining, batches, order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Graph: closed, acyclic, owned; the same in every process; and what is refused."""
+"""The Graph is closed, acyclic and the same in every process; a Graph that is not is refused."""
 
 from __future__ import annotations
 

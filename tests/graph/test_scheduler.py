@@ -1,4 +1,4 @@
-"""Which segment may run next."""
+"""Which segment runs next, and which values are freed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All outputs of a run, or none, whatever happens in between: errors, Ctrl-C, SIGKILL at every stage."""
+"""A run commits all its outputs or none, also after errors, Ctrl-C and SIGKILL at every stage."""
 
 from __future__ import annotations
 

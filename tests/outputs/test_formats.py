@@ -1,4 +1,4 @@
-"""Every format of outputs, from the YAML to what a run gives back: committed, listed, read again, twice the same."""
+"""Outputs of every format are committed, listed and read back, and a second run writes the same bytes."""
 
 from __future__ import annotations
 

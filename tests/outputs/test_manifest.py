@@ -1,4 +1,4 @@
-"""Manifests say what an output is made of, and see when it is no longer that."""
+"""Manifests list the files of an output, and show when one has changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What writers write reads back as it was, and what format takes which kind."""
+"""Written values are read back unchanged, and each format refuses the kinds of values it can't hold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What costs most, and COST."""
+"""The steps and tasks that took longest, and COST."""
 
 from __future__ import annotations
 

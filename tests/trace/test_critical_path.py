@@ -1,4 +1,4 @@
-"""Longest chains: of graphs, and of what happened; known answers, and walks over random runs that tile the time."""
+"""Span and critical path: known answers, and paths of random runs, which cover the elapsed time exactly."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DIAMOND = {"a": (), "b": ("a",), "c": ("a",), "d": ("b", "c")}
 SECONDS = {"a": 1.0, "b": 2.0, "c": 3.0, "d": 1.0}
 
 
-def told(path: CriticalPath) -> list[tuple[str, str, float, float]]:
+def parts_of(path: CriticalPath) -> list[tuple[str, str, float, float]]:
     return [(s.key, s.kind, s.start / 1e9, s.stop / 1e9) for s in path.steps]
 
 
@@ -78,7 +78,7 @@ def test_the_longest_path_is_a_path_and_takes_the_span(work: Work):
 
 def test_a_chain_that_never_waits_is_compute_alone():
     path = critical_path(chained({"a-0": 1.0, "b-1": 2.0}), {"a-0": (), "b-1": ("a-0",)})
-    assert told(path) == [("a-0", "compute", 0, 1), ("b-1", "compute", 1, 3)]
+    assert parts_of(path) == [("a-0", "compute", 0, 1), ("b-1", "compute", 1, 3)]
     assert (path.seconds("compute"), path.seconds("data-wait"), path.seconds("core-wait")) == (3, 0, 0)
 
 
@@ -91,7 +91,7 @@ def test_waiting_for_data_and_for_the_worker_are_told_apart():
     ]
     needs = {"a-0": (), "b-1": (), "c-2": ("a-0",), "d-3": ("c-2", "a-0")}
     path = critical_path(trace(rows, elapsed=10, n_workers=2), needs)
-    assert told(path) == [
+    assert parts_of(path) == [
         ("b-1", "compute", 0, 4),
         ("c-2", "core-wait", 4, 4.5),
         ("c-2", "compute", 4.5, 6),
@@ -106,35 +106,35 @@ def test_waiting_for_data_and_for_the_worker_are_told_apart():
 
 def test_what_comes_before_the_first_task_is_waiting_for_data():
     path = critical_path(trace([row("a-0", 1, 2)], elapsed=2, n_workers=1), {"a-0": ()})
-    assert told(path) == [("a-0", "data-wait", 0, 1), ("a-0", "compute", 1, 2)]
+    assert parts_of(path) == [("a-0", "data-wait", 0, 1), ("a-0", "compute", 1, 2)]
 
 
 def test_an_end_on_this_worker_and_elsewhere_at_once_is_data():
     rows = [row("a-0", 0, 2, worker="w0"), row("b-1", 0, 2, worker="w1"), row("c-2", 3, 4, worker="w1")]
     path = critical_path(trace(rows, elapsed=4, n_workers=2), {"a-0": (), "b-1": (), "c-2": ("a-0",)})
-    assert told(path)[:2] == [("a-0", "compute", 0, 2), ("c-2", "data-wait", 2, 3)]
+    assert parts_of(path)[:2] == [("a-0", "compute", 0, 2), ("c-2", "data-wait", 2, 3)]
 
 
 def test_a_task_that_ended_after_its_user_began_is_no_cause():
     rows = [row("a-0", 0, 3, worker="w0"), row("b-1", 2, 4, worker="w1")]  # clocks that are off
     path = critical_path(trace(rows, elapsed=4, n_workers=2), {"a-0": (), "b-1": ("a-0",)})
-    assert told(path) == [("b-1", "data-wait", 0, 2), ("b-1", "compute", 2, 4)]
+    assert parts_of(path) == [("b-1", "data-wait", 0, 2), ("b-1", "compute", 2, 4)]
 
 
 def test_of_a_task_that_ran_twice_the_last_before_counts():
     rows = [row("a-0", 0, 1), row("a-0", 1, 3, attempt=1, worker="w1"), row("b-1", 4, 5, worker="w2")]
     path = critical_path(trace(rows, elapsed=5, n_workers=3), {"a-0": (), "b-1": ("a-0",)})
-    assert told(path)[-2:] == [("b-1", "data-wait", 3, 4), ("b-1", "compute", 4, 5)]
+    assert parts_of(path)[-2:] == [("b-1", "data-wait", 3, 4), ("b-1", "compute", 4, 5)]
 
 
 def test_a_replacement_worker_waits_for_the_same_core():
     rows = [row("a-0", 0, 2, worker="lost"), row("b-1", 3, 5, worker="new")]
     path = critical_path(trace(rows, elapsed=5, n_workers=1), {"a-0": (), "b-1": ()})
-    assert [kind for _, kind, *_ in told(path)] == ["compute", "core-wait", "compute"]
+    assert [kind for _, kind, *_ in parts_of(path)] == ["compute", "core-wait", "compute"]
 
 
 def test_a_run_of_no_tasks_is_waiting_alone():
-    assert told(critical_path(trace([], elapsed=2, n_workers=1), {})) == [("", "data-wait", 0, 2)]
+    assert parts_of(critical_path(trace([], elapsed=2, n_workers=1), {})) == [("", "data-wait", 0, 2)]
 
 
 def test_a_task_that_the_graph_does_not_have_is_named():

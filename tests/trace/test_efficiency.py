@@ -1,4 +1,4 @@
-"""The speedup as a product of factors, with answers known beforehand, and the identity for any work."""
+"""The factors of a speedup: known answers, and their product for any work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where core-seconds went: hand-made Traces with answers known beforehand, and random ones whose tiles must add up."""
+"""Losses: known answers for Traces made by hand, and random Traces, whose classes must add up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Segments played through again: known answers, and bounds that hold for any work."""
+"""Replays: known answers, and bounds that hold for any work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Laws of the speedup: points made by a law give that law back."""
+"""Laws of scaling: points computed from a law are fitted by that law."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Statistics of repeated times, with answers known beforehand."""
+"""Medians and intervals of repeated times: known answers."""
 
 from __future__ import annotations
 
