@@ -14,7 +14,7 @@ import xarray as xr
 
 from pipeline.errors import printable
 from pipeline.report.formatting import WIDTH, Column, table_text
-from pipeline.units import bytes_text
+from pipeline.units import bytes_text, count_text
 
 if TYPE_CHECKING:
     from pipeline.runs.inspect import Preview
@@ -205,17 +205,16 @@ def _array_blocks(summary: Mapping[str, Any]) -> list[str]:
 
 def _frame_blocks(summary: Mapping[str, Any]) -> list[str]:
     columns = summary["columns"]
-    title = _title(
-        summary, "frame", f"{summary['rows']:,} rows x {len(columns):,} columns", bytes_text(summary["bytes"])
-    )
+    size = f"{count_text(summary['rows'], 'row')} x {count_text(len(columns), 'column')}"
+    title = _title(summary, "frame", size, bytes_text(summary["bytes"]))
     rows = [{"name": name, **found} for name, found in list(columns.items())[:_MOST_COLUMNS]]
     more = len(columns) - len(rows)
-    return [title, _numbers(rows), f"… {more:,} more columns" if more else "", _table(summary["first"])]
+    return [title, _numbers(rows), f"… {count_text(more, 'more column')}" if more else "", _table(summary["first"])]
 
 
 def _items_blocks(summary: Mapping[str, Any]) -> list[str]:
     dropped = f"{summary['n_dropped']:,} dropped" if summary["n_dropped"] else ""
-    title = _title(summary, f"{summary['n_items']:,} items", dropped)
+    title = _title(summary, count_text(summary["n_items"], "item"), dropped)
     keys = _cut(f"keys: {' … '.join(dict.fromkeys(summary['keys']))}") if summary["keys"] else ""
     numbers = _numbers([{"name": "values", **summary["values"]}]) if "values" in summary else ""
     first = "\n".join(_cut(f"{key}: {_shown(item)}") for key, item in summary["first"].items())

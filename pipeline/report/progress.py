@@ -20,7 +20,7 @@ from pipeline.backends.events import Event, OutputLine, TasksDone
 from pipeline.config.json_values import without_nan
 from pipeline.report.progress_counts import COUNTED, Counts, Step
 from pipeline.report.progress_lines import LineLimit, event_line, table_lines
-from pipeline.units import duration_text, time_left_text
+from pipeline.units import count_text, duration_text, time_left_text
 
 if TYPE_CHECKING:
     from pipeline.graph.graph import Graph
@@ -100,7 +100,7 @@ class PlainLines:
             ended = self.counts.count(event)
             if ended is not None:
                 extras = f" ({ended.extras()})" if ended.extras() else ""
-                self._print(f"{ended.name}: {ended.n_tasks:,} tasks done{extras}")
+                self._print(f"{ended.name}: {count_text(ended.n_tasks, 'task')} done{extras}")
             elif not isinstance(event, COUNTED):
                 self._print(event_line(event))
         self.tick()
@@ -110,7 +110,8 @@ class PlainLines:
         with self._lock:
             if self.counts.steps and self._clock() - self._printed >= _MINUTE:
                 left = time_left_text(self.counts.left())
-                self._print(f"{self.counts.done:,} of {self.counts.n_tasks:,} tasks done{f'; {left}' if left else ''}")
+                done = f"{self.counts.done:,} of {count_text(self.counts.n_tasks, 'task')} done"
+                self._print(f"{done}; {left}" if left else done)
 
     def _beat(self, beat: float) -> None:
         while not self._over.wait(beat):

@@ -23,11 +23,8 @@ def table_lines(counts: Counts, *, height: int, width: int) -> list[str]:
     if not counts.steps:
         return []
     lines = step_lines(list(counts.steps.values()), height=height - 1, width=width)
-    return [*lines, _cut(f"{counts.done:,} of {counts.n_tasks:,} tasks{_and(time_left_text(counts.left()))}", width)]
-
-
-def _and(text: str) -> str:
-    return f"; {text}" if text else ""
+    last, left = f"{counts.done:,} of {count_text(counts.n_tasks, 'task')}", time_left_text(counts.left())
+    return [*lines, _cut(f"{last}; {left}" if left else last, width)]
 
 
 def step_lines(steps: list[Step], *, height: int, width: int) -> list[str]:

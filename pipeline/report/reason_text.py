@@ -34,7 +34,7 @@ def reason_text(reason: Reason) -> str:
 
 
 def _no_single_cause(reason: Reason, n: Mapping[str, Any]) -> str:
-    two = " and ".join(f"{LOSS_NAMES[name]} {percent} %" for name, percent in n["largest"])
+    two = " and ".join(f"{LOSS_NAMES[name]} {percent}%" for name, percent in n["largest"])
     text = f"no single cause: {two} are the largest losses"
     return f"{text}; the tasks are on a core for {_percent(n['on_cpu'])} of their time" if "on_cpu" in n else text
 
@@ -54,7 +54,7 @@ def _overhead(reason: Reason, n: Mapping[str, Any]) -> str:
 def _transfer(reason: Reason, n: Mapping[str, Any]) -> str:
     of = f", most of it of `{n['step']}`," if n["other_steps"] else f" of `{n['step']}`"
     where = "between workers" if n["between_workers"] else "through the parent"
-    return f"{n['percent']} % of core-seconds move {bytes_text(n['nbytes'])}{of} {where}"
+    return f"{n['percent']}% of core-seconds move {bytes_text(n['nbytes'])}{of} {where}"
 
 
 def _critical_path(reason: Reason, n: Mapping[str, Any]) -> str:
@@ -150,4 +150,4 @@ def _place(name: str) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
+    return f"{share:.0%}"

@@ -21,6 +21,7 @@ from pipeline.graph.graph import Graph, Key
 from pipeline.graph.value_types import PartsType
 from pipeline.ops.elementwise.targets import evaluate_scalar
 from pipeline.runs.equality import equal
+from pipeline.units import count_text
 
 __all__ = ["CheckResult", "evaluate", "value_of"]
 
@@ -142,7 +143,7 @@ def _rows(wanted: str, value: Any) -> tuple[bool, str]:
         raise ValueError(f'rows: got {wanted!r}; allowed is a comparison with a whole number: ">= 1"')
     n = len(value)
     ok = _COMPARE[match[1] or "=="](n, int(match[2]))
-    return ok, f"got {n} rows, wanted {wanted}"
+    return ok, f"got {count_text(n, 'row')}, wanted {wanted}"
 
 
 def _columns(wanted: Mapping[str, str], value: Any) -> tuple[bool, str]:

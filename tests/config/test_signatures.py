@@ -140,10 +140,10 @@ def test_the_columns_that_an_op_needs_of_its_inputs(
     [
         ("merge", {}, "frame", "needs the key columns"),
         ("merge", {"on": "a", "left_on": "b"}, "frame", "cannot be combined with 'on'"),
-        ("merge", {"left_on": ["a", "b"], "right_on": "b"}, "frame", "got 1 columns; left_on has 2"),
+        ("merge", {"left_on": ["a", "b"], "right_on": "b"}, "frame", "got 1 column; left_on has 2"),
         ("resample", {"rule": {"t": "D"}, "agg": "std"}, "array", "std needs ddof"),
         ("rolling", {"window": {"t": 2}, "agg": "sum", "ddof": 1}, "array", "has no effect on sum"),
-        ("sort_values", {"by": "a", "ascending": [True, False]}, "frame", "got 2 values for 1 columns"),
+        ("sort_values", {"by": "a", "ascending": [True, False]}, "frame", "got 2 values for 1 column"),
         ("to_array", {"along": "x"}, "frame", "has no effect on a frame; it is for items"),
         ("to_array", {"along": "x"}, "items", "needs shape, dtype"),
         ("to_array", {"dims": ["a"], "shape": [], "dtype": "int8"}, "value", "got 0 sizes for 1 dims"),

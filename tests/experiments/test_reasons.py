@@ -146,7 +146,7 @@ def test_tasks_that_are_mostly_off_their_core_get_more_workers() -> None:
     times = {"parse": StepTimes(20.0, 20.0, 0.2, 0.2)}
     account = made("threads", losses=lost(dependency=0.2), by_step=times)
     text = sentence(account, 1.98, 0.02)
-    assert text.endswith("the tasks are on a core for 1 % of their time; try --workers 8")
+    assert text.endswith("the tasks are on a core for 1% of their time; try --workers 8")
     assert "try --workers" not in sentence(account, 1.98, 1.9)  # threads that they start are busy meanwhile
     assert "try --workers" not in sentence(account, 1.98, 0.02, starved=9.0)  # they wait for a core
 
@@ -155,7 +155,7 @@ def test_unequal_workers_are_told_as_pieces_of_work_on_workers() -> None:
     factors = Factors(1.2, 2, 1.0, 0.6, 1.0, 1.0, 1.0)
     account = made("pool", losses=lost(dependency=7.0), factors=factors, n_segments=3)
     text = sentence(account, knobs={"parse": TuningKnob("steps.x.chunks", "chunks")})
-    assert "busy for 60 % of the busiest one's time: 3 pieces of work on 2 workers" in text
+    assert "busy for 60% of the busiest one's time: 3 pieces of work on 2 workers" in text
     assert text.endswith("more, smaller pieces: steps.x.chunks")
 
 
@@ -188,7 +188,7 @@ def test_a_batch_that_is_set_is_advised_to_double_at_least() -> None:
 def test_transfer_tells_bytes_and_whose_they_are() -> None:
     found = made("pool", losses=lost(transfer=8.2), moved={"anomaly[A1B]": 2_100_000_000, "total": 100})
     assert sentence(found, 1.3) == (
-        "pool: 1.30x of 2 workers; 41 % of core-seconds move 2.1 GB, most of it of `anomaly`, through the parent; "
+        "pool: 1.30x of 2 workers; 41% of core-seconds move 2.1 GB, most of it of `anomaly`, through the parent; "
         "let steps.anomaly return less (a reduction, fewer columns)"
     )
 
@@ -221,7 +221,7 @@ def test_no_cause_is_named_below_a_tenth() -> None:
     found = reason(made("processes", losses=lost(inflation=1.9, transfer=1.2)), Evidence(1.84, 2.0))
     assert found.cause == ""
     assert reason_text(found) == (
-        "processes: 1.84x of 2 workers; no single cause: inflation 9 % and transfer + serialization 6 % are the "
+        "processes: 1.84x of 2 workers; no single cause: inflation 9% and transfer + serialization 6% are the "
         "largest losses; nothing to change for so many workers"
     )
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from pipeline.config.signatures.base import AggExpr, ColumnExpr, Columns, Names, Signature
+from pipeline.units import count_text
 
 __all__ = [
     "Assign",
@@ -146,7 +147,11 @@ with warnings.catch_warnings():
             if len(apart) < 2:
                 return [("", "needs the key columns: on, or left_on and right_on")]
             n_left, n_right = len(listed_names(self.left_on or [])), len(listed_names(self.right_on or []))
-            return [("right_on", f"got {n_right} columns; left_on has {n_left}")] if n_left != n_right else []
+            return (
+                [("right_on", f"got {count_text(n_right, 'column')}; left_on has {n_left}")]
+                if n_left != n_right
+                else []
+            )
 
         def needed(self, columns: Columns) -> dict[str, Columns]:
             left = listed_names(self.on or self.left_on or [])
@@ -193,7 +198,8 @@ class SortValues(_Ordered):
     def misfits(self, kinds: Mapping[str, str]) -> list[tuple[str, str]]:
         if isinstance(self.ascending, bool) or len(self.ascending) == len(listed_names(self.by)):
             return []
-        return [("ascending", f"got {len(self.ascending)} values for {len(listed_names(self.by))} columns of by")]
+        columns = count_text(len(listed_names(self.by)), "column")
+        return [("ascending", f"got {count_text(len(self.ascending), 'value')} for {columns} of by")]
 
 
 class _Extremes(_Ordered):
