@@ -1,4 +1,4 @@
-"""What every back end must do; where the outcome depends on what it can do, its capabilities decide."""
+"""The cases that every back end must pass; where the outcome depends on the back end, its capabilities decide."""
 
 from __future__ import annotations
 
@@ -439,7 +439,7 @@ def test_no_worker_and_no_folder_outlives_its_parent(
     if ended_by is signal.SIGINT:
         assert errors.count("\nKeyboardInterrupt") == 1, errors  # of the parent alone
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    with Folder() as folder:  # who makes one removes what was left
+    with Folder() as folder:  # making one removes what was left
         assert sorted(tmp_path.iterdir()) == [Path(folder.path).parent, script]
         assert list(Path(folder.path).parent.iterdir()) == [Path(folder.path)]
 

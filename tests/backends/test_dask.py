@@ -522,7 +522,7 @@ def test_a_kill_leaves_no_process_and_no_folder(script: str, tmp_path: Path, mon
         child.wait()
         assert until(lambda: not _alive(child.pid))
     monkeypatch.setattr(tempfile, "tempdir", str(temp))
-    with Folder() as folder:  # who makes one removes what was left
+    with Folder() as folder:  # making one removes what was left
         assert [*temp.iterdir(), *temp.glob("*/*")] == [Path(folder.path).parent, Path(folder.path)]
 
 
