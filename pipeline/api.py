@@ -1,11 +1,11 @@
-"""A pipeline in Python's hands: load it from a file or build it here, then check, build, run and compare it.
+"""Pipelines in Python: load one from a file or build it here, then check, build, run and compare it.
 
 >>> import pipeline
 >>> p = pipeline.load("month.yaml")       # doctest: +SKIP
 >>> r = p.run(backend="threads")          # doctest: +SKIP
 >>> r["anomaly"]                          # doctest: +SKIP
 
-The keys of a step, an output and a check are those of a file; see :class:`Pipeline` for how they are written here.
+The keys of a step, an output and a check are those of a file; see :class:`Pipeline` for how to write them here.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ __all__ = ["Pipeline", "build", "check", "compare", "load", "run"]
 
 
 class Pipeline:
-    """What a file asks for, or what is asked for here, with the verbs that can be applied to it.
+    """A pipeline, loaded from a file or built in Python.
 
     Parameters
     ----------
-    name : of the pipeline; or a Config, which is then all of it
+    name : of the pipeline; or a Config, which then defines all of it
     description, include, params, modules, seed, storage, cluster, compare : as at the top level of a file; ``include``
-        may name files whose steps this one uses
-    root : the folder that input paths, modules and included files are relative to; default: the current one
+        may name files whose steps this pipeline uses
+    root : the folder that input paths, modules and included files are relative to; default: the current folder
 
-    One that is loaded is immutable, and safe to share between threads. One that is built here grows with each
-    :meth:`step`, :meth:`output`, :meth:`expect` and :meth:`keep`; the file that it comes to is checked when it is first
-    used, and all its faults are told at once, each with the line of its call.
+    A loaded pipeline is immutable, and safe to share between threads. A pipeline built here grows with each
+    :meth:`step`, :meth:`output`, :meth:`expect` and :meth:`keep`. It is checked when it is first used; all errors are
+    reported at once, each with the line of its call.
 
     >>> import pipeline
     >>> p = pipeline.Pipeline("squares", params={"n": 8}, seed=7)
@@ -103,11 +103,11 @@ class Pipeline:
 
     @property
     def config(self) -> Config:
-        """What is asked for, checked.
+        """The checked Config.
 
         Raises
         ------
-        ConfigError : of one that is built here, with all its faults
+        ConfigError : listing all errors of a pipeline that was built here
         """
         if self._made is not None:
             return self._made.config
@@ -117,26 +117,27 @@ class Pipeline:
     # Building
 
     def step(self, name: str, /, **keys: Any) -> StepReference:
-        """Add a step, and give its value for the steps that need it.
+        """Add a step, and return a reference to its value for the steps that need it.
 
         Parameters
         ----------
-        keys : exactly one of ``op``, ``expr``, ``call``, ``command``, and what goes with it, as in a file. A value may
-            be what ``step`` and ``p[…]`` give: in ``args``, a command and its like it is the step's value. A ``call``
-            or ``function`` may be a function of an imported module, whose file is then shipped to the workers; one
-            defined in the running script, a lambda or a partial is refused. Lists may be numpy's, ``range(n)`` too
+        keys : exactly one of ``op``, ``expr``, ``call``, ``command``, and the keys that belong to it, as in a file. A
+            value may be a reference, as ``step`` and ``p[…]`` return it; in ``args`` and commands it means the step's
+            value. A ``call`` or ``function`` may be a function of an imported module, whose file is then shipped to the
+            workers; functions of the running script, lambdas and partials are refused. A list may be a numpy array or a
+            ``range``
 
         Raises
         ------
-        ConfigError : if there is such a step, or a value has no place in a file
+        ConfigError : if the step exists already, or a value can't be written in a file
         """
         self._building().add("steps", name, keys)
         return StepReference(name)
 
     def __getitem__(self, text: str) -> StepReference:
-        """A reference, written as in a file: ``p["tas"]``, ``p["svd.u"]``, ``p["tas[time=0:40]"]``.
+        """Return a reference, written as in a file: ``p["tas"]``, ``p["svd.u"]``, ``p["tas[time=0:40]"]``.
 
-        Or with Python's means: ``p["tas"]["A1B"]``, ``p["tas"]["*"]``, ``p["svd"].u``, and
+        It may also be written in Python: ``p["tas"]["A1B"]``, ``p["tas"]["*"]``, ``p["svd"].u``, and
         ``p["tas"][{"time": slice(0, 40), "alpha": 0.1}]`` for positions along dims and labels by their keys.
         """
         return StepReference(text)
@@ -148,32 +149,35 @@ class Pipeline:
     def expect(self, that: str | StepReference, /, **keys: Any) -> None:
         """Add a check, which a run must pass: ``p.expect("total > 0")``, ``p.expect(p["top"], rows=">= 1")``.
 
-        It is named so since :meth:`check` looks at the whole pipeline without running it.
+        The name ``check`` is taken by :meth:`check`, which checks the pipeline without running it.
         """
         made = self._building()
         made.add("checks", str(len(made.names("checks"))), {"that": that, **keys})
 
     def keep(self, *references: str | StepReference) -> None:
-        """Have a run give back the values of these steps, besides outputs: ``p.keep("tas", p["fit"]["A1B"])``."""
+        """Make runs return the values of these steps, besides outputs: ``p.keep("tas", p["fit"]["A1B"])``."""
         made = self._building()
         for reference in references:
             made.add("keep", str(len(made.names("keep"))), reference)
 
     def _building(self) -> PipelineBuilder:
         if self._made is None:
-            raise ConfigError(f"{self.name!r} is loaded and can't be added to; include it: Pipeline(…, include=[FILE])")
+            raise ConfigError(
+                f"{self.name!r} is loaded from a file and can't be changed; include the file in a new pipeline: "
+                "Pipeline(…, include=[FILE])"
+            )
         return self._made
 
     def to_yaml(self) -> str:
-        """The text of a file that asks for the same: ``pipeline.load(p.to_yaml()) == p``.
+        """Return the text of an equal file: ``pipeline.load(p.to_yaml()) == p``.
 
-        Input paths are absolute in it, so that it may lie anywhere; a param that a path begins with stays relative, and
-        the folder stands before it. What was included and changed with ``params`` is in its place; secrets stay
-        ``${secret:NAME}``, and defaults of the environment ``${env:NAME:-…}``.
+        Input paths are absolute, so that the file can be anywhere; a param that a path begins with stays relative, with
+        the folder written before it. Included files and ``params`` are filled in; secrets stay ``${secret:NAME}``, and
+        defaults of the environment ``${env:NAME:-…}``.
 
         Raises
         ------
-        ConfigError : if it would be larger than a file may be
+        ConfigError : if the text would be larger than a file may be
         """
         text = yaml_text(with_absolute_paths(self.config))
         if len(text.encode("utf-8", "surrogatepass")) > MOST_BYTES:
@@ -182,12 +186,12 @@ class Pipeline:
 
     @property
     def name(self) -> str:
-        """Its name: what the file says, or the file's stem."""
+        """The name in the file, else the file's stem."""
         return self._made.name if self._made is not None else self.config.name
 
     @property
     def steps(self) -> tuple[str, ...]:
-        """The names of the steps, in an order in which each comes after what it needs."""
+        """The names of the steps, each after the steps that it needs."""
         return tuple(dict.fromkeys(step.step for step in self.config.steps.values()))
 
     def to_svg(self, *, data: bool = True) -> str:
@@ -197,13 +201,13 @@ class Pipeline:
         return graph_svg(self.config, self.build() if data else None)
 
     def check(self, *, data: bool = True) -> Plan:
-        """The plan: a row a step, from metadata only. See :func:`pipeline.builder.plan.plan`."""
+        """Return the plan: a row a step, from metadata only. See :func:`pipeline.builder.plan.plan`."""
         from pipeline.builder.plan import plan
 
         return plan(self.config, self.build() if data else None)
 
     def build(self) -> Graph:
-        """The task graph. See :func:`pipeline.builder.build.build`."""
+        """Return the task graph. See :func:`pipeline.builder.build.build`."""
         from pipeline.builder.build import build as build_graph
 
         return build_graph(self.config)
@@ -249,7 +253,7 @@ class Pipeline:
     def _repr_html_(self) -> str:
         try:
             config = self.config
-        except ConfigError as error:  # not yet what it is to be
+        except ConfigError as error:  # not yet complete
             return f"<p><b>{html.escape(self.name)}</b></p><pre>{html.escape(str(error))}</pre>"
         rows = "".join(
             f"<tr><td>{html.escape(step.name)}</td><td>{html.escape(step.kind)}</td>"
@@ -277,22 +281,22 @@ def load(
 
     Parameters
     ----------
-    path : the file; or the text of one, which is told by its having more than one line: what ``to_yaml`` gives
-    params : values that replace the file's own, by dotted name: ``{"base.first": 1991}``
-    root : the folder that input paths are relative to; the file's own by default, of a text the current one
+    path : the file; or YAML text, recognised by having more than one line, such as :meth:`Pipeline.to_yaml` returns
+    params : dotted name -> value, to replace params of the file: ``{"base.first": 1991}``
+    root : the folder that input paths are relative to; default: the file's folder, for a text the current folder
 
     Raises
     ------
-    ConfigError : all faults of the file at once
+    ConfigError : listing all errors of the file
     """
-    sets = _given(params or {})
+    sets = _param_nodes(params or {})
     if isinstance(path, str) and "\n" in path:
         return Pipeline(loads(path, root=root or ".", sets=sets))
     return Pipeline(load_config(path, sets=sets, root=root))
 
 
-def _given(params: Mapping[str, Any]) -> dict[str, Node]:
-    """What replaces the params of a file, as values that stand in one."""
+def _param_nodes(params: Mapping[str, Any]) -> dict[str, Node]:
+    """Return the values that replace params, as YAML nodes."""
     try:
         return {
             name: tree_of(value, Location(f"params[{name!r}]"), os.getcwd(), convert=lambda one, path: one)
@@ -302,27 +306,27 @@ def _given(params: Mapping[str, Any]) -> dict[str, Node]:
         raise ConfigError([wrong.fault]) from None
 
 
-def _taken(source: Pipeline | Config | str | Path) -> Pipeline:
+def _pipeline_of(source: Pipeline | Config | str | Path) -> Pipeline:
     if isinstance(source, Pipeline):
         return source
     return Pipeline(source) if isinstance(source, Config) else load(source)
 
 
 def check(source: Pipeline | Config | str | Path, *, data: bool = True) -> Plan:
-    """The plan of a pipeline, or of a file."""
-    return _taken(source).check(data=data)
+    """Return the plan of a pipeline or of a file."""
+    return _pipeline_of(source).check(data=data)
 
 
 def build(source: Pipeline | Config | str | Path) -> Graph:
-    """The task graph of a pipeline, or of a file."""
-    return _taken(source).build()
+    """Return the task graph of a pipeline or of a file."""
+    return _pipeline_of(source).build()
 
 
 def run(source: Pipeline | Config | str | Path, **options: Any) -> Run:
-    """Run a pipeline, or a file."""
-    return _taken(source).run(**options)
+    """Run a pipeline or a file."""
+    return _pipeline_of(source).run(**options)
 
 
 def compare(source: Pipeline | Config | str | Path, **options: Any) -> ComparisonReport:
-    """Compare back ends on a pipeline, or on a file."""
-    return _taken(source).compare(**options)
+    """Compare back ends on a pipeline or a file."""
+    return _pipeline_of(source).compare(**options)

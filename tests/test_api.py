@@ -254,7 +254,7 @@ def test_what_has_no_place_in_a_file_is_refused() -> None:
 def test_a_loaded_one_is_not_added_to(tmp_path: Path) -> None:
     p = pipeline.load("version: 1\nsteps: {x: {op: arange, stop: 4}}\n")
     for change in (lambda: p.step("y", expr="x"), lambda: p.output("x", to="npy", path="x"), lambda: p.keep("x")):
-        assert "is loaded and can't be added to" in faults_of(change)[0][1]
+        assert "is loaded from a file and can't be changed" in faults_of(change)[0][1]
 
 
 def test_one_with_faults_can_be_shown() -> None:
@@ -437,7 +437,7 @@ def test_odd_names_of_folders_are_written(tmp_path: Path, monkeypatch: pytest.Mo
     assert "has braces in its name" in faults_of(pipeline.load(folder / "g.yaml").to_yaml)[0][1]
 
 
-def test_a_path_that_is_relative_in_one_copy_only_cannot_be_written(tmp_path: Path) -> None:
+def test_a_path_relative_in_one_instance_only_cannot_be_written(tmp_path: Path) -> None:
     p = pipeline.load(
         "version: 1\nsteps: {b: {op: from_zarr, path: '${r}/b', matrix: {r: [x, y]}}}\n".replace("y]", "'/y']"),
         root=tmp_path,

@@ -1,4 +1,4 @@
-"""``pipeline runs``, ``diff`` and ``report``: what earlier runs have left."""
+"""``pipeline runs``, ``diff`` and ``report``: commands on the folders of earlier runs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _RUN = "A run folder, NAME/TIME, NAME (its newest run), or NAME~1 (the one befor
 @app.command()
 def runs(
     context: typer.Context,
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A pipeline, to see its runs alone.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="List the runs of this pipeline only.")] = None,
     folder: Folder = "runs",
     as_json: AsJson = False,
     debug: Debug = False,
@@ -49,12 +49,12 @@ def runs(
 def diff(
     context: typer.Context,
     a: Annotated[str, typer.Argument(metavar="A", help=_RUN, show_default=False)],
-    b: Annotated[str, typer.Argument(metavar="B", help="The one that is held against it.", show_default=False)],
+    b: Annotated[str, typer.Argument(metavar="B", help="The run to compare with A.", show_default=False)],
     folder: Folder = "runs",
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> int:
-    """Say what has changed from run A to run B, and whether B is faster."""
+    """Show what changed from run A to run B, and whether B is faster; make their reports."""
     from pipeline.runs.history import diff as differences
     from pipeline.runs.history import find
 
@@ -79,9 +79,9 @@ def report(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> int:
-    """Draw the report of RUN again, and the timelines of its traces for Perfetto."""
+    """Make the report of RUN, and the timelines of its traces for Perfetto."""
     if opened not in ("yes", "no"):
-        raise ConfigError(f"--open {opened}: yes or no")
+        raise ConfigError(f"--open {opened}: write yes or no")
     from pipeline.runs.history import find
 
     found = find.find(run, folder)
@@ -103,17 +103,17 @@ def report(
 
 
 def _make_reports(pair: Iterable[RunFolder]) -> None:
-    """Make the report of each run that has none yet; one that can't be written is left out."""
+    """Make the report of each run that has none yet; a folder that can't be read or written is skipped."""
     from pipeline.report.redraw import redraw
 
     for found in pair:
         if found.exit_code is not None and is_recorded(found.folder) and not (found.folder / REPORT).is_file():
-            with contextlib.suppress(OSError, DataError):  # a folder that is only read, or damaged
+            with contextlib.suppress(OSError, DataError):  # the folder may be read-only, or damaged
                 redraw(found.folder)
 
 
 def _require_report(found: RunFolder, text: str) -> None:
-    """Refuse to draw what is not there.
+    """Check that there is a report, or the files to make it from.
 
     Raises
     ------
@@ -123,9 +123,9 @@ def _require_report(found: RunFolder, text: str) -> None:
         return
     if found.exit_code is None or found.exit_code:
         why = f"the {found.kind} failed: {found.problem}" if found.exit_code else found.problem
-        raise ConfigError(f"{text}: there is no report.json to draw from, since {why}")
+        raise ConfigError(f"{text}: there is nothing to make a report from: {why}")
     has = "its trace.parquet is there" if (found.folder / "trace.parquet").is_file() else "its times are there"
     raise ConfigError(
-        f"{text}: there is no report.json to draw from: the {found.kind} was made by a version that left none "
-        f"({has}; pipeline diff reads it). Run it again"
+        f"{text}: there is no report.json: the {found.kind} was made by a version that wrote none ({has}, which "
+        "pipeline diff reads). Run it again"
     )

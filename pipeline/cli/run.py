@@ -68,7 +68,7 @@ def run(
         return _show_plan(context.obj, config, data=True)
     if backend not in (None, "dask"):
         if cluster and context.get_parameter_source("cluster").name != "ENVIRONMENT":  # type: ignore[union-attr]
-            raise ConfigError(f"--cluster goes with back end 'dask', not with '{backend}'; leave one of them out")
+            raise ConfigError(f"--cluster works with back end 'dask' only, not with '{backend}'; leave one of them out")
         cluster = None
     from pipeline.report.progress import listener_for
     from pipeline.runs import run as execution
@@ -124,7 +124,7 @@ def compare(
     file: File,
     backends: Annotated[
         str | None,
-        typer.Option(metavar="A,B", help="Back ends, joined by commas; serial is always there.  [all]"),
+        typer.Option(metavar="A,B", help="Back ends, separated by commas; serial is always added.  [all]"),
     ] = None,
     workers: Workers = None,
     scale: Annotated[
@@ -146,7 +146,7 @@ def compare(
 ) -> int:
     """Compare back ends on FILE: speed, results, and where the core-seconds went."""
     if workers is not None and scale:
-        raise ConfigError("--scale goes in the place of --workers; leave one of them out")
+        raise ConfigError("--scale and --workers exclude each other; leave one of them out")
     config = loaded(context, file, sets, params, root)
     most = seconds(budget) if budget else None
     from pipeline.experiments.comparison import compare as comparison
@@ -155,7 +155,7 @@ def compare(
     from pipeline.report.terminal import comparison_text
     from pipeline.report.verdicts import ComparisonReport
 
-    def tell(message: str) -> None:
+    def show(message: str) -> None:
         if as_json:
             emit(context.obj, "note", message=message)
         else:
@@ -170,7 +170,7 @@ def compare(
         budget=most,
         runs=runs,
         allow_effects=allow_effects,
-        tell=tell,
+        tell=show,
     )
     result = ComparisonReport.of(found)
     write_report(result)
@@ -186,13 +186,13 @@ def compare(
 
 
 def _counts(text: str) -> list[int]:
-    """``1,2,4`` as numbers of workers."""
+    """Parse ``1,2,4`` as numbers of workers."""
     try:
-        counts = [int(one) for one in text.split(",") if one.strip()]
+        counts = [int(part) for part in text.split(",") if part.strip()]
     except ValueError:
         counts = []
     if not counts or min(counts) < 1:
-        raise ConfigError(f"--scale {text}: numbers of workers, joined by commas: --scale 1,2,4")
+        raise ConfigError(f"--scale {text}: write numbers of workers, separated by commas: --scale 1,2,4")
     return counts
 
 
@@ -200,10 +200,12 @@ def _counts(text: str) -> list[int]:
 def check(
     context: typer.Context,
     file: File,
-    no_data: Annotated[bool, typer.Option("--no-data", help="Look at the file alone, not at its inputs.")] = False,
+    no_data: Annotated[bool, typer.Option("--no-data", help="Check the file alone, without its inputs.")] = False,
     resolved: Annotated[
         bool,
-        typer.Option("--resolved", help="Print the file with all that is included and set, and where it comes from."),
+        typer.Option(
+            "--resolved", help="Print the file with includes and params filled in, and where each value is from."
+        ),
     ] = False,
     sets: Sets = [],  # noqa: B006
     params: Params = [],  # noqa: B006
@@ -211,7 +213,7 @@ def check(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> int:
-    """Find the faults of FILE and show its plan."""
+    """Find the errors of FILE and show its plan."""
     config = loaded(context, file, sets, params, root)
     if not resolved:
         return _show_plan(context.obj, config, data=not no_data)

@@ -229,9 +229,8 @@ def _described(values: list[Any], tokens: dict[int, str]) -> str:
 
 def _by_column(head: str, rows: Sequence[Sequence[Any]], tokens: dict[int, str]) -> str:
     if len(set(map(len, rows))) == 1:
-        return (
-            f"{len(rows)} {head}({', '.join([_described(list(column), tokens) for column in zip(*rows, strict=True)])})"
-        )
+        columns = [_described(list(column), tokens) for column in zip(*rows, strict=True)]
+        return f"{len(rows)} {head}({', '.join(columns)})"
     return f"{len(rows)} {head}[{', '.join([_described(list(row), tokens) for row in rows])}]"
 
 

@@ -1,4 +1,4 @@
-"""The checks of a file, held against the values of a run: all of them, each with what was got and what was wanted."""
+"""The checks of a file, evaluated with the values of a run: each with the value found and the value wanted."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pipeline.units import count_text
 
 __all__ = ["CheckResult", "evaluate", "value_of"]
 
-_REL = 1e-9  # where a check says neither abs nor rel
+_REL = 1e-9  # relative tolerance of a check with neither abs nor rel
 _COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge,
     "<=": operator.le,
@@ -38,7 +38,7 @@ _COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One check: its text, whether it held, and what was got (and, where it failed, wanted)."""
+    """One check: its text, whether it passed, and a message with the value found (and, if it failed, wanted)."""
 
     text: str
     ok: bool
@@ -55,7 +55,7 @@ class CheckResult:
 
 
 def evaluate(config: Any, graph: Graph, results: Mapping[Key, Any]) -> tuple[CheckResult, ...]:
-    """Hold every check of ``config`` against the results; none keeps another from being made."""
+    """Evaluate every check of ``config``, also after one has failed."""
     return tuple(_evaluated(check, config.root, graph, results) for check in config.checks)
 
 
@@ -75,13 +75,13 @@ def _value(check: Check, graph: Graph, results: Mapping[Key, Any]) -> Any:
 
 
 def value_of(reference: Reference, graph: Graph, results: Mapping[Key, Any]) -> Any:
-    """What a reference means of a run's results, in memory; gathered copies as a list."""
-    values = [_copy(copy, reference, graph, results) for copy in reference.instances]
+    """Return the value of a reference from the results of a run, in memory; gathered instances as a list."""
+    values = [_instance(instance, reference, graph, results) for instance in reference.instances]
     return values if reference.gathered else values[0]
 
 
-def _copy(copy: str, reference: Reference, graph: Graph, results: Mapping[Key, Any]) -> Any:
-    value_type, part = graph.value_types[copy], reference.part
+def _instance(instance: str, reference: Reference, graph: Graph, results: Mapping[Key, Any]) -> Any:
+    value_type, part = graph.value_types[instance], reference.part
     if part and isinstance(value_type, PartsType):
         if part not in value_type.parts:
             raise ValueError(f"{reference.text!r}: there is no such part; there are {', '.join(value_type.parts)}")
@@ -122,8 +122,8 @@ def _outcome(check: Check, root: str, value: Any) -> tuple[bool, str]:
         outcomes.append(_columns(check.columns, value))
     if not outcomes:
         got = scalar_of(check.text, value)
-        said = got if isinstance(got, np.generic) else repr(got)
-        outcomes.append((got is True or (isinstance(got, np.bool_) and bool(got)), f"got {said}, wanted true"))
+        shown = got if isinstance(got, np.generic) else repr(got)
+        outcomes.append((got is True or (isinstance(got, np.bool_) and bool(got)), f"got {shown}, wanted true"))
     failed = [message for ok, message in outcomes if not ok]
     return not failed, "; ".join(failed or [message for _, message in outcomes])
 
@@ -148,12 +148,12 @@ def _rows(wanted: str, value: Any) -> tuple[bool, str]:
 
 def _columns(wanted: Mapping[str, str], value: Any) -> tuple[bool, str]:
     got = {str(name): str(dtype) for name, dtype in _frame(value).dtypes.items()}
-    faults = [
+    errors = [
         f"no column {name!r}" if name not in got else f"column {name!r} is {got[name]}, wanted {kind}"
         for name, kind in wanted.items()
         if name not in got or not _is_type(value[name].dtype, kind)
     ]
-    return not faults, "; ".join(faults) or f"got {', '.join(f'{name}: {got[name]}' for name in wanted)}"
+    return not errors, "; ".join(errors) or f"got {', '.join(f'{name}: {got[name]}' for name in wanted)}"
 
 
 def _frame(value: Any) -> pd.DataFrame:
@@ -198,7 +198,7 @@ def _equals_csv(check: Check, root: str, value: Any) -> tuple[bool, str]:
 
 
 def _alike(got: Any, text: Any) -> tuple[Any, Any]:
-    """A column and its wanted text as two columns of one type; numbers of all kinds as floats."""
+    """Return a column and the wanted text as two columns of one type; all numbers become floats."""
     if pd.api.types.is_bool_dtype(got):
         return got.astype(str).str.lower(), text.str.lower()
     if pd.api.types.is_numeric_dtype(got):

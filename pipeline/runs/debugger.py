@@ -1,4 +1,4 @@
-"""A task under pdb: in the user's frame where it failed, or at the first line of the user's function."""
+"""Debug a task with pdb: in the user's frame where it failed, or from the first line of the user's function."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["post_mortem", "step_in"]
 
 
 class _Debugger(pdb.Pdb):
-    """Pdb that waits for a frame before it stops first, and that shows the user's frame of a traceback first.
+    """Pdb that first stops at a chosen frame, and that shows the user's frame of a traceback first.
 
     Parameters
     ----------
-    awaited : says of a frame that is just called whether to stop there
+    awaited : returns whether to stop first at a frame that was just called
     """
 
     def __init__(self, awaited: Callable[[FrameType], bool] | None = None) -> None:
@@ -29,7 +29,7 @@ class _Debugger(pdb.Pdb):
 
     @property
     def stopped(self) -> bool:
-        """Whether the frame came."""
+        """Whether the awaited frame was reached."""
         return self._awaited is None
 
     def stop_here(self, frame: FrameType) -> bool:
@@ -40,7 +40,7 @@ class _Debugger(pdb.Pdb):
         return bool(super().stop_here(frame))
 
     def user_call(self, frame: FrameType, argument_list: Any) -> None:
-        if frame is not self._entered:  # of that one its first line comes next, where the arguments are there, too
+        if frame is not self._entered:  # its first line comes next, where its arguments are set
             super().user_call(frame, argument_list)
 
     def get_stack(self, f: FrameType | None, t: TracebackType | None) -> tuple[list[tuple[FrameType, int]], int]:
@@ -51,26 +51,26 @@ class _Debugger(pdb.Pdb):
 
 
 def post_mortem(error: BaseException) -> None:
-    """Look at what an exception left, first in the deepest frame of the user's code; below it are others' frames."""
+    """Debug an exception, first in the deepest frame of the user's code; frames of libraries are below it."""
     debugger = _Debugger()
     debugger.reset()
     debugger.interaction(None, error.__traceback__)
 
 
 def step_in(run: Callable[[], Any], function: Any) -> Any:
-    """Run something, and stop at the first line of the user's code that it comes to.
+    """Call ``run``, and stop at the first line of the user's code.
 
     Parameters
     ----------
-    function : where to stop if it comes to none: it is run again for that
+    function : where to stop if no code of the user runs; ``run`` is then called again
 
     Returns
     -------
-    what it gave; None after the user has quit
+    The result of ``run``; None if the user has quit.
 
     Raises
     ------
-    Exception : whatever it raises
+    Exception : whatever ``run`` raises
     """
     debugger = _Debugger(_is_users_call)
     try:
@@ -78,7 +78,7 @@ def step_in(run: Callable[[], Any], function: Any) -> Any:
         code = _code_of(function)
         if debugger.stopped or code is None:
             return result
-        print(f"It comes to no code of yours; it stops in {code.co_name}.", file=sys.stderr)
+        print(f"No code of yours runs; stopping in {code.co_name}.", file=sys.stderr)
         return _Debugger(lambda frame: frame.f_code is code).runcall(run)
     except BdbQuit:
         return None
@@ -87,7 +87,7 @@ def step_in(run: Callable[[], Any], function: Any) -> Any:
 
 
 def _is_users_call(frame: FrameType) -> bool:
-    """Whether a frame is a call of a user's function, and no import of a module is under way."""
+    """Return whether a frame is a call of a user's function, outside of imports."""
     if not is_users(frame.f_code.co_filename):
         return False
     above: FrameType | None = frame
@@ -97,7 +97,7 @@ def _is_users_call(frame: FrameType) -> bool:
 
 
 def _code_of(function: Any) -> CodeType | None:
-    """The code of a function below partials and decorators; None of one that is not Python's."""
+    """Return the code of a function below partials and decorators; None if it is not written in Python."""
     while True:
         inner = getattr(function, "func", None) or getattr(function, "__wrapped__", None)
         if inner is None:

@@ -1,16 +1,16 @@
-"""Whether two results are the same, by kind: bit by bit, or by how much they differ.
+"""Whether two results are equal: bit by bit, within a tolerance, or where they differ.
 
 =======  ==============================================================================================================
-kind     same means
+kind     equal if they have the same
 =======  ==============================================================================================================
 array    dims, coordinates, dtype, and values
-frame    columns with their types, and rows as a multiset; in order, too, where the order is part of the value
-items    the same keys, and each item the same
-value    containers member by member; numbers, numpy, pandas and xarray objects by value; others by ``==``
+frame    columns with their types, and rows in any order; in the same order if the order is part of the value
+items    keys, and equal items
+value    members (containers), values (numbers, numpy, pandas, xarray), or by ``==`` (others)
 =======  ==============================================================================================================
 
-A missing value equals a missing value. "Bitwise" is said where no number differs at all; else numbers may differ by a
-relative tolerance, because sums in another order are another number, not another result.
+A missing value equals a missing value. Results are bitwise equal if no number differs; else numbers may differ by a
+relative tolerance, since sums in another order give slightly different numbers.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import pandas as pd
 
 __all__ = ["Equality", "equal", "relative_difference"]
 
-_LARGEST_GROUP = 2_000  # rows that agree but for their floats, and are matched one with one
+_LARGEST_GROUP = 2_000  # rows that differ in floats only, and are matched one by one
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,10 @@ class Equality:
     Parameters
     ----------
     same : whether they are the same within the tolerance
-    bitwise : whether not one number differs
-    largest_relative : difference of two numbers over the larger of them; inf where one is missing
-    tolerance : the relative difference that was allowed
-    message : the first thing that differs; empty where nothing does
+    bitwise : whether no number differs at all
+    largest_relative : difference of two numbers over the larger of them; inf if one is missing
+    tolerance : the relative difference that is allowed
+    message : the first difference; empty if there is none
     """
 
     same: bool
@@ -72,7 +72,7 @@ def equal(kind: str, reference: Any, other: Any, *, rtol: float = 1e-9, ordered:
 
 
 def relative_difference(reference: Any, other: Any) -> np.ndarray[Any, Any]:
-    """Elementwise ``|a - b| / max(|a|, |b|)``; 0 where both are equal or missing, inf where one alone is not finite.
+    """Return elementwise ``|a - b| / max(|a|, |b|)``; 0 where both are equal or missing, inf where only one is finite.
 
     >>> relative_difference(np.array([1.0, 0.0, np.nan]), np.array([2.0, 0.0, 1.0]))
     array([0.5, 0. , inf])
@@ -87,11 +87,11 @@ def relative_difference(reference: Any, other: Any) -> np.ndarray[Any, Any]:
 
 
 class _Differs(Exception):
-    """Two results differ in what no tolerance covers."""
+    """Two results differ in something that has no tolerance."""
 
 
 class _Comparison:
-    """One comparison on its way: the largest difference so far and where it is."""
+    """One comparison: the largest difference so far, and where it is."""
 
     def __init__(self, rtol: float, ordered: bool) -> None:
         self.rtol, self.ordered = rtol, ordered
@@ -110,7 +110,7 @@ class _Comparison:
             self.where = f"{place or 'value'}: got {b[worst]}, reference {a[worst]}"
 
     def array(self, where: str, a: Any, b: Any) -> None:
-        """Two numpy arrays."""
+        """Compare two numpy arrays."""
         if a.dtype != b.dtype and not (a.dtype.kind in "UST" and b.dtype.kind in "UST"):
             raise _Differs(f"{where or 'array'}: dtype is {b.dtype}, reference {a.dtype}")
         if a.shape != b.shape:
@@ -131,7 +131,7 @@ class _Comparison:
     # -- arrays with names --------------------------------------------------------------------------------------------
 
     def labelled(self, where: str, a: Any, b: Any) -> None:
-        """Two ``xarray.DataArray``."""
+        """Compare two ``xarray.DataArray``."""
         if a.dims != b.dims:
             raise _Differs(f"{where or 'array'}: dims are {b.dims}, reference {a.dims}")
         if a.shape != b.shape or a.dtype != b.dtype:
@@ -187,14 +187,14 @@ class _Comparison:
             a, b = ({str(i): item for i, item in enumerate(x)} for x in (a, b))
         lost, new = [k for k in a if k not in b], [k for k in b if k not in a]
         if lost or new:
-            said = [f"item {lost[0]!r} is missing"] if lost else []
-            said += [f"item {new[0]!r} is not in the reference"] if new else []
-            raise _Differs("; ".join(said))
+            texts = [f"item {lost[0]!r} is missing"] if lost else []
+            texts += [f"item {new[0]!r} is not in the reference"] if new else []
+            raise _Differs("; ".join(texts))
         for key in a:
             self.any(str(key), a[key], b[key])
 
     def any(self, where: str, a: Any, b: Any) -> None:
-        """Two objects of any kind, member by member."""
+        """Compare two objects of any kind, member by member."""
         if a is b:
             return
         if hasattr(a, "dims") and hasattr(a, "coords") and hasattr(a, "dtype"):
@@ -246,7 +246,7 @@ def _same_object(a: Any, b: Any) -> bool:
     try:
         if bool(a == b):
             return True
-    except (TypeError, ValueError):  # what == gives has no truth value
+    except (TypeError, ValueError):  # the result of == has no truth value
         pass
     try:
         return pickle.dumps(a) == pickle.dumps(b)
@@ -255,7 +255,7 @@ def _same_object(a: Any, b: Any) -> bool:
 
 
 def _regions(x: Any) -> Iterable[dict[str, slice]]:
-    """The chunks of a lazy array as positions; the whole of one in memory."""
+    """Return the chunks of a lazy array as positions; of an array in memory, all of it."""
     if not x.chunks:
         return [{}]
     edges = [list(itertools.accumulate(sizes, initial=0)) for sizes in x.chunks]
@@ -270,7 +270,7 @@ def _is_float(dtype: Any) -> bool:
 def _same_dtype(a: Any, b: Any) -> bool:
     text = all(pd.api.types.is_string_dtype(x) or pd.api.types.is_object_dtype(x) for x in (a, b))
     times = all(pd.api.types.is_datetime64_any_dtype(x) for x in (a, b))
-    if times:  # the unit is how a time is stored, not what it is
+    if times:  # the unit is only how a time is stored
         return getattr(a, "tz", None) == getattr(b, "tz", None)
     return text or a == b
 
@@ -280,7 +280,7 @@ def _floats(column: pd.Series[Any]) -> np.ndarray[Any, Any]:
 
 
 def _codes(a: pd.Series[Any], b: pd.Series[Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Whole numbers that are equal where the values of the two columns are equal, and ordered alike in both."""
+    """Return integers that are equal where the values of the two columns are equal, in one order for both."""
     both: Any = pd.concat([a.astype(object), b.astype(object)], ignore_index=True)
     try:
         codes, _ = pd.factorize(both, use_na_sentinel=True)
@@ -290,9 +290,9 @@ def _codes(a: pd.Series[Any], b: pd.Series[Any]) -> tuple[np.ndarray[Any, Any], 
 
 
 def _matched(codes: Sequence[np.ndarray[Any, Any]], x: Any, y: Any, rtol: float) -> np.ndarray[Any, Any]:
-    """An order of the rows of ``y`` in which they match those of ``x``, within groups of equal ``codes``.
+    """Return an order of the rows of ``y`` in which they match those of ``x``, within groups of equal ``codes``.
 
-    Sorting pairs the wrong rows where a first float column differs in its last bits, and so a second one decides.
+    Sorting would pair the wrong rows if a first float column differs in its last bits, and a second one decides.
     """
     order = np.arange(len(x))
     starts = np.ones(len(x), bool)

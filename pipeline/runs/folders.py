@@ -32,7 +32,7 @@ _MOST_CHARACTERS = 100_000_000
 
 
 def new_folder(runs: Path, name: str) -> Path:
-    """A new folder ``runs/NAME/TIME``, made; its absolute path.
+    """Make a new folder ``runs/NAME/TIME``, and return its absolute path.
 
     Raises
     ------
@@ -47,14 +47,14 @@ def new_folder(runs: Path, name: str) -> Path:
                 folder.mkdir()
                 return folder.absolute()
     except FileExistsError:
-        raise OutputError(f"the run folder can't be made: {series} is no folder") from None
+        raise OutputError(f"the run folder can't be made: {series} is not a folder") from None
     except OSError as error:
         raise OutputError(f"the run folder can't be made: {error}") from error
     raise OutputError(f"the run folder can't be made: {series / stamp} and a thousand names after it are taken")
 
 
 def began(folder: Path) -> float | None:
-    """When the run of a folder began, as its name says, in seconds since the epoch; None: it says nothing."""
+    """Return when the run of a folder began, in seconds since the epoch; None if its name is not a time."""
     match = STAMP.fullmatch(folder.name)
     return datetime.strptime(match[1], "%Y-%m-%dT%H-%M-%SZ").replace(tzinfo=UTC).timestamp() if match else None
 
@@ -65,14 +65,10 @@ def is_recorded(folder: Path) -> bool:
 
 
 class TaskLog:
-    """The file; it is made with the first line that a task wrote, and readable while the run goes on.
+    """The file ``tasks.log``; it is made with the first line that a task prints, and readable while the run goes on.
 
-    Columns, parted by tabs: the time (UTC), worker, copy of the step, item, ``stdout`` or ``stderr``, and the line with
-    what would move a terminal's text written as in Python. After 100 MB a last line says how many were left out.
-
-    Parameters
-    ----------
-    most : characters
+    Its columns, separated by tabs: time (UTC), worker, step instance, item, ``stdout`` or ``stderr``, and the line with
+    control characters escaped. After ``most`` characters a last line says how many more were left out.
     """
 
     def __init__(self, path: Path, *, most: int = _MOST_CHARACTERS) -> None:
@@ -90,14 +86,14 @@ class TaskLog:
             self._file = None
 
     def beside(self, listener: Listener) -> Listener:
-        """A listener whose lines of tasks are written down, too."""
+        """Return a listener that also writes the lines that tasks print to the file."""
 
-        def told(event: Event) -> None:
+        def listen(event: Event) -> None:
             if isinstance(event, OutputLine):
                 self._write(event)
             listener(event)
 
-        return told
+        return listen
 
     def _write(self, event: OutputLine) -> None:
         if self._left <= 0:

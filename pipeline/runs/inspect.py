@@ -1,7 +1,7 @@
-"""One value of a file, or one task of it, and what has to be computed for it: nothing else is, and nothing is written.
+"""Compute one value or one task of a pipeline, with what it needs and nothing else; no output is written.
 
-What is looked at is a step's own value, with all columns that the file gives it: the file is built anew with that step
-alone asked for. A task, however, is the one of the run: the Graph of the run is cut down to what the task needs.
+A value has all its columns, since the pipeline is built again with that step as its only result. A task is the one of
+the run, since the Graph of the run is cut down to what the task needs.
 """
 
 from __future__ import annotations
@@ -31,11 +31,10 @@ from pipeline.worker.process_setup import install_modules
 __all__ = ["Preview", "Ready", "preview", "ready"]
 
 BACKEND = "threads"
-"""Where it is computed if nobody says: no process to start, nothing to pickle, and all cores where the work lets go of
-the GIL."""
+"""The default back end: it starts no process, pickles nothing, and uses all cores where tasks release the GIL."""
 
-_OWN = "shown"  # how the tasks of a reference's own picks are called
-_FEW = 6  # names that a message lists
+_OWN = "shown"  # part of the keys of tasks that are made for the reference itself
+_FEW = 6  # names that a message lists at most
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -45,13 +44,13 @@ _FEW = 6  # names that a message lists
 
 @dataclass(frozen=True, eq=False)
 class Preview:
-    """A value, looked at.
+    """A value that was computed to be shown.
 
     Parameters
     ----------
     name : as a reference
     kind : array, frame, items or value
-    value : as :func:`pipeline.graph.collect.collect` gives it
+    value : as :func:`pipeline.graph.collect.collect` returns it
     n_dropped : items that failed under ``on_error: drop``
     """
 
@@ -63,7 +62,7 @@ class Preview:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where one copy of what was asked for lies: ``keys`` are the tasks needed, ``positions`` the items picked."""
+    """What to compute for one instance of the target: ``keys`` are the tasks, ``positions`` the picked items if any."""
 
     name: str
     value_type: ValueType
@@ -74,31 +73,31 @@ class _Place:
 def preview(
     config: Config, text: str, *, backend: str = BACKEND, workers: int | None = None, listener: Listener | None = None
 ) -> list[Preview]:
-    """Compute what a reference means.
+    """Compute the value of a reference.
 
     Parameters
     ----------
     text : a reference of the language, or an item: ``svd.u[component=0:2]``, ``fit[alpha=0.1,fold=2]``
-    listener : as of a run; what it hears is masked
+    listener : as for a run; secrets in its events are masked
 
     Returns
     -------
-    one value, or one for each copy where the reference gathers (``tas[*]``)
+    One value, or one for each instance if the reference gathers (``tas[*]``).
 
     Raises
     ------
-    ConfigError : for a reference of nothing, with the nearest name
+    ConfigError : if the reference names nothing, with the nearest name
     PipelineError : as in a run
     """
-    wanted = parse_target(config, text)
-    graph = build(_only(config, wanted.reference.instances))
+    target = parse_target(config, text)
+    graph = build(_only(config, target.reference.instances))
     tasks, owners = dict(graph.tasks), dict(graph.owners)
     places = []
-    for number, copy in enumerate(wanted.reference.instances):
-        value_type, own = _referred(graph, wanted, number)
+    for number, instance in enumerate(target.reference.instances):
+        value_type, own = _referred(graph, target, number)
         tasks |= own
-        owners |= dict.fromkeys(own, copy)
-        places.append(_place(wanted, value_type, number))
+        owners |= dict.fromkeys(own, instance)
+        places.append(_place(target, value_type, number))
     keys = tuple(dict.fromkeys(key for place in places for key in place.keys))
     part = _part(replace(graph, tasks=tasks, owners=owners), keys)
     try:
@@ -106,31 +105,31 @@ def preview(
     except TaskError as error:
         if f"/{_OWN}" not in error.key:
             raise
-        raise ConfigError(error.cause.partition(": ")[2]) from error  # the reference asks for what is not there
-    return [_seen(wanted, place, results) for place in places]
+        raise ConfigError(error.cause.partition(": ")[2]) from error  # the pick does not exist
+    return [_seen(target, place, results) for place in places]
 
 
-def _only(config: Config, copies: tuple[str, ...]) -> Config:
-    """The same file with these copies asked for, and without the steps that they don't need."""
+def _only(config: Config, instances: tuple[str, ...]) -> Config:
+    """Return the Config with these instances as its only results, and without the steps that they don't need."""
     needed: set[str] = set()
-    stack = list(copies)
+    stack = list(instances)
     while stack:
         name = stack.pop()
         if name not in needed:
             needed.add(name)
-            stack += [copy for reference in config.steps[name].references() for copy in reference.instances]
+            stack += [instance for reference in config.steps[name].references() for instance in reference.instances]
     steps = {name: step for name, step in config.steps.items() if name in needed}
-    return replace(config, steps=steps, outputs=(), checks=(), keep=copies)
+    return replace(config, steps=steps, outputs=(), checks=(), keep=instances)
 
 
-def _referred(graph: Graph, wanted: Target, number: int) -> tuple[ValueType, dict[Key, GraphNode]]:
-    """Where the value of one copy of the reference lies, and the tasks of its picks."""
-    reference = wanted.reference
-    copy = reference.instances[number]
-    value_type = graph.value_types[copy]
+def _referred(graph: Graph, target: Target, number: int) -> tuple[ValueType, dict[Key, GraphNode]]:
+    """Return the type of the value of one instance, and the tasks to add for its picks."""
+    reference = target.reference
+    instance = reference.instances[number]
+    value_type = graph.value_types[instance]
     if not reference.part and not reference.picks and not isinstance(whole_of(value_type), PartsType):
         return whole_of(value_type), {}
-    prefix = f"{copy}/{_OWN}"
+    prefix = f"{instance}/{_OWN}"
     try:
         with building():
             value = refer(graph.value_types, reference, prefix, number=number)
@@ -140,31 +139,31 @@ def _referred(graph: Graph, wanted: Target, number: int) -> tuple[ValueType, dic
     return value_type, own
 
 
-def _place(wanted: Target, value_type: ValueType, number: int) -> _Place:
-    reference = wanted.reference
+def _place(target: Target, value_type: ValueType, number: int) -> _Place:
+    reference = target.reference
     name = reference.instances[number] if reference.gathered else reference.text
     if reference.gathered and reference.part:
         name = name.replace(reference.step, f"{reference.step}.{reference.part}", 1)
-    if not wanted.picks_items:
+    if not target.picks_items:
         return _Place(name, value_type, value_type.keys)
     if not isinstance(value_type, ItemsType):
-        got = wanted.error or f"{reference.step!r} is no items, so it has no item {wanted.text!r}"
+        got = target.error or f"{reference.step!r} does not hold items, so it has no item {target.text!r}"
         raise ConfigError(got)
-    if value_type.names is None:  # the keys of the items are known when they are there
+    if value_type.names is None:  # the keys of the items are unknown until run time
         return _Place(name, value_type, value_type.keys)
-    positions = tuple(wanted.positions(value_type.names))
+    positions = tuple(target.positions(value_type.names))
     return _Place(name, value_type, tuple(value_type.keys[i] for i in positions), positions)
 
 
-def _seen(wanted: Target, place: _Place, results: Mapping[Key, Any]) -> Preview:
+def _seen(target: Target, place: _Place, results: Mapping[Key, Any]) -> Preview:
     value_type = place.value_type
     if not isinstance(value_type, ItemsType):
         return Preview(place.name, value_type.kind, collect(value_type, results))
     if place.positions is None:
         items = collect(value_type, results)
-        if wanted.picks_items:
+        if target.picks_items:
             keys = list(items)
-            items = {keys[i]: items[keys[i]] for i in wanted.positions(keys)}
+            items = {keys[i]: items[keys[i]] for i in target.positions(keys)}
         n = len(value_type.names) if value_type.names is not None else len(items)
     else:
         found = {(value_type.names or ())[i]: results[value_type.keys[i]] for i in place.positions}
@@ -172,9 +171,9 @@ def _seen(wanted: Target, place: _Place, results: Mapping[Key, Any]) -> Preview:
         n = len(found)
         if n == 1 and not items:
             (dropped,) = found.values()
-            step, key = wanted.reference.instances[0], str(place.keys[0])
+            step, key = target.reference.instances[0], str(place.keys[0])
             raise TaskError(step, key, f"it was dropped: {dropped.cause}", *found)
-    if wanted.picks_items and n == len(items) == 1:
+    if target.picks_items and n == len(items) == 1:
         return Preview(place.name, "value", *items.values())
     return Preview(place.name, "items", items, n - len(items))
 
@@ -186,13 +185,13 @@ def _seen(wanted: Target, place: _Place, results: Mapping[Key, Any]) -> Preview:
 
 @dataclass(frozen=True, eq=False)
 class Ready:
-    """A task with what it needs, in this process.
+    """A task with the values it needs, in this process.
 
     Parameters
     ----------
-    name : as messages name it
-    step : the copy of the step that owns it
-    function : what the task calls: ours or a library's, which may call the user's
+    name : as in messages
+    step : the step instance that owns it
+    function : the function that the task calls, which may be ours and call the user's
     pure : whether it may be run again
     """
 
@@ -204,7 +203,7 @@ class Ready:
     pure: bool = True
 
     def run(self) -> Any:
-        """Run it, here: what it raises is raised, also where the step drops failing items."""
+        """Run the task in this thread; exceptions are raised, also if the step drops failing items."""
         return execute(self.node, self.values)
 
 
@@ -216,10 +215,10 @@ def ready(
 
     Parameters
     ----------
-    text : its name as a message tells it, ``fit[alpha=0.1,fold=2]``, ``mean/sum(3,0)``, or a step that is one task
-    listener : as of a run; what it hears is masked
+    text : its name in messages (``fit[alpha=0.1,fold=2]``, ``mean/sum(3,0)``), or a step with a single task
+    listener : as for a run; secrets in its events are masked
 
-    Within, writers of outputs have a folder of their own, which is gone afterwards.
+    Inside the block, writer tasks write to a temporary folder.
 
     Raises
     ------
@@ -246,7 +245,7 @@ def ready(
 
 
 def _task(config: Config, graph: Graph, text: str) -> Key:
-    """The key of the task that a text names."""
+    """Return the key of the task that a text names."""
     named_tasks = {
         task_name(graph.owners[key], key, graph.item(key)): key
         for key, node in graph.tasks.items()
@@ -260,35 +259,35 @@ def _task(config: Config, graph: Graph, text: str) -> Key:
     step = re.split(r"[\[(/.]", text, maxsplit=1)[0].strip()
     owned = {name: key for name, key in named_tasks.items() if graph.owners[key].partition("[")[0] == step}
     if owned:
-        return _one(config, graph, text, owned)
+        return _task_of_step(config, graph, text, owned)
     owners = dict.fromkeys(owner.partition("[")[0] for owner in graph.policies)
     raise ConfigError(f"no task is named {text!r}{nearest(step, owners)}")
 
 
-def _one(config: Config, graph: Graph, text: str, owned: Mapping[str, Key]) -> Key:
-    """The one task that a reference means."""
+def _task_of_step(config: Config, graph: Graph, text: str, owned: Mapping[str, Key]) -> Key:
+    """Return the single task of a step that a text means."""
     exact = {name: key for name, key in owned.items() if graph.owners[key] == text}
     meant = exact
     if not exact and "(" not in text and not text.startswith("write "):
-        wanted = parse_target(config, text)
-        for copy in wanted.reference.instances:
-            policy = graph.policies.get(copy)
-            if wanted.picks_items and policy is not None and policy.items is not None:
-                keys = {(policy.over, i) for i in wanted.positions(policy.items)}
+        target = parse_target(config, text)
+        for instance in target.reference.instances:
+            policy = graph.policies.get(instance)
+            if target.picks_items and policy is not None and policy.items is not None:
+                keys = {(policy.over, i) for i in target.positions(policy.items)}
                 meant |= {name: key for name, key in owned.items() if key in keys}
-            elif not wanted.picks_items:
-                meant |= {name: key for name, key in owned.items() if graph.owners[key] == copy}
+            elif not target.picks_items:
+                meant |= {name: key for name, key in owned.items() if graph.owners[key] == instance}
     if len(meant) == 1:
         return next(iter(meant.values()))
-    few = list(meant or owned)
-    listed = ", ".join(few[:_FEW]) + (", …" if len(few) > _FEW else "")
+    names = list(meant or owned)
+    listed = ", ".join(names[:_FEW]) + (", …" if len(names) > _FEW else "")
     if meant:
-        raise ConfigError(f"{text!r} is {len(meant):,} tasks; name one: {listed}")
+        raise ConfigError(f"{text!r} is {len(meant):,} tasks; name one of them: {listed}")
     raise ConfigError(f"no task is named {text!r}{nearest(text, owned) or f'; there are {listed}'}")
 
 
 def _raising(node: GraphNode) -> GraphNode:
-    """The node of a call, so that a failing item is not dropped."""
+    """Return the node with dropping of failing items switched off."""
     arguments: list[Any] = [
         replace(argument, drop=False)
         if is_dataclass(argument) and not isinstance(argument, type) and getattr(argument, "drop", False)
@@ -307,7 +306,7 @@ def _raising(node: GraphNode) -> GraphNode:
 
 
 def _part(graph: Graph, wanted: tuple[Key, ...]) -> Graph:
-    """The Graph cut down to what some of its tasks need."""
+    """Return the Graph cut down to what some of its tasks need."""
     tasks = cull({**graph.tasks, CONTEXT: constant(CONTEXT, None)}, wanted)
     tasks.pop(CONTEXT, None)
     return replace(graph, tasks=tasks, wanted=wanted, owners={key: graph.owners[key] for key in tasks}, kept=())
@@ -324,6 +323,6 @@ def _computed(
     begin = getattr(listener, "begin", None)
     if begin is not None:
         begin(graph)
-    told = execution.masked(listener or show_output, config)
-    with execution.opened(config, graph, backend, workers=workers) as there:
-        return there.run(graph, context=context, listener=told).results
+    masked = execution.masked(listener or show_output, config)
+    with execution.opened(config, graph, backend, workers=workers) as entered:
+        return entered.run(graph, context=context, listener=masked).results

@@ -1,10 +1,10 @@
-"""One run, from a Config to committed outputs: the only place where all parts meet.
+"""One run, from a Config to committed outputs: the place where all parts are put together.
 
 ::
 
-    build -> lock the outputs, stage -> back end -> checks -> verify -> publish -> run folder
+    build -> lock the outputs -> back end writes to staging -> checks -> verify -> commit -> run folder
 
-A run that fails anywhere commits nothing. Its run folder stays, with what was asked, the versions, and why it failed.
+A run that fails anywhere commits nothing. Its run folder stays, and records why it failed.
 """
 
 from __future__ import annotations
@@ -49,22 +49,26 @@ __all__ = ["Run", "masked", "opened", "run"]
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A run that has ended well: what it gave, and what happened.
+    """A run that ended well: its results, and what happened.
 
-    ``run["step"]`` opens the step's committed output lazily where it has one, else gives its value if that was wanted;
-    what :meth:`pipeline.Pipeline.step` gave may stand for the name. ``"step" in run`` and ``list(run)`` tell which it
-    can give.
+    ``run["step"]`` opens the step's committed output lazily if it has one, else returns its value if that was kept. The
+    name may also be a reference that :meth:`pipeline.Pipeline.step` returned. ``"step" in run`` and ``list(run)`` show
+    which values there are.
 
     Parameters
     ----------
     name : of the pipeline
     folder : the run folder
-    root : the output root
-    outputs : the manifest of each output
-    checks : each check with what was got; all held
-    dropped : step, item, cause of the items that failed under ``on_error: drop``
-    start_up, commit : seconds until the workers were warm, and for verifying and publishing
-    draw : makes the report of a run folder and returns its path; ``pipeline.run`` gives one that makes the page, too
+    root : the folder that output paths are relative to
+    results : key -> value of the results that were kept
+    outputs : name -> manifest
+    checks : all of them passed
+    dropped : step instance, item and cause of each item that failed under ``on_error: drop``
+    start_up : seconds until the first task could be submitted
+    commit : seconds for verifying and committing the outputs
+    notes : other measurements of the back end
+    draw : function that makes the report of a run folder and returns its path; here it writes ``report.json`` alone,
+        ``pipeline.run`` sets one that makes the page, too
     """
 
     name: str
@@ -84,34 +88,34 @@ class Run:
 
     @property
     def elapsed(self) -> float:
-        """Seconds from the first submit to the last output verified, workers warm."""
+        """Seconds from the first submitted task until all outputs are verified, with warm workers."""
         return self.trace.elapsed
 
     def __getitem__(self, name: str | StepReference) -> Any:
-        value_type = self._value_type(_copy(name))
+        value_type = self._value_type(_instance(name))
         output = self._output(value_type)
         if output is not None:
             return self.open(output)
         if all(key in self.results for key in value_type.keys):
             return collect(value_type, self.results)
-        raise KeyError(f"{_copy(name)!r} was not kept; give it an output, or run with keep: [{name}]")
+        raise KeyError(f"{_instance(name)!r} was not kept; give it an output, or run with keep: [{name}]")
 
     def __contains__(self, name: object) -> bool:
         try:
-            value_type = self._value_type(_copy(name))
+            value_type = self._value_type(_instance(name))
         except KeyError:
             return False
         return self._output(value_type) is not None or all(key in self.results for key in value_type.keys)
 
     def __iter__(self) -> Iterator[str]:
-        return (copy for copy in self.graph.value_types if copy in self)
+        return (instance for instance in self.graph.value_types if instance in self)
 
     def _output(self, value_type: ValueType) -> str | None:
-        """The output that has what lies there."""
-        return next((sink.name for sink in self.graph.sinks if _same_place(sink.value_type, value_type)), None)
+        """Return the name of the output that holds the value; None if there is none."""
+        return next((sink.name for sink in self.graph.sinks if _same_tasks(sink.value_type, value_type)), None)
 
     def open(self, output: str) -> Any:
-        """An output as it was committed: arrays and Parquet lazily, other formats in memory."""
+        """Open a committed output: arrays and Parquet lazily, other formats in memory."""
         for sink in self.graph.sinks:
             if sink.name == output:
                 return open_output(sink, self.root, files=[file.path for file in self.outputs[output].files])
@@ -125,15 +129,15 @@ class Run:
         value_types = self.graph.value_types
         if name in value_types:
             return value_types[name]
-        copy, _, part = name.rpartition(".")
-        owner = value_types.get(copy)
+        instance, _, part = name.rpartition(".")
+        owner = value_types.get(instance)
         if isinstance(owner, PartsType) and part in owner.parts:
             return owner.parts[part]
-        known = [copy for copy in value_types if copy.partition("[")[0] == name.partition("[")[0]]
-        raise KeyError(f"there is no step {name!r}; there are {', '.join(known or value_types)}")
+        instances = [other for other in value_types if other.partition("[")[0] == name.partition("[")[0]]
+        raise KeyError(f"there is no step {name!r}; there are {', '.join(instances or value_types)}")
 
     def to_dict(self) -> dict[str, Any]:
-        """What is told of a run, in the types that JSON has."""
+        """Return a summary of the run as plain values."""
         outputs = [
             {
                 "name": name,
@@ -161,15 +165,15 @@ class Run:
         }
 
     def __repr__(self) -> str:
-        said = [
+        texts = [
             count_text(len(self.outputs), "output"),
             f"{duration_text(self.elapsed)} on {count_text(self.trace.n_workers, 'worker')}",
         ]
         if self.checks:
-            said.insert(1, f"{count_text(len(self.checks), 'check')} passed")
+            texts.insert(1, f"{count_text(len(self.checks), 'check')} passed")
         if self.dropped:
-            said.append(f"{count_text(len(self.dropped), 'item')} dropped")
-        return f"<Run {self.name!r} on {self.backend}: {', '.join(said)}; {self.folder}>"
+            texts.append(f"{count_text(len(self.dropped), 'item')} dropped")
+        return f"<Run {self.name!r} on {self.backend}: {', '.join(texts)}; {self.folder}>"
 
     def _repr_html_(self) -> str:
         rows = "".join(
@@ -181,8 +185,8 @@ class Run:
         return f"<p>{escape(repr(self))}</p><table>{head}{rows}</table>"
 
 
-def _copy(name: object) -> str:
-    """The name of a copy as the Graph has it: a reference's labels stand in no quotes."""
+def _instance(name: object) -> str:
+    """Return the name of a step instance as the Graph has it: without the quotes that a reference may have."""
     if not isinstance(name, StepReference):
         return str(name)
     reference = parse_reference(str(name))
@@ -190,10 +194,10 @@ def _copy(name: object) -> str:
     return f"{replace(reference, picks=())}[{picks}]" if picks else str(name)
 
 
-def _same_place(one: ValueType, other: ValueType) -> bool:
-    """Whether two value_types are the same keys; a value with parts lies where its whole does."""
+def _same_tasks(one: ValueType, other: ValueType) -> bool:
+    """Return whether two values are made by the same tasks; a value with parts is made by the tasks of its whole."""
     if isinstance(other, PartsType):
-        return other.whole is not None and _same_place(one, other.whole)
+        return other.whole is not None and _same_tasks(one, other.whole)
     return one.kind == other.kind and getattr(one, "name", None) == other.name
 
 
@@ -213,28 +217,28 @@ def run(
     listener: Listener | None = None,
     **options: Any,
 ) -> Run:
-    """Build, run, check and commit a file.
+    """Build, run, check and commit a pipeline.
 
     Parameters
     ----------
-    backend : its name, see :data:`pipeline.backends.registry.BACKENDS`
-    workers : None: the file's ``cluster: {workers}``, else as many as cores
+    backend : a name in :data:`pipeline.backends.registry.BACKENDS`
+    workers : number of workers; None: ``cluster: {workers}`` of the file, else as many as cores
     cluster : address of a running Dask scheduler
-    out : what output paths are relative to; every output lies below it
-    runs : where the run's own folder is put, as ``<name>/<UTC time>``
-    listener : called in this process as things happen; one with ``begin`` gets the Graph first. None: what tasks write
-        is shown. It is kept in the run folder, in ``tasks.log``
+    out : the folder that output paths are relative to; every output must be below it
+    runs : the folder in which the run folder ``NAME/TIME`` (UTC) is made
+    listener : called in this process with each event; if it has a method ``begin``, that gets the Graph first. None:
+        lines that tasks print are shown. They are also kept in ``tasks.log`` of the run folder
     options : of the back end
 
     Raises
     ------
-    ConfigError : for options of no use, too
-    PipelineError : nothing was committed, and what stood there before still stands
+    ConfigError : also for options that do not fit together
+    PipelineError : the run failed; nothing was committed, and earlier outputs are unchanged
     """
-    if getattr(multiprocessing.current_process(), "_inheriting", False):  # as multiprocessing itself looks
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # multiprocessing tests it like this
         raise ConfigError(
-            "a worker process that starts imports this script, which would run the pipeline again; put what runs it "
-            'below: if __name__ == "__main__":'
+            "a starting worker process imports this script, which would run the pipeline again; call run only below: "
+            'if __name__ == "__main__":'
         )
     if workers is not None and (type(workers) is not int or workers < 1):
         raise ConfigError(f"workers: got {workers!r}; write a whole number >= 1")
@@ -312,17 +316,17 @@ def _computed(
     listener: Listener,
     options: Mapping[str, Any],
 ) -> tuple[Outcome, float]:
-    """What the back end gives, and its start-up; it has ended when this returns, so no writer is still at work."""
+    """Return what the back end returns, and its start-up in seconds. When this returns no task runs any more."""
     began = time.perf_counter()
-    with opened(config, graph, backend, workers=workers, cluster=cluster, **options) as there:
+    with opened(config, graph, backend, workers=workers, cluster=cluster, **options) as entered:
         start_up = time.perf_counter() - began
-        pages = getattr(there, "pages", {})
+        pages = getattr(entered, "pages", {})
         if pages:
             listener(Note(", ".join(f"{name}: {url}" for name, url in pages.items())))
         started = time.perf_counter()
         with passed_over():
-            outcome = there.run(graph, context=transaction.context, listener=listener)
-        # with what was done before the first submit: workers that had still to come up, segments made of the Graph
+            outcome = entered.run(graph, context=transaction.context, listener=listener)
+        # start-up includes what was done before the first submit: fusing, and waiting for workers
         return outcome, start_up + time.perf_counter() - started - outcome.trace.elapsed
 
 
@@ -335,17 +339,17 @@ def opened(
     cluster: str | None = None,
     **options: Any,
 ) -> Backend:
-    """The back end as a file and its caller want it, to be entered."""
-    given: dict[str, Any] = {"workers": workers, "modules": dict(graph.modules), **options}
+    """Return the back end with the options of the file and of the caller; the caller enters it."""
+    arguments: dict[str, Any] = {"workers": workers, "modules": dict(graph.modules), **options}
     if backend == "dask":
-        given |= {"address": cluster, "cluster": dict(config.cluster) or None, "masked": config.masked}
+        arguments |= {"address": cluster, "cluster": dict(config.cluster) or None, "masked": config.masked}
     elif workers is None and isinstance(config.cluster.get("workers"), int):
-        given["workers"] = config.cluster["workers"]
-    return registry.create(backend, **given)
+        arguments["workers"] = config.cluster["workers"]
+    return registry.create(backend, **arguments)
 
 
 def masked(listener: Listener, config: Config) -> Listener:
-    """The same listener; what it hears holds no secrets."""
+    """Return a listener that passes events on with their secrets masked."""
 
     def listen(event: Event) -> None:
         listener(event if isinstance(event, TasksDone) else replace(event, message=config.masked(event.message)))
@@ -365,6 +369,6 @@ def _checked(config: Config, graph: Graph, results: Mapping[Key, Any], folder: P
 
 
 def _kept(graph: Graph, results: Mapping[Key, Any]) -> dict[Key, Any]:
-    """The results without the writers' records, which the manifests hold."""
+    """Return the results without the records of writer tasks, which are in the manifests."""
     records = {key for sink in graph.sinks for key in sink.records}
     return {key: value for key, value in results.items() if key not in records}

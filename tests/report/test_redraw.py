@@ -76,11 +76,11 @@ def test_a_report_is_opened_where_that_is_asked_for(real, monkeypatch):
     ("files", "said"),
     [
         ({"config.json": "{}", "failure.json": '{"exit_code": 3, "message": "in.csv: no such file"}'},
-         "there is no report.json to draw from, since the run failed: in.csv: no such file"),
-        ({"config.json": "{}"}, "since it has not ended: it still runs, or was killed"),
-        ({"graph": ""}, "since it has not ended: it still runs, or was killed"),
-        ({"config.json": "{}", "trace.parquet": None}, "made by a version that left none (its trace.parquet is there"),
-        ({"notes.txt": ""}, "no run folder: it has none of run.json, report.json"),
+         "there is nothing to make a report from: the run failed: in.csv: no such file"),
+        ({"config.json": "{}"}, "make a report from: it has not ended: it still runs, or was killed"),
+        ({"graph": ""}, "make a report from: it has not ended: it still runs, or was killed"),
+        ({"config.json": "{}", "trace.parquet": None}, "made by a version that wrote none (its trace.parquet is there"),
+        ({"notes.txt": ""}, "not a run folder: it has none of run.json, report.json"),
     ],
 )  # fmt: skip
 def test_a_folder_without_a_report_is_exit_2_with_the_reason(tmp_path, capsys, files, said):

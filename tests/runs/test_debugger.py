@@ -178,16 +178,16 @@ def test_it_stops_at_the_first_line_of_the_users_function(debug: Any, options: t
     assert err.endswith("fit[alpha=1,fold=1]: int\n\n16\n")
 
 
-def test_a_task_without_code_of_the_users_stops_in_its_own_function(debug: Any) -> None:
+def test_a_task_without_users_code_stops_in_its_own_function(debug: Any) -> None:
     code, out, err = debug("warm(0)", types="c\n")
     assert (code, "return x + 1" in out or "if bad" in out) == (0, True)
     code, out, err = debug("said", types="c\n", options=("--step",))
     assert code == 0
-    assert "It comes to no code of yours" in err
+    assert "No code of yours runs" in err
     assert "run_command()" in out
 
 
-def test_a_task_that_deals_with_many_items_has_the_name_of_its_key(here: Path, debug: Any, capsys: Any) -> None:
+def test_a_task_of_many_items_is_named_by_its_key(here: Path, debug: Any, capsys: Any) -> None:
     assert cli.main(["run", "a.yaml", "--backend", "serial", "--set", "bad=grouped"]) == 1
     assert "pipeline debug a.yaml 'grouped(63)' --set bad=grouped" in capsys.readouterr().err
     code, out, err = debug("grouped(63)", types="p x\nc\nq\n", options=("--set", "bad=grouped"))
@@ -247,7 +247,7 @@ def test_every_task_of_a_run_has_a_name_that_finds_it(here: Path) -> None:
             assert found.node.key == key
 
 
-def test_keys_may_stand_in_any_order_and_a_step_of_one_task_is_enough(here: Path) -> None:
+def test_keys_may_be_in_any_order_and_a_step_of_one_task_will_do(here: Path) -> None:
     config = load("a.yaml")
     for name, key in [("fit[fold=1, alpha=2]", ("fit", 3)), ("plain", ("plain",)), ("each[var=b,k=1]", ("each[b]", 0))]:
         with ready(config, name, backend="serial") as found:
@@ -258,12 +258,12 @@ def test_keys_may_stand_in_any_order_and_a_step_of_one_task_is_enough(here: Path
     ("task", "said"),
     [
         ("fti", "no task is named 'fti'; did you mean 'fit'?"),
-        ("fit", "'fit' is 4 tasks; name one: fit[alpha=1,fold=0], fit[alpha=1,fold=1], "),
-        ("fit[alpha=2]", "'fit[alpha=2]' is 2 tasks; name one: fit[alpha=2,fold=0], fit[alpha=2,fold=1]"),
+        ("fit", "'fit' is 4 tasks; name one of them: fit[alpha=1,fold=0], fit[alpha=1,fold=1], "),
+        ("fit[alpha=2]", "'fit[alpha=2]' is 2 tasks; name one of them: fit[alpha=2,fold=0], fit[alpha=2,fold=1]"),
         ("fit[alpha=3,fold=0]", "'fit' has no item 'alpha=3,fold=0'"),
         ("warm(2)", "no task is named 'warm(2)'; did you mean 'warm(1)'?"),
         ("each[c,k=1]", "'each' has no"),
-        ("each", "'each' has 2 copies; name one: each[a], each[b]"),
+        ("each", "'each' has 2 instances; name one: each[a], each[b]"),
         ("write thign", "no task is named 'write thign'; did you mean 'write thing'?"),
     ],
 )

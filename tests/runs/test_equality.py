@@ -46,7 +46,7 @@ CLOSE = [
 
 
 @pytest.mark.parametrize(("kind", "a", "b"), CLOSE)
-def test_numbers_within_the_tolerance_are_the_same_but_not_bitwise(kind, a, b):
+def test_numbers_within_the_tolerance_are_equal_but_not_bitwise(kind, a, b):
     found = equal(kind, a, b, rtol=1e-9)
     assert found.same
     assert not found.bitwise
@@ -87,12 +87,12 @@ def test_a_difference_is_named(kind, a, b, message):
     assert re.search(message, found.message)
 
 
-def test_the_order_of_rows_counts_only_where_it_is_part_of_the_value():
+def test_the_order_of_rows_counts_only_if_part_of_the_value():
     assert not equal("frame", F, F.iloc[::-1], ordered=True).same
     assert equal("frame", F, F, ordered=True).bitwise
 
 
-def test_rows_are_matched_although_noise_in_one_column_sorts_them_otherwise():
+def test_rows_match_although_noise_changes_their_order():
     a = pd.DataFrame({"x": [1.0, 1.0 + 1e-12], "y": [5.0, 3.0]})
     b = pd.DataFrame({"x": [1.0 + 1e-12, 1.0], "y": [5.0, 3.0]})
     assert equal("frame", a, b).same

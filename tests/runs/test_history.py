@@ -137,7 +137,7 @@ def test_two_run_folders_of_one_second_are_two(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["taken", "taken/below", "n" * 300])
-def test_a_run_folder_that_cannot_be_made_is_an_error_of_the_output(tmp_path, name):
+def test_a_run_folder_that_cannot_be_made_is_an_output_error(tmp_path, name):
     (tmp_path / "taken").write_text("")
     with pytest.raises(OutputError, match="the run folder can't be made: "):
         new_folder(tmp_path, name)
@@ -154,7 +154,7 @@ def test_a_comparison_that_failed_is_told_as_one(tmp_path):
     assert read(folder).state == "exit 5"
 
 
-def test_what_two_rounds_took_is_their_median_as_the_comparison_tells_it(tmp_path):
+def test_the_time_of_two_rounds_is_the_median_of_the_comparison(tmp_path):
     run = RunFolder(tmp_path, "x", "now", cases=(Case("a", "a", 1, (1.0, 4.0)), Case("b", "b", 2, (2.0, 2.2))))
     assert ([case.label for case in run.ran], run.elapsed) == (["b", "a"], 2.1)
 
@@ -166,7 +166,7 @@ def test_when_a_run_began_is_read_from_the_name_of_its_folder(tmp_path):
     assert began(tmp_path / "other") is None
 
 
-def test_run_folders_are_listed_the_newest_last_with_what_they_took(tmp_path):
+def test_run_folders_are_listed_the_newest_last_with_their_times(tmp_path):
     names = many(tmp_path)
     listed = runs(tmp_path)
     assert [run.label for run in listed] == [f"a/b/{FIRST}", *(f"month/{name}" for name in names)]
@@ -249,7 +249,7 @@ def test_a_run_folder_is_named_by_path_by_time_or_by_age(tmp_path, monkeypatch, 
     ("text", "said"),
     [("mnth", "did you mean 'month'?"), ("month~3", "month has 3 runs; the oldest is month~2"),
      (f"month/{FIRST}", f"did you mean 'month/{FIRST}.2' or "), ("xyz", "there are a/b, month"),
-     ("", "write a run folder"), ("a\0b", "write a run folder"), ("project", "no run folder: it has none of"),
+     ("", "write a run folder"), ("a\0b", "write a run folder"), ("project", "not a run folder: it has none of"),
      ("nowhere/month", "no such run folder below runs")],
 )  # fmt: skip
 def test_what_is_no_run_folder_is_exit_2_with_names_like_it(tmp_path, monkeypatch, text, said):
@@ -265,7 +265,7 @@ def test_a_measured_run_of_a_comparison_is_told_as_such(tmp_path):
     folder = comparison(tmp_path, FIRST)
     (folder / "pool-1").mkdir()
     (folder / "pool-1" / "report.json").write_text('{"elapsed": 1.0, "start_up": 0.1}')
-    with pytest.raises(ConfigError, match="one measured run of a comparison; that is "):
+    with pytest.raises(ConfigError, match="a single measured run of the comparison "):
         find(str(folder / "pool-1"))
 
 
@@ -283,7 +283,7 @@ def test_no_folder_of_runs_and_no_run_of_a_name_are_told(tmp_path):
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def test_the_keys_of_the_file_that_changed_are_told_by_their_paths(tmp_path):
+def test_changed_keys_of_the_file_are_named_by_their_paths(tmp_path):
     other = (
         CONFIG.replace("batch: 50", "batch: 100, retries: 2").replace("params: {n: 1}\n", "").replace("[x, y]", "[x]")
     )
@@ -348,9 +348,11 @@ def test_a_copy_of_a_folder_has_not_changed_and_is_no_faster(tmp_path):
     assert "the same  config, code, versions, machine, inputs, graph" in diff_text(found).split("\n")
 
 
-def test_what_is_faster_without_any_change_is_the_machines_load_or_chance(tmp_path):
+def test_a_difference_without_any_change_is_no_verdict(tmp_path):
     text = compared(tmp_path).judged.text
-    assert text.startswith("verdict withheld: nothing that is recorded has changed, so the machine did something else")
+    assert text.startswith(
+        "verdict withheld: nothing that is recorded has changed, so it is chance, or the machine had other work"
+    )
     assert "(faster: processes 2.00x [1.96, 2.04]); the intervals of serial overlap" in text
 
 
@@ -361,7 +363,7 @@ def test_a_folder_and_itself_are_one_run(tmp_path):
     for folder in (tmp_path / "month" / FIRST, comparison(tmp_path, SECOND)):
         found = diff(read(folder), read(folder))
         assert found.nothing_changed
-        assert found.judged.text == "verdict withheld: it is one and the same run"
+        assert found.judged.text == "verdict withheld: both are the same run"
 
 
 def test_times_by_step_are_those_of_the_traces_over_the_rounds(tmp_path):
@@ -379,7 +381,7 @@ def test_times_by_step_are_those_of_the_traces_over_the_rounds(tmp_path):
     text = diff_text(found)
     (line,) = [line for line in text.split("\n") if " fit " in line]
     assert line.split() == ["processes", "fit", "1.52", "[1.51,", "1.53]", "0.520", "[0.510,", "0.530]", "apart"]
-    lacking = "times by step of serial: serial-1/trace.parquet is not there (3 of 3 traces)"
+    lacking = "times by step of serial: serial-1/trace.parquet is missing (3 of 3 traces)"
     assert found.notes == (f"A: {lacking}", f"B: {lacking}")
 
 
@@ -388,7 +390,7 @@ def test_times_by_step_are_those_of_the_traces_over_the_rounds(tmp_path):
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_that_took_half_the_time_is_twice_as_fast_and_the_other_half_as_fast(tmp_path):
+def test_a_run_in_half_the_time_is_twice_as_fast(tmp_path):
     a, b = map(read, pair(tmp_path, code={"m.py": "dd"}))
     assert (
         diff(a, b).judged.text == "B is faster: processes 2.00x [1.96, 2.04]; withheld: the intervals of serial overlap"
@@ -408,17 +410,17 @@ def test_a_run_that_took_half_the_time_is_twice_as_fast_and_the_other_half_as_fa
         ({"inputs": {}}, "the inputs differ (in.csv removed, big.nc removed)"),
         ({"inputs": INPUTS | {"big.nc": INPUTS["big.nc"] | {"mtime_ns": 11}}},
          "the inputs may differ (big.nc: not hashed as a whole)"),
-        ({"fingerprint": "ffff"}, "the graphs differ, so other work was timed"),
+        ({"fingerprint": "ffff"}, "the graphs differ, so different work was timed"),
         ({"fingerprint": ""}, "graph not recorded in B"),
         ({"fingerprint": "ffff", "code": {"m.py": "dd"}, "config": CONFIG + "seed: 1\n"},
-         "the graphs differ, so other work was timed"),
+         "the graphs differ, so different work was timed"),
         ({"fingerprint": "ffff", "code": {"m.py": "dd"}, "graph": SHAPE | {"edges": []}},
-         "the graphs differ, so other work was timed"),
+         "the graphs differ, so different work was timed"),
         ({"backend": "pool"}, ""),
         ({"exit_code": 70}, ""),
     ],
 )  # fmt: skip
-def test_the_verdict_is_withheld_where_something_else_has_changed(tmp_path, fields, reason):
+def test_the_verdict_is_withheld_if_something_else_has_changed(tmp_path, fields, reason):
     found = compared(tmp_path, **fields)
     if reason:
         assert found.judged.withheld == (reason,)
@@ -428,7 +430,7 @@ def test_the_verdict_is_withheld_where_something_else_has_changed(tmp_path, fiel
         assert "the intervals of serial overlap" in found.judged.text
 
 
-def test_other_code_and_other_versions_do_not_withhold_the_verdict_whatever_they_do_to_the_graphs_hash(tmp_path):
+def test_other_code_and_versions_do_not_withhold_the_verdict(tmp_path):
     found = compared(tmp_path, fingerprint="ffff", code={"m.py": "dd"})
     assert found.judged.text.startswith("B is faster: processes 2.00x")
     versions = ENVIRONMENT | {"versions": {"dask": "2026.9.0", "numpy": "2.4.6"}}
@@ -459,7 +461,7 @@ def test_runs_that_were_not_repeated_show_nothing(tmp_path):
     assert "fewer than 3 rounds of processes show no difference" in diff(read(many), read(few)).judged.text
 
 
-def test_a_cluster_whose_machines_nobody_recorded_withholds_the_verdict_of_dask(tmp_path):
+def test_a_cluster_of_unknown_machines_withholds_dasks_verdict(tmp_path):
     config = CONFIG + "cluster: {address: 'tcp://h:1'}\n"
     a = comparison(tmp_path, FIRST, times=SLOW, backend="dask", config=config)
     b = comparison(tmp_path, SECOND, backend="dask", config=config)
@@ -568,7 +570,7 @@ NO_YAML = ["a: [1", "a: !!python/object:os.system {}", "a: &x [*x]", "a: 2026-13
 
 
 @pytest.mark.parametrize("config", [*NO_YAML, "- {}", ""], ids=range(8))
-def test_a_file_that_is_no_yaml_or_too_much_of_it_is_told_as_that(tmp_path, config):
+def test_broken_and_too_long_yaml_is_reported_as_such(tmp_path, config):
     told = compared(tmp_path, config=config)
     assert ("can't be compared" in told.unknown.get("config", "")) == (config in NO_YAML)
     assert bool(told.changes["config"]) == (config not in NO_YAML)

@@ -101,7 +101,7 @@ def test_steps_that_nobody_uses_and_those_of_checks_are_kept(ran):
     assert r["best"]["product"].tolist() == [30]
 
 
-def test_a_run_leaves_a_folder_with_what_was_asked_and_what_happened(ran, tmp_path):
+def test_a_run_leaves_a_folder_with_its_config_and_trace(ran, tmp_path):
     r = ran(HOLD)
     assert {path.name for path in r.folder.iterdir()} == {
         "config.json",
@@ -154,7 +154,7 @@ def test_all_failing_checks_are_told_and_nothing_is_committed(ran, tmp_path):
     assert not list(tmp_path.glob(".staging*"))
 
 
-def test_a_run_whose_task_fails_leaves_the_last_one_s_outputs_and_says_why_in_its_folder(ran, tmp_path):
+def test_a_failed_run_keeps_the_last_outputs_and_records_why(ran, tmp_path):
     first = ran()
     with pytest.raises(TaskError, match="a is by"):
         ran(sets={"by": "2"})
@@ -183,7 +183,7 @@ def test_ctrl_c_leaves_no_staging_and_no_lock(ran, tmp_path):
     assert not list(tmp_path.glob(".*"))
 
 
-def test_a_run_on_outputs_that_another_holds_fails_before_it_computes(ran, tmp_path):
+def test_a_run_on_locked_outputs_fails_before_it_computes(ran, tmp_path):
     r = ran()
     with OutputTransaction(r.graph.sinks, tmp_path, run="other"), pytest.raises(OutputError, match="run other"):
         ran()
@@ -202,9 +202,7 @@ def test_a_number_of_workers_that_is_none_is_refused(tmp_path: Path, workers: An
         run(loads("version: 1\nsteps: {x: {op: arange, stop: 3}}"), workers=workers, runs=tmp_path)
 
 
-def test_a_script_that_a_starting_worker_imports_does_not_run_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_script_that_a_worker_imports_does_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(multiprocessing.current_process(), "_inheriting", True, raising=False)
-    with pytest.raises(ConfigError, match='put what runs it below: if __name__ == "__main__"'):
+    with pytest.raises(ConfigError, match='call run only below: if __name__ == "__main__"'):
         run(loads("version: 1\nsteps: {x: {op: arange, stop: 3}}"), runs=tmp_path)

@@ -126,7 +126,7 @@ def test_a_run_that_has_not_ended_has_no_report(file, tmp_path, capsys):
     (folder / "run.json").write_text(json.dumps({**begun, "exit_code": None, "elapsed": None}))
     (folder / TRACE).unlink()
     assert cli.main(["report", str(folder)]) == 2
-    assert "since it has not ended: it still runs, or was killed" in capsys.readouterr().err
+    assert "make a report from: it has not ended: it still runs, or was killed" in capsys.readouterr().err
     assert not (folder / "report.json").exists()
 
 

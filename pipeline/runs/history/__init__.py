@@ -1,9 +1,9 @@
-"""See below.
+"""Run folders that are there: found, read, and compared with each other.
 
-diff     What has changed from one run folder to another: what was asked, with what code and versions, on what, how long
-find     Where run folders lie, how a new one is made, and which one a name means.
-read     One run folder: what its files say, in whatever state a run, a kill or time has left them.
-result   runs.history.result.
-schema   The parts of ``report.json`` that are read here, held to their types; everything else in it is passed over.
-verdict  Whether a run is faster than another one, or why that can't be said.
+diff     What changed from one run folder to another: config, code, versions, machine, inputs, graph, and times.
+find     Which run folders there are, and which of them a text such as ``NAME~1`` means.
+read     Read one run folder, whatever state a run, a kill or an older version has left it in.
+result   The values that a comparison of two run folders returns.
+schema   The parts of the JSON files of run folders that are read again, with their types; other parts are ignored.
+verdict  Whether one run is faster than another, or why that can't be said.
 """

@@ -1,4 +1,4 @@
-"""What has changed from one run folder to another: what was asked, with what code and versions, on what, how long."""
+"""What changed from one run folder to another: config, code, versions, machine, inputs, graph, and times."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from pipeline.runs.history.read import RunFolder
 from pipeline.runs.history.result import NOT_RECORDED, Change, Difference
 from pipeline.runs.history.schema import Unreadable, document
 from pipeline.runs.history.verdict import case_times, judged
-from pipeline.runs.report_model import Environment, Input
+from pipeline.runs.report_model import Input
 
 __all__ = ["Change", "Difference", "diff"]
 
-_MOST_TEXT = 300_000  # characters of YAML that are taken apart; it takes two seconds
+_MOST_TEXT = 300_000  # characters of YAML that are parsed, which takes two seconds
 _MOST_LEAVES = 50_000
 _DEEPEST = 40
 _MACHINE = ("machine", "processor", "cores", "memory", "platform")
 
 
 def diff(a: RunFolder, b: RunFolder) -> Difference:
-    """Compare two run folders; whatever state they are in."""
+    """Compare two run folders, whatever state they are in."""
     changes: dict[str, tuple[Change, ...]] = {}
     unknown: dict[str, str] = {}
     for about, compare in _ABOUT.items():
-        told = compare(a, b) if not _same(a, b) else []
-        if isinstance(told, str):
-            unknown[about] = told
-        changes[about] = () if isinstance(told, str) else tuple(told)
+        differing = compare(a, b) if not _same(a, b) else []
+        if isinstance(differing, str):
+            unknown[about] = differing
+        changes[about] = () if isinstance(differing, str) else tuple(differing)
     notes: list[str] = []
     found = Difference(a, b, changes, unknown, tuple(case_times(a, b, notes)), notes=tuple(notes))
     return replace(found, judged=judged(found))
@@ -39,7 +39,7 @@ def _same(a: RunFolder, b: RunFolder) -> bool:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Each gives what is not the same, or why nothing is known about it
+# Each returns the changes, or why nothing is known
 # ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -73,24 +73,20 @@ def _versions(a: RunFolder, b: RunFolder) -> list[Change] | str:
             found.append({"python": run.environment.python, **run.environment.versions})
             continue
         try:
-            told = document(run.folder / "versions.json")
+            recorded = document(run.folder / "versions.json")
         except Unreadable as error:
             return str(error)
-        if not isinstance(told, dict):
+        if not isinstance(recorded, dict):
             return _lacking(a, b, [r.environment is not None for r in (a, b)])
-        found.append({str(name): str(version) for name, version in told.items()})
+        found.append({str(name): str(version) for name, version in recorded.items()})
     return _changed(*found)
 
 
 def _machine(a: RunFolder, b: RunFolder) -> list[Change] | str:
     if a.environment is None or b.environment is None:
         return _lacking(a, b, [a.environment is not None, b.environment is not None])
-    old, new = (_told(e) for e in (a.environment, b.environment))
+    old, new = ({name: getattr(e, name) for name in _MACHINE} for e in (a.environment, b.environment))
     return _changed(old, new)
-
-
-def _told(environment: Environment) -> dict[str, Any]:
-    return {name: getattr(environment, name) for name in _MACHINE}
 
 
 def _inputs(a: RunFolder, b: RunFolder) -> list[Change] | str:
@@ -111,7 +107,7 @@ def _dumped(one: Input | None) -> dict[str, Any] | None:
 
 
 def _input_kind(old: Input | None, new: Input | None) -> Literal["changed", "added", "removed", "unsure", ""]:
-    """What has become of an input; empty: it is the same one."""
+    """Return how an input changed; empty if it did not."""
     if old is None or new is None:
         return "removed" if new is None else "added"
     if old.bytes != new.bytes and None not in (old.bytes, new.bytes):
@@ -170,15 +166,17 @@ def _parsed(text: str) -> Any:
     try:
         return YAML(typ="safe", pure=True).load(text)
     except (YAMLError, ValueError, TypeError, RecursionError, AttributeError, KeyError) as error:
-        raise Unreadable(f"the resolved file is no YAML: {str(error).splitlines()[0] if str(error) else ''}") from error
+        raise Unreadable(
+            f"the resolved file is not YAML: {str(error).splitlines()[0] if str(error) else ''}"
+        ) from error
 
 
 def _leaves(tree: Any) -> Iterator[tuple[str, Any]]:
-    """The values in a tree with their dotted paths; a list without maps is a value.
+    """Yield the values in a tree with their dotted paths; a list without maps counts as one value.
 
     Raises
     ------
-    Unreadable : if it is too deep, or has too many (aliases can make a small file very large)
+    Unreadable : if the tree is too deep or too large (aliases can make a small file very large)
     """
     left = [_MOST_LEAVES]
 
@@ -199,7 +197,7 @@ def _leaves(tree: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """A value in the types that JSON has."""
+    """Return a value of YAML as a plain value."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     return [_plain(inner) for inner in value] if isinstance(value, list) else str(value)

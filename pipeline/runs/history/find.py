@@ -1,8 +1,4 @@
-"""Where run folders lie, how a new one is made, and which one a name means.
-
-They lie as ``runs/NAME/TIME``, the time being that of their beginning (UTC), with a number behind it where two began in
-one second. A name of a pipeline may have a ``/`` in it.
-"""
+"""Which run folders there are, and which of them a text such as ``NAME~1`` means."""
 
 from __future__ import annotations
 
@@ -20,23 +16,28 @@ from pipeline.units import count_text
 __all__ = ["find", "runs"]
 
 _BEFORE = re.compile(r"(.+?)~(\d{0,6})", re.ASCII)
-_DEEPEST = 4  # folders below the folder of the runs
+_DEEPEST = 4  # levels of folders that are searched
 
 
 def runs(folder: str | os.PathLike[str] = "runs", name: str | None = None) -> list[RunFolder]:
-    """The run folders below a folder, the newest last; those of one pipeline with ``name``.
+    """Return the run folders below a folder, the newest last.
+
+    Parameters
+    ----------
+    name : of a pipeline, to get its runs only
 
     Raises
     ------
-    ConfigError : if there is no such folder, or no run of that name; with names like it
+    ConfigError : if there is no such folder, or no run of that name; the message lists similar names
     """
     top = Path(folder)
     if not top.is_dir():
-        raise ConfigError(f"{top}: no such folder; run folders lie where --runs DIR of the run said, else in runs")
+        raise ConfigError(
+            f"{top}: no such folder; run folders are where --runs DIR of the run put them, else in ./runs"
+        )
     found = _listed(top)
     if name is not None:
-        wanted = name.rstrip("/")
-        own = [path for path in found if _name(path, top) == wanted]
+        own = [path for path in found if _name(path, top) == name.rstrip("/")]
         if not own:
             raise ConfigError(f"{top}: no run of {name!r}{_like(name, {_name(path, top) for path in found})}")
         found = own
@@ -44,11 +45,15 @@ def runs(folder: str | os.PathLike[str] = "runs", name: str | None = None) -> li
 
 
 def find(text: str, folder: str | os.PathLike[str] = "runs") -> RunFolder:
-    """The run folder that ``text`` means: a path, ``NAME/TIME``, ``NAME`` (the newest), ``NAME~1`` (the one before).
+    """Return the run folder that a text means.
+
+    Parameters
+    ----------
+    text : a path, ``NAME/TIME``, ``NAME`` (the newest run) or ``NAME~1`` (the run before that)
 
     Raises
     ------
-    ConfigError : if there is none, with names like it; or it can't be read, with the reason
+    ConfigError : if there is no such folder, with similar names; or it can't be read, with the reason
     """
     top = Path(folder)
     path = _found(text, top)
@@ -79,7 +84,7 @@ def _found(text: str, top: Path) -> Path:
             )
     for path in (top / text, Path(text)):
         if path.is_dir():
-            return path  # to be told what it is
+            return path  # read() says why it is not a run folder
     known = _listed(top) if top.is_dir() else []
     names = {_name(path, top) for path in known}
     labels = {f"{_name(path, top)}/{path.name}" for path in known}
@@ -92,7 +97,7 @@ def _is_run(path: Path) -> bool:
 
 
 def _of_one(folder: Path) -> list[Path]:
-    """The run folders right below a folder, the newest last."""
+    """Return the run folders directly below a folder, the newest last."""
     try:
         return sorted((p for p in folder.iterdir() if STAMP.fullmatch(p.name) and p.is_dir()), key=_age)
     except OSError:
@@ -100,7 +105,7 @@ def _of_one(folder: Path) -> list[Path]:
 
 
 def _listed(top: Path) -> list[Path]:
-    """All run folders, the newest last."""
+    """Return all run folders, the newest last."""
     return sorted(_below(top, _DEEPEST), key=lambda path: (*_age(path), str(path)))
 
 
@@ -117,18 +122,18 @@ def _below(folder: Path, depth: int) -> Iterator[Path]:
 
 
 def _age(path: Path) -> tuple[str, int]:
-    """What sorts by the time that is in a name: as text, and the number behind it."""
+    """Return a sort key: the time in the folder's name, and the number behind it."""
     match = STAMP.fullmatch(path.name)
     return (match[1], int(match[2] or 1)) if match else (path.name, 1)
 
 
 def _name(path: Path, top: Path) -> str:
-    """The pipeline's: the folders between the two."""
+    """Return the pipeline's name: the folders between ``top`` and the run folder."""
     return path.relative_to(top).parent.as_posix() if path.parent != top else ""
 
 
 def _like(text: str, names: set[str]) -> str:
-    """``; did you mean 'x' or 'y'?``, or which names there are."""
+    """Return ``; did you mean 'x' or 'y'?``, else the names that there are."""
     close = difflib.get_close_matches(text, sorted(names), n=3, cutoff=0.6)
     if close:
         return f"; did you mean {' or '.join(repr(printable(name)) for name in close)}?"

@@ -1,12 +1,12 @@
-"""One run folder: what its files say, in whatever state a run, a kill or time has left them.
+"""Read one run folder, whatever state a run, a kill or an older version has left it in.
 
 ====================================  =====================================================================
-``report.json``                       all of it, since there is one
-``comparison.json``                   of an older comparison: times, but not where they came from
-``config.json``, ``versions.json``    of a run, as it began
-``failure.json``                      of one that failed
-``trace.parquet``, ``manifest.json``  of a run that ended well
-``graph``                             of a comparison, as it began; not opened, since opening it runs code
+``run.json`` and its neighbours       a run; see :mod:`pipeline.runs.facts`
+``report.json``                       a comparison, or a run of version 0.1
+``comparison.json``                   a comparison before there was ``report.json``: times without provenance
+``failure.json``                      a run or a comparison that failed
+``trace.parquet``, ``manifest.json``  a run that ended well before there was ``report.json``
+``graph``                             a comparison that began; never opened, since opening it runs code
 ====================================  =====================================================================
 """
 
@@ -34,17 +34,17 @@ NOT_ENDED = "it has not ended: it still runs, or was killed"
 
 BROKEN = (OSError, ValueError, TypeError, KeyError, AttributeError, NotImplementedError, RecursionError,
           OverflowError, pa.ArrowException)  # fmt: skip
-"""What reading a Parquet file raises that is none, or none of ours."""
+"""What reading a Parquet file may raise if it is damaged, or another program's."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A back end with a number of workers, and what it took in each round.
+    """A back end with a number of workers, and its times.
 
     Parameters
     ----------
-    elapsed : seconds, one a round; empty if it did not run
-    traces : the files of the rounds' traces, as far as they are known
+    elapsed : seconds of each round; empty if it did not run
+    traces : files of the rounds' traces, as far as they are known
     """
 
     label: str
@@ -56,19 +56,20 @@ class Case:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """What a run or a comparison left.
+    """The content of a run folder.
 
     Parameters
     ----------
-    name, time : of the pipeline, and of the folder
-    kind : ``run`` or ``comparison``; empty: it can't be told
-    exit_code : None: it has not ended (it still runs, or was killed), or it can't be told
-    problem : why it failed or can't be read; empty if all is well
+    name : of the pipeline
+    time : name of the folder: when the run began
+    kind : ``run`` or ``comparison``; empty if that is unknown
+    exit_code : None if it has not ended (it still runs, or was killed), or can't be read
+    problem : why it failed or can't be read; else empty
     cases : what was timed, in the order of the report
-    environment, inputs, code : where its numbers came from; None: not recorded
-    config : what was asked, as YAML; None: not recorded
-    shape : the graph of its steps
-    missing : what a folder of today has, and this one has not
+    environment, inputs, code : provenance; None if not recorded
+    config : the resolved file as YAML; None if not recorded
+    shape : the graph of its steps, as in ``report.json``
+    missing : what a run folder of this version has and this one lacks
     """
 
     folder: Path
@@ -89,7 +90,7 @@ class RunFolder:
 
     @property
     def label(self) -> str:
-        """What tells it from the others: ``quickstart/2026-01-31T10-00-00Z``."""
+        """A name that no other run has: ``quickstart/2026-01-31T10-00-00Z``."""
         return f"{self.name}/{self.time}" if self.name else self.time
 
     @property
@@ -112,7 +113,7 @@ class RunFolder:
         return median(self.ran[0].elapsed) if self.ran else None
 
     def to_dict(self) -> dict[str, Any]:
-        """What is told of it, in the types that JSON has."""
+        """Return a summary as plain values."""
         return {
             "folder": str(self.folder),
             "name": self.name,
@@ -131,11 +132,11 @@ class RunFolder:
 
 
 def read(folder: Path, name: str | None = None) -> RunFolder:
-    """What a run folder holds; never raises for what lies in it: that is told by ``problem``.
+    """Read a run folder; what is wrong with its files is in ``problem``, and never raised.
 
     Parameters
     ----------
-    name : of the pipeline; None: as the folder above it is named
+    name : of the pipeline; None: the name of the folder above
     """
     folder = folder.absolute()
     start = RunFolder(folder, folder.parent.name if name is None else name, folder.name)
@@ -149,18 +150,18 @@ def read(folder: Path, name: str | None = None) -> RunFolder:
 
 
 def step_seconds(trace: Path) -> dict[str, float]:
-    """Seconds in the tasks of each step of the file, its copies together, in the order of their first task.
+    """Return the seconds in the tasks of each step, over all its instances, in the order of their first task.
 
     Raises
     ------
-    Unreadable : if it is no trace
+    Unreadable : if the file is missing, or not a trace
     """
     if not trace.is_file():
-        raise Unreadable(f"{trace.parent.name}/{trace.name} is not there")
+        raise Unreadable(f"{trace.parent.name}/{trace.name} is missing")
     try:
         table = pq.read_table(trace, columns=["step", "start", "stop"], partitioning=None)
         if b"pipeline" not in (table.schema.metadata or {}):
-            raise Unreadable(f"{trace.name} is no trace")
+            raise Unreadable(f"{trace.name} is not a trace")
         steps, start, stop = (table[name].to_pylist() for name in ("step", "start", "stop"))
         seconds: dict[str, float] = {}
         for step, began, ended in zip(steps, start, stop, strict=True):
@@ -217,7 +218,7 @@ def _reported(start: RunFolder) -> RunFolder | None:
     if told is None:
         return None
     if isinstance(told, dict) and "kind" not in told and "start_up" in told:
-        raise Unreadable(f"it is one measured run of a comparison; that is {start.folder.parent}")
+        raise Unreadable(f"it is a single measured run of the comparison {start.folder.parent}")
     return _of(told, REPORT, start)
 
 
@@ -264,7 +265,7 @@ def _case(report: Report, number: int, folder: Path) -> Case:
 
 
 def _is_inner(trace: str) -> bool:
-    """Whether the last two parts of a path can be those of a trace in a run folder, wherever that lies now."""
+    """Return whether a path ends like that of a trace in a run folder, wherever the folder is now."""
     parts = Path(trace).parts[-2:]
     return len(parts) == 2 and ".." not in parts and "\0" not in trace and parts[1] == "trace.parquet"
 
@@ -275,7 +276,7 @@ def _is_inner(trace: str) -> bool:
 
 
 def _run(start: RunFolder) -> RunFolder | None:
-    """A run or comparison that failed, a run that did not end, or one of before there were reports."""
+    """Read a run or comparison that failed, a run that did not end, or one from before there were reports."""
     config, failure = document(start.folder / "config.json"), document(start.folder / FAILURE)
     trace, manifest = start.folder / TRACE, document(start.folder / "manifest.json")
     if config is None and failure is None and not trace.is_file():
@@ -302,7 +303,7 @@ def _failed(found: RunFolder, failure: Any) -> RunFolder:
 
 
 def _head(trace: Path) -> tuple[Case, int]:
-    """What a trace says of itself, and its number of tasks."""
+    """Return the back end and times in the metadata of a trace, and its number of tasks."""
     try:
         file = pq.read_metadata(trace)
         head = json.loads((file.metadata or {}).get(b"pipeline", b"null"))
@@ -322,10 +323,10 @@ def _begun_comparison(start: RunFolder) -> RunFolder | None:
 
 def _strange(folder: Path) -> str:
     if not folder.is_dir():
-        return "it is no folder"
+        return "it is not a folder"
     if (folder / "spec.json").is_file():
-        return f"it is one measured run of a comparison; that is {folder.parent}"
-    return f"it is no run folder: it has none of {', '.join(MARKS)}"
+        return f"it is a single measured run of the comparison {folder.parent}"
+    return f"it is not a run folder: it has none of {', '.join(MARKS)}"
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,30 +1,27 @@
-"""runs.history.result."""
+"""The values that a comparison of two run folders returns."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pipeline.runs.history.read import RunFolder
 from pipeline.trace.statistics import Interval
-
-if TYPE_CHECKING:
-    pass
-
 
 NOT_RECORDED = "not recorded"
 
 
 @dataclass(frozen=True)
 class Change:
-    """One thing that is not the same.
+    """One thing that differs.
 
     Parameters
     ----------
-    path : what: the dotted path of a key, a file, a package
-    kind : ``unsure`` of an input that may be another one: only a part of it was hashed, or nothing at all
-    old, new : None on the side where it is not there
+    path : dotted path of a key, or name of a file or package
+    kind : ``unsure`` for an input that may have changed: only a part of it was hashed, or nothing
+    old, new : None on the side that lacks it
+    partial : only a part of the input was hashed
     """
 
     path: str
@@ -36,15 +33,15 @@ class Change:
 
 @dataclass(frozen=True)
 class Difference:
-    """All that has changed from run folder ``a`` to run folder ``b``.
+    """Everything that changed from run folder ``a`` to run folder ``b``.
 
     Parameters
     ----------
-    changes : of ``config code versions machine inputs graph``: what is not the same; empty: all is
-    unknown : of these: why nothing is known about it
-    times : what both timed
+    changes : ``config code versions machine inputs graph`` -> what differs; empty if nothing does
+    unknown : the same keys -> why nothing is known
+    times : of the back ends that ran in both
     judged : whether ``b`` is faster, or why that can't be said
-    notes : what could not be read
+    notes : files that could not be read
     """
 
     a: RunFolder
@@ -57,11 +54,11 @@ class Difference:
 
     @property
     def nothing_changed(self) -> bool:
-        """Whether everything is known, and the same; times apart."""
+        """Whether everything but the times is known and the same."""
         return not self.unknown and not any(self.changes.values())
 
     def to_dict(self) -> dict[str, Any]:
-        """In the types that JSON has; seconds."""
+        """Return it as plain values; times in seconds."""
         return {
             "a": self.a.to_dict(),
             "b": self.b.to_dict(),
@@ -76,9 +73,9 @@ class Difference:
 
 @dataclass(frozen=True)
 class StepTimes:
-    """Seconds in the tasks of a step, over the rounds; None where it has none.
+    """Seconds in the tasks of a step over the rounds; None where the step has no tasks.
 
-    ``differs``: both were repeated, and the intervals lie apart.
+    ``differs`` : both were repeated, and their intervals do not overlap
     """
 
     step: str
@@ -89,14 +86,13 @@ class StepTimes:
 
 @dataclass(frozen=True)
 class CaseTimes:
-    """What one back end with a number of workers took in both.
+    """The times of one back end with a number of workers in both run folders.
 
     Parameters
     ----------
     old, new : elapsed seconds
-    speedup : how many times as fast the new one is, the rounds of the two having nothing to do with each other; None
-        where one of them took no time
-    differs : both were repeated, and the intervals lie apart
+    speedup : old over new, from unpaired rounds; None if one of them took no time
+    differs : both were repeated, and their intervals do not overlap
     steps : in the order of the first trace
     """
 
@@ -112,7 +108,7 @@ class CaseTimes:
 
 @dataclass(frozen=True)
 class Judged:
-    """The verdict in words, and each reason for which it is withheld, for all or for one back end."""
+    """The verdict as text, and each reason for withholding it, for all back ends or for one."""
 
     text: str = ""
     withheld: tuple[str, ...] = ()

@@ -21,7 +21,7 @@ Count = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class Unreadable(Exception):
-    """A file of a run folder is not what its name says; the text says which and why."""
+    """A file of a run folder can't be read; the text says which and why."""
 
 
 class _Part(BaseModel):
@@ -92,11 +92,11 @@ class Inputs(_Part):
 
 
 def document(path: Path) -> Any:
-    """What a JSON file holds; None if there is no such file.
+    """Return the content of a JSON file; None if there is no such file.
 
     Raises
     ------
-    Unreadable : if it can't be read, or is no JSON (NaN is none)
+    Unreadable : if it can't be read, or is not JSON (which has no NaN)
     """
     try:
         if not path.is_file():
@@ -107,9 +107,9 @@ def document(path: Path) -> Any:
     except OSError as error:
         raise Unreadable(f"{path.name} can't be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
-        said = "nested too deeply" if isinstance(error, RecursionError) else str(error).split("\n")[0]
-        raise Unreadable(f"{path.name} is no JSON: {said}") from error
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error).split("\n")[0]
+        raise Unreadable(f"{path.name} is not JSON: {reason}") from error
 
 
 def _refused(constant: str) -> Any:
-    raise ValueError(f"{constant} is no number of JSON")
+    raise ValueError(f"{constant} is not a number in JSON")

@@ -1,13 +1,13 @@
-"""Whether a run is faster than another one, or why that can't be said.
+"""Whether one run is faster than another, or why that can't be said.
 
-It is said only of the same work on the same inputs and machine, by the same back end with as many workers, where both
-were repeated and the intervals lie apart. Other code and other versions do not withhold it: they are what users want to
-see the effect of. They change the Graph's hash, too; so graphs of different hash are the same work where the resolved
-file and the shape of the graph are the same, and code or versions differ.
+There is a verdict only for the same work on the same inputs and machine, by the same back end with as many workers, if
+both were repeated and their intervals do not overlap. Changed code and versions do not prevent it: their effect is what
+users want to see. They also change the Graph's hash, so graphs with different hashes are the same work if the resolved
+file and the graph of the steps are the same, and code or versions differ.
 
-The rounds of two comparisons are not made in turns: what else the machine did meanwhile is part of what differs. Two
-comparisons of the same thing on a busy machine gave intervals far apart. So where nothing that is recorded has changed,
-the verdict is withheld, too.
+The rounds of two comparisons are not made in turns, so the times also differ by what else the machine did: two
+comparisons of the same thing on a busy machine gave intervals far apart. So there is no verdict if nothing that is
+recorded has changed, either.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["CaseTimes", "Judged", "StepTimes", "case_times", "judged"]
 
 _FEWEST = 3
 _NAMED = 3
-_SHORTEST = 1e-9  # seconds: less is no time
+_SHORTEST = 1e-9  # seconds; less counts as no time
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -39,7 +39,7 @@ _SHORTEST = 1e-9  # seconds: less is no time
 
 
 def case_times(a: RunFolder, b: RunFolder, notes: list[str]) -> Iterator[CaseTimes]:
-    """The times of each case that ran in both, in the order of the first; what can't be read is noted."""
+    """Yield the times of each case that ran in both, in the order of ``a``; what can't be read goes to ``notes``."""
     others = {(case.backend, case.workers): case for case in b.cases if case.elapsed}
     for case in a.cases:
         other = others.get((case.backend, case.workers))
@@ -52,15 +52,15 @@ def case_times(a: RunFolder, b: RunFolder, notes: list[str]) -> Iterator[CaseTim
 
 
 def _by_step(case: Case, side: str, notes: list[str]) -> list[dict[str, float]]:
-    found, faults = [], []
+    found, errors = [], []
     for trace in case.traces:
         try:
             found.append(step_seconds(trace))
         except Unreadable as error:
-            faults.append(str(error))
-    if faults:
-        more = f" ({len(faults)} of {len(case.traces)} traces)" if len(case.traces) > 1 else ""
-        notes.append(f"{side}: times by step of {case.label}: {faults[0]}{more}")
+            errors.append(str(error))
+    if errors:
+        more = f" ({len(errors)} of {len(case.traces)} traces)" if len(case.traces) > 1 else ""
+        notes.append(f"{side}: times by step of {case.label}: {errors[0]}{more}")
     return found
 
 
@@ -80,9 +80,9 @@ def _steps(old: Sequence[dict[str, float]], new: Sequence[dict[str, float]]) -> 
 
 
 def judged(found: Difference) -> Judged:
-    """The verdict on the second of two run folders."""
+    """Return the verdict on the second of two run folders."""
     if found.a.folder.resolve() == found.b.folder.resolve():
-        same = "it is one and the same run"
+        same = "both are the same run"
         return Judged(f"verdict withheld: {same}", (same,))
     withheld = [*_states(found), *_circumstances(found)]
     if not found.times and found.a.ran and found.b.ran:
@@ -99,7 +99,7 @@ def judged(found: Difference) -> Judged:
 
 
 def _by_case(found: Difference) -> Judged:
-    said: dict[str, list[str]] = {"faster": [], "slower": []}
+    by_word: dict[str, list[str]] = {"faster": [], "slower": []}
     overlapping, few, elsewhere = [], [], []
     for times in found.times:
         ratio = times.speedup
@@ -110,7 +110,7 @@ def _by_case(found: Difference) -> Judged:
         elif not times.differs:
             overlapping.append(times.label)
         else:
-            said["faster" if ratio.value > 1 else "slower"].append(f"{times.label} {ratio_text(ratio)}")
+            by_word["faster" if ratio.value > 1 else "slower"].append(f"{times.label} {ratio_text(ratio)}")
     reasons = []
     if overlapping:
         reasons.append(f"the intervals of {', '.join(overlapping)} overlap")
@@ -118,10 +118,10 @@ def _by_case(found: Difference) -> Judged:
         reasons.append(f"fewer than {_FEWEST} rounds of {', '.join(few)} show no difference; compare --repeat 5")
     if elsewhere:
         reasons.append(f"the machines of the cluster of {', '.join(elsewhere)} are not recorded")
-    pieces = [f"{word}: {', '.join(cases)}" for word, cases in said.items() if cases]
+    pieces = [f"{word}: {', '.join(cases)}" for word, cases in by_word.items() if cases]
     if pieces and found.nothing_changed:
-        reasons.insert(0, f"nothing that is recorded has changed, so the machine did something else besides, or it is "
-                          f"chance ({'; '.join(pieces)})")  # fmt: skip
+        reasons.insert(0, f"nothing that is recorded has changed, so it is chance, or the machine had other work "
+                          f"({'; '.join(pieces)})")  # fmt: skip
         pieces = []
     if not pieces:
         return Judged(f"verdict withheld: {'; '.join(reasons)}", tuple(reasons))
@@ -130,7 +130,7 @@ def _by_case(found: Difference) -> Judged:
 
 
 def _states(found: Difference) -> Iterator[str]:
-    """Why there is nothing to be compared."""
+    """Yield why there is nothing to compare."""
     for side, run in (("A", found.a), ("B", found.b)):
         if run.exit_code is None:
             yield f"{side} has not ended"
@@ -139,7 +139,7 @@ def _states(found: Difference) -> Iterator[str]:
 
 
 def _circumstances(found: Difference) -> Iterator[str]:
-    """Why times would be compared that have nothing to do with each other."""
+    """Yield why the times can't be compared."""
     lacking = [about for about in ("inputs", "machine", "graph") if about in found.unknown]
     if lacking:
         by_reason: dict[str, list[str]] = {}
@@ -155,11 +155,11 @@ def _circumstances(found: Difference) -> Iterator[str]:
     if any(change.path == "machine" for change in found.changes["machine"]):
         yield "the machines differ"
     if found.changes["graph"] and not _same_work(found):
-        yield "the graphs differ, so other work was timed"
+        yield "the graphs differ, so different work was timed"
 
 
 def _same_work(found: Difference) -> bool:
-    """Whether graphs of different hash do the same, with other code."""
+    """Return whether graphs with different hashes do the same work with other code or versions."""
     if "config" in found.unknown or found.changes["config"]:
         return False
     same_shape = found.a.shape is not None and found.a.shape == found.b.shape and found.a.n_tasks == found.b.n_tasks
@@ -167,7 +167,7 @@ def _same_work(found: Difference) -> bool:
 
 
 def _elsewhere(run: RunFolder) -> bool:
-    """Whether the file names a cluster that is not of this machine."""
+    """Return whether the file names a cluster that may use other machines."""
     section = re.search(r"^cluster:.*(?:\n .*)*", run.config or "", re.MULTILINE)
     return section is not None and re.search(r"\b(address|class): ", section[0]) is not None
 

@@ -1,7 +1,7 @@
-"""See below.
+"""Where the numbers of a run came from.
 
 code     Hashes of the code that ran: the user's modules, and Pipeline itself.
-inputs   Hashes of what a run read.
+inputs   Hashes of the files that a run read.
 machine  The machine that a run was made on, and the versions of what ran.
-record   Where the numbers of a run came from: the machine, the versions, the user's code, the files that were read.
+record   The provenance of a comparison: the machine, the versions, the user's code and the files that were read.
 """

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 __all__ = ["code_hashes", "named"]
 
-_MOST_SOURCES = 1_000  # files of a package of the user's
+_MOST_SOURCES = 1_000  # files of one package of the user
 
 
 def code_hashes(graph: Graph, config: Config | None = None) -> dict[str, str]:
-    """SHA-256 of the code that ran, by file: modules that are shipped, modules that calls name, Pipeline itself.
+    """Return the SHA-256 of each source file that ran: shipped modules, modules that calls name, and Pipeline itself.
 
-    Nothing is imported for it. Of a package that is installed the module that is named counts (its version tells the
-    rest); of one that lies elsewhere, in the user's own folders, every source.
+    Nothing is imported. Of an installed package only the named module is hashed, since its version is recorded as well;
+    of a package in the user's own folders every source file.
     """
     found = {name: hashlib.sha256(source).hexdigest() for name, source in graph.modules.items()}
     shipped = {name.partition("/")[0].removesuffix(".py") for name in graph.modules}
@@ -38,7 +38,7 @@ def code_hashes(graph: Graph, config: Config | None = None) -> dict[str, str]:
 
 
 def named(config: Config | None) -> list[str]:
-    """The modules that a file names, in its order, and those of ops that other distributions bring."""
+    """Return the modules that a file names, in its order, and those of ops from other distributions."""
     if config is None:
         return []
     functions = [step.function for step in config.steps.values() if step.kind == "call"]
@@ -51,7 +51,7 @@ def named(config: Config | None) -> list[str]:
 
 
 def _sources(module: str) -> dict[str, Path]:
-    """The source files that make up a module, by their names below the folder that it is imported from."""
+    """Return the source files of a module, by their paths below the folder that it is imported from."""
     top, *rest = module.split(".")
     try:
         spec = importlib.util.find_spec(top)

@@ -1,8 +1,8 @@
-"""Hashes of what a run read.
+"""Hashes of the files that a run read.
 
-Content is hashed up to a budget, small files first. What is left is told by size, time of change and its two ends, and
-marked ``partial``; of the rest by size and time alone. Of what a user's function or program opens by itself those
-files are seen that its arguments name, and that were there before the run began.
+Content is hashed up to a budget, small files first. Of larger files size, time of change and both ends are recorded,
+marked ``partial``; of too many of these only size and time. Of the files that a user's function or program opens, those
+are recorded that its arguments name and that existed before the run began.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
 __all__ = ["UNKNOWN", "input_hashes"]
 
 UNKNOWN = "unknown"
-"""In the place of a hash: nothing is known of the content."""
+"""Stands for a hash if the content is unknown."""
 
-_BUDGET = 256_000_000  # bytes that are hashed whole, in all
-_END = 1_000_000  # bytes hashed at each end of a file beyond that
-_MOST_ENDS = 64  # such files
-_MOST_OPENED = 3_000  # files; to open one takes as long as to hash 100 kB
-_ASKING = 2.0  # seconds that asking storages for remote files may take in all, but for the last answer
-_MOST_TOLD = 5_000  # files of one source that are told one by one
+_BUDGET = 256_000_000  # bytes of files that are hashed as a whole
+_END = 1_000_000  # bytes hashed at each end of a larger file
+_MOST_ENDS = 64  # files of which the ends are hashed
+_MOST_OPENED = 3_000  # files; opening one takes as long as hashing 100 kB
+_ASKING = 2.0  # seconds after which no storage is asked about a remote file any more
+_MOST_SINGLE = 5_000  # files of one source that are recorded one by one
 
 _FAR = os.path.join("..", "..", "..", "")
-"""How the path of what is far from a folder begins."""
+"""How the relative path of a file far from a folder begins."""
 _SUFFIXES: Mapping[str, tuple[str, ...]] = {
     "from_netcdf": (".nc", ".nc4", ".cdf", ".h5"),
     "from_npy": (".npy",),
@@ -50,12 +50,12 @@ _SUFFIXES: Mapping[str, tuple[str, ...]] = {
     "read_csv": (".csv", ".tsv", ".txt", ".csv.gz", ".csv.bz2", ".csv.xz"),
     "read_parquet": (".parquet", ".parq", ".pq"),
 }
-"""Op -> which files of a folder it reads, where not all."""
+"""Op -> endings of the files that it reads in a folder; other ops read all."""
 
 
 @dataclass(frozen=True)
 class _Read:
-    """What one source reads: its files, told one by one or together under ``name``."""
+    """The files of one source, recorded one by one or together under ``name``."""
 
     name: str
     files: tuple[str, ...]
@@ -64,7 +64,7 @@ class _Read:
 
 @dataclass(frozen=True)
 class _File:
-    """A local file that is there: bytes, ns since the epoch, and how much of it the hash is of."""
+    """A local file that exists: bytes, ns since the epoch, hash, and whether only a part of it was hashed."""
 
     size: int
     modified: int
@@ -73,18 +73,17 @@ class _File:
 
 
 def input_hashes(config: Config, *, budget: int = _BUDGET, since: float | None = None) -> dict[str, dict[str, Any]]:
-    """What the sources and checks of a file read, by path: from the file's folder, but for what lies far from it.
+    """Return the files that the sources and checks of a pipeline read, by path, relative to its folder if near it.
 
-    Each is a map of ``bytes``, ``mtime_ns`` and ``sha256``; ``partial: true`` where the hash is not of the whole
-    content; ``files`` where many are told as one (a zarr store; a source of more than 5,000 files). Of a remote file
-    ``etag`` and ``modified`` stand there as far as its storage tells, and ``sha256`` is ``unknown``. What can't be
-    read any more, and what its storage did not tell within two seconds, is unknown altogether: nothing is raised, since
-    the run has ended well.
+    Each is a map of ``bytes``, ``mtime_ns`` and ``sha256``; ``partial: true`` if only a part of the content was hashed;
+    ``files`` if many are recorded as one (a zarr store; a source of more than 5,000 files). A remote file has ``etag``
+    and ``modified`` if its storage reports them, and the hash ``unknown``. Files that can't be read any more, and
+    remote ones whose storage did not answer within two seconds, are unknown as a whole. Nothing is raised.
 
     Parameters
     ----------
-    budget : bytes that are hashed whole, in all; smaller files come first
-    since : seconds since the epoch: files that arguments name and that have changed since are results, not inputs
+    budget : bytes of files that are hashed as a whole; smaller files come first
+    since : seconds since the epoch; files that arguments name and that have changed since then are not inputs
     """
     reads = [*_reads(config), *_named(config, since)]
     files = _files({name for read in reads for name in read.files if not is_remote(name)}, budget)
@@ -92,18 +91,18 @@ def input_hashes(config: Config, *, budget: int = _BUDGET, since: float | None =
     found: dict[str, dict[str, Any]] = {}
     for read in reads:
         for name in [read.name] if read.together else read.files:
-            told = config.masked(_told(name, config.root))
-            if told in found:
+            label = config.masked(_recorded_name(name, config.root))
+            if label in found:
                 continue
             if is_remote(name):
-                found[told] = _remote(name, config.storage) if time.monotonic() < deadline else _one(None)
+                found[label] = _remote(name, config.storage) if time.monotonic() < deadline else _one(None)
             else:
-                found[told] = _together(read, files) if read.together else _one(files.get(name))
+                found[label] = _together(read, files) if read.together else _one(files.get(name))
     return found
 
 
 def _reads(config: Config) -> Iterator[_Read]:
-    """What each source reads; each path once."""
+    """Yield what each source reads; each path once."""
     seen: set[tuple[str, ...]] = set()
     root = os.path.abspath(config.root)
     for step in config.steps.values():
@@ -122,11 +121,11 @@ def _reads(config: Config) -> Iterator[_Read]:
 
 
 def _named(config: Config, since: float | None) -> Iterator[_Read]:
-    """The files that arguments of calls and commands name, from where the program stands or from the file's folder."""
+    """Yield the files that arguments name, relative to the current folder or to the file's folder."""
     texts = (text for s in config.steps.values() for text in _texts((s.args, s.over, s.command)))
-    for text in itertools.islice(dict.fromkeys(texts), _MOST_TOLD):
+    for text in itertools.islice(dict.fromkeys(texts), _MOST_SINGLE):
         for path in (os.path.abspath(text), os.path.join(os.path.abspath(config.root), text)):
-            with contextlib.suppress(OSError, ValueError):  # far too long for a path, or with a zero in it
+            with contextlib.suppress(OSError, ValueError):  # too long for a path, or with a null character
                 status = os.stat(path)
                 if stat.S_ISREG(status.st_mode) and (since is None or status.st_mtime < since):
                     yield _Read(path, (path,), together=False)
@@ -134,7 +133,7 @@ def _named(config: Config, since: float | None) -> Iterator[_Read]:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """The texts in a value, at any depth."""
+    """Yield the texts in a value, at any depth."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
@@ -163,15 +162,15 @@ def _read(step: Step, paths: Sequence[str], storage: Mapping[str, Any]) -> _Read
         files = locate(paths, storage, suffixes=_SUFFIXES.get(op, ()))
     except Exception:  # noqa: BLE001  (a library of its own for each storage; the files were there for the run)
         files = tuple(paths)
-    return _Read(name, files, together=len(files) > _MOST_TOLD and not is_remote(name))
+    return _Read(name, files, together=len(files) > _MOST_SINGLE and not is_remote(name))
 
 
 _ZARR = ("zarr.json", ".zmetadata", ".zgroup", ".zarray")
-"""The metadata of a remote store, in the place of its chunks: to list these may take longer than the run."""
+"""Metadata files of a remote store; its chunks are not listed, which may take longer than the run."""
 
 
 def _files(names: Iterable[str], budget: int) -> dict[str, _File]:
-    """The local files, hashed as far as the budget goes."""
+    """Return the local files that exist, hashed as far as the budget allows."""
     found: dict[str, _File] = {}
     for name in names:
         with contextlib.suppress(OSError):
@@ -196,7 +195,7 @@ def _whole(name: str) -> str:
 
 
 def _ends(name: str, size: int) -> str:
-    """The hash of the first and the last bytes of a file."""
+    """Return the hash of the first and the last bytes of a file."""
     with open(name, "rb", buffering=0) as file:
         digest = hashlib.sha256(file.read(_END))
         file.seek(max(_END, size - _END))
@@ -207,12 +206,12 @@ def _ends(name: str, size: int) -> str:
 def _one(file: _File | None) -> dict[str, Any]:
     if file is None:
         return {"bytes": None, "sha256": UNKNOWN}
-    told = {"bytes": file.size, "mtime_ns": file.modified, "sha256": file.sha256 or UNKNOWN}
-    return told | ({"partial": True} if file.partial else {})
+    found = {"bytes": file.size, "mtime_ns": file.modified, "sha256": file.sha256 or UNKNOWN}
+    return found | ({"partial": True} if file.partial else {})
 
 
 def _together(read: _Read, files: Mapping[str, _File]) -> dict[str, Any]:
-    """Many files as one: their sizes added up, the latest change, a hash of their names, sizes and hashes."""
+    """Return many files as one: the sum of sizes, the latest change, a hash of their names, sizes and hashes."""
     own = {name: files[name] for name in read.files if name in files}
     if not own:
         return _one(None)
@@ -230,28 +229,28 @@ def _together(read: _Read, files: Mapping[str, _File]) -> dict[str, Any]:
 
 
 def _remote(name: str, storage: Mapping[str, Any]) -> dict[str, Any]:
-    """What the storage says of a file, without reading it."""
+    """Return what the storage reports about a file, without reading it."""
     import fsspec
 
-    told: dict[str, Any] = {"bytes": None, "sha256": UNKNOWN}
+    found: dict[str, Any] = {"bytes": None, "sha256": UNKNOWN}
     try:
         filesystem, inner = fsspec.core.url_to_fs(name, **options_of(name, storage))
         about = filesystem.info(inner)
     except Exception:  # noqa: BLE001  (a library of its own for each storage; the run has ended well)
-        return told
-    told["bytes"] = about["size"] if isinstance(about.get("size"), int) else None
+        return found
+    found["bytes"] = about["size"] if isinstance(about.get("size"), int) else None
     keys = {"etag": ("ETag", "etag"), "modified": ("LastModified", "last_modified", "updated", "mtime", "created")}
     for key, names in keys.items():
         value = next((about[n] for n in names if about.get(n)), None)
         if value is not None:
-            told[key] = str(value).strip('"')
-    return told
+            found[key] = str(value).strip('"')
+    return found
 
 
-def _told(name: str, root: str) -> str:
-    """A path as it is told: near the file's folder from there, so that copies of a project tell the same.
+def _recorded_name(name: str, root: str) -> str:
+    """Return the path to record: relative if near the file's folder, so that it is the same in a copied project.
 
-    Of a URL neither who asks is told nor what he signs with.
+    User names, passwords and signatures are taken out of URLs.
     """
     if not is_remote(name):
         name = os.path.normpath(name.removeprefix("file://"))

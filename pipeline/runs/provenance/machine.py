@@ -1,7 +1,7 @@
 """The machine that a run was made on, and the versions of what ran.
 
-A machine is told from others by a hash of its number, processor, cores and memory. Rejected: the host's name and the
-machine's number as they are (a report is passed on), and the boot id (it is another one after each start).
+A machine is identified by a hash of its machine id, processor, cores and memory. Rejected: the host's name and the
+plain machine id (reports are passed on to others), and the boot id (it changes with each start).
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from pipeline.backends.local.child_processes import count_cores
 __all__ = ["PACKAGES", "environment", "versions"]
 
 PACKAGES = ("dask", "distributed", "numpy", "pandas", "pipeline", "pyarrow", "xarray", "zarr")
-"""The packages that decide what comes out, and how fast."""
+"""The packages that determine the results and the speed."""
 
 
 def environment(packages: Iterable[str] = ()) -> dict[str, Any]:
-    """The machine and the versions: ``python platform machine processor cores memory versions``; memory in bytes.
+    """Return ``python platform machine processor cores memory versions``; memory in bytes.
 
     Parameters
     ----------
-    packages : besides :data:`PACKAGES`, those whose version matters; left out where they are not installed
+    packages : other packages than :data:`PACKAGES` whose versions matter; those that are not installed are left out
     """
     processor, cores, memory = _processor(), count_cores(), int(psutil.virtual_memory().total)
     return {
@@ -45,7 +45,7 @@ def environment(packages: Iterable[str] = ()) -> dict[str, Any]:
 
 
 def versions(packages: Iterable[str] = ()) -> dict[str, str]:
-    """Versions of Python and of the packages that decide what comes out."""
+    """Return the versions of Python and of the packages that matter."""
     found = {"python": platform.python_version()}
     for package in dict.fromkeys([*PACKAGES, *(name.partition(".")[0] for name in packages)]):
         with contextlib.suppress(metadata.PackageNotFoundError):
@@ -55,7 +55,7 @@ def versions(packages: Iterable[str] = ()) -> dict[str, str]:
 
 @functools.cache
 def _processor() -> str:
-    """The model of the processor; of the kind alone where the system does not say more."""
+    """Return the model of the processor, or its architecture if the system reports no more."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
             name, _, value = line.partition(":")
@@ -65,7 +65,7 @@ def _processor() -> str:
 
 
 def _machine(processor: str, cores: int, memory: int) -> str:
-    """48 bits, in hex; memory to the GiB, since the kernel keeps a little for itself, and not always the same."""
+    """Return 48 bits in hex; memory is rounded to GiB, since the kernel reserves a varying part of it."""
     number = ""
     for file in ("/etc/machine-id", "/var/lib/dbus/machine-id"):
         with contextlib.suppress(OSError):
