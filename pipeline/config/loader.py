@@ -118,7 +118,7 @@ def _read(
     absent = {name: why for info in context.resolved.values() for name, why in info.instances.absent.items()}
     stem = os.path.splitext(os.path.basename(named))[0]
     return Config(
-        name=str(_text(tree, "name", stem, params, faults)),
+        name=_text(tree, "name", stem, faults),
         root=main.folder,
         steps=steps,
         params={name: params[name] for name in params} if not faults else {},
@@ -126,7 +126,7 @@ def _read(
         shipped=shipped,
         seed=keys.seed if keys is not None else 0,
         **(_settings(tree, params) if keys is not None else {}),
-        description=str(_text(tree, "description", "", params, faults)),
+        description=_text(tree, "description", "", faults),
         source=named,
         text=main.text,
         absent=absent,
@@ -238,7 +238,7 @@ def _order(steps: Mapping[str, ParsedStep], faults: FaultCollector) -> list[str]
     return list(order)
 
 
-def _text(tree: Node, key: str, default: str, params: Params, faults: FaultCollector) -> str:
+def _text(tree: Node, key: str, default: str, faults: FaultCollector) -> str:
     node = tree.value.get(key)
     if node is None:
         return default

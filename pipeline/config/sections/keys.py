@@ -124,7 +124,7 @@ class OutputKeys(Section):
     """The keys of one output."""
 
     input: Any = by_code(REFERENCE, "what is written; default: the step of the output's name")
-    to: Any = by_code(_FORMAT, "; ".join(f"{name}: {kinds}" for name, kinds in _KINDS.items()), ...)
+    to: Any = by_code(_FORMAT, "the format: " + ", ".join(f"{name} ({kinds})" for name, kinds in _KINDS.items()), ...)
     path: Any = by_code({"type": "string", "minLength": 1}, "where to write, below the output folder (--out)", ...)
     partition_by: Annotated[list[_Text], AfterValidator(_different)] = key(
         "parquet: a folder for each value of these columns", [], takes="a list of columns: [origin]", min_length=1
@@ -190,7 +190,7 @@ class Compare(Section):
 class File(Section):
     """The keys of the top level."""
 
-    version: Any = by_code({"const": 1}, "of the language: 1", ...)
+    version: Any = by_code({"const": 1}, "the version of the language, 1", ...)
     name: Any = by_code(TEXT, "of the pipeline; default: the file's name without .yaml")
     description: Any = by_code(TEXT, "what the pipeline is for, in your words")
     include: Any = by_code(TEXTS, "files merged first, in order, this one last")
@@ -199,12 +199,15 @@ class File(Section):
     seed: int = key("root of every random number", 0, takes="a whole number >= 0", ge=0, lt=2**63)
     steps: Any = by_code(
         {**named_map({"$ref": "#/definitions/step"}), "minProperties": 1},
-        "name: a step, which has one of op, expr, call, command",
+        "steps by name; each has one of op, expr, call, command",
         ...,
     )
-    outputs: Any = by_code(named_map({"$ref": "#/definitions/output"}), "name: what is written; all of them, or none")
+    outputs: Any = by_code(
+        named_map({"$ref": "#/definitions/output"}), "outputs by name; all of them are written, or none"
+    )
     checks: Any = by_code(
-        {"type": "array", "items": {"$ref": "#/definitions/check"}}, "what must hold before anything is committed"
+        {"type": "array", "items": {"$ref": "#/definitions/check"}},
+        "conditions that the results must meet before any output is committed",
     )
     keep: Any = by_code({"type": "array", "items": REFERENCE}, "steps whose values the run returns")
     storage: dict[str, dict[str, Any]] = key(
