@@ -112,7 +112,7 @@ def test_labels_end_with_their_dim(name: str, folder: Path) -> None:
 REFUSED: dict[str, tuple[str, str]] = {
     "groups of labels": ("{op: groupby, input: x, by: id, agg: mean}", "'id' is unknown until run time, and this must"),
     "a part by labels": ("{op: sel, input: x, labels: {id: a}}", "no dim 'id'"),
-    "text in an expression": ("{expr: \"x * coord(x, 'id')\"}", "'id' is str, which no expression takes"),
+    "text in an expression": ("{expr: \"x * coord(x, 'id')\"}", "'id' has dtype str; expressions over arrays take"),
     "no such column": (
         "{op: to_array, input: table, columns: [f0], dims: [row, feature], labels: ids}",
         "labels: 'ids' is no column; there are ",

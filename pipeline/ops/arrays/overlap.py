@@ -129,7 +129,7 @@ def _widened(x: Any, axis: int, n: int, boundary: str | float) -> tuple[Any, tup
 
 
 def _places(start: int, stop: int, length: int, boundary: str | float) -> Block:
-    """Return the positions whose values fill ``start`` to ``stop``; -1 beyond the array stands for the number given."""
+    """Return the positions whose values fill ``start`` to ``stop``; -1 where ``boundary`` is a number."""
     places = np.arange(start, stop)
     if boundary == "none":
         return places[(places >= 0) & (places < length)]

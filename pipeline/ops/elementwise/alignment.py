@@ -1,6 +1,6 @@
-"""Elementwise operations on named arrays: which dims go together, and one dask task a chunk.
+"""Arrays: checks that dims and labels match, gives operands equal chunks, makes one task per chunk.
 
-``monthly - climatology`` is an error here, and not the outer product that xarray makes of it.
+``monthly - climatology``, with dims (time, y) and (month, y), is an error here; xarray would return an outer product.
 """
 
 from __future__ import annotations
@@ -22,14 +22,20 @@ from pipeline.ops.arrays.deferred_labels import labels_of, plain_coords, shared_
 from pipeline.ops.arrays.unknown_chunks import any_unknown, rechunk_like, require_equal_chunks
 from pipeline.ops.elementwise.evaluation import SlotLookup, evaluate
 
-__all__ = ["Operand", "align_chunks", "cast_result", "evaluate_blockwise", "with_coordinates"]
+__all__ = ["Operand", "align_chunks", "cast_result", "evaluate_blockwise", "missing_message", "with_coordinates"]
 
 _PARTS = ("year", "month", "day", "hour", "weekday", "dayofyear")
 
 
 @dataclass(frozen=True, eq=False)
 class Operand:
-    """An array of an expression, and what the user calls it; ``value`` where it is a scalar known already."""
+    """An array in an expression.
+
+    Parameters
+    ----------
+    text : how the user wrote it, for messages
+    value : the value of a scalar that is known while the graph is built; else None
+    """
 
     array: xr.DataArray
     text: str
@@ -41,7 +47,7 @@ class Operand:
 
 
 def evaluate_blockwise(root: Node, operands: Sequence[Operand], text: str) -> tuple[da.Array, tuple[str, ...]]:
-    """The tree over the operands (a BoundValue's slot is a position in them) as a dask array, and its dims."""
+    """Return the expression over the operands as a dask array, and its dims; a slot is a position in ``operands``."""
     dims = _dims(root, operands)
     _check_lengths(operands)
     root = map_nodes(root, functools.partial(_inlined, operands))
@@ -54,7 +60,7 @@ def evaluate_blockwise(root: Node, operands: Sequence[Operand], text: str) -> tu
     chunked = align_chunks([_dask(operand.array) for operand in arrays], places)
     pairs = [item for array, place in zip(chunked, places, strict=True) for item in (array, place)]
     meta = np.empty((0,) * len(dims), dtype=dtype)
-    # aligned already; dask's own way refuses lengths that are known only in the run
+    # aligned above, because dask does not align chunks of unknown size
     data = da.blockwise(
         kernel, tuple(range(len(dims))), *pairs, dtype=dtype, meta=meta, token="expr", align_arrays=False
     )
@@ -75,10 +81,10 @@ def _dask(array: xr.DataArray) -> da.Array:
 
 
 def align_chunks(arrays: list[da.Array], places: Sequence[tuple[int, ...]]) -> list[da.Array]:
-    """The arrays cut alike: along each dim where they differ, at every edge that one of them has.
+    """Return the arrays with equal chunks: along dims where they differ, cut at every chunk border of any of them.
 
-    Lengths that only the run knows are cut as those are that are known, else as those of the array with most chunks. A
-    task of several blocks holds them to it: :func:`pipeline.ops.arrays.unknown_chunks.require_equal_chunks`.
+    An unknown length gets the chunks of a known one, else those of the array with most chunks. The tasks check that
+    blocks have equal lengths: :func:`pipeline.ops.arrays.unknown_chunks.require_equal_chunks`.
     """
     for dim in sorted({d for place in places for d in place}):
         holders = [(i, place.index(dim)) for i, place in enumerate(places) if dim in place]
@@ -101,11 +107,11 @@ def align_chunks(arrays: list[da.Array], places: Sequence[tuple[int, ...]]) -> l
 
 
 def _dims(node: Node, operands: Sequence[Operand]) -> tuple[str, ...]:
-    """The dims of the tree's value.
+    """Return the dims of the value of the tree.
 
     Raises
     ------
-    ExpressionError : at the first operation whose operands' dims don't contain each other
+    ExpressionError : at the first operation whose operands have dims that do not contain each other
     """
     if isinstance(node, BoundValue):
         return operands[node.slot].dims
@@ -156,14 +162,14 @@ def _is_time(dim: str, operands: Sequence[Operand]) -> bool:
 
 
 def _check_lengths(operands: Sequence[Operand]) -> None:
-    """Equal lengths and equal coordinates along every shared dim."""
+    """Check that lengths and labels are equal along every shared dim."""
     first: dict[str, Operand] = {}
     for operand in operands:
         for dim in operand.dims:
             other = first.setdefault(dim, operand)
             n, m = other.array.sizes[dim], operand.array.sizes[dim]
-            if n != m and n == n and m == m:  # nan: known only in the run
-                raise ExpressionError(f"'{other.text}' has {n:,} along '{dim}', '{operand.text}' has {m:,}")
+            if n != m and n == n and m == m:  # nan: unknown until run time
+                raise ExpressionError(f"'{other.text}' has length {n:,} along '{dim}', '{operand.text}' has {m:,}")
             if dim in operand.array.indexes:
                 if dim not in other.array.indexes:
                     first[dim] = operand
@@ -175,8 +181,8 @@ def _differ(dim: str, a: Operand, b: Operand) -> str:
     left, right = a.array.indexes[dim], b.array.indexes[dim]
     at = next((i for i, (x, y) in enumerate(zip(left, right, strict=False)) if x != y), 0)
     return (
-        f"'{a.text}' and '{b.text}' have different coordinates along '{dim}': at position {at} {left[at]} and "
-        f"{right[at]}; coordinates must be equal: take the same part of both with op sel"
+        f"'{a.text}' and '{b.text}' have different coordinates along '{dim}': {left[at]} and {right[at]} at position "
+        f"{at}; coordinates must be equal: select the same part of both with op sel"
     )
 
 
@@ -205,7 +211,7 @@ def with_coordinates(data: da.Array, dims: tuple[str, ...], operands: Sequence[O
 
 
 def _spread(block: Any, place: tuple[int, ...], ndim: int) -> Any:
-    """The block with its axes at ``place``, and axes of length 1 for the dims it lacks."""
+    """Return the block with its axes at ``place``, and axes of length 1 for the dims that it lacks."""
     block = np.asarray(block)
     if not place:
         return block.reshape(()) if ndim == 0 else block
@@ -221,7 +227,7 @@ def _evaluated(root: Node, blocks: Sequence[Any]) -> Any:
 
 
 def _dtype(root: Node, arrays: Sequence[Operand], places: Sequence[tuple[int, ...]], ndim: int) -> np.dtype[Any]:
-    """The dtype of the result, from arrays of length 0; 0-d ones hold a 1, which is within every function's reach."""
+    """Return the dtype of the result from arrays of length 0; 0-d arrays hold 1, which every function takes."""
     blocks = [
         _spread(np.ones((0,) * len(place), dtype=operand.array.dtype), place, ndim)
         for operand, place in zip(arrays, places, strict=True)
@@ -241,20 +247,24 @@ def _chunk(
     return cast_result(result, dtype, text)
 
 
+def missing_message(text: str, n: int, size: int, dtype: Any) -> str:
+    """Return the message for an expression of whole numbers that is missing for ``n`` of ``size`` values."""
+    return (
+        f"'{text}' is missing for {n:,} of {size:,} values, and {dtype} has no missing value; "
+        "write fill(…, 0), or number(…) for float64"
+    )
+
+
 def cast_result(result: np.ndarray, dtype: np.dtype[Any], text: str) -> np.ndarray:
-    """The result with its dtype: functions give nan where a whole number is missing.
+    """Return the result as ``dtype``; functions return floats with nan where a whole number is missing.
 
     Raises
     ------
-    DataError : if one is missing
+    DataError : if a whole number is missing
     """
     if result.dtype == dtype:
         return result
     if dtype.kind in "iu" and result.dtype.kind == "f" and np.isnan(result).any():
-        n = int(np.isnan(result).sum())
-        raise DataError(
-            f"'{text}' is missing for {n:,} of {result.size:,} values, and {dtype} has no missing value; "
-            "write fill(…, 0), or number(…) for float64"
-        )
+        raise DataError(missing_message(text, int(np.isnan(result).sum()), result.size, dtype))
     cast: np.ndarray = result.astype(dtype)
     return cast

@@ -1,4 +1,4 @@
-"""The evaluation of expressions: one walk, and one meaning, for arrays and for columns."""
+"""Walks the tree of an expression over values in memory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = ["Lookup", "SlotLookup", "evaluate"]
 
 
 class Lookup(Protocol):
-    """Gives the value of a Name or a BoundValue; ``columns`` says that text is a pandas column, not a numpy array."""
+    """Returns the value of a Name or a BoundValue; ``columns``: whether text is a pandas column, else a numpy array."""
 
     columns: bool
 
@@ -39,7 +39,7 @@ class Lookup(Protocol):
 
 
 class SlotLookup:
-    """The values of Bounds, by their slots; text is numpy's."""
+    """Looks up bound values by slot; text is a numpy array."""
 
     columns = False
 
@@ -48,16 +48,16 @@ class SlotLookup:
 
     def __call__(self, node: Node) -> Value:
         if not isinstance(node, BoundValue):
-            raise ExpressionError(f"{render(node)} is not bound to a value")
+            raise ExpressionError(f"{render(node)} has no value")
         return self.values[node.slot]
 
 
 def evaluate(node: Node, lookup: Lookup) -> Value:
-    """The value of the tree ``node``.
+    """Return the value of the tree.
 
     Raises
     ------
-    ExpressionError : if the kinds of the values don't go together
+    ExpressionError : if an operation is not defined for its operands
     """
     with np.errstate(all="ignore"):
         return _value(node, lookup)
@@ -90,6 +90,6 @@ def _value(node: Node, lookup: Lookup) -> Value:
             values = [_value(x, lookup) for x in args]
             for at, parameter in enumerate(FUNCTIONS[function].parameters[: len(values)]):
                 if parameter.kind == "int":
-                    values[at] = int(values[at])  # from the run it comes as a float
+                    values[at] = int(values[at])  # a value from the run is a float
             return IMPLEMENTATIONS[function](*values, **given)
     return lookup(node)

@@ -1,4 +1,4 @@
-"""The functions of expressions: numbers, choices, conversions; those of texts and times stand in files of their own."""
+"""Functions of numbers, choices and conversions; the table of all functions."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ __all__ = ["IMPLEMENTATIONS"]
 
 
 def _numeric(function: Callable[..., Any], name: str, *more: str) -> Callable[..., Any]:
-    """A function of numpy for numbers, and for the kinds ``more``."""
+    """Return a numpy function that takes numbers, and values of the kinds ``more``."""
 
     def prepared(value: Value) -> Value:
-        said = kind(value)
-        if said not in NUMERIC and said != "object" and said not in more:
-            raise ExpressionError(f"{name}(x) needs numbers, and got {said}")
+        value_kind = kind(value)
+        if value_kind not in NUMERIC and value_kind != "object" and value_kind not in more:
+            raise ExpressionError(f"{name}(x) needs numbers, got {value_kind}")
         whole = isinstance(value, np.ndarray) and value.dtype.kind in "iu" and name in _NUMPY
-        # numpy takes the root of an int8 in float16
-        return _as_float(value) if whole or said == "object" else as_numbers(value)
+        # numpy computes the root of an int8 in float16
+        return _as_float(value) if whole or value_kind == "object" else as_numbers(value)
 
     def call(*values: Value) -> Value:
         return function(*map(prepared, values))
@@ -51,12 +51,12 @@ def _where(condition: Value, a: Value, b: Value, *, columns: bool) -> Value:
 
 
 def _of_one_kind(a: Value, b: Value) -> tuple[Value, Value]:
-    """True and false as numbers where the other one is a number."""
+    """Convert booleans to numbers if the other value is a number."""
     return (as_numbers(a), as_numbers(b)) if {kind(a), kind(b)} == NUMERIC else (a, b)
 
 
 def _spread(value: Value, n: int, like: Value) -> pd.Series:
-    """The value as a Series of ``n`` rows, of the dtype that the other one has where that is a Series."""
+    """Return the value as a Series of ``n`` rows, with the dtype of ``like`` if that is a Series."""
     if isinstance(value, pd.Series):
         return value
     if isinstance(value, str):
@@ -76,7 +76,7 @@ def _extreme(op: str, ufunc: Callable[..., Any]) -> Callable[..., Any]:
             return ufunc(*widen_constants(a, b))
         if not isinstance(a, pd.Series):
             a, b = b, a
-        chosen = compare_values(op, a, b) | np.asarray(is_missing(a))  # what is missing stays so
+        chosen = compare_values(op, a, b) | np.asarray(is_missing(a))  # missing stays missing
         return a.where(pd.Series(chosen), b)
 
     return call
@@ -96,16 +96,16 @@ def _fill(x: Value, v: Value) -> Value:
 
 
 def _isfinite(x: Value) -> Any:
-    said = kind(x)
-    if said in {"text", "true/false"}:
-        raise ExpressionError(f"isfinite(x) needs numbers, and got {said}")
+    value_kind = kind(x)
+    if value_kind in {"text", "true/false"}:
+        raise ExpressionError(f"isfinite(x) needs numbers, got {value_kind}")
     if isinstance(x, pd.Series):
-        return np.isfinite(_as_float(x)) if said == "object" else ~is_missing(x)
+        return np.isfinite(_as_float(x)) if value_kind == "object" else ~is_missing(x)
     return np.isfinite(x)
 
 
 def _parsed(x: Value, name: str) -> Any:
-    """Numbers from text; float64 where one is missing."""
+    """Parse numbers from text; float64 if one is missing."""
     try:
         return pd.to_numeric(x).to_numpy() if isinstance(x, pd.Series) else np.asarray(x).astype(np.float64)
     except ValueError as error:
@@ -113,24 +113,24 @@ def _parsed(x: Value, name: str) -> Any:
 
 
 def _number(x: Value) -> Value:
-    said = kind(x)
-    if said == "text":
+    value_kind = kind(x)
+    if value_kind == "text":
         return _parsed(x, "number").astype(np.float64)[()]
-    if said == "duration":
+    if value_kind == "duration":
         return x / np.timedelta64(1, "s")
-    if said in {"time", "zoned time"}:
-        raise ExpressionError("number(x) needs numbers, text or a duration; of a time take year(t), or t - date('…')")
+    if value_kind in {"time", "zoned time"}:
+        raise ExpressionError("number(x) needs numbers, text or a duration; for a time write year(t), or t - date('…')")
     if isinstance(x, np.ndarray) and x.dtype.kind == "f":
         return x
     return _as_float(as_numbers(x))[()]
 
 
 def _integer(x: Value) -> Value:
-    """Whole numbers, towards zero; float64 with nan where one is missing, for the caller to settle."""
-    said = kind(x)
-    if said not in NUMERIC | {"text", "object"}:
-        raise ExpressionError(f"integer(x) needs numbers or text, and got {said}")
-    given = _parsed(x, "integer") if said == "text" else _as_float(x) if said == "object" else as_numbers(x)
+    """Return whole numbers, rounded towards zero; float64 with nan if one is missing, which the caller handles."""
+    value_kind = kind(x)
+    if value_kind not in NUMERIC | {"text", "object"}:
+        raise ExpressionError(f"integer(x) needs numbers or text, got {value_kind}")
+    given = _parsed(x, "integer") if value_kind == "text" else _as_float(x) if value_kind == "object" else as_numbers(x)
     numbers = np.asarray(given)
     if numbers.dtype.kind != "f":
         return numbers.astype(np.int64)[()]
@@ -140,27 +140,29 @@ def _integer(x: Value) -> Value:
 
 
 def _boolean(x: Value) -> Value:
-    said = kind(x)
-    if said == "text":
+    value_kind = kind(x)
+    if value_kind == "text":
         lower = x.str.lower() if isinstance(x, pd.Series) else np.strings.lower(np.asarray(x))
         if np.any(compare_values("!=", lower, "true") & compare_values("!=", lower, "false")):
-            raise ExpressionError("boolean(x): a text is neither 'true' nor 'false'")
+            raise ExpressionError("boolean(x): got text other than 'true' and 'false'")
         return compare_values("==", lower, "true")
-    return as_bool(x, "boolean") if said in {"true/false", "object"} else compare_values("!=", x, 0)
+    return as_bool(x, "boolean") if value_kind in {"true/false", "object"} else compare_values("!=", x, 0)
 
 
 def _text(x: Value, *, columns: bool) -> Value:
-    said = kind(x)
-    if said == "text":
+    value_kind = kind(x)
+    if value_kind == "text":
         return x
     if isinstance(x, pd.Series):
         return (
-            x.map(lambda t: t.isoformat(), na_action="ignore").astype(TEXT) if said == "zoned time" else x.astype(TEXT)
+            x.map(lambda t: t.isoformat(), na_action="ignore").astype(TEXT)
+            if value_kind == "zoned time"
+            else x.astype(TEXT)
         )
     array = np.asarray(x)
-    if said == "duration":
+    if value_kind == "duration":
         array = array / np.timedelta64(1, "s")
-    if said == "time" and array.size:  # numpy fails on an empty one
+    if value_kind == "time" and array.size:  # numpy fails on an empty one
         written = np.strings.replace(np.datetime_as_string(array, unit="us"), ".000000", "")
     else:
         written = array.astype("U32")
@@ -201,7 +203,7 @@ def _clip(x: Value, low: Value, high: Value) -> Value:
 
 
 def _constant_of_time(value: Value) -> Value:
-    """``date(${x})`` and the like, where the text is known only in the run."""
+    """Evaluate ``date(${x})`` or ``timestamp(${x})`` of a text that is unknown until run time."""
     return as_scalar(parse_time(value))
 
 

@@ -1,9 +1,8 @@
-"""What the values inside an expression are: their kinds, missing values, and the way into and out of pandas.
+"""Kinds of values, missing values, and conversion from pandas.
 
-While an expression is evaluated, a value is a Python scalar, a numpy array (numbers, true/false, naive times,
-durations, text of arrays), or a ``pandas.Series`` over a RangeIndex where numpy has no type for it (text and zoned
-times of columns, Python objects). Numbers, comparisons and naive times of columns thus go through the very code that
-arrays go through.
+While an expression is evaluated, a value is a Python scalar, a numpy array (numbers, booleans, times without zone,
+durations, text of arrays), or a ``pandas.Series`` with a RangeIndex if numpy has no dtype for it (text and zoned times
+of columns, Python objects). So numbers and times of columns go through the same code as those of arrays.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ Value = Any
 """A Python scalar, ``numpy.ndarray``, ``numpy.generic`` or ``pandas.Series``."""
 
 NUMERIC = frozenset({"number", "true/false"})
-"""The kinds that arithmetic takes for numbers."""
+"""The kinds that arithmetic treats as numbers."""
 
 _KINDS = {
     "b": "true/false",
@@ -42,7 +41,7 @@ _KINDS = {
 
 
 def kind(value: Value) -> str:
-    """``number``, ``true/false``, ``text``, ``time``, ``zoned time``, ``duration`` or ``object`` (anything)."""
+    """Return ``number``, ``true/false``, ``text``, ``time``, ``zoned time``, ``duration`` or ``object`` (anything)."""
     if isinstance(value, pd.Series):
         if isinstance(value.dtype, pd.DatetimeTZDtype):
             return "zoned time"
@@ -55,7 +54,7 @@ def kind(value: Value) -> str:
 
 
 def is_missing(value: Value) -> Any:
-    """Where a value is missing: nan, NaT, None; bool array or bool. Text of arrays is never missing."""
+    """Return where a value is missing (nan, NaT, None), as bool array or bool. Text of arrays is never missing."""
     if isinstance(value, pd.Series):
         return value.isna().to_numpy()
     if isinstance(value, np.ndarray | np.generic):
@@ -68,30 +67,34 @@ def is_missing(value: Value) -> Any:
 
 
 def as_bool(value: Value, word: str) -> Any:
-    """The value as true/false, for ``word``; missing is false.
+    """Return the value as booleans; missing is false.
+
+    Parameters
+    ----------
+    word : the operator or function that needs them, for the message
 
     Raises
     ------
-    ExpressionError : if it is something else
+    ExpressionError : if the value is not boolean
     """
-    said = kind(value)
-    if said == "object":
+    value_kind = kind(value)
+    if value_kind == "object":
         array = np.asarray(value, dtype=object)
         return np.equal(array, True).astype(bool) & ~pd.isna(array)
-    if said != "true/false":
-        raise ExpressionError(f"'{word}' needs true or false, and got {said}; compare it: x != 0")
+    if value_kind != "true/false":
+        raise ExpressionError(f"'{word}' needs true or false, got {value_kind}; compare it: x != 0")
     return value.to_numpy(bool, na_value=False) if isinstance(value, pd.Series) else value
 
 
 def as_scalar(value: Any) -> Value:
-    """One value from elsewhere, of one element whatever holds it, as expressions take it.
+    """Return the single element of a scalar, array, column or frame, in the type that expressions use.
 
     Raises
     ------
-    ExpressionError : if it has more than one element, or is of a kind that expressions don't take
+    ExpressionError : if there is more than one element, or an expression cannot hold such a value
     """
     if isinstance(value, pd.DataFrame | pd.Series | pd.Index):
-        # not to_numpy of the whole, which would take the zone off a time
+        # not to_numpy, which would drop the time zone
         if value.size != 1:
             raise ExpressionError(f"one value is needed, got {value.size}")
         value = value.iloc[0, 0] if isinstance(value, pd.DataFrame) else value.to_list()[0]
@@ -117,9 +120,9 @@ def as_scalar(value: Any) -> Value:
 
 
 def column_values(column: pd.Series) -> Value:
-    """A column as evaluation takes it; nullable and Arrow types become numpy's, their whole numbers float64.
+    """Return a column in the type that expressions use: nullable and Arrow types become numpy's, integers float64.
 
-    Those of true and false alone stay nullable: numpy has no third value.
+    Only booleans stay nullable, because numpy has no missing boolean.
     """
     dtype: Any = column.dtype
     if isinstance(dtype, np.dtype):
@@ -162,10 +165,10 @@ def _from_masked(column: pd.Series, dtype: Any) -> Value:
     if plain.kind == "f":
         return column.to_numpy(plain, na_value=np.nan)
     if plain.kind in "iu":
-        return column.to_numpy(np.float64, na_value=np.nan)  # whether or not one is missing in this partition
+        return column.to_numpy(np.float64, na_value=np.nan)  # even if none is missing: the same dtype in all partitions
     return without_index(column.astype(object))
 
 
 def without_index(column: pd.Series) -> pd.Series:
-    """The column over a RangeIndex, without a copy: indexes of a frame mean nothing and must not align."""
+    """Return the column with a RangeIndex, without a copy, so that pandas does not align by the index."""
     return pd.Series(column.array, copy=False)

@@ -1,7 +1,7 @@
-"""What the operators of expressions mean for values in memory: numbers, texts, times and columns of them.
+"""Arithmetic, comparisons and ``in`` for values in memory.
 
-Rules that numpy and pandas do not share are settled here: a comparison with a missing value is false, ``!=`` and ``not
-in`` too; true and false count as 1 and 0 in arithmetic; ``/`` is true division; values of two kinds never compare.
+Where numpy and pandas differ, one rule holds here: a comparison with a missing value is false, ``!=`` and ``not in``
+included; booleans count as 1 and 0 in arithmetic; ``/`` is true division; values of different kinds cannot be compared.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _UFUNCS: dict[str, Callable[..., Any]] = {
     "!=": np.not_equal,
 }
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {**ARITHMETIC, **COMPARISONS}
-# (operator, left, right) that have a meaning although a time or a duration takes part
+# (operator, left, right): the operations that are defined for times and durations
 _OF_TIMES = frozenset(
     {
         ("-", "time", "time"),
@@ -64,14 +64,14 @@ def are_constants(*values: Value) -> bool:
 
 
 def _numpy(value: Value) -> Value:
-    """A Series of what numpy has a type for as an array."""
+    """Convert a Series to an array if numpy has a dtype for it."""
     if isinstance(value, pd.Series) and isinstance(value.dtype, np.dtype) and value.dtype.kind != "O":
         return value.to_numpy()
     return value
 
 
 def as_numbers(value: Value) -> Value:
-    """True and false as 1 and 0; as floats in a column where they may be missing."""
+    """Convert booleans to 1 and 0; to floats in a column that may have missing values."""
     if isinstance(value, bool | np.bool_):
         return int(value)
     if isinstance(value, pd.Series) and isinstance(value.dtype, pd.BooleanDtype):
@@ -95,9 +95,9 @@ def apply_arithmetic(op: str, a: Value, b: Value) -> Value:
 
 
 def widen_constants(*values: Value) -> list[Value]:
-    """The values, with whole numbers that an array of small ones among them can't hold as what numpy widens it for.
+    """Return the values, with whole numbers that do not fit the dtype of an array among them as int64.
 
-    numpy refuses ``uint8 + 300``, and makes 44 of the 300 in a ``where``.
+    numpy would refuse ``uint8 + 300``, and turn the 300 into 44 in ``where``.
     """
     limits = [np.iinfo(v.dtype) for v in values if isinstance(v, np.ndarray | np.generic) and v.dtype.kind in "iu"]
     return [_typed(v) if type(v) is int and not all(one.min <= v <= one.max for one in limits) else v for v in values]
@@ -156,7 +156,7 @@ def is_in(value: Value, constants: Sequence[Value], negated: bool) -> Any:
     if isinstance(value, pd.Series) and kind(value) == "text":
         found: Any = value.isin([c for c in constants if not pd.isna(c)]).to_numpy()
     elif isinstance(value, np.ndarray) and kind(value) in NUMERIC and constants and are_constants(*constants):
-        # as comparisons would: 0.1 is a float32 beside float32
+        # the dtype in which numpy would compare them: 0.1 is a float32 next to float32
         dtype = np.result_type(*widen_constants(value, *constants))
         found = np.isin(value, np.array(constants, dtype=dtype))
     else:

@@ -1,8 +1,8 @@
-"""Expressions on the kinds of values: arrays (one task a chunk), columns (a partition at a time), coordinates, scalars.
+"""Entry points: evaluate an expression over arrays, columns of a partition, coordinates, or scalars.
 
-The dtype of a result is that of the same expression over empty inputs, known at build, never that of the values at
-hand: partitions and chunks must agree. Where whole numbers are expected and one is missing (``month`` of a missing
-time), the task fails and says so, as int64 has no missing value.
+The dtype of a result is the dtype of the same expression over empty inputs, which is known while the graph is built.
+It never depends on the values, because partitions and chunks must agree. If a whole number is expected and one is
+missing (``month`` of a missing time), the task fails, because int64 has no missing value.
 """
 
 from __future__ import annotations
@@ -21,7 +21,13 @@ from pipeline.config.expressions.references import ExpressionError
 from pipeline.config.expressions.tree import BoundValue, Call, Name, Node, map_nodes, walk
 from pipeline.errors import DataError, nearest
 from pipeline.ops.arrays.deferred_labels import DeferredLabels, deferred_labels, labels_of
-from pipeline.ops.elementwise.alignment import Operand, cast_result, evaluate_blockwise, with_coordinates
+from pipeline.ops.elementwise.alignment import (
+    Operand,
+    cast_result,
+    evaluate_blockwise,
+    missing_message,
+    with_coordinates,
+)
 from pipeline.ops.elementwise.evaluation import SlotLookup, evaluate
 from pipeline.ops.elementwise.kinds import TEXT, Value, as_scalar, column_values
 
@@ -41,22 +47,22 @@ __all__ = [
 
 
 def evaluate_columns(e: Expression, frame: pd.DataFrame, bound: Sequence[Any] = ()) -> pd.Series:
-    """The expression over one partition.
+    """Evaluate the expression over one partition.
 
     Parameters
     ----------
-    frame : pandas, of any length; its index is given to the result and otherwise ignored
-    bound : for each slot of ``e.references`` its value: a scalar, or a frame, column or array of one element. Whole
-        numbers among them count as float64, since their type is not known when the dtype of the result is
+    frame : pandas, of any length; the result gets its index, which is otherwise ignored
+    bound : the value for each of ``e.references``: a scalar, or a frame, column or array of one element. Whole numbers
+        among them are converted to float64, because their type is unknown when the dtype of the result is determined
 
     Returns
     -------
-    pandas.Series : always of the frame's length, with the dtype of :func:`columns_dtype`
+    pandas.Series : of the length of the frame, with the dtype of :func:`columns_dtype`
 
     Raises
     ------
-    ExpressionError : if a column does not exist, or kinds don't go together
-    DataError : if the result is whole numbers by its dtype and one is missing
+    ExpressionError : an unknown column, or an operation that is not defined for its operands
+    DataError : if the dtype of the result is whole numbers and one is missing
     """
     values = [_run_value(value) for value in bound]
     if isinstance(e.root, Name):
@@ -70,10 +76,10 @@ def evaluate_columns(e: Expression, frame: pd.DataFrame, bound: Sequence[Any] = 
 
 
 def columns_dtype(e: Expression, meta: pd.DataFrame, bound: Sequence[Any] = ()) -> Any:
-    """The dtype of the column that :func:`evaluate_columns` gives for partitions like ``meta``.
+    """Return the dtype of the column that :func:`evaluate_columns` returns for partitions like ``meta``.
 
-    Values that are known only in the run are left out of ``bound`` (or are Delayed): any kind that makes sense is
-    tried for them.
+    Values that are unknown until run time are omitted from ``bound``, or Delayed: kinds of values are tried for them
+    until the expression is defined.
     """
     n = len(e.references)
     given = [bound[i] if i < len(bound) else None for i in range(n)]
@@ -83,7 +89,7 @@ def columns_dtype(e: Expression, meta: pd.DataFrame, bound: Sequence[Any] = ()) 
     for values in itertools.product(*(choices or _CANDIDATES for choices in known)):
         try:
             return evaluate_columns(e, empty, values).dtype
-        except (ValueError, TypeError, AttributeError) as error:  # a value of this kind has no meaning there
+        except (ValueError, TypeError, AttributeError) as error:  # not defined for a value of this kind
             failure = failure or error
     assert failure is not None, "there is always a first combination"
     raise failure
@@ -112,7 +118,7 @@ def _run_value(value: Any) -> Any:
 
 
 class _ColumnLookup:
-    """The values of Names and Bounds; each column is prepared once."""
+    """Looks up columns and bound values; each column is converted once."""
 
     columns = True
 
@@ -132,10 +138,10 @@ class _ColumnLookup:
 
 def _column(frame: pd.DataFrame, name: str, column: int = 0) -> pd.Series:
     if name not in frame.columns:
-        raise ExpressionError(f"'{name}' is no column{nearest(name, map(str, frame.columns))}", column)
+        raise ExpressionError(f"no column '{name}'{nearest(name, map(str, frame.columns))}", column)
     found = frame[name]
     if not isinstance(found, pd.Series):
-        raise ExpressionError(f"'{name}' stands for {found.shape[1]} columns of the same name", column)
+        raise ExpressionError(f"'{name}' is the name of {found.shape[1]} columns; names must be unique", column)
     return found
 
 
@@ -153,19 +159,18 @@ def _as_series(value: Value, index: pd.Index) -> pd.Series:
 
 
 def _settled(result: pd.Series, expected: Any, e: Expression) -> pd.Series:
-    """The result with the dtype expected: functions give nan where a whole number is missing."""
+    """Return the result as ``expected``; functions return floats with nan where a whole number is missing.
+
+    Raises
+    ------
+    DataError : if a whole number is missing
+    """
     if result.dtype == expected:
         return result
     if expected.kind in "iu" and result.dtype.kind == "f" and result.hasnans:
-        raise DataError(_missing(e, int(result.isna().sum()), len(result), expected))
+        message = missing_message(e.text, int(result.isna().sum()), len(result), expected)
+        raise DataError(f"{message}, or filter these rows out")
     return result.astype(expected)
-
-
-def _missing(e: Expression, n: int, of: int, dtype: Any) -> str:
-    return (
-        f"'{e.text}' is missing for {n:,} of {of:,} values, and {dtype} has no missing value; "
-        "filter them out, write fill(…, 0), or number(…) for float64"
-    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -174,8 +179,7 @@ def _missing(e: Expression, n: int, of: int, dtype: Any) -> str:
 
 
 def evaluate_numpy(e: Expression, bound: Sequence[Any]) -> np.ndarray:
-    """The expression over numpy arrays (or scalars) that broadcast against each other, at once."""
-
+    """Evaluate the expression over numpy arrays or scalars that broadcast against each other."""
     values = [value if isinstance(value, np.ndarray) and value.ndim else as_scalar(value) for value in bound]
     result = np.asarray(evaluate(e.root, SlotLookup(values)))
     empty = [np.empty((0,) * value.ndim, value.dtype) if isinstance(value, np.ndarray) else value for value in values]
@@ -184,20 +188,20 @@ def evaluate_numpy(e: Expression, bound: Sequence[Any]) -> np.ndarray:
 
 
 def evaluate_arrays(e: Expression, bound: Sequence[Any]) -> xr.DataArray:
-    """The expression over named arrays, lazily, one task a chunk.
+    """Build the expression over named arrays, with one task per chunk; nothing is computed.
 
     Parameters
     ----------
-    bound : for each slot a DataArray (over dask, or in memory) or a scalar
+    bound : for each of ``e.references`` a DataArray (over dask or in memory) or a scalar
 
     Returns
     -------
-    xarray.DataArray : over dask; dims in the order of the larger operand's; no name, no attributes
+    xarray.DataArray : over dask; dims in the order of the larger operand; no name, no attributes
 
     Raises
     ------
-    ExpressionError : if the dims of neither operand of an operation contain the other's, if lengths or coordinates
-        differ, or if kinds don't go together
+    ExpressionError : if the dims of neither operand of an operation contain those of the other, if lengths or labels
+        differ, or if an operation is not defined for its operands
     """
     operands: list[Operand] = []
 
@@ -235,8 +239,8 @@ def _label(e: Expression, slot: int) -> str:
 def _coordinate(array: Any, name: Any, label: str) -> Operand:
     if not isinstance(array, xr.DataArray) or name.value not in array.coords:
         known = [str(c) for c in array.coords] if isinstance(array, xr.DataArray) else []
-        has = f"it has {', '.join(known)}" if known else "it has none"
-        raise ExpressionError(f"'{name.value}' is no coordinate of '{label}'; {has}{nearest(name.value, known)}")
+        has = f"coordinates: {', '.join(known)}" if known else "it has none"
+        raise ExpressionError(f"'{label}' has no coordinate '{name.value}'; {has}{nearest(name.value, known)}")
     deferred = deferred_labels(array).get(name.value)
     if deferred is not None:
         return Operand(_labels_array(deferred, name.value), f"coord({label}, '{name.value}')")
@@ -249,7 +253,7 @@ def _coordinate(array: Any, name: Any, label: str) -> Operand:
 
 def _labels_array(labels: DeferredLabels, name: str) -> xr.DataArray:
     if not isinstance(labels.dtype, np.dtype) or labels.dtype.kind not in "biufmM":
-        raise ExpressionError(f"'{name}' is {labels.dtype}, which no expression takes; numbers and times are")
+        raise ExpressionError(f"'{name}' has dtype {labels.dtype}; expressions over arrays take numbers and times")
     return xr.DataArray(labels.data, dims=[labels.dim])
 
 
@@ -259,21 +263,21 @@ def _labels_array(labels: DeferredLabels, name: str) -> xr.DataArray:
 
 
 def evaluate_coords(e: Expression, x: xr.DataArray) -> xr.DataArray:
-    """The expression over the coordinates of ``x``, in memory: ``month(time)``.
+    """Evaluate an expression over the coordinates of ``x``, such as ``month(time)``, in memory.
 
     Returns
     -------
-    xarray.DataArray : along the dims of the coordinates used (their dims must contain each other), with them
+    xarray.DataArray : along the dims of the coordinates used (which must contain each other), with these coordinates
 
     Raises
     ------
-    ExpressionError : if a name is no coordinate
+    ExpressionError : an unknown coordinate, or one that is computed in the run
     """
     used: dict[str, xr.DataArray] = {}
     for name in sorted(e.names, key=e.text_column):
         if name not in x.coords:
             known = [str(c) for c in x.coords]
-            raise ExpressionError(f"'{name}' is no coordinate{nearest(name, known)}", e.text_column(name))
+            raise ExpressionError(f"no coordinate '{name}'{nearest(name, known)}", e.text_column(name))
         if name in labels_of(x):
             raise ExpressionError(
                 f"'{name}' is unknown until run time, and this must be known before; group the frame that it came from",
@@ -283,7 +287,10 @@ def evaluate_coords(e: Expression, x: xr.DataArray) -> xr.DataArray:
     largest = max(used.values(), key=lambda c: c.ndim, default=xr.DataArray(0))
     for name, coordinate in used.items():
         if not set(coordinate.dims) <= set(largest.dims):
-            raise ExpressionError(f"'{name}' has dims {coordinate.dims}, beside {largest.dims}", e.text_column(name))
+            raise ExpressionError(
+                f"'{name}' has dims {coordinate.dims}, which are not among the dims {largest.dims} of another one",
+                e.text_column(name),
+            )
     flat = {
         name: np.broadcast_to(
             coordinate.transpose(*(d for d in largest.dims if d in coordinate.dims))
@@ -296,14 +303,14 @@ def evaluate_coords(e: Expression, x: xr.DataArray) -> xr.DataArray:
     }
     result = evaluate_columns(e, pd.DataFrame(flat, index=range(largest.size)))
     if isinstance(result.dtype, pd.DatetimeTZDtype):
-        raise ExpressionError("coordinates carry no zones; write localize(convert(…)) only inside another function")
+        raise ExpressionError("a coordinate cannot have a time zone; use localize and convert inside another function")
     values = result.fillna("").to_numpy(dtype=str) if result.dtype == TEXT else result.to_numpy()
     coords = {name: c for name, c in largest.coords.items() if set(c.dims) <= set(largest.dims)}
     return xr.DataArray(values.reshape(largest.shape), dims=largest.dims, coords=coords)
 
 
 def evaluate_scalar(e: Expression, bound: Sequence[Any] = ()) -> Any:
-    """The expression over values of one element each, at once: for checks.
+    """Evaluate the expression over values of one element each, as checks do.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The functions of text columns. What is missing stays missing; where true or false is asked, it is false."""
+"""Functions of text. Missing stays missing; functions that return booleans return false for it."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ __all__ = ["TEXT_FUNCTIONS", "as_text"]
 
 
 def as_text(value: Value, function: str) -> pd.Series:
-    """The value as a text column.
+    """Return the value as a text column.
 
     Raises
     ------
-    ExpressionError : if it is no text
+    ExpressionError : if it is not text
     """
     if isinstance(value, pd.Series) and kind(value) in {"text", "object"}:
         return value if value.dtype == TEXT else value.astype(TEXT)
     if isinstance(value, np.ndarray) and kind(value) in {"text", "object"}:
         return pd.Series(value, dtype=TEXT)
-    raise ExpressionError(f"{function}(s) needs text, and got {kind(value)}; write text(x)")
+    raise ExpressionError(f"{function}(s) needs text, got {kind(value)}; write text(x)")
 
 
 def _bools(result: pd.Series) -> np.ndarray:
@@ -34,9 +34,9 @@ def _bools(result: pd.Series) -> np.ndarray:
 
 
 def _by_unique(s: pd.Series, function: Callable[[str], Any]) -> np.ndarray:
-    """``function`` of each text, called once for each different one; None where the text is missing.
+    """Apply ``function`` to each distinct text once; None where the text is missing.
 
-    Python's ``re`` and not Arrow's engine, which knows another dialect.
+    Regular expressions are Python's ``re``; Arrow's engine has another syntax.
     """
     codes, uniques = pd.factorize(s)
     values = np.empty(len(uniques) + 1, dtype=object)
@@ -66,13 +66,13 @@ def _concat(first: Value, *more: Value) -> Value:
     for other in more:
         for value in (result, other):
             if kind(value) not in {"text", "object"}:
-                raise ExpressionError(f"concat(a, b, …) needs text, and got {kind(value)}; write text(x)")
+                raise ExpressionError(f"concat(a, b, …) needs text, got {kind(value)}; write text(x)")
         result = result + other
     return result
 
 
 def _on_columns(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function`` of a text column also for a single text."""
+    """Make a function of a text column accept a single text, too."""
 
     def call(value: Value, *constants: Any) -> Value:
         if isinstance(value, str):
@@ -103,4 +103,4 @@ TEXT_FUNCTIONS: dict[str, Callable[..., Any]] = {
     **{name: _on_columns(name, function) for name, function in _COLUMN_FUNCTIONS.items()},
     "concat": _concat,
 }
-"""By name; the arguments after the first are constants, but for ``concat``."""
+"""Name -> function; the arguments after the first are constants, except for ``concat``."""

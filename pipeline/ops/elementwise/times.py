@@ -1,4 +1,4 @@
-"""The functions of times: naive ones on numpy, zoned ones on pandas, calendars of climate models on their objects."""
+"""Functions of times: without zone in numpy, with a zone in pandas, calendars of climate models as cftime objects."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ _OBJECT_PARTS = {"weekday": "tm_wday", "dayofyear": "tm_yday"}
 
 
 def time_component(name: str, t: Value) -> Value:
-    """``year month day hour weekday dayofyear`` as int64 (Monday is 0), of the wall clock where zoned.
+    """Return ``year month day hour weekday dayofyear`` as int64 (Monday is 0), in local time if there is a zone.
 
-    Float64 with nan where times are missing; whoever knows the result's dtype settles it.
+    Float64 with nan if times are missing; the caller converts it to the dtype of the result, or fails.
     """
     if kind(t) == "object":
         return _part_of_objects(name, np.asarray(t, dtype=object))
@@ -68,28 +68,28 @@ def _part_of_objects(name: str, array: np.ndarray) -> np.ndarray:
 
 
 def _wall(t: Value, function: str) -> Any:
-    """The wall clock's time as datetime64."""
+    """Return local time as datetime64."""
     if isinstance(t, pd.Series) and kind(t) == "zoned time":
         return t.dt.tz_localize(None).to_numpy()
     if isinstance(t, pd.Timestamp):
         return t.tz_localize(None).to_datetime64()
     if kind(t) != "time":
-        raise ExpressionError(f"{function}(t) needs times, and got {kind(t)}; see timestamp('…') and cast")
+        raise ExpressionError(f"{function}(t) needs times, got {kind(t)}; see timestamp('…') and cast")
     return t
 
 
 def floor_time(t: Value, length: Value) -> Value:
-    """The last multiple of ``length`` not after ``t``, counted from 1970-01-01; by the wall clock where zoned."""
+    """Round times down to a multiple of ``length``, counted from 1970-01-01; in local time if there is a zone."""
     step = parse_duration(length) if isinstance(length, str) else pd.Timedelta(length).to_pytimedelta()
     if step <= timedelta(0):
-        raise ExpressionError(f"floor_time needs a length above 0, and got {length!r}")
+        raise ExpressionError(f"floor_time needs a duration above 0, got {length!r}")
     if isinstance(t, pd.Timestamp):
         zoned = floor_time(pd.Series([t]), length)
         return zoned.iloc[0]
     if not isinstance(t, pd.Series) or kind(t) != "zoned time":
         return _floor(np.asarray(_wall(t, "floor_time")), step)[()]
     if step % _DAY == timedelta(0):
-        return t.dt.floor(step)  # midnight itself may be doubled or skipped: pandas says so
+        return t.dt.floor(step)  # a clock change may repeat or skip midnight: pandas raises then
     wall = pd.Series(_wall(t, "floor_time"))
     offset = wall - t.dt.tz_convert("UTC").dt.tz_localize(None)
     floored = pd.Series(_floor(wall.to_numpy(), step)) - offset
@@ -105,20 +105,20 @@ def _floor(t: np.ndarray, step: timedelta) -> np.ndarray:
 
 
 def localize(t: Value, zone: str, *, ambiguous: Any = "raise", nonexistent: str = "raise") -> Value:
-    """Naive times of a place's wall clock, zoned.
+    """Interpret times without zone as local times of a zone.
 
     Parameters
     ----------
-    ambiguous : an hour that a clock change doubles: ``raise``, ``NaT``, True (the first, daylight one) or False
-    nonexistent : an hour that it skips: ``raise``, ``NaT``, ``shift_forward``, ``shift_backward``
+    ambiguous : for an hour that a clock change repeats: ``raise``, ``NaT``, True (the first, daylight time) or False
+    nonexistent : for an hour that a clock change skips: ``raise``, ``NaT``, ``shift_forward``, ``shift_backward``
 
     Raises
     ------
-    ExpressionError : at such an hour, unless they say what to do
+    ExpressionError : at such an hour, with ``raise``
     """
     if kind(t) != "time":
-        cure = "; it has a zone: convert(t, zone)" if kind(t) == "zoned time" else ""
-        raise ExpressionError(f"localize(t, zone) needs naive times, and got {kind(t)}{cure}")
+        hint = "; it has a zone: convert(t, zone)" if kind(t) == "zoned time" else ""
+        raise ExpressionError(f"localize(t, zone) needs times without a zone, got {kind(t)}{hint}")
     given: Any = pd.Series(np.atleast_1d(np.asarray(t)))
     choice = np.full(len(given), ambiguous) if isinstance(ambiguous, bool) else ambiguous
     try:
@@ -126,16 +126,16 @@ def localize(t: Value, zone: str, *, ambiguous: Any = "raise", nonexistent: str 
     except ValueError as error:
         option = "nonexistent='shift_forward' or 'NaT'" if "nonexistent" in str(error) else "ambiguous=True or 'NaT'"
         moment = str(error).removeprefix("Cannot infer dst time from ").split(" is a ")[0].split(", try")[0]
-        problem = "skipped" if "nonexistent" in str(error) else "doubled"
+        problem = "skipped" if "nonexistent" in str(error) else "repeated"
         raise ExpressionError(
-            f"{moment} is {problem} by a clock change in {zone}; say localize(t, zone, {option})"
+            f"{moment} is {problem} by a clock change in {zone}; write localize(t, zone, {option})"
         ) from None
     return zoned if np.ndim(t) else zoned.iloc[0]
 
 
 def convert(t: Value, zone: str) -> Value:
-    """The same instants on the clock of another zone."""
+    """Return the same times in another zone."""
     if kind(t) != "zoned time":
-        cure = "; localize(t, zone) first" if kind(t) == "time" else ""
-        raise ExpressionError(f"convert(t, zone) needs zoned times, and got {kind(t)}{cure}")
+        hint = "; localize(t, zone) first" if kind(t) == "time" else ""
+        raise ExpressionError(f"convert(t, zone) needs zoned times, got {kind(t)}{hint}")
     return t.dt.tz_convert(zone) if isinstance(t, pd.Series) else as_scalar(pd.Timestamp(t).tz_convert(zone))
