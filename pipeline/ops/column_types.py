@@ -1,7 +1,6 @@
-"""Column types: what a stored type becomes in a frame, and how a column gets there.
+"""Types of columns: the dtype that a stored type becomes, and the conversion to it.
 
-Everything a source declares while the graph is built is held to here in the task: a column comes out with the dtype
-that was declared for it, or not at all.
+A source declares the dtypes of its columns while building; here the tasks convert to exactly these dtypes, or fail.
 """
 
 from __future__ import annotations
@@ -52,12 +51,12 @@ def declared_dtype(name: str, field: str) -> Any:
 
 
 def natural_dtype(stored: pa.DataType, *, has_missing: bool, keep: bool = False) -> Any:
-    """The pandas dtype that a stored type becomes when nothing is said.
+    """Return the pandas dtype that a stored type becomes by default.
 
     Parameters
     ----------
     has_missing : whole numbers with missing values become float64, booleans pandas' ``boolean``
-    keep : decimals and dates stay what they are
+    keep : whether decimals and dates keep their types
     """
     t = pa.types
     if t.is_dictionary(stored):
@@ -82,7 +81,7 @@ def natural_dtype(stored: pa.DataType, *, has_missing: bool, keep: bool = False)
 
 
 def common_dtype(dtypes: Sequence[Any]) -> Any:
-    """The dtype that holds the values of all of these; None where none does."""
+    """Return the dtype that holds the values of all of these; None if there is none."""
     distinct = list(dict.fromkeys(dtypes))
     if len(distinct) == 1:
         return distinct[0]
@@ -99,7 +98,7 @@ def common_dtype(dtypes: Sequence[Any]) -> Any:
 
 
 def arrow_type(dtype: Any) -> pa.DataType:
-    """What a CSV column is parsed as on its way to ``dtype``: times and durations stay text, which pandas reads."""
+    """Return the type as which a CSV column is parsed; times and durations are text, which pandas converts."""
     if isinstance(dtype, pd.BooleanDtype):
         return pa.bool_()
     if isinstance(dtype, np.dtype) and dtype.kind in "biuf":
@@ -108,11 +107,11 @@ def arrow_type(dtype: Any) -> pa.DataType:
 
 
 def converted(column: pa.ChunkedArray, dtype: Any) -> pd.Series[Any]:
-    """The column with the dtype that was declared.
+    """Convert a column to the declared dtype.
 
     Raises
     ------
-    ValueError : if a value does not fit
+    ValueError : a value does not fit
     """
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
@@ -134,7 +133,7 @@ def converted(column: pa.ChunkedArray, dtype: Any) -> pd.Series[Any]:
 def _number(column: pa.ChunkedArray, dtype: np.dtype[Any]) -> pd.Series[Any]:
     if dtype.kind in "biu" and column.null_count:
         cure = "string" if dtype.kind == "b" else "float64"
-        raise ValueError(f"has {column.null_count} missing values, which {dtype} has not; it needs cast: {cure}")
+        raise ValueError(f"has {column.null_count} missing values, which {dtype} can't hold; it needs cast: {cure}")
     if dtype.kind in "biu" and pa.types.is_floating(column.type):
         return pd.Series(column.cast(pa.from_numpy_dtype(dtype), safe=True).to_pandas())
     if dtype.kind == "f" and pa.types.is_boolean(column.type):
@@ -146,10 +145,10 @@ def _number(column: pa.ChunkedArray, dtype: np.dtype[Any]) -> pd.Series[Any]:
 
 
 def _times(column: pa.ChunkedArray, dtype: Any) -> pd.Series[Any]:
-    """Times, of text in ISO 8601 or of stored times.
+    """Convert text in ISO 8601, or stored times, to times.
 
-    What has no zone is taken to be of the zone of ``dtype``; what has one cannot become naive, since it is not said
-    which clock is meant.
+    Naive times are taken to be in the zone of ``dtype``. Zoned times are not made naive: the file must say in which
+    zone.
     """
     if _is_text(column.type):
         times: pd.Series[Any] = pd.Series(column.to_pandas(), dtype=object)
@@ -170,11 +169,11 @@ def _times(column: pa.ChunkedArray, dtype: Any) -> pd.Series[Any]:
 
 
 def moments(texts: pd.Series[Any]) -> pd.Series[Any]:
-    """Times of text in ISO 8601, in UTC where their offsets differ.
+    """Parse times in ISO 8601; they are in UTC if their offsets differ.
 
     Raises
     ------
-    ValueError : naming the first that is none, or if some have an offset and others not
+    ValueError : a text is not a time, or only some have an offset
     """
     try:
         times = pd.to_datetime(texts, format="ISO8601")
@@ -189,11 +188,11 @@ def moments(texts: pd.Series[Any]) -> pd.Series[Any]:
 
 
 def localized(times: pd.Series[Any], zone: Any) -> pd.Series[Any]:
-    """Times of a zone's clock as moments.
+    """Localize naive times in a zone.
 
     Raises
     ------
-    ValueError : for one that the clock shows twice, or never
+    ValueError : a time exists twice or never in that zone
     """
     try:
         found_times: pd.Series[Any] = times.dt.tz_localize(zone)
@@ -208,7 +207,7 @@ def localized(times: pd.Series[Any], zone: Any) -> pd.Series[Any]:
 
 
 def empty_frame(dtypes: dict[str, Any]) -> pd.DataFrame:
-    """A frame of no rows with these columns."""
+    """Return a frame without rows with these columns."""
     return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in dtypes.items()}, columns=list(dtypes))
 
 

@@ -1,4 +1,4 @@
-"""``to_array`` and ``to_items``; with ``to_frame`` (``rows.py``) the only places where the kind of a value changes."""
+"""``to_array`` and ``to_items``."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ def to_array(
     columns: Any = None,
     labels: str | None = None,
 ) -> xr.DataArray:
-    """An array of items (stacked along a new dim), of a value, or of a frame's columns.
+    """Return an array of items (stacked along a new dim), of a value, or of a frame's columns.
 
     Parameters
     ----------
     x : Items, Single, or a frame
     along : items: the new, first dim; the items' keys are its labels
-    dims, shape, dtype : items and values: of one item; what doesn't have them fails in the run
-    chunks : items a chunk
+    dims, shape, dtype : items and values: of one item; others fail at run time
+    chunks : number of items in a chunk
     columns : frame: names, or a pattern (``f*``) of the columns that become the second of ``dims``
     labels : frame: a column that becomes a coordinate of its name along the first of ``dims``
 
     Returns
     -------
-    items: ``(along, *dims)``; value: ``dims``; frame: ``dims``, the length of the first known in the run only
+    items: ``(along, *dims)``; value: ``dims``; frame: ``dims``, the first of unknown length
     """
     if isinstance(x, Items):
         inner = tuple(dims) if dims is not None else tuple(f"dim_{i}" for i in range(len(shape or ())))
@@ -69,8 +69,8 @@ def _stacked(
     x: Items, along: str, dims: tuple[str, ...], shape: tuple[int, ...], dtype: np.dtype[Any], chunks: int, name: str
 ) -> xr.DataArray:
     if x.droppable:
-        raise OpError("input", "items of a step with on_error: drop can't become an array: their number is known only "
-                         "in the run; make a frame of them")  # fmt: skip
+        raise OpError("input", "items of a step with on_error: drop can't become an array: their number is unknown "
+                               "until run time; make a frame of them")  # fmt: skip
     own: dict[Key, GraphNode] = {}
     zeros = tuple(0 for _ in shape)
     keys, prefix = x.keys, f"{name}/stack"
@@ -92,7 +92,7 @@ def _stacked(
 
 
 def stack(names: tuple[str | None, ...], shape: tuple[int, ...], dtype: Any, items: Sequence[Any]) -> Any:
-    """One chunk of stacked items, each checked against the shape and dtype that the file declares."""
+    """Return one chunk of stacked items, each checked against the shape and dtype that the file declares."""
     if None in names:
         pairs = [pair for group in items for pair in group]
         names, items = tuple(n for n, _ in pairs), [item for _, item in pairs]
@@ -103,11 +103,11 @@ def stack(names: tuple[str | None, ...], shape: tuple[int, ...], dtype: Any, ite
 
 
 def checked(shape: tuple[int, ...], dtype: Any, name: str, value: Any) -> Any:
-    """``value`` as an array of that shape and dtype.
+    """Return ``value`` as an array of this shape and dtype.
 
     Raises
     ------
-    DataError : if its shape is another, or its values don't fit into the dtype
+    DataError : it has another shape, or values that don't fit into the dtype
     """
     got = np.asarray(value)
     place = f"item {name!r}: " if name else ""
@@ -120,7 +120,7 @@ def checked(shape: tuple[int, ...], dtype: Any, name: str, value: Any) -> Any:
 
 
 def _cast(values: Any, dtype: np.dtype[Any]) -> Any:
-    """The values in a dtype that holds them, that of floats to its precision; None where it doesn't hold them all."""
+    """Return the values in a dtype, floats rounded to its precision; None if they don't all fit."""
     if np.can_cast(values.dtype, dtype, "safe") or not values.size:
         return values.astype(dtype, copy=False)
     if values.dtype.kind not in "biufc" or (values.dtype.kind == "c" and dtype.kind != "c"):
@@ -174,21 +174,21 @@ def _matches(column: Any, patterns: Sequence[str]) -> bool:
 
 
 def labels_of_rows(column: str, rows: pd.DataFrame) -> Any:
-    """One column of a partition as a numpy array."""
+    """Return one column of a partition as a numpy array."""
     return rows[column].to_numpy()
 
 
 def _plain(dtype: Any) -> np.dtype[Any]:
-    """The dtype of numpy for a column of numbers: float64 where it may lack some."""
+    """Return the numpy dtype for a column of numbers: float64 if values may be missing."""
     return dtype if isinstance(dtype, np.dtype) else np.dtype(np.float64)
 
 
 def matrix_of_rows(columns: tuple[str, ...], dtype: Any, rows: pd.DataFrame) -> Any:
-    """Some columns of a partition as a C-contiguous matrix, shape (rows, columns).
+    """Return some columns of a partition as a C-contiguous matrix, shape (rows, columns).
 
     Raises
     ------
-    DataError : if a column has values that the dtype doesn't hold
+    DataError : a column has values that don't fit into the dtype
     """
     found = np.empty((len(rows), len(columns)), dtype)
     for i, name in enumerate(columns):
@@ -210,14 +210,14 @@ def matrix_of_rows(columns: tuple[str, ...], dtype: Any, rows: pd.DataFrame) -> 
 
 
 def to_items(x: Any, *, name: str, along: str | None = None, by: str | None = None, split: int | None = None) -> Items:
-    """Items of an array (a slice a label ``along`` a dim), of a frame (``by`` rows or partitions), of a list.
+    """Return items of an array (a slice for each position along a dim), a frame (rows or partitions) or a list.
 
     Parameters
     ----------
     x : array, frame, or Single whose value is a list
     along : dim of an array; the items' keys are its labels, or positions
     by : ``rows``: each row, a map; ``partitions``: each partition, a DataFrame
-    split : into how many tasks a list is dealt, its length being known only in the run
+    split : number of tasks for the elements of a list, whose length is unknown until run time
     """
     if isinstance(x, xr.DataArray):
         return _slices(x, along or "", name)
@@ -238,26 +238,26 @@ def to_items(x: Any, *, name: str, along: str | None = None, by: str | None = No
 
 
 def plain_rows(rows: pd.DataFrame) -> pd.DataFrame:
-    """A partition as a user gets it: with a fresh index."""
+    """Return a partition with a fresh index, as a user gets it."""
     return rows.reset_index(drop=True)
 
 
 def maps_of_rows(rows: pd.DataFrame, before: Sequence[int]) -> list[tuple[str, dict[str, Any]]]:
-    """The rows as maps, each with its number in the whole frame as its key."""
+    """Return the rows as maps, each with its number in the whole frame as key."""
     first = sum(before)
     maps: list[Any] = rows.to_dict("records")
     return [(str(first + i), row) for i, row in enumerate(maps)]
 
 
 def _to_the_second(labels: Any) -> Any:
-    """Times without a fraction of a second, where none has one: they become keys, which tell items apart."""
+    """Return times in whole seconds if none has a fraction: they become keys of items."""
     seconds = labels.astype("datetime64[s]")
     return seconds if (seconds.astype(labels.dtype) == labels).all() else labels
 
 
 def _slices(x: xr.DataArray, along: str, name: str) -> Items:
     if along not in x.dims:
-        raise OpError("along", f"{along!r} is no dim of {tuple(map(str, x.dims))}")
+        raise OpError("along", f"{along!r} is no dim; the array has {', '.join(map(str, x.dims)) or 'none'}")
     labels = labels_along(x, along)
     texts = tuple(str(v) for v in (_to_the_second(labels) if labels.dtype.kind == "M" else labels))
     x = one_chunk(x, [str(dim) for dim in x.dims if dim != along])
@@ -265,7 +265,7 @@ def _slices(x: xr.DataArray, along: str, name: str) -> Items:
     axis = x.dims.index(along)
     if not x.sizes[along]:
         return Items(name, dict(data.dask), 0, ())
-    rest = x.isel({along: 0}, drop=True) if x.sizes[along] else x  # of no items, what they hold is of no account
+    rest = x.isel({along: 0}, drop=True)
     kept = {c: v.variable for c, v in plain_coords(rest).items()}
     template = xr.Dataset(coords=kept, attrs=x.attrs)
     own: dict[Key, GraphNode] = {}
@@ -279,5 +279,5 @@ def _slices(x: xr.DataArray, along: str, name: str) -> Items:
 
 
 def slice_of_chunk(template: xr.Dataset, dims: tuple[str, ...], axis: int, position: int, chunk: Any) -> xr.DataArray:
-    """One position along an axis of a chunk, with its coordinates."""
+    """Return one position along an axis of a chunk, with its coordinates."""
     return xr.DataArray(np.take(chunk, position, axis), dims=dims, coords=template.coords, attrs=template.attrs)

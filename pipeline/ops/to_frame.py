@@ -22,22 +22,22 @@ from pipeline.ops.column_types import declared_dtype
 __all__ = ["labels_along", "to_frame"]
 
 _PARTITIONS = 16
-"""Into how many partitions items are gathered at most: enough for a few workers, few enough for small frames."""
+"""Largest number of partitions for items: enough for a few workers, few enough for small frames."""
 
 
 def to_frame(
     x: Any, *more: Any, name: str, columns: Any = None, prefix: str | None = None, value: str = "value"
 ) -> Frame:
-    """A frame of an array, of items, of a value, or of a list of gathered copies.
+    """Return a frame of an array, of items, of a value, or of a list of gathered instances.
 
     Parameters
     ----------
-    x : array: a row a cell, its dims as columns and the cell in ``value``; or a column a label of the dim ``columns``.
-        Items: a row, or several, an item. Value: its rows. List of ``(labels, collection)``: one after the other, the
-        labels as columns
-    name : of the copy of the step: its tasks' keys begin with it
-    columns : name -> type of the columns that an item or value holds; for an array, a dim
-    prefix : of the columns made from a dim's positions
+    x : array: a row for each cell, with columns for its dims and ``value``; or a column for each label of the dim
+        ``columns``. Items: one or several rows an item. Value: its rows. List of ``(labels, collection)``: one after
+        the other, with the labels as columns
+    name : of the step instance; the keys of the tasks begin with it
+    columns : name -> type of the columns of items and values; for an array, a dim
+    prefix : of the names of columns that are made from a dim
 
     Raises
     ------
@@ -57,7 +57,7 @@ def to_frame(
 
 
 def _of_items(x: Items | Single, labels: Mapping[str, Any], dtypes: Mapping[str, Any], name: str, first: int) -> Frame:
-    """The frame of some items; ``first`` is the number of its first partition."""
+    """Return the frame of some items; ``first`` is the number of its first partition."""
     own: dict[Key, GraphNode] = {}
     groups: list[tuple[pd.DataFrame, list[tuple[str | None, Key]]]]
     if isinstance(x, Single):
@@ -122,24 +122,24 @@ def _as_single(x: xr.DataArray, prefix: str, number: int) -> Single:
 
 
 def only_element(chunk: Any) -> Any:
-    """The one element of an array, as a Python scalar."""
+    """Return the one element of an array as a Python scalar."""
     return np.asarray(chunk).reshape(-1)[0].item()
 
 
 def rows_of_items(
     known: pd.DataFrame, names: tuple[str | None, ...], declared: Mapping[str, Any], items: Sequence[Any]
 ) -> pd.DataFrame:
-    """The rows of some items: what is known of them beforehand, then the columns that they hold.
+    """Return the rows of some items: columns known while building, then the columns of the items.
 
     Parameters
     ----------
-    known : a row an item of columns known while building; one row for all where the items are known only in the run
+    known : the columns known while building, a row an item; one row for all if the items are unknown until run time
     names : the items' keys; None for a task that gives ``(key, item)`` pairs
-    declared : column -> dtype of what the items hold
+    declared : column -> dtype of the columns of the items
 
     Raises
     ------
-    ValueError : naming the item, the column, what was got and the type declared
+    DataError : a value does not fit its column; with the item, the column, the value and the declared type
     """
     texts: list[str] = []
     at: list[int] = []
@@ -179,7 +179,7 @@ def rows_of_items(
 
 
 def _pool(value: Any, pooled: Mapping[str, list[Any]], declared: Mapping[str, Any], text: str) -> int:
-    """Add an item's rows to the columns; gives how many there were."""
+    """Add an item's rows to the columns; return their number."""
     rows = value if isinstance(value, list | tuple) else [value]
     for row in rows:
         if isinstance(row, Mapping):
@@ -203,7 +203,7 @@ def _require(columns: Any, declared: Mapping[str, Any], text: str) -> None:
 
 
 def _column(column: str, values: list[Any], dtype: Any, owners: Sequence[str]) -> pd.Series:
-    """The values as ``dtype``, or an error that names the first item that does not fit."""
+    """Return the values as ``dtype``; an error names the first item that does not fit."""
     whole = isinstance(dtype, np.dtype) and dtype.kind in "iub"
     try:
         if not whole or not any(_missing(v) for v in values):
@@ -237,9 +237,9 @@ def _missing(value: Any) -> bool:
 
 
 def _long(x: xr.DataArray, value: str, name: str) -> Frame:
-    """A row a cell, in C order within each chunk; a column a dim with its labels, or positions where it has none."""
+    """Return a row for each cell, in C order within each chunk, with a column of labels or positions for each dim."""
     if value in x.dims:
-        raise OpError("value", f"{value!r} is a dim of the array, too; name the column of the cells otherwise")
+        raise OpError("value", f"{value!r} is a dim of the array, too; choose another name for the column of the cells")
     labels = [_known_labels(x, dim) for dim in x.dims]
     kinds = [np.dtype(np.int64) if known is None else pd.Series(known[:0]).dtype for known in labels]
     dtypes = {str(dim): kind for dim, kind in zip(x.dims, kinds, strict=True)} | {value: x.dtype}
@@ -259,12 +259,12 @@ def _long(x: xr.DataArray, value: str, name: str) -> Frame:
 
 
 def _known_labels(x: xr.DataArray, dim: Any) -> Any:
-    """The labels of a dim, or its positions; None where only the run knows how many there are."""
+    """Return the labels of a dim, or its positions; None if its length is unknown until run time."""
     return None if np.isnan(x.sizes[dim]) else labels_along(x, dim)
 
 
 def _counted(x: xr.DataArray, axis: int, name: str, own: dict[Key, GraphNode]) -> list[Key]:
-    """The keys of tasks, added to ``own``, that tell how long each chunk along an axis is."""
+    """Add tasks to ``own`` that give the length of each chunk along an axis; return their keys."""
     keys: list[Key] = [(f"{name}/count.{axis}", j) for j in range(x.data.numblocks[axis])]
     for j, key in enumerate(keys):
         place = (j if i == axis else 0 for i in range(x.ndim))
@@ -273,32 +273,32 @@ def _counted(x: xr.DataArray, axis: int, name: str, own: dict[Key, GraphNode]) -
 
 
 def length_along(axis: int, chunk: Any) -> int:
-    """How long a chunk is along an axis."""
+    """Return the length of a chunk along an axis."""
     return int(np.shape(chunk)[axis])
 
 
 def _n_cells(chunks: Sequence[Sequence[float]]) -> list[float]:
-    """How many cells each chunk has, in the order of their indices."""
+    """Return the number of cells of each chunk, in the order of their indices."""
     return [math.prod(sizes) for sizes in itertools.product(*chunks)]
 
 
 def labels_along(x: xr.DataArray, dim: Any) -> Any:
-    """The labels of a dim, or its positions where it has none.
+    """Return the labels of a dim, or its positions if it has none.
 
     Raises
     ------
-    OpError : if its length is known only in the run
+    OpError : its length is unknown until run time
     """
     require_length(x, str(dim), "input")
     return x.coords[dim].values if dim in x.coords else np.arange(x.sizes[dim])
 
 
 def cells_of_chunk(axes: Sequence[Any], meta: pd.DataFrame, chunk: Any) -> pd.DataFrame:
-    """One row a cell of a chunk: its labels along each dim, then its value.
+    """Return a row for each cell of a chunk: its labels along each dim, then its value.
 
     Parameters
     ----------
-    axes : for each dim the chunk's labels; or a list, how long each chunk before it is: the labels are positions
+    axes : for each dim the chunk's labels; or, if the labels are positions, a list of the lengths of the chunks before
     """
     shape = np.shape(chunk)
     columns = {}
@@ -312,7 +312,7 @@ def cells_of_chunk(axes: Sequence[Any], meta: pd.DataFrame, chunk: Any) -> pd.Da
 
 
 def _wide(x: xr.DataArray, dim: str, prefix: str, name: str) -> Frame:
-    """A row a label of each other dim, a column a label of ``dim``; coordinates along the others come along."""
+    """Return a column for each label of ``dim``, a row for each place along the others, with their coordinates."""
     if dim not in x.dims:
         raise OpError("columns", f"{dim!r} is no dim; the array has {', '.join(map(str, x.dims)) or 'none'}")
     others = [d for d in x.dims if d != dim]
@@ -339,7 +339,7 @@ def _wide(x: xr.DataArray, dim: str, prefix: str, name: str) -> Frame:
 
 
 def rows_of_chunk(meta: pd.DataFrame, axes: Sequence[int], head: Sequence[Any], chunk: Any) -> pd.DataFrame:
-    """One row for each place along all dims of a chunk but the last.
+    """Return a row for each place along all dims of a chunk but the last.
 
     Parameters
     ----------
@@ -347,7 +347,7 @@ def rows_of_chunk(meta: pd.DataFrame, axes: Sequence[int], head: Sequence[Any], 
 
     Raises
     ------
-    DataError : if there are more or fewer labels than places
+    DataError : there are more or fewer labels than places
     """
     shape = chunk.shape[:-1]
     columns = {}

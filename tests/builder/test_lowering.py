@@ -48,7 +48,7 @@ def frame(n_partitions: int) -> tuple[dict[Any, Any], FrameType, pd.DataFrame]:
     return tasks, FrameType("f", n_partitions, whole.iloc[:0]), whole
 
 
-def test_an_array_step_adds_only_tasks_of_its_own_and_its_result_has_its_name() -> None:
+def test_an_array_step_adds_only_its_own_tasks() -> None:
     data = np.arange(60.0).reshape(10, 6)
     tasks, value_type = array(data, (4, 3), t=np.arange(10))
     with building():
@@ -86,7 +86,7 @@ def test_a_step_that_changes_nothing_adds_no_task() -> None:
     assert same_frame.name == "f"
 
 
-def test_concatenated_frames_keep_their_partitions_under_one_name() -> None:
+def test_concatenated_frames_have_partitions_of_one_name() -> None:
     tasks, value_type, whole = frame(3)
     own, both = lower(ops.concat(enter(value_type), enter(value_type)), "both", tasks)
     assert [key[0] for key in both.keys] == ["both"] * 6
@@ -120,7 +120,7 @@ print(hashlib.sha256(repr(edges).encode()).hexdigest())
 
 @pytest.mark.parametrize("chunks", [(70, 6), (10, 3), ((1, 4, 65), (2, 4))], ids=["one chunk", "even", "uneven"])
 @pytest.mark.parametrize("op", test_array_ops.BUILDS)
-def test_every_array_op_gives_the_same_over_placeholders_task_by_task(op: str, chunks: Any) -> None:
+def test_array_ops_give_the_same_over_placeholders(op: str, chunks: Any) -> None:
     build = test_array_ops.BUILDS[op]
     values = test_array_ops.numbers("int32").astype("float64") if op == "svd" else test_array_ops.numbers()
     x = test_array_ops.lazy(values, chunks)  # an SVD has no room for missing values
@@ -138,7 +138,7 @@ def test_every_array_op_gives_the_same_over_placeholders_task_by_task(op: str, c
 
 @pytest.mark.parametrize("cuts", [[], [50, 100]], ids=["one partition", "three"])
 @pytest.mark.parametrize("op", test_frame_ops.EVERY_OP)
-def test_every_frame_op_gives_the_same_over_placeholders_task_by_task(op: str, cuts: list[int]) -> None:
+def test_frame_ops_give_the_same_over_placeholders(op: str, cuts: list[int]) -> None:
     one, other = test_frame_ops.cut(test_frame_ops.table(), cuts), test_frame_ops.cut(test_frame_ops.table(), [20])
     with building():
         tasks, value_type = lower(one, "one", {})
@@ -161,7 +161,7 @@ def test_names_are_the_same_in_every_process(capsys: pytest.CaptureFixture[str])
     assert other == capsys.readouterr().out
 
 
-def test_a_default_client_or_setting_does_not_bring_peer_to_peer_tasks_in() -> None:
+def test_a_default_client_brings_no_peer_to_peer_tasks_in() -> None:
     tasks, value_type, _ = frame(7)
     with dask.config.set({"dataframe.shuffle.method": "p2p", "array.rechunk.method": "p2p"}), building():
         f = enter(value_type)

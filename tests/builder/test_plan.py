@@ -92,7 +92,7 @@ def test_copies_that_do_not_exist_are_listed_with_the_reason(tmp_path: Path) -> 
         assert "… 3 more instances that do not exist; --json lists all" in told
 
 
-def test_items_values_parts_and_what_goes_whole_into_a_task_are_told(tmp_path: Path) -> None:
+def test_items_values_parts_and_whole_arguments_are_in_the_plan(tmp_path: Path) -> None:
     text = """
     steps:
       x: {op: arange, start: 0, stop: 1000, chunks: 100, dim: row, dtype: float64}
@@ -123,7 +123,7 @@ def test_a_rechunk_says_how_many_bytes_it_moves(tmp_path: Path) -> None:
     assert told["rechunked"].moved is None
 
 
-def test_a_shuffle_says_how_many_bytes_are_read_for_what_it_moves(tmp_path: Path) -> None:
+def test_a_shuffle_shows_the_bytes_read_for_it(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         for i in range(3):
@@ -221,20 +221,20 @@ def test_a_value_that_fits_a_worker_goes_whole_into_one_task(tmp_path: Path) -> 
     assert told["good"].whole == 8_000
 
 
-def test_a_worker_has_what_the_cluster_says_else_its_share_of_the_machine(tmp_path: Path) -> None:
+def test_a_worker_has_the_limit_of_the_cluster_or_its_share(tmp_path: Path) -> None:
     steps = "steps: {x: {op: arange, start: 0, stop: 1, chunks: 1, dim: row}}\n"
     assert worker_memory(config("cluster: {memory_limit: 640MB}\n" + steps, tmp_path)) == 640e6
     shares = [worker_memory(config(f"cluster: {{workers: {n}}}\n" + steps, tmp_path)) for n in (1, 4)]
     assert shares[0] == pytest.approx(4 * shares[1])
 
 
-def test_a_plan_shows_itself_in_a_line_and_in_a_notebook_as_a_table():
+def test_a_plan_is_a_line_of_text_and_a_table_in_a_notebook():
     made = planned(loads("version: 1\nsteps: {x: {op: arange, stop: 8, chunks: 4, dim: '<i>'}}"))
     assert repr(made) == "<Plan: 1 step, 2 tasks>"
     assert "<td>&lt;i&gt;: 8</td><td>1 x 2</td>" in made._repr_html_()
 
 
-def test_the_wanted_values_of_a_check_are_looked_for_before_the_run(tmp_path):
+def test_the_csv_of_a_check_is_looked_for_before_the_run(tmp_path):
     text = (
         "version: 1\nsteps: {x: {op: arange, stop: 8, dim: i}, f: {op: to_frame, input: x}}\n"
         "checks: [{that: f, equals_csv: nope.csv}]\n"

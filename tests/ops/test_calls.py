@@ -104,9 +104,7 @@ def test_a_list_known_only_in_the_run_is_dealt_into_tasks(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("drop", [True, False])
-def test_the_timeout_of_an_item_is_its_own_where_several_share_a_task(
-    monkeypatch: pytest.MonkeyPatch, *, drop: bool
-) -> None:
+def test_items_that_share_a_task_have_a_timeout_each(monkeypatch: pytest.MonkeyPatch, *, drop: bool) -> None:
     clock = [0.0]
     monkeypatch.setattr("pipeline.ops.calls.mapping.perf_counter", lambda: clock[0])
 

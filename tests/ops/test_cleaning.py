@@ -258,7 +258,7 @@ def test_an_array_of_a_frame_is_as_long_as_is_known(step: str, lengths: Any, fol
     assert values_of(f"{READ}  r: {step}\n{MATRIX}", folder)["x"].shape[1] == 2
 
 
-def test_frames_of_as_many_rows_are_cut_alike_once_they_are_dealt(folder: Path) -> None:
+def test_frames_of_equal_length_are_repartitioned_alike(folder: Path) -> None:
     text = f"""{READ}
   one: {{op: filter, input: t, where: a > 2}}
   other: {{op: filter, input: t, where: a < 9 and a != 3}}
@@ -339,7 +339,7 @@ def test_a_window_of_zoned_times_is_a_length_of_time(folder: Path) -> None:
     assert wide["a"].tolist() == [5.0, 13.0, 17.0, 3.0, 4.0, 3.0]
 
 
-def test_a_value_of_the_run_stands_in_the_aggregates_of_windows_and_periods(folder: Path) -> None:
+def test_run_time_values_are_used_in_rolling_and_resample(folder: Path) -> None:
     steps = """
   top: {op: nlargest, input: t, n: 1, columns: a}
   r: {op: rolling, input: t, 'on': time, window: 1, columns: {gap: "max(${top.a} - a)"}}
@@ -366,7 +366,7 @@ def added(values, *, by):
 """
 
 
-def test_the_result_of_a_step_is_an_argument_of_the_function_of_an_op(folder: Path) -> None:
+def test_a_result_of_a_step_is_an_argument_of_an_ops_function(folder: Path) -> None:
     (folder / "more.py").write_text(ARGUMENTS)
     text = """
 modules: [./mine.py, ./more.py]
@@ -423,7 +423,7 @@ def test_a_label_that_is_a_column_already_is_refused(tmp_path: Path) -> None:
         values_of(steps, tmp_path)
 
 
-def test_rows_that_would_move_between_too_many_partitions_are_refused_with_the_cure(tmp_path: Path) -> None:
+def test_a_shuffle_of_too_many_partitions_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("k,v\n" + "1,2\n" * 6000)
     steps = """
     steps:

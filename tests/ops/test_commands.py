@@ -73,12 +73,12 @@ def values(steps: str, folder: Path) -> dict[str, Any]:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def test_arguments_reach_the_program_as_they_are_and_no_shell_reads_them(folder: Path) -> None:
+def test_arguments_reach_the_program_without_a_shell(folder: Path) -> None:
     got = values("x: {command: [printf, '[%s]', 'a b', '$HOME', '*', \"\", 1, 0.5, true]}\n", folder)["x"]
     assert got == {"stdout": "[a b][$HOME][*][][1][0.5][true]", "stderr": "", "returncode": 0}
 
 
-def test_what_stands_for_values_is_filled_in_wherever_it_is_known(folder: Path) -> None:
+def test_placeholders_are_filled_in_wherever_values_are_known(folder: Path) -> None:
     text = """
     three: {call: "mine:three"}
     words: {call: "mine:words"}
@@ -166,7 +166,7 @@ def test_files_go_to_calls_and_commands_as_local_paths(folder: Path) -> None:
     assert found["whole"] == {"stdout": "", "stderr": "", "returncode": 0, "made": True}
 
 
-def test_every_task_has_a_folder_of_its_own_which_is_gone_after_it(folder: Path) -> None:
+def test_every_task_has_its_own_folder_which_is_gone_after_it(folder: Path) -> None:
     text = "x: {command: [sh, -c, 'ls | wc -l; touch left; pwd'], over: {n: {range: 3}}}\n"
     found = [item["stdout"].split() for item in values(text, folder)["x"].values()]
     assert [n for n, _ in found] == ["0", "0", "0"]
@@ -174,7 +174,7 @@ def test_every_task_has_a_folder_of_its_own_which_is_gone_after_it(folder: Path)
     assert not any(os.path.exists(path) for _, path in found)
 
 
-def test_a_program_and_its_folder_are_found_from_the_folder_of_the_file(folder: Path) -> None:
+def test_a_program_and_its_folder_are_relative_to_the_file(folder: Path) -> None:
     (folder / "tools").mkdir()
     tool = folder / "tools" / "greet"
     tool.write_text("#!/bin/sh\necho hello from $(basename $(pwd))\n")
@@ -246,7 +246,7 @@ def test_a_program_that_fails_says_why(step: str, error: type[Exception], messag
     assert message in str(caught.value)
 
 
-def test_a_file_that_was_there_before_is_none_that_the_program_left(folder: Path) -> None:
+def test_a_file_from_before_does_not_count_as_written(folder: Path) -> None:
     (folder / "out.txt").write_text("old")
     with pytest.raises(ProgramError, match=r"true did not write 'out.txt': the file is unchanged"):
         values("x: {command: ['true'], cwd: ., files: {out: out.txt}}\n", folder)
@@ -356,9 +356,7 @@ def lives(pid: int) -> bool:
         return False
 
 
-def test_a_program_that_runs_too_long_is_ended_with_all_that_it_started(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_program_that_runs_too_long_is_ended_with_its_children(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = f"x: {{command: {sleeper(folder)}, timeout: 0.1}}\n"
     wait = subprocess.Popen.wait
 
@@ -389,7 +387,7 @@ def test_what_a_program_left_in_the_background_ends_with_it(folder: Path) -> Non
     assert all_ended(folder)
 
 
-def test_threads_end_the_programs_that_run_when_another_task_fails(folder: Path) -> None:
+def test_threads_end_running_programs_when_another_task_fails(folder: Path) -> None:
     waits = f"while ! test -s {folder}/pids; do sleep 0.01; done; exit 1"
     text = f"x: {{command: {sleeper(folder)}}}\ny: {{command: [sh, -c, '{waits}']}}\n"
     with create("threads", workers=2) as threads, pytest.raises(TaskError, match="y: sh ended with 1"):

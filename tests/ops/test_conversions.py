@@ -132,7 +132,7 @@ def test_a_value_that_does_not_fit_its_column_names_the_item(folder: Path) -> No
     np.testing.assert_array_equal(got["n"], [1, np.nan, 3])
 
 
-def test_text_where_a_number_is_declared_names_the_item_and_what_was_got(folder: Path) -> None:
+def test_text_for_a_declared_number_names_the_item_and_the_value(folder: Path) -> None:
     with pytest.raises(DataError, match=r"item 'n=1': column 'text' got 'row 1' \(str\); declared float64"):
         values(
             """
@@ -154,7 +154,7 @@ def test_a_value_becomes_the_rows_it_holds(folder: Path) -> None:
     assert got.to_dict("list") == {"n": [1, 2], "text": ["a", "b"]}
 
 
-def test_gathered_numbers_become_rows_with_the_matrix_keys_as_columns(folder: Path) -> None:
+def test_gathered_numbers_become_rows_with_matrix_keys(folder: Path) -> None:
     got = values(
         """
           x: {op: arange, matrix: {n: [4, 5]}, stop: "${n}", chunks: 2}
@@ -225,7 +225,7 @@ def test_items_of_times_in_one_second_have_keys_of_their_own(folder: Path) -> No
 
 
 @pytest.mark.parametrize("chunks", [1, 2, 5])
-def test_items_are_stacked_along_a_new_dim_labelled_by_their_keys(folder: Path, chunks: int) -> None:
+def test_items_are_stacked_along_a_dim_labelled_by_their_keys(folder: Path, chunks: int) -> None:
     got = values(
         f"""
           y: {{call: "mine:vector", over: {{n: [1, 2, 3]}}}}

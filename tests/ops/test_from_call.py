@@ -55,7 +55,7 @@ def functions() -> Iterator[None]:
 
 @pytest.mark.usefixtures("functions")
 @pytest.mark.parametrize("chunks", [None, {"time": 3}, {"time": [1, 4], "y": 2}])
-def test_the_chunks_of_an_array_are_what_a_function_gives_for_their_places(chunks: Any) -> None:
+def test_a_function_gives_the_chunks_of_an_array(chunks: Any) -> None:
     x = array_from_call(
         function="loading_functions:table", shape={"time": 5, "y": 4}, dtype="float32", chunks=chunks, args={"scale": 2}
     )
@@ -65,7 +65,7 @@ def test_the_chunks_of_an_array_are_what_a_function_gives_for_their_places(chunk
 
 @pytest.mark.usefixtures("functions")
 @pytest.mark.parametrize("form", ["frame", "maps"])
-def test_the_partitions_of_a_frame_are_what_a_function_gives_for_their_numbers(form: str) -> None:
+def test_a_function_gives_the_partitions_of_a_frame(form: str) -> None:
     frame = frame_from_call(
         function="loading_functions:rows", columns={"k": "int64", "text": "string"}, partitions=3, args={"form": form}
     )
@@ -87,9 +87,9 @@ def test_what_a_function_gives_must_be_what_was_said() -> None:
 
 
 def test_an_argument_that_tells_the_piece_is_a_fault() -> None:
-    with pytest.raises(OpError, match="args: 'y' is what the function is told of its piece by"):
+    with pytest.raises(OpError, match="args: 'y' is an argument that the function gets already"):
         array_from_call(function="m:f", shape={"y": 2}, dtype="int64", args={"y": 1})
-    with pytest.raises(OpError, match="args: 'partition' is what"):
+    with pytest.raises(OpError, match="args: 'partition' is an argument"):
         frame_from_call(function="m:f", columns={"a": "int64"}, args={"partition": 1})
 
 
@@ -199,7 +199,7 @@ def test_files_are_joined_along_the_dim_in_which_they_differ(tmp_path: Path, chu
     np.testing.assert_array_equal(run(got), X)
 
 
-def test_files_that_are_alike_are_joined_along_the_first_dim_or_the_one_that_chunks_names(tmp_path: Path) -> None:
+def test_equal_files_are_joined_along_the_first_dim_of_chunks(tmp_path: Path) -> None:
     np.save(tmp_path / "0.npy", X)
     np.save(tmp_path / "1.npy", X + 1)
     np.testing.assert_array_equal(run(from_npy(path=str(tmp_path))), np.concatenate([X, X + 1]))

@@ -54,7 +54,7 @@ def test_a_pattern_finds_what_glob_finds(tree: Path, pattern: str, monkeypatch: 
         assert [os.path.normpath(name) for name in matching(one)] == sorted(map(os.path.normpath, expected))
 
 
-def test_a_link_to_a_folder_above_is_not_followed_and_any_other_is(tree: Path) -> None:
+def test_a_link_is_followed_unless_it_leads_to_a_folder_above(tree: Path) -> None:
     before = matching(f"{tree}/**/*.csv")
     (tree / "x" / "y" / "up").symlink_to(tree / "x")
     (tree / "x" / "here").symlink_to(tree / "x", target_is_directory=True)
@@ -70,11 +70,11 @@ def test_a_folder_gives_its_files_at_any_depth_but_hidden_ones(tree: Path) -> No
 
 
 @pytest.mark.parametrize("path", ["{}/**/*.csv", "{}"])
-def test_a_search_that_sees_too_much_ends_and_names_where_it_began(
+def test_a_search_of_too_many_files_ends_and_names_its_start(
     tree: Path, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(searching, "_MOST_SEEN", 10)
-    with pytest.raises(DataError, match=f"more than 10 files and folders lie below {tree}, where the search began"):
+    with pytest.raises(DataError, match=f"more than 10 files and folders below {tree} were searched; name a folder"):
         locate(path.format(tree))
 
 

@@ -76,7 +76,7 @@ def test_a_column_that_comes_late_is_read_where_it_has_a_type(tmp_path: Path, mo
     assert got["late"].isna().sum() == 9
 
 
-def test_packed_files_are_one_block_and_several_follow_one_another(tmp_path: Path) -> None:
+def test_compressed_files_are_one_block_each_in_order(tmp_path: Path) -> None:
     (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(b'{"a": 2}\n{"a": 3}\n'))
     lines(tmp_path, '{"a": 1}\n')
     lines(tmp_path, "", "empty.jsonl")
@@ -116,7 +116,7 @@ FAULTS = [
     ('{"a": 1}\n{"a": "x"}', {}, "column 'a' holds .* values of several kinds"),
     ('{"b": 1, "a": 1.5}', {"a": "int64"}, r"column 'a': 1.5 is no int64, .* cure: cast: \{a: float64\}"),
     ('{"a": 300}', {"a": "uint8"}, "column 'a': 300 is no uint8"),
-    ('{"a": 1}\n{"a": null}', {"a": "int64"}, "column 'a': has 1 missing values, which int64 has not"),
+    ('{"a": 1}\n{"a": null}', {"a": "int64"}, "column 'a': has 1 missing values, which int64 can't hold"),
     ('{"a": "x"}', {"a": "float64"}, "column 'a': has a string, which is no float64"),
     ('{"a": "soon"}', {"a": "timestamp"}, "column 'a': "),
 ]

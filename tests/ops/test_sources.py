@@ -165,7 +165,7 @@ def test_a_file_that_is_missing_is_named(source: Callable[..., Any]) -> None:
 
 
 def test_a_pattern_that_finds_nothing_is_named() -> None:
-    with pytest.raises(DataError, match=r"/nowhere/\*\.csv: no file has a name like this"):
+    with pytest.raises(DataError, match=r"/nowhere/\*\.csv: no file matches this pattern"):
         sources.read_csv(path="/nowhere/*.csv")
 
 
@@ -274,7 +274,7 @@ def test_what_a_file_has_not_is_named(folder: str, tmp_path: Path) -> None:
     with pytest.raises(OpError, match="'tme' is no dim; the dims are time, y"):
         sources.from_netcdf(path=f"{folder}/a1.nc", variable="t", chunks={"tme": 1})
     (tmp_path / "x.nc").write_text("no netCDF")
-    with pytest.raises(DataError, match=r"x\.nc: is no netCDF file"):
+    with pytest.raises(DataError, match=r"x\.nc: is not a netCDF file"):
         sources.from_netcdf(path=str(tmp_path / "x.nc"))
     (tmp_path / "x.zarr").mkdir()
     with pytest.raises(DataError, match=r"x\.zarr: is neither a zarr group nor a zarr array"):
@@ -351,7 +351,7 @@ def test_cast_gives_columns_other_types(folder: str) -> None:
     assert got["at"][0] == pd.Timestamp("1970-01-01", tz="UTC")
 
 
-def test_a_cast_to_integers_of_missing_values_fails_and_says_where(folder: str) -> None:
+def test_a_cast_of_missing_values_to_integers_fails_with_a_place(folder: str) -> None:
     frame = sources.read_parquet(path=f"{folder}/p", columns=["m"], cast={"m": "int64"})
     with pytest.raises(DataError, match=r"part\.parquet: column 'm': has 1 missing values.*float64"):
         run(frame)
@@ -382,7 +382,7 @@ def parquet_files(folder: Path, *tables: Any) -> str:
     return str(folder)
 
 
-def test_files_without_rows_or_with_columns_of_nulls_alone_have_no_say_in_types(tmp_path: Path) -> None:
+def test_files_without_values_of_a_column_do_not_decide_its_type(tmp_path: Path) -> None:
     nulls, times = pa.nulls(1), pa.array([5], pa.timestamp("ms", "UTC"))
     path = parquet_files(
         tmp_path,
@@ -484,7 +484,7 @@ def test_packed_files_are_one_block(tmp_path: Path, suffix: str, packed: Callabl
     pd.testing.assert_frame_equal(run(frame), pd.read_csv(f"{tmp_path}/x.csv{suffix}"))
 
 
-def test_several_files_follow_one_another_and_need_the_same_columns(tmp_path: Path) -> None:
+def test_several_files_are_joined_and_need_the_same_columns(tmp_path: Path) -> None:
     for name, text in (("a", "x,y\n1,2\n"), ("b", "x,y\n"), ("c", ""), ("d", "x,y\r\n3,4")):
         (tmp_path / f"{name}.csv").write_bytes(text.encode())
     assert run(sources.read_csv(path=f"{tmp_path}/*.csv")).to_dict("list") == {"x": [1, 3], "y": [2, 4]}
@@ -493,7 +493,7 @@ def test_several_files_follow_one_another_and_need_the_same_columns(tmp_path: Pa
         sources.read_csv(path=f"{tmp_path}/*.csv")
 
 
-def test_columns_are_found_by_name_and_types_in_the_first_file_with_rows(tmp_path: Path) -> None:
+def test_types_come_from_the_first_file_with_rows(tmp_path: Path) -> None:
     for name, text in (("a", "\ufeff\n\nx,y\n\n"), ("b", 'z,"y",x\n9,2,1\n\n'), ("c", "x,y\r\n3,4")):
         (tmp_path / f"{name}.csv").write_bytes(text.encode())
     for blocksize in (1, 5, None):
@@ -510,8 +510,8 @@ def test_a_comma_may_stand_before_decimals(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "data", "told"), [
-    ("x.csv.gz", b"a\n1\n", "is no gzip file, or a broken one"),
-    ("x.csv.gz", gzip.compress(b"a\n" * 999, mtime=0)[:-9], "is no gzip file, or a broken one"),
+    ("x.csv.gz", b"a\n1\n", "is not a gzip file, or a broken one"),
+    ("x.csv.gz", gzip.compress(b"a\n" * 999, mtime=0)[:-9], "is not a gzip file, or a broken one"),
     ("x.csv", "a\n1\n".encode("utf-16"), "has what is no UTF-8"),
     ("x.csv", "a\nü\n".encode("latin1"), "column 'a': has what is no UTF-8"),
 ])  # fmt: skip
@@ -626,7 +626,7 @@ def test_a_chunk_larger_than_its_dim_is_the_whole_dim() -> None:
     assert sources.arange(stop=5, chunks=10**30).chunks == ((5,),)
 
 
-def test_a_protocol_whose_library_is_missing_is_told_with_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_of_a_protocol_is_named_with_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(path: str, **options: Any) -> Any:
         raise ImportError("Install s3fs to access S3")
 

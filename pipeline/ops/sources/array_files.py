@@ -1,11 +1,11 @@
-"""Arrays from files: netCDF, zarr and npy.
+"""Arrays from netCDF, zarr and npy files.
 
-Metadata are read while the graph is built; each chunk is one task, which opens its file itself, reads its slab and
-closes the file: nothing open is ever pickled, and a worker holds no file between tasks. (Rejected:
-``xarray.open_dataset(chunks=…)``, whose tasks carry file handles, random tokens and a cache.)
+Metadata are read while building. Each chunk is one task, which opens its file, reads its part and closes the file, so
+that no open file is pickled or kept between tasks. Rejected: ``xarray.open_dataset(chunks=…)``, whose tasks carry file
+handles, random tokens and a cache.
 
-Chunks: ``{dim: size}``; a dim that is not named is one chunk. ``picks`` are positions along dims that a reference asked
-for (``tas[time=0:40]``): only the chunks that hold them are read, and the borders stay those of the whole array.
+Chunks: ``{dim: size}``; a dim that is not named is one chunk. ``picks`` are the positions of a reference
+(``tas[time=0:40]``): only the chunks that hold them are read, with the chunk borders of the whole array.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Pick = int | slice | tuple[int | None, int | None]
 
 @dataclass(frozen=True)
 class _Stored:
-    """What the metadata of one stored variable say; ``template`` holds coordinates and attributes, no data."""
+    """The metadata of one stored variable; ``template`` holds coordinates and attributes, no data."""
 
     path: str
     engine: str
@@ -45,8 +45,8 @@ class _Stored:
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     template: xr.Dataset
-    times: tuple[str, ...]  # the variables that are decoded as times
-    durations: tuple[str, ...]  # and as durations: those that were written as such
+    times: tuple[str, ...]  # variables that are decoded as times
+    durations: tuple[str, ...]  # and as durations
     grid: tuple[int, ...] | None  # the stored chunks
     options: Mapping[str, Any]
 
@@ -59,15 +59,15 @@ def from_netcdf(
     storage: Mapping[str, Any] | None = None,
     picks: Mapping[str, Pick] | None = None,
 ) -> xr.DataArray:
-    """A variable of one or several netCDF files, scaled, masked and with its times decoded as CF says.
+    """Return a variable of netCDF files, scaled, masked and with times decoded by the CF conventions.
 
     Several files are one array: joined, in the order of their names, along the dim in which their coordinates differ
-    (or the first dim that ``chunks`` names). No chunk spans two files. Times of a calendar that numpy has not
+    (or the first dim that ``chunks`` names). No chunk spans two files. Times of a calendar that numpy lacks
     (``360_day``, ``noleap``) stay numbers, with ``units`` and ``calendar`` among their attributes.
 
     Raises
     ------
-    DataError : a file is missing, is no netCDF, or does not fit the others
+    DataError : a file is missing, is not netCDF, or does not fit the others
     OpError : there is no such variable or dim, or a pick is out of range
     """
     found = [_inspect(name, _netcdf_engine(name, options_of(name, storage)), variable, storage)
@@ -83,7 +83,7 @@ def from_zarr(
     storage: Mapping[str, Any] | None = None,
     picks: Mapping[str, Pick] | None = None,
 ) -> xr.DataArray:
-    """A variable of a zarr group (format 2 or 3), or a zarr array by itself, scaled and masked as CF says.
+    """Return a variable of a zarr group (format 2 or 3), or a zarr array, scaled and masked by the CF conventions.
 
     Without ``chunks`` the chunks are the stored ones. The dims of an array without names are ``dim_0``…
 
@@ -123,15 +123,15 @@ def from_npy(
     storage: Mapping[str, Any] | None = None,
     picks: Mapping[str, Pick] | None = None,
 ) -> xr.DataArray:
-    """An array of one or several npy files. A local one is mapped, so that a chunk reads its own pages only.
+    """Return an array of npy files. Local files are memory-mapped, so that a chunk reads only its own pages.
 
     Several files are one array: joined, in the order of their names, along the dim in which their sizes differ (or the
     first dim that ``chunks`` names, or the first). No chunk spans two files. Without ``dims`` these are ``dim_0``…
 
     Raises
     ------
-    DataError : a file is missing, is no npy file or holds Python objects, or does not fit the others
-    OpError : there are as many ``dims`` as the files have not, or a pick is out of range
+    DataError : a file is missing, is not an npy file, holds Python objects, or does not fit the others
+    OpError : the number of ``dims`` is not that of the files, or a pick is out of range
     """
     names = locate(path, storage, suffixes=(".npy",))
     found = [_npy_stored(name, dims, options_of(name, storage)) for name in names]
@@ -159,12 +159,12 @@ def _netcdf_engine(path: str, options: Mapping[str, Any]) -> str:
         return "scipy"
     if head.startswith(b"\x89HDF"):
         return "h5netcdf"
-    raise DataError(f"{path}: is no netCDF file")
+    raise DataError(f"{path}: is not a netCDF file")
 
 
 @contextmanager
 def _dataset(path: str, engine: str, options: Mapping[str, Any], **decoding: Any) -> Any:
-    """The file as an ``xarray.Dataset`` that reads when asked, closed at the end."""
+    """Open the file as an ``xarray.Dataset`` that reads lazily; close it at the end."""
     if engine.startswith("zarr"):
         consolidated = engine == "zarr-consolidated"
         how = {**decoding, "consolidated": consolidated, "storage_options": dict(options) or None}
@@ -213,7 +213,7 @@ def _has_numpy_times(attrs: Mapping[str, Any]) -> bool:
 
 
 def _is_duration(attrs: Mapping[str, Any]) -> bool:
-    """Whether they were durations when they were written: units alone may be those of a plain number."""
+    """Return whether values were written as durations: the units alone may be those of a plain number."""
     return str(attrs.get("dtype", "")).startswith("timedelta64")
 
 
@@ -226,7 +226,7 @@ def _only_variable(dataset: xr.Dataset, path: str) -> str:
 
 
 def _array(op: str, found: Sequence[_Stored], chunks: Chunks, picks: Mapping[str, Pick] | None) -> xr.DataArray:
-    """One array from files that follow one another along one dim."""
+    """Return one array from files that are joined along one dim."""
     first = found[0]
     along = _joined_dim(found, chunks) if len(found) > 1 else None
     for other in found[1:]:
@@ -284,7 +284,7 @@ def _must_fit(first: _Stored, other: _Stored, along: str | None) -> None:
 
 @dataclass(frozen=True)
 class _Piece:
-    """Positions ``start`` to ``stop`` of file number ``file``, along one dim."""
+    """Positions ``start`` to ``stop`` along one dim, in file number ``file``."""
 
     file: int
     start: int
@@ -328,7 +328,7 @@ def _assemble(
 
 
 def _cut(dim: str, n: int, pieces: list[_Piece], pick: Pick) -> tuple[int | slice, list[_Piece]]:
-    """What is left of the pieces, and the pick with both its ends counted from the start."""
+    """Return the pick with both ends counted from the start, and the pieces that it leaves."""
     if isinstance(pick, int | np.integer):
         at = int(pick) + n if pick < 0 else int(pick)
         start, stop, indexer = at, at + 1, at

@@ -1,4 +1,4 @@
-"""The sizes of an array's chunks, from what a file says of them."""
+"""Chunk sizes of sources, from what the file says of ``chunks``."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["Chunks", "chunk_sizes", "spans"]
 
 Chunks = int | str | Mapping[str, Any] | None
 
-_MOST_CHUNKS = 1_000_000  # a graph of more tasks takes minutes and gigabytes to build
-_AUTO = 128 * 2**20  # bytes of an automatic chunk, about
+_MOST_CHUNKS = 1_000_000  # building a graph of more takes minutes and gigabytes
+_AUTO = 128 * 2**20  # approximate bytes of an automatic chunk
 
 
 def spans(sizes: Sequence[int]) -> list[tuple[int, int]]:
-    """Where chunks of these sizes begin and end."""
+    """Return the start and stop of each chunk of these sizes."""
     ends = list(itertools.accumulate(sizes))
     return list(zip([0, *ends[:-1]], ends, strict=True))
 
@@ -29,11 +29,11 @@ def spans(sizes: Sequence[int]) -> list[tuple[int, int]]:
 def chunk_sizes(
     chunks: Chunks, dims: tuple[str, ...], shape: tuple[int, ...], dtype: Any, stored: tuple[int, ...] | None = None
 ) -> tuple[tuple[int, ...], ...]:
-    """Sizes along each dim from what the file says; without a word, automatic multiples of the stored chunks.
+    """Return the sizes along each dim; the default are automatic multiples of the stored chunks.
 
     Raises
     ------
-    OpError : a chunk for a dim that is none, or sizes that don't fit
+    OpError : a size for an unknown dim, or sizes that don't fit
     """
     if isinstance(chunks, Mapping):
         unknown = [dim for dim in chunks if dim not in dims]

@@ -1,7 +1,7 @@
-"""``from_call``: arrays and frames whose chunks and partitions a function of the user's gives.
+"""``from_call``: arrays and frames whose chunks and partitions a user's function returns.
 
-The function is called in the tasks, once a chunk or partition, and told which: the data may come from wherever it
-likes, an instrument's files or a service, and no worker needs more than its own piece.
+The function is called in the tasks, once for each chunk or partition, with its position as arguments. So data can come
+from any files or service, and no worker needs more than its own part.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ def array_from_call(
     chunks: Chunks = None,
     args: Mapping[str, Any] | None = None,
 ) -> xr.DataArray:
-    """An array whose chunk is ``function(x=slice(0, 10), y=slice(0, 5), **args)``: positions along its dims.
+    """Return an array whose chunks are ``function(x=slice(0, 10), y=slice(0, 5), **args)``: positions along its dims.
 
     Parameters
     ----------
     shape : dim -> size
-    dtype : of each chunk; values that it does not hold fail the task, as another shape does
+    dtype : of each chunk; a task fails if its values don't fit into it, or if they have another shape
 
     Raises
     ------
-    OpError : if one of ``args`` is named as a dim
+    OpError : one of ``args`` has the name of a dim
     """
     dims, kind = tuple(shape), np.dtype(dtype)
     _require_free(args, dims)
@@ -68,15 +68,15 @@ def frame_from_call(
     partitions: int = 1,
     args: Mapping[str, Any] | None = None,
 ) -> Frame:
-    """A frame whose partition is ``function(partition=0, n_partitions=4, **args)``.
+    """Return a frame whose partitions are ``function(partition=0, n_partitions=4, **args)``.
 
     Parameters
     ----------
-    columns : name -> type, in order; what the function gives has these columns, and maybe others, which are left out
+    columns : name -> type, in order; other columns that the function returns are left out
 
     Raises
     ------
-    OpError : if one of ``args`` is named ``partition`` or ``n_partitions``
+    OpError : one of ``args`` is named ``partition`` or ``n_partitions``
     """
     _require_free(args, ("partition", "n_partitions"))
     dtypes = {name: declared_dtype(kind, f"columns.{name}") for name, kind in columns.items()}
@@ -88,7 +88,7 @@ def frame_from_call(
 def _require_free(args: Mapping[str, Any] | None, names: tuple[str, ...]) -> None:
     taken = next((name for name in args or {} if name in names), None)
     if taken is not None:
-        raise OpError("args", f"{taken!r} is what the function is told of its piece by; name the argument otherwise")
+        raise OpError("args", f"{taken!r} is an argument that the function gets already, for its part; rename this one")
 
 
 def _chunk(

@@ -1,4 +1,4 @@
-"""``random arange zeros ones``: arrays that are made up, one task a chunk."""
+"""``random arange zeros ones``: generated arrays, one task a chunk."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ def random(
     dtype: Any = None,
     seed: int = 0,
 ) -> xr.DataArray:
-    """Random numbers with named dims: the same ones for the same seed and chunks, wherever they are drawn.
+    """Return random numbers with named dims, the same for the same seed and chunks on every machine.
 
-    Each chunk has a generator of its own (Philox, from the seed and the chunk's position). ``normal`` takes ``loc`` and
-    ``scale``, ``uniform`` ``low`` and ``high`` (0 and 1), ``integers`` ``low`` (0) and ``high``, which is not drawn.
+    Each chunk has its own generator (Philox, from the seed and the chunk's position). ``normal`` takes ``loc`` and
+    ``scale``, ``uniform`` ``low`` and ``high`` (0 and 1), ``integers`` ``low`` (0) and ``high``, which is exclusive.
 
     Raises
     ------
-    OpError : an unknown distribution, or limits that leave nothing to draw
+    OpError : an unknown distribution, or limits with no number between them
     """
     if distribution not in _DISTRIBUTIONS:
         raise OpError("distribution", f"got {distribution!r}; there are {', '.join(sorted(_DISTRIBUTIONS))}")
     if distribution == "integers" and (high is None or (low or 0) >= high):
-        raise OpError("high", f"integers from low to high, high not included: got low {low or 0}, high {high}")
+        raise OpError("high", f"integers are drawn from low to high, without high: got low {low or 0}, high {high}")
     kind = np.dtype(dtype or (np.int64 if distribution == "integers" else np.float64))
     first, second = (loc, scale) if distribution == "normal" else (low or 0, 1 if high is None else high)
     dims = tuple(shape)
@@ -93,11 +93,11 @@ def arange(
     dim: str = "dim_0",
     dtype: Any = None,
 ) -> xr.DataArray:
-    """Evenly spaced numbers from ``start`` by ``step`` up to, not including, ``stop``; one dim.
+    """Return evenly spaced numbers from ``start`` by ``step`` up to, not including, ``stop``; one dim.
 
     Raises
     ------
-    OpError : if ``step`` is 0, or the numbers never end
+    OpError : ``step`` is 0, or a number is too large
     """
     for name, value in (("start", start), ("stop", stop), ("step", step)):
         if not abs(value) < 2**63:
@@ -119,21 +119,21 @@ def _ramp(start: float, step: float, low: int, high: int, dtype: np.dtype[Any]) 
 
 
 def zeros(*, shape: Mapping[str, int], chunks: Chunks = None, dtype: Any = "float64") -> xr.DataArray:
-    """Zeros with named dims.
+    """Return zeros with named dims.
 
     Raises
     ------
-    OpError : a chunk for a dim that is none, or sizes that don't fit
+    OpError : a chunk size for an unknown dim, or sizes that don't fit
     """
     return _filled("zeros", 0, shape, chunks, dtype)
 
 
 def ones(*, shape: Mapping[str, int], chunks: Chunks = None, dtype: Any = "float64") -> xr.DataArray:
-    """Ones with named dims.
+    """Return ones with named dims.
 
     Raises
     ------
-    OpError : a chunk for a dim that is none, or sizes that don't fit
+    OpError : a chunk size for an unknown dim, or sizes that don't fit
     """
     return _filled("ones", 1, shape, chunks, dtype)
 

@@ -1,9 +1,10 @@
-"""Local files by pattern or by folder: each folder is listed once, and no file is looked at that the listing tells of.
+"""Local files by pattern or by folder.
 
-A search has an end: a pattern over a whole disk is a slip, and would look like a build that hangs.
+Each folder is listed once, and files need no further system call. A search is limited: a pattern over a whole disk is a
+mistake, and building would seem to hang.
 
-Rejected: ``glob``, which finds a file once for each way that ``**`` leads to it, needs a second look at whether it is
-one, and follows a link to a folder above forty times round.
+Rejected: ``glob``, which finds a file once for each way that ``**`` leads to it, checks each file by itself, and
+follows a link to a folder above about forty times.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from pipeline.errors import DataError
 __all__ = ["WILD", "fixed_folder", "matching", "within"]
 
 WILD = re.compile(r"[*?\[]")
-"""What makes a path a pattern."""
+"""The characters that make a path a pattern."""
 
-_MOST_SEEN = 500_000  # files and folders; some seconds
+_MOST_SEEN = 500_000  # files and folders; listing them takes some seconds
 
 
 def fixed_folder(pattern: str) -> str:
-    """The folders of a pattern before its first wildcard.
+    """Return the folders of a pattern before its first wildcard.
 
     >>> fixed_folder("/data/2020/*.csv"), fixed_folder("/data/x.csv")
     ('/data/2020', '/data')
@@ -34,14 +35,14 @@ def fixed_folder(pattern: str) -> str:
 
 
 def matching(pattern: str) -> list[str]:
-    """The files that a pattern with ``* ? [] **`` finds, sorted, each once.
+    """Return the files that match a pattern with ``* ? [] **``, sorted, each once.
 
-    Wildcards leave hidden names out; ``**`` stands for any number of folders. A link to a folder is followed, unless it
-    leads to one above it. A folder that can't be read has nothing in it.
+    Wildcards do not match hidden names; ``**`` matches any number of folders. A link to a folder is followed unless it
+    leads to a folder above it. A folder that can't be read counts as empty.
 
     Raises
     ------
-    DataError : if more than 500,000 files and folders lie where it searches
+    DataError : more than 500,000 files and folders have been searched
     """
     folder = fixed_folder(pattern)
     parts = [part for part in pattern[len(folder) :].split("/") if part]
@@ -52,7 +53,7 @@ def matching(pattern: str) -> list[str]:
     tests = [_test(part) for part in parts]
     found: set[str] = set()
     seen = 0
-    todo = [(folder, {0})]  # folders, each with the numbers of the parts that its names may be
+    todo = [(folder, {0})]  # folders, each with the numbers of the parts that names in it may match
     while todo:
         here, places = todo.pop()
         for place in sorted(places):
@@ -84,11 +85,11 @@ def matching(pattern: str) -> list[str]:
 
 
 def within(folder: str) -> Iterator[str]:
-    """The files in a folder, at any depth; none whose name, or a folder's on the way, begins with ``.`` or ``_``.
+    """Yield the files in a folder, at any depth, without those below or with names that begin with ``.`` or ``_``.
 
     Raises
     ------
-    DataError : if it holds more than 500,000 files and folders
+    DataError : it holds more than 500,000 files and folders
     """
     seen, todo = 0, [folder]
     while todo:
@@ -105,7 +106,7 @@ def within(folder: str) -> Iterator[str]:
 
 
 def _test(part: str) -> Callable[[str, bool], bool]:
-    """Whether a name, hidden or not, is what one part of a pattern means."""
+    """Return a test whether a name, hidden or not, matches one part of a pattern."""
     if not WILD.search(part):
         return lambda name, hidden: name == part
     if part == "**":
@@ -115,7 +116,7 @@ def _test(part: str) -> Callable[[str, bool], bool]:
 
 
 def _listed(folder: str) -> list[os.DirEntry[str]] | None:
-    """What lies in a folder; None where it can't be read."""
+    """Return the entries of a folder; None if it can't be read."""
     try:
         with os.scandir(folder or ".") as entries:
             return list(entries)
@@ -131,12 +132,12 @@ def _is(ask: Callable[[], bool]) -> bool:
 
 
 def _above(link: str, folder: str) -> bool:
-    """Whether a link in a folder leads to that folder, or to one above it."""
+    """Return whether a link in a folder leads to that folder or to one above it."""
     return os.path.join(os.path.realpath(folder), "").startswith(os.path.join(os.path.realpath(link), ""))
 
 
 def _too_many(path: str, folder: str) -> DataError:
     return DataError(
-        f"{path}: more than {_MOST_SEEN:,} files and folders lie below {folder or '.'}, where the search began; name a "
-        "folder further down"
+        f"{path}: more than {_MOST_SEEN:,} files and folders below {folder or '.'} were searched; name a folder "
+        "further down"
     )

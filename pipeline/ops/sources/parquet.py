@@ -1,4 +1,4 @@
-"""Tables from files: Parquet here, delimited text in ``delimited.py``, read by Arrow inside tasks of our own.
+"""``read_parquet``, and what all sources of frames share; Arrow reads inside tasks of our own.
 
 The schema is taken from metadata (Parquet) or from the head of the first file (CSV) while the graph is built, so every
 partition has the dtypes that were declared, or its task fails and names the file, the column and the cure. (Rejected:

@@ -1,7 +1,7 @@
-"""Input files: finding them while a graph is built (``files``), opening them inside a task.
+"""Input files: find them while building, open them inside a task.
 
-A path is local, or has a protocol that fsspec knows (``s3://bucket/…``); its options come from ``storage`` in the file,
-by protocol. Local paths never go through fsspec: a plain ``open`` costs a tenth of it.
+A path is local or has a protocol of fsspec (``s3://bucket/…``), whose options come from ``storage`` in the file. Local
+paths do not go through fsspec: a plain ``open`` takes a tenth of the time.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ __all__ = ["below", "files", "fixed_folder", "is_remote", "locate", "opened", "o
 
 
 def files(*, path: str | Sequence[str], storage: Mapping[str, Any] | None = None) -> Items:
-    """One item a file: its path, as text. In the order of their keys.
+    """Return an item for each file: its path as text, sorted by key.
 
-    An item's key is the path below the pattern's fixed folder, without the suffix; where that would give two files one
-    key, those keep their suffix.
+    An item's key is the path below the pattern's fixed folder, without the suffix; files whose keys would be equal keep
+    their suffix.
 
     Raises
     ------
-    DataError : if there is no such file
+    DataError : there is no such file
     """
     rests: dict[str, str] = {}
     for each in [path] if isinstance(path, str) else path:
@@ -48,7 +48,7 @@ def files(*, path: str | Sequence[str], storage: Mapping[str, Any] | None = None
 
 
 def protocol_of(path: str) -> str:
-    """The protocol in front of ``://``; ``file`` where there is none.
+    """Return the protocol before ``://``; ``file`` if there is none.
 
     >>> protocol_of("s3://bucket/x"), protocol_of("/data/x")
     ('s3', 'file')
@@ -58,17 +58,17 @@ def protocol_of(path: str) -> str:
 
 
 def is_remote(path: str) -> bool:
-    """Whether ``path`` must be opened through fsspec."""
+    """Return whether ``path`` must be opened through fsspec."""
     return protocol_of(path) != "file"
 
 
 def options_of(path: str, storage: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The fsspec options that ``storage`` has for the protocol of ``path``."""
+    """Return the fsspec options in ``storage`` for the protocol of ``path``."""
     return dict((storage or {}).get(protocol_of(path), {})) if is_remote(path) else {}
 
 
 def below(folder: str, name: str) -> str:
-    """The path of a file below a folder; the same for the ways in which a filesystem may write its root.
+    """Return the path of a file below a folder, however the filesystem writes its root.
 
     >>> below("memory://box", "memory:///box/a/x.csv")
     'a/x.csv'
@@ -80,16 +80,16 @@ def below(folder: str, name: str) -> str:
 def locate(
     path: str | Sequence[str], storage: Mapping[str, Any] | None = None, *, suffixes: tuple[str, ...] = ()
 ) -> tuple[str, ...]:
-    """The files that ``path`` means: itself, those that a pattern finds, or those in a folder; each list sorted.
+    """Return the files of ``path``: the file itself, the matches of a pattern, or the files in a folder; each sorted.
 
     Parameters
     ----------
     path : a file, a pattern with ``* ? [] **``, a folder, or a list of these
-    suffixes : which files of a folder count, at any depth; empty: all. Hidden ones (``_metadata``, ``.x``) never do
+    suffixes : of the files of a folder, at any depth; empty: all. Hidden ones (``_metadata``, ``.x``) never count
 
     Raises
     ------
-    DataError : if a path finds nothing
+    DataError : there is no file for one of the paths
     """
     if not isinstance(path, str):
         return tuple(name for each in path for name in locate(each, storage, suffixes=suffixes))
@@ -97,7 +97,7 @@ def locate(
     if found:
         return tuple(found)
     if WILD.search(path):
-        raise DataError(f"{path}: no file has a name like this")
+        raise DataError(f"{path}: no file matches this pattern")
     kinds = " or ".join(suffixes) or "any kind"
     raise DataError(f"{path}: {f'a folder without files ({kinds})' if os.path.isdir(path) else 'no such file'}")
 
@@ -136,7 +136,7 @@ def _in_folder(folder: str, names: Sequence[str], suffixes: tuple[str, ...]) -> 
 
 @contextmanager
 def opened(path: str, options: Mapping[str, Any]) -> Iterator[BinaryIO]:
-    """``path``, open for reading bytes."""
+    """Open ``path`` for reading bytes."""
     if not is_remote(path):
         with open(path, "rb") as file:
             yield file

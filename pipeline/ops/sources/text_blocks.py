@@ -1,4 +1,4 @@
-"""Text files that are read in blocks of whole lines, packed ones as one block."""
+"""Text files read in blocks of whole lines, compressed ones as one block."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from pipeline.ops.sources.paths import opened
 __all__ = ["BLOCK", "SAMPLE", "block", "cuts", "is_packed", "unpacked"]
 
 BLOCK = 64 * 2**20
-"""Bytes of a block, about, where nothing is said."""
+"""Default size of a block in bytes."""
 SAMPLE = 4 * 2**20
-"""Bytes of a file's head that types are taken from."""
+"""Bytes at the start of a file from which types are inferred."""
 
 _PACKED = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd"}
 
 
 def is_packed(path: str) -> bool:
-    """Whether the file's name says that it is compressed."""
+    """Return whether a file is compressed, by its name."""
     return os.path.splitext(path)[1] in _PACKED
 
 
 @contextmanager
 def unpacked(path: str, options: Mapping[str, Any]) -> Iterator[Any]:
-    """The file's bytes, decompressed.
+    """Open a file for reading, decompressed.
 
     Raises
     ------
-    DataError : if it is not what its name says, or broken
+    DataError : the file is broken, or not compressed as its name says
     """
     kind = _PACKED.get(os.path.splitext(path)[1])
     with opened(path, options) as raw:
@@ -46,7 +46,7 @@ def unpacked(path: str, options: Mapping[str, Any]) -> Iterator[Any]:
             with _stream(raw, kind) as stream:
                 yield stream
         except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-            raise DataError(f"{path}: is no {kind} file, or a broken one ({error})") from error
+            raise DataError(f"{path}: is not a {kind} file, or a broken one ({error})") from error
 
 
 def _stream(raw: Any, kind: str) -> Any:
@@ -58,7 +58,7 @@ def _stream(raw: Any, kind: str) -> Any:
 
 
 def cuts(n: int | None, size: int, first: int = 0) -> list[tuple[int, int | None]]:
-    """Where the blocks of a file of ``n`` bytes begin, from ``first`` on, and end; one block where ``n`` is None.
+    """Return the start and stop of each block of a file of ``n`` bytes, from ``first`` on; one block if ``n`` is None.
 
     >>> cuts(5, 2)
     [(0, 2), (2, 4), (4, None)]
@@ -68,8 +68,8 @@ def cuts(n: int | None, size: int, first: int = 0) -> list[tuple[int, int | None
 
 
 def block(file: BinaryIO, start: int, stop: int | None) -> bytes:
-    """The lines that begin at ``start`` or later, and before ``stop``."""
-    if start and stop is None and not file.seekable():  # of a packed file
+    """Return the lines that begin at ``start`` or later and before ``stop``."""
+    if start and stop is None and not file.seekable():  # of a compressed file
         file.read(start)
         return file.read()
     if start:
