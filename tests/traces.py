@@ -21,9 +21,8 @@ def row(key: str, start: float, stop: float, *, worker: str = "w0", step: str = 
     Parameters
     ----------
     step : empty: the part of the key before its first ``-`` (``fit`` of ``fit-3``)
-    fields : any other column of the Trace; times in seconds. By default ``ready`` and ``submitted`` are 0, those before
-        the start are at it, those after the stop are at that, sizes are 0, ``segment`` is the number at the
-        end of the key, or 0
+    fields : any other column of the Trace; times in seconds. By default ``ready``, ``submitted`` and sizes are 0, no
+        time passes before the start and after the stop, and ``segment`` is the number at the end of the key, or 0
     """
     earlier = dict.fromkeys(("received", "loaded", "opened"), start)
     later = dict.fromkeys(("packed", "sent", "done"), stop)

@@ -124,9 +124,15 @@ def segments_of(trace: Trace, needs: Mapping[str, Sequence[str]]) -> list[Replay
     Returns
     -------
     Item ``i`` is the segment with the number ``i``. Numbers without a task (segments of constants) give empty segments.
+
+    Raises
+    ------
+    ValueError : if the tasks of the Trace are not those of ``needs``
     """
     columns = (trace.tasks[name].to_pylist() for name in ("key", "segment", "step"))  # in the order of their start
     segment_of = {key: (segment, step) for key, segment, step in zip(*columns, strict=True)}
+    if segment_of.keys() != needs.keys():
+        raise ValueError("the tasks of the run are not those of the graph")
     keys: dict[int, list[str]] = {}
     inputs: dict[int, dict[str, None]] = {}
     outputs: dict[int, dict[str, None]] = {}

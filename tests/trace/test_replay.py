@@ -237,6 +237,11 @@ def test_segments_of_a_trace_replay_like_those_that_ran(work: Work, n_workers: i
     assert makespan(again[0]) == makespan(again[1])
 
 
+def test_segments_of_a_trace_of_another_graph_are_refused():
+    with pytest.raises(ValueError, match="are not those of the graph"):
+        segments_of(chained({"a-0": 1.0, "b-1": 1.0}), {"a-0": (), "c-1": ()})
+
+
 def test_the_makespan_of_no_tasks_is_0():
     assert makespan(trace([], elapsed=1, n_workers=1)) == 0
     assert makespan(chained({"a-0": 2.0, "b-1": 0.5})) == 2.5
