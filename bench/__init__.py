@@ -1,1 +1,1 @@
-"""How fast Pipeline is against the same work written by hand: ``python -m bench``. See README.md."""
+"""Compare the speed of Pipeline with the same work written by hand: ``python -m bench``. See README.md."""

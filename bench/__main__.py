@@ -58,7 +58,7 @@ _LINE = "{:<26}{:>8}{:>9}{:>22}{:>10}{:>5}"  # 80 columns
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the cases that were asked for; 1 if an aim is missed."""
+    """Run the selected cases; return 1 if an aim is missed."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="How fast Pipeline is; see bench/README.md.")
     parser.add_argument("--only", action="append", choices=list(CASES), metavar="NAME", help=", ".join(CASES))
     parser.add_argument("--pairs", type=int, metavar="N", help="rounds of each case [7; of the long ones 3]")
@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def line(row: Row) -> str:
-    """A row of the table, at most 80 columns."""
+    """Return a row of the table, at most 80 columns wide."""
     aim = verdict = ""
     if row.aim is not None:
         aim = f"<= {row.aim.at_most:g}{row.unit and ' ' + row.unit}"

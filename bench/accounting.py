@@ -1,4 +1,4 @@
-"""What the accounting of core-seconds leaves unexplained, and what the measuring costs."""
+"""The unexplained part of core-seconds, and the cost of measuring."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ANYWHERE, _LONG_TASKS, _MEASURING = Aim(5.0), Aim(2.0), Aim(1.0)  # per cent
 
 
 def accounting(sizes: Sizes) -> Iterator[Row]:
-    """Per cents: what measuring costs of a task of 10 ms, and what of the core-seconds nobody can explain."""
+    """Yield the cost of measuring as a percentage of a 10 ms task, and the percentage of unexplained core-seconds."""
     costs = [100 * measuring_cost() / _TASK for _ in range(max(3, sizes.pairs))]
     each = median_interval(costs)
     yield Row("measuring 10 ms tasks", f"{each.value / 100 * _TASK * 1e6:.1f} us", "10 ms", each, "%", _MEASURING)
@@ -38,7 +38,7 @@ def accounting(sizes: Sizes) -> Iterator[Row]:
 
 
 def _params(name: str) -> dict[str, object]:
-    """The real files of climate, where they are to be had."""
+    """Return the params of a file; climate uses the real files if they are available."""
     shared = os.environ.get("PIPELINE_DATA")
     if name != "climate" or not shared:
         return {}

@@ -1,4 +1,4 @@
-"""From a file with many ``over`` items to its Graph."""
+"""Building the Graph of a file with many ``over`` items."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FILE = Path(__file__).with_name("building.yaml")
 
 
 def building(sizes: Sizes) -> Iterator[Row]:
-    """Seconds of ``pipeline.build``, the file read included; the limits are absolute."""
+    """Yield seconds of ``pipeline.build``, including loading the file; the limits are absolute."""
     for n, limit in sizes.build:
         seconds = take_turns({"ours": lambda n=n: _built(n)}, sizes.few_pairs, warm_up=sizes.warm_up)
         yield measured(f"build {n:,} items", seconds["ours"], Aim(limit))

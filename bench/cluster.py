@@ -1,8 +1,8 @@
-"""``pipeline run`` on a LocalCluster that stands, against the same work written by hand on the same LocalCluster.
+"""``pipeline run`` on a running LocalCluster, compared with the same work written by hand on the same LocalCluster.
 
-Both sides are timed from the file, or from the first line of the collections' code, to the written result: connecting
-a client and building the graph are within, starting the cluster is not. Both read a partition a file, and shuffle by
-tasks; where Dask would shuffle peer to peer by itself, that is printed beside it.
+Both sides are timed from the file, or the first line of the collections' code, to the written result: connecting a
+client and building the graph are included, starting the cluster is not. Both read one partition per file and shuffle by
+tasks; the time of Dask's peer-to-peer shuffle, its default on a cluster, is printed beside it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _AS_FAST = Aim(1.05, by="low")
 
 @contextlib.contextmanager
 def standing(sizes: Sizes) -> Iterator[tuple[str, Path]]:
-    """The address of a LocalCluster, and an empty folder."""
+    """Yield the address of a LocalCluster, and an empty folder."""
     with (
         tempfile.TemporaryDirectory(prefix="pipeline-bench-") as folder,
         LocalCluster(
@@ -56,7 +56,7 @@ def standing(sizes: Sizes) -> Iterator[tuple[str, Path]]:
 
 
 def _ran(file: str, address: str, folder: Path, params: Mapping[str, Any]) -> Run:
-    """What ``pipeline run FILE --cluster ADDRESS`` does, without the start of a process."""
+    """Do what ``pipeline run FILE --cluster ADDRESS`` does, without starting a process."""
     loaded = pipeline.load(_HERE / file, params=params)
     return loaded.run(cluster=address, out=folder / "out", runs=folder / "runs")
 
@@ -67,7 +67,7 @@ def _ran(file: str, address: str, folder: Path, params: Mapping[str, Any]) -> Ru
 
 
 def array(sizes: Sizes) -> Iterator[Row]:
-    """Two functions over chunks, one after the other, and a mean."""
+    """Apply two functions to chunks in turn, then take a mean."""
     stop, half = sizes.n_tasks * _CHUNK, sizes.seconds / 2
     with standing(sizes) as (address, folder):
 
@@ -89,7 +89,7 @@ def array(sizes: Sizes) -> Iterator[Row]:
 
 
 def frame(sizes: Sizes) -> Iterator[Row]:
-    """Arithmetic, a filter, a join by shuffling, a group-by."""
+    """Arithmetic, a filter, a shuffle join, a group-by."""
     with standing(sizes) as (address, folder):
         _write_tables(folder, sizes.n_partitions, sizes.n_rows)
 
@@ -108,7 +108,7 @@ def frame(sizes: Sizes) -> Iterator[Row]:
 
 
 def calls(sizes: Sizes) -> Iterator[Row]:
-    """A function over items, and another over all results."""
+    """Call a function for each item, and another with all results."""
     n, seconds = sizes.n_tasks, sizes.seconds
     with standing(sizes) as (address, folder):
 
@@ -128,7 +128,7 @@ def calls(sizes: Sizes) -> Iterator[Row]:
 
 
 def batching(sizes: Sizes) -> Iterator[Row]:
-    """Items of 1 ms: batched by themselves against ``batch: 1``."""
+    """Items of 1 ms: automatic batches compared with ``batch: 1``."""
     params = {"n": sizes.n_items, "seconds": 0.001}
     with standing(sizes) as (address, folder):
 

@@ -1,4 +1,4 @@
-"""Tasks that a scheduler is given: our segments against Dask's own fused graphs of the same work."""
+"""Numbers of tasks for a scheduler: our segments compared with Dask's fused graphs of the same work."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ steps:
 
 
 def counts(sizes: Sizes) -> Iterator[Row]:
-    """Not timed. Constants and other names for a task are counted on neither side."""
+    """Yield numbers of tasks, without timing; constants and aliases are not counted on either side."""
     x = da.random.default_rng(1).standard_normal((4000, 40), chunks=(200, 40))
     (z,) = dask.optimize((x - x.mean(axis=0)) / x.std(axis=0))
     config = loads(_NORMALISED, name="normalised", root=".")
@@ -63,9 +63,9 @@ def _theirs(graph: Mapping[Any, Any]) -> int:
 
 
 def _lineitem(folder: Path) -> Path:
-    """The made-up table of the repository as a table of more files.
+    """Write the synthetic table of the repository as more files.
 
-    It has the columns of the query alone: of a table with others, Dask reads two files in one task.
+    Only the columns of the query are kept: with others, Dask would read two files in one task.
     """
     table = pq.read_table(_REPOSITORY / "data" / "tpch" / "lineitem").select(_COLUMNS)
     (folder / "lineitem").mkdir()
@@ -75,7 +75,7 @@ def _lineitem(folder: Path) -> Path:
 
 
 def _pricing_summary(path: Path) -> Any:
-    """The fused graph of TPC-H 1, written by hand."""
+    """Return the fused graph of TPC-H 1, written by hand."""
     with dask.config.set({"dataframe.parquet.minimum-partition-size": 1}):  # a partition a file, as on our side
         lineitem = dd.read_parquet(path)
         shipped = lineitem[lineitem.l_shipdate <= dt.date(1998, 9, 2)].astype(dict.fromkeys(_NUMBERS, "float64"))

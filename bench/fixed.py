@@ -1,4 +1,4 @@
-"""What one ``pipeline run`` of a tiny file costs more than the least that a script on a LocalCluster does."""
+"""The overhead of ``pipeline run`` of a tiny file over a minimal script on a LocalCluster."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HERE = Path(__file__).parent
 
 
 def fixed(sizes: Sizes) -> Iterator[Row]:
-    """Whole processes, from start to end."""
+    """Time whole processes, from start to end."""
     workers = str(sizes.n_workers)
     with tempfile.TemporaryDirectory(prefix="pipeline-bench-") as folder:
 

@@ -1,4 +1,4 @@
-"""The back ends ``processes`` and ``pool`` against ``multiprocessing.Pool.map`` written by hand."""
+"""The back ends ``processes`` and ``pool``, compared with ``multiprocessing.Pool.map`` written by hand."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ FILE = Path(__file__).with_name("map.yaml")
 
 
 def processes(sizes: Sizes) -> Iterator[Row]:
-    """Workers that stand and are warm on both sides; the Graph is built."""
+    """Time runs of a built Graph, with warm workers on both sides."""
     yield _against_pool("processes", sizes)
 
 
 def pool(sizes: Sizes) -> Iterator[Row]:
-    """As :func:`processes`."""
+    """Do the same as :func:`processes` on the back end ``pool``."""
     yield _against_pool("pool", sizes)
 
 

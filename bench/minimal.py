@@ -1,4 +1,4 @@
-"""The least that a script on a LocalCluster does: the imports of the collections, a cluster with dashboard, one task.
+"""A minimal script on a LocalCluster: the imports of the collections, a cluster with dashboard, one task.
 
 Run as a script by ``fixed.py``, with the number of workers as its argument.
 """

@@ -19,29 +19,30 @@ from pipeline.trace.statistics import Interval, median, median_interval, ratio_i
 __all__ = ["Aim", "Contender", "Differs", "Row", "Sizes", "counted", "differences", "measured", "ratios", "take_turns"]
 
 Contender = Callable[[], Callable[[], Any]]
-"""Does the work, which is timed, and returns what gives its result as numbers, which is not timed."""
+"""Does the work, which is timed, and returns a function that returns the result as numbers, which is not timed."""
 
 
 class Differs(AssertionError):
-    """The contenders did not compute the same."""
+    """The contenders computed different results."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How large the cases are.
+    """The sizes of the cases.
 
     Parameters
     ----------
-    pairs : rounds of each case; ``few_pairs`` of those that take half a minute each
+    pairs : rounds of each case
+    few_pairs : rounds of cases that take half a minute each
     n_workers : processes
-    n_tasks : of an array or call case, each of ``seconds``
-    seconds : of CPU a task
-    n_partitions, n_rows : of the frame case, and rows a partition
-    n_items : of 1 ms in the batching case
-    n_many : tasks of no work in the case of a whole run
-    build : items in the building cases, with the seconds that are allowed
-    accounted : the files of ``configs/`` whose core-seconds are accounted for
-    warm_up : rounds before those that count
+    n_tasks : tasks of an array or call case
+    seconds : CPU seconds of each of them
+    n_partitions, n_rows : partitions of the frame case, and rows of each
+    n_items : items of 1 ms in the batching case
+    n_many : empty tasks in the case of a whole run
+    build : items in the building cases, and the allowed seconds
+    accounted : files of ``configs/`` whose core-seconds are accounted for
+    warm_up : rounds before the first that counts
     """
 
     pairs: int
@@ -60,16 +61,16 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Aim:
-    """What a figure should be at most; ``by`` its median, or by the lower end of its interval.
+    """An upper limit for the median of a figure, or for the lower end of its interval (``by``).
 
-    The lower end is for ratios that should be 1: noise alone puts half of the medians above.
+    The lower end is for ratios that should be 1: noise alone makes half of the medians larger.
     """
 
     at_most: float
     by: Literal["value", "low"] = "value"
 
     def met(self, figure: Interval) -> bool:
-        """Whether the figure is within the aim; without an interval, its value decides."""
+        """Return whether the figure is within the limit; without an interval its value decides."""
         return (figure.low if self.by == "low" and figure.known else figure.value) <= self.at_most
 
 
@@ -79,10 +80,10 @@ class Row:
 
     Parameters
     ----------
-    ours, theirs : medians, in seconds or counted; None: there is nothing to compare with
-    figure : what the aim is about
-    unit : of the figure: ``s``, or nothing for a ratio
-    aim : None for what is only printed beside
+    ours, theirs : medians in seconds, or counts; empty if there is nothing to compare with
+    figure : the number that the aim limits
+    unit : unit of the figure, ``s``; empty for a ratio
+    aim : None for a figure that is only printed
     """
 
     case: str
@@ -94,7 +95,7 @@ class Row:
 
 
 def take_turns(contenders: Mapping[str, Contender], rounds: int, *, warm_up: int = 1) -> dict[str, list[float]]:
-    """Seconds of each contender in each round; the ``warm_up`` rounds before them are not counted.
+    """Return the seconds of each contender in each round, without the ``warm_up`` rounds.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What a whole ``pipeline run`` of very many small tasks takes, over the part in which its tasks run."""
+"""The ratio of a whole ``pipeline run`` of very many small tasks to the part in which its tasks run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _HERE = Path(__file__).parent
 
 
 def whole(sizes: Sizes) -> Iterator[Row]:
-    """A process on the serial back end, from start to end; theirs is ``elapsed`` of the run that it makes."""
+    """Time a process on the serial back end from start to end; ``theirs`` is the ``elapsed`` of its run."""
     command = ["run", str(_HERE / "many.yaml"), "--backend", "serial", "--set", f"n={sizes.n_many}"]
     whole, inner = [], []
     for _ in range(sizes.few_pairs):
