@@ -169,14 +169,12 @@ class _Experiment:
     def _sample(self, folder: Path, segments: Sequence[Segment]) -> Sampled:
         own = folder / "serial"
         own.mkdir()
-        self.graph.save(folder / "graph")
         left = self.left
         steps = self.config.steps
         without = [name for name in self.graph.policies if name not in steps or not self._wants(steps[name].step)]
         return sample(
             self.graph,
             segments,
-            file=folder / "graph",
             folder=own,
             n_workers=self.n_workers,
             until=left * _SERIAL,

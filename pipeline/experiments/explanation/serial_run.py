@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import os
 import pickle
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter, perf_counter_ns
 from typing import Any
@@ -31,54 +31,32 @@ from pipeline.worker.tracebacks import describe
 __all__ = ["sample"]
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What the worker is to do; paths are absolute.
-
-    Parameters
-    ----------
-    until : seconds after which no further task is begun
-    without : steps' instances of which no inputs are saved
-    limits : bytes of inputs that may be saved in all, and of one task
-    """
-
-    graph: str
-    folder: str
-    until: float
-    storage: Mapping[str, Any]
-    without: tuple[str, ...]
-    limits: tuple[int, int]
-
-    @property
-    def log(self) -> str:
-        """Path of the file that the run writes."""
-        return os.path.join(self.folder, "log")
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # In the worker
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def run_serially(plan: Plan) -> tuple[bool, bytes]:
-    """Run the Graph of a plan; return whether all tasks ran, and the pickled error of the one that failed."""
+def run_serially(
+    graph: Graph, folder: str, until: float, storage: Mapping[str, Any], without: Sequence[str], limits: tuple[int, int]
+) -> tuple[bool, bytes]:
+    """Run a Graph; return whether all tasks ran, and the pickled error of the one that failed.
+
+    Parameters
+    ----------
+    folder : absolute path of the folder for the log, the saved inputs and the staged outputs
+    limits : bytes of inputs that may be saved in all, and of one task
+    """
     be_quiet()
-    graph = _task_by_task(Graph.load(plan.graph))
-    transaction = OutputTransaction(graph.sinks, plan.folder + "/outputs", run="explain", storage=plan.storage)
+    transaction = OutputTransaction(graph.sinks, folder + "/outputs", run="explain", storage=storage)
+    backend = _SamplingSerial(graph, folder, perf_counter() + until, without, limits)
     try:
-        with transaction, _SamplingSerial(graph, plan) as backend:
+        with transaction, backend:
             backend.run(graph, context=transaction.context, listener=_drop)
     except _Stopped:
         return False, b""
     except PipelineError as error:
         return False, pickle.dumps(error)
     return True, b""
-
-
-def _task_by_task(graph: Graph) -> Graph:
-    """The Graph with every task a segment of its own."""
-    policies = {name: replace(policy, merge=False, batch=1) for name, policy in graph.policies.items()}
-    return replace(graph, policies=policies)
 
 
 class _Stopped(Exception):
@@ -92,15 +70,14 @@ class _SamplingSerial(Serial):
     ``["saved", position, nbytes]``, ``["not saved", position, reason]``. Positions are those of the Graph's tasks.
     """
 
-    def __init__(self, graph: Graph, plan: Plan) -> None:
+    def __init__(self, graph: Graph, folder: str, ends: float, without: Sequence[str], limits: tuple[int, int]) -> None:
         super().__init__()
-        self._plan = plan
+        self._folder, self._ends = folder, ends
         self._position = {key: i for i, key in enumerate(graph.tasks)}
         order = [inner.key for segment in fuse(graph, n_workers=1) for inner in segment.tasks]
-        self._candidates = candidates(graph, list(dict.fromkeys(order)), plan.without)
-        self._bytes_left, self._most_bytes = plan.limits
-        self._ends = perf_counter() + plan.until
-        self._file = os.open(plan.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._candidates = candidates(graph, list(dict.fromkeys(order)), without)
+        self._bytes_left, self._most_bytes = limits
+        self._file = os.open(_log_path(folder), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def submit(self, job: Job) -> None:
         inner = job.segment.tasks[-1]  # those before it are constants
@@ -131,7 +108,7 @@ class _SamplingSerial(Serial):
         if content.nbytes > min(self._bytes_left, self._most_bytes):
             self._log("not saved", position, "its inputs are too large to be saved")
             return
-        content.save(_path(self._plan, position))
+        content.save(_saved_path(self._folder, position))
         self._bytes_left -= content.nbytes
         self._log("saved", position, content.nbytes)
 
@@ -139,8 +116,12 @@ class _SamplingSerial(Serial):
         os.write(self._file, json.dumps(entry).encode() + b"\n")
 
 
-def _path(plan: Plan, position: int) -> str:
-    return os.path.join(plan.folder, f"saved-{position}")
+def _log_path(folder: str) -> str:
+    return os.path.join(folder, "log")
+
+
+def _saved_path(folder: str, position: int) -> str:
+    return os.path.join(folder, f"saved-{position}")
 
 
 def _drop(event: Event) -> None:
@@ -156,7 +137,6 @@ def sample(
     graph: Graph,
     segments: Sequence[Segment],
     *,
-    file: Path,
     folder: Path,
     n_workers: int,
     until: float,
@@ -169,8 +149,7 @@ def sample(
     Parameters
     ----------
     segments : of the Graph, as it is run in parallel
-    file : the saved Graph
-    folder : an empty folder, for the saved inputs and the staged outputs
+    folder : an empty folder, for the log, the saved inputs and the staged outputs
     n_workers : of the probes, which load the saved inputs
     until : seconds after which no further task is begun
     deadline : on the clock of ``perf_counter``; a task that still runs is killed
@@ -181,13 +160,17 @@ def sample(
     PipelineError : what a task raised
     WorkerLost : if a task ended the process
     """
-    plan = Plan(str(file), str(folder), until, dict(storage or {}), tuple(without), byte_limits(folder, n_workers))
+    policies = {name: replace(policy, merge=False, batch=1) for name, policy in graph.policies.items()}
+    task_by_task = replace(graph, policies=policies)
+    options = (str(folder), until, dict(storage or {}), tuple(without), byte_limits(folder, n_workers))
     error: PipelineError | None = None
     complete = False
     try:
         with ProbeBackend(1, graph.modules) as backend:
             backend.start(deadline=deadline)
-            found = backend.run("serial run", {"run": task("run", run_serially, plan)}, deadline=deadline)
+            found = backend.run(
+                "serial run", {"run": task("run", run_serially, task_by_task, *options)}, deadline=deadline
+            )
             complete, raised = found.results["run"]
             error = pickle.loads(raised) if raised else None  # pickled by our own worker, a moment ago
     except Late:
@@ -196,7 +179,7 @@ def sample(
         error = lost
     except Failed as failed:
         raise Failed(f"the serial run: {failed}") from failed
-    sampled, running = _read_log(graph, segments, plan)
+    sampled, running = _read_log(graph, segments, str(folder))
     if isinstance(error, Lost) and running is not None:
         where = TaskError(graph.owners[running], str(running), "", graph.item(running)).where
         error = WorkerLost(f"{where}: its process ended while it ran task {running} in the serial run: {error}")
@@ -206,12 +189,14 @@ def sample(
     return sampled
 
 
-def _read_log(graph: Graph, segments: Sequence[Segment], plan: Plan) -> tuple[Sampled, Key | None]:
+def _read_log(graph: Graph, segments: Sequence[Segment], folder: str) -> tuple[Sampled, Key | None]:
     """Return what the log says, and the task that was running when the log ended."""
     found, running = Sampled(), None
     keys = list(graph.tasks)
     segment_of = {inner.key: segment for segment in segments for inner in segment.tasks}
-    for kind, position, value in _entries(Path(plan.log)):
+    log = Path(_log_path(folder))
+    for line in log.read_text().split("\n")[:-1] if log.exists() else ():  # the last line may be cut
+        kind, position, value = json.loads(line)
         key = keys[position]
         step, layer = graph.policies[graph.owners[key]].step, layer_of(key)
         if kind == "begun":
@@ -223,16 +208,8 @@ def _read_log(graph: Graph, segments: Sequence[Segment], plan: Plan) -> tuple[Sa
             segment = segment_of[key]
             needed = dependencies(graph.tasks[key])
             moved = tuple(k for k in segment.inputs if k in needed and k != CONTEXT and not is_constant(graph.tasks[k]))
-            path = _path(plan, position)
+            path = _saved_path(folder, position)
             found.saved.append(SavedTask(str(key), step, layer, path, value, moved, key in segment.outputs))
         else:
             found.refused[step] = value
     return found, running
-
-
-def _entries(log: Path) -> Iterator[tuple[str, int, Any]]:
-    """Read the log; its last line may be cut."""
-    if log.exists():
-        for line in log.read_text().split("\n")[:-1]:
-            kind, position, value = json.loads(line)
-            yield kind, position, value
