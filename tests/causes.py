@@ -1,4 +1,4 @@
-"""Step functions whose cause is known by construction, and files that call them; the files ship this module."""
+"""Step functions that scale badly for a known cause, and files that call them; the files ship this module."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["FILES", "file"]
 
 
 def count(i: int, n: int) -> int:
-    """Pure Python: holds the GIL, shares nothing else."""
+    """Count in pure Python: holds the GIL, shares nothing else."""
     total = 0
     for k in range(n):
         total += (k ^ i) & 7
@@ -22,38 +22,38 @@ def count(i: int, n: int) -> int:
 
 
 def wait(i: int, seconds: float) -> int:
-    """I/O that sleeps."""
+    """Sleep, as a task does that waits for I/O."""
     time.sleep(seconds)
     return i
 
 
 def full(i: int, nbytes: int) -> np.ndarray:
-    """A result of one block of bytes, that takes longer to move than to fill."""
+    """Return an array that takes longer to move than to fill."""
     return np.full(nbytes // 8, float(i))
 
 
 def lengths(values: list[Any]) -> int:
-    """Needs all of them, and gives little."""
+    """Return the total length of many values: much is moved here, little leaves."""
     return sum(len(value) for value in values)
 
 
 def one_long(i: int, n: int, many: int) -> int:
-    """The last but one of them takes many times as long as the others."""
+    """Count; item 6 takes many times as long as the others."""
     return count(i, n * (many if i == 6 else 1))
 
 
 def link(before: Any, n: int) -> int:
-    """A task that needs the one before it."""
+    """Run one link of a chain: it needs the result of the link before it."""
     return count(int(before) & 1, n)
 
 
 def start() -> int:
-    """What a chain begins with."""
+    """Return the first value of a chain."""
     return 0
 
 
 def product(i: int, size: int, repeats: int) -> float:
-    """A product of matrices: BLAS, with the threads that it is given."""
+    """Multiply matrices in BLAS, with the threads that it is given."""
     a = np.ones((size, size))
     total = 0.0
     for _ in range(repeats):
@@ -62,7 +62,7 @@ def product(i: int, size: int, repeats: int) -> float:
 
 
 def nested(i: int, size: int, repeats: int) -> float:
-    """Products of matrices in BLAS threads of its own, whatever the worker was given."""
+    """Multiply matrices in four BLAS threads, whatever the worker was given."""
     import threadpoolctl
 
     with threadpoolctl.threadpool_limits(4):
@@ -70,12 +70,12 @@ def nested(i: int, size: int, repeats: int) -> float:
 
 
 def field(i: int, nbytes: int) -> np.ndarray:
-    """Part of an array that fits no cache."""
+    """Return an array that does not fit into a cache."""
     return np.full(nbytes // 8, float(i))
 
 
 def stream(part: np.ndarray, passes: int) -> float:
-    """Reads and writes memory, and computes next to nothing."""
+    """Read and write memory, and compute next to nothing."""
     out = np.empty_like(part)
     for k in range(passes):
         np.add(part, float(k), out=out)
@@ -83,14 +83,14 @@ def stream(part: np.ndarray, passes: int) -> float:
 
 
 def fail(i: int) -> int:
-    """A task that raises."""
+    """Raise for item 2."""
     if i == 2:
         raise ValueError("not this one")
     return i
 
 
 def note(i: int, folder: str) -> int:
-    """An effect outside: one file a call."""
+    """Have an effect outside: write one file for each call."""
     import uuid
     from pathlib import Path
 
@@ -99,42 +99,42 @@ def note(i: int, folder: str) -> int:
 
 
 def lock(i: int) -> Any:
-    """A value that no process can hand to another."""
+    """Return a value that can't be sent to another process."""
     return threading.Lock()
 
 
 def use(lock: Any) -> bool:
-    """Needs such a value."""
+    """Use a value that can't be sent to another process."""
     with lock:
         return True
 
 
 def fill(i: int) -> list[int]:
-    """A list of one number."""
+    """Return a list of one number."""
     return [i]
 
 
 def empty(items: list[int]) -> int:
-    """Changes its input, so it can't be run twice on it."""
+    """Change the input, so that the task can't run twice on it."""
     time.sleep(0.05)
     return items.pop()
 
 
 def die(i: int) -> int:
-    """A task that ends its process."""
+    """Kill the process for item 2."""
     if i == 2:
         os.kill(os.getpid(), signal.SIGKILL)
     return i
 
 
 def process_id(seconds: float) -> int:
-    """Which process it ran in."""
+    """Return the id of the process after some time."""
     time.sleep(seconds)
     return os.getpid()
 
 
 def pooled(i: int) -> int:
-    """A task that has processes of its own."""
+    """Start a pool of processes within the task."""
     import multiprocessing
 
     with multiprocessing.get_context("fork").Pool(1) as pool:
@@ -142,7 +142,7 @@ def pooled(i: int) -> int:
 
 
 def tell_and_wait(path: str) -> None:
-    """Writes its process id into a pipe, and never comes back."""
+    """Write the process id into a pipe and wait for ever."""
     from pathlib import Path
 
     Path(path).write_text(str(os.getpid()))
@@ -187,5 +187,5 @@ FILES = {
 
 
 def file(cause: str) -> str:
-    """The text of a file whose step ``step`` has the cause."""
+    """Return the text of a file whose step ``step`` has the cause."""
     return f"version: 1\nname: {cause}\nmodules: [./causes.py]\nsteps:{FILES[cause]}"

@@ -57,7 +57,7 @@ def measurement(backend, number, elapsed, *, start_up=1.0, workers=2, **fields):
 
 
 def comparison(times, *, differences=None, failures=None):
-    """A comparison from elapsed times: back end -> one a round."""
+    """Return a comparison made from elapsed times: back end -> one for each round."""
     runs = [
         measurement(name, i, t, start_up=0.0 if name == "serial" else 1.0, workers=1 if name == "serial" else 2)
         for name, elapsed in times.items()

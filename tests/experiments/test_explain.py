@@ -1,9 +1,9 @@
-"""Explanations of real files whose cause is known by construction; what is left out of them, what stays behind.
+"""Explanations of real files with known causes; what is not probed; what is left behind.
 
-A machine that others use as well may hide what a step would show alone: then "unclear" is the right answer, and a core
-that is given to one probe and not to the next looks like waiting or like a lock. So what is asserted of such steps is
-what holds on any machine (threads under the GIL keep one core busy together, who sleeps uses none), that the answer
-follows from the numbers, and, where the machine gave every probe its cores, that it is none of the wrong ones.
+Other programs on the machine may hide the cause of a step: then "unclear" is the right answer, and a core that one
+probe gets and the next one does not looks like waiting or like a lock. So the tests assert what holds on any machine
+(threads under the GIL keep one core busy together, tasks that sleep use none), that the answer follows from the
+numbers, and, if every probe got its cores, that it is none of the wrong answers.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from pipeline.report.explanation_text import explanation_text
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """An empty folder to stand in, with the module of causes."""
+    """Change into an empty folder with the module of causes."""
     monkeypatch.chdir(tmp_path)
     shutil.copy(causes.__file__, tmp_path / "causes.py")
     return tmp_path
@@ -52,7 +52,7 @@ def written(text, name="made.yaml"):
 
 
 def explained(cause, **options):
-    """The explanation of a constructed cause; everything that holds of every explanation is asserted here."""
+    """Return the explanation of a file with a known cause; assert what is true of every explanation."""
     result = ExplanationReport.of(
         explain(load(written(causes.file(cause))), **{"workers": 2, "budget": 120.0, **options})
     )
@@ -71,7 +71,7 @@ def explained(cause, **options):
 
 
 def read_again(step, told):
-    """The measurements of a step from their JSON."""
+    """Return the measurements of a step from their JSON."""
     names = ("one", "threads", "processes", "counting", "counting_processes", "blas", "blas_processes", "many")
     found = {name: probe_times(told[name]) for name in names}
     moved = told["moved"] and MovingCost(told["moved"]["seconds"], told["moved"]["nbytes"])
@@ -87,7 +87,7 @@ def probe_times(told):
 
 
 def undisturbed(r):
-    """Whether nothing else used the cores while the probes ran, as far as the control and the repeats tell."""
+    """Return whether nothing else used the cores while the probes ran, by the control and the repeats."""
     if r.control is None:
         return False
     given = [times.busy for times in (r.one, r.counting, r.counting_processes)]

@@ -36,7 +36,7 @@ def ns(seconds: float) -> int:
 
 
 def made(label: str = "dask", *, losses: Losses, **fields: Any) -> Account:
-    """An account with one step ``parse`` of 1,000 tasks, unless something else is said."""
+    """Return an account with one step ``parse`` of 1,000 tasks, with some fields replaced."""
     busy = losses.useful + losses.inflation
     path = CriticalPath((PathSegment("('parse', 0)", "parse", "0", "compute", 0, ns(losses.elapsed)),))
     base = Account(

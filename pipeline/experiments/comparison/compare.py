@@ -92,7 +92,7 @@ def compare(
         call=str((config.compare.get("reference") or {}).get("call", "")),
         params=config.params,
         about=config,
-        options={"dask": {"cluster": dict(config.cluster) or None, "dashboard": False}},  # nobody would see it
+        options={"dask": {"cluster": dict(config.cluster) or None, "dashboard": False}},  # no one looks at it
         storage=config.storage,
         tell=tell,
     )

@@ -1,8 +1,8 @@
 """Find why a speedup is not higher: the largest loss, the evidence for its cause, and what to change in the file.
 
 A loss is named as the cause only if it takes a tenth of the core-seconds in the middle run and in two of three rounds:
-smaller losses change from run to run. That a step holds the GIL is said only if the same step was measured in processes
-as well, and was faster there: a wall time above the CPU time alone may be a lock, a disk, or a core used by others.
+smaller losses change from run to run. The GIL is named only if the same step was measured in processes as
+well, and was faster there: a wall time above the CPU time alone may be a lock, a disk, or a core used by others.
 The sentences are in :mod:`pipeline.report.reason_text`.
 """
 

@@ -108,7 +108,7 @@ def graph_of(
     modules: Mapping[str, bytes] | None = None,
     timeout: float | None = None,
 ) -> Graph:
-    """Return a Graph of one step whose tasks are not fused; all of them are wanted if nothing else is said."""
+    """Return a Graph of one step whose tasks are not fused; by default all of them are wanted."""
     return Graph(
         tasks=tasks,
         wanted=tuple(tasks if wanted is None else wanted),
