@@ -200,10 +200,12 @@ def _combined(
 ) -> Items:
     lengths = [range(len(axis.names or ())) for axis in axes]
     positions = list(itertools.product(*lengths))
-    alone = len(axes) == 1
-    names = _unique(
-        ",".join(_named(axis, i, alone=alone) for axis, i in zip(axes, position, strict=True)) for position in positions
-    )
+    if len(axes) == 1:
+        names = _unique(axes[0].names or ())
+    else:
+        names = _unique(
+            ",".join(_named(axis, i) for axis, i in zip(axes, position, strict=True)) for position in positions
+        )
     refs = [ref(key) for key in shared]
     for number, position in enumerate(positions):
         item: dict[str, Any] = {}
@@ -220,12 +222,12 @@ def _combined(
     return Items(step.name, tasks, len(positions), names, _columns(axes, positions), droppable)
 
 
-def _named(axis: _Axis, i: int, *, alone: bool) -> str:
-    """Return the part of an item's key for one axis: an item of another step keeps its key."""
+def _named(axis: _Axis, i: int) -> str:
+    """Return the part of an item's key for one axis of several; a value whose key names its axis keeps that key."""
     name = (axis.names or ())[i]
-    if not axis.keys:
-        return name if "=" in name or alone or not axis.name else f"{axis.name}={name}"
-    return name if alone else f"{axis.name}={name}"
+    if not axis.keys and ("=" in name or not axis.name):
+        return name
+    return f"{axis.name}={name}"
 
 
 def _columns(axes: Sequence[_Axis], positions: Sequence[tuple[int, ...]]) -> dict[str, tuple[Any, ...]]:

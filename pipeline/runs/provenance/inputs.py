@@ -140,7 +140,8 @@ def _texts(value: Any) -> Iterator[str]:
         yield from _texts(tuple(value.values()))
     elif isinstance(value, list | tuple):
         for inner in value:
-            yield from _texts(inner)
+            if not isinstance(inner, int | float):  # most values of a long over are numbers
+                yield from _texts(inner)
     elif isinstance(value, Over):
         yield from _texts((value.axes, value.maps))
     elif isinstance(value, Command):
