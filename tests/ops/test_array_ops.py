@@ -443,7 +443,7 @@ def test_a_period_without_text_is_empty_text() -> None:
 def test_only_times_in_order_have_periods() -> None:
     with pytest.raises(OpError, match="not times in increasing order"):
         array.resample(lazy(numbers()), rule={"y": "MS"}, agg="sum")
-    with pytest.raises(OpError, match="'month' is no period"):
+    with pytest.raises(OpError, match="'month' is not a valid period"):
         array.resample(lazy(numbers()), rule={"time": "month"}, agg="sum")
 
 

@@ -134,7 +134,7 @@ def test_fewer_rows_than_components_are_told_in_the_run() -> None:
     x = chunked(lambda _: (1, 2), np.ones((3, 5)), unknown=True)
     with pytest.raises(DataError, match="got 3 rows, too few for k: 4 components"):
         svd_compressed(x, k=4).parts["s"].data.compute(scheduler="sync")
-    with pytest.raises(OpError, match="k: got 6, and 'col' has 5 positions"):
+    with pytest.raises(OpError, match="k: got 6, but 'col' has 5 positions"):
         svd_compressed(x, k=6)
     with pytest.raises(OpError, match=r"the dim of the columns, is unknown until run time; .* axis: \[row, col\]"):
         svd_compressed(x, k=1, axis=["col", "row"])
