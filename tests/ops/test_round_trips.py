@@ -152,7 +152,7 @@ def test_frames_come_back_from_csv_and_json(data: st.DataObject) -> None:
         same_frame(got, frame)
         guessed = source(path=f"{folder}/{path}", blocksize=blocksize)
         whole = source(path=f"{folder}/{path}")
-        assert dict(guessed.dtypes) == dict(whole.dtypes)
+        assert dict(guessed.meta.dtypes) == dict(whole.meta.dtypes)
         same_frame(guessed, rows_of(whole))
         if len(frame):
             assert list(read(sink, Path(folder)).columns) == list(frame.columns)
