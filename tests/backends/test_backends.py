@@ -411,16 +411,23 @@ with create(sys.argv[1], workers=2, start_method=sys.argv[2]) as backend:
 """
 
 
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A folder for the temp files of a child: the path of a socket below it must be shorter than 108 bytes."""
+    with tempfile.TemporaryDirectory(prefix="t-", dir="/tmp") as folder:
+        yield Path(folder)
+
+
 @pytest.mark.parametrize("ended_by", [signal.SIGKILL, signal.SIGINT])
 @pytest.mark.parametrize("kind", [k for k in KINDS if k.startswith(("pool-", "processes-"))])
 def test_no_worker_and_no_folder_outlives_its_parent(
-    kind: str, ended_by: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, ended_by: signal.Signals, short_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    script = tmp_path / "script.py"
+    script = short_folder / "script.py"
     script.write_text(SCRIPT)
     name, options = KINDS[kind]
     command = [sys.executable, str(script), name, options["start_method"]]
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    environment = {**os.environ, "TMPDIR": str(short_folder)}
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as parent:
@@ -438,9 +445,9 @@ def test_no_worker_and_no_folder_outlives_its_parent(
     assert not alive
     if ended_by is signal.SIGINT:
         assert errors.count("\nKeyboardInterrupt") == 1, errors  # of the parent alone
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(short_folder))
     with Folder() as folder:  # making one removes what was left
-        assert sorted(tmp_path.iterdir()) == [Path(folder.path).parent, script]
+        assert sorted(short_folder.iterdir()) == [Path(folder.path).parent, script]
         assert list(Path(folder.path).parent.iterdir()) == [Path(folder.path)]
 
 

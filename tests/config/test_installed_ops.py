@@ -56,10 +56,12 @@ class Twice(ArrayOp):
 FUNCTIONS = """
 import dask.array as da
 
+from pipeline.errors import OpError
+
 
 def shift(x, *, by):
     if by == 13:
-        raise ValueError("by: got 13, which brings bad luck")
+        raise OpError("by", "got 13, which brings bad luck")
     return x.copy(data=da.map_blocks(_plus, x.data, by, dtype=float))
 
 
