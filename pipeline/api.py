@@ -32,7 +32,7 @@ from pipeline.units import count_text
 if TYPE_CHECKING:
     from pipeline.builder.plan import Plan
     from pipeline.graph.graph import Graph
-    from pipeline.report.cause_text import ExplanationReport
+    from pipeline.report.explain_cause_text import ExplanationReport
     from pipeline.report.verdicts import ComparisonReport
     from pipeline.runs.run import Run
 
@@ -233,7 +233,7 @@ class Pipeline:
     def explain(self, **options: Any) -> ExplanationReport:
         """Find by experiment why steps do not scale. See :func:`pipeline.experiments.explanation.explain.explain`."""
         from pipeline.experiments.explanation.explain import explain as explain_config
-        from pipeline.report.cause_text import ExplanationReport
+        from pipeline.report.explain_cause_text import ExplanationReport
 
         return ExplanationReport.of(explain_config(self.config, **options))
 

@@ -22,7 +22,7 @@ from pipeline.errors import ConfigError, DataError, Fault, Location, OpError
 from pipeline.graph.garbage_collection import rarely_collected
 from pipeline.graph.graph import CONTEXT, Graph, GraphNode, Key, Policy, Whole, cull, task
 from pipeline.graph.value_types import ArrayType, FrameType, ItemsType, PartsType, ValueType, whole_of
-from pipeline.ops import moves
+from pipeline.ops import data_movement
 from pipeline.outputs.planners import plan_sink
 
 __all__ = ["build"]
@@ -92,7 +92,7 @@ class _Builder:
                 continue
             with self._collecting_errors(step.name, f"steps.{step.step}", step.location, step.locations):
                 lowered = StepBuilder(self, step, self.columns.get(step.name), slices)
-                with moves.recorded() as stated:
+                with data_movement.recorded() as stated:
                     value = lowered.value()
                 self._add(step, value, lowered.extra)
                 self.moves |= {step.name: frozenset(stated)} if stated else {}

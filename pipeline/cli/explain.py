@@ -34,7 +34,7 @@ def explain(
     limit = seconds(budget)
     config = loaded(context, file, sets, params, root)
     from pipeline.experiments.explanation import explain as explanation
-    from pipeline.report.cause_text import ExplanationReport
+    from pipeline.report.explain_cause_text import ExplanationReport
     from pipeline.report.explanation_text import explanation_text
 
     def tell(message: str) -> None:

@@ -17,7 +17,7 @@ from pipeline.config.sections.checks import checks
 from pipeline.config.sections.keys import File
 from pipeline.config.sections.modules import importable_names, modules
 from pipeline.config.sections.outputs import outputs
-from pipeline.config.sections.outside_references import keep
+from pipeline.config.sections.step_references import keep
 from pipeline.config.sections.validation import read as read_section
 from pipeline.config.step_context import Context
 from pipeline.config.step_resolution import resolve_step

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.experiments.explanation.diagnosis import NESTED
-from pipeline.report.cause_text import ExplanationReport, bound_text, cause_text, what_to_change, why_change
-from pipeline.report.formatting import WIDTH, Column, table_text, wrapped
+from pipeline.report.explain_cause_text import ExplanationReport, bound_text, cause_text, what_to_change, why_change
+from pipeline.report.text_tables import WIDTH, Column, table_text, wrapped
 from pipeline.units import count_text, duration_text, ratio_text
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.config.model import Config, Output, Step
 from pipeline.errors import printable
-from pipeline.graph.boxes import Box, Drawing, Sizes, cut, place_boxes
+from pipeline.graph.drawing_layout import Box, Drawing, Sizes, cut, place_boxes
 from pipeline.units import bytes_text, count_text
 
 if TYPE_CHECKING:

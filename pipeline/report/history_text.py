@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import printable
-from pipeline.report.formatting import WIDTH, Column, table_text, wrapped
+from pipeline.report.text_tables import WIDTH, Column, table_text, wrapped
 from pipeline.units import bytes_text, count_text, duration_text, interval_text, ratio_text
 
 if TYPE_CHECKING:

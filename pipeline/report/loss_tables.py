@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.report.formatting import WIDTH, Column, table_text, wrapped
-from pipeline.report.reason_text import LOSS_NAMES
+from pipeline.report.compare_reason_text import LOSS_NAMES
+from pipeline.report.text_tables import WIDTH, Column, table_text, wrapped
 from pipeline.units import count_text, digits, duration_text, ratio_text
 
 if TYPE_CHECKING:

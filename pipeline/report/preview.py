@@ -13,7 +13,7 @@ import pandas as pd
 import xarray as xr
 
 from pipeline.errors import printable
-from pipeline.report.formatting import WIDTH, Column, table_text
+from pipeline.report.text_tables import WIDTH, Column, table_text
 from pipeline.units import bytes_text, count_text
 
 if TYPE_CHECKING:

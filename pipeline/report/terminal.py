@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pipeline.builder.plan import SOMETHING_MOVED
-from pipeline.report.formatting import WIDTH, Column, table_text, wrapped
 from pipeline.report.loss_tables import account_lines
+from pipeline.report.text_tables import WIDTH, Column, table_text, wrapped
 from pipeline.report.verdicts import ComparisonReport
 from pipeline.units import bytes_text, count_text, digits, duration_text, interval_text, ratio_text
 

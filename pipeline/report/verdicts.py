@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from pipeline.config.json_values import without_nan
 from pipeline.experiments.comparison.result import REFERENCE, Comparison
-from pipeline.report.reason_text import reason_text
+from pipeline.report.compare_reason_text import reason_text
 from pipeline.trace.statistics import differ
 from pipeline.units import count_text, ratio_text
 

@@ -14,7 +14,7 @@ from pipeline.experiments.explanation.recommendations import Model, changes, two
 from pipeline.experiments.explanation.structure import segment_seconds, structure
 from pipeline.graph.fusion import fuse
 from pipeline.graph.graph import Graph, Policy, ref, task
-from pipeline.report.cause_text import ExplanationReport, bound_text, cause_text, what_to_change, why_change
+from pipeline.report.explain_cause_text import ExplanationReport, bound_text, cause_text, what_to_change, why_change
 from pipeline.report.explanation_text import explanation_text
 from pipeline.trace.shape import Shape
 

@@ -34,7 +34,7 @@ from pipeline.experiments.explanation.saved_task import SavedTask
 from pipeline.experiments.explanation.scratch_folder import scratch_folder
 from pipeline.experiments.explanation.selection import Sampled, TaskTime, batches, candidates, choose, pure_part
 from pipeline.graph.graph import Graph, Policy, ref, task
-from pipeline.report.cause_text import ExplanationReport, what_to_change
+from pipeline.report.explain_cause_text import ExplanationReport, what_to_change
 from pipeline.report.explanation_text import explanation_text
 
 

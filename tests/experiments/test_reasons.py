@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.experiments.comparison.reasons import Evidence, TuningKnob, reason
-from pipeline.report.reason_text import reason_text
+from pipeline.report.compare_reason_text import reason_text
 from pipeline.trace.account import Account, Runs, StepTimes
 from pipeline.trace.costs import StepCost, TaskCost
 from pipeline.trace.critical_path import CriticalPath, PathSegment

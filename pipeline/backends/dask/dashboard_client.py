@@ -21,7 +21,7 @@ from pipeline.backends.dask.health import ask, in_loop
 from pipeline.backends.dask.keys import Plan
 from pipeline.backends.events import Event, ItemDropped, Listener, Note, TaskRetry, WorkerLoss
 from pipeline.errors import BackendError
-from pipeline.graph.boxes import Sizes, place_boxes
+from pipeline.graph.drawing_layout import Sizes, place_boxes
 from pipeline.graph.graph import Graph, dependencies, is_constant
 from pipeline.worker.tracebacks import one_line
 

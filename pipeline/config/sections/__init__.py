@@ -9,5 +9,5 @@ commands            The keys that only a command has: the program, its arguments
 modules             The section ``modules``: what calls may import, and which files go to the workers.
 outputs             The section ``outputs``: what is written, in which format, below which path.
 checks              The section ``checks``: what must hold of the results.
-outside_references  References to steps from outside of the steps, as outputs and checks have them; ``keep``.
+step_references  References to steps from outside of the steps, as outputs and checks have them; ``keep``.
 """

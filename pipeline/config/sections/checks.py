@@ -13,7 +13,7 @@ from pipeline.config.interpolation import Scope
 from pipeline.config.matrix import resolve_reference
 from pipeline.config.model import Check
 from pipeline.config.sections.keys import CheckKeys
-from pipeline.config.sections.outside_references import bind_reference, instances_of_references, kind_of
+from pipeline.config.sections.step_references import bind_reference, instances_of_references, kind_of
 from pipeline.config.sections.validation import read
 from pipeline.config.step_context import Context
 from pipeline.config.step_syntax import parse_expression

@@ -14,7 +14,7 @@ from pipeline.config.matrix import resolve_reference
 from pipeline.config.model import Output
 from pipeline.config.sections.formats import FORMATS
 from pipeline.config.sections.keys import OutputKeys
-from pipeline.config.sections.outside_references import bind_reference, instances_of_references, kind_of
+from pipeline.config.sections.step_references import bind_reference, instances_of_references, kind_of
 from pipeline.config.sections.validation import check_key_names, read, validated
 from pipeline.config.step_context import Context
 from pipeline.config.step_syntax import parse_bare_reference

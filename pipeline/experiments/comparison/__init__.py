@@ -7,6 +7,6 @@ measured_run   The program of the fresh process: start a back end, warm it, run 
 reasons        Find why a speedup is not higher: the largest loss, the evidence, what to change.
 result         The result of a comparison: rows, differences, accounts, causes.
 rows           Combine measured runs into a row for each case: medians, intervals, speedups.
-same_outputs   Compare the outputs and values of two runs.
+output_differences   Compare the outputs and values of two runs.
 scaling        Fit the laws of scaling to back ends measured with several numbers of workers.
 """

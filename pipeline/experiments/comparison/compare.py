@@ -23,9 +23,9 @@ from pipeline.builder.build import build
 from pipeline.errors import Bug, ConfigError, PipelineError, WorkerLost
 from pipeline.experiments.comparison.child_process import measured
 from pipeline.experiments.comparison.loss_accounts import Calls, explained
+from pipeline.experiments.comparison.output_differences import differences, reference_differences
 from pipeline.experiments.comparison.result import Case, Comparison, Difference, Measurement
 from pipeline.experiments.comparison.rows import compared
-from pipeline.experiments.comparison.same_outputs import differences, reference_differences
 from pipeline.runs.facts import noted_failure
 from pipeline.runs.folders import new_folder
 from pipeline.units import count_text, duration_text

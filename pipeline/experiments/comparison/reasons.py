@@ -3,7 +3,7 @@
 A loss is named as the cause only if it takes a tenth of the core-seconds in the middle run and in two of three rounds:
 smaller losses change from run to run. The GIL is named only if the same step was measured in processes as
 well, and was faster there: a wall time above the CPU time alone may be a lock, a disk, or a core used by others.
-The sentences are in :mod:`pipeline.report.reason_text`.
+The sentences are in :mod:`pipeline.report.compare_reason_text`.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Advice:
 
     Parameters
     ----------
-    kind : the key of its text in :mod:`pipeline.report.reason_text`
+    kind : the key of its text in :mod:`pipeline.report.compare_reason_text`
     step : the step, or output, that it is about
     knob : where the file sets the size of the step's tasks, if it does
     n : suggested number of items, or of workers
@@ -96,7 +96,7 @@ class Finding:
 
     Parameters
     ----------
-    kind : the key of its text in :mod:`pipeline.report.reason_text`
+    kind : the key of its text in :mod:`pipeline.report.compare_reason_text`
     numbers : what the text says, by name: seconds, bytes, ratios, steps
     """
 

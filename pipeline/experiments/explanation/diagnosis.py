@@ -85,7 +85,7 @@ class Cause:
     Parameters
     ----------
     kind : which of the causes
-    finding : the evidence: the key of its text in :mod:`pipeline.report.cause_text`
+    finding : the evidence: the key of its text in :mod:`pipeline.report.explain_cause_text`
     numbers : what the text says, by name: ratios, seconds, bytes
     disturbed : it is unclear because other programs used the machine: another time it may be clear
     """

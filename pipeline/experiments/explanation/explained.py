@@ -40,7 +40,7 @@ class Explained:
 class Explanation:
     """Why n workers are not n times as fast, found by experiment.
 
-    :class:`pipeline.report.cause_text.ExplanationReport` adds the sentences.
+    :class:`pipeline.report.explain_cause_text.ExplanationReport` adds the sentences.
 
     Parameters
     ----------

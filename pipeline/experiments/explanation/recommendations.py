@@ -3,7 +3,7 @@
 The elapsed time on n workers is predicted by Amdahl's law over the steps: each takes its serial time over its measured
 ratio. It is at least the length of a schedule of the graph with the serial run's task times, with the moving of values
 and the overhead of tasks added where the workers are processes. A step that was not probed counts as scaling. The text
-of a change is made in :mod:`pipeline.report.cause_text`.
+of a change is made in :mod:`pipeline.report.explain_cause_text`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Change:
     Parameters
     ----------
     step : the step whose cause it answers
-    action : the key of its text in :mod:`pipeline.report.cause_text`
+    action : the key of its text in :mod:`pipeline.report.explain_cause_text`
     before, after : predicted seconds on n workers; None: no prediction
     by_hand : the step's own code must be changed, and the gain depends on how
     kind : of the cause that it answers

@@ -12,7 +12,7 @@ from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
 from pipeline.graph.graph import GraphNode, Key, listed, ref, task
-from pipeline.ops import moves
+from pipeline.ops import data_movement
 
 __all__ = [
     "FAN_IN",
@@ -58,7 +58,7 @@ def rechunked(data: da.Array, chunks: Any) -> da.Array:
     # by tasks: dask's P2P, which it takes where a client is connected, can't be renamed nor run elsewhere
     other: da.Array = data.rechunk(chunks, method="tasks")
     if other.name != data.name:
-        moves.state("rechunk")
+        data_movement.state("rechunk")
     return other
 
 

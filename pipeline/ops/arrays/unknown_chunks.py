@@ -22,7 +22,7 @@ from dask.base import tokenize
 
 from pipeline.errors import DataError
 from pipeline.graph.graph import GraphNode, Key, listed, ref, task
-from pipeline.ops import moves
+from pipeline.ops import data_movement
 from pipeline.ops.arrays.block_tasks import array_of_tasks, rechunked, replace_at
 
 __all__ = [
@@ -72,7 +72,7 @@ def merge_chunks(data: da.Array, axis: int) -> da.Array:
     sizes = data.chunks[axis]
     if len(sizes) == 1:
         return data
-    moves.state("one chunk")
+    data_movement.state("one chunk")
     name = f"one-chunk-{tokenize(data.name, axis)}"
     tasks: dict[Key, GraphNode] = {}
     for index in _indices(data, axis, 1):

@@ -20,7 +20,7 @@ from dask.base import tokenize
 from pipeline.config.expressions.functions import name_hint
 from pipeline.errors import DataError, OpError, nearest
 from pipeline.graph.graph import GraphNode, Key, listed, ref, task
-from pipeline.ops import moves
+from pipeline.ops import data_movement
 from pipeline.ops.collections import Frame
 
 __all__ = [
@@ -273,7 +273,7 @@ def exchange(
             f"moving rows between {len(keys):,} partitions takes some {n_pieces:,} tasks; at most {_MOST_PIECES:,} can "
             "be planned: make fewer partitions first, with op repartition, or larger blocks where the rows are read",
         )
-    moves.state("shuffle")
+    data_movement.state("shuffle")
     extra = listed(aids)
     if len(keys) * n <= ONE_STAGE:
         return _stage(partitions, f"{layer}-split", keys, places, extra, first=0, width=1, count=n)

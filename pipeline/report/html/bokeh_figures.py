@@ -13,7 +13,7 @@ from bokeh.models import ColumnDataSource, FixedTicker, HoverTool, PlainText, Ra
 from bokeh.models.annotations import Title
 from bokeh.plotting import figure
 
-from pipeline.graph.boxes import cut
+from pipeline.graph.drawing_layout import cut
 
 __all__ = ["DARK", "FASTER", "FONT", "LOSSES", "OTHER", "SLOWER", "UNCLEAR", "add_tooltip", "axis_range", "columns",
            "label_rows", "new", "step_colours", "step_of"]  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 from bokeh.core.properties import value
 from bokeh.plotting import figure
 
-from pipeline.graph.boxes import cut
+from pipeline.graph.drawing_layout import cut
 from pipeline.report.html.bokeh_figures import (
     DARK,
     FASTER,

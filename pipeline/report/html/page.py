@@ -27,7 +27,7 @@ from bokeh.resources import Resources
 from markupsafe import Markup, escape
 
 from pipeline.errors import printable
-from pipeline.graph import boxes
+from pipeline.graph import drawing_layout
 from pipeline.report.html import bokeh_figures, charts, tables
 from pipeline.report.html.timelines import Timeline, timeline
 from pipeline.runs import report_schema
@@ -151,7 +151,7 @@ def _page(report: Mapping[str, Any], traces: Sequence[Trace | None], n_bars: int
         steps={step: tint for step, tint in tints.items() if tint != bokeh_figures.OTHER},
         n_others=sum(tint == bokeh_figures.OTHER for tint in tints.values()),
         tints=tints,
-        graph=boxes.place_boxes(steps, report["graph"]["edges"]) if len(steps) <= _MOST_STEPS else None,
+        graph=drawing_layout.place_boxes(steps, report["graph"]["edges"]) if len(steps) <= _MOST_STEPS else None,
         steps_by_name={step["step"]: step for step in report["graph"]["steps"]},
         tables=tables,
         yaml=report["config"][:_MOST_YAML],

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.report.compare_reason_text import LOSS_NAMES
 from pipeline.report.html.bokeh_figures import LOSSES
-from pipeline.report.reason_text import LOSS_NAMES
 from pipeline.trace.statistics import Interval
 from pipeline.units import bytes_text, count_text, digits, duration_text, interval_text, ratio_text
 

@@ -12,7 +12,7 @@ from bokeh.models import BoxZoomTool, Model, PanTool, Range1d, ResetTool, WheelZ
 from bokeh.plotting import figure
 from bokeh.transform import linear_cmap
 
-from pipeline.graph.boxes import cut
+from pipeline.graph.drawing_layout import cut
 from pipeline.report.html.bokeh_figures import DARK, OTHER, add_tooltip, axis_range, columns, label_rows, new
 from pipeline.report.html.merged_bars import PIXELS, Bars, around, bars, memory
 from pipeline.trace.replay import lanes

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from pipeline.report.formatting import Column, table_text
 from pipeline.report.terminal import plan_text, run_text
+from pipeline.report.text_tables import Column, table_text
 
 
 def test_a_table_drops_empty_columns_and_reads_no_markup():

@@ -10,7 +10,7 @@ from folders import HOSTILE, edges_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.graph.boxes import Box, Drawing, Sizes, cut, place_boxes
+from pipeline.graph.drawing_layout import Box, Drawing, Sizes, cut, place_boxes
 
 NAMES = [f"step_number_{i}" for i in range(100)]
 SMALL = Sizes(width=500, height=30, between=20, narrowest=60, letter=7)
