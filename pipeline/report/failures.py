@@ -84,6 +84,7 @@ def _failure_lines(error: BaseException, file: str, locations: Mapping[str, str]
         place = f": {error.filename}" if error.filename else ""
         return _lines(f"{error.strerror}{place}", "Free some space and run again")
     what = str(error) if isinstance(error, Bug) else f"{type(error).__name__}: {error}"
+    what = "; ".join([what, *getattr(error, "__notes__", ())])  # the step that it happened in
     return _lines(f"this is a bug in Pipeline: {what}",
                   "Please report it, with the output of --debug and the file that was run")  # fmt: skip
 

@@ -10,7 +10,7 @@ import contextlib
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.backends.events import Listener, show_output
@@ -24,6 +24,8 @@ from pipeline.graph.collect import collect
 from pipeline.graph.graph import CONTEXT, Graph, GraphNode, Key, constant, cull, execute, is_constant, task
 from pipeline.graph.segments import Dropped
 from pipeline.graph.value_types import ItemsType, PartsType, ValueType, whole_of
+from pipeline.ops.calls.calls import Call
+from pipeline.ops.calls.commands import Program
 from pipeline.outputs.commit import OutputTransaction
 from pipeline.runs import run as execution
 from pipeline.worker.process_setup import install_modules
@@ -289,9 +291,7 @@ def _task_of_step(config: Config, graph: Graph, text: str, owned: Mapping[str, K
 def _raising(node: GraphNode) -> GraphNode:
     """Return the node with dropping of failing items switched off."""
     arguments: list[Any] = [
-        replace(argument, drop=False)
-        if is_dataclass(argument) and not isinstance(argument, type) and getattr(argument, "drop", False)
-        else argument
+        replace(argument, drop=False) if isinstance(argument, Call | Program) else argument
         for argument in getattr(node, "args", ())
     ]
     if arguments == list(getattr(node, "args", ())):

@@ -120,6 +120,16 @@ def test_a_bug_in_an_op_is_exit_code_70(
     assert "small.yaml:3:3" in told
 
 
+def test_a_bug_names_its_step_without_debug(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    patched(monkeypatch, KeyError("internal_table_entry"))
+    assert run(SMALL, tmp_path) == 70
+    last = capfd.readouterr().err.splitlines()[-1]
+    assert "bug in Pipeline" in last
+    assert "while building steps.x" in last
+
+
 @pytest.mark.parametrize(("field", "place"), [
     ("shape", "small.yaml:3:25: steps.x.shape: no"),
     ("shape.a", "small.yaml:3:29: steps.x.shape.a: no"),
