@@ -200,11 +200,25 @@ class Pipeline:
 
         return graph_svg(self.config, self.build() if data else None)
 
-    def check(self, *, data: bool = True) -> Plan:
-        """Return the plan: a row a step, from metadata only. See :func:`pipeline.builder.plan.plan`."""
-        from pipeline.builder.plan import plan
+    def check(self, *, data: bool = True, out: str | os.PathLike[str] = ".") -> Plan:
+        """Return the plan: a row a step, from metadata only. See :func:`pipeline.builder.plan.plan`.
 
-        return plan(self.config, self.build() if data else None)
+        Parameters
+        ----------
+        data : False: check the pipeline alone, without its inputs
+        out : the output folder of the run that is checked
+
+        Raises
+        ------
+        ConfigError : also for outputs that collide with inputs
+        OutputError : for files in the way of outputs, which must not be replaced
+        """
+        from pipeline.builder.plan import plan
+        from pipeline.runs.protected_inputs import check_outputs
+
+        graph = self.build() if data else None
+        check_outputs(self.config, graph, out)
+        return plan(self.config, graph)
 
     def build(self) -> Graph:
         """Return the task graph. See :func:`pipeline.builder.build.build`."""
@@ -312,9 +326,9 @@ def _pipeline_of(source: Pipeline | Config | str | Path) -> Pipeline:
     return Pipeline(source) if isinstance(source, Config) else load(source)
 
 
-def check(source: Pipeline | Config | str | Path, *, data: bool = True) -> Plan:
+def check(source: Pipeline | Config | str | Path, *, data: bool = True, out: str | os.PathLike[str] = ".") -> Plan:
     """Return the plan of a pipeline or of a file."""
-    return _pipeline_of(source).check(data=data)
+    return _pipeline_of(source).check(data=data, out=out)
 
 
 def build(source: Pipeline | Config | str | Path) -> Graph:

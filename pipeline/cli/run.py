@@ -65,7 +65,7 @@ def run(
     """Run FILE on local workers or a Dask scheduler."""
     config = loaded(context, file, sets, params, root)
     if dry_run:
-        return _show_plan(context.obj, config, data=True)
+        return _show_plan(context.obj, config, data=True, out=out)
     if backend not in (None, "dask"):
         if cluster and context.get_parameter_source("cluster").name != "ENVIRONMENT":  # type: ignore[union-attr]
             raise ConfigError(f"--cluster works with back end 'dask' only, not with '{backend}'; leave one of them out")
@@ -210,13 +210,16 @@ def check(
     sets: Sets = [],  # noqa: B006
     params: Params = [],  # noqa: B006
     root: Root = None,
+    out: Annotated[
+        str, typer.Option(metavar="DIR", help="What output paths are relative to in the run that is checked.")
+    ] = ".",
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> int:
     """Find the errors of FILE and show its plan."""
     config = loaded(context, file, sets, params, root)
     if not resolved:
-        return _show_plan(context.obj, config, data=not no_data)
+        return _show_plan(context.obj, config, data=not no_data, out=out)
     from pipeline.config.resolved_yaml import resolved_text
 
     text = resolved_text(config)
@@ -227,15 +230,17 @@ def check(
     return 0
 
 
-def _show_plan(session: Session, config: Config, *, data: bool) -> int:
+def _show_plan(session: Session, config: Config, *, data: bool, out: str) -> int:
     from pipeline.builder.plan import plan
     from pipeline.report.terminal import plan_event, plan_text
+    from pipeline.runs.protected_inputs import check_outputs
 
     graph = None
     if data:
         from pipeline.builder.build import build
 
         graph = build(config)
+    check_outputs(config, graph, out)
     made = plan(config, graph)
     if session.json:
         emit(session, "result", ok=True, exit_code=0, **plan_event(made))

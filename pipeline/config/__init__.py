@@ -9,6 +9,7 @@ expressions/        The language of expressions and references: its grammar, fun
 fault_collector     The errors of a file, collected so that all of them are reported at once.
 from_python         Values of Python as the tree of a file, and references to steps as objects.
 includes            One tree from a file, the files that it includes, and the params that the command line changes.
+files_read          The files that are read while a Config is loaded.
 interpolation       ``${…}``: values from params, matrix keys, the environment and files.
 json_values         A Config, or a part of it, in the types that JSON has.
 kinds               The kinds of values that steps give, and which op makes one kind of another.

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from pipeline.config import yaml_nodes
+from pipeline.config import files_read, yaml_nodes
 from pipeline.config.fault_collector import ConfigFault, FaultCollector
 from pipeline.config.yaml_nodes import Node
 from pipeline.errors import Location, nearest
@@ -28,6 +28,7 @@ def read(path: str, *, folder: str | None = None) -> Node:
     ConfigFault : if it can't be read, or is not YAML
     """
     try:
+        files_read.note(path)
         with open(path, "rb") as file:
             data = file.read(yaml_nodes.MOST_BYTES + 1)
         text = data.decode("utf-8-sig")

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from pipeline.config import yaml_nodes
+from pipeline.config import files_read, yaml_nodes
 from pipeline.config.expressions.references import ExpressionError, ReferenceText, parse_reference
 from pipeline.config.fault_collector import ConfigFault
 from pipeline.config.model import ItemKey, Reference, Secret, Template
@@ -335,6 +335,7 @@ def _file(text: str, node: Node, path: str) -> Any:
             raise ConfigFault(
                 node.location, path, f"${{file:{name}}} is larger than {MOST_FILE // 1024**2} MiB; read it in a step"
             )
+        files_read.note(full)
         with open(full, encoding="utf-8", newline="") as file:
             return _READERS[suffix](file.read(), full)
     except ConfigFault as fault:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from pipeline.config import yaml_nodes
+from pipeline.config import files_read, yaml_nodes
 from pipeline.config.fault_collector import ConfigFault, FaultCollector
 from pipeline.config.includes import changed_params, merge_includes, read
 from pipeline.config.interpolation import Params, Scope, interpolate, secrets_in
@@ -83,6 +83,21 @@ def from_tree(tree: Node) -> Config:
 
 def _load(get: Any, named: str, folder: str | None, sets: Mapping[str, str | Node], files: list[str]) -> Config:
     faults, warnings = FaultCollector(), list[str]()
+    with files_read.recorded() as files_seen:
+        config = _loaded(get, named, folder, sets, files, faults, warnings)
+    faults.raise_if_any()
+    return replace(config, files=tuple(files_seen))
+
+
+def _loaded(
+    get: Any,
+    named: str,
+    folder: str | None,
+    sets: Mapping[str, str | Node],
+    files: list[str],
+    faults: FaultCollector,
+    warnings: list[str],
+) -> Config:
     try:
         main = get()
         if not main.is_map:
@@ -90,9 +105,7 @@ def _load(get: Any, named: str, folder: str | None, sets: Mapping[str, str | Nod
         tree = merge_includes(main, folder=folder, faults=faults, warnings=warnings)
     except ConfigFault as error:
         raise ConfigError([error.fault]) from None
-    config = _read(tree, main, named, sets, files, faults, warnings)
-    faults.raise_if_any()
-    return config
+    return _read(tree, main, named, sets, files, faults, warnings)
 
 
 def _read(

@@ -199,7 +199,9 @@ class Output:
     attrs: Mapping[str, Any] = field(default_factory=dict)
     mode: Literal["replace"] = "replace"
     options: Mapping[str, Any] = field(default_factory=dict)
+    overwrite: bool = False
     location: Location = field(default=Location(), compare=False)
+    path_location: Location = field(default=Location(), compare=False)
 
     @property
     def writer(self) -> str:
@@ -238,6 +240,7 @@ class Config:
     steps : the instances by name, each after all that it refers to
     modules : what ``call`` may import: importable names, and paths of files and folders (absolute) to ship
     keep : instances whose values the run must return, besides outputs and checks
+    files : absolute paths of what was read to load it: the file, included files, params files, ``${file:…}``
     absent : instances that do not exist because of ``when``, with the reason
     warnings : about what is allowed but probably not meant
     secrets : the values of ``${secret:…}``, to be masked in everything that is printed or written about a run
@@ -260,6 +263,7 @@ class Config:
     description: str = ""
     source: str = field(default="", compare=False)
     text: str = field(default="", compare=False)
+    files: tuple[str, ...] = field(default=(), compare=False)
     absent: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = field(default=(), compare=False)
     secrets: frozenset[str] = field(default=frozenset(), repr=False, compare=False)

@@ -303,6 +303,7 @@ class Sink:
     value_type : of the value that is written
     records : keys of the tasks that give a :class:`pipeline.outputs.files.PartRecord`
     options : attrs, files, partition_by and the options of the format
+    overwrite : whether files at its path may be replaced that no manifest of it names
     """
 
     name: str
@@ -311,6 +312,12 @@ class Sink:
     value_type: ValueType
     records: tuple[Key, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
+    overwrite: bool = False
+
+    @property
+    def item_names(self) -> tuple[str, ...]:
+        """Return the keys of its items, as far as they are known before the run."""
+        return getattr(self.value_type, "names", None) or ()
 
 
 @dataclass(frozen=True)

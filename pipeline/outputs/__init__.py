@@ -8,7 +8,9 @@ grids          Divide a chunked array into regions, one per writer task, and reg
 run_labels     Write labels that are computed in the run into files, next to the coordinates known before.
 files          Write files that appear only when they are complete; what a writer task gets and returns.
 commit         Commit the outputs of one run: locks, staging folder, verification, renames, manifests.
-target_paths   The path of an output and of the hidden files beside it, and whether a run may replace what is there.
+target_paths   The path of an output and of the hidden files beside it; whether outputs overlap or lead out of the root.
+collisions     Whether an output path is, contains or is inside a file or folder that the run reads.
+replaceable    Whether a run may replace what is at the path of an output: only files that its manifest names.
 verification   Check that every staged file is as its writer task reported it, before anything is committed.
 atomic_rename  Put the staged files into place: a journal, then one atomic rename each.
 recovery       Undo an unfinished commit; delete the staging folder, at the end of its run or after it was killed.

@@ -16,7 +16,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pipeline.errors import OutputError
 from pipeline.outputs.files import sync_folder
+from pipeline.outputs.target_paths import is_below
 from pipeline.worker.atomic_write import replacing
 
 __all__ = ["Journal", "Swap", "exchange_names", "inode", "is_committed", "rename_all"]
@@ -24,6 +26,7 @@ __all__ = ["Journal", "Swap", "exchange_names", "inode", "is_committed", "rename
 _JOURNAL, _COMMITTED, _ASIDE = "journal.json", "committed", ".aside"
 # 1: folders, swaps.
 _FORMAT = 1
+_CURE = "restore the outputs beside it by hand, then delete its folder"
 
 # of renameat2(2)
 _AT_FDCWD, _NOREPLACE, _EXCHANGE = -100, 1, 2
@@ -68,12 +71,27 @@ class Journal:
 
     @classmethod
     def load(cls, staging: Path) -> Journal | None:
-        """Read the journal of a staging folder; None if no rename was begun there."""
+        """Read the journal of a staging folder; None if no rename was begun there.
+
+        Raises
+        ------
+        OutputError : if it is damaged, or names a path that is not below the output root
+        """
+        place = staging / _JOURNAL
         try:
-            found = json.loads((staging / _JOURNAL).read_text(encoding="utf-8"))
+            found = json.loads(place.read_text(encoding="utf-8"))
+            journal = cls(tuple(found["folders"]), tuple(Swap(**swap) for swap in found["swaps"]))
+            names = [*journal.folders, *(name for s in journal.swaps for name in (s.target, s.staged) if name)]
+            outside = [name for name in names if not is_below(name)]
+            if not all(type(n) is int for s in journal.swaps for n in (s.number, s.new, s.old)):
+                raise TypeError("a number is of another type")
         except FileNotFoundError:
             return None
-        return cls(tuple(found["folders"]), tuple(Swap(**swap) for swap in found["swaps"]))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise OutputError(f"{place}: the journal is damaged: {error}; {_CURE}") from None
+        if outside:
+            raise OutputError(f"{place}: names {outside[0]!r}, which is not below the output root; {_CURE}")
+        return journal
 
     def save(self, staging: Path) -> None:
         """Write the journal, durably."""

@@ -3,7 +3,8 @@
 ::
 
     OutputTransaction(sinks, out, run=…)
-      enter    targets checked, locks taken, a dead run's staging folder recovered, our own made
+      enter    paths checked, locks taken, a dead run's staging folder recovered, what is at the paths checked, our own
+               staging folder made
       verify   every staged file compared with its writer's record: it exists, has this size and this hash
       commit   journal, one rename per target, the manifests last, commit mark
       leave    committed: the old data is deleted; else: roll back, new files deleted. Locks are released
@@ -29,6 +30,7 @@ from pipeline.outputs.atomic_rename import rename_all
 from pipeline.outputs.files import STAGING, Context, PartRecord
 from pipeline.outputs.locks import Lock
 from pipeline.outputs.recovery import recover, remove_empty_folders, roll_back
+from pipeline.outputs.replaceable import check_replaceable
 from pipeline.outputs.target_paths import check_targets, lock_path, manifest_path
 from pipeline.outputs.verification import verify
 
@@ -57,6 +59,8 @@ class OutputTransaction:
     storage : fsspec options, for the writers
     on_stage : called with the name of each stage when it is done; tests end the process there
     exchange : False: do without the file system's atomic exchange
+    protect : called when the locks are held and before anything is written; raises an error if an output path collides
+        with an input
 
     Raises
     ------
@@ -72,6 +76,7 @@ class OutputTransaction:
         storage: Mapping[str, Any] | None = None,
         on_stage: Callable[[str], None] | None = None,
         exchange: bool = True,
+        protect: Callable[[], None] | None = None,
     ) -> None:
         self.sinks = tuple(sinks)
         self.root = Path(os.path.realpath(out))
@@ -80,6 +85,7 @@ class OutputTransaction:
         self.context = Context(str(self.staging) if self.sinks else "", run, dict(storage or {}))
         self._on_stage = on_stage or (lambda stage: None)
         self._exchange = exchange
+        self._protect = protect or (lambda: None)
         self._locks: list[Lock] = []
         self._folders: list[str] = []  # made below the root; removed again if nothing is committed
         self._records: dict[str, tuple[PartRecord, ...]] = {}
@@ -94,6 +100,8 @@ class OutputTransaction:
             check_targets(self.sinks, self.root)
             self._lock()
             self._on_stage("locked")
+            self._protect()
+            check_replaceable(self.sinks, self.root)
             self.staging.mkdir()
             make_folders(self.sinks, self.staging)
             self._on_stage("staged")
@@ -136,6 +144,7 @@ class OutputTransaction:
         if not self.sinks:
             return
         try:
+            check_replaceable(self.sinks, self.root, items={n: self._items(n) for n in self._records})
             names = [*self._targets(), *self._removed(stale or {}), *self._stage_manifests(manifests)]
             for target, _ in names:
                 self._make_folder(str(PurePosixPath(target).parent))
@@ -153,11 +162,13 @@ class OutputTransaction:
         names = []
         for sink in self.sinks:
             if "${key}" in sink.path:
-                files = [file.path for record in self._records[sink.name] for file in record.files]
-                names += [(file, file) for file in files]
+                names += [(file, file) for file in self._items(sink.name)]
             else:
                 names.append((sink.path, sink.path))
         return names
+
+    def _items(self, output: str) -> list[str]:
+        return [file.path for record in self._records[output] for file in record.files]
 
     def _removed(self, stale: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
         return [(file, "") for files in stale.values() for file in files if (self.root / file).is_file()]
@@ -182,11 +193,37 @@ class OutputTransaction:
             lock = Lock(self.root / path, name)
             dead = lock.acquire()
             self._locks.append(lock)
-            if dead and isinstance(dead.get("staging"), str):
+            staging = self._staging_of(dead, name)
+            if staging is not None:
                 self._unrecovered = True
-                recover(Path(dead["staging"]))
+                recover(staging)
                 self._unrecovered = False
             lock.sign(str(self.staging), self.run)
+
+    def _staging_of(self, dead: Mapping[str, Any] | None, output: str) -> Path | None:
+        """Return the staging folder that a dead run's lock file names; None if there is none.
+
+        Raises
+        ------
+        OutputError : if it is not directly below this root, where this run must not change it
+        """
+        text = dead.get("staging") if dead else None
+        if not isinstance(text, str) or "\0" in text:
+            return None
+        staging = Path(text)
+        if not staging.name.startswith(STAGING) or staging.is_symlink() or not staging.is_dir():
+            return None
+        if not os.path.samefile(staging.parent, self.root):
+            self._unrecovered = True  # the lock file keeps its text
+            raise OutputError(
+                f"output {output!r}: its lock file names the staging folder {staging} of a run that died, which is not "
+                f"directly below the output root {self.root}, so it is left alone; to recover it, run with --out "
+                f"{staging.parent}, or delete {self.root / lock_path(self._path(output))}"
+            )
+        return self.root / staging.name
+
+    def _path(self, output: str) -> str:
+        return next(sink.path for sink in self.sinks if sink.name == output)
 
     def _make_folder(self, folder: str) -> None:
         missing = []

@@ -7,19 +7,25 @@ whether an output is complete, which a listing of its folder does not.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.graph.graph import Sink
 from pipeline.outputs.files import FileRecord, PartRecord, hash_file
-from pipeline.outputs.target_paths import manifest_path
+from pipeline.outputs.target_paths import fixed_folder, is_below, item_pattern, manifest_path
 
-__all__ = ["Manifest", "stale_files"]
+__all__ = ["DamagedManifest", "Manifest", "stale_files"]
 
 # 1: output, format, path, files (path, bytes, sha256), rows, dropped, run, graph, config, written, pipeline.
 _FORMAT = 1
+_TEXTS = ("output", "format", "path", "run", "graph", "config", "written", "pipeline")
+
+
+class DamagedManifest(ValueError):
+    """A manifest that can't be read, or that names files outside its output."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,10 @@ class Manifest:
     def nbytes(self) -> int:
         return sum(file.bytes for file in self.files)
 
+    def paths(self) -> list[str]:
+        """Return the paths of its files."""
+        return [file.path for file in self.files]
+
     def to_dict(self) -> dict[str, Any]:
         """Return the manifest in JSON types, with the version of its format."""
         files = [{"path": file.path, "bytes": file.bytes, "sha256": file.hash} for file in self.files]
@@ -75,20 +85,34 @@ class Manifest:
     def load(cls, root: str | Path, path: str) -> Manifest | None:
         """Read the manifest of the output ``path`` below ``root``; return None if there is none.
 
+        The paths of its files are not trusted: each must be inside the output.
+
         Raises
         ------
-        ValueError : if the file is not a manifest, or has another format
+        DamagedManifest : if the file is not a manifest, has another format, or names a file outside the output
         """
         place = Path(root, manifest_path(path))
         try:
             found = json.loads(place.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
+        except (OSError, ValueError, RecursionError) as error:
+            raise DamagedManifest(f"{place}: the manifest is damaged: {error or 'it is empty'}") from None
         version = found.pop("version", None) if isinstance(found, dict) else None
         if version != _FORMAT:
-            raise ValueError(f"{place}: got manifest format {version}; this version reads {_FORMAT}")
+            raise DamagedManifest(f"{place}: got manifest format {version}; this version reads {_FORMAT}")
+        if not _is_manifest(found):
+            raise DamagedManifest(f"{place}: the manifest is damaged: keys are missing, or of another type")
         files = tuple(FileRecord(file["path"], file["bytes"], file["sha256"]) for file in found.pop("files"))
-        return cls(files=files, dropped=tuple(found.pop("dropped")), **found)
+        texts = {key: found[key] for key in _TEXTS}
+        manifest = cls(files=files, dropped=tuple(found["dropped"]), rows=found["rows"], **texts)
+        # the output may have been moved with its manifest: paths are relative to the manifest's folder
+        outside = next((file.path for file in files if not _is_part(file.path, manifest.path)), None)
+        if outside is not None:
+            raise DamagedManifest(f"{place}: the manifest names {outside!r}, which is not inside {manifest.path!r}")
+        old, new = fixed_folder(manifest.path), fixed_folder(path)
+        moved = tuple(replace(file, path=str(new / PurePosixPath(file.path).relative_to(old))) for file in files)
+        return replace(manifest, files=moved)
 
     def damage(self, root: str | Path) -> list[str]:
         """Return one line for each file that is not as it was committed; reads every file."""
@@ -104,12 +128,50 @@ class Manifest:
         return found
 
 
+def _is_manifest(found: Mapping[str, Any]) -> bool:
+    """Return whether decoded JSON has the keys of a manifest, with their types."""
+    files, dropped = found.get("files"), found.get("dropped")
+    return (
+        all(isinstance(found.get(key), str) for key in _TEXTS)
+        and type(found.get("rows")) is int
+        and isinstance(dropped, list)
+        and all(isinstance(key, str) for key in dropped)
+        and isinstance(files, list)
+        and all(isinstance(file, dict) and _is_record(file) for file in files)
+    )
+
+
+def _is_record(file: Mapping[str, Any]) -> bool:
+    path, size, digest = (file.get(key) for key in ("path", "bytes", "sha256"))
+    return isinstance(path, str) and type(size) is int and isinstance(digest, str)
+
+
+def _is_part(file: str, output: str) -> bool:
+    """Return whether a file belongs to an output, both as paths below the root."""
+    if not (is_below(file) and is_below(output)):
+        return False
+    if "${key}" in output:
+        return item_pattern(output).fullmatch(file) is not None
+    return file == output or file.startswith(f"{output}/")
+
+
 def stale_files(root: str | Path, new: Manifest) -> list[str]:
-    """Return the files of items that an earlier run of this output wrote and this one did not, as paths below root."""
+    """Return the files of items that an earlier run of this output wrote and this one did not, as paths below root.
+
+    A file in a folder that is a link leading out of the output is not touched.
+    """
     if "${key}" not in new.path:
         return []  # replaced as a whole
-    old = Manifest.load(root, new.path)
+    try:
+        old = Manifest.load(root, new.path)
+    except DamagedManifest:  # refused before the run, but for overwrite: true
+        return []
     if old is None:
         return []
     written = {file.path for file in new.files}
-    return [file.path for file in old.files if file.path not in written]
+    top = os.path.realpath(Path(root, fixed_folder(new.path)))
+    return [
+        file.path
+        for file in old.files
+        if file.path not in written and Path(os.path.realpath(Path(root, file.path).parent)).is_relative_to(top)
+    ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -22,7 +21,7 @@ from pipeline.graph.value_types import FrameType
 from pipeline.outputs.files import unpacking
 from pipeline.outputs.netcdf import StoredVariable
 from pipeline.outputs.run_labels import plain_dtype
-from pipeline.outputs.target_paths import HIDDEN, fixed_folder
+from pipeline.outputs.target_paths import HIDDEN, fixed_folder, item_pattern
 
 __all__ = ["files_of", "open_output", "read"]
 
@@ -30,7 +29,7 @@ __all__ = ["files_of", "open_output", "read"]
 def files_of(sink: Sink, folder: Path) -> list[str]:
     """Return the files of an output as sorted paths relative to ``folder``, its output root or staging folder."""
     if "${key}" in sink.path:
-        pattern = _pattern(sink.path)
+        pattern = item_pattern(str(PurePosixPath(sink.path)))
         return [name for name in _below(folder, str(fixed_folder(sink.path))) if pattern.fullmatch(name)]
     return _below(folder, sink.path) if sink.format in FOLDERS else [sink.path]
 
@@ -39,12 +38,6 @@ def _below(folder: Path, start: str) -> list[str]:
     found = (Path(place, name) for place, _, names in os.walk(folder / start) for name in names)
     plain = (path for path in found if not (path.name.startswith(".") and path.name.endswith(HIDDEN)))
     return sorted(path.relative_to(folder).as_posix() for path in plain)
-
-
-def _pattern(path: str) -> re.Pattern[str]:
-    """Return a pattern that matches the files of items; the group ``key`` is the item's key."""
-    first, *rest = (re.escape(text) for text in str(PurePosixPath(path)).split("${key}"))
-    return re.compile(f"{first}(?P<key>.+)" + "(?P=key)".join(rest))
 
 
 def open_output(sink: Sink, folder: Path, *, files: Sequence[str] | None = None) -> Any:
@@ -117,7 +110,7 @@ def _partition(path: Path, *, sink: Sink, folder: Path) -> pd.DataFrame:
 
 
 def _items(sink: Sink, folder: Path, files: Sequence[str]) -> dict[str, Any]:
-    pattern = _pattern(sink.path)
+    pattern = item_pattern(str(PurePosixPath(sink.path)))
     found = {}
     for name in files:
         match = pattern.fullmatch(name)

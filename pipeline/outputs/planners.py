@@ -49,7 +49,7 @@ def plan_sink(output: Output, value_type: ValueType, *, prefix: str) -> tuple[Ta
         options["files"] = output.files
     if output.partition_by:
         options["partition_by"] = tuple(output.partition_by)
-    return tasks, Sink(_label(output), output.to, output.path, value_type, tuple(records), options)
+    return tasks, Sink(_label(output), output.to, output.path, value_type, tuple(records), options, output.overwrite)
 
 
 def _label(output: Output) -> str:

@@ -29,8 +29,12 @@ def recover(staging: Path) -> None:
 
     The caller must hold the lock of one of the run's outputs. Several callers take turns; the second finds nothing.
     It may be killed at any point and done again. A path that is not a staging folder is left alone.
+
+    Raises
+    ------
+    OutputError : if the journal is damaged, or names files outside the output root; nothing is changed
     """
-    if not staging.name.startswith(STAGING) or not staging.is_dir():
+    if not staging.name.startswith(STAGING) or staging.is_symlink() or not staging.is_dir():
         return
     try:
         number = os.open(staging / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

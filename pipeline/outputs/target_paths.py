@@ -1,16 +1,26 @@
-"""The path of an output and of the hidden files beside it, and whether a run may replace what is at the path."""
+"""The path of an output and of the hidden files beside it; whether outputs overlap or lead out of the root."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from pipeline.config.sections.formats import FOLDERS
 from pipeline.errors import OutputError
 from pipeline.graph.graph import Sink
+from pipeline.outputs.files import STAGING
 
-__all__ = ["HIDDEN", "check_targets", "fixed_folder", "lock_path", "manifest_path"]
+__all__ = [
+    "HIDDEN",
+    "check_targets",
+    "fixed_folder",
+    "is_below",
+    "item_pattern",
+    "lock_path",
+    "manifest_path",
+    "overlaps",
+]
 
 HIDDEN = (".manifest.json", ".lock")
 """How the names of the hidden files beside an output end."""
@@ -43,8 +53,24 @@ def fixed_folder(path: str) -> PurePosixPath:
     return PurePosixPath(*parts[: next((i for i, part in enumerate(parts) if "${key}" in part), len(parts) - 1)])
 
 
+def is_below(path: str) -> bool:
+    """Return whether a path in a file of ours leads below the folder that it is relative to.
+
+    >>> is_below("a/b.csv"), is_below("../b.csv"), is_below("/b.csv"), is_below("")
+    (True, False, False, False)
+    """
+    parts = path.split("/")
+    return not any(part in ("", ".", "..") for part in parts) and "\0" not in path
+
+
+def item_pattern(path: str) -> re.Pattern[str]:
+    """Return the pattern of the paths of items' files, with the group ``key``."""
+    first, *rest = (re.escape(piece) for piece in path.split("${key}"))
+    return re.compile(first + "(?P<key>.+)" + "(?P=key)".join(rest) if rest else first)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
-# Before a run: may these targets be replaced?
+# Before a run: may these targets be written?
 # ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -53,8 +79,7 @@ def check_targets(sinks: Sequence[Sink], root: Path) -> None:
 
     Raises
     ------
-    OutputError : a path leads out of the root or to another file system, what is there has another format, or two
-        outputs overlap
+    OutputError : a path leads out of the root or to another file system, or two outputs overlap
     """
     device = os.stat(root).st_dev
     for sink in sinks:
@@ -70,44 +95,35 @@ def check_targets(sinks: Sequence[Sink], root: Path) -> None:
                 f"output {sink.name!r}: {existing} is on another file system than {root}, so it can't be replaced in "
                 f"one step; use an output root on it: --out {existing}"
             )
-        if "${key}" not in sink.path:
-            _check_existing(sink, fixed)
-    _refuse_overlaps(sinks)
+    for _, message in overlaps({sink.name: sink.path for sink in sinks}, root):
+        raise OutputError(message)
 
 
-def _check_existing(sink: Sink, target: Path) -> None:
-    if not os.path.lexists(target):
-        return
-    if sink.format not in FOLDERS:
-        if target.is_dir():
-            raise OutputError(f"output {sink.name!r}: {target} is a folder, but {sink.format} is one file")
-        return
-    foreign = [target.name] if not target.is_dir() else _foreign_names(sink.format, target)
-    if foreign:
-        raise OutputError(
-            f"output {sink.name!r}: {target} would be replaced, but it holds {foreign[0]!r}, which is not part of "
-            f"{sink.format}; move it, or write elsewhere"
-        )
+def overlaps(paths: Mapping[str, str], root: Path) -> Iterator[tuple[str, str]]:
+    """Yield each output that would write into another one or into its hidden files, and a message about it.
 
+    Parameters
+    ----------
+    paths : output -> its path below ``root``
+    """
 
-def _foreign_names(form: str, folder: Path) -> list[str]:
-    """Return the names in a folder that a dataset of this format would not have, so that it must not be replaced."""
-    names = sorted(os.listdir(folder))
-    if form == "zarr":
-        marked = {".zgroup", ".zarray", "zarr.json"} & set(names)
-        return [] if marked else names
-    known = (name.endswith(".parquet") or name[0] in "._" or "=" in name for name in names)
-    return [name for name, ok in zip(names, known, strict=True) if not ok]
+    def resolved(path: str) -> str:
+        """Resolve links to folders; a link at the path itself is replaced, whatever it leads to."""
+        return os.path.join(os.path.realpath((root / path).parent), PurePosixPath(path).name)
 
-
-def _refuse_overlaps(sinks: Sequence[Sink]) -> None:
-    taken: dict[PurePosixPath, str] = {}
-    for sink in sinks:
-        path = PurePosixPath(sink.path)
-        if path in taken:
-            raise OutputError(f"outputs {taken[path]!r} and {sink.name!r} have the same path, {path}")
-        taken[path] = sink.name
-    for path, name in taken.items():
-        for parent in path.parents:
-            if parent in taken:
-                raise OutputError(f"output {name!r} ({path}) would be inside output {taken[parent]!r} ({parent})")
+    hidden = {resolved(place(path)): name for name, path in paths.items() for place in (manifest_path, lock_path)}
+    taken: dict[str, str] = {}
+    for name, path in paths.items():
+        real = resolved(path)
+        if real in taken:
+            yield name, f"outputs {taken[real]!r} and {name!r} have the same path, {path}"
+        taken.setdefault(real, name)
+        if real in hidden:
+            yield name, f"output {name!r}: {path} is the manifest or the lock file of output {hidden[real]!r}"
+        elif any(part.startswith(STAGING) for part in PurePosixPath(path).parts):
+            yield name, f"output {name!r}: {path} is the name of a staging folder; its files would be deleted"
+    for real, name in taken.items():
+        above = next((str(p) for p in PurePosixPath(real).parents if str(p) in taken), None)
+        if above is not None:
+            other = taken[above]
+            yield name, f"output {name!r} ({paths[name]}) would be inside output {other!r} ({paths[other]})"

@@ -8,6 +8,7 @@ folders        Run folders: where a new one is made, which files it holds, and t
 history/       Earlier runs: found, read again, and compared with each other.
 inspect        One value of a file, or one task of it, and what has to be computed for it: nothing else is, and nothing
 provenance/    Where the numbers of a run came from: the machine, the versions, the code, the files that were read.
+protected_inputs  Refuse output paths at which a run would destroy inputs, other outputs, or files that are not its own.
 report_json    report.json: everything about a run or a comparison, for reports and other programs.
 report_model   The models of ``report.json``, format 1: every field, its type and unit.
 report_schema  The published JSON Schema of ``report.json``, and the check of documents that are read.

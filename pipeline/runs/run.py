@@ -40,6 +40,7 @@ from pipeline.runs import run_report
 from pipeline.runs.check_results import CheckResult, evaluate
 from pipeline.runs.facts import Facts, noted_failure, write_json
 from pipeline.runs.folders import TASK_LOG, TaskLog, new_folder
+from pipeline.runs.protected_inputs import check_outputs, refuse_collisions
 from pipeline.runs.provenance.machine import versions
 from pipeline.trace.trace import Trace
 from pipeline.units import count_text, duration_text
@@ -243,6 +244,7 @@ def run(
     if workers is not None and (type(workers) is not int or workers < 1):
         raise ConfigError(f"workers: got {workers!r}; write a whole number >= 1")
     graph = build(config)
+    check_outputs(config, graph, out)
     begin = getattr(listener, "begin", None)
     if begin is not None:
         begin(graph)
@@ -255,7 +257,13 @@ def run(
         try:
             with (
                 TaskLog(folder / TASK_LOG) as log,
-                OutputTransaction(graph.sinks, out, run=name, storage=config.storage) as transaction,
+                OutputTransaction(
+                    graph.sinks,
+                    out,
+                    run=name,
+                    storage=config.storage,
+                    protect=lambda: refuse_collisions(config, graph, out),
+                ) as transaction,
             ):
                 listener = masked(log.beside(listener or show_output), config)
                 outcome, start_up = _computed(config, graph, transaction, backend, workers, cluster, listener, options)

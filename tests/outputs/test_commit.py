@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 from collections.abc import Callable, Mapping
@@ -21,6 +22,7 @@ from pipeline.outputs.commit import OutputTransaction
 from pipeline.outputs.manifest import Manifest, stale_files
 from pipeline.outputs.open import read
 from pipeline.outputs.planners import plan_sink
+from pipeline.outputs.target_paths import manifest_path
 
 META = pd.DataFrame({"n": pd.Series(dtype="int64")})
 STAGES = ["locked", "staged", "verified", "journal", *(f"swap {i}" for i in range(7)), "committed", "cleanup"]
@@ -243,10 +245,92 @@ def test_a_staged_file_unlike_its_record_stops_the_commit(harm, message, tmp_pat
 def test_a_folder_with_other_things_in_it_is_not_replaced(tmp_path):
     (tmp_path / "deep/frame").mkdir(parents=True)
     (tmp_path / "deep/frame/thesis.doc").write_text("years of work")
-    with pytest.raises(OutputError, match=r"holds 'thesis\.doc', which is not part of parquet"):
+    with pytest.raises(OutputError, match=r"holds 'thesis\.doc', which no manifest of this output names"):
         commit_run(tmp_path, 1)
     assert (tmp_path / "deep/frame/thesis.doc").read_text() == "years of work"
     assert not hidden(tmp_path)
+
+
+@pytest.mark.parametrize("path", ["../victim.txt", "items/../../victim.txt", "/victim.txt", "far/victim.txt"])
+def test_a_run_deletes_nothing_that_a_forged_manifest_names(path, tmp_path):
+    out = tmp_path / "out"
+    commit_run(out, 1)
+    (tmp_path / "victim.txt").write_text("years of work")
+    (out / "far").symlink_to(tmp_path)
+    place = out / manifest_path("items/${key}.json")
+    text = json.loads(place.read_text())
+    text["files"].append({"path": path, "bytes": 1, "sha256": ""})
+    place.write_text(json.dumps(text))
+    with pytest.raises(OutputError, match=r"the manifest names .*; move it, or set overwrite: true on this output"):
+        commit_run(out, 2)
+    assert found(out) == holding(1)
+    assert (tmp_path / "victim.txt").read_text() == "years of work"
+    assert not [name for name in hidden(out) if name != "far"]
+
+
+def forged_lock(out: Path, staging: Path) -> Path:
+    """The lock file of an output, as a run that died leaves it."""
+    out.mkdir(exist_ok=True)
+    lock = out / ".value.json.lock"
+    lock.write_text(json.dumps({"pid": 1, "host": "x", "run": "r", "since": "", "staging": str(staging)}))
+    return lock
+
+
+@pytest.mark.parametrize("name", ["mine", ".staging-mine"])
+@pytest.mark.parametrize("where", ["..", "deep", "../far/.."])
+def test_a_folder_elsewhere_that_a_lock_names_is_left_alone(where, name, tmp_path):
+    out = tmp_path / "out"
+    (out / "deep").mkdir(parents=True)
+    (tmp_path / "far").mkdir()
+    folder = out / where / name
+    folder.mkdir()
+    (folder / "thesis.doc").write_text("years of work")
+    lock = forged_lock(out, folder)
+    if name == "mine":
+        commit_run(out, 1)
+        assert found(out) == holding(1)
+    else:
+        with pytest.raises(OutputError, match=r"so it is left alone; to recover it, run with --out .*, or delete "):
+            commit_run(out, 1)
+        assert lock.exists()
+        assert not [path for path in out.rglob("*.json") if not path.name.startswith(".")]
+    assert (folder / "thesis.doc").read_text() == "years of work"
+
+
+def test_a_link_in_the_place_of_a_staging_folder_is_left_alone(tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.doc").write_text("years of work")
+    (out / ".staging-x").symlink_to(tmp_path / "mine")
+    forged_lock(out, out / ".staging-x")
+    commit_run(out, 1)
+    assert (tmp_path / "mine/thesis.doc").read_text() == "years of work"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        '{"folders": ["../mine"], "swaps": []}',
+        '{"folders": [], "swaps": [{"target": "../mine", "staged": "", "number": 0}]}',
+        '{"folders": [], "swaps": [{"target": "mine", "staged": "/mine", "number": 0}]}',
+        '{"folders": [], "swaps": [{"target": 1, "staged": "x", "number": 0}]}',
+        '{"folders": [], "swaps": [{"target": "a", "staged": "x", "number": "/../../mine"}]}',
+    ],
+)
+def test_a_journal_that_names_paths_outside_is_refused(text, tmp_path):
+    out = tmp_path / "out"
+    commit_run(out, 1)
+    (tmp_path / "mine").write_text("years of work")
+    (out / ".staging-x").mkdir()
+    (out / ".staging-x/journal.json").write_text(text)
+    forged_lock(out, out / ".staging-x")
+    with pytest.raises(OutputError, match=r"journal\.json: .*restore the outputs beside it by hand"):
+        commit_run(out, 2)
+    assert found(out) == holding(1)
+    assert (tmp_path / "mine").read_text() == "years of work"
 
 
 def sink(name: str, path: str, form: str = "json") -> Sink:

@@ -9,7 +9,7 @@ import pytest
 from pipeline.graph.graph import Sink
 from pipeline.graph.value_types import ItemsType, ObjectType
 from pipeline.outputs.files import Context, PartRecord, write_bytes
-from pipeline.outputs.manifest import Manifest, stale_files
+from pipeline.outputs.manifest import DamagedManifest, Manifest, stale_files
 from pipeline.outputs.target_paths import manifest_path
 
 SINK = Sink("x", "json", "a/${key}.json", ItemsType("i", ("p", "q"), {}, 2), ())
@@ -71,3 +71,32 @@ def test_items_of_the_last_run_that_this_one_has_not_are_stale(tmp_path):
     new = Manifest.of(SINK, [])
     assert stale_files(tmp_path, new) == ["a/p.json", "a/q.json"]
     assert stale_files(tmp_path, Manifest.of(Sink("y", "json", "y.json", ObjectType("v"), ()), [])) == []
+
+
+@pytest.mark.parametrize(
+    "path", ["../victim.txt", "a/../../victim.txt", "/etc/victim", "a/./p.json", "a//p.json", "", "b/p.json", "a/p.txt"]
+)
+def test_a_manifest_with_a_path_outside_its_output_is_refused(path, tmp_path):
+    manifest = committed(tmp_path, "p").to_dict()
+    manifest["files"][0]["path"] = path
+    (tmp_path / manifest_path(SINK.path)).write_text(json.dumps(manifest))
+    with pytest.raises(DamagedManifest, match="which is not inside 'a/"):
+        Manifest.load(tmp_path, SINK.path)
+    assert stale_files(tmp_path, Manifest.of(SINK, [])) == []
+
+
+def test_an_output_that_was_moved_keeps_its_manifest(tmp_path):
+    manifest = committed(tmp_path, "p", "q")
+    (tmp_path / "a").rename(tmp_path / "b")
+    moved = Manifest.load(tmp_path, "b/${key}.json")
+    assert moved is not None
+    assert moved.paths() == ["b/p.json", "b/q.json"]
+    assert moved.damage(tmp_path) == []
+    assert manifest.paths() == ["a/p.json", "a/q.json"]
+
+
+def test_a_stale_file_in_a_linked_folder_is_not_touched(tmp_path):
+    committed(tmp_path, "p", "far/q")
+    (tmp_path / "a/far").rename(tmp_path / "elsewhere")
+    (tmp_path / "a/far").symlink_to(tmp_path / "elsewhere")
+    assert stale_files(tmp_path, Manifest.of(SINK, [])) == ["a/p.json"]

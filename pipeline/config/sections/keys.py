@@ -131,6 +131,7 @@ class OutputKeys(Section):
     )
     files: Count = key("parquet: number of files", None)
     attrs: dict[str, Any] = key("attributes: {units: K}", {})
+    overwrite: bool = key("also replace files at the path that no manifest of this output names", False)
     mode: Any = by_code({"const": "replace"}, "replace: earlier files are removed when the new ones are complete")
     options: dict[str, Any] = key("; ".join(f"{name}: {options}" for name, options in _OPTIONS.items() if options), {})
 

@@ -75,7 +75,9 @@ def _instances(name: str, node: Node, place: Location, context: Context) -> list
                 files=keys.files,
                 attrs=keys.attrs,
                 options=_options(keys, node, path, context.faults),
+                overwrite=keys.overwrite,
                 location=place,
+                path_location=keys.path.location,
             )
         )
     if len({output.path for output in made}) < len(made):

@@ -28,6 +28,7 @@ from pipeline.experiments.comparison.result import Case, Comparison, Difference,
 from pipeline.experiments.comparison.rows import compared
 from pipeline.runs.facts import noted_failure
 from pipeline.runs.folders import new_folder
+from pipeline.runs.protected_inputs import refuse_collisions
 from pipeline.units import count_text, duration_text
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ __all__ = ["Comparison", "compare", "compare_graph"]
 
 REFERENCE = "serial"
 REPEAT = 3
+_OUTPUTS = "outputs"  # folder in the run folder
 _REPORTED = ("elapsed", "start_up", "verify", "commit", "user", "system", "n_workers", "starved")
 
 Tell = Callable[[str], None]
@@ -82,8 +84,10 @@ def compare(
             "to compare nevertheless: --allow-effects"
         )
     names = chosen(backends if backends is not None else config.compare.get("backends"))
+    graph = build(config)
+    refuse_collisions(config, graph, Path(runs, config.name, "new", _OUTPUTS))
     return compare_graph(
-        build(config),
+        graph,
         folder=new_folder(Path(runs), config.name),
         backends=names,
         workers=scale or workers or count_cores(),
@@ -229,7 +233,7 @@ class Rounds:
             workers=1,
             options={},
             storage=self.storage,
-            outputs=self.folder / "outputs" / own.name,
+            outputs=self.folder / _OUTPUTS / own.name,
             folder=own,
             call=self.call,
             params=self.params,
@@ -241,14 +245,14 @@ class Rounds:
             return
         self.calls.elapsed.append(child.report.elapsed)
         self.tell(f"round {number + 1}: reference {duration_text(child.report.elapsed)}")
-        first = self.folder / "outputs" / f"{folder_name(self.cases[0])}-1"
+        first = self.folder / _OUTPUTS / f"{folder_name(self.cases[0])}-1"
         self.calls.differences += reference_differences(self.graph, own / "values.pickle", first)
         (own / "values.pickle").unlink()
 
     def _one(self, case: Case, number: int) -> None:
         """Measure one run, compare its results with the reference's, delete them."""
         name = f"{folder_name(case)}-{number + 1}"
-        own, outputs = self.folder / name, self.folder / "outputs" / name
+        own, outputs = self.folder / name, self.folder / _OUTPUTS / name
         for place in (own, outputs):
             place.mkdir(parents=True)
         child = measured(
@@ -290,7 +294,7 @@ class Rounds:
         found = differences(
             self.graph,
             [self.folder / run for run in (reference, name)],
-            [self.folder / "outputs" / run for run in (reference, name)],
+            [self.folder / _OUTPUTS / run for run in (reference, name)],
         )
         self.differences.setdefault(label, []).extend(found)
         for wrong in (d for d in found if not d.same):
@@ -315,7 +319,7 @@ def _tidied(folder: Path, about: Config | None) -> Iterator[None]:
     try:
         yield
     finally:
-        shutil.rmtree(folder / "outputs", ignore_errors=True)
+        shutil.rmtree(folder / _OUTPUTS, ignore_errors=True)
         for pickled in ("values", "error"):
             for file in folder.glob(f"*/{pickled}.pickle"):
                 file.unlink()

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 
 from pipeline.errors import DataError
 
-__all__ = ["WILD", "fixed_folder", "matching", "within"]
+__all__ = ["WILD", "fixed_folder", "matching", "within", "would_find"]
 
 WILD = re.compile(r"[*?\[]")
 """The characters that make a path a pattern."""
@@ -82,6 +82,27 @@ def matching(pattern: str) -> list[str]:
                     found.add(path)
         todo += [(os.path.join(here, name), further) for name, further in below.items()]
     return sorted(found)
+
+
+def would_find(pattern: str, name: str) -> bool:
+    """Return whether :func:`matching` would find a file with this path below the pattern's fixed folder.
+
+    >>> would_find("/data/**/*.csv", "a/b/x.csv"), would_find("/data/*.csv", "a/x.csv"), would_find("/data/*", ".x")
+    (True, False, False)
+    """
+    parts = [part for part in pattern[len(fixed_folder(pattern)) :].split("/") if part]
+    if parts and parts[-1] == "**":
+        parts.append("*")
+
+    def fits(parts: list[str], names: list[str]) -> bool:
+        if not parts or not names:
+            return not parts and not names
+        first = _test(parts[0])(names[0], names[0].startswith("."))
+        if parts[0] == "**":
+            return fits(parts[1:], names) or (first and fits(parts, names[1:]))
+        return first and fits(parts[1:], names[1:])
+
+    return fits(parts, name.split("/"))
 
 
 def within(folder: str) -> Iterator[str]:

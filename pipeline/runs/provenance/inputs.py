@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pipeline.config.model import Config, Step
 
 
-__all__ = ["UNKNOWN", "input_hashes"]
+__all__ = ["UNKNOWN", "Source", "input_hashes", "sources"]
 
 UNKNOWN = "unknown"
 """Stands for a hash if the content is unknown."""
@@ -51,6 +51,25 @@ _SUFFIXES: Mapping[str, tuple[str, ...]] = {
     "read_parquet": (".parquet", ".parq", ".pq"),
 }
 """Op -> endings of the files that it reads in a folder; other ops read all."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What one source or check reads.
+
+    Parameters
+    ----------
+    step, check : name of the step in the file; else the position of the check
+    folders : folders that are read as a whole
+    files : single files, and those that the patterns find now
+    patterns : patterns and folders as they are searched
+    """
+
+    step: str
+    check: int
+    folders: tuple[str, ...]
+    files: tuple[str, ...]
+    patterns: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -101,8 +120,25 @@ def input_hashes(config: Config, *, budget: int = _BUDGET, since: float | None =
     return found
 
 
-def _reads(config: Config) -> Iterator[_Read]:
-    """Yield what each source reads; each path once."""
+def sources(config: Config) -> Iterator[Source]:
+    """Yield what each source and check of a pipeline reads; the files inside a folder are not listed."""
+    for step, paths in _source_steps(config):
+        op = type(step.parameters).op
+        patterns = _searched(op, paths)
+        folders = tuple(path for path in patterns if not is_remote(path) and os.path.isdir(_local(path)))
+        single = [path for path in patterns if path not in folders]
+        yield Source(step.step, -1, folders, _located(op, single, config.storage), tuple(patterns))
+    for i, check in enumerate(config.checks):
+        if check.equals_csv is not None:
+            yield Source("", i, (), (os.path.join(os.path.abspath(config.root), check.equals_csv),), ())
+
+
+def _local(path: str) -> str:
+    return path.removeprefix("file://")
+
+
+def _source_steps(config: Config) -> Iterator[tuple[Step, list[str]]]:
+    """Yield each step that is a source, with its paths; each path once."""
     seen: set[tuple[str, ...]] = set()
     root = os.path.abspath(config.root)
     for step in config.steps.values():
@@ -113,7 +149,14 @@ def _reads(config: Config) -> Iterator[_Read]:
         op = type(step.parameters).op
         if (op, *paths) not in seen:
             seen.add((op, *paths))
-            yield _read(step, paths, config.storage)
+            yield step, list(paths)
+
+
+def _reads(config: Config) -> Iterator[_Read]:
+    """Yield what each source and check reads."""
+    root = os.path.abspath(config.root)
+    for step, paths in _source_steps(config):
+        yield _read(step, paths, config.storage)
     for check in config.checks:
         if check.equals_csv is not None:
             name = os.path.join(root, check.equals_csv)
@@ -156,14 +199,26 @@ def _read(step: Step, paths: Sequence[str], storage: Mapping[str, Any]) -> _Read
             return _Read(store, tuple(f"{store.rstrip('/')}/{name}" for name in _ZARR), together=False)
         inner = tuple(sorted(os.path.join(top, name) for top, _, names in os.walk(store) for name in names))
         return _Read(store, inner or (store,), together=bool(inner))
-    if op == "files":
-        paths = [os.path.join(p, "*") if not is_remote(p) and os.path.isdir(p) else p for p in paths]
+    paths = _searched(op, paths)
     name = paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
-    try:
-        files = locate(paths, storage, suffixes=_SUFFIXES.get(op, ()))
-    except Exception:  # noqa: BLE001  (a library of its own for each storage; the files were there for the run)
-        files = tuple(paths)
+    files = _located(op, paths, storage)
     return _Read(name, files, together=len(files) > _MOST_SINGLE and not is_remote(name))
+
+
+def _searched(op: str, paths: Sequence[str]) -> list[str]:
+    """Return the paths as the op searches them: ``files`` takes a folder for the files directly in it."""
+    if op != "files":
+        return list(paths)
+    return [os.path.join(path, "*") if not is_remote(path) and os.path.isdir(path) else path for path in paths]
+
+
+def _located(op: str, paths: Sequence[str], storage: Mapping[str, Any]) -> tuple[str, ...]:
+    if not paths:
+        return ()
+    try:
+        return locate(paths, storage, suffixes=_SUFFIXES.get(op, ()))
+    except Exception:  # noqa: BLE001  (a library of its own for each storage; the files were there for the run)
+        return tuple(paths)
 
 
 _ZARR = ("zarr.json", ".zmetadata", ".zgroup", ".zarray")
