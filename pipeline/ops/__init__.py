@@ -7,7 +7,7 @@ column_types   Types of columns: the dtype that a stored type becomes, and the c
 conversions    ``to_array`` and ``to_items``.
 elementwise/   Expressions over arrays, columns, coordinates and scalars.
 frames/        Ops on frames.
-data_movement          What an op moves between tasks, stated by the op while it is built.
+data_movement  What an op moves between tasks, stated by the op while it is built.
 sources/       Ops that read files or make data.
 to_frame       ``to_frame``: rows made of arrays, items and values.
 """

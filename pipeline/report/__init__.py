@@ -1,21 +1,21 @@
 """Numbers -> text: terminal output, HTML, JSON, SVG, and the sentences of verdicts.
 
-terminal          The results of ``check``, ``run`` and ``compare`` for a terminal of 80 columns.
-loss_tables       Tables of where the core-seconds of a comparison went.
-compare_reason_text       Why a speedup is not higher, as one sentence for each back end.
-verdicts          The sentences of a comparison: verdict, footnotes, what its exit code means.
-comparison_json   Write a comparison as ``report.json`` into its run folder.
-explanation_text  The result of ``explain`` for a terminal of 80 columns.
-explain_cause_text        The sentences of an explanation: evidence for a cause, what to change, the verdict.
-history_text      The results of ``runs`` and ``diff`` for a terminal of 80 columns.
-preview           A summary of a value for ``show`` and ``debug``, as a map and as text.
-failures          An exception as lines of text: what went wrong, where, why and what to do.
-progress          Progress displays of a run: a live table, plain lines, or one JSON event per line.
-progress_counts   The progress of a run: tasks done and failed of each step, and an estimate of the time left.
-progress_lines    The lines of the live table, and lines for single events.
-text_tables        Tables of text and wrapped lines.
-graph_svg         The steps of a file drawn as one SVG.
-redraw            Make the report of a run folder: ``report.json``, the page, and timelines for Perfetto.
-perfetto          A Trace for ui.perfetto.dev and chrome://tracing.
-html/             ``report.html``, made from ``report.json`` and the Traces of a run folder.
+terminal             The results of ``check``, ``run`` and ``compare`` for a terminal of 80 columns.
+loss_tables          Tables of where the core-seconds of a comparison went.
+compare_reason_text  Why a speedup is not higher, as one sentence for each back end.
+verdicts             The sentences of a comparison: verdict, footnotes, what its exit code means.
+comparison_json      Write a comparison as ``report.json`` into its run folder.
+explanation_text     The result of ``explain`` for a terminal of 80 columns.
+explain_cause_text   The sentences of an explanation: evidence for a cause, what to change, the verdict.
+history_text         The results of ``runs`` and ``diff`` for a terminal of 80 columns.
+preview              A summary of a value for ``show`` and ``debug``, as a map and as text.
+failures             An exception as lines of text: what went wrong, where, why and what to do.
+progress             Progress displays of a run: a live table, plain lines, or one JSON event per line.
+progress_counts      The progress of a run: tasks done and failed of each step, and an estimate of the time left.
+progress_lines       The lines of the live table, and lines for single events.
+text_tables          Tables of text and wrapped lines.
+graph_svg            The steps of a file drawn as one SVG.
+redraw               Make the report of a run folder: ``report.json``, the page, and timelines for Perfetto.
+perfetto             A Trace for ui.perfetto.dev and chrome://tracing.
+html/                ``report.html``, made from ``report.json`` and the Traces of a run folder.
 """

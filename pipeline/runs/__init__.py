@@ -1,17 +1,17 @@
 """One run, and what it leaves.
 
-check_results  The checks of a file, held against the values of a run: all of them, each with what was got and what was
-debugger       A task under pdb: in the user's frame where it failed, or at the first line of the user's function.
-equality       Whether two results are the same, by kind: bit by bit, or by how much they differ.
-facts          What a run records about itself in its run folder; its accounts and reports are made from these files.
-folders        Run folders: where a new one is made, which files it holds, and tasks.log, which keeps what tasks print.
-history/       Earlier runs: found, read again, and compared with each other.
-inspect        One value of a file, or one task of it, and what has to be computed for it: nothing else is, and nothing
-provenance/    Where the numbers of a run came from: the machine, the versions, the code, the files that were read.
+run               Run a Config: build, check, execute, commit, and write the facts of the run.
+facts             Write what a run records about itself into its run folder: config, versions, inputs, Trace, Shape.
+folders           Run folders: make a new one, the files in it, and tasks.log, which keeps what tasks print.
+run_report        Make report.json of a run from the files in its run folder.
+report_json       Put report.json together: everything about a run or a comparison.
+report_model      The models of report.json: every field with its type and unit.
+report_schema     The published JSON Schema of report.json; read a document and check it.
+check_results     Evaluate the checks of a file on the values of a run.
+equality          Compare two values: whether they are the same bit by bit, or how much they differ.
 protected_inputs  Refuse output paths at which a run would destroy inputs, other outputs, or files that are not its own.
-report_json    report.json: everything about a run or a comparison, for reports and other programs.
-report_model   The models of ``report.json``, format 1: every field, its type and unit.
-report_schema  The published JSON Schema of ``report.json``, and the check of documents that are read.
-run            One run, from a Config to committed outputs: the only place where all parts meet.
-run_report     report.json of a run, made from the files that the run left in its folder.
+inspect           Compute one value of a file (``show``) or run one of its tasks (``debug``), and nothing else.
+debugger          Run a task under pdb, in the user's frame where it failed or at the first line of the user's function.
+history/          Earlier runs: find them, read them, compare two of them.
+provenance/       Where the numbers of a run came from: the machine, the versions, the code, the files that were read.
 """

@@ -1,12 +1,12 @@
 """Compare back ends on one graph (``pipeline compare``).
 
-child_process  Run one measured run in a fresh process, watch its memory, end everything below it.
-compare        Measure one graph on several back ends in turns, compare their results with serial's.
-loss_accounts  Add to a comparison where the core-seconds went, the causes and the laws of scaling.
-measured_run   The program of the fresh process: start a back end, warm it, run the graph once, report.
-reasons        Find why a speedup is not higher: the largest loss, the evidence, what to change.
-result         The result of a comparison: rows, differences, accounts, causes.
-rows           Combine measured runs into a row for each case: medians, intervals, speedups.
-output_differences   Compare the outputs and values of two runs.
-scaling        Fit the laws of scaling to back ends measured with several numbers of workers.
+child_process       Run one measured run in a fresh process, watch its memory, end everything below it.
+compare             Measure one graph on several back ends in turns, compare their results with serial's.
+loss_accounts       Add to a comparison where the core-seconds went, the causes and the laws of scaling.
+measured_run        The program of the fresh process: start a back end, warm it, run the graph once, report.
+reasons             Find why a speedup is not higher: the largest loss, the evidence, what to change.
+result              The result of a comparison: rows, differences, accounts, causes.
+rows                Combine measured runs into a row for each case: medians, intervals, speedups.
+output_differences  Compare the outputs and values of two runs.
+scaling             Fit the laws of scaling to back ends measured with several numbers of workers.
 """
