@@ -18,11 +18,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.config.json_values import json_value, without_nan
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
     from pipeline.trace.trace import Trace
 
 
-__all__ = ["Facts", "noted_failure", "write_json"]
+__all__ = ["Facts", "noted_failure", "shape_without_secrets", "trace_without_secrets", "write_json"]
 
 # 1: as RunFacts, Provenance and Inputs of pipeline.runs.history.schema say.
 _FORMAT = 1
@@ -81,7 +83,7 @@ class Facts:
         self._write("config.json", json_value(self.config))
         self._write("versions.json", versions())
         self._write(PROVENANCE, provenance)
-        shape.save(self.folder / SHAPE)
+        shape_without_secrets(shape, self.config).save(self.folder / SHAPE)
         self._run |= {"fingerprint": self.graph.fingerprint, "graph": shape.to_dict()}
         self._write(RUN, self._run)
 
@@ -89,7 +91,7 @@ class Facts:
     def end(self, trace: Trace, *, start_up: float, commit: float, n_dropped: int) -> None:
         """Write how a run went that has ended well; all times in seconds."""
         self._write_inputs()
-        trace.save(self.folder / TRACE)
+        trace_without_secrets(trace, self.config).save(self.folder / TRACE)
         self._run |= {
             "workers": trace.n_workers,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -111,7 +113,7 @@ class Facts:
         with contextlib.suppress(OSError):
             self._write_inputs()
             if trace is not None:
-                trace.save(self.folder / TRACE)
+                trace_without_secrets(trace, self.config).save(self.folder / TRACE)
 
     def _write_inputs(self) -> None:
         """Write hashes of what was read; after the run, since what has changed since it began is a result of it."""
@@ -132,6 +134,46 @@ class Facts:
 
     def _write(self, name: str, value: Any) -> None:
         write_json(self.folder / name, self.config.masked(without_nan(value)))
+
+
+def shape_without_secrets(shape: Shape, config: Config) -> Shape:
+    """Return the Shape with the file's secrets masked in the names of tasks and instances (a matrix may list them)."""
+    if not config.secrets:
+        return shape
+    mask = _mask_of_names(config)
+    return replace(
+        shape,
+        needs={mask(key): tuple(map(mask, needs)) for key, needs in shape.needs.items()},
+        owners={mask(key): mask(instance) for key, instance in shape.owners.items()},
+        steps={mask(instance): step for instance, step in shape.steps.items()},
+    )
+
+
+def trace_without_secrets(trace: Trace, config: Config) -> Trace:
+    """Return the Trace with the file's secrets masked in every text, in names as :func:`shape_without_secrets` does."""
+    if not config.secrets:
+        return trace
+    mask = _mask_of_names(config)
+    tasks = trace.tasks
+    for i, column in enumerate(tasks.schema):
+        if pa.types.is_string(column.type) or pa.types.is_dictionary(column.type):
+            texts = [text if text is None else mask(text) for text in tasks[i].to_pylist()]
+            tasks = tasks.set_column(i, column, pa.array(texts, pa.string()).cast(column.type))
+    return replace(trace, tasks=tasks, notes=config.masked(dict(trace.notes)))
+
+
+def _mask_of_names(config: Config) -> Callable[[str], str]:
+    """Return a function that masks secrets so that names which differ by a secret still differ: ``***1``, ``***2``."""
+    secrets = sorted(config.secrets, key=lambda secret: (-len(secret), secret))
+    found = [secret for secret in secrets if config.masked(secret) != secret]
+    marks = {secret: "***" if len(found) == 1 else f"***{i}" for i, secret in enumerate(found, start=1)}
+
+    def mask(text: str) -> str:
+        for secret, mark in marks.items():
+            text = text.replace(secret, mark)
+        return text
+
+    return mask
 
 
 @contextlib.contextmanager

@@ -26,9 +26,10 @@ from pipeline.experiments.comparison.loss_accounts import Calls, explained
 from pipeline.experiments.comparison.output_differences import differences, reference_differences
 from pipeline.experiments.comparison.result import Case, Comparison, Difference, Measurement
 from pipeline.experiments.comparison.rows import compared
-from pipeline.runs.facts import noted_failure
-from pipeline.runs.folders import new_folder
+from pipeline.runs.facts import noted_failure, trace_without_secrets
+from pipeline.runs.folders import TRACE, new_folder
 from pipeline.runs.protected_inputs import refuse_collisions
+from pipeline.trace.trace import Trace
 from pipeline.units import count_text, duration_text
 
 if TYPE_CHECKING:
@@ -329,11 +330,13 @@ def _tidied(folder: Path, about: Config | None) -> Iterator[None]:
 
 
 def _mask(folder: Path, about: Config) -> None:
-    """Mask the file's secrets in the logs and reports of the measured runs."""
+    """Mask the file's secrets in the logs, reports and Traces of the measured runs."""
     for log in folder.glob("*/log.txt"):
         log.write_text(about.masked(log.read_text(errors="replace")))
     for report in folder.glob("*/report.json"):
         report.write_text(json.dumps(about.masked(json.loads(report.read_text())), indent=1))
+    for trace in folder.glob(f"*/{TRACE}"):
+        trace_without_secrets(Trace.load(trace), about).save(trace)
 
 
 def chosen(backends: Sequence[str] | None) -> tuple[str, ...]:
