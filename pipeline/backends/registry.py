@@ -14,7 +14,7 @@ from pipeline.errors import BackendError, ConfigError, nearest
 if TYPE_CHECKING:
     from pipeline.backends.base import Backend
 
-__all__ = ["BACKENDS", "create"]
+__all__ = ["BACKENDS", "create", "require_known"]
 
 BACKENDS: dict[str, tuple[str, str, str]] = {
     "serial": ("pipeline.backends.local.serial:Serial", "", "in order, in this process: the reference"),
@@ -30,6 +30,17 @@ BACKENDS: dict[str, tuple[str, str, str]] = {
 """name -> (module:class, the extra of ``pip install pipeline[…]`` that it needs, description)."""
 
 
+def require_known(name: str) -> None:
+    """Check the name of a back end.
+
+    Raises
+    ------
+    ConfigError : if there is no such back end
+    """
+    if name not in BACKENDS:
+        raise ConfigError(f"back end: got {name!r}; allowed: {', '.join(BACKENDS)}{nearest(name, BACKENDS)}")
+
+
 def create(name: str, **options: Any) -> Backend:
     """Return a back end, to be entered.
 
@@ -42,8 +53,7 @@ def create(name: str, **options: Any) -> Backend:
     ConfigError : if there is no such back end, or no such option
     BackendError : if a package that it needs is not installed
     """
-    if name not in BACKENDS:
-        raise ConfigError(f"back end: got {name!r}; allowed: {', '.join(BACKENDS)}{nearest(name, BACKENDS)}")
+    require_known(name)
     target, extra, _ = BACKENDS[name]
     module_name, _, class_name = target.partition(":")
     try:

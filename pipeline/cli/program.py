@@ -32,6 +32,8 @@ _BUG, _INTERRUPTED, _TERMINATED, _PIPE_CLOSED = 70, 130, 143, 141
 class Terminated(KeyboardInterrupt):
     """SIGTERM as an exception, so that it is cleaned up after as Ctrl-C is."""
 
+    exit_code = 143
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code; only an interrupt at the interpreter's end raises."""

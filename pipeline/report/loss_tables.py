@@ -80,10 +80,6 @@ def _steps_text(accounts: Sequence[Account], width: int) -> str:
         Column("serial", "serial", True),
         *(Column(str(i), a.runs.label, True) for i, a in enumerate(others)),
     ]
-    counts: dict[str, int] = {}
-    for cost in serial.steps:
-        step = cost.step.partition("[")[0]
-        counts[step] = counts.get(step, 0) + cost.n_tasks
     rows = []
     for step, times in costly:
         cells = {
@@ -91,9 +87,7 @@ def _steps_text(accounts: Sequence[Account], width: int) -> str:
             for i, a in enumerate(others)
             if step in a.by_step and times.seconds
         }
-        rows.append(
-            {"step": step, "tasks": f"{counts.get(step, 0):,}", "serial": duration_text(times.seconds), **cells}
-        )
+        rows.append({"step": step, "tasks": f"{times.n_tasks:,}", "serial": duration_text(times.seconds), **cells})
     return table_text(columns, rows, width=width)
 
 

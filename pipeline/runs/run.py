@@ -243,6 +243,7 @@ def run(
         )
     if workers is not None and (type(workers) is not int or workers < 1):
         raise ConfigError(f"workers: got {workers!r}; write a whole number >= 1")
+    registry.require_known(backend)
     graph = build(config)
     check_outputs(config, graph, out)
     begin = getattr(listener, "begin", None)

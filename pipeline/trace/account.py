@@ -156,6 +156,7 @@ class StepTimes:
     seconds, cpu : seconds in its tasks; CPU seconds of them
     useful, useful_cpu : the same in a serial run; 0 if unknown
     n_segments : number of segments that its tasks were in
+    n_tasks : number of its tasks
     """
 
     seconds: float
@@ -163,6 +164,7 @@ class StepTimes:
     cpu: float
     useful_cpu: float
     n_segments: int = 1
+    n_tasks: int = 1
 
 
 def _longest(path: Sequence[PathSegment]) -> list[PathSegment]:
@@ -223,7 +225,7 @@ def account(traces: Sequence[Trace], runs: Runs, *, shape: Shape, serial: Serial
 
 
 def _by_step(frame: Any, shape: Shape, serial: SerialTimes | None) -> dict[str, StepTimes]:
-    step = frame["step"].map(lambda copy: shape.steps.get(copy, copy))
+    step = frame["step"].map(lambda instance: shape.steps.get(instance, instance))
     once = ~frame["key"].duplicated()
     found = {}
     for name, rows in frame.groupby(step, sort=False):
@@ -237,5 +239,6 @@ def _by_step(frame: Any, shape: Shape, serial: SerialTimes | None) -> dict[str, 
             cpu=float(rows["cpu"].sum()),
             useful_cpu=useful_cpu,
             n_segments=int(rows["segment"].nunique()),
+            n_tasks=len(keys),
         )
     return found

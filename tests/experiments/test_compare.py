@@ -348,6 +348,7 @@ def test_core_seconds_add_up_and_are_told_with_a_sentence(tmp_path):
     assert sum(account.losses.percents().values()) == 100
     assert sum(account.core_time.total(name) for name in account.core_time.lanes[0]) == 2 * round(account.elapsed * 1e9)
     assert result.reasons["processes"].startswith("processes: ")
+    assert {step: times.n_tasks for step, times in account.by_step.items()} == {"item": 6, "all": 2}
     text = comparison_text(result)
     assert max(map(len, text.split("\n"))) <= 80
     # of one line or two, as the times make it long; a busy machine is told before it

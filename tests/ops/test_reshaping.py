@@ -316,6 +316,11 @@ def test_nothing_is_padded_with_a_constant() -> None:
     assert set(got.coords) == {"y"}
 
 
+def test_a_shift_of_any_size_is_taken() -> None:
+    x = xr.DataArray(np.arange(6), dims=["t"]).chunk({"t": 4})
+    assert roll(x, shift={"t": 10**30 + 2}).values.tolist() == np.roll(np.arange(6), (10**30 + 2) % 6).tolist()
+
+
 @SETTINGS
 @given(x=ANY_ARRAY, shift=st.dictionaries(AXES, st.integers(-20, 20), min_size=1))
 def test_rolling_round_leaves_labels_where_they_are(x: xr.DataArray, shift: dict[str, int]) -> None:

@@ -202,6 +202,12 @@ def test_a_number_of_workers_that_is_none_is_refused(tmp_path: Path, workers: An
         run(loads("version: 1\nsteps: {x: {op: arange, stop: 3}}"), workers=workers, runs=tmp_path)
 
 
+def test_an_unknown_back_end_leaves_no_run_folder(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="did you mean 'serial'"):
+        run(loads("version: 1\nsteps: {x: {op: arange, stop: 3}}"), backend="seral", runs=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_script_that_a_worker_imports_does_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(multiprocessing.current_process(), "_inheriting", True, raising=False)
     with pytest.raises(ConfigError, match='call run only below: if __name__ == "__main__"'):

@@ -129,7 +129,7 @@ class OutputKeys(Section):
     partition_by: Annotated[list[_Text], AfterValidator(_different)] = key(
         "parquet: a folder for each value of these columns", [], takes="a list of columns: [origin]", min_length=1
     )
-    files: Count = key("parquet: number of files", None)
+    files: Annotated[int, Field(ge=1, le=1_000_000)] = key("parquet: number of files", None)
     attrs: dict[str, Any] = key("attributes: {units: K}", {})
     overwrite: bool = key("also replace files at the path that no manifest of this output names", False)
     mode: Any = by_code({"const": "replace"}, "replace: earlier files are removed when the new ones are complete")

@@ -221,7 +221,8 @@ def roll(x: xr.DataArray, *, shift: Mapping[str, int]) -> xr.DataArray:
         if has_unknown_length(x, dim):
             data = per_block(merge_chunks(x.data, axis), f"roll-{dim}", np.roll, n, axis)
         else:
-            places = (np.arange(x.sizes[dim]) - n) % max(x.sizes[dim], 1)
+            length = max(x.sizes[dim], 1)
+            places = (np.arange(x.sizes[dim]) - n % length) % length
             data = _moved(x.data, axis, places, x.data.chunks[axis], f"roll-{dim}")
         x = rebuild(x, data, x.dims)
     return x
