@@ -206,7 +206,7 @@ def test_average_over_rows_of_unknown_number_some_chunks_empty() -> None:
 
 
 def test_rows_of_which_none_is_left_have_no_largest() -> None:
-    with pytest.raises(DataError, match="no smallest or largest value of nothing: no row is left"):
+    with pytest.raises(DataError, match="no smallest or largest value of an empty array: no row is left"):
         array.max(uncounted(np.empty((0, 2)), ((0, 0), (2,))), axis="x").data.compute(scheduler="sync")
 
 

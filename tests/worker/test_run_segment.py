@@ -151,7 +151,7 @@ def test_a_failure_names_step_task_and_item() -> None:
     ("text", "message"),
     [
         ("json", "module:function"),
-        ("no_such_module_here:f", "no module 'no_such_module_here'.*modules"),
+        ("no_such_module_here:f", "module 'no_such_module_here' was not found.*modules"),
         ("json:no_such", "'json' has no 'no_such'"),
         ("json:decoder", "is not a function, but module"),
     ],

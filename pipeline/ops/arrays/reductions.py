@@ -140,7 +140,7 @@ def _extremes(block: Block, axis: Any, keepdims: bool, op: str, skipna: bool, la
     axes = axis if isinstance(axis, tuple) else (axis,)
     if 0 in [block.shape[i] for i in axes]:
         if last:
-            raise DataError(_NOTHING.format("of no values: no row is left"))
+            raise DataError(_NOTHING.format("of an empty array: no row is left"))
         return np.empty([n and 1 if i in axes else n for i, n in enumerate(block.shape)], block.dtype)
     reduction = {"min": (np.minimum, np.fmin), "max": (np.maximum, np.fmax)}[op][skipna]
     return np.asarray(reduction.reduce(block, axis=axes, keepdims=True))
