@@ -115,13 +115,21 @@ def is_full(error: BaseException) -> TypeGuard[OSError]:
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
-def printable(text: str) -> str:
+def printable(text: str, *, keep: str = "") -> str:
     """Return the text with line ends and control characters, which could change a terminal, escaped as in Python.
+
+    So are marks that change the direction of text, and letters that no encoding has.
+
+    Parameters
+    ----------
+    keep : characters to leave as they are
 
     >>> printable("été\\x1b[31m")
     'été\\\\x1b[31m'
     """
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else repr(c)[1:-1] for c in text)
 
 
 @dataclass(frozen=True, order=True)

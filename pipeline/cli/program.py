@@ -9,13 +9,15 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 import typer
 
 from pipeline.cli import explain, graph, history, language, run, show
 from pipeline.cli.session import Session, app, emit
+from pipeline.config import secret_values
 from pipeline.errors import OutputError, PipelineError, TaskError, is_full
+from pipeline.report.people_stream import PeopleStream, cleaned
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -42,7 +44,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (closed by >&-)
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # print escapes for letters that the encoding lacks
-    with _json_stdout() if session.json else contextlib.nullcontext() as session.events:
+    with (
+        secret_values.recorded() as session.secrets,
+        _json_stdout() if session.json else contextlib.nullcontext() as events,
+        cleaned(session.masked),
+    ):
+        session.events = cast("IO[str]", PeopleStream(events, session.masked)) if events is not None else None
         return _exit_code(arguments, session)
 
 
@@ -98,9 +105,9 @@ def _failed(error: BaseException, session: Session) -> int:
         if lines[1:] and "faults" not in event:
             event["before"] = lines[:-1]
         with contextlib.suppress(OSError):  # the reader has closed the pipe
-            emit(session, "error", **session.masked(event))
+            emit(session, "error", **event)
             emit(session, "result", ok=False, exit_code=code)
-    print(*session.masked(lines), sep="\n", file=sys.stderr, flush=True)
+    print(*lines, sep="\n", file=sys.stderr, flush=True)
     return code
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipeline.config import secret_values
 from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Session:
     options : options that the file was loaded with, for commands to try
     locations : step instance or writer -> its place, such as ``sweep.yaml:6``
     events : where JSON events are written; None without ``--json``
-    masked : replaces the file's secrets in a message
+    secrets : those that were read so far, to be masked in everything that is shown
     """
 
     json: bool = False
@@ -40,7 +41,11 @@ class Session:
     locations: dict[str, str] = field(default_factory=dict)
     counts: Counts | None = None
     events: IO[str] | None = None
-    masked: Callable[[Any], Any] = lambda message: message
+    secrets: set[str] = field(default_factory=set)
+
+    def masked(self, message: Any) -> Any:
+        """Return texts, at any depth, with the secrets masked."""
+        return secret_values.masked(message, self.secrets)
 
 
 app = typer.Typer(
@@ -104,7 +109,6 @@ def loaded(context: typer.Context, file: str, sets: Sequence[str], params: Seque
     config = load(file, sets=_assignments(sets), params_files=tuple(params), root=root)
     places = {name: step.location for name, step in config.steps.items()}
     places |= {output.writer: output.location for output in config.outputs}
-    session.masked = config.masked
     session.locations |= {name: f"{place.file}:{place.line}" for name, place in places.items() if place.line}
     for warning in config.warnings:
         if session.json:

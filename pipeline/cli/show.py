@@ -10,7 +10,6 @@ import typer
 from pipeline.cli.session import AsJson, Debug, File, Params, Root, Session, Sets, Workers, app, emit, loaded
 
 if TYPE_CHECKING:
-    from pipeline.config.model import Config
     from pipeline.runs.inspect import Ready
 
 
@@ -50,9 +49,9 @@ def show(
         previews = inspect.preview(config, reference, backend=backend, workers=workers, listener=listener)
     summaries = [preview_dict(preview, rows=rows) for preview in previews]
     if as_json:
-        emit(session, "result", ok=True, exit_code=0, values=config.masked(summaries))
+        emit(session, "result", ok=True, exit_code=0, values=summaries)
     else:
-        print(config.masked("\n\n\n".join(map(preview_text, summaries))))
+        print("\n\n\n".join(map(preview_text, summaries)))
     return 0
 
 
@@ -80,17 +79,17 @@ def debug(
         session.counts = listener.counts
         with inspect.ready(config, task, backend=backend, workers=workers, listener=listener) as task_call:
             session.counts = None
-            return _debug(session, config, task_call, step=step)
+            return _debug(session, task_call, step=step)
 
 
-def _debug(session: Session, config: Config, task: Ready, *, step: bool) -> int:
+def _debug(session: Session, task: Ready, *, step: bool) -> int:
     """Run the task: if it fails, debug it where it failed; if not, run it again from its first line."""
     from pipeline.report.preview import preview_dict, preview_text
     from pipeline.runs.debugger import post_mortem, step_in
     from pipeline.runs.inspect import Preview
 
     def show_message(text: str) -> None:
-        print(config.masked(text), file=sys.stderr, flush=True)
+        print(text, file=sys.stderr, flush=True)
 
     place = session.locations.get(task.step, "")
     where = f"{task.name} ({place})" if place else task.name

@@ -22,6 +22,7 @@ python_builder      A pipeline built in Python: the keys of a file, gathered cal
 resolved_yaml       A Config as one file, with its includes merged and its params replaced by their values.
 scalars             Names, labels, numbers and durations, as they are written in a file.
 schema/             The JSON Schema of a file, and the listing of ops.
+secret_values       The values of ``${secret:…}`` that were read, and how they are masked in texts.
 sections/           The sections of a file: the keys that each may have, and what is made of them.
 signatures/         The signature of each op: its inputs, parameters and result.
 step_context        What the steps of a file share while they are resolved; the reader of one instance of a step.

@@ -10,7 +10,8 @@ from pipeline.config.expressions.expression import Expression, bind
 from pipeline.config.expressions.references import ExpressionError, ReferenceText
 from pipeline.config.fault_collector import ConfigFault
 from pipeline.config.interpolation import Placeholder, Scope, interpolate, placeholder_value
-from pipeline.config.model import Reference, Secret
+from pipeline.config.model import Reference
+from pipeline.config.secret_values import Secret
 from pipeline.config.step_syntax import parse_expression
 from pipeline.config.yaml_nodes import Node
 

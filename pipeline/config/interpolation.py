@@ -11,24 +11,24 @@ import json
 import os
 import re
 import sysconfig
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from pipeline.config import files_read, yaml_nodes
+from pipeline.config import files_read, secret_values, yaml_nodes
 from pipeline.config.expressions.references import ExpressionError, ReferenceText, parse_reference
 from pipeline.config.fault_collector import ConfigFault
-from pipeline.config.model import ItemKey, Reference, Secret, Template
+from pipeline.config.model import ItemKey, Reference, Template
 from pipeline.config.scalars import label
+from pipeline.config.secret_values import Secret
 from pipeline.config.yaml_nodes import Node
 from pipeline.errors import nearest
 
-__all__ = ["Params", "Placeholder", "Scope", "interpolate", "placeholder_value", "secrets_in", "split_placeholders"]
+__all__ = ["Params", "Placeholder", "Scope", "interpolate", "placeholder_value", "split_placeholders"]
 
 MOST_TEXT = 64 * 1024
 MOST_FILE = 16 * 1024 * 1024
-_SECRET = re.compile(r"\$\{\s*secret:\s*([^}]*?)\s*\}")
 _DOTTED = re.compile(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
 
 
@@ -297,20 +297,8 @@ def _secret(text: str, node: Node, path: str) -> Secret:
         raise ConfigFault(
             node.location, path, f"the environment has no {text.strip()!r}, which the secret is taken from"
         )
+    secret_values.note(got)
     return Secret(got)
-
-
-def secrets_in(nodes: Iterable[Node]) -> frozenset[str]:
-    """Return the value of every ``${secret:…}`` in the nodes, at any depth."""
-    found, stack = set[str](), list(nodes)
-    while stack:
-        node = stack.pop()
-        inner = node.value
-        if isinstance(inner, dict | list):
-            stack.extend(inner.values() if isinstance(inner, dict) else inner)
-        elif "${" in node.text:
-            found |= {os.environ.get(name, "") for name in _SECRET.findall(node.text)}
-    return frozenset(found - {""})
 
 
 def _python(text: str, node: Node, path: str) -> str:

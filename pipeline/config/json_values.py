@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.config.expressions.expression import Expression
-from pipeline.config.model import Config, Reference, Secret
+from pipeline.config.model import Config, Reference
+from pipeline.config.secret_values import Secret
 
 __all__ = ["json_value", "without_nan"]
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from pipeline.config import files_read, yaml_nodes
+from pipeline.config import files_read, secret_values, yaml_nodes
 from pipeline.config.fault_collector import ConfigFault, FaultCollector
 from pipeline.config.includes import changed_params, merge_includes, read
-from pipeline.config.interpolation import Params, Scope, interpolate, secrets_in
+from pipeline.config.interpolation import Params, Scope, interpolate
 from pipeline.config.model import Config, Step
 from pipeline.config.scalars import name_error
 from pipeline.config.sections.checks import checks
@@ -83,10 +83,15 @@ def from_tree(tree: Node) -> Config:
 
 def _load(get: Any, named: str, folder: str | None, sets: Mapping[str, str | Node], files: list[str]) -> Config:
     faults, warnings = FaultCollector(), list[str]()
-    with files_read.recorded() as files_seen:
-        config = _loaded(get, named, folder, sets, files, faults, warnings)
-    faults.raise_if_any()
-    return replace(config, files=tuple(files_seen))
+    with files_read.recorded() as files_seen, secret_values.recorded() as secrets:
+        try:
+            config = _loaded(get, named, folder, sets, files, faults, warnings)
+            faults.raise_if_any()
+        except ConfigError as error:
+            messages = secret_values.masked([fault.message for fault in error.faults], secrets)
+            masked = [replace(fault, message=text) for fault, text in zip(error.faults, messages, strict=True)]
+            raise ConfigError(masked) from None
+    return replace(config, files=tuple(files_seen), secrets=frozenset(secrets - {""}))
 
 
 def _loaded(
@@ -144,7 +149,6 @@ def _read(
         text=main.text,
         absent=absent,
         warnings=tuple(warnings),
-        secrets=secrets_in([tree, *params.nodes.values()]),
         tree=_merged_tree(tree, params),
         **made,
     )

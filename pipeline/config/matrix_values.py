@@ -7,6 +7,7 @@ from typing import Any
 from pipeline.config.fault_collector import ConfigFault, FaultCollector
 from pipeline.config.interpolation import Params, Scope, interpolate
 from pipeline.config.scalars import forbidden_in_label, is_name, label, name_error, prints_differently
+from pipeline.config.secret_values import Secret
 from pipeline.config.yaml_nodes import Node
 
 __all__ = ["exclusions", "keys_of_all_maps", "listed_values", "matrix_by_label", "over_keys"]
@@ -75,6 +76,10 @@ def _by_label(node: Node, path: str, scope: Scope, warnings: list[str]) -> dict[
         item = node.value[i] if node.is_list else node
         if isinstance(value, list | dict):
             message = "got a list or a map as a value; a matrix takes scalars, which become labels"
+            raise ConfigFault(item.location, path, message)
+        if isinstance(value, Secret):
+            cure = 'list names, and use them in args: {token: "${secret:TOKEN_${who}}"}'
+            message = f"got a secret, {item.shown}; labels are parts of names, which everyone sees; {cure}"
             raise ConfigFault(item.location, path, message)
         text = label(value)
         if characters := forbidden_in_label(text):

@@ -10,19 +10,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from pipeline.config.secret_values import masked
 from pipeline.config.yaml_nodes import Node
 from pipeline.errors import Location
 
-__all__ = ["Check", "Command", "Config", "ItemKey", "Output", "Over", "Reference", "Secret", "Step", "Template"]
-
-
-class Secret(str):
-    """Text from ``${secret:…}``; ``repr`` shows ``***``."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "'***'"
+__all__ = ["Check", "Command", "Config", "ItemKey", "Output", "Over", "Reference", "Step", "Template"]
 
 
 @dataclass(frozen=True)
@@ -271,10 +263,4 @@ class Config:
 
     def masked(self, value: Any) -> Any:
         """Return texts, at any depth, with ``***`` for each secret; a secret of one to three letters is not masked."""
-        if isinstance(value, str):
-            for secret in sorted(self.secrets, key=len, reverse=True):
-                value = value.replace(secret, "***") if len(secret) > 3 else value
-            return value
-        if isinstance(value, dict):
-            return {self.masked(key) if isinstance(key, str) else key: self.masked(one) for key, one in value.items()}
-        return [self.masked(one) for one in value] if isinstance(value, list | tuple) else value
+        return masked(value, self.secrets)

@@ -10,6 +10,7 @@ explain_cause_text   The sentences of an explanation: evidence for a cause, what
 history_text         The results of ``runs`` and ``diff`` for a terminal of 80 columns.
 preview              A summary of a value for ``show`` and ``debug``, as a map and as text.
 failures             An exception as lines of text: what went wrong, where, why and what to do.
+people_stream        The streams that people read: secrets masked, control characters escaped.
 progress             Progress displays of a run: a live table, plain lines, or one JSON event per line.
 progress_counts      The progress of a run: tasks done and failed of each step, and an estimate of the time left.
 progress_lines       The lines of the live table, and lines for single events.

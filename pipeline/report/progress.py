@@ -10,6 +10,7 @@ Rejected: ``rich.progress.Progress``, which neither sorts and limits its rows no
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol, Self
 
 from pipeline.backends.events import Event, OutputLine, TasksDone
 from pipeline.config.json_values import without_nan
+from pipeline.report.people_stream import PeopleStream
 from pipeline.report.progress_counts import COUNTED, Counts, Step
 from pipeline.report.progress_lines import LineLimit, event_line, table_lines
 from pipeline.units import count_text, duration_text, time_left_text
@@ -223,11 +225,17 @@ class LiveTable:
         self.counts = Counts(clock, runs)
         self._lock = threading.Lock()
         self._limit = LineLimit()
-        self._console = Console(file=file)
+        self._stream = file if isinstance(file, PeopleStream) else PeopleStream(file, str)
+        self._console = Console(file=self._stream.stream)  # for its own control sequences; all text is cleaned before
         self._live = Live(get_renderable=self._drawn, console=self._console, refresh_per_second=4, transient=False)
 
     def __enter__(self) -> Self:
-        self._live.start()
+        from rich.file_proxy import FileProxy
+
+        self._live.start()  # from now on, what is printed is shown above the table
+        for name in ("stdout", "stderr"):
+            if isinstance(getattr(sys, name), FileProxy):  # the console's stream is below what cleans
+                setattr(sys, name, PeopleStream(getattr(sys, name), self._stream.masked))
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -254,14 +262,14 @@ class LiveTable:
 
     def _show(self, line: str) -> None:
         """Print a line above the table."""
-        self._live.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._live.console.print(self._stream.clean(line), markup=False, highlight=False, soft_wrap=True)
 
     def _drawn(self) -> Any:
         from rich.text import Text
 
         with self._lock:
             lines = table_lines(self.counts, height=self._console.height - 1, width=self._console.width)
-        return Text("\n".join(lines), no_wrap=True)
+        return Text(self._stream.clean("\n".join(lines)), no_wrap=True)
 
 
 def dumps(value: Any) -> str:

@@ -29,7 +29,7 @@ import pyarrow.compute as pc
 
 from pipeline.config.json_values import json_value, without_nan
 from pipeline.config.resolved_yaml import resolved_text
-from pipeline.errors import Bug, OutputError, is_full
+from pipeline.errors import Bug, OutputError, PipelineError, is_full
 from pipeline.graph.garbage_collection import rarely_collected
 from pipeline.runs.folders import FAILURE, INPUTS, PROVENANCE, RUN, SHAPE, TRACE, began
 from pipeline.runs.provenance.code import code_hashes, named
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from pipeline.trace.trace import Trace
 
 
-__all__ = ["Facts", "noted_failure", "shape_without_secrets", "trace_without_secrets", "write_json"]
+__all__ = ["Facts", "hide_secrets", "noted_failure", "shape_without_secrets", "trace_without_secrets", "write_json"]
 
 # 1: as RunFacts, Provenance and Inputs of pipeline.runs.history.schema say.
 _FORMAT = 1
@@ -197,6 +197,17 @@ def noted_failure(folder: Path, kind: str, config: Config | None) -> Iterator[No
         with contextlib.suppress(OSError):  # the disk may be full
             write_json(folder / FAILURE, config.masked(failure) if config is not None else failure)
         raise
+
+
+def hide_secrets(error: BaseException | None, config: Config) -> None:
+    """Mask the file's secrets in the texts of an exception, and of those that it came from."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        error.args = tuple(config.masked(text) if type(text) is str else text for text in error.args)
+        if isinstance(error, PipelineError):
+            vars(error).update({name: config.masked(text) for name, text in vars(error).items() if type(text) is str})
+        error = error.__cause__ or error.__context__
 
 
 def _exit_code(error: BaseException) -> int:

@@ -28,7 +28,7 @@ from pipeline.builder.build import build
 from pipeline.config.expressions.references import parse_reference
 from pipeline.config.from_python import StepReference
 from pipeline.config.model import Config
-from pipeline.errors import CheckError, ConfigError, PipelineError
+from pipeline.errors import CheckError, ConfigError, OutputError, PipelineError
 from pipeline.graph.collect import collect
 from pipeline.graph.garbage_collection import passed_over
 from pipeline.graph.graph import Graph, Key
@@ -38,7 +38,7 @@ from pipeline.outputs.manifest import Manifest, stale_files
 from pipeline.outputs.open import open_output
 from pipeline.runs import run_report
 from pipeline.runs.check_results import CheckResult, evaluate
-from pipeline.runs.facts import Facts, noted_failure, write_json
+from pipeline.runs.facts import Facts, hide_secrets, noted_failure, write_json
 from pipeline.runs.folders import TASK_LOG, TaskLog, new_folder
 from pipeline.runs.protected_inputs import check_outputs, refuse_collisions
 from pipeline.runs.provenance.machine import versions
@@ -273,9 +273,11 @@ def run(
                 records = transaction.verify(outcome.results)
                 verified = time.perf_counter()
                 manifests = _manifests(config, graph, records, run=name)
+                _require_open_names(config, manifests)
                 stale = {key: stale_files(transaction.root, manifest) for key, manifest in manifests.items()}
                 transaction.commit({key: manifest.to_bytes() for key, manifest in manifests.items()}, stale)
         except BaseException as error:
+            hide_secrets(error, config)
             if isinstance(error, PipelineError):
                 error.run_folder = folder
                 facts.fail(outcome.trace if outcome is not None else None)
@@ -296,7 +298,7 @@ def run(
         trace=trace,
         outputs=manifests,
         checks=checks,
-        dropped=outcome.dropped,
+        dropped=tuple((step, config.masked(item), config.masked(cause)) for step, item, cause in outcome.dropped),
         start_up=start_up,
         commit=commit,
         notes=outcome.notes,
@@ -361,15 +363,32 @@ def masked(listener: Listener, config: Config) -> Listener:
     """Return a listener that passes events on with their secrets masked."""
 
     def listen(event: Event) -> None:
-        listener(event if isinstance(event, TasksDone) else replace(event, message=config.masked(event.message)))
+        shown = {name: config.masked(text) for name, text in vars(event).items() if name in ("message", "item")}
+        listener(event if isinstance(event, TasksDone) else replace(event, **shown))
 
     return listen
+
+
+def _require_open_names(config: Config, manifests: Mapping[str, Manifest]) -> None:
+    """Check that no secret is part of the name of a file: an item that the run made may be one.
+
+    Raises
+    ------
+    OutputError : naming the output
+    """
+    for name, manifest in manifests.items():
+        shown = next((path for path in config.masked(manifest.paths()) if path not in manifest.paths()), None)
+        if shown is not None and config.masked(manifest.path) == manifest.path:
+            raise OutputError(
+                f"output {name!r}: the name of the file {shown!r} contains a secret, which names can't; "
+                "give the items other names, and the secret to the function in args"
+            )
 
 
 def _checked(config: Config, graph: Graph, results: Mapping[Key, Any], folder: Path) -> tuple[CheckResult, ...]:
     checks = evaluate(config, graph, results)
     if checks:
-        write_json(folder / "checks.json", [check.to_dict() for check in checks])
+        write_json(folder / "checks.json", config.masked([check.to_dict() for check in checks]))
     failed = [check for check in checks if not check.ok]
     if failed:
         lines = "\n".join(str(check) for check in failed)

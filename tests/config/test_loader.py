@@ -11,7 +11,8 @@ import pytest
 
 from pipeline.config.interpolation import Placeholder, split_placeholders
 from pipeline.config.loader import load, loads
-from pipeline.config.model import Config, ItemKey, Over, Reference, Secret, Template
+from pipeline.config.model import Config, ItemKey, Over, Reference, Template
+from pipeline.config.secret_values import Secret
 from pipeline.config.yaml_nodes import scalar
 from pipeline.errors import ConfigError
 

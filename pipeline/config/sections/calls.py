@@ -8,6 +8,7 @@ from pipeline.config.fault_collector import ConfigFault
 from pipeline.config.interpolation import Scope, interpolate
 from pipeline.config.matrix_values import listed_values
 from pipeline.config.model import Over, Reference
+from pipeline.config.secret_values import holds_secret
 from pipeline.config.sections.keys import CallKeys
 from pipeline.config.step_context import InstanceReader
 from pipeline.config.step_syntax import existing_step, parse_bare_reference
@@ -95,4 +96,9 @@ def _values(reader: InstanceReader, node: Node, path: str) -> Any:
             return got
         if not isinstance(got, list | dict):
             raise ConfigFault(node.location, path, f"got {node.shown}; values are a list, {{range: n}}, or items")
-    return tuple(listed_values(node, path, Scope(scope.params, scope.matrix)))
+    values = tuple(listed_values(node, path, Scope(scope.params, scope.matrix)))
+    if holds_secret(list(values)):
+        cure = 'give it to each call: args: {token: "${secret:…}"}'
+        message = f"got a secret among {node.shown}; values of over become names of items and of files; {cure}"
+        raise ConfigFault(node.location, path, message)
+    return values

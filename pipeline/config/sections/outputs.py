@@ -12,6 +12,7 @@ from pipeline.config.interpolation import Placeholder, Scope, interpolate, split
 from pipeline.config.kinds import conversion_hint, with_article
 from pipeline.config.matrix import resolve_reference
 from pipeline.config.model import Output
+from pipeline.config.secret_values import holds_secret
 from pipeline.config.sections.formats import FORMATS
 from pipeline.config.sections.keys import OutputKeys
 from pipeline.config.sections.step_references import bind_reference, instances_of_references, kind_of
@@ -115,7 +116,11 @@ def _check_format(to: Node, path: str, kind: str, text: str) -> None:
 
 
 def _path(keys: OutputKeys, path: str, kind: str, scope: Scope) -> str:
-    where = _below(interpolate(keys.path, f"{path}.path", scope), keys.path, f"{path}.path")
+    given = interpolate(keys.path, f"{path}.path", scope)
+    if holds_secret(given):
+        message = f"got {keys.path.shown}; a secret can't be part of a path, which everyone sees; use ${{env:…}}"
+        raise ConfigFault(keys.path.location, f"{path}.path", message)
+    where = _below(given, keys.path, f"{path}.path")
     if kind == "items" and "${key}" not in where:
         got = f"got {keys.path.shown} for items; a file an item: out/${{key}}.{keys.to.text}"
         raise ConfigFault(keys.path.location, f"{path}.path", got)
@@ -133,6 +138,9 @@ def _options(keys: OutputKeys, node: Node, path: str, faults: FaultCollector) ->
     if keys.attrs and not form.attrs:
         holding = ", ".join(name for name, other in FORMATS.items() if other.attrs)
         faults.add(node.value["attrs"].location, f"{path}.attrs", f"{to} files hold no attributes; {holding} do")
+    if holds_secret(keys.attrs):
+        message = "got a secret; attributes are written into the files, which everyone reads; leave it out"
+        faults.add(node.value["attrs"].location, f"{path}.attrs", message)
     if "options" in node.value:
         validated(form.options, keys.options, node.value["options"], f"{path}.options", faults, owner=to)
     return keys.options
