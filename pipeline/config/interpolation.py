@@ -7,6 +7,7 @@ unknown until run time becomes a :class:`Reference`, an :class:`ItemKey`, or, in
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import re
@@ -330,12 +331,16 @@ def _file(text: str, node: Node, path: str) -> Any:
         raise ConfigFault(node.location, path, f"${{file:{name}}}: {fault}") from None
     except OSError as error:
         raise ConfigFault(node.location, path, f"${{file:{name}}}: {error.strerror or error} ({full})") from None
-    except (ValueError, csv.Error, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigFault(node.location, path, f"${{file:{name}}}: {error}") from None
 
 
 def _read_csv(text: str, full: str) -> list[dict[str, Any]]:
-    rows = list(csv.reader(text.splitlines()))
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        rows = list(reader)
+    except csv.Error as error:
+        raise ValueError(f"line {reader.line_num}: {error}; is a quote not closed?") from None
     if not rows:
         raise ValueError("is empty; the first line must name the columns")
     header, *rest = rows

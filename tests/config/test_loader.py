@@ -185,6 +185,15 @@ def test_files_are_read_by_their_suffix(tmp_path: Path) -> None:
     }
 
 
+def test_quotes_and_ends_of_lines_in_csv_files(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_bytes(b'a,b\r1,"x\ny"\r2,z\r')
+    made = config('  f: {call: "m:f", args: {a: "${file:p.csv}"}}\n', "modules: [m]", root=tmp_path)
+    assert made.steps["f"].args["a"] == [{"a": 1, "b": "x\ny"}, {"a": 2, "b": "z"}]
+    (tmp_path / "p.csv").write_text('a,b\n1,"x\n2,z\n')
+    with pytest.raises(ConfigError, match="line 3: unexpected end of data; is a quote not closed"):
+        config('  f: {call: "m:f", args: {a: "${file:p.csv}"}}\n', "modules: [m]", root=tmp_path)
+
+
 def test_paths_of_python_come_from_sysconfig() -> None:
     import sysconfig
 

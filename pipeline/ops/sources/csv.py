@@ -10,7 +10,7 @@ import itertools
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ from pipeline.ops.collections import Frame
 from pipeline.ops.column_types import TEXT, arrow_type, declared_dtype, empty_frame, natural_dtype
 from pipeline.ops.sources.parquet import chosen, frame_of, typed
 from pipeline.ops.sources.paths import locate, options_of
-from pipeline.ops.sources.text_blocks import BLOCK, SAMPLE, block, cuts, is_packed, unpacked
+from pipeline.ops.sources.text_blocks import BLOCK, SAMPLE, block, cuts, is_packed, n_lines, unpacked
 
 __all__ = ["read_csv"]
 
@@ -35,6 +35,7 @@ _MISSING_TEXTS = (
 )
 
 _BOM = b"\xef\xbb\xbf"
+_LINE_ENDS = re.compile(rb"\r\n|\r|\n")
 _HEADER = 2**18  # bytes in which the header line ends
 _NO_TEXT = "has what is no UTF-8; write it so, as by: iconv -f latin1 -t utf-8"
 
@@ -146,6 +147,7 @@ def _head(path: str, options: Mapping[str, Any], sep: str) -> _Head:
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: {_NO_TEXT}") from error
     used = b"".join(lines[: blank + reader.line_num])
+    _require_text(path, used, sep)
     stop = len(used) + len(data) - len(data.removeprefix(_BOM))
     names = [name or f"Unnamed: {i}" for i, name in enumerate(names)]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -158,12 +160,15 @@ def _guess(path: str, options: Mapping[str, Any], head: _Head, form: _Form) -> t
     """The dtypes that the head of the file shows, and whether lines there end at line breaks only."""
     with unpacked(path, options) as file:
         data = file.read(SAMPLE)
-    if len(data) == SAMPLE:
+    is_cut = len(data) == SAMPLE
+    if is_cut:
         data = data[: _last_end(data) + 1]
     whole = not _quoted_breaks(data)
     rows = data[head.stop :]
     if not rows.strip():
         return dict.fromkeys(head.columns, TEXT), whole
+    if not is_cut:
+        _require_text(path, data, form.sep)
     table = _parsed(path, rows, head.columns, form, None, head.columns)
     dtypes = {}
     for name in head.columns:
@@ -177,15 +182,59 @@ def _quoted_breaks(data: bytes) -> Any:
     """Positions of line breaks inside quotes."""
     array = np.frombuffer(data, np.uint8)
     inside = np.cumsum(array == ord('"')) % 2 == 1
-    return np.flatnonzero((array == ord("\n")) & inside).tolist()
+    return np.flatnonzero(((array == ord("\n")) | (array == ord("\r"))) & inside).tolist()
 
 
 def _last_end(data: bytes) -> int:
     """Position of the last line break outside quotes; that of the last byte where there is none."""
     array = np.frombuffer(data, np.uint8)
     outside = np.cumsum(array == ord('"')) % 2 == 0
-    ends = np.flatnonzero((array == ord("\n")) & outside)
+    ends = np.flatnonzero(((array == ord("\n")) | (array == ord("\r"))) & outside)
     return int(ends[-1]) if len(ends) else len(data) - 1
+
+
+def _require_text(path: str, data: bytes, sep: str, before: Callable[[], int] = lambda: 0) -> None:
+    """Check that lines are text in which every quote is closed, so that no row is swallowed by another.
+
+    Parameters
+    ----------
+    before : returns the number of lines of the file before these
+
+    Raises
+    ------
+    DataError : naming the line
+    """
+    found = data.find(b"\0")
+    what = "has a zero byte, as damaged files have, and those in UTF-16; write it as UTF-8"
+    if found < 0:
+        found = _open_quote(data, sep)
+        what = "has a quote that is never closed, or that encloses the start of another; close it, or write it twice"
+    if found >= 0:
+        line = before() + len(_LINE_ENDS.findall(data, 0, found)) + 1
+        raise DataError(f"{path}:{line}: {what}")
+
+
+def _open_quote(data: bytes, sep: str) -> int:
+    """Return the position of a quote that encloses all that follows, or lines and then text; -1 if there is none."""
+    if not data.count(b'"') or _are_paired(data, sep):
+        return -1
+    quoted = re.compile(rb'(?:\A|[%b\r\n])("(?:[^"]++|"")*+("?)[^%b\r\n]?)' % ((re.escape(sep.encode()),) * 2))
+    for field in quoted.finditer(data):
+        text = field[1]
+        if not field[2] or (not text.endswith(b'"') and (b"\n" in text or b"\r" in text)):
+            return field.start(1)
+    return -1
+
+
+def _are_paired(data: bytes, sep: str) -> bool:
+    """Return whether every quote that opens is at a field's start, and every one that closes at its end."""
+    array = np.frombuffer(b"\n" + data + b"\n", np.uint8)
+    quotes = np.flatnonzero(array == ord('"'))
+    if len(quotes) % 2:
+        return False
+    at_end = np.zeros(256, bool)
+    at_end[list(b'"\r\n' + sep.encode())] = True
+    return bool(at_end[array[quotes[::2] - 1]].all() and at_end[array[quotes[1::2] + 1]].all())
 
 
 def _read_csv(
@@ -206,6 +255,7 @@ def _read_csv(
             f"{path}: a line break inside quotes, or a lone quote, lies near byte {start + len(data)}, where a block "
             "ends; make the file one block: blocksize: 1000000000000"
         )
+    _require_text(path, data, form.sep, lambda: n_lines(path, options, start))
     if not data.strip():
         return empty_frame(dict(dtypes))
     types = {name: arrow_type(dtype) for name, dtype in dtypes.items()}

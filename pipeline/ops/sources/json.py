@@ -24,7 +24,7 @@ from pipeline.ops.collections import Frame
 from pipeline.ops.column_types import TEXT, arrow_type, declared_dtype, empty_frame, natural_dtype
 from pipeline.ops.sources.parquet import chosen, frame_of, typed
 from pipeline.ops.sources.paths import locate, options_of
-from pipeline.ops.sources.text_blocks import BLOCK, SAMPLE, block, cuts, is_packed, unpacked
+from pipeline.ops.sources.text_blocks import BLOCK, SAMPLE, block, cuts, is_packed, unpacked, whole_lines
 
 __all__ = ["read_json"]
 
@@ -124,7 +124,7 @@ def _guess(path: str, options: Mapping[str, Any], *, is_list: bool) -> dict[str,
     if is_list:
         data = _lines_of_list(path, data)
     elif len(data) == SAMPLE:
-        data = data[: data.rfind(b"\n") + 1] or data
+        data = whole_lines(data)
     data = data.removeprefix(b"\xef\xbb\xbf")
     mixed: list[str] = []
     while data.strip():
