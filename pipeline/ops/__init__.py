@@ -10,4 +10,5 @@ frames/        Ops on frames.
 data_movement  What an op moves between tasks, stated by the op while it is built.
 sources/       Ops that read files or make data.
 to_frame       ``to_frame``: rows made of arrays, items and values.
+whole_numbers  Whole numbers: arithmetic, comparisons, casts and sums that are exact, or fail.
 """

@@ -96,21 +96,24 @@ TABLE: list[tuple[str, Any]] = [
     ("b + b", [2, 0, 2, 0]),
     ("-i", [-1, 7, -3, -4]),
     ("i / 0", [np.inf, -np.inf, np.inf, np.inf]),
-    # constants don't widen; a float32 0.1 is the constant 0.1
+    # constants don't widen floats; a float32 0.1 is the constant 0.1
     ("f * 2", np.array([0.2, 1.0, 3.0, 5.0], dtype=np.float32)),
     ("f == 0.1", [True, False, False, False]),
     ("f in [0.1]", [True, False, False, False]),
-    ("u + 1", np.array([2, 3, 4, 5], dtype=np.uint8)),
-    # but one that the type can't hold does, and is never another number
-    ("-u", [-1, -2, -3, -4]),
+    # whole numbers have the next width, which holds the result
+    ("u + 1", np.array([2, 3, 4, 5], dtype=np.uint16)),
+    ("u - 2", np.array([-1, 0, 1, 2], dtype=np.int16)),
+    ("-u", np.array([-1, -2, -3, -4], dtype=np.int16)),
+    # a constant that the type can't hold counts as int64, and is never another number
     ("u + 300", [301, 302, 303, 304]),
     ("1000 - u", [999, 998, 997, 996]),
     ("u % -3", [-2, -1, 0, -2]),
     ("u + 10 ** 19", np.array([1, 2, 3, 4], dtype=np.uint64) + np.uint64(10**19)),
     ("where(b, u, 300)", [1, 300, 3, 300]),
     ("where(b, -1, u)", [-1, 2, -1, 4]),
-    ("minimum(u, 300)", [1, 2, 3, 4]),
-    ("clip(u, -1, 300)", [1, 2, 3, 4]),
+    ("maximum(u, 300)", [300, 300, 300, 300]),
+    ("minimum(u, 300)", DATA["u"]),
+    ("clip(u, -1, 300)", DATA["u"]),
     ("u in [1, 300]", [True, False, False, False]),
     ("-1 < u < 300", [True, True, True, True]),
     # missing values go through arithmetic and functions

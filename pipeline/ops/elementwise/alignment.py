@@ -13,6 +13,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import xarray as xr
+from dask.layers import ArrayBlockIdDep
 
 from pipeline.config.expressions.references import ExpressionError
 from pipeline.config.expressions.tree import BoundValue, Constant, Node, children, map_nodes, render
@@ -21,6 +22,7 @@ from pipeline.ops.arrays.block_tasks import rechunked
 from pipeline.ops.arrays.deferred_labels import labels_of, plain_coords, shared_labels, with_labels
 from pipeline.ops.arrays.unknown_chunks import any_unknown, rechunk_like, require_equal_chunks
 from pipeline.ops.elementwise.evaluation import SlotLookup, evaluate
+from pipeline.ops.whole_numbers import WholeNumberError, cast
 
 __all__ = ["Operand", "align_chunks", "cast_result", "evaluate_blockwise", "missing_message", "with_coordinates"]
 
@@ -56,13 +58,22 @@ def evaluate_blockwise(root: Node, operands: Sequence[Operand], text: str) -> tu
     positions = [i for i, operand in enumerate(operands) if operand.value is None]
     root = map_nodes(root, functools.partial(_renumbered, {old: new for new, old in enumerate(positions)}))
     dtype = _dtype(root, arrays, places, len(dims))
-    kernel = functools.partial(_chunk, root, places, dims, dtype, text)
     chunked = align_chunks([_dask(operand.array) for operand in arrays], places)
+    chunks = _chunks(chunked, places, len(dims))
+    kernel = functools.partial(_chunk, root, places, dims, dtype, text, chunks)
     pairs = [item for array, place in zip(chunked, places, strict=True) for item in (array, place)]
+    numbers = tuple(range(len(dims)))
     meta = np.empty((0,) * len(dims), dtype=dtype)
     # aligned above, because dask does not align chunks of unknown size
     data = da.blockwise(
-        kernel, tuple(range(len(dims))), *pairs, dtype=dtype, meta=meta, token="expr", align_arrays=False
+        kernel,
+        numbers,
+        *(ArrayBlockIdDep(chunks), numbers),
+        *pairs,
+        dtype=dtype,
+        meta=meta,
+        token="expr",
+        align_arrays=False,
     )
     return data, dims
 
@@ -222,29 +233,53 @@ def _spread(block: Any, place: tuple[int, ...], ndim: int) -> Any:
     return ordered.reshape(shape)
 
 
-def _evaluated(root: Node, blocks: Sequence[Any]) -> Any:
-    return np.asarray(evaluate(root, SlotLookup(blocks)))
-
-
 def _dtype(root: Node, arrays: Sequence[Operand], places: Sequence[tuple[int, ...]], ndim: int) -> np.dtype[Any]:
     """Return the dtype of the result from arrays of length 0; 0-d arrays hold 1, which every function takes."""
     blocks = [
         _spread(np.ones((0,) * len(place), dtype=operand.array.dtype), place, ndim)
         for operand, place in zip(arrays, places, strict=True)
     ]
-    dtype: np.dtype[Any] = _evaluated(root, blocks).dtype
+    dtype: np.dtype[Any] = np.asarray(evaluate(root, SlotLookup(blocks, checked=False))).dtype
     return dtype
 
 
+def _chunks(arrays: Sequence[da.Array], places: Sequence[tuple[int, ...]], ndim: int) -> tuple[tuple[int, ...], ...]:
+    """Return the chunk sizes along each dim of the result."""
+    sizes = {d: array.chunks[axis] for array, place in zip(arrays, places, strict=True) for axis, d in enumerate(place)}
+    return tuple(sizes[d] for d in range(ndim))
+
+
 def _chunk(
-    root: Node, places: Sequence[tuple[int, ...]], dims: Sequence[str], dtype: np.dtype[Any], text: str, *blocks: Any
+    root: Node,
+    places: Sequence[tuple[int, ...]],
+    dims: Sequence[str],
+    dtype: np.dtype[Any],
+    text: str,
+    chunks: Sequence[tuple[int, ...]],
+    index: tuple[int, ...],
+    *blocks: Any,
 ) -> np.ndarray:
-    """Evaluate the expression over one chunk of each operand; this is the task."""
+    """Evaluate the expression over one chunk of each operand; this is the task.
+
+    Parameters
+    ----------
+    chunks : chunk sizes of the result along each dim, and ``index``, the number of this one: where an error occurred
+    """
     require_equal_chunks(blocks, places, dims)
-    result: np.ndarray = _evaluated(
-        root, [_spread(block, place, len(dims)) for block, place in zip(blocks, places, strict=True)]
-    )
-    return cast_result(result, dtype, text)
+    spread = [_spread(block, place, len(dims)) for block, place in zip(blocks, places, strict=True)]
+    try:
+        result = np.asarray(evaluate(root, SlotLookup(spread)))
+        return cast_result(result, dtype, text)
+    except WholeNumberError as error:
+        first = [sum(sizes[:k]) for sizes, k in zip(chunks, index, strict=True)]
+        raise DataError(f"'{text}'{_position(dims, first, error.place)}: {error}") from error
+
+
+def _position(dims: Sequence[str], starts: Sequence[float], place: tuple[int, ...]) -> str:
+    """Return `` at [time=3, y=0]`` for the place in a block; empty where it is unknown."""
+    if not dims or len(place) != len(dims) or any(start != start for start in starts):
+        return ""
+    return f" at [{', '.join(f'{d}={start + i}' for d, start, i in zip(dims, starts, place, strict=True))}]"
 
 
 def missing_message(text: str, n: int, size: int, dtype: Any) -> str:
@@ -261,10 +296,10 @@ def cast_result(result: np.ndarray, dtype: np.dtype[Any], text: str) -> np.ndarr
     Raises
     ------
     DataError : if a whole number is missing
+    WholeNumberError : if one can't be held by the dtype
     """
     if result.dtype == dtype:
         return result
     if dtype.kind in "iu" and result.dtype.kind == "f" and np.isnan(result).any():
         raise DataError(missing_message(text, int(np.isnan(result).sum()), result.size, dtype))
-    cast: np.ndarray = result.astype(dtype)
-    return cast
+    return np.asarray(cast(result, dtype))

@@ -25,15 +25,22 @@ from pipeline.config.expressions.tree import (
 )
 from pipeline.ops.elementwise.functions import IMPLEMENTATIONS
 from pipeline.ops.elementwise.kinds import Value, as_bool, as_scalar
-from pipeline.ops.elementwise.operators import apply_arithmetic, compare_values, is_in
+from pipeline.ops.elementwise.operators import apply_arithmetic, apply_sign, compare_values, is_in
 
 __all__ = ["Lookup", "SlotLookup", "evaluate"]
 
 
 class Lookup(Protocol):
-    """Returns the value of a Name or a BoundValue; ``columns``: whether text is a pandas column, else a numpy array."""
+    """Returns the value of a Name or a BoundValue.
+
+    Parameters
+    ----------
+    columns : whether text is a pandas column, else a numpy array
+    checked : false: only the dtype of the result matters, so no whole number is too large
+    """
 
     columns: bool
+    checked: bool
 
     def __call__(self, node: Node) -> Value: ...
 
@@ -43,8 +50,8 @@ class SlotLookup:
 
     columns = False
 
-    def __init__(self, values: Sequence[Value]) -> None:
-        self.values = values
+    def __init__(self, values: Sequence[Value], *, checked: bool = True) -> None:
+        self.values, self.checked = values, checked
 
     def __call__(self, node: Node) -> Value:
         if not isinstance(node, BoundValue):
@@ -70,9 +77,10 @@ def _value(node: Node, lookup: Lookup) -> Value:
         case Unary("not", operand):
             return np.logical_not(as_bool(_value(operand, lookup), "not"))
         case Unary(op, operand):
-            return apply_arithmetic("*", _value(operand, lookup), -1 if op == "-" else 1)
+            return apply_sign(op, _value(operand, lookup), checked=lookup.checked)
         case Binary(op, left, right):
-            return apply_arithmetic(op, _value(left, lookup), _value(right, lookup))
+            how = {"columns": lookup.columns, "checked": lookup.checked}
+            return apply_arithmetic(op, _value(left, lookup), _value(right, lookup), **how)
         case Compare(first, ops, rest):
             values = [_value(first, lookup), *(_value(x, lookup) for x in rest)]
             links = (compare_values(op, a, b) for op, a, b in zip(ops, values, values[1:], strict=False))

@@ -10,8 +10,9 @@ import pandas as pd
 
 from pipeline.config.expressions.references import ExpressionError
 from pipeline.config.expressions.time_literals import parse_duration, parse_time
+from pipeline.ops import whole_numbers
 from pipeline.ops.elementwise.kinds import NUMERIC, TEXT, Value, as_bool, as_scalar, is_missing, kind
-from pipeline.ops.elementwise.operators import as_numbers, as_pandas, compare_values, require_same_kind, widen_constants
+from pipeline.ops.elementwise.operators import as_numbers, as_pandas, compare_values, require_same_kind
 from pipeline.ops.elementwise.texts import TEXT_FUNCTIONS
 from pipeline.ops.elementwise.times import convert, floor_time, localize, time_component
 
@@ -41,13 +42,18 @@ def _as_float(value: Value) -> Any:
 
 def _where(condition: Value, a: Value, b: Value, *, columns: bool) -> Value:
     require_same_kind(a, b)
-    a, b = widen_constants(*_of_one_kind(a, b))
+    a, b = _of_one_kind(a, b)
     chosen = np.asarray(as_bool(condition, "where"))
     if not columns or not any(isinstance(v, pd.Series | pd.Timestamp) or kind(v) == "text" for v in (a, b)):
-        return np.where(chosen, a, b)
+        return _chosen(chosen, a, b)
     if chosen.ndim == 0:
         return a if chosen else b
     return _spread(a, len(chosen), b).where(chosen, b)
+
+
+def _chosen(condition: Any, a: Value, b: Value) -> Any:
+    numbers = kind(a) == kind(b) == "number"
+    return whole_numbers.choose(condition, a, b) if numbers else np.where(condition, a, b)
 
 
 def _of_one_kind(a: Value, b: Value) -> tuple[Value, Value]:
@@ -73,7 +79,7 @@ def _extreme(op: str, ufunc: Callable[..., Any]) -> Callable[..., Any]:
             raise ExpressionError("minimum and maximum are for numbers and times, not for text")
         a, b = as_numbers(a), as_numbers(b)
         if not isinstance(a, pd.Series) and not isinstance(b, pd.Series):
-            return ufunc(*widen_constants(a, b))
+            return whole_numbers.extreme(op, a, b) if kind(a) == "number" else ufunc(a, b)
         if not isinstance(a, pd.Series):
             a, b = b, a
         chosen = compare_values(op, a, b) | np.asarray(is_missing(a))  # missing stays missing
@@ -91,7 +97,7 @@ def _fill(x: Value, v: Value) -> Value:
     if isinstance(x, pd.Series):
         return x.where(~pd.Series(missing), as_pandas(v))
     if isinstance(x, np.ndarray | np.generic):
-        return np.where(missing, v, x)
+        return _chosen(missing, v, x)
     return v if missing else x
 
 
@@ -107,7 +113,7 @@ def _isfinite(x: Value) -> Any:
 def _parsed(x: Value, name: str) -> Any:
     """Parse numbers from text; float64 if one is missing."""
     try:
-        return pd.to_numeric(x).to_numpy() if isinstance(x, pd.Series) else np.asarray(x).astype(np.float64)
+        return pd.to_numeric(x if isinstance(x, pd.Series) else pd.Series(np.ravel(x))).to_numpy().reshape(np.shape(x))
     except ValueError as error:
         raise ExpressionError(f"{name}(x): {error}") from None
 
@@ -133,10 +139,14 @@ def _integer(x: Value) -> Value:
     given = _parsed(x, "integer") if value_kind == "text" else _as_float(x) if value_kind == "object" else as_numbers(x)
     numbers = np.asarray(given)
     if numbers.dtype.kind != "f":
-        return numbers.astype(np.int64)[()]
+        return whole_numbers.cast(numbers, np.dtype(np.int64))[()]
     if np.isinf(numbers).any():
         raise ExpressionError("integer(x): got an infinite number")
-    return np.trunc(numbers)[()] if np.isnan(numbers).any() else numbers.astype(np.int64)[()]
+    if value_kind == "text" and np.any(np.abs(numbers) >= 2**53):
+        raise ExpressionError("integer(x): got a whole number beyond 2**53 beside a fraction or a missing text")
+    missing = np.isnan(numbers)
+    whole = whole_numbers.truncated(np.where(missing, 0, numbers))
+    return np.where(missing, np.nan, whole)[()] if missing.any() else whole[()]
 
 
 def _boolean(x: Value) -> Value:
@@ -172,6 +182,14 @@ def _text(x: Value, *, columns: bool) -> Value:
     return np.where(missing, "", written).astype("U32")[()]
 
 
+def _abs(x: Value) -> Value:
+    return whole_numbers.absolute(x) if whole_numbers.is_whole(x) else np.abs(x)
+
+
+def _round(x: Value, digits: int = 0) -> Value:
+    return whole_numbers.rounded(x, digits) if whole_numbers.is_whole(x) else np.round(x, digits)
+
+
 _NUMPY = (
     *("sqrt", "exp", "log", "log10", "sin", "cos", "tan", "arcsin", "arccos", "arctan", "arctan2"),
     *("deg2rad", "rad2deg"),
@@ -179,8 +197,8 @@ _NUMPY = (
 IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
     **{name: _numeric(getattr(np, name), name) for name in _NUMPY},
     **{name: _numeric(getattr(np, name), name) for name in ("sign", "floor", "ceil")},
-    "abs": _numeric(np.abs, "abs", "duration"),
-    "round": _numeric(np.round, "round"),
+    "abs": _numeric(_abs, "abs", "duration"),
+    "round": _numeric(_round, "round"),
     "minimum": _extreme("<=", np.minimum),
     "maximum": _extreme(">=", np.maximum),
     "where": _where,

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from pipeline.config.expressions.references import ExpressionError
 from pipeline.config.expressions.tree import constant_kind
+from pipeline.ops import whole_numbers
 from pipeline.ops.column_types import TEXT
 
 __all__ = ["NUMERIC", "TEXT", "Value", "as_bool", "as_scalar", "column_values", "is_missing", "kind", "without_index"]
@@ -165,7 +166,9 @@ def _from_masked(column: pd.Series, dtype: Any) -> Value:
     if plain.kind == "f":
         return column.to_numpy(plain, na_value=np.nan)
     if plain.kind in "iu":
-        return column.to_numpy(np.float64, na_value=np.nan)  # even if none is missing: the same dtype in all partitions
+        # float64 even if none is missing: the same dtype in all partitions
+        whole_numbers.cast(column.dropna().to_numpy(plain), np.dtype(np.float64))
+        return column.to_numpy(np.float64, na_value=np.nan)
     return without_index(column.astype(object))
 
 

@@ -1,7 +1,8 @@
 """Arithmetic, comparisons and ``in`` for values in memory.
 
 Where numpy and pandas differ, one rule holds here: a comparison with a missing value is false, ``!=`` and ``not in``
-included; booleans count as 1 and 0 in arithmetic; ``/`` is true division; values of different kinds cannot be compared.
+included; booleans count as 1 and 0 in arithmetic; ``/`` is true division; values of different kinds cannot be compared;
+whole numbers are exact, or the task fails (``pipeline.ops.whole_numbers``).
 """
 
 from __future__ import annotations
@@ -15,16 +16,17 @@ import pandas as pd
 
 from pipeline.config.expressions.references import ExpressionError
 from pipeline.config.expressions.tree import ARITHMETIC, COMPARISONS, arithmetic, compare, mismatch_message
+from pipeline.ops import whole_numbers
 from pipeline.ops.elementwise.kinds import NUMERIC, Value, is_missing, kind
 
 __all__ = [
     "apply_arithmetic",
+    "apply_sign",
     "as_numbers",
     "as_pandas",
     "compare_values",
     "is_in",
     "require_same_kind",
-    "widen_constants",
 ]
 
 _UFUNCS: dict[str, Callable[..., Any]] = {
@@ -35,12 +37,6 @@ _UFUNCS: dict[str, Callable[..., Any]] = {
     "//": np.floor_divide,
     "%": np.mod,
     "**": np.power,
-    "<": np.less,
-    "<=": np.less_equal,
-    ">": np.greater,
-    ">=": np.greater_equal,
-    "==": np.equal,
-    "!=": np.not_equal,
 }
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {**ARITHMETIC, **COMPARISONS}
 # (operator, left, right): the operations that are defined for times and durations
@@ -79,7 +75,14 @@ def as_numbers(value: Value) -> Value:
     return value.astype(np.int64) if isinstance(value, np.ndarray) and value.dtype.kind == "b" else value
 
 
-def apply_arithmetic(op: str, a: Value, b: Value) -> Value:
+def apply_arithmetic(op: str, a: Value, b: Value, *, columns: bool = False, checked: bool = True) -> Value:
+    """Return ``a op b``.
+
+    Parameters
+    ----------
+    columns : whether whole numbers divided by zero are missing; else that is an error
+    checked : false: only the dtype of the result matters, so no whole number is too large
+    """
     if are_constants(a, b):
         return arithmetic(op, a, b)
     kinds = ("number" if k == "true/false" else k for k in (kind(a), kind(b)))
@@ -91,22 +94,19 @@ def apply_arithmetic(op: str, a: Value, b: Value) -> Value:
         return _numpy(_OPERATORS[op](as_pandas(a), as_pandas(b)))
     if op == "**" and isinstance(b, int) and b < 0:
         b = float(b)  # numpy refuses whole numbers to negative powers
-    return _UFUNCS[op](*widen_constants(a, b))
+    if op != "/" and all(isinstance(value, int) or whole_numbers.is_whole(value) for value in (a, b)):
+        return whole_numbers.arithmetic(op, a, b, checked=checked, missing=columns)
+    if op == "/":  # numpy refuses uint8 / 300
+        a, b = (float(value) if type(value) is int else value for value in (a, b))
+    return _UFUNCS[op](a, b)
 
 
-def widen_constants(*values: Value) -> list[Value]:
-    """Return the values, with whole numbers that do not fit the dtype of an array among them as int64.
-
-    numpy would refuse ``uint8 + 300``, and turn the 300 into 44 in ``where``.
-    """
-    limits = [np.iinfo(v.dtype) for v in values if isinstance(v, np.ndarray | np.generic) and v.dtype.kind in "iu"]
-    return [_typed(v) if type(v) is int and not all(one.min <= v <= one.max for one in limits) else v for v in values]
-
-
-def _typed(number: int) -> Any:
-    if number >= 1 << 63:
-        return np.uint64(number)
-    return np.int64(number) if number >= -1 << 63 else float(number)
+def apply_sign(op: str, value: Value, *, checked: bool = True) -> Value:
+    """Return ``-value`` or ``+value``."""
+    value = as_numbers(value)
+    if not whole_numbers.is_whole(value):
+        return apply_arithmetic("*", value, -1 if op == "-" else 1)
+    return whole_numbers.arithmetic("-", 0, value, checked=checked) if op == "-" else value
 
 
 def as_pandas(value: Value) -> Value:
@@ -142,7 +142,7 @@ def compare_values(op: str, a: Value, b: Value) -> Any:
         found = _OPERATORS[op](as_pandas(a), as_pandas(b))
         result = found.fillna(False).to_numpy(bool) if isinstance(found, pd.Series) else found
     else:
-        result = _UFUNCS[op](a, b)
+        result = whole_numbers.compare(op, a, b)
     return result & ~_any_missing(a, b) if op == "!=" else result
 
 
@@ -156,9 +156,7 @@ def is_in(value: Value, constants: Sequence[Value], negated: bool) -> Any:
     if isinstance(value, pd.Series) and kind(value) == "text":
         found: Any = value.isin([c for c in constants if not pd.isna(c)]).to_numpy()
     elif isinstance(value, np.ndarray) and kind(value) in NUMERIC and constants and are_constants(*constants):
-        # the dtype in which numpy would compare them: 0.1 is a float32 next to float32
-        dtype = np.result_type(*widen_constants(value, *constants))
-        found = np.isin(value, np.array(constants, dtype=dtype))
+        found = whole_numbers.is_in(value, constants)
     else:
         found = reduce(
             np.logical_or, (compare_values("==", value, c) for c in constants), np.zeros(np.shape(value), bool)

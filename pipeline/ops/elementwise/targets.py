@@ -18,7 +18,7 @@ import xarray as xr
 
 from pipeline.config.expressions.expression import Expression
 from pipeline.config.expressions.references import ExpressionError
-from pipeline.config.expressions.tree import BoundValue, Call, Name, Node, map_nodes, walk
+from pipeline.config.expressions.tree import Binary, BoundValue, Call, Name, Node, map_nodes, walk
 from pipeline.errors import DataError, nearest
 from pipeline.ops.arrays.deferred_labels import DeferredLabels, deferred_labels, labels_of
 from pipeline.ops.elementwise.alignment import (
@@ -30,6 +30,7 @@ from pipeline.ops.elementwise.alignment import (
 )
 from pipeline.ops.elementwise.evaluation import SlotLookup, evaluate
 from pipeline.ops.elementwise.kinds import TEXT, Value, as_scalar, column_values
+from pipeline.ops.whole_numbers import WholeNumberError
 
 __all__ = [
     "columns_dtype",
@@ -62,17 +63,25 @@ def evaluate_columns(e: Expression, frame: pd.DataFrame, bound: Sequence[Any] = 
     Raises
     ------
     ExpressionError : an unknown column, or an operation that is not defined for its operands
-    DataError : if the dtype of the result is whole numbers and one is missing
+    DataError : if the dtype of the result is whole numbers and one is missing, or passes it
     """
     values = [_run_value(value) for value in bound]
     if isinstance(e.root, Name):
         return _column(frame, e.root.name).rename(None)
-    result = _as_series(evaluate(e.root, _ColumnLookup(frame, values)), frame.index)
-    if not len(frame) or not any(isinstance(node, Call) for node in walk(e.root)):
-        return result
-    empty = frame.iloc[:0]
-    expected = _as_series(evaluate(e.root, _ColumnLookup(empty, values)), empty.index).dtype
-    return _settled(result, expected, e)
+    try:
+        result = _as_series(evaluate(e.root, _ColumnLookup(frame, values)), frame.index)
+        if not len(frame) or not any(map(_may_miss, walk(e.root))):
+            return result
+        empty = frame.iloc[:0]
+        expected = _as_series(evaluate(e.root, _ColumnLookup(empty, values)), empty.index).dtype
+        return _settled(result, expected, e)
+    except WholeNumberError as error:
+        raise DataError(f"'{e.text}': {error}") from error
+
+
+def _may_miss(node: Node) -> bool:
+    """Return whether whole numbers may be missing from the result: it is then float64, until it is settled."""
+    return isinstance(node, Call) or (isinstance(node, Binary) and node.op in ("//", "%"))
 
 
 def columns_dtype(e: Expression, meta: pd.DataFrame, bound: Sequence[Any] = ()) -> Any:
@@ -114,13 +123,15 @@ def _run_value(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [as_scalar(v) for v in value]
     one = as_scalar(value)
-    return float(one) if isinstance(one, int) and not isinstance(one, bool) else one
+    if type(one) is int and float(one) != one:
+        raise DataError(f"got {one}, and a number from another step counts as float64 here, which can't hold it")
+    return float(one) if type(one) is int else one
 
 
 class _ColumnLookup:
     """Looks up columns and bound values; each column is converted once."""
 
-    columns = True
+    columns = checked = True
 
     def __init__(self, frame: pd.DataFrame, bound: Sequence[Any]) -> None:
         self.frame, self.bound = frame, bound
@@ -170,6 +181,8 @@ def _settled(result: pd.Series, expected: Any, e: Expression) -> pd.Series:
     if expected.kind in "iu" and result.dtype.kind == "f" and result.hasnans:
         message = missing_message(e.text, int(result.isna().sum()), len(result), expected)
         raise DataError(f"{message}, or filter these rows out")
+    if expected.kind in "iu" and result.dtype.kind in "iuf":
+        return pd.Series(cast_result(result.to_numpy(), expected, e.text), index=result.index)
     return result.astype(expected)
 
 
@@ -183,7 +196,7 @@ def evaluate_numpy(e: Expression, bound: Sequence[Any]) -> np.ndarray:
     values = [value if isinstance(value, np.ndarray) and value.ndim else as_scalar(value) for value in bound]
     result = np.asarray(evaluate(e.root, SlotLookup(values)))
     empty = [np.empty((0,) * value.ndim, value.dtype) if isinstance(value, np.ndarray) else value for value in values]
-    dtype = np.asarray(evaluate(e.root, SlotLookup(empty))).dtype
+    dtype = np.asarray(evaluate(e.root, SlotLookup(empty, checked=False))).dtype
     return cast_result(result, dtype, e.text)
 
 

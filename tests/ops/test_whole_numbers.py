@@ -1,0 +1,184 @@
+"""Whole numbers of any width, among them the extreme ones: a result is that of Python's ints, or the task fails."""
+
+from __future__ import annotations
+
+import itertools
+import operator
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from test_expression_values import over_arrays, over_columns, over_numpy
+
+from pipeline.config.expressions.references import ExpressionError
+from pipeline.errors import DataError
+
+WHOLE = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+FLOATS = ("float16", "float32", "float64")
+FAILS = (DataError, ExpressionError)
+
+
+def extremes(dtype: str) -> list[Any]:
+    """The smallest and largest numbers of a dtype, those near a float's precision, and some between."""
+    if dtype in FLOATS:
+        return [0.0, 0.5, -1.5, 2.0**11, 2.0**15, *(v for v in (2.0**53, -(2.0**63), 2.0**64) if dtype == "float64")]
+    limits = np.iinfo(dtype)
+    near = [0, 1, 2, 7, -1, -3, 2**31 + 1, 2**53, 2**53 + 1, -(2**53) - 1, 2**62, 2**63 - 1]
+    return sorted({limits.min, limits.min + 1, limits.max - 1, limits.max, *near} & set(range_of(dtype, near)))
+
+
+def range_of(dtype: str, near: list[int]) -> list[int]:
+    limits = np.iinfo(dtype)
+    return [v for v in [limits.min, limits.min + 1, limits.max - 1, limits.max, *near] if limits.min <= v <= limits.max]
+
+
+def holds(dtype: np.dtype[Any], value: Any) -> bool:
+    """Whether a dtype has exactly this number."""
+    if dtype.kind == "b":
+        return value in (0, 1)
+    if dtype.kind == "f":
+        return abs(value) < 2**1000 and dtype.type(float(value)) == float(value) and Fraction(float(value)) == value
+    return np.iinfo(dtype).min <= value <= np.iinfo(dtype).max and value == int(value)
+
+
+def exactly(got: Any, wanted: list[Any]) -> bool:
+    return [Fraction(v) for v in np.asarray(got).tolist()] == [Fraction(v) for v in wanted]
+
+
+def judge(text: str, pairs: list[tuple[Any, Any]], dtypes: tuple[str, str], exact: Callable[[Any, Any], Any]) -> None:
+    """Check ``text`` of a and b: right for all pairs whose result the dtype holds, an error for each other pair."""
+    right, wrong = [], []
+    kind = over_numpy(text, {name: np.zeros(0, d) for name, d in zip("ab", dtypes, strict=True)}).dtype
+    for a, b in pairs:
+        try:
+            fits = holds(kind, exact(a, b))
+        except ZeroDivisionError:
+            fits = False
+        (right if fits else wrong).append((a, b))
+    data = {name: np.array([p[i] for p in right], dtypes[i]) for i, name in enumerate("ab")}
+    got = over_numpy(text, data)
+    assert got.dtype == kind
+    assert exactly(got, [exact(a, b) for a, b in right]), (text, dtypes)
+    for pair in wrong:
+        with pytest.raises(FAILS):
+            raise AssertionError(
+                over_numpy(text, {n: np.array([v], d) for n, v, d in zip("ab", pair, dtypes, strict=True)})
+            )
+
+
+ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
+    "a + b": operator.add,
+    "a - b": operator.sub,
+    "a * b": operator.mul,
+    "a // b": operator.floordiv,
+    "a % b": operator.mod,
+    "minimum(a, b)": min,
+    "maximum(a, b)": max,
+    "where(a > b, a, b)": max,
+    "fill(where(b < 0, a, a), b)": lambda a, b: a,
+}
+
+
+def pairs_of(*dtypes: str) -> list[tuple[Any, Any]]:
+    return list(itertools.product(*map(extremes, dtypes)))
+
+
+@pytest.mark.parametrize("text", ARITHMETIC)
+def test_pairs_of_whole_numbers(text: str) -> None:
+    for dtypes in itertools.product(WHOLE, repeat=2):
+        judge(text, pairs_of(*dtypes), dtypes, ARITHMETIC[text])
+
+
+def test_powers() -> None:
+    exponents = [0, 1, 2, 3, 7, 31, 62, 63, 64, 127, -1]
+    for a, b in itertools.product(WHOLE, ("int8", "int64", "uint64")):
+        pairs = [(x, y) for x, y in itertools.product(extremes(a), exponents) if y >= 0 or b[0] == "i"]
+        judge("a ** b", pairs, (a, b), lambda x, y: x**y if y >= 0 else Fraction(1, 2))
+
+
+@pytest.mark.parametrize(("text", "exact"), [
+    ("-a", operator.neg), ("+a", operator.pos), ("abs(a)", abs), ("sign(a)", lambda a: (a > 0) - (a < 0)),
+    ("floor(a)", int), ("ceil(a)", int), ("round(a, 2)", int), ("round(a, -1)", lambda a: round(a, -1)),
+    ("round(a, -19)", lambda a: round(a, -19)), ("integer(a)", int),
+    ("clip(a, -3, 7)", lambda a: min(max(a, -3), 7)),
+    ("a * 1000", lambda a: a * 1000), ("a - 300", lambda a: a - 300), ("2 ** 63 - a", lambda a: 2**63 - a),
+    ("a + 2 ** 62", lambda a: a + 2**62), ("a // -1", lambda a: a // -1), ("a % -7", lambda a: a % -7),
+    ("a ** 2", lambda a: a * a), ("where(a > 0, a, 300)", lambda a: a if a > 0 else 300),
+    ("maximum(a, 2 ** 63)", lambda a: max(a, 2**63)), ("minimum(a, -(2 ** 63))", lambda a: min(a, -(2**63))),
+])  # fmt: skip
+def test_one_whole_number(text: str, exact: Callable[[Any], Any]) -> None:
+    for dtype in WHOLE:
+        judge(text, [(v, 0) for v in extremes(dtype)], (dtype, "int8"), lambda a, _: exact(a))
+
+
+@pytest.mark.parametrize("op", ["<", "<=", ">", ">=", "==", "!=", "in"])
+def test_comparisons_are_exact(op: str) -> None:
+    exact = getattr(operator, {"<": "lt", "<=": "le", ">": "gt", ">=": "ge", "!=": "ne"}.get(op, "eq"))
+    for a, b in itertools.product((*WHOLE, *FLOATS), repeat=2):
+        if op == "in":
+            for constant in extremes(b)[:9] if a == "int64" or b == "float64" else ():
+                pairs = [(v, constant) for v in extremes(a)]
+                judge(f"a in [{constant!r}, -2.5]", pairs, (a, b), exact)
+        else:
+            judge(f"a {op} b", pairs_of(a, b), (a, b), exact)
+
+
+def test_chosen_whole_numbers_beside_floats_are_not_rounded() -> None:
+    for text in ("minimum(a, b)", "maximum(a, b)", "where(a > b, a, b)"):
+        for dtypes in itertools.chain(itertools.product(WHOLE, FLOATS), itertools.product(FLOATS, WHOLE)):
+            judge(text, pairs_of(*dtypes), dtypes, min if "min" in text else max)
+
+
+def chunked(values: Any, dtype: str, chunks: Any = 2, dims: str = "xy") -> xr.DataArray:
+    array = np.array(values, dtype)
+    return xr.DataArray(da.from_array(array, chunks=chunks), dims=list(dims[: array.ndim]))
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("a - b", "'a - b' at [x=2, y=1]: -2 - 9223372036854775807 is -9223372036854775809, which int64 can't hold; write"),
+    ("b // (a + 2)", "at [x=2, y=0]: 7 // 0 is not defined; divide by"),
+    ("abs(a - (2 ** 63 - 2))", "at [x=2, y=0]: -(-9223372036854775808) is 9223372036854775808, which int64 can't hold"),
+    ("b ** a", "at [x=2, y=0]: 7 ** -2 is no whole number; write number(x)"),
+    ("integer(b * 2.0)", "at [y=1]: 1.8446744073709552e+19 is a value that int64 can't hold"),
+])  # fmt: skip
+def test_an_error_says_where_it_is(text: str, message: str) -> None:
+    a = chunked([[1, 1, 1], [1, 1, 1], [-2, -2, -2]], "int64", (2, 3))
+    b = chunked([7, 2**63 - 1, 7], "int64", 3, dims="y")
+    with pytest.raises(DataError) as caught:
+        over_arrays(text, {"a": a, "b": b}).compute(scheduler="sync")
+    assert message in str(caught.value)
+
+
+def test_a_division_that_only_the_run_knows_is_checked_there() -> None:
+    x = {"a": chunked(7, "int64", ()), "b": chunked(1, "int64", ())}
+    assert over_arrays("a // (b - 3)", x).compute(scheduler="sync") == -4
+    with pytest.raises(DataError, match="is not defined"):
+        over_arrays("a % (b - 1)", x).compute(scheduler="sync")
+
+
+def test_columns_divided_by_zero_are_missing() -> None:
+    frame = pd.DataFrame({"a": [7, 2**53 + 1], "b": [2, 0]})
+    assert over_columns("fill(a // b, -1)", frame).tolist() == [3, -1]
+    assert over_columns("a % b == 1", frame).tolist() == [True, False]
+    assert over_columns("a // (b + 1)", frame).tolist() == [2, 2**53 + 1]
+    with pytest.raises(DataError, match="is missing for 1 of 2 values"):
+        over_columns("a // b", frame)
+    with pytest.raises(DataError, match=r"'a \* 4096': 9007199254740993 \* 4096 is"):
+        over_columns("a * 4096", frame)
+    some = pd.DataFrame({"a": pd.array([1, None, 2**53 + 1], "Int64")})
+    with pytest.raises(DataError, match="9007199254740993 is a value that float64 can't hold"):
+        over_columns("a == 2 ** 53", some)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_integer_of_a_float(dtype: str) -> None:
+    kept = [0.0, -0.9, 2.5, -(2.0**63), 2.0**62]
+    assert over_numpy("integer(x)", {"x": np.array(kept, dtype)}).tolist() == [int(v) for v in kept]
+    for value in (1e19, 2.0**63, -1e19, np.nan, np.inf):
+        with pytest.raises(FAILS):
+            over_numpy("integer(x)", {"x": np.array([1, value], dtype)})
