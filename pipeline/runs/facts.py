@@ -187,11 +187,12 @@ def noted_failure(folder: Path, kind: str, config: Config | None) -> Iterator[No
     try:
         yield
     except BaseException as error:
+        code = getattr(error, "exit_code", _exit_code(error))
         failure: Any = {
             "kind": kind,
             "type": type(error).__name__,
-            "message": str(error),
-            "exit_code": getattr(error, "exit_code", _exit_code(error)),
+            "message": str(error) or {130: "ended by Ctrl-C", 143: "ended by SIGTERM"}.get(code, ""),
+            "exit_code": code,
             "traceback": getattr(error, "traceback", ""),
         }
         with contextlib.suppress(OSError):  # the disk may be full

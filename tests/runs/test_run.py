@@ -183,6 +183,17 @@ def test_ctrl_c_leaves_no_staging_and_no_lock(ran, tmp_path):
     assert not list(tmp_path.glob(".*"))
 
 
+def test_the_run_folder_says_that_ctrl_c_ended_the_run(ran, tmp_path):
+    def stop(event):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ran(listener=stop)
+    (written,) = tmp_path.glob("runs/*/*/failure.json")
+    failure = json.loads(written.read_text())
+    assert (failure["message"], failure["exit_code"]) == ("ended by Ctrl-C", 130)
+
+
 def test_a_run_on_locked_outputs_fails_before_it_computes(ran, tmp_path):
     r = ran()
     with OutputTransaction(r.graph.sinks, tmp_path, run="other"), pytest.raises(OutputError, match="run other"):
