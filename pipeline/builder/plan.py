@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -154,6 +154,7 @@ def _rows_of_graph(config: Config, graph: Graph) -> list[Row]:
             notes = [SOMETHING_MOVED]
         if any("one chunk" in stated for stated in moves.values()):
             notes.append(_ONE_CHUNK)
+        notes += _sentences(moves.values())
         if any(step.timeout is not None and step.kind != "command" for step in copies):
             notes.append(_TIMEOUT)
         if not n_tasks:
@@ -172,6 +173,12 @@ def _rows_of_graph(config: Config, graph: Graph) -> list[Row]:
             )
         )
     return rows
+
+
+def _sentences(stated: Iterable[Iterable[str]]) -> list[str]:
+    """Return what ops said in their own words; of several instances the first, and how many more there are."""
+    found = [text for texts in stated for text in sorted(texts) if text not in ("rechunk", "shuffle", "one chunk")]
+    return [found[0] + (f" (and {len(found) - 1} more)" if len(found) > 1 else "")] if found else []
 
 
 def _known(n: float) -> int | None:

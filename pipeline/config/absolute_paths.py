@@ -75,7 +75,7 @@ class _Absolute:
         matrices = self.matrices.get(name, [])
         node = self.files(node, f"steps.{name}", matrices)
         op = node.value.get("op")
-        if "path" in node.value and op is not None and any(cls.group == "sources" for cls in OPS[op.text]):
+        if "path" in node.value and op is not None and any(cls.family == "sources" for cls in OPS[op.text]):
             return self.changed(node, "path", f"steps.{name}.path", matrices)
         if "command" in node.value:
             node = replace(node, value={**node.value, "command": self.argv(node.value["command"], name, matrices)})

@@ -40,7 +40,7 @@ def read_parameters(
                 given[name] = interpolate(node, path, scope, run=name == "args" and bool(signature.inputs))
         if len(faults) > n_before:
             given.pop(name, None)
-    if "path" in given and signature.group == "sources":
+    if "path" in given and signature.family == "sources":
         given["path"] = _absolute_paths(given["path"], parsed.node.value["path"])
     owner = f"op {signature.op!r}"
     made = validated(signature, given, parsed.node, parsed.path, faults, place=parsed.location, owner=owner)

@@ -4,6 +4,7 @@ graph               The Graph, its nodes, and how its tasks must be run; the pri
 value_types         The type of a step's value (array, frame, items, …): the keys of its tasks, what is known of it.
 fusion              Fuse the tasks of a Graph into segments, the units that workers get.
 segments            Segments and their tasks; how a task can fail, or leave an item out.
+calendars           Times of calendars that numpy lacks: decoded from files, encoded, compared, as text.
 scheduler           Decide which segment runs next and which values can be freed; used by real runs and by replays.
 collect             Assemble a step's value in memory from the results of its tasks.
 file_value          A file as the value of a task: the bytes that a command wrote.

@@ -353,7 +353,8 @@ class Graph:
     kept : step instances whose values are among ``wanted``
     modules : the user's own modules, which are sent to workers: file name below a modules folder -> source
     wholes : the values that are passed whole to one task
-    moves : step instance -> how its tasks move data among them, if they do: ``rechunk``, ``shuffle``, ``one chunk``
+    moves : step instance -> how its tasks move data among them, if they do: ``rechunk``, ``shuffle``, ``one chunk``;
+        any other text is a sentence for the plan
     """
 
     tasks: Mapping[Key, GraphNode]

@@ -1,4 +1,4 @@
-"""What an op moves between tasks, stated by the op while it is built; the plan shows it.
+"""What an op moves between tasks, or does with its files, stated by the op while it is built; the plan shows it.
 
 A statement belongs to the step that is being built, however deep in an op's helpers it is made, so it is kept in a
 context variable. Rejected: annotations of dask's layers, which are lost where an op puts tasks into a plain dict; names
@@ -12,19 +12,19 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Literal
 
-__all__ = ["Move", "recorded", "state"]
+__all__ = ["Move", "note", "recorded", "state"]
 
 Move = Literal["rechunk", "shuffle", "one chunk"]
 """``rechunk``: values go to other chunks; ``shuffle``: each row goes to one of several partitions; ``one chunk``: all
 that is along a dim of unknown length comes into one task."""
 
-_current: ContextVar[set[Move] | None] = ContextVar("moves", default=None)
+_current: ContextVar[set[str] | None] = ContextVar("moves", default=None)
 
 
 @contextmanager
-def recorded() -> Iterator[set[Move]]:
+def recorded() -> Iterator[set[str]]:
     """Collect what the op built inside states, into the set that is given."""
-    moves: set[Move] = set()
+    moves: set[str] = set()
     token = _current.set(moves)
     try:
         yield moves
@@ -37,3 +37,10 @@ def state(move: Move) -> None:
     moves = _current.get()
     if moves is not None:
         moves.add(move)
+
+
+def note(text: str) -> None:
+    """Record a sentence for the plan, such as the order of files that are joined; outside of a build nothing happens."""
+    moves = _current.get()
+    if moves is not None:
+        moves.add(text)

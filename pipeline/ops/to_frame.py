@@ -12,6 +12,7 @@ import pandas as pd
 import xarray as xr
 
 from pipeline.errors import DataError, OpError
+from pipeline.graph.calendars import calendar_of, time_texts
 from pipeline.graph.graph import GraphNode, Key, listed, ref, task
 from pipeline.graph.segments import Dropped
 from pipeline.ops.arrays.deferred_labels import deferred_labels
@@ -290,7 +291,15 @@ def labels_along(x: xr.DataArray, dim: Any) -> Any:
     OpError : its length is unknown until run time
     """
     require_length(x, str(dim), "input")
-    return x.coords[dim].values if dim in x.coords else np.arange(x.sizes[dim])
+    return _as_columns_hold(x.coords[dim].values) if dim in x.coords else np.arange(x.sizes[dim])
+
+
+def _as_columns_hold(labels: Any) -> Any:
+    """Return labels as a column can hold them: times of a calendar that pandas lacks become text in ISO 8601."""
+    if not calendar_of(labels):
+        return labels
+    texts = time_texts(labels)
+    return np.where(texts == None, "", texts).astype("U")  # noqa: E711  (elementwise)
 
 
 def cells_of_chunk(axes: Sequence[Any], meta: pd.DataFrame, chunk: Any) -> pd.DataFrame:
@@ -319,15 +328,16 @@ def _wide(x: xr.DataArray, dim: str, prefix: str, name: str) -> Frame:
     x = one_chunk(x.transpose(*others, dim), [dim])
     names = [f"{prefix}{label}" for label in labels_along(x, dim)]
     along = [(c, i) for c in x.coords for i, other in enumerate(others) if x.coords[c].dims == (other,)]
+    values = {c: _as_columns_hold(x.coords[c].values) for c, _ in along}
     labels = {c: found for c, found in deferred_labels(x).items() if found.dim != dim}
     late = [(found, others.index(found.dim)) for found in labels.values()]
-    dtypes = {str(c): pd.Series(x.coords[c].values[:0]).dtype for c, _ in along}
+    dtypes = {str(c): pd.Series(values[c][:0]).dtype for c, _ in along}
     dtypes |= {c: found.dtype for c, found in labels.items()} | dict.fromkeys(names, x.dtype)
     meta = pd.DataFrame({c: pd.Series(dtype=t) for c, t in dtypes.items()})
     starts = [np.concatenate([[0], np.cumsum(np.nan_to_num(sizes))]).astype(int) for sizes in x.data.chunks]
     own: dict[Key, GraphNode] = {}
     for number, index in enumerate(itertools.product(*(range(n) for n in x.data.numblocks[:-1]))):
-        head = [x.coords[c].values[starts[i][index[i]] : starts[i][index[i] + 1]] for c, i in along]
+        head = [values[c][starts[i][index[i]] : starts[i][index[i] + 1]] for c, i in along]
         head += [ref((found.data.name, index[i])) for found, i in late]
         axes = tuple(i for _, i in [*along, *late])
         key = (f"{name}/rows", number)

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.graph.calendars import calendar_of, encode_times
 from pipeline.graph.collect import fitting_coords
 from pipeline.graph.value_types import LabelsType
 from pipeline.outputs.files import FRAGMENTS, Context, FileRecord, PartRecord, read_blocks, write_bytes, writing
@@ -26,6 +27,7 @@ from pipeline.outputs.run_labels import with_labels
 __all__ = [
     "ArraySpec",
     "coded",
+    "coordinate_values",
     "fragments_of",
     "join_npy",
     "join_zarr",
@@ -81,6 +83,18 @@ def coded(dtype: np.dtype[Any]) -> tuple[dict[str, Any], int | None]:
     return {"units": units, "dtype": str(dtype)}, _NAT
 
 
+def coordinate_values(coordinate: Any) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
+    """Return the values of a coordinate as a file holds them, and its attributes.
+
+    Text gets a fixed width; times of a calendar that numpy lacks become numbers with ``units`` and ``calendar``.
+    """
+    values, attrs = np.asarray(coordinate.values), dict(coordinate.attrs)
+    if calendar_of(values):
+        numbers, own = encode_times(values)
+        return numbers, {**attrs, **own}
+    return (values.astype("U") if values.dtype.kind in "OT" else values), attrs
+
+
 def plain_attribute(value: Any) -> Any:
     """Convert numpy values in an attribute to types of JSON."""
     if isinstance(value, np.generic | np.ndarray):
@@ -133,11 +147,9 @@ def _zarr_head(spec: ArraySpec, grid: Grid, coords: Mapping[Any, Any]) -> dict[s
         metadata[f"{name}/.zattrs"]["coordinates"] = " ".join(sorted(map(str, known)))
     files: dict[str, bytes] = {}
     for key, coordinate in coords.items():
-        values = np.asarray(coordinate.values)
-        if values.dtype.kind in "OT":
-            values = values.astype("U")
+        values, attrs = coordinate_values(coordinate)
         size = [max(n, 1) for n in values.shape]
-        head, own = _array_head(values.shape, size, values.dtype, coordinate.attrs, level)
+        head, own = _array_head(values.shape, size, values.dtype, attrs, level)
         metadata[f"{key}/.zarray"] = head
         metadata[f"{key}/.zattrs"] = own | {"_ARRAY_DIMENSIONS": [str(dim) for dim in coordinate.dims]}
         if values.size:

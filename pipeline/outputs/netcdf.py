@@ -23,7 +23,7 @@ import numpy as np
 
 from pipeline.errors import OpError
 from pipeline.graph.collect import fitting_coords
-from pipeline.outputs.array_writers import ArraySpec, coded, fragments_of, plain_attribute
+from pipeline.outputs.array_writers import ArraySpec, coded, coordinate_values, fragments_of, plain_attribute
 from pipeline.outputs.files import FRAGMENTS, Context, PartRecord, read_blocks, write_bytes
 from pipeline.outputs.run_labels import plain_dtype, with_labels
 
@@ -136,9 +136,8 @@ def join_netcdf(
                 place = tuple(slice(edges[i], edges[i + 1]) for edges, i in zip(starts, index, strict=True))
                 variable[place] = _stored(np.asarray(block, dtype))
         for key, coordinate in fitting_coords(template, shape).items():
-            values = np.asarray(coordinate.values)
-            values = values.astype("U") if values.dtype.kind in "OT" else values
-            made = _variable(file, str(key), tuple(map(str, coordinate.dims)), values.dtype, coordinate.attrs)
+            values, attrs = coordinate_values(coordinate)
+            made = _variable(file, str(key), tuple(map(str, coordinate.dims)), values.dtype, attrs)
             if values.size:
                 made[...] = _stored(values)
     record = write_bytes(context, path, read_blocks(whole))

@@ -15,6 +15,7 @@ import pandas as pd
 from dask.base import tokenize
 
 from pipeline.config.sections.formats import FOLDERS, are_lines
+from pipeline.graph.calendars import calendar_of, decode_times, encode_times
 from pipeline.graph.collect import fitting_coords, join_partitions
 from pipeline.graph.graph import Sink
 from pipeline.graph.value_types import FrameType
@@ -56,11 +57,12 @@ def open_output(sink: Sink, folder: Path, *, files: Sequence[str] | None = None)
         value_type: Any = sink.value_type
         types = {variable: value_type.dtype} | {str(name): c.dtype for name, c in value_type.template.coords.items()}
         types |= {name: plain_dtype(own.dtype) for name, own in value_type.labels.items()}
-        # decoded only where it was decoded in the graph: some calendars are left to the user, here too
+        calendars = {str(name) for name, c in value_type.template.coords.items() if calendar_of(c.values)}
+        # decoded only where it was decoded in the graph: some times are left to the user, here too
         array = xr.open_zarr(
             path,
             consolidated=True,
-            decode_times={name: dtype.kind == "M" for name, dtype in types.items()},
+            decode_times={name: dtype.kind == "M" or name in calendars for name, dtype in types.items()},
             decode_timedelta={name: dtype.kind == "m" for name, dtype in types.items()},
         )[variable]
         return array.rename(None)
@@ -178,7 +180,11 @@ def _netcdf(sink: Sink, path: Path) -> Any:
     coords = {}
     for name, coordinate in fitting_coords(value_type.template, sizes).items():
         stored = StoredVariable.of(path, name, coordinate.dtype)
-        coords[name] = (coordinate.dims, stored[...], dict(coordinate.attrs))
+        values = stored[...]
+        if calendar_of(coordinate.values):
+            how = encode_times(coordinate.values)[1]
+            values = decode_times(values.astype(np.int64), how["units"], how["calendar"])
+        coords[name] = (coordinate.dims, values, dict(coordinate.attrs))
     for name, own in value_type.labels.items():
         stored = StoredVariable.of(path, name, plain_dtype(own.dtype))
         coords[name] = ((own.dim,), stored[...], {})

@@ -8,11 +8,13 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import cftime  # type: ignore[import-untyped]
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from pipeline.errors import printable
+from pipeline.graph.calendars import calendar_of
 from pipeline.report.text_tables import WIDTH, Column, table_text
 from pipeline.units import bytes_text, count_text
 
@@ -87,7 +89,9 @@ def _array(x: xr.DataArray, rows: int) -> dict[str, Any]:
 def _ends(coordinate: xr.DataArray) -> dict[str, Any]:
     values = np.ravel(coordinate.values)
     ends = [_plain(values[0]), _plain(values[-1])] if values.size else []
-    return {"dtype": str(coordinate.dtype), "dims": [str(dim) for dim in coordinate.dims], "ends": ends}
+    calendar = calendar_of(coordinate.values)
+    dtype = f"time ({calendar})" if calendar else str(coordinate.dtype)
+    return {"dtype": dtype, "dims": [str(dim) for dim in coordinate.dims], "ends": ends}
 
 
 def _cells(x: xr.DataArray, rows: int) -> list[dict[str, Any]]:
@@ -144,6 +148,8 @@ def _plain(value: Any) -> Any:
         value = value.item()
     if isinstance(value, bool | int | float | str) or value is None:
         return value
+    if isinstance(value, cftime.datetime):
+        return value.isoformat(" ").removesuffix(" 00:00:00")
     if isinstance(value, pd.Timestamp):
         return str(value.date()) if value == value.normalize() and value.tz is None else str(value)
     if value is pd.NaT or value is pd.NA:

@@ -144,7 +144,7 @@ def entry_of(cls: type[Signature]) -> OpEntry:
         inputs[name] = " or ".join(kinds) + (" (may be left out)" if role.optional else "")
     gives = f"{cls.gives} {', '.join(cls.parts)}" if cls.parts else cls.gives
     return OpEntry(
-        cls.op, cls.group, inputs, gives, tuple(_parameter(cls, name) for name in cls.model_fields), _doc(cls)
+        cls.op, cls.family, inputs, gives, tuple(_parameter(cls, name) for name in cls.model_fields), _doc(cls)
     )
 
 

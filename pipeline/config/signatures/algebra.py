@@ -15,7 +15,7 @@ __all__ = ["Einsum", "Fft", "MapOverlap", "Matmul", "Qr", "Solve", "Svd", "SvdCo
 class Algebra(Signature):
     """An op from arrays to an array, or to parts that are arrays."""
 
-    group: ClassVar[str] = "algebra"
+    family: ClassVar[str] = "algebra"
     gives: ClassVar[str] = "array"
 
 
@@ -185,7 +185,7 @@ class TreeReduce(Signature):
     dropped are left out. Errors: no items.
     """
 
-    group: ClassVar[str] = "algebra"
+    family: ClassVar[str] = "algebra"
     op: ClassVar[str] = "tree_reduce"
     inputs: ClassVar[Mapping[str, tuple[str, ...]]] = {"input": ("items",)}
     gives: ClassVar[str] = "value"

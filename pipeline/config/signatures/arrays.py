@@ -31,7 +31,7 @@ Positive = Annotated[int, Field(ge=1)]
 class ArrayOp(Signature):
     """An op from one array to one array."""
 
-    group: ClassVar[str] = "arrays"
+    family: ClassVar[str] = "arrays"
     gives: ClassVar[str] = "array"
 
 

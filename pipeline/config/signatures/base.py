@@ -145,7 +145,7 @@ class Signature(BaseModel):
     Attributes
     ----------
     op : name of the op
-    group : group in the listing of ops
+    family : group in the listing of ops
     inputs : input key -> the kinds it takes (``"array"``; ``"array*"``: a list of them; ``"array?"``: may be omitted)
     gives : kind of the result; ``parts`` if it has several, with the names in ``parts``
     home : the function that builds the result: ``module:function`` below ``pipeline.ops``, with the full module name
@@ -162,7 +162,7 @@ class Signature(BaseModel):
     )
 
     op: ClassVar[str]
-    group: ClassVar[str]
+    family: ClassVar[str]
     inputs: ClassVar[Mapping[str, tuple[str, ...]]] = {"input": ("array",)}
     gives: ClassVar[str]
     home: ClassVar[str]

@@ -33,7 +33,7 @@ def _with_article(kind: str) -> str:
 class Conversion(Signature):
     """An op from one kind to another."""
 
-    group: ClassVar[str] = "conversions"
+    family: ClassVar[str] = "conversions"
 
 
 class ToArray(Conversion):

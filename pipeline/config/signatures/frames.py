@@ -44,7 +44,7 @@ def names_in(expressions: Mapping[str, Any]) -> frozenset[str]:
 class FrameOp(Signature):
     """An op from one frame to one frame. Rows have no order, except after a sort."""
 
-    group: ClassVar[str] = "frames"
+    family: ClassVar[str] = "frames"
     inputs: ClassVar = {"input": ("frame",)}
     gives: ClassVar[str] = "frame"
 

@@ -197,7 +197,7 @@ def _check(cls: type[Signature]) -> None:
     ------
     _InvalidOpError : naming what is missing or invalid
     """
-    lacking = [name for name in ("group", "gives", "home") if not hasattr(cls, name)]
+    lacking = [name for name in ("family", "gives", "home") if not hasattr(cls, name)]
     if lacking:
         raise _InvalidOpError(f"{cls.__name__} lacks {', '.join(lacking)}")
     if not _NAME.fullmatch(cls.op):

@@ -33,7 +33,7 @@ Cast = Literal["none"] | dict[str, Type]
 class Source(Signature):
     """An op without inputs."""
 
-    group: ClassVar[str] = "sources"
+    family: ClassVar[str] = "sources"
     inputs: ClassVar = {}
 
 
@@ -53,46 +53,65 @@ class Files(Source):
     path: Paths = Field(description="pattern with * and **, or a list of them")
 
 
-class FromNetcdf(Source):
-    """One variable of netCDF-4 files as an array, with its dims, coordinates, dtype and attributes.
+class StoredVariable(Source):
+    """An op that reads one variable of files with names, coordinates and attributes."""
 
-    Several files (a pattern or a list) are joined along the dim whose labels differ, sorted by these labels. Values
-    marked as missing become NaN.
-
-    Errors: no such file or variable; a file with other dims or another dtype (exit 3).
-    """
-
-    op: ClassVar[str] = "from_netcdf"
     gives: ClassVar[str] = "array"
-    home: ClassVar[str] = "sources.array_files:from_netcdf"
 
     path: Paths = Field(description="file, pattern with *, or a list")
     variable: str | None = Field(None, description="name of the variable; may be omitted if there is only one")
+    group: str = Field("", description="path of the group that holds it: model/daily; default: the outermost")
     chunks: Chunks | None = Field(None, description="size along each dim; default: multiples of the stored ones")
+    along: str | None = Field(
+        None, description="several files: the dim along which they are joined, needed if it has no labels"
+    )
+    overlap: Literal["first", "last"] | None = Field(
+        None, description="labels that several files have: whose values count, in the order of path; default: an error"
+    )
+    attrs: Literal["first", "drop"] | None = Field(
+        None,
+        description="units and coordinates that differ between files: those of the first, or none; default: an error",
+    )
+    decode_times: bool = Field(True, description="false: times stay numbers, with their units and calendar")
 
 
-class FromZarr(Source):
+class FromNetcdf(StoredVariable):
+    """One variable of netCDF or HDF5 files as an array, with its dims, coordinates, dtype and attributes.
+
+    Several files (a pattern or a list) are joined along the dim whose labels differ, in the order of these labels,
+    which ``check`` shows. Each file is unpacked and its times are decoded by itself; values marked as missing become
+    NaN, bytes become text. Units, calendar, standard_name, positive, grid_mapping, kind of dtype and the other
+    coordinates must be equal; other attributes are kept where they are. Unnamed dims are ``dim_0``, ``dim_1``, …
+
+    Errors: no such file, group or variable; files that differ, have labels in common, or none to join by (exit 3).
+    """
+
+    op: ClassVar[str] = "from_netcdf"
+    home: ClassVar[str] = "sources.array_files:from_netcdf"
+
+
+class FromZarr(StoredVariable):
     """One variable of a zarr store, or a plain zarr array, as an array.
 
     Dims, coordinates, dtype and attributes are those of the store; unnamed dims become ``dim_0``, ``dim_1``, …
+    Several stores (a pattern or a list) are joined as the files of ``from_netcdf``.
 
-    Errors: no such store or variable (exit 3).
+    Errors: no such store, group or variable; stores that do not fit each other (exit 3).
     """
 
     op: ClassVar[str] = "from_zarr"
-    gives: ClassVar[str] = "array"
     home: ClassVar[str] = "sources.array_files:from_zarr"
 
-    path: Path = Field(description="folder or URL of the store")
-    variable: str | None = Field(None, description="name of the variable; may be omitted if there is only one")
+    path: Paths = Field(description="folder or URL of the store, pattern with *, or a list")
     chunks: Chunks | None = Field(None, description="size along each dim; default: the stored ones")
 
 
 class FromNpy(Source):
     """The array in npy files; each chunk of a local file reads only its part of it.
 
-    Several files (a pattern or a list) are joined in the order of their names along the dim in which their sizes
-    differ; if all are equal, along the first dim that ``chunks`` names, else the first dim. No coordinates.
+    Several files (a pattern or a list) are joined in the order of their names, which ``check`` shows, along the dim in
+    which their sizes differ; if all are equal, along the first dim that ``chunks`` names, else the first dim. No
+    coordinates.
 
     Errors: no such file; a file with Python objects, or with another shape or dtype than the others (exit 3).
     """
@@ -104,6 +123,7 @@ class FromNpy(Source):
     path: Paths = Field(description="file, pattern with *, or a list")
     dims: Names | None = Field(None, description="names of the dims, in order; default: dim_0, dim_1, …")
     chunks: Chunks | None = Field(None, description="size along each dim; default: auto")
+    along: str | None = Field(None, description="several files: the dim along which they are joined")
 
 
 class ReadParquet(Source):

@@ -7,6 +7,7 @@ because xarray's group-by makes several times as many, and other chunks.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
@@ -20,6 +21,7 @@ from pipeline.config.expressions.expression import Expression
 from pipeline.config.expressions.references import ExpressionError
 from pipeline.config.expressions.tree import Call, Name
 from pipeline.errors import DataError, OpError
+from pipeline.graph.calendars import calendar_of, in_calendar
 from pipeline.graph.graph import GraphNode, Key, listed, ref, task
 from pipeline.ops.arrays.block_tasks import Part, array_of_tasks, join_parts, merge_in_tree, parts_of_blocks, replace_at
 from pipeline.ops.arrays.dims import axis_of, one_chunk, rebuild
@@ -97,14 +99,11 @@ def resample(
     ((dim, freq),) = rule.items()
     axis = axis_of(x, dim, "rule")
     index = x.indexes.get(dim)
-    if not isinstance(index, pd.DatetimeIndex) or not index.is_monotonic_increasing:
+    if not isinstance(index, pd.DatetimeIndex | xr.CFTimeIndex) or not index.is_monotonic_increasing:
         raise OpError("rule", f"the labels of {dim!r} are not times in increasing order")
     if not len(index):
         raise DataError(f"there are no periods along {dim!r}, which has length 0")
-    try:
-        counts = pd.Series(1, index=index).resample(freq).count()
-    except ValueError as error:
-        raise OpError("rule", f"{freq!r} is not a valid period of pandas ({error})") from error
+    counts = _counts_of_periods(index, freq)
     edges = np.concatenate([[0], np.cumsum(counts.to_numpy())])
     kind = aggregate_dtype(x.dtype, agg, empty=bool((counts == 0).any()))
     name = f"resample-{tokenize(x.data.name, axis, edges, agg, skipna, ddof)}"
@@ -125,6 +124,22 @@ def resample(
     chunks = tuple(tuple(sizes) if i == axis else own for i, own in enumerate(x.data.chunks))
     data = array_of_tasks(name, tasks, chunks, kind, x.data)
     return rebuild(x, data, x.dims, coords={dim: (dim, counts.index, x[dim].attrs)}, gone=[dim])
+
+
+def _counts_of_periods(index: pd.Index[Any], freq: str) -> pd.Series[Any]:
+    """Return the number of times in each period, labelled with the starts of the periods."""
+    if isinstance(index, pd.DatetimeIndex):
+        try:
+            return pd.Series(1, index=index).resample(freq).count()
+        except ValueError as error:
+            raise OpError("rule", f"{freq!r} is not a valid period of pandas ({error})") from error
+    ones = xr.DataArray(np.ones(len(index), np.int64), {"time": index}, ["time"])
+    try:
+        found = ones.resample(time=freq).count()
+    except ValueError as error:
+        calendar = calendar_of(index.values)
+        raise OpError("rule", f"{freq!r} is not a period in the calendar {calendar}; periods are MS, D, 6h") from error
+    return pd.Series(found.fillna(0).values.astype(np.int64), index=found.indexes["time"])
 
 
 def _resampled(
@@ -260,9 +275,9 @@ def sel(x: xr.DataArray, *, labels: Mapping[str, Any], method: str | None = None
         known = f"{dim!r} has the labels {index[0]} to {index[-1]}" if len(index) else f"{dim!r} has no labels"
         try:
             if isinstance(wanted, list | tuple):
-                x = x.sel({dim: _range(index, [_as_time(end) for end in wanted])})
+                x = x.sel({dim: _range(index, [_as_time(end, index) for end in wanted])})
             else:
-                x = x.sel({dim: _as_time(wanted)}, method=method)
+                x = x.sel({dim: _as_time(wanted, index, exact=method is not None)}, method=method)
         except (KeyError, TypeError, ValueError) as error:
             hint = "" if isinstance(wanted, list | tuple) or method else "; for the nearest label: method: nearest"
             raise OpError("labels", f"{wanted!r} is not among the labels: {known}{hint}") from error
@@ -279,5 +294,21 @@ def _range(index: pd.Index[Any], ends: list[Any]) -> slice:
     return slice(start, stop)
 
 
-def _as_time(label: Any) -> Any:
-    return pd.Timestamp(label) if isinstance(label, date) else label
+def _as_time(label: Any, index: pd.Index[Any], *, exact: bool = False) -> Any:
+    """Return a label as the index takes it: a text that is less precise than the labels stays, for a whole period."""
+    if not isinstance(index, xr.CFTimeIndex):
+        return pd.Timestamp(label) if isinstance(label, date) else label
+    if not isinstance(label, str | date):
+        return label
+    calendar = calendar_of(index.values)
+    whole = exact or not isinstance(label, str) or _precision(label) >= max(map(_clock_precision, index))
+    return in_calendar(label, calendar) if whole else label
+
+
+def _precision(text: str) -> int:
+    """Return how many parts a text in ISO 8601 gives: 1 the year, 3 the day, 6 the second."""
+    return len(re.split(r"[-T :]", text.strip().lstrip("-")))
+
+
+def _clock_precision(time: Any) -> int:
+    return 6 if time.second or time.microsecond else 5 if time.minute else 4 if time.hour else 3

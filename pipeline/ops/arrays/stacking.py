@@ -11,6 +11,7 @@ import xarray as xr
 
 from pipeline.config.scalars import label
 from pipeline.errors import OpError
+from pipeline.graph.calendars import calendar_of, join_times
 from pipeline.ops.arrays.deferred_labels import (
     DeferredLabels,
     deferred_labels,
@@ -159,8 +160,14 @@ def _common_attrs(arrays: Sequence[xr.DataArray]) -> dict[str, Any]:
 
 
 def _joined_labels(name: str, labels: Sequence[xr.DataArray]) -> np.ndarray[Any, Any]:
+    values = [each.values for each in labels]
+    if any(map(calendar_of, values)) or "M" in {each.dtype.kind for each in values}:
+        try:
+            return join_times(values)
+        except (ValueError, TypeError) as error:
+            raise OpError("axis", f"the labels {name!r} can't be joined: {error}") from error
     kind = _common_dtype([each.dtype for each in labels], "axis", f"the labels {name!r}")
-    return np.concatenate([each.values.astype(kind, copy=False) for each in labels])
+    return np.concatenate([each.astype(kind, copy=False) for each in values])
 
 
 def _joined_deferred(name: str, labels: Sequence[DeferredLabels]) -> DeferredLabels:

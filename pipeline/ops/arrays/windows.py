@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import xarray as xr
 from dask.base import tokenize
 
 from pipeline.errors import DataError, OpError
+from pipeline.graph.calendars import calendar_of
 from pipeline.graph.graph import GraphNode, Key, task
 from pipeline.ops.arrays.block_tasks import Part, array_of_tasks, join_parts, parts_of_blocks, per_block, rechunked
 from pipeline.ops.arrays.deferred_labels import DeferredLabels, deferred_labels, plain_coords, with_labels
@@ -212,4 +214,7 @@ def _coarse(labels: Block, n: int) -> Block:
         return np.asarray(means)
     if values.dtype.kind in "biuf":
         return np.asarray(values.mean(axis=1))
+    if calendar_of(values):
+        middles = [row[0] + sum((time - row[0] for time in row), timedelta(0)) / n for row in values]
+        return np.array(middles, dtype=object)
     return values[:, 0]

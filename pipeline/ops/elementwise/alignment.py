@@ -18,6 +18,7 @@ from dask.layers import ArrayBlockIdDep
 from pipeline.config.expressions.references import ExpressionError
 from pipeline.config.expressions.tree import BoundValue, Constant, Node, children, map_nodes, render
 from pipeline.errors import DataError
+from pipeline.graph.calendars import calendar_of
 from pipeline.ops.arrays.block_tasks import rechunked
 from pipeline.ops.arrays.deferred_labels import labels_of, plain_coords, shared_labels, with_labels
 from pipeline.ops.arrays.unknown_chunks import any_unknown, rechunk_like, require_equal_chunks
@@ -37,11 +38,13 @@ class Operand:
     ----------
     text : how the user wrote it, for messages
     value : the value of a scalar that is known while the graph is built; else None
+    sample : a value of an array of objects, whose dtype does not say what they are
     """
 
     array: xr.DataArray
     text: str
     value: Any = None
+    sample: Any = None
 
     @property
     def dims(self) -> tuple[str, ...]:
@@ -58,6 +61,10 @@ def evaluate_blockwise(root: Node, operands: Sequence[Operand], text: str) -> tu
     positions = [i for i, operand in enumerate(operands) if operand.value is None]
     root = map_nodes(root, functools.partial(_renumbered, {old: new for new, old in enumerate(positions)}))
     dtype = _dtype(root, arrays, places, len(dims))
+    calendar = next((c for operand in arrays if (c := calendar_of(operand.sample))), "")
+    if dtype.kind == "O" and calendar:
+        hint = "month(…) and the like, differences and comparisons give cells"
+        raise ExpressionError(f"'{text}' gives times of the calendar {calendar}, which only labels can be; {hint}")
     chunked = align_chunks([_dask(operand.array) for operand in arrays], places)
     chunks = _chunks(chunked, places, len(dims))
     kernel = functools.partial(_chunk, root, places, dims, dtype, text, chunks)
@@ -190,6 +197,9 @@ def _check_lengths(operands: Sequence[Operand]) -> None:
 
 def _differ(dim: str, a: Operand, b: Operand) -> str:
     left, right = a.array.indexes[dim], b.array.indexes[dim]
+    calendars = [calendar_of(i.values) or ("standard" if i.dtype.kind == "M" else "") for i in (left, right)]
+    if all(calendars) and calendars[0] != calendars[1]:
+        return f"'{a.text}' and '{b.text}' have the calendars {calendars[0]} and {calendars[1]} along '{dim}'"
     at = next((i for i, (x, y) in enumerate(zip(left, right, strict=False)) if x != y), 0)
     return (
         f"'{a.text}' and '{b.text}' have different coordinates along '{dim}': {left[at]} and {right[at]} at position "
@@ -236,11 +246,16 @@ def _spread(block: Any, place: tuple[int, ...], ndim: int) -> Any:
 def _dtype(root: Node, arrays: Sequence[Operand], places: Sequence[tuple[int, ...]], ndim: int) -> np.dtype[Any]:
     """Return the dtype of the result from arrays of length 0; 0-d arrays hold 1, which every function takes."""
     blocks = [
-        _spread(np.ones((0,) * len(place), dtype=operand.array.dtype), place, ndim)
-        for operand, place in zip(arrays, places, strict=True)
+        _spread(_example(operand, len(place)), place, ndim) for operand, place in zip(arrays, places, strict=True)
     ]
     dtype: np.dtype[Any] = np.asarray(evaluate(root, SlotLookup(blocks, checked=False))).dtype
     return dtype
+
+
+def _example(operand: Operand, ndim: int) -> np.ndarray:
+    if calendar_of(operand.sample):
+        return np.full((1,) * ndim, operand.sample[0], dtype=object)
+    return np.ones((0,) * ndim, dtype=operand.array.dtype)
 
 
 def _chunks(arrays: Sequence[da.Array], places: Sequence[tuple[int, ...]], ndim: int) -> tuple[tuple[int, ...], ...]:

@@ -10,7 +10,9 @@ import pandas as pd
 
 from pipeline.config.expressions.references import ExpressionError
 from pipeline.config.expressions.time_literals import parse_duration, parse_time
+from pipeline.graph.calendars import calendar_of, time_texts
 from pipeline.ops import whole_numbers
+from pipeline.ops.elementwise.calendar_times import in_one_calendar
 from pipeline.ops.elementwise.kinds import NUMERIC, TEXT, Value, as_bool, as_scalar, is_missing, kind
 from pipeline.ops.elementwise.operators import as_numbers, as_pandas, compare_values, require_same_kind
 from pipeline.ops.elementwise.texts import TEXT_FUNCTIONS
@@ -53,7 +55,7 @@ def _where(condition: Value, a: Value, b: Value, *, columns: bool) -> Value:
 
 def _chosen(condition: Any, a: Value, b: Value) -> Any:
     numbers = kind(a) == kind(b) == "number"
-    return whole_numbers.choose(condition, a, b) if numbers else np.where(condition, a, b)
+    return whole_numbers.choose(condition, a, b) if numbers else np.where(condition, *in_one_calendar(a, b))
 
 
 def _of_one_kind(a: Value, b: Value) -> tuple[Value, Value]:
@@ -79,7 +81,7 @@ def _extreme(op: str, ufunc: Callable[..., Any]) -> Callable[..., Any]:
             raise ExpressionError("minimum and maximum are for numbers and times, not for text")
         a, b = as_numbers(a), as_numbers(b)
         if not isinstance(a, pd.Series) and not isinstance(b, pd.Series):
-            return whole_numbers.extreme(op, a, b) if kind(a) == "number" else ufunc(a, b)
+            return whole_numbers.extreme(op, a, b) if kind(a) == "number" else ufunc(*in_one_calendar(a, b))
         if not isinstance(a, pd.Series):
             a, b = b, a
         chosen = compare_values(op, a, b) | np.asarray(is_missing(a))  # missing stays missing
@@ -172,7 +174,9 @@ def _text(x: Value, *, columns: bool) -> Value:
     array = np.asarray(x)
     if value_kind == "duration":
         array = array / np.timedelta64(1, "s")
-    if value_kind == "time" and array.size:  # numpy fails on an empty one
+    if calendar_of(array):
+        written = np.where(is_missing(array), "", time_texts(array)).astype("U32")
+    elif value_kind == "time" and array.size:  # numpy fails on an empty one
         written = np.strings.replace(np.datetime_as_string(array, unit="us"), ".000000", "")
     else:
         written = array.astype("U32")

@@ -1,8 +1,9 @@
 """Kinds of values, missing values, and conversion from pandas.
 
 While an expression is evaluated, a value is a Python scalar, a numpy array (numbers, booleans, times without zone,
-durations, text of arrays), or a ``pandas.Series`` with a RangeIndex if numpy has no dtype for it (text and zoned times
-of columns, Python objects). So numbers and times of columns go through the same code as those of arrays.
+durations, text of arrays; times of other calendars as cftime objects), or a ``pandas.Series`` with a RangeIndex if
+numpy has no dtype for it (text and zoned times of columns, Python objects). So numbers and times of columns go through
+the same code as those of arrays.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
+import cftime  # type: ignore[import-untyped]
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from pipeline.config.expressions.references import ExpressionError
 from pipeline.config.expressions.tree import constant_kind
+from pipeline.graph.calendars import calendar_of
 from pipeline.ops import whole_numbers
 from pipeline.ops.column_types import TEXT
 
@@ -50,8 +53,8 @@ def kind(value: Value) -> str:
             return "true/false"
         return "text" if isinstance(value.dtype, pd.StringDtype) else "object"
     if isinstance(value, np.ndarray | np.generic):
-        return _KINDS.get(value.dtype.kind, "object")
-    return constant_kind(value)
+        return "time" if calendar_of(value) else _KINDS.get(value.dtype.kind, "object")
+    return "time" if isinstance(value, cftime.datetime) else constant_kind(value)
 
 
 def is_missing(value: Value) -> Any:
@@ -127,7 +130,7 @@ def column_values(column: pd.Series) -> Value:
     """
     dtype: Any = column.dtype
     if isinstance(dtype, np.dtype):
-        return column.to_numpy() if dtype.kind in "biufcMm" else without_index(column)
+        return column.to_numpy() if dtype.kind in "biufcMm" or calendar_of(column) else without_index(column)
     if isinstance(dtype, pd.CategoricalDtype):
         return column_values(column.astype(dtype.categories.dtype))
     if isinstance(dtype, pd.DatetimeTZDtype):

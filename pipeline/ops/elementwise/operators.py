@@ -16,7 +16,9 @@ import pandas as pd
 
 from pipeline.config.expressions.references import ExpressionError
 from pipeline.config.expressions.tree import ARITHMETIC, COMPARISONS, arithmetic, compare, mismatch_message
+from pipeline.graph.calendars import calendar_of
 from pipeline.ops import whole_numbers
+from pipeline.ops.elementwise.calendar_times import compare_times, shift_times
 from pipeline.ops.elementwise.kinds import NUMERIC, Value, is_missing, kind
 
 __all__ = [
@@ -92,6 +94,8 @@ def apply_arithmetic(op: str, a: Value, b: Value, *, columns: bool = False, chec
         raise ExpressionError(_no_arithmetic(op, left, right))
     if isinstance(a, pd.Series | pd.Timestamp) or isinstance(b, pd.Series | pd.Timestamp):
         return _numpy(_OPERATORS[op](as_pandas(a), as_pandas(b)))
+    if calendar_of(a) or calendar_of(b):
+        return shift_times(_UFUNCS[op], a, b)
     if op == "**" and isinstance(b, int) and b < 0:
         b = float(b)  # numpy refuses whole numbers to negative powers
     if op != "/" and all(isinstance(value, int) or whole_numbers.is_whole(value) for value in (a, b)):
@@ -141,6 +145,8 @@ def compare_values(op: str, a: Value, b: Value) -> Any:
     if isinstance(a, pd.Series | pd.Timestamp) or isinstance(b, pd.Series | pd.Timestamp):
         found = _OPERATORS[op](as_pandas(a), as_pandas(b))
         result = found.fillna(False).to_numpy(bool) if isinstance(found, pd.Series) else found
+    elif calendar_of(a) or calendar_of(b):
+        result = compare_times(COMPARISONS[op], a, b)
     else:
         result = whole_numbers.compare(op, a, b)
     return result & ~_any_missing(a, b) if op == "!=" else result

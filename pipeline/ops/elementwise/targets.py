@@ -20,6 +20,7 @@ from pipeline.config.expressions.expression import Expression
 from pipeline.config.expressions.references import ExpressionError
 from pipeline.config.expressions.tree import Binary, BoundValue, Call, Name, Node, map_nodes, walk
 from pipeline.errors import DataError, nearest
+from pipeline.graph.calendars import calendar_of
 from pipeline.ops.arrays.deferred_labels import DeferredLabels, deferred_labels, labels_of
 from pipeline.ops.elementwise.alignment import (
     Operand,
@@ -69,9 +70,12 @@ def evaluate_columns(e: Expression, frame: pd.DataFrame, bound: Sequence[Any] = 
     if isinstance(e.root, Name):
         return _column(frame, e.root.name).rename(None)
     try:
-        result = _as_series(evaluate(e.root, _ColumnLookup(frame, values)), frame.index)
+        lookup = _ColumnLookup(frame, values)
+        result = _as_series(evaluate(e.root, lookup), frame.index)
         if not len(frame) or not any(map(_may_miss, walk(e.root))):
             return result
+        if any(map(calendar_of, lookup.prepared.values())):
+            return result  # coordinates: an empty column of objects does not say of what
         empty = frame.iloc[:0]
         expected = _as_series(evaluate(e.root, _ColumnLookup(empty, values)), empty.index).dtype
         return _settled(result, expected, e)
@@ -261,7 +265,7 @@ def _coordinate(array: Any, name: Any, label: str) -> Operand:
     sizes = array.chunksizes
     plain = xr.DataArray(coordinate.values, dims=coordinate.dims, coords=coordinate.coords)
     chunked = plain.chunk({dim: sizes[dim] for dim in coordinate.dims if dim in sizes})
-    return Operand(chunked, f"coord({label}, '{name.value}')")
+    return Operand(chunked, f"coord({label}, '{name.value}')", sample=coordinate.values.reshape(-1)[:1])
 
 
 def _labels_array(labels: DeferredLabels, name: str) -> xr.DataArray:

@@ -1,4 +1,4 @@
-"""Functions of times: without zone in numpy, with a zone in pandas, calendars of climate models as cftime objects."""
+"""Functions of times: without zone in numpy, with a zone in pandas, other calendars as cftime objects."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pandas as pd
 
 from pipeline.config.expressions.references import ExpressionError
 from pipeline.config.expressions.time_literals import parse_duration
+from pipeline.graph.calendars import calendar_of, map_times
 from pipeline.ops.elementwise.kinds import Value, as_scalar, kind
 
 __all__ = ["convert", "floor_time", "localize", "time_component"]
@@ -46,7 +47,7 @@ def time_component(name: str, t: Value) -> Value:
 
     Float64 with nan if times are missing; the caller converts it to the dtype of the result, or fails.
     """
-    if kind(t) == "object":
+    if kind(t) == "object" or calendar_of(t):
         return _part_of_objects(name, np.asarray(t, dtype=object))
     wall = np.asarray(_wall(t, name))
     missing = np.isnat(wall)
@@ -83,6 +84,8 @@ def floor_time(t: Value, length: Value) -> Value:
     step = parse_duration(length) if isinstance(length, str) else pd.Timedelta(length).to_pytimedelta()
     if step <= timedelta(0):
         raise ExpressionError(f"floor_time needs a duration above 0, got {length!r}")
+    if calendar_of(t):
+        return map_times(lambda one: _floored(one, step), t)
     if isinstance(t, pd.Timestamp):
         zoned = floor_time(pd.Series([t]), length)
         return zoned.iloc[0]
@@ -94,6 +97,12 @@ def floor_time(t: Value, length: Value) -> Value:
     offset = wall - t.dt.tz_convert("UTC").dt.tz_localize(None)
     floored = pd.Series(_floor(wall.to_numpy(), step)) - offset
     return floored.dt.tz_localize("UTC").dt.tz_convert(t.dt.tz)
+
+
+def _floored(time: Any, step: timedelta) -> Any:
+    """Round a cftime object down to a multiple of ``step``, counted from 1970-01-01 of its calendar."""
+    start = type(time)(1970, 1, 1)
+    return start + (time - start) // step * step
 
 
 def _floor(t: np.ndarray, step: timedelta) -> np.ndarray:
@@ -116,6 +125,8 @@ def localize(t: Value, zone: str, *, ambiguous: Any = "raise", nonexistent: str 
     ------
     ExpressionError : at such an hour, with ``raise``
     """
+    if calendar_of(t):
+        raise ExpressionError(f"localize(t, zone): times of the calendar {calendar_of(t)} have no time zone")
     if kind(t) != "time":
         hint = "; it has a zone: convert(t, zone)" if kind(t) == "zoned time" else ""
         raise ExpressionError(f"localize(t, zone) needs times without a zone, got {kind(t)}{hint}")

@@ -1,8 +1,6 @@
 """Arrays from netCDF, zarr and npy files.
 
-Metadata are read while building. Each chunk is one task, which opens its file, reads its part and closes the file, so
-that no open file is pickled or kept between tasks. Rejected: ``xarray.open_dataset(chunks=…)``, whose tasks carry file
-handles, random tokens and a cache.
+Metadata are read while building. Each chunk is one task, which opens its file, reads its part and closes the file.
 
 Chunks: ``{dim: size}``; a dim that is not named is one chunk. ``picks`` are the positions of a reference
 (``tas[time=0:40]``): only the chunks that hold them are read, with the chunk borders of the whole array.
@@ -10,12 +8,10 @@ Chunks: ``{dim: size}``; a dim that is not named is one chunk. ``picks`` are the
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import math
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
@@ -26,93 +22,107 @@ from dask.base import tokenize
 
 from pipeline.errors import DataError, OpError
 from pipeline.graph.graph import GraphNode, Key, task
+from pipeline.ops.data_movement import note
 from pipeline.ops.sources.chunking import Chunks, chunk_sizes, spans
-from pipeline.ops.sources.paths import is_remote, locate, opened, options_of
+from pipeline.ops.sources.file_joins import Joined, Overlap, Settled, join, join_plain, sharing
+from pipeline.ops.sources.paths import is_remote, locate, opened, options_of, stores
+from pipeline.ops.sources.stored_arrays import StoredArray, inspect, netcdf_engine, read_slab
 
 __all__ = ["from_netcdf", "from_npy", "from_zarr"]
 
 Pick = int | slice | tuple[int | None, int | None]
 
 
-@dataclass(frozen=True)
-class _Stored:
-    """The metadata of one stored variable; ``template`` holds coordinates and attributes, no data."""
-
-    path: str
-    engine: str
-    variable: str
-    dims: tuple[str, ...]
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    template: xr.Dataset
-    times: tuple[str, ...]  # variables that are decoded as times
-    durations: tuple[str, ...]  # and as durations
-    grid: tuple[int, ...] | None  # the stored chunks
-    options: Mapping[str, Any]
-
-
 def from_netcdf(
     *,
     path: str | Sequence[str],
     variable: str | None = None,
+    group: str = "",
     chunks: Chunks = None,
+    along: str | None = None,
+    overlap: Overlap | None = None,
+    attrs: Settled | None = None,
+    decode_times: bool = True,
     storage: Mapping[str, Any] | None = None,
     picks: Mapping[str, Pick] | None = None,
 ) -> xr.DataArray:
-    """Return a variable of netCDF files, scaled, masked and with times decoded by the CF conventions.
+    """Return a variable of netCDF or HDF5 files, scaled, masked and with times decoded by the CF conventions.
 
-    Several files are one array: joined, in the order of their names, along the dim in which their coordinates differ
-    (or the first dim that ``chunks`` names). No chunk spans two files. Times of a calendar that numpy lacks
-    (``360_day``, ``noleap``) stay numbers, with ``units`` and ``calendar`` among their attributes.
+    Several files are one array, in the order of the labels along the dim in which these differ. No chunk spans two
+    files. Labels in a calendar that numpy lacks (``360_day``, ``noleap``) are cftime objects; cells that are such times
+    stay numbers, with ``units`` and ``calendar`` among the attributes.
+
+    Parameters
+    ----------
+    along, overlap, attrs : see :func:`pipeline.ops.sources.file_joins.join`
 
     Raises
     ------
     DataError : a file is missing, is not netCDF, or does not fit the others
-    OpError : there is no such variable or dim, or a pick is out of range
+    OpError : there is no such group, variable or dim, or a pick is out of range
     """
-    found = [_inspect(name, _netcdf_engine(name, options_of(name, storage)), variable, storage)
-             for name in locate(path, storage, suffixes=(".nc", ".nc4", ".cdf", ".h5"))]  # fmt: skip
-    return _array("from_netcdf", found, chunks, picks)
+    found: list[StoredArray] = []
+    for name in locate(path, storage, suffixes=(".nc", ".nc4", ".cdf", ".h5")):
+        options = options_of(name, storage)
+        engine = netcdf_engine(name, options)
+        stored = inspect(name, engine, variable, group=group, times=decode_times, options=options)
+        found.append(sharing(found[0], stored) if found else stored)
+    return _array("from_netcdf", join(found, along=along, overlap=overlap, attrs=attrs), chunks, picks)
 
 
 def from_zarr(
     *,
-    path: str,
+    path: str | Sequence[str],
     variable: str | None = None,
+    group: str = "",
     chunks: Chunks = None,
+    along: str | None = None,
+    overlap: Overlap | None = None,
+    attrs: Settled | None = None,
+    decode_times: bool = True,
     storage: Mapping[str, Any] | None = None,
     picks: Mapping[str, Pick] | None = None,
 ) -> xr.DataArray:
-    """Return a variable of a zarr group (format 2 or 3), or a zarr array, scaled and masked by the CF conventions.
+    """Return a variable of zarr groups (format 2 or 3), or zarr arrays, scaled and masked by the CF conventions.
 
-    Without ``chunks`` the chunks are the stored ones. The dims of an array without names are ``dim_0``…
+    Without ``chunks`` the chunks are the stored ones. The dims of an array without names are ``dim_0``… Several stores
+    are joined as the files of :func:`from_netcdf`.
 
     Raises
     ------
-    DataError : there is no zarr group or array
-    OpError : there is no such variable or dim, or a pick is out of range
+    DataError : there is no zarr group or array, or one does not fit the others
+    OpError : there is no such group, variable or dim, or a pick is out of range
     """
+    found: list[StoredArray] = []
+    for name in stores(path, storage):
+        stored = _zarr_stored(name, variable, group, decode_times, options_of(name, storage))
+        found.append(sharing(found[0], stored) if found else stored)
+    first = found[0]
+    own = dict(zip(first.dims, first.grid or first.shape, strict=True))
+    joined = join(found, along=along, overlap=overlap, attrs=attrs)
+    return _array("from_zarr", joined, own if chunks is None else chunks, picks)
+
+
+def _zarr_stored(path: str, variable: str | None, group: str, times: bool, options: Mapping[str, Any]) -> StoredArray:
     import zarr
 
-    options = options_of(path, storage)
     if not is_remote(path) and not os.path.exists(path):
         raise DataError(f"{path}: no such file")
     try:
-        node: Any = zarr.open(path, mode="r", storage_options=options or None)
+        node: Any = zarr.open(path, mode="r", storage_options=dict(options) or None)
     except ImportError as error:  # the library of a protocol
         raise DataError(f"{path}: {error}") from error
     except (FileNotFoundError, ValueError, KeyError) as error:
         raise DataError(f"{path}: is neither a zarr group nor a zarr array ({error})") from error
-    if isinstance(node, zarr.Array):
-        dims = tuple(getattr(node.metadata, "dimension_names", None) or (f"dim_{i}" for i in range(node.ndim)))
-        stored = _Stored(
-            path, "zarr-array", "", dims, node.shape, node.dtype, xr.Dataset(), (), (), node.chunks, options
-        )
-    else:
+    if not isinstance(node, zarr.Array):
         engine = "zarr-consolidated" if node.metadata.consolidated_metadata is not None else "zarr"
-        stored = _inspect(path, engine, variable, storage)
-    own = dict(zip(stored.dims, stored.grid or stored.shape, strict=True))
-    return _array("from_zarr", [stored], own if chunks is None else chunks, picks)
+        return inspect(path, engine, variable, group=group, times=times, options=options)
+    if group:
+        raise OpError("group", f"{path} has no group {group!r}; it is a single array")
+    dims = tuple(getattr(node.metadata, "dimension_names", None) or (f"dim_{i}" for i in range(node.ndim)))
+    return StoredArray(
+        path, "zarr-array", "", "", dims, node.shape, node.dtype, node.dtype.kind, grid=node.chunks, options=options
+    )
 
 
 def from_npy(
@@ -120,13 +130,15 @@ def from_npy(
     path: str | Sequence[str],
     dims: Sequence[str] | None = None,
     chunks: Chunks = None,
+    along: str | None = None,
     storage: Mapping[str, Any] | None = None,
     picks: Mapping[str, Pick] | None = None,
 ) -> xr.DataArray:
     """Return an array of npy files. Local files are memory-mapped, so that a chunk reads only its own pages.
 
-    Several files are one array: joined, in the order of their names, along the dim in which their sizes differ (or the
-    first dim that ``chunks`` names, or the first). No chunk spans two files. Without ``dims`` these are ``dim_0``…
+    Several files are one array: joined in the order of ``path`` along ``along``, else the dim in which their sizes
+    differ, else the first dim that ``chunks`` names, else the first. No chunk spans two files. Without ``dims`` these
+    are ``dim_0``…
 
     Raises
     ------
@@ -135,10 +147,11 @@ def from_npy(
     """
     names = locate(path, storage, suffixes=(".npy",))
     found = [_npy_stored(name, dims, options_of(name, storage)) for name in names]
-    return _array("from_npy", found, chunks, picks)
+    named = [dim for dim in chunks if dim in found[0].dims] if isinstance(chunks, Mapping) else []
+    return _array("from_npy", join_plain(found, along, named), chunks, picks)
 
 
-def _npy_stored(path: str, dims: Sequence[str] | None, options: Mapping[str, Any]) -> _Stored:
+def _npy_stored(path: str, dims: Sequence[str] | None, options: Mapping[str, Any]) -> StoredArray:
     with opened(path, options) as file:
         shape, _, dtype = npy_head(path, file)
     if dtype.hasobject or dtype.names is not None or dtype.kind == "V":
@@ -147,139 +160,27 @@ def _npy_stored(path: str, dims: Sequence[str] | None, options: Mapping[str, Any
         raise OpError("dims", f"got {len(dims)} for {path}, which has {len(shape)}: shape {shape}")
     named = tuple(dims) if dims is not None else tuple(f"dim_{i}" for i in range(len(shape)))
     native = dtype.newbyteorder("=")
-    return _Stored(path, "npy", "", named, shape, native, xr.Dataset(), (), (), None, options)
+    return StoredArray(path, "npy", "", "", named, shape, native, native.kind, options=options)
 
 
-def _netcdf_engine(path: str, options: Mapping[str, Any]) -> str:
-    with opened(path, options) as file:
-        head = file.read(8)
-    if head.startswith(b"CDF"):
-        if importlib.util.find_spec("scipy") is None:
-            raise DataError(f"{path}: is a classic netCDF file, which needs scipy: pip install 'pipeline[netcdf3]'")
-        return "scipy"
-    if head.startswith(b"\x89HDF"):
-        return "h5netcdf"
-    raise DataError(f"{path}: is not a netCDF file")
-
-
-@contextmanager
-def _dataset(path: str, engine: str, options: Mapping[str, Any], **decoding: Any) -> Any:
-    """Open the file as an ``xarray.Dataset`` that reads lazily; close it at the end."""
-    if engine.startswith("zarr"):
-        consolidated = engine == "zarr-consolidated"
-        how = {**decoding, "consolidated": consolidated, "storage_options": dict(options) or None}
-        with xr.open_dataset(path, engine="zarr", cache=False, **how) as dataset:
-            yield dataset
-    elif is_remote(path):
-        with opened(path, options) as file, xr.open_dataset(file, engine=engine, cache=False, **decoding) as dataset:
-            yield dataset
-    else:
-        with xr.open_dataset(path, engine=engine, cache=False, **decoding) as dataset:
-            yield dataset
-
-
-def _inspect(path: str, engine: str, variable: str | None, storage: Mapping[str, Any] | None) -> _Stored:
-    options = options_of(path, storage)
-    try:
-        with _dataset(path, engine, options, decode_times=False, decode_coords=False) as raw:
-            times = tuple(str(name) for name, x in raw.variables.items() if _has_numpy_times(x.attrs))
-            durations = tuple(str(name) for name, x in raw.variables.items() if _is_duration(x.attrs))
-            everything = list(raw.variables)
-        decoding: dict[str, Any] = {
-            "decode_times": {name: name in times for name in everything},
-            "decode_timedelta": {name: name in durations for name in everything},
-        }
-        with _dataset(path, engine, options, **decoding) as dataset:
-            name = variable if variable is not None else _only_variable(dataset, path)
-            if name not in dataset.variables:
-                known = ", ".join(sorted(map(str, dataset.data_vars)))
-                raise OpError("variable", f"{path} has no variable {name!r}; it has {known}")
-            x = dataset[name]
-            template = x.coords.to_dataset()
-            template = (
-                template.drop_vars([] if name in x.dims else [name], errors="ignore").load().assign_attrs(x.attrs)
-            )
-            dims = tuple(map(str, x.dims))
-            grid = x.encoding.get("chunksizes") or x.encoding.get("chunks")
-            return _Stored(path, engine, str(name), dims, x.shape, x.dtype, template, times, durations, grid, options)
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{path}: can't be read ({type(error).__name__}: {error})") from error
-
-
-def _has_numpy_times(attrs: Mapping[str, Any]) -> bool:
-    calendar = str(attrs.get("calendar", "standard")).lower()
-    known = calendar in ("standard", "gregorian", "proleptic_gregorian")
-    return known and " since " in str(attrs.get("units", ""))
-
-
-def _is_duration(attrs: Mapping[str, Any]) -> bool:
-    """Return whether values were written as durations: the units alone may be those of a plain number."""
-    return str(attrs.get("dtype", "")).startswith("timedelta64")
-
-
-def _only_variable(dataset: xr.Dataset, path: str) -> str:
-    bounds = {x.attrs.get("bounds") for x in dataset.variables.values()}
-    names = [str(name) for name, x in dataset.data_vars.items() if x.ndim and name not in bounds]
-    if len(names) != 1:
-        raise OpError("variable", f"{path} has the variables {', '.join(sorted(names))}; name one: variable: …")
-    return names[0]
-
-
-def _array(op: str, found: Sequence[_Stored], chunks: Chunks, picks: Mapping[str, Pick] | None) -> xr.DataArray:
-    """Return one array from files that are joined along one dim."""
-    first = found[0]
-    along = _joined_dim(found, chunks) if len(found) > 1 else None
-    for other in found[1:]:
-        _must_fit(first, other, along)
-    axis = first.dims.index(along) if along is not None else 0
+def _array(op: str, joined: Joined, chunks: Chunks, picks: Mapping[str, Pick] | None) -> xr.DataArray:
+    """Return the array that files are together."""
+    first = joined.found[0]
+    axis = first.dims.index(joined.along) if joined.along else 0
     shape = list(first.shape)
-    if along is not None:
-        shape[axis] = sum(x.shape[axis] for x in found)
-    dtype = np.result_type(*(x.dtype for x in found)) if len(found) > 1 else first.dtype
-    grid = chunk_sizes(chunks, first.dims, tuple(shape), dtype, first.grid)
+    if joined.along:
+        shape[axis] = sum(run.stop - run.start for run in joined.runs)
+    grid = chunk_sizes(chunks, first.dims, tuple(shape), joined.dtype, first.grid)
     pieces: list[list[_Piece]] = [[_Piece(0, a, b) for a, b in spans(sizes)] for sizes in grid]
-    if along is not None:
-        size = max(grid[axis])
+    if joined.along:
+        note(joined.order)
+        size = max(grid[axis], default=1) or 1
         pieces[axis] = [
-            _Piece(i, a, b)
-            for i, x in enumerate(found)
-            for a, b in spans(tuple(min(size, x.shape[axis] - at) for at in range(0, x.shape[axis], size)))
-        ]
-    template = first.template
-    if along is not None:
-        how: dict[str, Any] = {"coords": "minimal", "data_vars": "all", "compat": "override", "join": "override"}
-        template = xr.concat([x.template for x in found], along, combine_attrs="override", **how)
-    return _assemble(op, found, pieces, template, shape=tuple(shape), axis=axis, dtype=dtype, picks=picks or {})
-
-
-def _joined_dim(found: Sequence[_Stored], chunks: Chunks) -> str:
-    first = found[0]
-    if not first.dims:
-        raise DataError(f"{first.path}: is one number; several files are joined along a dim")
-
-    def same(dim: str, other: _Stored) -> bool:
-        mine, its = first.template.get(dim), other.template.get(dim)
-        if other.dims != first.dims:
-            raise DataError(f"{other.path}: has dims {other.dims}, {first.path} has {first.dims}")
-        sizes = first.shape[first.dims.index(dim)] == other.shape[first.dims.index(dim)]
-        return sizes and (mine is its if mine is None or its is None else np.array_equal(mine.values, its.values))
-
-    differing = [dim for dim in first.dims if not all(same(dim, other) for other in found[1:])]
-    if len(differing) == 1:
-        return differing[0]
-    named = [dim for dim in chunks if dim in first.dims] if isinstance(chunks, Mapping) else []
-    return (named or list(first.dims))[0]
-
-
-def _must_fit(first: _Stored, other: _Stored, along: str | None) -> None:
-    for i, dim in enumerate(first.dims):
-        if dim == along:
-            continue
-        mine, its = first.template.get(dim), other.template.get(dim)
-        labels = mine is its if mine is None or its is None else np.array_equal(mine.values, its.values)
-        if first.shape[i] != other.shape[i] or not labels:
-            message = f"{other.path}: differs from {first.path} along {dim!r}, too; files are joined along one dim"
-            raise DataError(message)
+            _Piece(run.file, at, min(at + size, run.stop))
+            for run in joined.runs
+            for at in range(run.start, run.stop, size)
+        ] or [_Piece(0, 0, 0)]
+    return _assemble(op, joined, pieces, shape=tuple(shape), axis=axis, picks=picks or {})
 
 
 @dataclass(frozen=True)
@@ -293,15 +194,14 @@ class _Piece:
 
 def _assemble(
     op: str,
-    found: Sequence[_Stored],
+    joined: Joined,
     pieces: list[list[_Piece]],
-    template: xr.Dataset,
     *,
     shape: tuple[int, ...],
     axis: int,
-    dtype: np.dtype[Any],
     picks: Mapping[str, Pick],
 ) -> xr.DataArray:
+    found, template, dtype = joined.found, joined.template, joined.dtype
     first = found[0]
     dims, kept, indexers = first.dims, [], {}
     for i, (dim, n) in enumerate(zip(dims, shape, strict=True)):
@@ -312,15 +212,15 @@ def _assemble(
     unknown = sorted(set(picks) - set(dims))
     if unknown:
         raise OpError("", f"{unknown[0]!r} is no dim of {first.variable!r}; its dims are {', '.join(dims)}")
-    name = f"{op}-{tokenize([x.path for x in found], first.variable, pieces, kept)}"
+    name = f"{op}-{tokenize([x.path for x in found], first.group, first.variable, str(dtype), pieces, kept)}"
     tasks: dict[Key, GraphNode] = {}
     for index in itertools.product(*(range(len(p)) for p in pieces)):
         here = [p[k] for p, k in zip(pieces, index, strict=True)]
         x = found[here[axis].file] if here else first
         slab = tuple(slice(p.start, p.stop) if i in kept else p.start for i, p in enumerate(here))
         key = (name, *(index[i] for i in kept))
-        coding = (x.variable in x.times, x.variable in x.durations)
-        tasks[key] = task(key, _read, x.path, x.engine, x.variable, slab, dtype, coding, dict(x.options))
+        where = (x.path, x.engine, x.group, x.variable)
+        tasks[key] = task(key, _read, *where, slab, dtype, x.times, dict(x.options))
     sizes = tuple(tuple(p.stop - p.start for p in pieces[i]) for i in kept)
     data = da.Array(tasks, name, sizes, dtype=dtype)
     coords = template.isel(indexers, missing_dims="ignore").coords
@@ -353,26 +253,21 @@ def _cut(dim: str, n: int, pieces: list[_Piece], pick: Pick) -> tuple[int | slic
 def _read(
     path: str,
     engine: str,
+    group: str,
     variable: str,
     slab: tuple[int | slice, ...],
     dtype: np.dtype[Any],
-    coding: tuple[bool, bool],
+    times: tuple[str, str] | None,
     options: Mapping[str, Any],
 ) -> np.ndarray[Any, Any]:
-    """One chunk. Only the variable itself is decoded: its coordinates are in the graph already.
-
-    ``coding``: whether it is times, and whether durations.
-    """
+    """Return one chunk."""
     if engine == "npy":
         return np.array(read_npy(path, slab, options), dtype=dtype, order="C")
     if engine == "zarr-array":
         import zarr
 
-        return np.asarray(zarr.open_array(path, mode="r", storage_options=dict(options) or None)[slab])
-    times, durations = coding
-    decoding = {"decode_times": times, "decode_timedelta": durations, "decode_coords": False}
-    with _dataset(path, engine, options, **decoding) as dataset:
-        return np.asarray(dataset.variables[variable][slab].values, dtype=dtype)
+        return np.asarray(zarr.open_array(path, mode="r", storage_options=dict(options) or None)[slab], dtype)
+    return read_slab(path, engine, group, variable, slab, dtype, times, options)
 
 
 __all__ = ["npy_head", "read_npy"]

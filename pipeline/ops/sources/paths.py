@@ -18,7 +18,18 @@ from pipeline.graph.graph import GraphNode, Key, constant
 from pipeline.ops.collections import Items
 from pipeline.ops.sources.glob import WILD, fixed_folder, matching, within
 
-__all__ = ["below", "files", "fixed_folder", "is_remote", "locate", "opened", "options_of", "protocol_of"]
+__all__ = [
+    "ZARR_METADATA",
+    "below",
+    "files",
+    "fixed_folder",
+    "is_remote",
+    "locate",
+    "opened",
+    "options_of",
+    "protocol_of",
+    "stores",
+]
 
 
 def files(*, path: str | Sequence[str], storage: Mapping[str, Any] | None = None) -> Items:
@@ -100,6 +111,32 @@ def locate(
         raise DataError(f"{path}: no file matches this pattern")
     kinds = " or ".join(suffixes) or "any kind"
     raise DataError(f"{path}: {f'a folder without files ({kinds})' if os.path.isdir(path) else 'no such file'}")
+
+
+ZARR_METADATA = ("zarr.json", ".zmetadata", ".zgroup", ".zarray")
+"""Files of which each zarr store has one in its own folder."""
+
+
+def stores(path: str | Sequence[str], storage: Mapping[str, Any] | None = None) -> tuple[str, ...]:
+    """Return the zarr stores of ``path``: a path as it is, or the folders that match a pattern, sorted by name.
+
+    Raises
+    ------
+    DataError : no store matches a pattern
+    """
+    if not isinstance(path, str):
+        return tuple(name for each in path for name in stores(each, storage))
+    if not WILD.search(path):
+        return (path,)
+    pattern, found = path.rstrip("/"), set()
+    for name in ZARR_METADATA:
+        try:
+            found |= {file.rpartition("/")[0] for file in locate(f"{pattern}/{name}", storage)}
+        except DataError:
+            continue
+    if not found:
+        raise DataError(f"{path}: no zarr store matches this pattern")
+    return tuple(sorted(found))
 
 
 def _locate_local(path: str, suffixes: tuple[str, ...]) -> list[str]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.builder.step import located
 from pipeline.config.model import Command, Over
-from pipeline.ops.sources.paths import is_remote, locate, options_of
+from pipeline.ops.sources.paths import ZARR_METADATA, is_remote, locate, options_of, stores
 
 if TYPE_CHECKING:
     from pipeline.config.model import Config, Step
@@ -125,8 +125,9 @@ def sources(config: Config) -> Iterator[Source]:
     for step, paths in _source_steps(config):
         op = type(step.parameters).op
         patterns = _searched(op, paths)
-        folders = tuple(path for path in patterns if not is_remote(path) and os.path.isdir(_local(path)))
-        single = [path for path in patterns if path not in folders]
+        named = _stores(patterns, config.storage) if op == "from_zarr" else patterns
+        folders = tuple(path for path in named if not is_remote(path) and os.path.isdir(_local(path)))
+        single = [path for path in named if path not in folders]
         yield Source(step.step, -1, folders, _located(op, single, config.storage), tuple(patterns))
     for i, check in enumerate(config.checks):
         if check.equals_csv is not None:
@@ -143,7 +144,7 @@ def _source_steps(config: Config) -> Iterator[tuple[Step, list[str]]]:
     root = os.path.abspath(config.root)
     for step in config.steps.values():
         path = getattr(step.parameters, "path", None) if step.kind == "op" else None
-        if getattr(type(step.parameters), "group", "") != "sources" or not path:
+        if getattr(type(step.parameters), "family", "") != "sources" or not path:
             continue
         paths = located([path] if isinstance(path, str) else list(path), root)
         op = type(step.parameters).op
@@ -156,7 +157,7 @@ def _reads(config: Config) -> Iterator[_Read]:
     """Yield what each source and check reads."""
     root = os.path.abspath(config.root)
     for step, paths in _source_steps(config):
-        yield _read(step, paths, config.storage)
+        yield from _read(step, paths, config.storage)
     for check in config.checks:
         if check.equals_csv is not None:
             name = os.path.join(root, check.equals_csv)
@@ -191,18 +192,29 @@ def _texts(value: Any) -> Iterator[str]:
         yield from _texts((value.argv, value.env))
 
 
-def _read(step: Step, paths: Sequence[str], storage: Mapping[str, Any]) -> _Read:
+def _read(step: Step, paths: Sequence[str], storage: Mapping[str, Any]) -> Iterator[_Read]:
     op = type(step.parameters).op
     if op == "from_zarr":
-        (store,) = paths
-        if is_remote(store):
-            return _Read(store, tuple(f"{store.rstrip('/')}/{name}" for name in _ZARR), together=False)
-        inner = tuple(sorted(os.path.join(top, name) for top, _, names in os.walk(store) for name in names))
-        return _Read(store, inner or (store,), together=bool(inner))
+        yield from map(_read_store, _stores(paths, storage))
+        return
     paths = _searched(op, paths)
     name = paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
     files = _located(op, paths, storage)
-    return _Read(name, files, together=len(files) > _MOST_SINGLE and not is_remote(name))
+    yield _Read(name, files, together=len(files) > _MOST_SINGLE and not is_remote(name))
+
+
+def _read_store(store: str) -> _Read:
+    if is_remote(store):
+        return _Read(store, tuple(f"{store.rstrip('/')}/{name}" for name in ZARR_METADATA), together=False)
+    inner = tuple(sorted(os.path.join(top, name) for top, _, names in os.walk(store) for name in names))
+    return _Read(store, inner or (store,), together=bool(inner))
+
+
+def _stores(paths: Sequence[str], storage: Mapping[str, Any]) -> tuple[str, ...]:
+    try:
+        return stores(paths, storage)
+    except Exception:  # noqa: BLE001  (as in _located)
+        return tuple(paths)
 
 
 def _searched(op: str, paths: Sequence[str]) -> list[str]:
@@ -219,10 +231,6 @@ def _located(op: str, paths: Sequence[str], storage: Mapping[str, Any]) -> tuple
         return locate(paths, storage, suffixes=_SUFFIXES.get(op, ()))
     except Exception:  # noqa: BLE001  (a library of its own for each storage; the files were there for the run)
         return tuple(paths)
-
-
-_ZARR = ("zarr.json", ".zmetadata", ".zgroup", ".zarray")
-"""Metadata files of a remote store; its chunks are not listed, which may take longer than the run."""
 
 
 def _files(names: Iterable[str], budget: int) -> dict[str, _File]:

@@ -1,0 +1,467 @@
+"""Several files that are one array: what must be equal in them, and the order in which they are joined.
+
+Files that differ are never joined silently. Units, calendars, kinds of dtype and coordinates must be equal, or the step
+says what to do. Each file is decoded by itself: its packing, and its times.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+
+from pipeline.errors import DataError, OpError, nearest
+from pipeline.graph.calendars import calendar_name, calendar_of, encode_times, join_times
+from pipeline.ops.sources.stored_arrays import StoredArray
+from pipeline.units import count_text
+
+__all__ = ["Joined", "Overlap", "Run", "Settled", "join", "join_plain", "sharing"]
+
+Overlap = Literal["first", "last"]
+Settled = Literal["first", "drop"]
+Values = np.ndarray[Any, Any]
+
+_MEANING = ("units", "calendar", "standard_name", "positive", "grid_mapping")
+"""Attributes that say what the numbers mean; files in which they differ are not joined."""
+_NUMBERS = {"b": "truth values", "i": "whole numbers", "u": "whole numbers", "f": "floats", "c": "complex numbers"}
+_KINDS = {**_NUMBERS, "M": "times", "m": "durations", **dict.fromkeys("USTO", "text")}
+_BY_ITSELF = (
+    "Read each file by itself, with a matrix over the files, make them equal, then join them with op concatenate"
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Adjacent positions ``start`` to ``stop`` of file number ``file``."""
+
+    file: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Joined:
+    """An array of one or several files.
+
+    Parameters
+    ----------
+    along : the dim along which they are joined; empty for one file
+    runs : what follows what along it
+    order : the order as the plan shows it
+    """
+
+    found: Sequence[StoredArray]
+    template: xr.Dataset
+    dtype: np.dtype[Any]
+    along: str = ""
+    runs: Sequence[Run] = ()
+    order: str = ""
+
+
+def sharing(first: StoredArray, other: StoredArray) -> StoredArray:
+    """Return ``other`` with the coordinates of ``first`` where they are equal, so that they are in memory once."""
+    equal = {
+        name: first.template.variables[name]
+        for name, own in other.template.variables.items()
+        if name in first.template.variables and own.identical(first.template.variables[name])
+    }
+    if len(equal) == len(other.template.variables) == len(first.template.variables):
+        template = first.template if other.template.attrs == first.template.attrs else first.template.copy()
+        template.attrs = other.template.attrs
+    else:
+        template = other.template.assign_coords(equal)
+    return replace(other, template=template)
+
+
+def join(
+    found: Sequence[StoredArray],
+    *,
+    along: str | None = None,
+    overlap: Overlap | None = None,
+    attrs: Settled | None = None,
+) -> Joined:
+    """Return files as one array.
+
+    They are joined along the dim whose labels differ, in the order of these labels: increasing, or decreasing if they
+    decrease in each file. Labels that are text, or in no order within a file, keep the order of the files.
+
+    Parameters
+    ----------
+    along : the dim; needed if it has no labels: the files are then joined in the order in which they are given
+    overlap : of labels that two files have, whose values count: those of the first file that has them, or of the last
+    attrs : of attributes and coordinates that differ, keep those of the first file, or drop them
+
+    Raises
+    ------
+    DataError : the files differ, naming two of them, what differs, and both values
+    OpError : ``along`` is no dim
+    """
+    first = found[0]
+    if along is not None and along not in first.dims:
+        hint = f"; its dims are {', '.join(first.dims)}{nearest(along, first.dims)}. For a new dim: matrix and op stack"
+        raise OpError("along", f"{along!r} is no dim of {first.path}{hint}")
+    if len(found) == 1:
+        return Joined(found, first.template, first.dtype)
+    for other in found[1:]:
+        _require_kind(first, other)
+    dim = along or _differing_dim(found)
+    for other in found[1:]:
+        _require_labels(first, other, dim)
+    runs, order = _order(found, dim, overlap)
+    template = xr.Dataset(
+        coords=_coordinates(found, dim, runs, attrs),
+        attrs=_attributes([x.template.attrs for x in found], first.variable, found, attrs),
+    )
+    return Joined(found, template, _common_dtype(found), dim, runs, order)
+
+
+def join_plain(found: Sequence[StoredArray], along: str | None, named: Sequence[str]) -> Joined:
+    """Return files without labels as one array, in the order in which they are given.
+
+    Parameters
+    ----------
+    along : the dim; None: the one in which sizes differ, else the first of ``named``, else the first
+
+    Raises
+    ------
+    DataError : they differ in more than the length of that dim
+    OpError : ``along`` is no dim
+    """
+    first = found[0]
+    if along is None and len(found) > 1:
+        for other in found[1:]:
+            _require_dims(first, other)
+        sizes = [dim for i, dim in enumerate(first.dims) if len({x.shape[i] for x in found}) > 1]
+        along = (sizes if len(sizes) == 1 else [*named, *first.dims])[0]
+    return join(found, along=along)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What must be equal
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _require_dims(first: StoredArray, other: StoredArray) -> None:
+    if not first.dims:
+        raise DataError(f"{first.path}: is one number; several files are joined along a dim")
+    if other.dims != first.dims:
+        raise DataError(f"{other.path}: has dims {other.dims}, {first.path} has {first.dims}")
+
+
+def _require_kind(first: StoredArray, other: StoredArray) -> None:
+    """Check that two files have the same dims and the same kind of values; packing may make floats of whole numbers."""
+    _require_dims(first, other)
+    kinds = [_KINDS.get(x.dtype.kind, str(x.dtype)) for x in (first, other)]
+    packed = first.raw == other.raw and {first.dtype.kind, other.dtype.kind} <= set("iuf")
+    lossy = "f" in {np.result_type(first.dtype, other.dtype).kind} - {first.dtype.kind, other.dtype.kind}
+    if (kinds[0] != kinds[1] and not packed) or (kinds[0] == kinds[1] and lossy):
+        raise DataError(
+            f"{other.path}: {first.variable!r} holds {kinds[1]} ({other.dtype}), in {first.path} {kinds[0]} "
+            f"({first.dtype}). {_BY_ITSELF}"
+        )
+
+
+def _common_dtype(found: Sequence[StoredArray]) -> np.dtype[Any]:
+    dtypes = {x.dtype for x in found}
+    if {dtype.kind for dtype in dtypes} == {"M"} and np.dtype("M8[us]") in dtypes:
+        return np.dtype("M8[us]")  # numpy's common type is ns, in which they may not fit
+    return np.result_type(*dtypes) if len(dtypes) > 1 else found[0].dtype
+
+
+def _same_labels(first: StoredArray, other: StoredArray, dim: str) -> bool:
+    if first.shape[first.dims.index(dim)] != other.shape[first.dims.index(dim)]:
+        return False
+    mine, its = first.template.variables.get(dim), other.template.variables.get(dim)
+    return mine is its if mine is None or its is None else _equal(mine, its)
+
+
+def _equal(mine: xr.Variable, its: xr.Variable) -> bool:
+    """Return whether two coordinates have the same values."""
+    return mine is its or (calendar_of(mine.values) == calendar_of(its.values) and mine.equals(its))
+
+
+def _differing_dim(found: Sequence[StoredArray]) -> str:
+    """Return the one dim whose labels differ between the files.
+
+    Raises
+    ------
+    DataError : there is none, or it has no labels to join by
+    """
+    first = found[0]
+    differing = {dim: other for other in found[1:] for dim in first.dims if not _same_labels(first, other, dim)}
+    if not differing:
+        other, single = found[1], [str(name) for name, x in first.template.variables.items() if not x.dims]
+        scalars = f" ({', '.join(single)} is one value in each file)" if single else ""
+        raise DataError(
+            f"{other.path} and {first.path} have the same labels along {', '.join(first.dims)}{scalars}, so that "
+            f"nothing says along which dim they are joined. For a new dim, read each by itself, with a matrix over the "
+            f"files, then op stack with input: x[*]; to join dim {first.dims[0]!r} in the order of the files: "
+            f"along: {first.dims[0]}"
+        )
+    dim = next(iter(differing))
+    if dim not in first.template.variables or dim not in differing[dim].template.variables:
+        raise DataError(
+            f"{differing[dim].path}: {dim!r} has another length than in {first.path}, and no labels that give an "
+            f"order; to join the files in the order in which they are given: along: {dim}"
+        )
+    return dim
+
+
+def _require_labels(first: StoredArray, other: StoredArray, but: str) -> None:
+    for i, dim in enumerate(first.dims):
+        if dim == but or _same_labels(first, other, dim):
+            continue
+        if first.shape[i] != other.shape[i]:
+            values = f"{other.shape[i]} positions, {first.shape[i]}"
+        else:
+            values = " and ".join(_difference(x.template.variables.get(dim)) for x in (other, first))
+        raise DataError(
+            f"{other.path}: differs from {first.path} along {dim!r}, too ({values}); files are joined along one dim, "
+            f"here {but!r}. If the labels differ by rounding alone: op align, for each file by itself"
+        )
+
+
+def _difference(labels: xr.Variable | None) -> str:
+    return "no labels" if labels is None else _ends(labels.values)
+
+
+def _ends(values: Values) -> str:
+    flat = values.reshape(-1)
+    texts = [str(flat[i]).removesuffix("T00:00:00.000000000") for i in (0, -1)] if flat.size else ["nothing"]
+    return texts[0] if len(set(texts)) == 1 else f"{texts[0]} to {texts[-1]}"
+
+
+def _attributes(
+    several: Sequence[Mapping[Hashable, Any]], name: str, found: Sequence[StoredArray], settled: Settled | None
+) -> dict[Hashable, Any]:
+    """Return the attributes that all files share.
+
+    Raises
+    ------
+    DataError : one that says what the numbers mean differs, and the step doesn't settle it
+    """
+    first = several[0]
+    kept = dict(first)
+    for number, other in enumerate(several[1:], start=1):
+        if other is first:
+            continue
+        for key in {**first, **other}:
+            if _same_attribute(str(key), first.get(key), other.get(key)):
+                continue
+            if key in _MEANING and settled is None:
+                raise DataError(
+                    f"{found[number].path}: {key} of {name!r} is {_shown(other.get(key))}, in {found[0].path} "
+                    f"{_shown(first.get(key))}. {_BY_ITSELF}; or say what counts: attrs: first, or attrs: drop"
+                )
+            if key not in _MEANING or settled == "drop":
+                kept.pop(key, None)
+    return kept
+
+
+def _same_attribute(key: str, mine: Any, its: Any) -> bool:
+    if key == "calendar" and mine is not None and its is not None:
+        return calendar_name({key: mine}) == calendar_name({key: its})
+    return bool(np.array_equal(mine, its)) if mine is not None and its is not None else mine is its
+
+
+def _shown(value: Any) -> str:
+    return "not given" if value is None else repr(str(value))
+
+
+def _coordinates(
+    found: Sequence[StoredArray], dim: str, runs: Sequence[Run], settled: Settled | None
+) -> dict[Hashable, xr.Variable]:
+    """Return the coordinates of the joined array.
+
+    Raises
+    ------
+    DataError : one differs, or only some files have it, and the step doesn't settle it
+    """
+    coords: dict[Hashable, xr.Variable] = {}
+    for name in {name: None for x in found for name in x.template.variables}:
+        several = [x.template.variables.get(name) for x in found]
+        mine, odd = several[0], _first_odd(several, dim)
+        if odd is not None and settled is None:
+            raise DataError(
+                f"{found[odd].path}: coordinate {name!r} is {_coordinate_text(several[odd])}, in {found[0].path} "
+                f"{_coordinate_text(mine)}. {_BY_ITSELF}; or say what counts: attrs: first, or attrs: drop"
+            )
+        if mine is None or (odd is not None and (settled == "drop" or dim in mine.dims)):
+            continue
+        same = [own for own in several if own is not None]
+        attrs = _attributes([own.attrs for own in same], str(name), found, settled)
+        values = mine.values if dim not in mine.dims else _along(same, mine.dims.index(dim), runs, str(name), found)
+        coords[name] = xr.Variable(mine.dims, values, attrs)
+    return coords
+
+
+def _first_odd(several: Sequence[xr.Variable | None], dim: str) -> int | None:
+    """Return the number of the first file whose coordinate does not go with that of the first file."""
+    mine = several[0]
+    for number, own in enumerate(several):
+        if mine is None or own is None:
+            if own is not mine:
+                return number
+        elif own.dims != mine.dims or (dim not in mine.dims and not _equal(mine, own)):
+            return number
+    return None
+
+
+def _coordinate_text(own: xr.Variable | None) -> str:
+    if own is None:
+        return "missing"
+    return f"{_ends(own.values)}{f' ({calendar})' if (calendar := calendar_of(own.values)) else ''}"
+
+
+def _along(
+    several: Sequence[xr.Variable], axis: int, runs: Sequence[Run], name: str, found: Sequence[StoredArray]
+) -> Values:
+    """Return a coordinate that has the joined dim, one run after the other."""
+    parts = [np.moveaxis(several[run.file].values, axis, 0)[run.start : run.stop] for run in runs]
+    parts = parts or [np.moveaxis(several[0].values, axis, 0)]
+    _require_one_calendar([own.values for own in several], name, found)
+    times = any(part.dtype.kind == "M" or calendar_of(part) for part in parts)
+    return np.moveaxis(join_times(parts) if times else np.concatenate(parts), 0, axis)
+
+
+def _require_one_calendar(several: Sequence[Values], name: str, found: Sequence[StoredArray]) -> None:
+    calendars = [calendar_of(values) or ("standard" if values.dtype.kind == "M" else "") for values in several]
+    kinds = [_KINDS.get(values.dtype.kind, "") if not calendar else "times" for values, calendar in
+             zip(several, calendars, strict=True)]  # fmt: skip
+    for number in range(1, len(several)):
+        if calendars[number] != calendars[0] and several[number].size and several[0].size:
+            got, first = (calendars[i] or kinds[i] for i in (number, 0))
+            raise DataError(
+                f"{found[number].path}: {name!r} has the calendar {got}, in {found[0].path} {first}; times of two "
+                f"calendars have no common order. Read each file by itself, with a matrix over the files"
+            )
+        if kinds[number] != kinds[0]:
+            raise DataError(
+                f"{found[number].path}: {name!r} holds {kinds[number]}, in {found[0].path} {kinds[0]}. {_BY_ITSELF}"
+            )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Order
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _order(found: Sequence[StoredArray], dim: str, overlap: Overlap | None) -> tuple[list[Run], str]:
+    """Return what follows what along the joined dim, and a sentence about it.
+
+    Raises
+    ------
+    DataError : two files have a label, or labels of one increase and those of another decrease
+    """
+    axis = found[0].dims.index(dim)
+    sizes = [x.shape[axis] for x in found]
+    labels = [x.template.variables.get(dim) for x in found]
+    head = f"{count_text(len(found), 'file')} joined along {dim}"
+    known = [own.values for own in labels if own is not None]
+    if len(known) < len(found):
+        if known:
+            without, having = (next(i for i, x in enumerate(labels) if (x is None) is none) for none in (True, False))
+            raise DataError(f"{found[without].path}: has no labels along {dim!r}, {found[having].path} has")
+        return [Run(i, 0, n) for i, n in enumerate(sizes)], f"{head}, in the order of path: {_names(found)}"
+    _require_one_calendar(known, dim, found)
+    places = np.repeat(np.arange(len(found)), sizes)
+    positions = np.concatenate([np.arange(n) for n in sizes]) if sizes else np.arange(0)
+    keys = _numbers(known)
+    ranks = np.unique(keys, return_inverse=True)[1]
+    kept = _without_overlap(ranks, places, known, overlap, found, dim)
+    direction = None if keys.dtype.kind not in "biufM" or _some_missing(keys) else _direction(ranks, sizes, found, dim)
+    if direction is None:
+        order = np.flatnonzero(kept)
+        text = f"{head}, in the order of path: {_names(found)}"
+    else:
+        order = np.lexsort((places, direction * ranks))
+        order = order[kept[order]]
+        by = "increasing" if direction > 0 else "decreasing"
+        at = [known[places[i]][positions[i]] for i in (order[0], order[-1])] if order.size else []
+        text = f"{head} by {by} labels: {_ends(np.array(at, dtype=object))}"
+    return _runs(places[order], positions[order]), text
+
+
+def _names(found: Sequence[StoredArray]) -> str:
+    names = [x.path.rstrip("/").rpartition("/")[2] for x in found]
+    return ", ".join(names) if len(names) <= 3 else f"{names[0]}, {names[1]}, …, {names[-1]}"
+
+
+def _numbers(several: Sequence[Values]) -> Values:
+    """Return labels one after the other, those in a calendar of their own as whole numbers."""
+    if any(values.dtype.kind == "M" or calendar_of(values) for values in several):
+        times = join_times(several)
+        if times.dtype != object:
+            return times
+        numbers, attrs = encode_times(times)
+        return numbers if attrs else times
+    found = np.concatenate(several)
+    return found.astype(str) if found.dtype == object else found
+
+
+def _some_missing(keys: Values) -> bool:
+    missing = np.isnat(keys) if keys.dtype.kind == "M" else np.isnan(keys) if keys.dtype.kind == "f" else False
+    return bool(np.any(missing))
+
+
+def _direction(ranks: Values, sizes: Sequence[int], found: Sequence[StoredArray], dim: str) -> int | None:
+    """Return 1 for labels that increase in each file, -1 for decreasing ones, None if there is no order in a file.
+
+    Raises
+    ------
+    DataError : labels of one file increase, those of another decrease
+    """
+    signs: dict[int, int] = {}
+    for number, own in enumerate(np.split(ranks, np.cumsum(sizes)[:-1])):
+        steps = np.diff(own)
+        if not steps.size or not steps.any():
+            continue
+        if (steps < 0).any() and (steps > 0).any():
+            return None
+        signs.setdefault(1 if steps.any() and (steps >= 0).all() else -1, number)
+    if len(signs) == 2:
+        up, down = (found[signs[sign]].path for sign in (1, -1))
+        raise DataError(f"{up}: labels along {dim!r} increase, in {down} they decrease. {_BY_ITSELF}")
+    return next(iter(signs), 1)
+
+
+def _without_overlap(
+    ranks: Values,
+    places: Values,
+    known: Sequence[Values],
+    overlap: Overlap | None,
+    found: Sequence[StoredArray],
+    dim: str,
+) -> Values:
+    """Return which positions count, where several files have a label.
+
+    Raises
+    ------
+    DataError : two files have one, and the step doesn't say whose values count
+    """
+    n = int(ranks.max(initial=-1)) + 1
+    owner = np.full(n, len(found) if overlap != "last" else -1)
+    (np.maximum if overlap == "last" else np.minimum).at(owner, ranks, places)
+    kept: Values = owner[ranks] == places
+    if overlap is None and not kept.all():
+        at, count = int(np.flatnonzero(~kept)[0]), int((~kept).sum())
+        label = known[places[at]][at - int(np.flatnonzero(places == places[at])[0])]
+        raise DataError(
+            f"{found[places[at]].path} and {found[owner[ranks[at]]].path} both have {dim} {_ends(np.array([label]))}"
+            f"{f', and {count - 1:,} more labels are in several files' if count > 1 else ''}; say whose values count: "
+            f"overlap: first, or overlap: last, in the order of path"
+        )
+    return kept
+
+
+def _runs(places: Values, positions: Values) -> list[Run]:
+    """Return runs of adjacent positions in the same file."""
+    if not places.size:
+        return []
+    cuts = np.flatnonzero((np.diff(places) != 0) | (np.diff(positions) != 1)) + 1
+    bounds = np.concatenate([[0], cuts, [places.size]])
+    return [Run(int(places[a]), int(positions[a]), int(positions[b - 1]) + 1) for a, b in itertools.pairwise(bounds)]
