@@ -18,7 +18,7 @@ from pipeline.graph.segments import Dropped
 from pipeline.ops.arrays.deferred_labels import deferred_labels
 from pipeline.ops.arrays.dims import one_chunk, require_length
 from pipeline.ops.collections import Frame, Items, Single
-from pipeline.ops.column_types import declared_dtype
+from pipeline.ops.column_types import TEXT, declared_dtype
 
 __all__ = ["labels_along", "to_frame"]
 
@@ -243,7 +243,7 @@ def _long(x: xr.DataArray, value: str, name: str) -> Frame:
         raise OpError("value", f"{value!r} is a dim of the array, too; choose another name for the column of the cells")
     labels = [_known_labels(x, dim) for dim in x.dims]
     kinds = [np.dtype(np.int64) if known is None else pd.Series(known[:0]).dtype for known in labels]
-    dtypes = {str(dim): kind for dim, kind in zip(x.dims, kinds, strict=True)} | {value: x.dtype}
+    dtypes = {str(dim): kind for dim, kind in zip(x.dims, kinds, strict=True)} | {value: _column_dtype(x.dtype)}
     meta = pd.DataFrame({c: pd.Series(dtype=t) for c, t in dtypes.items()})
     starts = [np.concatenate([[0], np.cumsum(np.nan_to_num(c))]).astype(int) for c in x.data.chunks]
     own: dict[Key, GraphNode] = {}
@@ -302,6 +302,11 @@ def _as_columns_hold(labels: Any) -> Any:
     return np.where(texts == None, "", texts).astype("U")  # noqa: E711  (elementwise)
 
 
+def _column_dtype(dtype: np.dtype[Any]) -> Any:
+    """Return the dtype of a column of an array's cells; objects are text of any length, as files hold it."""
+    return TEXT if dtype.kind in "UTO" else dtype
+
+
 def cells_of_chunk(axes: Sequence[Any], meta: pd.DataFrame, chunk: Any) -> pd.DataFrame:
     """Return a row for each cell of a chunk: its labels along each dim, then its value.
 
@@ -332,7 +337,7 @@ def _wide(x: xr.DataArray, dim: str, prefix: str, name: str) -> Frame:
     labels = {c: found for c, found in deferred_labels(x).items() if found.dim != dim}
     late = [(found, others.index(found.dim)) for found in labels.values()]
     dtypes = {str(c): pd.Series(values[c][:0]).dtype for c, _ in along}
-    dtypes |= {c: found.dtype for c, found in labels.items()} | dict.fromkeys(names, x.dtype)
+    dtypes |= {c: found.dtype for c, found in labels.items()} | dict.fromkeys(names, _column_dtype(x.dtype))
     meta = pd.DataFrame({c: pd.Series(dtype=t) for c, t in dtypes.items()})
     starts = [np.concatenate([[0], np.cumsum(np.nan_to_num(sizes))]).astype(int) for sizes in x.data.chunks]
     own: dict[Key, GraphNode] = {}

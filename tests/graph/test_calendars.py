@@ -52,7 +52,7 @@ def test_numpy_holds_all_that_it_can() -> None:
     ("months since 2001-02-31", "standard"),
 ])  # fmt: skip
 def test_what_is_no_time_is_a_value_error(units: str, calendar: str) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         decode_times(np.array([0]), units, calendar)
 
 

@@ -206,7 +206,7 @@ def test_check_says_the_order(tmp_path: Path) -> None:
 
 def test_files_without_a_label_that_differs_are_refused(tmp_path: Path) -> None:
     members = [write(tmp_path / f"m{i}.nc", [0, 1], i) for i in range(3)]
-    with pytest.raises(DataError, match="the same labels along time, lat.*matrix.*op stack.*along: time"):
+    with pytest.raises(DataError, match=r"the same labels along time, lat.*matrix.*op stack.*along: time"):
         from_netcdf(path=members)
     maps = [str(tmp_path / f"map{i}.nc") for i in (0, 1)]
     for i, path in enumerate(maps):
@@ -237,10 +237,10 @@ def test_without_labels_along_says_the_dim(tmp_path: Path) -> None:
         x = xr.Dataset({"x": (("m", "y"), np.full((n, 2), float(n)))})
         x.to_netcdf(tmp_path / f"{name}.nc", engine="h5netcdf")
     paths = [str(tmp_path / f"{name}.nc") for name in "ba"]
-    with pytest.raises(DataError, match="no labels that give an order.*along: m"):
+    with pytest.raises(DataError, match=r"no labels that give an order.*along: m"):
         from_netcdf(path=paths)
     assert first_column(from_netcdf(path=paths, along="m")) == [1, 2, 2]
-    with pytest.raises(OpError, match="'n' is no dim of .*; its dims are m, y"):
+    with pytest.raises(OpError, match=r"'n' is no dim of .*; its dims are m, y"):
         from_netcdf(path=paths, along="n")
 
 

@@ -252,15 +252,6 @@ def test_a_plain_zarr_array_has_numbered_dims(tmp_path: Path) -> None:
     np.testing.assert_array_equal(run(got), values)
 
 
-def test_times_of_a_calendar_that_numpy_has_not_stay_numbers(tmp_path: Path) -> None:
-    time = ("time", np.arange(3.0), {"units": "days since 2000-01-01", "calendar": "360_day"})
-    x = xr.Dataset({"t": ("time", np.zeros(3))}, {"time": time})
-    x.to_netcdf(tmp_path / "x.nc", engine="h5netcdf")
-    got = sources.from_netcdf(path=str(tmp_path / "x.nc"), variable="t")
-    assert got.time.values.tolist() == [0, 1, 2]
-    assert got.time.attrs["calendar"] == "360_day"
-
-
 def test_a_variable_that_is_times_is_read_as_times(tmp_path: Path) -> None:
     x = xr.Dataset({"seen": ("i", TIMES)})
     x.to_netcdf(tmp_path / "x.nc", engine="h5netcdf")
