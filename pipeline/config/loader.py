@@ -199,6 +199,8 @@ def _steps(tree: Node, params: Params, faults: FaultCollector) -> dict[str, Node
     for name in node.value:
         if message := name_error(name):
             faults.add(node.keys[name], f"steps.{name}", message)
+        if name in ("nan", "missing"):
+            faults.add(node.keys[name], f"steps.{name}", f"{name!r} is a value in expressions; choose another name")
         if name in params:
             faults.add(node.keys[name], f"steps.{name}", f"a param is named {name!r}, too; names are shared")
     if len(node.value) > MOST_STEPS:

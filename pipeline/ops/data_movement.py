@@ -40,7 +40,7 @@ def state(move: Move) -> None:
 
 
 def note(text: str) -> None:
-    """Record a sentence for the plan, such as the order of files that are joined; outside of a build nothing happens."""
+    """Record a sentence for the plan, such as the order of joined files; outside of a build nothing happens."""
     moves = _current.get()
     if moves is not None:
         moves.add(text)

@@ -125,7 +125,7 @@ SINGLE: dict[str, tuple[str, str]] = {
     "op of pandas": (FRAMES + "  x: {op: join, left: orders}\n", "there is no op 'join'; use op 'merge'"),
     "value of another language": (
         ERA5 + '  x: {expr: "tas + NaN"}\n',
-        "column 7: no step is named 'NaN'; for a missing value write",
+        "column 7: no step is named 'NaN'; for a missing value of floats write nan",
     ),
     "itself": (ERA5 + '  x: {expr: "y + 1"}\n', "no step is named 'y'; steps: tas"),
     "keep of positions": (ERA5 + 'keep: ["tas[time=0]"]\n', "keep names whole steps"),

@@ -190,14 +190,17 @@ _FOREIGN_FUNCTIONS = {
 # names of constants in other languages -> a hint
 _FOREIGN_CONSTANTS = {
     **dict.fromkeys(("true", "false"), "write True or False"),
-    **dict.fromkeys(("nan", "na", "nat", "null", "nil", "none"), "for a missing value write missing(x)"),
+    "nan": "for a missing value of floats write nan",
+    **dict.fromkeys(
+        ("na", "nat", "null", "nil", "none"), "for a missing value write missing, to ask for it missing(x)"
+    ),
     **dict.fromkeys(("inf", "infinity"), "for an infinite value write not isfinite(x) and not missing(x)"),
     "pi": f"write {math.pi}",
 }
 
 
 def name_hint(name: str) -> str:
-    """Return ``; for a missing value write missing(x)`` for a name such as ``null``; empty for any other name."""
+    """Return ``; for a missing value write missing, …`` for a name such as ``null``; empty for any other name."""
     return f"; {_FOREIGN_CONSTANTS[name.casefold()]}" if name.casefold() in _FOREIGN_CONSTANTS else ""
 
 

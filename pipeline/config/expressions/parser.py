@@ -28,11 +28,13 @@ from pipeline.config.expressions.tree import (
     Compare,
     Constant,
     Membership,
+    Missing,
     Node,
     Placeholder,
     StepReference,
     Unary,
     check_size,
+    children,
     fold,
     render,
 )
@@ -74,7 +76,21 @@ def parse_tree(text: str, scope: Scope) -> Node:
         prepared = scan(text, scope)
     except BitwiseOperatorError as error:
         raise ExpressionError(_bitwise_message(error, text, scope), error.column) from None
-    return _Converter(prepared, scope).whole(_parse_python(prepared))
+    tree = _Converter(prepared, scope).whole(_parse_python(prepared))
+    _check_missing(tree, None)
+    return tree
+
+
+def _check_missing(node: Node, parent: Node | None) -> None:
+    """Check that ``missing`` is one of the two choices of ``where``: elsewhere nothing says of what type it is."""
+    if isinstance(node, Missing):
+        chosen = isinstance(parent, Call) and parent.function == "where" and node not in parent.args[:1]
+        if not chosen or parent.args[1:] == (node, node):  # type: ignore[union-attr]
+            raise ExpressionError(
+                "'missing' is a value in where(c, a, missing); to ask for missing values write missing(x)", node.column
+            )
+    for child in children(node):
+        _check_missing(child, node)
 
 
 def _parse_python(prepared: PreparedText) -> ast.expr:

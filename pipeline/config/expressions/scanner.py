@@ -7,12 +7,13 @@ those of the text as written. Characters and keywords that the language does not
 from __future__ import annotations
 
 import bisect
+import math
 import re
 from dataclasses import dataclass, field
 
 from pipeline.config.expressions.functions import AGGREGATES, FUNCTIONS, Scope, call_error
 from pipeline.config.expressions.references import ExpressionError, parse_reference
-from pipeline.config.expressions.tree import Constant, Name, Node, Placeholder, StepReference
+from pipeline.config.expressions.tree import Constant, Missing, Name, Node, Placeholder, StepReference
 
 __all__ = ["MAX_DEPTH", "BitwiseOperatorError", "PreparedText", "scan"]
 
@@ -185,7 +186,9 @@ def _word(prepared: PreparedText, text: str, position: int, token: str, scope: S
     behind = text[end:].lstrip()
     if token in _KEYWORDS:
         if token == "None":
-            raise ExpressionError("got 'None'; for a missing value write missing(x), or not missing(x)", position + 1)
+            raise ExpressionError(
+                "got 'None'; to ask write missing(x), for a missing value missing or nan", position + 1
+            )
         if token == "is":
             negated = re.match(r"\s+not\b", text[end:]) is not None
             write = "not missing(x)" if negated else "missing(x)"
@@ -201,6 +204,9 @@ def _word(prepared: PreparedText, text: str, position: int, token: str, scope: S
         if not token.isascii():
             raise ExpressionError(call_error(token, scope), position + 1)
         prepared.add(token, position)
+        return end
+    if token in ("nan", "missing") and behind[:1] not in (".", "["):
+        prepared.add_node(Constant(math.nan) if token == "nan" else Missing(position + 1), position)
         return end
     if scope == "arrays" and _REFERENCE.match(token):
         return _reference(prepared, text, position, token)

@@ -24,6 +24,7 @@ __all__ = [
     "Compare",
     "Constant",
     "Membership",
+    "Missing",
     "Name",
     "Node",
     "Placeholder",
@@ -51,11 +52,21 @@ class Constant:
     value: Any
 
     def __eq__(self, other: object) -> bool:
-        # True == 1 == 1.0 in Python, but they are different constants
-        return isinstance(other, Constant) and type(self.value) is type(other.value) and self.value == other.value
+        # True == 1 == 1.0 in Python, but they are different constants; nan is the same constant as nan
+        if not isinstance(other, Constant) or type(self.value) is not type(other.value):
+            return False
+        both_nan = self.value != self.value and other.value != other.value
+        return bool(self.value == other.value) or both_nan
 
     def __hash__(self) -> int:
-        return hash((type(self.value), self.value))
+        return hash((type(self.value), self.value if self.value == self.value else "nan"))
+
+
+@dataclass(frozen=True)
+class Missing:
+    """``missing``: a missing value of the type of the other choice of ``where``; ``column`` is where in the text."""
+
+    column: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -150,7 +161,18 @@ class Call:
 
 
 Node = (
-    Constant | Name | StepReference | Placeholder | BoundValue | Unary | Binary | Compare | Boolean | Membership | Call
+    Constant
+    | Missing
+    | Name
+    | StepReference
+    | Placeholder
+    | BoundValue
+    | Unary
+    | Binary
+    | Compare
+    | Boolean
+    | Membership
+    | Call
 )
 
 
@@ -222,8 +244,10 @@ def render(node: Node, references: Sequence[Any] = ()) -> str:
     match node:
         case Constant(value):
             return _render_constant(value)
+        case Missing():
+            return "missing"
         case Name(name):
-            return name if name.isidentifier() else f"`{name}`"
+            return name if name.isidentifier() and name not in ("nan", "missing") else f"`{name}`"
         case StepReference(reference):
             return str(reference)
         case Placeholder(text):
@@ -302,7 +326,7 @@ def constant_kind(value: Any) -> str:
     if isinstance(value, timedelta):
         return "duration"
     if value is None:
-        raise ExpressionError("got null; for a missing value write missing(x)")
+        raise ExpressionError("got null; to ask for missing values write missing(x), for one of them missing or nan")
     raise ExpressionError(f"got a {type(value).__name__}; an expression takes numbers, text, true/false and times")
 
 

@@ -19,11 +19,12 @@ from pipeline.config.expressions.tree import (
     Compare,
     Constant,
     Membership,
+    Missing,
     Node,
     Unary,
     render,
 )
-from pipeline.ops.elementwise.functions import IMPLEMENTATIONS
+from pipeline.ops.elementwise.functions import IMPLEMENTATIONS, MISSING
 from pipeline.ops.elementwise.kinds import Value, as_bool, as_scalar
 from pipeline.ops.elementwise.operators import apply_arithmetic, apply_sign, compare_values, is_in
 
@@ -74,6 +75,8 @@ def _value(node: Node, lookup: Lookup) -> Value:
     match node:
         case Constant(value):
             return as_scalar(value) if isinstance(value, datetime | timedelta) else value
+        case Missing():
+            return MISSING
         case Unary("not", operand):
             return np.logical_not(as_bool(_value(operand, lookup), "not"))
         case Unary(op, operand):

@@ -18,7 +18,10 @@ from pipeline.ops.elementwise.operators import as_numbers, as_pandas, compare_va
 from pipeline.ops.elementwise.texts import TEXT_FUNCTIONS
 from pipeline.ops.elementwise.times import convert, floor_time, localize, time_component
 
-__all__ = ["IMPLEMENTATIONS"]
+__all__ = ["IMPLEMENTATIONS", "MISSING"]
+
+MISSING = object()
+"""The value of ``missing``, until ``where`` gives it the type of its other choice."""
 
 
 def _numeric(function: Callable[..., Any], name: str, *more: str) -> Callable[..., Any]:
@@ -43,6 +46,12 @@ def _as_float(value: Value) -> Any:
 
 
 def _where(condition: Value, a: Value, b: Value, *, columns: bool) -> Value:
+    for one, other in ((a, b), (b, a)):
+        if isinstance(one, float) and one != one and kind(other) not in NUMERIC | {"object"}:
+            raise ExpressionError(f"nan is a number; for a missing {kind(other)} write missing")
+    if a is MISSING or b is MISSING:
+        chosen = np.asarray(as_bool(condition, "where"))
+        return _or_missing(chosen, a, columns) if b is MISSING else _or_missing(~chosen, b, columns)
     require_same_kind(a, b)
     a, b = _of_one_kind(a, b)
     chosen = np.asarray(as_bool(condition, "where"))
@@ -56,6 +65,32 @@ def _where(condition: Value, a: Value, b: Value, *, columns: bool) -> Value:
 def _chosen(condition: Any, a: Value, b: Value) -> Any:
     numbers = kind(a) == kind(b) == "number"
     return whole_numbers.choose(condition, a, b) if numbers else np.where(condition, *in_one_calendar(a, b))
+
+
+def _or_missing(chosen: np.ndarray, value: Value, columns: bool) -> Value:
+    """Return the value where it is chosen, elsewhere a missing value of its type.
+
+    Raises
+    ------
+    ExpressionError : arrays have no missing value of this type
+    """
+    value_kind, dtype = kind(value), getattr(value, "dtype", np.asarray(value).dtype)
+    whole = value_kind == "number" and getattr(dtype, "kind", "") not in "fc"
+    if not columns and (whole or value_kind in {"text", "true/false"}):
+        names = {"text": ("text", "''"), "true/false": ("truth values", "False, or where(c, number(x), nan)")}
+        what, cure = names.get(value_kind, ("whole numbers", "nan, which gives floats"))
+        raise ExpressionError(f"where(…, missing): arrays of {what} have no missing value; write {cure}")
+    if value_kind == "true/false":
+        size = chosen.shape or np.shape(value)
+        return pd.Series(np.broadcast_to(value, size), dtype="boolean").where(np.broadcast_to(chosen, size))
+    if isinstance(value, pd.Series | pd.Timestamp) or (columns and value_kind == "text"):
+        n = chosen.size if chosen.ndim else np.size(value)
+        return _spread(value, n, value).where(np.broadcast_to(chosen, n))
+    if value_kind == "number":
+        value = _as_float(value) if whole else np.asarray(value)
+        return np.where(chosen, value, np.array(np.nan, value.dtype))
+    missing = None if calendar_of(value) or value_kind == "object" else np.array("NaT", dtype)
+    return np.where(chosen, value, missing)
 
 
 def _of_one_kind(a: Value, b: Value) -> tuple[Value, Value]:
