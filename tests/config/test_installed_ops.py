@@ -217,7 +217,7 @@ BROKEN = {
     "what it lacks": (
         "shifts.signatures:Bare",
         "from pipeline.config.signatures import Signature\n\nclass Bare(Signature):\n    op = 'bare'",
-        "Bare lacks group, gives, home",
+        "Bare lacks family, gives, home",
     ),
     "a type that is not there": (
         "shifts.signatures:Twice",
