@@ -15,7 +15,12 @@ PAGE = Path(__file__).parents[1] / "docs" / "files.md"
 
 def fill(folder: Path) -> None:
     """The files that the page names."""
-    for name, first, calendar in (("days1", 0, "standard"), ("days2", 40, "standard"), ("noleap", 0, "noleap")):
+    for name, first, calendar in (
+        ("days1", 0, "standard"),
+        ("days2", 30, "standard"),
+        ("days3", 40, "standard"),
+        ("noleap", 0, "noleap"),
+    ):
         time = ("time", np.arange(first, first + 40.0), {"units": "days since 2001-01-01", "calendar": calendar})
         x = xr.Dataset({"t": (("time", "lat"), np.ones((40, 2)))}, {"time": time, "lat": [10.0, 20.0]})
         x.to_netcdf(folder / f"{name}.nc", engine="scipy")
@@ -33,7 +38,7 @@ def test_the_steps_of_the_page(tmp_path: Path) -> None:
     names = [line.strip().partition(":")[0] for line in steps.splitlines()]
     got = values_of(f"keep: [{', '.join(names)}]\nsteps:\n{steps}", tmp_path)
     assert got["days"].sizes["time"] == 80
-    assert got["merged"].sizes["time"] == 40
+    assert got["merged"].sizes["time"] == 70
     assert got["members"].sizes["member"] == 2
     assert got["february"].sizes["time"] == 9
     assert got["monthly"].sizes["time"] == 2
