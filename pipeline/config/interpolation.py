@@ -138,6 +138,7 @@ class Scope:
     steps : names of all steps
     resolve : the reference that a text means in this instance; None where steps can't be used
     literal : names that stay as they are written
+    unsure : names that may be matrix keys: another error hides whether they are, so that they are no errors here
     """
 
     params: Params
@@ -146,6 +147,7 @@ class Scope:
     steps: frozenset[str] = frozenset()
     resolve: Callable[[ReferenceText, Node, str], Reference] | None = None
     literal: frozenset[str] = frozenset()
+    unsure: frozenset[str] = frozenset()
 
 
 def interpolate(node: Node, path: str, scope: Scope, *, run: bool = False) -> Any:
@@ -216,7 +218,7 @@ def placeholder_value(placeholder: Placeholder, node: Node, path: str, scope: Sc
         return _value_at(scope.matrix[name], placeholder, node, path)
     if name in scope.params:
         return _value_at(scope.params[name], placeholder, node, path)
-    if name in scope.steps:
+    if name in scope.steps - scope.unsure:
         return _step_value(placeholder, node, path, scope, run)
     known = [
         *(scope.over if run else ()),
@@ -226,7 +228,8 @@ def placeholder_value(placeholder: Placeholder, node: Node, path: str, scope: Sc
     ]
     what = "param, matrix key or step" if scope.resolve else "param"
     hint = nearest(name or placeholder.text, known) or (f"; known here: {', '.join(known[:8])}" if known else "")
-    raise ConfigFault(node.location, path, f"no {what} is named {(name or placeholder.text)!r}{hint}")
+    message = f"no {what} is named {(name or placeholder.text)!r}{hint}"
+    raise ConfigFault(node.location, path, message, consequence=name in scope.unsure)
 
 
 def _needed(path: str) -> str:

@@ -11,6 +11,8 @@ from pipeline.config import files_read, secret_values, yaml_nodes
 from pipeline.config.fault_collector import ConfigFault, FaultCollector
 from pipeline.config.includes import changed_params, merge_includes, read
 from pipeline.config.interpolation import Params, Scope, interpolate
+from pipeline.config.kinds import StepInfo
+from pipeline.config.matrix import guessed_instance
 from pipeline.config.model import Config, Step
 from pipeline.config.scalars import name_error
 from pipeline.config.sections.checks import checks
@@ -21,7 +23,7 @@ from pipeline.config.sections.step_references import keep
 from pipeline.config.sections.validation import read as read_section
 from pipeline.config.step_context import Context
 from pipeline.config.step_resolution import resolve_step
-from pipeline.config.step_syntax import ParsedStep, parse_step
+from pipeline.config.step_syntax import ParsedStep, parse_step, resembles_deciding
 from pipeline.config.yaml_nodes import Node
 from pipeline.errors import ConfigError, Location
 
@@ -127,7 +129,7 @@ def _read(
     _check_version(tree, faults)
     importable, shipped = modules(tree.value.get("modules"), params, faults)
     nodes = _steps(tree, params, faults)
-    context = Context(params, frozenset(nodes), faults, importable_names(importable, shipped))
+    context = Context(params, frozenset(nodes), faults, importable_names(importable, shipped), _matrix_keys(nodes))
     steps = _resolve_steps(nodes, tree, context, warnings)
     made: dict[str, Any] = {}
     for key, reader in (("outputs", outputs), ("checks", checks), ("keep", keep)):
@@ -209,6 +211,14 @@ def _steps(tree: Node, params: Params, faults: FaultCollector) -> dict[str, Node
     return dict(node.value)
 
 
+def _matrix_keys(nodes: Mapping[str, Node]) -> frozenset[str]:
+    """Return the matrix keys that any step has, or would have if a key of it were not misspelt."""
+    maps = [
+        value for node in nodes.values() for key, value in node.items() if key == "matrix" or resembles_deciding(key)
+    ]
+    return frozenset(key for node in maps for key, _ in node.items())
+
+
 def _resolve_steps(nodes: Mapping[str, Node], tree: Node, context: Context, warnings: list[str]) -> dict[str, Step]:
     """Return the instances of all steps, in an order in which each comes after what it refers to."""
     parsed: dict[str, ParsedStep] = {}
@@ -220,14 +230,14 @@ def _resolve_steps(nodes: Mapping[str, Node], tree: Node, context: Context, warn
                 tree.value["steps"].keys[name],
                 params=context.params,
                 steps=context.steps,
+                matrix_keys=context.matrix_keys,
                 faults=context.faults,
                 warnings=warnings,
             )
+    context.resolved |= {name: StepInfo(guessed_instance(name)) for name in nodes}  # until they are resolved
     steps: dict[str, Step] = {}
     for name in _order(parsed, context.faults):
         step = parsed[name]
-        if any(site.reference.name not in context.resolved for site in step.references):
-            continue  # a step that it needs has an error, which would only come up again
         for instance in resolve_step(step, context):
             steps[instance.name] = instance
         if len(steps) > MOST_INSTANCES:

@@ -17,7 +17,15 @@ from pipeline.config.model import Reference
 from pipeline.config.scalars import label
 from pipeline.errors import Location, nearest
 
-__all__ = ["AbsentInstance", "BoundReference", "Instances", "effective_matrix", "expand", "resolve_reference"]
+__all__ = [
+    "AbsentInstance",
+    "BoundReference",
+    "Instances",
+    "effective_matrix",
+    "expand",
+    "guessed_instance",
+    "resolve_reference",
+]
 
 MOST_INSTANCES = 1000
 
@@ -51,6 +59,11 @@ class Instances:
     def matrix(self, labels: Labels) -> dict[str, Any]:
         """Return the matrix values of one instance."""
         return {key: values[text] for (key, values), text in zip(self.keys.items(), labels, strict=True)}
+
+
+def guessed_instance(step: str) -> Instances:
+    """Return the instances of a step that has an error: one without matrix keys."""
+    return Instances(step, {}, {(): step}, valid=False)
 
 
 @dataclass(frozen=True)

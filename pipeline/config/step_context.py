@@ -30,6 +30,7 @@ class Context:
     ----------
     steps : the names of all steps
     importable : the names of modules that calls may import
+    matrix_keys : those that any step of the file has
     resolved : what others need to know of each step that is resolved already; it grows step by step
     """
 
@@ -37,10 +38,11 @@ class Context:
     steps: frozenset[str]
     faults: FaultCollector
     importable: frozenset[str]
+    matrix_keys: frozenset[str] = frozenset()
     resolved: dict[str, StepInfo] = field(default_factory=dict)
 
-    def scope(self, parsed: ParsedStep | None, matrix: Mapping[str, Any]) -> Scope:
-        """Return what ``${…}`` means in the instance with these matrix values."""
+    def scope(self, parsed: ParsedStep | None, matrix: Mapping[str, Any], *, is_sure: bool = True) -> Scope:
+        """Return what ``${…}`` means in the instance with these matrix values, which are all of them if ``is_sure``."""
 
         def resolve(text: ReferenceText, node: Node, path: str) -> Reference:
             info = self.resolved[text.name]
@@ -48,7 +50,8 @@ class Context:
             return resolve_reference(BoundReference(text, node.location, path, info.instances), matrix)
 
         over = parsed.over if parsed is not None else frozenset()
-        return Scope(self.params, matrix, over, self.steps, resolve)
+        unsure = frozenset() if is_sure else self.matrix_keys
+        return Scope(self.params, matrix, over, self.steps, resolve, unsure=unsure)
 
     def bind(self, site: ReferenceSite) -> BoundReference:
         """Return a reference of a step with the instances of the step that it names."""
@@ -60,7 +63,7 @@ class InstanceReader:
 
     def __init__(self, parsed: ParsedStep, name: str, matrix: Mapping[str, Any], context: Context) -> None:
         self.parsed, self.name, self.matrix, self.context = parsed, name, matrix, context
-        self.scope = context.scope(parsed, matrix)
+        self.scope = context.scope(parsed, matrix, is_sure=context.resolved[parsed.name].instances.valid)
         self.node, self.path = parsed.node, parsed.path
 
     def keys(self, model: type[Keys]) -> Keys:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from pipeline.config.expression_binding import bind_expression, is_true
 from pipeline.config.expressions.expression import Expression
 from pipeline.config.fault_collector import ConfigFault
-from pipeline.config.interpolation import Scope
+from pipeline.config.interpolation import Scope, interpolate
 from pipeline.config.kinds import StepInfo, conversion_hint, reference_kind, with_article
-from pipeline.config.matrix import Instances, effective_matrix, expand
+from pipeline.config.matrix import Instances, effective_matrix, expand, guessed_instance
 from pipeline.config.model import Reference, Step
 from pipeline.config.op_parameters import check_kinds, read_parameters
 from pipeline.config.scalars import label
@@ -33,19 +34,19 @@ def resolve_step(parsed: ParsedStep, context: Context) -> list[Step]:
     """Return the instances of a step; what others need to know of it is added to ``context``, and so are errors."""
     faults = context.faults
     n_faults = len(faults)
-    instances = Instances(parsed.name, {}, {(): parsed.name}, valid=False)
+    instances = guessed_instance(parsed.name)
     with faults.caught():
         instances = _instances(parsed, context)
     context.resolved[parsed.name] = StepInfo(instances)
-    try:
-        signature = _check(parsed, context)
-    except ConfigFault as error:
-        faults.add(error.fault.location, error.fault.path, error.fault.message)
-        return []
+    signature = _check(parsed, context)
     steps: list[Step] = []
     for labels, name in instances.names.items():
+        reader = _StepReader(parsed, name, instances.matrix(labels), context, signature)
         with faults.caught():
-            steps.append(_StepReader(parsed, name, instances.matrix(labels), context, signature).step())
+            if parsed.is_known:
+                steps.append(reader.step())
+            else:
+                reader.check_values()
         if len(faults) > n_faults:
             break  # the other instances have the same errors
     context.resolved[parsed.name] = _info(parsed, instances, signature, context)
@@ -55,23 +56,27 @@ def resolve_step(parsed: ParsedStep, context: Context) -> list[Step]:
 def _instances(parsed: ParsedStep, context: Context) -> Instances:
     references = [context.bind(site) for site in parsed.references]
     keys = effective_matrix(parsed.matrix, references, at=parsed.location, path=parsed.path)
+    is_sure = parsed.is_whole and all(reference.instances.valid for reference in references)
     for i, excluded in enumerate(parsed.excluded):
         for key, value in excluded.items():
             path = f"{parsed.path}.exclude[{i}]"
             if key not in keys:
                 has = f"it has {', '.join(keys)}" if keys else "it has none"
                 place = parsed.node.at("exclude", i).location
-                raise ConfigFault(place, path, f"the step has no matrix key {key!r}; {has}")
+                message = f"the step has no matrix key {key!r}; {has}"
+                raise ConfigFault(place, path, message, consequence=not is_sure and key in context.matrix_keys)
             if label(value) not in keys[key]:
                 message = f"leaves out no instance: {key} has no value {label(value)!r}; it has {', '.join(keys[key])}"
                 raise ConfigFault(parsed.node.at("exclude", i, key).location, f"{path}.{key}", message)
     when = parsed.node.value.get("when")
 
     def exists(matrix: Mapping[str, Any]) -> bool:
-        scope = Scope(context.params, matrix, parsed.over, context.steps)
+        unsure = frozenset() if is_sure else context.matrix_keys
+        scope = Scope(context.params, matrix, parsed.over, context.steps, unsure=unsure)
         return when is None or is_true(when, f"{parsed.path}.when", scope)
 
-    return expand(parsed.name, keys, references, excluded=parsed.excluded, when=exists, at=parsed.location)
+    made = expand(parsed.name, keys, references, excluded=parsed.excluded, when=exists, at=parsed.location)
+    return replace(made, valid=is_sure)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -80,17 +85,19 @@ def _instances(parsed: ParsedStep, context: Context) -> Instances:
 
 
 def _check(parsed: ParsedStep, context: Context) -> type[Signature] | None:
-    """Check keys and kinds of inputs; return the signature of an op."""
+    """Note errors in keys and kinds of inputs; return the signature of an op."""
     kinds: dict[str, str] = {}
     for site in parsed.references:
         with context.faults.caught():
             kind = reference_kind(site.reference, context.resolved[site.reference.name], site.location, site.path)
             kinds.setdefault(site.role, kind)
-            _check_input_kind(parsed, site, kind, context)
-    if parsed.kind != "op":
+            if parsed.is_known:
+                _check_input_kind(parsed, site, kind, context)
+    if parsed.kind in ("call", "command", "expr"):
         check_keys(parsed, (), context.faults)
-        if parsed.kind == "call":
+        if parsed.kind == "call" and parsed.is_known:
             _check_call(parsed, context)
+    if parsed.kind != "op" or not parsed.is_known:
         return None
     first = next((kinds[role] for role in parsed.roles if role in kinds), "")
     signature = _signature(parsed, first)
@@ -108,7 +115,12 @@ def _check(parsed: ParsedStep, context: Context) -> type[Signature] | None:
 
 def _signature(parsed: ParsedStep, kind: str) -> type[Signature]:
     """Return the class of a step's op; the step's parameters decide where the kind of the input is unknown."""
-    return choose(parsed.function, kind, [name for name, node in parsed.node.items() if node.is_map])
+    chosen = choose(parsed.function, kind, [name for name, node in parsed.node.items() if node.is_map])
+    if kind or not chosen.inputs:
+        return chosen
+    return max(
+        [chosen, *OPS[parsed.function]], key=lambda cls: sum(key in cls.model_fields for key in parsed.node.value)
+    )
 
 
 def _either(kinds: tuple[str, ...]) -> str:
@@ -160,7 +172,8 @@ def _check_call(parsed: ParsedStep, context: Context) -> None:
     node = parsed.node.value["call"]
     path = f"{parsed.path}.call"
     if not _FUNCTION.fullmatch(parsed.function):
-        raise ConfigFault(node.location, path, f'got {node.shown}; a function is written "module:function"')
+        context.faults.add(node.location, path, f'got {node.shown}; a function is written "module:function"')
+        return
     _check_module(parsed.function, node, path, context)
 
 
@@ -175,7 +188,12 @@ def _check_module(function: str, node: Node, path: str, context: Context) -> Non
 
 
 def _info(parsed: ParsedStep, instances: Instances, signature: type[Signature] | None, context: Context) -> StepInfo:
+    if not parsed.is_known or parsed.is_misspelt:
+        return StepInfo(instances)
     if signature is not None:
+        is_decided = any(context.resolved[site.reference.name].kind for site in parsed.references if site.role)
+        if not is_decided and len({cls.gives for cls in OPS[parsed.function]}) > 1 and parsed.roles:
+            return StepInfo(instances)
         return StepInfo(instances, signature.gives, dict.fromkeys(signature.parts, "array"))
     if parsed.kind == "expr":
         return StepInfo(instances, "array")
@@ -212,7 +230,7 @@ class _StepReader(InstanceReader):
 
     def step(self) -> Step:
         """Return the instance; errors in single keys are noted, and their defaults are used."""
-        kind = self.parsed.kind
+        kind = self.parsed.kind or "call"
         common = self._common()
         inputs = self._inputs()
         fields: dict[str, Any] = {"function": self.parsed.function}
@@ -236,6 +254,14 @@ class _StepReader(InstanceReader):
             **fields,
         )
 
+    def check_values(self) -> None:
+        """Note the errors that can be found without knowing what the step does: in common keys and in ``${…}``."""
+        self._common()
+        for key, value in self.node.items():
+            if key not in StepKeys.model_fields and key not in self.parsed.roles:
+                with self.context.faults.caught():
+                    interpolate(value, f"{self.path}.{key}", self.scope, run=True)
+
     def _common(self) -> dict[str, Any]:
         keys = self.keys(StepKeys)
         if keys.checkpoint:
@@ -255,7 +281,8 @@ class _StepReader(InstanceReader):
         inputs: dict[str, tuple[Reference, ...]] = {}
         for site in self.parsed.references:
             if site.role and site.role != "over":
-                inputs[site.role] = (*inputs.get(site.role, ()), self.resolve(site))
+                with self.context.faults.caught():
+                    inputs[site.role] = (*inputs.get(site.role, ()), self.resolve(site))
         return inputs
 
     def _parameters(self, signature: type[Signature]) -> Signature | None:
@@ -283,7 +310,7 @@ class _StepReader(InstanceReader):
         if expression is None:
             return None
         path = f"{self.path}.expr"
-        named = {text: inputs[str(text)][0] for text in expression.step_references if str(text) in inputs}
+        named = {text: inputs[str(text)][0] for text in expression.step_references if inputs.get(str(text))}
         for text, reference in named.items():
             if reference.gathered:
                 message = f"got {str(text)!r}; an expr takes one instance, not all"

@@ -30,6 +30,7 @@ __all__ = [
     "parse_bare_reference",
     "parse_expression",
     "parse_step",
+    "resembles_deciding",
 ]
 
 KINDS = ("op", "expr", "call", "command")
@@ -41,6 +42,7 @@ _EXAMPLES = {
 }
 CALL_KEYS = tuple(CallKeys.model_fields)
 COMMAND_KEYS = tuple(CommandKeys.model_fields)
+_DECIDING = ("matrix", "over", "parts", "files")
 _SAME_FOR_ALL_INSTANCES = ("matrix", "exclude", "when")
 
 
@@ -65,19 +67,25 @@ class ParsedStep:
     over : the keys of its ``over``
     references : all its references, in order
     roles : of an op: the keys that hold references
+    is_known : whether there is such an op, function or program, so that its keys can be judged
+    is_whole : False where an error hides a reference or the matrix, so that its instances are a guess
+    is_misspelt : whether a key looks like one that decides what the step gives, so that its kind and parts are unknown
     """
 
     name: str
     node: Node
     location: Location
-    kind: Literal["op", "expr", "call", "command"] = "call"
+    kind: Literal["op", "expr", "call", "command", ""] = ""
     function: str = ""
     matrix: dict[str, dict[str, Any]] = field(default_factory=dict)
     excluded: list[dict[str, Any]] = field(default_factory=list)
     over: frozenset[str] = frozenset()
     references: list[ReferenceSite] = field(default_factory=list)
-    roles: tuple[str, ...] = ("input",)
+    roles: tuple[str, ...] = ()
     expression: Expression | None = None
+    is_known: bool = False
+    is_whole: bool = True
+    is_misspelt: bool = False
 
     @property
     def path(self) -> str:
@@ -91,19 +99,21 @@ def parse_step(
     *,
     params: Params,
     steps: frozenset[str],
+    matrix_keys: frozenset[str],
     faults: FaultCollector,
     warnings: list[str],
 ) -> ParsedStep:
-    """Parse one step; errors in single keys are added to ``faults``.
+    """Parse one step; errors are added to ``faults``, and the rest of the step is parsed all the same.
 
     Parameters
     ----------
     place : where its name is
     steps : the names of all steps
+    matrix_keys : those that any step of the file has
 
     Raises
     ------
-    ConfigFault : for an error after which the rest of the step can't be read
+    ConfigFault : if it is no map, or not the one that was meant
     """
     path = f"steps.{name}"
     if not node.is_map:
@@ -111,26 +121,58 @@ def parse_step(
     known = (*KINDS, *COMMON_KEYS, *CALL_KEYS, *COMMAND_KEYS)
     if _comma_leftovers(node, known):
         raise ConfigFault(place, path, _leftovers_message(node, known))
-    kind = _kind(node, place, path)
-    what = node.value[kind]
-    if kind == "command":
-        step = ParsedStep(name, node, place, kind, _program(what, f"{path}.command"))
-    elif not isinstance(what.value, str) and (kind != "expr" or what.is_map or what.is_list or what.value is None):
-        raise ConfigFault(what.location, f"{path}.{kind}", f"got {what.shown}; write a text")
-    else:
-        step = ParsedStep(name, node, place, kind, str(what.text))
-    if kind == "op":
-        step.roles = _op_roles(step, what)
-    # an error in the matrix ends the step: its instances are unknown
-    step.matrix = matrix_by_label(node.value.get("matrix"), f"{path}.matrix", params, steps, warnings)
+    step = ParsedStep(name, node, place)
+    with faults.caught():
+        step.kind = _kind(node, place, path)
+        step.function = _function(node.value[step.kind], f"{path}.{step.kind}", step.kind)
+        step.roles = _op_roles(step.function) if step.kind == "op" else ("input",) if step.kind == "call" else ()
+        step.is_known = True
+    if not step.is_known and step.kind in ("op", ""):
+        step.roles = tuple(dict.fromkeys(role for name in OPS for cls in OPS[name] for role in cls.inputs))
+    n_faults = len(faults)
+    with faults.caught():
+        step.matrix = matrix_by_label(node.value.get("matrix"), f"{path}.matrix", params, steps, warnings)
     with faults.caught():
         step.excluded = exclusions(node.value.get("exclude"), f"{path}.exclude", params)
-    if kind in ("call", "command"):
+    if step.kind in ("call", "command", ""):
         step.over = over_keys(node.value.get("over"), f"{path}.over", faults)
-    if kind == "command":
+    if step.kind == "command":
         step.over |= keys_of_all_maps(node.value.get("over"), f"{path}.over", params)
     step.references.extend(_references(step, steps, params, faults))
+    unknown = _placeholder_names(node) - steps - step.over - matrix_keys - frozenset(params)
+    step.is_misspelt = step.is_known and any(map(resembles_deciding, _unknown_keys(step)))
+    step.is_whole = len(faults) == n_faults and not unknown and not step.is_misspelt
     return step
+
+
+def resembles_deciding(key: str) -> bool:
+    """Return whether a key may be a misspelt one of those that decide which values a step gives."""
+    return key not in _DECIDING and bool(nearest(key, _DECIDING))
+
+
+def _function(what: Node, path: str, kind: str) -> str:
+    """Return the name of the op, ``module:function``, the program, or the text of the expression."""
+    if kind == "command":
+        return _program(what, path)
+    if not isinstance(what.value, str) and (kind != "expr" or what.is_map or what.is_list or what.value is None):
+        raise ConfigFault(what.location, path, f"got {what.shown}; write a text")
+    if kind == "op" and what.text not in OPS:
+        raise ConfigFault(what.location, path, _unknown_op(what.text))
+    return str(what.text)
+
+
+def _placeholder_names(node: Node) -> set[str]:
+    """Return the names that the ``${…}`` at any depth begin with."""
+    if node.is_map or node.is_list:
+        values = node.value.values() if node.is_map else node.value
+        return {name for value in values for name in _placeholder_names(value)}
+    if not isinstance(node.value, str) or "${" not in node.value:
+        return set()
+    try:
+        pieces = split_placeholders(node.value)
+    except ValueError:
+        return set()
+    return {piece.head for piece in pieces if isinstance(piece, Placeholder) and piece.head}
 
 
 def _kind(node: Node, place: Location, path: str) -> Literal["op", "expr", "call", "command"]:
@@ -182,11 +224,23 @@ def note_comma_leftovers(node: Node, place: Location, path: str, faults: FaultCo
     return True
 
 
+def _own_and_common_keys(step: ParsedStep, parameters: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    roles = step.roles if step.kind == "op" else ()
+    own = {"op": (*roles, *parameters), "call": CALL_KEYS, "command": COMMAND_KEYS}.get(step.kind, ())
+    return own, tuple(key for key in COMMON_KEYS if key != "input" or step.kind == "call")
+
+
+def _unknown_keys(step: ParsedStep) -> list[str]:
+    """Return the keys that the step can't have, whichever class of its op is meant."""
+    parameters = [name for cls in OPS[step.function] for name in cls.model_fields] if step.kind == "op" else []
+    own, common = _own_and_common_keys(step, tuple(parameters))
+    return [key for key in step.node.value if key not in (step.kind, *own, *common)]
+
+
 def check_keys(step: ParsedStep, parameters: tuple[str, ...], faults: FaultCollector) -> None:
     """Note every key that the step can't have; ``parameters`` are those of its op."""
     roles = step.roles if step.kind == "op" else ()
-    own = {"op": (*roles, *parameters), "call": CALL_KEYS, "expr": (), "command": COMMAND_KEYS}[step.kind]
-    common = tuple(key for key in COMMON_KEYS if key != "input" or step.kind == "call")
+    own, common = _own_and_common_keys(step, parameters)
     for key in step.node.value:
         if key == step.kind or key in own or key in common:
             continue
@@ -217,10 +271,7 @@ def _program(what: Node, path: str) -> str:
     return str(what.value[0].text)
 
 
-def _op_roles(step: ParsedStep, what: Node) -> tuple[str, ...]:
-    op = step.function
-    if op not in OPS:
-        raise ConfigFault(what.location, f"{step.path}.op", _unknown_op(op))
+def _op_roles(op: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(role for cls in OPS[op] for role in cls.inputs))
 
 
@@ -297,8 +348,8 @@ def existing_step(
 def _references(
     step: ParsedStep, steps: frozenset[str], params: Params, faults: FaultCollector
 ) -> Iterator[ReferenceSite]:
-    roles = step.roles if step.kind == "op" else ("input",) if step.kind == "call" else ()
-    for key in roles:
+    roles = step.roles
+    for key in step.roles:
         if key not in step.node.value:
             continue
         node = step.node.value[key]
@@ -306,11 +357,12 @@ def _references(
             path = f"{step.path}.{key}[{i}]" if node.is_list else f"{step.path}.{key}"
             with faults.caught():
                 yield existing_step(parse_bare_reference(inner, path), inner, path, steps, key)
-    if step.kind == "expr":
+    if step.kind == "expr" and step.is_known:
         node, path = step.node.value["expr"], f"{step.path}.expr"
         with faults.caught():
             step.expression = parse_expression(node.text, "arrays", node, path)
-            for text in step.expression.step_references:
+        for text in step.expression.step_references if step.expression is not None else ():
+            with faults.caught():
                 yield existing_step(text, node, path, steps, str(text), params=params)
     if step.kind in ("call", "command") and "over" in step.node.value:
         yield from _over_references(step, steps, faults)
@@ -350,8 +402,11 @@ def _placeholder_references(
             pieces = split_placeholders(node.value)
         except ValueError:
             return
+        own = step.node.value.get("matrix")
         for piece in pieces:
-            if isinstance(piece, Placeholder) and piece.head in steps - step.over and piece.head not in params:
+            if not isinstance(piece, Placeholder) or (own is not None and own.at(piece.head) is not own):
+                continue
+            if piece.head in steps and piece.head not in step.over and piece.head not in params:
                 try:
                     yield ReferenceSite(parse_reference(piece.text), node.location, path)
                 except ExpressionError:

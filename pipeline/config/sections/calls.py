@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from pipeline.config.fault_collector import ConfigFault
@@ -88,7 +89,7 @@ def _values(reader: InstanceReader, node: Node, path: str) -> Any:
         text = parse_bare_reference(node, path)
         return reader.resolve(existing_step(text, node, path, reader.context.steps, "over"))
     if isinstance(node.value, str):
-        outer = Scope(scope.params, scope.matrix, frozenset(), scope.steps, scope.resolve)
+        outer = replace(scope, over=frozenset())
         got = interpolate(node, path, outer, run=True)
         if isinstance(got, Reference):
             if got.gathered:
@@ -96,7 +97,7 @@ def _values(reader: InstanceReader, node: Node, path: str) -> Any:
             return got
         if not isinstance(got, list | dict):
             raise ConfigFault(node.location, path, f"got {node.shown}; values are a list, {{range: n}}, or items")
-    values = tuple(listed_values(node, path, Scope(scope.params, scope.matrix)))
+    values = tuple(listed_values(node, path, Scope(scope.params, scope.matrix, unsure=scope.unsure)))
     if holds_secret(list(values)):
         cure = 'give it to each call: args: {token: "${secret:…}"}'
         message = f"got a secret among {node.shown}; values of over become names of items and of files; {cure}"

@@ -43,12 +43,21 @@ def _instances(node: Node, path: str, context: Context) -> list[Check]:
     if keys is None:
         return []
     that, at = keys.that, f"{path}.that"
+    options = None
+    with context.faults.caught():
+        options = _options(keys, node, path)
     if not isinstance(that.value, str):
         raise ConfigFault(that.location, at, f"got {that.shown}; write a step, or an expression in quotes")
     texts, expression = _parse_that(that, at)
+    n_faults = len(context.faults)
+    for text in texts:
+        with context.faults.caught():
+            bind_reference(text, that, at, context)
+            kind_of(text, that, at, context)
+    if len(context.faults) > n_faults or options is None:
+        return []
     references = [bind_reference(text, that, at, context) for text in texts]
     kinds = [kind_of(text, that, at, context) for text in texts]
-    options = _options(keys, node, path)
     if {"rows", "columns"} & set(options) and (expression is not None or kinds[0] not in ("frame", "")):
         raise ConfigFault(that.location, at, f"got {that.shown}; rows and columns are checked of a frame")
     instances = instances_of_references("", references, node.location, path)
@@ -61,7 +70,8 @@ def _instances(node: Node, path: str, context: Context) -> list[Check]:
             raise ConfigFault(that.location, at, message)
         checked: Any = next(iter(given.values()), None)
         if expression is not None:
-            checked = bind_expression(expression, that, at, context.scope(None, matrix), given)
+            scope = context.scope(None, matrix, is_sure=instances.valid)
+            checked = bind_expression(expression, that, at, scope, given)
         made.append(Check(checked, that.value, location=node.location, **options))
     return made
 

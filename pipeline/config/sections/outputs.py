@@ -5,13 +5,15 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+from pipeline.config.expressions.references import ReferenceText
 from pipeline.config.fault_collector import ConfigFault, FaultCollector
 from pipeline.config.interpolation import Placeholder, Scope, interpolate, split_placeholders
 from pipeline.config.kinds import conversion_hint, with_article
-from pipeline.config.matrix import resolve_reference
-from pipeline.config.model import Output
+from pipeline.config.matrix import BoundReference, guessed_instance, resolve_reference
+from pipeline.config.model import Output, Reference
 from pipeline.config.secret_values import holds_secret
 from pipeline.config.sections.formats import FORMATS
 from pipeline.config.sections.keys import OutputKeys
@@ -47,52 +49,81 @@ def _instances(name: str, node: Node, place: Location, context: Context) -> list
     check_key_names(OutputKeys, node, path, place, context.faults)
     source = node.value.get("input", Node(place, name, name, folder=node.folder))
     at = f"{path}.input" if "input" in node.value else path
-    text = parse_bare_reference(source, at)
-    reference = bind_reference(text, source, at, context)
-    kind = kind_of(text, source, at, context)
-    if "to" in node.value:
-        _check_format(node.value["to"], f"{path}.to", kind, str(text))
-    instances = instances_of_references(name, [reference], place, path)
+    reference, kind = _source(source, at, context)
+    faults = context.faults
+    with faults.caught():
+        if "to" in node.value:
+            _check_format(node.value["to"], f"{path}.to", kind, str(reference.text))
+    instances = guessed_instance(name)
+    with faults.caught():
+        instances = instances_of_references(name, [reference], place, path)
     made = []
+    n_faults = len(faults)
     for labels in instances.names:
+        if len(faults) > n_faults:
+            break  # the other instances have the same errors
         matrix = instances.matrix(labels)
-        given = resolve_reference(reference, matrix)
-        if given.gathered:
-            message = f"got {source.shown}; an output writes one value: gather in a step"
-            raise ConfigFault(source.location, at, message)
-        literal = frozenset({"key"} if kind == "items" else ())
-        scope = Scope(context.params, matrix, steps=context.steps, literal=literal)
-        keys = read(OutputKeys, node, path, scope, context.faults, place=place, others=True)
-        if keys is None:
-            return []
-        made.append(
-            Output(
-                name,
-                given,
-                str(keys.to.text),
-                _path(keys, path, kind, scope),
-                matrix,
-                partition_by=tuple(keys.partition_by),
-                files=keys.files,
-                attrs=keys.attrs,
-                options=_options(keys, node, path, context.faults),
-                overwrite=keys.overwrite,
-                location=place,
-                path_location=keys.path.location,
-            )
-        )
+        literal = frozenset({"key"} if kind in ("items", "") else ())
+        unsure = frozenset() if instances.valid else context.matrix_keys
+        scope = Scope(context.params, matrix, steps=context.steps, literal=literal, unsure=unsure)
+        with faults.caught():
+            output = _instance(name, node, place, scope, kind, faults)
+            given = resolve_reference(reference, matrix)
+            if given.gathered:
+                message = f"got {source.shown}; an output writes one value: gather in a step"
+                raise ConfigFault(source.location, at, message)
+            if output is not None:
+                made.append(replace(output, input=given, matrix=matrix))
     if len({output.path for output in made}) < len(made):
-        target, matrix_keys = node.value["path"], instances.keys
+        target, matrix_keys, step = node.value["path"], instances.keys, reference.text.name
         values = "; ".join(f"{key}: {', '.join(labels)}" for key, labels in matrix_keys.items())
         missing = [key for key in matrix_keys if key not in _placeholder_names(target)] or list(matrix_keys)
         must_hold = " and ".join(f"${{{key}}}" for key in missing)
         raise ConfigFault(
             target.location,
             f"{path}.path",
-            f"got {target.shown} for {len(made)} instances of {text.name!r} ({values}); the path must contain "
-            f'{must_hold}, or gather them in a step with "{text.name}[*]"',
+            f"got {target.shown} for {len(made)} instances of {step!r} ({values}); the path must contain "
+            f'{must_hold}, or gather them in a step with "{step}[*]"',
         )
     return made
+
+
+def _source(node: Node, path: str, context: Context) -> tuple[BoundReference, str]:
+    """Return what an output writes, and of which kind it is; an error is noted, and the kind is then empty."""
+    reference = BoundReference(ReferenceText(""), node.location, path, guessed_instance(""))
+    with context.faults.caught():
+        text = parse_bare_reference(node, path)
+        reference = bind_reference(text, node, path, context)
+        return reference, kind_of(text, node, path, context)
+    return replace(reference, instances=replace(reference.instances, valid=False)), ""
+
+
+def _instance(name: str, node: Node, place: Location, scope: Scope, kind: str, faults: FaultCollector) -> Output | None:
+    """Return an output without its input; None if its keys have errors, which are noted."""
+    path, where = f"outputs.{name}", ""
+    with faults.caught():
+        where = (
+            _path(node.value["path"], node.value.get("to"), f"{path}.path", kind, scope) if "path" in node.value else ""
+        )
+    keys = read(OutputKeys, node, path, scope, faults, place=place, others=True)
+    if keys is None:
+        return None
+    options = _options(keys, node, path, faults)
+    if not where:
+        return None
+    return Output(
+        name,
+        Reference("", ()),
+        str(keys.to.text),
+        where,
+        partition_by=tuple(keys.partition_by),
+        files=keys.files,
+        attrs=keys.attrs,
+        options=options,
+        overwrite=keys.overwrite,
+        location=place,
+        path_location=keys.path.location,
+    )
 
 
 def _placeholder_names(node: Node) -> set[str]:
@@ -115,21 +146,28 @@ def _check_format(to: Node, path: str, kind: str, text: str) -> None:
         raise ConfigFault(to.location, path, f"got {to.text} for {text!r} ({kind}); {written}{hint}")
 
 
-def _path(keys: OutputKeys, path: str, kind: str, scope: Scope) -> str:
-    given = interpolate(keys.path, f"{path}.path", scope)
+def _path(node: Node, to: Node | None, path: str, kind: str, scope: Scope) -> str:
+    try:
+        given = interpolate(node, path, scope)
+    except ConfigFault as fault:
+        if not fault.consequence:
+            raise
+        given = "".join(piece if isinstance(piece, str) else "0" for piece in split_placeholders(node.text))
     if holds_secret(given):
-        message = f"got {keys.path.shown}; a secret can't be part of a path, which everyone sees; use ${{env:…}}"
-        raise ConfigFault(keys.path.location, f"{path}.path", message)
-    where = _below(given, keys.path, f"{path}.path")
+        message = f"got {node.shown}; a secret can't be part of a path, which everyone sees; use ${{env:…}}"
+        raise ConfigFault(node.location, path, message)
+    where = _below(given, node, path)
     if kind == "items" and "${key}" not in where:
-        got = f"got {keys.path.shown} for items; a file an item: out/${{key}}.{keys.to.text}"
-        raise ConfigFault(keys.path.location, f"{path}.path", got)
+        suffix = to.text if to is not None else "json"
+        raise ConfigFault(node.location, path, f"got {node.shown} for items; a file an item: out/${{key}}.{suffix}")
     return where
 
 
 def _options(keys: OutputKeys, node: Node, path: str, faults: FaultCollector) -> dict[str, Any]:
     """Return the options of the output's format, after a check of all keys that only some formats have."""
     to, mode = keys.to.text, keys.mode
+    if to not in FORMATS:  # noted already
+        return {}
     form = FORMATS[to]
     if mode is not None and mode.value != "replace":
         faults.add(mode.location, f"{path}.mode", f"got {mode.shown}; the one mode is replace")

@@ -26,8 +26,6 @@ def bind_reference(text: ReferenceText, node: Node, path: str, context: Context)
     """
     if text.name in context.resolved:
         return BoundReference(text, node.location, path, context.resolved[text.name].instances)
-    if text.name in context.steps:  # the step has an error, which is reported there
-        return BoundReference(text, node.location, path, Instances(text.name, valid=False))
     hint = nearest(text.name, context.steps) or f"; steps: {', '.join(sorted(context.steps)[:10])}"
     raise ConfigFault(node.location, path, f"no step is named {text.name!r}{hint}")
 
