@@ -7,12 +7,14 @@
     ├── OpError              2   a step asks for what its op cannot do; building adds its place in the file
     ├── DataError            3   an input file is missing or unusable
     ├── TaskError            1   a task failed
-    │   └── TaskDataError    3   … because of its data: a DataError, too
+    │   ├── TaskDataError    3   … because of its data: a DataError, too
+    │   └── TaskWriteError   5   … because it could not write a file: an OutputError, too
     ├── ProgramError         1   the program of a command can't be run, or failed
     ├── BackendError         4   workers or the cluster are lost, unreachable or unusable
     │   ├── WorkerLost       4   a worker ended while it ran a task
     │   └── TaskTimeout      4   a task ran longer than its step's timeout
     ├── OutputError          5   the outputs could not be committed; the earlier ones are unchanged
+    │   └── WriteError       5   a file could not be written: no space, no permission, a folder in its place
     ├── CheckError           6   a check of the file failed, or two results differ
     └── Bug                  70  an error in Pipeline itself
 
@@ -25,6 +27,7 @@ from __future__ import annotations
 import ast
 import difflib
 import errno
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +48,9 @@ __all__ = [
     "TaskDataError",
     "TaskError",
     "TaskTimeout",
+    "TaskWriteError",
     "WorkerLost",
+    "WriteError",
     "is_full",
     "nearest",
     "printable",
@@ -110,9 +115,23 @@ def task_name(step: str, key: object, item: str = "") -> str:
     return f"{first}({','.join(map(str, index))})" if index else str(first) or step
 
 
+_CURES = {
+    errno.ENOSPC: "free some space, or write elsewhere",
+    errno.EDQUOT: "free some space, or write elsewhere",
+    errno.EFBIG: "raise the limit of the size of files (ulimit -f), or write elsewhere",
+    errno.EROFS: "write elsewhere",
+    errno.EIO: "the disk or its connection fails: look at the system's log, or write elsewhere",
+    errno.EISDIR: "move the folder that is in its place",
+    errno.ENOTDIR: "move the file that is in the place of its folder",
+    errno.ENOENT: "make its folder",
+    errno.EACCES: "get permission to write there, or write elsewhere",
+}
+
+
 def is_full(error: BaseException) -> TypeGuard[OSError]:
-    """Return whether a file could not be written for lack of space, or on a read-only file system: no bug of ours."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+    """Return whether a disk is full, read-only or fails: no bug of ours."""
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+    return isinstance(error, OSError) and error.errno in full
 
 
 def printable(text: str, *, keep: str = "") -> str:
@@ -290,6 +309,23 @@ class TaskTimeout(BackendError):
 
 class OutputError(PipelineError):
     """The outputs could not be committed; the earlier ones are unchanged."""
+
+    exit_code = 5
+
+
+class WriteError(OutputError):
+    """A file could not be written; the message names it and the cure."""
+
+    @classmethod
+    def of(cls, path: str | os.PathLike[str], error: OSError) -> WriteError:
+        """Return the error for a path that the system refused to write."""
+        number = error.errno or 0
+        why = os.strerror(number) if number else str(error)
+        return cls(f"{os.fspath(path)}: can't be written: {why}; {_CURES.get(number, 'write elsewhere')}")
+
+
+class TaskWriteError(TaskError, OutputError):
+    """A task could not write a file of an output."""
 
     exit_code = 5
 

@@ -22,7 +22,8 @@ from pipeline.errors import ConfigError, DataError, Fault, Location, OpError
 from pipeline.graph.garbage_collection import rarely_collected
 from pipeline.graph.graph import CONTEXT, Graph, GraphNode, Key, Policy, Whole, cull, task
 from pipeline.graph.value_types import ArrayType, FrameType, ItemsType, PartsType, ValueType, whole_of
-from pipeline.ops import data_movement
+from pipeline.ops import build_warnings, data_movement
+from pipeline.ops.sources.committed import CommittedOutputs
 from pipeline.outputs.planners import plan_sink
 
 __all__ = ["build"]
@@ -51,6 +52,7 @@ def build(config: Config) -> Graph:
 def _built(config: Config, columns: Mapping[str, frozenset[str] | None]) -> _Builder:
     builder = _Builder(config, columns)
     with building():
+        builder.files()
         builder.steps()
         builder.outputs()
         builder.checks()
@@ -81,8 +83,16 @@ class _Builder:
     failed: set[str] = field(default_factory=set)
     wholes: list[Whole] = field(default_factory=list)
     moves: dict[str, frozenset[str]] = field(default_factory=dict)
+    warnings: dict[str, None] = field(default_factory=dict)
+    committed: CommittedOutputs = field(default_factory=CommittedOutputs)
 
     # -- the file, in order -------------------------------------------------------------------------------------------
+
+    def files(self) -> None:
+        """Check the files that were read with the pipeline: includes, ``${file:}``."""
+        for path in self.config.files:
+            with self._collecting_errors("", "files", Location(path), {}):
+                self.committed.require_undamaged("", path)
 
     def steps(self) -> None:
         slices = shared_slices(self.config)
@@ -92,8 +102,9 @@ class _Builder:
                 continue
             with self._collecting_errors(step.name, f"steps.{step.step}", step.location, step.locations):
                 lowered = StepBuilder(self, step, self.columns.get(step.name), slices)
-                with data_movement.recorded() as stated:
+                with data_movement.recorded() as stated, build_warnings.recorded() as warnings:
                     value = lowered.value()
+                self.warnings |= {f"steps.{step.step} ({step.location}): {text}": None for text in warnings}
                 self._add(step, value, lowered.extra)
                 self.moves |= {step.name: frozenset(stated)} if stated else {}
 
@@ -125,6 +136,7 @@ class _Builder:
                 with self._collecting_errors("", f"checks[{i}].equals_csv", check.location, {}):
                     if not Path(self.config.root, check.equals_csv).is_file():
                         raise DataError(f"{check.equals_csv}: no such file")
+                    self.committed.require_undamaged("", str(Path(self.config.root, check.equals_csv)))
             whole = not (check.equals_csv is None and check.rows is None and check.columns is None)
             for reference in check_references(check):
                 if not any(instance in self.failed for instance in reference.instances) and not reference.gathered:
@@ -149,6 +161,7 @@ class _Builder:
             modules=shipped_modules(self.config.shipped),
             wholes=tuple(self.wholes),
             moves=self.moves,
+            warnings=tuple(self.warnings),
             name=self.config.name,
         )
 

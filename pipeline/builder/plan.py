@@ -111,7 +111,8 @@ def plan(config: Config, graph: Graph | None) -> Plan:
     ]
     if faults:
         raise ConfigError(faults)
-    return Plan(tuple(_rows_of_graph(config, graph)), tuple(config.warnings), graph, config.absent)
+    warnings = (*config.warnings, *graph.warnings)
+    return Plan(tuple(_rows_of_graph(config, graph)), warnings, graph, config.absent)
 
 
 def worker_memory(config: Config) -> float:

@@ -30,17 +30,22 @@ from pipeline.ops.calls.arguments import Arguments, filled_args
 from pipeline.ops.collections import Args, Frame, Single
 from pipeline.ops.elementwise.targets import evaluate_arrays
 from pipeline.ops.frames.partitions import UnknownColumn
+from pipeline.ops.sources.committed import CommittedOutputs
 
 __all__ = ["StepBuilder"]
 
 
 class BuildState(Protocol):
-    """What is known of the steps before this one; values that go whole into one task are added to ``wholes``."""
+    """What is known of the steps before this one; values that go whole into one task are added to ``wholes``.
+
+    ``committed`` checks what sources read against the manifests of earlier runs.
+    """
 
     config: Config
     tasks: dict[Key, GraphNode]
     value_types: dict[str, ValueType]
     wholes: list[Whole]
+    committed: CommittedOutputs
 
 
 class StepBuilder:
@@ -172,6 +177,9 @@ class StepBuilder:
         inputs = [self.input(r) for role in type(parameters).inputs for r in step.inputs.get(role, ())]
         keywords: dict[str, Any] = dict(parameters.keywords())
         keywords |= self.context(build, keywords)
+        if type(parameters).group == "sources" and "path" in keywords:
+            hashes = bool(keywords.pop("hashes", False))
+            self.builder.committed.require_undamaged(type(parameters).op, keywords["path"], hashes=hashes)
         if "args" in keywords and type(parameters).inputs:
             keywords["args"] = self.args(keywords["args"])
         bound = self.bound(parameters)

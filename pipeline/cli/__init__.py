@@ -10,6 +10,7 @@ show      ``show``, ``debug``
 graph     ``graph``
 explain   ``explain``
 history   ``runs``, ``diff``, ``report``
+verify    ``verify``
 language  ``ops``, ``schema``
 """
 

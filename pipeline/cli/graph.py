@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.session import AsJson, Debug, File, Params, Root, Sets, app, emit, loaded
+from pipeline.cli.session import AsJson, Debug, File, Params, Root, Sets, app, emit, loaded, write_file
 from pipeline.errors import ConfigError
 
 __all__ = ["graph"]
@@ -35,10 +35,7 @@ def graph(
 
     text = Pipeline(config).to_svg(data=not no_data)
     if output is not None:
-        try:
-            Path(output).write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(f"--output {output}: {error.strerror}") from error
+        write_file(output, text)
     if as_json:
         emit(context.obj, "result", ok=True, exit_code=0, **({"svg": text} if output is None else {"file": output}))
     elif output is None:

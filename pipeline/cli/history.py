@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.cli.session import AsJson, Debug, app, emit
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import ConfigError, DataError, WriteError
 from pipeline.runs.folders import REPORT, is_recorded
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def _make_reports(pair: Iterable[RunFolder]) -> None:
 
     for found in pair:
         if found.exit_code is not None and is_recorded(found.folder) and not (found.folder / REPORT).is_file():
-            with contextlib.suppress(OSError, DataError):  # the folder may be read-only, or damaged
+            with contextlib.suppress(OSError, WriteError, DataError):  # the folder may be read-only, or damaged
                 redraw(found.folder)
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pipeline.cli.session import AsJson, Debug, app, emit
-from pipeline.errors import ConfigError
+from pipeline.cli.session import AsJson, Debug, app, emit, write_file
 
 __all__ = ["json_schema", "ops"]
 
@@ -56,9 +54,6 @@ def json_schema(
         text = json.dumps(document.json_schema(), indent=1)
     if output is None:
         print(text)
-        return 0
-    try:
-        Path(output).write_text(f"{text}\n", encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"--output {output}: {error.strerror}") from error
+    else:
+        write_file(output, f"{text}\n")
     return 0

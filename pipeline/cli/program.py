@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, cast
 
 import typer
 
-from pipeline.cli import explain, graph, history, language, run, show
+from pipeline.cli import explain, graph, history, language, run, show, verify
 from pipeline.cli.session import Session, app, emit
 from pipeline.config import secret_values
 from pipeline.errors import OutputError, PipelineError, TaskError, is_full
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Terminated", "main"]
 
 # Importing a module of commands registers them; --help lists them in the order of this list.
-_MODULES = [module.__name__ for module in (run, show, graph, explain, history, language)]
+_MODULES = [module.__name__ for module in (run, show, graph, explain, history, verify, language)]
 app.registered_commands.sort(key=lambda command: _MODULES.index(getattr(command.callback, "__module__", "")))
 
 _BUG, _INTERRUPTED, _TERMINATED, _PIPE_CLOSED = 70, 130, 143, 141

@@ -22,6 +22,7 @@ from pipeline.cli.session import (
     emit,
     loaded,
     seconds,
+    tell_warnings,
 )
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.units import count_text
@@ -242,6 +243,8 @@ def _show_plan(session: Session, config: Config, *, data: bool, out: str) -> int
         graph = build(config)
     check_outputs(config, graph, out)
     made = plan(config, graph)
+    if graph is not None:
+        tell_warnings(session, config.masked(list(graph.warnings)))
     if session.json:
         emit(session, "result", ok=True, exit_code=0, **plan_event(made))
     else:

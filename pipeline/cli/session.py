@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
@@ -12,6 +12,7 @@ import typer
 
 from pipeline.config import secret_values
 from pipeline.errors import ConfigError
+from pipeline.worker.atomic_write import write_errors
 
 if TYPE_CHECKING:
     from pipeline.config.model import Config
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 __all__ = ["AsJson", "Debug", "File", "Params", "Root", "Runs", "Session", "Sets", "Workers", "app", "emit", "loaded",
-           "seconds"]  # fmt: skip
+           "seconds", "tell_warnings", "write_file"]  # fmt: skip
 
 
 @dataclass
@@ -110,12 +111,17 @@ def loaded(context: typer.Context, file: str, sets: Sequence[str], params: Seque
     places = {name: step.location for name, step in config.steps.items()}
     places |= {output.writer: output.location for output in config.outputs}
     session.locations |= {name: f"{place.file}:{place.line}" for name, place in places.items() if place.line}
-    for warning in config.warnings:
+    tell_warnings(session, config.warnings)
+    return config
+
+
+def tell_warnings(session: Session, warnings: Iterable[str]) -> None:
+    """Print warnings, or write them as JSON events."""
+    for warning in warnings:
         if session.json:
             emit(session, "warning", message=warning)
         else:
             print(f"pipeline: warning: {warning}", file=sys.stderr)
-    return config
 
 
 def _assignments(sets: Sequence[str]) -> Mapping[str, str]:
@@ -126,6 +132,17 @@ def _assignments(sets: Sequence[str]) -> Mapping[str, str]:
             raise ConfigError(f"--set {text}: write the name of a param, '=' and its value: --set smooth=12")
         pairs[name.strip()] = value
     return pairs
+
+
+def write_file(path: str, text: str) -> None:
+    """Write a file that the user named, which may be a device such as ``/dev/stdout``.
+
+    Raises
+    ------
+    WriteError : the file can't be written
+    """
+    with write_errors(path):
+        Path(path).write_text(text, encoding="utf-8")
 
 
 def seconds(text: str) -> float:

@@ -355,6 +355,7 @@ class Graph:
     wholes : the values that are passed whole to one task
     moves : step instance -> how its tasks move data among them, if they do: ``rechunk``, ``shuffle``, ``one chunk``;
         any other text is a sentence for the plan
+    warnings : what the sources say about their data
     """
 
     tasks: Mapping[Key, GraphNode]
@@ -367,6 +368,7 @@ class Graph:
     modules: Mapping[str, bytes] = field(default_factory=dict)
     wholes: tuple[Whole, ...] = ()
     moves: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
     name: str = "pipeline"
 
     def __len__(self) -> int:

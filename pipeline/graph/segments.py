@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
-from pipeline.errors import PipelineError, TaskDataError, TaskError, TaskTimeout, WorkerLost, task_name
+from pipeline.errors import (
+    PipelineError,
+    TaskDataError,
+    TaskError,
+    TaskTimeout,
+    TaskWriteError,
+    WorkerLost,
+    task_name,
+)
 from pipeline.graph.graph import GraphNode, Key, task
 
 NOT_AGAIN = "its step has effects outside (pure: false), which may have taken place: it is not run again"
@@ -90,7 +98,8 @@ class Failure:
     step : the step instance that owns the task
     key : the task's key as text
     cause : ``Type: message (FILE:LINE, in FUNCTION)``
-    kind : ``raised``: an exception; ``data``: its input is not valid; ``timeout``: it ran longer than its step allows;
+    kind : ``raised``: an exception; ``data``: its input is not valid; ``write``: it could not write
+        a file of an output; ``timeout``: it ran longer than its step allows;
         ``lost``: its worker was lost, and it must not be run again
     drop : whether its item may be left out
     """
@@ -100,12 +109,12 @@ class Failure:
     item: str
     cause: str
     traceback: str = ""
-    kind: Literal["raised", "data", "timeout", "lost"] = "raised"
+    kind: Literal["raised", "data", "write", "timeout", "lost"] = "raised"
     drop: bool = False
 
     def error(self) -> PipelineError:
         """Return the exception to raise for this failure."""
-        form = TaskDataError if self.kind == "data" else TaskError
+        form = {"data": TaskDataError, "write": TaskWriteError}.get(self.kind, TaskError)
         error = form(self.step, self.key, self.cause, self.item, self.traceback)
         if self.kind in ("timeout", "lost"):
             kind = TaskTimeout if self.kind == "timeout" else WorkerLost

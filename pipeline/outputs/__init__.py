@@ -15,6 +15,8 @@ verification   Check that every staged file is as its writer task reported it, b
 atomic_rename  Put the staged files into place: a journal, then one atomic rename each.
 recovery       Undo an unfinished commit; delete the staging folder, at the end of its run or after it was killed.
 locks          A lock file beside each output: only one run at a time may write it.
+damage         Whether the files of a committed output are still as its manifest says.
+audit          Compare committed outputs as a whole (``verify``), and accept those that were changed on purpose.
 manifest       The manifest of a committed output: its files with sizes and hashes, and the run that wrote them.
 open           Read outputs: lazily for a user, or as the value for a comparison.
 """

@@ -7,9 +7,11 @@ consolidated metadata have no specification yet and warn on every reading.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +22,19 @@ import numpy as np
 from pipeline.graph.calendars import calendar_of, encode_times
 from pipeline.graph.collect import fitting_coords
 from pipeline.graph.value_types import LabelsType
-from pipeline.outputs.files import FRAGMENTS, Context, FileRecord, PartRecord, read_blocks, write_bytes, writing
+from pipeline.outputs.files import (
+    FRAGMENTS,
+    Context,
+    FileRecord,
+    PartRecord,
+    final_path,
+    read_blocks,
+    write_bytes,
+    writing,
+)
 from pipeline.outputs.grids import Grid, Piece
 from pipeline.outputs.run_labels import with_labels
+from pipeline.worker.atomic_write import write_errors
 
 __all__ = [
     "ArraySpec",
@@ -278,17 +290,29 @@ def join_npy(
     shape = tuple(sum(s) for s in sizes)
     starts = [list(itertools.accumulate(s, initial=0)) for s in sizes]
     whole = Path(context.staging, f"{FRAGMENTS}/{path}/whole.npy")
-    if 0 in shape or not shape:
-        np.save(whole, next(iter(blocks.values())).reshape(shape).astype(dtype))
-    else:
-        target = np.lib.format.open_memmap(whole, mode="w+", dtype=dtype, shape=shape)
-        for index, block in blocks.items():
-            target[tuple(slice(s[i], s[i + 1]) for s, i in zip(starts, index, strict=True))] = block
-        target.flush()
-        del target
+    with write_errors(final_path(context, path)):
+        if 0 in shape or not shape:
+            np.save(whole, next(iter(blocks.values())).reshape(shape).astype(dtype))
+        else:
+            target = np.lib.format.open_memmap(whole, mode="w+", dtype=dtype, shape=shape)
+            _reserve(whole)
+            for index, block in blocks.items():
+                target[tuple(slice(s[i], s[i + 1]) for s, i in zip(starts, index, strict=True))] = block
+            target.flush()
+            del target
     record = write_bytes(context, path, read_blocks(whole))
     whole.unlink()
     return PartRecord((), (record,), int(np.prod(shape, dtype=np.int64)))
+
+
+def _reserve(path: Path) -> None:
+    """Reserve the disk space of a sparse file: a full disk would end the process at a write to mapped memory."""
+    with open(path, "r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # of the file system
+                raise
 
 
 def fragments_of(

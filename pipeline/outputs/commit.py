@@ -29,7 +29,7 @@ from pipeline.graph.graph import Key, Sink
 from pipeline.outputs.atomic_rename import rename_all
 from pipeline.outputs.files import STAGING, Context, PartRecord
 from pipeline.outputs.locks import Lock
-from pipeline.outputs.recovery import recover, remove_empty_folders, roll_back
+from pipeline.outputs.recovery import prepare, recover, remove_empty_folders, roll_back
 from pipeline.outputs.replaceable import check_replaceable
 from pipeline.outputs.target_paths import check_targets, lock_path, manifest_path
 from pipeline.outputs.verification import verify
@@ -103,6 +103,7 @@ class OutputTransaction:
             self._protect()
             check_replaceable(self.sinks, self.root)
             self.staging.mkdir()
+            prepare(self.staging)
             make_folders(self.sinks, self.staging)
             self._on_stage("staged")
         except BaseException as error:

@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.worker.atomic_write import replacing
+from pipeline.errors import DataError, PipelineError
+from pipeline.worker.atomic_write import replacing, write_errors
+from pipeline.worker.tracebacks import one_line
 
 __all__ = [
     "FRAGMENTS",
@@ -23,8 +25,10 @@ __all__ = [
     "FileRecord",
     "Hashing",
     "PartRecord",
+    "final_path",
     "hash_file",
     "packing",
+    "read_errors",
     "sync_folder",
     "unpacking",
     "write_bytes",
@@ -37,6 +41,7 @@ FRAGMENTS = ".fragments"
 """Folder below the staging folder for parts that are joined into one file later; it is never committed."""
 
 _BLOCK = 1 << 20
+_LONGEST = 300  # characters of what a library says about a file
 
 
 @dataclass(frozen=True)
@@ -142,16 +147,42 @@ class _Written:
 
 
 @contextmanager
+def read_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Raise what a library reports while the block reads a file as an error that names the file.
+
+    Raises
+    ------
+    DataError : instead of what the system or a library raises for a file that is damaged or can't be read; the block
+        should hold little of our own code, whose bugs it would hide
+    """
+    try:
+        yield
+    except (PipelineError, MemoryError):
+        raise
+    except Exception as error:  # libraries raise anything for a damaged file
+        why = " ".join(one_line(error).split())[:_LONGEST]
+        cure = "restore it, or write it again; for outputs of Pipeline, pipeline verify says what has changed"
+        raise DataError(f"{os.fspath(path)}: can't be read ({why}): {cure}") from error
+
+
+@contextmanager
 def writing(context: Context, path: str) -> Iterator[_Written]:
     """Open the file ``path`` below the staging folder for writing; it appears once it is complete and on the disk.
 
     A task may run twice (its worker was lost): the second file replaces the first in one step.
     """
-    target = Path(context.staging, path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(target) as partial, Hashing(partial) as file:
+    target, shown = Path(context.staging, path), final_path(context, path)
+    with write_errors(shown):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(target, shown=shown) as partial, Hashing(partial) as file:
         yield _Written(file, path)
         file.sync()
+
+
+def final_path(context: Context, path: str) -> Path:
+    """Return where a file or fragment below the staging folder is going to be, for messages."""
+    parts = Path(path).parts
+    return Path(context.staging).parent.joinpath(*(parts[1:-1] if parts[0] == FRAGMENTS else parts))
 
 
 def write_bytes(context: Context, path: str, chunks: Iterable[Any]) -> FileRecord:

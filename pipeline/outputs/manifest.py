@@ -10,12 +10,13 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.graph.graph import Sink
-from pipeline.outputs.files import FileRecord, PartRecord, hash_file
-from pipeline.outputs.target_paths import fixed_folder, is_below, item_pattern, manifest_path
+from pipeline.outputs.files import FileRecord, PartRecord
+from pipeline.outputs.target_paths import HIDDEN, fixed_folder, is_below, item_pattern, manifest_path
 
 __all__ = ["DamagedManifest", "Manifest", "stale_files"]
 
@@ -65,6 +66,11 @@ class Manifest:
         rows = sum(record.rows for record in records)
         return cls(sink.name, sink.format, sink.path, tuple(files), rows, dropped, **about)
 
+    @cached_property
+    def by_path(self) -> Mapping[str, FileRecord]:
+        """Its files by their paths."""
+        return {file.path: file for file in self.files}
+
     @property
     def nbytes(self) -> int:
         return sum(file.bytes for file in self.files)
@@ -76,7 +82,8 @@ class Manifest:
     def to_dict(self) -> dict[str, Any]:
         """Return the manifest in JSON types, with the version of its format."""
         files = [{"path": file.path, "bytes": file.bytes, "sha256": file.hash} for file in self.files]
-        return {"version": _FORMAT, **vars(self), "files": files, "dropped": list(self.dropped)}
+        texts = {key: getattr(self, key) for key in _TEXTS}
+        return {"version": _FORMAT, **texts, "files": files, "rows": self.rows, "dropped": list(self.dropped)}
 
     def to_bytes(self) -> bytes:
         return (json.dumps(self.to_dict(), indent=1) + "\n").encode()
@@ -85,47 +92,69 @@ class Manifest:
     def load(cls, root: str | Path, path: str) -> Manifest | None:
         """Read the manifest of the output ``path`` below ``root``; return None if there is none.
 
-        The paths of its files are not trusted: each must be inside the output.
+        The output may have been moved with its manifest: paths are relative to the manifest's folder. They are not
+        trusted: each must be inside the output.
 
         Raises
         ------
         DamagedManifest : if the file is not a manifest, has another format, or names a file outside the output
         """
-        place = Path(root, manifest_path(path))
-        try:
-            found = json.loads(place.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, RecursionError) as error:
-            raise DamagedManifest(f"{place}: the manifest is damaged: {error or 'it is empty'}") from None
-        version = found.pop("version", None) if isinstance(found, dict) else None
-        if version != _FORMAT:
-            raise DamagedManifest(f"{place}: got manifest format {version}; this version reads {_FORMAT}")
-        if not _is_manifest(found):
-            raise DamagedManifest(f"{place}: the manifest is damaged: keys are missing, or of another type")
-        files = tuple(FileRecord(file["path"], file["bytes"], file["sha256"]) for file in found.pop("files"))
-        texts = {key: found[key] for key in _TEXTS}
-        manifest = cls(files=files, dropped=tuple(found["dropped"]), rows=found["rows"], **texts)
-        # the output may have been moved with its manifest: paths are relative to the manifest's folder
-        outside = next((file.path for file in files if not _is_part(file.path, manifest.path)), None)
-        if outside is not None:
-            raise DamagedManifest(f"{place}: the manifest names {outside!r}, which is not inside {manifest.path!r}")
-        old, new = fixed_folder(manifest.path), fixed_folder(path)
-        moved = tuple(replace(file, path=str(new / PurePosixPath(file.path).relative_to(old))) for file in files)
-        return replace(manifest, files=moved)
+        manifest = _read(Path(root, manifest_path(path)))
+        return None if manifest is None else _moved(manifest, path)
 
-    def damage(self, root: str | Path) -> list[str]:
-        """Return one line for each file that is not as it was committed; reads every file."""
-        found = []
-        for file in self.files:
-            place = Path(root, file.path)
-            if not place.is_file():
-                found.append(f"{file.path} is missing")
-            elif place.stat().st_size != file.bytes:
-                found.append(f"{file.path} has {place.stat().st_size} bytes; it was committed with {file.bytes}")
-            elif hash_file(place) != file.hash:
-                found.append(f"{file.path} has changed")
-        return found
+    @classmethod
+    def beside(cls, place: Path) -> Manifest | None:
+        """Read the manifest in the file ``place``, as :meth:`load` does; the paths are relative to its folder."""
+        manifest = _read(place)
+        if manifest is None or "${key}" not in manifest.path:
+            name = place.name[1:].removesuffix(HIDDEN[0])
+        else:
+            name = str(PurePosixPath(manifest.path).relative_to(fixed_folder(manifest.path)))
+        return None if manifest is None else _moved(manifest, name)
+
+
+def _read(place: Path) -> Manifest | None:
+    """Return a manifest as it was committed; None if there is none.
+
+    Raises
+    ------
+    DamagedManifest : as :meth:`Manifest.load` says
+    """
+    try:
+        found = json.loads(place.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise DamagedManifest(f"{place}: the manifest is damaged: {error or 'it is empty'}") from None
+    version = found.pop("version", None) if isinstance(found, dict) else None
+    if version != _FORMAT:
+        raise DamagedManifest(f"{place}: got manifest format {version}; this version reads {_FORMAT}")
+    if not _is_manifest(found):
+        raise DamagedManifest(f"{place}: the manifest is damaged: keys are missing, or of another type")
+    files = tuple(FileRecord(file["path"], file["bytes"], file["sha256"]) for file in found.pop("files"))
+    texts = {key: found[key] for key in _TEXTS}
+    manifest = Manifest(files=files, dropped=tuple(found["dropped"]), rows=found["rows"], **texts)
+    outside = next((file.path for file in files if not _is_part(file.path, manifest.path)), None)
+    if outside is not None or not is_below(manifest.path):
+        raise DamagedManifest(
+            f"{place}: the manifest names {outside or manifest.path!r}, which is not inside {manifest.path!r}"
+        )
+    return manifest
+
+
+def _moved(manifest: Manifest, path: str) -> Manifest:
+    """Return the manifest of an output that is at ``path`` now."""
+    if path == manifest.path:
+        return manifest
+    items = "${key}" in path or "${key}" in manifest.path
+    old, new = (_folder_prefix(p) if items else p for p in (manifest.path, path))
+    files = tuple(FileRecord(f"{new}{file.path[len(old) :]}", file.bytes, file.hash) for file in manifest.files)
+    return replace(manifest, path=path, files=files)
+
+
+def _folder_prefix(path: str) -> str:
+    folder = str(fixed_folder(path))
+    return "" if folder == "." else f"{folder}/"
 
 
 def _is_manifest(found: Mapping[str, Any]) -> bool:

@@ -11,9 +11,11 @@ length. A missing float is NaN, and so is ``_FillValue``. Attributes that netCDF
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +26,9 @@ import numpy as np
 from pipeline.errors import OpError
 from pipeline.graph.collect import fitting_coords
 from pipeline.outputs.array_writers import ArraySpec, coded, coordinate_values, fragments_of, plain_attribute
-from pipeline.outputs.files import FRAGMENTS, Context, PartRecord, read_blocks, write_bytes
+from pipeline.outputs.files import FRAGMENTS, Context, PartRecord, final_path, read_blocks, write_bytes
 from pipeline.outputs.run_labels import plain_dtype, with_labels
+from pipeline.worker.atomic_write import write_errors
 
 __all__ = ["StoredVariable", "join_netcdf", "require_netcdf", "restored"]
 
@@ -120,7 +123,7 @@ def join_netcdf(
     shape = dict(zip(spec.dims, (sum(along) for along in sizes), strict=True))
     starts = [list(itertools.accumulate(along, initial=0)) for along in sizes]
     whole = Path(context.staging, f"{FRAGMENTS}/{path}/whole.nc")
-    with h5netcdf.File(whole, "w") as file:
+    with write_errors(final_path(context, path)), _NewFile(whole) as raw, h5netcdf.File(raw, "w") as file:
         file.attrs["Conventions"] = "CF-1.10"
         # None, an unlimited dim, may be empty; a fixed one can't have the length 0
         file.dimensions = {dim: n or None for dim, n in shape.items()}
@@ -135,6 +138,7 @@ def join_netcdf(
             if block.size:
                 place = tuple(slice(edges[i], edges[i + 1]) for edges, i in zip(starts, index, strict=True))
                 variable[place] = _stored(np.asarray(block, dtype))
+                raw.require_written()
         for key, coordinate in fitting_coords(template, shape).items():
             values, attrs = coordinate_values(coordinate)
             made = _variable(file, str(key), tuple(map(str, coordinate.dims)), values.dtype, attrs)
@@ -143,6 +147,60 @@ def join_netcdf(
     record = write_bytes(context, path, read_blocks(whole))
     whole.unlink()
     return PartRecord((), (record,), math.prod(shape.values()))
+
+
+class _NewFile(io.RawIOBase):
+    """A new file for HDF5, which ends the process when it closes a file after an error of the disk.
+
+    An error is therefore kept, what HDF5 writes after it is discarded, and :meth:`require_written` or leaving the
+    ``with`` block raises it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._file = open(path, "w+b", buffering=0)  # noqa: SIM115 - closed by close()
+        self._error: OSError | None = None
+
+    def require_written(self) -> None:
+        """Raise the first error of the disk, if there was one."""
+        if self._error is not None:
+            raise self._error
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+        if exc[0] is None:
+            self.require_written()
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+    def readinto(self, buffer: Any, /) -> int:
+        return self._file.readinto(buffer) or 0
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def truncate(self, size: int | None = None, /) -> int:
+        try:
+            return self._file.truncate(size)
+        except OSError as error:
+            self._error = self._error or error
+            return size or 0
+
+    def write(self, data: Any, /) -> int:
+        view = memoryview(data).cast("B")
+        done = 0
+        try:
+            while done < len(view):
+                done += self._file.write(view[done:]) or 0
+        except OSError as error:
+            self._error = self._error or error
+            self._file.seek(len(view) - done, os.SEEK_CUR)
+        return len(view)
 
 
 def _variable(

@@ -19,9 +19,14 @@ from pathlib import Path
 from pipeline.outputs.atomic_rename import Journal, Swap, exchange_names, inode, is_committed
 from pipeline.outputs.files import STAGING, sync_folder
 
-__all__ = ["delete_staging", "recover", "remove_empty_folders", "roll_back"]
+__all__ = ["delete_staging", "prepare", "recover", "remove_empty_folders", "roll_back"]
 
 _LOCK = ".recovery"
+
+
+def prepare(staging: Path) -> None:
+    """Make what :func:`recover` needs in a new staging folder: later the disk may be full."""
+    (staging / _LOCK).touch()
 
 
 def recover(staging: Path) -> None:

@@ -8,6 +8,7 @@ comparison_json      Write a comparison as ``report.json`` into its run folder.
 explanation_text     The result of ``explain`` for a terminal of 80 columns.
 explain_cause_text   The sentences of an explanation: evidence for a cause, what to change, the verdict.
 history_text         The results of ``runs`` and ``diff`` for a terminal of 80 columns.
+audit_text           The result of ``verify``.
 preview              A summary of a value for ``show`` and ``debug``, as a map and as text.
 failures             An exception as lines of text: what went wrong, where, why and what to do.
 people_stream        The streams that people read: secrets masked, control characters escaped.

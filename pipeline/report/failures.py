@@ -19,7 +19,9 @@ from pipeline.errors import (
     TaskDataError,
     TaskError,
     TaskTimeout,
+    TaskWriteError,
     WorkerLost,
+    WriteError,
     is_full,
     printable,
 )
@@ -38,6 +40,7 @@ _CURES: tuple[tuple[type[PipelineError], str], ...] = (
     (TaskTimeout, "Raise the step's timeout"),
     (BackendError, "Try another back end: --backend processes"),
     (DataError, "Fix the data or its path; --set and --root change paths"),
+    (WriteError, ""),
     (OutputError, "Earlier outputs are unchanged; fix this and run again"),
 )
 
@@ -61,7 +64,7 @@ def failure_lines(
     """
     lines = [printable(line) for line in _failure_lines(error, file, locations or {}, counts)]
     task = getattr(error, "task", "")
-    if task and file and not isinstance(error, TaskDataError):  # a message about data says what to fix
+    if task and file and not isinstance(error, TaskDataError | TaskWriteError):  # these messages say what to fix
         lines[-1] += f" Try it here: {shlex.join(['pipeline', 'debug', file, task, *options])}"
     return lines
 

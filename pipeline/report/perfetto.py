@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from pipeline.trace.replay import lanes
 from pipeline.trace.trace import Trace
 from pipeline.units import count_text
+from pipeline.worker.atomic_write import replacing
 
 __all__ = ["events", "write"]
 
@@ -57,16 +58,11 @@ def write(trace: Trace, path: Path, *, critical: Iterable[Mapping[str, Any]] = (
     encode = json.JSONEncoder(
         separators=(",", ":"), allow_nan=False
     ).encode  # json.dumps would make an encoder for each event
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        with partial.open("w", encoding="ascii") as file:
-            file.write(f'{{"displayTimeUnit":"ms","otherData":{encode(about)},"traceEvents":[\n')
-            for i, event in enumerate(events(trace, critical=critical)):
-                file.write((",\n" if i else "") + encode(event))
-            file.write("\n]}\n")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as partial, partial.open("w", encoding="ascii") as file:
+        file.write(f'{{"displayTimeUnit":"ms","otherData":{encode(about)},"traceEvents":[\n')
+        for i, event in enumerate(events(trace, critical=critical)):
+            file.write((",\n" if i else "") + encode(event))
+        file.write("\n]}\n")
     return path
 
 

@@ -29,14 +29,14 @@ import pyarrow.compute as pc
 
 from pipeline.config.json_values import json_value, without_nan
 from pipeline.config.resolved_yaml import resolved_text
-from pipeline.errors import Bug, OutputError, PipelineError, is_full
+from pipeline.errors import Bug, OutputError, PipelineError, WriteError, is_full
 from pipeline.graph.garbage_collection import rarely_collected
 from pipeline.runs.folders import FAILURE, INPUTS, PROVENANCE, RUN, SHAPE, TRACE, began
 from pipeline.runs.provenance.code import code_hashes, named
 from pipeline.runs.provenance.inputs import input_hashes
 from pipeline.runs.provenance.machine import environment, versions
 from pipeline.trace.shape import Shape
-from pipeline.worker.atomic_write import replacing
+from pipeline.worker.atomic_write import write_errors, write_text
 
 if TYPE_CHECKING:
     from pipeline.config.model import Config
@@ -83,7 +83,8 @@ class Facts:
         self._write("config.json", json_value(self.config))
         self._write("versions.json", versions())
         self._write(PROVENANCE, provenance)
-        shape_without_secrets(shape, self.config).save(self.folder / SHAPE)
+        with write_errors(self.folder / SHAPE):
+            shape_without_secrets(shape, self.config).save(self.folder / SHAPE)
         self._run |= {"fingerprint": self.graph.fingerprint, "graph": shape.to_dict()}
         self._write(RUN, self._run)
 
@@ -91,7 +92,7 @@ class Facts:
     def end(self, trace: Trace, *, start_up: float, commit: float, n_dropped: int) -> None:
         """Write how a run went that has ended well; all times in seconds."""
         self._write_inputs()
-        trace_without_secrets(trace, self.config).save(self.folder / TRACE)
+        self._write_trace(trace)
         self._run |= {
             "workers": trace.n_workers,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -110,15 +111,19 @@ class Facts:
         ----------
         trace : None: not all tasks ran
         """
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, WriteError):
             self._write_inputs()
             if trace is not None:
-                trace_without_secrets(trace, self.config).save(self.folder / TRACE)
+                self._write_trace(trace)
 
     def _write_inputs(self) -> None:
         """Write hashes of what was read; after the run, since what has changed since it began is a result of it."""
         inputs = input_hashes(self.config, since=began(self.folder))
         self._write(INPUTS, {"format": _FORMAT, "inputs": inputs})
+
+    def _write_trace(self, trace: Trace) -> None:
+        with write_errors(self.folder / TRACE):
+            trace_without_secrets(trace, self.config).save(self.folder / TRACE)
 
     def _steps(self, trace: Trace) -> dict[str, dict[str, float]]:
         """Return for each step of the file how many of its tasks ran, and their seconds; for later runs' time left."""
@@ -195,7 +200,7 @@ def noted_failure(folder: Path, kind: str, config: Config | None) -> Iterator[No
             "exit_code": code,
             "traceback": getattr(error, "traceback", ""),
         }
-        with contextlib.suppress(OSError):  # the disk may be full
+        with contextlib.suppress(WriteError):  # the disk may be full
             write_json(folder / FAILURE, config.masked(failure) if config is not None else failure)
         raise
 
@@ -220,5 +225,4 @@ def _exit_code(error: BaseException) -> int:
 
 def write_json(path: Path, value: Mapping[str, Any] | list[Any]) -> None:
     """Write a JSON file; readers see the old file or the whole new one."""
-    with replacing(path) as new:
-        new.write_text(json.dumps(value, indent=1, default=str) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(value, indent=1, default=str) + "\n")

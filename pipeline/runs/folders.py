@@ -14,6 +14,7 @@ from typing import IO, Self
 
 from pipeline.backends.events import Event, Listener, OutputLine
 from pipeline.errors import OutputError, printable
+from pipeline.worker.atomic_write import write_errors
 
 __all__ = ["FAILURE", "INPUTS", "MARKS", "PROVENANCE", "REPORT", "RUN", "SHAPE", "STAMP", "TASK_LOG", "TRACE",
            "TaskLog", "began", "is_recorded", "new_folder"]  # fmt: skip
@@ -90,7 +91,8 @@ class TaskLog:
 
         def listen(event: Event) -> None:
             if isinstance(event, OutputLine):
-                self._write(event)
+                with write_errors(self._path):
+                    self._write(event)
             listener(event)
 
         return listen

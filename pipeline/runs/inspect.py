@@ -324,5 +324,6 @@ def _computed(
     if begin is not None:
         begin(graph)
     masked = execution.masked(listener or show_output, config)
+    execution.tell_warnings(graph, config, listener)
     with execution.opened(config, graph, backend, workers=workers) as entered:
         return entered.run(graph, context=context, listener=masked).results

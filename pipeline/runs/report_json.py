@@ -18,6 +18,7 @@ from pipeline.runs.folders import REPORT
 from pipeline.runs.provenance.record import record
 from pipeline.trace.account import Account
 from pipeline.trace.shape import Shape
+from pipeline.worker.atomic_write import write_text
 
 if TYPE_CHECKING:
     from pipeline.config.model import Config
@@ -90,5 +91,5 @@ def document(
 def write(folder: Path, report: Mapping[str, Any]) -> Path:
     """Write a document into a run folder, and return its path."""
     path = folder / REPORT
-    path.write_text(json.dumps(report, indent=1, default=str, allow_nan=False) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(report, indent=1, default=str, allow_nan=False) + "\n")
     return path

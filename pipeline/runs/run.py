@@ -14,6 +14,7 @@ import multiprocessing
 import os
 import secrets
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -28,12 +29,13 @@ from pipeline.builder.build import build
 from pipeline.config.expressions.references import parse_reference
 from pipeline.config.from_python import StepReference
 from pipeline.config.model import Config
-from pipeline.errors import CheckError, ConfigError, OutputError, PipelineError
+from pipeline.errors import CheckError, ConfigError, OutputError, PipelineError, WriteError
 from pipeline.graph.collect import collect
 from pipeline.graph.garbage_collection import passed_over
 from pipeline.graph.graph import Graph, Key
 from pipeline.graph.value_types import PartsType, ValueType
 from pipeline.outputs.commit import OutputTransaction
+from pipeline.outputs.damage import refuse_damaged
 from pipeline.outputs.manifest import Manifest, stale_files
 from pipeline.outputs.open import open_output
 from pipeline.runs import run_report
@@ -45,7 +47,7 @@ from pipeline.runs.provenance.machine import versions
 from pipeline.trace.trace import Trace
 from pipeline.units import count_text, duration_text
 
-__all__ = ["Run", "masked", "opened", "run"]
+__all__ = ["Run", "masked", "opened", "run", "tell_warnings"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,10 +117,20 @@ class Run:
         """Return the name of the output that holds the value; None if there is none."""
         return next((sink.name for sink in self.graph.sinks if _same_tasks(sink.value_type, value_type)), None)
 
-    def open(self, output: str) -> Any:
-        """Open a committed output: arrays and Parquet lazily, other formats in memory."""
+    def open(self, output: str, *, hashes: bool = False) -> Any:
+        """Open a committed output: arrays and Parquet lazily, other formats in memory.
+
+        Parameters
+        ----------
+        hashes : whether its files are read and compared with the hashes of its manifest; their sizes always are
+
+        Raises
+        ------
+        DataError : it is not as it was committed
+        """
         for sink in self.graph.sinks:
             if sink.name == output:
+                refuse_damaged(self.root, sink.path, hashes=hashes)
                 return open_output(sink, self.root, files=[file.path for file in self.outputs[output].files])
         raise KeyError(f"there is no output {output!r}; there are {', '.join(self.outputs) or 'none'}")
 
@@ -266,6 +278,7 @@ def run(
                     protect=lambda: refuse_collisions(config, graph, out),
                 ) as transaction,
             ):
+                tell_warnings(graph, config, listener)
                 listener = masked(log.beside(listener or show_output), config)
                 outcome, start_up = _computed(config, graph, transaction, backend, workers, cluster, listener, options)
                 checks = _checked(config, graph, outcome.results, folder)
@@ -286,8 +299,11 @@ def run(
         elapsed = outcome.trace.elapsed + verified - began
         notes = {**outcome.trace.notes, "commit": commit, "verify": verified - began, "graph": graph.fingerprint}
         trace = replace(outcome.trace, elapsed=elapsed, notes=notes)
-        write_json(folder / "manifest.json", {"outputs": [manifest.to_dict() for manifest in manifests.values()]})
-        facts.end(trace, start_up=start_up, commit=commit, n_dropped=len(outcome.dropped))
+        try:
+            write_json(folder / "manifest.json", {"outputs": [manifest.to_dict() for manifest in manifests.values()]})
+            facts.end(trace, start_up=start_up, commit=commit, n_dropped=len(outcome.dropped))
+        except WriteError as error:
+            raise WriteError(f"{error}. The outputs are committed, but the run folder is not complete") from error
     return Run(
         name=config.name,
         backend=backend,
@@ -367,6 +383,15 @@ def masked(listener: Listener, config: Config) -> Listener:
         listener(event if isinstance(event, TasksDone) else replace(event, **shown))
 
     return listen
+
+
+def tell_warnings(graph: Graph, config: Config, listener: Listener | None) -> None:
+    """Tell the listener what the sources say about their data; without one they are warnings of Python."""
+    for warning in map(config.masked, graph.warnings):
+        if listener is None:
+            warnings.warn(warning, stacklevel=3)
+        else:
+            listener(Note(f"warning: {warning}"))
 
 
 def _require_open_names(config: Config, manifests: Mapping[str, Manifest]) -> None:

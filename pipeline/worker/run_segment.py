@@ -13,7 +13,7 @@ from functools import partial
 from time import perf_counter_ns, thread_time_ns
 from typing import Any, Literal, NamedTuple
 
-from pipeline.errors import DataError, TaskTimeout
+from pipeline.errors import DataError, TaskTimeout, WriteError
 from pipeline.graph.graph import Key, execute, is_constant
 from pipeline.graph.segments import Dropped, Failure, Group, Segment, SegmentTask
 from pipeline.worker import output_capture
@@ -171,7 +171,9 @@ def _run(
 
 
 def _failure(task: SegmentTask, error: BaseException) -> Failure:
-    kind: Literal["data", "raised", "timeout"] = "data" if isinstance(error, DataError) else "raised"
+    kind: Literal["data", "raised", "timeout", "write"] = "data" if isinstance(error, DataError) else "raised"
+    if isinstance(error, WriteError):
+        kind = "write"
     if isinstance(error, TaskTimeout):  # of a program, which its task has ended
         kind = "timeout"
     cause = f"item {_current.item}: {describe(error)}" if _current.item else describe(error)

@@ -266,7 +266,7 @@ def test_a_config_names_the_schema_to_editors(path: Path) -> None:
 def test_the_command_writes_the_schema_to_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["schema", "-o", str(tmp_path / "schema.json")]) == 0
     assert json.loads((tmp_path / "schema.json").read_text()) == SCHEMA
-    assert cli.main(["schema", "--output", str(tmp_path / "nowhere" / "schema.json")]) == 2
+    assert cli.main(["schema", "--output", str(tmp_path / "nowhere" / "schema.json")]) == 5
     printed = capsys.readouterr()
     assert not printed.out
-    assert "nowhere/schema.json: No such file or directory" in printed.err
+    assert "nowhere/schema.json: can't be written: No such file or directory; make its folder" in printed.err

@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.graph.graph import Sink
 from pipeline.graph.value_types import ItemsType, ObjectType
+from pipeline.outputs.damage import differences
 from pipeline.outputs.files import Context, PartRecord, write_bytes
 from pipeline.outputs.manifest import DamagedManifest, Manifest, stale_files
 from pipeline.outputs.target_paths import manifest_path
@@ -40,7 +41,7 @@ def test_a_manifest_reads_back_as_it_was_written(tmp_path):
     manifest = committed(tmp_path, "p", "q")
     assert Manifest.load(tmp_path, SINK.path) == manifest
     assert (manifest.rows, manifest.nbytes, manifest.dropped) == (2, 4, ("r",))
-    assert manifest.damage(tmp_path) == []
+    assert differences(manifest, tmp_path, hashes=True) == []
 
 
 def test_an_output_that_was_never_written_has_none(tmp_path):
@@ -55,15 +56,19 @@ def test_a_manifest_of_another_version_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "fault"),
-    [(None, "a/p.json is missing"), ("12\n", "has 3 bytes; it was committed with 2"), ("2\n", "a/p.json has changed")],
+    [
+        (None, "a/p.json is missing"),
+        ("12\n", "has 3 bytes; it was committed with 2"),
+        ("2\n", "a/p.json has another hash"),
+    ],
 )
 def test_a_manifest_sees_what_is_no_longer_as_committed(text, fault, tmp_path):
     manifest = committed(tmp_path, "p", "q")
     (tmp_path / "a/p.json").unlink()
     if text is not None:
         (tmp_path / "a/p.json").write_text(text)
-    (found,) = manifest.damage(tmp_path)
-    assert fault in found
+    (found,) = differences(manifest, tmp_path, hashes=True)
+    assert fault in str(found)
 
 
 def test_items_of_the_last_run_that_this_one_has_not_are_stale(tmp_path):
@@ -91,7 +96,7 @@ def test_an_output_that_was_moved_keeps_its_manifest(tmp_path):
     moved = Manifest.load(tmp_path, "b/${key}.json")
     assert moved is not None
     assert moved.paths() == ["b/p.json", "b/q.json"]
-    assert moved.damage(tmp_path) == []
+    assert differences(moved, tmp_path, hashes=True) == []
     assert manifest.paths() == ["a/p.json", "a/q.json"]
 
 

@@ -196,7 +196,7 @@ def test_the_command_writes_it_or_prints_it(
     assert told(json.loads(capsys.readouterr().out)["svg"])
     assert main(["graph", "f.yaml", "-o", "out.png"]) == 2
     assert "the drawing is an SVG; give a file name that ends in .svg" in capsys.readouterr().err
-    assert main(["graph", "f.yaml", "-o", "none/out.svg"]) == 2
+    assert main(["graph", "f.yaml", "-o", "none/out.svg"]) == 5
     assert "No such file or directory" in capsys.readouterr().err
 
 

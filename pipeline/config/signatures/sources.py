@@ -28,6 +28,9 @@ __all__ = [
 Count = Annotated[int, Field(ge=0)]
 Paths = Path | Annotated[list[Path], Field(min_length=1)]
 Cast = Literal["none"] | dict[str, Type]
+_HASHES: Any = Field(
+    False, description="true: also compare outputs of earlier runs with their hashes, which reads them twice"
+)
 
 
 class Source(Signature):
@@ -51,6 +54,7 @@ class Files(Source):
     home: ClassVar[str] = "sources.paths:files"
 
     path: Paths = Field(description="pattern with * and **, or a list of them")
+    hashes: bool = _HASHES
 
 
 class StoredVariable(Source):
@@ -73,6 +77,7 @@ class StoredVariable(Source):
         description="units and coordinates that differ between files: those of the first, or none; default: an error",
     )
     decode_times: bool = Field(True, description="false: times stay numbers, with their units and calendar")
+    hashes: bool = _HASHES
 
 
 class FromNetcdf(StoredVariable):
@@ -104,6 +109,9 @@ class FromZarr(StoredVariable):
 
     path: Paths = Field(description="folder or URL of the store, pattern with *, or a list")
     chunks: Chunks | None = Field(None, description="size along each dim; default: the stored ones")
+    missing: Literal["allow", "warn", "error"] = Field(
+        "allow", description="chunks that are not stored, which are read as the fill value: warn counts them"
+    )
 
 
 class FromNpy(Source):
@@ -124,6 +132,7 @@ class FromNpy(Source):
     dims: Names | None = Field(None, description="names of the dims, in order; default: dim_0, dim_1, …")
     chunks: Chunks | None = Field(None, description="size along each dim; default: auto")
     along: str | None = Field(None, description="several files: the dim along which they are joined")
+    hashes: bool = _HASHES
 
 
 class ReadParquet(Source):
@@ -143,6 +152,7 @@ class ReadParquet(Source):
     columns: Names | None = Field(None, description="columns to read, in this order; default: all")
     cast: Cast | None = Field(None, description="column: type; or none, which keeps decimals and dates")
     split: Literal["files", "row_groups"] = Field("files", description="what becomes a partition")
+    hashes: bool = _HASHES
 
 
 class ReadCsv(Source):
@@ -163,6 +173,7 @@ class ReadCsv(Source):
     cast: dict[str, Type] | None = Field(None, description="column: type")
     na_values: list[str] | None = Field(None, description="texts that mean missing, in addition to the usual ones")
     blocksize: Annotated[int, Field(ge=1)] | None = Field(None, description="bytes per partition; default: 64 MiB")
+    hashes: bool = _HASHES
 
 
 class ReadJson(Source):
@@ -185,6 +196,7 @@ class ReadJson(Source):
     blocksize: Annotated[int, Field(ge=1)] | None = Field(
         None, description="bytes per partition; default: 64 MiB; a list of objects is one partition"
     )
+    hashes: bool = _HASHES
 
 
 class ArrayFromCall(Source):

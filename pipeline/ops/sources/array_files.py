@@ -22,11 +22,14 @@ from dask.base import tokenize
 
 from pipeline.errors import DataError, OpError
 from pipeline.graph.graph import GraphNode, Key, task
+from pipeline.ops.build_warnings import warn
 from pipeline.ops.data_movement import note
 from pipeline.ops.sources.chunking import Chunks, chunk_sizes, spans
 from pipeline.ops.sources.file_joins import Joined, Overlap, Settled, join, join_plain, sharing
 from pipeline.ops.sources.paths import is_remote, locate, opened, options_of, stores
-from pipeline.ops.sources.stored_arrays import StoredArray, inspect, netcdf_engine, read_slab
+from pipeline.ops.sources.stored_arrays import StoredArray, inspect, naming_chunks, netcdf_engine, read_slab, zarr_node
+from pipeline.outputs.files import read_errors
+from pipeline.units import count_text
 
 __all__ = ["from_netcdf", "from_npy", "from_zarr"]
 
@@ -80,6 +83,7 @@ def from_zarr(
     overlap: Overlap | None = None,
     attrs: Settled | None = None,
     decode_times: bool = True,
+    missing: str = "allow",
     storage: Mapping[str, Any] | None = None,
     picks: Mapping[str, Pick] | None = None,
 ) -> xr.DataArray:
@@ -88,14 +92,21 @@ def from_zarr(
     Without ``chunks`` the chunks are the stored ones. The dims of an array without names are ``dim_0``… Several stores
     are joined as the files of :func:`from_netcdf`.
 
+    Parameters
+    ----------
+    missing : chunks of the variable that are not stored, which are legal and read as the fill value; ``warn`` counts
+        them, ``error`` refuses them, ``allow`` does not look
+
     Raises
     ------
-    DataError : there is no zarr group or array, or one does not fit the others
+    DataError : there is no zarr group or array, one does not fit the others, or a chunk is missing
     OpError : there is no such group, variable or dim, or a pick is out of range
     """
     found: list[StoredArray] = []
     for name in stores(path, storage):
         stored = _zarr_stored(name, variable, group, decode_times, options_of(name, storage))
+        if missing != "allow":
+            _tell_missing(stored, missing)
         found.append(sharing(found[0], stored) if found else stored)
     first = found[0]
     own = dict(zip(first.dims, first.grid or first.shape, strict=True))
@@ -108,21 +119,34 @@ def _zarr_stored(path: str, variable: str | None, group: str, times: bool, optio
 
     if not is_remote(path) and not os.path.exists(path):
         raise DataError(f"{path}: no such file")
-    try:
-        node: Any = zarr.open(path, mode="r", storage_options=dict(options) or None)
-    except ImportError as error:  # the library of a protocol
-        raise DataError(f"{path}: {error}") from error
-    except (FileNotFoundError, ValueError, KeyError) as error:
-        raise DataError(f"{path}: is neither a zarr group nor a zarr array ({error})") from error
+    with read_errors(path):
+        try:
+            node = zarr_node(path, "", options)
+        except (FileNotFoundError, ValueError, KeyError) as error:
+            raise DataError(f"{path}: is neither a zarr group nor a zarr array ({error})") from error
     if not isinstance(node, zarr.Array):
         engine = "zarr-consolidated" if node.metadata.consolidated_metadata is not None else "zarr"
         return inspect(path, engine, variable, group=group, times=times, options=options)
     if group:
         raise OpError("group", f"{path} has no group {group!r}; it is a single array")
-    dims = tuple(getattr(node.metadata, "dimension_names", None) or (f"dim_{i}" for i in range(node.ndim)))
-    return StoredArray(
-        path, "zarr-array", "", "", dims, node.shape, node.dtype, node.dtype.kind, grid=node.chunks, options=options
-    )
+    with read_errors(path):
+        dims = tuple(getattr(node.metadata, "dimension_names", None) or (f"dim_{i}" for i in range(node.ndim)))
+        return StoredArray(
+            path, "zarr-array", "", "", dims, node.shape, node.dtype, node.dtype.kind, grid=node.chunks, options=options
+        )
+
+
+def _tell_missing(stored: StoredArray, missing: str) -> None:
+    with read_errors(stored.path):
+        array = zarr_node(stored.path, stored.inner, stored.options)
+        n_missing = array.nchunks - array.nchunks_initialized
+    if not n_missing:
+        return
+    text = f"{stored.path}: {n_missing:,} of {count_text(array.nchunks, 'chunk')} of {stored.inner or 'the array'!r}"
+    text += f" {'is' if n_missing == 1 else 'are'} not stored"
+    if missing == "error":
+        raise DataError(f"{text}; write them, or read them as the fill value, {array.fill_value}: missing: allow")
+    warn(f"{text} and read as the fill value, {array.fill_value}")
 
 
 def from_npy(
@@ -154,6 +178,10 @@ def from_npy(
 def _npy_stored(path: str, dims: Sequence[str] | None, options: Mapping[str, Any]) -> StoredArray:
     with opened(path, options) as file:
         shape, _, dtype = npy_head(path, file)
+        needed = file.tell() + math.prod(shape) * dtype.itemsize
+        nbytes = file.seek(0, os.SEEK_END)
+    if nbytes < needed and not dtype.hasobject:
+        raise DataError(f"{path}: has {nbytes:,} bytes, and an array of {shape} needs {needed:,}: its end is missing")
     if dtype.hasobject or dtype.names is not None or dtype.kind == "V":
         raise DataError(f"{path}: holds {dtype}; an array is of numbers, truth values, times or text")
     if dims is not None and len(dims) != len(shape):
@@ -261,13 +289,15 @@ def _read(
     options: Mapping[str, Any],
 ) -> np.ndarray[Any, Any]:
     """Return one chunk."""
-    if engine == "npy":
-        return np.array(read_npy(path, slab, options), dtype=dtype, order="C")
-    if engine == "zarr-array":
-        import zarr
-
-        return np.asarray(zarr.open_array(path, mode="r", storage_options=dict(options) or None)[slab], dtype)
-    return read_slab(path, engine, group, variable, slab, dtype, times, options)
+    with read_errors(path):
+        if engine == "npy":
+            return np.array(read_npy(path, slab, options), dtype=dtype, order="C")
+        if not engine.startswith("zarr"):
+            return read_slab(path, engine, group, variable, slab, dtype, times, options)
+        with naming_chunks(path, "/".join(filter(None, (group, variable))), slab, options):
+            if engine == "zarr-array":
+                return np.asarray(zarr_node(path, "", options)[slab], dtype)
+            return read_slab(path, engine, group, variable, slab, dtype, times, options)
 
 
 __all__ = ["npy_head", "read_npy"]

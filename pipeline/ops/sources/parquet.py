@@ -29,6 +29,7 @@ from pipeline.graph.graph import GraphNode, Key, task
 from pipeline.ops.collections import Frame
 from pipeline.ops.column_types import TEXT, common_dtype, converted, declared_dtype, empty_frame, natural_dtype
 from pipeline.ops.sources.paths import below, fixed_folder, is_remote, locate, opened, options_of
+from pipeline.outputs.files import read_errors
 
 __all__ = ["chosen", "frame_of", "read_parquet", "typed"]
 
@@ -245,7 +246,7 @@ def _read_parquet(
     fixed: Mapping[str, str | None],
 ) -> pd.DataFrame:
     """One partition: some row groups of one file. Arrow's own threads stay out of it: tasks are the parallelism."""
-    with _parquet(path, options) as file:
+    with read_errors(path), _parquet(path, options) as file:
         n = sum(file.metadata.row_group(k).num_rows for k in groups)
         if not n:
             return empty_frame(dict(dtypes))  # its types had no say

@@ -17,8 +17,10 @@ from pipeline.errors import DataError
 from pipeline.graph.graph import GraphNode, Key, constant
 from pipeline.ops.collections import Items
 from pipeline.ops.sources.glob import WILD, fixed_folder, matching, within
+from pipeline.outputs.files import read_errors
 
 __all__ = [
+    "SUFFIXES",
     "ZARR_METADATA",
     "below",
     "files",
@@ -30,6 +32,19 @@ __all__ = [
     "protocol_of",
     "stores",
 ]
+
+
+SUFFIXES: Mapping[str, tuple[str, ...]] = {
+    "from_netcdf": (".nc", ".nc4", ".cdf", ".h5"),
+    "from_npy": (".npy",),
+    "read_json": (
+        *(".json", ".json.gz", ".json.bz2", ".json.xz", ".jsonl", ".jsonl.gz", ".jsonl.bz2", ".jsonl.xz"),
+        *(".ndjson", ".ndjson.gz", ".ndjson.bz2", ".ndjson.xz"),
+    ),
+    "read_csv": (".csv", ".tsv", ".txt", ".csv.gz", ".csv.bz2", ".csv.xz"),
+    "read_parquet": (".parquet", ".parq", ".pq"),
+}
+"""Op -> endings of the files that it reads in a folder; other ops read all."""
 
 
 def files(*, path: str | Sequence[str], storage: Mapping[str, Any] | None = None) -> Items:
@@ -173,12 +188,18 @@ def _in_folder(folder: str, names: Sequence[str], suffixes: tuple[str, ...]) -> 
 
 @contextmanager
 def opened(path: str, options: Mapping[str, Any]) -> Iterator[BinaryIO]:
-    """Open ``path`` for reading bytes."""
-    if not is_remote(path):
-        with open(path, "rb") as file:
-            yield file
-        return
-    import fsspec
+    """Open ``path`` for reading bytes.
 
-    with fsspec.open(path, "rb", **options) as remote:
-        yield remote
+    Raises
+    ------
+    DataError : it can't be read
+    """
+    with read_errors(path):
+        if not is_remote(path):
+            with open(path, "rb") as file:
+                yield file
+            return
+        import fsspec
+
+        with fsspec.open(path, "rb", **options) as remote:
+            yield remote

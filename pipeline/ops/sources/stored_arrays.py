@@ -8,6 +8,7 @@ them, and once for each chunk: no open file is pickled or kept between tasks. Re
 from __future__ import annotations
 
 import importlib.util
+import itertools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,8 +20,9 @@ import xarray as xr
 from pipeline.errors import DataError, OpError, nearest
 from pipeline.graph.calendars import calendar_name, decode_times
 from pipeline.ops.sources.paths import is_remote, opened
+from pipeline.outputs.files import read_errors
 
-__all__ = ["StoredArray", "inspect", "netcdf_engine", "read_slab"]
+__all__ = ["StoredArray", "inspect", "naming_chunks", "netcdf_engine", "read_slab", "zarr_node"]
 
 Values = np.ndarray[Any, Any]
 
@@ -53,6 +55,11 @@ class StoredArray:
     durations: bool = False
     grid: tuple[int, ...] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def inner(self) -> str:
+        """The path of the variable in the file; empty where the file is one array."""
+        return "/".join(filter(None, (self.group, self.variable)))
 
 
 def netcdf_engine(path: str, options: Mapping[str, Any]) -> str:
@@ -119,12 +126,12 @@ def inspect(
     if group and engine == "scipy":  # the classic format has none, and xarray would read the file itself
         _require_group(path, engine, group, options)
     try:
-        with _dataset(path, engine, group, options) as raw:
+        with read_errors(path), _dataset(path, engine, group, options) as raw:
             return _inspected(raw, path, engine, variable, group, times, options)
-    except (OSError, ValueError, KeyError) as error:
+    except DataError:
         if group:
             _require_group(path, engine, group, options)
-        raise DataError(f"{path}: can't be read ({type(error).__name__}: {error})") from error
+        raise
 
 
 def _inspected(
@@ -272,7 +279,8 @@ def _require_group(path: str, engine: str, group: str, options: Mapping[str, Any
     ------
     OpError : with the groups that it has
     """
-    groups = list(_groups(path, engine, options))
+    with read_errors(path):
+        groups = list(_groups(path, engine, options))
     if group in groups:
         return
     known = f"it has {', '.join(groups)}{nearest(group, groups)}" if groups else "it has no groups"
@@ -329,6 +337,35 @@ def read_slab(
     elif values.dtype.kind == "S":
         values = _text(variable, values, path)
     return np.asarray(values, dtype=dtype)
+
+
+def zarr_node(path: str, inner: str, options: Mapping[str, Any]) -> Any:
+    """Return a group or array of a zarr store; ``inner`` is its path in the store."""
+    import zarr
+
+    node: Any = zarr.open(path, mode="r", storage_options=dict(options) or None)
+    return node[inner] if inner else node
+
+
+@contextmanager
+def naming_chunks(path: str, inner: str, slab: tuple[int | slice, ...], options: Mapping[str, Any]) -> Iterator[None]:
+    """Name the damaged chunk of a part of a zarr array that can't be read; its chunks are then read one by one.
+
+    Raises
+    ------
+    DataError : instead of what zarr raises
+    """
+    try:
+        yield
+    except Exception:
+        array = zarr_node(path, inner, options)
+        ends = [(i, i + 1) if isinstance(i, int) else (i.start, i.stop) for i in slab]
+        places = [range(a // n, -(-b // n)) for (a, b), n in zip(ends, array.chunks, strict=False)]
+        places += [range(-(-n // size)) for n, size in zip(array.shape, array.chunks, strict=True)][len(places) :]
+        for place in itertools.product(*places):  # the characters of text are a dim more
+            with read_errors("/".join(filter(None, (path, inner, array.metadata.encode_chunk_key(place))))):
+                array[tuple(slice(i * n, (i + 1) * n) for i, n in zip(place, array.chunks, strict=True))]
+        raise
 
 
 def _times(name: str, values: Values, how: tuple[str, str], path: str) -> Values:

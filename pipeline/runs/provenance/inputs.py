@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.builder.step import located
 from pipeline.config.model import Command, Over
-from pipeline.ops.sources.paths import ZARR_METADATA, is_remote, locate, options_of, stores
+from pipeline.ops.sources.paths import SUFFIXES, ZARR_METADATA, is_remote, locate, options_of, stores
 
 if TYPE_CHECKING:
     from pipeline.config.model import Config, Step
@@ -40,17 +40,6 @@ _MOST_SINGLE = 5_000  # files of one source that are recorded one by one
 
 _FAR = os.path.join("..", "..", "..", "")
 """How the relative path of a file far from a folder begins."""
-_SUFFIXES: Mapping[str, tuple[str, ...]] = {
-    "from_netcdf": (".nc", ".nc4", ".cdf", ".h5"),
-    "from_npy": (".npy",),
-    "read_json": (
-        *(".json", ".json.gz", ".json.bz2", ".json.xz", ".jsonl", ".jsonl.gz", ".jsonl.bz2", ".jsonl.xz"),
-        *(".ndjson", ".ndjson.gz", ".ndjson.bz2", ".ndjson.xz"),
-    ),
-    "read_csv": (".csv", ".tsv", ".txt", ".csv.gz", ".csv.bz2", ".csv.xz"),
-    "read_parquet": (".parquet", ".parq", ".pq"),
-}
-"""Op -> endings of the files that it reads in a folder; other ops read all."""
 
 
 @dataclass(frozen=True)
@@ -228,7 +217,7 @@ def _located(op: str, paths: Sequence[str], storage: Mapping[str, Any]) -> tuple
     if not paths:
         return ()
     try:
-        return locate(paths, storage, suffixes=_SUFFIXES.get(op, ()))
+        return locate(paths, storage, suffixes=SUFFIXES.get(op, ()))
     except Exception:  # noqa: BLE001  (a library of its own for each storage; the files were there for the run)
         return tuple(paths)
 
