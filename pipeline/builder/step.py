@@ -177,7 +177,7 @@ class StepBuilder:
         inputs = [self.input(r) for role in type(parameters).inputs for r in step.inputs.get(role, ())]
         keywords: dict[str, Any] = dict(parameters.keywords())
         keywords |= self.context(build, keywords)
-        if type(parameters).group == "sources" and "path" in keywords:
+        if type(parameters).family == "sources" and "path" in keywords:
             hashes = bool(keywords.pop("hashes", False))
             self.builder.committed.require_undamaged(type(parameters).op, keywords["path"], hashes=hashes)
         if "args" in keywords and type(parameters).inputs:
