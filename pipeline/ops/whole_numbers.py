@@ -266,20 +266,21 @@ def _round_half_even(x: int, step: int) -> int:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def cast(values: Any, dtype: np.dtype[Any]) -> Any:
+def cast(values: Any, dtype: np.dtype[Any], what: str = "") -> Any:
     """Return numbers in another dtype; a whole number stays the same number.
 
-    Floats may be rounded to other floats, booleans become 1 and 0. ``values`` may be an array of ints of any size.
+    Floats may be rounded to other floats, booleans become 1 and 0. ``values`` may be an array of ints of any size;
+    ``what`` they are, for the message.
 
     Raises
     ------
     WholeNumberError : the first whole number that the dtype can't hold, or float that is no whole number
     """
     kinds = values.dtype.kind, dtype.kind
-    if values.dtype == dtype or not (set(kinds) & set("iu")) or kinds[0] not in "iufO" or kinds[1] not in "iuf":
+    if values.dtype == dtype or kinds == ("f", "f") or kinds[0] not in "iufO" or kinds[1] not in "iuf":
         return values.astype(dtype, copy=False)
     if kinds[0] == "f":
-        return _from_floats(values, dtype)
+        return _from_floats(values, dtype, what)
     low, high = bounds(values)
     if kinds[1] == "f":
         limit = 2 ** (np.finfo(dtype).nmant + 1)
@@ -294,7 +295,7 @@ def cast(values: Any, dtype: np.dtype[Any]) -> Any:
             return values.astype(dtype)
         lost, found = np.less(values, limits.min) | np.greater(values, limits.max), values
     if np.any(lost):
-        raise _unfit(values, lost, dtype)
+        raise _unfit(values, lost, dtype, what)
     return found
 
 
@@ -304,20 +305,20 @@ def _equals_float(values: Any, floats: Any) -> Any:
     return compare("==", values, floats)
 
 
-def _from_floats(values: Any, dtype: np.dtype[Any]) -> Any:
+def _from_floats(values: Any, dtype: np.dtype[Any], what: str) -> Any:
     limits = np.iinfo(dtype)
     lost = ~((values >= float(limits.min)) & (values < float(limits.max + 1)) & (np.trunc(values) == values))
     if np.any(lost):
-        raise _unfit(values, lost, dtype)
+        raise _unfit(values, lost, dtype, what)
     return values.astype(dtype)
 
 
-def _unfit(values: Any, lost: Any, dtype: np.dtype[Any]) -> WholeNumberError:
+def _unfit(values: Any, lost: Any, dtype: np.dtype[Any], what: str) -> WholeNumberError:
     place = tuple(int(i) for i in np.unravel_index(int(np.argmax(lost)), np.shape(lost)))
     value = np.asarray(values)[place]
     shown = value if isinstance(value, int) else value.item()
     cure = "number(x) rounds it" if dtype.kind == "f" else _TO_FLOAT
-    return WholeNumberError(f"{shown!r} is a value that {dtype} can't hold; {cure}", place)
+    return WholeNumberError(f"{what}{shown!r} is a value that {dtype} can't hold; {cure}", place)
 
 
 def truncated(values: Array) -> Array:

@@ -13,8 +13,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
+from named_ops import arrays as array
+from strategies import SETTINGS, cut
 from test_expression_values import over_arrays, over_columns, over_numpy
 
+from pipeline.config.expressions.expression import parse
 from pipeline.config.expressions.references import ExpressionError
 from pipeline.errors import DataError
 
@@ -182,3 +187,128 @@ def test_integer_of_a_float(dtype: str) -> None:
     for value in (1e19, 2.0**63, -1e19, np.nan, np.inf):
         with pytest.raises(FAILS):
             over_numpy("integer(x)", {"x": np.array([1, value], dtype)})
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Sums
+# ---------------------------------------------------------------------------------------------------------------------
+
+Row = list[int]
+SUMS: dict[str, tuple[Callable[[xr.DataArray], xr.DataArray], Callable[[Row], list[Any]]]] = {
+    "sum": (array.sum, lambda v: [sum(v)]),
+    "cumsum": (lambda x: array.cumsum(x, axis="x"), lambda v: list(itertools.accumulate(v))),
+    "min": (array.min, lambda v: [min(v)]),
+    "max": (array.max, lambda v: [max(v)]),
+    "groupby": (lambda x: array.groupby(labelled(x), by=parse("zone", "coords"), agg="sum"), lambda v: halves(v, sum)),
+    "groupby max": (
+        lambda x: array.groupby(labelled(x), by=parse("zone", "coords"), agg="max"),
+        lambda v: halves(v, max),
+    ),
+    "resample": (lambda x: array.resample(timed(x), rule={"x": "2D"}, agg="sum"), lambda v: in_pairs(v, sum)),
+    "resample with gaps": (
+        lambda x: array.resample(timed(x, "4D"), rule={"x": "2D"}, agg="max"),
+        lambda v: [part for each in v for part in (each, None)][:-1],
+    ),
+    "coarsen": (lambda x: array.coarsen(x, window={"x": 2}, agg="sum", boundary="trim"), lambda v: in_pairs(v, sum, 2)),
+    "rolling": (
+        lambda x: array.rolling(x, window={"x": 2}, agg="sum", min_periods=1),
+        lambda v: [sum(v[max(i - 1, 0) : i + 1]) for i in range(len(v))],
+    ),
+    "rolling min": (
+        lambda x: array.rolling(x, window={"x": 2}, agg="min", min_periods=1),
+        lambda v: [min(v[max(i - 1, 0) : i + 1]) for i in range(len(v))],
+    ),
+    "matmul": (lambda x: array.matmul(x, x), lambda v: [sum(i * i for i in v)]),
+    "tensordot": (lambda x: array.tensordot(x, signs(x)), lambda v: [sum(i * (-1) ** k for k, i in enumerate(v))]),
+    "einsum": (lambda x: array.einsum(x, signs(x), x, subscripts="x, x, x -> "),
+               lambda v: [sum(i * i * (-1) ** k for k, i in enumerate(v))]),
+    "outer": (lambda x: array.einsum(x, x, subscripts="a, b -> a b"), lambda v: [i * j for i in v for j in v]),
+}  # fmt: skip
+
+
+def halves(v: Row, function: Callable[[Row], int]) -> Row:
+    return [function(part) for part in (v[::2], v[1::2]) if part]
+
+
+def in_pairs(v: Row, function: Callable[[Row], int], least: int = 1) -> Row:
+    return [function(v[i : i + 2]) for i in range(0, len(v), 2) if len(v[i : i + 2]) >= least]
+
+
+def labelled(x: xr.DataArray) -> xr.DataArray:
+    return x.assign_coords(zone=("x", np.arange(x.size) % 2))
+
+
+def timed(x: xr.DataArray, step: str = "D") -> xr.DataArray:
+    return x.assign_coords(x=pd.date_range("2001-01-01", periods=x.size, freq=step))
+
+
+def signs(x: xr.DataArray) -> xr.DataArray:
+    return chunked((-1) ** np.arange(x.size), "int8", 3)
+
+
+def rows(draw: st.DrawFn, dtype: str) -> tuple[Row, xr.DataArray]:
+    values = draw(st.lists(st.sampled_from(extremes(dtype)) | st.integers(0, 9), min_size=2, max_size=7))
+    return values, chunked(values, dtype, (draw(cut(len(values))),))
+
+
+@st.composite
+def rows_of_any_type(draw: st.DrawFn) -> tuple[Row, xr.DataArray]:
+    """Some whole numbers, and an array of them in chunks."""
+    return rows(draw, draw(st.sampled_from(("int64", "uint64", *WHOLE))))
+
+
+@SETTINGS
+@given(row=rows_of_any_type())
+@pytest.mark.parametrize("name", SUMS)
+def test_sums_are_exact_or_fail(name: str, row: tuple[Row, xr.DataArray]) -> None:
+    values, x = row
+    function, exact = SUMS[name]
+    lazy, wanted = function(x), exact(values)
+    if not all(w is None or holds(lazy.dtype, w) for w in wanted):
+        with pytest.raises(DataError, match="can't hold"):
+            lazy.compute(scheduler="sync")
+        return
+    got = lazy.compute(scheduler="sync")
+    assert got.dtype == lazy.dtype
+    found = [None if v != v else Fraction(v) for v in got.values.ravel().tolist()]
+    assert found == [w if w is None else Fraction(w) for w in wanted]
+
+
+@SETTINGS
+@given(row=rows_of_any_type())
+def test_means_and_variances_of_whole_numbers_round_once(row: tuple[Row, xr.DataArray]) -> None:
+    values, x = row
+    mean = Fraction(sum(values), len(values))
+    variance = sum((v - mean) ** 2 for v in values) / len(values)
+    for got, wanted in [
+        (array.mean(x), mean),
+        (array.groupby(x.assign_coords(zone=("x", [0] * x.size)), by=parse("zone", "coords"), agg="mean"), mean),
+        (array.var(x, ddof=0), variance),
+        (
+            array.groupby(x.assign_coords(zone=("x", [0] * x.size)), by=parse("zone", "coords"), agg="var", ddof=0),
+            variance,
+        ),
+    ]:
+        found = got.compute(scheduler="sync").values.ravel().tolist()
+        rough = 2**-52 if wanted is mean else 2**-30
+        assert abs(Fraction(found[0]) - wanted) <= abs(wanted) * Fraction(rough) + Fraction(1, 2**20) * (
+            wanted is variance
+        )
+
+
+def test_a_sum_over_many_positions_does_not_wrap_on_the_way() -> None:
+    values = np.zeros((600, 3), np.int64)
+    values[:300], values[300:] = 2**62, -(2**62)
+    values[0, 1], values[0, 2] = 5, 2**62 - 1
+    x = xr.DataArray(da.from_array(values, chunks=(100, 2)), dims=["x", "y"])
+    assert array.sum(x, axis="x").compute(scheduler="sync").values.tolist() == [0, 5 - 2**62, -1]
+    assert array.sum(x).compute(scheduler="sync") == 4 - 2**62
+    assert array.sum(x[:, 0] * 0 + 2**53 + 1).compute(scheduler="sync") == 600 * (2**53 + 1)
+    with pytest.raises(DataError, match=r"the sum \d+ is a value that int64 can't hold"):
+        array.cumsum(x[:, 0], axis="x").compute(scheduler="sync")
+
+
+def test_counts_in_bins_of_large_whole_numbers() -> None:
+    x = chunked([2**53 + 1, 2**53 + 3, 2**62 + 1, 2**62 - 1], "int64")
+    counts = array.histogram(x, bins=[0, 2**53 + 2, 2**53 + 4, 2**62, 2**63])
+    assert counts.compute(scheduler="sync").values.tolist() == [1, 1, 1, 1]

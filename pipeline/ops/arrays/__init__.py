@@ -20,5 +20,6 @@ contraction         Sums of products over named axes, for algebra and decomposit
 deferred_labels     Coordinates whose labels are computed in the run.
 dims                Dims by name, checks of inputs, coordinates of results.
 partial_aggregates  Aggregates of groups and windows of numpy arrays; partial results that can be merged.
+sums                Sums and means of blocks: whole numbers exactly, floats in float64.
 unknown_chunks      Dims whose length is unknown until run time: starts of chunks, slices, equal chunks of two arrays.
 """

@@ -1,19 +1,24 @@
 """Sums of products of arrays over named axes, for ``matmul``, ``tensordot``, ``einsum`` and the decompositions.
 
 A task multiplies the chunks at one position. If an axis that is summed over has several chunks, the products are summed
-in a tree, always in the same order.
+in a tree, always in the same order. Sums of whole numbers are exact, as in :mod:`pipeline.ops.arrays.sums`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import dask.array as da
 import numpy as np
 
+from pipeline.ops.arrays.dims import take_first
+from pipeline.ops.arrays.sums import settled, sum_dtype, sum_of_blocks
 from pipeline.ops.arrays.unknown_chunks import require_equal_chunks
 from pipeline.ops.elementwise.alignment import align_chunks
+from pipeline.ops.whole_numbers import bounds, common_dtype
 
 __all__ = ["contract", "product_dtype"]
 
@@ -22,9 +27,7 @@ Block = np.ndarray[Any, Any]
 
 def product_dtype(arrays: Sequence[Any]) -> np.dtype[Any]:
     """Return the dtype of a sum of products: the common dtype, or int64 for small integers and booleans."""
-    kind = np.result_type(*(x.dtype for x in arrays))
-    wide: np.dtype[Any] = np.sum(np.empty(0, kind)).dtype
-    return wide
+    return sum_dtype(common_dtype(*(x.dtype for x in arrays)))
 
 
 def contract(arrays: Sequence[da.Array], labels: Sequence[Sequence[str]], result: Sequence[str]) -> da.Array:
@@ -62,8 +65,8 @@ def contract(arrays: Sequence[da.Array], labels: Sequence[Sequence[str]], result
     )
     if not several:
         return products
-    total: da.Array = da.sum(products, axis=tuple(range(len(kept), len(kept) + len(several))), dtype=kind)
-    return total
+    axes = tuple(range(len(kept), products.ndim))
+    return take_first(sum_of_blocks(products, axes, dtype=kind), axes)
 
 
 def _pairs(arrays: Sequence[da.Array], places: Sequence[tuple[int, ...]]) -> list[tuple[da.Array, tuple[int, ...]]]:
@@ -80,13 +83,44 @@ def _product(
 ) -> Block:
     """Return the sum of products of one chunk of each array, with ``width`` axes of length 1 at the end."""
     require_equal_chunks(several, places, dims)
-    blocks = [np.asarray(block).astype(kind, copy=False) for block in several]
-    if len(blocks) == 2:
-        found = _pair(blocks[0], places[0], blocks[1], places[1], kept)
+    multiply = partial(_multiplied, places=places, kept=kept)
+    blocks = [np.asarray(block) for block in several]
+    if kind.kind in "iu":
+        lengths = {
+            i: n for block, place in zip(blocks, places, strict=True) for i, n in zip(place, block.shape, strict=True)
+        }
+        found = _exact_product(blocks, multiply, math.prod(n for i, n in lengths.items() if i not in kept), kind)
     else:
-        pairs = [item for pair in zip(blocks, places, strict=True) for item in pair]
-        found = np.asarray(np.einsum(*pairs, kept, optimize=len(blocks) > 2))
-    return found.reshape((*found.shape, *(1,) * width))
+        with np.errstate(invalid="ignore", over="ignore"):
+            found = multiply([block.astype(kind, copy=False) for block in blocks])
+    return (found if width else settled(found, kind)).reshape((*found.shape, *(1,) * width))
+
+
+def _exact_product(
+    blocks: Sequence[Block], multiply: Callable[[list[Block]], Block], n: int, kind: np.dtype[Any]
+) -> Block:
+    """Return sums of ``n`` products of whole numbers in ``kind``, or as Python ints if one does not fit.
+
+    Those that wrapped are exact modulo 2**64, and so are right together with the same sums in floats.
+    """
+    largest = n * math.prod(max(map(abs, bounds(block))) for block in blocks)
+    wrapped = multiply([block.astype(kind) for block in blocks])
+    if largest <= np.iinfo(kind).max:
+        return wrapped
+    if largest * max(n, 1) >= 2**113:  # floats may be wrong by 2**62 and more
+        return np.asarray(multiply([block.astype(object) for block in blocks]), dtype=object)
+    near = multiply([block.astype(np.float64) for block in blocks])
+    turns = np.rint((near - wrapped.astype(np.float64)) / 2.0**64)
+    if not turns.any():
+        return wrapped
+    return np.asarray(wrapped.astype(object) + turns.astype(np.int64).astype(object) * 2**64, dtype=object)
+
+
+def _multiplied(blocks: list[Block], places: tuple[tuple[int, ...], ...], kept: tuple[int, ...]) -> Block:
+    if len(blocks) == 2:
+        return _pair(blocks[0], places[0], blocks[1], places[1], kept)
+    pairs = [item for pair in zip(blocks, places, strict=True) for item in pair]
+    return np.asarray(np.einsum(*pairs, kept, optimize=len(blocks) > 2))
 
 
 def _pair(a: Block, a_axes: tuple[int, ...], b: Block, b_axes: tuple[int, ...], kept: tuple[int, ...]) -> Block:

@@ -12,6 +12,7 @@ import xarray as xr
 
 from pipeline.errors import OpError
 from pipeline.ops.arrays.dims import Axis, axes_of, rebuild, require_real
+from pipeline.ops.whole_numbers import bounds
 
 __all__ = ["histogram"]
 
@@ -82,6 +83,8 @@ def _counts(block: Block, edges: Block, axes: tuple[int, ...]) -> Block:
     shape = moved.shape[: block.ndim - len(axes)]
     lanes = math.prod(shape)
     values = moved.reshape(lanes, math.prod(moved.shape[len(shape) :]))
+    if values.dtype.kind in "iu" and max(map(abs, bounds(values))) > 2**53:  # which floats would round
+        values, edges = values.astype(object), edges.astype(object)
     found = np.searchsorted(edges, values, side="right") - 1  # n: beyond the last edge, and NaN
     found[values == edges[-1]] = n - 1
     places = found + n * np.arange(lanes)[:, None]

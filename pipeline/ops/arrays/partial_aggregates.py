@@ -17,6 +17,8 @@ import xarray as xr
 
 from pipeline.errors import OpError
 from pipeline.ops.arrays.dims import require_numbers
+from pipeline.ops.arrays.sums import mean_of, moments, settled, sum_dtype, total
+from pipeline.ops.whole_numbers import bounds, cast
 
 __all__ = [
     "AGGREGATES",
@@ -56,8 +58,7 @@ def aggregate_dtype(dtype: np.dtype[Any], agg: str, *, empty: bool) -> np.dtype[
     if agg == "count":
         return np.dtype(np.int64)
     if agg == "sum":
-        kind: np.dtype[Any] = np.sum(np.empty(0, dtype)).dtype
-        return kind
+        return sum_dtype(dtype)
     if agg in ("std", "var"):
         return np.empty(0, dtype).real.dtype if dtype.kind in "fc" else np.dtype(np.float64)
     if agg == "mean":
@@ -73,7 +74,7 @@ class Partial:
     ----------
     groups : numbers of the groups, increasing, shape (G,)
     n : number of values in each, shape (G, …)
-    values : sum, extreme, first or last value, boolean, or mean, shape (G, …)
+    values : sum (of ``mean``, too), extreme, first or last value, boolean, or mean of ``std`` and ``var``, shape (G, …)
     squares : sums of squared deviations from the mean, for ``std`` and ``var``, shape (G, …)
     """
 
@@ -106,13 +107,11 @@ def _one(values: Block, agg: str, skipna: bool) -> tuple[Block, Block, Block]:
         valid, n = np.ones(values.shape, bool), np.full(values.shape[1:], len(values))
     none = np.zeros(values.shape[1:])
     values = np.asarray(values)
-    if agg in ("std", "var", "mean"):
-        wide = np.where(valid, values, 0).astype(np.result_type(values.dtype, np.float64))
-        mean = wide.sum(axis=0) / np.maximum(n, 1)
-        deviations = np.where(valid, wide - mean, 0) if agg != "mean" else none[None]
-        return n, mean, (np.abs(deviations) ** 2).sum(axis=0)
-    if agg == "sum":
-        return n, np.sum(np.where(valid, values, np.zeros((), values.dtype)), axis=0), none
+    if agg in ("std", "var"):
+        n, mean, squares = (each[0] for each in moments(values, (0,), skipna))
+        return n, mean, squares
+    if agg in ("sum", "mean"):
+        return n, total(values, 0, skipna=skipna)[0], none
     if agg in ("any", "all"):
         truth = np.where(valid, values != 0, agg == "all")
         found = truth.any(axis=0) if agg == "any" else truth.all(axis=0)
@@ -136,30 +135,37 @@ def merge_partials(partials: Sequence[Partial], agg: str) -> Partial:
     """Merge partial results, which are given in the order of the data."""
     groups = np.unique(np.concatenate([p.groups for p in partials]))
     shape = (len(groups), *partials[0].values.shape[1:])
-    total = Partial(groups, np.zeros(shape, np.int64), np.zeros(shape, partials[0].values.dtype), np.zeros(shape))
+    kind = np.result_type(*(p.values.dtype for p in partials))
+    if agg in ("sum", "mean") and kind.kind in "iu":  # a sum of several may pass 64 bits
+        largest = sum(max(map(abs, bounds(p.values))) for p in partials)
+        kind = kind if largest <= np.iinfo(kind).max else np.dtype(object)
+    squares = np.zeros(shape, np.result_type(np.float64, *(p.squares.dtype for p in partials if p.squares is not None)))
+    whole = Partial(groups, np.zeros(shape, np.int64), np.zeros(shape, kind), squares)
     for p in partials:
-        _add(total, p, np.searchsorted(groups, p.groups), agg)
-    return total
+        _add(whole, p, np.searchsorted(groups, p.groups), agg)
+    return whole
 
 
-def _add(total: Partial, p: Partial, at: Block, agg: str) -> None:
-    """Merge ``p`` in place into the groups at ``at`` of ``total``."""
-    n, m = total.n[at], p.n
-    old, new = total.values[at], p.values
-    if agg in ("mean", "std", "var"):
+def _add(whole: Partial, p: Partial, at: Block, agg: str) -> None:
+    """Merge ``p`` in place into the groups at ``at`` of ``whole``."""
+    n, m = whole.n[at], p.n
+    old, new = whole.values[at], p.values
+    if agg in ("std", "var"):
         both = np.maximum(n + m, 1)
-        delta = new - old
-        value = np.where(n == 0, new, old + delta * (m / both))
-        if p.squares is not None and total.squares is not None:
-            total.squares[at] += p.squares + np.abs(delta) ** 2 * (n * m / both)
-    elif agg in ("sum", "count"):
-        value = old + new
+        with np.errstate(invalid="ignore", over="ignore"):
+            delta = new - old
+            value = np.where(n == 0, new, np.where(m == 0, old, old + delta * (m / both)))
+            if p.squares is not None and whole.squares is not None:
+                whole.squares[at] += p.squares + np.where(n * m == 0, 0, np.abs(delta) ** 2 * (n * m / both))
+    elif agg in ("sum", "mean", "count"):
+        with np.errstate(invalid="ignore", over="ignore"):
+            value = old + new
     elif agg == "any":
         value = old | new
     else:
         value = np.where(n == 0, new, _chosen(old, new, m, agg))
-    total.values[at] = value
-    total.n[at] = n + m
+    whole.values[at] = value
+    whole.n[at] = n + m
 
 
 def _chosen(old: Block, new: Block, m: Block, agg: str) -> Block:
@@ -175,18 +181,25 @@ def finish_aggregate(
     partials: Sequence[Partial], axis: int, n_groups: int, agg: str, ddof: int | None, dtype: Any
 ) -> Block:
     """Return the aggregates of all groups along ``axis`` as ``dtype``; NaN for a group without values."""
-    total = merge_partials(partials, agg)
-    shape = (n_groups, *total.values.shape[1:])
-    result = np.full(shape, _nothing(agg, np.dtype(dtype)), dtype)
-    values, n = total.values, total.n
-    if agg in ("std", "var") and total.squares is not None:
+    whole = merge_partials(partials, agg)
+    shape = (n_groups, *whole.values.shape[1:])
+    kind = np.dtype(dtype)
+    result = np.full(shape, _nothing(agg, kind), kind)
+    values, n = whole.values, whole.n
+    if agg == "mean":
+        values = mean_of(values, n, kind)
+    elif agg in ("std", "var") and whole.squares is not None:
         with np.errstate(divide="ignore", invalid="ignore"):
-            values = np.where(n > (ddof or 0), total.squares / np.maximum(n - (ddof or 0), 0), np.nan)
-        values = np.sqrt(values) if agg == "std" else values
+            values = np.where(n > (ddof or 0), whole.squares / np.maximum(n - (ddof or 0), 0), np.nan)
+        values = (np.sqrt(values) if agg == "std" else values).astype(kind)
+    elif agg == "sum":
+        values = settled(values, kind)
+    elif values.dtype.kind in "iu":
+        values = cast(values, kind)
     if agg in ("sum", "count", "any", "all"):
-        result[total.groups] = values
+        result[whole.groups] = values
     else:
-        result[total.groups] = np.where(n > 0, values, _nothing(agg, np.dtype(dtype))) if (n == 0).any() else values
+        result[whole.groups] = np.where(n > 0, values, _nothing(agg, kind)) if (n == 0).any() else values
     return np.moveaxis(result, 0, axis)
 
 

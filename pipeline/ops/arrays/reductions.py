@@ -6,7 +6,7 @@ unless ``skipna`` is false.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,9 @@ import numpy as np
 import xarray as xr
 
 from pipeline.errors import DataError, OpError
+from pipeline.ops.arrays.block_tasks import per_block
 from pipeline.ops.arrays.dims import Axis, axes_of, rebuild, require_numbers, require_same_labels, take_first
+from pipeline.ops.arrays.sums import joined_pairs, mean_of, moments, sum_of_blocks, total, total_and_count
 from pipeline.ops.arrays.unknown_chunks import require_equal_chunks
 from pipeline.ops.elementwise.alignment import align_chunks
 
@@ -23,20 +25,66 @@ __all__ = ["all", "any", "average", "max", "mean", "min", "std", "sum", "var"]
 
 Block = np.ndarray[Any, Any]
 
-_SKIPPING: Mapping[Callable[..., Any], Callable[..., Any]] = {
-    da.sum: da.nansum,
-    da.mean: da.nanmean,
-}
-
 
 def sum(x: xr.DataArray, *, axis: Axis = None, skipna: bool = True, keepdims: bool = False) -> xr.DataArray:  # noqa: A001
-    """Return the sum over dims; small integers become int64. The sum of no values is 0."""
-    return _reduced(da.sum, x, axis, skipna, keepdims)
+    """Return the sum over dims; small integers become int64. The sum of no values is 0.
+
+    Raises
+    ------
+    DataError : in the run, if a sum of whole numbers passes 64 bits
+    """
+    axes = axes_of(x, axis)
+    require_numbers(x, "sum")
+    return _of_axes(x, sum_of_blocks(x.data, axes, skipna=skipna), axes, keepdims)
 
 
 def mean(x: xr.DataArray, *, axis: Axis = None, skipna: bool = True, keepdims: bool = False) -> xr.DataArray:
     """Return the mean over dims; integers and booleans become float64. The mean of no values is NaN."""
-    return _reduced(da.mean, x, axis, skipna, keepdims)
+    axes = axes_of(x, axis)
+    require_numbers(x, "mean", times=True)
+    if x.dtype.kind in "mM":
+        means = per_block(
+            _means(_microseconds(x.data), axes, skipna), "times", _of_microseconds, x.dtype, dtype=x.dtype
+        )
+        return _of_axes(x, means, axes, keepdims)
+    return _of_axes(x, _means(x.data, axes, skipna), axes, keepdims)
+
+
+def _means(data: da.Array, axes: tuple[int, ...], skipna: bool) -> da.Array:
+    kind = data.dtype if data.dtype.kind in "fc" else np.dtype(np.float64)
+    found: da.Array = da.reduction(
+        data,
+        partial(_sum_and_count, skipna=skipna),
+        partial(_mean, kind=kind),
+        combine=_joined,
+        axis=axes,
+        keepdims=True,
+        dtype=kind,
+        meta=np.empty((0,) * data.ndim, kind),
+        concatenate=False,
+    )
+    return found
+
+
+def _sum_and_count(block: Block, axis: Any, keepdims: bool, skipna: bool) -> tuple[Block, Block]:
+    return total_and_count(block, axis, skipna)
+
+
+def _joined(pairs: Any, axis: Any, keepdims: bool) -> tuple[Block, Block]:
+    return joined_pairs(list(_leaves(pairs)))
+
+
+def _leaves(pairs: Any) -> Iterator[tuple[Block, Block]]:
+    """Yield the pairs in lists of lists."""
+    if isinstance(pairs, tuple):
+        yield pairs
+    else:
+        for each in pairs:
+            yield from _leaves(each)
+
+
+def _mean(pairs: Any, axis: Any, keepdims: bool, kind: np.dtype[Any]) -> Block:
+    return mean_of(*_joined(pairs, axis, keepdims), kind)
 
 
 def std(x: xr.DataArray, *, ddof: int, axis: Axis = None, skipna: bool = True, keepdims: bool = False) -> xr.DataArray:
@@ -61,24 +109,17 @@ def max(x: xr.DataArray, *, axis: Axis = None, skipna: bool = True, keepdims: bo
 
 def any(x: xr.DataArray, *, axis: Axis = None, skipna: bool = True, keepdims: bool = False) -> xr.DataArray:  # noqa: A001
     """Return whether any value over dims is true; false of no values."""
-    return _reduced(da.any, _truths(x, missing=False, skipna=skipna), axis, False, keepdims)
+    return _reduced(da.any, _truths(x, missing=False, skipna=skipna), axis, keepdims)
 
 
 def all(x: xr.DataArray, *, axis: Axis = None, skipna: bool = True, keepdims: bool = False) -> xr.DataArray:  # noqa: A001
     """Return whether all values over dims are true; true of no values."""
-    return _reduced(da.all, _truths(x, missing=True, skipna=skipna), axis, False, keepdims)
+    return _reduced(da.all, _truths(x, missing=True, skipna=skipna), axis, keepdims)
 
 
-def _reduced(function: Callable[..., Any], x: xr.DataArray, axis: Axis, skipna: bool, keepdims: bool) -> xr.DataArray:
+def _reduced(function: Callable[..., Any], x: xr.DataArray, axis: Axis, keepdims: bool) -> xr.DataArray:
     axes = axes_of(x, axis)
-    require_numbers(x, function.__name__, times=function is da.mean)
-    chosen = _SKIPPING[function] if skipna and x.dtype.kind in "fcmM" else function
-    if x.dtype.kind in "mM":
-        means = chosen(_microseconds(x.data), axis=axes, keepdims=True)
-        data = means.map_blocks(_of_microseconds, like=x.dtype, dtype=x.dtype)
-    else:
-        data = chosen(x.data, axis=axes, keepdims=True)
-    return _of_axes(x, data, axes, keepdims)
+    return _of_axes(x, function(x.data, axis=axes, keepdims=True), axes, keepdims)
 
 
 _NEAR = np.datetime64("2000-01-01", "us")  # float64 counts microseconds exactly for 285 years before and after it
@@ -94,7 +135,7 @@ def _microseconds(data: da.Array) -> da.Array:
     return microseconds
 
 
-def _of_microseconds(block: Block, *, like: np.dtype[Any]) -> Block:
+def _of_microseconds(block: Block, like: np.dtype[Any]) -> Block:
     whole = np.where(np.isnan(block), 0, np.round(block)).astype("timedelta64[us]")
     lengths = np.where(np.isnan(block), np.timedelta64("NaT", "us"), whole)
     return (_NEAR + lengths if like.kind == "M" else lengths).astype(like)
@@ -191,20 +232,16 @@ def _spread(x: xr.DataArray, axis: Axis, skipna: bool, keepdims: bool, ddof: int
 
 def _moments(block: Block, axes: tuple[int, ...], skipna: bool) -> Block:
     """Return count, mean and sum of squared deviations of one block along ``axes``, stacked in a new last axis."""
-    wide = block.astype(np.result_type(block.dtype, np.float64))
-    valid = ~np.isnan(wide) if skipna else np.ones(block.shape, bool)
-    n = valid.sum(axis=axes, keepdims=True)
-    mean = np.where(valid, wide, 0).sum(axis=axes, keepdims=True) / np.maximum(n, 1)
-    squares = np.where(valid, np.abs(wide - mean) ** 2, 0).sum(axis=axes, keepdims=True)
-    return np.stack([n, mean, squares], axis=-1)
+    return np.stack(moments(block, axes, skipna), axis=-1)
 
 
 def _merged_moments(moments: Block, axis: tuple[int, ...], keepdims: bool) -> Block:
     """Merge moments along ``axis`` by Chan's formula."""
     n, mean, squares = moments[..., 0], moments[..., 1], moments[..., 2]
     total = n.sum(axis=axis, keepdims=True)
-    middle = (n * mean).sum(axis=axis, keepdims=True) / np.maximum(total.real, 1)
-    spread = (squares + n * np.abs(mean - middle) ** 2).sum(axis=axis, keepdims=True)
+    with np.errstate(invalid="ignore", over="ignore"):
+        middle = (n * mean).sum(axis=axis, keepdims=True) / np.maximum(total.real, 1)
+        spread = (squares + n * np.abs(mean - middle) ** 2).sum(axis=axis, keepdims=True)
     return np.stack([total, middle, spread], axis=-1)
 
 
@@ -253,7 +290,7 @@ def average(x: xr.DataArray, weights: xr.DataArray, *, axis: Axis = None, skipna
         dtype=wide,
         meta=np.empty((0,) * (x.ndim + 1), wide),
     )
-    sums = da.sum(both, axis=axes)
+    sums = take_first(sum_of_blocks(both, axes), axes)
     kept = tuple(range(sums.ndim))
     data = da.blockwise(
         _ratio,
@@ -273,11 +310,12 @@ def _weigh(x: Block, w: Block, axes: tuple[int, ...], places: tuple[int, ...], s
     require_equal_chunks([x, w], [tuple(range(x.ndim)), places])
     shape = [w.shape[places.index(i)] if i in places else 1 for i in range(x.ndim)]
     w = np.broadcast_to(w.reshape(shape), x.shape).astype(wide, copy=False)
-    products = x * w
+    with np.errstate(invalid="ignore", over="ignore"):
+        products = x * w
     if skipna and x.dtype.kind in "fc":
         missing = np.isnan(x)
         products, w = np.where(missing, 0, products), np.where(missing, 0, w)
-    both = [np.sum(part, axis=axes, keepdims=True) for part in (products, w)]
+    both = [total(part, axes) for part in (products, w)]
     return np.stack(both, axis=-1)
 
 

@@ -14,6 +14,7 @@ from pipeline.errors import DataError, OpError
 from pipeline.graph.graph import GraphNode, Key, listed, ref, task
 from pipeline.ops.arrays.block_tasks import array_of_tasks, merge_in_tree, replace_at
 from pipeline.ops.arrays.dims import axis_of, is_missing, rebuild, require_numbers, require_real
+from pipeline.ops.arrays.sums import added, cumulated, sum_dtype, total
 from pipeline.ops.arrays.unknown_chunks import chunk_starts
 
 __all__ = ["argmax", "argmin", "cumsum", "topk"]
@@ -33,10 +34,14 @@ def cumsum(x: xr.DataArray, *, axis: str, skipna: bool = True) -> xr.DataArray:
 
     A missing value counts as 0. Floats are summed in float64, so that results for different chunks agree up to its
     rounding.
+
+    Raises
+    ------
+    DataError : in the run, if a sum of whole numbers passes 64 bits
     """
     along = axis_of(x, axis, "axis")
     require_numbers(x, "cumsum")
-    kind = np.cumsum(np.empty(0, x.dtype)).dtype
+    kind = sum_dtype(x.dtype)
     skips = skipna and x.dtype.kind in "fc"
     name = f"cumsum-{tokenize(x.data.name, along, skips)}"
     tasks: dict[Key, GraphNode] = {}
@@ -47,26 +52,21 @@ def cumsum(x: xr.DataArray, *, axis: str, skipna: bool = True) -> xr.DataArray:
             block = ref((x.data.name, *at))
             tasks[name, *at] = task((name, *at), _running, block, before, along, skips, kind)
             if k + 1 < x.data.numblocks[along]:
-                total, carried = (f"{name}-total", *at), (f"{name}-carried", *at)
-                tasks[total] = task(total, _total, block, along, skips)
+                own, carried = (f"{name}-total", *at), (f"{name}-carried", *at)
+                tasks[own] = task(own, _total, block, along, skips)
                 if before is not None:
-                    tasks[carried] = task(carried, np.add, before, ref(total))
-                before = ref(total if before is None else carried)
+                    tasks[carried] = task(carried, added, before, ref(own))
+                before = ref(own if before is None else carried)
     return rebuild(x, array_of_tasks(name, tasks, x.data.chunks, kind, x.data), x.dims)
 
 
-def _wide(block: Block, skips: bool) -> Block:
-    filled = np.where(np.isnan(block), np.zeros((), block.dtype), block) if skips else block
-    return filled.astype(np.result_type(block.dtype, np.float64)) if block.dtype.kind in "fc" else filled
-
-
 def _total(block: Block, axis: int, skips: bool) -> Block:
-    return np.asarray(np.sum(_wide(block, skips), axis=axis, keepdims=True))
+    return total(block, axis, skipna=skips)
 
 
 def _running(block: Block, before: Block | None, axis: int, skips: bool, dtype: Any) -> Block:
-    sums = np.cumsum(_wide(block, skips), axis=axis)
-    return np.asarray(sums if before is None else sums + before, dtype=dtype)
+    filled = np.where(np.isnan(block), np.zeros((), block.dtype), block) if skips else block
+    return cumulated(filled, before, axis, dtype)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -25,7 +25,9 @@ from pipeline.ops.arrays.partial_aggregates import (
     require_aggregate,
     rolling_aggregate,
 )
+from pipeline.ops.arrays.sums import settled
 from pipeline.ops.arrays.unknown_chunks import any_unknown, merge_chunks
+from pipeline.ops.whole_numbers import bounds, cast
 
 __all__ = ["coarsen", "rolling"]
 
@@ -101,9 +103,26 @@ def _rolled(
     ddof: int | None,
     dtype: Any,
 ) -> Block:
-    block = np.moveaxis(join_parts(several, parts, axis), axis, 0).astype(dtype)
+    whole = np.moveaxis(join_parts(several, parts, axis), axis, 0)
+    block = cast(whole, np.dtype(dtype)) if agg in ("min", "max", "first", "last") else whole.astype(dtype)
     ends = [np.full((pad, *block.shape[1:]), np.nan, dtype) for pad in pads]
-    return np.moveaxis(rolling_aggregate(np.concatenate([ends[0], block, ends[1]]), n, agg, least, ddof), 0, axis)
+    found = rolling_aggregate(np.concatenate([ends[0], block, ends[1]]), n, agg, least, ddof)
+    if agg == "sum" and whole.dtype.kind in "iu" and n * max(map(abs, bounds(whole))) > 2**53:
+        found = np.where(np.isnan(found), np.nan, _exact_sums(whole, pads, n))
+    return np.moveaxis(found, 0, axis)
+
+
+def _exact_sums(block: Block, pads: tuple[int, int], n: int) -> Block:
+    """Return the sums of windows of whole numbers whose sums float64 may round.
+
+    Raises
+    ------
+    WholeNumberError : a sum that float64 can't hold
+    """
+    ends = [np.zeros((pad, *block.shape[1:]), object) for pad in pads]
+    wide = np.concatenate([ends[0], block.astype(object), ends[1]])
+    sums = sum(wide[k : k + len(wide) - n + 1] for k in range(n))
+    return settled(np.asarray(sums, dtype=object), np.dtype(np.float64))
 
 
 def coarsen(
