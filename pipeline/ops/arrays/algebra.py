@@ -275,5 +275,6 @@ def _no_frequencies(dim: str) -> str:
 def _transformed(block: Block, n: int | None, axis: int, dim: str, inverse: bool, dtype: np.dtype[Any]) -> Block:
     if not (block.shape[axis] or n):
         raise DataError(_no_frequencies(dim))
-    found = np.fft.ifft(block, n, axis) if inverse else np.fft.fft(block, n, axis)
+    with np.errstate(invalid="ignore", over="ignore"):
+        found = np.fft.ifft(block, n, axis) if inverse else np.fft.fft(block, n, axis)
     return np.asarray(found, dtype)

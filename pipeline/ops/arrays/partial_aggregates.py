@@ -218,6 +218,13 @@ def rolling_aggregate(block: Block, n: int, agg: str, least: int, ddof: int | No
     Floats; NaN for a window with fewer than ``least`` values. Makes ``n`` passes over the block, without a copy ``n``
     times as large. (Rejected: running sums, which carry rounding errors into all later windows.)
     """
+    with np.errstate(invalid="ignore", over="ignore"):
+        result, count = _windows(block, n, agg, ddof)
+    return np.where(count >= least, result, np.nan).astype(block.dtype, copy=False)
+
+
+def _windows(block: Block, n: int, agg: str, ddof: int | None) -> tuple[Block, Block]:
+    """Return the aggregate and the number of values of each window."""
     m = len(block) - n + 1
     valid = ~np.isnan(block)
     shifts = [slice(k, k + m) for k in range(n)]
@@ -234,7 +241,7 @@ def rolling_aggregate(block: Block, n: int, agg: str, least: int, ddof: int | No
         result = reduce(_first_valid, (block[s] for s in (shifts if agg == "first" else shifts[::-1])))
     else:
         result = _moments(np.where(valid, block, 0), valid, shifts, count, agg, ddof or 0)
-    return np.where(count >= least, result, np.nan).astype(block.dtype, copy=False)
+    return np.asarray(result), count
 
 
 def _first_valid(one: Block, other: Block) -> Block:
