@@ -22,6 +22,7 @@ __all__ = [
     "TasksDone",
     "WorkerLoss",
     "output_events",
+    "shared_note",
     "show_output",
 ]
 
@@ -117,6 +118,11 @@ class Listener(Protocol):
     """Something to call with each event of a run, in the process that started the run, from one thread at a time."""
 
     def __call__(self, event: Event, /) -> None: ...
+
+
+def shared_note(step: str, kind: str) -> Note:
+    """Return the message that tasks of a step share an object of this type with others."""
+    return Note(f"{step}: a {kind} can't be pickled, so its tasks share it with others: none of them should change it")
 
 
 def output_events(worker: str, lines: Iterable[Line]) -> Iterator[OutputLine]:

@@ -226,6 +226,7 @@ class _Builder:
             resources=step.resources,
             drop=step.on_error == "drop" and items is not None,
             pure=step.pure,
+            writable=step.writable,
             location=str(step.location),
         )
 

@@ -117,6 +117,7 @@ class Step:
     command : the program of a command
     parts : names of the parts that the function returns, or that the command makes
     seed : whether the function gets ``seed=``
+    writable : whether the function gets copies of arrays, which it may write to
     locations : key of the step -> its place in the file
     """
 
@@ -139,6 +140,7 @@ class Step:
     timeout: float | None = None
     resources: Mapping[str, float] = field(default_factory=dict)
     pure: bool = True
+    writable: bool = False
     on_error: Literal["stop", "drop"] = "stop"
     location: Location = field(default=Location(), compare=False)
     locations: Mapping[str, Location] = field(default_factory=dict, compare=False)

@@ -272,7 +272,15 @@ class _StepReader(InstanceReader):
         if keys.on_error == "drop" and "over" not in self.node.value:
             reason = "drop leaves out the failed items of a call or a command with over"
             self._note("on_error", f"{reason}; this step has no items of its own")
-        return keys.model_dump(include={"pure", "retries", "timeout", "resources", "on_error"})
+        if keys.writable and not self._calls_a_function():
+            self._note("writable", "lets a function of yours write to arrays; this step calls none")
+        return keys.model_dump(include={"pure", "writable", "retries", "timeout", "resources", "on_error"})
+
+    def _calls_a_function(self) -> bool:
+        """Whether the step calls a function of the user's, or is an op of another distribution."""
+        if self.parsed.kind != "op" or self.signature is None:
+            return self.parsed.kind == "call"
+        return "function" in self.signature.model_fields or not self.signature.function_path().startswith("pipeline.")
 
     def _note(self, key: str, message: str) -> None:
         self.context.faults.add(self.node.value[key].location, f"{self.path}.{key}", message)

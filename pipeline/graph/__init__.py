@@ -3,6 +3,7 @@
 graph               The Graph, its nodes, and how its tasks must be run; the private parts of dask are used here.
 value_types         The type of a step's value (array, frame, items, …): the keys of its tasks, what is known of it.
 fusion              Fuse the tasks of a Graph into segments, the units that workers get.
+ownership           Which tasks run code of the user, and which values only one of them sees.
 segments            Segments and their tasks; how a task can fail, or leave an item out.
 calendars           Times of calendars that numpy lacks: decoded from files, encoded, compared, as text.
 scheduler           Decide which segment runs next and which values can be freed; used by real runs and by replays.

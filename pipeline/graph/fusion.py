@@ -30,6 +30,7 @@ from dask.sizeof import sizeof
 
 from pipeline.graph.garbage_collection import rarely_collected
 from pipeline.graph.graph import CONTEXT, Graph, GraphNode, Key, constant, dependencies, execute, is_constant, toposort
+from pipeline.graph.ownership import Owners
 from pipeline.graph.segments import Segment, SegmentTask
 
 __all__ = ["SEGMENTS_A_WORKER", "fuse"]
@@ -66,8 +67,9 @@ def fuse(graph: Graph, *, n_workers: int) -> tuple[Segment, ...]:
     outputs: list[set[Key]] = [set() for _ in groups]
     for key in (*graph.wanted, *(key for inputs in needs for key in inputs if key != CONTEXT)):
         outputs[home[key]].add(key)
+    owners = Owners(graph)
     return tuple(
-        _segment(graph, number, groups[g], constants[g], needs[g], sorted(outputs[g], key=position.__getitem__))
+        _segment(graph, owners, number, groups[g], constants[g], needs[g], sorted(outputs[g], key=position.__getitem__))
         for number, g in enumerate(sequence)
     )
 
@@ -234,6 +236,7 @@ def _depth_first(needs: Sequence[Sequence[int]]) -> list[int]:
 
 def _segment(
     graph: Graph,
+    owners: Owners,
     number: int,
     keys: Sequence[Key],
     constants: Sequence[Key],
@@ -248,7 +251,10 @@ def _segment(
         policy = graph.policies[owner]
         item = graph.item(key) if policy.items is not None else ""
         drop = policy.drop and _is_item(graph, key)
-        tasks.append(SegmentTask(key, graph.tasks[key], owner, item, policy.timeout, frees.get(key, ()), drop))
+        node = graph.tasks[key]
+        owns = owners.owned_by(node, policy)
+        freed = frees.get(key, ())
+        tasks.append(SegmentTask(key, node, owner, item, policy.timeout, freed, drop, owns, policy.writable))
     n_tasks = Counter(task.step for task in tasks[len(constants) :])
     policies = [graph.policies[owner] for owner in n_tasks]
     limits = [policy.timeout and policy.timeout * n for policy, n in zip(policies, n_tasks.values(), strict=True)]

@@ -48,12 +48,14 @@ __all__ = [
     "dependencies",
     "dependents",
     "execute",
+    "function_of",
     "is_constant",
     "listed",
     "ref",
     "task",
     "token",
     "toposort",
+    "with_constants",
 ]
 
 CONTEXT = "pipeline-context"
@@ -113,6 +115,27 @@ def execute(node: GraphNode, values: Mapping[Key, Any]) -> Any:
     """
     # only the dependencies are passed on: dask copies the dict it gets, which is O(n) per task with all values
     return node({key: values[key] for key in node.dependencies})
+
+
+def function_of(node: GraphNode) -> Callable[..., Any] | None:
+    """Return the function that a node calls; None if it is a value, another name of one, or a list of some."""
+    return node.func if type(node) is Task else None
+
+
+def with_constants(node: GraphNode, change: Callable[[Any], Any]) -> GraphNode:
+    """Return a node that calls the same function with ``change(argument)`` for each argument that is a constant."""
+    if type(node) is not Task and not isinstance(node, List):
+        return node
+
+    def changed(argument: Any) -> Any:
+        if isinstance(argument, TaskRef):
+            return argument
+        return with_constants(argument, change) if isinstance(argument, GraphNode) else change(argument)
+
+    arguments = [changed(argument) for argument in node.args]
+    if isinstance(node, List):
+        return List(*arguments)
+    return Task(node.key, node.func, *arguments, **{name: changed(value) for name, value in node.kwargs.items()})
 
 
 def dependents(tasks: Mapping[Key, GraphNode]) -> dict[Key, set[Key]]:
@@ -274,6 +297,7 @@ class Policy:
     resources : abstract resources that each task needs, as Dask has them
     drop : whether an item is left out when it has failed finally
     pure : False: its tasks have effects outside the pipeline and must never be run twice
+    writable : whether its tasks get copies of arrays, instead of read-only views
     location : place of the step in its file, ``FILE:LINE``
     """
 
@@ -288,6 +312,7 @@ class Policy:
     resources: Mapping[str, float] = field(default_factory=dict)
     drop: bool = False
     pure: bool = True
+    writable: bool = False
     location: str = ""
 
 

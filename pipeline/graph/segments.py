@@ -36,6 +36,8 @@ class SegmentTask(NamedTuple):
     timeout : seconds; None: no limit
     frees : keys of the values that no task needs after this one, in the segment or outside
     drop : whether its item is left out when it has failed finally
+    owns : keys of the values that nothing else sees, so that it may change them
+    writable : whether it gets copies of arrays, which it may write to, instead of read-only views
     """
 
     key: Key
@@ -45,6 +47,8 @@ class SegmentTask(NamedTuple):
     timeout: float | None = None
     frees: tuple[Key, ...] = ()
     drop: bool = False
+    owns: tuple[Key, ...] = ()
+    writable: bool = False
 
     @property
     def name(self) -> str:

@@ -28,6 +28,7 @@ from pipeline.ops.calls.calls import Call
 from pipeline.ops.calls.commands import Program
 from pipeline.outputs.commit import OutputTransaction
 from pipeline.runs import run as execution
+from pipeline.worker.isolation import isolated
 from pipeline.worker.process_setup import install_modules
 
 __all__ = ["Preview", "Ready", "preview", "ready"]
@@ -195,6 +196,7 @@ class Ready:
     step : the step instance that owns it
     function : the function that the task calls, which may be ours and call the user's
     pure : whether it may be run again
+    writable : whether it gets copies of arrays, instead of read-only views
     """
 
     name: str
@@ -203,10 +205,11 @@ class Ready:
     values: Mapping[Key, Any]
     function: Any
     pure: bool = True
+    writable: bool = False
 
     def run(self) -> Any:
         """Run the task in this thread; exceptions are raised, also if the step drops failing items."""
-        return execute(self.node, self.values)
+        return execute(*isolated(self.node, self.values, writable=self.writable))
 
 
 @contextlib.contextmanager
@@ -242,8 +245,9 @@ def ready(
         install_modules(graph.modules)
         step = config.steps.get(owner)
         pure = step is None or step.pure
+        writable = graph.policies[owner].writable
         name = task_name(owner, key, graph.item(key))
-        yield Ready(name, owner, _raising(node), values, getattr(node, "func", None), pure)
+        yield Ready(name, owner, _raising(node), values, getattr(node, "func", None), pure, writable)
 
 
 def _task(config: Config, graph: Graph, text: str) -> Key:

@@ -101,6 +101,7 @@ class Trace:
         ``clock_error``: seconds by which instants of different machines may differ;
         ``measuring``: seconds that measuring one task takes, the mean;
         ``graph``: the fingerprint of the Graph;
+        ``shared``: ``[step, type]`` of values that several tasks got as they are, since they can't be pickled;
         ``n_segments``, ``versions``, ``start_method``, ``threads``
     """
 

@@ -1,6 +1,7 @@
 """What runs beside the user's code, on any machine.
 
 atomic_write    Write a file that appears, or replaces another, only when it is complete.
+isolation       What a task of the user gets instead of the values that other tasks see as well.
 memory          The bytes that a value and this process take.
 output_buffer   What the tasks of a segment write, cut into whole lines, each with its task.
 output_capture  The streams of this process while tasks run: what a task prints, logs or warns goes to its buffer.

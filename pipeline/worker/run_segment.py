@@ -14,14 +14,15 @@ from time import perf_counter_ns, thread_time_ns
 from typing import Any, Literal, NamedTuple
 
 from pipeline.errors import DataError, TaskTimeout, WriteError
-from pipeline.graph.graph import Key, execute, is_constant
+from pipeline.graph.graph import Key, dependencies, execute, is_constant
 from pipeline.graph.segments import Dropped, Failure, Group, Segment, SegmentTask
 from pipeline.worker import output_capture
+from pipeline.worker.isolation import Isolation, detached, read_only_cure
 from pipeline.worker.memory import nbytes, resident
 from pipeline.worker.output_buffer import Emit, Line, OutputBuffer
 from pipeline.worker.tracebacks import describe, traceback_of
 
-__all__ = ["SegmentResult", "SegmentTimes", "TaskTiming", "begin_item", "run_segment"]
+__all__ = ["SegmentResult", "SegmentTimes", "TaskTiming", "begin_item", "cause_of", "run_segment"]
 
 
 class TaskTiming(NamedTuple):
@@ -63,6 +64,7 @@ class SegmentResult:
     times : when the segment reached the worker and left it
     measuring : ns spent on looking at the results of the tasks: their sizes, the memory of the process
     lines : what the tasks printed, where there was no way to send it sooner
+    shared : step and type of values that several tasks got as they are, since they can't be pickled
     """
 
     outputs: dict[Key, Any] = field(default_factory=dict)
@@ -73,6 +75,7 @@ class SegmentResult:
     times: SegmentTimes = field(default_factory=SegmentTimes)
     measuring: int = 0
     lines: list[Line] = field(default_factory=list)
+    shared: list[tuple[str, str]] = field(default_factory=list)
 
 
 def run_segment(
@@ -82,6 +85,7 @@ def run_segment(
     on_start: Callable[[SegmentTask], None] | None = None,
     emit: Emit | None = None,
     hold: float = 0.0,
+    only_here: bool = False,
 ) -> SegmentResult:
     """Run the tasks of a segment in order and measure each.
 
@@ -96,12 +100,15 @@ def run_segment(
     emit, hold : what gets the lines that the tasks print, see :class:`pipeline.worker.output_buffer.OutputBuffer`;
         None: they are part of the result. Lines are captured while the streams of the process are replaced
         (:func:`pipeline.worker.output_capture.install`)
+    only_here : whether ``inputs`` were made for this call alone, so that a task may change those that no other needs
     """
     began = perf_counter_ns()
     result = SegmentResult(times=SegmentTimes(began, began))
     buffer = output_capture.start(emit or result.lines.extend, hold)
     try:
-        _run(segment, dict(inputs), result, buffer, on_start)
+        isolation = Isolation(segment, only_here=only_here)
+        _run(segment, dict(inputs), result, buffer, on_start, isolation)
+        result.shared = sorted(isolation.shared)
     finally:
         _current.restart = None
         output_capture.stop(buffer)
@@ -124,21 +131,23 @@ def _run(
     result: SegmentResult,
     buffer: OutputBuffer,
     on_start: Callable[[SegmentTask], None] | None,
+    isolation: Isolation,
 ) -> None:
     """Run the tasks; ``result`` and ``values`` are filled on the way."""
     for task in segment.tasks:
-        node = task.node
-        if is_constant(node):
-            values[task.key] = execute(node, values)
+        if is_constant(task.node):
+            values[task.key] = execute(task.node, values)
             continue
         if on_start is not None:
             on_start(task)
         _current.item, _current.restart = "", partial(on_start, task) if on_start is not None and task.timeout else None
+        _current.writable = task.writable
+        node, given = isolation.prepare(task, values)
         buffer.task = task
         cpu = thread_time_ns()
         start, pid = perf_counter_ns(), os.getpid()
         try:
-            value = execute(node, values)
+            value = execute(node, given)
         except BaseException as error:
             stop = perf_counter_ns()
             if isinstance(error, KeyboardInterrupt) and _accepts_interrupts():
@@ -151,6 +160,9 @@ def _run(
             os._exit(result.failure is not None)
         spent = thread_time_ns() - cpu
         buffer.task = None
+        if given is not values:
+            value = detached(value)
+        del given
         if buffer.has_output:
             buffer.end_task()
         result.timings.append(TaskTiming(task.key, task.step, start, stop, spent, nbytes(value), resident(stop)))
@@ -160,13 +172,14 @@ def _run(
             result.failure = Failure.late(task)
         if result.failure is not None:
             return
-        if type(value) is Dropped and not any(type(values[key]) is Dropped for key in node.dependencies):
+        if type(value) is Dropped and not any(type(values[key]) is Dropped for key in dependencies(task.node)):
             result.dropped.append((task.step, task.item or str(task.key), value.cause))
         elif type(value) is Group:
             result.dropped += [(task.step, key, cause) for key, cause in value.dropped]
         values[task.key] = value
         for key in task.frees:
             del values[key]
+            isolation.free(key)
     result.outputs = {key: values[key] for key in segment.outputs}
 
 
@@ -176,8 +189,14 @@ def _failure(task: SegmentTask, error: BaseException) -> Failure:
         kind = "write"
     if isinstance(error, TaskTimeout):  # of a program, which its task has ended
         kind = "timeout"
-    cause = f"item {_current.item}: {describe(error)}" if _current.item else describe(error)
+    cause = f"item {_current.item}: {cause_of(error)}" if _current.item else cause_of(error)
     return Failure.of(task, cause, traceback=traceback_of(error), kind=kind)
+
+
+def cause_of(error: BaseException) -> str:
+    """Return what a task raised as text, with the cure where it tried to write to a read-only array."""
+    cure = "" if getattr(_current, "writable", False) else read_only_cure(error)
+    return f"{describe(error)}; {cure}" if cure else describe(error)
 
 
 def _accepts_interrupts() -> bool:

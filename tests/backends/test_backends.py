@@ -195,7 +195,7 @@ def test_a_large_array_goes_from_task_to_task(backend: Backend) -> None:
         ("length", 2): task(("length", 2), len, ref(("make", 0))),
     }
     owners: dict[Key, str] = {key: str(key[0]) for key in tasks}
-    policies = {name: Policy(name, merge=False) for name in owners.values()}
+    policies = {name: Policy(name, merge=False, writable=name == "use") for name in owners.values()}
     graph = Graph(tasks, (("use", 1), ("length", 2)), owners, policies)
     assert backend.run(graph).results == {("use", 1): 6_500_004.0, ("length", 2): 6_500_000}
 

@@ -95,6 +95,7 @@ class DaskExecution:
         notes = {
             "n_segments": len(self._segments),
             "lost_workers": list(self._reports.lost),
+            "shared": sorted(map(list, self._reports.shared)),
             "clock_error": rows.clock_error,
             "versions": versions(),
             "cpu": self._usage.beside(tasks=sum(row.cpu for row in records) / 1e9),

@@ -210,6 +210,7 @@ def _report(job: Job, result: SegmentResult, failure: Failure | None, worker: Wo
         "times": [int(instant) for instant in result.times],
         "bytes_in": int(bytes_in),
         "measuring": int(result.measuring),
+        "shared": [list(one) for one in result.shared],
         "dropped": [[str(part) for part in item] for item in result.dropped],
         "failed": [failure.step, str(failure.key), failure.item, failure.cause] if failure else None,
     }

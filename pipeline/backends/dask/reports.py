@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.backends.dask.clock import Rows
-from pipeline.backends.events import ItemDropped, Listener, TaskRetry, TasksDone, WorkerLoss, output_events
+from pipeline.backends.events import ItemDropped, Listener, TaskRetry, TasksDone, WorkerLoss, output_events, shared_note
 from pipeline.graph.segments import Failure, Segment
 from pipeline.worker.output_buffer import Line
 
@@ -22,6 +22,7 @@ class Reports:
     rows : one for each task that ran
     dropped : step and item -> step, item and cause
     lost : addresses of the workers that ended
+    shared : step and type of the values that several tasks of a segment got as they are, since they can't be pickled
     """
 
     def __init__(self, segments: Sequence[Segment], listener: Listener) -> None:
@@ -30,6 +31,7 @@ class Reports:
         self.rows = Rows(segments)
         self.dropped: dict[tuple[str, str], tuple[str, str, str]] = {}
         self.lost: list[str] = []
+        self.shared: set[tuple[str, str]] = set()
         self._attempts = _Attempts()
 
     def output(self, report: Mapping[str, Any]) -> None:
@@ -48,6 +50,10 @@ class Reports:
         """Take the report of a segment that has ended or failed, which arrived at ``perf_counter_ns``."""
         segment = self._segments[report["segment"]]
         self.rows.add(report, arrived)
+        for step, kind in report["shared"]:
+            if (step, kind) not in self.shared:
+                self.shared.add((step, kind))
+                self.listener(shared_note(step, kind))
         if report["failed"] is not None:
             self.task_failed(segment, Failure(*report["failed"]))
             return

@@ -7,7 +7,7 @@ run is the executor's part (:class:`pipeline.backends.local.executor.Executor`).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import groupby
 from time import perf_counter_ns
 from typing import Any
@@ -21,6 +21,7 @@ from pipeline.backends.events import (
     TasksDone,
     WorkerLoss,
     output_events,
+    shared_note,
     show_output,
 )
 from pipeline.backends.local.executor import Executor, Finished, Job, LostWorker
@@ -84,7 +85,7 @@ class _Run:
             for finished in self._executor.wait():
                 self._handle(finished)
         results = {key: self._decode(key) for key in self._graph.wanted}
-        trace = self._timeline.trace(self._executor, start_up)
+        trace = self._timeline.trace(self._executor, start_up, self._events.shared)
         return Outcome(results, trace, tuple(self._segments), tuple(self._events.dropped), trace.notes)
 
     def _submit(self, number: int) -> None:
@@ -108,6 +109,7 @@ class _Run:
             self._scheduler.again(segment.number)
             return
         self._events.output(result.worker, result.lines)
+        self._events.sharing(result.shared)
         self._timeline.ran(finished, result)
         if result.failure is not None:
             self._fail(segment, result.failure)
@@ -189,11 +191,17 @@ class _Attempts:
 
 
 class _Events:
-    """Calls the listener; keeps the items that were dropped. Without a listener, only output of tasks is shown."""
+    """Calls the listener; keeps the items that were dropped. Without a listener, only output of tasks is shown.
+
+    Attributes
+    ----------
+    shared : step and type of the values that several tasks got as they are, since they can't be pickled
+    """
 
     def __init__(self, graph: Graph, listener: Listener | None) -> None:
         self._graph, self._listener = graph, listener
         self.dropped: list[tuple[str, str, str]] = []
+        self.shared: set[tuple[str, str]] = set()
 
     def emit(self, event: Event) -> None:
         """Pass on one event."""
@@ -205,6 +213,13 @@ class _Events:
         listener: Callable[[Event], None] = self._listener or show_output
         for event in output_events(worker, lines):
             listener(event)
+
+    def sharing(self, shared: Sequence[tuple[str, str]]) -> None:
+        """Say once of each step and type that tasks share values."""
+        for step, kind in shared:
+            if (step, kind) not in self.shared:
+                self.shared.add((step, kind))
+                self.emit(shared_note(step, kind))
 
     def finished(self, segment: Segment, result: SegmentResult) -> None:
         """Report the dropped items of a segment, and one event for each sequence of its tasks of the same step."""
@@ -268,7 +283,7 @@ class _Timeline:
         )
         self._made[number] = self._rows[-1].sent if result.timings else done
 
-    def trace(self, executor: Executor, start_up: float) -> Trace:
+    def trace(self, executor: Executor, start_up: float, shared: Collection[tuple[str, str]]) -> Trace:
         """Return the Trace of the run, which ends now."""
         elapsed = self._now() / 1e9
         in_process = not executor.capabilities.isolates_tasks
@@ -279,6 +294,7 @@ class _Timeline:
             "gaps": [[worker, a - self._origin, b - self._origin] for worker, a, b in about.get("gaps", ())],
             "measuring": self._measuring / 1e9 / max(1, len(self._rows)),
             "n_segments": len(self._made),
+            "shared": sorted(map(list, shared)),
         }
         return Trace.from_records(
             self._rows,

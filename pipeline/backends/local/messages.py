@@ -75,7 +75,7 @@ def run_message(message: SegmentMessage, emit: Emit | None = None) -> SegmentRes
     def on_start(task: SegmentTask) -> None:
         set_status(message.number, positions[task.key], perf_counter_ns())
 
-    result = run_segment(segment, inputs, on_start=on_start, emit=emit, hold=HOLD if emit else 0.0)
+    result = run_segment(segment, inputs, on_start=on_start, emit=emit, hold=HOLD if emit else 0.0, only_here=True)
     set_status(message.number, len(segment.tasks) - 1, 0)
     for key in segment.outputs if result.failure is None else ():
         try:

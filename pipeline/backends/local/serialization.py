@@ -2,8 +2,8 @@
 
 A value is pickled once, where it was made, and stays :class:`Packed` until a task needs it. Its large buffers (arrays,
 columns) are kept apart from the pickle (protocol 5) and written to a pipe from where they are; they are read into
-memory that the new value then uses. So there is one copy on each side. That memory is writable, since tasks may change
-their own copy, as they could after a plain pickle.
+memory that the new value then uses. So there is one copy on each side. That memory is writable, as it would be after a
+plain pickle.
 """
 
 from __future__ import annotations

@@ -82,6 +82,7 @@ class StepKeys(Section):
         "what a task needs of a worker, as Dask names it: {GPU: 1}", {}, takes="a map of numbers: {GPU: 1}"
     )
     pure: bool = key("false: has effects outside (sends, inserts); never run twice", True)
+    writable: bool = key("true: the function gets copies of arrays, which it may write to", False)
     on_error: Literal["stop", "drop"] = key("of over; drop: failed items are left out and counted", "stop")
 
 

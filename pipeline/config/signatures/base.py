@@ -33,7 +33,19 @@ __all__ = [
 ]
 
 COMMON_KEYS = (
-    *("input", "matrix", "exclude", "when", "checkpoint", "retries", "timeout", "resources", "pure", "on_error"),
+    *(
+        "input",
+        "matrix",
+        "exclude",
+        "when",
+        "checkpoint",
+        "retries",
+        "timeout",
+        "resources",
+        "pure",
+        "writable",
+        "on_error",
+    ),
 )
 """The keys that a step of any kind may have; no parameter of an op may have one of these names."""
 

@@ -20,12 +20,13 @@ from pipeline.backends.events import Event
 from pipeline.experiments.explanation.probe_backend import graph_of
 from pipeline.experiments.explanation.saved_task import SavedInputs
 from pipeline.graph.graph import GraphNode, Key, execute, task
+from pipeline.worker.isolation import isolated
 
 __all__ = ["ProbeResult", "count", "hosted", "prepare", "result_of", "run_batch", "run_with", "saved_input", "unused"]
 
 _COUNTED = 20_000  # additions in one round of counting
 
-_batch: dict[str, tuple[GraphNode, dict[Key, Any]]] = {}  # path of a saved task -> its node and inputs
+_batch: dict[str, tuple[GraphNode, dict[Key, Any], bool]] = {}  # path of a saved task -> node, inputs, if writable
 
 
 class CpuTime(NamedTuple):
@@ -75,9 +76,10 @@ def prepare(paths: Sequence[str]) -> None:
     be_quiet()
     _batch.clear()
     for path in paths:
-        _batch[path] = SavedInputs.load(path).task()
-    for node, inputs in _batch.values():
-        execute(node, inputs)
+        saved = SavedInputs.load(path)
+        _batch[path] = (*saved.task(), saved.writable)
+    for node, inputs, writable in _batch.values():
+        execute(*isolated(node, inputs, writable=writable))
     gc.collect()
 
 
@@ -96,8 +98,8 @@ def run_batch(rounds: int) -> CpuTime:
     """Run the tasks of the batch one after the other, so many times."""
     start = _cpu()
     for _ in range(rounds):
-        for node, inputs in _batch.values():
-            execute(node, inputs)
+        for node, inputs, writable in _batch.values():
+            execute(*isolated(node, inputs, writable=writable))
     return CpuTime(os.getpid(), start, _cpu())
 
 
@@ -131,8 +133,9 @@ def saved_input(path: str, key: Key) -> Any:
 
 def run_with(path: str, keys: Sequence[Key], values: Sequence[Any], returns: bool) -> Any:
     """Run one task of the batch with some inputs that were moved here; give its result if ``returns``."""
-    node, inputs = _batch[path]
-    return execute(node, {**inputs, **dict(zip(keys, values, strict=True))}) if returns else None
+    node, inputs, writable = _batch[path]
+    moved = dict(zip(keys, values, strict=True))
+    return execute(*isolated(node, {**inputs, **moved}, writable=writable)) if returns else None
 
 
 def unused(value: Any) -> None:

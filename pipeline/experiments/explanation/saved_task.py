@@ -41,15 +41,19 @@ class SavedTask:
 
 @dataclass(frozen=True)
 class SavedInputs:
-    """Contents of the file of a saved task: its node, pickled, and all its inputs by key, each pickled by itself."""
+    """Contents of the file of a saved task: its node, pickled, and all its inputs by key, each pickled by itself.
+
+    ``writable``: whether it gets copies of arrays, instead of read-only views.
+    """
 
     node: bytes
     inputs: Mapping[Key, Packed]
+    writable: bool = False
 
     @classmethod
-    def of(cls, node: GraphNode, values: Mapping[Key, Any]) -> SavedInputs:
+    def of(cls, node: GraphNode, values: Mapping[Key, Any], *, writable: bool = False) -> SavedInputs:
         """Pickle a node and the values that it needs. What pickling raises passes through."""
-        return cls(cloudpickle.dumps(node), {key: pack(values[key]) for key in dependencies(node)})
+        return cls(cloudpickle.dumps(node), {key: pack(values[key]) for key in dependencies(node)}, writable)
 
     @property
     def nbytes(self) -> int:

@@ -101,7 +101,7 @@ class _SamplingSerial(Serial):
         *constants, inner = job.segment.tasks
         try:
             values = {constant.key: execute(constant.node, {}) for constant in constants}
-            content = SavedInputs.of(inner.node, {**values, **job.inputs})
+            content = SavedInputs.of(inner.node, {**values, **job.inputs}, writable=inner.writable)
         except Exception as error:  # noqa: BLE001 - pickling runs the user's code
             self._log("not saved", position, f"its inputs can't be pickled: {describe(error)}")
             return

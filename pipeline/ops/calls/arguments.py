@@ -17,6 +17,7 @@ from pipeline.graph.file_value import FileValue
 from pipeline.graph.graph import Key
 from pipeline.ops.elementwise.kinds import as_scalar
 from pipeline.worker import temp_folders
+from pipeline.worker.isolation import Keywords
 
 __all__ = ["Arguments", "Folder", "Joined", "Slot", "filled", "filled_args", "label", "text_of"]
 
@@ -114,7 +115,7 @@ def filled(value: Any, item: Mapping[str, Any], values: Sequence[Any]) -> Any:
     return value
 
 
-def filled_args(args: Mapping[str, Any], *values: Any) -> dict[str, Any]:
+def filled_args(args: Mapping[str, Any], *values: Any) -> Keywords:
     """Return the keyword arguments of an op's function, the same for all its tasks.
 
     Raises
@@ -124,7 +125,7 @@ def filled_args(args: Mapping[str, Any], *values: Any) -> dict[str, Any]:
     for value in values:
         if _holds_files(value):
             raise DataError("args: an op can't take a file that a command wrote; pass it to a call")
-    return {name: filled(value, {}, values) for name, value in args.items()}
+    return Keywords({name: filled(value, {}, values) for name, value in args.items()})
 
 
 def text_of(value: Any) -> str:

@@ -11,10 +11,12 @@ from pipeline.config.model import Reference, Step
 from pipeline.errors import DataError
 from pipeline.graph.graph import GraphNode, Key
 from pipeline.graph.importing import resolve
+from pipeline.graph.ownership import users_code
 from pipeline.graph.segments import Dropped
 from pipeline.ops.calls.arguments import Arguments, Folder, Slot, filled
 from pipeline.ops.calls.mapping import mapped
-from pipeline.worker.tracebacks import describe
+from pipeline.worker.isolation import Keywords, fresh
+from pipeline.worker.run_segment import cause_of
 
 __all__ = ["Call", "call", "derived_seed", "run_call"]
 
@@ -56,6 +58,7 @@ def derived_seed(seed: int, instance: str, item: str = "") -> int:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+@users_code
 def run_call(call: Call, item: Mapping[str, Any] | None, key: str, *values: Any) -> Any:
     """Call the function for one item; ``values`` are the results for the slots.
 
@@ -77,11 +80,12 @@ def run_call(call: Call, item: Mapping[str, Any] | None, key: str, *values: Any)
     except (Exception, SystemExit) as error:
         if not call.drop:
             raise
-        return Dropped(describe(error))
+        return Dropped(cause_of(error))
 
 
 def _call(call: Call, item: Mapping[str, Any], key: str, values: Sequence[Any]) -> Any:
-    item = {name: values[v.number] if isinstance(v, Slot) else v for name, v in item.items()}
+    if type(item) is not Keywords:  # from the file, or slots
+        item = {name: values[v.number] if isinstance(v, Slot) else fresh(v) for name, v in item.items()}
     keywords = {name: filled(value, item, values) for name, value in call.keywords.items()}
     if call.spread:
         (spread,) = item.values()

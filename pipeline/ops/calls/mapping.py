@@ -15,9 +15,11 @@ from typing import Any
 from pipeline.config.model import Over, Reference, Step
 from pipeline.errors import DataError, OpError, TaskTimeout
 from pipeline.graph.graph import GraphNode, Key, ref, task
+from pipeline.graph.ownership import users_code
 from pipeline.graph.segments import Dropped, Group
 from pipeline.ops.calls.arguments import Slot, label
 from pipeline.ops.collections import Items, Parts, Single
+from pipeline.worker.isolation import Keywords, handed_out
 from pipeline.worker.run_segment import begin_item
 
 __all__ = ["DEALT", "deal", "item_key", "mapped", "part"]
@@ -47,8 +49,14 @@ def deal(value: Any, number: int, n: int) -> list[tuple[str, Any]]:
     return [(str(i), value[i]) for i in range(start, stop)]
 
 
+@users_code
 def run_group(
-    run: Run, work: Any, policy: tuple[int, float | None], name: str, group: Sequence[tuple[str, Any]], *values: Any
+    run: Run,
+    work: Any,
+    policy: tuple[int, float | None, bool],
+    name: str,
+    group: Sequence[tuple[str, Any]],
+    *values: Any,
 ) -> Group:
     """Do the work for each ``(key, item)`` of a group whose size is unknown until run time.
 
@@ -56,19 +64,25 @@ def run_group(
 
     Parameters
     ----------
-    policy : the retries of an item, and its timeout in seconds
+    policy : the retries of an item, its timeout in seconds, whether it may write to arrays
 
     Raises
     ------
     TaskTimeout : if an item that may not be dropped took longer; noticed after it has returned
     """
-    retries, timeout = policy
+    retries, timeout, writable = policy
+
+    def once(item: Any, key: str) -> Any:
+        # the next item, and the next try, must not see what this one changes
+        own = Keywords({name: handed_out(item, writable=writable)})
+        return _timed(run, timeout, work, own, key, *(handed_out(value, writable=writable) for value in values))
+
     found = Group()
     for key, item in group:
-        result = item if isinstance(item, Dropped) else _timed(run, timeout, work, {name: item}, key, *values)
+        result = item if isinstance(item, Dropped) else once(item, key)
         for _ in range(retries if work.drop else 0):
             if isinstance(result, Dropped) and result is not item:
-                result = _timed(run, timeout, work, {name: item}, key, *values)
+                result = once(item, key)
         found.append((key, result))
         if isinstance(result, Dropped) and result is not item:
             found.dropped = (*found.dropped, (key, result.cause))
@@ -137,7 +151,8 @@ def mapped(
             "make the combinations in the list itself",
         )
     (axis,) = axes
-    policy = step.retries, step.timeout if step.kind != "command" else None  # a command's task ends its program itself
+    timeout = step.timeout if step.kind != "command" else None  # a command's task ends its program itself
+    policy = step.retries, timeout, step.writable
     for i, key in enumerate(axis.keys):
         tasks[step.name, i] = task((step.name, i), run_group, run, work, policy, axis.name, ref(key), *refs)
     grouped = Items(step.name, tasks, len(axis.keys), None, droppable=step.on_error == "drop")

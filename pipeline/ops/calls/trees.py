@@ -8,8 +8,10 @@ from typing import Any
 from pipeline.errors import DataError
 from pipeline.graph.graph import GraphNode, Key, listed, ref, task
 from pipeline.graph.importing import resolve
+from pipeline.graph.ownership import users_code
 from pipeline.graph.segments import Dropped
 from pipeline.ops.collections import Args, Items, Single, args_of_task
+from pipeline.worker.isolation import fresh
 
 __all__ = ["tree_reduce"]
 
@@ -50,17 +52,19 @@ def tree_reduce(x: Items, *, name: str, function: str, args: Args = None, fan_in
     return Single((name,), {**x.tasks, **tasks})
 
 
+@users_code
 def fold_items(function: str, args: Mapping[str, Any], paired: bool, results: Sequence[Any]) -> list[Any]:
     """Return a list of the value of some items; empty if all were dropped."""
     items = [item for pairs in results for _, item in pairs] if paired else list(results)
     items = [item for item in items if not isinstance(item, Dropped)]
-    return [resolve(function)(items, **args)] if items else []
+    return [resolve(function)(items, **fresh(args))] if items else []
 
 
+@users_code
 def folded(function: str, args: Mapping[str, Any], parts: Sequence[list[Any]]) -> list[Any]:
     """Return a list of the value of some partial results; empty if there are none."""
     values = [value for part in parts for value in part]
-    return [resolve(function)(values, **args)] if len(values) > 1 else values
+    return [resolve(function)(values, **fresh(args))] if len(values) > 1 else values
 
 
 def only(part: list[Any]) -> Any:

@@ -18,10 +18,12 @@ import pandas as pd
 from pipeline.errors import DataError, OpError
 from pipeline.graph.graph import GraphNode, Key, listed, ref
 from pipeline.graph.importing import resolve
+from pipeline.graph.ownership import users_code
 from pipeline.ops.collections import Args, args_of_task
 from pipeline.ops.column_types import declared_dtype
 from pipeline.ops.frames.cast import cast_column
 from pipeline.ops.frames.partitions import Partitions, exchange, stack
+from pipeline.worker.isolation import fresh
 
 __all__ = ["map_partitions", "repartition"]
 
@@ -160,11 +162,12 @@ def rows_in_order(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return stack(frames).sort_values(_NUMBER, kind="stable").drop(columns=_NUMBER).reset_index(drop=True)
 
 
+@users_code
 def call_function(
     frame: pd.DataFrame, function: str, args: Mapping[str, Any], targets: Mapping[str, tuple[Any, str]]
 ) -> pd.DataFrame:
     """What the function gives for one partition, held to the columns and types declared."""
-    found = resolve(function)(frame.reset_index(drop=True), **args)
+    found = resolve(function)(frame.reset_index(drop=True), **fresh(args))
     if not isinstance(found, pd.DataFrame):
         raise DataError(f"{function} gave a {type(found).__name__}; a partition becomes a pandas.DataFrame")
     odd = [str(name) for name in found.columns if name not in targets]
