@@ -11,7 +11,8 @@ import psutil
 from pipeline.graph.graph import GraphNode, execute, task
 from pipeline.graph.segments import Segment, SegmentTask
 from pipeline.trace.trace import Record, Trace
-from pipeline.worker.run_segment import SegmentTimes, TaskTiming, run_segment
+from pipeline.worker.run_segment import run_segment
+from pipeline.worker.segment_result import SegmentTimes, TaskTiming
 
 __all__ = ["Usage", "measuring_cost", "records"]
 
@@ -36,6 +37,7 @@ def records(
 
     Parameters
     ----------
+    attempt : of the segment; in a batch each task has its own
     timings, times : instants of ``perf_counter_ns``; ``origin`` is when the run began by the same clock
     ready, submitted, done : ns since the run began
     bytes_in, bytes_sent : of the segment; they are put on its first and its last row, so that the columns add up
@@ -58,7 +60,7 @@ def records(
             m.step,
             worker,
             segment,
-            attempt,
+            attempt + m.attempt,
             ready,
             submitted,
             received - origin,

@@ -218,7 +218,7 @@ class _Builder:
             step=step.step,
             kind=main.kind,
             merge=step.pure and not (step.retries or step.timeout is not None or step.kind == "command"),
-            batch=step.batch,
+            batch=1 if step.kind == "command" else step.batch,
             items=items,
             over=step.name if items is not None else "",
             retries=step.retries,

@@ -6,12 +6,14 @@
    * A task joins the segment of a producer with the same chunk index (``key[1:]``), if that producer has at most 4
      consumers and the segments of all other producers have lower levels; of several, the one with the highest level.
    * Or it joins the segment of its producer if that is its only one, and it is the producer's only consumer.
+   * A task of a step that may not be merged joins tasks of its own step only.
    * Otherwise it starts a new segment; reductions, merges and shuffles do.
 
    So every edge between segments leads to a higher level, and the segments have no cycle. An empty chunk index does not
    count as the same: three calls that read one value would run one after the other.
 2. *Batch.* Segments with items of one ``over`` are put together. Only those of one level are, which can't need each
-   other, so that every edge still leads to a higher level.
+   other, so that every edge still leads to a higher level. Items that may be retried, timed out or dropped are batched
+   as well: a batch goes on after one of them, and does not run those that have finished again.
 3. *Number.* The segments get numbers in the order in which one worker should run them: depth first, so that a value is
    used soon after it was computed. If a value has only one consumer left and that one can run, it is next, since it
    frees the value.
@@ -23,7 +25,7 @@ a graph stays as it is).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from dask.sizeof import sizeof
@@ -59,7 +61,7 @@ def fuse(graph: Graph, *, n_workers: int) -> tuple[Segment, ...]:
     order = [key for key in toposort({**graph.tasks, CONTEXT: constant(CONTEXT, None)}) if key != CONTEXT]
     position = {key: i for i, key in enumerate(order)}
     joined, levels = _join(graph, order, position)
-    groups = _batch(graph, joined, levels, n_workers)
+    groups, opening = _batch(graph, joined, levels, n_workers)
     constants = _place_constants(graph, groups)
     home = {key: g for g, keys in enumerate(groups) for key in keys}
     needs = [_needs(graph, keys, g, home, position) for g, keys in enumerate(groups)]
@@ -69,7 +71,16 @@ def fuse(graph: Graph, *, n_workers: int) -> tuple[Segment, ...]:
         outputs[home[key]].add(key)
     owners = Owners(graph)
     return tuple(
-        _segment(graph, owners, number, groups[g], constants[g], needs[g], sorted(outputs[g], key=position.__getitem__))
+        _segment(
+            graph,
+            owners,
+            opening,
+            number,
+            groups[g],
+            constants[g],
+            needs[g],
+            sorted(outputs[g], key=position.__getitem__),
+        )
         for number, g in enumerate(sequence)
     )
 
@@ -91,9 +102,10 @@ def _join(graph: Graph, order: Sequence[Key], position: Mapping[Key, int]) -> tu
 
     def joins(key: Key, needed: Sequence[Key]) -> int | None:
         policy = policies[key]
-        if not policy.merge:
-            return None
-        open_to = [k for k in needed if policies[k].merge and policies[k].resources == policy.resources]
+        if policy.merge:
+            open_to = [k for k in needed if policies[k].merge and policies[k].resources == policy.resources]
+        else:  # the parts of an item
+            open_to = [k for k in needed if policy.over and policies[k] is policy]
         same = [k for k in open_to if _same_chunk(k, key) and n_consumers[k] <= _MOST_CONSUMERS]
         if same:
             best = max((home[k] for k in same), key=levels.__getitem__)
@@ -123,10 +135,13 @@ def _same_chunk(producer: Key, consumer: Key) -> bool:
     )
 
 
-def _batch(graph: Graph, segments: list[list[Key]], levels: Sequence[int], n_workers: int) -> list[list[Key]]:
-    """Return the segments with the items of each ``over`` put together."""
+def _batch(
+    graph: Graph, segments: list[list[Key]], levels: Sequence[int], n_workers: int
+) -> tuple[list[list[Key]], set[Key]]:
+    """Return the segments with the items of each ``over`` put together, and the first task of each such item."""
     batches: dict[tuple[str, int], list[tuple[Any, list[Key]]]] = {}
     rest: list[list[Key]] = []
+    opening: set[Key] = set()
     for keys, level in zip(segments, levels, strict=True):
         item = next((key for key in keys if _is_item(graph, key)), None)
         if item is None:
@@ -141,7 +156,7 @@ def _batch(graph: Graph, segments: list[list[Key]], levels: Sequence[int], n_wor
         batch = policy.batch if policy.pure else 1
         if batch is not None:
             n = -(-n // batch)
-        elif policy.merge:
+        else:
             n = min(n, SEGMENTS_A_WORKER * n_workers)
         for i in range(n):
             if batch is not None:
@@ -149,7 +164,9 @@ def _batch(graph: Graph, segments: list[list[Key]], levels: Sequence[int], n_wor
             else:
                 part = members[i * len(members) // n : (i + 1) * len(members) // n]
             rest.append([key for _, keys in part for key in keys])
-    return rest
+            if len(part) > 1:
+                opening.update(keys[0] for _, keys in part)
+    return rest, opening
 
 
 def _is_item(graph: Graph, key: Key) -> bool:
@@ -237,6 +254,7 @@ def _depth_first(needs: Sequence[Sequence[int]]) -> list[int]:
 def _segment(
     graph: Graph,
     owners: Owners,
+    opening: Container[Key],
     number: int,
     keys: Sequence[Key],
     constants: Sequence[Key],
@@ -253,21 +271,36 @@ def _segment(
         drop = policy.drop and _is_item(graph, key)
         node = graph.tasks[key]
         owns = owners.owned_by(node, policy)
-        freed = frees.get(key, ())
-        tasks.append(SegmentTask(key, node, owner, item, policy.timeout, freed, drop, owns, policy.writable))
+        tasks.append(
+            SegmentTask(
+                key,
+                node,
+                owner,
+                item,
+                policy.timeout,
+                frees.get(key, ()),
+                drop,
+                policy.retries,
+                opens=key in opening,
+                owns=owns,
+                writable=policy.writable,
+            )
+        )
     n_tasks = Counter(task.step for task in tasks[len(constants) :])
     policies = [graph.policies[owner] for owner in n_tasks]
     limits = [policy.timeout and policy.timeout * n for policy, n in zip(policies, n_tasks.values(), strict=True)]
     steps: Counter[str] = Counter()
     for policy, n in zip(policies, n_tasks.values(), strict=True):
         steps[policy.step] += n
+    batch = any(inner.opens for inner in tasks) and any(p.retries or p.timeout is not None or p.drop for p in policies)
     return Segment(
         number=number,
         step=steps.most_common(1)[0][0],
         tasks=tuple(tasks),
         inputs=tuple(inputs),
         outputs=tuple(outputs),
-        retries=max(policy.retries for policy in policies),
+        retries=0 if batch else max(policy.retries for policy in policies),
+        batch=batch,
         timeout=None if None in limits else sum(limit for limit in limits if limit is not None),
         resources=policies[0].resources,
         pure=all(policy.pure for policy in policies),

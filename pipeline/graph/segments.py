@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
@@ -15,7 +16,7 @@ from pipeline.errors import (
     WorkerLost,
     task_name,
 )
-from pipeline.graph.graph import GraphNode, Key, task
+from pipeline.graph.graph import GraphNode, Key, dependencies, task
 
 NOT_AGAIN = "its step has effects outside (pure: false), which may have taken place: it is not run again"
 """End of the message about a task that a lost worker may have run."""
@@ -36,6 +37,9 @@ class SegmentTask(NamedTuple):
     timeout : seconds; None: no limit
     frees : keys of the values that no task needs after this one, in the segment or outside
     drop : whether its item is left out when it has failed finally
+    retries : how often it may be run again after a failure
+    attempt : how often it has failed or lost its worker before, in a batch
+    opens : whether an item of a batch begins with it
     owns : keys of the values that nothing else sees, so that it may change them
     writable : whether it gets copies of arrays, which it may write to, instead of read-only views
     """
@@ -47,6 +51,9 @@ class SegmentTask(NamedTuple):
     timeout: float | None = None
     frees: tuple[Key, ...] = ()
     drop: bool = False
+    retries: int = 0
+    attempt: int = 0
+    opens: bool = False
     owns: tuple[Key, ...] = ()
     writable: bool = False
 
@@ -66,7 +73,9 @@ class Segment:
     step : the step that most of its tasks belong to
     inputs : keys it needs from other segments (or :data:`pipeline.graph.graph.CONTEXT`), in a fixed order
     outputs : keys that other segments need, or that are wanted
-    retries : how often it may be run again after a failure
+    retries : how often it may be run again after a failure; of a batch 0, since its tasks are tried again one by one
+    batch : whether it has several items that are retried, timed out or dropped one by one: those that have finished
+        are not run again
     timeout : seconds, the sum over its tasks; None if one of them has no limit
     resources : abstract resources that it needs, as Dask has them
     pure : False: it has effects outside the pipeline and must never be run twice
@@ -81,6 +90,30 @@ class Segment:
     timeout: float | None = None
     resources: Mapping[str, float] = field(default_factory=dict)
     pure: bool = True
+    batch: bool = False
+
+    def task(self, key: str) -> SegmentTask:
+        """Return the task with this key as text."""
+        return next(inner for inner in self.tasks if str(inner.key) == key)
+
+    def after(self, done: Collection[Key], failed: Iterable[str] = (), lost: str = "") -> Segment:
+        """Return what is left of a batch.
+
+        Parameters
+        ----------
+        done : the tasks of the items that have finished
+        failed : the keys, as text, of tasks that failed and are tried again; once for each time
+        lost : the key, as text, of a task that lost its worker
+        """
+        finished, tries = frozenset(done), Counter(failed)
+        tasks = tuple(
+            inner._replace(retries=inner.retries - n, attempt=inner.attempt + n + (str(inner.key) == lost))
+            for inner, n in ((inner, tries[str(inner.key)] if tries else 0) for inner in self.tasks)
+            if inner.key not in finished
+        )
+        needed = {key for inner in tasks for key in dependencies(inner.node)}
+        inputs = tuple(key for key in self.inputs if key in needed)
+        return replace(self, tasks=tasks, inputs=inputs, outputs=tuple(k for k in self.outputs if k not in finished))
 
     def without(self, failure: Failure) -> Segment:
         """Return a segment without the item that failed; a :class:`Dropped` with the cause takes its place."""
@@ -106,6 +139,7 @@ class Failure:
         a file of an output; ``timeout``: it ran longer than its step allows;
         ``lost``: its worker was lost, and it must not be run again
     drop : whether its item may be left out
+    final : whether its batch has decided that its task is not run again
     """
 
     step: str
@@ -115,6 +149,7 @@ class Failure:
     traceback: str = ""
     kind: Literal["raised", "data", "write", "timeout", "lost"] = "raised"
     drop: bool = False
+    final: bool = False
 
     def error(self) -> PipelineError:
         """Return the exception to raise for this failure."""

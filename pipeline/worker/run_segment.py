@@ -7,85 +7,51 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from time import perf_counter_ns, thread_time_ns
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from pipeline.errors import DataError, TaskTimeout, WriteError
 from pipeline.graph.graph import Key, dependencies, execute, is_constant
 from pipeline.graph.segments import Dropped, Failure, Group, Segment, SegmentTask
 from pipeline.worker import output_capture
+from pipeline.worker.finished_items import FinishedItems
 from pipeline.worker.isolation import Isolation, detached, read_only_cure
 from pipeline.worker.memory import nbytes, resident
 from pipeline.worker.output_buffer import Emit, Line, OutputBuffer
+from pipeline.worker.segment_result import SegmentResult, SegmentTimes, TaskTiming
 from pipeline.worker.tracebacks import describe, traceback_of
 
-__all__ = ["SegmentResult", "SegmentTimes", "TaskTiming", "begin_item", "cause_of", "run_segment"]
+__all__ = ["Hooks", "begin_item", "cause_of", "run_segment"]
 
 
-class TaskTiming(NamedTuple):
-    """One task that ran: ``perf_counter_ns`` at start and stop, ns of its thread's CPU time, sizes in bytes."""
-
-    key: Key
-    step: str
-    start: int
-    stop: int
-    cpu: int
-    bytes_out: int
-    memory: int
-
-
-class SegmentTimes(NamedTuple):
-    """Instants around the tasks of a segment, by ``perf_counter_ns``; 0 where there is none or it was not observed.
-
-    They are described at :data:`pipeline.trace.trace.INSTANTS`.
-    """
-
-    received: int = 0
-    loaded: int = 0
-    opened: int = 0
-    packed: int = 0
-    sent: int = 0
-
-
-@dataclass
-class SegmentResult:
-    """The result of one attempt at a segment.
+@dataclass(frozen=True)
+class Hooks:
+    """What a back end adds to the run of a segment.
 
     Parameters
     ----------
-    outputs : key -> value of all outputs; empty if a task failed
-    timings : the tasks that ran, in order, a failed one included; constants are not counted as tasks
-    failure : of the task that failed, as text: an exception may refuse to be pickled or unpickled
-    dropped : the items that failed under ``on_error: drop``: step, item, cause
-    worker : name of the worker thread or process
-    times : when the segment reached the worker and left it
-    measuring : ns spent on looking at the results of the tasks: their sizes, the memory of the process
-    lines : what the tasks printed, where there was no way to send it sooner
-    shared : step and type of values that several tasks got as they are, since they can't be pickled
+    on_start : called before each attempt at a task
+    emit, hold : what gets the lines that the tasks print, see :class:`pipeline.worker.output_buffer.OutputBuffer`;
+        None: they are part of the result. Lines are captured while the streams of the process are replaced
+        (:func:`pipeline.worker.output_capture.install`)
+    store : of a batch: makes of each output what is sent or kept; what it raises fails the task. None: the value itself
+    finished : of a batch: takes what its items have given, for the case that this process dies
+    on_failure : of a batch: called with each failure after which it goes on, and whether the task is tried again
     """
 
-    outputs: dict[Key, Any] = field(default_factory=dict)
-    timings: list[TaskTiming] = field(default_factory=list)
-    failure: Failure | None = None
-    dropped: list[tuple[str, str, str]] = field(default_factory=list)
-    worker: str = ""
-    times: SegmentTimes = field(default_factory=SegmentTimes)
-    measuring: int = 0
-    lines: list[Line] = field(default_factory=list)
-    shared: list[tuple[str, str]] = field(default_factory=list)
+    on_start: Callable[[SegmentTask], None] | None = None
+    emit: Emit | None = None
+    hold: float = 0.0
+    store: Callable[[Any], Any] | None = None
+    finished: FinishedItems | None = None
+    on_failure: Callable[[Failure, bool], None] | None = None
 
 
 def run_segment(
-    segment: Segment,
-    inputs: Mapping[Key, Any],
-    *,
-    on_start: Callable[[SegmentTask], None] | None = None,
-    emit: Emit | None = None,
-    hold: float = 0.0,
-    only_here: bool = False,
+    segment: Segment, inputs: Mapping[Key, Any], hooks: Hooks | None = None, *, only_here: bool = False
 ) -> SegmentResult:
     """Run the tasks of a segment in order and measure each.
 
@@ -96,22 +62,22 @@ def run_segment(
     Parameters
     ----------
     inputs : values of ``segment.inputs``, as objects
-    on_start : called before each task
-    emit, hold : what gets the lines that the tasks print, see :class:`pipeline.worker.output_buffer.OutputBuffer`;
-        None: they are part of the result. Lines are captured while the streams of the process are replaced
-        (:func:`pipeline.worker.output_capture.install`)
     only_here : whether ``inputs`` were made for this call alone, so that a task may change those that no other needs
     """
+    hooks = hooks or Hooks()
     began = perf_counter_ns()
     result = SegmentResult(times=SegmentTimes(began, began))
-    buffer = output_capture.start(emit or result.lines.extend, hold)
+    run = _Run(segment, dict(inputs), result, hooks, Isolation(segment, only_here=only_here))
+    buffer = run.buffer = output_capture.start(hooks.emit or run.take_lines, hooks.hold)
     try:
-        isolation = Isolation(segment, only_here=only_here)
-        _run(segment, dict(inputs), result, buffer, on_start, isolation)
-        result.shared = sorted(isolation.shared)
+        run.tasks()
     finally:
         _current.restart = None
         output_capture.stop(buffer)
+        result.extend(run.news)
+        if hooks.finished is not None:
+            hooks.finished.close()
+    result.shared = sorted(run.isolation.shared)
     return result
 
 
@@ -125,25 +91,100 @@ def begin_item(key: str) -> None:
         _current.restart()
 
 
-def _run(
-    segment: Segment,
-    values: dict[Key, Any],
-    result: SegmentResult,
-    buffer: OutputBuffer,
-    on_start: Callable[[SegmentTask], None] | None,
-    isolation: Isolation,
-) -> None:
-    """Run the tasks; ``result`` and ``values`` are filled on the way."""
-    for task in segment.tasks:
-        if is_constant(task.node):
-            values[task.key] = execute(task.node, values)
-            continue
-        if on_start is not None:
-            on_start(task)
-        _current.item, _current.restart = "", partial(on_start, task) if on_start is not None and task.timeout else None
-        _current.writable = task.writable
-        node, given = isolation.prepare(task, values)
-        buffer.task = task
+class _Run:
+    """One run of a segment. State: the values that are there; in ``news`` what is new since the last finished item.
+
+    A batch goes on after a task that failed: it is tried again as often as its step says, then its item is dropped if
+    it may be. Else the task is the last one, as in any segment.
+    """
+
+    def __init__(
+        self, segment: Segment, values: dict[Key, Any], result: SegmentResult, hooks: Hooks, isolation: Isolation
+    ) -> None:
+        self.segment, self.values, self.result, self.hooks, self.isolation = segment, values, result, hooks, isolation
+        self.news = SegmentResult()
+        self.buffer: OutputBuffer
+        self._outputs = frozenset(segment.outputs) if segment.batch else frozenset()
+        self._item: list[Key] = []  # the tasks of the item that runs
+
+    def tasks(self) -> None:
+        """Run the tasks in order; the result is filled on the way."""
+        for task in self.segment.tasks:
+            if is_constant(task.node):
+                self.values[task.key] = execute(task.node, self.values)
+                continue
+            if task.opens:
+                self._finish_item()
+            self.result.failure = self._complete(task)
+            if self.result.failure is not None:
+                return
+            self._item.append(task.key)
+            for key in task.frees:
+                del self.values[key]
+                self.isolation.free(key)
+        self._finish_item()
+        if not self.segment.batch:
+            self.result.outputs = {key: self.values[key] for key in self.segment.outputs}
+
+    def _finish_item(self) -> None:
+        """Note that the item before is over, where it can be read if this process dies."""
+        if not self.segment.batch or not self._item:
+            return
+        self.news.done, self._item = self._item, []
+        self._keep()
+
+    def _keep(self) -> None:
+        if self.hooks.finished is not None:
+            self.hooks.finished.add(self.news)
+        self.result.extend(self.news)
+        self.news = SegmentResult()
+
+    def take_lines(self, lines: Sequence[Line]) -> None:
+        """Take lines that a task printed, where there is no way to send them sooner."""
+        self.news.lines += lines
+
+    def _complete(self, task: SegmentTask) -> Failure | None:
+        """Run one task as often as needed; return the failure that ends the segment, if any."""
+        tries = 0
+        while True:
+            value, failure = self._once(task, task.attempt + tries)
+            if failure is None or not self.segment.batch:
+                break
+            again = tries < task.retries
+            if not again and not task.drop:
+                failure.final = True
+                break
+            tries += 1
+            self.news.failures.append((failure, again))
+            if self.hooks.on_failure is not None:
+                self.hooks.on_failure(failure, again)
+            if not again:
+                value, failure = Dropped(failure.cause), None
+                break
+            self._keep()
+        if failure is not None:
+            return failure
+        if type(value) is Dropped and not any(type(self.values[k]) is Dropped for k in dependencies(task.node)):
+            self.news.dropped.append((task.step, task.item or str(task.key), value.cause))
+        elif type(value) is Group:
+            self.news.dropped += [(task.step, key, cause) for key, cause in value.dropped]
+        self.values[task.key] = value
+        if task.key in self._outputs:
+            stored = self.news.outputs
+            stored.setdefault(task.key, value)
+            if type(value) is Dropped and self.hooks.store is not None:
+                stored[task.key] = self.hooks.store(value)
+        return None
+
+    def _once(self, task: SegmentTask, attempt: int) -> tuple[Any, Failure | None]:
+        """Run and measure one attempt at a task; return its value and its failure."""
+        if self.hooks.on_start is not None:
+            self.hooks.on_start(task)
+        restart = partial(self.hooks.on_start, task) if self.hooks.on_start is not None and task.timeout else None
+        _current.item, _current.restart, _current.writable = "", restart, task.writable
+        node, given = self.isolation.prepare(task, self.values)
+        self.buffer.task = task
+        failure, value = None, None
         cpu = thread_time_ns()
         start, pid = perf_counter_ns(), os.getpid()
         try:
@@ -152,35 +193,36 @@ def _run(
             stop = perf_counter_ns()
             if isinstance(error, KeyboardInterrupt) and _accepts_interrupts():
                 raise
-            result.failure = _failure(task, error)
-            value = None
+            failure = _failure(task, error)
         else:
             stop = perf_counter_ns()
         if os.getpid() != pid:  # a process that the task has forked returned, too: it must not go on here
-            os._exit(result.failure is not None)
+            os._exit(failure is not None)
         spent = thread_time_ns() - cpu
-        buffer.task = None
-        if given is not values:
+        self.buffer.task = None
+        if given is not self.values:
             value = detached(value)
         del given
-        if buffer.has_output:
-            buffer.end_task()
-        result.timings.append(TaskTiming(task.key, task.step, start, stop, spent, nbytes(value), resident(stop)))
-        result.measuring += perf_counter_ns() - stop
+        if self.buffer.has_output:
+            self.buffer.end_task()
+        timing = TaskTiming(task.key, task.step, start, stop, spent, nbytes(value), resident(stop), attempt)
+        self.news.timings.append(timing)
+        self.result.measuring += perf_counter_ns() - stop
         is_late = task.timeout is not None and stop - start > task.timeout * 1e9
-        if result.failure is None and is_late and type(value) is not Group:  # the items of a Group have a limit each
-            result.failure = Failure.late(task)
-        if result.failure is not None:
-            return
-        if type(value) is Dropped and not any(type(values[key]) is Dropped for key in dependencies(task.node)):
-            result.dropped.append((task.step, task.item or str(task.key), value.cause))
-        elif type(value) is Group:
-            result.dropped += [(task.step, key, cause) for key, cause in value.dropped]
-        values[task.key] = value
-        for key in task.frees:
-            del values[key]
-            isolation.free(key)
-    result.outputs = {key: values[key] for key in segment.outputs}
+        if failure is None and is_late and type(value) is not Group:  # the items of a Group have a limit each
+            failure = Failure.late(task)
+        if failure is None and task.key in self._outputs and self.hooks.store is not None:
+            failure = self._store(task, value)
+        return value, failure
+
+    def _store(self, task: SegmentTask, value: Any) -> Failure | None:
+        """Store an output as the back end sends it; return the failure if it can't be sent."""
+        assert self.hooks.store is not None
+        try:
+            self.news.outputs[task.key] = self.hooks.store(value)
+        except BaseException as error:  # noqa: BLE001 - pickling runs the user's code
+            return Failure.of(task, f"its result ({type(value).__name__}) can't be pickled: {describe(error)}")
+        return None
 
 
 def _failure(task: SegmentTask, error: BaseException) -> Failure:

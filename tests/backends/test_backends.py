@@ -159,8 +159,8 @@ def test_the_instants_of_every_task_come_in_their_order(backend: Backend) -> Non
         ("use", 1): task(("use", 1), change, ref(("make", 0))),
         ("length", 2): task(("length", 2), len, ref(("make", 0))),
     }
-    graph = Graph(tasks, tuple(tasks), {key: key[0] for key in tasks}, {key[0]: Policy(key[0]) for key in tasks})
-    trace = backend.run(graph).trace
+    policies = {key[0]: Policy(key[0], writable=True) for key in tasks}
+    trace = backend.run(Graph(tasks, tuple(tasks), {key: key[0] for key in tasks}, policies)).trace
     rows = trace.tasks.to_pylist()
     assert [row["key"] for row in rows if row["step"] == "make"] == ["('make', 0)"]
     for row in rows:
@@ -176,7 +176,7 @@ def test_the_instants_of_every_task_come_in_their_order(backend: Backend) -> Non
 
 def test_what_crosses_to_a_worker_is_counted_in_bytes_and_time(backend: Backend) -> None:
     tasks = {("make", 0): task(("make", 0), big, 4_000_000), ("sum", 1): task(("sum", 1), change, ref(("make", 0)))}
-    policies = {name: Policy(name, merge=False) for name in ("make", "sum")}
+    policies = {name: Policy(name, merge=False, writable=True) for name in ("make", "sum")}
     trace = backend.run(Graph(tasks, (("make", 0), ("sum", 1)), {key: key[0] for key in tasks}, policies)).trace
     moved = sum(row["bytes_in"] + row["bytes_sent"] for row in trace.tasks.to_pylist())
     frame = trace.to_frame()

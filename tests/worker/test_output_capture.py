@@ -28,7 +28,7 @@ from pipeline.runs.run import run
 from pipeline.worker import output_capture
 from pipeline.worker.output_buffer import Line
 from pipeline.worker.output_capture import capturing
-from pipeline.worker.run_segment import run_segment
+from pipeline.worker.run_segment import Hooks, run_segment
 
 pytestmark = pytest.mark.filterwarnings("ignore:careful")
 
@@ -271,7 +271,7 @@ def test_a_thread_that_prints_during_emit_is_captured(capsys: Any) -> None:
     segment = Segment(0, "s", (SegmentTask("a", task("a", speak), "s"),), (), ())
     output_capture.install(one_task=True)
     try:
-        run_segment(segment, {}, emit=listen)
+        run_segment(segment, {}, Hooks(emit=listen))
     finally:
         output_capture.uninstall()
     assert heard == ["first", "second"]
@@ -387,13 +387,13 @@ def test_what_the_listener_raises_is_not_the_tasks_failure() -> None:
 
     segment = Segment(0, "s", (SegmentTask("a", task("a", print, "hello"), "s"),), (), ())
     with capturing(), pytest.raises(BrokenPipeError):
-        run_segment(segment, {}, emit=refuse)
+        run_segment(segment, {}, Hooks(emit=refuse))
 
 
 def test_output_of_the_listener_is_not_captured(capsys: Any) -> None:
     segment = Segment(0, "s", (SegmentTask("a", task("a", print, "hello"), "s"),), (), ())
     with capturing():
-        run_segment(segment, {}, emit=lambda lines: print(f"<{lines[0].text}>"))
+        run_segment(segment, {}, Hooks(emit=lambda lines: print(f"<{lines[0].text}>")))
     assert capsys.readouterr().out == "<hello>\n"
 
 
@@ -401,7 +401,7 @@ def test_waiting_lines_are_emitted_together() -> None:
     batches: list[list[str]] = []
     segment = Segment(0, "s", (SegmentTask("a", task("a", _print_all, 5), "s"),), (), ())
     with capturing():
-        run_segment(segment, {}, emit=lambda lines: batches.append([line.text for line in lines]), hold=60.0)
+        run_segment(segment, {}, Hooks(emit=lambda lines: batches.append([line.text for line in lines]), hold=60.0))
     assert batches == [["0", "1", "2", "3", "4"]]
 
 

@@ -15,7 +15,8 @@ from pipeline.graph.graph import constant, listed, ref, task
 from pipeline.graph.importing import resolve
 from pipeline.graph.segments import Dropped, Failure, Group, Segment, SegmentTask
 from pipeline.worker.process_setup import install_modules, limit_threads
-from pipeline.worker.run_segment import SegmentResult, begin_item, run_segment
+from pipeline.worker.run_segment import Hooks, begin_item, run_segment
+from pipeline.worker.segment_result import SegmentResult
 from pipeline.worker.tracebacks import describe
 
 
@@ -62,7 +63,7 @@ def test_values_are_freed_where_the_segment_says() -> None:
         outputs=("c",),
     )
     given = {"x": object()}
-    assert run_segment(chain, given, on_start=lambda i: seen.append({i.key})).outputs == {"c": 1}
+    assert run_segment(chain, given, Hooks(on_start=lambda i: seen.append({i.key}))).outputs == {"c": 1}
     assert seen == [{"a"}, {"b"}, {"c"}]
     assert "x" in given  # what the caller holds is the caller's
 
@@ -100,7 +101,7 @@ def test_each_item_of_a_task_has_a_time_limit_of_its_own() -> None:
 
     begun: list[str] = []
     of_items = segment(inner("a", items, False, timeout=1e-9), outputs=("a",))
-    completion = run_segment(of_items, {}, on_start=lambda task: begun.append(task.name))
+    completion = run_segment(of_items, {}, Hooks(on_start=lambda task: begun.append(task.name)))
     assert completion.failure is None
     assert begun == ["a", "a", "a"]  # a clock that a back end has started begins anew with each
     failed = run_segment(segment(inner("a", items, True), outputs=("a",)), {}).failure

@@ -15,7 +15,7 @@ from pipeline.errors import BackendError
 from pipeline.graph.graph import Key
 from pipeline.graph.segments import Segment
 from pipeline.trace.trace import Record
-from pipeline.worker.run_segment import SegmentTimes, TaskTiming
+from pipeline.worker.segment_result import SegmentTimes, TaskTiming
 
 __all__ = ["ClusterUsage", "Rows", "offsets"]
 
@@ -32,12 +32,17 @@ class Rows:
         self._segments = segments
         self._reports: list[tuple[Mapping[str, Any], int, int]] = []  # message, when it arrived, attempt
         self._attempts: dict[int, int] = {}
+        self._partial: set[tuple[int, int, int]] = set()  # segment, position and start of rows in partial reports
 
     def add(self, message: Mapping[str, Any], arrived: int) -> None:
         """Add the report of one segment, which arrived at ``perf_counter_ns``."""
         number = message["segment"]
+        if message["partial"]:  # each worker that goes on with a batch reports what was finished before
+            rows = [row for row in message["rows"] if (number, row[0], row[1]) not in self._partial]
+            self._partial.update((number, row[0], row[1]) for row in rows)
+            message = {**message, "rows": rows}
         attempt = self._attempts.get(number, 0)
-        self._attempts[number] = attempt + 1
+        self._attempts[number] = attempt + (not message["partial"])
         self.boots[message["boot"]] = message["address"]
         self._reports.append((message, arrived, attempt))
         self.measuring += message["measuring"]

@@ -139,8 +139,11 @@ class DaskExecution:
                 self._reports.worker_ended(str(content["worker"]))
         elif "output" in content:
             self._reports.output(content)
+        elif "item failed" in content:
+            self._reports.item_failed(content)
         elif "began" in content:
             self._timeouts.begin(content)
         else:
-            self._timeouts.end(content["segment"], content["address"])
+            if not content["partial"]:
+                self._timeouts.end(content["segment"], content["address"])
             self._reports.segment_ended(content, report.arrived)

@@ -22,12 +22,14 @@ import cloudpickle
 from distributed import Worker, get_worker
 from distributed.utils import sync
 
-from pipeline.backends.dask.status_files import late_mark, status_file, write_status
+from pipeline.backends.dask.status_files import finished_file, read_late, status_file, write_status
 from pipeline.backends.dask.worker_plugin import arrival
 from pipeline.graph.graph import CONTEXT, Key
 from pipeline.graph.segments import NOT_AGAIN, Failure, Segment, SegmentTask
+from pipeline.worker.finished_items import FinishedItems, read_finished
 from pipeline.worker.output_buffer import HOLD, Line
-from pipeline.worker.run_segment import SegmentResult, SegmentTimes, run_segment
+from pipeline.worker.run_segment import Hooks, run_segment
+from pipeline.worker.segment_result import SegmentResult, SegmentTimes
 from pipeline.worker.tracebacks import one_line
 
 __all__ = ["ByKey", "Job", "SegmentFailed", "boot_id", "dump", "run_job"]
@@ -127,11 +129,25 @@ def run_job(payload: bytes, *arguments: Any) -> Any:
     def emit(lines: Sequence[Line]) -> None:
         worker.log_event(job.topic, {"run": job.run, "name": name, "output": [list(line) for line in lines]})
 
+    def on_failure(failure: Failure, again: bool) -> None:
+        worker.log_event(job.topic, _item_failed(job, failure, again))
+
+    finished = None
+    if segment.batch and job.status_folder:
+        path = finished_file(job.status_folder, segment)
+        kept = read_finished(path)
+        segment = segment.after(kept.done, [failure.key for failure, again in kept.failures if again])
+        if kept.timings:
+            worker.log_event(job.topic, {**_report(job, kept, None, worker, 0), "name": kept.worker, "partial": True})
+        finished = FinishedItems(path, name, remove=True)
+    else:
+        kept = SegmentResult()
+    hooks = Hooks(on_start, emit, HOLD, _checked if segment.batch else None, finished, on_failure)
     failures = 0
     while True:
-        result = run_segment(segment, inputs, on_start=on_start, emit=emit, hold=HOLD)
-        failure = result.failure or _unpicklable(segment, result.outputs)
-        if failure is None or not failure.drop:
+        result = run_segment(segment, inputs, hooks)
+        failure = result.failure or (None if segment.batch else _unpicklable(segment, result.outputs))
+        if failure is None or not failure.drop or failure.final:
             break
         failures += 1
         result.times = SegmentTimes(opened=opened, packed=perf_counter_ns())
@@ -143,7 +159,8 @@ def run_job(payload: bytes, *arguments: Any) -> Any:
     worker.log_event(job.topic, _report(job, result, failure, worker, came.bytes_in))
     if failure is not None:
         raise SegmentFailed(failure) from None
-    groups = tuple(_grouped(group, result.outputs) for group in job.groups)
+    outputs = {**kept.outputs, **result.outputs}
+    groups = tuple(_grouped(group, outputs) for group in job.groups)
     return groups[0] if len(groups) == 1 else groups
 
 
@@ -155,9 +172,11 @@ def _remaining(job: Job, worker: Worker) -> Segment:
     SegmentFailed : if it must not be run twice and was begun before
     """
     segment, folder = job.segment, job.status_folder
-    for position, task in enumerate(segment.tasks):
-        if task.drop and task.timeout is not None and folder and late_mark(folder, segment, position).exists():
-            segment = segment.without(Failure.late(task))
+    if folder and any(task.timeout is not None for task in segment.tasks):
+        left_out, again = read_late(folder, segment)
+        segment = segment.after((), [str(segment.tasks[position].key) for position in again])
+        for position in left_out:
+            segment = segment.without(Failure.late(segment.tasks[position]))
     if not segment.pure:
         keys = ["pipeline-begun", job.run, str(segment.number)]
         if sync(worker.loop, worker.scheduler.get_metadata, keys=keys, default=False):
@@ -201,9 +220,10 @@ def _report(job: Job, result: SegmentResult, failure: Failure | None, worker: Wo
         "run": job.run,
         "segment": job.segment.number,
         "rows": [
-            [position[m.key], int(m.start), int(m.stop), int(m.cpu), int(m.bytes_out), int(m.memory)]
+            [position[m.key], int(m.start), int(m.stop), int(m.cpu), int(m.bytes_out), int(m.memory), m.attempt]
             for m in result.timings
         ],
+        "done": [position[key] for key in result.done],
         "name": _name(worker),  # the key "worker" is overwritten by the scheduler, with the address
         "address": worker.address,
         "boot": boot_id(),
@@ -213,7 +233,25 @@ def _report(job: Job, result: SegmentResult, failure: Failure | None, worker: Wo
         "shared": [list(one) for one in result.shared],
         "dropped": [[str(part) for part in item] for item in result.dropped],
         "failed": [failure.step, str(failure.key), failure.item, failure.cause] if failure else None,
+        "partial": False,
     }
+
+
+def _item_failed(job: Job, failure: Failure, again: bool) -> dict[str, Any]:
+    """Return the report of a failure after which a batch goes on."""
+    told = [failure.step, failure.key, failure.item, failure.cause]
+    return {"run": job.run, "segment": job.segment.number, "item failed": told, "again": again}
+
+
+def _checked(value: Any) -> Any:
+    """Return a value that can be pickled; raise what pickling raises. Arrays cost nothing, see below."""
+    if type(value) in (int, float, str, bytes, bool, type(None)):
+        return value
+    try:
+        pickle.dumps(value, protocol=5, buffer_callback=_ignore)
+    except Exception:  # noqa: BLE001 - pickling the user's objects may raise anything
+        cloudpickle.dumps(value, protocol=5, buffer_callback=_ignore)
+    return value
 
 
 def _unpicklable(segment: Segment, outputs: Mapping[Key, Any]) -> Failure | None:
@@ -222,17 +260,12 @@ def _unpicklable(segment: Segment, outputs: Mapping[Key, Any]) -> Failure | None
     Without this it would fail later, under another name. Buffers are left out of the pickle, so arrays cost nothing.
     """
     for key, value in outputs.items():
-        if type(value) in (int, float, str, bytes, bool, type(None)):
-            continue
         try:
-            pickle.dumps(value, protocol=5, buffer_callback=_ignore)
-        except Exception:  # noqa: BLE001 - pickling the user's objects may raise anything
-            try:
-                cloudpickle.dumps(value, protocol=5, buffer_callback=_ignore)
-            except Exception as error:  # noqa: BLE001 - as above
-                task = next(task for task in segment.tasks if task.key == key)
-                cause = f"{one_line(error)} (the result, a {type(value).__name__}, can't be pickled)"
-                return Failure.of(task, cause, traceback=traceback.format_exc())
+            _checked(value)
+        except Exception as error:  # noqa: BLE001 - as there
+            task = next(task for task in segment.tasks if task.key == key)
+            cause = f"{one_line(error)} (the result, a {type(value).__name__}, can't be pickled)"
+            return Failure.of(task, cause, traceback=traceback.format_exc())
     return None
 
 

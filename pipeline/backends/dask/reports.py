@@ -39,9 +39,16 @@ class Reports:
         for event in output_events(report["name"], (Line(*line) for line in report["output"])):
             self.listener(event)
 
+    def item_failed(self, report: Mapping[str, Any]) -> None:
+        """Take the report of a failure after which a batch goes on."""
+        failure = Failure(*report["item failed"])
+        self._attempts.count(self._segments[report["segment"]], failure)
+        if report["again"]:
+            self.listener(TaskRetry(failure.step, failure.key, failure.item, failure.cause))
+
     def task_failed(self, segment: Segment, failure: Failure) -> bool:
-        """Count a failure; return whether the segment is run again."""
-        again = self._attempts.fail(segment)
+        """Count a failure; return whether the segment, or the task of a batch, is run again."""
+        again = self._attempts.fail(segment, failure)
         if again:
             self.listener(TaskRetry(failure.step, failure.key, failure.item, failure.cause))
         return again
@@ -54,14 +61,16 @@ class Reports:
             if (step, kind) not in self.shared:
                 self.shared.add((step, kind))
                 self.listener(shared_note(step, kind))
-        if report["failed"] is not None:
+        if report["failed"] is not None and not segment.batch:
             self.task_failed(segment, Failure(*report["failed"]))
             return
-        if not self._attempts.finish(segment):
-            return
-        for position, start, stop, *_ in report["rows"]:
+        over = self._attempts.finish(segment, report)
+        seconds = {position: (stop - start) / 1e9 for position, start, stop, *_ in report["rows"]}
+        for position in over:
             task = segment.tasks[position]
-            self.listener(TasksDone(task.step, str(task.key), task.item, seconds=(stop - start) / 1e9))
+            self.listener(TasksDone(task.step, str(task.key), task.item, seconds=seconds[position]))
+        if not over:
+            return
         for step, item, cause in report["dropped"]:
             self.dropped[step, item] = (step, item, cause)
             self.listener(ItemDropped(step, item, cause))
@@ -75,27 +84,36 @@ class Reports:
 class _Attempts:
     """Counts the failures of each segment, and which have finished.
 
-    State: the failures since the last that was final; the segments with a result. A segment can finish more than once:
-    it is run again when a worker was lost with its result.
+    State: the failures since the last that was final; the tasks with a result. A segment can finish more than once: it
+    is run again when a worker was lost with its result.
     """
 
     def __init__(self) -> None:
         self._failures: Counter[int] = Counter()
-        self._finished: set[int] = set()
+        self._of_tasks: Counter[str] = Counter()  # of batches
+        self._finished: set[tuple[int, int]] = set()
 
-    def fail(self, segment: Segment) -> bool:
-        """Count a failure; return whether the segment is run again.
+    def count(self, segment: Segment, failure: Failure) -> int:
+        """Count a failure of a task of a batch; return how often it has failed."""
+        self._of_tasks[failure.key] += 1
+        return self._of_tasks[failure.key]
+
+    def fail(self, segment: Segment, failure: Failure) -> bool:
+        """Count a failure; return whether the segment, or the task of a batch, is run again.
 
         If not, its item is dropped or the run ends. The count then begins anew: other items may fail as often.
         """
+        if segment.batch:
+            return self.count(segment, failure) <= segment.task(failure.key).retries
         self._failures[segment.number] += 1
         if self._failures[segment.number] <= segment.retries:
             return True
         self._failures[segment.number] = 0
         return False
 
-    def finish(self, segment: Segment) -> bool:
-        """Record that a segment has finished; return whether it is the first time."""
-        is_first = segment.number not in self._finished
-        self._finished.add(segment.number)
-        return is_first
+    def finish(self, segment: Segment, report: Mapping[str, Any]) -> list[int]:
+        """Record what has finished; return the positions of the tasks that have for the first time, in order."""
+        over = report["done"] if segment.batch else dict.fromkeys(row[0] for row in report["rows"])
+        first = [position for position in over if (segment.number, position) not in self._finished]
+        self._finished.update((segment.number, position) for position in first)
+        return first

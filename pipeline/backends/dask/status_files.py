@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.graph.segments import Segment
 
-__all__ = ["late_mark", "read_status", "status_file", "write_status"]
+__all__ = ["finished_file", "mark_late", "read_late", "read_status", "status_file", "write_status"]
 
 _STATUS = struct.Struct("qq")  # number of the segment, position of the task in it
 _local = threading.local()
@@ -40,9 +40,27 @@ def read_status(folder: str, address: str) -> list[tuple[int, int]]:
     return found
 
 
-def late_mark(folder: str, segment: Segment, position: int) -> Path:
-    """Return the path of a file whose existence says that a task exceeded its timeout and is left out."""
-    return Path(folder, f"late-{segment.number}-{position}")
+def mark_late(folder: str, segment: Segment, position: int, *, again: bool) -> None:
+    """Write that a task exceeded its timeout: it is left out, or, in a batch, tried again."""
+    name = f"late-{segment.number}-{position}"
+    if again:
+        name += f"-{sum(other.startswith(f'{name}-') for other in os.listdir(folder))}"
+    Path(folder, name).touch()
+
+
+def read_late(folder: str, segment: Segment) -> tuple[list[int], list[int]]:
+    """Return the positions of the tasks that :func:`mark_late` left out, and of those to be tried again.
+
+    The latter are in the list once for each time.
+    """
+    prefix = f"late-{segment.number}-"
+    marks = [name.removeprefix(prefix).split("-") for name in os.listdir(folder) if name.startswith(prefix)]
+    return [int(mark[0]) for mark in marks if len(mark) == 1], [int(mark[0]) for mark in marks if len(mark) > 1]
+
+
+def finished_file(folder: str, segment: Segment) -> str:
+    """Return the path of the file in which the worker of a batch keeps what its items give."""
+    return os.path.join(folder, f"finished-{segment.number}")
 
 
 def _port(address: str) -> str:

@@ -13,7 +13,7 @@ from distributed import Client
 
 from pipeline.backends.dask.health import in_loop
 from pipeline.backends.dask.reports import Reports
-from pipeline.backends.dask.status_files import late_mark
+from pipeline.backends.dask.status_files import mark_late
 from pipeline.errors import TaskTimeout
 from pipeline.graph.segments import Failure, Segment, SegmentTask
 
@@ -72,11 +72,12 @@ class Timeouts:
             message = f"{failure.error()}; worker {address} still runs it: end that worker if it does not return"
             raise TaskTimeout(message, task.name)
         self.forget_worker(address)
-        if not self._reports.task_failed(segment, failure):
-            if not failure.drop:
-                _kill(pid)
-                raise failure.error()
-            late_mark(self._status_folder, segment, segment.tasks.index(task)).touch()
+        again, position = self._reports.task_failed(segment, failure), segment.tasks.index(task)
+        if not again and not failure.drop:
+            _kill(pid)
+            raise failure.error()
+        if segment.batch or not again:
+            mark_late(self._status_folder, segment, position, again=again)
         self._reports.lost.append(address)
         in_loop(self._client, self._end_worker, address, pid)
 

@@ -11,7 +11,7 @@ from pipeline.errors import where
 from pipeline.graph.graph import Graph, Key
 from pipeline.graph.segments import Segment, SegmentTask
 from pipeline.worker.output_buffer import Line
-from pipeline.worker.run_segment import SegmentResult
+from pipeline.worker.segment_result import SegmentResult
 
 __all__ = ["Executor", "Finished", "Job", "LostWorker"]
 
@@ -22,7 +22,7 @@ class Job:
 
     Parameters
     ----------
-    attempt : how often the segment was run before
+    attempt : how often the segment was run before; 0 for a batch, whose tasks are counted one by one
     emit : takes the name of a worker and the lines that tasks printed there; to be called in the thread that calls
         ``submit`` and ``wait``. An executor that gets no lines before the end leaves them in the SegmentResult
     """
@@ -65,6 +65,7 @@ class Finished:
     ----------
     blame : whether the job may have caused the loss; False if it only waited at that worker
     bytes_in, bytes_sent : bytes that moved to the worker and back
+    kept : of a batch whose worker was lost: what its items gave before that
     """
 
     job: Job
@@ -73,6 +74,7 @@ class Finished:
     blame: bool = True
     bytes_in: int = 0
     bytes_sent: int = 0
+    kept: SegmentResult | None = None
 
 
 class Executor(Protocol):

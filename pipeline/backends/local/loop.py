@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from itertools import groupby
 from time import perf_counter_ns
 from typing import Any
@@ -33,7 +34,7 @@ from pipeline.graph.scheduler import Scheduler
 from pipeline.graph.segments import NOT_AGAIN, Failure, Segment, SegmentTask
 from pipeline.trace.trace import Record, Trace
 from pipeline.worker.output_buffer import Line
-from pipeline.worker.run_segment import SegmentResult
+from pipeline.worker.segment_result import SegmentResult
 from pipeline.worker.tracebacks import describe
 
 __all__ = ["MOST_LOSSES", "run"]
@@ -71,6 +72,7 @@ class _Run:
     ) -> None:
         self._executor, self._graph = executor, graph
         self._segments = list(segments)  # an item that is dropped changes its segment
+        self._left: dict[int, Segment] = {}  # what is left of a batch that lost its worker
         self._values: dict[Key, Any] = {CONTEXT: executor.encode(context)}
         self._scheduler = Scheduler([s.inputs for s in segments], [s.outputs for s in segments], graph.wanted)
         self._attempts = _Attempts(recovers_workers=executor.capabilities.recovers_workers)
@@ -89,7 +91,7 @@ class _Run:
         return Outcome(results, trace, tuple(self._segments), tuple(self._events.dropped), trace.notes)
 
     def _submit(self, number: int) -> None:
-        segment = self._segments[number]
+        segment = self._left.get(number, self._segments[number])
         self._timeline.submitted(number)
         inputs = {key: self._values[key] for key in segment.inputs}
         self._executor.submit(Job(segment, inputs, self._attempts.n_made(segment), self._events.output))
@@ -102,19 +104,37 @@ class _Run:
             raise TaskError(self._graph.owners[key], str(key), cause, self._graph.item(key)) from error
 
     def _handle(self, finished: Finished) -> None:
+        if finished.kept is not None:
+            finished = self._keep(finished, finished.kept)
         segment, result = finished.job.segment, finished.result
         if result is None:
             if finished.lost is not None and finished.blame:
                 self._events.emit(self._attempts.lose(segment, finished.lost))
+                if segment.batch and finished.lost.task is not None:
+                    self._left[segment.number] = segment.after((), lost=str(finished.lost.task.key))
             self._scheduler.again(segment.number)
             return
-        self._events.output(result.worker, result.lines)
-        self._events.sharing(result.shared)
+        self._events.told(result)
         self._timeline.ran(finished, result)
         if result.failure is not None:
+            if segment.batch:
+                self._events.finished(segment, result)
             self._fail(segment, result.failure)
         else:
             self._finish(segment.number, result)
+
+    def _keep(self, finished: Finished, kept: SegmentResult) -> Finished:
+        """Take what the items of a batch gave before their worker was lost; the job that remains is the rest of it."""
+        job = finished.job
+        self._events.told(kept)
+        self._timeline.ran(finished, kept)
+        self._values.update(kept.outputs)
+        self._events.finished(job.segment, kept)
+        left = job.segment.after(kept.done, [failure.key for failure, again in kept.failures if again])
+        self._left[left.number] = left
+        if not left.outputs:  # it had finished
+            return replace(finished, result=SegmentResult(), lost=None)
+        return replace(finished, job=replace(job, segment=left))
 
     def _finish(self, number: int, result: SegmentResult) -> None:
         self._values.update(result.outputs)
@@ -124,31 +144,37 @@ class _Run:
         for key in progress.released:
             if key != CONTEXT:
                 del self._values[key]  # type: ignore[arg-type]  # the scheduler takes any hashable for a value
-        self._events.finished(self._segments[number], result)
+        self._events.finished(self._left.pop(number, self._segments[number]), result)
 
     def _fail(self, segment: Segment, failure: Failure) -> None:
+        number = segment.number
         if self._attempts.fail(segment, failure) == "retry":
             self._events.emit(TaskRetry(failure.step, failure.key, failure.item, failure.cause))
+            if segment.batch:
+                self._left[number] = segment.after((), [failure.key])
         else:
-            self._segments[segment.number] = segment.without(failure)
-        self._timeline.ready_now(segment.number)
-        self._scheduler.again(segment.number)
+            self._segments[number] = self._segments[number].without(failure)
+            if segment.batch:
+                self._left[number] = segment.without(failure)
+        self._timeline.ready_now(number)
+        self._scheduler.again(number)
 
 
 class _Attempts:
-    """How often each segment has failed and lost its worker; decides whether it is run again.
+    """How often each segment, or each task of a batch, has failed and lost its worker; decides whether it runs again.
 
-    State: three counts for each segment. The failures are counted anew when an item is dropped.
+    State: three counts for each segment; of a batch the losses of each task, which knows how often it may fail. The
+    failures are counted anew when an item is dropped.
     """
 
     def __init__(self, *, recovers_workers: bool) -> None:
         self._recovers_workers = recovers_workers
         self._made: Counter[int] = Counter()
         self._failures: Counter[int] = Counter()
-        self._losses: Counter[int] = Counter()
+        self._losses: Counter[int | Key] = Counter()
 
     def n_made(self, segment: Segment) -> int:
-        """Return how often a segment has been run and has failed or lost its worker."""
+        """Return how often a segment has been run and has failed or lost its worker; 0 for a batch."""
         return self._made[segment.number]
 
     def fail(self, segment: Segment, failure: Failure) -> str:
@@ -158,6 +184,13 @@ class _Attempts:
         ------
         PipelineError : the failure, if its item may not be left out and no retry remains
         """
+        if segment.batch:
+            if failure.final:
+                raise failure.error()
+            action = "retry" if segment.task(failure.key).retries > 0 else "drop"
+            if action == "drop" and not failure.drop:
+                raise failure.error()
+            return action
         number = segment.number
         if self._failures[number] < segment.retries:
             self._failures[number] += 1
@@ -178,14 +211,16 @@ class _Attempts:
         WorkerLost : if the segment may not be run again
         """
         task: SegmentTask = lost.task or segment.tasks[0]
-        self._losses[segment.number] += 1
-        self._made[segment.number] += 1
+        lost_by = task.key if segment.batch else segment.number
+        self._losses[lost_by] += 1
+        if not segment.batch:
+            self._made[segment.number] += 1
         message = lost.message()
         if not self._recovers_workers:
             raise WorkerLost(message, task.name)
         if not segment.pure:
             raise WorkerLost(f"{message}; {NOT_AGAIN}", task.name)
-        if self._losses[segment.number] >= MOST_LOSSES:
+        if self._losses[lost_by] >= MOST_LOSSES:
             raise WorkerLost(f"{message}; it is the {MOST_LOSSES}rd worker lost by this segment", task.name)
         return WorkerLoss(task.step, str(task.key), task.item, message)
 
@@ -214,9 +249,13 @@ class _Events:
         for event in output_events(worker, lines):
             listener(event)
 
-    def sharing(self, shared: Sequence[tuple[str, str]]) -> None:
-        """Say once of each step and type that tasks share values."""
-        for step, kind in shared:
+    def told(self, result: SegmentResult) -> None:
+        """Report what happened in an attempt besides finished tasks: output, retries, values that tasks share."""
+        self.output(result.worker, result.lines)
+        for failure, again in result.failures:
+            if again:
+                self.emit(TaskRetry(failure.step, failure.key, failure.item, failure.cause))
+        for step, kind in result.shared:
             if (step, kind) not in self.shared:
                 self.shared.add((step, kind))
                 self.emit(shared_note(step, kind))
@@ -229,7 +268,8 @@ class _Events:
         for step, item, cause in result.dropped:
             self._listener(ItemDropped(step, item, cause))
         took = {timing.key: timing.stop - timing.start for timing in result.timings}
-        counted = [task for task in segment.tasks if task.key in took and task.key in self._graph.tasks]
+        over = set(result.done) if segment.batch else took
+        counted = [task for task in segment.tasks if task.key in over and task.key in self._graph.tasks]
         for step, group in groupby(counted, key=lambda task: task.step):
             tasks = list(group)
             seconds = sum(took[task.key] for task in tasks) / 1e9

@@ -7,6 +7,7 @@ import pickle
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from multiprocessing import current_process
 from time import perf_counter_ns
 
 import cloudpickle
@@ -15,8 +16,10 @@ from pipeline.backends.local.child_main import set_status
 from pipeline.backends.local.serialization import Packed, load, pack
 from pipeline.graph.graph import Key
 from pipeline.graph.segments import Failure, Segment, SegmentTask
+from pipeline.worker.finished_items import FinishedItems
 from pipeline.worker.output_buffer import HOLD, Emit
-from pipeline.worker.run_segment import SegmentResult, SegmentTimes, run_segment
+from pipeline.worker.run_segment import Hooks, run_segment
+from pipeline.worker.segment_result import SegmentResult, SegmentTimes
 from pipeline.worker.tracebacks import describe
 
 __all__ = ["SegmentMessage", "run_message", "to_message"]
@@ -29,22 +32,24 @@ class SegmentMessage:
     Parameters
     ----------
     first : step, key and item of its first task, which is named if the segment can't be unpickled
+    finished : of a batch: path of the file for what its items give
     """
 
     number: int
     segment: bytes
     first: tuple[str, str, str]
     inputs: Mapping[Key, Packed]
+    finished: str = ""
 
 
-def to_message(segment: Segment, inputs: Mapping[Key, Packed]) -> SegmentMessage | Failure:
+def to_message(segment: Segment, inputs: Mapping[Key, Packed], finished: str) -> SegmentMessage | Failure:
     """Return the message for a segment, or a failure if it can't be pickled."""
     first = segment.tasks[0]
     try:
         data = cloudpickle.dumps(segment)
     except Exception as error:  # noqa: BLE001 - pickling the user's constants may raise anything
         return Failure.of(first, f"the task can't be pickled: {describe(error)}")
-    return SegmentMessage(segment.number, data, (first.step, str(first.key), first.item), inputs)
+    return SegmentMessage(segment.number, data, (first.step, str(first.key), first.item), inputs, finished)
 
 
 def run_message(message: SegmentMessage, emit: Emit | None = None) -> SegmentResult:
@@ -75,9 +80,11 @@ def run_message(message: SegmentMessage, emit: Emit | None = None) -> SegmentRes
     def on_start(task: SegmentTask) -> None:
         set_status(message.number, positions[task.key], perf_counter_ns())
 
-    result = run_segment(segment, inputs, on_start=on_start, emit=emit, hold=HOLD if emit else 0.0, only_here=True)
+    finished = FinishedItems(message.finished, current_process().name) if segment.batch else None
+    hooks = Hooks(on_start, emit, HOLD if emit else 0.0, store=pack, finished=finished)
+    result = run_segment(segment, inputs, hooks, only_here=True)
     set_status(message.number, len(segment.tasks) - 1, 0)
-    for key in segment.outputs if result.failure is None else ():
+    for key in segment.outputs if result.failure is None and not segment.batch else ():
         try:
             result.outputs[key] = pack(result.outputs[key])
         except BaseException as error:  # noqa: BLE001 - the user's code runs here

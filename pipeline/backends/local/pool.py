@@ -8,6 +8,7 @@ import pickle
 import queue
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from multiprocessing.connection import wait
 from time import perf_counter, perf_counter_ns
 from typing import Any, ClassVar
@@ -21,7 +22,7 @@ from pipeline.backends.local.process_backend import ProcessBackend
 from pipeline.backends.local.serialization import PIPE, to_bytes
 from pipeline.errors import BackendError, ConfigError, WorkerLost
 from pipeline.graph.segments import Failure
-from pipeline.worker.run_segment import SegmentResult
+from pipeline.worker.segment_result import SegmentResult
 from pipeline.worker.tracebacks import describe
 
 __all__ = ["Pool"]
@@ -138,7 +139,8 @@ class Pool(ProcessBackend):
         return len(self._jobs) < 2 * self.n_workers  # all share one queue: a waiting job goes to the next free worker
 
     def submit(self, job: Job) -> None:
-        message = to_message(job.segment, job.inputs)
+        self._forget_finished(job)
+        message = to_message(job.segment, job.inputs, self._finished_path(job))
         if isinstance(message, Failure):
             self._unsent.append(Finished(job, SegmentResult(failure=message)))
             return
@@ -177,6 +179,7 @@ class Pool(ProcessBackend):
         if len(data) > PIPE:  # the worker wrote until it had been read
             result.times = result.times._replace(sent=arrived)
         self._heard[result.worker] = arrived
+        self._forget_finished(job)
         return Finished(job, result, bytes_in=bytes_in, bytes_sent=len(data))
 
     def _check_workers(self) -> None:
@@ -203,13 +206,15 @@ class Pool(ProcessBackend):
             for child in self._children.living():
                 task = self._children.slots.overdue(child.config.slot, job.segment, now)
                 if task is not None:
-                    failed = Finished(job, SegmentResult(failure=Failure.late(task), worker=child.name))
-                    others = [self._interrupted(other) for n, (other, _) in self._jobs.items() if n != number]
+                    jobs = dict(self._jobs)
                     heard = {other.name: self._heard.get(other.name, now) for other in self._children.living()}
+                    lost = {n: self._interrupted(other) for n, (other, _) in jobs.items() if n != number}
                     self.abandon()
                     self._start()
                     self._gaps += [(name, since, perf_counter_ns()) for name, since in heard.items()]
-                    return [failed, *others]
+                    failed = Finished(job, SegmentResult(failure=Failure.late(task), worker=child.name))
+                    ended = [failed, *lost.values()]
+                    return [replace(one, kept=self._finished_items(one.job)) for one in ended]
         return []
 
     def _interrupted(self, job: Job) -> Finished:

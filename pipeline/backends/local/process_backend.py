@@ -11,9 +11,11 @@ from pipeline.backends.events import Listener
 from pipeline.backends.local import loop
 from pipeline.backends.local.child_main import write_setup
 from pipeline.backends.local.child_processes import Children, count_cores
-from pipeline.backends.local.executor import Executor
+from pipeline.backends.local.executor import Executor, Job
 from pipeline.backends.local.serialization import Packed, load, pack
 from pipeline.graph.graph import Graph
+from pipeline.worker.finished_items import read_finished, remove_finished
+from pipeline.worker.segment_result import SegmentResult
 from pipeline.worker.temp_folders import Folder
 
 __all__ = ["ProcessBackend"]
@@ -85,6 +87,22 @@ class ProcessBackend(Executor):
     def _end(self) -> None:
         """End the processes, also when only some have been started."""
         raise NotImplementedError
+
+    def _finished_path(self, job: Job) -> str:
+        """Return the path of the file in which the worker of a batch keeps what its items give."""
+        return f"{self._folder.path}/finished-{job.segment.number}" if self._folder is not None else ""
+
+    def _finished_items(self, job: Job) -> SegmentResult | None:
+        """Return what the items of a batch gave before their worker died."""
+        if not job.segment.batch:
+            return None
+        found = read_finished(self._finished_path(job))
+        self._forget_finished(job)
+        return found
+
+    def _forget_finished(self, job: Job) -> None:
+        if job.segment.batch:
+            remove_finished(self._finished_path(job))
 
     def encode(self, value: Any) -> Packed:
         return pack(value)

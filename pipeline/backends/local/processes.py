@@ -21,7 +21,7 @@ from pipeline.backends.local.serialization import PIPE, dump, receive, send
 from pipeline.errors import BackendError
 from pipeline.graph.segments import Failure, SegmentTask
 from pipeline.worker.output_buffer import Emit, Line
-from pipeline.worker.run_segment import SegmentResult
+from pipeline.worker.segment_result import SegmentResult
 from pipeline.worker.tracebacks import describe
 
 __all__ = ["Processes"]
@@ -158,7 +158,8 @@ class Processes(ProcessBackend):
         )
 
     def submit(self, job: Job) -> None:
-        message = to_message(job.segment, job.inputs)
+        self._forget_finished(job)
+        message = to_message(job.segment, job.inputs, self._finished_path(job))
         if isinstance(message, Failure):
             self._finished.append(Finished(job, SegmentResult(failure=message)))
             return
@@ -273,6 +274,7 @@ class Processes(ProcessBackend):
             return True
         result: SegmentResult = content[0]
         job, bytes_in = worker.jobs.popleft()
+        self._forget_finished(job)
         if result.timings:
             seconds = (result.timings[-1].stop - result.timings[0].start) / 1e9
             worker.seconds = seconds if seconds > _SHORT else (worker.seconds + seconds) / 2
@@ -296,10 +298,11 @@ class Processes(ProcessBackend):
         self._forget(worker)
         worker.lost = True
         for i, job in enumerate(jobs):
+            kept = self._finished_items(job)
             if overdue is not None and i == 0:
-                self._finished.append(Finished(job, SegmentResult(failure=overdue, worker=worker.name)))
+                self._finished.append(Finished(job, SegmentResult(failure=overdue, worker=worker.name), kept=kept))
             else:
-                self._finished.append(Finished(job, lost=lost, blame=i == 0))
+                self._finished.append(Finished(job, lost=lost, blame=i == 0, kept=kept))
         if starting:
             self._deaths += 1
             if self._deaths >= _MOST_DEATHS:

@@ -14,7 +14,7 @@ from pipeline.backends.local.executor import Executor, Finished, Job
 from pipeline.graph.graph import Graph
 from pipeline.worker.output_capture import capturing
 from pipeline.worker.process_setup import install_modules
-from pipeline.worker.run_segment import run_segment
+from pipeline.worker.run_segment import Hooks, run_segment
 
 __all__ = ["Serial"]
 
@@ -65,7 +65,7 @@ class Serial(Executor):
         return not self._finished
 
     def submit(self, job: Job) -> None:
-        result = run_segment(job.segment, job.inputs, emit=lambda lines: job.emit(_NAME, lines))
+        result = run_segment(job.segment, job.inputs, Hooks(emit=lambda lines: job.emit(_NAME, lines)))
         result.worker = _NAME
         self._finished.append(Finished(job, result))
 

@@ -21,7 +21,8 @@ from pipeline.worker import subprocesses
 from pipeline.worker.output_buffer import Emit, Line
 from pipeline.worker.output_capture import capturing
 from pipeline.worker.process_setup import install_modules
-from pipeline.worker.run_segment import SegmentResult, run_segment
+from pipeline.worker.run_segment import Hooks, run_segment
+from pipeline.worker.segment_result import SegmentResult
 
 __all__ = ["Threads"]
 
@@ -133,7 +134,7 @@ def _emitter(name: str, job: Job, finished: queue.SimpleQueue[_Message]) -> Emit
 
 def _work(name: str, jobs: queue.SimpleQueue[Any], finished: queue.SimpleQueue[_Message]) -> None:
     while (job := jobs.get()) is not None:
-        result = run_segment(job.segment, job.inputs, emit=_emitter(name, job, finished))
+        result = run_segment(job.segment, job.inputs, Hooks(emit=_emitter(name, job, finished)))
         result.worker = name
         finished.put((name, job, result))
         del job, result  # a waiting thread must not keep values alive

@@ -1,0 +1,85 @@
+"""What one attempt at a segment gives: results, measurements, failures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from pipeline.graph.graph import Key
+from pipeline.graph.segments import Failure
+from pipeline.worker.output_buffer import Line
+
+__all__ = ["SegmentResult", "SegmentTimes", "TaskTiming"]
+
+
+class TaskTiming(NamedTuple):
+    """One task that ran: ``perf_counter_ns`` at start and stop, ns of its thread's CPU time, sizes in bytes.
+
+    Parameters
+    ----------
+    attempt : how often it had failed before in the same batch
+    """
+
+    key: Key
+    step: str
+    start: int
+    stop: int
+    cpu: int
+    bytes_out: int
+    memory: int
+    attempt: int = 0
+
+
+class SegmentTimes(NamedTuple):
+    """Instants around the tasks of a segment, by ``perf_counter_ns``; 0 where there is none or it was not observed.
+
+    They are described at :data:`pipeline.trace.trace.INSTANTS`.
+    """
+
+    received: int = 0
+    loaded: int = 0
+    opened: int = 0
+    packed: int = 0
+    sent: int = 0
+
+
+@dataclass
+class SegmentResult:
+    """The result of one attempt at a segment.
+
+    Parameters
+    ----------
+    outputs : key -> value of all outputs; empty if a task failed, except in a batch
+    timings : the tasks that ran, in order, failed ones included; constants are not counted as tasks
+    failure : of the task that failed, as text: an exception may refuse to be pickled or unpickled
+    done : of a batch, the tasks of the items that have finished, dropped ones included
+    failures : of a batch, the failures after which it went on, each with whether its task was tried again
+    dropped : the items that failed under ``on_error: drop``: step, item, cause
+    worker : name of the worker thread or process
+    times : when the segment reached the worker and left it
+    measuring : ns spent on looking at the results of the tasks: their sizes, the memory of the process
+    lines : what the tasks printed, where there was no way to send it sooner
+    shared : step and type of values that several tasks got as they are, since they can't be pickled
+    """
+
+    outputs: dict[Key, Any] = field(default_factory=dict)
+    timings: list[TaskTiming] = field(default_factory=list)
+    failure: Failure | None = None
+    done: list[Key] = field(default_factory=list)
+    failures: list[tuple[Failure, bool]] = field(default_factory=list)
+    dropped: list[tuple[str, str, str]] = field(default_factory=list)
+    worker: str = ""
+    times: SegmentTimes = field(default_factory=SegmentTimes)
+    measuring: int = 0
+    lines: list[Line] = field(default_factory=list)
+    shared: list[tuple[str, str]] = field(default_factory=list)
+
+    def extend(self, news: SegmentResult) -> None:
+        """Add what is new in the same attempt."""
+        self.outputs |= news.outputs
+        self.timings += news.timings
+        self.done += news.done
+        self.failures += news.failures
+        self.dropped += news.dropped
+        self.lines += news.lines
+        self.worker = news.worker or self.worker
