@@ -151,6 +151,22 @@ def printable(text: str, *, keep: str = "") -> str:
     return "".join(c if c.isprintable() or c in keep else repr(c)[1:-1] for c in text)
 
 
+SHOWN = 2_000
+"""Characters of a message that are printed; what is written to files is whole."""
+
+
+def shortened(text: str, most: int = SHOWN) -> str:
+    """Return the text, its middle left out where it is longer than ``most``.
+
+    >>> shortened("abcdefghij", 4)
+    'ab … (6 more characters) … ij'
+    """
+    if len(text) <= most:
+        return text
+    half = most // 2
+    return f"{text[:half]} … ({len(text) - 2 * half:,} more characters) … {text[-half:]}"
+
+
 @dataclass(frozen=True, order=True)
 class Location:
     """A place in a YAML file: the file as the user named it, line and column counted from 1."""

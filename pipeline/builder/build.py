@@ -21,6 +21,7 @@ from pipeline.config.model import Config, Output, Step
 from pipeline.errors import ConfigError, DataError, Fault, Location, OpError
 from pipeline.graph.garbage_collection import rarely_collected
 from pipeline.graph.graph import CONTEXT, Graph, GraphNode, Key, Policy, Whole, cull, task
+from pipeline.graph.importing import Source
 from pipeline.graph.value_types import ArrayType, FrameType, ItemsType, PartsType, ValueType, whole_of
 from pipeline.ops import build_warnings, data_movement
 from pipeline.ops.sources.committed import CommittedOutputs
@@ -150,6 +151,7 @@ class _Builder:
         wanted += [key for name in self.kept for key in self.value_types[name].keys]
         tasks = cull({**self.tasks, CONTEXT: task(CONTEXT, dict)}, wanted)
         tasks.pop(CONTEXT, None)
+        modules, left_out = shipped_modules(self.config.shipped)
         return Graph(
             tasks=tasks,
             wanted=tuple(dict.fromkeys(wanted)),
@@ -158,7 +160,8 @@ class _Builder:
             value_types=self.value_types,
             sinks=tuple(self.sinks),
             kept=tuple(self.kept),
-            modules=shipped_modules(self.config.shipped),
+            modules=modules,
+            left_out=left_out,
             wholes=tuple(self.wholes),
             moves=self.moves,
             warnings=tuple(self.warnings),
@@ -274,11 +277,32 @@ def _placed(error: OpError, path: str, location: Location, locations: Mapping[st
     return Fault(at, f"{path}.{error.field}" if error.field else path, error.message)
 
 
-def shipped_modules(paths: tuple[str, ...]) -> dict[str, bytes]:
-    """Return the sources of the user's modules by file name below a modules folder; of a package all its files."""
+_MOST_DATA = 20_000_000
+"""Bytes of the data files of all packages that are sent to workers on other machines."""
+
+
+def shipped_modules(paths: tuple[str, ...]) -> tuple[dict[str, bytes], tuple[str, ...]]:
+    """Return the files of the user's modules by name below a modules folder, and the data files that are too large.
+
+    Of a package these are all its files, but for hidden and compiled ones: data files may lie beside the sources.
+    """
     modules: dict[str, bytes] = {}
+    left_out: list[str] = []
+    room = _MOST_DATA
     for path in map(Path, paths):
-        files = sorted(path.rglob("*.py")) if path.is_dir() else [path]
-        for file in files:
-            modules[file.relative_to(path.parent).as_posix()] = file.read_bytes()
-    return modules
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            name = file.relative_to(path.parent).as_posix()
+            if path.is_dir() and not _is_shipped(file, name):
+                continue
+            if file.suffix != ".py":
+                room -= file.stat().st_size
+                if room < 0:
+                    left_out.append(name)
+                    continue
+            modules[name] = Source(file.read_bytes(), str(file))
+    return modules, tuple(left_out)
+
+
+def _is_shipped(file: Path, name: str) -> bool:
+    hidden = any(part.startswith(".") or part == "__pycache__" for part in name.split("/"))
+    return file.is_file() and not hidden and file.suffix != ".pyc"

@@ -10,6 +10,6 @@ scheduler           Decide which segment runs next and which values can be freed
 collect             Assemble a step's value in memory from the results of its tasks.
 file_value          A file as the value of a task: the bytes that a command wrote.
 drawing_layout      Place the boxes and lines of a graph of steps for a drawing.
-importing           Import the functions that a pipeline file names.
+importing           The user's modules, and the functions of them that a pipeline file names.
 garbage_collection  Run Python's garbage collector less often while many tasks are made.
 """

@@ -376,7 +376,8 @@ class Graph:
     value_types : step instance -> type of its value, for every instance in the file
     sinks : the outputs
     kept : step instances whose values are among ``wanted``
-    modules : the user's own modules, which are sent to workers: file name below a modules folder -> source
+    modules : the user's own modules: file name below a modules folder -> content; workers on other machines get them
+    left_out : data files of modules that are too large to be sent
     wholes : the values that are passed whole to one task
     moves : step instance -> how its tasks move data among them, if they do: ``rechunk``, ``shuffle``, ``one chunk``;
         any other text is a sentence for the plan
@@ -391,6 +392,7 @@ class Graph:
     sinks: tuple[Sink, ...] = ()
     kept: tuple[str, ...] = ()
     modules: Mapping[str, bytes] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
     wholes: tuple[Whole, ...] = ()
     moves: Mapping[str, frozenset[str]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Import the functions that a pipeline file names."""
+"""The user's modules, and the functions of them that a pipeline file names."""
 
 from __future__ import annotations
 
@@ -8,6 +8,20 @@ from collections.abc import Callable
 from typing import Any
 
 from pipeline.errors import ConfigError
+
+
+class Source(bytes):
+    """The content of a file of the user's modules; ``place`` is its absolute path where the Graph was built."""
+
+    place: str
+
+    def __new__(cls, content: bytes, place: str = "") -> Source:
+        self = super().__new__(cls, content)
+        self.place = place
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Source, (bytes(self), self.place)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -24,6 +24,7 @@ from pipeline.errors import (
     WriteError,
     is_full,
     printable,
+    shortened,
 )
 from pipeline.units import count_text
 
@@ -62,7 +63,7 @@ def failure_lines(
     locations : step instance -> its place, such as ``sweep.yaml:6``
     counts : progress of the steps
     """
-    lines = [printable(line) for line in _failure_lines(error, file, locations or {}, counts)]
+    lines = [shortened(printable(line)) for line in _failure_lines(error, file, locations or {}, counts)]
     task = getattr(error, "task", "")
     if task and file and not isinstance(error, TaskDataError | TaskWriteError):  # these messages say what to fix
         lines[-1] += f" Try it here: {shlex.join(['pipeline', 'debug', file, task, *options])}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipeline.backends.events import ItemDropped, Note, OutputLine, TaskRetry, WorkerLoss
-from pipeline.errors import printable, where
+from pipeline.errors import printable, shortened, where
 from pipeline.units import count_text, duration_text, time_left_text
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _cut(line: str, width: int) -> str:
 
 def event_line(event: TaskRetry | ItemDropped | WorkerLoss | Note | OutputLine) -> str:
     """Return an event, or a line that a task printed, as one line."""
-    message = printable(event.message)
+    message = shortened(printable(event.message))
     if isinstance(event, Note):
         return message
     task = printable(where(event.step, event.item))

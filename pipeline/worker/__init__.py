@@ -12,4 +12,5 @@ segment_result  What one attempt at a segment gives: results, measurements, fail
 subprocesses    Run a program that never outlives the task that runs it.
 temp_folders    Folders below the temp folder that are removed even when their process was killed.
 tracebacks      An exception as text for the user: type, message, place in the user's code, traceback.
+users_function  Call a function of the user's in a task.
 """

@@ -27,6 +27,7 @@ __all__ = ["capturing", "install", "start", "stop", "uninstall"]
 
 _buffers: dict[int, OutputBuffer] = {}  # thread -> its buffer
 _lock = threading.Lock()
+_left_behind: dict[str, Any] = {}  # streams with which tasks have replaced the proxies
 _installed = 0
 _one_task = False  # whether every thread of this process belongs to the running task
 
@@ -57,6 +58,30 @@ def stop(buffer: OutputBuffer) -> None:
     buffer.close()
     if buffer.error is not None:
         raise buffer.error
+
+
+def current_streams() -> tuple[Any, Any]:
+    """Return ``sys.stdout`` and ``sys.stderr`` before a task, for :func:`put_back`."""
+    return sys.stdout, sys.stderr
+
+
+def put_back(streams: tuple[Any, Any]) -> None:
+    """Put back the streams that a task has replaced and left so; those of tasks that run beside it when all have ended.
+
+    Parameters
+    ----------
+    streams : of :func:`current_streams`, before the task
+    """
+    for name, before in zip(_proxies, streams, strict=True):
+        stream = getattr(sys, name)
+        if stream is before or before is not _proxies[name]:
+            continue
+        with contextlib.suppress(Exception):  # it may be anything
+            stream.flush()
+        if len(_buffers) > 1:
+            _left_behind[name] = stream
+        else:
+            setattr(sys, name, before)
 
 
 def _active_buffer() -> OutputBuffer | None:
@@ -104,8 +129,17 @@ class _Proxy:
             self.write(line)
 
     def flush(self) -> None:
-        if self._real is not None:
+        if self._real is not None and not getattr(self._real, "closed", False):
             self._real.flush()
+
+    def close(self) -> None:
+        """Do nothing in a task: the stream is not its own, and the next task prints, too."""
+        if _active_buffer() is None:
+            self._real.close()
+
+    def detach(self) -> Any:
+        """Return the stream of bytes, to make another stream of; this one goes on."""
+        return self.buffer
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._real, name)
@@ -127,6 +161,12 @@ class _Bytes:
     def writelines(self, lines: Iterable[Any]) -> None:
         for line in lines:
             self.write(line)
+
+    def close(self) -> None:
+        """Do nothing: a stream that a task made of this one closes it when it goes, at any time."""
+
+    def _dealloc_warn(self, source: Any) -> None:
+        """Do nothing: Python calls it when that stream goes, and the file is not its own."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._real, name)
@@ -169,7 +209,7 @@ def uninstall() -> None:
         if _installed == 0:
             _one_task = False
             for name, proxy in _proxies.items():
-                if getattr(sys, name) is proxy:
+                if getattr(sys, name) in (proxy, _left_behind.pop(name, proxy)):
                     setattr(sys, name, proxy._stream)
                     _redirect(_redirected.pop(name), proxy._stream)
                 proxy._stream = None

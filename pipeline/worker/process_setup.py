@@ -8,7 +8,7 @@ import importlib
 import os
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from pipeline.errors import ConfigError
@@ -19,36 +19,98 @@ from pipeline.worker.temp_folders import hold
 __all__ = ["freeze_objects", "install_modules", "limit_threads"]
 
 
-_installed_modules: dict[str, int] = {}  # folder in sys.path, at most one -> descriptor of its lock
+_installed_modules: dict[str, tuple[int, frozenset[str]]] = {}  # folder in sys.path, at most one -> lock, module names
 _install_lock = threading.Lock()
+
+_STATE = "loaded from its place by pipeline"
+_AT_ITS_PLACE = '''\
+"""Loads {name!r} from where it is, so that it finds what lies beside it; the compiled file is not cached there."""
+import importlib.machinery
+import importlib.util
+import sys
+
+
+class Loader(importlib.machinery.SourceFileLoader):
+    def get_code(self, fullname):
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
+writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+try:
+    path, folders = {path!r}, {folders!r}
+    loader = Loader(__name__, path)
+    spec = importlib.util.spec_from_file_location(
+        __name__, path, loader=loader, submodule_search_locations=folders
+    )
+    spec.loader_state = {state!r}
+    module = sys.modules[__name__] = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+finally:
+    sys.dont_write_bytecode = writes
+'''
 
 
 def install_modules(modules: Mapping[str, bytes]) -> None:
-    """Make shipped modules importable in this process, before all others of the same name.
+    """Make the user's modules importable in this process, before all others of the same name.
 
     Parameters
     ----------
-    modules : file name below a modules folder -> source
+    modules : file name below a modules folder -> content, a :class:`~pipeline.graph.importing.Source` where it is known
+        where the file is
 
-    The files are written to a folder below the temp folder that is named by their content, and are kept there while a
-    process needs them. Modules of an earlier call with other content are removed from ``sys.modules``, so that the new
-    ones are imported. Calling it again with the same content does nothing.
+    A module whose files are all there, with this content, is imported from its own place. The files of others are
+    written to a folder below the temp folder that is named by their content, and are kept there while a process needs
+    them. Modules of an earlier call with other content are removed from ``sys.modules``, so that the new ones are
+    imported. Calling it again with the same content does nothing.
     """
     if not modules:
         return
     with _install_lock:
-        folder, held = _write_modules(modules)
+        files = _files(modules)
+        folder, held = _write_modules(files)
         if folder not in sys.path:
             sys.path.insert(0, folder)
         if folder in _installed_modules:
             os.close(held)
             return
         for old in list(_installed_modules):
-            _forget(old)
-            os.close(_installed_modules.pop(old))
-        _installed_modules[folder] = held
+            lock, names = _installed_modules.pop(old)
+            _forget(old, names)
+            os.close(lock)
+        _installed_modules[folder] = held, frozenset(map(_top, files))
         importlib.invalidate_caches()
         resolve.cache_clear()
+
+
+def _top(name: str) -> str:
+    """Return the name of the module or package that a file belongs to."""
+    return name.partition("/")[0].removesuffix(".py")
+
+
+def _files(modules: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return the files to write: for each module its own, or one that loads it from its place."""
+    of_module: dict[str, dict[str, bytes]] = {}
+    for name, content in modules.items():
+        of_module.setdefault(_top(name), {})[name] = content
+    files: dict[str, bytes] = {}
+    for name, own in of_module.items():
+        first = f"{name}.py" if f"{name}.py" in own else f"{name}/__init__.py"
+        if first in own and all(map(_is_in_place, own.values())):
+            path = getattr(own[first], "place", "")
+            folders = [os.path.dirname(path)] if first.endswith("/__init__.py") else None
+            files[f"{name}.py"] = _AT_ITS_PLACE.format(name=name, state=_STATE, path=path, folders=folders).encode()
+        else:
+            files |= own
+    return files
+
+
+def _is_in_place(content: bytes) -> bool:
+    """Whether a file is where it was when the Graph was built, with this content."""
+    place = getattr(content, "place", "")
+    try:
+        return bool(place) and Path(place).read_bytes() == content
+    except OSError:
+        return False
 
 
 def _write_modules(modules: Mapping[str, bytes]) -> tuple[str, int]:
@@ -75,12 +137,19 @@ def _write(folder: Path, name: str, source: bytes) -> None:
             partial.write_bytes(source)
 
 
-def _forget(folder: str) -> None:
+def _forget(folder: str, names: Collection[str]) -> None:
+    """Have the modules of a folder imported anew."""
     if folder in sys.path:
         sys.path.remove(folder)
+    at_place = {
+        name
+        for name in names
+        if getattr(getattr(sys.modules.get(name), "__spec__", None), "loader_state", "") == _STATE
+    }
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        if isinstance(file, str) and file.startswith(folder + os.sep):
+        below = isinstance(file, str) and file.startswith(folder + os.sep)
+        if below or name.partition(".")[0] in at_place:
             del sys.modules[name]
 
 

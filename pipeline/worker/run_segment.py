@@ -81,6 +81,7 @@ def run_segment(
     return result
 
 
+_DAEMONIC = "the workers of this back end can't start processes; --backend processes, threads or serial can"
 _current = threading.local()  # of the task in this thread: ``item``, and ``restart``, which restarts its time limit
 
 
@@ -183,6 +184,7 @@ class _Run:
         restart = partial(self.hooks.on_start, task) if self.hooks.on_start is not None and task.timeout else None
         _current.item, _current.restart, _current.writable = "", restart, task.writable
         node, given = self.isolation.prepare(task, self.values)
+        streams = output_capture.current_streams()
         self.buffer.task = task
         failure, value = None, None
         cpu = thread_time_ns()
@@ -199,6 +201,7 @@ class _Run:
         if os.getpid() != pid:  # a process that the task has forked returned, too: it must not go on here
             os._exit(failure is not None)
         spent = thread_time_ns() - cpu
+        output_capture.put_back(streams)
         self.buffer.task = None
         if given is not self.values:
             value = detached(value)
@@ -236,8 +239,10 @@ def _failure(task: SegmentTask, error: BaseException) -> Failure:
 
 
 def cause_of(error: BaseException) -> str:
-    """Return what a task raised as text, with the cure where it tried to write to a read-only array."""
+    """Return what a task raised as text, with the cure where the way in which tasks run is the cause."""
     cure = "" if getattr(_current, "writable", False) else read_only_cure(error)
+    if isinstance(error, AssertionError) and "daemonic processes" in str(error):
+        cure = _DAEMONIC
     return f"{describe(error)}; {cure}" if cure else describe(error)
 
 

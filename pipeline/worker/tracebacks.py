@@ -8,10 +8,11 @@ import sysconfig
 import traceback as tracebacks
 from types import TracebackType
 
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, shortened
 
 __all__ = ["describe", "is_users", "one_line", "traceback_of"]
 
+_MESSAGE_LIMIT = 1_000_000  # characters kept of a message
 _TRACEBACK_LIMIT = 100_000  # characters kept of a traceback: a recursion error has thousands of lines
 
 
@@ -32,7 +33,7 @@ def one_line(error: BaseException) -> str:
         message = str(error)
     except Exception:  # noqa: BLE001 - the __str__ of a user's exception may raise anything
         message = "(its message can't be made)"
-    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+    return f"{type(error).__name__}: {shortened(message, _MESSAGE_LIMIT)}" if message else type(error).__name__
 
 
 def traceback_of(error: BaseException) -> str:

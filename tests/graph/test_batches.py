@@ -21,7 +21,11 @@ from pipeline.errors import PipelineError
 from pipeline.graph.fusion import fuse
 from pipeline.graph.graph import Graph, Key, Policy, task
 
-OPTIONS: dict[str, dict[str, Any]] = {"dask": {"dashboard": False}}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "pool": {"start_method": "forkserver"},
+    "processes": {"start_method": "forkserver"},
+    "dask": {"dashboard": False},
+}
 LIMIT = 0.4
 """Seconds that an item may take; those that are slow take 0.6 s, those that hang never return."""
 

@@ -172,7 +172,8 @@ def items(n: int, **policy: Any) -> Graph:
         (100, {"batch": 1}, 100),
         (100, {"batch": 30}, 4),
         (1_000, {"batch": 1}, 1_000),
-        (1_000, {"merge": False}, 1_000),
+        (1_000, {"merge": False}, 2 * SEGMENTS_A_WORKER),
+        (1_000, {"pure": False}, 1_000),
         (1_000, {"merge": False, "batch": 10}, 100),
     ],
 )

@@ -114,14 +114,14 @@ def test_items_that_share_a_task_have_a_timeout_each(monkeypatch: pytest.MonkeyP
 
     group = [("0", 2.0), ("1", 5.0), ("2", 3.0)]
     work = Call("m:f", (), {}, drop=drop)
-    assert run_group(waits, work, (0, 5.0), "x", group) == [("0", "0"), ("1", "1"), ("2", "2")]
+    assert run_group(waits, work, (0, 5.0, False), "x", group) == [("0", "0"), ("1", "1"), ("2", "2")]
     if drop:
-        found = run_group(waits, work, (0, 4.0), "x", group)
+        found = run_group(waits, work, (0, 4.0, False), "x", group)
         assert found.dropped == (("1", "ran longer than its timeout of 4 s"),)
         assert [key for key, value in found if not isinstance(value, Dropped)] == ["0", "2"]
     else:
         with pytest.raises(TaskTimeout, match="timeout of 4 s"):
-            run_group(waits, work, (0, 4.0), "x", group)
+            run_group(waits, work, (0, 4.0, False), "x", group)
 
 
 def test_an_over_key_may_stand_in_the_arguments(folder: Path) -> None:

@@ -21,7 +21,11 @@ from pipeline.graph.graph import Graph
 from pipeline.worker.isolation import detached, handed_out
 
 HERE = Path(__file__).parents[1]
-OPTIONS: dict[str, dict[str, Any]] = {"dask": {"dashboard": False}}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "pool": {"start_method": "forkserver"},
+    "processes": {"start_method": "forkserver"},
+    "dask": {"dashboard": False},
+}
 STEPS = f"""
 version: 1
 modules: [./changing_functions.py]

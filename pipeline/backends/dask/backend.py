@@ -18,11 +18,12 @@ from pipeline.backends.dask.dashboard_client import DashboardClient
 from pipeline.backends.dask.execution import DaskExecution
 from pipeline.backends.dask.probe import fingerprint, probe, unregister
 from pipeline.backends.dask.worker_plugin import Prepare
-from pipeline.backends.events import Listener
+from pipeline.backends.events import Listener, Note
 from pipeline.errors import BackendError
 from pipeline.graph.fusion import fuse
 from pipeline.graph.graph import Graph
 from pipeline.graph.segments import Segment
+from pipeline.worker.process_setup import install_modules
 from pipeline.worker.temp_folders import Folder
 from pipeline.worker.tracebacks import one_line
 
@@ -122,6 +123,8 @@ class Dask:
             self._plugins += probe(client, staging=str(getattr(context, "staging", "") or ""))
         self._prepare(client, {**self._modules, **graph.modules})
         workers = self._living(client)
+        if graph.left_out and not self.settings.local and listener is not None:
+            listener(Note(f"modules: too large to be sent to the workers: {', '.join(graph.left_out)}"))
         segments = fuse(graph, n_workers=self.n_workers)
         _check_resources(segments, workers)
         with self._status_folder() as folder:
@@ -151,6 +154,11 @@ class Dask:
         environment = dict(os.environ) if self.settings.local else None
         plugin = Prepare(name, modules, self._blas_threads, not self.settings.address, environment)
         try:
+            # the scheduler unpickles the graphs that tasks submit: of functions of the user's modules
+            if self.settings.local:
+                install_modules(modules)  # it runs in this process
+            elif modules:
+                health.ask(client, "run_on_scheduler", install_modules, modules)
             health.ask(client, "register_plugin", plugin, name=name)
         except BackendError:
             raise

@@ -184,8 +184,9 @@ def versions() -> dict[str, str]:
 
 
 def fingerprint(modules: Mapping[str, bytes]) -> str:
-    """Return a digest of a set of modules and their content."""
+    """Return a digest of a set of modules, their content and their places."""
     digest = hashlib.sha256()
     for name in sorted(modules):
-        digest.update(name.encode() + b"\0" + modules[name] + b"\0")
+        place = getattr(modules[name], "place", "")
+        digest.update(f"{name}\0{place}\0".encode() + modules[name] + b"\0")
     return digest.hexdigest()[:16]

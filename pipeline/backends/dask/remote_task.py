@@ -24,6 +24,7 @@ from distributed.utils import sync
 
 from pipeline.backends.dask.status_files import finished_file, read_late, status_file, write_status
 from pipeline.backends.dask.worker_plugin import arrival
+from pipeline.errors import shortened
 from pipeline.graph.graph import CONTEXT, Key
 from pipeline.graph.segments import NOT_AGAIN, Failure, Segment, SegmentTask
 from pipeline.worker.finished_items import FinishedItems, read_finished
@@ -46,7 +47,8 @@ class SegmentFailed(Exception):
         self.failure = failure
 
     def __str__(self) -> str:
-        return f"{self.failure.step}: {self.failure.cause}"
+        # Dask replaces an exception whose text has more than 10,000 characters
+        return shortened(f"{self.failure.step}: {self.failure.cause}")
 
 
 class ByKey(dict[Key, Any]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import select
 import selectors
 from collections import deque
@@ -351,6 +352,7 @@ def _has_timeout(job: Job) -> bool:
 
 def _work(connection: Connection, name: str) -> None:
     """Handle one message after the other, until the parent closes the pipe: the main function of a worker."""
+    multiprocessing.current_process().daemon = False  # only the start of processes looks at it: tasks may start some
     poll = select.poll()
     poll.register(connection, select.POLLIN)
 

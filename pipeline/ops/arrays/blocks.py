@@ -12,13 +12,13 @@ from dask.base import tokenize
 
 from pipeline.errors import DataError, OpError
 from pipeline.graph.graph import GraphNode, Key, ref, task
-from pipeline.graph.importing import resolve
 from pipeline.graph.ownership import users_code
 from pipeline.ops.arrays.block_tasks import array_of_tasks, rechunked
 from pipeline.ops.arrays.dims import axis_of, has_unknown_length, one_chunk, rebuild
 from pipeline.ops.collections import Args, args_of_task
 from pipeline.ops.sources.chunking import chunk_sizes
 from pipeline.worker.isolation import fresh
+from pipeline.worker.users_function import called
 
 __all__ = ["map_blocks", "rechunk"]
 
@@ -83,7 +83,7 @@ def map_blocks(
 
 @users_code
 def _apply(text: str, args: Mapping[str, Any], shape: tuple[float, ...], dtype: np.dtype[Any], block: Block) -> Block:
-    result = np.asarray(resolve(text)(block, **fresh(args)))
+    result = np.asarray(called(text, block, **fresh(args)))
     fits = result.ndim == len(shape) and not [n for n, m in zip(shape, result.shape, strict=False) if n == n and n != m]
     if not fits:
         raise DataError(f"{text} returned a block of shape {result.shape}; expected {shape}")

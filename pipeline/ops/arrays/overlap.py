@@ -17,12 +17,12 @@ from dask.base import tokenize
 
 from pipeline.errors import DataError, OpError
 from pipeline.graph.graph import GraphNode, Key, listed, ref, task
-from pipeline.graph.importing import resolve
 from pipeline.graph.ownership import users_code
 from pipeline.ops.arrays.block_tasks import array_of_tasks, per_block
 from pipeline.ops.arrays.dims import axis_of, has_unknown_length, one_chunk, rebuild
 from pipeline.ops.collections import Args, args_of_task
 from pipeline.worker.isolation import fresh
+from pipeline.worker.users_function import called
 
 __all__ = ["BOUNDARIES", "map_overlap"]
 
@@ -185,7 +185,7 @@ def _applied(
     own = tuple(slice(low, size - high) for (low, high), size in zip(cut, block.shape, strict=True))
     if not block[own].size:
         return block[own].astype(dtype)
-    result = np.asarray(resolve(text)(block, **fresh(args)))
+    result = np.asarray(called(text, block, **fresh(args)))
     if result.shape != block.shape:
         raise DataError(f"{text} returned a block of shape {result.shape} for one of shape {block.shape}")
     if result.dtype != dtype:

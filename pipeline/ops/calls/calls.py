@@ -10,13 +10,13 @@ from typing import Any
 from pipeline.config.model import Reference, Step
 from pipeline.errors import DataError
 from pipeline.graph.graph import GraphNode, Key
-from pipeline.graph.importing import resolve
 from pipeline.graph.ownership import users_code
 from pipeline.graph.segments import Dropped
 from pipeline.ops.calls.arguments import Arguments, Folder, Slot, filled
 from pipeline.ops.calls.mapping import mapped
 from pipeline.worker.isolation import Keywords, fresh
 from pipeline.worker.run_segment import cause_of
+from pipeline.worker.users_function import called
 
 __all__ = ["Call", "call", "derived_seed", "run_call"]
 
@@ -96,7 +96,7 @@ def _call(call: Call, item: Mapping[str, Any], key: str, values: Sequence[Any]) 
         keywords |= item
     if call.seed is not None:
         keywords["seed"] = derived_seed(*call.seed, key)
-    result = resolve(call.function)(*(filled(p, item, values) for p in call.positional), **keywords)
+    result = called(call.function, *(filled(p, item, values) for p in call.positional), **keywords)
     return _parted(call, result) if call.parts else result
 
 

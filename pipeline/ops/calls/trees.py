@@ -7,11 +7,11 @@ from typing import Any
 
 from pipeline.errors import DataError
 from pipeline.graph.graph import GraphNode, Key, listed, ref, task
-from pipeline.graph.importing import resolve
 from pipeline.graph.ownership import users_code
 from pipeline.graph.segments import Dropped
 from pipeline.ops.collections import Args, Items, Single, args_of_task
 from pipeline.worker.isolation import fresh
+from pipeline.worker.users_function import called
 
 __all__ = ["tree_reduce"]
 
@@ -57,14 +57,14 @@ def fold_items(function: str, args: Mapping[str, Any], paired: bool, results: Se
     """Return a list of the value of some items; empty if all were dropped."""
     items = [item for pairs in results for _, item in pairs] if paired else list(results)
     items = [item for item in items if not isinstance(item, Dropped)]
-    return [resolve(function)(items, **fresh(args))] if items else []
+    return [called(function, items, **fresh(args))] if items else []
 
 
 @users_code
 def folded(function: str, args: Mapping[str, Any], parts: Sequence[list[Any]]) -> list[Any]:
     """Return a list of the value of some partial results; empty if there are none."""
     values = [value for part in parts for value in part]
-    return [resolve(function)(values, **fresh(args))] if len(values) > 1 else values
+    return [called(function, values, **fresh(args))] if len(values) > 1 else values
 
 
 def only(part: list[Any]) -> Any:

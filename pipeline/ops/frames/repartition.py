@@ -17,13 +17,13 @@ import pandas as pd
 
 from pipeline.errors import DataError, OpError
 from pipeline.graph.graph import GraphNode, Key, listed, ref
-from pipeline.graph.importing import resolve
 from pipeline.graph.ownership import users_code
 from pipeline.ops.collections import Args, args_of_task
 from pipeline.ops.column_types import declared_dtype
 from pipeline.ops.frames.cast import cast_column
 from pipeline.ops.frames.partitions import Partitions, exchange, stack
 from pipeline.worker.isolation import fresh
+from pipeline.worker.users_function import called
 
 __all__ = ["map_partitions", "repartition"]
 
@@ -167,7 +167,7 @@ def call_function(
     frame: pd.DataFrame, function: str, args: Mapping[str, Any], targets: Mapping[str, tuple[Any, str]]
 ) -> pd.DataFrame:
     """What the function gives for one partition, held to the columns and types declared."""
-    found = resolve(function)(frame.reset_index(drop=True), **fresh(args))
+    found = called(function, frame.reset_index(drop=True), **fresh(args))
     if not isinstance(found, pd.DataFrame):
         raise DataError(f"{function} gave a {type(found).__name__}; a partition becomes a pandas.DataFrame")
     odd = [str(name) for name in found.columns if name not in targets]

@@ -19,7 +19,6 @@ from dask.base import tokenize
 
 from pipeline.errors import OpError
 from pipeline.graph.graph import GraphNode, Key, task
-from pipeline.graph.importing import resolve
 from pipeline.graph.ownership import users_code
 from pipeline.ops.collections import Frame
 from pipeline.ops.column_types import declared_dtype
@@ -28,6 +27,7 @@ from pipeline.ops.sources.chunking import Chunks, chunk_sizes, spans
 from pipeline.ops.sources.parquet import frame_of
 from pipeline.ops.to_frame import rows_of_items
 from pipeline.worker.isolation import fresh
+from pipeline.worker.users_function import called
 
 __all__ = ["array_from_call", "frame_from_call"]
 
@@ -102,13 +102,13 @@ def _chunk(
     args: Mapping[str, Any],
 ) -> np.ndarray[Any, Any]:
     where = {dim: slice(*place) for dim, place in zip(dims, places, strict=True)}
-    given = resolve(function)(**where, **fresh(args))
+    given = called(function, **where, **fresh(args))
     return np.asarray(checked(tuple(stop - start for start, stop in places), dtype, "", given))
 
 
 @users_code
 def _partition(function: str, number: int, n: int, dtypes: Mapping[str, Any], args: Mapping[str, Any]) -> pd.DataFrame:
-    given = resolve(function)(partition=number, n_partitions=n, **fresh(args))
+    given = called(function, partition=number, n_partitions=n, **fresh(args))
     if isinstance(given, pd.DataFrame) and all(c in given and given[c].dtype == t for c, t in dtypes.items()):
         return given[list(dtypes)].reset_index(drop=True)
     return rows_of_items(pd.DataFrame(index=[0]), (f"partition {number}",), dtypes, [given])
