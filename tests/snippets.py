@@ -125,6 +125,16 @@ SNIPPETS["take"] = """
   take_by_year: {op: groupby, input: take_x, by: "year(time)", agg: mean}
   take: {op: take, input: take_by_year, at: {year: "year(time)"}, like: take_x}
 """
+SNIPPETS["align"] = """
+  align_x: {op: random, shape: {y: 6, z: 2}, chunks: {y: 4, z: 2}}
+  align_noisy: {op: set_labels, input: align_x, labels: {y: [5.0000001, 4, 3, 2, 1, 0]}}
+  align_like: {op: set_labels, input: align_x, labels: {y: [0, 1, 2, 3, 4, 5]}}
+  align: {op: align, input: align_noisy, like: align_like, tolerance: {y: 0.001}}
+"""
+SNIPPETS["set_labels"] = """
+  set_labels_x: {op: from_netcdf, path: "${data}/climate/E1_*.nc", variable: air_temperature, chunks: {time: 25}}
+  set_labels: {op: set_labels, input: set_labels_x, by: {latitude: "round(latitude, 1)"}, drop: [longitude]}
+"""
 SNIPPETS["groupby"] = """
   groupby_x: {op: from_netcdf, path: "${data}/climate/E1_*.nc", variable: air_temperature, chunks: {time: 25}}
   groupby_of_array: {op: groupby, input: groupby_x, by: "year(time) % 3", agg: std, ddof: 0}

@@ -26,7 +26,9 @@ def fill(folder: Path) -> None:
         x.to_netcdf(folder / f"{name}.nc", engine="scipy")
     for number in (1, 2):
         x.assign(t=x.t * number).to_netcdf(folder / f"member{number}.nc", engine="scipy")
-    x.assign_coords(lat=[10.0, 20.0000001]).to_netcdf(folder / "noise.nc", engine="scipy")
+    noise = xr.Dataset({"t": (("time", "lat"), np.full((40, 2), 3.0))}, {"lat": [20.0000001, 10.0]})
+    time = ("time", np.arange(40.0), {"units": "days since 2001-01-01 00:30:00"})
+    noise.assign_coords(time=time).to_netcdf(folder / "noise.nc", engine="scipy")
     with h5netcdf.File(folder / "groups.nc", "w") as file:
         file.dimensions = {"y": 2}
         file.create_group("model").create_group("daily").create_variable("x", ("y",), "f8", data=[1.0, 2.0])
@@ -43,5 +45,8 @@ def test_the_steps_of_the_page(tmp_path: Path) -> None:
     assert got["february"].sizes["time"] == 9
     assert got["monthly"].sizes["time"] == 2
     assert int(np.isfinite(got["first"].values).all(axis=1).sum()) == 31
+    assert got["difference"].values.tolist() == np.full((40, 2), 2).tolist()
+    assert got["rounded"].lat.values.tolist() == [20, 10]
+    assert "lat" not in got["bare"].coords
     assert got["numbers"].time.values[1] == 1
     assert got["daily"].values.tolist() == [1, 2]

@@ -11,6 +11,7 @@ from pipeline.config.signatures.base import Chunks, CoordExpr, Dtype, Function, 
 
 __all__ = [
     "Aggregating",
+    "Align",
     "ArrayOp",
     "Coarsen",
     "GroupbyArray",
@@ -19,6 +20,7 @@ __all__ = [
     "Resample",
     "Rolling",
     "Sel",
+    "SetLabels",
     "Take",
 ]
 
@@ -108,6 +110,46 @@ class Take(ArrayOp):
     home: ClassVar[str] = "arrays.labelled:take"
 
     at: dict[str, CoordExpr] = Field(description="dim of input: expression over coordinates of like", min_length=1)
+
+
+class Align(ArrayOp):
+    """The array with exactly the labels of ``like`` along some dims, in their order, where its own are near them.
+
+    For each label of ``like`` the nearest one of ``input`` is taken, which must be within the tolerance: labels that
+    differ by rounding become equal, so that both arrays can be used together. Positions of ``input`` that are near no
+    label of ``like`` are left out. Errors: no such dim; a dim without labels; a label of ``like`` without a near one.
+    """
+
+    op: ClassVar[str] = "align"
+    inputs: ClassVar = {"input": ("array",), "like": ("array",)}
+    home: ClassVar[str] = "arrays.label_changes:align"
+
+    tolerance: dict[str, int | float | str] = Field(
+        description="dim: largest difference of labels that are the same (1e-6; of times: 12h)", min_length=1
+    )
+
+
+class SetLabels(ArrayOp):
+    """The array with other labels: listed, computed from the old ones, or none.
+
+    ``{by: {latitude: "round(latitude, 4)"}}`` computes labels of a dim from coordinates along it. Errors: no such dim
+    or coordinate; another number of labels than positions.
+    """
+
+    op: ClassVar[str] = "set_labels"
+    home: ClassVar[str] = "arrays.label_changes:set_labels"
+
+    labels: dict[str, list[Label]] = Field(default_factory=dict, description="dim: all its labels, in order")
+    by: dict[str, CoordExpr] = Field(default_factory=dict, description="dim: expression over coordinates along it")
+    drop: Names | None = Field(
+        None, description="coordinates to leave out: dims, which are then without labels, or others"
+    )
+
+    def misfits(self, kinds: Mapping[str, str]) -> list[tuple[str, str]]:
+        if not (self.labels or self.by or self.drop):
+            return [("", "changes nothing: give labels, by or drop")]
+        twice = sorted(set(self.labels) & set(self.by))
+        return [("by", f"{twice[0]!r} has labels, too; write one of both")] if twice else []
 
 
 class GroupbyArray(Aggregating):

@@ -5,6 +5,7 @@ algebra             matmul, tensordot, einsum, solve, fft.
 blocks              rechunk, map_blocks.
 decompositions      qr, svd, svd_compressed.
 histograms          histogram.
+label_changes       align, set_labels.
 labelled            sel, take, groupby, resample.
 overlap             map_overlap.
 quantiles           quantile, median.
