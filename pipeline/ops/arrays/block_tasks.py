@@ -18,6 +18,7 @@ __all__ = [
     "FAN_IN",
     "Part",
     "array_of_tasks",
+    "at_positions",
     "join_parts",
     "merge_in_tree",
     "overlapping_blocks",
@@ -141,3 +142,28 @@ def merge_in_tree(
             keys.append(key)
         depth += 1
     return keys
+
+
+def at_positions(data: da.Array, axis: int, places: Block, chunks: tuple[int, ...], name: str) -> da.Array:
+    """Return the array whose values at each position along ``axis`` are those at the position in ``places``."""
+    name = f"{name}-{tokenize(data.name, axis, places, chunks)}"
+    tasks: dict[Key, GraphNode] = {}
+    for k, (start, stop) in enumerate(itertools.pairwise(itertools.accumulate(chunks, initial=0))):
+        spans, order = _spans(places[start:stop])
+        for index in itertools.product(*(range(n) if i != axis else [k] for i, n in enumerate(data.numblocks))):
+            key = (name, *index)
+            tasks[key] = task(key, _placed, *parts_of_blocks(data, index, axis, *spans), axis, order)
+    return array_of_tasks(name, tasks, replace_at(data.chunks, axis, chunks), data.dtype, data)
+
+
+def _spans(wanted: Block) -> tuple[list[tuple[int, int]], Block | None]:
+    """Return increasing spans that cover the positions, and the index of each position in them; None: in this order."""
+    positions, order = np.unique(wanted, return_inverse=True)
+    overlapping_blocks = np.flatnonzero(np.diff(positions) > 1) + 1
+    spans = [(int(run[0]), int(run[-1]) + 1) for run in np.split(positions, overlapping_blocks) if len(run)]
+    return spans, None if np.array_equal(order, np.arange(len(order))) else order
+
+
+def _placed(several: Sequence[Block], parts: Sequence[Part], axis: int, order: Block | None) -> Block:
+    found = join_parts(several, parts, axis)
+    return found if order is None else np.take(found, order, axis=axis)

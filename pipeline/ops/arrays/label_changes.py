@@ -14,6 +14,7 @@ from pipeline.config.expressions.references import ExpressionError
 from pipeline.config.expressions.time_literals import parse_duration
 from pipeline.errors import OpError, nearest
 from pipeline.graph.calendars import calendar_of, map_times
+from pipeline.ops.arrays.block_tasks import at_positions
 from pipeline.ops.arrays.deferred_labels import labels_of
 from pipeline.ops.arrays.dims import axis_of, rebuild, require_length
 from pipeline.ops.elementwise.targets import evaluate_coords
@@ -41,11 +42,13 @@ def align(x: xr.DataArray, like: xr.DataArray, *, tolerance: Mapping[str, float 
         key = f"tolerance.{dim}"
         mine, wanted = (_labels_along(each, dim, key, role) for each, role in ((x, "input"), (like, "like")))
         places = _nearest(mine, wanted, most, dim, key)
+        along = {str(c): x.coords[c].variable.isel({dim: places}) for c in x.coords if dim in x.coords[c].dims}
+        along[dim] = xr.Variable((dim,), wanted, like[dim].attrs)
+        data = x.data
         if not np.array_equal(places, np.arange(len(mine))):
-            x = x.isel({dim: places})
-        others = {str(name): c.variable for name, c in x.coords.items() if name != dim and dim in c.dims}
-        labels = xr.Variable((dim,), wanted, like[dim].attrs)
-        x = rebuild(x, x.data, x.dims, coords={dim: labels, **others}, gone=[dim])
+            chunks = like.chunksizes.get(dim, (len(wanted),))
+            data = at_positions(data, axis_of(x, dim), places, chunks, f"align-{dim}")
+        x = rebuild(x, data, x.dims, coords=along, gone=[dim])
     return x
 
 

@@ -18,9 +18,9 @@ from pipeline.graph.graph import GraphNode, Key, listed, ref, task
 from pipeline.ops.arrays.block_tasks import (
     Part,
     array_of_tasks,
+    at_positions,
     join_parts,
     overlapping_blocks,
-    parts_of_blocks,
     per_block,
     rechunked,
     replace_at,
@@ -223,7 +223,7 @@ def roll(x: xr.DataArray, *, shift: Mapping[str, int]) -> xr.DataArray:
         else:
             length = max(x.sizes[dim], 1)
             places = (np.arange(x.sizes[dim]) - n % length) % length
-            data = _moved(x.data, axis, places, x.data.chunks[axis], f"roll-{dim}")
+            data = at_positions(x.data, axis, places, x.data.chunks[axis], f"roll-{dim}")
         x = rebuild(x, data, x.dims)
     return x
 
@@ -259,7 +259,7 @@ def pad(
                 raise OpError("pad_width", f"{_no_repeating(dim, mode)}")
             places = np.pad(np.arange(x.sizes[dim]), (before, after), mode=mode)  # type: ignore[call-overload]
             chunks = tuple(n for n in (before, *x.data.chunks[axis], after) if n) or (0,)
-            data = _moved(x.data, axis, places, chunks, f"pad-{dim}")
+            data = at_positions(x.data, axis, places, chunks, f"pad-{dim}")
         x = rebuild(x, data, x.dims, gone=[dim])
     return x
 
@@ -308,28 +308,3 @@ def _constant(value: float, dtype: np.dtype[Any]) -> Block:
     if found is None or not (dtype.kind in "fc" or found == value):
         raise OpError("constant_values", f"got {value}, which dtype {dtype} cannot hold")
     return found
-
-
-def _moved(data: da.Array, axis: int, places: Block, chunks: tuple[int, ...], name: str) -> da.Array:
-    """Return the array whose values at each position along ``axis`` are those at the position in ``places``."""
-    name = f"{name}-{tokenize(data.name, axis, places, chunks)}"
-    tasks: dict[Key, GraphNode] = {}
-    for k, (start, stop) in enumerate(itertools.pairwise(itertools.accumulate(chunks, initial=0))):
-        spans, order = _spans(places[start:stop])
-        for index in itertools.product(*(range(n) if i != axis else [k] for i, n in enumerate(data.numblocks))):
-            key = (name, *index)
-            tasks[key] = task(key, _placed, *parts_of_blocks(data, index, axis, *spans), axis, order)
-    return array_of_tasks(name, tasks, replace_at(data.chunks, axis, chunks), data.dtype, data)
-
-
-def _spans(wanted: Block) -> tuple[list[tuple[int, int]], Block | None]:
-    """Return increasing spans that cover the positions, and the index of each position in them; None: in this order."""
-    positions, order = np.unique(wanted, return_inverse=True)
-    overlapping_blocks = np.flatnonzero(np.diff(positions) > 1) + 1
-    spans = [(int(run[0]), int(run[-1]) + 1) for run in np.split(positions, overlapping_blocks) if len(run)]
-    return spans, None if np.array_equal(order, np.arange(len(order))) else order
-
-
-def _placed(several: Sequence[Block], parts: Sequence[Part], axis: int, order: Block | None) -> Block:
-    found = join_parts(several, parts, axis)
-    return found if order is None else np.take(found, order, axis=axis)
