@@ -161,10 +161,10 @@ def _common_attrs(arrays: Sequence[xr.DataArray]) -> dict[str, Any]:
 
 def _joined_labels(name: str, labels: Sequence[xr.DataArray]) -> np.ndarray[Any, Any]:
     values = [each.values for each in labels]
-    if any(map(calendar_of, values)) or "M" in {each.dtype.kind for each in values}:
+    if any(map(calendar_of, values)) or all(each.dtype.kind == "M" for each in values):
         try:
             return join_times(values)
-        except (ValueError, TypeError) as error:
+        except ValueError as error:
             raise OpError("axis", f"the labels {name!r} can't be joined: {error}") from error
     kind = _common_dtype([each.dtype for each in labels], "axis", f"the labels {name!r}")
     return np.concatenate([each.astype(kind, copy=False) for each in values])
