@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 .DELETE_ON_ERROR:
 
-.PHONY: run test test-slow bench install lint style schema lock clean
+.PHONY: run test test-slow chaos bench install lint style schema lock clean
 
 run: .venv/.installed  ## the first result: run the quickstart, then compare back ends on it
 	$(BIN)/pipeline run configs/quickstart.yaml --out out
@@ -14,6 +14,10 @@ test: .venv/.installed-dev style  ## lint, types, layers, tests
 
 test-slow: .venv/.installed-dev  ## the long and the destructive tests as well
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "slow or not slow"
+
+N ?= 30
+chaos: .venv/.installed-dev  ## disturb N runs by signals at random, judge what they leave, and print a table
+	PYTHONPATH=tests $(BIN)/python -m chaos $(N)
 
 lint: style  ## style and types, and whether every test can be imported
 	@said=$$($(BIN)/python -m pytest --collect-only -qqq -p no:cacheprovider 2>&1) || { echo "$$said"; exit 1; }
