@@ -9,4 +9,5 @@ result              The result of a comparison: rows, differences, accounts, cau
 rows                Combine measured runs into a row for each case: medians, intervals, speedups.
 output_differences  Compare the outputs and values of two runs.
 scaling             Fit the laws of scaling to back ends measured with several numbers of workers.
+shared_state        Why results differ, as far as the functions show it: globals, values that can't be pickled.
 """

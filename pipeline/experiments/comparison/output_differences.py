@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ import numpy as np
 
 from pipeline.experiments.comparison.measured_run import kept_value_types
 from pipeline.experiments.comparison.result import Difference
+from pipeline.experiments.comparison.shared_state import shared_state
 from pipeline.graph.graph import Graph, Sink
 from pipeline.graph.value_types import FrameType, PartsType, ValueType
 from pipeline.outputs.open import read
 from pipeline.runs.equality import equal
+from pipeline.trace.trace import Trace
 
 __all__ = ["TOLERANCE", "differences", "reference_differences"]
 
@@ -39,12 +42,27 @@ def differences(graph: Graph, folders: Sequence[Path], outputs: Sequence[Path]) 
     reports = [json.loads((folder / "report.json").read_text()) for folder in folders]
     found = [_output(sink, [r["files"][sink.name] for r in reports], outputs) for sink in graph.sinks]
     found += _values(graph, [folder / "values.pickle" for folder in folders])
+    found = [one if one.same else _with_cause(one, graph, folders) for one in found]
     if reports[0]["dropped"] != reports[1]["dropped"]:
         items = [sorted(row[:2] for row in report["dropped"]) for report in reports]
         if items[0] != items[1]:
             found.append(Difference("dropped items", same=False, bitwise=False,
                                     message=f"{len(items[1])} were dropped, {len(items[0])} by serial"))  # fmt: skip
     return found
+
+
+def _with_cause(found: Difference, graph: Graph, folders: Sequence[Path]) -> Difference:
+    """Return a difference with what the tasks share that may have caused it, where that is seen."""
+    keys = [key for sink in graph.sinks if found.what == _name(sink) for key in sink.records]
+    kept = kept_value_types(graph).items()
+    keys += [key for name, of in kept if found.what.startswith(f"'{name}'") for key in of.keys]
+    shared = [one for folder in folders for one in Trace.load(folder / "trace.parquet").notes.get("shared", ())]
+    cause = shared_state(graph, keys, shared)
+    return replace(found, message=f"{found.message}; {cause}") if cause else found
+
+
+def _name(sink: Sink) -> str:
+    return f"output '{sink.name}'"
 
 
 def reference_differences(graph: Graph, values: Path, outputs: Path) -> list[Difference]:
@@ -58,7 +76,7 @@ def reference_differences(graph: Graph, values: Path, outputs: Path) -> list[Dif
     given = pickle.loads(values.read_bytes())  # written by our own child, a moment ago
     found = []
     for sink in graph.sinks:
-        what = f"output '{sink.name}'"
+        what = _name(sink)
         if sink.name not in given:
             message = f"the reference returned {', '.join(map(str, given)) or 'nothing'}, and no {sink.name!r}"
             found.append(Difference(what, same=False, bitwise=False, message=message))
@@ -76,7 +94,7 @@ def reference_differences(graph: Graph, values: Path, outputs: Path) -> list[Dif
 
 
 def _output(sink: Sink, hashes: Sequence[Mapping[str, str]], outputs: Sequence[Path]) -> Difference:
-    what = f"output '{sink.name}'"
+    what = _name(sink)
     if hashes[0] == hashes[1]:
         return Difference(what, same=True, bitwise=True)
     return _compared(what, sink.value_type, *(read(sink, folder) for folder in outputs))
