@@ -197,6 +197,15 @@ def fail_once(x: dict[str, list[int]], folder: str, n: int) -> list[int]:
     return x["k"]
 
 
+def fail_first(x: dict[str, list[int]], folder: str) -> list[int]:
+    """The same for each list."""
+    return fail_once(x, folder, 1000 + x["k"][0])
+
+
+def boxed(n: int) -> dict[str, list[int]]:
+    return {"k": [n]}
+
+
 def lists() -> list[dict[str, list[int]]]:
     return [{"k": [i]} for i in range(6)]
 

@@ -46,12 +46,14 @@ def records(
     previous_stop = 0
     for i, m in enumerate(timings):
         if i:
-            received = loaded = previous_stop
+            received, loaded = previous_stop, previous_stop + m.copying
             opened = m.start
         else:
             opened = times.opened or m.start
             loaded = times.loaded or opened
             received = times.received or loaded
+            loaded = min(loaded + m.copying, m.start)  # as if the values had come from elsewhere
+            opened = max(opened, loaded)
         packed = (times.packed or m.stop) if i == last else m.stop
         sent = max(times.sent, packed) if i == last else m.stop
         previous_stop = m.stop

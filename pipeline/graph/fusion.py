@@ -105,7 +105,7 @@ def _join(graph: Graph, order: Sequence[Key], position: Mapping[Key, int]) -> tu
         if policy.merge:
             open_to = [k for k in needed if policies[k].merge and policies[k].resources == policy.resources]
         else:  # the parts of an item
-            open_to = [k for k in needed if policy.over and policies[k] is policy]
+            open_to = [k for k in needed if policy.over and policy.batch != 1 and policies[k] is policy]
         same = [k for k in open_to if _same_chunk(k, key) and n_consumers[k] <= _MOST_CONSUMERS]
         if same:
             best = max((home[k] for k in same), key=levels.__getitem__)

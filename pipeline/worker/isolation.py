@@ -89,7 +89,7 @@ class Isolation:
     def _given(self, task: SegmentTask, key: Key | None, value: Any) -> Any:
         if type(value) is Keywords:
             return Keywords({name: self._given(task, None, one) for name, one in value.items()})
-        own = key in task.owns or key in self._own
+        own = key in task.owns or (key in self._own and not task.retries)
 
         def copied(value: Any) -> Any:
             try:

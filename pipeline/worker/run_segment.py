@@ -183,7 +183,9 @@ class _Run:
             self.hooks.on_start(task)
         restart = partial(self.hooks.on_start, task) if self.hooks.on_start is not None and task.timeout else None
         _current.item, _current.restart, _current.writable = "", restart, task.writable
+        began = perf_counter_ns()
         node, given = self.isolation.prepare(task, self.values)
+        copying = perf_counter_ns() - began if given is not self.values else 0
         streams = output_capture.current_streams()
         self.buffer.task = task
         failure, value = None, None
@@ -208,7 +210,7 @@ class _Run:
         del given
         if self.buffer.has_output:
             self.buffer.end_task()
-        timing = TaskTiming(task.key, task.step, start, stop, spent, nbytes(value), resident(stop), attempt)
+        timing = TaskTiming(task.key, task.step, start, stop, spent, nbytes(value), resident(stop), attempt, copying)
         self.news.timings.append(timing)
         self.result.measuring += perf_counter_ns() - stop
         is_late = task.timeout is not None and stop - start > task.timeout * 1e9

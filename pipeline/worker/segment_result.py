@@ -18,6 +18,7 @@ class TaskTiming(NamedTuple):
     Parameters
     ----------
     attempt : how often it had failed before in the same batch
+    copying : ns before its start for copies of values that other tasks see as well
     """
 
     key: Key
@@ -28,6 +29,7 @@ class TaskTiming(NamedTuple):
     bytes_out: int
     memory: int
     attempt: int = 0
+    copying: int = 0
 
 
 class SegmentTimes(NamedTuple):

@@ -80,6 +80,8 @@ RETRIED = """
     over: {n: {range: 4}}
     args: {x: "${number}", folder: "${folder}"}
     retries: 2
+  boxes: {call: "changing_functions:boxed", over: {n: {range: 4}}}
+  alone: {call: "changing_functions:fail_first", over: {x: boxes}, args: {folder: "${folder}"}, retries: 2, batch: 4}
 """
 
 
@@ -119,6 +121,7 @@ def test_an_argument_is_changed_for_its_own_task_alone(backend: str, tmp_path: P
     assert values["whole"] == 5.0
     assert values["inside"] == 7.0
     assert list(values["again"].values()) == [[1, n] for n in range(4)]
+    assert list(values["alone"].values()) == [[n, 1000 + n] for n in range(4)]
 
 
 def test_a_task_that_writes_to_an_array_is_told_the_key() -> None:
@@ -189,3 +192,16 @@ def test_a_result_does_not_hold_read_only_arguments() -> None:
     kept = {"k": [np.arange(3.0)]}
     assert detached(kept) is kept
     assert detached(view) is view
+
+
+def test_copies_for_several_tasks_count_as_transfer(tmp_path: Path) -> None:
+    text = """
+version: 1
+modules: [./changing_functions.py]
+steps:
+  box: {call: "changing_functions:boxed", args: {n: 1}}
+  hold: {call: "changing_functions:hold", over: {n: {range: 4}}, args: {x: "${box}"}, batch: 2}
+"""
+    with create("serial") as opened:
+        frame = opened.run(build(loads(text, name="t", root=HERE))).trace.to_frame()
+    assert (frame[frame["step"] == "hold"]["transfer"] > 0).all()

@@ -222,7 +222,16 @@ def _report(job: Job, result: SegmentResult, failure: Failure | None, worker: Wo
         "run": job.run,
         "segment": job.segment.number,
         "rows": [
-            [position[m.key], int(m.start), int(m.stop), int(m.cpu), int(m.bytes_out), int(m.memory), m.attempt]
+            [
+                position[m.key],
+                int(m.start),
+                int(m.stop),
+                int(m.cpu),
+                int(m.bytes_out),
+                int(m.memory),
+                m.attempt,
+                int(m.copying),
+            ]
             for m in result.timings
         ],
         "done": [position[key] for key in result.done],
