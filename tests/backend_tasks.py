@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import operator
 import os
 import signal
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.errors import DataError, WriteError
 from pipeline.graph.importing import resolve
 from pipeline.graph.segments import Dropped
 
@@ -24,6 +26,18 @@ def square(x: int) -> int:
 def explode(x: int) -> int:
     if x == 2:
         raise ValueError("too high")
+    return x
+
+
+def find_damage(x: int) -> int:
+    if x == 2:
+        raise DataError("x.csv: can't be read")
+    return x
+
+
+def fill_the_disk(x: int) -> int:
+    if x == 2:
+        raise WriteError.of("x.csv", OSError(errno.ENOSPC, "full"))
     return x
 
 

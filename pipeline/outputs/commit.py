@@ -123,9 +123,12 @@ class OutputTransaction:
         ------
         OutputError : naming the first file that is not as its writer left it
         """
-        self._records = verify(self.sinks, results, self.staging)
-        self._verified = True
-        self._on_stage("verified")
+        try:
+            self._records = verify(self.sinks, results, self.staging)
+            self._verified = True
+            self._on_stage("verified")
+        except OSError as error:
+            raise OutputError(f"outputs below {self.root}: {error}; nothing was committed") from error
         return self._records
 
     def commit(self, manifests: Mapping[str, bytes], stale: Mapping[str, Sequence[str]] | None = None) -> None:

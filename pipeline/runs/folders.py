@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Self
 
 from pipeline.backends.events import Event, Listener, OutputLine
-from pipeline.errors import OutputError, printable
+from pipeline.errors import OutputError, WriteError, printable
 from pipeline.worker.atomic_write import write_errors
 
 __all__ = ["FAILURE", "INPUTS", "MARKS", "PROVENANCE", "REPORT", "RUN", "SHAPE", "STAMP", "TASK_LOG", "TRACE",
@@ -80,11 +80,16 @@ class TaskLog:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if self._file is not None:
-            if self._left_out:
-                self._file.write(f"{_stamp(datetime.now(UTC))}\t\t\t\t\t… {self._left_out:,} more lines are left out\n")
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is None:
+            return
+        try:
+            with write_errors(self._path), file:
+                if self._left_out:
+                    file.write(f"{_stamp(datetime.now(UTC))}\t\t\t\t\t… {self._left_out:,} more lines are left out\n")
+        except WriteError:
+            if exc[0] is None:  # else the first error is told
+                raise
 
     def beside(self, listener: Listener) -> Listener:
         """Return a listener that also writes the lines that tasks print to the file."""

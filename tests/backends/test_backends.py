@@ -26,6 +26,8 @@ from backend_tasks import (
     drop_two,
     exit_worker,
     explode,
+    fill_the_disk,
+    find_damage,
     fork_and_return,
     hang_once,
     kill_worker,
@@ -45,7 +47,15 @@ from conftest import passing_children
 from pipeline.backends.base import Backend, Capabilities
 from pipeline.backends.events import Event
 from pipeline.backends.registry import BACKENDS, create
-from pipeline.errors import BackendError, ConfigError, TaskError, TaskTimeout, WorkerLost
+from pipeline.errors import (
+    BackendError,
+    ConfigError,
+    TaskDataError,
+    TaskError,
+    TaskTimeout,
+    TaskWriteError,
+    WorkerLost,
+)
 from pipeline.graph.graph import CONTEXT, Graph, Key, Policy, listed, ref, task
 from pipeline.graph.segments import Dropped
 from pipeline.trace.trace import INSTANTS
@@ -274,6 +284,17 @@ def test_a_failing_task_is_named_with_its_cause(backend: Backend, function: Call
         backend.run(mapped(function, [1, 2, 3], last=sum))
     assert (caught.value.step, caught.value.item, caught.value.key) == ("fit", "x=1", "('fit', 1)")
     assert function.__name__ in caught.value.traceback
+
+
+@pytest.mark.parametrize(
+    ("function", "kind", "code"), [(find_damage, TaskDataError, 3), (fill_the_disk, TaskWriteError, 5)]
+)
+def test_damage_and_a_full_disk_keep_their_exit_codes(
+    backend: Backend, function: Callable[..., Any], kind: type[TaskError], code: int
+) -> None:
+    with pytest.raises(kind, match=r"fit\[x=1\]: x\.csv: can't be ") as caught:
+        backend.run(mapped(function, [1, 2, 3], last=sum))
+    assert caught.value.exit_code == code
 
 
 def test_too_few_retries_end_the_run(backend: Backend, tmp_path: Path) -> None:

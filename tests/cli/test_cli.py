@@ -246,8 +246,8 @@ def test_a_full_disk_is_no_fault_of_ours(here, monkeypatch, capsys):
     monkeypatch.setattr("pipeline.graph.graph.Graph.save", full)
     (here / "a.yaml").write_text("version: 1\nsteps: {a: {op: arange, stop: 3}}\n")
     assert cli.main(["compare", "a.yaml", "--repeat", "1"]) == 5
-    message = "pipeline: error: No space left on device: graph. Free some space and run again.\n"
-    assert capsys.readouterr().err == message
+    message = "/graph: can't be written: No space left on device; free some space, or write elsewhere.\n"
+    assert capsys.readouterr().err.endswith(message)
 
 
 def test_a_closed_pipe_is_no_fault_of_ours(here):

@@ -21,6 +21,7 @@ import cloudpickle
 from pipeline.backends.local.status_slots import StatusSlots
 from pipeline.graph.graph import Graph
 from pipeline.worker import output_capture
+from pipeline.worker.atomic_write import write_errors
 from pipeline.worker.process_setup import freeze_objects, install_modules, limit_threads
 
 __all__ = ["ChildConfig", "begin", "set_idle", "set_status", "set_up", "wait_for_others", "write_setup"]
@@ -121,7 +122,7 @@ def write_setup(folder: str, graph: Graph, modules: Mapping[str, bytes]) -> str:
     data = pickle.dumps(setup)
     path = os.path.join(folder, f"setup-{hashlib.sha256(data).hexdigest()[:32]}")
     if not os.path.exists(path):
-        with open(path, "wb") as file:
+        with write_errors(path), open(path, "wb") as file:
             file.write(data)
     return path
 

@@ -23,6 +23,7 @@ from typing import Any
 import psutil
 
 from pipeline.experiments.comparison.measured_run import Report, Spec
+from pipeline.worker.atomic_write import write_text
 
 __all__ = ["Child", "measured"]
 
@@ -74,7 +75,7 @@ def measured(
         params=dict(params or {}),
         inputs=inputs,
     )
-    (folder / "spec.json").write_text(json.dumps(asdict(spec), indent=1, default=str))
+    write_text(folder / "spec.json", json.dumps(asdict(spec), indent=1, default=str))
     began = time.perf_counter()
     with (folder / "log.txt").open("wb") as log:
         child = subprocess.Popen(

@@ -31,6 +31,7 @@ from pipeline.runs.folders import TRACE, new_folder
 from pipeline.runs.protected_inputs import refuse_collisions
 from pipeline.trace.trace import Trace
 from pipeline.units import count_text, duration_text
+from pipeline.worker.atomic_write import write_errors
 
 if TYPE_CHECKING:
     from pipeline.config.model import Config
@@ -130,7 +131,8 @@ def compare_graph(
     folder.mkdir(parents=True, exist_ok=True)
     folder = folder.resolve()
     with noted_failure(folder, "comparison", about), _tidied(folder, about):
-        graph.save(folder / "graph")
+        with write_errors(folder / "graph"):
+            graph.save(folder / "graph")
         rounds = Rounds(
             graph=graph,
             folder=folder,

@@ -38,7 +38,7 @@ from pipeline.graph.graph import Graph, GraphNode, Key, Policy, task
 from pipeline.graph.importing import resolve
 from pipeline.graph.value_types import ValueType
 from pipeline.outputs.commit import OutputTransaction
-from pipeline.worker.atomic_write import replacing
+from pipeline.worker.atomic_write import replacing, write_errors
 from pipeline.worker.process_setup import freeze_objects, install_modules, limit_threads
 
 __all__ = ["Report", "Spec", "main", "measure"]
@@ -156,7 +156,8 @@ def measure(spec: Spec) -> Report:
     seen, ran = outcome.trace.notes, outcome.trace.elapsed
     notes = {**seen, "verify": verified - computed, "measuring": seen["measuring"] + measuring_cost()}
     trace = replace(outcome.trace, elapsed=ran + verified - computed, notes=notes)
-    trace.save(Path(spec.folder, "trace.parquet"))
+    with write_errors(Path(spec.folder, "trace.parquet")):
+        trace.save(Path(spec.folder, "trace.parquet"))
     own, below = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return Report(
         elapsed=trace.elapsed,

@@ -11,6 +11,7 @@ import cloudpickle
 
 from pipeline.backends.local.serialization import Packed, load, pack
 from pipeline.graph.graph import GraphNode, Key, dependencies
+from pipeline.worker.atomic_write import write_errors
 
 __all__ = ["SavedInputs", "SavedTask"]
 
@@ -66,7 +67,7 @@ class SavedInputs:
 
     def save(self, path: str) -> None:
         """Write a new file."""
-        with open(path, "wb") as file:
+        with write_errors(path), open(path, "wb") as file:
             pickle.dump(self, file, protocol=5)
 
     @classmethod

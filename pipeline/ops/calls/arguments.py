@@ -17,6 +17,7 @@ from pipeline.graph.file_value import FileValue
 from pipeline.graph.graph import Key
 from pipeline.ops.elementwise.kinds import as_scalar
 from pipeline.worker import temp_folders
+from pipeline.worker.atomic_write import write_errors
 from pipeline.worker.isolation import Keywords
 
 __all__ = ["Arguments", "Folder", "Joined", "Slot", "filled", "filled_args", "label", "text_of"]
@@ -80,7 +81,7 @@ class Folder:
             return value
         if isinstance(value, FileValue):
             path = os.path.join(self.new("file"), value.name)
-            with open(path, "wb") as file:
+            with write_errors(path), open(path, "wb") as file:
                 file.write(value.data)
             return path
         if isinstance(value, dict):

@@ -18,6 +18,7 @@ from pipeline.graph.segments import Dropped
 from pipeline.ops.calls.arguments import Arguments, Folder, Slot, filled, text_of
 from pipeline.ops.calls.mapping import mapped
 from pipeline.worker import subprocesses
+from pipeline.worker.atomic_write import write_errors
 from pipeline.worker.tracebacks import describe
 
 __all__ = ["Program", "command", "run_command"]
@@ -149,7 +150,7 @@ def _input(value: Any, path: str) -> str:
     data = value.encode() if isinstance(value, str) else value.data if isinstance(value, FileValue) else value
     if not isinstance(data, bytes | bytearray | memoryview):
         raise DataError(f"stdin takes text, bytes or a file; got {type(value).__name__}")
-    with open(path, "wb") as file:
+    with write_errors(path), open(path, "wb") as file:
         file.write(data)
     return path
 

@@ -25,6 +25,7 @@ from pipeline.ops.column_types import TEXT, arrow_type, declared_dtype, empty_fr
 from pipeline.ops.sources.parquet import chosen, frame_of, typed
 from pipeline.ops.sources.paths import locate, options_of
 from pipeline.ops.sources.text_blocks import BLOCK, SAMPLE, block, cuts, is_packed, unpacked, whole_lines
+from pipeline.outputs.files import read_errors
 
 __all__ = ["read_json"]
 
@@ -55,8 +56,10 @@ def read_json(
     names = locate(path, storage, suffixes=_SUFFIXES)
     heads = {name: _head(name, options_of(name, storage)) for name in names}
     full = [name for name in names if heads[name][0]]
-    guesses = (_guess(name, options_of(name, storage), is_list=heads[name][0] == b"[") for name in full)
-    guessed = next(filter(None, guesses), {})
+    guessed: dict[str, Any] = {}
+    for name in full:
+        with read_errors(name):  # the names of columns may be no text in UTF-8
+            guessed = guessed or _guess(name, options_of(name, storage), is_list=heads[name][0] == b"[")
     declared = {name: declared_dtype(kind, f"cast.{name}") for name, kind in (cast or {}).items()}
     known = {**(guessed or dict.fromkeys(columns or (), TEXT)), **declared}
     if columns is not None and guessed:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from pipeline.errors import DataError, OpError, nearest
+from pipeline.errors import DataError, OpError, PipelineError, nearest
 from pipeline.graph.calendars import calendar_name, decode_times
 from pipeline.ops.sources.paths import is_remote, opened
 from pipeline.outputs.files import read_errors
@@ -349,7 +349,7 @@ def zarr_node(path: str, inner: str, options: Mapping[str, Any]) -> Any:
 
 @contextmanager
 def naming_chunks(path: str, inner: str, slab: tuple[int | slice, ...], options: Mapping[str, Any]) -> Iterator[None]:
-    """Name the damaged chunk of a part of a zarr array that can't be read; its chunks are then read one by one.
+    """Name the damaged chunk of a part of a zarr array that can't be read; several chunks are then read one by one.
 
     Raises
     ------
@@ -357,14 +357,20 @@ def naming_chunks(path: str, inner: str, slab: tuple[int | slice, ...], options:
     """
     try:
         yield
+    except PipelineError:
+        raise
     except Exception:
         array = zarr_node(path, inner, options)
+        chunk = array.shards or array.chunks
         ends = [(i, i + 1) if isinstance(i, int) else (i.start, i.stop) for i in slab]
-        places = [range(a // n, -(-b // n)) for (a, b), n in zip(ends, array.chunks, strict=False)]
-        places += [range(-(-n // size)) for n, size in zip(array.shape, array.chunks, strict=True)][len(places) :]
-        for place in itertools.product(*places):  # the characters of text are a dim more
+        ranges = [range(a // n, -(-b // n)) for (a, b), n in zip(ends, chunk, strict=False)]
+        ranges += [range(-(-n // size)) for n, size in zip(array.shape, chunk, strict=True)][len(ranges) :]
+        places = list(itertools.product(*ranges))  # the characters of text are a dim more
+        for place in places:
             with read_errors("/".join(filter(None, (path, inner, array.metadata.encode_chunk_key(place))))):
-                array[tuple(slice(i * n, (i + 1) * n) for i, n in zip(place, array.chunks, strict=True))]
+                if len(places) == 1:
+                    raise
+                array[tuple(slice(i * n, (i + 1) * n) for i, n in zip(place, chunk, strict=True))]
         raise
 
 
