@@ -18,6 +18,7 @@ from pipeline.ops.arrays.dims import one_chunk
 from pipeline.ops.calls.mapping import DEALT, deal
 from pipeline.ops.collections import Items, Single
 from pipeline.ops.to_frame import labels_along
+from pipeline.ops.whole_numbers import WholeNumberError, cast, common_dtype
 
 __all__ = ["to_array", "to_items"]
 
@@ -120,15 +121,19 @@ def checked(shape: tuple[int, ...], dtype: Any, name: str, value: Any) -> Any:
 
 
 def _cast(values: Any, dtype: np.dtype[Any]) -> Any:
-    """Return the values in a dtype, floats rounded to its precision; None if they don't all fit."""
-    if np.can_cast(values.dtype, dtype, "safe") or not values.size:
+    """Return the values in a dtype, floats rounded and whole numbers exact; None if they don't all fit."""
+    kinds = values.dtype.kind, dtype.kind
+    if values.dtype == dtype or not values.size:
         return values.astype(dtype, copy=False)
-    if values.dtype.kind not in "biufc" or (values.dtype.kind == "c" and dtype.kind != "c"):
+    if kinds[0] not in "biufc" or (kinds[0] == "c" and kinds[1] != "c"):
+        return values.astype(dtype) if np.can_cast(values.dtype, dtype, "safe") else None
+    try:
+        with np.errstate(all="ignore"):
+            found = cast(values, dtype)
+    except WholeNumberError:
         return None
-    with np.errstate(all="ignore"):
-        cast = values.astype(dtype)
-    fits = np.isfinite(cast) == np.isfinite(values) if dtype.kind in "fc" else cast == values
-    return cast if np.all(fits) else None
+    fits = np.isfinite(found) == np.isfinite(values) if kinds[1] in "fc" else found == values
+    return found if np.all(fits) else None
 
 
 def _matrix(
@@ -151,7 +156,7 @@ def _matrix(
         if not pd.api.types.is_numeric_dtype(x.meta[c].dtype):
             known_numbers = ", ".join(numbers) or "none"
             raise OpError("columns", f"{c!r} is {x.meta[c].dtype}; an array takes numbers: {known_numbers}")
-    kind = np.dtype(dtype) if dtype else np.result_type(*(_plain(x.meta[c].dtype) for c in chosen))
+    kind = np.dtype(dtype) if dtype else common_dtype(*(_plain(x.meta[c].dtype) for c in chosen))
     tasks, keys = x.tasks, x.keys
     own: dict[Key, GraphNode] = {}
     for i, key in enumerate(keys):

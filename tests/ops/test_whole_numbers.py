@@ -16,12 +16,15 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 from named_ops import arrays as array
+from named_ops import sources as source
 from strategies import SETTINGS, cut
 from test_expression_values import over_arrays, over_columns, over_numpy
 
 from pipeline.config.expressions.expression import parse
 from pipeline.config.expressions.references import ExpressionError
-from pipeline.errors import DataError
+from pipeline.errors import DataError, OpError
+from pipeline.ops.conversions import checked
+from pipeline.ops.frames.cast import cast_column
 
 WHOLE = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 FLOATS = ("float16", "float32", "float64")
@@ -312,3 +315,67 @@ def test_counts_in_bins_of_large_whole_numbers() -> None:
     x = chunked([2**53 + 1, 2**53 + 3, 2**62 + 1, 2**62 - 1], "int64")
     counts = array.histogram(x, bins=[0, 2**53 + 2, 2**53 + 4, 2**62, 2**63])
     assert counts.compute(scheduler="sync").values.tolist() == [1, 1, 1, 1]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Casts: joined arrays, declared types, generated numbers
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_joined_arrays_keep_their_numbers() -> None:
+    for a, b in itertools.product(("int8", "int64", "uint64", "float32", "float64", "bool"), repeat=2):
+        for value in {0, 1} if a == "bool" else {extremes(a)[0], extremes(a)[-2], extremes(a)[-1]}:
+            joined = array.concatenate(chunked([value, 0], a), chunked([1, 0], b), axis="x")
+            if holds(joined.dtype, value):
+                assert exactly(joined.compute(scheduler="sync").values, [value, 0, 1, 0])
+            else:
+                with pytest.raises(DataError, match="can't hold"):
+                    joined.compute(scheduler="sync")
+    with pytest.raises(DataError, match="18446744073709551615 is a value that int64 can't hold"):
+        array.stack(chunked([-1], "int64"), chunked([2**64 - 1], "uint64"), dim="z").compute(scheduler="sync")
+
+
+@pytest.mark.parametrize(("options", "wanted"), [
+    ({"stop": 300, "dtype": "uint8"}, "dtype: the numbers reach 299, which uint8 can't hold"),
+    ({"start": -1, "stop": 9, "dtype": "uint64"}, "dtype: the numbers reach -1, which uint64 can't hold"),
+    ({"start": 2**63 - 9, "stop": 2**63 - 1, "step": 3}, [2**63 - 9, 2**63 - 6, 2**63 - 3]),
+    ({"start": -(2**63) + 1, "stop": 2**63 - 1, "step": 2**62}, [-(2**63) + 1, -(2**62) + 1, 1, 2**62 + 1]),
+    ({"start": 2**62, "stop": -(2**62), "step": -(2**62), "dtype": "int64"}, [2**62, 0]),
+    ({"start": 250, "stop": 256, "step": 5, "dtype": "uint8"}, [250, 255]),
+])  # fmt: skip
+def test_ranges_hold_their_numbers(options: dict[str, Any], wanted: Any) -> None:
+    if isinstance(wanted, str):
+        with pytest.raises(OpError, match=wanted):
+            source.arange(**options)
+        return
+    for chunks in (1, -1):
+        assert source.arange(**options, chunks={"dim_0": chunks}).compute(scheduler="sync").values.tolist() == wanted
+
+
+@pytest.mark.parametrize("options", [
+    {"low": 0, "high": 300, "dtype": "uint8"}, {"low": -1, "high": 9, "dtype": "uint64"}, {"low": 0, "high": 2**63 + 1},
+])  # fmt: skip
+def test_random_integers_fit_their_type(options: dict[str, Any]) -> None:
+    with pytest.raises(OpError, match=r"are drawn, which u?int"):
+        source.random(shape={"x": 3}, distribution="integers", **options)
+    fits = source.random(shape={"x": 50}, distribution="integers", low=250, high=256, dtype="uint8")
+    assert set(fits.compute(scheduler="sync").values.tolist()) <= set(range(250, 256))
+    with pytest.raises(DataError, match="int8 can't hold"):
+        source.random(shape={"x": 50}, scale=1000.0, dtype="int8").compute(scheduler="sync")
+
+
+@pytest.mark.parametrize(("value", "dtype"), [
+    (2**53 + 1, "float64"), (2.0**63, "int64"), (2**63, "int64"), (300, "uint8"), (0.5, "int8"), (-1, "uint64"),
+    (2**24 + 1, "float32"), (1e300, "float32"),
+])  # fmt: skip
+def test_values_that_a_declared_type_can_not_hold(value: Any, dtype: str) -> None:
+    with pytest.raises(DataError, match="that don't fit into"):
+        checked((1,), np.dtype(dtype), "", np.array([value]))
+    with pytest.raises(OpError, match=r"constant_values: got .* which dtype"):
+        array.pad(chunked([1, 2], dtype), pad_width={"x": [1, 1]}, constant_values=value)
+    with pytest.raises(OpError, match=r"boundary: got .* which dtype"):
+        array.map_overlap(chunked([1, 2], dtype), function="numpy:abs", depth={"x": 1}, boundary=value, dtype=dtype)
+    if not isinstance(value, float):
+        frame = pd.DataFrame({"a": pd.Series([value])})
+        with pytest.raises(DataError, match="which does not fit"):
+            cast_column("a", frame["a"], np.dtype(dtype), dtype)

@@ -15,7 +15,9 @@ import dask.array as da
 import pandas as pd
 import xarray as xr
 
+from pipeline.ops.arrays.block_tasks import per_block
 from pipeline.ops.arrays.unknown_chunks import rechunk_like
+from pipeline.ops.whole_numbers import cast
 
 __all__ = [
     "DeferredLabels",
@@ -109,5 +111,7 @@ def shared_labels(arrays: Sequence[xr.DataArray], dims: Iterable[Hashable]) -> d
 
 def joined_labels(labels: Sequence[DeferredLabels], dtype: Any) -> DeferredLabels:
     """Return labels one after the other, as ``dtype``."""
-    data = [each.data if each.dtype == dtype else each.data.astype(dtype) for each in labels]
+    data = [
+        each.data if each.dtype == dtype else per_block(each.data, "cast", cast, dtype, dtype=dtype) for each in labels
+    ]
     return DeferredLabels(labels[0].dim, da.concatenate(data, allow_unknown_chunksizes=True), dtype)

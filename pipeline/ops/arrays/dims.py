@@ -13,11 +13,13 @@ from pipeline.errors import OpError, nearest
 from pipeline.ops.arrays.block_tasks import rechunked
 from pipeline.ops.arrays.deferred_labels import deferred_labels, labels_of, plain_coords, with_labels
 from pipeline.ops.arrays.unknown_chunks import any_unknown, merge_chunks, slice_in_run
+from pipeline.ops.whole_numbers import WholeNumberError, cast
 
 __all__ = [
     "Axis",
     "axes_of",
     "axis_of",
+    "constant_of",
     "has_unknown_length",
     "is_missing",
     "one_chunk",
@@ -110,6 +112,23 @@ def require_real(x: xr.DataArray, what: str, *, times: bool = False) -> None:
     require_numbers(x, what, times=times)
     if x.dtype.kind == "c":
         raise OpError("input", f"{what} needs numbers with an order; the array has dtype {x.dtype}")
+
+
+def constant_of(value: float, dtype: np.dtype[Any], key: str) -> np.ndarray[Any, Any]:
+    """Return a number in the dtype of an array; floats may be rounded. ``key`` is the parameter that holds it.
+
+    Raises
+    ------
+    OpError : if the dtype cannot hold it
+    """
+    try:
+        with np.errstate(all="ignore"):
+            found = np.asarray(cast(np.asarray(value), dtype)) if dtype.kind in "biufc" else None
+    except WholeNumberError:
+        found = None
+    if found is None or (np.isfinite(found) != np.isfinite(value) if dtype.kind in "fc" else found != value):
+        raise OpError(key, f"got {value}, which dtype {dtype} cannot hold")
+    return found
 
 
 def rebuild(

@@ -19,7 +19,7 @@ from pipeline.errors import DataError, OpError
 from pipeline.graph.graph import GraphNode, Key, listed, ref, task
 from pipeline.graph.ownership import users_code
 from pipeline.ops.arrays.block_tasks import array_of_tasks, per_block
-from pipeline.ops.arrays.dims import axis_of, has_unknown_length, one_chunk, rebuild
+from pipeline.ops.arrays.dims import axis_of, constant_of, has_unknown_length, one_chunk, rebuild
 from pipeline.ops.collections import Args, args_of_task
 from pipeline.worker.isolation import fresh
 from pipeline.worker.users_function import called
@@ -52,10 +52,12 @@ def map_overlap(
 
     Raises
     ------
-    OpError : no such dim, or one shorter than ``depth``
+    OpError : no such dim, one shorter than ``depth``, or a number as ``boundary`` that the dtype of ``x`` can't hold
     DataError : in the run, if a block has another shape or dtype than declared, or a dim of unknown length is shorter
     """
     kind = np.dtype(dtype)
+    if not isinstance(boundary, str):
+        boundary = constant_of(boundary, x.dtype, "boundary").item()
     tasks: dict[Key, GraphNode] = {}
     given = args_of_task(args, tasks)
     for dim in depth:

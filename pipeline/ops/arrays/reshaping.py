@@ -25,7 +25,7 @@ from pipeline.ops.arrays.block_tasks import (
     rechunked,
     replace_at,
 )
-from pipeline.ops.arrays.dims import Axis, axes_of, axis_of, has_unknown_length, one_chunk, rebuild
+from pipeline.ops.arrays.dims import Axis, axes_of, axis_of, constant_of, has_unknown_length, one_chunk, rebuild
 from pipeline.ops.arrays.unknown_chunks import merge_chunks
 
 __all__ = ["pad", "reshape", "roll", "transpose"]
@@ -246,7 +246,7 @@ def pad(
     OpError : no such dim, a constant that the dtype cannot hold, or no values to repeat
     DataError : in the run, if a dim of unknown length has no values to repeat
     """
-    constant = _constant(constant_values, x.dtype) if mode == "constant" else None
+    constant = constant_of(constant_values, x.dtype, "constant_values") if mode == "constant" else None
     for dim, widths in pad_width.items():
         axis = axis_of(x, dim, "pad_width")
         before, after = widths
@@ -294,17 +294,3 @@ def _same(block: Block) -> Block:
 
 def _filled(block: Block, axis: int, n: int, constant: Block) -> Block:
     return np.full(replace_at(block.shape, axis, n), constant, block.dtype)
-
-
-def _constant(value: float, dtype: np.dtype[Any]) -> Block:
-    """Return the value in the dtype of the array.
-
-    Raises
-    ------
-    OpError : if the dtype cannot hold it
-    """
-    with np.errstate(all="ignore"):
-        found = np.asarray(value).astype(dtype) if dtype.kind in "biufc" else None
-    if found is None or not (dtype.kind in "fc" or found == value):
-        raise OpError("constant_values", f"got {value}, which dtype {dtype} cannot hold")
-    return found

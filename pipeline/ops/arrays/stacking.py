@@ -12,6 +12,7 @@ import xarray as xr
 from pipeline.config.scalars import label
 from pipeline.errors import OpError
 from pipeline.graph.calendars import calendar_of, join_times
+from pipeline.ops.arrays.block_tasks import per_block
 from pipeline.ops.arrays.deferred_labels import (
     DeferredLabels,
     deferred_labels,
@@ -23,6 +24,7 @@ from pipeline.ops.arrays.deferred_labels import (
 from pipeline.ops.arrays.dims import axis_of, rebuild
 from pipeline.ops.arrays.unknown_chunks import check_against_first
 from pipeline.ops.elementwise.alignment import align_chunks
+from pipeline.ops.whole_numbers import cast, common_dtype
 
 __all__ = ["concatenate", "stack"]
 
@@ -89,11 +91,13 @@ def _gathered(inputs: Sequence[xr.DataArray | Gathered]) -> tuple[list[xr.DataAr
             arrays.append(x)
             labels.append(own)
     kind = _common_dtype([x.dtype for x in arrays], "input", "arrays")
-    return [x if x.dtype == kind else rebuild(x, x.data.astype(kind), x.dims) for x in arrays], labels
+    return [
+        x if x.dtype == kind else rebuild(x, per_block(x.data, "cast", cast, kind, dtype=kind), x.dims) for x in arrays
+    ], labels
 
 
 def _common_dtype(dtypes: Sequence[np.dtype[Any]], field: str, what: str) -> np.dtype[Any]:
-    """Return the common dtype; numbers do not become text, nor times numbers.
+    """Return the common dtype, int64 for int64 and uint64; numbers do not become text, nor times numbers.
 
     Raises
     ------
@@ -102,7 +106,7 @@ def _common_dtype(dtypes: Sequence[np.dtype[Any]], field: str, what: str) -> np.
     sorts = {"number" if dtype.kind in "biufc" else dtype.kind for dtype in dtypes}
     if len(sorts) > 1:
         raise OpError(field, f"{what} of {' and '.join(dict.fromkeys(map(str, dtypes)))} have no common dtype")
-    return np.result_type(*dtypes)
+    return common_dtype(*dtypes)
 
 
 def _like(first: xr.DataArray, x: xr.DataArray, number: int, *, but: str = "") -> xr.DataArray:

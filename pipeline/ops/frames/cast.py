@@ -16,6 +16,7 @@ from pipeline.config.expressions.expression import parse
 from pipeline.errors import DataError, OpError
 from pipeline.ops.column_types import TEXT, declared_dtype, localized, moments
 from pipeline.ops.elementwise.targets import evaluate_columns
+from pipeline.ops.whole_numbers import compare
 
 __all__ = ["cast_column", "family", "target_dtype"]
 
@@ -174,6 +175,8 @@ def _numbers(values: np.ndarray[Any, Any], target: np.dtype[Any]) -> np.ndarray[
         fits = (values >= info.min) & (values <= info.max) & (cast == values)
     else:
         fits = np.isfinite(cast) | ~np.isfinite(values)
+        if values.dtype.kind in "iu" and target.kind == "f":  # no whole number becomes another one
+            fits = fits & compare("==", values, cast)
     if not fits.all():
         raise ValueError("does not fit")
     return cast

@@ -14,6 +14,7 @@ from dask.base import tokenize
 from pipeline.errors import OpError
 from pipeline.graph.graph import GraphNode, Key, task
 from pipeline.ops.sources.chunking import Chunks, chunk_sizes, spans
+from pipeline.ops.whole_numbers import cast
 
 __all__ = ["arange", "ones", "random", "zeros"]
 
@@ -37,7 +38,8 @@ def random(
 
     Raises
     ------
-    OpError : an unknown distribution, or limits with no number between them
+    OpError : an unknown distribution, limits with no number between them, or integers that the dtype can't hold
+    DataError : in the run, if ``dtype`` is whole numbers and can't hold one that is drawn
     """
     if distribution not in _DISTRIBUTIONS:
         raise OpError("distribution", f"got {distribution!r}; there are {', '.join(sorted(_DISTRIBUTIONS))}")
@@ -45,6 +47,8 @@ def random(
         raise OpError("high", f"integers are drawn from low to high, without high: got low {low or 0}, high {high}")
     kind = np.dtype(dtype or (np.int64 if distribution == "integers" else np.float64))
     first, second = (loc, scale) if distribution == "normal" else (low or 0, 1 if high is None else high)
+    if distribution == "integers":
+        _require_drawn(first, second, kind)
     dims = tuple(shape)
     grid = chunk_sizes(chunks, dims, tuple(shape.values()), kind)
     name = f"random-{tokenize(grid, distribution, first, second, str(kind), seed)}"
@@ -54,6 +58,14 @@ def random(
         key = (name, *index)
         tasks[key] = task(key, _draw, distribution, seed, index, size, first, second, kind)
     return xr.DataArray(da.Array(tasks, name, grid, dtype=kind), dims=dims)
+
+
+def _require_drawn(low: float, high: float, dtype: np.dtype[Any]) -> None:
+    """Check that all integers from ``low`` to ``high``, without ``high``, are numbers of int64 and of the dtype."""
+    for name, value in (("low", int(low)), ("high", int(high) - 1)):
+        for kind in (np.dtype(np.int64), dtype):
+            if kind.kind in "iu" and not np.iinfo(kind).min <= value <= np.iinfo(kind).max:
+                raise OpError(name, f"integers from {int(low)} to {int(high) - 1} are drawn, which {kind} can't hold")
 
 
 def _normal(generator: np.random.Generator, size: tuple[int, ...], loc: float, scale: float) -> Any:
@@ -81,7 +93,8 @@ def _draw(
     dtype: np.dtype[Any],
 ) -> np.ndarray[Any, Any]:
     generator = np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=index)))
-    return np.asarray(_DISTRIBUTIONS[distribution](generator, size, first, second)).astype(dtype, copy=False)
+    drawn = np.asarray(_DISTRIBUTIONS[distribution](generator, size, first, second))
+    return np.asarray(cast(np.trunc(drawn) if dtype.kind in "iu" and drawn.dtype.kind == "f" else drawn, dtype))
 
 
 def arange(
@@ -97,7 +110,7 @@ def arange(
 
     Raises
     ------
-    OpError : ``step`` is 0, or a number is too large
+    OpError : ``step`` is 0, or a number is too large, also for ``dtype``
     """
     for name, value in (("start", start), ("stop", stop), ("step", step)):
         if not abs(value) < 2**63:
@@ -105,8 +118,13 @@ def arange(
     if step == 0:
         raise OpError("step", "got 0; the numbers would never reach stop")
     kind = np.dtype(dtype) if dtype is not None else np.result_type(*(np.asarray(v).dtype for v in (start, stop, step)))
-    n = max(int(np.ceil((stop - start) / step)), 0)
+    whole = all(isinstance(value, int) for value in (start, stop, step))
+    n = max(int(-((start - stop) // step) if whole else np.ceil((stop - start) / step)), 0)
     grid = chunk_sizes(chunks, (dim,), (n,), kind)
+    if kind.kind in "iu" and n:
+        for value in (start, start + (n - 1) * step):
+            if not np.iinfo(kind).min <= int(value) <= np.iinfo(kind).max:
+                raise OpError("dtype" if dtype else "stop", f"the numbers reach {int(value)}, which {kind} can't hold")
     layer = f"arange-{tokenize(start, step, grid, str(kind))}"
     tasks: dict[Key, GraphNode] = {}
     for i, (low, high) in enumerate(spans(grid[0])):
@@ -115,6 +133,8 @@ def arange(
 
 
 def _ramp(start: float, step: float, low: int, high: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    if isinstance(start, int) and isinstance(step, int):  # exact: where a product wraps, the sum wraps back
+        return (np.arange(high - low) * step + (start + low * step)).astype(dtype, copy=False)
     return (start + np.arange(low, high) * step).astype(dtype, copy=False)
 
 
