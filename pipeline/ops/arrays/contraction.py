@@ -120,7 +120,8 @@ def _multiplied(blocks: list[Block], places: tuple[tuple[int, ...], ...], kept: 
     if len(blocks) == 2:
         return _pair(blocks[0], places[0], blocks[1], places[1], kept)
     pairs = [item for pair in zip(blocks, places, strict=True) for item in pair]
-    return np.asarray(np.einsum(*pairs, kept, optimize=len(blocks) > 2))
+    optimize = len(blocks) > 2 and blocks[0].dtype.kind != "O"  # it turns Python ints into int64
+    return np.asarray(np.einsum(*pairs, kept, optimize=optimize))
 
 
 def _pair(a: Block, a_axes: tuple[int, ...], b: Block, b_axes: tuple[int, ...], kept: tuple[int, ...]) -> Block:

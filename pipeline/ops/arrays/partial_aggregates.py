@@ -111,7 +111,7 @@ def _one(values: Block, agg: str, skipna: bool) -> tuple[Block, Block, Block]:
         n, mean, squares = (each[0] for each in moments(values, (0,), skipna))
         return n, mean, squares
     if agg in ("sum", "mean"):
-        return n, total(values, 0, skipna=skipna)[0], none
+        return n, total(values, 0, skipna=skipna).squeeze(0), none  # an array of Python ints, not an int
     if agg in ("any", "all"):
         truth = np.where(valid, values != 0, agg == "all")
         found = truth.any(axis=0) if agg == "any" else truth.all(axis=0)

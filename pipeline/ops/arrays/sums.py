@@ -159,13 +159,13 @@ def _joined(high: Block, low: Block, kind: np.dtype[Any]) -> Block:
 
 def added(a: Block, b: Block) -> Block:
     """Return the sum of two partial sums."""
-    return np.asarray(total(np.stack([a, b]), 0)[0])
+    return total(np.stack([a, b]), 0).squeeze(0)
 
 
 def joined_pairs(pairs: Sequence[tuple[Block, Block]]) -> tuple[Block, Block]:
     """Return the sum and the number of values of several blocks, given those of each."""
     sums, counts = zip(*pairs, strict=True)
-    return total(np.stack(sums), 0)[0], np.sum(np.stack(counts), axis=0)
+    return total(np.stack(sums), 0).squeeze(0), np.sum(np.stack(counts), axis=0)
 
 
 def mean_of(sums: Block, n: Block, dtype: np.dtype[Any]) -> Block:
