@@ -11,12 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+import zarr
 from serially import values_of
 from test_round_trips import write as write_output
 
 from pipeline.errors import DataError, OpError
 from pipeline.ops.arrays.labelled import sel
-from pipeline.ops.sources.array_files import from_netcdf, from_zarr
+from pipeline.ops.sources.array_files import from_netcdf, from_npy, from_zarr
 
 TEXTS = ["2001-01-01_00:00:00", "2001-01-01_06:00:00", "é"]
 
@@ -56,6 +57,14 @@ def test_bytes_are_text_in_frames(tmp_path: Path) -> None:
     steps = "steps: {x: {op: from_netcdf, path: x.nc}, rows: {op: to_frame, input: x}}"
     rows = values_of(steps, tmp_path)["rows"]
     pd.testing.assert_frame_equal(rows, pd.DataFrame({"t": ["a", "b", "c"], "value": TEXTS}))
+
+
+def test_bytes_of_npy_and_of_plain_zarr_are_text(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", bytes_of(TEXTS))
+    zarr.create_array(tmp_path / "x.zarr", data=bytes_of(TEXTS), zarr_format=2)
+    for got in (from_npy(path=f"{tmp_path}/x.npy", chunks=2), from_zarr(path=f"{tmp_path}/x.zarr")):
+        assert got.dtype == "U19"
+        assert got.compute(scheduler="sync").values.tolist() == TEXTS
 
 
 def test_characters_with_an_encoding_have_a_width(tmp_path: Path) -> None:

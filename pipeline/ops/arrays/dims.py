@@ -217,5 +217,5 @@ def require_same_labels(x: xr.DataArray, other: xr.DataArray, what: str) -> None
         n, m = x.sizes[dim], other.sizes[dim]
         if n != m and n == n and m == m:  # nan: unknown until run time
             raise OpError(what, f"has {m} positions along {str(dim)!r}, input has {n}")
-        if dim in x.indexes and dim in other.indexes and not np.array_equal(x[dim].values, other[dim].values):
+        if dim in x.indexes and dim in other.indexes and not x.indexes[dim].equals(other.indexes[dim]):
             raise OpError(what, f"labels along {str(dim)!r} differ from those of input")

@@ -25,9 +25,19 @@ from pipeline.graph.graph import GraphNode, Key, task
 from pipeline.ops.build_warnings import warn
 from pipeline.ops.data_movement import note
 from pipeline.ops.sources.chunking import Chunks, chunk_sizes, spans
-from pipeline.ops.sources.file_joins import Joined, Overlap, Settled, join, join_plain, sharing
+from pipeline.ops.sources.file_joins import Joined, Settled, join, join_plain, sharing
+from pipeline.ops.sources.file_order import Overlap
 from pipeline.ops.sources.paths import is_remote, locate, opened, options_of, stores
-from pipeline.ops.sources.stored_arrays import StoredArray, inspect, naming_chunks, netcdf_engine, read_slab, zarr_node
+from pipeline.ops.sources.stored_arrays import (
+    StoredArray,
+    as_declared,
+    inspect,
+    naming_chunks,
+    netcdf_engine,
+    read_slab,
+    text_dtype,
+    zarr_node,
+)
 from pipeline.outputs.files import read_errors
 from pipeline.units import count_text
 
@@ -131,9 +141,8 @@ def _zarr_stored(path: str, variable: str | None, group: str, times: bool, optio
         raise OpError("group", f"{path} has no group {group!r}; it is a single array")
     with read_errors(path):
         dims = tuple(getattr(node.metadata, "dimension_names", None) or (f"dim_{i}" for i in range(node.ndim)))
-        return StoredArray(
-            path, "zarr-array", "", "", dims, node.shape, node.dtype, node.dtype.kind, grid=node.chunks, options=options
-        )
+        how: dict[str, Any] = {"raw": node.dtype.kind, "grid": node.chunks, "options": options}
+        return StoredArray(path, "zarr-array", "", "", dims, node.shape, text_dtype(node.dtype), **how)
 
 
 def _tell_missing(stored: StoredArray, missing: str) -> None:
@@ -187,8 +196,8 @@ def _npy_stored(path: str, dims: Sequence[str] | None, options: Mapping[str, Any
     if dims is not None and len(dims) != len(shape):
         raise OpError("dims", f"got {len(dims)} for {path}, which has {len(shape)}: shape {shape}")
     named = tuple(dims) if dims is not None else tuple(f"dim_{i}" for i in range(len(shape)))
-    native = dtype.newbyteorder("=")
-    return StoredArray(path, "npy", "", "", named, shape, native, native.kind, options=options)
+    native = text_dtype(dtype.newbyteorder("="))
+    return StoredArray(path, "npy", "", "", named, shape, native, dtype.kind, options=options)
 
 
 def _array(op: str, joined: Joined, chunks: Chunks, picks: Mapping[str, Pick] | None) -> xr.DataArray:
@@ -291,12 +300,12 @@ def _read(
     """Return one chunk."""
     with read_errors(path):
         if engine == "npy":
-            return np.array(read_npy(path, slab, options), dtype=dtype, order="C")
+            return as_declared(np.array(read_npy(path, slab, options)), dtype, "the array", path)
         if not engine.startswith("zarr"):
             return read_slab(path, engine, group, variable, slab, dtype, times, options)
         with naming_chunks(path, "/".join(filter(None, (group, variable))), slab, options):
             if engine == "zarr-array":
-                return np.asarray(zarr_node(path, "", options)[slab], dtype)
+                return as_declared(np.asarray(zarr_node(path, "", options)[slab]), dtype, "the array", path)
             return read_slab(path, engine, group, variable, slab, dtype, times, options)
 
 

@@ -22,7 +22,16 @@ from pipeline.graph.calendars import calendar_name, decode_times
 from pipeline.ops.sources.paths import is_remote, opened
 from pipeline.outputs.files import read_errors
 
-__all__ = ["StoredArray", "inspect", "naming_chunks", "netcdf_engine", "read_slab", "zarr_node"]
+__all__ = [
+    "StoredArray",
+    "as_declared",
+    "inspect",
+    "naming_chunks",
+    "netcdf_engine",
+    "read_slab",
+    "text_dtype",
+    "zarr_node",
+]
 
 Values = np.ndarray[Any, Any]
 
@@ -240,13 +249,15 @@ def _is_duration(attrs: Mapping[str, Any]) -> bool:
 
 def _text_dtype(stored: xr.Variable, x: xr.Variable) -> np.dtype[Any]:
     """Return the dtype of the values in memory: text for bytes, and for characters that name their encoding."""
-    if x.dtype.kind == "S":
-        return np.dtype(f"U{max(x.dtype.itemsize, 1)}")
     if x.dtype == object and stored.dtype.kind == "S":
         width = stored.shape[-1] if stored.ndim > x.ndim else stored.dtype.itemsize
         return np.dtype(f"U{max(width, 1)}")
-    dtype: np.dtype[Any] = x.dtype
-    return dtype
+    return text_dtype(x.dtype)
+
+
+def text_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype in memory of values of a stored dtype: bytes become text that is as wide."""
+    return np.dtype(f"U{max(dtype.itemsize, 1)}") if dtype.kind == "S" else dtype
 
 
 def _loaded(name: str, coordinate: xr.Variable, stored: xr.Variable, path: str, times: bool) -> xr.Variable:
@@ -334,9 +345,7 @@ def read_slab(
         if values.dtype != dtype and (values.dtype == object or dtype == "M8[ns]"):
             limits = "1678 to 2262" if dtype == "M8[ns]" else "the Gregorian calendar"
             raise DataError(f"{path}: {variable!r} has times outside of {limits}; to read numbers: decode_times: false")
-    elif values.dtype.kind == "S":
-        values = _text(variable, values, path)
-    return np.asarray(values, dtype=dtype)
+    return as_declared(values, dtype, variable, path)
 
 
 def zarr_node(path: str, inner: str, options: Mapping[str, Any]) -> Any:
@@ -381,6 +390,16 @@ def _times(name: str, values: Values, how: tuple[str, str], path: str) -> Values
     except (ValueError, OverflowError) as error:
         hint = "; to read numbers: decode_times: false"
         raise DataError(f"{path}: {name!r} has the units {units!r} ({calendar}): {error}{hint}") from error
+
+
+def as_declared(values: Values, dtype: np.dtype[Any], name: str, path: str) -> Values:
+    """Return values that were read in the declared dtype, bytes as text.
+
+    Raises
+    ------
+    DataError : bytes that are not UTF-8
+    """
+    return np.asarray(_text(name, values, path) if values.dtype.kind == "S" else values, dtype=dtype, order="C")
 
 
 def _text(name: str, values: Values, path: str) -> Values:
