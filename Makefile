@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 .DELETE_ON_ERROR:
 
-.PHONY: run test test-slow chaos bench install lint style schema lock clean
+.PHONY: run test test-slow chaos bench causes install lint style schema lock clean
 
 run: .venv/.installed  ## the first result: run the quickstart, then compare back ends on it
 	$(BIN)/pipeline run configs/quickstart.yaml --out out
@@ -32,6 +32,9 @@ schema: .venv/.installed  ## write docs/schema.json, which editors read, after a
 
 bench: .venv/.installed-dev  ## speed, as ratios measured in one run; needs a quiet machine
 	$(BIN)/python -m bench
+
+causes: .venv/.installed-dev  ## which step is guilty: what compare says of files with known causes; needs a quiet machine
+	$(BIN)/python -m tests.causes
 
 install: .venv/.installed
 

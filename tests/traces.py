@@ -29,6 +29,7 @@ def row(key: str, start: float, stop: float, *, worker: str = "w0", step: str = 
     seconds: dict[str, float] = {"ready": 0.0, "submitted": 0.0, **earlier, "start": start, "stop": stop, **later}
     seconds["cpu"] = stop - start
     number = key.rpartition("-")[2]
+    seconds |= {"delay": 0.0, "cpu_beside": 0.0}
     rest: dict[str, Any] = {
         "segment": int(number) if number.isdecimal() else 0,
         "attempt": 0,
@@ -36,6 +37,9 @@ def row(key: str, start: float, stop: float, *, worker: str = "w0", step: str = 
         "bytes_out": 0,
         "bytes_sent": 0,
         "memory": 0,
+        "switches": 0,
+        "faults": 0,
+        "disk": 0,
     }
     unknown = fields.keys() - seconds.keys() - rest.keys()
     assert not unknown, f"a Trace has no {unknown}"

@@ -73,11 +73,12 @@ def records(
             packed - origin,
             sent - origin,
             done,
-            m.cpu,
+            m.usage.cpu,
             0 if i else bytes_in,
             m.bytes_out,
             bytes_sent if i == last else 0,
             m.memory,
+            *m.usage[1:],
         )
 
 

@@ -135,6 +135,11 @@ def compare(
     budget: Annotated[
         str | None, typer.Option(metavar="TIME", help="Make fewer rounds so that it takes no longer: 2min, 90s.")
     ] = None,
+    try_: Annotated[
+        str,
+        typer.Option("--try", metavar="TIME", help="Try the first recommendation if a round takes no longer.  [60s]"),
+    ] = "60s",
+    no_try: Annotated[bool, typer.Option("--no-try", help="Try no recommendation.")] = False,
     sets: Sets = [],  # noqa: B006
     params: Params = [],  # noqa: B006
     root: Root = None,
@@ -150,6 +155,7 @@ def compare(
         raise ConfigError("--scale and --workers exclude each other; leave one of them out")
     config = loaded(context, file, sets, params, root)
     most = seconds(budget) if budget else None
+    try_seconds = 0.0 if no_try else seconds(try_, "--try")
     from pipeline.experiments.comparison import compare as comparison
     from pipeline.report.comparison_json import write_report
     from pipeline.report.html import page
@@ -171,6 +177,7 @@ def compare(
         budget=most,
         runs=runs,
         allow_effects=allow_effects,
+        try_seconds=try_seconds,
         tell=show,
     )
     result = ComparisonReport.of(found)

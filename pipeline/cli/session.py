@@ -145,7 +145,7 @@ def write_file(path: str, text: str) -> None:
         Path(path).write_text(text, encoding="utf-8")
 
 
-def seconds(text: str) -> float:
+def seconds(text: str, option: str = "--budget") -> float:
     """Return the seconds of a text such as ``2min``, ``90s``, ``1.5h`` or ``90``.
 
     >>> seconds("2min"), seconds("90")
@@ -156,5 +156,5 @@ def seconds(text: str) -> float:
     units = {"": 1, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600}
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text)
     if match is None or match[2] not in units:
-        raise ConfigError(f"--budget {text}: write a number with s, min or h: 2min, 90s")
+        raise ConfigError(f"{option} {text}: write a number with s, min or h: 2min, 90s")
     return float(match[1]) * units[match[2]]

@@ -31,12 +31,16 @@ def document(comparison: Comparison) -> dict[str, Any]:
     report = report_json.document(
         "comparison",
         report_json.about(comparison.graph, config, since=began(Path(folder))),
-        rows=[{**row, "reason": plain["reasons"].get(row["label"], "")} for row in plain["rows"]],
+        rows=[
+            {**row, "reason": plain["reasons"].get(row["label"], ""), "cause": plain["causes"].get(row["label"])}
+            for row in plain["rows"]
+        ],
         accounts=comparison.accounts,
         exit_code=comparison.exit_code,
         problem=found.problem,
         equality=found.equality,
         verdict=found.verdict,
+        recommendation=plain["recommendation"],
         footnotes=[line.replace(folder, "this folder") for line in found.footnotes],
         scaling=[_scaling(law) for law in comparison.scaling],
         reference=_reference(comparison.reference),

@@ -106,6 +106,8 @@ _CAUSES: Mapping[str, Callable[[Numbers], str]] = {
                       f"{duration_text(n['overhead'])} that a task costs beside it on "
                       f"{count_text(n['n'], 'worker')} of '{n['backend']}'",
     "long task": _long_task,
+    "few tasks": lambda n: f"has too few tasks to keep the workers busy: at most {ratio_text(n['speedup'])} on "
+                           f"{count_text(n['n'], 'worker')}",
     "chain": _chain,
 }  # fmt: skip
 
@@ -164,6 +166,10 @@ _CHANGES: Mapping[str, tuple[_Text, _Text]] = {
     "split": (
         lambda c: _smaller(c) or f"split the long task of `{c.step}`",
         lambda c: f"{c.numbers['task']}, into {c.n}; else start it first",
+    ),
+    "more tasks": (
+        lambda c: _smaller(c) or f"more, smaller tasks in `{c.step}`",
+        lambda c: f"a multiple of {c.n} of equal size",
     ),
     "no chain": (
         lambda c: "independent pieces instead of a chain",

@@ -24,6 +24,7 @@ _NAMES = {
     "oversubscription": "threads",
     "transfer": "transfer",
     "long task": "long task",
+    "few tasks": "few tasks",
     "chain": "chain",
     "tiny": "tiny tasks",
     "none": "scales",

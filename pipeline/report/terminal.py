@@ -125,7 +125,8 @@ def comparison_text(comparison: Comparison, *, width: int = WIDTH) -> str:
     lines = [speed, "", costs, "", *account_lines(comparison, width=width), *wrapped(report.footnotes, width)]
     if report.causes:
         lines += ["", *wrapped(report.reasons.values(), width), ""]
-    return "\n".join([*lines, *wrapped(report.verdict, width)])
+    first = [report.recommended] if report.recommended else []
+    return "\n".join([*lines, *wrapped([*first, *report.verdict], width)])
 
 
 def _speed_row(row: Any) -> dict[str, str]:

@@ -4,17 +4,50 @@ from __future__ import annotations
 
 import html
 from dataclasses import asdict, replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pipeline.config.json_values import without_nan
-from pipeline.experiments.comparison.result import REFERENCE, Comparison
-from pipeline.report.compare_reason_text import reason_text
+from pipeline.experiments.comparison.result import REFERENCE, Comparison, Row
+from pipeline.report.compare_reason_text import cause_text, change_text, reason_text, recommendation_text, tried_text
 from pipeline.trace.statistics import differ
 from pipeline.units import count_text, ratio_text
 
+if TYPE_CHECKING:
+    from pipeline.experiments.comparison.advice import Reason, Recommendation
+
+
 __all__ = ["ComparisonReport"]
 
+_DECIDED = 3  # rounds from which a difference can be shown
 _DISTURBED = 0.10  # share of serial's time without a core from which the verdict mentions it
+
+
+def _cause_dict(reason: Reason) -> dict[str, Any]:
+    cause, advice = reason.cause, reason.advice
+    return {
+        "kind": cause.kind,
+        "steps": list(cause.steps),
+        "gain": cause.gain,
+        "text": "" if cause.kind == "none" else cause_text(cause),
+        "advice": change_text(advice),
+        "predicted": advice.after,
+    }
+
+
+def _recommendation_dict(one: Recommendation | None) -> dict[str, Any] | None:
+    if one is None:
+        return None
+    return {
+        "text": recommendation_text(one),
+        "change": change_text(one.advice),
+        "steps": list(one.reason.cause.steps),
+        "cause": one.reason.cause.kind,
+        "backend": one.backend,
+        "workers": one.n_workers,
+        "best": one.best,
+        "predicted": one.advice.after,
+        "tried": asdict(one.tried) if one.tried is not None else None,
+    }
 
 
 class ComparisonReport(Comparison):
@@ -34,7 +67,13 @@ class ComparisonReport(Comparison):
         if self.disturbed >= _DISTURBED:
             lines.append(f"something else used this machine: serial was ready to run and had no core for "
                          f"{self.disturbed:.0%} of its time")  # fmt: skip
+        lines += [tried_text(one) for one in self.recommendations if one.helps is False]
         return [*lines, f"{self._fastest()}; {self.equality}"]
+
+    @property
+    def recommended(self) -> str:
+        """Return what to change first, in a sentence; empty for nothing."""
+        return recommendation_text(self.recommendation) if self.recommendation is not None else ""
 
     @property
     def footnotes(self) -> list[str]:
@@ -43,10 +82,10 @@ class ComparisonReport(Comparison):
         n = min((row.n_rounds for row in ran), default=0)
         confidence = min((row.elapsed.confidence for row in ran if row.elapsed), default=0.0)
         lines = [f"medians of {count_text(n, 'round')}; [bounds of the median, with {confidence:.0%} confidence]"]
-        if n < 3:
+        if n < _DECIDED:
             lines = [f"{count_text(n, 'round')}: too few to show a difference; for that: --repeat 5"]
-        alike = [row.label for row in ran if not row.reference and not row.differs]
-        if alike and n > 2:
+        alike = [row.label for row in ran if not row.reference and self._alike(row, ran[0])]
+        if alike and n >= _DECIDED:
             lines.append(f"no difference to serial is shown (intervals overlap): {', '.join(alike)}")
         return [*lines, f"graph {self.fingerprint}; report.html, numbers and traces: {self.folder}"]
 
@@ -95,24 +134,34 @@ class ComparisonReport(Comparison):
     def _fastest(self) -> str:
         rows = [row for row in self.ran if row.elapsed is not None]
         best = min(rows, key=lambda row: row.elapsed.value)  # type: ignore[union-attr]
-        if best.reference or best.speedup is None or best.elapsed is None:
-            alike = [row.label for row in rows if not row.reference and not row.differs]
-            return f"fastest: serial (no difference shown to {', '.join(alike)})" if alike else "fastest: serial"
-        speedup = f"{ratio_text(best.speedup.value)} of serial on {count_text(best.workers, 'worker')}"
-        text = f"fastest: {best.backend}, {speedup}"
-        if not best.differs:
-            return f"{text} (no difference to serial shown)"
-        ties = [r.label for r in rows if r is not best and r.elapsed and not differ(r.elapsed, best.elapsed)]
+        speedup = ""
+        if not best.reference and best.speedup is not None:
+            speedup = f", {ratio_text(best.speedup.value)} of serial on {count_text(best.workers, 'worker')}"
+        rounds = min(row.n_rounds for row in rows)
+        if len(rows) > 1 and rounds < _DECIDED:
+            return f"undecided after {count_text(rounds, 'round')}: {best.backend} was fastest{speedup}"
+        ties = [row.label for row in rows if row is not best and self._alike(row, best)]
+        text = f"fastest: {best.backend}{speedup}"
         return f"{text} (no difference shown to {', '.join(ties)})" if ties else text
+
+    @staticmethod
+    def _alike(row: Row, best: Row) -> bool:
+        """Return whether a case may be as fast as the fastest: their times overlap; of serial's, the ratios reach 1."""
+        if row.elapsed is None or best.elapsed is None or differ(row.elapsed, best.elapsed):
+            return False
+        ratio = row.speedup if best.reference else best.speedup if row.reference else None
+        return ratio is None or not ratio.known or ratio.low <= 1 <= ratio.high
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it as plain values, for JSON; nan is None."""
-        everything = asdict(replace(self, accounts=(), causes={}, graph=None, config=None))
-        for name in ("causes", "graph", "config"):
+        everything = asdict(replace(self, accounts=(), causes={}, recommendations=(), graph=None, config=None))
+        for name in ("causes", "recommendations", "graph", "config"):
             del everything[name]
         everything |= {
             "accounts": [account.to_dict() for account in self.accounts],
             "reasons": self.reasons,
+            "causes": {label: _cause_dict(reason) for label, reason in self.causes.items()},
+            "recommendation": _recommendation_dict(self.recommendation),
             "exit_code": self.exit_code,
             "equality": self.equality,
             "verdict": self.verdict[-1],

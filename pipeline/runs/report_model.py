@@ -49,6 +49,40 @@ class Interval(_Closed):
     confidence: Share = Field(description="probability that the median is between the bounds")
 
 
+class Cause(_Open):
+    """Why a row is not faster."""
+
+    kind: str = Field(description="what it is: gil, lock, transfer, tiny tasks, chain, …; none")
+    steps: list[str] = Field(description="the guilty step; of a chain its steps in order; empty for the run as a whole")
+    gain: float = Field(description="share of the elapsed time that the run would save without it, by a replay")
+    text: str = Field(description="the evidence; empty for none")
+    advice: str = Field(description="what to change")
+    predicted: float | None = Field(description="seconds after the change; null if they are not known")
+
+
+class TriedRound(_Open):
+    """One round with the recommendation."""
+
+    elapsed: float = Field(description="seconds; 0 if it failed")
+    speedup: float = Field(description="over the reference; 0 if it failed")
+    equality: str = Field(description="how equal its results are to the reference's")
+    failure: str = Field(default="", description="why it failed; empty if it ran")
+
+
+class Recommendation(_Open):
+    """What to change first."""
+
+    text: str = Field(description="the sentence of the terminal and of the page")
+    change: str = Field(description="what to change")
+    steps: list[str] = Field(description="the steps that it is about")
+    cause: str = Field(description="kind of the cause that it answers")
+    backend: str = Field(description="back end to run on")
+    workers: Count = Field(description="workers to run with")
+    best: float = Field(description="seconds of the fastest row as it is")
+    predicted: float | None = Field(description="seconds after the change")
+    tried: TriedRound | None = Field(default=None, description="one round with it; null if it was not tried")
+
+
 class Row(_Open):
     """One back end with one number of workers: medians over its rounds."""
 
@@ -74,6 +108,7 @@ class Row(_Open):
     failure: str = Field(default="", description="why it did not run; empty if it ran")
     exit_code: Integer = Field(default=0, description="exit code of the failure; 0 for none")
     reason: str = Field(default="", description="why its speedup is not higher, and what to change")
+    cause: Cause | None = Field(default=None, description="the same by name; null for the reference")
 
 
 class Loss(_Closed):
@@ -343,6 +378,7 @@ class Report(_Open):
     equality: str = Field(description="how equal the results are, over all back ends")
     verdict: list[str] = Field(description="the result in words; the last line is the most important")
     footnotes: list[str] = Field(description="what the numbers mean")
+    recommendation: Recommendation | None = Field(default=None, description="what to change first; null for nothing")
     rows: list[Row] = Field(description="one for each back end and number of workers, the reference first")
     accounts: list[Account] = Field(description="where the core-seconds of each row that ran went")
     scaling: list[Scaling] = Field(description="of back ends measured with several numbers of workers")

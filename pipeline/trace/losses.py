@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -230,11 +230,14 @@ class SerialTimes:
     ----------
     seconds, cpu : task's key as text -> seconds in the task; CPU seconds of it
     elapsed : of the whole serial run
+    delay, cpu_beside : seconds that it was ready and had no core; CPU seconds of threads and programs of its own
     """
 
     seconds: Mapping[str, float]
     cpu: Mapping[str, float]
     elapsed: float
+    delay: Mapping[str, float] = field(default_factory=dict)
+    cpu_beside: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -314,19 +317,20 @@ def serial_times(traces: Sequence[Trace]) -> SerialTimes:
     if not traces:
         raise ValueError("there are no serial runs to take times from")
     number: dict[str, int] = {}
-    task, seconds, cpu = [], [], []
+    task: list[npt.NDArray[np.intp]] = []
+    columns: dict[str, list[_Times]] = {name: [] for name in ("seconds", "cpu", "delay", "cpu_beside")}
     for trace in traces:
         last = {key: i for i, key in enumerate(trace.tasks["key"].to_pylist())}  # the rows are in the order of start
         rows = np.fromiter(last.values(), dtype=np.intp, count=len(last))
         task.append(np.array([number.setdefault(key, len(number)) for key in last], dtype=np.intp))
-        seconds.append((trace.tasks["stop"].to_numpy() - trace.tasks["start"].to_numpy())[rows])
-        cpu.append(trace.tasks["cpu"].to_numpy()[rows])
+        columns["seconds"].append((trace.tasks["stop"].to_numpy() - trace.tasks["start"].to_numpy())[rows])
+        for name in ("cpu", "delay", "cpu_beside"):
+            columns[name].append(trace.tasks[name].to_numpy()[rows])
     of_task = np.concatenate(task)
-    return SerialTimes(
-        dict(zip(number, _medians(of_task, np.concatenate(seconds)), strict=True)),
-        dict(zip(number, _medians(of_task, np.concatenate(cpu)), strict=True)),
-        median([trace.elapsed for trace in traces]),
-    )
+    medians = {
+        name: dict(zip(number, _medians(of_task, np.concatenate(some)), strict=True)) for name, some in columns.items()
+    }
+    return SerialTimes(elapsed=median([trace.elapsed for trace in traces]), **medians)
 
 
 def _medians(group: npt.NDArray[np.intp], ns: _Times) -> list[float]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +21,7 @@ from pipeline.graph.segments import Segment
 from pipeline.trace.trace import Record, Trace
 from pipeline.units import count_text
 
-__all__ = ["Placement", "ReplaySegment", "lanes", "makespan", "placement_of", "replay", "segments_of"]
+__all__ = ["Placement", "ReplaySegment", "lanes", "makespan", "placement_of", "replay", "scheduled", "segments_of"]
 
 Placement = Sequence[Sequence[int]]
 """For each worker the numbers of the segments it runs, in order."""
@@ -102,7 +102,7 @@ def replay(
     lengths = [before + sum(each) if each else 0 for each in times]
     needs = _needs(played)
     if placement is None:
-        runs = _by_policy(played, needs, lengths, n_workers)
+        runs = _by_policy(needs, lengths, [bool(one.keys) for one in played], n_workers)
     else:
         runs = _by_placement(played, needs, lengths, placement)
         n_workers = max(n_workers, len(placement))
@@ -172,18 +172,37 @@ def _needs(played: Sequence[ReplaySegment]) -> list[set[int]]:
     return [{maker[key] for key in one.inputs if key in maker} for one in played]
 
 
+def scheduled(
+    needs: Sequence[Collection[int]], seconds: Sequence[float], works: Sequence[bool], n_workers: int
+) -> float:
+    """Return the seconds in which the workers run all segments, a free worker the lowest ready one, as in a run.
+
+    Parameters
+    ----------
+    needs : for each segment the segments that it needs
+    seconds : of each segment
+    works : False: it takes no time and no worker
+
+    >>> scheduled([(), (), (0,)], [1.0, 2.0, 3.0], [True] * 3, 2)
+    4.0
+    """
+    lengths = [round(each * 1e9) for each in seconds]
+    runs = _by_policy(needs, lengths, works, n_workers)
+    return max((run.begin + lengths[run.segment] for run in runs), default=0) / 1e9
+
+
 def _by_policy(
-    played: Sequence[ReplaySegment], needs: Sequence[set[int]], lengths: Sequence[int], n_workers: int
+    needs: Sequence[Collection[int]], lengths: Sequence[int], works: Sequence[bool], n_workers: int
 ) -> Iterator[_Run]:
-    scheduler = Scheduler([one.inputs for one in played], [one.outputs for one in played])
-    made = [0] * len(played)
+    scheduler = Scheduler([tuple(needed) for needed in needs], [(number,) for number in range(len(needs))])
+    made = [0] * len(needs)
     free = list(range(n_workers))  # a heap
     running: list[tuple[int, int, int]] = []  # a heap: when it ends, segment, worker
     now = 0
     while not scheduler.done:
         while scheduler.n_ready and free:
             number = scheduler.take()
-            if not played[number].keys:
+            if not works[number]:
                 scheduler.finish(number)
                 continue
             worker = heapq.heappop(free)

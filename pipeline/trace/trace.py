@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 __all__ = ["INSTANTS", "SCHEMA", "Record", "Trace"]
 
+# 3: delay, switches, faults, disk, cpu_beside.
 # 2: received, loaded, opened, packed, sent, bytes_sent; ready is of the segment.
 # 1: key, step, worker, segment, ready, submitted, start, stop, done, cpu, bytes_in, bytes_out, memory, attempt.
-_FORMAT = 2
+_FORMAT = 3
 
 INSTANTS = ("received", "loaded", "opened", "start", "stop", "packed", "sent")
 """The instants of one task in one worker, in order. Times of its segment as a whole are on the segment's first task
@@ -55,6 +56,11 @@ SCHEMA = pa.schema(
         pa.field("bytes_out", pa.int64(), metadata={"what": "bytes of the result"}),
         pa.field("bytes_sent", pa.int64(), metadata={"what": "bytes of its segment's results that left the worker"}),
         pa.field("memory", pa.int64(), metadata={"what": "resident bytes of the worker after it"}),
+        pa.field("delay", pa.int64(), metadata={"what": "ns: its thread was ready to run and had no core"}),
+        pa.field("switches", pa.int64(), metadata={"what": "times that its thread gave up its core to wait"}),
+        pa.field("faults", pa.int64(), metadata={"what": "pages of memory that the system mapped for it"}),
+        pa.field("disk", pa.int64(), metadata={"what": "bytes that it read from a disk or wrote to one"}),
+        pa.field("cpu_beside", pa.int64(), metadata={"what": "ns of CPU time of its process's other threads"}),
     ]
 )
 
@@ -82,6 +88,11 @@ class Record(NamedTuple):
     bytes_out: int
     bytes_sent: int
     memory: int
+    delay: int = 0
+    switches: int = 0
+    faults: int = 0
+    disk: int = 0
+    cpu_beside: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +142,7 @@ class Trace:
 
     @classmethod
     def load(cls, path: str | Path) -> Trace:
-        """Read what :meth:`save` wrote, in this format or format 1.
+        """Read what :meth:`save` wrote, in this format or an earlier one.
 
         Raises
         ------
@@ -140,10 +151,12 @@ class Trace:
         table = pq.read_table(path)
         head = json.loads((table.schema.metadata or {}).get(b"pipeline", b"{}"))
         written = head.pop("format", None)
+        if written not in range(1, _FORMAT + 1):
+            raise ValueError(f"{path}: not a trace of format {_FORMAT}")
         if written == 1:
             table = _from_1(table)
-        elif written != _FORMAT:
-            raise ValueError(f"{path}: not a trace of format {_FORMAT}")
+        if written < 3:
+            table = _from_2(table)
         return cls(table.select(SCHEMA.names).cast(SCHEMA), **head)
 
     def to_frame(self) -> pd.DataFrame:
@@ -153,7 +166,7 @@ class Trace:
         ``serialization``; times of the whole segment are on its first or last task.
         """
         frame: pd.DataFrame = self.tasks.to_pandas()
-        instants = ["ready", "submitted", *INSTANTS, "done", "cpu"]
+        instants = ["ready", "submitted", *INSTANTS, "done", "cpu", "delay", "cpu_beside"]
         frame[instants] /= 1e9
         return frame.assign(
             seconds=frame["stop"] - frame["start"],
@@ -170,3 +183,10 @@ def _from_1(table: pa.Table) -> pa.Table:
     for name in ("packed", "sent"):
         table = table.append_column(name, table["stop"])
     return table.append_column("bytes_sent", pa.nulls(table.num_rows, pa.int64()).fill_null(0))
+
+
+def _from_2(table: pa.Table) -> pa.Table:
+    """Convert a table of format 2, which lacks what the system counted for a task: it counts as 0."""
+    for name in ("delay", "switches", "faults", "disk", "cpu_beside"):
+        table = table.append_column(name, pa.nulls(table.num_rows, pa.int64()).fill_null(0))
+    return table

@@ -11,6 +11,7 @@ run_segment     Run one segment and measure its tasks: what every back end does 
 segment_result  What one attempt at a segment gives: results, measurements, failures.
 subprocesses    Run a program that never outlives the task that runs it.
 temp_folders    Folders below the temp folder that are removed even when their process was killed.
+thread_usage    What the system counted for a thread while a task ran: waiting for a core, disk, page faults.
 tracebacks      An exception as text for the user: type, message, place in the user's code, traceback.
 users_function  Call a function of the user's in a task.
 """

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from time import perf_counter_ns, thread_time_ns
+from time import perf_counter_ns
 from typing import Any, Literal
 
 from pipeline.errors import DataError, TaskTimeout, WriteError
@@ -22,6 +22,7 @@ from pipeline.worker.isolation import Isolation, detached, read_only_cure
 from pipeline.worker.memory import nbytes, resident
 from pipeline.worker.output_buffer import Emit, Line, OutputBuffer
 from pipeline.worker.segment_result import SegmentResult, SegmentTimes, TaskTiming
+from pipeline.worker.thread_usage import UsageMeter
 from pipeline.worker.tracebacks import describe, traceback_of
 
 __all__ = ["Hooks", "begin_item", "cause_of", "run_segment"]
@@ -107,6 +108,7 @@ class _Run:
         self.buffer: OutputBuffer
         self._outputs = frozenset(segment.outputs) if segment.batch else frozenset()
         self._item: list[Key] = []  # the tasks of the item that runs
+        self._meter = UsageMeter()
 
     def tasks(self) -> None:
         """Run the tasks in order; the result is filled on the way."""
@@ -189,7 +191,7 @@ class _Run:
         streams = output_capture.current_streams()
         self.buffer.task = task
         failure, value = None, None
-        cpu = thread_time_ns()
+        self._meter.begin()
         start, pid = perf_counter_ns(), os.getpid()
         try:
             value = execute(node, given)
@@ -202,7 +204,7 @@ class _Run:
             stop = perf_counter_ns()
         if os.getpid() != pid:  # a process that the task has forked returned, too: it must not go on here
             os._exit(failure is not None)
-        spent = thread_time_ns() - cpu
+        used = self._meter.end()
         output_capture.put_back(streams)
         self.buffer.task = None
         if given is not self.values:
@@ -210,7 +212,7 @@ class _Run:
         del given
         if self.buffer.has_output:
             self.buffer.end_task()
-        timing = TaskTiming(task.key, task.step, start, stop, spent, nbytes(value), resident(stop), attempt, copying)
+        timing = TaskTiming(task.key, task.step, start, stop, used, nbytes(value), resident(stop), attempt, copying)
         self.news.timings.append(timing)
         self.result.measuring += perf_counter_ns() - stop
         is_late = task.timeout is not None and stop - start > task.timeout * 1e9

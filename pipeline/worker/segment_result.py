@@ -8,15 +8,17 @@ from typing import Any, NamedTuple
 from pipeline.graph.graph import Key
 from pipeline.graph.segments import Failure
 from pipeline.worker.output_buffer import Line
+from pipeline.worker.thread_usage import TaskUsage
 
 __all__ = ["SegmentResult", "SegmentTimes", "TaskTiming"]
 
 
 class TaskTiming(NamedTuple):
-    """One task that ran: ``perf_counter_ns`` at start and stop, ns of its thread's CPU time, sizes in bytes.
+    """One task that ran: ``perf_counter_ns`` at start and stop, sizes in bytes.
 
     Parameters
     ----------
+    usage : what the system counted for it
     attempt : how often it had failed before in the same batch
     copying : ns before its start for copies of values that other tasks see as well
     """
@@ -25,7 +27,7 @@ class TaskTiming(NamedTuple):
     step: str
     start: int
     stop: int
-    cpu: int
+    usage: TaskUsage
     bytes_out: int
     memory: int
     attempt: int = 0

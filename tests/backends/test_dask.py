@@ -280,10 +280,10 @@ def test_retries_are_those_of_each_segment() -> None:
 def test_times_of_another_machine_are_converted_to_our_clock() -> None:
     first, second, _ = segments()
     rows = Rows([first, second])
-    message = {"boot": "there", "address": "w", "name": "0", "bytes_in": 0, "measuring": 3}
+    message = {"boot": "there", "address": "w", "name": "0", "bytes_in": 0, "measuring": 3, "partial": False}
     times = [1_080, 1_085, 1_090, 1_220, 0]  # nothing was seen of it being sent
-    rows.add({**message, "segment": 0, "rows": [[0, 1_100, 1_200, 5, 8, 9]], "times": times}, 260)
-    here = {**message, "segment": 1, "rows": [[0, 1_300, 1_400, 5, 8, 9]], "boot": "here", "times": [0] * 5}
+    rows.add({**message, "segment": 0, "rows": [[0, 1_100, 1_200, [5], 8, 9]], "times": times}, 260)
+    here = {**message, "segment": 1, "rows": [[0, 1_300, 1_400, [5], 8, 9]], "boot": "here", "times": [0] * 5}
     rows.add(here, 1_500)
     records = rows.records({"there": (1_000, 7), "here": (0, 0)}, 50)
     assert [(r.start, r.stop, r.ready, r.done) for r in records] == [(50, 150, 0, 210), (1_250, 1_350, 170, 1_450)]
@@ -297,9 +297,9 @@ def test_times_of_another_machine_are_converted_to_our_clock() -> None:
 def test_a_lost_worker_leaves_a_gap_until_the_next_reports() -> None:
     first, second, _ = segments()
     rows = Rows([first, second])
-    message = {"boot": "here", "name": "0", "bytes_in": 0, "measuring": 0, "times": [0] * 5}
-    rows.add({**message, "address": "a", "segment": 0, "rows": [[0, 100, 200, 5, 8, 9]]}, 210)
-    rows.add({**message, "address": "b", "segment": 1, "rows": [[0, 700, 800, 5, 8, 9]]}, 810)
+    message = {"boot": "here", "name": "0", "bytes_in": 0, "measuring": 0, "times": [0] * 5, "partial": False}
+    rows.add({**message, "address": "a", "segment": 0, "rows": [[0, 100, 200, [5], 8, 9]]}, 210)
+    rows.add({**message, "address": "b", "segment": 1, "rows": [[0, 700, 800, [5], 8, 9]]}, 810)
     records = rows.records({"here": (0, 0)}, 0)
     assert rows.gaps(records, ["a"], 900) == [["0", 200, 700]]
     assert rows.gaps(records, ["a", "c"], 900)[1] == ["c", 0, 900]

@@ -106,8 +106,15 @@ def test_nothing_faster_than_serial_is_said_so():
 
 
 def test_serial_is_not_alone_fastest_among_equals():
-    result = comparison({"serial": [1.0, 1.1, 1.2], "pool": [1.1, 1.15, 1.3], "dask": [2.0, 2.1, 2.2]})
+    result = comparison({"serial": [1.0, 1.1, 1.2], "pool": [1.15, 1.05, 1.25], "dask": [2.0, 2.1, 2.2]})
     assert result.verdict[-1].startswith("fastest: serial (no difference shown to pool);")
+
+
+def test_serial_is_not_called_alike_beside_a_ratio_that_excludes_it():
+    slow = {"serial": [1.0, 1.1], "processes": [4.0, 4.4]}
+    assert comparison(slow).verdict[-1].startswith("undecided after 2 rounds: serial was fastest;")
+    apart = {"serial": [1.0, 2.0, 3.0], "processes": [2.9, 5.8, 8.7]}  # the times overlap, the ratios of rounds do not
+    assert comparison(apart).verdict[-1].startswith("fastest: serial;")
 
 
 def test_items_that_every_run_dropped_are_told_and_are_exit_1():
@@ -133,7 +140,7 @@ def test_serial_with_threads_in_its_tasks_shows_no_busy_machine():
 
 def test_one_round_claims_no_difference():
     result = comparison({"serial": [9.0], "pool": [1.0]})
-    assert "no difference to serial shown" in result.verdict[-1]
+    assert result.verdict[-1].startswith("undecided after 1 round: pool was fastest, 9.00x of serial on 2 workers;")
     assert result.footnotes[0].startswith("1 round: too few")
 
 
@@ -352,7 +359,9 @@ def test_core_seconds_add_up_and_are_told_with_a_sentence(tmp_path):
     text = comparison_text(result)
     assert max(map(len, text.split("\n"))) <= 80
     # of one line or two, as the times make it long; a busy machine is told before it
-    assert [line.startswith("fastest: ") for line in text.split("\n\n")[-1].split("\n")].count(True) == 1
+    assert [line.startswith("undecided after 1 round: ") for line in text.split("\n\n")[-1].split("\n")].count(
+        True
+    ) == 1
     for said in ("core-seconds", "dependency wait", "unexplained", "CPU of the parent", "critical path", "= workers"):
         assert said in text
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.experiments.comparison.reasons import TuningKnob
+from pipeline.experiments.comparison.tuning_knobs import TuningKnob
 from pipeline.experiments.explanation.diagnosis import Overhead, Structure, diagnose, diagnose_structure
 from pipeline.experiments.explanation.explained import Explained
 from pipeline.experiments.explanation.measurements import MovingCost, ProbeTimes, StepMeasurements

@@ -19,9 +19,9 @@ import time
 from pathlib import Path
 from time import perf_counter
 
-import causes
 import psutil
 import pytest
+import slowly
 
 from pipeline import cli
 from pipeline.config.loader import load
@@ -42,7 +42,7 @@ from pipeline.report.explanation_text import explanation_text
 def here(tmp_path, monkeypatch):
     """Change into an empty folder with the module of causes."""
     monkeypatch.chdir(tmp_path)
-    shutil.copy(causes.__file__, tmp_path / "causes.py")
+    shutil.copy(slowly.__file__, tmp_path / "slowly.py")
     return tmp_path
 
 
@@ -54,7 +54,7 @@ def written(text, name="made.yaml"):
 def explained(cause, **options):
     """Return the explanation of a file with a known cause; assert what is true of every explanation."""
     result = ExplanationReport.of(
-        explain(load(written(causes.file(cause))), **{"workers": 2, "budget": 120.0, **options})
+        explain(load(written(slowly.file(cause))), **{"workers": 2, "budget": 120.0, **options})
     )
     assert result.complete
     told = json.loads(json.dumps(result.to_dict(), allow_nan=False))
@@ -66,7 +66,7 @@ def explained(cause, **options):
     text = explanation_text(result)
     assert max(map(len, text.split("\n"))) <= 80
     assert " ".join(text.split()).endswith(" ".join(result.verdict.split()))
-    assert sorted(os.listdir()) == ["causes.py", "made.yaml"]  # nothing committed, nothing left
+    assert sorted(os.listdir()) == ["made.yaml", "slowly.py"]  # nothing committed, nothing left
     return result
 
 
@@ -189,8 +189,8 @@ def test_threads_of_a_task_are_seen_as_more_than_one_busy_core(here):
 
 
 def test_memory_traffic_is_neither_the_gil_nor_waiting(here, monkeypatch):
-    small = causes.FILES["bandwidth"].replace("128000000", "32000000").replace("range: 8", "range: 4")
-    monkeypatch.setitem(causes.FILES, "bandwidth", small)
+    small = slowly.FILES["bandwidth"].replace("128000000", "32000000").replace("range: 8", "range: 4")
+    monkeypatch.setitem(slowly.FILES, "bandwidth", small)
     result = explained("bandwidth", steps=["step"])
     assert result["step"].measurements.one.cpu_best > 0
     if undisturbed(result["step"].measurements):  # of four tasks of some ten ms one may be long all the same
@@ -222,16 +222,16 @@ def kinds(result):
 
 LEFT_OUT = """\
 version: 1
-modules: [./causes.py]
+modules: [./slowly.py]
 steps:
-  seen: {call: "causes:count", over: {i: {range: 4}}, args: {n: 20000}}
-  left: {call: "causes:count", over: {i: {range: 2}}, args: {n: no number}, retries: 1, on_error: drop}
-  sent: {call: "causes:note", over: {i: seen}, args: {folder: "FOLDER"}, pure: false}
+  seen: {call: "slowly:count", over: {i: {range: 4}}, args: {n: 20000}}
+  left: {call: "slowly:count", over: {i: {range: 2}}, args: {n: no number}, retries: 1, on_error: drop}
+  sent: {call: "slowly:note", over: {i: seen}, args: {folder: "FOLDER"}, pure: false}
   after: {op: to_frame, input: sent, columns: {value: int64}}
-  locks: {call: "causes:lock", over: {i: {range: 4}}}
-  locked: {call: "causes:use", over: {lock: locks}, batch: 1, retries: 1}
-  lists: {call: "causes:fill", over: {i: {range: 4}}}
-  emptied: {call: "causes:empty", over: {items: lists}}
+  locks: {call: "slowly:lock", over: {i: {range: 4}}}
+  locked: {call: "slowly:use", over: {lock: locks}, batch: 1, retries: 1}
+  lists: {call: "slowly:fill", over: {i: {range: 4}}}
+  emptied: {call: "slowly:empty", over: {items: lists}}
 outputs: {after: {to: csv, path: after.csv}, seen: {to: pickle, path: "seen-${key}.pickle"}}
 """
 
@@ -253,25 +253,25 @@ def test_what_can_not_run_again_is_listed_with_its_reason(here):
 
 
 def test_a_task_that_never_ends_is_ended_by_the_budget_and_told(here):
-    steps = '{call: "causes:wait", over: {i: {range: 2}}, args: {seconds: 100000}}'
-    result = explain(load(written(f"version: 1\nmodules: [./causes.py]\nsteps:\n  step: {steps}\n")), budget=5.0)
+    steps = '{call: "slowly:wait", over: {i: {range: 2}}, args: {seconds: 100000}}'
+    result = explain(load(written(f"version: 1\nmodules: [./slowly.py]\nsteps:\n  step: {steps}\n")), budget=5.0)
     assert not result.complete
     assert "was ended after" in result.not_probed["step"] or "did not reach it" in result.not_probed["step"]
     assert ExplanationReport.of(result).verdict
 
 
 def test_a_task_that_fails_raises_as_in_a_run(here, capsys):
-    name = written('version: 1\nmodules: [./causes.py]\nsteps:\n  step: {call: "causes:fail", over: {i: {range: 4}}}\n')
+    name = written('version: 1\nmodules: [./slowly.py]\nsteps:\n  step: {call: "slowly:fail", over: {i: {range: 4}}}\n')
     with pytest.raises(TaskError, match="not this one") as caught:
         explain(load(name), budget=60.0)
     assert (caught.value.step, caught.value.item) == ("step", "i=2")
     assert cli.main(["explain", name, "--budget", "60s"]) == 1
     assert "ValueError: not this one" in capsys.readouterr().err
-    assert sorted(os.listdir()) == ["causes.py", "made.yaml"]
+    assert sorted(os.listdir()) == ["made.yaml", "slowly.py"]
 
 
 def test_the_command_prints_the_text_or_json(here, capsys):
-    text = causes.file("waiting").replace("0.1", "0.05")
+    text = slowly.file("waiting").replace("0.1", "0.05")
     assert cli.main(["explain", written(text), "--workers", "2", "--step", "step", "--budget", "1min", "--json"]) == 0
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert events[0]["event"] == "note"
@@ -290,15 +290,15 @@ def test_the_command_prints_the_text_or_json(here, capsys):
 )
 def test_wrong_usage_is_refused_before_anything_runs(here, options, said):
     with pytest.raises(ConfigError, match=said):
-        explain(load(written(causes.file("gil"))), **options)
+        explain(load(written(slowly.file("gil"))), **options)
     assert not Path("runs").exists()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_a_signal_ends_the_children_and_leaves_no_scratch(here, number, code):
     os.mkfifo("started")
-    steps = '{call: "causes:tell_and_wait", args: {path: "PATH"}}'.replace("PATH", str(here / "started"))
-    written(f"version: 1\nmodules: [./causes.py]\nsteps:\n  step: {steps}\n")
+    steps = '{call: "slowly:tell_and_wait", args: {path: "PATH"}}'.replace("PATH", str(here / "started"))
+    written(f"version: 1\nmodules: [./slowly.py]\nsteps:\n  step: {steps}\n")
     parent = subprocess.Popen([sys.executable, "-m", "pipeline", "explain", "made.yaml"], stderr=subprocess.DEVNULL)
     child = psutil.Process(int(Path("started").read_text()))  # waits for who writes
     parent.send_signal(number)
@@ -372,29 +372,29 @@ def test_a_probe_returns_raises_is_late_or_is_lost():
             tasks = {("probe", i): task(("probe", i), function, *arguments) for i in range(2)}
             return backend.run("step", tasks, deadline=perf_counter() + seconds)
 
-        together = results(causes.process_id, 0.5)
+        together = results(slowly.process_id, 0.5)
         assert len(set(together.results.values())) == 2  # each in a worker of its own,
         rows = together.trace.tasks
         assert max(rows["start"].to_pylist()) < min(rows["stop"].to_pylist())  # at the same time
         with pytest.raises(Failed, match="ValueError: not this one"):
-            results(causes.fail, 2)
+            results(slowly.fail, 2)
         with pytest.raises(Late):
             results(time.sleep, 1000, seconds=1.0)
         with pytest.raises(Lost, match=r"step: worker processes-\d \(pid \d+\) ended by SIGKILL"):
-            results(causes.die, 2)
+            results(slowly.die, 2)
         assert set(results(max, 1, 2).results.values()) == {2}  # the workers were replaced
         with pytest.raises(Late, match="no time left"):
             results(max, 1, 2, seconds=0.0)
 
 
 def test_a_task_that_ends_its_process_is_named_in_the_serial_run(here):
-    steps = '{call: "causes:die", over: {i: {range: 4}}}'
-    name = written(f"version: 1\nmodules: [./causes.py]\nsteps:\n  step: {steps}\n")
+    steps = '{call: "slowly:die", over: {i: {range: 4}}}'
+    name = written(f"version: 1\nmodules: [./slowly.py]\nsteps:\n  step: {steps}\n")
     with pytest.raises(WorkerLost, match=r"step\[i=2\]: its process ended while it ran task .*SIGKILL"):
         explain(load(name), budget=60.0)
 
 
 def test_a_step_that_starts_processes_is_probed(here):
-    steps = '{call: "causes:pooled", over: {i: {range: 2}}}'
-    result = explain(load(written(f"version: 1\nmodules: [./causes.py]\nsteps:\n  step: {steps}\n")), budget=90.0)
+    steps = '{call: "slowly:pooled", over: {i: {range: 2}}}'
+    result = explain(load(written(f"version: 1\nmodules: [./slowly.py]\nsteps:\n  step: {steps}\n")), budget=90.0)
     assert result["step"].measurements is not None

@@ -16,6 +16,7 @@ from pipeline.graph.graph import Key
 from pipeline.graph.segments import Segment
 from pipeline.trace.trace import Record
 from pipeline.worker.segment_result import SegmentTimes, TaskTiming
+from pipeline.worker.thread_usage import TaskUsage
 
 __all__ = ["ClusterUsage", "Rows", "offsets"]
 
@@ -66,7 +67,10 @@ class Rows:
             segment = self._segments[message["segment"]]
             tasks = [segment.tasks[row[0]] for row in message["rows"]]
             found += records(
-                [TaskTiming(task.key, task.step, *row[1:]) for task, row in zip(tasks, message["rows"], strict=True)],
+                [
+                    TaskTiming(task.key, task.step, start, stop, TaskUsage(*usage), *rest)
+                    for task, (_, start, stop, usage, *rest) in zip(tasks, message["rows"], strict=True)
+                ],
                 SegmentTimes(*message["times"]),
                 worker=message["name"],
                 segment=segment.number,

@@ -226,7 +226,7 @@ def _report(job: Job, result: SegmentResult, failure: Failure | None, worker: Wo
                 position[m.key],
                 int(m.start),
                 int(m.stop),
-                int(m.cpu),
+                list(map(int, m.usage)),
                 int(m.bytes_out),
                 int(m.memory),
                 m.attempt,

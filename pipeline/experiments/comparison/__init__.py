@@ -4,7 +4,10 @@ child_process       Run one measured run in a fresh process, watch its memory, e
 compare             Measure one graph on several back ends in turns, compare their results with serial's.
 loss_accounts       Add to a comparison where the core-seconds went, the causes and the laws of scaling.
 measured_run        The program of the fresh process: start a back end, warm it, run the graph once, report.
-reasons             Find why a speedup is not higher: the largest loss, the evidence, what to change.
+causes              Find the guilty step, or chain, of a back end by replays with something taken away.
+advice              What to change about a cause, and what to change first.
+trial               Try the first recommendation in one more round.
+tuning_knobs        The keys of a file that set the size of a step's tasks.
 result              The result of a comparison: rows, differences, accounts, causes.
 rows                Combine measured runs into a row for each case: medians, intervals, speedups.
 output_differences  Compare the outputs and values of two runs.

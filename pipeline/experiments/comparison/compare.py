@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,11 +22,12 @@ from pipeline.backends.local.child_processes import count_cores
 from pipeline.backends.registry import BACKENDS
 from pipeline.builder.build import build
 from pipeline.errors import Bug, ConfigError, PipelineError, WorkerLost
-from pipeline.experiments.comparison.child_process import measured
+from pipeline.experiments.comparison.child_process import Child, measured
 from pipeline.experiments.comparison.loss_accounts import Calls, explained
 from pipeline.experiments.comparison.output_differences import differences, reference_differences
 from pipeline.experiments.comparison.result import Case, Comparison, Difference, Measurement
 from pipeline.experiments.comparison.rows import compared
+from pipeline.experiments.comparison.trial import with_trial
 from pipeline.runs.facts import noted_failure, trace_without_secrets
 from pipeline.runs.folders import TRACE, new_folder
 from pipeline.runs.protected_inputs import refuse_collisions
@@ -42,6 +44,8 @@ __all__ = ["Comparison", "compare", "compare_graph"]
 
 REFERENCE = "serial"
 REPEAT = 3
+TRY_SECONDS = 60.0
+"""Seconds that the round of the first recommendation may take by default."""
 _OUTPUTS = "outputs"  # folder in the run folder
 _REPORTED = ("elapsed", "start_up", "verify", "commit", "user", "system", "n_workers", "starved")
 
@@ -59,6 +63,7 @@ def compare(
     budget: float | None = None,
     runs: str | Path = "runs",
     allow_effects: bool = False,
+    try_seconds: float = TRY_SECONDS,
     tell: Tell | None = None,
 ) -> Comparison:
     """Run a pipeline on several back ends and compare speed and results.
@@ -72,6 +77,8 @@ def compare(
     budget : seconds; fewer rounds are made if they would take longer, at least one
     runs : folder of the run folders; nothing is written elsewhere
     allow_effects : run steps marked ``pure: false``; their effects take place once for each back end and round
+    try_seconds : the first recommendation is tried in one more round, if it is a setting and a round takes no longer;
+        0: nothing is tried
     tell : called with lines of text about the progress
 
     Raises
@@ -100,6 +107,7 @@ def compare(
         about=config,
         options={"dask": {"cluster": dict(config.cluster) or None, "dashboard": False}},  # no one looks at it
         storage=config.storage,
+        try_seconds=try_seconds,
         tell=tell,
     )
 
@@ -117,6 +125,7 @@ def compare_graph(
     about: Config | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     storage: Mapping[str, Any] | None = None,
+    try_seconds: float = TRY_SECONDS,
     tell: Tell | None = None,
 ) -> Comparison:
     """Run a Graph on several back ends and compare speed and results.
@@ -146,18 +155,19 @@ def compare_graph(
         )
         named = ", ".join(case.label for case in rounds.cases)
         rounds.tell(f"{graph.name}: graph {graph.fingerprint}, {len(graph):,} tasks; {named}")
-        rounds.run(repeat, budget)
-    result = compared(
-        rounds.measurements,
-        cases=rounds.cases,
-        differences=rounds.differences,
-        failures=rounds.failures,
-        name=graph.name,
-        fingerprint=graph.fingerprint,
-        n_tasks=len(graph),
-        folder=str(folder),
-    )
-    return explained(result, graph, rounds.calls, about)
+        left = rounds.run(repeat, budget)
+        result = compared(
+            rounds.measurements,
+            cases=rounds.cases,
+            differences=rounds.differences,
+            failures=rounds.failures,
+            name=graph.name,
+            fingerprint=graph.fingerprint,
+            n_tasks=len(graph),
+            folder=str(folder),
+        )
+        result = explained(result, graph, rounds.calls, about)
+        return with_trial(result, graph, rounds.extra, min(try_seconds, left))
 
 
 @dataclass
@@ -187,8 +197,8 @@ class Rounds:
     differences: dict[str, list[Difference]] = field(default_factory=dict)
     failures: dict[str, tuple[str, int]] = field(default_factory=dict)
 
-    def run(self, repeat: int, budget: float | None) -> None:
-        """Make up to ``repeat`` rounds, fewer if the next one would exceed ``budget`` seconds."""
+    def run(self, repeat: int, budget: float | None) -> float:
+        """Make up to ``repeat`` rounds, fewer if the next one would exceed ``budget`` seconds; return what is left."""
         began = time.perf_counter()
         for number in range(repeat):
             start = time.perf_counter()
@@ -205,9 +215,10 @@ class Rounds:
                 self.tell(f"stopped after {number + 1} of {count_text(repeat, 'round')}: "
                           f"the next would take {duration_text(last)}, and {duration_text(spent)} of "
                           f"{duration_text(budget)} are gone")  # fmt: skip
-                return
+                break
             if number == 0 and repeat > 1:
                 self.tell(f"{count_text(repeat - 1, 'more round')} will take {duration_text(last * (repeat - 1))}")
+        return math.inf if budget is None else max(0.0, budget - (time.perf_counter() - began))
 
     def _estimate(self, whole: float, repeat: int, budget: float | None) -> None:
         """Report how long it will take, from serial's first run: between perfect speedup everywhere and none at all."""
@@ -255,11 +266,40 @@ class Rounds:
     def _one(self, case: Case, number: int) -> None:
         """Measure one run, compare its results with the reference's, delete them."""
         name = f"{folder_name(case)}-{number + 1}"
+        found = self._measured(case, name, number, self.folder / "graph")
+        if isinstance(found, Child):
+            self._failed(case, found.report.failure, found.report.exit_code, found.error)
+            return
+        self.measurements.append(found)
+        self.tell(f"round {number + 1}: {case.label} {duration_text(found.elapsed)}")
+        if name != f"{REFERENCE}-1":
+            differences = self._differences(name)
+            self.differences.setdefault(case.label, []).extend(differences)
+            self._delete(name)
+
+    def extra(self, case: Case, graph: Graph) -> tuple[Measurement | str, list[Difference]]:
+        """Measure one run of another Graph with the same results; they are compared with the reference's."""
+        path = self.folder / "graph-tried"
+        graph.save(path)
+        try:
+            found = self._measured(case, "tried", 0, path)
+        finally:
+            path.unlink()
+        if isinstance(found, Child):
+            return found.report.failure.split("\n")[0], []
+        self.tell(f"tried: {case.label} {duration_text(found.elapsed)}")
+        try:
+            return found, self._differences("tried")
+        finally:
+            self._delete("tried")
+
+    def _measured(self, case: Case, name: str, number: int, graph: Path) -> Measurement | Child:
+        """Measure one run; return the child if it failed."""
         own, outputs = self.folder / name, self.folder / _OUTPUTS / name
         for place in (own, outputs):
             place.mkdir(parents=True)
         child = measured(
-            graph=self.folder / "graph",
+            graph=graph,
             backend=case.backend,
             workers=case.workers,
             options=self.options.get(case.backend, {}),
@@ -267,41 +307,35 @@ class Rounds:
             outputs=outputs,
             folder=own,
         )
-        reference = f"{REFERENCE}-1"
-        try:
-            if child.report.failure:
-                self._failed(case, child.report.failure, child.report.exit_code, child.error)
-                return
-            report = child.report
-            self.measurements.append(
-                Measurement(
-                    case=case.label,
-                    backend=case.backend,
-                    round=number,
-                    memory=child.peak_memory,
-                    process=child.elapsed,
-                    trace=str(own / "trace.parquet"),
-                    dropped=len(report.dropped),
-                    **{name: getattr(report, name) for name in _REPORTED},
-                )
-            )
-            self.tell(f"round {number + 1}: {case.label} {duration_text(report.elapsed)}")
-            if name != reference:
-                self._compare(case.label, name, reference)
-        finally:
-            if name != reference:
-                shutil.rmtree(outputs, ignore_errors=True)
-                (own / "values.pickle").unlink(missing_ok=True)
-
-    def _compare(self, label: str, name: str, reference: str) -> None:
-        found = differences(
-            self.graph,
-            [self.folder / run for run in (reference, name)],
-            [self.folder / _OUTPUTS / run for run in (reference, name)],
+        report = child.report
+        if report.failure:
+            self._delete(name)
+            return child
+        return Measurement(
+            case=case.label,
+            backend=case.backend,
+            round=number,
+            memory=child.peak_memory,
+            process=child.elapsed,
+            trace=str(own / "trace.parquet"),
+            dropped=len(report.dropped),
+            **{key: getattr(report, key) for key in _REPORTED},
         )
-        self.differences.setdefault(label, []).extend(found)
+
+    def _differences(self, name: str) -> list[Difference]:
+        """Return how the results of a run differ from those of the reference's first run."""
+        runs = (f"{REFERENCE}-1", name)
+        found = differences(
+            self.graph, [self.folder / run for run in runs], [self.folder / _OUTPUTS / run for run in runs]
+        )
         for wrong in (d for d in found if not d.same):
             self.tell(f"{name}: {wrong.what}: {wrong.message}")
+        return found
+
+    def _delete(self, name: str) -> None:
+        """Delete the results of a run."""
+        shutil.rmtree(self.folder / _OUTPUTS / name, ignore_errors=True)
+        (self.folder / name / "values.pickle").unlink(missing_ok=True)
 
     def _failed(self, case: Case, reason: str, exit_code: int, error: BaseException | None) -> None:
         if case.backend == REFERENCE:

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.backends.local.child_processes import count_cores
-from pipeline.experiments.comparison.reasons import LEAST_SHARE, Evidence, TuningKnob, reason
+from pipeline.experiments.comparison.advice import (
+    MeasuredCase,
+    Reason,
+    Situation,
+    advise,
+    recommended,
+    start_up_first,
+)
+from pipeline.experiments.comparison.causes import Cause, RunFacts, causes, guilty
 from pipeline.experiments.comparison.result import Comparison, Difference, Measurement, Reference
 from pipeline.experiments.comparison.scaling import scaling
-from pipeline.trace.account import Runs, account
+from pipeline.experiments.comparison.tuning_knobs import TuningKnob, tuning_knobs
+from pipeline.trace.account import Account, Runs, account
 from pipeline.trace.costs import cost
-from pipeline.trace.losses import serial_times
+from pipeline.trace.losses import SerialTimes, serial_times
+from pipeline.trace.measured_schedule import MeasuredSchedule
 from pipeline.trace.shape import Shape
 from pipeline.trace.statistics import median, median_interval, ratio_interval
 from pipeline.trace.trace import Trace
@@ -24,7 +34,9 @@ if TYPE_CHECKING:
     from pipeline.graph.graph import Graph
 
 
-__all__ = ["Calls", "explained", "tuning_knobs"]
+__all__ = ["Calls", "explained"]
+
+_WASTED = ("inflation", "runtime", "transfer", "scheduling", "dependency", "unexplained")
 
 
 @dataclass
@@ -49,51 +61,85 @@ def explained(comparison: Comparison, graph: Graph, calls: Calls | None, config:
         files = tuple(str(Path(m.trace).relative_to(comparison.folder)) for m in by_case[row.label])
         runs = Runs(row.label, row.backend, row.workers, files)
         accounts.append(account(traces[row.label], runs, shape=shape, serial=serial))
-    found = {a.runs.label: a for a in accounts}
-    n_items = Counter[str]()
-    for policy in graph.policies.values():
-        n_items[policy.step] += len(policy.items or ())
-    sizes = tuning_knobs(config, n_items) if config is not None else {}
-    causes = {}
-    for row in comparison.ran:
-        if row.reference or row.speedup is None or row.elapsed is None:
-            continue
-        mine = found[row.label]
-        others = [a for a in accounts if a is not mine and a.n_workers == mine.n_workers > 1]
-        cpu = (row.user + row.system) / row.elapsed.value
-        starved = median([m.starved or 0.0 for m in by_case[row.label]]) if comparison.disturbed >= LEAST_SHARE else 0.0
-        evidence = Evidence(row.speedup.value, cpu, others, sizes, count_cores(), starved)
-        causes[row.label] = reason(mine, evidence)
+    found = {
+        a.runs.label: (_cause(traces[a.runs.label], by_case, a, shape, serial, reference.label), a)
+        for a in accounts
+        if a.runs.label != reference.label and a.elapsed
+    }
+    reasons = _reasons(comparison, found, _knobs(graph, config))
+    best = min(row.elapsed.value for row in comparison.ran if row.elapsed is not None)
     return replace(
         comparison,
         graph=graph,
         config=config,
         accounts=tuple(accounts),
-        causes=causes,
+        causes=reasons,
+        recommendations=tuple(recommended(list(reasons.values()), best)),
         scaling=scaling(comparison.rows),
         reference=_reference(calls, comparison, by_case) if calls is not None else None,
     )
 
 
-def tuning_knobs(config: Config, n_items: Mapping[str, int] | None = None) -> dict[str, TuningKnob]:
-    """Return for each step the key that sets the size of its tasks: its ``batch``, its ``chunks``, or its source's.
+def _knobs(graph: Graph, config: Config | None) -> Mapping[str, TuningKnob]:
+    n_items = Counter[str]()
+    for policy in graph.policies.values():
+        n_items[policy.step] += len(policy.items or ())
+    return tuning_knobs(config, n_items) if config is not None else {}
 
-    Parameters
-    ----------
-    n_items : step -> number of items of its ``over``
-    """
-    found: dict[str, TuningKnob] = {}
-    for step in config.steps.values():
-        if step.over is not None:
-            found[step.step] = TuningKnob(f"steps.{step.step}.batch", "batch", (n_items or {}).get(step.step, 0))
-        elif getattr(step.parameters, "chunks", None):
-            found[step.step] = TuningKnob(f"steps.{step.step}.chunks", "chunks")
-        else:  # steps come after the steps that they refer to
-            sources = (found.get(reference.step) for reference in step.references())
-            inherited = next((knob for knob in sources if knob is not None and knob.kind == "chunks"), None)
-            if inherited is not None:
-                found.setdefault(step.step, inherited)
-    return found
+
+def _cause(
+    traces: Sequence[Trace],
+    runs: Mapping[str, Sequence[Measurement]],
+    judged: Account,
+    shape: Shape,
+    serial: SerialTimes,
+    reference: str,
+) -> Cause:
+    """Return what kept a case from being faster: in its median run, and in two of three rounds."""
+    own = judged.runs.label
+    start_up, serial_start_up = (median([m.start_up for m in runs[label]]) for label in (own, reference))
+    rounds = []
+    for trace in traces:
+        facts = RunFacts.of(trace, n_cores=count_cores(), start_up=start_up, serial_start_up=serial_start_up)
+        try:
+            schedule = MeasuredSchedule.of(trace, shape, serial)
+        except ValueError:  # items were dropped, or a worker was lost with tasks that have no row
+            return Cause("lost worker", after=judged.elapsed) if judged.gaps else Cause("none")
+        rounds.append(causes(schedule, facts))
+    return guilty(rounds, judged.round - 1)
+
+
+def _reasons(
+    comparison: Comparison, found: Mapping[str, tuple[Cause, Account]], knobs: Mapping[str, TuningKnob]
+) -> dict[str, Reason]:
+    """Return for each case why it is not faster, and what to change."""
+    measured = {
+        row.label: MeasuredCase(row.label, row.backend, row.workers, row.elapsed.value,
+                                row.start_up + row.elapsed.value + row.commit, row.start_up,
+                                row.backend not in ("serial", "threads"))
+        for row in comparison.ran if row.elapsed is not None
+    }  # fmt: skip
+    held = frozenset(account.runs.backend for cause, account in found.values() if cause.kind == "gil")
+    reasons = {}
+    for row in comparison.ran:
+        if row.label not in found or row.speedup is None:
+            continue
+        cause, account = found[row.label]
+        at = Situation(measured[row.label], tuple(measured.values()), row.speedup.value, knobs, count_cores(), held)
+        cause = start_up_first(cause, at)
+        percents = account.losses.percents() if account.losses is not None else {}
+        largest = sorted(_WASTED, key=lambda name: -percents.get(name, 0))[:2]
+        reasons[row.label] = Reason(
+            label=row.label,
+            backend=row.backend,
+            n_workers=account.n_workers,
+            elapsed=at.case.elapsed,
+            speedup=row.speedup.value,
+            cause=cause,
+            advice=advise(cause, at),
+            largest=tuple((name, percents.get(name, 0)) for name in largest),
+        )
+    return reasons
 
 
 def _reference(calls: Calls, comparison: Comparison, runs: Mapping[str, list[Measurement]]) -> Reference:

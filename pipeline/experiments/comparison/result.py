@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from pipeline.config.model import Config
-    from pipeline.experiments.comparison.reasons import Reason
+    from pipeline.experiments.comparison.advice import Reason, Recommendation
     from pipeline.graph.graph import Graph
     from pipeline.trace.account import Account
 
@@ -192,6 +192,7 @@ class Comparison:
     measurements : all measured runs
     accounts : where the core-seconds of each case went, serial's included
     causes : label of a case -> why its speedup is not higher
+    recommendations : what to change, the change that should save most first
     scaling : a law of the speedup for each back end that was measured with several numbers of workers
     reference : the job in one thread, if the file names one
     fingerprint : of the Graph that all cases ran
@@ -208,6 +209,7 @@ class Comparison:
     differences: Mapping[str, Sequence[Difference]] = field(default_factory=dict)
     accounts: tuple[Account, ...] = ()
     causes: Mapping[str, Reason] = field(default_factory=dict)
+    recommendations: tuple[Recommendation, ...] = ()
     scaling: tuple[Scaling, ...] = ()
     reference: Reference | None = None
     graph: Graph | None = field(default=None, repr=False)
@@ -217,6 +219,11 @@ class Comparison:
     def ran(self) -> list[Row]:
         """Return the rows of the cases that ran."""
         return [row for row in self.rows if not row.failure]
+
+    @property
+    def recommendation(self) -> Recommendation | None:
+        """Return the first change that was not tried in vain; None if there is none."""
+        return next((one for one in self.recommendations if one.helps is not False), None)
 
     @property
     def unequal(self) -> list[tuple[str, Difference]]:

@@ -16,7 +16,6 @@ from typing import Any, Literal
 from pipeline.experiments.explanation.measurements import NOISE, ProbeTimes, StepMeasurements
 
 __all__ = [
-    "BOUND",
     "FASTER",
     "FINE",
     "GROWN",
@@ -67,14 +66,21 @@ MOVING = 0.3
 FINE = 10
 """Times the overhead of a task below which tasks are too short: they lose a tenth of their time to it."""
 
-BOUND = 0.75
-"""Share of n workers below which the graph alone (its chains, its longest task) bounds the speedup noticeably."""
-
 MOSTLY = 0.5
-"""Share of the longest path from which a single task is the reason; else the chain is."""
+"""Share of the additional cores below which the machine gives none."""
 
 Kind = Literal[
-    "waiting", "gil", "bandwidth", "oversubscription", "transfer", "long task", "chain", "tiny", "none", "unclear"
+    "waiting",
+    "gil",
+    "bandwidth",
+    "oversubscription",
+    "transfer",
+    "long task",
+    "few tasks",
+    "chain",
+    "tiny",
+    "none",
+    "unclear",
 ]
 
 
@@ -117,6 +123,8 @@ class Structure:
     n_tasks, median : number of tasks, and the median of those of the longest one's layer, seconds
     path : step -> seconds on the longest path, most first
     n_path : tasks on the longest path
+    cause, guilty, after : what in the graph keeps n workers from being faster, of which steps, and the seconds without
+        it, from :mod:`pipeline.experiments.comparison.causes`
     """
 
     n_workers: int
@@ -130,6 +138,9 @@ class Structure:
     median: float
     path: tuple[tuple[str, float], ...]
     n_path: int
+    cause: str = "none"
+    guilty: tuple[str, ...] = ()
+    after: float = 0.0
 
     @property
     def most(self) -> float:
@@ -281,16 +292,15 @@ def _tiny(overhead: Overhead | None, segment: float | None) -> Cause | None:
 
 
 def diagnose_structure(s: Structure) -> Bound | None:
-    """Return the long task, or the chain, that bounds the speedup; None if n workers have work enough."""
-    if s.work <= 0 or s.speedup >= BOUND * s.n_workers:
-        return None
+    """Return the long task, the few tasks or the chain that bound the speedup; None if n workers have work enough."""
     numbers: dict[str, Any] = {"n": s.n_workers, "work": s.work, "span": s.span, "n_path": s.n_path}
-    if s.longest > MOSTLY * s.span and s.longest >= s.schedule / 3:
+    if s.cause == "chain":
+        numbers |= {"most": s.most, "n_steps": len(s.guilty)}
+        return Bound(s.guilty, Cause("chain", "chain", numbers))
+    if s.cause == "long task":
         median = s.median if s.median < s.longest / 2 else None
-        more = {"longest": s.longest, "median": median, "speedup": s.speedup}
-        return Bound((s.longest_step,), Cause("long task", "long task", numbers | more))
-    if s.most >= s.n_workers:  # other work fits beside the path: the order of the tasks is the problem
-        return None
-    steps = tuple(step for step, seconds in s.path if seconds >= s.span / 20)
-    numbers |= {"most": s.most, "n_steps": len(steps)}
-    return Bound(steps or tuple(step for step, _ in s.path[:1]), Cause("chain", "chain", numbers))
+        numbers |= {"longest": s.longest, "median": median, "speedup": s.speedup}
+        return Bound(s.guilty, Cause("long task", "long task", numbers))
+    if s.cause == "few tasks":
+        return Bound(s.guilty, Cause("few tasks", "few tasks", numbers | {"speedup": s.speedup}))
+    return None

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from pipeline.backends.local.child_processes import count_cores
 from pipeline.builder.build import build
 from pipeline.errors import ConfigError
-from pipeline.experiments.comparison.loss_accounts import tuning_knobs
+from pipeline.experiments.comparison.tuning_knobs import tuning_knobs
 from pipeline.experiments.explanation.diagnosis import Cause, Overhead, Structure, diagnose, diagnose_structure
 from pipeline.experiments.explanation.explained import Explained, Explanation
 from pipeline.experiments.explanation.measurements import StepMeasurements

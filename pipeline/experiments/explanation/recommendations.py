@@ -13,7 +13,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from pipeline.experiments.comparison.reasons import TuningKnob, two_digits
+from pipeline.experiments.comparison.tuning_knobs import TuningKnob, two_digits
 from pipeline.experiments.explanation.diagnosis import FASTER, FINE, NESTED, Cause, Overhead, Structure
 from pipeline.experiments.explanation.measurements import ProbeTimes, StepMeasurements
 from pipeline.experiments.explanation.structure import scheduled
@@ -253,6 +253,12 @@ def _long_task(model: Model, step: str) -> list[Change]:
     return [Change(step, "split", before, after, knob=_chunks(model, step), n=s.n_workers, numbers=numbers)]
 
 
+def _few_tasks(model: Model, step: str) -> list[Change]:
+    before = model.elapsed(model.way)
+    after = before * model.structure.after / model.structure.schedule
+    return [Change(step, "more tasks", before, after, knob=_chunks(model, step), n=model.n_workers)]
+
+
 def _chain(model: Model, step: str) -> list[Change]:
     return [Change(step, "no chain", numbers={"most": model.structure.most})]
 
@@ -301,6 +307,7 @@ _ANSWERS = {
     "oversubscription": _oversubscription,
     "transfer": _transfer,
     "long task": _long_task,
+    "few tasks": _few_tasks,
     "chain": _chain,
     "tiny": _tiny,
 }

@@ -6,11 +6,13 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from statistics import median
 
+from pipeline.experiments.comparison.causes import guilty, structural
 from pipeline.experiments.explanation.diagnosis import Structure
 from pipeline.experiments.explanation.selection import Sampled, layer_of
 from pipeline.graph.graph import Graph, is_constant
 from pipeline.graph.segments import Segment
 from pipeline.trace.critical_path import longest_path, span
+from pipeline.trace.measured_schedule import MeasuredSchedule
 from pipeline.trace.replay import makespan, replay
 from pipeline.trace.shape import Shape
 
@@ -68,6 +70,8 @@ def structure(
     longest = max(seconds, key=seconds.__getitem__, default="")
     alike = [s for key, s in seconds.items() if longest and layer[key] == layer[longest] and step[key] == step[longest]]
     path = longest_path(shape.needs, seconds)
+    planned = MeasuredSchedule.planned(segments, seconds, shape, n_workers)
+    cause = guilty([structural(planned)], 0)
     on_path: dict[str, float] = defaultdict(float)
     for key in path:
         on_path[step[key]] += seconds[key]
@@ -83,6 +87,9 @@ def structure(
         median=median(alike) if alike else 0.0,
         path=tuple(sorted(on_path.items(), key=lambda item: -item[1])),
         n_path=len(path),
+        cause=cause.kind,
+        guilty=cause.steps,
+        after=cause.after,
     )
 
 

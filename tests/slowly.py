@@ -151,41 +151,41 @@ def tell_and_wait(path: str) -> None:
 
 FILES = {
     "gil": """
-  step: {call: "causes:count", over: {i: {range: 12}}, args: {n: 2000000}}
+  step: {call: "slowly:count", over: {i: {range: 12}}, args: {n: 2000000}}
 """,
     "waiting": """
-  step: {call: "causes:wait", over: {i: {range: 12}}, args: {seconds: 0.1}}
+  step: {call: "slowly:wait", over: {i: {range: 12}}, args: {seconds: 0.1}}
 """,
     "transfer": """
-  step: {call: "causes:full", over: {i: {range: 12}}, args: {nbytes: 40000000}}
-  size: {call: "causes:lengths", input: step}
+  step: {call: "slowly:full", over: {i: {range: 12}}, args: {nbytes: 40000000}}
+  size: {call: "slowly:lengths", input: step}
 """,
     "long": """
-  step: {call: "causes:one_long", over: {i: {range: 8}}, args: {n: 100000, many: 60}}
+  step: {call: "slowly:one_long", over: {i: {range: 8}}, args: {n: 100000, many: 60}}
 """,
     "chain": """
-  step: {call: "causes:start"}
+  step: {call: "slowly:start"}
 """
     + "".join(
-        f'  link{k}: {{call: "causes:link", args: {{before: "${{{f"link{k - 1}" if k else "step"}}}", n: 1500000}}}}\n'
+        f'  link{k}: {{call: "slowly:link", args: {{before: "${{{f"link{k - 1}" if k else "step"}}}", n: 1500000}}}}\n'
         for k in range(8)
     ),
     "blas": """
-  step: {call: "causes:product", over: {i: {range: 8}}, args: {size: 700, repeats: 8}}
+  step: {call: "slowly:product", over: {i: {range: 8}}, args: {size: 700, repeats: 8}}
 """,
     "nested": """
-  step: {call: "causes:nested", over: {i: {range: 8}}, args: {size: 600, repeats: 4}}
+  step: {call: "slowly:nested", over: {i: {range: 8}}, args: {size: 600, repeats: 4}}
 """,
     "bandwidth": """
-  part: {call: "causes:field", over: {i: {range: 8}}, args: {nbytes: 128000000}}
-  step: {call: "causes:stream", over: {part: part}, args: {passes: 4}}
+  part: {call: "slowly:field", over: {i: {range: 8}}, args: {nbytes: 128000000}}
+  step: {call: "slowly:stream", over: {part: part}, args: {passes: 4}}
 """,
     "tiny": """
-  step: {call: "causes:count", over: {i: {range: 2000}}, args: {n: 5}, batch: 1}
+  step: {call: "slowly:count", over: {i: {range: 2000}}, args: {n: 5}, batch: 1}
 """,
 }
 
 
 def file(cause: str) -> str:
     """Return the text of a file whose step ``step`` has the cause."""
-    return f"version: 1\nname: {cause}\nmodules: [./causes.py]\nsteps:{FILES[cause]}"
+    return f"version: 1\nname: {cause}\nmodules: [./slowly.py]\nsteps:{FILES[cause]}"
