@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipeline.api import Pipeline as Pipeline
+    from pipeline.api import batches as batches
     from pipeline.api import build as build
     from pipeline.api import check as check
     from pipeline.api import compare as compare
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from pipeline.trace.trace import Trace as Trace
 
 _HOME = {
-    **dict.fromkeys(("load", "build", "check", "run", "compare", "Pipeline"), "api"),
+    **dict.fromkeys(("load", "batches", "build", "check", "run", "compare", "Pipeline"), "api"),
     "Config": "config.model",
     "Graph": "graph.graph",
     "Trace": "trace.trace",

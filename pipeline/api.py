@@ -34,10 +34,11 @@ if TYPE_CHECKING:
     from pipeline.graph.graph import Graph
     from pipeline.report.explain_cause_text import ExplanationReport
     from pipeline.report.verdicts import ComparisonReport
+    from pipeline.runs.batches import Batches
     from pipeline.runs.run import Run
 
 
-__all__ = ["Pipeline", "build", "check", "compare", "load", "run"]
+__all__ = ["Pipeline", "batches", "build", "check", "compare", "load", "run"]
 
 
 class Pipeline:
@@ -344,3 +345,15 @@ def run(source: Pipeline | Config | str | Path, **options: Any) -> Run:
 def compare(source: Pipeline | Config | str | Path, **options: Any) -> ComparisonReport:
     """Compare back ends on a pipeline or a file."""
     return _pipeline_of(source).compare(**options)
+
+
+def batches(source: Any, batch_size: int, **options: Any) -> Batches:
+    """Return the rows of files, of an output or of a step in batches, read ahead by worker processes.
+
+    Parameters
+    ----------
+    source, batch_size, options : see :func:`pipeline.runs.batches.batches`; ``source`` may be a Pipeline, too
+    """
+    from pipeline.runs.batches import batches as batches_of
+
+    return batches_of(source.config if isinstance(source, Pipeline) else source, batch_size, **options)

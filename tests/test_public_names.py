@@ -11,7 +11,7 @@ import pytest
 import pipeline
 
 NAMES = {
-    *("load", "build", "check", "run", "compare", "Pipeline", "Config", "Graph", "Trace", "__version__"),
+    *("load", "batches", "build", "check", "run", "compare", "Pipeline", "Config", "Graph", "Trace", "__version__"),
     *("PipelineError", "ConfigError", "DataError", "TaskError", "BackendError", "OutputError", "CheckError"),
 }
 

@@ -7,7 +7,7 @@ known before the run, every reference resolved to instances, and every expressio
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pipeline.config.secret_values import masked
@@ -262,6 +262,18 @@ class Config:
     warnings: tuple[str, ...] = field(default=(), compare=False)
     secrets: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
     tree: Node = field(default_factory=lambda: Node(Location(), {}), repr=False, compare=False)
+
+    def only(self, instances: tuple[str, ...]) -> Config:
+        """Return the Config with these instances as its only results, and without the steps that they don't need."""
+        needed: set[str] = set()
+        stack = list(instances)
+        while stack:
+            name = stack.pop()
+            if name not in needed:
+                needed.add(name)
+                stack += [instance for reference in self.steps[name].references() for instance in reference.instances]
+        steps = {name: step for name, step in self.steps.items() if name in needed}
+        return replace(self, steps=steps, outputs=(), checks=(), keep=instances)
 
     def masked(self, value: Any) -> Any:
         """Return texts, at any depth, with ``***`` for each secret; a secret of one to three letters is not masked."""

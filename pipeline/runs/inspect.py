@@ -93,7 +93,7 @@ def preview(
     PipelineError : as in a run
     """
     target = parse_target(config, text)
-    graph = build(_only(config, target.reference.instances))
+    graph = build(config.only(target.reference.instances))
     tasks, owners = dict(graph.tasks), dict(graph.owners)
     places = []
     for number, instance in enumerate(target.reference.instances):
@@ -110,19 +110,6 @@ def preview(
             raise
         raise ConfigError(error.cause.partition(": ")[2]) from error  # the pick does not exist
     return [_seen(target, place, results) for place in places]
-
-
-def _only(config: Config, instances: tuple[str, ...]) -> Config:
-    """Return the Config with these instances as its only results, and without the steps that they don't need."""
-    needed: set[str] = set()
-    stack = list(instances)
-    while stack:
-        name = stack.pop()
-        if name not in needed:
-            needed.add(name)
-            stack += [instance for reference in config.steps[name].references() for instance in reference.instances]
-    steps = {name: step for name, step in config.steps.items() if name in needed}
-    return replace(config, steps=steps, outputs=(), checks=(), keep=instances)
 
 
 def _referred(graph: Graph, target: Target, number: int) -> tuple[ValueType, dict[Key, GraphNode]]:

@@ -12,5 +12,6 @@ processes        Persistent worker processes, each with its own pipe: the robust
 serial           In order, in this process: the reference that the others are compared with.
 serialization    Values and messages as bytes, for workers that are processes.
 status_slots     Shared status slots: the task that each worker is running, readable after the worker has died.
+stream           Values of a graph one after the other, in a given order, computed ahead by the workers.
 threads          Threads of this process: no copies of data, but one GIL.
 """

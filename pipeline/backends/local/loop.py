@@ -37,7 +37,7 @@ from pipeline.worker.output_buffer import Line
 from pipeline.worker.segment_result import SegmentResult
 from pipeline.worker.tracebacks import describe
 
-__all__ = ["MOST_LOSSES", "run"]
+__all__ = ["MOST_LOSSES", "Attempts", "Events", "run"]
 
 MOST_LOSSES = 3
 """A segment that has lost so many workers is not run again."""
@@ -75,8 +75,8 @@ class _Run:
         self._left: dict[int, Segment] = {}  # what is left of a batch that lost its worker
         self._values: dict[Key, Any] = {CONTEXT: executor.encode(context)}
         self._scheduler = Scheduler([s.inputs for s in segments], [s.outputs for s in segments], graph.wanted)
-        self._attempts = _Attempts(recovers_workers=executor.capabilities.recovers_workers)
-        self._events = _Events(graph, listener)
+        self._attempts = Attempts(recovers_workers=executor.capabilities.recovers_workers)
+        self._events = Events(graph, listener)
         self._timeline = _Timeline(segments)
 
     def complete(self, start_up: float) -> Outcome:
@@ -114,7 +114,7 @@ class _Run:
                     self._left[segment.number] = segment.after((), lost=str(finished.lost.task.key))
             self._scheduler.again(segment.number)
             return
-        self._events.told(result)
+        self._events.attempted(result)
         self._timeline.ran(finished, result)
         if result.failure is not None:
             if segment.batch:
@@ -126,7 +126,7 @@ class _Run:
     def _keep(self, finished: Finished, kept: SegmentResult) -> Finished:
         """Take what the items of a batch gave before their worker was lost; the job that remains is the rest of it."""
         job = finished.job
-        self._events.told(kept)
+        self._events.attempted(kept)
         self._timeline.ran(finished, kept)
         self._values.update(kept.outputs)
         self._events.finished(job.segment, kept)
@@ -160,7 +160,7 @@ class _Run:
         self._scheduler.again(number)
 
 
-class _Attempts:
+class Attempts:
     """How often each segment, or each task of a batch, has failed and lost its worker; decides whether it runs again.
 
     State: three counts for each segment; of a batch the losses of each task, which knows how often it may fail. The
@@ -225,7 +225,7 @@ class _Attempts:
         return WorkerLoss(task.step, str(task.key), task.item, message)
 
 
-class _Events:
+class Events:
     """Calls the listener; keeps the items that were dropped. Without a listener, only output of tasks is shown.
 
     Attributes
@@ -249,7 +249,7 @@ class _Events:
         for event in output_events(worker, lines):
             listener(event)
 
-    def told(self, result: SegmentResult) -> None:
+    def attempted(self, result: SegmentResult) -> None:
         """Report what happened in an attempt besides finished tasks: output, retries, values that tasks share."""
         self.output(result.worker, result.lines)
         for failure, again in result.failures:
