@@ -10,6 +10,7 @@ report_schema     The published JSON Schema of report.json; read a document and 
 check_results     Evaluate the checks of a file on the values of a run.
 equality          Compare two values: whether they are the same bit by bit, or how much they differ.
 protected_inputs  Refuse output paths at which a run would destroy inputs, other outputs, or files that are not its own.
+batch_sources     Where batches get their rows from: files, outputs of runs and steps, cut into blocks.
 batches           Rows of files, outputs and steps in batches, read ahead by worker processes: for training loops.
 inspect           Compute one value of a file (``show``) or run one of its tasks (``debug``), and nothing else.
 debugger          Run a task under pdb, in the user's frame where it failed or at the first line of the user's function.
