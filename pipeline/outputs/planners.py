@@ -100,7 +100,7 @@ def _parquet(output: Output, value_type: FrameType, prefix: str) -> Planned:
     digits = max(5, len(str(n_files - 1)))
     tasks: Tasks = {}
     # Each task writes either one partition to several files, or several partitions to one file.
-    n_tasks = min(n_files, value_type.n_partitions)
+    n_tasks, keys = min(n_files, value_type.n_partitions), value_type.keys
     for i in range(n_tasks):
         parts = range(i * value_type.n_partitions // n_tasks, (i + 1) * value_type.n_partitions // n_tasks)
         numbers = tuple(range(i * n_files // n_tasks, (i + 1) * n_files // n_tasks))
@@ -108,7 +108,7 @@ def _parquet(output: Output, value_type: FrameType, prefix: str) -> Planned:
         tasks[key] = task(
             key,
             writers.write_parquet,
-            listed([ref(value_type.keys[part]) for part in parts]),
+            listed([ref(keys[part]) for part in parts]),
             i,
             numbers,
             digits,
@@ -266,7 +266,7 @@ def _one_file(
 def _items(output: Output, value_type: ItemsType, prefix: str) -> Planned:
     if value_type.names is not None:
         _refuse_doubles(output.path, value_type.names)
-    n_tasks = min(value_type.n_tasks, _ITEM_TASKS)
+    n_tasks, keys = min(value_type.n_tasks, _ITEM_TASKS), value_type.keys
     tasks: Tasks = {}
     for i in range(n_tasks):
         group = range(i * value_type.n_tasks // n_tasks, (i + 1) * value_type.n_tasks // n_tasks)
@@ -275,7 +275,7 @@ def _items(output: Output, value_type: ItemsType, prefix: str) -> Planned:
         tasks[key] = task(
             key,
             writers.write_items,
-            listed([ref(value_type.keys[k]) for k in group]),
+            listed([ref(keys[k]) for k in group]),
             names,
             i,
             output.to,

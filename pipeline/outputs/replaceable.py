@@ -61,7 +61,7 @@ def obstacle(path: str, form: str, root: Path, *, overwrite: bool = False, files
         return f"{error}; {_CURE}"
     known = set() if manifest is None else set(manifest.paths())
     if "${key}" in path:
-        return _first_foreign(root, (name for name in files if os.path.lexists(root / name)), known)
+        return _first_foreign(root, (name for name in files if os.path.lexists(f"{root}/{name}")), known)
     if target.is_dir() and not target.is_symlink():
         foreign = next((name for name in _files_in(root, path) if name not in known), None)
         if foreign is None:

@@ -142,7 +142,8 @@ def _place(target: Target, value_type: ValueType, number: int) -> _Place:
     if value_type.names is None:  # the keys of the items are unknown until run time
         return _Place(name, value_type, value_type.keys)
     positions = tuple(target.positions(value_type.names))
-    return _Place(name, value_type, tuple(value_type.keys[i] for i in positions), positions)
+    keys = value_type.keys
+    return _Place(name, value_type, tuple(keys[i] for i in positions), positions)
 
 
 def _seen(target: Target, place: _Place, results: Mapping[Key, Any]) -> Preview:
@@ -156,7 +157,7 @@ def _seen(target: Target, place: _Place, results: Mapping[Key, Any]) -> Preview:
             items = {keys[i]: items[keys[i]] for i in target.positions(keys)}
         n = len(value_type.names) if value_type.names is not None else len(items)
     else:
-        found = {(value_type.names or ())[i]: results[value_type.keys[i]] for i in place.positions}
+        found = {(value_type.names or ())[i]: results[key] for i, key in zip(place.positions, place.keys, strict=True)}
         items = {name: item for name, item in found.items() if not isinstance(item, Dropped)}
         n = len(found)
         if n == 1 and not items:

@@ -64,7 +64,7 @@ def refuse_collisions(config: Config, graph: Graph | None, out: str | os.PathLik
         return
     root = os.path.realpath(out)
     plain, patterns = _inputs(config)
-    inputs = Inputs(plain)
+    inputs, found = Inputs(plain), _Patterns(patterns)
     faults = []
     outputs = {output.writer: output for output in config.outputs}
     for name, message in overlaps({name: output.path for name, output in outputs.items()}, Path(root)):
@@ -73,7 +73,7 @@ def refuse_collisions(config: Config, graph: Graph | None, out: str | os.PathLik
     for output, names in _with_names(config, graph):
         for file in _files(output, names, plain, patterns, root):
             other = written.setdefault(file, output.name)
-            message = _collision(output, os.path.join(root, file), inputs, patterns)
+            message = _collision(output, os.path.join(root, file), inputs, found)
             if not message and other != output.name:
                 message = f"got {output.path!r}; {file!r} is written by {other!r}, too"
             if message:
@@ -114,7 +114,7 @@ def _files(
     yield from item_files(output.path, [key for key in keys if key and not key.startswith("/")])
 
 
-def _collision(output: Output, target: str, inputs: Inputs, patterns: Sequence[Input]) -> str:
+def _collision(output: Output, target: str, inputs: Inputs, patterns: _Patterns) -> str:
     """Return a message about the input that a target collides with; empty if there is none."""
     cure = "write to another path, or below another folder (--out)"
     found = inputs.collision(target)
@@ -123,21 +123,38 @@ def _collision(output: Output, target: str, inputs: Inputs, patterns: Sequence[I
         reads = f"{other.path}, which {other.reader} reads"
         what = {"is": f"is {reads}, and would be replaced", "contains": f"contains {reads}, and would be replaced"}
         return f"got {output.path!r}, which {what.get(how, f'is inside {reads}')}: {cure}"
-    for pattern in patterns:
-        for name in (target, *(os.path.join(target, sample) for sample in _SAMPLES.get(output.to, ()))):
-            if _is_found(pattern.path, name):
-                reader = f"the pattern {pattern.path} of {pattern.reader}"
-                return f"got {output.path!r}, which {reader} would match, so that the next run reads it: {cure}"
+    for name in (target, *(os.path.join(target, sample) for sample in _SAMPLES.get(output.to, ()))):
+        pattern = patterns.that_finds(name)
+        if pattern is not None:
+            reader = f"the pattern {pattern.path} of {pattern.reader}"
+            return f"got {output.path!r}, which {reader} would match, so that the next run reads it: {cure}"
     return ""
 
 
-def _is_found(pattern: str, path: str) -> bool:
-    folder = fixed_folder(pattern)
-    return any(
-        would_find(pattern, rest)
-        for above, rest in folders_above(path)
-        if above == folder or (os.path.isdir(above) and os.path.isdir(folder) and os.path.samefile(above, folder))
-    )
+class _Patterns:
+    """The patterns by which sources find files; where folders are below those of the patterns is read once for each."""
+
+    def __init__(self, patterns: Sequence[Input]) -> None:
+        self._patterns = patterns
+        self._below: dict[str, list[tuple[Input, str]]] = {}
+
+    def that_finds(self, path: str) -> Input | None:
+        """Return a pattern that would find a file with this path; None if there is none."""
+        folder, name = os.path.split(path)
+        if os.path.islink(path) or name in ("", ".", ".."):
+            return next((pattern for pattern, rest in self._rests(path) if would_find(pattern.path, rest)), None)
+        if folder not in self._below:
+            self._below[folder] = [(pattern, rest[:-1]) for pattern, rest in self._rests(os.path.join(folder, "x"))]
+        return next((p for p, rest in self._below[folder] if would_find(p.path, f"{rest}{name}")), None)
+
+    def _rests(self, path: str) -> Iterator[tuple[Input, str]]:
+        """Yield each pattern whose fixed folder a path is below, and the rest of the path below that folder."""
+        for pattern in self._patterns:
+            folder = fixed_folder(pattern.path)
+            for above, rest in folders_above(path):
+                same = os.path.isdir(above) and os.path.isdir(folder) and os.path.samefile(above, folder)
+                if above == folder or same:
+                    yield pattern, rest
 
 
 def _inputs(config: Config) -> tuple[list[Input], list[Input]]:
