@@ -26,7 +26,7 @@ import numpy as np
 from pipeline.errors import OpError
 from pipeline.graph.collect import fitting_coords
 from pipeline.outputs.array_writers import ArraySpec, coded, coordinate_values, fragments_of, plain_attribute
-from pipeline.outputs.files import FRAGMENTS, Context, PartRecord, final_path, read_blocks, write_bytes
+from pipeline.outputs.files import FRAGMENTS, Context, PartRecord, final_path, read_blocks, read_errors, write_bytes
 from pipeline.outputs.run_labels import plain_dtype, with_labels
 from pipeline.worker.atomic_write import write_errors
 
@@ -266,11 +266,11 @@ class StoredVariable:
     def of(cls, path: Path, name: str, dtype: np.dtype[Any]) -> StoredVariable:
         import h5netcdf
 
-        with open(path, "rb") as raw, h5netcdf.File(raw, "r") as file:
+        with read_errors(path), open(path, "rb") as raw, h5netcdf.File(raw, "r") as file:
             return cls(str(path), name, tuple(file[name].shape), np.dtype(dtype))
 
     def __getitem__(self, key: Any) -> np.ndarray[Any, Any]:
         import h5netcdf
 
-        with open(self.path, "rb") as raw, h5netcdf.File(raw, "r") as file:
+        with read_errors(self.path), open(self.path, "rb") as raw, h5netcdf.File(raw, "r") as file:
             return restored(np.asarray(file[self.name][key]), self.dtype)

@@ -19,7 +19,7 @@ from pipeline.graph.calendars import calendar_of, decode_times, encode_times
 from pipeline.graph.collect import fitting_coords, join_partitions
 from pipeline.graph.graph import Sink
 from pipeline.graph.value_types import FrameType
-from pipeline.outputs.files import unpacking
+from pipeline.outputs.files import read_errors, unpacking
 from pipeline.outputs.netcdf import StoredVariable
 from pipeline.outputs.run_labels import plain_dtype
 from pipeline.outputs.target_paths import HIDDEN, fixed_folder, item_pattern
@@ -79,7 +79,7 @@ def open_output(sink: Sink, folder: Path, *, files: Sequence[str] | None = None)
     if sink.value_type.kind == "items":
         return _items(sink, folder, files_of(sink, folder) if files is None else files)
     if sink.format == "npy":
-        return _labelled(sink, np.load(path))
+        return _labelled(sink, _load("npy", path, None))
     return _load(sink.format, path, sink)
 
 
@@ -102,7 +102,10 @@ def _partition(path: Path, *, sink: Sink, folder: Path) -> pd.DataFrame:
     import pyarrow.parquet as pq
 
     meta = _meta(sink)
-    with open(path, "rb") as file:  # an open file: Arrow would also make columns of a path with = in it
+    with (
+        read_errors(path),
+        open(path, "rb") as file,
+    ):  # an open file: Arrow would also make columns of a path with = in it
         frame: pd.DataFrame = pq.read_table(file).to_pandas()
     for part in path.relative_to(folder / sink.path).parent.parts:
         column, _, text = part.partition("=")
@@ -124,6 +127,17 @@ def _items(sink: Sink, folder: Path, files: Sequence[str]) -> dict[str, Any]:
 
 
 def _load(form: str, path: Path, sink: Sink | None) -> Any:
+    """Return what a file holds.
+
+    Raises
+    ------
+    DataError : it can't be read
+    """
+    with read_errors(path):
+        return _loaded(form, path, sink)
+
+
+def _loaded(form: str, path: Path, sink: Sink | None) -> Any:
     if form == "npy":
         return np.load(path)
     if form == "file":

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -268,7 +269,7 @@ def test_an_output_that_is_committed_anew_meanwhile_is_read(place, monkeypatch):
 def test_a_run_opens_its_outputs_only_undamaged(committed, tmp_path):
     folder, run = committed
     shutil.copytree(folder / "out", tmp_path / "out")
-    moved = pipeline.runs.run.replace(run, root=tmp_path)
+    moved = replace(run, root=tmp_path)
     assert float(moved["x"].sum()) == 500500
     flip(tmp_path / "out/x.npy")
     moved.open("npy")
@@ -279,6 +280,18 @@ def test_a_run_opens_its_outputs_only_undamaged(committed, tmp_path):
             moved.open(output)
     with pytest.raises(DataError, match="another hash"):
         moved.open("npy", hashes=True)
+
+
+@pytest.mark.parametrize("output", ["npy", "csv", "rows", "p", "nc"])
+def test_an_opened_output_that_cannot_be_read_is_named(output, committed, tmp_path):
+    folder, run = committed
+    shutil.copytree(folder / "out", tmp_path / "out")
+    moved = replace(run, root=tmp_path)
+    path = {"npy": "x.npy", "csv": "f.csv", "rows": "f.jsonl", "p": "p/part-00001.parquet", "nc": "x.nc"}[output]
+    size = (tmp_path / "out" / path).stat().st_size
+    (tmp_path / "out" / path).write_bytes(b"\xff" * size)
+    with pytest.raises(DataError, match=rf"{Path(path).name}: can't be read"):
+        getattr(moved.open(output), "compute", lambda: None)()
 
 
 @pytest.mark.parametrize("form", [2, 3])

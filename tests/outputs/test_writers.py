@@ -126,6 +126,15 @@ def test_netcdf_reads_back_as_the_same_array(x, cut, tmp_path):
     assert {name: got.attrs[name] for name in x.attrs} == x.attrs
 
 
+def test_planning_items_asks_for_their_keys_once(monkeypatch):
+    asked: list[int] = []
+    keys = ItemsType.keys.fget
+    monkeypatch.setattr(ItemsType, "keys", property(lambda self: asked.append(1) or keys(self)))
+    names = tuple(map(str, range(500)))
+    plan_sink(Output("o", Reference("i", ("i",)), "json", "${key}.json"), ItemsType("i", names, {}, 500), prefix="w")
+    assert len(asked) == 1
+
+
 def test_netcdf_has_the_chunks_asked_for_and_the_same_bytes(tmp_path):
     import h5netcdf
 

@@ -15,6 +15,7 @@ import xarray as xr
 import pipeline
 from pipeline.config.loader import load
 from pipeline.errors import ConfigError, OutputError
+from pipeline.runs import protected_inputs
 from pipeline.runs.run import run
 
 ROWS = pd.DataFrame({"n": [1, 2, 3]})
@@ -113,6 +114,34 @@ def test_an_output_on_an_input_is_refused(steps, to, path, message, place):
     file = written(place, steps, f"o: {{input: s, to: {to}, path: {path}}}", more)
     refused(place, file, message)
     assert pipeline.check(file, out="elsewhere")
+
+
+def test_a_hard_link_to_a_file_inside_an_input_keeps_its_bytes(place):
+    os.link("parts/one.parquet", "link.csv")
+    os.link("in.zarr/v/c/0" if Path("in.zarr/v/c/0").exists() else "in.zarr/v/0", "link.npy")
+    before = contents(place / "parts") | contents(place / "in.zarr")
+    steps = f"{PARQUET}\n  z: {{op: from_zarr, path: in.zarr, variable: v}}"
+    outputs = "o: {input: s, to: csv, path: link.csv, overwrite: true}\n"
+    outputs += "  n: {input: z, to: npy, path: link.npy, overwrite: true}"
+    pipeline.run(written(place, steps, outputs), backend="serial")
+    assert contents(place / "parts") | contents(place / "in.zarr") == before
+
+
+def test_a_comparison_writes_nothing_at_the_paths_of_outputs(place):
+    before = contents(place / "data")
+    file = written(place, CSV, "o: {input: s, to: csv, path: data/in.csv}")
+    pipeline.compare(file, backends=["serial"], repeat=1)
+    assert contents(place / "data") == before
+
+
+def test_patterns_are_compared_once_for_each_folder(place, monkeypatch):
+    looked: list[str] = []
+    found = protected_inputs.folders_above
+    monkeypatch.setattr(protected_inputs, "folders_above", lambda path: looked.append(path) or found(path))
+    steps = "s: {op: files, path: 'text/*.txt'}\n  o: {call: 'mine:one', over: {k: {range: 300}}}"
+    file = written(place, steps, "o: {to: json, path: 'new/${key}.json'}", "modules: [./mine.py]")
+    pipeline.check(file)
+    assert len(looked) == 1
 
 
 def test_the_file_that_a_check_reads_is_an_input(place):
