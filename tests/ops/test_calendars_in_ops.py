@@ -14,10 +14,12 @@ import xarray as xr
 from serially import graph_of, values_of
 from test_round_trips import write as write_output
 
+from pipeline.config.expressions.expression import parse
 from pipeline.config.expressions.references import ExpressionError
-from pipeline.errors import ConfigError, OpError
+from pipeline.errors import ConfigError, DataError, OpError
 from pipeline.graph.calendars import calendar_of
 from pipeline.graph.value_types import ItemsType
+from pipeline.ops.arrays.label_changes import align, set_labels
 from pipeline.ops.arrays.labelled import sel
 from pipeline.ops.sources.array_files import from_netcdf, from_zarr
 from pipeline.outputs.open import read
@@ -199,6 +201,33 @@ def test_cells_of_other_calendars_stay_numbers_with_units(tmp_path: Path) -> Non
     got = from_netcdf(path=str(tmp_path / "x.nc"), variable="b").compute(scheduler="sync")
     assert got.values.tolist() == [[0, 1], [1, 2]]
     assert (got.attrs["units"], got.attrs["calendar"]) == ("days since 2001-01-01", "noleap")
+
+
+def test_functions_of_times_say_that_cells_are_numbers(tmp_path: Path) -> None:
+    seen = ("i", [0.0, 1.0], {"units": "days since 2001-01-01", "calendar": "noleap"})
+    xr.Dataset({"seen": seen}).to_netcdf(tmp_path / "x.nc", engine="scipy")
+    steps = 'steps: {x: {op: from_netcdf, path: x.nc}, y: {expr: "month(x)"}}'
+    with pytest.raises(ConfigError, match=r"month\(t\) needs times.*'x' holds numbers.*in the calendar noleap"):
+        values_of(steps, tmp_path)
+
+
+def test_cells_that_are_times_are_decoded_file_by_file(tmp_path: Path) -> None:
+    for i, calendar in enumerate(("standard", "standard", "noleap")):
+        seen = ("i", [0.0], {"units": f"days since 200{i}-01-01", "calendar": calendar})
+        xr.Dataset({"seen": seen}, {"i": [i]}).to_netcdf(tmp_path / f"{i}.nc", engine="scipy")
+    got = from_netcdf(path=[f"{tmp_path}/0.nc", f"{tmp_path}/1.nc"]).compute(scheduler="sync")
+    assert got.values.astype("M8[D]").astype(str).tolist() == ["2000-01-01", "2001-01-01"]
+    with pytest.raises(DataError, match=r"holds times of the calendar noleap as numbers.*in .*0\.nc times"):
+        from_netcdf(path=[f"{tmp_path}/0.nc", f"{tmp_path}/2.nc"])
+
+
+def test_labels_of_a_calendar_are_rounded_and_aligned(folder: Path) -> None:
+    x = from_netcdf(path=str(folder / "360_day.nc")).isel(time=slice(0, 3))
+    shifted = x.assign_coords(time=x.time.values + timedelta(hours=5))
+    rounded = set_labels(shifted, by={"time": parse("floor_time(time, '1d')", "coords")})
+    aligned = align(shifted, x, tolerance={"time": "5h"})
+    for got in (rounded, aligned):
+        assert got.time.values.tolist() == x.time.values.tolist()
 
 
 def test_cells_after_2262_are_times_in_microseconds(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def test_2d_coordinates_must_be_equal_unless_joined(tmp_path: Path) -> None:
     assert from_netcdf(path=paths).c.values.tolist() == [[1, 2], [3, 4]]
 
 
-@pytest.mark.parametrize(("mine", "its"), [("f8", "i4"), ("i8", "u8"), ("f4", "i2")])
+@pytest.mark.parametrize(("mine", "its"), [("f8", "i4"), ("i8", "u8"), ("f4", "i2"), ("S3", "i4")])
 def test_another_kind_of_dtype_is_refused(tmp_path: Path, mine: str, its: str) -> None:
     paths = [write(tmp_path / "a.nc", [0], dtype=mine), write(tmp_path / "b.nc", [1], dtype=its)]
     with pytest.raises(DataError, match=r"b\.nc: 'x' holds .*int.*, in .*a\.nc"):

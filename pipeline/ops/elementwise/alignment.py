@@ -18,7 +18,7 @@ from dask.layers import ArrayBlockIdDep
 from pipeline.config.expressions.references import ExpressionError
 from pipeline.config.expressions.tree import BoundValue, Constant, Node, children, map_nodes, render
 from pipeline.errors import DataError
-from pipeline.graph.calendars import calendar_of
+from pipeline.graph.calendars import calendar_name, calendar_of
 from pipeline.ops.arrays.block_tasks import rechunked
 from pipeline.ops.arrays.deferred_labels import labels_of, plain_coords, shared_labels, with_labels
 from pipeline.ops.arrays.unknown_chunks import any_unknown, rechunk_like, require_equal_chunks
@@ -60,7 +60,10 @@ def evaluate_blockwise(root: Node, operands: Sequence[Operand], text: str) -> tu
     places = tuple(tuple(dims.index(d) for d in operand.dims) for operand in arrays)
     positions = [i for i, operand in enumerate(operands) if operand.value is None]
     root = map_nodes(root, functools.partial(_renumbered, {old: new for new, old in enumerate(positions)}))
-    dtype = _dtype(root, arrays, places, len(dims))
+    try:
+        dtype = _dtype(root, arrays, places, len(dims))
+    except ExpressionError as error:
+        raise ExpressionError(f"{error.message}{_calendar_hint(arrays)}", error.column) from None
     calendar = next((c for operand in arrays if (c := calendar_of(operand.sample))), "")
     if dtype.kind == "O" and calendar:
         hint = "month(…) and the like, differences and comparisons give cells"
@@ -250,6 +253,18 @@ def _dtype(root: Node, arrays: Sequence[Operand], places: Sequence[tuple[int, ..
     ]
     dtype: np.dtype[Any] = np.asarray(evaluate(root, SlotLookup(blocks, checked=False))).dtype
     return dtype
+
+
+def _calendar_hint(operands: Sequence[Operand]) -> str:
+    """Return which operand holds times as numbers, because numpy lacks their calendar; empty if none does."""
+    for operand in operands:
+        units = str(operand.array.attrs.get("units", ""))
+        if " since " in units and operand.array.dtype.kind in "iuf":
+            calendar = calendar_name(operand.array.attrs)
+            return (
+                f"; '{operand.text}' holds numbers: {units}, in the calendar {calendar}, whose times only labels can be"
+            )
+    return ""
 
 
 def _example(operand: Operand, ndim: int) -> np.ndarray:

@@ -24,7 +24,7 @@ from pipeline.errors import DataError, OpError
 from pipeline.graph.graph import GraphNode, Key, task
 from pipeline.ops.build_warnings import warn
 from pipeline.ops.data_movement import note
-from pipeline.ops.sources.chunking import Chunks, chunk_sizes, spans
+from pipeline.ops.sources.chunking import Chunks, chunk_sizes, require_few, spans
 from pipeline.ops.sources.file_joins import Joined, Settled, join, join_plain, sharing
 from pipeline.ops.sources.file_order import Overlap
 from pipeline.ops.sources.paths import is_remote, locate, opened, options_of, stores
@@ -217,6 +217,7 @@ def _array(op: str, joined: Joined, chunks: Chunks, picks: Mapping[str, Pick] | 
             for run in joined.runs
             for at in range(run.start, run.stop, size)
         ] or [_Piece(0, 0, 0)]
+        require_few(math.prod(map(len, pieces)))
     return _assemble(op, joined, pieces, shape=tuple(shape), axis=axis, picks=picks or {})
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.errors import OpError
 
-__all__ = ["Chunks", "chunk_sizes", "spans"]
+__all__ = ["Chunks", "chunk_sizes", "require_few", "spans"]
 
 Chunks = int | str | Mapping[str, Any] | None
 
@@ -24,6 +24,17 @@ def spans(sizes: Sequence[int]) -> list[tuple[int, int]]:
     """Return the start and stop of each chunk of these sizes."""
     ends = list(itertools.accumulate(sizes))
     return list(zip([0, *ends[:-1]], ends, strict=True))
+
+
+def require_few(n_chunks: int) -> None:
+    """Check that so many chunks can be planned.
+
+    Raises
+    ------
+    OpError : they can't
+    """
+    if n_chunks > _MOST_CHUNKS:
+        raise OpError("chunks", f"got {n_chunks:,} of them; at most {_MOST_CHUNKS:,} can be planned")
 
 
 def chunk_sizes(
@@ -53,8 +64,7 @@ def chunk_sizes(
     )
     if "auto" in sizes:
         n_chunks = max(n_chunks, math.prod(shape) * np.dtype(dtype).itemsize // _AUTO)
-    if n_chunks > _MOST_CHUNKS:
-        raise OpError("chunks", f"got {n_chunks:,} of them; at most {_MOST_CHUNKS:,} can be planned")
+    require_few(n_chunks)
     if 0 in shape:  # dask would divide by 0 sizing them automatically
         sizes = tuple(-1 if size == "auto" else size for size in sizes)
     try:

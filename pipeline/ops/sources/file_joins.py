@@ -147,14 +147,21 @@ def _require_dims(first: StoredArray, other: StoredArray) -> None:
 def _require_kind(first: StoredArray, other: StoredArray) -> None:
     """Check that two files have the same dims and the same kind of values; packing may make floats of whole numbers."""
     _require_dims(first, other)
-    kinds = [KINDS.get(x.dtype.kind, str(x.dtype)) for x in (first, other)]
+    kinds = [_kind_text(x) for x in (first, other)]
     packed = first.raw == other.raw and {first.dtype.kind, other.dtype.kind} <= set("iuf")
-    lossy = "f" in {np.result_type(first.dtype, other.dtype).kind} - {first.dtype.kind, other.dtype.kind}
-    if (kinds[0] != kinds[1] and not packed) or (kinds[0] == kinds[1] and lossy):
+    lossy = {first.dtype.kind, other.dtype.kind} == {"i", "u"} and np.result_type(first.dtype, other.dtype).kind == "f"
+    if (kinds[0] != kinds[1] and not packed) or lossy:
         raise DataError(
             f"{other.path}: {first.variable!r} holds {kinds[1]} ({other.dtype}), in {first.path} {kinds[0]} "
             f"({first.dtype}). {BY_ITSELF}"
         )
+
+
+def _kind_text(x: StoredArray) -> str:
+    """Return the kind of the values; times in a calendar that numpy lacks are numbers with units of time."""
+    if x.dtype.kind != "M" and " since " in str(x.template.attrs.get("units", "")):
+        return f"times of the calendar {calendar_name(x.template.attrs)} as numbers"
+    return KINDS.get(x.dtype.kind, str(x.dtype))
 
 
 def _common_dtype(found: Sequence[StoredArray]) -> np.dtype[Any]:
