@@ -43,8 +43,10 @@ try:
         __name__, path, loader=loader, submodule_search_locations=folders
     )
     spec.loader_state = {state!r}
+    spec._initializing = True  # so that an import in another thread waits until the module is whole
     module = sys.modules[__name__] = importlib.util.module_from_spec(spec)
     loader.exec_module(module)
+    spec._initializing = False
 finally:
     sys.dont_write_bytecode = writes
 '''

@@ -195,6 +195,35 @@ def test_a_changed_or_absent_module_is_taken_as_it_was_sent(folder: Path, tmp_pa
         install_modules({"no_modules_of_a_test.py": b""})
 
 
+HALF_LOADED = """
+import threading, time
+
+seen = []
+
+def look():
+    import loads_slowly
+    seen.append(hasattr(loads_slowly, "late"))
+
+other = threading.Thread(target=look)
+other.start()
+time.sleep(0.3)  # whatever the other thread gets by then, it must not be half of the module
+late = True
+"""
+
+
+def test_no_thread_sees_half_of_a_module_that_loads(tmp_path: Path) -> None:
+    (tmp_path / "loads_slowly.py").write_text(HALF_LOADED)
+    modules, _ = shipped_modules((str(tmp_path / "loads_slowly.py"),))
+    try:
+        install_modules(modules)
+        import loads_slowly  # type: ignore[import-not-found]
+
+        loads_slowly.other.join()
+        assert loads_slowly.seen == [True]
+    finally:
+        install_modules({"no_modules_of_a_test.py": b""})
+
+
 def test_large_data_files_of_a_package_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.builder.build._MOST_DATA", 100)
     (tmp_path / "p").mkdir()

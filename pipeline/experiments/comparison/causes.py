@@ -43,6 +43,7 @@ _ALONE = 0.6  # share of the longest path from which one step on it is the cause
 _SWITCHES = 50  # a second of waiting: who waits for the GIL looks again every 5 ms, who waits for a lock does not
 _MORE_CORES = 1.3  # cores that a task keeps busy by itself, from which it has threads or programs of its own
 _GROWN = 1.2  # CPU time over that of the serial run from which memory is shared
+_LONG_PATH = 0.6  # share of the elapsed time from which the longest path can be what bounds it
 _FAULT = 1e-6  # seconds that a page fault costs, about
 _FINE = 10  # times its overhead that a task should take at least
 _MANY = 4  # times as many workers as cores where tasks wait
@@ -412,12 +413,12 @@ class _Judge:
         length = float(seconds.sum())
         by_step = np.bincount(tasks.step[path], seconds, minlength=tasks.n_steps)
         steps = [s for s in dict.fromkeys(tasks.step[path].tolist()) if by_step[s] >= 0.05 * length]
-        if len(path) < 2 or by_step.max() >= _ALONE * length:
+        if len(path) < 2 or by_step.max() >= _ALONE * length or length < _LONG_PATH * run.replayed:
             return
         less = np.zeros(len(tasks.keys))
         less[path] = seconds
         # the rest of the run, and all of its work divided among the workers, wherever the links would run
-        work = float(run.lengths.sum()) / run.n_workers + run.closing
+        work = float(run.in_tasks.sum()) / run.n_workers + run.closing
         after = self._rebuilt(work, less=run.per_segment(less))
         most = float(tasks.useful.sum()) / length if length else 0.0
         yield self._cause("chain", steps, after, seconds=length, n=len(path), elapsed=run.elapsed, most=most)
