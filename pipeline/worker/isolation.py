@@ -65,17 +65,19 @@ class Isolation:
 
     Attributes
     ----------
+    gave_arrays : whether the last task got read-only arrays, which may be in its result
     shared : step and type of values that had to be shared, since they can't be pickled
     """
 
     def __init__(self, segment: Segment, *, only_here: bool = False) -> None:
         self._own = used_once(t.node for t in segment.tasks) & frozenset(segment.inputs) if only_here else frozenset()
         self._pickles: dict[Key, _Pickled] = {}
+        self.gave_arrays = False
         self.shared: set[tuple[str, str]] = set()
 
     def prepare(self, task: SegmentTask, values: Mapping[Key, Any]) -> tuple[GraphNode, Mapping[Key, Any]]:
         """Return the node to run, with constants of its own, and the values that it gets."""
-        node = task.node
+        node, self.gave_arrays = task.node, False
         if not runs_users_code(node):
             return node, values
         if not is_marked(node):
@@ -89,6 +91,10 @@ class Isolation:
     def _given(self, task: SegmentTask, key: Key | None, value: Any) -> Any:
         if type(value) is Keywords:
             return Keywords({name: self._given(task, None, one) for name, one in value.items()})
+        if type(value) in _UNCHANGEABLE:
+            return value
+        if not task.writable and (isinstance(value, np.ndarray) or type(value).__module__.startswith("xarray.")):
+            self.gave_arrays = True
         own = key in task.owns or (key in self._own and not task.retries)
 
         def copied(value: Any) -> Any:

@@ -207,7 +207,7 @@ class _Run:
         used = self._meter.end()
         output_capture.put_back(streams)
         self.buffer.task = None
-        if given is not self.values:
+        if self.isolation.gave_arrays:
             value = detached(value)
         del given
         if self.buffer.has_output:
