@@ -34,6 +34,8 @@ class FinishedItems:
     def add(self, news: SegmentResult) -> None:
         """Add what is new; nothing where the file is full or can't be written."""
         news.worker = self._worker
+        if self._n + sum(timing.bytes_out for timing in news.timings) > _MOST:
+            return
         with suppress(OSError):
             data = pickle.dumps(news, protocol=5)
             self._n += len(data)

@@ -107,6 +107,7 @@ class _Run:
         self.news = SegmentResult()
         self.buffer: OutputBuffer
         self._outputs = frozenset(segment.outputs) if segment.batch else frozenset()
+        self._needed = {key for task in segment.tasks for key in dependencies(task.node)} if segment.batch else set()
         self._item: list[Key] = []  # the tasks of the item that runs
         self._meter = UsageMeter()
 
@@ -171,12 +172,14 @@ class _Run:
             self.news.dropped.append((task.step, task.item or str(task.key), value.cause))
         elif type(value) is Group:
             self.news.dropped += [(task.step, key, cause) for key, cause in value.dropped]
-        self.values[task.key] = value
-        if task.key in self._outputs:
-            stored = self.news.outputs
-            stored.setdefault(task.key, value)
-            if type(value) is Dropped and self.hooks.store is not None:
-                stored[task.key] = self.hooks.store(value)
+        if task.key not in self._outputs:
+            self.values[task.key] = value
+            return None
+        if self.hooks.store is not None and type(value) is Dropped:
+            self.news.outputs[task.key] = self.hooks.store(value)
+        self.news.outputs.setdefault(task.key, value)
+        if task.key in self._needed:  # else it is kept once, as it is stored
+            self.values[task.key] = value
         return None
 
     def _once(self, task: SegmentTask, attempt: int) -> tuple[Any, Failure | None]:
