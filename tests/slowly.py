@@ -114,10 +114,13 @@ def fill(i: int) -> list[int]:
     return [i]
 
 
+_left = list(range(100))  # of this process
+
+
 def empty(items: list[int]) -> int:
-    """Change the input, so that the task can't run twice on it."""
+    """Take the number from a list of this process, so that the task can't run twice there."""
     time.sleep(0.05)
-    return items.pop()
+    return _left.pop(_left.index(items[0]))
 
 
 def die(i: int) -> int:

@@ -245,7 +245,7 @@ def test_what_can_not_run_again_is_listed_with_its_reason(here):
     assert why["sent"] == "has effects outside (pure: false)"
     assert why["after"] == "needs a step that has effects outside"
     assert "can't be pickled" in why["locked"]
-    assert "failed when it was run again: IndexError" in why["emptied"]
+    assert "failed when it was run again: ValueError" in why["emptied"]
     assert "seen" not in why  # it was not asked for
     assert not list(here.glob("seen*"))
     text = explanation_text(result)

@@ -158,7 +158,7 @@ def test_a_command_that_fails_is_looked_at_where_it_was_run(debug: Any) -> None:
 
 def test_frames_of_others_are_below_the_users(debug: Any) -> None:
     _, out, _ = debug("fit[alpha=2,fold=1]", types="up\ndown\np tenfold\nq\n", options=("--set", "bad=fit"))
-    assert "calls.py" in out
+    assert "users_function.py" in out
     assert "(Pdb) 20" in out
 
 
