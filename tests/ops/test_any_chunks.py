@@ -46,6 +46,7 @@ VALUES: dict[str, Any] = {
     "q": [0.0, 0.3, 0.5, 1.0],
     "rule": {"x": "36h"},
     "shift": {"x": 2, "y": -1},
+    "tolerance": {"x": "1h"},
     "subscripts": st.sampled_from(["x y, x y -> y", "x y, x z -> y z", "x y, x y -> "]),
     "window": st.sampled_from([{"x": 1}, {"x": 3}]),
 }
@@ -54,7 +55,7 @@ VALUES |= {
     "matmul axis": st.sampled_from(["x", "y"]),
     "tensordot axis": ["x", "y"],
 }
-LEFT_OUT = {"args", "chunks", "dims", "labels", "method"}  # where they need not be given
+OPTIONAL = {"axis", "ddof"}  # given although they need not be
 
 
 def array_ops() -> dict[str, type[Signature]]:
@@ -85,7 +86,8 @@ def options_of(draw: st.DrawFn, op: str, agg: str, dtype: str) -> dict[str, Any]
             values = st.booleans()
         elif values is None and typing.get_origin(field.annotation) is Literal:
             values = st.sampled_from(typing.get_args(field.annotation))
-        if values is None or (name in LEFT_OUT and not field.is_required()):
+        chosen_for = field.is_required() or name in OPTIONAL or f"{op} {name}" in VALUES or name not in VALUES
+        if values is None or not chosen_for:
             assert not field.is_required(), f"op {op!r} needs {name!r}: write a value of it into VALUES"
             continue
         chosen[name] = draw(values) if isinstance(values, st.SearchStrategy) else values
@@ -96,10 +98,11 @@ def options_of(draw: st.DrawFn, op: str, agg: str, dtype: str) -> dict[str, Any]
 def cases(draw: st.DrawFn, op: str, agg: str) -> tuple[np.ndarray, dict[str, Any], list[Any]]:
     """Values, options and several chunkings: one chunk, chunks of one value, and any other."""
     shape = (draw(st.integers(3, 8)), draw(st.integers(1, 3)))
-    dtype = draw(st.sampled_from(["float64", "float64", "float32"]))
+    dtype = draw(st.sampled_from(["float64", "float64", "float32", "int8", "uint64"]))
     rng = np.random.default_rng(draw(st.integers(0, 2**16)))
     rare = draw(st.sampled_from([0.15, 0.6]))
-    values = np.where(rng.random(shape) < rare, rng.choice(SPECIAL, shape), rng.choice(PLAIN, shape)).astype(dtype)
+    values = np.where(rng.random(shape) < rare, rng.choice(SPECIAL, shape), rng.choice(PLAIN, shape)).astype("float64")
+    values = values.astype(dtype) if dtype.startswith("f") else rng.integers(0, 100, shape).astype(dtype)
     chunkings = [-1, 1, tuple(draw(cut(n)) for n in shape)]
     return values, options_of(draw, op, agg, dtype), chunkings
 
@@ -112,8 +115,11 @@ def applied(op: str, values: np.ndarray, options: dict[str, Any], chunks: Any) -
     cls = ARRAY_OPS[op]
     several = len(cls.roles()) > 1 or any(role.many for role in cls.roles().values())
     inputs = [x, other.rename(y="z") if "-> y z" in options.get("subscripts", "") else other] if several else [x]
+    lazy = resolve(cls.function_path())(*inputs, **options)
     try:
-        return resolve(cls.function_path())(*inputs, **options).compute(scheduler="sync")
+        found: xr.DataArray = lazy.compute(scheduler="sync")
+        assert (found.dtype, found.dims) == (lazy.dtype, lazy.dims)
+        return found
     except DataError as error:
         return str(error).partition(":")[0]  # then follows how often, in the first chunk that fails
 

@@ -142,6 +142,25 @@ def test_chosen_whole_numbers_beside_floats_are_not_rounded() -> None:
             judge(text, pairs_of(*dtypes), dtypes, min if "min" in text else max)
 
 
+def test_the_type_is_known_before_the_run() -> None:
+    texts = [
+        *ARITHMETIC,
+        "-a",
+        "abs(a)",
+        "a ** 2",
+        "a / b",
+        "round(a, -1)",
+        "integer(a)",
+        "a > b",
+        "a in [1, 2.5]",
+        "a * 300",
+    ]
+    dtypes = ("int8", "uint8", "int64", "uint64", "float32", "bool")
+    for (a, b), text in itertools.product(itertools.product(dtypes, repeat=2), texts):
+        lazy = over_arrays(text, {"a": chunked([1, 1], a, 2), "b": chunked([1, 1], b, 2)})
+        assert lazy.compute(scheduler="sync").dtype == lazy.dtype, (text, a, b)
+
+
 def chunked(values: Any, dtype: str, chunks: Any = 2, dims: str = "xy") -> xr.DataArray:
     array = np.array(values, dtype)
     return xr.DataArray(da.from_array(array, chunks=chunks), dims=list(dims[: array.ndim]))

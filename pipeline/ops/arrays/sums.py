@@ -32,6 +32,7 @@ __all__ = [
 Block = np.ndarray[Any, Any]
 Axes = tuple[int, ...]
 
+_RUN = 256
 _PIECE = 64  # numpy adds up to 128 numbers one after the other
 _LOW = np.uint64(0xFFFF_FFFF)
 
@@ -207,7 +208,8 @@ def cumulated(values: Block, before: Block | None, axis: int, dtype: np.dtype[An
     """
     if not is_exact(values):
         with np.errstate(invalid="ignore", over="ignore"):
-            sums = _float_running(np.moveaxis(values.astype(np.result_type(values.dtype, np.float64)), axis, 0))
+            wide = values.astype(np.result_type(values.dtype, np.float64), copy=False)
+            sums = _float_running(np.moveaxis(wide, axis, 0))
             moved = np.moveaxis(sums, 0, axis)
             return settled(moved if before is None else moved + before, dtype)
     n = values.shape[axis]
@@ -222,11 +224,14 @@ def cumulated(values: Block, before: Block | None, axis: int, dtype: np.dtype[An
 
 def _float_running(values: Block) -> Block:
     """Return running sums along the first axis, piece by piece: the error of one by one would grow with the length."""
-    n = len(values) // _PIECE
-    if n < 4:
+    n = len(values) // _RUN
+    if n < 2:
         return np.asarray(np.cumsum(values, axis=0))
-    pieces = np.cumsum(values[: n * _PIECE].reshape(n, _PIECE, *values.shape[1:]), axis=1)
+    sums = np.empty(values.shape, values.dtype)
+    pieces, own = (each[: n * _RUN].reshape(n, _RUN, *values.shape[1:]) for each in (sums, values))
+    np.cumsum(own, axis=1, out=pieces)
     ends = _float_running(pieces[:, -1])
     pieces[1:] += ends[:-1, None]
-    rest = np.cumsum(values[n * _PIECE :], axis=0) + ends[-1]
-    return np.concatenate([pieces.reshape(n * _PIECE, *values.shape[1:]), rest])
+    np.cumsum(values[n * _RUN :], axis=0, out=sums[n * _RUN :])
+    sums[n * _RUN :] += ends[-1]
+    return sums
