@@ -143,19 +143,17 @@ def test_chosen_whole_numbers_beside_floats_are_not_rounded() -> None:
 
 
 def test_the_type_is_known_before_the_run() -> None:
-    texts = [
-        *ARITHMETIC,
-        "-a",
-        "abs(a)",
-        "a ** 2",
+    texts = (
+        "a - b",
+        "a * 300",
+        "a // b",
+        "minimum(a, b)",
+        "where(a > b, a, b)",
+        "abs(a) ** 2",
         "a / b",
         "round(a, -1)",
-        "integer(a)",
-        "a > b",
-        "a in [1, 2.5]",
-        "a * 300",
-    ]
-    dtypes = ("int8", "uint8", "int64", "uint64", "float32", "bool")
+    )
+    dtypes = ("int8", "uint64", "float32", "bool")
     for (a, b), text in itertools.product(itertools.product(dtypes, repeat=2), texts):
         lazy = over_arrays(text, {"a": chunked([1, 1], a, 2), "b": chunked([1, 1], b, 2)})
         assert lazy.compute(scheduler="sync").dtype == lazy.dtype, (text, a, b)
