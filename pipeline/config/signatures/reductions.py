@@ -44,7 +44,8 @@ class Reduction(ArrayOp):
 class Sum(Reduction):
     """The sum; dtype as in numpy (small integers become int64). The sum of no values is 0.
 
-    The result has the other dims with their coordinates. Errors: no such dim.
+    The result has the other dims with their coordinates. Errors: no such dim; in the run, a sum of whole numbers
+    that 64 bits can't hold.
     """
 
     op: ClassVar[str] = "sum"
@@ -218,7 +219,8 @@ class Topk(ArrayOp):
 class Cumsum(ArrayOp):
     """The cumulative sum along a dim; same dims and coordinates, small integers become int64.
 
-    A missing value counts as 0: its position holds the sum so far. Errors: no such dim.
+    A missing value counts as 0: its position holds the sum so far. Errors: no such dim; in the run, a sum of whole
+    numbers that 64 bits can't hold.
     """
 
     op: ClassVar[str] = "cumsum"
