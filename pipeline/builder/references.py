@@ -10,7 +10,7 @@ import xarray as xr
 
 from pipeline.builder.lowering import enter
 from pipeline.config.model import Reference
-from pipeline.errors import OpError
+from pipeline.errors import OpError, nearest
 from pipeline.graph.graph import listed, ref, task
 from pipeline.graph.value_types import ValueType
 from pipeline.ops.arrays.dims import has_unknown_length, pick_positions
@@ -47,8 +47,8 @@ def refer(value_types: Mapping[str, ValueType], reference: Reference, prefix: st
 def _part(value: Any, reference: Reference, prefix: str) -> Any:
     if isinstance(value, Frame):
         if reference.part not in value.columns:
-            known = ", ".join(value.columns)
-            raise OpError("", f"{reference.text!r}: there is no column {reference.part!r}; there are {known}")
+            known, near = ", ".join(value.columns), nearest(reference.part, list(map(str, value.columns)))
+            raise OpError("", f"{reference.text!r}: there is no column {reference.part!r}; there are {known}{near}")
         partitions = listed(ref(key) for key in value.keys)
         node = task((prefix,), only_cell, reference.text, reference.part, partitions)
         return Single((prefix,), {**value.tasks, (prefix,): node})
@@ -87,8 +87,8 @@ def picked(value: Any, reference: Reference) -> Any:
     found = value
     for dim, pick in reference.picks:
         if dim not in value.dims:
-            known = ", ".join(map(str, value.dims))
-            raise OpError("", f"{reference.text!r}: there is no dim {dim!r}; there are {known}")
+            known, near = ", ".join(map(str, value.dims)), nearest(dim, list(map(str, value.dims)))
+            raise OpError("", f"{reference.text!r}: there is no dim {dim!r}; there are {known}{near}")
         _require_there(value, dim, pick, reference)
         found = pick_positions(found, dim, pick)
     return found
@@ -99,8 +99,10 @@ def _require_there(value: xr.DataArray, dim: str, pick: Any, reference: Referenc
     late, size = has_unknown_length(value, dim), value.sizes[dim]
     span = "its length is unknown until run time"
     if not late:
-        cure = f"{{op: sel, input: {reference.step}, labels: {{{dim}: {_as_labels(value, dim, pick)}}}}}"
-        span = f"picks are positions, 0 to {size - 1} here; for labels: {cure}"
+        cure = f"for labels: {{op: sel, input: {reference.step}, labels: {{{dim}: {_as_labels(value, dim, pick)}}}}}"
+        if dim not in value.indexes:
+            cure = f"{dim} has no labels"
+        span = f"picks are positions, 0 to {size - 1} here; {cure}"
     if isinstance(pick, int):
         if not late and not -size <= pick < size:
             raise OpError("", f"{reference.text!r}: {span}")

@@ -215,6 +215,9 @@ def check(
             "--resolved", help="Print the file with includes and params filled in, and where each value is from."
         ),
     ] = False,
+    imports: Annotated[
+        bool, typer.Option("--import", help="Also import the modules, in another process, to check all functions.")
+    ] = False,
     sets: Sets = [],  # noqa: B006
     params: Params = [],  # noqa: B006
     root: Root = None,
@@ -225,7 +228,7 @@ def check(
     debug: Debug = False,
 ) -> int:
     """Find the errors of FILE and show its plan."""
-    config = loaded(context, file, sets, params, root)
+    config = loaded(context, file, sets, params, root, imports=imports)
     if not resolved:
         return _show_plan(context.obj, config, data=not no_data, out=out)
     from pipeline.config.resolved_yaml import resolved_text

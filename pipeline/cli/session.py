@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
@@ -16,6 +17,7 @@ from pipeline.worker.atomic_write import write_errors
 
 if TYPE_CHECKING:
     from pipeline.config.model import Config
+    from pipeline.config.user_functions import Functions
     from pipeline.report.progress import Counts
 
 
@@ -93,8 +95,21 @@ def emit(session: Session, event: str, **fields: Any) -> None:
     JsonLines(session.events or sys.stdout).emit(event, **fields)
 
 
-def loaded(context: typer.Context, file: str, sets: Sequence[str], params: Sequence[str], root: str | None) -> Config:
-    """Load a file, print its warnings, and store the places of its steps in the session."""
+def loaded(
+    context: typer.Context,
+    file: str,
+    sets: Sequence[str],
+    params: Sequence[str],
+    root: str | None,
+    *,
+    imports: bool = False,
+) -> Config:
+    """Load a file, print its warnings, and store the places of its steps in the session.
+
+    Parameters
+    ----------
+    imports : whether to import its modules in another process, to see which functions they have
+    """
     session: Session = context.obj
     session.file = file
     options = [*(("--set", text) for text in sets), *(("--params", path) for path in params)]
@@ -107,11 +122,15 @@ def loaded(context: typer.Context, file: str, sets: Sequence[str], params: Seque
             raise no_such_file(path)
     from pipeline.config.loader import load
 
-    config = load(file, sets=_assignments(sets), params_files=tuple(params), root=root)
+    def load_with(functions: Functions | None) -> Config:
+        return load(file, sets=_assignments(sets), params_files=tuple(params), root=root, functions=functions)
+
+    functions, notes = _imported(load_with) if imports else (None, [])
+    config = load_with(functions)
     places = {name: step.location for name, step in config.steps.items()}
     places |= {output.writer: output.location for output in config.outputs}
     session.locations |= {name: f"{place.file}:{place.line}" for name, place in places.items() if place.line}
-    tell_warnings(session, config.warnings)
+    tell_warnings(session, (*config.warnings, *notes))
     return config
 
 
@@ -122,6 +141,18 @@ def tell_warnings(session: Session, warnings: Iterable[str]) -> None:
             emit(session, "warning", message=warning)
         else:
             print(f"pipeline: warning: {warning}", file=sys.stderr)
+
+
+def _imported(load: Callable[[Functions], Config]) -> tuple[Functions, list[str]]:
+    """Return what importing the modules of a file has shown, and warnings about what could not be imported in time."""
+    from pipeline.config.user_functions import Functions
+    from pipeline.worker.import_probe import look_at
+
+    functions = Functions()
+    with contextlib.suppress(ConfigError):  # raised when the file is loaded again, with what importing adds
+        load(functions)
+    imported, notes = look_at(list(functions.unknown), functions.folders)
+    return Functions(imported), notes
 
 
 def _assignments(sets: Sequence[str]) -> Mapping[str, str]:

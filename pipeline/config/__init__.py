@@ -17,6 +17,7 @@ loader              Loads a Config from a file, a text or a tree: the order of s
 matrix              The instances of a step with a matrix, and what a reference means in one of them.
 matrix_values       The values that a file lists: those of ``matrix``, of ``over``, of ``exclude``.
 model               The Config: its steps, outputs and checks, and what they refer to.
+module_source       What a Python file defines, by reading it: its names, and the parameters of its functions.
 op_parameters       The parameters of an op, validated against the op's signature.
 python_builder      A pipeline built in Python: the keys of a file, gathered call by call.
 resolved_yaml       A Config as one file, with its includes merged and its params replaced by their values.
@@ -29,6 +30,7 @@ step_context        What the steps of a file share while they are resolved; the 
 step_resolution     The instances of one parsed step, with every reference, ``${…}`` and expression resolved.
 step_syntax         A step as it is written: its kind, its keys checked, its references found.
 targets             Names of steps and items on the command line, as show and debug take them.
+user_functions      Whether the functions that a file names exist, and take the arguments that they get.
 yaml_nodes          YAML text parsed to a tree in which every value has its place.
 yaml_writer         A tree written as YAML text that parses to the same tree.
 """

@@ -12,7 +12,7 @@ from pipeline.config.expressions.references import ExpressionError, PickText, Re
 from pipeline.config.fault_collector import ConfigFault
 from pipeline.config.scalars import label
 from pipeline.config.yaml_nodes import MOST_DEPTH, MOST_VALUES, Node, scalar
-from pipeline.errors import ConfigError, Location
+from pipeline.errors import ConfigError, Location, printable
 
 __all__ = ["StepReference", "tree_of"]
 
@@ -133,6 +133,8 @@ def tree_of(
         ]
     elif isinstance(value, str):
         node.value = node.text = str(value)
+        if node.text.encode(errors="ignore").decode() != node.text:
+            raise ConfigFault(at, path, f"got '{printable(node.text)}', with half of a character; write all of it")
     elif value is None or isinstance(value, bool | int | float):
         node.text, node.plain = _number(value), True
         if not isinstance(scalar(node.text), type(value)):

@@ -24,6 +24,7 @@ from pipeline.config.sections.validation import read as read_section
 from pipeline.config.step_context import Context
 from pipeline.config.step_resolution import resolve_step
 from pipeline.config.step_syntax import ParsedStep, parse_step, resembles_deciding
+from pipeline.config.user_functions import Functions, GivenArguments, check_function
 from pipeline.config.yaml_nodes import Node
 from pipeline.errors import ConfigError, Location
 
@@ -40,6 +41,7 @@ def load(
     sets: Mapping[str, str | Node] | None = None,
     params_files: Iterable[str | os.PathLike[str]] = (),
     root: str | os.PathLike[str] | None = None,
+    functions: Functions | None = None,
 ) -> Config:
     """Load the Config of a file.
 
@@ -48,6 +50,7 @@ def load(
     sets : dotted name of a param -> its value as YAML, ``{"a.b": "3"}``, or as a tree
     params_files : YAML files with maps of params; later files win over earlier ones, and ``sets`` over all
     root : the folder that input paths are relative to; default: the folder of the file that has the path
+    functions : what is known of the functions of modules, beyond what their source tells
 
     Raises
     ------
@@ -55,7 +58,8 @@ def load(
     """
     named = os.fspath(path)
     folder = os.path.abspath(os.fspath(root)) if root is not None else None
-    return _load(lambda: read(named, folder=folder), named, folder, sets or {}, [os.fspath(p) for p in params_files])
+    files = [os.fspath(p) for p in params_files]
+    return _load(lambda: read(named, folder=folder), named, folder, sets or {}, files, functions)
 
 
 def loads(
@@ -83,11 +87,18 @@ def from_tree(tree: Node) -> Config:
     return _load(lambda: tree, tree.location.file, None, {}, [])
 
 
-def _load(get: Any, named: str, folder: str | None, sets: Mapping[str, str | Node], files: list[str]) -> Config:
+def _load(
+    get: Any,
+    named: str,
+    folder: str | None,
+    sets: Mapping[str, str | Node],
+    files: list[str],
+    functions: Functions | None = None,
+) -> Config:
     faults, warnings = FaultCollector(), list[str]()
     with files_read.recorded() as files_seen, secret_values.recorded() as secrets:
         try:
-            config = _loaded(get, named, folder, sets, files, faults, warnings)
+            config = _loaded(get, named, folder, sets, files, functions or Functions(), faults, warnings)
             faults.raise_if_any()
         except ConfigError as error:
             messages = secret_values.masked([fault.message for fault in error.faults], secrets)
@@ -102,6 +113,7 @@ def _loaded(
     folder: str | None,
     sets: Mapping[str, str | Node],
     files: list[str],
+    functions: Functions,
     faults: FaultCollector,
     warnings: list[str],
 ) -> Config:
@@ -112,7 +124,7 @@ def _loaded(
         tree = merge_includes(main, folder=folder, faults=faults, warnings=warnings)
     except ConfigFault as error:
         raise ConfigError([error.fault]) from None
-    return _read(tree, main, named, sets, files, faults, warnings)
+    return _read(tree, main, named, sets, files, functions, faults, warnings)
 
 
 def _read(
@@ -121,15 +133,29 @@ def _read(
     named: str,
     sets: Mapping[str, str | Node],
     files: list[str],
+    functions: Functions,
     faults: FaultCollector,
     warnings: list[str],
 ) -> Config:
     params = _params(tree, sets, files, faults)
     keys = read_section(File, tree, "", Scope(params), faults)
     _check_version(tree, faults)
-    importable, shipped = modules(tree.value.get("modules"), params, faults)
+    n_faults = len(faults)
+    importable, shipped = modules(tree.value.get("modules"), params, functions, faults)
+    modules_known = len(faults) == n_faults
     nodes = _steps(tree, params, faults)
-    context = Context(params, frozenset(nodes), faults, importable_names(importable, shipped), _matrix_keys(nodes))
+    context = Context(
+        params,
+        frozenset(nodes),
+        faults,
+        importable_names(importable, shipped),
+        matrix_keys=_matrix_keys(nodes),
+        shipped=shipped,
+        modules_known=modules_known,
+        functions=functions,
+    )
+    if keys is not None and keys.compare is not None and keys.compare.reference is not None:
+        _check_reference(tree.value["compare"].at("reference", "call"), keys.compare.reference.call, context)
     steps = _resolve_steps(nodes, tree, context, warnings)
     made: dict[str, Any] = {}
     for key, reader in (("outputs", outputs), ("checks", checks), ("keep", keep)):
@@ -154,6 +180,13 @@ def _read(
         tree=_merged_tree(tree, params),
         **made,
     )
+
+
+def _check_reference(node: Node, function: str, context: Context) -> None:
+    """Note errors in ``compare.reference``, a function that gets the params."""
+    at = (node.location, "compare.reference.call")
+    given = GivenArguments(0, dict.fromkeys(context.params, at))
+    check_function(function, given, context.shipped, context.functions, context.faults, at=at)
 
 
 def _merged_tree(tree: Node, params: Params) -> Node:

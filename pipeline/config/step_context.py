@@ -15,6 +15,7 @@ from pipeline.config.model import Reference
 from pipeline.config.sections.fields import Section
 from pipeline.config.sections.validation import read
 from pipeline.config.step_syntax import ParsedStep, ReferenceSite
+from pipeline.config.user_functions import Functions
 from pipeline.config.yaml_nodes import Node
 
 __all__ = ["Context", "InstanceReader"]
@@ -31,6 +32,9 @@ class Context:
     steps : the names of all steps
     importable : the names of modules that calls may import
     matrix_keys : those that any step of the file has
+    shipped : paths of the modules that are sent to the workers
+    modules_known : False where ``modules`` has an error, so that other modules may be meant, too
+    functions : what is known of the functions of modules
     resolved : what others need to know of each step that is resolved already; it grows step by step
     """
 
@@ -39,6 +43,9 @@ class Context:
     faults: FaultCollector
     importable: frozenset[str]
     matrix_keys: frozenset[str] = frozenset()
+    shipped: tuple[str, ...] = ()
+    modules_known: bool = True
+    functions: Functions = field(default_factory=Functions)
     resolved: dict[str, StepInfo] = field(default_factory=dict)
 
     def scope(self, parsed: ParsedStep | None, matrix: Mapping[str, Any], *, is_sure: bool = True) -> Scope:

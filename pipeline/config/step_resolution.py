@@ -18,10 +18,12 @@ from pipeline.config.op_parameters import check_kinds, read_parameters
 from pipeline.config.scalars import label
 from pipeline.config.sections.calls import call_fields
 from pipeline.config.sections.commands import command_fields, command_parts
+from pipeline.config.sections.functions import arguments_in_op, arguments_of_call, require_named
 from pipeline.config.sections.keys import StepKeys
 from pipeline.config.signatures import OPS, Signature, choose
 from pipeline.config.step_context import Context, InstanceReader
-from pipeline.config.step_syntax import ParsedStep, ReferenceSite, check_keys
+from pipeline.config.step_syntax import ParsedStep, ReferenceSite, check_keys, unknown_keys
+from pipeline.config.user_functions import check_function
 from pipeline.config.yaml_nodes import Node
 from pipeline.errors import Location
 
@@ -173,18 +175,11 @@ def _check_call(parsed: ParsedStep, context: Context) -> None:
     path = f"{parsed.path}.call"
     if not _FUNCTION.fullmatch(parsed.function):
         context.faults.add(node.location, path, f'got {node.shown}; a function is written "module:function"')
-        return
-    _check_module(parsed.function, node, path, context)
-
-
-def _check_module(function: str, node: Node, path: str, context: Context) -> None:
-    """Note it if the module of ``module:function`` is not among ``modules``."""
-    module = function.partition(":")[0]
-    names = module.split(".")
-    if not any(".".join(names[:i]) in context.importable for i in range(1, len(names) + 1)):
-        has = f"modules has {', '.join(sorted(context.importable))}" if context.importable else "modules is empty"
-        cure = f"add it: modules: [{module}], or [./{names[0]}.py]"
-        context.faults.add(node.location, path, f"{module!r} is not among modules; {cure}; {has}")
+    elif require_named(parsed.function, node, path, context):
+        given = None if unknown_keys(parsed) else arguments_of_call(parsed, context.params)
+        check_function(
+            parsed.function, given, context.shipped, context.functions, context.faults, at=(node.location, path)
+        )
 
 
 def _info(parsed: ParsedStep, instances: Instances, signature: type[Signature] | None, context: Context) -> StepInfo:
@@ -297,10 +292,19 @@ class _StepReader(InstanceReader):
         given = read_parameters(signature, self.parsed, self.scope, self.context.faults)
         if given is not None:
             check_kinds(given, self.parsed, self._input_kinds(), self.context.faults)
-            function = given.keywords().get("function")
-            if function is not None:
-                _check_module(function, self.node.at("function"), f"{self.path}.function", self.context)
+        if "function" in signature.model_fields and "function" in self.node.value:
+            self._check_function(given)
         return given
+
+    def _check_function(self, parameters: Signature | None) -> None:
+        """Note errors in the function of an op, and in the arguments that it gets."""
+        node, path, context = self.node.value["function"], f"{self.path}.function", self.context
+        function = node.text if parameters is None else parameters.keywords()["function"]
+        if _FUNCTION.fullmatch(str(function)) and require_named(function, node, path, context):
+            given = arguments_in_op(parameters, self.parsed) if parameters is not None else None
+            check_function(
+                function, given, context.shipped, context.functions, context.faults, at=(node.location, path)
+            )
 
     def _input_kinds(self) -> dict[str, str]:
         """Return the kind of each role's first reference, with a ``*`` where it is gathered."""

@@ -31,6 +31,7 @@ __all__ = [
     "parse_expression",
     "parse_step",
     "resembles_deciding",
+    "unknown_keys",
 ]
 
 KINDS = ("op", "expr", "call", "command")
@@ -140,7 +141,7 @@ def parse_step(
         step.over |= keys_of_all_maps(node.value.get("over"), f"{path}.over", params)
     step.references.extend(_references(step, steps, params, faults))
     unknown = _placeholder_names(node) - steps - step.over - matrix_keys - frozenset(params)
-    step.is_misspelt = step.is_known and any(map(resembles_deciding, _unknown_keys(step)))
+    step.is_misspelt = step.is_known and any(map(resembles_deciding, unknown_keys(step)))
     step.is_whole = len(faults) == n_faults and not unknown and not step.is_misspelt
     return step
 
@@ -230,7 +231,7 @@ def _own_and_common_keys(step: ParsedStep, parameters: tuple[str, ...]) -> tuple
     return own, tuple(key for key in COMMON_KEYS if key != "input" or step.kind == "call")
 
 
-def _unknown_keys(step: ParsedStep) -> list[str]:
+def unknown_keys(step: ParsedStep) -> list[str]:
     """Return the keys that the step can't have, whichever class of its op is meant."""
     parameters = [name for cls in OPS[step.function] for name in cls.model_fields] if step.kind == "op" else []
     own, common = _own_and_common_keys(step, tuple(parameters))

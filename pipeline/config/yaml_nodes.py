@@ -235,11 +235,21 @@ class _Composer:
 
     def _scalar(self, event: Any) -> Node:
         tag = self._tag(event)
+        if not event.value.isascii():
+            event.value = self._whole_characters(event)
         plain = event.style in (None, "") and tag != "str" and event.tag != "!"
         value = scalar(event.value) if plain or (tag and tag != "str") else event.value
         if tag and not isinstance(value, _TAGS[tag]):
             raise self._fault(event, f"got {event.value!r} with the tag !!{tag}")
         return Node(self._location(event), value, event.value, plain=plain, folder=self._folder)
+
+    def _whole_characters(self, event: Any) -> str:
+        """Return the text with pairs of surrogates, as JSON writes them, as the characters that they mean."""
+        try:
+            return str(event.value.encode("utf-16", "surrogatepass").decode("utf-16"))
+        except UnicodeDecodeError:
+            message = f"got '{printable(event.value)}', with half of a character (\\ud800 to \\udfff); write all of it"
+            raise self._fault(event, message) from None
 
     def _collection(self, event: Any, events: Iterator[Any]) -> Node:
         tag = self._tag(event)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from pipeline.errors import DataError, OpError
+from pipeline.errors import DataError, OpError, nearest
 from pipeline.graph.graph import GraphNode, Key, listed, ref, task
 from pipeline.ops.arrays.deferred_labels import DeferredLabels, plain_coords, with_labels
 from pipeline.ops.arrays.dims import one_chunk
@@ -262,7 +262,8 @@ def _to_the_second(labels: Any) -> Any:
 
 def _slices(x: xr.DataArray, along: str, name: str) -> Items:
     if along not in x.dims:
-        raise OpError("along", f"{along!r} is no dim; the array has {', '.join(map(str, x.dims)) or 'none'}")
+        dims = list(map(str, x.dims))
+        raise OpError("along", f"{along!r} is no dim; the array has {', '.join(dims) or 'none'}{nearest(along, dims)}")
     labels = labels_along(x, along)
     texts = tuple(str(v) for v in (_to_the_second(labels) if labels.dtype.kind == "M" else labels))
     x = one_chunk(x, [str(dim) for dim in x.dims if dim != along])

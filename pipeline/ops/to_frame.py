@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from pipeline.errors import DataError, OpError
+from pipeline.errors import DataError, OpError, nearest
 from pipeline.graph.calendars import calendar_of, time_texts
 from pipeline.graph.graph import GraphNode, Key, listed, ref, task
 from pipeline.graph.segments import Dropped
@@ -328,7 +328,8 @@ def cells_of_chunk(axes: Sequence[Any], meta: pd.DataFrame, chunk: Any) -> pd.Da
 def _wide(x: xr.DataArray, dim: str, prefix: str, name: str) -> Frame:
     """Return a column for each label of ``dim``, a row for each place along the others, with their coordinates."""
     if dim not in x.dims:
-        raise OpError("columns", f"{dim!r} is no dim; the array has {', '.join(map(str, x.dims)) or 'none'}")
+        dims = list(map(str, x.dims))
+        raise OpError("columns", f"{dim!r} is no dim; the array has {', '.join(dims) or 'none'}{nearest(dim, dims)}")
     others = [d for d in x.dims if d != dim]
     x = one_chunk(x.transpose(*others, dim), [dim])
     names = [f"{prefix}{label}" for label in labels_along(x, dim)]

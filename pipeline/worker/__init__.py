@@ -3,6 +3,7 @@
 atomic_write    Write a file that appears, or replaces another, only when it is complete.
 finished_items  A file in which a worker keeps what the items of a batch have given.
 isolation       What a task of the user gets instead of the values that other tasks see as well.
+import_probe    Import modules in another process, and see which functions they have, for ``check --import``.
 memory          The bytes that a value and this process take.
 output_buffer   What the tasks of a segment write, cut into whole lines, each with its task.
 output_capture  The streams of this process while tasks run: what a task prints, logs or warns goes to its buffer.

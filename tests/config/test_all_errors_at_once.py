@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -14,7 +15,7 @@ from pipeline.errors import ConfigError
 
 VALID = {
     "version": "version: 1",
-    "modules": "modules: [mine]",
+    "modules": "modules: [./mine.py]",
     "params": "params: {n: 8, low: 2, names: [t, q]}",
     "steps": "steps:",
     "x": '  x: {op: random, shape: {time: "${n}", y: 4}, matrix: {var: "${names}"}}',
@@ -45,6 +46,7 @@ VALID = {
 """A valid file, a line an entry; nearly every step needs one before it."""
 
 PLANTS = {
+    "modules": {"module": ("mine", "mien")},
     "params": {"name": ("low: 2", "low: 2, 9x: 1")},
     "x": {
         "unknown key": ("shape:", "size: 3, shape:"),
@@ -89,13 +91,23 @@ PLANTS = {
         "reference": ("${join}", "${joint}"),
         "module": ("mine:fit", "mein:fit"),
         "function": ("mine:fit", "mine fit"),
+        "no such function": ("mine:fit", "mine:fti"),
+        "keyword": ("f: ", "g: "),
         "over": ("[1, 2]", "3"),
         "clash": ("f: ", "a: 1, f: "),
         "misspelt parts": ("parts", "part"),
         "misspelt over": ("over", "ovre"),
     },
-    "best": {"reference": ("fit.rmse", "fut.rmse"), "kind of value": ("retries: 2", "retries: many")},
-    "again": {"reference": ("item: fit", "item: fot"), "choice": ("on_error: drop", "on_error: dorp")},
+    "best": {
+        "reference": ("fit.rmse", "fut.rmse"),
+        "kind of value": ("retries: 2", "retries: many"),
+        "argument": ("input: fit.rmse, ", ""),
+    },
+    "again": {
+        "reference": ("item: fit", "item: fot"),
+        "choice": ("on_error: drop", "on_error: dorp"),
+        "no such function": ("fit", "fitt"),
+    },
     "told": {
         "reference": ('"${best}"', '"${beast}"'),
         "misspelt over": ("over", "ovre"),
@@ -116,8 +128,18 @@ PLANTS = {
 }
 """Errors to plant: in which line, of which kind, what is replaced by what. Each is one error."""
 
-OF_INPUTS = ("label", "gather", "part")
-"""Errors that can be told only where the step that is referred to has none."""
+OF_INPUTS = ("label", "gather", "part", "module", "no such function", "keyword", "argument")
+"""Errors that can be told only where the step, or the module, that is referred to has none."""
+
+MINE = "def fit(a=0, f=None, s=None, item=None, b=0): ...\ndef best(rmse): ...\n"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("errors")
+    (folder / "mine.py").write_text(MINE)
+    return folder
+
 
 KINDS = [(line, kind) for line, kinds in PLANTS.items() for kind in kinds]
 
@@ -131,28 +153,28 @@ def text_with(planted: Mapping[str, str]) -> str:
     return "\n".join(lines.values()) + "\n"
 
 
-def lines_with_errors(text: str) -> list[str]:
+def lines_with_errors(text: str, folder: Path) -> list[str]:
     """Return the entry of each error that loading the file reports."""
     try:
-        loads(text)
+        loads(text, root=folder)
     except ConfigError as error:
         return sorted(list(VALID)[fault.location.line - 1] for fault in error.faults)
     return []
 
 
-def test_the_file_is_valid() -> None:
-    assert lines_with_errors(text_with({})) == []
+def test_the_file_is_valid(folder: Path) -> None:
+    assert lines_with_errors(text_with({}), folder) == []
 
 
 @pytest.mark.parametrize(("line", "kind"), KINDS)
-def test_one_error_is_one_message(line: str, kind: str) -> None:
-    assert lines_with_errors(text_with({line: kind})) == [line]
+def test_one_error_is_one_message(folder: Path, line: str, kind: str) -> None:
+    assert lines_with_errors(text_with({line: kind}), folder) == [line]
 
 
 @given(st.sets(st.sampled_from(list(PLANTS)), min_size=2), st.randoms(use_true_random=False))
-def test_every_error_is_found_and_nothing_else(lines: set[str], random: Random) -> None:
+def test_every_error_is_found_and_nothing_else(folder: Path, lines: set[str], random: Random) -> None:
     planted: dict[str, str] = {}
     for line in [line for line in VALID if line in lines]:
         kinds = [kind for kind in PLANTS[line] if not planted or kind not in OF_INPUTS]
         planted |= {line: random.choice(kinds)} if kinds else {}
-    assert lines_with_errors(text_with(planted)) == sorted(planted)
+    assert lines_with_errors(text_with(planted), folder) == sorted(planted)

@@ -176,6 +176,9 @@ class MapOverlap(Algebra):
     )
     dtype: Dtype = Field(description="of the result")
 
+    def function_gets(self) -> tuple[int, tuple[str, ...]]:
+        return 1, ()
+
 
 class TreeReduce(Signature):
     """One value of all items: a function of yours combines lists of items, then lists of its own results, until one is
@@ -196,3 +199,6 @@ class TreeReduce(Signature):
     )
     args: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the function")
     fan_in: Annotated[int, Field(ge=2)] = Field(8, description="number of values that one task combines")
+
+    def function_gets(self) -> tuple[int, tuple[str, ...]]:
+        return 1, ()

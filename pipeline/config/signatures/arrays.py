@@ -80,6 +80,9 @@ class MapBlocks(ArrayOp):
     dtype: Dtype = Field(description="of the result")
     dims: Names | None = Field(None, description="of the result; default: the input's")
 
+    def function_gets(self) -> tuple[int, tuple[str, ...]]:
+        return 1, ()
+
 
 class Sel(ArrayOp):
     """The part of an array that labels select.

@@ -212,6 +212,13 @@ class Signature(BaseModel):
         """Return the parameters as keyword arguments of the op's function."""
         return {name: getattr(self, name) for name in type(self).model_fields}
 
+    def function_gets(self) -> tuple[int, tuple[str, ...]] | None:
+        """Return how many positional arguments a function of the user gets, and which keywords besides ``args``.
+
+        None where that is not known, or there is no such function.
+        """
+        return None
+
     def needed(self, columns: Columns) -> dict[str, Columns]:
         """Return the columns of each frame input that the given columns of the result depend on; None: all."""
         return dict.fromkeys(self.inputs)

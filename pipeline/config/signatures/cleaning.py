@@ -161,6 +161,9 @@ class MapPartitions(FrameOp):
     args: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the function")
     columns: dict[str, Type] = Field(description="column: type, of the result", min_length=1)
 
+    def function_gets(self) -> tuple[int, tuple[str, ...]]:
+        return 1, ()
+
 
 class ResampleFrame(FrameOp):
     """One row per period, in order: the columns of ``by``, the start of the period in column ``on``, the aggregates.

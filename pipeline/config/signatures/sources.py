@@ -218,6 +218,9 @@ class ArrayFromCall(Source):
     chunks: Chunks | None = Field(None, description="size along each dim; default: auto")
     args: dict[str, Any] | None = Field(None, description="further keyword arguments of the function")
 
+    def function_gets(self) -> tuple[int, tuple[str, ...]]:
+        return 0, tuple(self.shape)
+
 
 class FrameFromCall(Source):
     """A frame whose partitions a function of yours returns; it is called in the tasks.
@@ -236,6 +239,9 @@ class FrameFromCall(Source):
     columns: dict[str, Type] = Field(description="column: type", min_length=1)
     partitions: Annotated[int, Field(ge=1, le=1_000_000)] = Field(1, description="number of partitions")
     args: dict[str, Any] | None = Field(None, description="further keyword arguments of the function")
+
+    def function_gets(self) -> tuple[int, tuple[str, ...]]:
+        return 0, ("partition", "n_partitions")
 
 
 class Timeseries(Source):

@@ -10,6 +10,7 @@ All files are in a scratch folder below the runs folder, which is deleted at the
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -94,7 +95,7 @@ def explain(
     n_workers = workers if workers is not None else max(2, count_cores())
     if type(n_workers) is not int or n_workers < 2:
         raise ConfigError(f"workers: got {n_workers!r}; there is a speedup to explain from 2 workers on")
-    if not budget > spent:
+    if not budget > 0:
         raise ConfigError(f"budget: got {budget:g} s; all of it takes some seconds: 60s")
     threads = config.cluster.get("threads_per_worker", 1)
     graph, reasons = pure_part(build(config), {name for name, step in config.steps.items() if not step.pure})
@@ -105,11 +106,15 @@ def explain(
         ends=began + budget - min(_ENDING, budget / 10),
         began=began,
         budget=budget,
+        loading=perf_counter() - began,
         asked=tuple(steps or ()),
         not_probed=dict(reasons),
         way="threads" if isinstance(threads, int) and threads > 1 else "processes",
         tell=tell or _silent,
     )
+    if experiment.left <= 0:
+        message = f"budget: loading the file took {duration_text(experiment.loading)} of {budget:g} s"
+        raise ConfigError(f"{message}; give it some seconds more: {budget + math.ceil(experiment.loading) + 30:.0f}s")
     with scratch_folder(Path(runs)) as folder:
         return experiment.run(folder)
 
@@ -124,6 +129,7 @@ class _Experiment:
     asked : the steps to probe; empty: the most expensive ones
     not_probed : step -> why it was not probed
     way : how the file runs now
+    loading : seconds of the budget that loading and building the file took
     measurements : by step, of those that were probed
     overheads : by back end
     """
@@ -134,6 +140,7 @@ class _Experiment:
     ends: float
     began: float
     budget: float
+    loading: float
     asked: tuple[str, ...]
     not_probed: dict[str, str]
     way: Way
@@ -144,6 +151,14 @@ class _Experiment:
     @property
     def left(self) -> float:
         return self.ends - perf_counter()
+
+    @property
+    def _budget_text(self) -> str:
+        """The budget, with the part of it that loading the file took where that is much."""
+        used = (
+            f", of which loading the file took {duration_text(self.loading)}," if 5 * self.loading > self.budget else ""
+        )
+        return f"{duration_text(self.budget)}{used}"
 
     def run(self, folder: Path) -> Explanation:
         graph = self.graph
@@ -220,7 +235,7 @@ class _Experiment:
         owned = {self.graph.policies[self.graph.owners[key]].step for key in self.graph.tasks}
         for step in dict.fromkeys(policy.step for policy in self.graph.policies.values()):
             if step in owned and step not in by_step and step not in self.not_probed and self._wants(step):
-                reason = "the serial run did not reach it"
+                reason = f"the serial run did not reach it in the budget of {self._budget_text.rstrip(',')}"
                 if sampled.cut is not None and sampled.cut[1] == step:
                     reason = f"one of its tasks was ended after {duration_text(sampled.cut[2])}"
                 self.not_probed[step] = reason
@@ -245,7 +260,7 @@ class _Experiment:
             for i, batch in enumerate(some):
                 if self.left < _LEAST_TIME:
                     missed = dict.fromkeys(step for other in some[i:] for step in other.steps)
-                    why = f"the budget of {duration_text(self.budget)} did not reach it"
+                    why = f"the budget of {self._budget_text} did not reach it"
                     self.not_probed |= dict.fromkeys(missed, why)
                     return
                 self._probe_batch(backend, batch, perf_counter() + self.left * max(0.5, costs[i] / sum(costs[i:])))
@@ -258,7 +273,7 @@ class _Experiment:
         try:
             found = probe(backend, first, batch.saved, n_cores=count_cores(), deadline=deadline)
         except Late as late:
-            why = f"the budget of {duration_text(self.budget)} is too short for it: {late}"
+            why = f"the budget of {self._budget_text} is too short for it: {late}"
             self.not_probed |= dict.fromkeys(batch.steps, why)
         except Failed as failed:
             self.not_probed |= dict.fromkeys(batch.steps, f"failed when it was run again: {failed}")

@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 from dask.base import tokenize
 
-from pipeline.errors import DataError, OpError
+from pipeline.errors import DataError, OpError, nearest
 from pipeline.graph.graph import GraphNode, Key, ref, task
 from pipeline.ops.arrays.block_tasks import array_of_tasks, per_block, replace_at
 from pipeline.ops.arrays.contraction import contract
@@ -80,7 +80,8 @@ def _require_both(left: xr.DataArray, right: xr.DataArray, axis: Sequence[str]) 
     for dim in axis:
         axis_of(left, dim, "axis")
         if dim not in right.dims:
-            raise OpError("axis", f"right has no dim {dim!r}; dims: {', '.join(map(str, right.dims))}")
+            dims = list(map(str, right.dims))
+            raise OpError("axis", f"right has no dim {dim!r}; dims: {', '.join(dims)}{nearest(dim, dims)}")
 
 
 def _product_over(left: xr.DataArray, right: xr.DataArray, summed: Sequence[str]) -> xr.DataArray:

@@ -20,14 +20,14 @@ import numpy as np
 import xarray as xr
 from dask.base import tokenize
 
-from pipeline.errors import DataError, OpError
+from pipeline.errors import DataError, OpError, nearest
 from pipeline.graph.graph import GraphNode, Key, task
 from pipeline.ops.build_warnings import warn
 from pipeline.ops.data_movement import note
 from pipeline.ops.sources.chunking import Chunks, chunk_sizes, require_few, spans
 from pipeline.ops.sources.file_joins import Joined, Settled, join, join_plain, sharing
 from pipeline.ops.sources.file_order import Overlap
-from pipeline.ops.sources.paths import is_remote, locate, opened, options_of, stores
+from pipeline.ops.sources.paths import is_remote, locate, opened, options_of, similar, stores
 from pipeline.ops.sources.stored_arrays import (
     StoredArray,
     as_declared,
@@ -128,7 +128,7 @@ def _zarr_stored(path: str, variable: str | None, group: str, times: bool, optio
     import zarr
 
     if not is_remote(path) and not os.path.exists(path):
-        raise DataError(f"{path}: no such file")
+        raise DataError(f"{path}: no such file{similar(path)}")
     with read_errors(path):
         try:
             node = zarr_node(path, "", options)
@@ -249,7 +249,8 @@ def _assemble(
             kept.append(i)
     unknown = sorted(set(picks) - set(dims))
     if unknown:
-        raise OpError("", f"{unknown[0]!r} is no dim of {first.variable!r}; its dims are {', '.join(dims)}")
+        has = f"its dims are {', '.join(dims)}{nearest(unknown[0], dims)}"
+        raise OpError("", f"{unknown[0]!r} is no dim of {first.variable!r}; {has}")
     name = f"{op}-{tokenize([x.path for x in found], first.group, first.variable, str(dtype), pieces, kept)}"
     tasks: dict[Key, GraphNode] = {}
     for index in itertools.product(*(range(len(p)) for p in pieces)):

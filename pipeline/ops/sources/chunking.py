@@ -10,7 +10,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 
-from pipeline.errors import OpError
+from pipeline.errors import OpError, nearest
 
 __all__ = ["Chunks", "chunk_sizes", "require_few", "spans"]
 
@@ -49,7 +49,9 @@ def chunk_sizes(
     if isinstance(chunks, Mapping):
         unknown = [dim for dim in chunks if dim not in dims]
         if unknown:
-            raise OpError("chunks", f"{unknown[0]!r} is no dim; the dims are {', '.join(dims)}")
+            raise OpError(
+                "chunks", f"{unknown[0]!r} is no dim; the dims are {', '.join(dims)}{nearest(unknown[0], dims)}"
+            )
         sizes = tuple(tuple(size) if isinstance(size := chunks.get(dim, -1), list) else size for dim in dims)
     else:
         sizes = ("auto" if chunks is None else chunks,) * len(dims)

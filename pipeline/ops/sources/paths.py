@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 from dask.base import tokenize
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, nearest
 from pipeline.graph.graph import GraphNode, Key, constant
 from pipeline.ops.collections import Items
 from pipeline.ops.sources.glob import WILD, fixed_folder, matching, within
@@ -30,6 +30,7 @@ __all__ = [
     "opened",
     "options_of",
     "protocol_of",
+    "similar",
     "stores",
 ]
 
@@ -123,9 +124,25 @@ def locate(
     if found:
         return tuple(found)
     if WILD.search(path):
-        raise DataError(f"{path}: no file matches this pattern")
+        raise DataError(f"{path}: no file matches this pattern{similar(fixed_folder(path))}")
     kinds = " or ".join(suffixes) or "any kind"
-    raise DataError(f"{path}: {f'a folder without files ({kinds})' if os.path.isdir(path) else 'no such file'}")
+    if os.path.isdir(path):
+        raise DataError(f"{path}: a folder without files ({kinds})")
+    raise DataError(f"{path}: no such file{similar(path)}")
+
+
+def similar(path: str) -> str:
+    """Return ``; did you mean …?`` for the first part of a local path that is not there; empty where none is similar."""
+    path = path.removeprefix("file://").rstrip("/")
+    if is_remote(path) or os.path.exists(path):
+        return ""
+    while (folder := os.path.dirname(path)) and not os.path.isdir(folder):
+        path = folder
+    try:
+        names = sorted(os.listdir(folder or "."))
+    except OSError:
+        return ""
+    return nearest(os.path.basename(path), names)
 
 
 ZARR_METADATA = ("zarr.json", ".zmetadata", ".zgroup", ".zarray")
