@@ -132,7 +132,7 @@ def locate(
 
 
 def similar(path: str) -> str:
-    """Return ``; did you mean …?`` for the first part of a local path that is not there; empty where none is similar."""
+    """Return ``; did you mean …?`` for the first part of a local path that is not there; empty if none is similar."""
     path = path.removeprefix("file://").rstrip("/")
     if is_remote(path) or os.path.exists(path):
         return ""
