@@ -64,6 +64,8 @@ def faults_of(make: Any) -> list[tuple[str, str]]:
 
 def test_what_is_built_is_what_a_file_asks_for(models: Any, tmp_path: Path) -> None:
     my_models, _ = models
+    with open(tmp_path / "my_models.py", "a") as file:
+        file.write("def use(*inputs, **keywords): ...\n")
     p = pipeline.Pipeline("all", params={"n": 4, "folds": [1, 2]}, seed=3, modules=["numpy"], root=tmp_path)
     x = p.step("x", op="arange", matrix={"var": ["a", "b"]}, stop="${n}", chunks=2, dim="time")
     p.step("m", op="mean", input=x, axis="time")
@@ -72,11 +74,11 @@ def test_what_is_built_is_what_a_file_asks_for(models: Any, tmp_path: Path) -> N
         "fit",
         call=my_models.fit,
         over={"a": range(3)},
-        args={"data": x["a"], "more": [x["b"], "${var2}"]},
+        args={"data": x["a"], "seed": [x["b"], "${var2}"]},
         matrix={"var2": ["q"]},
     )
     p.step("s", op="svd", input=p["x[a]"])
-    p.step("all", call="my_models:fit", input=[p["m"]["*"], "d[b]"], args={"a": p["s"].u[{"time": 0}]})
+    p.step("all", call="my_models:use", input=[p["m"]["*"], "d[b]"], args={"a": p["s"].u[{"time": 0}]})
     p.output("d", to="zarr", path="d-${var}.zarr")
     p.output("u", input=p["s"].u, to="npy", path="u")
     p.expect(p["m"]["a"], approx=1.5, abs=0.1)
@@ -95,10 +97,10 @@ def test_what_is_built_is_what_a_file_asks_for(models: Any, tmp_path: Path) -> N
           fit:
             call: "my_models:fit"
             over: {{a: {{range: 3}}}}
-            args: {{data: "${{x[a]}}", more: ["${{x[b]}}", "${{var2}}"]}}
+            args: {{data: "${{x[a]}}", seed: ["${{x[b]}}", "${{var2}}"]}}
             matrix: {{var2: [q]}}
           s: {{op: svd, input: "x[a]"}}
-          all: {{call: "my_models:fit", input: ["m[*]", "d[b]"], args: {{a: "${{s.u[time=0]}}"}}}}
+          all: {{call: "my_models:use", input: ["m[*]", "d[b]"], args: {{a: "${{s.u[time=0]}}"}}}}
         outputs:
           d: {{to: zarr, path: "d-${{var}}.zarr"}}
           u: {{input: s.u, to: npy, path: u}}
@@ -354,7 +356,7 @@ def test_paths_are_absolute_wherever_the_text_is_loaded(tmp_path: Path, monkeypa
     base.mkdir()
     folder = tmp_path / "here"
     folder.mkdir()
-    (folder / "mine.py").write_text("")
+    (folder / "mine.py").write_text("def f(**keywords): ...\n")
     (folder / "points.csv").write_text("a,b\n1,2\n")
     (folder / "paths.txt").write_text("one.csv\n/two.csv\n")
     (base / "base.yaml").write_text(

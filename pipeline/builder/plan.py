@@ -64,15 +64,17 @@ class Plan:
     graph : what the plan was made from; None for a plan without data
     absent : the step instances that do not exist, because of ``when`` or since they need one that doesn't, each with
         the reason
+    writing : number of tasks that write outputs, which belong to no step
     """
 
     rows: tuple[Row, ...]
     warnings: tuple[str, ...] = ()
     graph: Graph | None = field(default=None, repr=False, compare=False)
     absent: Mapping[str, str] = field(default_factory=dict)
+    writing: int = 0
 
     def __repr__(self) -> str:
-        n_tasks = sum(row.tasks for row in self.rows)
+        n_tasks = sum(row.tasks for row in self.rows) + self.writing
         return f"<Plan: {count_text(len(self.rows), 'step')}, {count_text(n_tasks, 'task')}>"
 
     def _repr_html_(self) -> str:
@@ -112,7 +114,9 @@ def plan(config: Config, graph: Graph | None) -> Plan:
     if faults:
         raise ConfigError(faults)
     warnings = (*config.warnings, *graph.warnings)
-    return Plan(tuple(_rows_of_graph(config, graph)), warnings, graph, config.absent)
+    rows = tuple(_rows_of_graph(config, graph))
+    writing = sum(owner not in config.steps for owner in graph.owners.values())
+    return Plan(rows, warnings, graph, config.absent, writing)
 
 
 def worker_memory(config: Config) -> float:

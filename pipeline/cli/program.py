@@ -87,7 +87,8 @@ def _failed(error: BaseException, session: Session) -> int:
     elif isinstance(error, typer.TyperException):  # wrong arguments
         code = getattr(error, "exit_code", 2)
         message = getattr(error, "format_message", lambda: "no command is given")() or "no command is given"
-        lines = [f"pipeline: error: {message.rstrip('.')}. See: pipeline --help"]
+        end = "" if message.endswith((".", "?", "!")) else "."
+        lines = [f"pipeline: error: {message}{end} See: pipeline --help"]
     elif isinstance(error, PipelineError):
         code = error.exit_code
     elif is_full(error):

@@ -101,7 +101,12 @@ class _Layout:
         return {self.origin(node)}
 
     def comment(self, node: Node) -> str:
-        return ", ".join(sorted(self.origins(node)))
+        """Return the origins of a value, each place once, with all that was filled in there."""
+        places: dict[str, dict[str, None]] = {}
+        for origin in sorted(self.origins(node)):
+            place, *filled_in = origin.split("; ")
+            places.setdefault(place, {}).update(dict.fromkeys(filled_in))
+        return ", ".join("; ".join([place, *filled_in]) for place, filled_in in places.items())
 
 
 def _holds_collections(node: Node) -> bool:

@@ -21,6 +21,7 @@ __all__ = ["diff_text", "runs_text"]
 
 _LABEL = 10  # width of the labels at the left
 _SHOWN = 10  # changes of one kind
+_ALSO = 3  # further places of one change
 _STEPS = 5  # steps of one back end
 _LONGEST = 60  # characters of a value
 _HASH = 6  # characters of the hash of a Graph
@@ -95,7 +96,8 @@ def diff_text(found: Difference, *, width: int = WIDTH) -> str:
         lines += _labelled("the same", [", ".join(same)], width)
     lines.append("")
     if found.times:
-        lines += [table_text(_CASES, [_case_row(times) for times in found.times], width=width), ""]
+        is_judged = not found.judged.text.startswith("verdict withheld")
+        lines += [table_text(_CASES, [_case_row(times, is_judged) for times in found.times], width=width), ""]
         rows = [row for times in found.times for row in _step_rows(times)]
         if rows:
             lines += [table_text(_TIMES, rows, width=width), ""]
@@ -116,10 +118,34 @@ def _head(side: str, run: RunFolder, width: int) -> list[str]:
 
 
 def _about(about: str, changes: Sequence[Change], width: int) -> list[str]:
-    lines = [_change_line(about, change) for change in changes[:_SHOWN]]
-    if len(changes) > _SHOWN:
-        lines.append(f"… {len(changes) - _SHOWN} more; --json lists all")
+    places = _places(changes) if about == "config" else {change.path: [] for change in changes}
+    shown = [change for change in changes if change.path in places]
+    lines = [_change_line(about, change) + _also(places[change.path]) for change in shown[:_SHOWN]]
+    if len(shown) > _SHOWN:
+        lines.append(f"… {len(shown) - _SHOWN} more; --json lists all")
     return _labelled(about, lines, width)
+
+
+def _places(changes: Sequence[Change]) -> dict[str, list[str]]:
+    """Return each change by its path, with the other places of the file that a changed param has changed alike."""
+    places: dict[str, list[str]] = {}
+    by_values: dict[str, str] = {}
+    for change in sorted(changes, key=lambda change: not change.path.startswith("params.")):
+        values = repr((change.kind, change.old, change.new))
+        if change.path.startswith("params."):
+            by_values.setdefault(values, change.path)
+        elif values in by_values:
+            places[by_values[values]].append(change.path)
+            continue
+        places[change.path] = []
+    return places
+
+
+def _also(paths: Sequence[str]) -> str:
+    if not paths:
+        return ""
+    more = f" and {len(paths) - _ALSO} more" if len(paths) > _ALSO else ""
+    return f" (in {', '.join(map(printable, paths[:_ALSO]))}{more})"
 
 
 def _change_line(about: str, change: Change) -> str:
@@ -145,12 +171,13 @@ def _input_line(path: str, change: Change) -> str:
     return f"{path}: {kind} ({size}{partial})"
 
 
-def _case_row(times: CaseTimes) -> dict[str, str]:
+def _case_row(times: CaseTimes, is_judged: bool) -> dict[str, str]:
+    """Return the times of one back end; without a verdict their ratio would be taken for one."""
     return {
         "case": f"{printable(times.backend)} x{times.workers}",
         "old": interval_text(times.old),
         "new": interval_text(times.new),
-        "speedup": ratio_text(times.speedup),
+        "speedup": ratio_text(times.speedup) if is_judged else "",
     }
 
 

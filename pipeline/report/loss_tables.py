@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.report.compare_reason_text import LOSS_NAMES
 from pipeline.report.text_tables import WIDTH, Column, table_text, wrapped
+from pipeline.trace.scaling_laws import is_fraction
 from pipeline.units import count_text, digits, duration_text, ratio_text
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ def _scaling_lines(law: Scaling, width: int) -> Iterator[str]:
     for n, point in measured.items():
         row = rows.setdefault(n, {"workers": str(n)})
         fraction = point["karp_flatt"]
-        row |= {"speedup": f"{point['speedup']:.2f}", "karp": "-" if fraction is None else f"{fraction:.3f}"}
+        row |= {"speedup": f"{point['speedup']:.2f}", "karp": f"{fraction:.3f}" if is_fraction(fraction) else "-"}
     yield table_text(columns, [rows[n] for n in sorted(rows)], width=width)
     bound = f"at most {ratio_text(law.largest_speedup)} with any number" if law.largest_speedup else "no bound seen"
     fitted = f"Amdahl: {law.serial_fraction:.1%} serial, {bound}"

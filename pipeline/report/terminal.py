@@ -56,7 +56,9 @@ def plan_text(plan: Any, *, width: int = WIDTH, shown: int = 20) -> str:
     moved = sum(_field(row, "moved") or 0 for row in plan.rows)
     if n_tasks:
         more = ", more in the run" if SOMETHING_MOVED in by_note else ""
-        steps, tasks = count_text(len(rows), "step"), count_text(n_tasks, "task")
+        writing = _field(plan, "writing") or 0
+        steps, tasks = count_text(len(rows), "step"), count_text(n_tasks + writing, "task")
+        tasks += f" ({count_text(writing, 'of them writes outputs', 'of them write outputs')})" if writing else ""
         lines.append(f"{steps}, {tasks}; {bytes_text(moved)} moved by rechunks and shuffles{more}")
     return "\n".join(lines)
 
@@ -91,7 +93,8 @@ def run_text(run: Any, *, shown: int = 10) -> str:
 def plan_event(plan: Any) -> dict[str, Any]:
     """Return the plan as a map of plain values, for ``--json``; sizes in bytes."""
     names = ("step", "kind", "shape", "copies", "tasks", "largest_chunk", "moved", "whole", "notes")
-    return {"plan": [{name: _field(row, name) for name in names} for row in plan.rows], "absent": dict(plan.absent)}
+    rows = [{name: _field(row, name) for name in names} for row in plan.rows]
+    return {"plan": rows, "absent": dict(plan.absent), "writing": _field(plan, "writing") or 0}
 
 
 def comparison_text(comparison: Comparison, *, width: int = WIDTH) -> str:

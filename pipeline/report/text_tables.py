@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -37,12 +38,18 @@ class Column(NamedTuple):
 def table_text(
     columns: Sequence[Column], rows: Iterable[Mapping[str, Any]], *, width: int = WIDTH, color: bool = False
 ) -> str:
-    """Return a table as text; columns without any value are left out, and long text is folded rather than cut."""
+    """Return a table as text; columns without any value are left out.
+
+    Long text is folded, never cut: a table whose columns can't be narrower is wider than ``width``.
+    """
     rows = [{c.name: str(row.get(c.name, "") or "") for c in columns} for row in rows]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     shown = [c for c in columns if any(row[c.name] not in ("", "-") for row in rows)]
+    needed = 0
     for column in shown:
-        longest = max(len(row[column.name]) for row in rows)
+        longest = max(cell_len(row[column.name]) for row in rows)
+        title = max(map(cell_len, column.title.split("\n")))
+        needed += max(title, min(longest, column.folded) if column.folded else longest) + 1
         table.add_column(
             column.title,
             justify="right" if column.number else "left",
@@ -52,8 +59,8 @@ def table_text(
         )
     for row in rows:
         table.add_row(*(Text(row[c.name]) for c in shown))
-    console = Console(file=io.StringIO(), width=width, force_terminal=color, color_system="standard" if color else None,
-                      legacy_windows=False)  # fmt: skip
+    console = Console(file=io.StringIO(), width=max(width, needed), force_terminal=color, legacy_windows=False,
+                      color_system="standard" if color else None)  # fmt: skip
     with console.capture() as capture:
         console.print(table)
     return "\n".join(line.rstrip() for line in capture.get().rstrip("\n").split("\n"))

@@ -253,9 +253,15 @@ def _task(config: Config, graph: Graph, text: str) -> Key:
     step = re.split(r"[\[(/.]", text, maxsplit=1)[0].strip()
     owned = {name: key for name, key in named_tasks.items() if graph.owners[key].partition("[")[0] == step}
     if owned:
-        return _task_of_step(config, graph, text, owned)
+        of_user = {name: key for name, key in owned.items() if _calls_user(graph.tasks[key])}
+        return _task_of_step(config, graph, text, of_user or owned)
     owners = dict.fromkeys(owner.partition("[")[0] for owner in graph.policies)
     raise ConfigError(f"no task is named {text!r}{nearest(step, owners)}")
+
+
+def _calls_user(node: GraphNode) -> bool:
+    """Return whether a task calls a function or a program of the user, not only parts of what they gave."""
+    return any(isinstance(argument, Call | Program) for argument in getattr(node, "args", ()))
 
 
 def _task_of_step(config: Config, graph: Graph, text: str, owned: Mapping[str, Key]) -> Key:

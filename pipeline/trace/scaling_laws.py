@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from pipeline.units import count_text
 
-__all__ = ["FEWEST_USL", "USL", "Amdahl", "amdahl", "curve", "karp_flatt", "usl"]
+__all__ = ["FEWEST_USL", "USL", "Amdahl", "amdahl", "curve", "is_fraction", "karp_flatt", "usl"]
 
 FEWEST_USL = 6
 """Fewest numbers of workers that the USL is fitted to."""
@@ -104,6 +104,14 @@ def amdahl(workers: Sequence[int], speedups: Sequence[float]) -> Amdahl:
     fraction = float(x @ (1 / s - 1 / n) / (x @ x))
     # rounded: an error like 1e-17 would limit the speedup
     return Amdahl(min(1.0, max(0.0, round(fraction, 12))))
+
+
+def is_fraction(serial: float | None) -> bool:
+    """Return whether Karp and Flatt's number can be the serial fraction that it is meant to be.
+
+    It is above 1 where more workers are slower than one, and below 0 where the speedup exceeds the number of workers.
+    """
+    return serial is not None and 0 <= serial <= 1
 
 
 def karp_flatt(speedup: float, n_workers: int) -> float:

@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline.report.compare_reason_text import LOSS_NAMES
 from pipeline.report.html.bokeh_figures import LOSSES
+from pipeline.trace.scaling_laws import is_fraction
 from pipeline.trace.statistics import Interval
 from pipeline.units import bytes_text, count_text, digits, duration_text, interval_text, ratio_text
 
@@ -217,7 +218,7 @@ def points(law: Row) -> Table:
             str(point["workers"]),
             interval_text(interval(point["elapsed"])),
             ratio_text(point["speedup"]),
-            _or_dash(point["karp_flatt"], lambda x: f"{x:.3f}"),
+            f"{point['karp_flatt']:.3f}" if is_fraction(point["karp_flatt"]) else "-",
         )
         for point in law["points"]
     )
