@@ -16,6 +16,7 @@ from rich.text import Text
 __all__ = ["WIDTH", "Column", "table_text", "wrapped"]
 
 WIDTH = 80
+_GAP = 2  # between two columns
 
 
 class Column(NamedTuple):
@@ -48,8 +49,9 @@ def table_text(
     needed = 0
     for column in shown:
         longest = max(cell_len(row[column.name]) for row in rows)
-        title = max(map(cell_len, column.title.split("\n")))
-        needed += max(title, min(longest, column.folded) if column.folded else longest) + 1
+        pieces = column.title.split() if column.folded else column.title.split("\n")
+        least = min(longest, column.folded) if column.folded else longest
+        needed += max([least, *map(cell_len, pieces)]) + _GAP
         table.add_column(
             column.title,
             justify="right" if column.number else "left",

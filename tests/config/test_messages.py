@@ -278,6 +278,23 @@ def test_a_one_letter_typo_of_a_key_gets_the_right_suggestion(meant: str, typo: 
     assert f"did you mean '{meant}'?" in only(ERA5 + f"  c: {{op: mean, input: tas, {typo}: time}}\n")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        'include: ["{}.yaml"]', 'name: "{}"', 'params: {{"{}": 1}}', 'modules: ["./{}.py"]', 'description: "{}"',
+        'outputs: {{a: {{to: npy, path: "{}"}}}}', 'checks: [{{that: "{}"}}]', 'keep: ["{}"]', 'seed: "{}"',
+    ],
+)  # fmt: skip
+def test_half_a_character_is_an_error_with_its_place(text: str) -> None:
+    assert "x.yaml:3:" in (said := only("version: 1\nsteps: {a: {op: arange, stop: 3}}\n" + text.format(r"\ud800")))
+    assert r"\ud800" in said
+    assert "half of a character" in said
+
+
+def test_a_pair_of_halves_is_one_character() -> None:
+    assert loads('version: 1\nname: "\\ud83d\\ude00"\nsteps: {a: {op: arange, stop: 3}}\n').name == "\U0001f600"
+
+
 def test_consequences_of_an_error_are_not_reported(tmp_path: Path) -> None:
     text = """
     steps:

@@ -286,6 +286,7 @@ def test_the_command_prints_the_text_or_json(here, capsys):
         ({"steps": ["stepp"]}, "there is no such step; there are step"),
         ({"workers": 1}, "from 2 workers on"),
         ({"budget": 0.0}, "budget"),
+        ({"budget": 15.0, "spent": 20.0}, r"loading the file took 20\.\d s of 15 s; give it some seconds more: 6\d?s"),
     ],
 )
 def test_wrong_usage_is_refused_before_anything_runs(here, options, said):

@@ -6,12 +6,32 @@ from types import SimpleNamespace
 
 from pipeline.report.terminal import plan_text, run_text
 from pipeline.report.text_tables import Column, table_text
+from pipeline.trace.scaling_laws import is_fraction, karp_flatt
 
 
 def test_a_table_drops_empty_columns_and_reads_no_markup():
     text = table_text((Column("a", "A"), Column("b", "B", True)), [{"a": "[red]fit[a]", "b": "-"}])
     assert "[red]fit[a]" in text
     assert "B" not in text
+
+
+def test_a_table_that_can_not_be_narrower_is_not_cut():
+    columns = [Column(name, f"{name} of some length", True) for name in "abcdefgh"]
+    text = table_text(columns, [dict.fromkeys("abcdefgh", "1")], width=40)
+    assert all(column.title in text for column in columns)
+
+
+def test_a_plan_counts_the_tasks_that_write():
+    rows = [SimpleNamespace(step="a", kind="array", copies=1, tasks=7, notes=(), shape="", largest_chunk=None, moved=0,
+                            whole=None)]  # fmt: skip
+    text = plan_text(SimpleNamespace(rows=rows, absent={}, writing=3))
+    assert "1 step, 10 tasks (3 of them write outputs); " in text
+
+
+def test_a_serial_fraction_is_between_0_and_1():
+    """On slower workers Karp and Flatt's number is above 1, on a speedup beyond the workers below 0."""
+    assert [is_fraction(karp_flatt(speedup, 4)) for speedup in (0.3, 1, 2.5, 4, 5)] == [False, True, True, True, False]
+    assert not is_fraction(None)
 
 
 def test_a_plan_with_long_names_fits_into_80_columns():

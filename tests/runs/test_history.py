@@ -9,6 +9,7 @@ import os
 import shutil
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -26,6 +27,7 @@ from pipeline.runs.folders import began, new_folder
 from pipeline.runs.history.diff import diff
 from pipeline.runs.history.find import find, runs
 from pipeline.runs.history.read import Case, RunFolder, read
+from pipeline.runs.history.result import Change
 
 FIRST, SECOND = "2026-01-31T10-00-00Z", "2026-02-01T09-00-00Z"
 ENVIRONMENT = {
@@ -295,6 +297,14 @@ def test_changed_keys_of_the_file_are_named_by_their_paths(tmp_path):
     ]
 
 
+def test_a_changed_param_is_listed_once(tmp_path):
+    given = compared(tmp_path)
+    changes = (Change("steps.fit.batch", "changed", 1, 2), Change("params.n", "changed", 1, 2))
+    text = diff_text(replace(given, changes={**given.changes, "config": changes}))
+    assert "params.n: 1 -> 2 (in steps.fit.batch)" in text
+    assert text.count("1 -> 2") == 1
+
+
 def test_code_versions_machine_inputs_and_graph_are_told(tmp_path):
     environment = ENVIRONMENT | {"python": "3.12.0", "machine": "bbbb", "memory": 16 * 10**9}
     environment["versions"] = {"dask": "2026.9.0", "scipy": "1"}
@@ -426,6 +436,7 @@ def test_the_verdict_is_withheld_if_something_else_has_changed(tmp_path, fields,
         assert found.judged.withheld == (reason,)
         assert found.judged.text == f"verdict withheld: {reason}"
         assert diff_text(found).replace("\n", " ").endswith(found.judged.text)
+        assert "speedup" not in diff_text(found)  # it would be taken for a verdict
     else:
         assert "the intervals of serial overlap" in found.judged.text
 
