@@ -18,7 +18,7 @@ from pipeline.config.op_parameters import check_kinds, read_parameters
 from pipeline.config.scalars import label
 from pipeline.config.sections.calls import call_fields
 from pipeline.config.sections.commands import command_fields, command_parts
-from pipeline.config.sections.functions import arguments_in_op, arguments_of_call, require_named
+from pipeline.config.sections.function_arguments import arguments_in_op, arguments_of_call, require_named
 from pipeline.config.sections.keys import StepKeys
 from pipeline.config.signatures import OPS, Signature, choose
 from pipeline.config.step_context import Context, InstanceReader

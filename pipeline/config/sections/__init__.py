@@ -6,7 +6,7 @@ keys             The keys of every section of a file, a model for each: the load
 validation       Values of a file checked against a pydantic model, its errors at their places in the file.
 calls            The keys that only a call has: arguments, parts, seed; and ``over``, which commands have, too.
 commands         The keys that only a command has: the program, its arguments, and the files that it writes.
-functions        The functions that steps name: whether they may be imported, and which arguments they get.
+function_arguments  The functions that steps name: whether they may be imported, and which arguments they get.
 modules          The section ``modules``: what calls may import, and which files go to the workers.
 outputs          The section ``outputs``: what is written, in which format, below which path.
 checks           The section ``checks``: what must hold of the results.
