@@ -25,7 +25,7 @@ import pytest
 # Of libraries, one a process, and kept by them until it ends.
 LASTING_THREADS = ("Dask-Offload", "TCP-Executor", "Profile", "ThreadPoolExecutor-", "asyncio_", "fsspecIO", "zarr_io")
 # Of Python's own multiprocessing: the same.
-LASTING_CHILDREN = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
+LASTING_CHILDREN = ("multiprocessing.resource_tracker", "multiprocessing.forkserver", "backends/descendants.py")
 # Held as long as the process lives: the folder of the modules that it has imported, and that of its fork server.
 LASTING_FILES = re.compile(r"/pipeline-\d+/(code|server)-")
 

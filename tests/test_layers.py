@@ -36,8 +36,9 @@ ROWS = (
 )
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-LIGHT_START = {"", "cli", "api"}
-"""What may import our own modules inside functions: ``--help`` and a bad file are answered without numpy and dask."""
+LIGHT_START = {"", "__main__", "cli", "api"}
+"""What may import our own modules inside functions: ``--help`` and a bad file are answered without numpy and dask, and
+Ctrl-C is handled before anything is imported."""
 
 
 class Import(NamedTuple):

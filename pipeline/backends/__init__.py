@@ -2,9 +2,11 @@
 
 base           What a back end is: two things to declare, one method to write.
 dask/          On a Dask cluster: Dask schedules, one Dask task for each segment.
+descendants    End what the workers of this process have started, when they end or when this process does.
 events         What a listener is called with while a run goes on: one small dataclass for each kind of event.
 interrupts     Start threads and processes that never see Ctrl-C.
 local/         On this machine: one loop that schedules, and five ways to run a segment.
 registry       The back ends by name; the module of a back end is imported when it is created.
+stopped        Worker processes that a signal has stopped.
 trace_records  The rows of a Trace from what a worker measured, and the CPU time of everything but the tasks.
 """

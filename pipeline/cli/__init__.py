@@ -3,7 +3,8 @@
 What a command prints is made in ``report/``. Nothing here imports numpy or dask before a file is loaded, so that
 ``--help`` and errors in a file are answered quickly (a test checks ``sys.modules``).
 
-program   Run the program: signals, the exit code, messages for errors.
+program   Run the program: the exit code, messages for errors.
+signals   Ctrl-C and SIGTERM as exceptions that end the program once.
 session   What commands share: common options, the state of one call, loading a file.
 run       ``run``, ``compare``, ``check``
 show      ``show``, ``debug``
@@ -16,6 +17,7 @@ language  ``ops``, ``schema``
 
 from __future__ import annotations
 
-from pipeline.cli.program import Terminated, main
+from pipeline.cli.program import main
+from pipeline.cli.signals import Terminated
 
 __all__ = ["Terminated", "main"]

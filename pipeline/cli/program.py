@@ -5,64 +5,58 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, cast
 
 import typer
 
 from pipeline.cli import explain, graph, history, language, run, show, verify
 from pipeline.cli.session import Session, app, emit
+from pipeline.cli.signals import raising
 from pipeline.config import secret_values
 from pipeline.errors import OutputError, PipelineError, TaskError, is_full
 from pipeline.report.people_stream import PeopleStream, cleaned
 
-if TYPE_CHECKING:
-    from types import FrameType
-
-__all__ = ["Terminated", "main"]
+__all__ = ["main"]
 
 # Importing a module of commands registers them; --help lists them in the order of this list.
 _MODULES = [module.__name__ for module in (run, show, graph, explain, history, verify, language)]
 app.registered_commands.sort(key=lambda command: _MODULES.index(getattr(command.callback, "__module__", "")))
 
-_BUG, _INTERRUPTED, _TERMINATED, _PIPE_CLOSED = 70, 130, 143, 141
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM as an exception, so that it is cleaned up after as Ctrl-C is."""
-
-    exit_code = 143
+_BUG, _INTERRUPTED, _PIPE_CLOSED = 70, 130, 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the program and return its exit code; only an interrupt at the interpreter's end raises."""
+    """Run the program and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     session = Session(json="--json" in arguments, debug="--debug" in arguments)
     sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (closed by >&-)
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # print escapes for letters that the encoding lacks
-    with (
-        secret_values.recorded() as session.secrets,
-        _json_stdout() if session.json else contextlib.nullcontext() as events,
-        cleaned(session.masked),
-    ):
-        session.events = cast("IO[str]", PeopleStream(events, session.masked)) if events is not None else None
-        return _exit_code(arguments, session)
+    try:
+        with (
+            raising(),
+            secret_values.recorded() as session.secrets,
+            _json_stdout() if session.json else contextlib.nullcontext() as events,
+            cleaned(session.masked),
+        ):
+            session.events = cast("IO[str]", PeopleStream(events, session.masked)) if events is not None else None
+            return _exit_code(arguments, session)
+    except KeyboardInterrupt as error:  # it came while the program began or ended
+        return _failed(error, session)
 
 
 def _exit_code(arguments: Sequence[str], session: Session) -> int:
     """Run a command, and return the exit code after printing a message for every error."""
     try:
-        with _sigterm_raises():
-            # not app(…), which handles Ctrl-C and a closed pipe itself, without a message
-            command = typer.main.get_command(app)
-            with command.make_context("pipeline", list(arguments) or ["--help"], obj=session) as context:
-                code = command.invoke(context)
-            sys.stdout.flush()
-            return int(code or 0)
+        # not app(…), which handles Ctrl-C and a closed pipe itself, without a message
+        command = typer.main.get_command(app)
+        with command.make_context("pipeline", list(arguments) or ["--help"], obj=session) as context:
+            code = command.invoke(context)
+        sys.stdout.flush()
+        return int(code or 0)
     except typer.Exit as done:  # --help, --version
         return done.exit_code
     except BrokenPipeError:
@@ -81,8 +75,7 @@ def _failed(error: BaseException, session: Session) -> int:
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 0
     if isinstance(error, (KeyboardInterrupt, typer.Abort)):
-        code = _TERMINATED if isinstance(error, Terminated) else _INTERRUPTED
-        name = "SIGTERM" if code == _TERMINATED else "Ctrl-C"
+        code, name = getattr(error, "exit_code", _INTERRUPTED), getattr(error, "name", "Ctrl-C")
         lines = [f"pipeline: error: ended by {name}. Nothing more was committed."]
     elif isinstance(error, typer.TyperException):  # wrong arguments
         code = getattr(error, "exit_code", 2)
@@ -110,23 +103,6 @@ def _failed(error: BaseException, session: Session) -> int:
             emit(session, "result", ok=False, exit_code=code)
     print(*lines, sep="\n", file=sys.stderr, flush=True)
     return code
-
-
-@contextlib.contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    def raised(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second signal must not interrupt the cleaning up
-        raise Terminated
-
-    try:
-        before = signal.signal(signal.SIGTERM, raised)
-    except ValueError:  # not in the main thread, where signals cannot be handled
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import DataError, PipelineError
+from pipeline.errors import DataError, OutputError, PipelineError
 from pipeline.worker.atomic_write import replacing, write_errors
 from pipeline.worker.tracebacks import one_line
 
@@ -146,6 +146,27 @@ class _Written:
         return FileRecord(self.path, self.file.size, self.file.hash)
 
 
+def _make_folders(staging: Path, folder: Path) -> None:
+    """Make the folders that lead to a file, but never the staging folder: a worker may outlive its run.
+
+    Raises
+    ------
+    OutputError : if the staging folder is gone
+    """
+    missing = []
+    while folder != staging and not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    try:
+        for path in reversed(missing):
+            path.mkdir(exist_ok=True)
+        staging.stat()
+    except FileNotFoundError:
+        raise OutputError(
+            f"the staging folder {staging} is gone: its run is over, or it was deleted meanwhile"
+        ) from None
+
+
 @contextmanager
 def read_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     """Raise what a library reports while the block reads a file as an error that names the file.
@@ -173,7 +194,7 @@ def writing(context: Context, path: str) -> Iterator[_Written]:
     """
     target, shown = Path(context.staging, path), final_path(context, path)
     with write_errors(shown):
-        target.parent.mkdir(parents=True, exist_ok=True)
+        _make_folders(Path(context.staging), target.parent)
     with replacing(target, shown=shown) as partial, Hashing(partial) as file:
         yield _Written(file, path)
         file.sync()

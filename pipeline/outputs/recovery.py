@@ -22,6 +22,7 @@ from pipeline.outputs.files import STAGING, sync_folder
 __all__ = ["delete_staging", "prepare", "recover", "remove_empty_folders", "roll_back"]
 
 _LOCK = ".recovery"
+_TRIES = 20  # a worker that outlives its run may add a file to a folder while it is emptied
 
 
 def prepare(staging: Path) -> None:
@@ -62,6 +63,10 @@ def delete_staging(staging: Path) -> None:
     The journal goes first: without it nobody tries to roll back from a folder that is half deleted.
     """
     Journal.remove(staging)
+    for _ in range(_TRIES):
+        shutil.rmtree(staging, ignore_errors=True)
+        if not staging.exists():
+            return
     shutil.rmtree(staging)
 
 

@@ -200,7 +200,7 @@ class _Run:
             value = execute(node, given)
         except BaseException as error:
             stop = perf_counter_ns()
-            if isinstance(error, KeyboardInterrupt) and _accepts_interrupts():
+            if isinstance(error, KeyboardInterrupt) and _is_users(error):
                 raise
             failure = _failure(task, error)
         else:
@@ -253,8 +253,11 @@ def cause_of(error: BaseException) -> str:
     return f"{describe(error)}; {cure}" if cure else describe(error)
 
 
-def _accepts_interrupts() -> bool:
-    """Whether a KeyboardInterrupt here is the user's Ctrl-C; worker processes ignore that."""
-    return (
-        threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+def _is_users(error: KeyboardInterrupt) -> bool:
+    """Whether it is the user's Ctrl-C: worker processes ignore that, and the program's handler raises its own kind."""
+    if threading.current_thread() is not threading.main_thread():
+        return False
+    handler = signal.getsignal(signal.SIGINT)
+    return handler is not signal.SIG_IGN and (
+        type(error) is not KeyboardInterrupt or handler is signal.default_int_handler
     )

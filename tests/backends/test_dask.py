@@ -47,7 +47,8 @@ from pipeline.backends.dask.clock import Rows
 from pipeline.backends.dask.cluster import Settings, _free_port, _trust, restart_workers
 from pipeline.backends.dask.error_translation import worker_lost
 from pipeline.backends.dask.keys import lower
-from pipeline.backends.dask.status_files import _STATUS
+from pipeline.backends.dask.nannies import Tending
+from pipeline.backends.dask.status_files import Status
 from pipeline.backends.events import Event
 from pipeline.errors import BackendError, ConfigError, TaskError, TaskTimeout, WorkerLost
 from pipeline.graph.graph import CONTEXT, Graph, Key, Policy, listed, ref, task
@@ -195,15 +196,17 @@ def test_a_segment_that_waited_on_a_lost_worker_is_not_blamed(tmp_path: Path) ->
     plan = lower(both, [("fit", 0, 0), ("fit", 1, 0)], None, "run", "topic", "")
     waited = next(key for key, segment in plan.segments.items() if segment.number == 1)
     lost = KilledWorker(waited, SimpleNamespace(address="tcp://127.0.0.1:4000"), 3)
-    (tmp_path / "4000-1").write_bytes(_STATUS.pack(0, 2))
-    assert str(worker_lost(plan, str(tmp_path), lost)).startswith("fit[x=0.2]: worker tcp://127.0.0.1:4000 ended while")
-    (tmp_path / "4000-1").write_bytes(_STATUS.pack(1, 1))
-    assert str(worker_lost(plan, str(tmp_path), lost)).startswith("fit[x=1.1]: ")
-    (tmp_path / "4000-2").write_bytes(_STATUS.pack(0, 2))
-    assert str(worker_lost(plan, str(tmp_path), lost)).startswith("fit[x=1.1]: ")
-    (tmp_path / "4000-1").write_bytes(_STATUS.pack(0, 1))
+    (tmp_path / "4000-1").write_bytes(Status(0, 2, 1).to_bytes())
+    assert str(worker_lost(plan, str(tmp_path), lost, Tending())).startswith(
+        "fit[x=0.2]: worker tcp://127.0.0.1:4000 ended while"
+    )
+    (tmp_path / "4000-1").write_bytes(Status(1, 1, 1).to_bytes())
+    assert str(worker_lost(plan, str(tmp_path), lost, Tending())).startswith("fit[x=1.1]: ")
+    (tmp_path / "4000-2").write_bytes(Status(0, 2, 1).to_bytes())
+    assert str(worker_lost(plan, str(tmp_path), lost, Tending())).startswith("fit[x=1.1]: ")
+    (tmp_path / "4000-1").write_bytes(Status(0, 1, 1).to_bytes())
     for slots in ("", str(tmp_path)):  # no note, or two threads that ran something else
-        assert "or one of 2 with it" in str(worker_lost(plan, slots, lost))
+        assert "or one of 2 with it" in str(worker_lost(plan, slots, lost, Tending()))
 
 
 def _inner(n: int, i: int) -> SegmentTask:

@@ -9,6 +9,8 @@ error_translation  Exceptions from Dask as errors of this package, with the task
 execution          One run of one Graph: submits it, handles the reports, returns results and Trace.
 health             Requests to the scheduler with a deadline; whether it still answers.
 keys               Segments as Dask tasks: their keys, arguments and annotations.
+lease              On the scheduler: the plugins of a client go when the client goes, however it ended.
+nannies            The nannies of a LocalCluster: each keeps one worker going, also one that is killed or stopped.
 probe              Check the workers of a cluster before they are given work; ship this package where it is missing.
 remote_task        The function of every Dask task: runs one segment on a worker and reports it.
 reports            Turns what the workers report into events, rows of the Trace, and the list of dropped items.

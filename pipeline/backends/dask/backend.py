@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from tempfile import TemporaryDirectory
 from time import perf_counter, sleep
 from typing import Any, ClassVar, Self
 
 from distributed import Client
 
+from pipeline.backends import descendants
 from pipeline.backends.base import Capabilities, Outcome
-from pipeline.backends.dask import health
+from pipeline.backends.dask import health, lease
 from pipeline.backends.dask.cluster import Settings, await_workers, connect, restart_workers
 from pipeline.backends.dask.dashboard_client import DashboardClient
 from pipeline.backends.dask.execution import DaskExecution
+from pipeline.backends.dask.nannies import Tending
 from pipeline.backends.dask.probe import fingerprint, probe, unregister
 from pipeline.backends.dask.worker_plugin import Prepare
 from pipeline.backends.events import Listener, Note
+from pipeline.backends.stopped import patience
 from pipeline.errors import BackendError
 from pipeline.graph.fusion import fuse
 from pipeline.graph.graph import Graph
@@ -85,13 +88,15 @@ class Dask:
         self._installed: set[str] = set()
         self._scratch = ""
         self._scheduler_lost = False
+        self._tending = Tending()
 
     def __enter__(self) -> Self:
         start = perf_counter()
         with ExitStack() as stack:
             if self.settings.local:
                 self._scratch = stack.enter_context(Folder()).path
-            client = connect(self.settings, stack, scratch=self._scratch)
+                descendants.watch()
+            client = connect(self.settings, stack, scratch=self._scratch, tending=self._tending)
             stack.callback(self._leave, client)
             self._client = client
             if not self.settings.local:
@@ -126,10 +131,19 @@ class Dask:
         if graph.left_out and not self.settings.local and listener is not None:
             listener(Note(f"modules: too large to be sent to the workers: {', '.join(graph.left_out)}"))
         segments = fuse(graph, n_workers=self.n_workers)
+        self._tending.patience = patience(graph)
         _check_resources(segments, workers)
         with self._status_folder() as folder:
             execution = DaskExecution(
-                client, graph, segments, context, listener, self.settings, folder, self._dashboard
+                client,
+                graph,
+                segments,
+                context,
+                listener,
+                self.settings,
+                folder,
+                self._dashboard,
+                self._tending,
             )
             try:
                 with self._dashboard.run_shown():
@@ -150,23 +164,32 @@ class Dask:
         content = fingerprint(modules)
         if content in self._installed:
             return
-        name = f"pipeline-{client.id}"
-        environment = dict(os.environ) if self.settings.local else None
+        name = lease.NAME.format(client.id)
+        environment = {**os.environ, descendants.VARIABLE: descendants.mark()} if self.settings.local else None
         plugin = Prepare(name, modules, self._blas_threads, not self.settings.address, environment)
-        try:
-            # the scheduler unpickles the graphs that tasks submit: of functions of the user's modules
-            if self.settings.local:
-                install_modules(modules)  # it runs in this process
-            elif modules:
-                health.ask(client, "run_on_scheduler", install_modules, modules)
-            health.ask(client, "register_plugin", plugin, name=name)
-        except BackendError:
-            raise
-        except Exception as error:
-            raise BackendError(f"the workers can't be prepared: {one_line(error)}") from error
+        for last in (False, False, True) if self.settings.local else (True,):
+            try:
+                self._install(client, plugin, modules)
+                break
+            except BackendError:  # a worker was lost meanwhile; the one in its place gets the plugin
+                if last:
+                    raise
+            except Exception as error:
+                raise BackendError(f"the workers can't be prepared: {one_line(error)}") from error
         self._installed = {content}
         if name not in self._plugins:
             self._plugins.append(name)
+        if not self.settings.local:
+            with suppress(Exception):  # another version of this package on the scheduler may have no leases
+                health.ask(client, "run_on_scheduler", lease.take, client.id, self._plugins)
+
+    def _install(self, client: Client, plugin: Prepare, modules: Mapping[str, bytes]) -> None:
+        # the scheduler unpickles the graphs that tasks submit: of functions of the user's modules
+        if self.settings.local:
+            install_modules(modules)  # it runs in this process
+        elif modules:
+            health.ask(client, "run_on_scheduler", install_modules, modules)
+        health.ask(client, "register_plugin", plugin, name=plugin.name)
 
     def _living(self, client: Client) -> Mapping[str, Any]:
         """Wait for at least one worker; return the workers by address.

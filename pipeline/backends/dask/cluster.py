@@ -18,6 +18,7 @@ import logging
 import os
 import socket
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -30,6 +31,8 @@ from distributed.core import Status, rpc
 from distributed.security import Security
 from distributed.utils import LoopRunner, sync
 
+from pipeline.backends import descendants
+from pipeline.backends.dask.nannies import TendedNanny, Tending
 from pipeline.backends.interrupts import interrupts_blocked
 from pipeline.backends.local import forkserver
 from pipeline.backends.local.loop import MOST_LOSSES
@@ -117,8 +120,13 @@ class Settings:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def connect(settings: Settings, stack: ExitStack, *, scratch: str) -> Client:
+def connect(settings: Settings, stack: ExitStack, *, scratch: str, tending: Tending) -> Client:
     """Return a client of the cluster; closing ``stack`` closes the client, and the cluster if it was started here.
+
+    Parameters
+    ----------
+    scratch : folder of the workers of a LocalCluster
+    tending : shared by their nannies
 
     Raises
     ------
@@ -126,7 +134,7 @@ def connect(settings: Settings, stack: ExitStack, *, scratch: str) -> Client:
     """
     stack.enter_context(_logs_silenced())
     if settings.local:
-        cluster = _start_local(settings, stack, scratch)
+        cluster = _start_local(settings, stack, scratch, tending)
         return _client_of(cluster, settings, stack)
     if settings.class_:
         cluster = _start_class(settings, stack)
@@ -139,7 +147,7 @@ def connect(settings: Settings, stack: ExitStack, *, scratch: str) -> Client:
     return client
 
 
-def _start_local(settings: Settings, stack: ExitStack, scratch: str) -> LocalCluster:
+def _start_local(settings: Settings, stack: ExitStack, scratch: str, tending: Tending) -> LocalCluster:
     port = _free_port() if settings.dashboard else 0
     stack.enter_context(
         dask.config.set(
@@ -153,7 +161,9 @@ def _start_local(settings: Settings, stack: ExitStack, scratch: str) -> LocalClu
             }
         )
     )
-    with interrupts_blocked():
+    with interrupts_blocked(), warnings.catch_warnings():
+        # another run may take the port meanwhile: Dask then uses another one, and the run prints the address
+        warnings.filterwarnings("ignore", "Port .* is already in use")
         try:
             cluster = LocalCluster(
                 n_workers=settings.workers or max(1, CPU_COUNT // settings.threads_per_worker),
@@ -168,6 +178,8 @@ def _start_local(settings: Settings, stack: ExitStack, scratch: str) -> LocalClu
                 resources=dict(settings.resources) or None,
                 local_directory=scratch,
                 loop=_event_loop(stack),
+                worker_class=TendedNanny,
+                tending=tending,
             )
         except (OSError, RuntimeError, ValueError, TimeoutError) as error:
             raise BackendError(f"the local Dask cluster did not start: {one_line(error)}") from error
@@ -194,13 +206,16 @@ def _end_local(cluster: LocalCluster) -> None:
     with contextlib.suppress(OSError, TimeoutError, RuntimeError):
         sync(loop, _kill_workers, cluster, callback_timeout=_CLOSE_LIMIT)
     _close(cluster)
+    descendants.end_strays()
 
 
 async def _kill_workers(cluster: LocalCluster) -> None:
+    """Kill the workers, and what their tasks have started."""
     for nanny in cluster.workers.values():
         process = nanny.process and nanny.process.process
         if process is not None:
             nanny.close_gracefully()  # so it starts no other worker
+            descendants.end([process.pid])
             await process.kill()
 
 

@@ -15,6 +15,7 @@ from pipeline.backends.dask.cluster import Settings, restart_workers
 from pipeline.backends.dask.dashboard_client import DashboardClient
 from pipeline.backends.dask.error_translation import translated
 from pipeline.backends.dask.keys import Plan, lower
+from pipeline.backends.dask.nannies import Tending
 from pipeline.backends.dask.probe import versions
 from pipeline.backends.dask.reports import Reports
 from pipeline.backends.dask.submission import FutureFailed, Report, Results, Submission
@@ -41,6 +42,7 @@ class DaskExecution:
     Parameters
     ----------
     status_folder : see :mod:`pipeline.backends.dask.status_files`; empty where the workers are not ours
+    tending : of the nannies of a LocalCluster
     """
 
     def __init__(
@@ -53,9 +55,10 @@ class DaskExecution:
         settings: Settings,
         status_folder: str,
         dashboard: DashboardClient,
+        tending: Tending,
     ) -> None:
         self._client, self._graph, self._segments = client, graph, segments
-        self._context, self._settings, self._dashboard = context, settings, dashboard
+        self._context, self._settings, self._dashboard, self._tending = context, settings, dashboard, tending
         self._id = secrets.token_hex(8)
         self._status_folder = status_folder
         self._reports = Reports(segments, listener or show_output)
@@ -121,7 +124,7 @@ class DaskExecution:
             if isinstance(arrived, Results):
                 return arrived.values
             if isinstance(arrived, FutureFailed):
-                raise translated(plan, self._status_folder, *arrived, timeout=self._settings.timeout)
+                raise translated(plan, self._status_folder, self._tending, *arrived, timeout=self._settings.timeout)
             self._handle(arrived)
 
     def _check(self) -> None:
@@ -135,8 +138,9 @@ class DaskExecution:
         content = report.content
         if "action" in content:  # remove-worker
             if not content.get("expected"):
-                self._timeouts.forget_worker(str(content["worker"]))
-                self._reports.worker_ended(str(content["worker"]))
+                address = str(content["worker"])
+                self._timeouts.forget_worker(address)
+                self._reports.worker_ended(address, self._tending.how_ended(address))
         elif "output" in content:
             self._reports.output(content)
         elif "item failed" in content:

@@ -7,7 +7,6 @@ client has every report before it hears that the last result is there.
 
 from __future__ import annotations
 
-import os
 import pickle
 import platform
 import threading
@@ -22,7 +21,7 @@ import cloudpickle
 from distributed import Worker, get_worker
 from distributed.utils import sync
 
-from pipeline.backends.dask.status_files import finished_file, read_late, status_file, write_status
+from pipeline.backends.dask.status_files import Status, finished_file, read_late, status_file, write_status
 from pipeline.backends.dask.worker_plugin import arrival
 from pipeline.errors import shortened
 from pipeline.graph.graph import CONTEXT, Key
@@ -156,6 +155,8 @@ def run_job(payload: bytes, *arguments: Any) -> Any:
         worker.log_event(job.topic, _report(job, result, failure, worker, 0))
         if failures > segment.retries:
             segment, failures = segment.without(failure), 0
+    if on_start is not None:
+        on_start.end()
     came = arrival(worker, dask_key)
     result.times = SegmentTimes(came.received, came.loaded, opened, perf_counter_ns())
     worker.log_event(job.topic, _report(job, result, failure, worker, came.bytes_in))
@@ -192,7 +193,10 @@ def _grouped(group: tuple[Key, ...], outputs: Mapping[Key, Any]) -> Any:
 
 
 class _OnStart:
-    """Called before each task: writes the status file; reports to the client if the task has a timeout."""
+    """Called before each task: writes the status file, or reports a task with a timeout to the client.
+
+    The file is written at once, and a report only when the task gives up the GIL.
+    """
 
     def __init__(self, job: Job, worker: Worker) -> None:
         self.job, self.worker = job, worker
@@ -202,10 +206,15 @@ class _OnStart:
     def __call__(self, task: SegmentTask) -> None:
         number, position = self.job.segment.number, self.position[task.key]
         if self.file is not None:
-            write_status(self.file, number, position)
-        if task.timeout is not None:
-            where = {"address": self.worker.address, "pid": os.getpid()}
-            self.worker.log_event(self.job.topic, {"run": self.job.run, "began": position, "segment": number, **where})
+            write_status(self.file, Status(number, position, perf_counter_ns()))
+        elif task.timeout is not None:
+            began = {"run": self.job.run, "began": position, "segment": number, "address": self.worker.address}
+            self.worker.log_event(self.job.topic, began)
+
+    def end(self) -> None:
+        """Write that no task runs any more."""
+        if self.file is not None:
+            write_status(self.file, Status(self.job.segment.number, len(self.job.segment.tasks) - 1, 0))
 
 
 def _name(worker: Worker) -> str:

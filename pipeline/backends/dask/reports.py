@@ -75,10 +75,10 @@ class Reports:
             self.dropped[step, item] = (step, item, cause)
             self.listener(ItemDropped(step, item, cause))
 
-    def worker_ended(self, address: str) -> None:
+    def worker_ended(self, address: str, how: str = "ended") -> None:
         """Record a worker that has ended."""
         self.lost.append(address)
-        self.listener(WorkerLoss(message=f"worker {address} ended; its tasks are run again elsewhere"))
+        self.listener(WorkerLoss(message=f"worker {address} {how}; its tasks are run again elsewhere"))
 
 
 class _Attempts:

@@ -1,43 +1,79 @@
-"""Files in which each worker thread writes what it begins, readable after the worker has died."""
+"""Files in which each worker thread writes what it runs, readable when the worker is dead, stopped or has no GIL."""
 
 from __future__ import annotations
 
 import os
 import struct
 import threading
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from pipeline.graph.segments import Segment
 
-__all__ = ["finished_file", "mark_late", "read_late", "read_status", "status_file", "write_status"]
+__all__ = [
+    "Status",
+    "finished_file",
+    "forget_status",
+    "mark_late",
+    "read_late",
+    "read_status",
+    "status_file",
+    "write_status",
+]
 
-_STATUS = struct.Struct("qq")  # number of the segment, position of the task in it
+_FORMAT = struct.Struct("qqq")
 _local = threading.local()
 
 
-def status_file(folder: str, address: str) -> int:
-    """Return the descriptor of the file of this thread; it stays open as long as the worker lives."""
-    files: dict[str, int] = _local.__dict__.setdefault("files", {})
-    if folder not in files:
-        name = f"{_port(address)}-{threading.get_ident()}"
-        files[folder] = os.open(Path(folder, name), os.O_CREAT | os.O_WRONLY, 0o600)
-    return files[folder]
+class Status(NamedTuple):
+    """What a worker thread runs, or ran last: number of the segment, position of the task in it.
+
+    ``start`` is when the task began, by the clock ``perf_counter_ns``; 0 when it has ended.
+    """
+
+    segment: int
+    position: int
+    start: int
+
+    def to_bytes(self) -> bytes:
+        return _FORMAT.pack(*self)
 
 
-def write_status(file: int, segment: int, position: int) -> None:
-    """Write which task this thread begins."""
-    os.pwrite(file, _STATUS.pack(segment, position), 0)
+def status_file(folder: str, address: str) -> Path:
+    """Return the path of the file of this thread."""
+    return Path(folder, f"{_port(address)}-{threading.get_ident()}")
 
 
-def read_status(folder: str, address: str) -> list[tuple[int, int]]:
-    """Return the number of the segment and the position of the task that each thread of a worker began last."""
+def write_status(file: Path, status: Status) -> None:
+    """Write what this thread runs. The file is kept open, and opened again if a task has closed it."""
+    files: dict[Path, int] = _local.__dict__.setdefault("files", {})
+    data = status.to_bytes()
+    if file in files:
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(files[file]), file.stat()):
+                os.pwrite(files[file], data, 0)
+                return
+    with suppress(FileNotFoundError):  # the run is over
+        files[file] = os.open(file, os.O_CREAT | os.O_WRONLY, 0o600)
+        os.pwrite(files[file], data, 0)
+
+
+def read_status(folder: str, address: str) -> list[Status]:
+    """Return what each thread of a worker runs, or ran last."""
     found = []
     for path in Path(folder).glob(f"{_port(address)}-*"):
-        data = path.read_bytes()
-        if len(data) == _STATUS.size:
-            number, position = _STATUS.unpack(data)
-            found.append((number, position))
+        with suppress(FileNotFoundError):
+            data = path.read_bytes()
+            if len(data) == _FORMAT.size:
+                found.append(Status(*_FORMAT.unpack(data)))
     return found
+
+
+def forget_status(folder: str, address: str) -> None:
+    """Remove the files of a worker."""
+    for path in Path(folder).glob(f"{_port(address)}-*"):
+        path.unlink(missing_ok=True)
 
 
 def mark_late(folder: str, segment: Segment, position: int, *, again: bool) -> None:

@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
-import os
-import signal
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from time import perf_counter
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from time import perf_counter_ns
+from typing import Any, NamedTuple
 
 from distributed import Client
 
+from pipeline.backends import descendants
 from pipeline.backends.dask.health import in_loop
 from pipeline.backends.dask.reports import Reports
-from pipeline.backends.dask.status_files import mark_late
+from pipeline.backends.dask.status_files import forget_status, mark_late, read_status
 from pipeline.errors import TaskTimeout
 from pipeline.graph.segments import Failure, Segment, SegmentTask
 
 __all__ = ["Timeouts"]
 
+_NAP = 5_000_000_000  # ns between two checks from which this process was stopped (Ctrl-Z), and its workers with it
+
+
+class _Late(NamedTuple):
+    """A task that exceeded its timeout, and the worker that runs it; ``pid`` is 0 where the worker is not ours."""
+
+    segment: Segment
+    task: SegmentTask
+    address: str
+    pid: int = 0
+
 
 class Timeouts:
     """The deadlines of the running tasks that have a timeout.
 
-    Workers report when such a task begins. State: for each segment and worker the task that began last, when it is due,
-    and the process id.
+    What workers of ours run is read from their status files: these hold also for a worker that is stopped, or in C code
+    that keeps the GIL. Others report when such a task begins; state: for each segment and worker the task that began
+    last, and when, in ns.
 
     Parameters
     ----------
@@ -35,7 +45,10 @@ class Timeouts:
     def __init__(self, client: Client, segments: Sequence[Segment], reports: Reports, status_folder: str) -> None:
         self._client, self._segments, self._reports = client, segments, reports
         self._status_folder = status_folder
-        self._running: dict[tuple[int, str], tuple[float, SegmentTask, int]] = {}
+        self._any = any(task.timeout is not None for segment in segments for task in segment.tasks)
+        self._running: dict[tuple[int, str], tuple[int, SegmentTask]] = {}
+        self._checked = perf_counter_ns()
+        self._naps: list[tuple[int, int]] = []  # when this process was stopped, and for how long, in ns
 
     def begin(self, report: Mapping[str, Any]) -> None:
         """Take a worker's report that a task has begun."""
@@ -43,7 +56,7 @@ class Timeouts:
         task = self._segments[number].tasks[report["began"]]
         self.end(number, address)
         if task.timeout is not None:
-            self._running[number, address] = (perf_counter() + task.timeout, task, report["pid"])
+            self._running[number, address] = (perf_counter_ns(), task)
 
     def end(self, number: int, address: str) -> None:
         """Forget a segment that has ended on a worker."""
@@ -60,34 +73,51 @@ class Timeouts:
         ------
         TaskTimeout : if such a task may not be run again nor left out, or if its worker is not ours to end
         """
-        now = perf_counter()
-        for (number, address), (due, task, pid) in list(self._running.items()):
-            if now >= due:
-                self._stop(self._segments[number], task, address, pid)
+        if not self._any:
+            return
+        now = perf_counter_ns()
+        if now - self._checked > _NAP:
+            self._naps.append((self._checked, now - self._checked))
+        self._checked = now
+        for late in list(self._late_here(now) if self._status_folder else self._late_elsewhere(now)):
+            self._stop(late)
 
-    def _stop(self, segment: Segment, task: SegmentTask, address: str, pid: int) -> None:
+    def _late_here(self, now: int) -> Iterator[_Late]:
+        cluster: Any = self._client.cluster
+        for nanny in list(cluster.workers.values()):
+            address, pid = nanny.worker_address, nanny.pid
+            for number, position, start in read_status(self._status_folder, address) if address and pid else ():
+                segment = self._segments[number]
+                if start and self._is_late(segment.tasks[position], start, now):
+                    yield _Late(segment, segment.tasks[position], address, pid)
+
+    def _late_elsewhere(self, now: int) -> Iterator[_Late]:
+        for (number, address), (start, task) in self._running.items():
+            if self._is_late(task, start, now):
+                yield _Late(self._segments[number], task, address)
+
+    def _is_late(self, task: SegmentTask, start: int, now: int) -> bool:
+        napped = sum(length for when, length in self._naps if when >= start)
+        return task.timeout is not None and now - start - napped > task.timeout * 1e9
+
+    def _stop(self, late: _Late) -> None:
         """End the worker of a task, since a thread can't be stopped; Dask starts another one."""
-        failure = Failure.late(task)
-        if not self._status_folder:
-            message = f"{failure.error()}; worker {address} still runs it: end that worker if it does not return"
-            raise TaskTimeout(message, task.name)
-        self.forget_worker(address)
-        again, position = self._reports.task_failed(segment, failure), segment.tasks.index(task)
+        failure = Failure.late(late.task)
+        if not late.pid:
+            message = f"{failure.error()}; worker {late.address} still runs it: end that worker if it does not return"
+            raise TaskTimeout(message, late.task.name)
+        forget_status(self._status_folder, late.address)
+        again, position = self._reports.task_failed(late.segment, failure), late.segment.tasks.index(late.task)
         if not again and not failure.drop:
-            _kill(pid)
+            descendants.end([late.pid])
             raise failure.error()
-        if segment.batch or not again:
-            mark_late(self._status_folder, segment, position, again=again)
-        self._reports.lost.append(address)
-        in_loop(self._client, self._end_worker, address, pid)
+        if late.segment.batch or not again:
+            mark_late(self._status_folder, late.segment, position, again=again)
+        self._reports.lost.append(late.address)
+        in_loop(self._client, self._end_worker, late.address, late.pid)
 
     async def _end_worker(self, address: str, pid: int) -> None:
         """Remove a worker from the scheduler, so that the tasks that waited there are not blamed, and kill it."""
         cluster: Any = self._client.cluster
         await cluster.scheduler.remove_worker(address, stimulus_id="timeout", expected=True, close=False)
-        _kill(pid)
-
-
-def _kill(pid: int) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+        descendants.end([pid])

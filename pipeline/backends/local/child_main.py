@@ -18,6 +18,7 @@ from time import perf_counter_ns, sleep
 
 import cloudpickle
 
+from pipeline.backends.descendants import VARIABLE
 from pipeline.backends.local.status_slots import StatusSlots
 from pipeline.graph.graph import Graph
 from pipeline.worker import output_capture
@@ -40,12 +41,14 @@ class ChildConfig:
     slot : its own in ``slots``
     parent : process id
     signal_death : whether the kernel is to kill it when the thread that started it ends
+    mark : of the processes that it starts, see :mod:`pipeline.backends.descendants`
     """
 
     slots: StatusSlots
     slot: int
     parent: int
     signal_death: bool
+    mark: str
     blas_threads: int
 
 
@@ -73,6 +76,7 @@ def begin(config: ChildConfig) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    os.environ[VARIABLE] = config.mark
     output_capture.install(one_task=True)
     _state.slots, _state.slot, _state.blas_threads = config.slots, config.slot, config.blas_threads
     _state.setups = {}

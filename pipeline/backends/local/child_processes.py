@@ -18,15 +18,17 @@ from typing import Any
 
 import psutil
 
+from pipeline.backends import descendants
 from pipeline.backends.interrupts import interrupts_blocked
 from pipeline.backends.local import forkserver
 from pipeline.backends.local.child_main import ChildConfig, begin
 from pipeline.backends.local.status_slots import StatusSlots
 from pipeline.errors import BackendError, ConfigError
 
-__all__ = ["METHODS", "Children", "count_cores", "ended_by", "kill", "reap"]
+__all__ = ["METHODS", "Children", "count_cores", "ended_by", "ended_stopped", "kill", "reap"]
 
 METHODS = ("spawn", "forkserver", "fork")
+_MOST_STARTS = 3
 _REAPING_LIMIT = 1_000_000_000  # ns
 
 
@@ -50,7 +52,7 @@ class SpawnChild(_Child, SpawnProcess):
 
     @staticmethod
     def _Popen(process: BaseProcess) -> Any:  # noqa: N802 - multiprocessing's name
-        with _main_hidden(), interrupts_blocked():
+        with _main_hidden(), interrupts_blocked(), descendants.marked():
             return SpawnProcess._Popen(process)
 
 
@@ -59,7 +61,10 @@ class ForkServerChild(_Child, ForkServerProcess):
 
     @staticmethod
     def _Popen(process: BaseProcess) -> Any:  # noqa: N802 - multiprocessing's name
-        with _main_hidden(), interrupts_blocked():
+        with _main_hidden(), interrupts_blocked(), descendants.marked():
+            for _ in range(_MOST_STARTS - 1):
+                with contextlib.suppress(OSError, EOFError):  # the server was killed; then it is started again
+                    return ForkServerProcess._Popen(process)
             return ForkServerProcess._Popen(process)
 
 
@@ -68,7 +73,7 @@ class ForkChild(_Child, ForkProcess):
 
     @staticmethod
     def _Popen(process: BaseProcess) -> Any:  # noqa: N802 - multiprocessing's name
-        with interrupts_blocked():
+        with interrupts_blocked(), descendants.marked():
             return ForkProcess._Popen(process)
 
 
@@ -145,7 +150,9 @@ class Children:
             taken = {other.config.slot for other in self._children}
             slot = next(i for i in range(self.slots.n) if i not in taken)
             in_main_thread = threading.current_thread() is threading.main_thread()
-            child.config = ChildConfig(self.slots, slot, os.getpid(), in_main_thread, self._blas_threads)
+            child.config = ChildConfig(
+                self.slots, slot, os.getpid(), in_main_thread, descendants.mark(), self._blas_threads
+            )
             self._children.append(child)
         self.slots.clear(slot)
         return child
@@ -170,14 +177,19 @@ class Children:
             kill(child)
         for child in self.started():
             child.join()
+        descendants.end_strays()
         with self._lock:
             self._children.clear()
 
 
 def kill(child: BaseProcess) -> None:
-    """Kill a child and its process group. It must be joined afterwards: until then its id can't be used again."""
+    """Kill a child, what stands below it, and its process group.
+
+    It must be joined afterwards: until then its id can't be used again.
+    """
     if child.pid is None:
         return
+    descendants.end([child.pid])
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)
     child.kill()
@@ -191,7 +203,13 @@ def reap(child: BaseProcess) -> str:
     lives = _lives(child)
     kill(child)
     child.join()
+    descendants.end_strays()
     return "SIGKILL from the parent, since a task had closed its files," if lives else ended_by(child)
+
+
+def ended_stopped(seconds: float) -> str:
+    """Return how a child has ended that was killed since it was stopped."""
+    return f"SIGKILL from the parent, since it had been stopped (SIGSTOP) for {seconds:.0f} s,"
 
 
 def _lives(child: BaseProcess) -> bool:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 from multiprocessing import forkserver, process
 
+from pipeline.backends import descendants
 from pipeline.backends.interrupts import interrupts_blocked
 from pipeline.worker.temp_folders import Folder
 
@@ -27,7 +28,7 @@ def start(modules: Sequence[str]) -> None:
     # its files are then in a folder of ours, which is removed however this process ends
     process.current_process()._config.setdefault("tempdir", _folder(os.getpid()))  # type: ignore[attr-defined]
     forkserver.set_forkserver_preload(list(modules))
-    with interrupts_blocked():
+    with interrupts_blocked(), descendants.marked():
         forkserver.ensure_running()
 
 

@@ -10,26 +10,29 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from time import perf_counter, perf_counter_ns
 from typing import Any, ClassVar
 
 from pipeline.backends.base import Capabilities
 from pipeline.backends.local.child_main import set_idle, set_up, wait_for_others
-from pipeline.backends.local.child_processes import Children, count_cores, kill, reap
+from pipeline.backends.local.child_processes import Children, count_cores, ended_stopped, kill, reap
 from pipeline.backends.local.executor import Finished, Job, LostWorker
 from pipeline.backends.local.messages import SegmentMessage, run_message, to_message
 from pipeline.backends.local.process_backend import ProcessBackend
 from pipeline.backends.local.serialization import PIPE, to_bytes
 from pipeline.errors import BackendError, ConfigError, WorkerLost
-from pipeline.graph.segments import Failure
+from pipeline.graph.segments import Failure, SegmentTask
 from pipeline.worker.segment_result import SegmentResult
 from pipeline.worker.tracebacks import describe
 
 __all__ = ["Pool"]
 
 _POLL = 0.05  # seconds between two checks of the workers
+_LOOK_EVERY = 0.5  # seconds between two looks for workers that are stopped
 _END_LIMIT = 5.0  # seconds for the Pool to end; after that its threads, which are daemons, are left running
 _START_LIMIT = 120.0  # seconds for the workers to start
+_MOST_STARTS = 3  # of a Pool of which a worker ends while it starts
 
 
 class Pool(ProcessBackend):
@@ -78,7 +81,7 @@ class Pool(ProcessBackend):
         self._results: queue.SimpleQueue[Any] = queue.SimpleQueue()  # number, bytes or exception, when it arrived
         self._jobs: dict[int, tuple[Job, int]] = {}  # in flight, with the bytes sent
         self._unsent: list[Finished] = []  # jobs that could not be pickled
-        self._checked = 0.0  # when the workers were checked
+        self._checked = self._stops_checked = 0.0  # when the workers were checked
         self._n_warm_ups = 0
         self._heard: dict[str, int] = {}  # worker -> when its last result arrived
 
@@ -86,10 +89,19 @@ class Pool(ProcessBackend):
 
     def _get_ready(self) -> None:
         self._heard.clear()
-        if self._pool is None:
-            self._start()
-        if self._warm != self._setup:
-            self._warm_up()
+        for i in range(_MOST_STARTS):
+            try:
+                if self._pool is None:
+                    self._start()
+                if self._warm != self._setup:
+                    self._warm_up()
+                return
+            except WorkerLost as lost:  # killed from outside, for it runs no task yet
+                self.abandon()
+                if i == _MOST_STARTS - 1:
+                    raise BackendError(
+                        f"{self.name}: the workers did not start, {_MOST_STARTS} times: {lost}"
+                    ) from lost
 
     def _end(self) -> None:
         self.abandon()
@@ -162,8 +174,8 @@ class Pool(ProcessBackend):
                 finished.append(self._take(*self._results.get_nowait()))
         if perf_counter() - self._checked > _POLL / 2:
             self._checked = perf_counter()
+            finished.extend(self._stop_overdue())  # first: a worker may be stopped while it runs such a task
             self._check_workers()
-            finished.extend(self._stop_overdue())
         return finished
 
     def notes(self) -> Mapping[str, Any]:
@@ -183,7 +195,8 @@ class Pool(ProcessBackend):
         return Finished(job, result, bytes_in=bytes_in, bytes_sent=len(data))
 
     def _check_workers(self) -> None:
-        """Raise if a worker has ended that should not have."""
+        """Raise if a worker has ended that should not have, or is stopped: it may hold the lock of the Pool's queue."""
+        self._check_stopped()
         for child in self._children.started():
             # the sentinel may not tell: a process that a task forked can hold it open, and a task can have closed it
             if not wait([child.sentinel], timeout=0) and child.exitcode is None:
@@ -195,9 +208,19 @@ class Pool(ProcessBackend):
             if ended == "exit code 0" and not was_running:
                 continue  # maxtasksperchild
             task = self._jobs[number][0].segment.tasks[position] if was_running and number in self._jobs else None
-            lost = LostWorker(f"worker {child.name} (pid {child.pid})", ended, task)
-            message = f"{lost.message()}; back end 'processes' goes on after that"
-            raise WorkerLost(message, task.name if task is not None else "")
+            raise _lost(child, ended, task)
+
+    def _check_stopped(self) -> None:
+        if perf_counter() - self._stops_checked < _LOOK_EVERY:
+            return
+        self._stops_checked = perf_counter()
+        children = {child.pid: child for child in self._children.living()}
+        for pid, seconds in self._stopped.look(children).items():
+            if seconds > self._patience:
+                number, position, _ = self._children.slots.read(children[pid].config.slot)
+                segment = self._jobs[number][0].segment if position >= 0 and number in self._jobs else None
+                task = segment.tasks[position] if segment is not None else None
+                raise _lost(children[pid], ended_stopped(seconds), task)
 
     def _stop_overdue(self) -> list[Finished]:
         """If a task exceeds its timeout, start a new Pool; return that job as failed and the others to run again."""
@@ -226,6 +249,12 @@ class Pool(ProcessBackend):
                 worker = f"worker {child.name} (pid {child.pid})"
                 return Finished(job, lost=LostWorker(worker, "the timeout of another task", task))
         return Finished(job, blame=False)
+
+
+def _lost(child: BaseProcess, ended: str, task: SegmentTask | None) -> WorkerLost:
+    message = LostWorker(f"worker {child.name} (pid {child.pid})", ended, task).message()
+    message += "; back end 'processes' goes on after that" if task is not None else ""
+    return WorkerLost(message, task.name if task is not None else "")
 
 
 def _terminate(pool: multiprocessing.pool.Pool, children: Children) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from time import perf_counter
 from typing import Any, Self
 
+from pipeline.backends import descendants
 from pipeline.backends.base import Outcome
 from pipeline.backends.events import Listener
 from pipeline.backends.local import loop
@@ -13,6 +14,7 @@ from pipeline.backends.local.child_main import write_setup
 from pipeline.backends.local.child_processes import Children, count_cores
 from pipeline.backends.local.executor import Executor, Job
 from pipeline.backends.local.serialization import Packed, load, pack
+from pipeline.backends.stopped import StoppedProcesses, patience
 from pipeline.graph.graph import Graph
 from pipeline.worker.finished_items import read_finished, remove_finished
 from pipeline.worker.segment_result import SegmentResult
@@ -44,10 +46,13 @@ class ProcessBackend(Executor):
         self._start_up = 0.0  # seconds of starting that no run has reported yet
         self._threads: Mapping[str, int] = {}
         self._gaps: list[tuple[str, int, int]] = []  # worker, begin and end of when it was not observed
+        self._stopped = StoppedProcesses()
+        self._patience = 0.0  # seconds after which a stopped worker counts as lost
 
     def __enter__(self) -> Self:
         began = perf_counter()
         self._folder = Folder()
+        descendants.watch()
         try:
             self._start()
         except BaseException:
@@ -72,6 +77,7 @@ class ProcessBackend(Executor):
         assert self._folder is not None, "the back end must be entered before it runs"
         self._setup = write_setup(self._folder.path, graph, self._modules)
         self._gaps.clear()
+        self._patience = patience(graph)
         self._get_ready()
         start_up, self._start_up = self._start_up + perf_counter() - began, 0.0
         return start_up
