@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Interrupted", "Terminated", "raising"]
 
+_SOON = 0.01  # seconds
 _PATIENCE = 5.0  # seconds of cleaning up in which further signals are ignored
 
 
@@ -57,7 +59,10 @@ class _Signals:
     def swallowed(self, what: Any) -> None:
         if issubclass(what.exc_type, (Interrupted, Terminated)):
             self._raised = None
-            _thread.interrupt_main(signal.SIGINT if what.exc_type is Interrupted else signal.SIGTERM)
+            number = signal.SIGINT if what.exc_type is Interrupted else signal.SIGTERM
+            again = threading.Timer(_SOON, _thread.interrupt_main, [number])  # not here, where it is swallowed again
+            again.daemon = True
+            again.start()
         else:
             self._report_swallowed(what)
 
