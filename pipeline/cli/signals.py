@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import os
 import signal
@@ -60,7 +59,7 @@ class _Signals:
         if issubclass(what.exc_type, (Interrupted, Terminated)):
             self._raised = None
             number = signal.SIGINT if what.exc_type is Interrupted else signal.SIGTERM
-            again = threading.Timer(_SOON, _thread.interrupt_main, [number])  # not here, where it is swallowed again
+            again = threading.Timer(_SOON, os.kill, [os.getpid(), number])  # not here, where it is swallowed again
             again.daemon = True
             again.start()
         else:
