@@ -37,24 +37,26 @@ def reason_text(reason: Reason) -> str:
 
 def recommendation_text(one: Recommendation) -> str:
     """Return the recommendation, with its predicted and its measured time: ``recommended: steps.small.batch: 1400``."""
-    where = f" --backend {one.backend}" if one.advice.kind not in ("backend", "workers") else ""
-    text = f"recommended: {change_text(one.advice)}{f', with{where}' if where else ''}"
-    text += f" ({cause_text(one.reason.cause)})"
+    where = f", with --backend {one.backend}" if one.advice.kind not in ("backend", "workers") else ""
+    text = f"recommended: {change_text(one.advice)}{where} ({cause_text(one.reason.cause)})"
     if one.tried is None:
         predicted = f"predicted: {duration_text(one.advice.after or 0.0)} instead of {duration_text(one.best)}"
         return f"{text}; {predicted}" + (f"; {one.not_tried}" if one.not_tried else "")
-    return f"{text}; {tried_text(one)}"
+    return f"{text}; tried: {_outcome(one)}"
 
 
 def tried_text(one: Recommendation) -> str:
     """Return what one round with a recommendation gave: ``tried steps.small.batch: 1400: 0.69 s, 3.4x``."""
+    where = f", with --backend {one.backend}" if one.advice.kind not in ("backend", "workers") else ""
+    return f"tried {change_text(one.advice)}{where}: {_outcome(one)}"
+
+
+def _outcome(one: Recommendation) -> str:
     tried = one.tried
-    if tried is None:
-        return ""
-    what = f"tried {change_text(one.advice)} on {one.backend}"
+    assert tried is not None, "it was tried"
     if tried.failure:
-        return f"{what}: it failed: {tried.failure}"
-    text = f"{what}: {duration_text(tried.elapsed)}, {ratio_text(tried.speedup)} of serial, results {tried.equality}"
+        return f"it failed: {tried.failure}"
+    text = f"{duration_text(tried.elapsed)}, {ratio_text(tried.speedup)} of serial, results {tried.equality}"
     return text if one.helps else f"{text}: no faster than {duration_text(one.best)}"
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from traces import chained, row, trace
 
-from pipeline.experiments.comparison.causes import KINDS, Cause, RunFacts, causes, guilty
+from pipeline.experiments.comparison.causes import KINDS, Cause, RunFacts, guilty
+from pipeline.experiments.comparison.judge import causes
 from pipeline.trace.losses import serial_times
 from pipeline.trace.measured_schedule import MeasuredSchedule
 from pipeline.trace.shape import Shape

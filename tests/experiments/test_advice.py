@@ -144,7 +144,7 @@ def compared(recommendations: tuple[Recommendation, ...]) -> ComparisonReport:
 def test_what_was_tried_is_told_with_its_time_in_text_and_json() -> None:
     first = recommended(reasons(), 2.2)[0]
     report = compared((replace(first, tried=Tried(0.69, 3.4, "equal")),))
-    said = "tried steps.small.batch: 1400 on processes: 690 ms, 3.40x of serial, results equal"
+    said = "; tried: 690 ms, 3.40x of serial, results equal"
     assert report.recommended.endswith(said)
     assert report.to_dict()["recommendation"]["text"] == report.recommended
     assert report.to_dict()["recommendation"]["tried"]["elapsed"] == 0.69
@@ -154,7 +154,7 @@ def test_what_was_tried_in_vain_is_told_and_the_next_is_recommended() -> None:
     first, second = recommended(reasons(), 2.2)
     report = compared((replace(first, tried=Tried(2.3, 1.04, "equal")), second))
     assert report.recommendation == second
-    assert any("tried steps.small.batch: 1400 on processes: 2.30 s" in line for line in report.verdict)
+    assert any("tried steps.small.batch: 1400, with --backend processes: 2.30 s" in line for line in report.verdict)
     assert any("no faster than 2.20 s" in line for line in report.verdict)
 
 

@@ -17,7 +17,8 @@ from pipeline.experiments.comparison.advice import (
     recommended,
     start_up_first,
 )
-from pipeline.experiments.comparison.causes import Cause, RunFacts, causes, guilty
+from pipeline.experiments.comparison.causes import Cause, RunFacts, guilty
+from pipeline.experiments.comparison.judge import causes
 from pipeline.experiments.comparison.result import Comparison, Difference, Measurement, Reference
 from pipeline.experiments.comparison.scaling import scaling
 from pipeline.experiments.comparison.tuning_knobs import TuningKnob, tuning_knobs

@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from statistics import median
 
-from pipeline.experiments.comparison.causes import guilty, structural
+from pipeline.experiments.comparison.causes import guilty
+from pipeline.experiments.comparison.judge import structural
 from pipeline.experiments.explanation.diagnosis import Structure
 from pipeline.experiments.explanation.selection import Sampled, layer_of
 from pipeline.graph.graph import Graph, is_constant
