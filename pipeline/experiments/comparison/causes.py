@@ -1,8 +1,8 @@
 """Why a run was not faster: the guilty step, or chain of steps, the kind of cause, and what it costs.
 
 Every cause is a change of the measured run that a replay shows to save time; they are found in
-:mod:`pipeline.experiments.comparison.judge`. The one that saves most names the guilty step; a step that only suffers saves nothing, however long it takes. No other
-back end is evidence; serial's times of the same tasks are the measure.
+:mod:`pipeline.experiments.comparison.judge`. The one that saves most names the guilty step; a step that only suffers
+saves nothing, however long it takes. No other back end is evidence; serial's times of the same tasks are the measure.
 """
 
 from __future__ import annotations
