@@ -11,7 +11,7 @@ The cost of a segment beside its tasks is *moving* its values where they are lar
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -136,11 +136,10 @@ class MeasuredSchedule:
 
     @classmethod
     def planned(
-        cls, segments: Sequence[Segment], seconds: Mapping[str, float], shape: Shape, n_workers: int
+        cls, segments: Sequence[Segment | ReplaySegment], seconds: Mapping[str, float], shape: Shape, n_workers: int
     ) -> MeasuredSchedule:
         """Return the schedule of a run that was not made: with these task times, where nothing else takes time."""
-        played = [ReplaySegment.of(segment) for segment in segments]
-        trace = replay(played, seconds, n_workers=n_workers)
+        trace = replay(segments, seconds, n_workers=n_workers)
         return cls.of(trace, shape, SerialTimes(seconds, seconds, sum(seconds.values())))
 
     @property
@@ -312,9 +311,11 @@ def _schedule(trace: Trace, rows: npt.NDArray[np.intp], tasks: Tasks, shape: Sha
     sender = dict(zip(segment, origin, strict=True))  # the last task of each is assigned last
     moved_by: dict[int, dict[int, float]] = {}
     for g, around in _around(trace, rows, tasks).items():
-        if nbytes[g] < SMALL:
+        if max(nbytes[g], sum(values[g].values())) < SMALL:  # values may be copied within one process, too
             overhead[g] = around.handed + around.runtime + around.into + around.out
             continue
+        if values[g]:  # its worker had to wait for what is moved, wherever that was packed and sent
+            around = replace(around, handed=0.0, into=around.into + around.handed)
         overhead[g], moving[g] = around.handed + around.runtime, around.into + around.out
         moved_by[g] = _moved_by(around, values[g], sender[g])
     return MeasuredSchedule(

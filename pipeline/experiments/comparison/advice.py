@@ -186,9 +186,13 @@ def recommended(reasons: Sequence[Reason], best: float) -> list[Recommendation]:
             found.append(Recommendation(reason, best))
 
     def saved(one: Recommendation) -> float:
-        return (best - (one.advice.after or best)) * (1.0 if one.advice.is_setting else _BY_HAND)
+        return (best - (one.advice.after or best)) * _weight(one.advice)
 
     return sorted(found, key=saved, reverse=True)
+
+
+def _weight(advice: Advice) -> float:
+    return 1.0 if advice.is_setting else _BY_HAND
 
 
 def start_up_first(cause: Cause, at: Situation) -> Cause:
@@ -206,8 +210,9 @@ def advise(cause: Cause, at: Situation) -> Advice:
     advice = _ANSWERS[cause.kind](cause, at)
     rival = at.fastest
     faster = rival.elapsed <= (1 - LEAST_SAVED) * at.case.elapsed and cause.kind not in ("start-up", "machine")
-    # what is measured comes before what is predicted, where that is not faster, or is a change by hand
-    if faster and (not advice.is_setting or advice.after is None or rival.elapsed <= advice.after):
+    # what is measured comes before a prediction that saves no more, a change by hand counting for less than a setting
+    hoped = 0.0 if advice.after is None else (at.case.elapsed - advice.after) * _weight(advice)
+    if faster and at.case.elapsed - rival.elapsed >= hoped:
         return Advice("backend", cause.step, backend=rival.backend, n=rival.n_workers, after=rival.elapsed,
                       measured=True)  # fmt: skip
     if advice.after is not None and advice.after > (1 - LEAST_SAVED) * at.case.elapsed:

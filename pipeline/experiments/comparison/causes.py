@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from pipeline.trace.replay import lanes
 from pipeline.trace.trace import Trace
 
 __all__ = ["KINDS", "LEAST_GAIN", "LEAST_ROUNDS", "Cause", "Kind", "RunFacts", "guilty"]
@@ -60,7 +61,7 @@ class RunFacts:
 
     Parameters
     ----------
-    in_threads : its workers are threads of one process
+    in_threads : its workers are threads of one process, or of a few (of Dask, where they are named ``worker/thread``)
     n_cores : of the machine
     beside : CPU seconds of everything but the tasks: of the parent, the scheduler, the workers' own threads
     start_up, serial_start_up : seconds until the workers were warm, here and of serial
@@ -79,7 +80,7 @@ class RunFacts:
         """Return the facts of a run."""
         cpu = trace.notes.get("cpu", {})
         return cls(
-            in_threads="workers" not in cpu,
+            in_threads="workers" not in cpu or any("/" in name for some in lanes(trace) for name in some),
             n_cores=n_cores,
             beside=max(0.0, sum(cpu.values())),
             start_up=start_up,

@@ -175,7 +175,8 @@ class _Judge:
             return "gil" if switches >= _SWITCHES and busy >= 0.3 else "lock"
         if tasks.disk[own].sum() >= _TO_DISK * caused.sum() and busy < _MOSTLY:
             return "disk"
-        return "worker threads" if switches >= _SWITCHES else "lock"
+        beside = float((tasks.cpu_beside * share).sum())  # who holds the GIL computes
+        return "worker threads" if switches >= _SWITCHES and beside >= _MOSTLY * caused.sum() else "lock"
 
     def _own_cores(self, step: int) -> float:
         """Return the cores that a task of the step keeps busy in a serial run, with its own threads and programs."""
