@@ -210,8 +210,9 @@ def advise(cause: Cause, at: Situation) -> Advice:
     advice = _ANSWERS[cause.kind](cause, at)
     rival = at.fastest
     faster = rival.elapsed <= (1 - LEAST_SAVED) * at.case.elapsed and cause.kind not in ("start-up", "machine")
-    # what is measured comes before a prediction that saves no more, a change by hand counting for less than a setting
-    hoped = 0.0 if advice.after is None else (at.case.elapsed - advice.after) * _weight(advice)
+    # what is measured comes before a prediction that saves no more; before a change by hand that saves half more, too
+    hoped = 0.0 if advice.after is None else at.case.elapsed - advice.after
+    hoped *= 1.0 if advice.is_setting else _MOSTLY
     if faster and at.case.elapsed - rival.elapsed >= hoped:
         return Advice("backend", cause.step, backend=rival.backend, n=rival.n_workers, after=rival.elapsed,
                       measured=True)  # fmt: skip
