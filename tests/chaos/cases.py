@@ -76,8 +76,8 @@ class Case:
         rng = random.Random(seed)
         backend = list(BACKENDS)[seed % len(BACKENDS)]
         target, name = BACKENDS[backend][seed // len(BACKENDS) % len(BACKENDS[backend])]
-        # on serial and threads the children of tasks are the parent's own
-        pipelines = [name for name in PIPELINES if name != "children" or backend not in ("serial", "threads")]
+        # what tasks leave in the parent, or in the workers of others, is not the run's to end
+        pipelines = [p for p in PIPELINES if p != "children" or backend in ("pool", "processes", "dask")]
         at = rng.choice(
             ["fraction", "task", "task", "workers", "staged", *["commit", "committed"] * (target == "parent")]
         )
@@ -97,8 +97,9 @@ class Case:
 
     @property
     def may_wait(self) -> bool:
-        """Whether the run waits, as it should, for a worker that is stopped for ever: its user ends it by Ctrl-C."""
-        return self.for_ever and self.target == "worker" and self.pipeline not in TIMED
+        """Whether the run waits for a worker that is stopped for ever, and not its own: its user ends it by Ctrl-C."""
+        others = self.target == "worker" and self.backend == "standing"
+        return self.for_ever and others and self.pipeline not in TIMED
 
     def exit_codes(self) -> set[int]:
         """Return the exit codes that are documented for it, as a shell shows them."""
@@ -109,8 +110,9 @@ class Case:
             return {0} | may_time_out if stopped else {128 + self.signal}
         if self.target == "scheduler":
             return {0, 4} if stopped and not self.for_ever else {4}
-        if self.target == "worker" and stopped:
-            return {0} | may_time_out | ({130} if self.may_wait else set())
+        if stopped:
+            given_up = {130} if self.may_wait else {4} if self.backend == "pool" and self.for_ever else set()
+            return {0} | may_time_out | given_up
         return {0, 4} if self.backend == "pool" and self.signal != signal.SIGINT else {0}
 
     def __str__(self) -> str:

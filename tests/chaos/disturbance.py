@@ -160,7 +160,7 @@ class _Watched:
         looked = 0.0
         while not self.has_come(moment, case, whole) and not self.ended():
             if time.monotonic() > looked + 0.5:
-                self.segments |= processes.segments(self.pids())
+                self.segments |= processes.segments(processes.of_run(self.place, "tmp"))
                 looked = time.monotonic()
             time.sleep(0.001)
         time.sleep(moment.delay)
