@@ -1,8 +1,8 @@
 """A measured run as a schedule that can be replayed with something changed: how long would it have taken without it?
 
 The tasks of each segment, what the segment cost beside them, and which segments it needs are taken from the Trace. A
-replay hands the segments to the workers as a run does (a free worker gets the lowest ready one). Changes are given as
-seconds that each segment is shorter, or as pieces that segments are split into.
+replay hands the segments to the workers in the order of the run: a free worker gets the first ready one. Changes are
+given as seconds that each segment is shorter, or as pieces that segments are split into.
 
 The cost of a segment beside its tasks is *moving* its values where they are larger than what fits into a pipe, and else
 *overhead*: it would be the same for the smallest values.
@@ -28,6 +28,7 @@ __all__ = ["SMALL", "MeasuredSchedule", "Tasks"]
 SMALL = 65_536
 """Bytes that fit into a pipe: moving them costs no more than moving nothing."""
 
+_LATE = 3  # times the usual wait for being handed out, from which a segment was queued at another worker
 _HANDING_ON = 1e-3  # seconds in which a task makes no large value
 
 _Floats = npt.NDArray[np.float64]
@@ -42,7 +43,7 @@ class Tasks:
     ----------
     keys : as text
     steps : names in the file
-    step, segment, lane : numbers, of ``steps``, of the segment, of the lane
+    step, segment, lane : numbers: of ``steps``, of the segment in the order in which the run began them, of the lane
     useful, useful_cpu, useful_delay, useful_beside : seconds of the same task in a serial run: all, on its core,
         without a core, and CPU seconds of threads and programs that it starts
     """
@@ -216,6 +217,8 @@ def _tasks(trace: Trace, rows: npt.NDArray[np.intp], shape: Shape, serial: Seria
     names = [shape.steps.get(name, name) for name in table["step"].to_pylist()]
     number = {name: i for i, name in enumerate(dict.fromkeys(names))}
     lane = {name: i for i, some in enumerate(lanes(trace)) for name in some}
+    segments = table["segment"].to_pylist()
+    order = {number: i for i, number in enumerate(dict.fromkeys(segments))}  # in which the run began them
     missing = next((key for key in keys if key not in serial.seconds), None)
     if missing is not None:
         raise ValueError(f"the serial run has no time for task {missing}: it ran another graph")
@@ -228,7 +231,7 @@ def _tasks(trace: Trace, rows: npt.NDArray[np.intp], shape: Shape, serial: Seria
         keys=keys,
         steps=list(number),
         step=np.array([number[name] for name in names], dtype=np.int64),
-        segment=table["segment"].to_numpy(),
+        segment=np.array([order[number] for number in segments], dtype=np.int64),
         lane=np.array([lane[name] for name in table["worker"].to_pylist()], dtype=np.int64),
         start=seconds("start"),
         stop=seconds("stop"),
@@ -254,6 +257,10 @@ class _Around:
     runtime: float
     into: float
     out: float
+
+    def handed_soon(self, most: float) -> _Around:
+        """Return it with a wait of at most so many seconds: a longer one is of a segment that was given to another."""
+        return replace(self, handed=min(self.handed, most))
 
 
 def _around(trace: Trace, rows: npt.NDArray[np.intp], tasks: Tasks) -> dict[int, _Around]:
@@ -310,12 +317,17 @@ def _schedule(trace: Trace, rows: npt.NDArray[np.intp], tasks: Tasks, shape: Sha
     owner[segment[::-1]] = tasks.step[::-1]  # the first task of each is assigned last
     sender = dict(zip(segment, origin, strict=True))  # the last task of each is assigned last
     moved_by: dict[int, dict[int, float]] = {}
-    for g, around in _around(trace, rows, tasks).items():
+    around_each = _around(trace, rows, tasks)
+    usual = float(np.median([around.handed for around in around_each.values()] or [0.0]))
+    for g, around in around_each.items():
         if max(nbytes[g], sum(values[g].values())) < SMALL:  # values may be copied within one process, too
+            around = around.handed_soon(_LATE * usual)
             overhead[g] = around.handed + around.runtime + around.into + around.out
             continue
         if values[g]:  # its worker had to wait for what is moved, wherever that was packed and sent
             around = replace(around, handed=0.0, into=around.into + around.handed)
+        else:
+            around = around.handed_soon(_LATE * usual)
         overhead[g], moving[g] = around.handed + around.runtime, around.into + around.out
         moved_by[g] = _moved_by(around, values[g], sender[g])
     return MeasuredSchedule(

@@ -161,17 +161,17 @@ CASES: tuple[Case, ...] = (
     ),
     Case(
         "chain",
-        _links(7, 280) + _step("asked", "wait", 8, seconds=0.1) + _ends("end", "asked"),
+        _links(7, 280) + _step("asked", "wait", 8, seconds=0.05) + _ends("end", "asked"),
         {"": _chain(7)},
         "shorten the chain",
-        _step("links", "digest", 7, megabytes=280) + _step("asked", "wait", 8, seconds=0.1) + _ends("end", "asked"),
+        _step("links", "digest", 7, megabytes=280) + _step("asked", "wait", 8, seconds=0.05) + _ends("end", "asked"),
     ),
     Case(
         "long-beside-chain",
         _links(7, 330) + _step("fitted", "digest", 1, megabytes=1400),
         {"": _chain(7)},
         "shorten the chain, not the long task",
-        _step("links", "digest", 7, megabytes=330) + _step("fitted", "digest", 1, megabytes=1400),
+        _step("fitted", "digest", 1, megabytes=1400) + _step("links", "digest", 7, megabytes=330),
     ),
     Case(
         "serial-end",
