@@ -265,7 +265,7 @@ def _one_file(
 
 def _items(output: Output, value_type: ItemsType, prefix: str) -> Planned:
     if value_type.names is not None:
-        _refuse_doubles(output.path, value_type.names)
+        _refuse_paths(output.path, value_type.names)
     n_tasks, keys = min(value_type.n_tasks, _ITEM_TASKS), value_type.keys
     tasks: Tasks = {}
     for i in range(n_tasks):
@@ -286,10 +286,14 @@ def _items(output: Output, value_type: ItemsType, prefix: str) -> Planned:
     return tasks, list(tasks)
 
 
-def _refuse_doubles(path: str, names: tuple[str, ...]) -> None:
+def _refuse_paths(path: str, names: tuple[str, ...]) -> None:
     seen: set[str] = set()
     for name in names:
-        file = writers.item_path(path, name)
+        try:
+            file = writers.item_path(path, name)
+        except ValueError as error:
+            cure = "write a table of all items ({op: to_frame}), or map over {range: n} and look the value up"
+            raise OpError("path", f"{error}; {cure}") from error
         if file in seen:
             raise OpError("path", f"two items have the key {name!r} and would be written to the same file")
         seen.add(file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,16 @@ def test_columns_that_can_not_be_folders_are_refused(by: str, message: str, tmp_
     with pytest.raises(
         ConfigError, match=rf"t.yaml:4:3: outputs.f(\.partition_by)?: (partition_by: )?.*{message[14:]}"
     ):
+        ran(text, tmp_path)
+
+
+@pytest.mark.parametrize("value", ["http://a/b", "a/../../b", "a/./b", "a/", "a\0b"])
+def test_item_keys_that_are_no_paths_are_errors_of_the_file(value: str, tmp_path: Path) -> None:
+    text = (
+        f"version: 1\nmodules: [math]\nsteps: {{n: {{call: 'math:prod', over: {{iterable: [{json.dumps(value)}]}}}}}}\n"
+        "outputs:\n  n: {to: json, path: 'n/${key}.json'}\n"
+    )
+    with pytest.raises(ConfigError, match=r"t.yaml:5:3: outputs.n.path: the item key .* can't be part .*to_frame"):
         ran(text, tmp_path)
 
 
