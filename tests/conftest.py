@@ -21,6 +21,10 @@ from typing import Any
 
 import psutil
 import pytest
+from hypothesis import settings
+
+settings.register_profile("pipeline", deadline=None)  # how long an example takes is not what a test is about
+settings.load_profile("pipeline")
 
 # Of libraries, one a process, and kept by them until it ends.
 LASTING_THREADS = ("Dask-Offload", "TCP-Executor", "Profile", "ThreadPoolExecutor-", "asyncio_", "fsspecIO", "zarr_io")

@@ -13,7 +13,7 @@ from browsing import chromium
 from conftest import until
 from folders import HOSTILE, comparison, interval, run
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, WriteError
 from pipeline.report.html import page as html
 from pipeline.report.html.tables import interval as read_interval
 from pipeline.units import bytes_text, digits, duration_text, interval_text, ratio_text
@@ -389,7 +389,7 @@ def test_a_page_that_cannot_be_written_leaves_the_one_before(tmp_path: Path, mon
         raise OSError("no space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(WriteError, match="no space"):
         html.write(tmp_path)
     assert path.read_bytes() == before
     assert not list(tmp_path.glob("*.partial"))
