@@ -161,12 +161,15 @@ def decode_times(values: Values, units: str, calendar: str) -> Values:
     missing = np.isnan(numbers) if numbers.dtype.kind == "f" else numbers == _MISSING
     if calendar not in _TYPES:
         raise ValueError(f"there is no calendar {calendar!r}; there are {', '.join(_TYPES)}")
-    if unit.lower() in _STEPS:
-        return _numpy_if_held(_calendar_steps(numbers, missing, _STEPS[unit.lower()], reference, calendar), calendar)
-    if calendar in _NUMPY:
+    step = _STEPS.get(unit.lower())
+    if step is None and calendar in _NUMPY:
         found = _by_xarray(numbers, unit, reference, calendar)
         if found is not None:
             return found
+    if re.match(r"[+-]?\d+-\d+-\d", reference) is None:
+        raise ValueError(f"{reference!r} is no date such as 2001-01-01")
+    if step is not None:
+        return _numpy_if_held(_calendar_steps(numbers, missing, step, reference, calendar), calendar)
     return _numpy_if_held(_objects(numbers, missing, f"{unit} since {reference}", calendar), calendar)
 
 

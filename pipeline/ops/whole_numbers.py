@@ -9,7 +9,7 @@ by a rounding error, which is below 2**63, or by a multiple of 2**64.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ __all__ = [
     "choose",
     "common_dtype",
     "compare",
+    "concatenated",
     "extreme",
     "is_in",
     "is_whole",
@@ -331,6 +332,17 @@ def _unfit(values: Any, lost: Any, dtype: np.dtype[Any], what: str) -> WholeNumb
     shown = value if isinstance(value, int) else value.item()
     cure = "number(x) rounds it" if dtype.kind == "f" else _TO_FLOAT
     return WholeNumberError(f"{what}{shown!r} is a value that {dtype} can't hold; {cure}", place)
+
+
+def concatenated(several: Sequence[Array]) -> Array:
+    """Return arrays one after the other in their common dtype, as :func:`common_dtype`, all numbers unchanged.
+
+    Raises
+    ------
+    WholeNumberError : a whole number that the common dtype can't hold
+    """
+    kind = common_dtype(*(each.dtype for each in several))
+    return np.concatenate([cast(each, kind) for each in several])
 
 
 def truncated(values: Array) -> Array:

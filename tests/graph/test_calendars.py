@@ -49,7 +49,8 @@ def test_numpy_holds_all_that_it_can() -> None:
 
 @pytest.mark.parametrize(("units", "calendar"), [
     ("days since 2001-01-01", "lunar"), ("fortnights since 2001-01-01", "standard"), ("days since when", "noleap"),
-    ("months since 2001-02-31", "standard"),
+    ("months since 2001-02-31", "standard"), ("days since 2001", "standard"), ("days since 2001-05", "noleap"),
+    ("years since 2001", "360_day"),
 ])  # fmt: skip
 def test_what_is_no_time_is_a_value_error(units: str, calendar: str) -> None:
     with pytest.raises(ValueError, match=r"."):

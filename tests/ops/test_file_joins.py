@@ -195,6 +195,18 @@ def test_descending_labels_stay_descending(tmp_path: Path) -> None:
         from_netcdf(path=[a, c])
 
 
+def test_large_whole_labels_of_two_dtypes_stay_apart(tmp_path: Path) -> None:
+    paths = [str(tmp_path / name) for name in ("a.nc", "b.nc", "c.nc")]
+    several = (np.array([2**60 + 1, 2**60 + 3]), np.array([2**60 + 2], "u8"), np.array([2**64 - 1], "u8"))
+    for path, labels in zip(paths, several, strict=True):
+        xr.Dataset({"x": (("id",), np.full(len(labels), 1.0 * len(labels)))}, {"id": labels}).to_netcdf(path)
+    got = from_netcdf(path=paths[:2])
+    assert got.id.values.tolist() == [2**60 + 1, 2**60 + 2, 2**60 + 3]
+    assert got.compute(scheduler="sync").values.tolist() == [2, 1, 2]
+    with pytest.raises(DataError, match=r"labels along 'id' are int64 \(.*a\.nc\) and uint64 \(.*c\.nc\), and no"):
+        from_netcdf(path=[paths[0], paths[2]])
+
+
 def test_check_says_the_order(tmp_path: Path) -> None:
     for step in (9, 10):
         write(tmp_path / f"step{step}.nc", [step])

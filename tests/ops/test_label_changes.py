@@ -61,6 +61,14 @@ def test_positions_that_are_near_nothing_are_left_out() -> None:
     assert (cells(got), got.z.values.tolist(), got.y.values.tolist()) == ([3, 1], [8, 6], [3.01, 0.99])
 
 
+@pytest.mark.parametrize("dtype", ["int64", "uint64"])
+def test_large_whole_labels_are_near_exactly(dtype: str) -> None:
+    labels = np.array([2**62 + 1, 2**62 + 2, 2**62 + 3], dtype)
+    assert cells(align(array(labels), array(labels[::-1].copy()), tolerance={"y": 0})) == [2, 1, 0]
+    with pytest.raises(OpError, match=f"no label of input is within 0 of {2**62 + 2}"):
+        align(array(labels[::2]), array(labels[1:2]), tolerance={"y": 0})
+
+
 @pytest.mark.parametrize("calendar", ["standard", "360_day"])
 def test_times_are_near_within_a_duration(calendar: str) -> None:
     dawn = xr.date_range("2001-01-01T06", periods=3, freq="D", calendar=calendar, use_cftime=calendar != "standard")
@@ -106,6 +114,7 @@ def test_labels_are_set_computed_and_dropped() -> None:
     ({"labels": {"y": [1, "a"]}}, "several kinds"), ({"drop": ["q"]}, "no coordinate 'q'; there are y"),
     ({"by": {"y": parse("q + 1", "coords")}}, "no coordinate 'q'"),
     ({"by": {"y": parse("1", "coords")}}, "has no dims"),
+    ({"labels": {"y": [2**53 + 1, 0.5]}}, f"{2**53 + 1} can't be held exactly"),
 ])  # fmt: skip
 def test_labels_that_do_not_fit_are_refused(given: Any, said: str) -> None:
     with pytest.raises(OpError, match=said):

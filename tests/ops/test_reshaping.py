@@ -189,6 +189,16 @@ def test_what_does_not_fit_is_said(op: Any, why: str) -> None:
         op(lazy(np.where(np.isnan(numbers()), 0, numbers())))
 
 
+def test_joined_labels_stay_the_same_numbers() -> None:
+    x, y, z = (
+        lazy(numbers()[:2]).assign_coords(time=np.array(labels, dtype))
+        for labels, dtype in (([2**62 + 1, -1], "i8"), ([5, 2**62 + 3], "u8"), ([2**64 - 1, 0], "u8"))
+    )
+    assert concatenate(x, y, axis="time").time.values.tolist() == [2**62 + 1, -1, 5, 2**62 + 3]
+    with pytest.raises(OpError, match=f"the labels 'time' can't be joined: {2**64 - 1} is a value that int64"):
+        concatenate(x, z, axis="time")
+
+
 def test_a_length_that_only_the_run_knows_is_not_needed() -> None:
     data = lazy(numbers()).data
     x = xr.DataArray(da.Array(data.dask, data.name, ((math.nan,) * 7, (3, 3)), dtype=data.dtype), dims=["time", "y"])

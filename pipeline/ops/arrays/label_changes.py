@@ -87,6 +87,9 @@ def set_labels(
         if len(values) != n:
             raise OpError(f"labels.{dim}", f"got {len(values)} labels; {dim!r} has {n} positions")
         new[dim] = np.array(list(values))
+        changed = next((v for v, held in zip(values, new[dim].tolist(), strict=True) if held != v and v == v), None)
+        if changed is not None:
+            raise OpError(f"labels.{dim}", f"{changed!r} can't be held exactly beside the other labels; write texts")
     for dim, expression in (by or {}).items():
         new[dim] = _computed(x, dim, expression)
     x = x.drop_vars([name for name in (*(drop or ()), *new) if name in x.coords])
@@ -183,4 +186,4 @@ def _numbers(labels: Labels, start: Any) -> Labels:
     if labels.dtype.kind == "M":
         lengths = labels.astype("M8[us]") - np.datetime64(start).astype("M8[us]")
         return np.where(np.isnat(lengths), np.nan, lengths.astype(float))
-    return labels.astype(float)
+    return labels.astype(np.longdouble if labels.dtype.kind in "iu" else float)  # whole numbers beyond 2**53, too

@@ -24,7 +24,7 @@ from pipeline.ops.arrays.deferred_labels import (
 from pipeline.ops.arrays.dims import axis_of, rebuild
 from pipeline.ops.arrays.unknown_chunks import check_against_first
 from pipeline.ops.elementwise.alignment import align_chunks
-from pipeline.ops.whole_numbers import cast, common_dtype
+from pipeline.ops.whole_numbers import WholeNumberError, cast, common_dtype, concatenated
 
 __all__ = ["concatenate", "stack"]
 
@@ -170,8 +170,11 @@ def _joined_labels(name: str, labels: Sequence[xr.DataArray]) -> np.ndarray[Any,
             return join_times(values)
         except ValueError as error:
             raise OpError("axis", f"the labels {name!r} can't be joined: {error}") from error
-    kind = _common_dtype([each.dtype for each in labels], "axis", f"the labels {name!r}")
-    return np.concatenate([each.astype(kind, copy=False) for each in values])
+    _common_dtype([each.dtype for each in labels], "axis", f"the labels {name!r}")
+    try:
+        return concatenated(values)
+    except WholeNumberError as error:
+        raise OpError("axis", f"the labels {name!r} can't be joined: {str(error).partition(';')[0]}") from error
 
 
 def _joined_deferred(name: str, labels: Sequence[DeferredLabels]) -> DeferredLabels:

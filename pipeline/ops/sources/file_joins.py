@@ -25,6 +25,7 @@ from pipeline.ops.sources.file_order import (
     require_one_calendar,
 )
 from pipeline.ops.sources.stored_arrays import StoredArray
+from pipeline.ops.whole_numbers import concatenated
 
 __all__ = ["Joined", "Settled", "join", "join_plain", "sharing"]
 
@@ -318,4 +319,4 @@ def _along(
     parts = parts or [np.moveaxis(several[0].values, axis, 0)]
     require_one_calendar([own.values for own in several], name, found)
     times = any(part.dtype.kind == "M" or calendar_of(part) for part in parts)
-    return np.moveaxis(join_times(parts) if times else np.concatenate(parts), 0, axis)
+    return np.moveaxis(join_times(parts) if times else concatenated(parts), 0, axis)

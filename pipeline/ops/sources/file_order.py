@@ -12,6 +12,7 @@ import numpy as np
 from pipeline.errors import DataError
 from pipeline.graph.calendars import calendar_of, encode_times, join_times
 from pipeline.ops.sources.stored_arrays import StoredArray
+from pipeline.ops.whole_numbers import WholeNumberError, concatenated
 from pipeline.units import count_text
 
 __all__ = ["BY_ITSELF", "KINDS", "Overlap", "Run", "ends_text", "order_of", "require_one_calendar"]
@@ -40,7 +41,7 @@ def order_of(found: Sequence[StoredArray], dim: str, overlap: Overlap | None) ->
 
     Raises
     ------
-    DataError : two files have a label, or labels of one increase and those of another decrease
+    DataError : two files have a label, labels of one increase and those of another decrease, or no dtype holds all
     """
     axis = found[0].dims.index(dim)
     sizes = [x.shape[axis] for x in found]
@@ -55,7 +56,12 @@ def order_of(found: Sequence[StoredArray], dim: str, overlap: Overlap | None) ->
     require_one_calendar(known, dim, found)
     places = np.repeat(np.arange(len(found)), sizes)
     positions = np.concatenate([np.arange(n) for n in sizes]) if sizes else np.arange(0)
-    keys = _numbers(known)
+    try:
+        keys = _numbers(known)
+    except WholeNumberError:
+        kinds = {str(values.dtype): x.path for values, x in zip(known, found, strict=True)}
+        several = " and ".join(f"{kind} ({path})" for kind, path in kinds.items())
+        raise DataError(f"labels along {dim!r} are {several}, and no whole number type holds all. {BY_ITSELF}") from None
     ranks = np.unique(keys, return_inverse=True)[1]
     kept = _without_overlap(ranks, places, known, overlap, found, dim)
     direction = None if keys.dtype.kind not in "biufM" or _some_missing(keys) else _direction(ranks, sizes, found, dim)
@@ -84,7 +90,7 @@ def _numbers(several: Sequence[Values]) -> Values:
             return times
         numbers, attrs = encode_times(times)
         return numbers if attrs else times
-    found = np.concatenate(several)
+    found = concatenated(several)
     return found.astype(str) if found.dtype == object else found
 
 
