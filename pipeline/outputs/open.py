@@ -151,7 +151,9 @@ def _loaded(form: str, path: Path, sink: Sink | None) -> Any:
     value_type = sink.value_type if sink is not None else None
     if form == "csv":
         options = dict(sink.options) if sink is not None else {}
-        frame = pd.read_csv(path, sep=options.get("sep", ","), decimal=options.get("decimal", "."))
+        types = dict(value_type.meta.dtypes) if isinstance(value_type, FrameType) else {}
+        texts = {name: dtype for name, dtype in types.items() if isinstance(dtype, pd.StringDtype)}  # 007 stays 007
+        frame = pd.read_csv(path, sep=options.get("sep", ","), decimal=options.get("decimal", "."), dtype=texts)
         return _typed(frame, value_type.meta) if isinstance(value_type, FrameType) else frame
     with unpacking(path) as file:
         if not isinstance(value_type, FrameType):

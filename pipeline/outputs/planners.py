@@ -138,7 +138,7 @@ def _require_codec(options: Mapping[str, Any]) -> None:
 
 def _csv(output: Output, value_type: FrameType, prefix: str) -> Planned:
     options = dict(output.options)
-    head = value_type.meta.iloc[:0].to_csv(index=False, lineterminator="\n", **options).encode()
+    head = writers.csv_text(value_type.meta.iloc[:0], header=True, options=options).encode()
     fragments: Tasks = {}
     for i, key in enumerate(value_type.keys):
         own = (f"{prefix}/part", i)

@@ -32,6 +32,7 @@ from pipeline.outputs.files import (
 )
 
 __all__ = [
+    "csv_text",
     "item_path",
     "join_text",
     "plain",
@@ -135,9 +136,18 @@ def write_csv_fragment(
         # pandas omits the hours where a whole column is at midnight, so the text would depend on the partitions
         times = frame.select_dtypes(["datetime", "datetimetz"]).columns
         frame = frame.assign(**{column: [plain(time) for time in frame[column]] for column in times})
-    text = frame.to_csv(index=False, header=False, lineterminator="\n", **options)
-    write_bytes(context, name, [text.encode()])
+    write_bytes(context, name, [csv_text(frame, header=False, options=options).encode()])
     return name, len(frame)
+
+
+def csv_text(frame: pd.DataFrame, *, header: bool, options: Mapping[str, Any]) -> str:
+    """Return a frame as CSV in lines that end in LF; text with a carriage return is quoted: it would end a line."""
+    text = frame.to_csv(index=False, header=header, lineterminator="\n", **options)
+    if "\r" in text:  # csv quotes what is in the end of a line
+        pieces = frame.to_csv(index=False, header=header, lineterminator="\r\n", **options).split('"')
+        pieces[::2] = [outside.replace("\r\n", "\n") for outside in pieces[::2]]
+        text = '"'.join(pieces)
+    return text
 
 
 def write_json_fragment(frame: pd.DataFrame, index: int, path: str, lines: bool, context: Context) -> tuple[str, int]:

@@ -139,6 +139,32 @@ def test_partial_texts_select_what_they_name(folder: Path) -> None:
     assert "time" not in sel(hourly, labels={"time": "2000-06-01T06"}).dims
 
 
+@pytest.mark.parametrize("start", ["0001-06-01", "1600-06-01", "3000-06-01"])
+def test_partial_texts_select_beyond_nanoseconds(start: str) -> None:
+    times = np.datetime64(start, "us") + np.arange(DAYS) * np.timedelta64(24, "h")
+    x = xr.DataArray(np.arange(DAYS), {"time": times}, ["time"])
+    year = int(start[:4])
+    march = [f"{year + 1:04}-03-{day:02}" for day in range(1, 32)]
+    assert days_of(sel(x, labels={"time": f"{year + 1:04}-03"})) == march
+    assert days_of(sel(x, labels={"time": [march[0], march[0][:7]]})) == march
+    assert sel(x, labels={"time": f"{year + 1:04}"}).sizes["time"] == 365
+    assert sel(x, labels={"time": [None, f"{year:04}-06"]}).sizes["time"] == 30
+    assert sel(x, labels={"time": march[4]}).item() == 277
+    backwards = x[::-1]
+    assert days_of(sel(backwards, labels={"time": march[0][:7]})) == march[::-1]
+    for ends in ([march[4], march[1]], [march[1], march[4]]):
+        assert days_of(sel(backwards, labels={"time": ends})) == march[4:0:-1]
+    hourly = x[:2].assign_coords(time=times[0] + np.array([0, 6]) * np.timedelta64(1, "h"))
+    assert sel(hourly, labels={"time": start}).sizes["time"] == 2
+    assert sel(hourly, labels={"time": f"{start}T06"}).item() == 1
+    with pytest.raises(OpError, match="is not among the labels"):
+        sel(x, labels={"time": "1900-01-01"})
+
+
+def days_of(x: xr.DataArray) -> list[str]:
+    return [str(time)[:10] for time in x.time.values]
+
+
 @pytest.mark.parametrize(("labels", "said"), [
     ("2000-02-29", "is not among the labels: 'time' has the labels 2000-06-01"), ("2050-01-01", "not among"),
     (["2050", "2051"], "selects nothing"), ("soon", "not among"), (7, "not among"),

@@ -496,8 +496,16 @@ def test_a_comma_may_stand_before_decimals(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text('x;y\n1,5;a,b\n-2,25;"c"\n')
     got = run(sources.read_csv(path=f"{tmp_path}/x.csv", sep=";", decimal=","))
     assert got.to_dict("list") == {"x": [1.5, -2.25], "y": ["a,b", "c"]}
-    with pytest.raises(OpError, match="decimal: got ','; it is one character, and not sep"):
+    with pytest.raises(OpError, match=r"decimal: got ','; it is one ASCII character, no quote.*, and not sep"):
         sources.read_csv(path=f"{tmp_path}/x.csv", decimal=",")
+
+
+@pytest.mark.parametrize("mark", ["§", '"', "\n", "ab", ""])
+@pytest.mark.parametrize("key", ["sep", "decimal"])
+def test_what_can_not_separate_is_refused(tmp_path: Path, key: str, mark: str) -> None:
+    (tmp_path / "x.csv").write_text("x\n1\n")
+    with pytest.raises(OpError, match=f"{key}: got .*; it is one ASCII character"):
+        sources.read_csv(path=f"{tmp_path}/x.csv", **{key: mark})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("name", "data", "told"), [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import csv
 import gzip
 import json
 import lzma
@@ -232,6 +233,19 @@ def test_parquet_partitioned_by_columns_reads_back(tmp_path):
 def test_a_missing_value_has_no_folder_to_go_to(tmp_path):
     with pytest.raises(ValueError, match="b has missing values; fill or filter"):
         written(output("parquet", "p", partition_by=("b",)), FRAME, PARTITIONS, tmp_path)
+
+
+@pytest.mark.parametrize("quoting", [0, 1, 2])
+def test_line_ends_in_text_are_quoted(quoting, tmp_path):
+    texts = ["x\ry", "\r", 'a"\r\nb"', "\r\n", "u\nv", "007", "last,\r"]
+    frame = pd.DataFrame({"a\rb": pd.array(texts, "str"), "n": range(len(texts))})
+    parts = {("f", 0): frame[:3], ("f", 1): frame[3:]}
+    sink = written(output("csv", "c.csv", options={"quoting": quoting}), FrameType("f", 2, frame[:0]), parts, tmp_path)
+    with open(tmp_path / "c.csv", newline="") as file:
+        assert list(csv.reader(file)) == [["a\rb", "n"], *([text, str(n)] for n, text in enumerate(texts))]
+    assert (tmp_path / "c.csv").read_bytes().count(b"\r\n") == 2  # those of the texts
+    found = read(sink, tmp_path)
+    assert (list(found["a\rb"]), list(found["n"])) == (texts, list(range(len(texts))))
 
 
 @pytest.mark.parametrize(("form", "name"), [("csv", "c.csv"), ("json", "c.json"), ("json", "c.jsonl")])

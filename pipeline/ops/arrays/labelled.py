@@ -274,7 +274,11 @@ def sel(x: xr.DataArray, *, labels: Mapping[str, Any], method: str | None = None
         index = x.indexes[dim]
         known = f"{dim!r} has the labels {index[0]} to {index[-1]}" if len(index) else f"{dim!r} has no labels"
         try:
-            if isinstance(wanted, list | tuple):
+            if isinstance(wanted, list | tuple) and _is_wide(index):
+                x = x.sel({dim: _wide_range(index, *wanted)})
+            elif isinstance(wanted, str) and method is None and _is_wide(index):
+                x = x.sel({dim: _wide_label(index, wanted)})
+            elif isinstance(wanted, list | tuple):
                 x = x.sel({dim: _range(index, [_as_time(end, index) for end in wanted])})
             else:
                 x = x.sel({dim: _as_time(wanted, index, exact=method is not None)}, method=method)
@@ -286,10 +290,42 @@ def sel(x: xr.DataArray, *, labels: Mapping[str, Any], method: str | None = None
     return x
 
 
+def _is_wide(index: pd.Index[Any]) -> bool:
+    """Return whether labels may be beyond the range of nanoseconds, where pandas takes no part of a date."""
+    return isinstance(index, pd.DatetimeIndex) and index.tz is None and index.unit != "ns"
+
+
+def _wide_label(index: pd.Index[Any], text: str) -> Any:
+    start, stop = _period(text)
+    whole = _precision(text) >= max(map(_clock_precision, index))
+    return start if whole else slice(*((stop, start) if _is_backwards(index) else (start, stop)))
+
+
+def _wide_range(index: pd.Index[Any], first: Any, last: Any) -> slice:
+    if _is_backwards(index):
+        start, stop = (None if end is None else _period(end) for end in (first, last))
+        if start is not None and stop is not None and start < stop:
+            start, stop = stop, start
+        return slice(start and start[1], stop and stop[0])
+    return slice(None if first is None else _period(first)[0], None if last is None else _period(last)[1])
+
+
+def _period(label: Any) -> tuple[pd.Timestamp, pd.Timestamp]:
+    """Return the first and the last microsecond of a time, which may be a part of a date: ``3000-12``."""
+    try:
+        start = np.datetime64(label.strip())
+    except (AttributeError, ValueError):  # no text, or none in ISO 8601
+        return pd.Timestamp(label), pd.Timestamp(label)
+    return pd.Timestamp(start.astype("M8[us]")), pd.Timestamp((start + 1).astype("M8[us]") - np.timedelta64(1, "us"))
+
+
+def _is_backwards(index: pd.Index[Any]) -> bool:
+    return bool(index.is_monotonic_decreasing and not index.is_monotonic_increasing)
+
+
 def _range(index: pd.Index[Any], ends: list[Any]) -> slice:
     start, stop = ends
-    backwards = index.is_monotonic_decreasing and not index.is_monotonic_increasing
-    if backwards and start is not None and stop is not None and not isinstance(start, str) and start < stop:
+    if _is_backwards(index) and start is not None and stop is not None and not isinstance(start, str) and start < stop:
         start, stop = stop, start
     return slice(start, stop)
 

@@ -64,10 +64,10 @@ def read_csv(
     DataError : a file is missing or is no text, lacks a column, or has one twice
     OpError : there is no such column, or ``sep`` or ``decimal`` is not one character
     """
-    if len(sep) != 1:
-        raise OpError("sep", f"got {sep!r}; it is one character")
-    if len(decimal) != 1 or decimal == sep:
-        raise OpError("decimal", f"got {decimal!r}; it is one character, and not sep")
+    if not _is_mark(sep):
+        raise OpError("sep", f"got {sep!r}; it is one ASCII character, and no quote or end of a line")
+    if not _is_mark(decimal) or decimal == sep:
+        raise OpError("decimal", f"got {decimal!r}; it is one ASCII character, no quote or end of a line, and not sep")
     form = _Form(sep, decimal, tuple(dict.fromkeys((*_MISSING_TEXTS, *map(str, na_values or ())))))
     names = locate(path, storage, suffixes=(".csv", ".tsv", ".txt", ".csv.gz", ".csv.bz2", ".csv.xz"))
     heads = {name: _head(name, options_of(name, storage), sep) for name in names}
@@ -96,6 +96,10 @@ def read_csv(
     stored = sum(math.nan if n is None else n for n in (heads[name].nbytes for name in full))
     nbytes = stored * len(wanted) / max(len(header), 1)  # as text, which is no less than what it means
     return frame_of("read_csv", tasks or [(empty_frame, dtypes)], dtypes, nbytes)
+
+
+def _is_mark(text: str) -> bool:
+    return len(text) == 1 and text.isascii() and text not in '"\r\n\0'
 
 
 @dataclass(frozen=True)

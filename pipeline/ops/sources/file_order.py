@@ -61,7 +61,9 @@ def order_of(found: Sequence[StoredArray], dim: str, overlap: Overlap | None) ->
     except WholeNumberError:
         kinds = {str(values.dtype): x.path for values, x in zip(known, found, strict=True)}
         several = " and ".join(f"{kind} ({path})" for kind, path in kinds.items())
-        raise DataError(f"labels along {dim!r} are {several}, and no whole number type holds all. {BY_ITSELF}") from None
+        raise DataError(
+            f"labels along {dim!r} are {several}, and no whole number type holds all. {BY_ITSELF}"
+        ) from None
     ranks = np.unique(keys, return_inverse=True)[1]
     kept = _without_overlap(ranks, places, known, overlap, found, dim)
     direction = None if keys.dtype.kind not in "biufM" or _some_missing(keys) else _direction(ranks, sizes, found, dim)
