@@ -142,7 +142,7 @@ def write_csv_fragment(
 
 def csv_text(frame: pd.DataFrame, *, header: bool, options: Mapping[str, Any]) -> str:
     """Return a frame as CSV in lines that end in LF; text with a carriage return is quoted: it would end a line."""
-    text = frame.to_csv(index=False, header=header, lineterminator="\n", **options)
+    text: str = frame.to_csv(index=False, header=header, lineterminator="\n", **options)
     if "\r" in text:  # csv quotes what is in the end of a line
         pieces = frame.to_csv(index=False, header=header, lineterminator="\r\n", **options).split('"')
         pieces[::2] = [outside.replace("\r\n", "\n") for outside in pieces[::2]]
