@@ -10,10 +10,10 @@ run: .venv/.installed  ## the first result: run the quickstart, then compare bac
 	$(BIN)/pipeline compare configs/quickstart.yaml --repeat 3
 
 test: .venv/.installed-dev style  ## lint, types, layers, tests
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 test-slow: .venv/.installed-dev  ## the long and the destructive tests as well
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "slow or not slow"
+	$(BIN)/python -m pytest -n 3 --dist worksteal -m "slow or not slow"
 
 N ?= 30
 chaos: .venv/.installed-dev  ## disturb N runs by signals at random, judge what they leave, and print a table
