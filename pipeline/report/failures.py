@@ -46,6 +46,10 @@ _CURES: tuple[tuple[type[PipelineError], str], ...] = (
 )
 
 
+_NOT_MEMORY = ("ended by exit code", "had closed its files", "had been stopped")
+"""Parts of messages about lost workers that give another reason than memory."""
+
+
 def failure_lines(
     error: BaseException,
     *,
@@ -174,6 +178,8 @@ def _lines(text: str, cure: str) -> list[str]:
 
 
 def _cure(error: PipelineError, file: str) -> str:
+    if isinstance(error, WorkerLost) and any(known in str(error) for known in _NOT_MEMORY):
+        return ""
     for kind, cure in _CURES:
         if isinstance(error, kind):
             return cure.format(file=file)

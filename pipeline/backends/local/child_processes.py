@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import errno
 import multiprocessing
 import os
 import signal
@@ -28,6 +29,7 @@ from pipeline.errors import BackendError, ConfigError
 __all__ = ["METHODS", "Children", "count_cores", "ended_by", "ended_stopped", "kill", "reap"]
 
 METHODS = ("spawn", "forkserver", "fork")
+_FILES_CLOSED = 74  # exit code of a worker that a task has closed the pipe of
 _MOST_STARTS = 3
 _REAPING_LIMIT = 1_000_000_000  # ns
 
@@ -44,7 +46,12 @@ class _Child(BaseProcess):
 
     def run(self) -> None:
         begin(self.config)
-        super().run()
+        try:
+            super().run()
+        except OSError as error:
+            if error.errno != errno.EBADF:
+                raise
+            os._exit(_FILES_CLOSED)  # without a traceback: it would only show where that was noticed
 
 
 class SpawnChild(_Child, SpawnProcess):
@@ -224,7 +231,7 @@ def _lives(child: BaseProcess) -> bool:
 
 
 def ended_by(child: BaseProcess) -> str:
-    """Return how a child has ended: ``SIGKILL``, ``exit code 1``."""
+    """Return what a child was ended by: ``SIGKILL``, ``exit code 1``."""
     deadline = perf_counter_ns() + _REAPING_LIMIT
     while child.exitcode is None and perf_counter_ns() < deadline:  # a thread of a Pool may be about to reap it
         sleep(0.001)
@@ -234,4 +241,4 @@ def ended_by(child: BaseProcess) -> str:
             return signal.Signals(-code).name
         except ValueError:
             return f"signal {-code}"
-    return f"exit code {code}"
+    return "a task that had closed its files," if code == _FILES_CLOSED else f"exit code {code}"

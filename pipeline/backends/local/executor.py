@@ -48,13 +48,16 @@ class LostWorker:
     ended_by: str
     task: SegmentTask | None = None
 
+    @property
+    def cause(self) -> str:
+        """What happened, without the name of the task."""
+        likely = "; out of memory is likely" if self.ended_by == "SIGKILL" else ""
+        running = "no task" if self.task is None else f"task {self.task.key}"
+        return f"{self.worker} ended by {self.ended_by} while it ran {running}{likely}"
+
     def message(self) -> str:
         """Return the message for the user."""
-        likely = "; out of memory is likely" if self.ended_by == "SIGKILL" else ""
-        if self.task is None:
-            return f"{self.worker} ended by {self.ended_by} while it ran no task{likely}"
-        task = where(self.task.step, self.task.item)
-        return f"{task}: {self.worker} ended by {self.ended_by} while it ran task {self.task.key}{likely}"
+        return self.cause if self.task is None else f"{where(self.task.step, self.task.item)}: {self.cause}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -222,7 +222,7 @@ class Attempts:
             raise WorkerLost(f"{message}; {NOT_AGAIN}", task.name)
         if self._losses[lost_by] >= MOST_LOSSES:
             raise WorkerLost(f"{message}; it is the {MOST_LOSSES}rd worker lost by this segment", task.name)
-        return WorkerLoss(task.step, str(task.key), task.item, message)
+        return WorkerLoss(task.step, str(task.key), task.item, lost.cause)
 
 
 class Events:
