@@ -1,6 +1,7 @@
 """What runs beside the user's code, on any machine.
 
 atomic_write    Write a file that appears, or replaces another, only when it is complete.
+closed_files    Whether a task has closed the files of its worker: such a worker ends at once.
 finished_items  A file in which a worker keeps what the items of a batch have given.
 isolation       What a task of the user gets instead of the values that other tasks see as well.
 import_probe    Import modules in another process, and see which functions they have, for ``check --import``.

@@ -366,6 +366,12 @@ def test_a_task_that_closes_the_files_of_its_worker_loses_it(name: str, capfd: p
     assert "Traceback" not in capfd.readouterr().err
 
 
+def test_a_task_that_closes_the_files_of_a_dask_worker(capfd: pytest.CaptureFixture[str]) -> None:
+    with create("dask", workers=1) as opened, pytest.raises(WorkerLost, match=r"fit\[x=1\].*the task ends its process"):
+        opened.run(mapped(close_files, [1, 2, 3], batch=1))
+    assert "Traceback" not in capfd.readouterr().err
+
+
 @those_that(can_stop_tasks=True)
 def test_a_task_that_never_returns_is_stopped_at_its_timeout(backend: Backend) -> None:
     with pytest.raises(TaskTimeout, match=r"fit\[x=0\].*timeout of 0.2 s"):

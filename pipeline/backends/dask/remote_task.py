@@ -26,6 +26,7 @@ from pipeline.backends.dask.worker_plugin import arrival
 from pipeline.errors import shortened
 from pipeline.graph.graph import CONTEXT, Key
 from pipeline.graph.segments import NOT_AGAIN, Failure, Segment, SegmentTask
+from pipeline.worker.closed_files import end_without_files
 from pipeline.worker.finished_items import FinishedItems, read_finished
 from pipeline.worker.output_buffer import HOLD, Line
 from pipeline.worker.run_segment import Hooks, run_segment
@@ -147,6 +148,7 @@ def run_job(payload: bytes, *arguments: Any) -> Any:
     failures = 0
     while True:
         result = run_segment(segment, inputs, hooks)
+        end_without_files()
         failure = result.failure or (None if segment.batch else _unpicklable(segment, result.outputs))
         if failure is None or not failure.drop or failure.final:
             break

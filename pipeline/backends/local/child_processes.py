@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import errno
 import multiprocessing
 import os
 import signal
@@ -25,11 +24,11 @@ from pipeline.backends.local import forkserver
 from pipeline.backends.local.child_main import ChildConfig, begin
 from pipeline.backends.local.status_slots import StatusSlots
 from pipeline.errors import BackendError, ConfigError
+from pipeline.worker.closed_files import FILES_CLOSED, end_without_files
 
 __all__ = ["METHODS", "Children", "count_cores", "ended_by", "ended_stopped", "kill", "reap"]
 
 METHODS = ("spawn", "forkserver", "fork")
-_FILES_CLOSED = 74  # exit code of a worker that a task has closed the pipe of
 _MOST_STARTS = 3
 _REAPING_LIMIT = 1_000_000_000  # ns
 
@@ -48,10 +47,9 @@ class _Child(BaseProcess):
         begin(self.config)
         try:
             super().run()
-        except OSError as error:
-            if error.errno != errno.EBADF:
-                raise
-            os._exit(_FILES_CLOSED)  # without a traceback: it would only show where that was noticed
+        except OSError:
+            end_without_files()
+            raise
 
 
 class SpawnChild(_Child, SpawnProcess):
@@ -241,4 +239,4 @@ def ended_by(child: BaseProcess) -> str:
             return signal.Signals(-code).name
         except ValueError:
             return f"signal {-code}"
-    return "a task that had closed its files," if code == _FILES_CLOSED else f"exit code {code}"
+    return "a task that had closed its files," if code == FILES_CLOSED else f"exit code {code}"

@@ -16,6 +16,7 @@ from pipeline.backends.local.child_main import set_status
 from pipeline.backends.local.serialization import Packed, load, pack
 from pipeline.graph.graph import Key
 from pipeline.graph.segments import Failure, Segment, SegmentTask
+from pipeline.worker.closed_files import end_without_files
 from pipeline.worker.finished_items import FinishedItems
 from pipeline.worker.output_buffer import HOLD, Emit
 from pipeline.worker.run_segment import Hooks, run_segment
@@ -83,6 +84,7 @@ def run_message(message: SegmentMessage, emit: Emit | None = None) -> SegmentRes
     finished = FinishedItems(message.finished, current_process().name) if segment.batch else None
     hooks = Hooks(on_start, emit, HOLD if emit else 0.0, store=pack, finished=finished)
     result = run_segment(segment, inputs, hooks, only_here=True)
+    end_without_files()
     set_status(message.number, len(segment.tasks) - 1, 0)
     for key in segment.outputs if result.failure is None and not segment.batch else ():
         try:
