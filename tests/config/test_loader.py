@@ -519,8 +519,9 @@ def test_the_keys_of_a_call_are_read() -> None:
 
 
 def test_modules_are_importable_names_or_shipped_files(tmp_path: Path) -> None:
-    (tmp_path / "own.py").touch()
+    (tmp_path / "own.py").write_text("def g():\n    return 1\n")
     (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "a.py").write_text("def f():\n    return 1\n")
     made = config(
         '  f: {call: "package.a:f"}\n  g: {call: "own:g"}\n', "modules: [math, ./own.py, ./package/]", root=tmp_path
     )

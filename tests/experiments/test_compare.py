@@ -420,7 +420,7 @@ def test_no_file_of_a_comparison_holds_a_secret(tmp_path, monkeypatch):
 
 
 def test_no_file_of_a_comparison_that_failed_holds_a_secret(tmp_path, monkeypatch):
-    monkeypatch.setenv("TOKEN", 'open "sésame"')
+    monkeypatch.setenv("TOKEN", 'ouvre "sésame"')
     (tmp_path / "mine.py").write_text("def f(t):\n    print(t)\n    raise ValueError(t)\n")
     (tmp_path / "a.yaml").write_text(
         'version: 1\nmodules: [./mine.py]\nstorage: {s3: {secret: "${secret:TOKEN}"}}\n'
@@ -430,7 +430,7 @@ def test_no_file_of_a_comparison_that_failed_holds_a_secret(tmp_path, monkeypatc
         compare(load(tmp_path / "a.yaml"), backends=["serial"], repeat=1, runs=tmp_path / "runs")
     files = [path for path in (tmp_path / "runs").rglob("*") if path.is_file()]
     assert {path.name for path in files} == {"failure.json", "log.txt", "report.json"}
-    assert [path.name for path in files if b"open" in path.read_bytes()] == []
+    assert [path.name for path in files if b"ouvre" in path.read_bytes()] == []
     assert all(b"***" in path.read_bytes() for path in files)
 
 

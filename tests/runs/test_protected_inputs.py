@@ -35,7 +35,7 @@ def place(tmp_path, monkeypatch):
     (tmp_path / "text").mkdir()
     (tmp_path / "text/a.txt").write_text("a")
     xr.DataArray(np.arange(4.0), dims="t", name="v").to_dataset().to_zarr("in.zarr", consolidated=False)
-    (tmp_path / "mine.py").write_text("def one():\n    return 1\n")
+    (tmp_path / "mine.py").write_text("def one(k=0):\n    return 1\n")
     (tmp_path / "list.txt").write_text("1\n2\n")
     (tmp_path / "base.yaml").write_text("params: {m: 1}\n")
     (tmp_path / "link").symlink_to("data")

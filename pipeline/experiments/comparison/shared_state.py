@@ -10,7 +10,7 @@ import ast
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from pipeline.graph.graph import Graph, Key, cull
+from pipeline.graph.graph import CONTEXT, Graph, Key, constant, cull
 from pipeline.graph.ownership import runs_users_code
 
 __all__ = ["GlobalUse", "global_use", "shared_state"]
@@ -63,8 +63,9 @@ def shared_state(graph: Graph, keys: Iterable[Key], shared: Iterable[Sequence[st
 def _functions(graph: Graph, keys: Iterable[Key]) -> dict[str, str]:
     """Return step instance -> ``module:function`` for the user's functions that some keys need."""
     found: dict[str, str] = {}
-    for key, node in cull(graph.tasks, [key for key in keys if key in graph.tasks]).items():
-        owner = graph.owners[key]
+    tasks = {**graph.tasks, CONTEXT: constant(CONTEXT, None)}
+    for key, node in cull(tasks, [key for key in keys if key in graph.tasks]).items():
+        owner = graph.owners.get(key, "")
         if owner not in found and runs_users_code(node):
             arguments: Sequence[Any] = getattr(node, "args", ())
             texts = [getattr(argument, "function", argument) for argument in arguments]
