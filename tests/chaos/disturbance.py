@@ -165,6 +165,7 @@ class _Watched:
             time.sleep(0.001)
         time.sleep(moment.delay)
         pid = self.target(case)
+        self.segments |= processes.segments(processes.of_run(self.place, "tmp"))
         if pid is None or self.ended():
             return None
         # Ctrl-C goes to the process group of the parent, as in a terminal

@@ -122,4 +122,4 @@ def graph_of(
 def _end_on_loss(event: Event) -> None:
     """End the graph at the first lost worker (the back end would run its task again); drop everything else."""
     if isinstance(event, WorkerLoss):
-        raise Lost(event.message)
+        raise Lost(f"{event.step}: {event.message}" if event.step else event.message)
