@@ -141,6 +141,16 @@ def test_workers_give_the_same_batches_and_end_on_break(frame: pd.DataFrame) -> 
     assert "pipeline-batches" not in {thread.name for thread in threading.enumerate()}
 
 
+def test_a_killed_worker_is_replaced(frame: pd.DataFrame) -> None:
+    rows: list[int] = []
+    for batch in pipeline.batches("f.parquet", 2, workers=1, prefetch=1, split="row_groups"):
+        if not rows:
+            (worker,) = active_children()
+            worker.kill()
+        rows += batch["a"].tolist()
+    assert rows == list(range(30))
+
+
 def test_steps_on_each_partition_are_computed_too(frame: pd.DataFrame) -> None:
     text = "version: 1\nsteps:\n  rows: {op: read_parquet, path: f.parquet, split: row_groups}\n"
     made = pipeline.load(text + '  kept: {op: filter, input: rows, where: "a >= 10"}\n')

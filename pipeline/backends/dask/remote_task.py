@@ -261,8 +261,8 @@ def _report(job: Job, result: SegmentResult, failure: Failure | None, worker: Wo
 
 def _item_failed(job: Job, failure: Failure, again: bool) -> dict[str, Any]:
     """Return the report of a failure after which a batch goes on."""
-    told = [failure.step, failure.key, failure.item, failure.cause]
-    return {"run": job.run, "segment": job.segment.number, "item failed": told, "again": again}
+    about = [failure.step, failure.key, failure.item, failure.cause]
+    return {"run": job.run, "segment": job.segment.number, "item failed": about, "again": again}
 
 
 def _checked(value: Any) -> Any:

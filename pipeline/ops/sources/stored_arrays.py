@@ -368,7 +368,7 @@ def naming_chunks(path: str, inner: str, slab: tuple[int | slice, ...], options:
         yield
     except PipelineError:
         raise
-    except Exception:
+    except Exception:  # codecs raise errors of many kinds; raised again, by name if a chunk is at fault
         array = zarr_node(path, inner, options)
         chunk = array.shards or array.chunks
         ends = [(i, i + 1) if isinstance(i, int) else (i.start, i.stop) for i in slab]
