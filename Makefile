@@ -2,14 +2,19 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 .DELETE_ON_ERROR:
+# Hundreds of processes of a test run would compile the package each time where compiled files are not kept.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test test-slow chaos bench causes install lint style schema lock clean
+.PHONY: run test test-slow chaos bench causes install lint style format types pytest schema lock clean
 
 run: .venv/.installed  ## the first result: run the quickstart, then compare back ends on it
 	$(BIN)/pipeline run configs/quickstart.yaml --out out
 	$(BIN)/pipeline compare configs/quickstart.yaml --repeat 3
 
-test: .venv/.installed-dev style  ## lint, types, layers, tests
+test: .venv/.installed-dev format  ## lint, types, layers, tests; the types are checked beside the first tests
+	@$(MAKE) --no-print-directory -j 2 types pytest
+
+pytest: .venv/.installed-dev
 	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 test-slow: .venv/.installed-dev  ## the long and the destructive tests as well
@@ -22,13 +27,22 @@ chaos: .venv/.installed-dev  ## disturb N runs by signals at random, judge what 
 lint: style  ## style and types, and whether every test can be imported
 	@said=$$($(BIN)/python -m pytest --collect-only -qqq -p no:cacheprovider 2>&1) || { echo "$$said"; exit 1; }
 
-style: .venv/.installed-dev
+style: format types
+
+format: .venv/.installed-dev
 	$(BIN)/ruff check pipeline tests bench data
 	$(BIN)/ruff format --check pipeline tests bench data
+
+types: .venv/.installed-dev
 	$(BIN)/mypy
 
 schema: .venv/.installed  ## write docs/schema.json, which editors read, after a change of the language
 	$(BIN)/pipeline schema -o docs/schema.json
+
+notebook: .venv/.installed-dev  ## run the cells of docs/notebook.ipynb, and keep what they show; in a folder that is nobody's
+	rm -rf /tmp/pipeline && mkdir /tmp/pipeline && cp -r configs data docs /tmp/pipeline
+	cd /tmp/pipeline/docs && $(CURDIR)/$(BIN)/jupyter-execute --inplace notebook.ipynb
+	PYTHONPATH=tests $(BIN)/python -m kernels /tmp/pipeline/docs/notebook.ipynb docs/notebook.ipynb
 
 bench: .venv/.installed-dev  ## speed, as ratios measured in one run; needs a quiet machine
 	$(BIN)/python -m bench

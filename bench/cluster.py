@@ -58,7 +58,7 @@ def standing(sizes: Sizes) -> Iterator[tuple[str, Path]]:
 def _ran(file: str, address: str, folder: Path, params: Mapping[str, Any]) -> Run:
     """Do what ``pipeline run FILE --cluster ADDRESS`` does, without starting a process."""
     loaded = pipeline.load(_HERE / file, params=params)
-    return loaded.run(cluster=address, out=folder / "out", runs=folder / "runs")
+    return loaded.run(cluster=address, out=folder / "out", runs=folder / "runs", force=True)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

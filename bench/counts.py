@@ -19,7 +19,7 @@ from bench.pairs import Aim, Row, Sizes, counted
 from pipeline.config.loader import loads
 from pipeline.config.model import Config
 from pipeline.graph.fusion import fuse
-from pipeline.graph.graph import is_constant
+from pipeline.graph.nodes import is_constant
 
 __all__ = ["counts"]
 

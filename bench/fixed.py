@@ -21,7 +21,8 @@ def fixed(sizes: Sizes) -> Iterator[Row]:
     with tempfile.TemporaryDirectory(prefix="pipeline-bench-") as folder:
 
         def ours() -> Callable[[], int]:
-            return _ended("-m", "pipeline", "run", str(_HERE / "tiny.yaml"), "--workers", workers, cwd=folder)
+            command = ("run", str(_HERE / "tiny.yaml"), "--workers", workers, "--force")
+            return _ended("-m", "pipeline", *command, cwd=folder)
 
         def theirs() -> Callable[[], int]:
             return _ended(str(_HERE / "minimal.py"), workers, cwd=folder)

@@ -16,10 +16,26 @@ import numpy as np
 
 from pipeline.trace.statistics import Interval, median, median_interval, ratio_interval
 
-__all__ = ["Aim", "Contender", "Differs", "Row", "Sizes", "counted", "differences", "measured", "ratios", "take_turns"]
+__all__ = [
+    "Aim",
+    "Contender",
+    "Differs",
+    "Row",
+    "Sizes",
+    "Skipped",
+    "counted",
+    "differences",
+    "measured",
+    "ratios",
+    "take_turns",
+]
 
 Contender = Callable[[], Callable[[], Any]]
 """Does the work, which is timed, and returns a function that returns the result as numbers, which is not timed."""
+
+
+class Skipped(Exception):
+    """A case can't be run here; the text says what it needs."""
 
 
 class Differs(AssertionError):
@@ -41,6 +57,8 @@ class Sizes:
     n_items : items of 1 ms in the batching case
     n_many : empty tasks in the case of a whole run
     build : items in the building cases, and the allowed seconds
+    n_small : partitions of 1,000 rows
+    tpch : scale factor of the tables of TPC-H
     accounted : files of ``configs/`` whose core-seconds are accounted for
     warm_up : rounds before the first that counts
     """
@@ -55,6 +73,8 @@ class Sizes:
     n_items: int
     n_many: int
     build: tuple[tuple[int, float], ...]
+    n_small: int = 1000
+    tpch: float = 1
     accounted: tuple[str, ...] = ("quickstart", "climate", "tpch_q1", "weather")
     warm_up: int = 1
 

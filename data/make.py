@@ -332,6 +332,30 @@ def q6(tables: dict[str, Rows]) -> Rows:
     return [{"revenue": sum(chosen)}]
 
 
+def pets() -> None:
+    """People, and the pets of some of them; the number of pets of each kind, and their mean age."""
+    folder = HERE / "pets"
+    folder.mkdir(exist_ok=True)
+    rng = random.Random(8)
+    names = ["Ada", "Ben", "Cleo", "Dan", "Eva", "Finn", "Gus", "Hedy", "Ines", "Jon"]
+    people = [{"id": 100 + i, "name": f"{rng.choice(names)} {chr(65 + i % 26)}."} for i in range(160)]
+    owned: dict[str, list[int]] = defaultdict(list)
+    rows: Rows = []
+    for person in people:
+        for _ in range(rng.choice([0, 1, 1, 2, 3])):
+            kind, age = rng.choice(["cat", "dog", "fish", "parrot"]), rng.randrange(15)
+            rows.append(
+                {"owner": person["id"], "name": rng.choice(["Rex", "Mia", "Luna", "Bo"]), "kind": kind, "age": age}
+            )
+            owned[kind].append(age)
+    expected = [{"kind": k, "n": len(v), "age": round(sum(v) / len(v), 12)} for k, v in sorted(owned.items())]
+    for name, found in (("people", people), ("pets", rows), ("expected", expected)):
+        with open(folder / f"{name}.csv", "w", newline="") as file:
+            writer = csv.DictWriter(file, list(found[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(found)
+
+
 if __name__ == "__main__":
     climate()
     monthly()
@@ -339,4 +363,5 @@ if __name__ == "__main__":
     rides()
     letters()
     nyc()
+    pets()
     tpch()

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pipeline.errors import TaskError as TaskError
     from pipeline.graph.graph import Graph as Graph
     from pipeline.trace.trace import Trace as Trace
+    from pipeline.worker import shared as shared
 
 _HOME = {
     **dict.fromkeys(("load", "batches", "build", "check", "run", "compare", "Pipeline"), "api"),
@@ -39,10 +40,12 @@ _HOME = {
 """Public name -> the module it is imported from."""
 
 __version__ = "0.2.0"
-__all__ = [*sorted(_HOME), "__version__"]
+__all__ = [*sorted(_HOME), "shared", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "shared":
+        return importlib.import_module("pipeline.worker.shared")
     if name not in _HOME:
         raise AttributeError(f"module 'pipeline' has no attribute {name!r}")
     return getattr(importlib.import_module(f"pipeline.{_HOME[name]}"), name)

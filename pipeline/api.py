@@ -10,26 +10,24 @@ The keys of a step, an output and a check are those of a file; see :class:`Pipel
 
 from __future__ import annotations
 
-import html
+import functools
+import inspect
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from pipeline.config.absolute_paths import with_absolute_paths
-from pipeline.config.fault_collector import ConfigFault
-from pipeline.config.from_python import StepReference, tree_of
+from pipeline.config.definition import PipelineDefinition
+from pipeline.config.from_python import StepReference, param_nodes
 from pipeline.config.loader import load as load_config
 from pipeline.config.loader import loads
 from pipeline.config.model import Config
-from pipeline.config.python_builder import PipelineBuilder
-from pipeline.config.yaml_nodes import MOST_BYTES, Node
-from pipeline.config.yaml_writer import yaml_text
-from pipeline.errors import ConfigError, Location
-from pipeline.units import count_text
+from pipeline.runs.wall_time import WallTime
 
 if TYPE_CHECKING:
+    from pipeline.backends.events import Listener
     from pipeline.builder.plan import Plan
     from pipeline.graph.graph import Graph
     from pipeline.report.explain_cause_text import ExplanationReport
@@ -41,14 +39,14 @@ if TYPE_CHECKING:
 __all__ = ["Pipeline", "batches", "build", "check", "compare", "load", "run"]
 
 
-class Pipeline:
+class Pipeline(PipelineDefinition):
     """A pipeline, loaded from a file or built in Python.
 
     Parameters
     ----------
     name : of the pipeline; or a Config, which then defines all of it
-    description, include, params, modules, seed, storage, cluster, compare : as at the top level of a file; ``include``
-        may name files whose steps this pipeline uses
+    description, include, params, modules, seed, storage, cluster, compare, limits, cache : as at the top level of a
+        file; ``include`` may name files whose steps this pipeline uses
     root : the folder that input paths, modules and included files are relative to; default: the current folder
 
     A loaded pipeline is immutable, and safe to share between threads. A pipeline built here grows with each
@@ -83,118 +81,6 @@ class Pipeline:
     True
     """
 
-    def __init__(
-        self,
-        name: str | Config = "pipeline",
-        *,
-        description: str | None = None,
-        include: Sequence[str | os.PathLike[str]] | None = None,
-        params: Mapping[str, Any] | None = None,
-        modules: Sequence[Any] | None = None,
-        seed: int | None = None,
-        storage: Mapping[str, Any] | None = None,
-        cluster: Mapping[str, Any] | None = None,
-        compare: Mapping[str, Any] | None = None,
-        root: str | os.PathLike[str] = ".",
-    ) -> None:
-        self._config: Config | None = name if isinstance(name, Config) else None
-        top = {"name": name, "description": description, "include": include, "params": params, "modules": modules}
-        more = {"seed": seed, "storage": storage, "cluster": cluster, "compare": compare}
-        self._made = PipelineBuilder({**top, **more}, root) if self._config is None else None
-
-    @property
-    def config(self) -> Config:
-        """The checked Config.
-
-        Raises
-        ------
-        ConfigError : listing all errors of a pipeline that was built here
-        """
-        if self._made is not None:
-            return self._made.config
-        assert self._config is not None
-        return self._config
-
-    # Building
-
-    def step(self, name: str, /, **keys: Any) -> StepReference:
-        """Add a step, and return a reference to its value for the steps that need it.
-
-        Parameters
-        ----------
-        keys : exactly one of ``op``, ``expr``, ``call``, ``command``, and the keys that belong to it, as in a file. A
-            value may be a reference, as ``step`` and ``p[…]`` return it; in ``args`` and commands it means the step's
-            value. A ``call`` or ``function`` may be a function of an imported module, whose file is then shipped to the
-            workers; functions of the running script, lambdas and partials are refused. A list may be a numpy array or a
-            ``range``
-
-        Raises
-        ------
-        ConfigError : if the step exists already, or a value can't be written in a file
-        """
-        self._building().add("steps", name, keys)
-        return StepReference(name)
-
-    def __getitem__(self, text: str) -> StepReference:
-        """Return a reference, written as in a file: ``p["tas"]``, ``p["svd.u"]``, ``p["tas[time=0:40]"]``.
-
-        It may also be written in Python: ``p["tas"]["A1B"]``, ``p["tas"]["*"]``, ``p["svd"].u``, and
-        ``p["tas"][{"time": slice(0, 40), "alpha": 0.1}]`` for positions along dims and labels by their keys.
-        """
-        return StepReference(text)
-
-    def output(self, name: str, /, **keys: Any) -> None:
-        """Add an output: ``p.output("anomaly", to="zarr", path="anomaly.zarr")``; ``input`` is the name by default."""
-        self._building().add("outputs", str(name), keys)
-
-    def expect(self, that: str | StepReference, /, **keys: Any) -> None:
-        """Add a check, which a run must pass: ``p.expect("total > 0")``, ``p.expect(p["top"], rows=">= 1")``.
-
-        The name ``check`` is taken by :meth:`check`, which checks the pipeline without running it.
-        """
-        made = self._building()
-        made.add("checks", str(len(made.names("checks"))), {"that": that, **keys})
-
-    def keep(self, *references: str | StepReference) -> None:
-        """Make runs return the values of these steps, besides outputs: ``p.keep("tas", p["fit"]["A1B"])``."""
-        made = self._building()
-        for reference in references:
-            made.add("keep", str(len(made.names("keep"))), reference)
-
-    def _building(self) -> PipelineBuilder:
-        if self._made is None:
-            raise ConfigError(
-                f"{self.name!r} is loaded from a file and can't be changed; include the file in a new pipeline: "
-                "Pipeline(…, include=[FILE])"
-            )
-        return self._made
-
-    def to_yaml(self) -> str:
-        """Return the text of an equal file: ``pipeline.load(p.to_yaml()) == p``.
-
-        Input paths are absolute, so that the file can be anywhere; a param that a path begins with stays relative, with
-        the folder written before it. Included files and ``params`` are filled in; secrets stay ``${secret:NAME}``, and
-        defaults of the environment ``${env:NAME:-…}``.
-
-        Raises
-        ------
-        ConfigError : if the text would be larger than a file may be
-        """
-        text = yaml_text(with_absolute_paths(self.config))
-        if len(text.encode("utf-8", "surrogatepass")) > MOST_BYTES:
-            raise ConfigError(f"{self.name!r} would be a file of more than {MOST_BYTES // 1024} KiB, which is not read")
-        return text
-
-    @property
-    def name(self) -> str:
-        """The name in the file, else the file's stem."""
-        return self._made.name if self._made is not None else self.config.name
-
-    @property
-    def steps(self) -> tuple[str, ...]:
-        """The names of the steps, each after the steps that it needs."""
-        return tuple(dict.fromkeys(step.step for step in self.config.steps.values()))
-
     def to_svg(self, *, data: bool = True) -> str:
         """Return an SVG of the steps, as ``pipeline graph`` draws it; without ``data`` it shows kinds but no sizes."""
         from pipeline.report.graph_svg import graph_svg
@@ -227,56 +113,217 @@ class Pipeline:
 
         return build_graph(self.config)
 
-    def run(self, **options: Any) -> Run:
-        """Run it and commit its outputs. See :func:`pipeline.runs.run.run` for the options."""
+    def show(
+        self,
+        reference: str | StepReference,
+        *,
+        backend: str = "threads",
+        workers: int | None = None,
+        listener: Listener | None = None,
+        progress: bool | None = None,
+    ) -> Any:
+        """Compute one value and return it, for a notebook to show; nothing is written.
+
+        Parameters
+        ----------
+        reference : a step, part, pick or item: ``p.show("monthly[t2m]")``, ``p.show("svd.u[component=0:2]")``,
+            ``p.show("fit[alpha=0.1]")``. Pick a part of what does not fit into memory
+        backend : that computes it, as for :meth:`run`; the default starts no process
+        workers : number of workers; None: as for :meth:`run`
+        listener, progress : as for :meth:`run`
+
+        Returns
+        -------
+        An array as ``xarray.DataArray``, a frame as ``pandas.DataFrame``, items as a dict from key to item, any other
+        value as it is. A reference to several instances (``monthly[*]``) gives a dict from instance to value
+
+        Raises
+        ------
+        ConfigError : if the reference names nothing, with the nearest name
+        PipelineError : as :meth:`run` does
+        """
+        from pipeline.report.notebook import run_display
+        from pipeline.runs.inspect import preview
+
+        options: dict[str, Any] = {"backend": backend, "workers": workers, "frames": "pandas"}
+        with run_display(self.config, listener, progress, backend=backend, lasting=False) as shown:
+            found = preview(self.config, str(reference), listener=shown, **options)
+        return found[0].value if len(found) == 1 else {one.name: one.value for one in found}
+
+    def run(
+        self,
+        *,
+        backend: str = "dask",
+        workers: int | None = None,
+        cluster: str | None = None,
+        out: str | os.PathLike[str] = ".",
+        runs: str | os.PathLike[str] = "runs",
+        keep: Sequence[str | StepReference] = (),
+        force: bool | str | Sequence[str] = False,
+        only: str | Sequence[str] = (),
+        from_: str | Sequence[str] = (),
+        accept: str | Sequence[str] = (),
+        verify: bool = False,
+        cache: str | os.PathLike[str] | None = None,
+        options: Mapping[str, Any] | None = None,
+        keep_going: bool = False,
+        listener: Listener | None = None,
+        progress: bool | None = None,
+    ) -> Run:
+        """Run it and commit its outputs; outputs and checks of which nothing has changed are not made again.
+
+        Parameters
+        ----------
+        backend : ``serial``, ``threads``, ``pool``, ``processes``, ``process-per-task``, ``manager`` or ``dask``; with
+            options: ``pool[start_method=fork]``
+        workers : number of workers; None: ``cluster: {workers}`` of the file, else as many as cores
+        cluster : address of a running Dask scheduler: ``tcp://host:port``
+        out : the folder that output paths are relative to; outputs stay below it
+        runs : the folder of the run folders
+        keep : steps, or instances of them, whose values the result returns, too: ``keep=["tas", p["fit"]["A1B"]]``
+        force : True: run all of it, whatever has changed; the name of a step, or several: run these anew
+        only : the name of a step, or several: write only their outputs, and run what these need; one that has no
+            output is among the values that the result returns
+        from_ : the name of a step, or several, which run anew with all that depends on them
+        accept : ``code:STEP``, or several: take what has changed as harmless; also ``versions:STEP``, ``op:STEP``, …
+        verify : whether files of earlier outputs are compared by their hashes, too, before they are reused
+        cache : the folder where the values of all steps are kept for later runs; None: that of the file, if any
+        options : name -> value of options of the back end, besides those in ``backend``
+        keep_going : whether, after a task has failed, what does not need it is computed, and complete outputs are
+            committed; the result's ``partial`` lists what is missing
+        listener : function that is called with each event of the run (:mod:`pipeline.backends.events`), instead of
+            showing progress and the lines that tasks print
+        progress : whether progress is shown; None: in a notebook alone
+
+        Raises
+        ------
+        ConfigError : also for options that do not fit together
+        PipelineError : the run failed; nothing was committed, and earlier outputs are unchanged
+        """
+        wall_time = _began.get() or WallTime()
+        from pipeline.report.notebook import run_display
+        from pipeline.runs.recomputation import recomputed
         from pipeline.runs.run import run as run_config
 
-        return replace(run_config(self.config, **options), draw=_draw)
+        with run_display(self.config, listener, progress, backend=backend, options=options, runs=runs) as shown:
+            done = run_config(
+                self.config,
+                backend=backend,
+                workers=workers,
+                cluster=cluster,
+                out=out,
+                runs=runs,
+                keep=keep,
+                force=force,
+                only=only,
+                from_=from_,
+                accept=accept,
+                verify=verify,
+                cache=cache,
+                options=options,
+                keep_going=keep_going,
+                listener=shown,
+                wall_time=wall_time,
+            )
+        return replace(done, draw=_draw, compute=recomputed)
 
-    def compare(self, **options: Any) -> ComparisonReport:
-        """Run the same graph on several back ends. Options: :func:`pipeline.experiments.comparison.compare.compare`."""
+    def compare(
+        self,
+        *,
+        backends: Sequence[str] | None = None,
+        workers: int | None = None,
+        scale: Sequence[int] | None = None,
+        cluster: str | None = None,
+        repeat: int | None = None,
+        budget: float | None = None,
+        runs: str | Path = "runs",
+        allow_effects: bool = False,
+        try_seconds: float = 60.0,
+        tell: Callable[[str], None] | None = None,
+    ) -> ComparisonReport:
+        """Run the same graph on several back ends, and compare speed and results; no output of the file is written.
+
+        Ctrl-C, or an interrupt of the kernel, ends it after the rounds that were made: they are compared and returned,
+        with ``interrupted`` set. Nothing is left running.
+
+        Parameters
+        ----------
+        backends : names, with options or without (``pool[chunksize=4]``); serial is the reference and always runs;
+            ``all``: every one that the file can use. None: those of the file, else threads, pool, processes and dask
+        workers : of each back end but serial; None: ``cluster: {workers}`` of the file, else as many as cores
+        scale : several numbers of workers, instead of ``workers``: each back end is measured with each
+        cluster : address of a running Dask scheduler, which is measured as one more back end: ``tcp://host:port``
+        repeat : rounds; None: as the file has it, else 3
+        budget : seconds; fewer rounds are made if they would take longer, at least one
+        runs : the folder of the run folders
+        allow_effects : run steps marked ``pure: false``; their effects take place once for each back end and round
+        try_seconds : the first recommendation is tried in one more round if that takes no longer; 0: none is tried
+        tell : function that is called with lines of text about the progress; None: they are shown in a notebook alone
+
+        Raises
+        ------
+        ConfigError : if a back end is unknown, or a step has effects outside and ``allow_effects`` is not given
+        PipelineError : whatever serial raises; other back ends that fail are rows of the result
+        """
+        from pipeline.experiments.comparison.compare import ComparisonInterrupted
         from pipeline.experiments.comparison.compare import compare as compare_config
         from pipeline.report.comparison_json import write_report
         from pipeline.report.html.page import write as write_html
+        from pipeline.report.notebook import lines_display
         from pipeline.report.verdicts import ComparisonReport
 
-        result = compare_config(self.config, **options)
+        with lines_display(tell) as shown:
+            try:
+                result = compare_config(
+                    self.config,
+                    backends=backends,
+                    workers=workers,
+                    scale=scale,
+                    cluster=cluster,
+                    repeat=repeat,
+                    budget=budget,
+                    runs=runs,
+                    allow_effects=allow_effects,
+                    try_seconds=try_seconds,
+                    tell=shown,
+                )
+            except ComparisonInterrupted as interrupt:
+                result = interrupt.comparison
         write_report(result)
         write_html(Path(result.folder))
         return ComparisonReport.of(result)
 
-    def explain(self, **options: Any) -> ExplanationReport:
-        """Find by experiment why steps do not scale. See :func:`pipeline.experiments.explanation.explain.explain`."""
+    def explain(
+        self,
+        *,
+        workers: int | None = None,
+        budget: float = 60.0,
+        steps: Sequence[str] | None = None,
+        runs: str | os.PathLike[str] = "runs",
+        tell: Callable[[str], None] | None = None,
+    ) -> ExplanationReport:
+        """Find by experiment why steps do not scale, and what to change.
+
+        Parameters
+        ----------
+        workers : of the probes, at least 2; None: as many as cores
+        budget : seconds that all of it may take; steps that it does not reach are listed
+        steps : the steps to probe; None: the most expensive ones
+        runs : the folder in which the scratch folder is made
+        tell : function that is called with lines of text about the progress; None: they are shown in a notebook alone
+
+        Raises
+        ------
+        ConfigError : if there is no such step, or fewer than 2 workers are asked for
+        PipelineError : what a task raised in the serial run
+        """
         from pipeline.experiments.explanation.explain import explain as explain_config
         from pipeline.report.explain_cause_text import ExplanationReport
+        from pipeline.report.notebook import lines_display
 
-        return ExplanationReport.of(explain_config(self.config, **options))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Pipeline) and self.config == other.config
-
-    def __hash__(self) -> int:
-        return hash(self.name)
-
-    def __repr__(self) -> str:
-        if self._made is not None:
-            n_steps, outputs = len(self._made.names("steps")), self._made.names("outputs")
-        else:
-            n_steps, outputs = len(self.steps), tuple(dict.fromkeys(output.name for output in self.config.outputs))
-        return f"<Pipeline {self.name!r}: {count_text(n_steps, 'step')}, outputs: {', '.join(outputs) or 'none'}>"
-
-    def _repr_html_(self) -> str:
-        try:
-            config = self.config
-        except ConfigError as error:  # not yet complete
-            return f"<p><b>{html.escape(self.name)}</b></p><pre>{html.escape(str(error))}</pre>"
-        rows = "".join(
-            f"<tr><td>{html.escape(step.name)}</td><td>{html.escape(step.kind)}</td>"
-            f"<td><code>{html.escape(step.function)}</code></td></tr>"
-            for step in config.steps.values()
-        )
-        head = "<tr><th>step</th><th>kind</th><th>function</th></tr>"
-        return f"<p><b>{html.escape(self.name)}</b></p><table>{head}{rows}</table>"
+        with lines_display(tell) as shown:
+            found = explain_config(self.config, workers=workers, budget=budget, steps=steps, runs=runs, tell=shown)
+        return ExplanationReport.of(found)
 
 
 def _draw(folder: Path) -> Path:
@@ -304,21 +351,10 @@ def load(
     ------
     ConfigError : listing all errors of the file
     """
-    sets = _param_nodes(params or {})
+    sets = param_nodes(params or {})
     if isinstance(path, str) and "\n" in path:
         return Pipeline(loads(path, root=root or ".", sets=sets))
     return Pipeline(load_config(path, sets=sets, root=root))
-
-
-def _param_nodes(params: Mapping[str, Any]) -> dict[str, Node]:
-    """Return the values that replace params, as YAML nodes."""
-    try:
-        return {
-            name: tree_of(value, Location(f"params[{name!r}]"), os.getcwd(), convert=lambda one, path: one)
-            for name, value in params.items()
-        }
-    except ConfigFault as wrong:
-        raise ConfigError([wrong.fault]) from None
 
 
 def _pipeline_of(source: Pipeline | Config | str | Path) -> Pipeline:
@@ -327,24 +363,36 @@ def _pipeline_of(source: Pipeline | Config | str | Path) -> Pipeline:
     return Pipeline(source) if isinstance(source, Config) else load(source)
 
 
-def check(source: Pipeline | Config | str | Path, *, data: bool = True, out: str | os.PathLike[str] = ".") -> Plan:
-    """Return the plan of a pipeline or of a file."""
-    return _pipeline_of(source).check(data=data, out=out)
+_began: ContextVar[WallTime | None] = ContextVar("began", default=None)
+"""The clock of a call that loads a file before it runs it."""
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+_Source = Pipeline | Config | str | Path
 
 
-def build(source: Pipeline | Config | str | Path) -> Graph:
-    """Return the task graph of a pipeline or of a file."""
-    return _pipeline_of(source).build()
+def _of_source(method: Callable[Concatenate[Pipeline, _P], _T]) -> Callable[Concatenate[_Source, _P], _T]:
+    """Return a method of Pipeline as a function of a Pipeline, a Config, or a file."""
+
+    @functools.wraps(method)
+    def function(source: _Source, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        token = _began.set(WallTime())
+        try:
+            return method(_pipeline_of(source), *args, **kwargs)
+        finally:
+            _began.reset(token)
+
+    own, (_, *others) = inspect.signature(function), inspect.signature(method).parameters.values()
+    source = inspect.Parameter("source", inspect.Parameter.POSITIONAL_ONLY, annotation="Pipeline | Config | str | Path")
+    function.__signature__ = own.replace(parameters=[source, *others])  # type: ignore[attr-defined]
+    function.__doc__ = f"Use the method of this name of a pipeline, or of the pipeline in a file.\n\n{method.__doc__}"
+    return function
 
 
-def run(source: Pipeline | Config | str | Path, **options: Any) -> Run:
-    """Run a pipeline or a file."""
-    return _pipeline_of(source).run(**options)
-
-
-def compare(source: Pipeline | Config | str | Path, **options: Any) -> ComparisonReport:
-    """Compare back ends on a pipeline or a file."""
-    return _pipeline_of(source).compare(**options)
+check = _of_source(Pipeline.check)
+build = _of_source(Pipeline.build)
+run = _of_source(Pipeline.run)
+compare = _of_source(Pipeline.compare)
 
 
 def batches(source: Any, batch_size: int, **options: Any) -> Batches:

@@ -6,6 +6,7 @@
     ├── ConfigError          2   the file, or a command or call, is wrong: all its errors at once
     ├── OpError              2   a step asks for what its op cannot do; building adds its place in the file
     ├── DataError            3   an input file is missing or unusable
+    │   └── EntryDamaged     3   a value that was kept can't be read: it is computed again
     ├── TaskError            1   a task failed
     │   ├── TaskDataError    3   … because of its data: a DataError, too
     │   └── TaskWriteError   5   … because it could not write a file: an OutputError, too
@@ -27,7 +28,11 @@ from __future__ import annotations
 import ast
 import difflib
 import errno
+import itertools
 import os
+import re
+import sys
+import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +44,7 @@ __all__ = [
     "CheckError",
     "ConfigError",
     "DataError",
+    "EntryDamaged",
     "Fault",
     "Location",
     "OpError",
@@ -46,11 +52,13 @@ __all__ = [
     "PipelineError",
     "ProgramError",
     "TaskDataError",
+    "TaskEntryDamaged",
     "TaskError",
     "TaskTimeout",
     "TaskWriteError",
     "WorkerLost",
     "WriteError",
+    "cell_name",
     "is_full",
     "nearest",
     "printable",
@@ -151,6 +159,16 @@ def printable(text: str, *, keep: str = "") -> str:
     return "".join(c if c.isprintable() or c in keep else repr(c)[1:-1] for c in text)
 
 
+def cell_name(filename: str) -> str:
+    """Return ``In[3]`` for the file name that the code of a notebook's cell has, any other name as it is."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    label = getattr(getattr(shell, "compile", None), "format_code_name", lambda name: None)(filename)
+    return str(label[1]) if label else filename
+
+
+_OWN_FRAMES = re.compile(r'(?m)^  File "[^"\n]*/(pipeline|dask|distributed)/[^\n]*\n(    [^\n]*\n)*')
+"""Those of a traceback that are in this package, or in what runs tasks for it."""
+
 SHOWN = 2_000
 """Characters of a message that are printed; what is written to files is whole."""
 
@@ -207,6 +225,22 @@ class PipelineError(Exception):
     exit_code: ClassVar[int] = 70
     run_folder: Path | None = None
 
+    def _render_traceback_(self) -> list[str]:
+        """Return what IPython shows: the calls of the user's code, the message, and the traceback in a task.
+
+        Without the inner calls of this package, which are of use only for a :class:`Bug`.
+        """
+        if isinstance(self, Bug):
+            return traceback.format_exception(self)
+        package = os.path.dirname(__file__) + os.sep
+        frames = traceback.extract_tb(self.__traceback__)
+        calls = list(itertools.takewhile(lambda frame: not frame.filename.startswith(package), frames))
+        calls = [frame for frame in calls if f"{os.sep}IPython{os.sep}" not in frame.filename]
+        shown = [(cell_name(frame.filename), frame.lineno or 0, frame.name, frame.line) for frame in calls]
+        task = _OWN_FRAMES.sub("", getattr(self, "traceback", ""))
+        lines = [*traceback.format_list(shown), f"{type(self).__name__}: {self}\n", task and f"\nIn the task:\n{task}"]
+        return "".join(lines).splitlines()
+
 
 class ConfigError(PipelineError):
     """The file cannot be run as it is written.
@@ -256,6 +290,10 @@ class DataError(PipelineError):
     exit_code = 3
 
 
+class EntryDamaged(DataError):
+    """A value that an earlier run kept is gone, damaged or not ours. A run computes it again; no user meets this."""
+
+
 class TaskError(PipelineError):
     """A task failed.
 
@@ -292,6 +330,10 @@ class TaskDataError(TaskError, DataError):
     """The input data of a task are missing, unreadable, or not what the file says."""
 
     exit_code = 3
+
+
+class TaskEntryDamaged(TaskDataError, EntryDamaged):
+    """A task could not read a value that an earlier run kept; the entry is removed, where it could be."""
 
 
 class ProgramError(PipelineError):

@@ -12,8 +12,11 @@ __all__ = [
     "digits",
     "duration_text",
     "interval_text",
+    "names_text",
     "ratio_text",
+    "share_text",
     "time_left_text",
+    "unused_text",
     "whole_duration_text",
 ]
 
@@ -31,6 +34,15 @@ class Bounds(Protocol):
     def known(self) -> bool: ...
 
 
+def share_text(share: float | None) -> str:
+    """Return a signed share as per cents; empty for None.
+
+    >>> share_text(0.713), share_text(-0.5)
+    ('71.3%', '-50.0%')
+    """
+    return "" if share is None else f"{share:.1%}"
+
+
 def count_text(n: int, noun: str, plural: str = "") -> str:
     """Return a count with its noun in the singular or plural; ``plural`` is needed where it is irregular.
 
@@ -40,6 +52,27 @@ def count_text(n: int, noun: str, plural: str = "") -> str:
     ('1 item was', '2 copies')
     """
     return f"{n:,} {noun if n == 1 else plural or _plural(noun)}"
+
+
+def names_text(names: Sequence[str], most: int = 8) -> str:
+    """Return names as text, at most so many of them.
+
+    >>> names_text(["a", "b", "c"], 2)
+    'a, b and 1 more'
+    """
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def unused_text(steps: Sequence[str]) -> str:
+    """Return the sentence about steps that are not computed, since nothing needs them.
+
+    >>> unused_text(["raw", "monthly[tp]"])
+    'not computed, since no output, check or keep needs them: raw, monthly[tp]'
+    """
+    return (
+        f"not computed, since no output, check or keep needs {'them' if len(steps) > 1 else 'it'}: {names_text(steps)}"
+    )
 
 
 def duration_text(seconds: float | None) -> str:

@@ -164,3 +164,67 @@ def close_files(x: int) -> int:
     if x == 2:
         os.closerange(3, 256)
     return x
+
+
+def hold(x: int, folder: str, limits: dict[str, int], meet: int = 1) -> int:
+    """Have a place of each limit: waits until ``meet`` tasks have had one at once; returns the most that had one."""
+    most = 0
+    for name in limits:
+        Path(folder, f"{name}-holds-{x}").touch()
+    deadline = time.monotonic() + 60
+    while True:
+        for name, limit in limits.items():
+            n = len(list(Path(folder).glob(f"{name}-holds-*")))
+            most = max(most, n)
+            assert n <= limit, f"{n} tasks have a place of {name}"
+            for i in range(n):
+                Path(folder, f"{name}-seen-{i + 1}").touch()
+        if all(Path(folder, f"{name}-seen-{meet}").exists() for name in limits):
+            break
+        assert time.monotonic() < deadline, f"no {meet} tasks had a place at once"
+        time.sleep(0.005)
+    for name in limits:
+        Path(folder, f"{name}-holds-{x}").unlink()
+    return most
+
+
+def hold_until(x: int, folder: str, limits: dict[str, int]) -> int:
+    """The first has its place until a file says that a task without one has run."""
+    deadline = time.monotonic() + 60
+    while not Path(folder, "free-ran").exists():
+        assert time.monotonic() < deadline, "no worker was free"
+        time.sleep(0.005)
+    return hold(x, folder, limits)
+
+
+def when_there(x: int, path: str) -> int:
+    """The number, as soon as there is a file."""
+    deadline = time.monotonic() + 60
+    while not Path(path).exists():
+        assert time.monotonic() < deadline, f"no {path}"
+        time.sleep(0.005)
+    return x
+
+
+def run_free(folder: str) -> str:
+    Path(folder, "free-ran").touch()
+    return "free"
+
+
+def hold_or_die(x: int, folder: str, limits: dict[str, int]) -> int:
+    """The second dies with its place, the first time."""
+    if x == 1 and not Path(folder, "died").exists():
+        Path(folder, "died").touch()
+        Path(folder, f"{next(iter(limits))}-holds-{x}").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return hold(x, folder, limits)
+
+
+def hold_or_fail(x: int, folder: str, limits: dict[str, int]) -> int:
+    """The second fails twice, while it has its place."""
+    tries = len(list(Path(folder).glob("failed-*")))
+    found = hold(x, folder, limits)
+    if x == 1 and tries < 2:
+        Path(folder, f"failed-{tries}").touch()
+        raise OSError("not now")
+    return found

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipeline.graph.graph import Graph, Key, Policy, listed, ref, task
+from pipeline.graph.graph import Graph, Key, Policy
 from pipeline.graph.importing import resolve
+from pipeline.graph.nodes import listed, ref, task
 from pipeline.graph.segments import Dropped
 
 
@@ -146,3 +147,36 @@ def page_on(dask_scheduler: Any) -> tuple[bool, int]:
     """Whether the plugin of the page is there, and the number of its applications on the HTTP server."""
     found = [app for app in dask_scheduler.http_application.applications if "_Page" in str(app.wildcard_router.rules)]
     return "pipeline-page" in dask_scheduler.plugins, len(found)
+
+
+def note_pid(folder: str) -> int:
+    """Have a place of a limit, and note the process."""
+    Path(folder, "holds-0").touch()
+    Path(folder, "pid").write_text(str(os.getpid()))
+    Path(folder, "holds-0").unlink()
+    return 1
+
+
+def kill_noted(folder: str) -> int:
+    """Have a place of the same limit; the first time, end the process that was noted, and with it its result."""
+    Path(folder, "holds-1").touch()
+    if not Path(folder, "killed").exists():
+        Path(folder, "killed").touch()
+        os.kill(int(Path(folder, "pid").read_text()), signal.SIGKILL)
+    deadline = time.monotonic() + 1  # for long enough that a task without a place would run beside it
+    while time.monotonic() < deadline:
+        assert not Path(folder, "holds-0").exists(), "two tasks have a place"
+        time.sleep(0.002)
+    Path(folder, "holds-1").unlink()
+    return 2
+
+
+def die_with(x: int, folder: str) -> int:
+    """The first time, end the worker that made ``x`` and its own."""
+    if not Path(folder, "killed").exists():
+        Path(folder, "killed").touch()
+        made_by = int(Path(folder, "pid").read_text())
+        for pid in {made_by, os.getpid()} - {os.getpid()}:
+            os.kill(pid, signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return x + 1

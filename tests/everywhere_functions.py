@@ -7,7 +7,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-__all__ = ["added", "largest", "n_lines", "norms", "places", "power_maps", "powers", "smoothed", "some_rows"]
+__all__ = [
+    "added",
+    "as_given",
+    "described",
+    "largest",
+    "n_lines",
+    "nested",
+    "norms",
+    "places",
+    "power_maps",
+    "powers",
+    "smoothed",
+    "some_rows",
+]
 
 
 def n_lines(path: str) -> int:
@@ -23,8 +36,24 @@ def power_maps(x: int) -> list[dict[str, Any]]:
     return [{"square": x * x, "name": f"x{x}"}, {"square": -x * x, "name": "less"}]
 
 
+def nested() -> list[dict[str, Any]]:
+    at = {"x": 1.5, "y": {"z": "deep"}}
+    return [{"k": 1, "tags": ["a", "b"], "at": at}, {"k": 2, "tags": [], "at": None}, {"k": 3, "tags": None, "at": at}]
+
+
 def norms(block: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return np.sqrt((block**2).sum(axis=1))
+
+
+def described(frame: Any) -> str:
+    """What kind of frame it is, its shape, and the sum of a column."""
+    kind = type(frame).__module__.partition(".")[0]
+    temps = frame["temp"].to_pylist() if kind == "pyarrow" else frame["temp"].to_list()
+    return f"{kind} {frame.shape} {sum(x for x in temps if x is not None and x == x):.6f}"
+
+
+def as_given(frame: Any) -> Any:
+    return frame
 
 
 def largest(frame: pd.DataFrame, column: str, by: list[str]) -> pd.DataFrame:

@@ -389,7 +389,7 @@ def columns_of(text: str) -> frozenset[str]:
     from pipeline.config.loader import loads
 
     value_types = build(loads(text, root=CONFIGS)).value_types.values()
-    return frozenset(str(c) for found in value_types if found.kind == "frame" for c in found.meta.columns)
+    return frozenset(str(c) for found in value_types if found.kind == "frame" for c in found.schema.names)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -472,15 +472,16 @@ def in_a_process(numbers: range) -> list[Checked]:
     return rows
 
 
-def suggested(rng: random.Random, *, share: float = 1.0) -> list[tuple[Typo, bool]]:
-    """For a share of all typos that a file is refused for: whether the name that was meant was suggested.
+def suggested(rng: random.Random, *, files: float = 1.0, share: float = 1.0) -> list[tuple[Typo, bool]]:
+    """For a share of all typos of some files, if a file is refused for it: whether the name meant was suggested.
 
     Typos that give another name that is right, too, say nothing and are left out.
     """
     found: list[tuple[Typo, bool]] = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "file.yaml")
-        for name, text in corpus().items():
+        texts = corpus()
+        for name, text in rng.sample(list(texts.items()), round(files * len(texts))):
             made = typos(rng, name, text, columns_of(text))
             for one in rng.sample(made, round(share * len(made))):
                 path.write_text(one.text)

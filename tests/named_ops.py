@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from typing import Any
 
 from pipeline.config.signatures import OPS
 from pipeline.graph.importing import resolve
@@ -10,9 +10,17 @@ from pipeline.graph.importing import resolve
 __all__ = ["arrays", "frames", "sources"]
 
 
-def _below(folder: str) -> SimpleNamespace:
-    classes = [cls for several in OPS.values() for cls in several if cls.home.startswith(f"{folder}.")]
-    return SimpleNamespace(**{cls.home.partition(":")[2]: resolve(cls.function_path()) for cls in classes})
+class _Below:
+    """The ops of a folder; each is imported when it is named."""
+
+    def __init__(self, folder: str) -> None:
+        classes = [cls for several in OPS.values() for cls in several if cls.home.startswith(f"{folder}.")]
+        self._paths = {cls.home.partition(":")[2]: cls.function_path() for cls in classes}
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in self._paths:
+            raise AttributeError(name)
+        return resolve(self._paths[name])
 
 
-arrays, frames, sources = _below("arrays"), _below("frames"), _below("sources")
+arrays, frames, sources = _Below("arrays"), _Below("frames"), _Below("sources")

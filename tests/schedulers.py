@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,11 +20,11 @@ HERE = Path(__file__).parent
 
 
 @contextlib.contextmanager
-def process(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """A Python process that ends with the block, children included."""
+def process(*arguments: str, through: Sequence[str] = (), **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """A Python process that ends with the block, children included; ``through``: the command that starts it."""
     environment = {**os.environ, "PYTHONPATH": str(HERE), **environment}
     with subprocess.Popen(
-        [sys.executable, *arguments],
+        [*through, sys.executable, *arguments],
         env=environment,
         cwd=HERE,  # not the repository, from where the package can be imported without being installed
         stdout=subprocess.PIPE,
@@ -68,10 +68,12 @@ def scheduler() -> Iterator[Standing]:
 
 
 @contextlib.contextmanager
-def worker(found: Standing, *flags: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+def worker(
+    found: Standing, *flags: str, through: Sequence[str] = (), **environment: str
+) -> Iterator[subprocess.Popen[str]]:
     """A worker without a nanny in a process of its own, which the scheduler knows."""
     command = ["-m", "distributed.cli.dask_worker", "--scheduler-file", str(found.file), "--no-nanny", "--no-dashboard"]
-    with process(*flags, *command, "--nthreads", "1", **environment) as child:
+    with process(*flags, *command, "--nthreads", "1", through=through, **environment) as child:
         assert child.stderr is not None
         said = []
         while "Registered to" not in (line := child.stderr.readline()):

@@ -3,7 +3,7 @@
 ``SNIPPETS[op]`` is the YAML of some steps, without ``steps:``; the op is used in the last of them, and the names of the
 steps of all snippets are different, since all of them run in one Graph: begin them with the op's name. Sources without
 files (``arange``, ``random``, ``to_frame`` of an array) keep a snippet short; files lie in ``data/`` (``${data}``), or
-are made by the test (``${made}``: ``x.npy``, ``x.zarr``, ``rows.jsonl``). Functions stand in
+are made by the test (``${made}``: ``x.npy``, ``x.zarr``, ``shop.db``, …); ``${site}`` is a web site. Functions stand in
 ``tests/everywhere_functions.py`` and are called as ``everywhere_functions:name``.
 """
 
@@ -31,8 +31,26 @@ SNIPPETS["from_zarr"] = """
 SNIPPETS["read_parquet"] = """
   read_parquet: {op: read_parquet, path: "${data}/tpch/orders", columns: [o_orderkey, o_orderdate]}
 """
+SNIPPETS["read_feather"] = """
+  read_feather: {op: read_feather, path: "${made}/*.feather"}
+"""
+SNIPPETS["read_orc"] = """
+  read_orc: {op: read_orc, path: "${made}/x.orc"}
+"""
+SNIPPETS["read_sql"] = """
+  read_sql: {op: read_sql, uri: "sqlite:${made}/shop.db", table: sales, partition_by: id, npartitions: 3}
+"""
+SNIPPETS["read_delta"] = """
+  read_delta: {op: read_delta, path: "${made}/events"}
+"""
+SNIPPETS["read_iceberg"] = """
+  read_iceberg: {op: read_iceberg, path: "${made}/trips"}
+"""
 SNIPPETS["read_csv"] = """
   read_csv: {op: read_csv, path: "${data}/nyc/weather.csv", blocksize: 9000, cast: {time_hour: "timestamp[UTC]"}}
+"""
+SNIPPETS["read_excel"] = """
+  read_excel: {op: read_excel, path: "${made}/book.xlsx", sheet: "*", source_sheet: month}
 """
 SNIPPETS["from_npy"] = """
   from_npy: {op: from_npy, path: "${made}/x.npy", dims: [row, column], chunks: {row: 3}}
@@ -139,7 +157,25 @@ SNIPPETS["groupby"] = """
   groupby_x: {op: from_netcdf, path: "${data}/climate/E1_*.nc", variable: air_temperature, chunks: {time: 25}}
   groupby_of_array: {op: groupby, input: groupby_x, by: "year(time) % 3", agg: std, ddof: 0}
   groupby_f: {op: read_csv, path: "${data}/nyc/weather.csv", blocksize: 9000}
-  groupby: {op: groupby, input: groupby_f, by: [origin, day], agg: {w: "quantile(temp, 0.9)", t: "std(temp, 1)"}}
+  groupby_whole: {op: groupby, input: groupby_f, by: [origin, day], agg: {w: "quantile(temp, 0.9)", l: list(hour)}}
+  groupby: {op: groupby, input: groupby_f, by: {o: lower(origin), day: day},
+            agg: {t: "std(temp, 1) / count()", m: mode(temp), c: "corr(temp, hour)"}}
+"""
+SNIPPETS["pivot"] = """
+  pivot_f: {op: read_csv, path: "${data}/nyc/weather.csv", blocksize: 9000}
+  pivot: {op: pivot, input: pivot_f, index: day, columns: origin, names: [EWR, JFK, LGA], agg: mean(temp), rest: drop}
+"""
+SNIPPETS["dummies"] = """
+  dummies_f: {op: read_csv, path: "${data}/nyc/weather.csv", blocksize: 9000}
+  dummies: {op: dummies, input: dummies_f, column: origin, names: [EWR, JFK]}
+"""
+SNIPPETS["cut"] = """
+  cut_f: {op: read_csv, path: "${data}/nyc/weather.csv", blocksize: 9000}
+  cut: {op: cut, input: cut_f, column: temp, bins: [0, 32, 60, 110], into: warmth}
+"""
+SNIPPETS["describe"] = """
+  describe_f: {op: read_csv, path: "${data}/nyc/weather.csv", blocksize: 90000}
+  describe: {op: describe, input: describe_f, columns: [origin, temp, hour]}
 """
 SNIPPETS["resample"] = """
   resample_x: {op: from_netcdf, path: "${data}/climate/E1_*.nc", variable: air_temperature, chunks: {time: 25}}
@@ -171,13 +207,33 @@ SNIPPETS["filter"] = """
 SNIPPETS["assign"] = """
   assign_f: {op: read_csv, path: "${data}/nyc/weather.csv", blocksize: 9000, cast: {time_hour: "timestamp[UTC]"}}
   assign: {op: assign, input: assign_f, columns: {c: "temp / 1.8", noon: "hour(time_hour) == 12", o: lower(origin)}}
+  assign_times:
+    op: assign
+    input: assign_f
+    columns:
+      day: "floor_time(convert(time_hour, 'America/Sao_Paulo'), 'day')"
+      later: "time_hour + duration(months=1)"
+      shown: "strftime(time_hour, '%d.%m.%Y %H:%M')"
+      read: "parse_time(shown, ['%d.%m.%Y %H:%M'])"
 """
 SNIPPETS["merge"] = """
   merge_f: {op: read_csv, path: "${data}/nyc/weather.csv", blocksize: 9000, columns: [origin, day, hour, temp]}
   merge_a: {op: read_csv, path: "${data}/nyc/airports.csv"}
   merge_semi: {op: merge, left: merge_f, right: merge_a, how: semi, left_on: origin, right_on: faa}
   merge_anti: {op: merge, left: merge_a, right: merge_f, how: anti, left_on: faa, right_on: origin}
-  merge: {op: merge, left: merge_f, right: merge_a, how: left, left_on: origin, right_on: faa, validate: many_to_one}
+  merge_left: {op: merge, left: merge_f, right: merge_a, how: left, left_on: origin, right_on: faa}
+  merge_right: {op: merge, left: merge_f, right: merge_a, how: right, left_on: origin, right_on: faa, where: temp > lat}
+  merge_t: {op: filter, input: merge_f, where: "day < 3"}
+  merge_u: {op: filter, input: merge_f, where: "hour < 12"}
+  merge_two: {op: merge, left: merge_t, right: [merge_u, merge_t], how: outer, on: [origin, day, hour]}
+  merge_cross: {op: merge, left: merge_t, right: merge_a, how: cross, where: "temp > lat and lat < 41"}
+  merge_o: {op: read_parquet, path: "${data}/tpch/orders"}
+  merge: {op: merge, left: merge_o, right: merge_o, on: o_orderkey, where: o_custkey_x > 30, validate: one_to_one}
+"""
+SNIPPETS["merge_asof"] = """
+  merge_asof_f: {op: read_csv, path: "${data}/nyc/weather.csv", blocksize: 9000, columns: [origin, day, hour, temp]}
+  merge_asof_g: {op: filter, input: merge_asof_f, where: "hour % 5 == 0"}
+  merge_asof: {op: merge_asof, left: merge_asof_f, right: merge_asof_g, on: hour, by: [origin, day], direction: nearest}
 """
 SNIPPETS["concat"] = """
   concat_f: {op: read_parquet, path: "${data}/tpch/orders"}
@@ -187,6 +243,20 @@ SNIPPETS["concat"] = """
 SNIPPETS["sort_values"] = """
   sort_values_f: {op: read_parquet, path: "${data}/tpch/orders"}
   sort_values: {op: sort_values, input: sort_values_f, by: [o_orderdate, o_custkey], ascending: [false, true]}
+"""
+SNIPPETS["window"] = """
+  window_f: {op: read_csv, path: "${data}/nyc/weather.csv", blocksize: 9000, columns: [origin, day, hour, temp]}
+  window: {op: window, input: window_f, by: origin, order: [day, hour], columns: {s: cumsum(temp), r: dense_rank(),
+    d: "temp - lag(temp)", share: temp / sum(temp)}}
+"""
+SNIPPETS["head"] = """
+  head_f: {op: read_csv, path: "${data}/nyc/weather.csv", blocksize: 9000}
+  head: {op: head, input: head_f, n: 300}
+"""
+SNIPPETS["sample"] = """
+  sample_f: {op: read_csv, path: "${data}/nyc/weather.csv", blocksize: 9000}
+  sample_n: {op: sample, input: sample_f, n: 40}
+  sample: {op: sample, input: sample_f, fraction: 0.1}
 """
 SNIPPETS["nlargest"] = """
   nlargest_f: {op: read_csv, path: "${data}/nyc/weather.csv", blocksize: 9000}
@@ -229,8 +299,44 @@ SNIPPETS["repartition"] = """
   repartition_fewer: {op: repartition, input: repartition_f, npartitions: 2}
   repartition: {op: repartition, input: repartition_f, npartitions: 5, count_rows: true}
 """
+SNIPPETS["sql"] = """
+  sql_f: {op: read_csv, path: "${data}/nyc/weather.csv", blocksize: 9000}
+  sql_g: {op: read_csv, path: "${data}/nyc/airports.csv"}
+  sql_rows: {op: sql, inputs: {w: sql_f}, query: "select origin, day, temp * 2 as twice from w where temp > 40"}
+  sql:
+    op: sql
+    inputs: {w: sql_rows, p: sql_g}
+    query: "select p.name, day, sum(twice) as s from w join p on w.origin = p.faa group by all order by all"
+"""
+SNIPPETS["explode"] = """
+  explode_nested: {call: "everywhere_functions:nested"}
+  explode_f: {op: to_frame, input: explode_nested, columns: {k: int64, tags: "list[string]"}}
+  explode: {op: explode, input: explode_f, columns: tags, position: at}
+"""
+SNIPPETS["unnest"] = """
+  unnest_v: {call: "everywhere_functions:nested"}
+  unnest_f: {op: to_frame, input: unnest_v, columns: {k: int64, at: "struct[x: float64, y: struct[z: string]]"}}
+  unnest: {op: unnest, input: unnest_f, deep: true}
+"""
+SNIPPETS["melt"] = """
+  melt_f: {op: read_csv, path: "${data}/nyc/airports.csv"}
+  melt_c: {op: concat, input: [melt_f, melt_t], columns: union}
+  melt_t: {op: select, input: melt_f, columns: {faa: faa, twice: "lat * 2"}}
+  melt: {op: melt, input: melt_c, id: faa, columns: [lat, lon, twice]}
+"""
 SNIPPETS["map_partitions"] = """
   map_partitions_f: {op: read_csv, path: "${data}/nyc/weather.csv", blocksize: 9000}
+  map_partitions_pandas: {call: "everywhere_functions:described", input: map_partitions_f}
+  map_partitions_arrow: {call: "everywhere_functions:described", input: map_partitions_f, frames: arrow}
+  map_partitions_polars: {call: "everywhere_functions:described", input: map_partitions_f, frames: polars}
+  map_partitions_temp: {op: select, input: map_partitions_f, columns: [temp]}
+  map_partitions_same:
+    op: map_partitions
+    matrix: {form: [arrow, polars]}
+    input: map_partitions_temp
+    function: "everywhere_functions:as_given"
+    columns: {temp: float64}
+    frames: "${form}"
   map_partitions_days: {op: set_index, input: map_partitions_f, keys: [origin, day]}
   map_partitions:
     op: map_partitions
@@ -308,7 +414,44 @@ SNIPPETS["map_overlap"] = """
   map_overlap: {op: map_overlap, input: map_overlap_x, function: "everywhere_functions:smoothed", args: {n: 2},
                 depth: {time: 2, y: 1}, boundary: reflect, dtype: float64}
 """
+
+# -- learning
+
+SNIPPETS["train"] = """
+  train_x: {op: random, shape: {row: 60, col: 3}, chunks: {row: 20, col: 3}}
+  train_cells: {op: to_frame, input: train_x, columns: col, prefix: c}
+  train_rows: {op: assign, input: train_cells, columns: {high: "c0 + c1 > 0"}}
+  train_y: {expr: "train_x[col=0] * 2 + train_x[col=2]"}
+  train_forest: {op: train, input: train_rows, target: high, features: [c0, c1, c2], folds: 2,
+                 estimator: sklearn.ensemble.RandomForestClassifier, args: {n_estimators: 6, max_depth: 2}}
+  train_passes: {op: train, input: train_x, y: train_y, folds: 3, partial: true, grid: {alpha: [0.1, 0.001]},
+                 estimator: sklearn.linear_model.SGDRegressor}
+  train: {op: train, input: train_x, y: train_y, folds: 3, shuffle: true, grid: {alpha: [1, 10]},
+          estimator: sklearn.linear_model.Ridge, scoring: [r2, neg_max_error]}
+"""
+SNIPPETS["predict"] = """
+  predict_x: {op: random, shape: {row: 60, col: 3}, chunks: {row: 20, col: 3}}
+  predict_cells: {op: to_frame, input: predict_x, columns: col, prefix: c}
+  predict_rows: {op: assign, input: predict_cells, columns: {high: "c0 + c1 > 0"}}
+  predict_bayes: {op: train, input: predict_rows, target: high, features: [c0, c1], folds: 0,
+                  estimator: sklearn.naive_bayes.GaussianNB}
+  predict_of_frame: {op: predict, input: predict_rows, model: predict_bayes.model, columns: {guess: bool}}
+  predict_pca: {op: train, input: predict_x, folds: 0, estimator: sklearn.decomposition.PCA, args: {n_components: 2}}
+  predict: {op: predict, input: predict_x, model: predict_pca.model, method: transform, shape: {component: 2}}
+"""
+
 SNIPPETS["tree_reduce"] = """
   tree_reduce_items: {call: "everywhere_functions:powers", over: {x: {range: 20}}}
   tree_reduce: {op: tree_reduce, input: tree_reduce_items, function: "everywhere_functions:added", fan_in: 3}
+"""
+
+# -- what other programs have
+
+SNIPPETS["lookup"] = """
+  lookup_airports: {op: read_csv, path: "${data}/nyc/airports.csv"}
+  lookup: {op: lookup, input: lookup_airports, csv: "${data}/nyc/weather.csv", key: origin, field: faa, missing: empty}
+"""
+SNIPPETS["crawl"] = """
+  crawl_links: {op: crawl, url: "${site}", depth: 1, split: 2, rate: 10000/s}
+  crawl: {op: select, input: crawl_links, columns: [url, result, status, depth]}
 """

@@ -9,12 +9,13 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import xarray as xr
 from dask.base import tokenize
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from pipeline.graph.graph import constant
+from pipeline.graph.nodes import constant
 from pipeline.ops.collections import Frame
 
 __all__ = ["SETTINGS", "arrays", "cut", "frames", "partitioned"]
@@ -102,10 +103,14 @@ def frames(draw: st.DrawFn, columns: dict[str, str], *, largest: int = 12, missi
 
 @st.composite
 def partitioned(draw: st.DrawFn, frame: pd.DataFrame) -> Frame:
-    """The frame in partitions, as a step's input is: no divisions, each with an index of its own; some may be empty."""
+    """The frame in partitions, as a step's input is; some may be empty. Numbers and truth values are never missing."""
+    kinds = {"i": pa.int64(), "b": pa.bool_(), "f": pa.float64(), "M": pa.timestamp("us")}
+    found = {str(name): kinds.get(frame[name].dtype.kind, pa.string()) for name in frame.columns}
+    schema = pa.schema([pa.field(name, kind, kind not in (pa.int64(), pa.bool_())) for name, kind in found.items()])
     sizes = draw(cut(len(frame)))
     edges = np.cumsum([0, *sizes])
-    pieces = [frame.iloc[a:b].reset_index(drop=True) for a, b in itertools.pairwise(edges)]
+    table = pa.Table.from_pandas(frame, schema, preserve_index=False).replace_schema_metadata(None)
     name = f"input-{tokenize(frame, sizes)}"
+    pieces = [table.slice(a, b - a) for a, b in itertools.pairwise(edges)]
     tasks = {(name, i): constant((name, i), piece) for i, piece in enumerate(pieces)}
-    return Frame(tasks, tuple(tasks), frame.iloc[:0])
+    return Frame(tasks, tuple(tasks), schema)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import copy
 import datetime
 import functools
+import importlib
+import inspect
 import math
 import os
 import pickle
+import re
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -23,10 +26,15 @@ from strategies import SETTINGS
 import pipeline
 from pipeline import api
 from pipeline.config.from_python import StepReference, tree_of
+from pipeline.config.html_table import html_table
 from pipeline.config.interpolation import python_value
 from pipeline.config.yaml_nodes import parse
 from pipeline.config.yaml_writer import yaml_text
 from pipeline.errors import ConfigError, Location
+from pipeline.experiments.comparison.compare import compare as compare_config
+from pipeline.experiments.explanation.explain import explain as explain_config
+from pipeline.runs.inspect import preview
+from pipeline.runs.run import run as run_config
 
 CONFIGS = sorted(Path(__file__).parents[1].joinpath("configs").glob("*.yaml"))
 
@@ -197,20 +205,19 @@ def test_a_module_that_is_given_is_not_added(models: Any, tmp_path: Path) -> Non
     assert p.config.shipped == (str(tmp_path / "my_models.py"),)
 
 
-def test_functions_that_workers_cannot_import_are_refused(models: Any) -> None:
-    def own() -> None:
-        """One that has no name in a module."""
+def test_functions_of_no_module_are_kept_as_objects(models: Any) -> None:
+    def own(x: int) -> int:
+        return x + 1
 
-    main = functools.wraps(own)(lambda: None)
-    main.__module__, main.__qualname__ = "__main__", "main"
     p = pipeline.Pipeline("p")
-    cases = [own, models[0].inner, functools.partial(models[0].fit, 1), "text".upper]
-    for function in cases:
-        (fault,) = faults_of(lambda function=function: p.step("a", call=function))
-        assert fault[0] == "steps.a.call"
-        assert "can't be imported by a name of its module" in fault[1]
-    (fault,) = faults_of(lambda: p.step("a", call=main))
-    assert "defined in the script that runs" in fault[1]
+    given = [own, models[0].inner, functools.partial(models[0].fit, 1), lambda x: x, own, "text".upper]
+    for i, function in enumerate(given):
+        p.step(f"s{i}", call=function, args={"x": 1} if i in (0, 3, 4) else {})
+    names = [step.function.removeprefix("__main__:") for step in p.config.steps.values()]
+    assert names == ["own", "lambda", "fit", "lambda_2", "own", "upper"]
+    assert p.config.functions["__main__:own"] is own
+    with pytest.raises(ConfigError, match=r"steps\.s0: calls __main__:own, a function that is in no module"):
+        p.to_yaml()
 
 
 def test_faults_name_file_and_line_of_the_call(tmp_path: Path) -> None:
@@ -253,10 +260,58 @@ def test_what_has_no_place_in_a_file_is_refused() -> None:
     assert "is larger than a file may be" in faults_of(lambda: p.config)[0][1]
 
 
+LOADED = """
+version: 1
+name: base
+steps:
+  x: {op: arange, stop: "${n}", chunks: 2, dim: i}
+  y: {expr: "x * 2"}
+params: {n: 4}
+outputs: {y: {to: npy, path: y}}
+"""
+
+
 def test_a_loaded_one_is_not_added_to(tmp_path: Path) -> None:
     p = pipeline.load("version: 1\nsteps: {x: {op: arange, stop: 4}}\n")
     for change in (lambda: p.step("y", expr="x"), lambda: p.output("x", to="npy", path="x"), lambda: p.keep("x")):
-        assert "is loaded from a file and can't be changed" in faults_of(change)[0][1]
+        (fault,) = faults_of(change)
+        assert "is loaded from a file and can't be changed; q = p.copy() is one that can" in fault[1]
+
+
+def test_adding_to_a_loaded_one_gives_another_one(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text(LOADED)
+    p = pipeline.load(tmp_path / "base.yaml", params={"n": 6})
+    q = p.add("total", op="sum", input=p["y"])
+    q.output("total", to="npy", path="total")
+    q.expect("total", approx=30, abs=0)
+    assert p.steps == ("x", "y")
+    assert len(p.config.outputs) == 1
+    assert q.steps == ("x", "y", "total")
+    assert (q.name, q.config.params, q.config.root) == ("base", {"n": 6}, str(tmp_path))
+    assert pipeline.load(q.to_yaml()) == q
+    r = q.run(backend="serial", out=tmp_path, runs=tmp_path / "runs")
+    assert r.checks[0].ok
+    again = q.add("half", expr="total / 2")
+    assert "half" in again.steps
+    assert "half" not in q.steps
+
+
+def test_errors_of_what_is_added_name_both_places() -> None:
+    p = pipeline.load("version: 1\nsteps: {x: {op: arange, stop: 4}, y: {expr: x + 1}}\n")
+    with pytest.raises(ConfigError, match=r"'y' is here a second time; first at pipeline.yaml:2:\d+"):
+        p.add("y", expr="x")
+    with pytest.raises(ConfigError, match=r"test_api.py:\d+:\d+: steps.z.input: no step is named 'w'"):
+        p.add("z", op="sum", input="w").check()
+
+
+def test_a_copy_of_a_built_one_grows_by_itself() -> None:
+    p = pipeline.Pipeline("p")
+    p.step("x", op="arange", stop=4)
+    q = p.copy()
+    q.step("y", expr="x + 1")
+    assert (p.steps, q.steps) == (("x",), ("x", "y"))
+    p.step("z", expr="x - 1")
+    assert q.steps == ("x", "y")
 
 
 def test_one_with_faults_can_be_shown() -> None:
@@ -265,6 +320,87 @@ def test_one_with_faults_can_be_shown() -> None:
     assert repr(p) == "<Pipeline 'p': 1 step, outputs: none>"
     assert "there is no op" in p._repr_html_()
     assert hash(p) == hash("p")
+
+
+def test_a_notebook_shows_a_row_for_each_step() -> None:
+    p = pipeline.Pipeline("p", description="<what>")
+    x = p.step("x", op="arange", matrix={"var": ["a", "b"]}, stop=4, dim="i")
+    p.step("y", expr=f"{x} * 2")
+    p.output("y", to="npy", path="y-${var}")
+    text = p._repr_html_()
+    assert "<p>&lt;what&gt;</p>" in text
+    assert text.count("<tr>") == 3
+    assert (
+        re.sub("<[^>]*>", "|", text)
+        .replace("||", "|")
+        .replace("||", "|")
+        .endswith("|x|op arange|2|y|x * 2|x|2|outputs: y (npy): y-a and 1 more|")
+    )
+    assert "1 more" in html_table(("a",), [("1",)] * 61)
+    plan = p.check()._repr_html_()
+    assert ">2 x 1</td>" in plan
+    assert "<ul>" not in plan
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Options
+# ---------------------------------------------------------------------------------------------------------------------
+
+# Where each layer has options of its own: (those of the function below only, those of the method only).
+LAYERS = {
+    "run": (run_config, {"config", "wall_time"}, {"progress"}),
+    "compare": (compare_config, {"config"}, set()),
+    "explain": (explain_config, {"config", "spent"}, set()),
+    "show": (preview, {"config", "text", "frames", "modules"}, {"reference", "progress"}),
+}
+# Options of a command that a method has not, or under another name; and those of a method that a command has not.
+ONLY_COMMAND = {
+    "run": {"dry_run", "report"},
+    "compare": {"try_", "no_try", "tables"},
+    "explain": set(),
+    "show": {"rows"},
+}
+ONLY_METHOD = {
+    "run": {"keep", "options", "listener", "progress"},
+    "compare": {"try_seconds", "tell"},
+    "explain": {"tell"},
+    "show": {"listener", "progress"},
+}
+OF_EVERY_COMMAND = {"context", "file", "sets", "params", "root", "as_json", "debug"}
+
+
+def parameters(function: Any, without: set[str]) -> dict[str, tuple[Any, Any]]:
+    found = inspect.signature(function).parameters.values()
+    return {one.name: (one.kind, one.default) for one in found if one.name not in {*without, "self"}}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_each_layer_has_the_same_options(name: str) -> None:
+    method = getattr(pipeline.Pipeline, name)
+    below, only_below, only_method = LAYERS[name]
+    assert parameters(method, only_method) == parameters(below, only_below)
+    command = getattr(importlib.import_module(f"pipeline.cli.{'run' if name == 'compare' else name}"), name)
+    ours, theirs = parameters(method, ONLY_METHOD[name]), parameters(command, ONLY_COMMAND[name] | OF_EVERY_COMMAND)
+    assert {name.rstrip("_") for name in ours} == {name.rstrip("_") for name in theirs}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_each_option_has_its_text(name: str) -> None:
+    method = getattr(pipeline.Pipeline, name)
+    for function in (method, LAYERS[name][0]):
+        text = str(function.__doc__).partition("Parameters\n")[2]
+        described = {word for line in re.findall(r"^ +([\w, ]+) : ", text, re.MULTILINE) for word in line.split(", ")}
+        missing = set(parameters(function, {"config"})) - described
+        assert not missing - {"backend", "workers"}, f"{function.__qualname__} does not explain {missing}"
+        assert not any(kind is inspect.Parameter.VAR_KEYWORD for kind, _ in parameters(function, set()).values())
+
+
+def test_functions_of_a_file_have_the_options_of_the_methods() -> None:
+    for name in ("check", "build", "run", "compare"):
+        function = inspect.signature(getattr(pipeline, name)).parameters
+        method = inspect.signature(getattr(pipeline.Pipeline, name)).parameters
+        assert next(iter(function)) == "source"
+        assert list(function.values())[1:] == list(method.values())[1:]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -296,7 +432,6 @@ def test_references_are_the_text_of_a_file() -> None:
         lambda r: r[{"time": slice("a", "b")}],
         lambda r: r[[1]],
         lambda r: r["a'b\"c"],
-        lambda r: r.u.v,
         lambda r: StepReference("1x"),
         lambda r: r[{"time": 1}][{"time": 2}],
     ],
@@ -373,7 +508,7 @@ def test_paths_are_absolute_wherever_the_text_is_loaded(tmp_path: Path, monkeypa
         '  f: {op: read_csv, path: "${file:paths.txt}"}\n'
         '  g: {call: "mine:f", over: "${points}"}\n'
         '  n: {op: read_csv, path: "${root}/${k}", matrix: {k: [u]}, when: "${more} > 1"}\n'
-        'checks: [{that: d, equals_csv: "${root}/d.csv"}]\n'
+        'checks: [{that: d, equals_csv: "${root}/d.csv"}]\nkeep: [b, l]\n'
     )
     p = pipeline.load(folder / "file.yaml")
     monkeypatch.chdir(base)

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import cluster
+from bench import cluster, loading
 from bench.__main__ import CASES, FULL, line, main
-from bench.pairs import Aim, Differs, Row, Sizes, counted, differences, measured, ratios, take_turns
+from bench.pairs import Aim, Differs, Row, Sizes, Skipped, counted, differences, measured, ratios, take_turns
 from pipeline.trace.statistics import Interval
 
 TINY = Sizes(
@@ -25,11 +25,22 @@ TINY = Sizes(
     n_items=10,
     n_many=10,
     build=((10, 1000.0),),
+    n_small=2,
+    tpch=0.01,
     accounted=("climate",),
     warm_up=0,
 )
-LONG = ("accounting", "fixed", "whole")  # several seconds each, even of the smallest sizes
-N_ROWS = {"building": 1, "counts": 2, "frame": 2, "accounting": 6}
+LONG = ("accounting", "blas", "fixed", "tpch", "transport", "whole")  # several seconds each, even of the smallest sizes
+N_ROWS = {
+    "building": 1,
+    "metadata": 2,
+    "counts": 2,
+    "frame": 2,
+    "tpch": 21,
+    "transport": 2,
+    "loading": 4,
+    "accounting": 6,
+}
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +57,10 @@ def test_each_case_runs_and_both_sides_give_the_same(
     name: str, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster, "standing", lambda sizes: contextlib.nullcontext((address, tmp_path)))
+    if name == "loading" and loading.torch is None:
+        with pytest.raises(Skipped, match=r"pip install pipeline\[bench\]"):
+            list(CASES[name](TINY))
+        return
     rows = list(CASES[name](TINY))
     assert len(rows) == N_ROWS.get(name, 1)
     assert all(len(line(row)) <= 80 for row in rows)
@@ -116,3 +131,15 @@ def test_the_exit_code_tells_of_a_missed_aim(
     assert "1 missed" in said
     monkeypatch.setitem(CASES, "counts", lambda sizes: iter([counted("good", sizes.pairs, sizes.pairs, Aim(1.1))]))
     assert main(["--only", "counts", "--pairs", "2"]) == 0
+
+
+def test_a_case_that_cannot_run_says_what_it_needs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def case(sizes: Sizes) -> Iterator[Row]:
+        yield counted("good", 10, 10, Aim(1.1))
+        raise Skipped("needs torch")
+
+    monkeypatch.setitem(CASES, "counts", case)
+    assert main(["--only", "counts", "--quick"]) == 0
+    assert "counts: skipped, needs torch" in capsys.readouterr().out

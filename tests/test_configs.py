@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +32,16 @@ QUICK: dict[str, dict[str, Any]] = {
     "larger_than_memory": {"rows": 20_000, "chunk": 1_000},
     "letters": {},
     "monthly": {},
+    "pets": {},  # its service is the fixture pets_service
     "pca": {"rows": 12_000, "chunk": 1_500},
+    "progress": {},
     "quickstart": {},  # its root is the fixture few_sources
     "sweep": {},
     "tpch_q1": {},
     "tpch_q3": {},
     "tpch_q5": {},
     "tpch_q6": {},
+    "train": {"trees": 30},
     "weather": {},
 }
 
@@ -70,6 +75,15 @@ def few_sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def pets_service(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of the service of configs/pets.py, without its delay."""
+    monkeypatch.syspath_prepend(CONFIGS)
+    service = importlib.import_module("pets").service
+    with service(CONFIGS.parent / "data" / "pets" / "pets.csv", delay=0) as address:
+        yield address
+
+
 @pytest.fixture(scope="session")
 def tpch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tables of TPC-H at scale factor 0.1."""
@@ -84,8 +98,8 @@ def test_every_file_has_a_line_in_the_table_and_vice_versa() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(QUICK))
-def test_every_file_runs_and_its_checks_hold(name: str, ran: Any, few_sources: Path) -> None:
-    params = {"root": str(few_sources)} if name == "quickstart" else QUICK[name]
+def test_every_file_runs_and_its_checks_hold(name: str, ran: Any, few_sources: Path, pets_service: str) -> None:
+    params = {"quickstart": {"root": str(few_sources)}, "pets": {"service": pets_service}}.get(name, QUICK[name])
     r = ran(name, **params)
     assert r.checks
     assert all(check.ok for check in r.checks)

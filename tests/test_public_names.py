@@ -12,6 +12,7 @@ import pipeline
 
 NAMES = {
     *("load", "batches", "build", "check", "run", "compare", "Pipeline", "Config", "Graph", "Trace", "__version__"),
+    "shared",
     *("PipelineError", "ConfigError", "DataError", "TaskError", "BackendError", "OutputError", "CheckError"),
 }
 

@@ -29,7 +29,7 @@ def row(key: str, start: float, stop: float, *, worker: str = "w0", step: str = 
     seconds: dict[str, float] = {"ready": 0.0, "submitted": 0.0, **earlier, "start": start, "stop": stop, **later}
     seconds["cpu"] = stop - start
     number = key.rpartition("-")[2]
-    seconds |= {"delay": 0.0, "cpu_beside": 0.0}
+    seconds |= {"delay": 0.0, "cpu_beside": 0.0, "sharing": 0.0, "granted": 0.0}
     rest: dict[str, Any] = {
         "segment": int(number) if number.isdecimal() else 0,
         "attempt": 0,
@@ -40,6 +40,9 @@ def row(key: str, start: float, stop: float, *, worker: str = "w0", step: str = 
         "switches": 0,
         "faults": 0,
         "disk": 0,
+        "shared_in": 0,
+        "shared_sent": 0,
+        "limit": "",
     }
     unknown = fields.keys() - seconds.keys() - rest.keys()
     assert not unknown, f"a Trace has no {unknown}"
@@ -96,6 +99,8 @@ def any_trace(draw: st.DrawFn) -> Trace:
                 segment=draw(st.integers(0, 4)),
                 attempt=draw(st.integers(0, 1)),
                 ready=draw(moment) / 1e9,
+                granted=draw(st.sampled_from([0, draw(moment)])) / 1e9,
+                limit=draw(st.sampled_from(["", "db"])),
                 bytes_in=i,
             )
         )

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Protocol, Self
 
 from pipeline.backends.events import Listener
 from pipeline.graph.graph import Graph, Key
-from pipeline.graph.segments import Segment
+from pipeline.graph.segments import Failure, Segment
 from pipeline.trace.trace import Trace
 
 __all__ = ["Backend", "Capabilities", "Outcome"]
@@ -46,6 +46,7 @@ class Outcome:
     results : wanted key -> its value
     segments : what the Graph was fused into for this run; the Trace refers to them by number
     dropped : step instance, item and cause of each item that was left out
+    failures : of the tasks that failed finally in a run that kept going; what needs them is not among the results
     """
 
     results: Mapping[Key, Any]
@@ -53,6 +54,7 @@ class Outcome:
     segments: tuple[Segment, ...]
     dropped: tuple[tuple[str, str, str], ...] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)
+    failures: tuple[Failure, ...] = ()
 
 
 class Backend(Protocol):
@@ -70,13 +72,17 @@ class Backend(Protocol):
 
     def __exit__(self, *exc: object) -> None: ...
 
-    def run(self, graph: Graph, *, context: Any = None, listener: Listener | None = None) -> Outcome:
+    def run(
+        self, graph: Graph, *, context: Any = None, listener: Listener | None = None, keep_going: bool = False
+    ) -> Outcome:
         """Run the graph.
 
         Parameters
         ----------
         context : bound to the key :data:`pipeline.graph.graph.CONTEXT` for this execution
         listener : called with each event; None: only what tasks print is shown
+        keep_going : whether a task that fails finally does not end the run: the tasks that do not need it are run,
+            and no error of a task is raised but that of a worker without which the run can't go on
 
         Raises
         ------

@@ -4,7 +4,7 @@ A child that a task forked may leave its process group, its session and its pare
 keeps is the mark in its environment. Workers are started with the mark of this process (:func:`marked`). Ending workers
 ends what stands below them in the tree of processes; leaving a back end ends the strays too, which are processes with
 the mark that do not descend from this process any more. If this process is killed, a watcher, which waits at a pipe,
-ends all that have the mark, stopped ones included.
+ends all that have the mark, stopped ones included, and removes the files through which they shared values.
 
 Without ``/proc`` only the workers themselves are ended. A worker of the start method ``fork`` has the environment of
 this process: what it forks without ``exec`` has no mark.
@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,10 +28,13 @@ import threading
 import time
 from collections.abc import Callable, Container, Iterable, Iterator
 
-__all__ = ["VARIABLE", "below", "end", "end_strays", "mark", "marked", "watch"]
+__all__ = ["SHARED", "VARIABLE", "below", "end", "end_below", "end_strays", "mark", "marked", "shared_prefix", "watch"]
 
 VARIABLE = "PIPELINE_WORKER_OF"
 """The environment variable of the mark; a worker that runs a pipeline itself adds its own mark for its workers."""
+
+SHARED = "/dev/shm"
+"""Where the files are through which workers share values (:mod:`pipeline.backends.local.shared_memory`)."""
 
 _PATIENCE = 5.0  # seconds until what was killed has ended
 _marks: dict[int, str] = {}  # process id, since a fork has its own -> mark
@@ -58,6 +62,20 @@ def marked() -> Iterator[None]:
                 del os.environ[VARIABLE]
             else:
                 os.environ[VARIABLE] = before
+
+
+def shared_prefix(own: str) -> str:
+    """Return what the names of the folders in :data:`SHARED` begin with that belong to the process with a mark.
+
+    The part up to the last hyphen is the same for all processes, see :func:`pipeline.worker.temp_folders.hold`.
+    """
+    return f"pipeline-shared-{own.replace('-', '_')}_"
+
+
+def _remove_shared(own: str) -> None:
+    for name in os.listdir(SHARED) if os.path.isdir(SHARED) else ():
+        if name.startswith(shared_prefix(own)):
+            shutil.rmtree(os.path.join(SHARED, name), ignore_errors=True)
 
 
 def watch() -> None:
@@ -116,6 +134,12 @@ def end(roots: Iterable[int]) -> None:
     roots = set(roots)
     parents = _parents()
     for process in roots & parents.keys() | below(roots, parents):
+        _kill(process)
+
+
+def end_below(roots: Iterable[int]) -> None:
+    """Kill all below these processes."""
+    for process in below(set(roots), _parents()):
         _kill(process)
 
 
@@ -192,3 +216,4 @@ def _has_mark(process: int, own: str) -> bool:
 if __name__ == "__main__":
     sys.stdin.read()
     _end_all(sys.argv[1])
+    _remove_shared(sys.argv[1])

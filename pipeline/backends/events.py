@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from pipeline.errors import printable, where
 
@@ -16,12 +16,16 @@ __all__ = [
     "Event",
     "ItemDropped",
     "Listener",
+    "MetadataRead",
     "Note",
     "OutputLine",
+    "Resumed",
+    "TaskFailed",
     "TaskRetry",
     "TasksDone",
     "WorkerLoss",
     "output_events",
+    "pickled_note",
     "shared_note",
     "show_output",
 ]
@@ -61,6 +65,17 @@ class TaskRetry:
 
 
 @dataclass(frozen=True)
+class TaskFailed:
+    """A task failed finally, and the run keeps going without what needs it; ``message`` is the cause."""
+
+    kind: ClassVar[str] = "failed"
+    step: str
+    key: str = ""
+    item: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True)
 class ItemDropped:
     """An item failed and is left out of the results; ``message`` is the cause."""
 
@@ -90,6 +105,34 @@ class Note:
 
 
 @dataclass(frozen=True)
+class MetadataRead:
+    """Metadata of input files are read, before there is a Graph; a few times a second if that takes long.
+
+    Parameters
+    ----------
+    done : number of files that were read up to now
+    n_files : number of files that are known to be needed up to now
+    """
+
+    kind: ClassVar[str] = "metadata"
+    done: int
+    n_files: int
+
+
+@dataclass(frozen=True)
+class Resumed(Note):
+    """What a run reuses from earlier ones and what it runs again; the first event, if there were earlier runs.
+
+    Parameters
+    ----------
+    answers : for each step, output and check, in the types of JSON; see :mod:`pipeline.runs.resume.plan`
+    """
+
+    kind: ClassVar[str] = "resume"
+    answers: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class OutputLine:
     """A line that a task printed or logged.
 
@@ -111,7 +154,7 @@ class OutputLine:
     when: float = 0.0
 
 
-Event = TasksDone | TaskRetry | ItemDropped | WorkerLoss | Note | OutputLine
+Event = TasksDone | TaskRetry | TaskFailed | ItemDropped | WorkerLoss | Note | OutputLine | MetadataRead
 
 
 class Listener(Protocol):
@@ -123,6 +166,11 @@ class Listener(Protocol):
 def shared_note(step: str, kind: str) -> Note:
     """Return the message that tasks of a step share an object of this type with others."""
     return Note(f"{step}: a {kind} can't be pickled, so its tasks share it with others: none of them should change it")
+
+
+def pickled_note(reason: str) -> Note:
+    """Return the message that values are pickled instead of shared, since the system has refused the memory."""
+    return Note(f"/dev/shm can't take all values ({reason}): those go through pipes, which gives the same results")
 
 
 def output_events(worker: str, lines: Iterable[Line]) -> Iterator[OutputLine]:

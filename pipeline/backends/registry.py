@@ -14,7 +14,7 @@ from pipeline.errors import BackendError, ConfigError, nearest
 if TYPE_CHECKING:
     from pipeline.backends.base import Backend
 
-__all__ = ["BACKENDS", "create", "require_known"]
+__all__ = ["BACKENDS", "COMPARED", "base_name", "class_of", "create", "is_remote", "require_known"]
 
 BACKENDS: dict[str, tuple[str, str, str]] = {
     "serial": ("pipeline.backends.local.serial:Serial", "", "in order, in this process: the reference"),
@@ -25,9 +25,41 @@ BACKENDS: dict[str, tuple[str, str, str]] = {
         "",
         "persistent processes that survive a killed worker",
     ),
+    "process-per-task": (
+        "pipeline.backends.local.process_per_task:ProcessPerTask",
+        "",
+        "a new process for each segment, its result through a queue",
+    ),
+    "manager": (
+        "pipeline.backends.manager.manager_backend:Manager",
+        "",
+        "a multiprocessing manager, joined by workers of this and other machines",
+    ),
     "dask": ("pipeline.backends.dask.backend:Dask", "dask", "a LocalCluster, a scheduler address or a cluster class"),
 }
 """name -> (module:class, the extra of ``pip install pipeline[…]`` that it needs, description)."""
+
+COMPARED = ("serial", "threads", "pool", "processes", "dask")
+"""Those that ``compare`` measures where none is named. The others are there to be compared with: they are slower by
+their design, by far where segments are short."""
+
+
+def base_name(text: str) -> str:
+    """Return the name of a back end without its options.
+
+    >>> base_name("pool[start_method=fork]")
+    'pool'
+    """
+    return text.partition("[")[0].strip()
+
+
+def is_remote(text: str) -> bool:
+    """Return whether a back end runs on workers that are not started by it.
+
+    >>> is_remote("dask[address=tcp://10.0.0.1:8786]"), is_remote("dask")
+    (True, False)
+    """
+    return "[address=" in text
 
 
 def require_known(name: str) -> None:
@@ -53,15 +85,7 @@ def create(name: str, **options: Any) -> Backend:
     ConfigError : if there is no such back end, or no such option
     BackendError : if a package that it needs is not installed
     """
-    require_known(name)
-    target, extra, _ = BACKENDS[name]
-    module_name, _, class_name = target.partition(":")
-    try:
-        backend_class = getattr(importlib.import_module(module_name), class_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith("pipeline"):
-            raise
-        raise BackendError(f"back end {name!r} needs {error.name}: pip install pipeline[{extra}]") from error
+    backend_class = class_of(name)
     given = {option: value for option, value in options.items() if value is not None}
     allowed = inspect.signature(backend_class).parameters
     for option in given:
@@ -71,3 +95,22 @@ def create(name: str, **options: Any) -> Backend:
             )
     backend: Backend = backend_class(**given)
     return backend
+
+
+def class_of(name: str) -> Any:
+    """Return the class of a back end.
+
+    Raises
+    ------
+    ConfigError : if there is no such back end
+    BackendError : if a package that it needs is not installed
+    """
+    require_known(name)
+    target, extra, _ = BACKENDS[name]
+    module_name, _, class_name = target.partition(":")
+    try:
+        return getattr(importlib.import_module(module_name), class_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("pipeline"):
+            raise
+        raise BackendError(f"back end {name!r} needs {error.name}: pip install pipeline[{extra}]") from error

@@ -14,7 +14,7 @@ __all__ = ["StoppedProcesses", "patience"]
 _PATIENCE = 30.0
 """Seconds after which a stopped worker counts as lost, and is ended; fewer where a step has a shorter timeout."""
 
-_MORE = 1.0  # seconds more than a timeout, so that a stopped task is late, and not its worker lost
+_MORE = 5.0  # seconds more than a timeout, so that a stopped task is late, and not its worker lost
 _STEP = 1.0  # seconds that one look adds at most: this process may have been stopped, too (Ctrl-Z)
 
 

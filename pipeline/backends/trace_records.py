@@ -8,11 +8,12 @@ from time import perf_counter, process_time
 
 import psutil
 
-from pipeline.graph.graph import GraphNode, execute, task
+from pipeline.graph.nodes import GraphNode, execute, task
 from pipeline.graph.segments import Segment, SegmentTask
 from pipeline.trace.trace import Record, Trace
+from pipeline.worker.client_entries import is_sent
 from pipeline.worker.run_segment import run_segment
-from pipeline.worker.segment_result import SegmentTimes, TaskTiming
+from pipeline.worker.segment_result import SegmentTimes, SharedUse, TaskTiming
 
 __all__ = ["Usage", "measuring_cost", "records"]
 
@@ -32,6 +33,9 @@ def records(
     origin: int,
     bytes_in: int = 0,
     bytes_sent: int = 0,
+    memory: SharedUse = SharedUse(),  # noqa: B008  (it can't be changed)
+    granted: int = 0,
+    limit: str = "",
 ) -> Iterator[Record]:
     """Yield the rows of one attempt at a segment, one for each task that ran.
 
@@ -40,7 +44,9 @@ def records(
     attempt : of the segment; in a batch each task has its own
     timings, times : instants of ``perf_counter_ns``; ``origin`` is when the run began by the same clock
     ready, submitted, done : ns since the run began
-    bytes_in, bytes_sent : of the segment; they are put on its first and its last row, so that the columns add up
+    bytes_in, bytes_sent, memory : of the segment; they are put on its first and its last row, so that the columns add
+        up
+    granted, limit : when the segment got its limits, in ns since the run began, and which of them it waited for
     """
     last = len(timings) - 1
     previous_stop = 0
@@ -79,6 +85,12 @@ def records(
             bytes_sent if i == last else 0,
             m.memory,
             *m.usage[1:],
+            0 if i else memory.bytes_in,
+            memory.bytes_sent if i == last else 0,
+            memory.ns if i == last else 0,
+            granted,
+            limit,
+            "kept" if is_sent(m.kept) else m.kept,
         )
 
 
@@ -99,17 +111,20 @@ class Usage:
         own = process_time() - self._own
         if in_process:
             return {"parent": own - tasks}
-        workers = sum(seconds - self._descendants.get(pid, 0.0) for pid, seconds in _cpu_of_descendants().items())
-        return {"parent": own, "workers": workers - tasks}
+        return {"parent": own, "workers": _cpu_of_descendants() - self._descendants - tasks}
 
 
-def _cpu_of_descendants() -> dict[int, float]:
-    found = {}
-    for process in psutil.Process().children(recursive=True):
+def _cpu_of_descendants() -> float:
+    """Return the CPU seconds of all processes below this one: of those that run, and of those that were waited for."""
+    this = psutil.Process()
+    total = 0.0
+    for process in [this, *this.children(recursive=True)]:
         with contextlib.suppress(psutil.Error):  # it has ended meanwhile
             times = process.cpu_times()
-            found[process.pid] = times.user + times.system
-    return found
+            total += times.children_user + times.children_system
+            if process.pid != this.pid:
+                total += times.user + times.system
+    return total
 
 
 def measuring_cost() -> float:

@@ -7,30 +7,47 @@ optimiser sees more than one step.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.builder.blockwise import Layers
+from pipeline.builder.function_values import function_values
 from pipeline.builder.lowering import building, lower
-from pipeline.builder.projection import check_references, needed_columns, shared_slices
+from pipeline.builder.projection import needed_columns, pushed_conditions, shared_slices
 from pipeline.builder.references import refer, require_one
+from pipeline.builder.siblings import Lowered, Siblings
 from pipeline.builder.step import StepBuilder
 from pipeline.config.model import Config, Output, Step
 from pipeline.errors import ConfigError, DataError, Fault, Location, OpError
 from pipeline.graph.garbage_collection import rarely_collected
-from pipeline.graph.graph import CONTEXT, Graph, GraphNode, Key, Policy, Whole, cull, task
+from pipeline.graph.graph import CONTEXT, Graph, Key, Policy, Whole
 from pipeline.graph.importing import Source
+from pipeline.graph.metadata import Metadata
+from pipeline.graph.nodes import GraphNode, cull, task
 from pipeline.graph.value_types import ArrayType, FrameType, ItemsType, PartsType, ValueType, whole_of
-from pipeline.ops import build_warnings, data_movement
+from pipeline.ops import build_warnings, data_movement, metadata_progress
+from pipeline.ops.collections import Frame
 from pipeline.ops.sources.committed import CommittedOutputs
 from pipeline.outputs.planners import plan_sink
 
 __all__ = ["build"]
 
-_ORDERED = frozenset({"sort_values", "set_index", "nlargest", "nsmallest", "rolling", "resample"})
-_KEEP_ORDER = frozenset({"select", "filter", "assign", "rename", "astype", "fillna", "dropna", "repartition"})
+_ORDERED = frozenset(
+    {
+        *("sort_values", "set_index", "nlargest", "nsmallest", "rolling"),
+        *("resample", "groupby", "value_counts", "pivot", "describe"),
+    }
+)
+_KEEP_ORDER = frozenset(
+    {
+        *("select", "filter", "assign", "rename", "astype", "fillna", "dropna"),
+        *("repartition", "head", "sample", "cut", "dummies"),
+    }
+)
 
 
 def build(config: Config) -> Graph:
@@ -41,13 +58,13 @@ def build(config: Config) -> Graph:
     ConfigError : all errors of the file that metadata show, at once: unknown columns, dims that don't fit
     DataError : an input is missing or unreadable
     """
-    with rarely_collected():
+    with rarely_collected(), metadata_progress.recorded() as files:
         builder = _built(config, needed_columns(config))
         if builder.faults:
             # again with all columns, so that the message about an unknown column can suggest any of them
             builder = _built(config, {})
         builder.raise_faults()
-        return builder.graph()
+        return builder.graph(files.metadata)
 
 
 def _built(config: Config, columns: Mapping[str, frozenset[str] | None]) -> _Builder:
@@ -57,6 +74,7 @@ def _built(config: Config, columns: Mapping[str, frozenset[str] | None]) -> _Bui
         builder.steps()
         builder.outputs()
         builder.checks()
+        builder.functions()
     return builder
 
 
@@ -69,6 +87,8 @@ class _Builder:
     columns : the columns of each source that are used; see :func:`pipeline.builder.projection.needed_columns`
     faults, unusable : errors of the file and of its data so far
     failed : instances that could not be built; those that need them are not tried
+    by_value : the files of the module of functions that were given as objects
+    beside : paths of the modules that these need
     """
 
     config: Config
@@ -77,6 +97,7 @@ class _Builder:
     owners: dict[Key, str] = field(default_factory=dict)
     policies: dict[str, Policy] = field(default_factory=dict)
     value_types: dict[str, ValueType] = field(default_factory=dict)
+    layers: Layers = field(default_factory=Layers)
     sinks: list[Any] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
@@ -86,6 +107,11 @@ class _Builder:
     moves: dict[str, frozenset[str]] = field(default_factory=dict)
     warnings: dict[str, None] = field(default_factory=dict)
     committed: CommittedOutputs = field(default_factory=CommittedOutputs)
+    by_value: dict[str, bytes] = field(default_factory=dict)
+    beside: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.siblings = Siblings(self.config, self.value_types, self.layers)
 
     # -- the file, in order -------------------------------------------------------------------------------------------
 
@@ -96,18 +122,15 @@ class _Builder:
                 self.committed.require_undamaged("", path)
 
     def steps(self) -> None:
-        slices = shared_slices(self.config)
+        slices, conditions = shared_slices(self.config), pushed_conditions(self.config)
         for step in self.config.steps.values():
             if any(instance in self.failed for r in step.references() for instance in r.instances):
                 self.failed.add(step.name)
                 continue
             with self._collecting_errors(step.name, f"steps.{step.step}", step.location, step.locations):
-                lowered = StepBuilder(self, step, self.columns.get(step.name), slices)
-                with data_movement.recorded() as stated, build_warnings.recorded() as warnings:
-                    value = lowered.value()
-                self.warnings |= {f"steps.{step.step} ({step.location}): {text}": None for text in warnings}
-                self._add(step, value, lowered.extra)
-                self.moves |= {step.name: frozenset(stated)} if stated else {}
+                columns, condition = self.columns.get(step.name), conditions.get(step.name)
+                builder = StepBuilder(self, step, columns, condition, slices)
+                self._add(step, self.siblings.build(step, slices, functools.partial(self._lowered, step, builder)))
 
     def outputs(self) -> None:
         for output in self.config.outputs:
@@ -125,7 +148,7 @@ class _Builder:
                 self.sinks.append(sink)
 
     def checks(self) -> None:
-        in_checks = [r for check in self.config.checks for r in check_references(check)]
+        in_checks = [r for check in self.config.checks for r in check.references()]
         used = {name for step in self.config.steps.values() for r in step.references() for name in r.instances}
         used |= {name for output in self.config.outputs for name in output.input.instances}
         for name in self.config.steps:
@@ -139,34 +162,46 @@ class _Builder:
                         raise DataError(f"{check.equals_csv}: no such file")
                     self.committed.require_undamaged("", str(Path(self.config.root, check.equals_csv)))
             whole = not (check.equals_csv is None and check.rows is None and check.columns is None)
-            for reference in check_references(check):
+            for reference in check.references():
                 if not any(instance in self.failed for instance in reference.instances) and not reference.gathered:
                     with self._collecting_errors("", f"checks[{i}].that", reference.location, {}):
                         value = refer(self.value_types, reference, f"checks[{i}]")
                         if not whole:
                             require_one(value, reference)
 
-    def graph(self) -> Graph:
+    def functions(self) -> None:
+        """Pickle the functions that were given as objects."""
+        self.by_value, self.beside, faults = function_values(self.config)
+        self.faults += faults
+
+    def graph(self, metadata: Metadata) -> Graph:
         wanted = [key for sink in self.sinks for key in sink.records]
         wanted += [key for name in self.kept for key in self.value_types[name].keys]
-        tasks = cull({**self.tasks, CONTEXT: task(CONTEXT, dict)}, wanted)
+        self.tasks[CONTEXT] = task(CONTEXT, dict)
+        tasks = cull(self.tasks, wanted)
         tasks.pop(CONTEXT, None)
-        modules, left_out = shipped_modules(self.config.shipped)
+        modules, left_out = shipped_modules((*self.config.shipped, *self.beside))
         return Graph(
             tasks=tasks,
             wanted=tuple(dict.fromkeys(wanted)),
-            owners={key: self.owners[key] for key in tasks},
+            owners=self.owners if len(self.owners) == len(tasks) else {key: self.owners[key] for key in tasks},
             policies=self.policies,
             value_types=self.value_types,
             sinks=tuple(self.sinks),
             kept=tuple(self.kept),
-            modules=modules,
+            modules={**modules, **self.by_value},
             left_out=left_out,
             wholes=tuple(self.wholes),
             moves=self.moves,
             warnings=tuple(self.warnings),
             name=self.config.name,
+            metadata=metadata,
+            limits={name: n for name, n in self.config.limits.items() if name in self._used_limits},
         )
+
+    @property
+    def _used_limits(self) -> set[str]:
+        return {name for policy in self.policies.values() for name in policy.uses}
 
     # -- faults -------------------------------------------------------------------------------------------------------
 
@@ -205,18 +240,37 @@ class _Builder:
 
     # -- values -------------------------------------------------------------------------------------------------------
 
-    def _add(self, step: Step, value: Any, extra: dict[Key, GraphNode]) -> None:
-        ordered = step.function in _ORDERED or (
-            step.function in _KEEP_ORDER and any(self._is_ordered(r.instances[0]) for r in step.inputs.get("input", ()))
+    def _lowered(self, step: Step, builder: StepBuilder) -> Lowered:
+        """Build one instance of a step."""
+        n_wholes = len(self.wholes)
+        with data_movement.recorded() as stated, build_warnings.recorded() as warnings:
+            value = builder.value()
+        self.warnings |= {f"steps.{step.step} ({step.location}): {text}": None for text in warnings}
+        ordered = (
+            step.function in _ORDERED
+            or (isinstance(value, Frame) and value.ordered)
+            or (
+                step.function in _KEEP_ORDER
+                and any(self._is_ordered(r.instances[0]) for r in step.inputs.get("input", ()))
+            )
         )
-        own, value_type = lower(value, step.name, self.tasks, ordered=ordered)
+        own, value_type = lower(value, step.name, self.tasks, ordered=ordered, layers=self.layers)
         _require_other_dims(value_type, step)
-        own = {key: node for key, node in {**extra, **own}.items() if key not in self.tasks}
-        self.tasks |= own
-        self.owners |= dict.fromkeys(own, step.name)
+        if builder.extra:
+            own = {key: node for key, node in {**builder.extra, **own}.items() if key not in self.tasks}
+        alone = bool(warnings) or len(self.wholes) > n_wholes
+        return Lowered(step.name, own, value_type, frozenset(stated), alone)
+
+    def _add(self, step: Step, lowered: Lowered) -> None:
+        value_type = lowered.value_type
+        self.tasks |= lowered.tasks
+        self.owners |= dict.fromkeys(lowered.tasks, step.name)
         self.value_types[step.name] = value_type
+        self.moves |= {step.name: lowered.moves} if lowered.moves else {}
         main = whole_of(value_type)
-        items = main.names if isinstance(main, ItemsType) and step.over is not None else None
+        mapped = step.over is not None or (step.kind == "op" and type(step.parameters).own_items)
+        items = main.names if isinstance(main, ItemsType) and mapped else None
+        tries_itself = step.kind == "op" and type(step.parameters).tries_itself
         self.policies[step.name] = Policy(
             step=step.step,
             kind=main.kind,
@@ -224,9 +278,12 @@ class _Builder:
             batch=1 if step.kind == "command" else step.batch,
             items=items,
             over=step.name if items is not None else "",
-            retries=step.retries,
-            timeout=step.timeout if step.kind != "command" else None,  # its task ends the program itself
+            retries=0 if tries_itself else step.retries,
+            timeout=None
+            if tries_itself or step.kind == "command"
+            else step.timeout,  # its task ends the program itself
             resources=step.resources,
+            uses=step.uses,
             drop=step.on_error == "drop" and items is not None,
             pure=step.pure,
             writable=step.writable,
@@ -245,11 +302,11 @@ class _Builder:
         if not reference.part and not reference.picks:
             return whole_of(value_type), {}
         try:
-            value = refer(self.value_types, reference, prefix)
+            value = refer(self.value_types, reference, prefix, layers=self.layers)
         except OpError as error:
             fault = Fault(reference.location, f"outputs.{output.name}.input", error.message)
             raise ConfigError([fault]) from error
-        own, picked = lower(value, prefix, self.tasks)
+        own, picked = lower(value, prefix, self.tasks, layers=self.layers)
         return picked, own
 
 

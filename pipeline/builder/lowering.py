@@ -11,19 +11,26 @@ parts of dask's task specification that this needs are used here and in ``graph.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Container, Iterable, Mapping
-from typing import Any
+from collections.abc import Container, Iterable, Mapping, Set
+from typing import TYPE_CHECKING, Any
 
 import dask
-import dask.array as da
 import numpy as np
-import xarray as xr
-from dask._task_spec import Alias, DataNode, GraphNode, List, Task, TaskRef, convert_legacy_graph
-from dask.blockwise import Blockwise, _get_coord_mapping, blockwise_token
+from dask._task_spec import Alias, GraphNode, convert_legacy_graph
+from dask.blockwise import Blockwise
 from dask.highlevelgraph import HighLevelGraph
 from dask.utils import key_split
 
-from pipeline.graph.graph import Key, constant
+from pipeline.builder.blockwise import (
+    LayerKeys,
+    Layers,
+    blockwise_nodes,
+    renamed,
+    works_by_chunk,
+)
+from pipeline.graph.graph import Key
+from pipeline.graph.importing import Deferred, is_instance
+from pipeline.graph.nodes import constant
 from pipeline.graph.value_types import (
     ArrayType,
     FrameType,
@@ -33,8 +40,15 @@ from pipeline.graph.value_types import (
     PartsType,
     ValueType,
 )
-from pipeline.ops.arrays.deferred_labels import DeferredLabels, deferred_labels, plain_coords, with_labels
+from pipeline.ops.arrays.deferred_labels import DeferredLabels, deferred_labels, label_dtype, plain_coords, with_labels
 from pipeline.ops.collections import Frame, Items, Parts, Single
+
+if TYPE_CHECKING:
+    import dask.array as da
+    import xarray as xr
+else:
+    da = Deferred("dask.array")
+    xr = Deferred("xarray")
 
 __all__ = ["building", "enter", "lower"]
 
@@ -52,42 +66,56 @@ def building() -> Any:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def enter(value_type: ValueType) -> Any:
-    """Return the collection of a value type; its tasks are placeholders with real keys and must not be run."""
+class _Placeholders(dict[Key, GraphNode]):
+    """The tasks of an input: of each only the key is real."""
+
+
+_PLACEHOLDER = constant("placeholder", None)
+
+
+def enter(value_type: ValueType, layers: Layers | None = None) -> Any:
+    """Return the collection of a value type; its tasks are placeholders with real keys and must not be run.
+
+    Parameters
+    ----------
+    layers : the layers that this build has met
+    """
+    layers = layers or Layers()
     if isinstance(value_type, ArrayType):
         coords: dict[Any, Any] = {
             n: c for n, c in value_type.template.coords.items() if set(c.dims) <= set(value_type.dims)
         }
         labels: dict[str, DeferredLabels] = {}
         for name, own in value_type.labels.items():
-            kind = own.dtype if isinstance(own.dtype, np.dtype) else np.dtype(object)
-            data = da.Array(_placeholders(own.keys), own.name, (own.sizes,), dtype=kind)
-            labels[name] = DeferredLabels(own.dim, data, own.dtype)
-        array = xr.DataArray(_data(value_type), dims=value_type.dims, coords=coords, attrs=value_type.template.attrs)
-        return with_labels(array, labels)
+            data = da.Array(_placeholders(own.keys), own.name, (own.sizes,), dtype=label_dtype(own.field))
+            labels[name] = DeferredLabels(own.dim, data, own.field)
+        data, attrs = _data(value_type, layers), value_type.template.attrs
+        return with_labels(xr.DataArray(data, dims=value_type.dims, coords=coords, attrs=attrs), labels)
     if isinstance(value_type, FrameType):
-        keys = value_type.keys
-        return Frame(_placeholders(keys), keys, value_type.meta, lengths=value_type.lengths)
+        keys = tuple(layers.of(value_type.name, (value_type.n_partitions,)).keys)
+        schema, known = value_type.schema, value_type.lengths
+        return Frame(_placeholders(keys), keys, schema, value_type.nbytes, known, at_most=value_type.at_most)
     if isinstance(value_type, ItemsType):
-        tasks = _placeholders(value_type.keys)
+        tasks = _placeholders(layers.of(value_type.name, (value_type.n_tasks,)).keys)
         return Items(
             value_type.name, tasks, value_type.n_tasks, value_type.names, value_type.columns, value_type.droppable
         )
     if isinstance(value_type, ObjectType):
         return Single(value_type.keys[0], _placeholders(value_type.keys))
     return Parts(
-        {name: enter(part) for name, part in value_type.parts.items()},
-        enter(value_type.whole) if value_type.whole else None,
+        {name: enter(part, layers) for name, part in value_type.parts.items()},
+        enter(value_type.whole, layers) if value_type.whole else None,
     )
 
 
-def _placeholders(keys: Iterable[Key]) -> dict[Key, GraphNode]:
-    return {key: constant(key, None) for key in keys}
+def _placeholders(keys: Iterable[Key]) -> _Placeholders:
+    return _Placeholders(dict.fromkeys(keys, _PLACEHOLDER))
 
 
-def _data(value_type: ArrayType) -> da.Array:
+def _data(value_type: ArrayType, layers: Layers) -> da.Array:
     meta = np.empty((0,) * len(value_type.dims), dtype=value_type.dtype)
-    return da.Array(_placeholders(value_type.chunk_keys), value_type.name, value_type.chunks, meta=meta)
+    keys = layers.of(value_type.name, tuple(map(len, value_type.chunks))).keys
+    return da.Array(_placeholders(keys), value_type.name, value_type.chunks, meta=meta)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -95,30 +123,31 @@ def _data(value_type: ArrayType) -> da.Array:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def lower(value: Any, instance: str, known: Mapping[Key, GraphNode], *, ordered: bool = False) -> tuple[
-    dict[Key, GraphNode], ValueType
-]:  # fmt: skip
+def lower(
+    value: Any, instance: str, known: Mapping[Key, GraphNode], *, ordered: bool = False, layers: Layers | None = None
+) -> tuple[dict[Key, GraphNode], ValueType]:
     """Return the tasks that a step adds, named after its instance, and the type of its value.
 
     Parameters
     ----------
-    value : what an op returned: DataArray, dask DataFrame, Items, Single or Parts
+    value : what an op returned: DataArray, Frame, Items, Single or Parts
     known : the tasks of the steps before it; tasks with these keys are not the step's own
     ordered : whether a frame's row order is part of the value
+    layers : the layers that this build has met; the value's are added
     """
-    return _Lowering(instance, known).lower(value, instance, ordered=ordered)
+    return _Lowering(instance, known, layers or Layers()).lower(value, instance, ordered=ordered)
 
 
 class _Lowering:
     """The lowering of one step; ``names`` grows: first part of a key in dask -> in the Graph."""
 
-    def __init__(self, instance: str, known: Mapping[Key, GraphNode]) -> None:
-        self.instance, self.known = instance, known
+    def __init__(self, instance: str, known: Mapping[Key, GraphNode], layers: Layers) -> None:
+        self.instance, self.known, self.layers = instance, known, layers
         self.names: dict[str, str] = {}
         self.taken: set[str] = set()
 
     def lower(self, value: Any, target: str, *, ordered: bool = False) -> tuple[dict[Key, GraphNode], ValueType]:
-        if isinstance(value, xr.DataArray):
+        if is_instance(value, "xarray", "DataArray"):
             return self._array(value, target)
         if isinstance(value, Frame):
             return self._frame(value, target, ordered=ordered)
@@ -149,7 +178,7 @@ class _Lowering:
         for coordinate, found in deferred_labels(x).items():
             tasks, first = self._named(found.data.dask, found.data.name, f"{target}/labels.{coordinate}")
             own |= tasks
-            labels[coordinate] = LabelsType(first, found.dim, found.data.chunks[0], found.dtype)
+            labels[coordinate] = LabelsType(first, found.dim, found.data.chunks[0], found.field)
         # variables: a coordinate as an array has those without dims among its own
         kept = {c: v.variable for c, v in plain_coords(x).items()}
         template = xr.Dataset(coords=kept, attrs=x.attrs)
@@ -157,12 +186,15 @@ class _Lowering:
         return own, ArrayType(name, dims, data.chunks, data.dtype, template, labels)
 
     def _frame(self, x: Frame, target: str, *, ordered: bool) -> tuple[dict[Key, GraphNode], ValueType]:
-        name = f"{target}/partition"  # any: it becomes ``target``, or that of tasks in the same order
-        keys: list[Key] = [(name, i) for i in range(len(x.keys))]
-        aliases = {new: Alias(new, key) for new, key in zip(keys, x.keys, strict=True)}
-        own, name = self._named({**x.tasks, **aliases}, name, target, keys=keys)
-        meta = x.meta.reset_index(drop=True)
-        return own, FrameType(name, len(keys), meta, ordered, x.nbytes, x.lengths)
+        first = _first(x.keys[0])
+        if all(_same_place(("", i), key, x.keys[0]) for i, key in enumerate(x.keys)):
+            own, name = self._named(x.tasks, first, target, keys=list(x.keys))
+        else:
+            name = f"{target}/partition"  # any: it becomes ``target``, or that of tasks in the same order
+            keys: list[Key] = [(name, i) for i in range(len(x.keys))]
+            aliases = {new: Alias(new, key) for new, key in zip(keys, x.keys, strict=True)}
+            own, name = self._named({**x.tasks, **aliases}, name, target, keys=keys)
+        return own, FrameType(name, len(x.keys), x.schema, ordered, x.nbytes, x.lengths, x.at_most)
 
     # -- names --------------------------------------------------------------------------------------------------------
 
@@ -170,45 +202,63 @@ class _Lowering:
         self, tasks: Mapping[Key, GraphNode], result: str, target: str, *, keys: list[Key] | None = None
     ) -> tuple[dict[Key, GraphNode], str]:
         """Return the step's own tasks among ``tasks`` under new names, and the new first part of the result's keys."""
-        own = {key: node for key, node in _materialized(tasks).items() if key not in self.known}
-        old = {key: node for key, node in own.items() if not isinstance(node, GraphNode)}
-        if old:  # arrays in memory, and tuples of old
-            own |= convert_legacy_graph(old, _Either(own, self.known))
-        if result == target and keys is None and self._at_home(own):
-            return own, result
-        results = keys if keys is not None else [key for key in own if _first(key) == result]
-        aliases: dict[Key, Any] = {key: node.target for key, node in own.items() if isinstance(node, Alias)}
+        own = _OwnTasks(tasks, self.known)
+        aliases: dict[Key, Any] = {key: node.target for key, node in own.made.items() if type(node) is Alias}
+        if result == target and keys is None and not aliases and all(map(self._belongs, own.firsts)):
+            return self._moved(own, {}), result
         through = {key: _end(key, aliases) for key in aliases}
-        ends = [through.get(key, key) for key in results]
-        if results and all(_same_place(key, end, ends[0]) for key, end in zip(results, ends, strict=True)):
-            # the results are aliases of one layer's chunks in the same order: that layer is the value
-            result, results = _first(ends[0]), ends
-            if ends[0] in self.known:
-                return {}, result
-        if result not in self.names and results:
+        kept: frozenset[Key] = frozenset()
+        if keys is not None or aliases:
+            results = keys if keys is not None else own.keys_of(result)
+            ends = [through.get(key, key) for key in results]
+            if results and all(_same_place(key, end, ends[0]) for key, end in zip(results, ends, strict=True)):
+                # the results are aliases of one layer's chunks in the same order: that layer is the value
+                result, results = _first(ends[0]), ends
+                if ends[0] in self.known:
+                    return {}, result
+            kept = frozenset(results)
+        if result in own.firsts and result not in self.names:
             self.names[result] = target
             self.taken.add(target)
-        for key in own:
-            first = _first(key)
-            if first not in self.names and key not in aliases:
+        collapsed = through.keys() - kept
+        for first in own.firsts_without(collapsed) if collapsed else own.firsts:
+            if first not in self.names:
                 self.names[first] = self._layer(first)
-        kept = set(results) if aliases else set()
-        moved = {key: new for key in own if (new := self._key(key)) != key}
-        moved |= {key: moved.get(end, end) for key, end in through.items() if key not in kept}
-        named: dict[Key, GraphNode] = {}
-        for key, node in own.items():
-            if key in aliases and key not in kept:
-                continue
-            new = moved.get(key, key)
-            named[new] = _renamed(node, moved, new)
-        return named, self.names.get(result, result)
+        moved = {key: new for key in own.made if (new := self._key(key)) != key}
+        if own.made:  # they may need tasks of the other layers
+            moved |= {key: self._key(key) for name in own.by_chunk for key in own.keys_of(name)}
+        moved |= {key: moved.get(through[key], through[key]) for key in collapsed}
+        return self._moved(own, moved, collapsed), self.names.get(result, result)
 
-    def _at_home(self, own: Mapping[Key, GraphNode]) -> bool:
-        """Return whether all tasks are named after the instance already, as those of calls are."""
-        firsts = {key[0] if isinstance(key, tuple) else "" for key in own}
-        return all(self._belongs(first) for first in firsts) and not any(
-            isinstance(node, Alias) for node in own.values()
-        )
+    def _moved(self, own: _OwnTasks, moved: dict[Key, Key], collapsed: Set[Key] = frozenset()) -> dict[Key, GraphNode]:
+        """Return the step's own tasks under their new keys.
+
+        Parameters
+        ----------
+        moved : key -> its new key, or for an alias that is left out the key that it leads to
+        """
+
+        def keys_of(name: str, n_blocks: tuple[int, ...]) -> LayerKeys:
+            if name in own.by_chunk or name not in own.firsts:
+                return self.layers.of(self.names.get(name, name), n_blocks)
+            old: list[Key] = [(name, *index) for index in self.layers.indices(n_blocks)]
+            return LayerKeys([moved.get(key, key) for key in old])
+
+        def end_of(key: Key) -> Key:
+            return moved.get(key) or (self._key(key) if _first(key) in own.by_chunk else key)
+
+        named: dict[Key, GraphNode] = {}
+        for part in own.parts:
+            if isinstance(part, str):
+                layer = own.by_chunk[part]
+                keys = self.layers.named(layer, self.names.get(part, part))
+                named |= blockwise_nodes(layer, keys, self.layers, keys_of, end_of)
+            else:
+                for key in part:
+                    if key not in collapsed:
+                        new = moved.get(key, key)
+                        named[new] = renamed(own.made[key], moved, new)
+        return named
 
     def _key(self, key: Key) -> Key:
         first = _first(key)
@@ -251,81 +301,57 @@ def _end(key: Key, aliases: Mapping[Key, Key]) -> Key:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-class _Either(Container[Key]):
-    """The keys of two graphs, without merging them."""
+class _OwnTasks:
+    """The tasks of a collection that no step before has.
 
-    def __init__(self, one: Container[Key], other: Container[Key]) -> None:
-        self.one, self.other = one, other
+    Attributes
+    ----------
+    by_chunk : layers whose tasks are made under their new names at once
+    made : the other tasks
+    parts : name of one of the layers, or the keys of other tasks, in the order of the collection
+    """
+
+    def __init__(self, tasks: Mapping[Key, GraphNode], known: Container[Key]) -> None:
+        self.by_chunk: dict[str, Blockwise] = {}
+        self.made: dict[Key, Any] = {}
+        self.parts: list[str | list[Key]] = []
+        layers: Mapping[str, Any] = tasks.layers if isinstance(tasks, HighLevelGraph) else {"": tasks}
+        for name, layer in layers.items():
+            if type(getattr(layer, "mapping", layer)) is _Placeholders:
+                continue
+            if works_by_chunk(layer):
+                self.by_chunk[name] = layer
+                self.parts.append(name)
+            else:
+                own = {key: node for key, node in dict(layer).items() if key not in known}
+                self.made |= own
+                self.parts.append(list(own))
+        old = {key: node for key, node in self.made.items() if not isinstance(node, GraphNode)}
+        if old:  # arrays in memory, and tuples of old
+            keys = dict.fromkeys(key for name in self.by_chunk for key in self.keys_of(name))
+            self.made |= convert_legacy_graph(old, _AnyOf(self.made, keys, known))
+        self.firsts = self.firsts_without(())
+
+    def firsts_without(self, keys: Container[Key]) -> dict[str, None]:
+        """Return the first parts of all keys but those of ``keys``, in the order of the collection."""
+        firsts: dict[str, None] = {}
+        for part in self.parts:
+            firsts |= dict.fromkeys([part] if isinstance(part, str) else [_first(k) for k in part if k not in keys])
+        return firsts
+
+    def keys_of(self, first: str) -> list[Key]:
+        """Return the keys with this first part."""
+        found: dict[Key, None] = {}
+        if first in self.by_chunk:
+            found |= dict.fromkeys(Layers().named(self.by_chunk[first], first).keys)
+        return list(found | dict.fromkeys(key for key in self.made if _first(key) == first))
+
+
+class _AnyOf(Container[Key]):
+    """The keys of several graphs, without merging them."""
+
+    def __init__(self, *graphs: Container[Key]) -> None:
+        self.graphs = graphs
 
     def __contains__(self, key: object) -> bool:
-        return key in self.one or key in self.other
-
-
-def _materialized(tasks: Mapping[Key, GraphNode]) -> dict[Key, Any]:
-    """Return all tasks as one dict, layer by layer."""
-    if not isinstance(tasks, HighLevelGraph):
-        return dict(tasks)
-    made: dict[Key, Any] = {}
-    layers: Mapping[str, Any] = tasks.layers
-    for layer in layers.values():
-        made |= _chunk_by_chunk(layer) if isinstance(layer, Blockwise) else dict(layer)
-    return made
-
-
-def _chunk_by_chunk(layer: Blockwise) -> dict[Key, Any]:
-    """Return the tasks of a layer that works chunk by chunk; dask's own conversion makes each node several times.
-
-    Layers that contract a dim, or whose tasks get the chunk's position, are left to dask.
-    """
-    maps, contracted, ends = _get_coord_mapping(
-        layer.dims, layer.output_indices, layer.numblocks, layer.indices, layer.concatenate
-    )
-    if layer.io_deps or layer.output_blocks or any(contracted) or layer.is_materialized():
-        return dict(layer)
-    work: GraphNode = layer.task
-    chunked = []
-    for number, ((argument, along), places) in enumerate(zip(layer.indices, maps, strict=True)):
-        token = blockwise_token(number)
-        if along is not None:
-            chunked.append((token, argument, places))
-        elif token in work.dependencies:
-            literal: Any = argument if isinstance(argument, GraphNode | TaskRef) else DataNode(None, argument)
-            work = work.substitute({token: literal})
-    made: dict[Key, GraphNode] = {}
-    for index in itertools.product(*(range(layer.dims[i]) for i in layer.output_indices)):
-        key, at = (layer.output, *index), index + ends
-        made[key] = _renamed(work, {token: (name, *[at[p] for p in places]) for token, name, places in chunked}, key)
-    return made
-
-
-def _renamed(node: GraphNode, moved: Mapping[Key, Key], key: Key) -> GraphNode:
-    """Return the node with another key and its dependencies renamed; the node itself if nothing changes.
-
-    dask's ``substitute`` gives the same in three times the time, and all tasks of a step are renamed.
-    """
-    changes = not moved.keys().isdisjoint(node.dependencies)
-    if not changes and key == node.key:
-        return node
-    if type(node) is not Task:
-        return node.substitute({d: moved[d] for d in node.dependencies if d in moved}, key=key)
-    new = Task.__new__(Task)
-    new.key, new.func, new._data_producer = key, node.func, node._data_producer
-    new._is_coro = new._token = new._repr = None
-    new.args, new.kwargs, new._dependencies = node.args, node.kwargs, node._dependencies
-    if changes:
-        new.args = tuple([_rerefered(value, moved) for value in node.args])
-        if node.kwargs:
-            new.kwargs = {name: _rerefered(value, moved) for name, value in node.kwargs.items()}
-        new._dependencies = frozenset([moved.get(d, d) for d in node._dependencies])
-    return new
-
-
-def _rerefered(value: Any, moved: Mapping[Any, Key]) -> Any:
-    """Return an argument of a node with the keys in it renamed."""
-    if type(value) is TaskRef:
-        return TaskRef(moved[value.key]) if value.key in moved else value
-    if type(value) is List:
-        return List(*[_rerefered(inner, moved) for inner in value.args])
-    if isinstance(value, GraphNode):
-        return value.substitute({d: moved[d] for d in value.dependencies if d in moved})
-    return value
+        return any(key in graph for graph in self.graphs)

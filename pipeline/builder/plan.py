@@ -9,29 +9,32 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pipeline.config.html_table import html_table
 from pipeline.config.model import Config, Reference, Step
 from pipeline.errors import ConfigError, Fault
-from pipeline.units import bytes_text, count_text
+from pipeline.graph.column_types import type_name
+from pipeline.units import bytes_text, count_text, unused_text
 
 if TYPE_CHECKING:  # both import dask, which a plan without data does not need
     from pipeline.graph.graph import Graph
     from pipeline.graph.value_types import ValueType
 
 
-__all__ = ["SOMETHING_MOVED", "Plan", "Row", "plan", "worker_memory"]
+__all__ = ["SOMETHING_MOVED", "Plan", "Row", "plan", "unused_steps", "worker_memory"]
 
 _SHOWN_COLUMNS = 6
+_MOST_NOTES = 20  # below the table of a notebook
 
 _SHUFFLED = "a shuffle moves all rows; the bytes are those that the sources read for it, an upper bound after filters"
 SOMETHING_MOVED = "moves its input between tasks; how many bytes is unknown until run time"
 _ONE_CHUNK = "brings everything along a dim of unknown length into one task"
 _TIMEOUT = "serial, threads and an external cluster notice a timeout only when the task returns"
-_NO_TASKS = "adds no tasks (unused, or merged into the steps that read it)"
+_NO_TASKS = "adds no tasks (merged into the steps that read it)"
 
 
 @dataclass(frozen=True)
 class Row:
-    """What building tells of one step.
+    """What building shows of one step.
 
     Parameters
     ----------
@@ -65,6 +68,7 @@ class Plan:
     absent : the step instances that do not exist, because of ``when`` or since they need one that doesn't, each with
         the reason
     writing : number of tasks that write outputs, which belong to no step
+    unused : the steps that are not computed, see :func:`unused_steps`
     """
 
     rows: tuple[Row, ...]
@@ -72,19 +76,28 @@ class Plan:
     graph: Graph | None = field(default=None, repr=False, compare=False)
     absent: Mapping[str, str] = field(default_factory=dict)
     writing: int = 0
+    unused: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         n_tasks = sum(row.tasks for row in self.rows) + self.writing
         return f"<Plan: {count_text(len(self.rows), 'step')}, {count_text(n_tasks, 'task')}>"
 
     def _repr_html_(self) -> str:
-        cells = (
-            (row.step, row.kind, row.shape, f"{row.copies} x {row.tasks // max(row.copies, 1)}", ", ".join(row.notes))
-            for row in self.rows
-        )
-        head = "".join(f"<th>{name}</th>" for name in ("step", "kind", "dims, columns", "instances x tasks", "notes"))
-        body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in cells)
-        return f"<table><tr>{head}</tr>{body}</table>"
+        columns = ["step", "kind", "dims, columns", "instances x tasks", "largest chunk"]
+        rows: list[tuple[str, ...]] = []
+        for row in self.rows:
+            each = row.tasks // max(row.copies, 1)
+            size = f"{row.copies:,} x {each:,}" if row.copies > 1 else f"{row.tasks:,}"
+            chunk = bytes_text(row.largest_chunk) if row.largest_chunk else ""
+            rows.append((row.step, row.kind, row.shape, size, chunk))
+        table = html_table(columns, rows, numbers=columns[-2:])
+        notes = [*self.warnings, *(f"{row.step}: {note}" for row in self.rows for note in row.notes)]
+        notes += [f"{name} does not exist: {why}" for name, why in self.absent.items()]
+        notes += [unused_text(self.unused)] if self.unused else []
+        listed = "".join(f"<li>{html.escape(note)}</li>" for note in notes[:_MOST_NOTES])
+        more = f"<li>… {len(notes) - _MOST_NOTES:,} more</li>" if len(notes) > _MOST_NOTES else ""
+        below = f"<ul>{listed}{more}</ul>" if notes else ""
+        return f"<p>{html.escape(repr(self).strip('<>'))}</p>{table}{below}"
 
 
 def plan(config: Config, graph: Graph | None) -> Plan:
@@ -92,14 +105,15 @@ def plan(config: Config, graph: Graph | None) -> Plan:
 
     Parameters
     ----------
-    graph : what :func:`pipeline.builder.build.build` made of ``config``; None for what the file alone tells
+    graph : what :func:`pipeline.builder.build.build` made of ``config``; None for what the file alone shows
 
     Raises
     ------
     ConfigError : a value is too large to go whole into one task
     """
     if graph is None:
-        return Plan(tuple(_rows_of_file(config)), tuple(config.warnings), absent=config.absent)
+        rows = tuple(_rows_of_file(config))
+        return Plan(rows, tuple(config.warnings), absent=config.absent, unused=unused_steps(config))
     memory = worker_memory(config)
     faults = [
         Fault(
@@ -116,7 +130,24 @@ def plan(config: Config, graph: Graph | None) -> Plan:
     warnings = (*config.warnings, *graph.warnings)
     rows = tuple(_rows_of_graph(config, graph))
     writing = sum(owner not in config.steps for owner in graph.owners.values())
-    return Plan(rows, warnings, graph, config.absent, writing)
+    return Plan(rows, warnings, graph, config.absent, writing, unused_steps(config))
+
+
+def unused_steps(config: Config) -> tuple[str, ...]:
+    """Return the steps that lead to no output, check or ``keep``: ``raw``, ``monthly[tp]``, ``fit (3 of 10)``.
+
+    Of a step of which some instances are used, a single unused one is named, of several their number.
+    """
+    n, unused = Counter(step.step for step in config.all_steps.values()), dict[str, list[str]]()
+    for name in config.unused:
+        unused.setdefault(config.all_steps[name].step, []).append(name)
+
+    def named(step: str, names: list[str]) -> str:
+        if len(names) == n[step]:
+            return step
+        return names[0] if len(names) == 1 else f"{step} ({len(names):,} of {count_text(n[step], 'instance')})"
+
+    return tuple(named(step, names) for step, names in unused.items())
 
 
 def worker_memory(config: Config) -> float:
@@ -181,7 +212,7 @@ def _rows_of_graph(config: Config, graph: Graph) -> list[Row]:
 
 
 def _sentences(stated: Iterable[Iterable[str]]) -> list[str]:
-    """Return what ops said in their own words; of several instances the first, and how many more there are."""
+    """Return the notes of ops; of several instances the first, and how many more there are."""
     found = [text for texts in stated for text in sorted(texts) if text not in ("rechunk", "shuffle", "one chunk")]
     return [found[0] + (f" (and {len(found) - 1} more)" if len(found) > 1 else "")] if found else []
 
@@ -219,9 +250,9 @@ def _shape(value_type: ValueType) -> str:
         sizes = zip(value_type.dims, (sum(c) for c in value_type.chunks), strict=True)
         return ", ".join(f"{d}: {'?' if math.isnan(n) else int(n)}" for d, n in sizes) or "one number"
     if value_type.kind == "frame":
-        names = [str(c) for c in value_type.meta.columns]
-        more = f" and {len(names) - _SHOWN_COLUMNS} more" if len(names) > _SHOWN_COLUMNS else ""
-        return ", ".join(names[:_SHOWN_COLUMNS]) + more
+        columns = [f"{field.name} {type_name(field.type)}" for field in value_type.schema]
+        more = f" and {len(columns) - _SHOWN_COLUMNS} more" if len(columns) > _SHOWN_COLUMNS else ""
+        return ", ".join(columns[:_SHOWN_COLUMNS]) + more
     if value_type.kind == "items":
         return (
             count_text(len(value_type.names), "item") if value_type.names is not None else "items, counted at run time"

@@ -1,6 +1,6 @@
-"""Projection pushdown: which columns and slices of the sources are used.
+"""Pushdown: which columns, rows and slices of the sources are used.
 
-Both are computed backwards over the file, before anything is built.
+All are computed backwards over the file, before anything is built.
 """
 
 from __future__ import annotations
@@ -8,16 +8,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pipeline.config.expressions.expression import Expression
-from pipeline.config.model import Check, Config, Reference
+from pipeline.config.model import Config, Reference
+from pipeline.ops.sources.scan_conditions import any_of
 
-__all__ = ["check_references", "needed_columns", "shared_slices"]
+__all__ = ["needed_columns", "pushed_conditions", "shared_slices"]
 
 _SLICED = frozenset({"from_netcdf", "from_npy", "from_zarr"})
-
-
-def check_references(check: Check) -> tuple[Reference, ...]:
-    """Return the references in a check."""
-    return check.that.references if isinstance(check.that, Expression) else (check.that,)
 
 
 def needed_columns(config: Config) -> dict[str, frozenset[str] | None]:
@@ -34,7 +30,7 @@ def needed_columns(config: Config) -> dict[str, frozenset[str] | None]:
     for output in config.outputs:
         use(output.input, None)
     for check in config.checks:
-        for reference in check_references(check):
+        for reference in check.references():
             use(reference, None)
     for name in config.keep:
         needed[name] = None
@@ -55,17 +51,7 @@ def needed_columns(config: Config) -> dict[str, frozenset[str] | None]:
 
 def shared_slices(config: Config) -> dict[str, Reference]:
     """Return the array sources to which all references have the same picks, each with one of these references."""
-    users: dict[str, list[Reference]] = {}
-    for step in config.steps.values():
-        for reference in step.references():
-            for instance in reference.instances:
-                users.setdefault(instance, []).append(reference)
-    for output in config.outputs:
-        users.setdefault(output.input.instances[0], []).append(output.input)
-    for check in config.checks:
-        for reference in check_references(check):
-            for instance in reference.instances:
-                users.setdefault(instance, []).append(replace(reference, picks=()))
+    users = _users(config)
     shared = {}
     for name, step in config.steps.items():
         sliced = step.kind == "op" and step.function in _SLICED
@@ -77,6 +63,42 @@ def shared_slices(config: Config) -> dict[str, Reference]:
             if picks and inputs_only and all(r.picks == picks for r in references):
                 shared[name] = references[0]
     return shared
+
+
+def _users(config: Config) -> dict[str, list[Reference]]:
+    """The references to each instance; those of checks without their picks."""
+    users: dict[str, list[Reference]] = {}
+    for step in config.steps.values():
+        for reference in step.references():
+            for instance in reference.instances:
+                users.setdefault(instance, []).append(reference)
+    for output in config.outputs:
+        users.setdefault(output.input.instances[0], []).append(output.input)
+    for check in config.checks:
+        for reference in check.references():
+            for instance in reference.instances:
+                users.setdefault(instance, []).append(replace(reference, picks=()))
+    return users
+
+
+def pushed_conditions(config: Config) -> dict[str, Expression]:
+    """Return the sources whose rows only filters use, each with the condition that a row of use meets."""
+    conditions: dict[str, list[Expression]] = {}
+    filters = 0
+    for step in config.steps.values():
+        if step.kind == "op" and step.function == "filter":
+            for reference in step.inputs.get("input", ()):
+                if not reference.gathered and not reference.part and reference.instances[0] in config.steps:
+                    conditions.setdefault(reference.instances[0], []).append(step.parameters.where)
+                    filters += 1
+    if not filters:
+        return {}
+    users = _users(config)
+    return {
+        name: any_of(found)
+        for name, found in conditions.items()
+        if len(found) == len(users[name]) and name not in config.keep and not config.steps[name].inputs
+    }
 
 
 def _first_pick(reference: Reference) -> bool:

@@ -8,12 +8,11 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import dask.array as da
 import numpy as np
-import xarray as xr
 
+from pipeline.builder.blockwise import Layers
 from pipeline.builder.lowering import lower
 from pipeline.builder.references import only_value, picked, refer, scalar_of
 from pipeline.config.expressions.expression import Expression
@@ -22,8 +21,10 @@ from pipeline.config.model import Config, Reference, Step
 from pipeline.config.signatures import Signature
 from pipeline.errors import ConfigError, Fault, OpError
 from pipeline.graph import collect
-from pipeline.graph.graph import GraphNode, Key, Whole, listed, ref, task
-from pipeline.graph.importing import resolve
+from pipeline.graph.graph import Key, Whole
+from pipeline.graph.importing import Deferred, is_instance, resolve
+from pipeline.graph.nodes import GraphNode, listed, ref, task
+from pipeline.graph.pandas_frames import FrameForm
 from pipeline.graph.value_types import ArrayType, ObjectType, ValueType
 from pipeline.ops.calls import calls, commands
 from pipeline.ops.calls.arguments import Arguments, filled_args
@@ -32,7 +33,14 @@ from pipeline.ops.elementwise.targets import evaluate_arrays
 from pipeline.ops.frames.partitions import UnknownColumn
 from pipeline.ops.sources.committed import CommittedOutputs
 
-__all__ = ["StepBuilder"]
+if TYPE_CHECKING:
+    import dask.array as da
+    import xarray as xr
+else:
+    da = Deferred("dask.array")
+    xr = Deferred("xarray")
+
+__all__ = ["StepBuilder", "gets_seed"]
 
 
 class BuildState(Protocol):
@@ -44,6 +52,7 @@ class BuildState(Protocol):
     config: Config
     tasks: dict[Key, GraphNode]
     value_types: dict[str, ValueType]
+    layers: Layers
     wholes: list[Whole]
     committed: CommittedOutputs
 
@@ -54,6 +63,7 @@ class StepBuilder:
     Parameters
     ----------
     columns : of a source, the columns that are used; None: all
+    condition : of a source, what holds of the rows that are used; None: nothing
     slices : source -> a reference to it, if all references to it have the same picks
 
     ``extra`` collects the step's own tasks that are not among those of its value.
@@ -64,9 +74,10 @@ class StepBuilder:
         builder: BuildState,
         step: Step,
         columns: frozenset[str] | None,
+        condition: Expression | None,
         slices: Mapping[str, Reference],
     ) -> None:
-        self.builder, self.step, self.columns = builder, step, columns
+        self.builder, self.step, self.columns, self.condition = builder, step, columns, condition
         self.slices = slices
         self.extra: dict[Key, GraphNode] = {}
         self._wholes: dict[tuple[Any, ...], Key] = {}
@@ -108,7 +119,8 @@ class StepBuilder:
         if taken is not None and reference.picks:
             reference = replace(reference, picks=())
         try:
-            return refer(self.builder.value_types, reference, f"{self.step.name}/input", number=number)
+            state, prefix = self.builder, f"{self.step.name}/input"
+            return refer(state.value_types, reference, prefix, number=number, layers=state.layers)
         except OpError as error:
             path = f"steps.{self.step.step}{_path_of(reference, self.step)}"
             raise ConfigError([Fault(reference.location, path, error.message)]) from error
@@ -127,7 +139,7 @@ class StepBuilder:
         value = self.enter(reference)
         if isinstance(value, Frame) and len(value.columns) == 1:
             value = self.enter(replace(reference, part=str(value.columns[0])))
-        if isinstance(value, xr.DataArray):
+        if is_instance(value, "xarray", "DataArray"):
             return value
         key = f"{self.step.name}/{reference.text}"
         if isinstance(value, Single):
@@ -139,22 +151,28 @@ class StepBuilder:
             raise OpError("expr", f"{reference.text!r} is a frame with the columns {columns}; {cure}")
         raise OpError("expr", f"{reference.text!r} is items; an expression takes arrays and scalars")
 
-    def whole(self, reference: Reference) -> Key:
-        """Return the key of a task that gives the whole in-memory value of a reference."""
-        name = (reference.instances, reference.gathered, reference.part, reference.picks)
+    def whole(self, reference: Reference, frames: FrameForm | None = None) -> Key:
+        """Return the key of a task that gives the whole in-memory value of a reference.
+
+        Parameters
+        ----------
+        frames : what a frame becomes; None: what the step gives its function
+        """
+        form = frames or self.step.frames
+        name = (reference.instances, reference.gathered, reference.part, reference.picks, form)
         if name not in self._wholes:
-            self._wholes[name] = self._whole(reference)
+            self._wholes[name] = self._whole(reference, form)
         return self._wholes[name]
 
-    def _whole(self, reference: Reference) -> Key:
-        keys = [self._whole_instance(reference, i) for i in range(len(reference.instances))]
+    def _whole(self, reference: Reference, frames: FrameForm) -> Key:
+        keys = [self._whole_instance(reference, i, frames) for i in range(len(reference.instances))]
         if not reference.gathered:
             return keys[0]
         key = (f"{self.step.name}/gathered.{len(self._wholes)}",)
         self.extra[key] = task(key, list, listed(ref(k) for k in keys))
         return key
 
-    def _whole_instance(self, reference: Reference, number: int) -> Key:
+    def _whole_instance(self, reference: Reference, number: int, frames: FrameForm) -> Key:
         prefix = f"{self.step.name}/argument.{len(self._wholes)}.{number}"
         value = self.enter(reference, number=number)
         own, value_type = lower(value, prefix, self.builder.tasks)
@@ -165,7 +183,7 @@ class StepBuilder:
         nbytes = value_type.nbytes if isinstance(value_type, ArrayType) else math.nan
         path = f"steps.{self.step.step}" + _path_of(reference, self.step)
         self.builder.wholes.append(Whole(self.step.name, reference.text, path, reference.location, nbytes))
-        self.extra[key] = task(key, collect.argument, value_type, listed(ref(k) for k in value_type.keys))
+        self.extra[key] = task(key, collect.argument, value_type, listed(ref(k) for k in value_type.keys), frames)
         return key
 
     # -- ops ----------------------------------------------------------------------------------------------------------
@@ -206,27 +224,44 @@ class StepBuilder:
 
     def context(self, build: Callable[..., Any], keywords: Mapping[str, Any]) -> dict[str, Any]:
         """Return what the op's function gets besides the step's parameters, as far as its Python signature has it."""
-        config, names = self.builder.config, _parameters_of(build)
-        given: dict[str, Any] = {}
+        config, given = self.builder.config, dict[str, Any]()
+        # the file's come first: step is a parameter of arange, drop of set_labels, name of melt
+        names = _parameters_of(build) - keywords.keys()
         if "name" in names:
             given["name"] = self.step.name
         if "storage" in names:
             given["storage"] = config.storage
+        if "root" in names:
+            given["root"] = config.root
+        if "step" in names:
+            given["step"] = self.step
         if "seed" in names:
             given["seed"] = calls.derived_seed(config.seed, self.step.name)
+        if "names" in names:
+            given["names"] = next(iter(self.step.names.values()), ())
+        if "frames" in names:
+            given["frames"] = self.step.frames
+        if "drop" in names:
+            given["drop"] = self.step.on_error == "drop"
         if "path" in keywords:
             given["path"] = located(keywords["path"], config.root)
-        return given
+        own = (*type(self.step.parameters).reads, *type(self.step.parameters).keeps)
+        return given | {key: located(keywords[key], config.root) for key in own if keywords[key] is not None}
 
     def source(self, build: Any, keywords: dict[str, Any]) -> Any:
-        """Call a source so that it reads only the columns and slices that are used."""
+        """Call a source so that it reads only the columns, rows and slices that are used."""
         shared = self.slices.get(self.step.name)
         if shared is not None:
             return self.sliced(build, keywords, shared)
+        names = _parameters_of(build)
+        if "needed" in names:
+            used: dict[str, Any] = {"needed": self.columns}
+            return build(**keywords, **used, **({"where": self.condition} if "where" in names else {}))
         value = build(**keywords)
         if not isinstance(value, Frame) or self.columns is None or "columns" not in keywords:
             return value
-        if isinstance(keywords["columns"], Mapping):  # of a source that makes data, not reads it
+        takes = str(type(self.step.parameters).model_fields["columns"].annotation)
+        if "dict" in takes:  # the types of data that the source makes, not reads
             return value
         chosen = [c for c in value.columns if c in self.columns]
         if len(chosen) == len(value.columns):
@@ -259,10 +294,15 @@ class StepBuilder:
 
     def run_time_value(self, reference: Reference) -> Single:
         """Return a value that is computed at run time as an argument of a frame op's tasks."""
-        key = self.whole(reference)
+        key = self.whole(reference, "arrow")
         scalar = (f"{self.step.name}/scalar.{len(self._wholes)}.{reference.text}",)
         self.extra[scalar] = task(scalar, scalar_of, reference.text, ref(key))
         return Single(scalar, {**self.extra, **{k: self.builder.tasks[k] for k in [key] if k in self.builder.tasks}})
+
+
+def gets_seed(signature: type[Signature]) -> bool:
+    """Return whether the function of an op gets a seed that is derived from that of the file."""
+    return "seed" in _parameters_of(function_of(signature)) and "seed" not in signature.model_fields
 
 
 @functools.lru_cache(maxsize=1024)
@@ -282,6 +322,9 @@ def function_of(signature: type[Signature]) -> Callable[..., Any]:
     try:
         return resolve(path)
     except (ConfigError, ImportError) as error:
+        if signature.extra and isinstance(error, ModuleNotFoundError):
+            needs = f"op {signature.op!r} needs {error.name}, which is not installed"
+            raise OpError("op", f"{needs}: pip install pipeline[{signature.extra}]") from error
         raise OpError("op", f"the function of {signature.op!r}, {path}, can't be imported: {error}") from error
 
 

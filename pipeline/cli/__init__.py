@@ -12,6 +12,9 @@ graph     ``graph``
 explain   ``explain``
 history   ``runs``, ``diff``, ``report``
 verify    ``verify``
+cache     ``cache``
+tour      ``tour``
+worker    ``worker``
 language  ``ops``, ``schema``
 """
 

@@ -8,7 +8,21 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.session import AsJson, Debug, File, Params, Root, Runs, Sets, Workers, app, emit, loaded, seconds
+from pipeline.cli.session import (
+    AsJson,
+    Debug,
+    File,
+    Params,
+    Root,
+    Runs,
+    Sets,
+    Workers,
+    app,
+    emit,
+    loaded,
+    seconds,
+    showing_metadata,
+)
 
 __all__ = ["explain"]
 
@@ -36,6 +50,7 @@ def explain(
     from pipeline.experiments.explanation import explain as explanation
     from pipeline.report.explain_cause_text import ExplanationReport
     from pipeline.report.explanation_text import explanation_text
+    from pipeline.report.people_stream import print_bold
 
     def tell(message: str) -> None:
         if as_json:
@@ -44,11 +59,12 @@ def explain(
             print(message, file=sys.stderr, flush=True)
 
     spent = perf_counter() - began  # loading the file counts
-    result = explanation.explain(
-        config, workers=workers, budget=limit, spent=spent, steps=steps or None, runs=runs, tell=tell
-    )
+    with showing_metadata(context.obj):
+        result = explanation.explain(
+            config, workers=workers, budget=limit, spent=spent, steps=steps or None, runs=runs, tell=tell
+        )
     if as_json:
         emit(context.obj, "result", ok=True, exit_code=0, **ExplanationReport.of(result).to_dict())
     else:
-        print(explanation_text(result))
+        print_bold(explanation_text(result), [ExplanationReport.of(result).advice.do])
     return 0

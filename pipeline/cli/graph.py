@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.session import AsJson, Debug, File, Params, Root, Sets, app, emit, loaded, write_file
+from pipeline.cli.session import (
+    AsJson,
+    Debug,
+    File,
+    Params,
+    Root,
+    Sets,
+    app,
+    emit,
+    loaded,
+    showing_metadata,
+    write_file,
+)
 from pipeline.errors import ConfigError
 
 __all__ = ["graph"]
@@ -33,7 +45,8 @@ def graph(
     config = loaded(context, file, sets, params, root)
     from pipeline.api import Pipeline
 
-    text = Pipeline(config).to_svg(data=not no_data)
+    with showing_metadata(context.obj):
+        text = Pipeline(config).to_svg(data=not no_data)
     if output is not None:
         write_file(output, text)
     if as_json:

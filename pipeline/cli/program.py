@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import os
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from typing import IO, cast
+from typing import IO, Any, cast
 
 import typer
 
-from pipeline.cli import explain, graph, history, language, run, show, verify
+from pipeline.cli import cache, explain, graph, history, language, run, show, tour, verify, worker
 from pipeline.cli.session import Session, app, emit
 from pipeline.cli.signals import raising
 from pipeline.config import secret_values
 from pipeline.errors import OutputError, PipelineError, TaskError, is_full
 from pipeline.report.people_stream import PeopleStream, cleaned
+from pipeline.runs.wall_time import WallTime, process_age
 
 __all__ = ["main"]
 
 # Importing a module of commands registers them; --help lists them in the order of this list.
-_MODULES = [module.__name__ for module in (run, show, graph, explain, history, verify, language)]
+_MODULES = [module.__name__ for module in (run, show, graph, explain, history, verify, cache, tour, worker, language)]
 app.registered_commands.sort(key=lambda command: _MODULES.index(getattr(command.callback, "__module__", "")))
 
 _BUG, _INTERRUPTED, _PIPE_CLOSED = 70, 130, 141
@@ -31,7 +33,8 @@ _BUG, _INTERRUPTED, _PIPE_CLOSED = 70, 130, 141
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    session = Session(json="--json" in arguments, debug="--debug" in arguments)
+    clock = WallTime(before=process_age() if argv is None else 0.0)
+    session = Session(json="--json" in arguments, debug="--debug" in arguments, wall_time=clock)
     sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (closed by >&-)
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # print escapes for letters that the encoding lacks
@@ -48,13 +51,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _failed(error, session)
 
 
+@functools.cache
+def _command() -> Any:
+    """Return the command of the program; made once: typer looks at the parameters of every command for it."""
+    return typer.main.get_command(app)
+
+
 def _exit_code(arguments: Sequence[str], session: Session) -> int:
     """Run a command, and return the exit code after printing a message for every error."""
     try:
         # not app(…), which handles Ctrl-C and a closed pipe itself, without a message
-        command = typer.main.get_command(app)
-        with command.make_context("pipeline", list(arguments) or ["--help"], obj=session) as context:
-            code = command.invoke(context)
+        with _command().make_context("pipeline", run.with_bare_force(arguments) or ["--help"], obj=session) as context:
+            code = context.command.invoke(context)
         sys.stdout.flush()
         return int(code or 0)
     except typer.Exit as done:  # --help, --version

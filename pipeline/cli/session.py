@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
@@ -13,6 +13,7 @@ import typer
 
 from pipeline.config import secret_values
 from pipeline.errors import ConfigError
+from pipeline.runs.wall_time import WallTime
 from pipeline.worker.atomic_write import write_errors
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 __all__ = ["AsJson", "Debug", "File", "Params", "Root", "Runs", "Session", "Sets", "Workers", "app", "emit", "loaded",
-           "seconds", "tell_warnings", "write_file"]  # fmt: skip
+           "seconds", "showing_metadata", "tell_warnings", "write_file"]  # fmt: skip
 
 
 @dataclass
@@ -35,6 +36,7 @@ class Session:
     locations : step instance or writer -> its place, such as ``sweep.yaml:6``
     events : where JSON events are written; None without ``--json``
     secrets : those that were read so far, to be masked in everything that is shown
+    wall_time : the clock of the whole program
     """
 
     json: bool = False
@@ -45,6 +47,7 @@ class Session:
     counts: Counts | None = None
     events: IO[str] | None = None
     secrets: set[str] = field(default_factory=set)
+    wall_time: WallTime = field(default_factory=WallTime)
 
     def masked(self, message: Any) -> Any:
         """Return texts, at any depth, with the secrets masked."""
@@ -127,11 +130,23 @@ def loaded(
 
     functions, notes = _imported(load_with) if imports else (None, [])
     config = load_with(functions)
-    places = {name: step.location for name, step in config.steps.items()}
+    places = {name: step.location for name, step in config.all_steps.items()}
     places |= {output.writer: output.location for output in config.outputs}
     session.locations |= {name: f"{place.file}:{place.line}" for name, place in places.items() if place.line}
     tell_warnings(session, (*config.warnings, *notes))
     return config
+
+
+@contextlib.contextmanager
+def showing_metadata(session: Session) -> Iterator[None]:
+    """Show how many files' metadata were read, if a Graph is built inside the block and that takes long."""
+    from pipeline.ops.metadata_progress import reported
+    from pipeline.report.metadata_line import MetadataLine
+    from pipeline.report.progress import JsonLines
+
+    shown = JsonLines(session.events or sys.stdout) if session.json else MetadataLine(sys.stderr)
+    with shown as listener, reported(listener):
+        yield
 
 
 def tell_warnings(session: Session, warnings: Iterable[str]) -> None:

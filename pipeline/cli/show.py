@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["debug", "show"]
 
-Backend = Annotated[
-    str, typer.Option(metavar="NAME", help="Back end that computes it: serial, threads, pool, processes, dask.")
-]
+Backend = Annotated[str, typer.Option(metavar="NAME", help="Back end that computes it, as for run.")]
 
 
 @app.command()

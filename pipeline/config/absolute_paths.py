@@ -22,11 +22,13 @@ from pipeline.errors import ConfigError
 __all__ = ["absolute_path", "with_absolute_paths"]
 
 _FILE = "file:"
+_HOME = "~/"
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 def absolute_path(path: str, folder: str) -> str:
-    """Return an input path as an absolute one; URLs stay as they are."""
+    """Return an input path as an absolute one; URLs stay as they are, ``~/`` is the home folder."""
+    path = os.path.expanduser(path) if path.startswith(_HOME) else path
     return path if _URL.match(path) else os.path.normpath(os.path.join(folder, path))
 
 
@@ -42,7 +44,7 @@ def with_absolute_paths(config: Config) -> Node:
     values = {"version": tree.value["version"], "name": tree.value.get("name", name)}
     values |= {key: node for key, node in tree.value.items() if not node.is_empty}
     matrices: dict[str, list[Mapping[str, Any]]] = {}
-    for step in config.steps.values():
+    for step in config.all_steps.values():
         matrices.setdefault(step.step, []).append(step.matrix)
     try:
         return _Absolute(Params(_params(values)), matrices).tree(replace(tree, value=values))
@@ -67,6 +69,12 @@ class _Absolute:
                 entry = self.module if key == "modules" else self.check
                 made = [entry(node, f"{key}[{i}]") for i, node in enumerate(values[key].value)]
                 values[key] = replace(values[key], value=made)
+        if "cache" in values and values["cache"].is_map:
+            values["cache"] = self.changed(values["cache"], "dir", "cache.dir", [{}])
+        elif "cache" in values:
+            values["cache"] = self.path(values["cache"], "cache", [{}])
+        if "authkey_file" in values.get("cluster", tree).value:
+            values["cluster"] = self.changed(values["cluster"], "authkey_file", "cluster.authkey_file", [{}])
         steps = tree.value["steps"]
         values["steps"] = replace(steps, value={name: self.step(name, node) for name, node in steps.value.items()})
         return replace(tree, value={key: values[key] for key in tree.value})
@@ -75,8 +83,11 @@ class _Absolute:
         matrices = self.matrices.get(name, [])
         node = self.files(node, f"steps.{name}", matrices)
         op = node.value.get("op")
-        if "path" in node.value and op is not None and any(cls.family == "sources" for cls in OPS[op.text]):
-            return self.changed(node, "path", f"steps.{name}.path", matrices)
+        for key in dict.fromkeys(key for cls in (OPS[op.text] if op is not None else ()) for key in cls.paths()):
+            if key in node.value:
+                node = self.changed(node, key, f"steps.{name}.{key}", matrices)
+        if "depends_on" in node.value:
+            node = self.changed(node, "depends_on", f"steps.{name}.depends_on", matrices)
         if "command" in node.value:
             node = replace(node, value={**node.value, "command": self.argv(node.value["command"], name, matrices)})
             return self.changed(node, "cwd", f"steps.{name}.cwd", matrices) if "cwd" in node.value else node
@@ -131,7 +142,7 @@ class _Absolute:
         return self.listed(found, path)
 
     def prefixed(self, node: Node, path: str, got: Iterable[str]) -> Node:
-        fixed = {os.path.isabs(text) or absolute_path(text, "/") == text for text in got}
+        fixed = {text.startswith(("/", _HOME)) or absolute_path(text, "/") == text for text in got}
         if fixed == {True} or not fixed:
             return node
         if len(fixed) > 1:

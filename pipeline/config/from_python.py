@@ -14,7 +14,7 @@ from pipeline.config.scalars import label
 from pipeline.config.yaml_nodes import MOST_DEPTH, MOST_VALUES, Node, scalar
 from pipeline.errors import ConfigError, Location, printable
 
-__all__ = ["StepReference", "tree_of"]
+__all__ = ["StepReference", "param_nodes", "tree_of"]
 
 
 class StepReference:
@@ -47,9 +47,8 @@ class StepReference:
     def __getattr__(self, part: str) -> StepReference:
         if part.startswith("_"):  # copy, pickle and notebooks look for such names
             raise AttributeError(part)
-        if self._text.part:
-            raise ConfigError(f"{str(self)!r} is a part, and a part has no parts; got {part!r}")
-        return StepReference(ReferenceText(self._text.name, part, self._text.picks))
+        inner = f"{self._text.part}.{part}" if self._text.part else part
+        return StepReference(ReferenceText(self._text.name, inner, self._text.picks))
 
     def __iter__(self) -> Iterator[NoReturn]:
         raise TypeError(f"{str(self)!r} has no length before the run; all instances of a matrix: [{'*'!r}]")
@@ -148,6 +147,23 @@ def tree_of(
     if node.size > MOST_VALUES:
         raise ConfigFault(at, path, f"contains more than {MOST_VALUES:,} values; large data come from a step")
     return node
+
+
+def param_nodes(params: Mapping[str, Any]) -> dict[str, Node]:
+    """Return the values that replace params, by dotted name, as trees.
+
+    Raises
+    ------
+    ConfigError : for a value that a file can't contain
+    """
+    folder = os.getcwd()
+    try:
+        return {
+            name: tree_of(value, Location(f"params[{name!r}]"), folder, convert=lambda one, path: one)
+            for name, value in params.items()
+        }
+    except ConfigFault as wrong:
+        raise ConfigError([wrong.fault]) from None
 
 
 def _plain(value: Any) -> Any:

@@ -186,7 +186,9 @@ def _interpolate_text(text: str, node: Node, path: str, scope: Scope, run: bool)
     joined = "".join(values)
     if len(joined) > MOST_TEXT:
         raise ConfigFault(node.location, path, f"expands to more than {MOST_TEXT // 1024} KiB of text")
-    return Secret(joined) if any(isinstance(v, Secret) for v in values) else joined
+    if any(isinstance(v, Secret) for v in values):
+        return Secret(joined, "".join(v.name if isinstance(v, Secret) else v for v in values))
+    return joined
 
 
 def _scalar(placeholder: Placeholder, node: Node, path: str, scope: Scope, run: bool) -> Any:
@@ -302,7 +304,7 @@ def _secret(text: str, node: Node, path: str) -> Secret:
             node.location, path, f"the environment has no {text.strip()!r}, which the secret is taken from"
         )
     secret_values.note(got)
-    return Secret(got)
+    return Secret(got, f"${{secret:{text.strip()}}}")
 
 
 def _python(text: str, node: Node, path: str) -> str:

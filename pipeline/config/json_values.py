@@ -21,7 +21,7 @@ def json_value(value: Any) -> Any:
     if isinstance(value, Expression | Reference):
         return value.text
     if isinstance(value, Config):
-        hidden = ("storage", "text", "secrets", "tree")
+        hidden = ("storage", "text", "secrets", "tree", "functions")
         shown = {key: json_value(item) for key, item in vars(value).items() if key not in hidden}
         return shown | {"storage": dict.fromkeys(value.storage, "***")}
     if hasattr(value, "keywords"):  # the parameters of an op

@@ -46,17 +46,18 @@ def reference_kind(reference: ReferenceText, info: StepInfo, location: Location,
     if not info.kind:
         return ""
     kind = info.kind
-    if part and part in info.parts:
-        kind = info.parts[part]
+    first, _, inner = part.partition(".")
+    if part and first in info.parts:
+        kind = info.parts[first]
+        if inner:
+            kind = _kind_of_part(kind, f"{name}.{first}", reference, location, path)
     elif part and info.parts:
-        hint = nearest(part, info.parts)
-        raise ConfigFault(location, path, f"{name!r} has no part {part!r}; it has {', '.join(info.parts)}{hint}")
-    elif part and kind == "frame":
-        kind = "value"  # a column of one row
-    elif part and kind == "array":
-        raise ConfigFault(location, path, f"{name!r} is an array, which has no parts; got {str(reference)!r}")
+        hint = nearest(first, info.parts)
+        raise ConfigFault(location, path, f"{name!r} has no part {first!r}; it has {', '.join(info.parts)}{hint}")
+    elif part and kind in ("frame", "array"):
+        kind = _kind_of_part(kind, name, reference, location, path)
     elif part:
-        raise ConfigFault(location, path, f"{name!r} declares no parts; name them there: parts: [{part}]")
+        raise ConfigFault(location, path, f"{name!r} declares no parts; name them there: parts: [{first}]")
     keys = info.instances.keys
     positions = [p for p in reference.picks if p.key is not None and p.key not in keys]
     if positions and kind != "array" and kind != "parts":
@@ -67,6 +68,13 @@ def reference_kind(reference: ReferenceText, info: StepInfo, location: Location,
         first = next(iter(info.parts), "…")
         raise ConfigFault(location, path, f"{name!r} has the parts {', '.join(info.parts)}; name one: {name}.{first}")
     return kind
+
+
+def _kind_of_part(kind: str, owner: str, reference: ReferenceText, location: Location, path: str) -> str:
+    """Return the kind of a part of a value that declares none: of a frame a column of one row, else of a map."""
+    if kind == "array":
+        raise ConfigFault(location, path, f"{owner!r} is an array, which has no parts; got {str(reference)!r}")
+    return "value" if kind == "frame" else kind
 
 
 _CONVERSIONS = {

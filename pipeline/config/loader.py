@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from pipeline.config.kinds import StepInfo
 from pipeline.config.matrix import guessed_instance
 from pipeline.config.model import Config, Step
 from pipeline.config.scalars import name_error
+from pipeline.config.sections.cache import read_cache
 from pipeline.config.sections.checks import checks
 from pipeline.config.sections.keys import File
 from pipeline.config.sections.modules import importable_names, modules
@@ -50,7 +51,7 @@ def load(
     sets : dotted name of a param -> its value as YAML, ``{"a.b": "3"}``, or as a tree
     params_files : YAML files with maps of params; later files win over earlier ones, and ``sets`` over all
     root : the folder that input paths are relative to; default: the folder of the file that has the path
-    functions : what is known of the functions of modules, beyond what their source tells
+    functions : what is known of the functions of modules, beyond what their source shows
 
     Raises
     ------
@@ -77,14 +78,18 @@ def loads(
     return _load(lambda: yaml_nodes.parse(text, file, folder), file, folder, sets or {}, files)
 
 
-def from_tree(tree: Node) -> Config:
+def from_tree(tree: Node, functions: Mapping[str, Callable[..., Any]] | None = None) -> Config:
     """Load the Config of a tree that comes from no file; paths are relative to the tree's folder.
+
+    Parameters
+    ----------
+    functions : those that steps call and no module has, by the names that they have in the tree
 
     Raises
     ------
     ConfigError : with every error
     """
-    return _load(lambda: tree, tree.location.file, None, {}, [])
+    return _load(lambda: tree, tree.location.file, None, {}, [], Functions(objects=functions or {}))
 
 
 def _load(
@@ -144,6 +149,8 @@ def _read(
     importable, shipped = modules(tree.value.get("modules"), params, functions, faults)
     modules_known = len(faults) == n_faults
     nodes = _steps(tree, params, faults)
+    limits = _limits(tree, keys, faults)
+    cache = read_cache(tree.value.get("cache"), Scope(params), faults)
     context = Context(
         params,
         frozenset(nodes),
@@ -153,33 +160,42 @@ def _read(
         shipped=shipped,
         modules_known=modules_known,
         functions=functions,
+        limits=frozenset(limits) if limits is not None else None,
     )
     if keys is not None and keys.compare is not None and keys.compare.reference is not None:
         _check_reference(tree.value["compare"].at("reference", "call"), keys.compare.reference.call, context)
     steps = _resolve_steps(nodes, tree, context, warnings)
+    warnings += _unused_limits(tree, main, steps)
     made: dict[str, Any] = {}
     for key, reader in (("outputs", outputs), ("checks", checks), ("keep", keep)):
         with faults.caught():
             made[key] = reader(tree.value.get(key), context)
     absent = {name: why for info in context.resolved.values() for name, why in info.instances.absent.items()}
     stem = os.path.splitext(os.path.basename(named))[0]
-    return Config(
+    own = {name for name, _ in main.value["steps"].items()} if "steps" in main.value else set()
+    config = Config(
         name=_text(tree, "name", stem, faults),
         root=main.folder,
         steps=steps,
+        all_steps=steps,
+        included=frozenset(step.step for step in steps.values() if step.step not in own),
         params={name: params[name] for name in params} if not faults else {},
         modules=importable,
         shipped=shipped,
         seed=keys.seed if keys is not None else 0,
+        limits=limits or {},
+        cache=cache,
         **(_settings(tree, params) if keys is not None else {}),
         description=_text(tree, "description", "", faults),
         source=named,
         text=main.text,
         absent=absent,
         warnings=tuple(warnings),
+        functions=functions.objects,
         tree=_merged_tree(tree, params),
         **made,
     )
+    return config if faults else config.used()
 
 
 def _check_reference(node: Node, function: str, context: Context) -> None:
@@ -187,6 +203,29 @@ def _check_reference(node: Node, function: str, context: Context) -> None:
     at = (node.location, "compare.reference.call")
     given = GivenArguments(0, dict.fromkeys(context.params, at))
     check_function(function, given, context.shipped, context.functions, context.faults, at=at)
+
+
+def _limits(tree: Node, keys: File | None, faults: FaultCollector) -> dict[str, int] | None:
+    """Return the limits of the file; None if they have an error, which is noted."""
+    node = tree.value.get("limits")
+    if node is None:
+        return {}
+    wrong = {name: message for name, _ in node.items() if (message := name_error(name))}
+    for name, message in wrong.items():
+        faults.add(node.keys[name], f"limits.{name}", message)
+    return None if wrong or keys is None else dict(keys.limits)
+
+
+def _unused_limits(tree: Node, main: Node, steps: Mapping[str, Step]) -> list[str]:
+    """Return a warning for each limit that no step uses; those of included files may be meant for other files."""
+    node = tree.value.get("limits")
+    used = {name for step in steps.values() for name in step.uses}
+    own = [name for name, _ in main.value["limits"].items()] if "limits" in main.value else []
+    return [
+        f"{node.keys[name]}: limits.{name}: no step uses it; write uses: {name} on a step, or leave it out"
+        for name in own
+        if node is not None and name not in used
+    ]
 
 
 def _merged_tree(tree: Node, params: Params) -> Node:
@@ -207,7 +246,12 @@ def _check_version(tree: Node, faults: FaultCollector) -> None:
 def _settings(tree: Node, params: Params) -> dict[str, Any]:
     """Return the sections that go to libraries as they are; a pydantic model would make plain text of a Secret."""
     sections = [key for key in ("storage", "cluster", "compare") if key in tree.value]
-    return {key: interpolate(tree.value[key], key, Scope(params)) for key in sections}
+    found = {key: interpolate(tree.value[key], key, Scope(params)) for key in sections}
+    path = found["cluster"].get("authkey_file") if isinstance(found.get("cluster"), dict) else None
+    if isinstance(path, str):
+        folder = tree.value["cluster"].at("authkey_file").folder
+        found["cluster"]["authkey_file"] = os.path.join(folder, path)
+    return found
 
 
 def _params(tree: Node, sets: Mapping[str, str | Node], files: list[str], faults: FaultCollector) -> Params:

@@ -6,7 +6,7 @@ known before the run, every reference resolved to instances, and every expressio
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from pipeline.config.secret_values import masked
 from pipeline.config.yaml_nodes import Node
 from pipeline.errors import Location
 
-__all__ = ["Check", "Command", "Config", "ItemKey", "Output", "Over", "Reference", "Step", "Template"]
+__all__ = ["Cache", "Check", "Command", "Config", "ItemKey", "Output", "Over", "Reference", "Step", "Template"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Reference:
     instances : names of the instances; one, or several where they are gathered
     gathered : the matrix keys gathered along (``bias[*]``), in the step's order; empty: a single value
     labels : for each instance its values of ``gathered``
-    part : ``u`` of ``svd.u``; empty: the whole
+    part : ``u`` of ``svd.u``, ``best.alpha`` of ``search.best.alpha``; empty: the whole
     picks : positions along dims, in the order written; ``(dim, 3)`` drops the dim, ``(dim, (0, 40))`` is half-open,
         None for an open end
     text : as it is written
@@ -41,6 +41,11 @@ class Reference:
     picks: tuple[tuple[str, int | tuple[int | None, int | None]], ...] = ()
     text: str = ""
     location: Location = field(default=Location(), compare=False)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Return the names of the part, from the step inwards; empty: the whole."""
+        return tuple(self.part.split(".")) if self.part else ()
 
 
 @dataclass(frozen=True)
@@ -67,10 +72,12 @@ class Over:
     axes : name -> the values, or a reference to items, or to a value that is a list; the first is slowest. Empty when
         ``maps`` is given
     maps : one map of keywords a call (starmap): the maps, or a reference to items or a value that is a list of maps
+    names : with a reference as ``maps``, the keywords of each of its lists; empty: they are maps
     """
 
     axes: tuple[tuple[str, tuple[Any, ...] | Reference], ...] = ()
     maps: tuple[Mapping[str, Any], ...] | Reference | None = None
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -110,6 +117,7 @@ class Step:
     inputs : role -> the references it holds, in order. op: the roles of its signature (``input``, ``left``, ``right``,
         ``weights``, ``like``); expr: one role a name, as it is written in the expression; call: ``input``; command:
         ``stdin``
+    names : of a role that holds a map: the name of each of its references
     parameters : op: an instance of its class in ``signatures.py``, whose expression fields are
         :class:`pipeline.config.expressions.expression.Expression` with references bound; else None
     expression : of an expr
@@ -117,7 +125,12 @@ class Step:
     command : the program of a command
     parts : names of the parts that the function returns, or that the command makes
     seed : whether the function gets ``seed=``
+    checkpoint : whether its value is kept for later runs
+    code_version : a number that stands for the code of its function or program; None: what is read of the code
+    depends_on : absolute paths of files and folders that its function or program reads by itself
+    uses : names of the limits of the file that each task has a place of while it runs, in ascending order
     writable : whether the function gets copies of arrays, which it may write to
+    frames : which frames the function gets
     locations : key of the step -> its place in the file
     """
 
@@ -127,6 +140,7 @@ class Step:
     function: str
     matrix: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, tuple[Reference, ...]] = field(default_factory=dict)
+    names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     parameters: Any = None
     expression: Any = None
     args: Mapping[str, Any] = field(default_factory=dict)
@@ -136,11 +150,15 @@ class Step:
     parts: tuple[str, ...] = ()
     seed: bool = False
     checkpoint: bool = False
+    code_version: int | None = None
+    depends_on: tuple[str, ...] = ()
     retries: int = 0
     timeout: float | None = None
     resources: Mapping[str, float] = field(default_factory=dict)
+    uses: tuple[str, ...] = ()
     pure: bool = True
     writable: bool = False
+    frames: Literal["pandas", "arrow", "polars"] = "pandas"
     on_error: Literal["stop", "drop"] = "stop"
     location: Location = field(default=Location(), compare=False)
     locations: Mapping[str, Location] = field(default_factory=dict, compare=False)
@@ -181,7 +199,10 @@ def _found(value: Any) -> Iterator[Reference]:
 
 @dataclass(frozen=True)
 class Output:
-    """One output of one instance: ``path`` is relative to the output folder, with its matrix keys replaced."""
+    """One output of one instance: ``path`` is relative to the output folder, with its matrix keys replaced.
+
+    ``plot`` is empty, or has the keys of a picture: ``plot``, ``x``, ``y``, ``by``, ``title``.
+    """
 
     name: str
     input: Reference
@@ -191,9 +212,10 @@ class Output:
     partition_by: tuple[str, ...] = ()
     files: int | None = None
     attrs: Mapping[str, Any] = field(default_factory=dict)
-    mode: Literal["replace"] = "replace"
+    mode: Literal["replace", "append"] = "replace"
     options: Mapping[str, Any] = field(default_factory=dict)
     overwrite: bool = False
+    plot: Mapping[str, Any] = field(default_factory=dict)
     location: Location = field(default=Location(), compare=False)
     path_location: Location = field(default=Location(), compare=False)
 
@@ -222,6 +244,26 @@ class Check:
     columns: Mapping[str, str] | None = None
     location: Location = field(default=Location(), compare=False)
 
+    def references(self) -> tuple[Reference, ...]:
+        """Return the references in its condition."""
+        return tuple(_found(self.that))
+
+
+@dataclass(frozen=True)
+class Cache:
+    """The folder where values of steps are kept for later runs, and what may be in it at the end of a run.
+
+    Parameters
+    ----------
+    folder : absolute path
+    bytes, entries, age : the most bytes, values, and seconds since the last use of one; None: no limit of the file
+    """
+
+    folder: str
+    bytes: int | None = None
+    entries: int | None = None
+    age: float | None = None
+
 
 @dataclass(frozen=True)
 class Config:
@@ -231,13 +273,18 @@ class Config:
     ----------
     name : of the pipeline
     root : the folder that input paths are relative to
-    steps : the instances by name, each after all that it refers to
+    steps : the instances by name that are computed, each after all that it refers to; see :meth:`used`
+    all_steps : the same of all instances of the file
+    included : names of the steps that come from included files
     modules : what ``call`` may import: importable names, and paths of files and folders (absolute) to ship
+    limits : name -> how many tasks that use it may run at once
+    cache : where the values of all steps are kept for later runs; None: nowhere
     keep : instances whose values the run must return, besides outputs and checks
     files : absolute paths of what was read to load it: the file, included files, params files, ``${file:…}``
     absent : instances that do not exist because of ``when``, with the reason
     warnings : about what is allowed but probably not meant
     secrets : the values of ``${secret:…}``, to be masked in everything that is printed or written about a run
+    functions : those that were given as objects, which no module has: name, as ``function`` of a step -> the function
     tree : the file itself, with its includes and changed params, and every ``${…}`` as it is written
     """
 
@@ -251,6 +298,8 @@ class Config:
     shipped: tuple[str, ...] = ()
     seed: int = 0
     keep: tuple[str, ...] = ()
+    limits: Mapping[str, int] = field(default_factory=dict)
+    cache: Cache | None = None
     storage: Mapping[str, Any] = field(default_factory=dict)
     cluster: Mapping[str, Any] = field(default_factory=dict)
     compare: Mapping[str, Any] = field(default_factory=dict)
@@ -261,19 +310,48 @@ class Config:
     absent: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = field(default=(), compare=False)
     secrets: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
+    functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict, repr=False)
     tree: Node = field(default_factory=lambda: Node(Location(), {}), repr=False, compare=False)
+    all_steps: Mapping[str, Step] = field(default_factory=dict, repr=False)
+    included: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """The instances that are not computed, since nothing that is computed needs them."""
+        return tuple(name for name in self.all_steps if name not in self.steps)
+
+    def used(self) -> Config:
+        """Return the Config with the steps that lead to an output, a check or ``keep``.
+
+        Without outputs the last steps are computed as well: those that no step needs. Steps with effects outside
+        (``pure: false``) always are. Steps of included files are not, unless the file has nothing else to compute.
+        """
+        references = [output.input for output in self.outputs]
+        references += [reference for check in self.checks for reference in check.references()]
+        wanted = [*self.keep, *(name for reference in references for name in reference.instances)]
+        own = [step for step in self.all_steps.values() if step.step not in self.included]
+        own = own or ([] if wanted else list(self.all_steps.values()))
+        wanted += [step.name for step in own if not step.pure]
+        if not self.outputs:
+            needed = {name for s in self.all_steps.values() for r in s.references() for name in r.instances}
+            wanted += [step.name for step in own if step.name not in needed]
+        return replace(self, steps=self._needed(wanted))
 
     def only(self, instances: tuple[str, ...]) -> Config:
         """Return the Config with these instances as its only results, and without the steps that they don't need."""
+        return replace(self, steps=self._needed(instances), outputs=(), checks=(), keep=instances)
+
+    def _needed(self, instances: Iterable[str]) -> dict[str, Step]:
+        """Return these instances and all that they need, in the order of the file."""
         needed: set[str] = set()
         stack = list(instances)
         while stack:
             name = stack.pop()
-            if name not in needed:
+            if name not in needed and name in self.all_steps:
                 needed.add(name)
-                stack += [instance for reference in self.steps[name].references() for instance in reference.instances]
-        steps = {name: step for name, step in self.steps.items() if name in needed}
-        return replace(self, steps=steps, outputs=(), checks=(), keep=instances)
+                references = self.all_steps[name].references()
+                stack += [instance for reference in references for instance in reference.instances]
+        return {name: step for name, step in self.all_steps.items() if name in needed}
 
     def masked(self, value: Any) -> Any:
         """Return texts, at any depth, with ``***`` for each secret; a secret of one to three letters is not masked."""

@@ -1,6 +1,6 @@
 """What a Python file defines, by reading it: its names, and the parameters of its functions. Nothing of it is run.
 
-What can't be told is left open: a decorated function, one that is defined twice or under a condition, a class, an
+What is unknown is left open: a decorated function, one that is defined twice or under a condition, a class, an
 imported name. With a star import, ``__getattr__`` or the like, any name may exist.
 """
 
@@ -36,7 +36,7 @@ Parameters = tuple[Parameter, ...]
 
 @dataclass(frozen=True)
 class ModuleNames:
-    """The names of a module, each with the parameters of the function that it is; None where that can't be told.
+    """The names of a module, each with the parameters of the function that it is; None where that is unknown.
 
     Parameters
     ----------

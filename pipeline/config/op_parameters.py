@@ -33,15 +33,16 @@ def read_parameters(
             continue
         n_before = len(faults)
         with faults.caught():
-            if name in marks and (node.is_map or name not in signature.map_fields()):
-                in_map = name in signature.map_fields()
+            in_map = name in signature.maps_of_expressions()
+            if name in marks and (node.is_map or not in_map):
                 given[name] = _expressions(node, path, marks[name], scope, faults, in_map=in_map)
             else:
                 given[name] = interpolate(node, path, scope, run=name == "args" and bool(signature.inputs))
         if len(faults) > n_before:
             given.pop(name, None)
-    if "path" in given and signature.family == "sources":
-        given["path"] = _absolute_paths(given["path"], parsed.node.value["path"])
+    for name in signature.paths():
+        if name in given:
+            given[name] = _absolute_paths(given[name], parsed.node.value[name])
     owner = f"op {signature.op!r}"
     made = validated(signature, given, parsed.node, parsed.path, faults, place=parsed.location, owner=owner)
     return made if len(faults) == n_faults else None

@@ -104,13 +104,14 @@ class _Resolver:
     def _step(self, step: Node) -> Node:
         over = step.value.get("over")
         own = frozenset(over.value) if over is not None and over.is_map else frozenset()
-        texts = {"expr", "when"}
+        texts, maps = {"expr", "when"}, set()
         op = step.value.get("op")
         if op is not None:
             texts |= {name for cls in OPS[op.text] for name in cls.expression_fields()}
+            maps |= {name for cls in OPS[op.text] for name in cls.maps_of_expressions()}
         made = {}
         for key, node in step.value.items():
-            if key not in texts:
+            if key not in texts or (key in maps and not node.is_map):
                 made[key] = self._interpolated(node, frozenset() if key == "over" else own)
             elif node.is_map:
                 inner = {name: self._expression(one, own) for name, one in node.value.items()}

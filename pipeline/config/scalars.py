@@ -7,10 +7,11 @@ import math
 import re
 from typing import Any
 
-__all__ = ["duration", "forbidden_in_label", "is_name", "label", "name_error", "prints_differently"]
+__all__ = ["duration", "forbidden_in_label", "is_name", "label", "name_error", "prints_differently", "size_in_bytes"]
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _DURATION = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(ms|s|min|h|d)\s*")
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kKMGT]?)(i?)B?\s*")
 _SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -58,3 +59,14 @@ def duration(value: Any) -> float | None:
     found = _DURATION.fullmatch(value) if isinstance(value, str) else None
     seconds = float(found[1]) * _SECONDS[found[2]] if found else 0.0
     return seconds if seconds > 0 else None
+
+
+def size_in_bytes(value: Any) -> int | None:
+    """Return the bytes of a number, or of text like ``500kB``, ``1.5 GiB``; None if it is neither, or not at least 1.
+
+    >>> size_in_bytes("20MB"), size_in_bytes("1 KiB"), size_in_bytes("many")
+    (20000000, 1024, None)
+    """
+    found = _SIZE.fullmatch(str(value)) if isinstance(value, int | str) and not isinstance(value, bool) else None
+    n = int(float(found[1]) * (1024 if found[3] else 1000) ** " KMGT".index(found[2].upper() or " ")) if found else 0
+    return n if 1 <= n < 2**53 else None

@@ -24,12 +24,24 @@ _READ: ContextVar[tuple[set[str], ...]] = ContextVar("secrets_read", default=())
 
 
 class Secret(str):
-    """Text from ``${secret:…}``; ``repr`` shows ``***``."""
+    """Text from ``${secret:…}``; ``name`` is what it is made of: ``Bearer ${secret:TOKEN}``.
 
-    __slots__ = ()
+    ``repr`` shows the name. dask describes a text by that, so that a Graph depends on which secret it is.
+    """
+
+    __slots__ = ("name",)
+    name: str
+
+    def __new__(cls, text: str, name: str) -> Secret:
+        self = super().__new__(cls, text)
+        self.name = name
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Secret, (str(self), self.name)
 
     def __repr__(self) -> str:
-        return "'***'"
+        return repr(self.name)
 
 
 @contextmanager

@@ -35,6 +35,7 @@ class Context:
     shipped : paths of the modules that are sent to the workers
     modules_known : False where ``modules`` has an error, so that other modules may be meant, too
     functions : what is known of the functions of modules
+    limits : the names of the limits of the file; None where they have an error
     resolved : what others need to know of each step that is resolved already; it grows step by step
     """
 
@@ -46,6 +47,7 @@ class Context:
     shipped: tuple[str, ...] = ()
     modules_known: bool = True
     functions: Functions = field(default_factory=Functions)
+    limits: frozenset[str] | None = frozenset()
     resolved: dict[str, StepInfo] = field(default_factory=dict)
 
     def scope(self, parsed: ParsedStep | None, matrix: Mapping[str, Any], *, is_sure: bool = True) -> Scope:

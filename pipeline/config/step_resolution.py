@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import re
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from pipeline.config.absolute_paths import absolute_path
 from pipeline.config.expression_binding import bind_expression, is_true
 from pipeline.config.expressions.expression import Expression
 from pipeline.config.fault_collector import ConfigFault
@@ -18,18 +19,26 @@ from pipeline.config.op_parameters import check_kinds, read_parameters
 from pipeline.config.scalars import label
 from pipeline.config.sections.calls import call_fields
 from pipeline.config.sections.commands import command_fields, command_parts
-from pipeline.config.sections.function_arguments import arguments_in_op, arguments_of_call, require_named
+from pipeline.config.sections.function_arguments import (
+    FUNCTION,
+    arguments_in_op,
+    called_function,
+    check_called,
+    require_named,
+)
 from pipeline.config.sections.keys import StepKeys
 from pipeline.config.signatures import OPS, Signature, choose
 from pipeline.config.step_context import Context, InstanceReader
-from pipeline.config.step_syntax import ParsedStep, ReferenceSite, check_keys, unknown_keys
+from pipeline.config.step_syntax import ParsedStep, ReferenceSite, check_keys
 from pipeline.config.user_functions import check_function
 from pipeline.config.yaml_nodes import Node
-from pipeline.errors import Location
+from pipeline.errors import Location, nearest
 
 __all__ = ["resolve_step"]
 
-_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+_COMMON_FIELDS = {
+    *("pure", "writable", "frames", "retries", "timeout", "resources", "on_error", "checkpoint", "code_version")
+}
 
 
 def resolve_step(parsed: ParsedStep, context: Context) -> list[Step]:
@@ -97,8 +106,8 @@ def _check(parsed: ParsedStep, context: Context) -> type[Signature] | None:
                 _check_input_kind(parsed, site, kind, context)
     if parsed.kind in ("call", "command", "expr"):
         check_keys(parsed, (), context.faults)
-        if parsed.kind == "call" and parsed.is_known:
-            _check_call(parsed, context)
+        if parsed.kind == "call" and parsed.is_known and "${" not in parsed.function:  # else it is that of an instance
+            check_called(parsed, parsed.function, context)
     if parsed.kind != "op" or not parsed.is_known:
         return None
     first = next((kinds[role] for role in parsed.roles if role in kinds), "")
@@ -170,18 +179,6 @@ def _check_input_kind(parsed: ParsedStep, site: ReferenceSite, kind: str, contex
         raise ConfigFault(node.location, f"{parsed.path}.{site.role}", f"got a list; op {function!r} takes one")
 
 
-def _check_call(parsed: ParsedStep, context: Context) -> None:
-    node = parsed.node.value["call"]
-    path = f"{parsed.path}.call"
-    if not _FUNCTION.fullmatch(parsed.function):
-        context.faults.add(node.location, path, f'got {node.shown}; a function is written "module:function"')
-    elif require_named(parsed.function, node, path, context):
-        given = None if unknown_keys(parsed) else arguments_of_call(parsed, context.params)
-        check_function(
-            parsed.function, given, context.shipped, context.functions, context.faults, at=(node.location, path)
-        )
-
-
 def _info(parsed: ParsedStep, instances: Instances, signature: type[Signature] | None, context: Context) -> StepInfo:
     if not parsed.is_known or parsed.is_misspelt:
         return StepInfo(instances)
@@ -189,7 +186,8 @@ def _info(parsed: ParsedStep, instances: Instances, signature: type[Signature] |
         is_decided = any(context.resolved[site.reference.name].kind for site in parsed.references if site.role)
         if not is_decided and len({cls.gives for cls in OPS[parsed.function]}) > 1 and parsed.roles:
             return StepInfo(instances)
-        return StepInfo(instances, signature.gives, dict.fromkeys(signature.parts, "array"))
+        dropping = signature.own_items and _may_drop(parsed, "input", context)
+        return StepInfo(instances, signature.gives, signature.part_kinds(), dropping)
     if parsed.kind == "expr":
         return StepInfo(instances, "array")
     kind = "items" if "over" in parsed.node.value else "value"
@@ -197,11 +195,13 @@ def _info(parsed: ParsedStep, instances: Instances, signature: type[Signature] |
     names = [node.text for node in declared.value] if declared is not None and declared.is_list else []
     if parsed.kind == "command":
         names = list(command_parts(parsed))
-    dropping = parsed.node.at("on_error").value == "drop"
-    dropping |= any(
-        site.role == "over" and context.resolved[site.reference.name].droppable for site in parsed.references
-    )
-    return StepInfo(instances, kind, dict.fromkeys(names, kind), dropping)
+    return StepInfo(instances, kind, dict.fromkeys(names, kind), _may_drop(parsed, "over", context))
+
+
+def _may_drop(parsed: ParsedStep, role: str, context: Context) -> bool:
+    """Return whether items may be left out: by the step itself, or among those that it gets as ``role``."""
+    given = (context.resolved[site.reference.name] for site in parsed.references if site.role == role)
+    return parsed.node.at("on_error").value == "drop" or any(info.droppable for info in given)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -234,7 +234,7 @@ class _StepReader(InstanceReader):
         elif kind == "expr":
             fields["expression"] = self._expression(inputs)
         elif kind == "call":
-            fields |= call_fields(self)
+            fields |= {**call_fields(self), "function": called_function(self)}
         elif kind == "command":
             fields |= command_fields(self)
         return Step(
@@ -243,6 +243,7 @@ class _StepReader(InstanceReader):
             kind=kind,
             matrix=dict(self.matrix),
             inputs=inputs,
+            names=self._names(),
             location=self.parsed.location,
             locations=dict(_locations(self.node, "")),
             **common,
@@ -259,17 +260,44 @@ class _StepReader(InstanceReader):
 
     def _common(self) -> dict[str, Any]:
         keys = self.keys(StepKeys)
-        if keys.checkpoint:
-            self._note("checkpoint", "checkpoint: true is not built yet")
+        if keys.checkpoint and not keys.pure:
+            self._note("checkpoint", "a step with pure: false runs each time, so its value is not kept; leave one out")
+        if keys.code_version is not None and not self._calls_a_function() and self.parsed.kind != "command":
+            self._note("code_version", "stands for code of yours, and this step runs none; leave it out")
         if keys.retries and not keys.pure:
             reason = "a step with pure: false has effects outside, and is never run twice"
             self._note("retries", f"{reason}; leave retries out")
-        if keys.on_error == "drop" and "over" not in self.node.value:
+        own_items = self.signature is not None and self.signature.own_items
+        if keys.on_error == "drop" and "over" not in self.node.value and not own_items:
             reason = "drop leaves out the failed items of a call or a command with over"
             self._note("on_error", f"{reason}; this step has no items of its own")
         if keys.writable and not self._calls_a_function():
             self._note("writable", "lets a function of yours write to arrays; this step calls none")
-        return keys.model_dump(include={"pure", "writable", "retries", "timeout", "resources", "on_error"})
+        if keys.frames != "pandas" and not self._calls_a_function():
+            self._note("frames", "says which frames a function of yours gets; this step calls none")
+        self._check_uses(keys.uses)
+        common = keys.model_dump(include=_COMMON_FIELDS)
+        return {**common, "uses": tuple(sorted(keys.uses)), "depends_on": self._depends_on(keys.depends_on)}
+
+    def _depends_on(self, paths: list[str]) -> tuple[str, ...]:
+        """Return the absolute paths; one that is not there is noted."""
+        found = []
+        for path in paths:
+            full = absolute_path(path, self.node.value["depends_on"].folder)
+            if "://" in path:
+                self._note("depends_on", f"got {path!r}; write a local file or folder")
+            elif not os.path.exists(full):
+                self._note("depends_on", f"there is no {full}")
+            found.append(full)
+        return tuple(dict.fromkeys(found))
+
+    def _check_uses(self, names: list[str]) -> None:
+        limits = self.context.limits
+        for name in names:
+            if limits is not None and name not in limits:
+                has = f"its limits are {', '.join(sorted(limits))}" if limits else "it has none"
+                cure = nearest(name, limits) or f"; write at the top: limits: {{{name}: 1}}"
+                self._note("uses", f"the file has no limit {name!r}; {has}{cure}")
 
     def _calls_a_function(self) -> bool:
         """Whether the step calls a function of the user's, or is an op of another distribution."""
@@ -288,19 +316,30 @@ class _StepReader(InstanceReader):
                     inputs[site.role] = (*inputs.get(site.role, ()), self.resolve(site))
         return inputs
 
+    def _names(self) -> dict[str, tuple[str, ...]]:
+        names: dict[str, tuple[str, ...]] = {}
+        for site in self.parsed.references:
+            if site.label:
+                names[site.role] = (*names.get(site.role, ()), site.label)
+        return names
+
     def _parameters(self, signature: type[Signature]) -> Signature | None:
         given = read_parameters(signature, self.parsed, self.scope, self.context.faults)
         if given is not None:
             check_kinds(given, self.parsed, self._input_kinds(), self.context.faults)
         if "function" in signature.model_fields and "function" in self.node.value:
             self._check_function(given)
+        for key, name in given.imported().items() if given is not None else ():
+            node, path, context = self.node.at(*key.split(".")), f"{self.path}.{key}", self.context
+            if require_named(name, node, path, context):
+                check_function(name, None, context.shipped, context.functions, context.faults, at=(node.location, path))
         return given
 
     def _check_function(self, parameters: Signature | None) -> None:
         """Note errors in the function of an op, and in the arguments that it gets."""
         node, path, context = self.node.value["function"], f"{self.path}.function", self.context
         function = node.text if parameters is None else parameters.keywords()["function"]
-        if _FUNCTION.fullmatch(str(function)) and require_named(function, node, path, context):
+        if FUNCTION.fullmatch(str(function)) and require_named(function, node, path, context):
             given = arguments_in_op(parameters, self.parsed) if parameters is not None else None
             check_function(
                 function, given, context.shipped, context.functions, context.faults, at=(node.location, path)

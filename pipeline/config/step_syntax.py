@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
 from pipeline.config.expressions.expression import Expression, parse
@@ -49,12 +49,16 @@ _SAME_FOR_ALL_INSTANCES = ("matrix", "exclude", "when")
 
 @dataclass(frozen=True)
 class ReferenceSite:
-    """A reference in a step: its place, and the key or role that it is the value of; empty for ``${…}``."""
+    """A reference in a step: its place, and the key or role that it is the value of; empty for ``${…}``.
+
+    ``label`` is its name in a map of references.
+    """
 
     reference: ReferenceText
     location: Location
     path: str
     role: str = ""
+    label: str = ""
 
 
 @dataclass
@@ -354,6 +358,13 @@ def _references(
         if key not in step.node.value:
             continue
         node = step.node.value[key]
+        if (
+            step.kind == "op"
+            and step.is_known
+            and any(c.roles()[key].named for c in OPS[step.function] if key in c.inputs)
+        ):
+            yield from _named_references(step, key, node, steps, faults)
+            continue
         for i, inner in enumerate(node.value if node.is_list else [node]):
             path = f"{step.path}.{key}[{i}]" if node.is_list else f"{step.path}.{key}"
             with faults.caught():
@@ -377,6 +388,24 @@ def _references(
     for key, node in step.node.items():
         if key not in _SAME_FOR_ALL_INSTANCES and key not in roles:
             yield from _placeholder_references(node, f"{step.path}.{key}", step, steps, params)
+
+
+def _is_named(op: str, key: str) -> bool:
+    return any(cls.roles()[key].named for cls in OPS[op] if key in cls.inputs)
+
+
+def _named_references(
+    step: ParsedStep, key: str, node: Node, steps: frozenset[str], faults: FaultCollector
+) -> Iterator[ReferenceSite]:
+    """Find the references of a map, each with its name."""
+    path = f"{step.path}.{key}"
+    if not node.is_map or not node.value:
+        faults.add(node.location, path, f"got {node.shown}; write a map: {{name: step}}")
+        return
+    for name, inner in node.items():
+        with faults.caught():
+            site = existing_step(parse_bare_reference(inner, f"{path}.{name}"), inner, f"{path}.{name}", steps, key)
+            yield replace(site, label=str(name))
 
 
 def _over_references(step: ParsedStep, steps: frozenset[str], faults: FaultCollector) -> Iterator[ReferenceSite]:

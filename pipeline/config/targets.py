@@ -103,7 +103,7 @@ def _instances(config: Config, step: str) -> Instances:
     """Return the instances of a step of a Config."""
     keys: dict[str, dict[str, Any]] = {}
     names: dict[tuple[str, ...], str] = {}
-    for instance in config.steps.values():
+    for instance in config.all_steps.values():
         if instance.step == step:
             for key, value in instance.matrix.items():
                 keys.setdefault(key, {})[label(value)] = value
@@ -112,7 +112,7 @@ def _instances(config: Config, step: str) -> Instances:
         absent = next((why for name, why in config.absent.items() if name.partition("[")[0] == step), "")
         if absent:
             raise ConfigError(f"no instance of {step!r} exists: {absent}")
-        steps = list(dict.fromkeys(instance.step for instance in config.steps.values()))
+        steps = list(dict.fromkeys(instance.step for instance in config.all_steps.values()))
         raise ConfigError(f"no step is named {step!r}{nearest(step, steps) or f'; steps: {_few(steps)}'}")
     return Instances(step, keys, names, config.absent)
 
@@ -120,7 +120,7 @@ def _instances(config: Config, step: str) -> Instances:
 def _by_grammar(config: Config, instances: Instances, text: str) -> Target:
     """Read a text by the grammar of references; picks along keys of the step's own ``over`` pick items."""
     written = parse_reference(text)
-    overs = (step.over for step in config.steps.values() if step.step == instances.step and step.over is not None)
+    overs = (step.over for step in config.all_steps.values() if step.step == instances.step and step.over is not None)
     item_keys = {name for over in overs for name, _ in over.axes} - set(instances.keys)
     items = [pick for pick in written.picks if pick.key in item_keys and not pick.is_slice and not pick.is_gather]
     rest = tuple(pick for pick in written.picks if pick not in items)

@@ -6,15 +6,17 @@ unless they were imported in another process (``pipeline check --import``). What
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from pipeline.config.fault_collector import ConfigFault, FaultCollector
 from pipeline.config.module_source import ModuleNames, Parameter, names_of
 from pipeline.errors import Location, nearest
 
-__all__ = ["Functions", "GivenArguments", "Imported", "check_function", "require_module"]
+__all__ = ["Functions", "GivenArguments", "Imported", "check_function", "parameters_of", "require_module"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Imported:
     Parameters
     ----------
     problem : why it can't be called; empty if it can
-    parameters : None if it does not tell them
+    parameters : None if they are unknown
     """
 
     problem: str = ""
@@ -38,13 +40,15 @@ class Functions:
     Parameters
     ----------
     imported : ``module:function``, or the name of a module alone -> what importing it has shown
-    unknown : collects those that reading told nothing of
+    unknown : collects those of which reading showed nothing
     folders : collects those of modules of the user
+    objects : name -> a function that was given as an object; its module is ``__main__``
     """
 
     imported: Mapping[str, Imported] = field(default_factory=dict)
     unknown: dict[str, None] = field(default_factory=dict)
     folders: dict[str, None] = field(default_factory=dict)
+    objects: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
 
     def parameters(self, function: str, shipped: Sequence[str]) -> tuple[Parameter, ...] | None:
         """Return the parameters of ``module:function``; None where they are not known.
@@ -53,6 +57,8 @@ class Functions:
         ------
         LookupError : if there is no such module or function
         """
+        if function in self.objects:
+            return parameters_of(self.objects[function])
         module, _, path = function.partition(":")
         found = _read(module, shipped)
         if found is not None:
@@ -73,6 +79,25 @@ class Functions:
         """Return why an installed module can't be imported; empty if it can, or nobody has tried."""
         self.unknown[module] = None
         return self.imported.get(module, Imported()).problem
+
+
+_KINDS = {
+    inspect.Parameter.POSITIONAL_ONLY: "positional",
+    inspect.Parameter.POSITIONAL_OR_KEYWORD: "both",
+    inspect.Parameter.KEYWORD_ONLY: "keyword",
+    inspect.Parameter.VAR_POSITIONAL: "*",
+    inspect.Parameter.VAR_KEYWORD: "**",
+}
+
+
+def parameters_of(function: Callable[..., Any]) -> tuple[Parameter, ...] | None:
+    """Return the parameters of a function; None where Python does not know them."""
+    try:
+        found = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    required = {one.name: one.default is one.empty and not _KINDS[one.kind].startswith("*") for one in found}
+    return tuple(Parameter(one.name, _KINDS[one.kind], required[one.name]) for one in found)
 
 
 def _is_module(module: str, shipped: Sequence[str]) -> bool:

@@ -2,4 +2,5 @@
 
 comparison/   ``pipeline compare``: run one graph on several back ends, compare times and results.
 explanation/  ``pipeline explain``: find by experiment why steps do not scale.
+tour          ``pipeline tour``: claims about threads and processes, each a file that this machine answers.
 """

@@ -11,12 +11,20 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import cftime  # type: ignore[import-untyped]
 import numpy as np
-import pandas as pd
-import xarray as xr
+
+from pipeline.graph.importing import Deferred
+
+if TYPE_CHECKING:
+    import cftime  # type: ignore[import-untyped]
+    import pandas as pd
+    import xarray as xr
+else:
+    cftime = Deferred("cftime")
+    pd = Deferred("pandas")
+    xr = Deferred("xarray")
 
 __all__ = [
     "calendar_name",

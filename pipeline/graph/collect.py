@@ -4,32 +4,38 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
-import xarray as xr
+import pyarrow as pa
 
 from pipeline.errors import DataError
+from pipeline.graph.column_types import empty_table
 from pipeline.graph.graph import Key
+from pipeline.graph.pandas_frames import FrameForm, as_frame
 from pipeline.graph.segments import Dropped
 from pipeline.graph.value_types import ArrayType, FrameType, ItemsType, ObjectType, PartsType, ValueType
 
-__all__ = ["argument", "collect", "fitting_coords", "join_partitions"]
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["argument", "collect", "fitting_coords", "joined"]
 
 
-def collect(value_type: ValueType, results: Mapping[Key, Any]) -> Any:
+def collect(value_type: ValueType, results: Mapping[Key, Any], *, frames: FrameForm = "pandas") -> Any:
     """Assemble the value of a step.
 
     Parameters
     ----------
     results : key -> result, for all keys of ``value_type``; there may be others
+    frames : what a frame becomes
 
     Returns
     -------
-    ``xarray.DataArray`` for an array, ``pandas.DataFrame`` with a new index for a frame, a dict from item key to item
-    for items (in order, without dropped ones), the object for a value; for parts the whole value if there is one, else
-    a dict of the parts
+    ``xarray.DataArray`` for an array; for a frame a ``pandas.DataFrame`` with a new index (its dtypes are those of
+    :mod:`pipeline.graph.pandas_frames`), a ``pyarrow.Table`` or a ``polars.DataFrame``; for items (in order, without
+    dropped ones) a dict from key to item; the object for a value; for parts the whole value if there is one, else a
+    dict of the parts
 
     Raises
     ------
@@ -39,30 +45,33 @@ def collect(value_type: ValueType, results: Mapping[Key, Any]) -> Any:
     if isinstance(value_type, ArrayType):
         return _array(value_type, results)
     if isinstance(value_type, FrameType):
-        return join_partitions([results[key] for key in value_type.keys], value_type.meta)
+        return as_frame(joined([results[key] for key in value_type.keys], value_type.schema), frames)
     if isinstance(value_type, ItemsType):
         return _items(value_type, results)
     if isinstance(value_type, ObjectType):
         return results[value_type.keys[0]]
     if isinstance(value_type, PartsType):
         if value_type.whole is not None:
-            return collect(value_type.whole, results)
-        return {name: collect(part, results) for name, part in value_type.parts.items()}
+            return collect(value_type.whole, results, frames=frames)
+        return {name: collect(part, results, frames=frames) for name, part in value_type.parts.items()}
     raise TypeError(f"got {value_type!r}, which is not a value type")
 
 
-def argument(value_type: ValueType, results: Sequence[Any]) -> Any:
+def argument(value_type: ValueType, results: Sequence[Any], frames: FrameForm = "pandas") -> Any:
     """Assemble the value as the argument of a call: like :func:`collect`, but items as a list.
 
     Parameters
     ----------
     results : in the order of ``value_type.keys``
+    frames : what a frame becomes
     """
-    value = collect(value_type, dict(zip(value_type.keys, results, strict=True)))
+    value = collect(value_type, dict(zip(value_type.keys, results, strict=True)), frames=frames)
     return list(value.values()) if isinstance(value_type, ItemsType) else value
 
 
 def _array(value_type: ArrayType, results: Mapping[Key, Any]) -> xr.DataArray:
+    import xarray as xr
+
     starts: list[list[int]] = []
     for dim, sizes in enumerate(value_type.chunks):
         lengths: Sequence[float] = sizes
@@ -101,15 +110,9 @@ def fitting_coords(template: Any, sizes: Mapping[str, int]) -> dict[str, Any]:
     return {str(name): x for name, x in coords if all(sizes.get(str(dim)) == n for dim, n in x.sizes.items())}
 
 
-def join_partitions(partitions: Sequence[pd.DataFrame], meta: pd.DataFrame) -> pd.DataFrame:
-    """Concatenate partitions in one frame with a new index.
-
-    Empty partitions are left out: pandas would warn, or take their dtypes for the result.
-    """
-    full = [part for part in partitions if len(part)]
-    if not full:
-        return (partitions[0] if len(partitions) else meta).iloc[:0].reset_index(drop=True)
-    return pd.concat(full, ignore_index=True) if len(full) > 1 else full[0].reset_index(drop=True)
+def joined(partitions: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
+    """Return the rows of partitions as one table."""
+    return pa.concat_tables(partitions) if partitions else empty_table(schema)
 
 
 def _items(value_type: ItemsType, results: Mapping[Key, Any]) -> dict[str, Any]:

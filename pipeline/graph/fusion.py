@@ -6,7 +6,7 @@
    * A task joins the segment of a producer with the same chunk index (``key[1:]``), if that producer has at most 4
      consumers and the segments of all other producers have lower levels; of several, the one with the highest level.
    * Or it joins the segment of its producer if that is its only one, and it is the producer's only consumer.
-   * A task of a step that may not be merged joins tasks of its own step only.
+   * A task of a step that may not be merged, or that uses a limit, joins tasks of its own step only.
    * Otherwise it starts a new segment; reductions, merges and shuffles do.
 
    So every edge between segments leads to a higher level, and the segments have no cycle. An empty chunk index does not
@@ -24,16 +24,17 @@ a graph stays as it is).
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from dask.sizeof import sizeof
 
 from pipeline.graph.garbage_collection import rarely_collected
-from pipeline.graph.graph import CONTEXT, Graph, GraphNode, Key, constant, dependencies, execute, is_constant, toposort
-from pipeline.graph.ownership import Owners
-from pipeline.graph.segments import Segment, SegmentTask
+from pipeline.graph.graph import Graph, Policy
+from pipeline.graph.nodes import execute
+from pipeline.graph.numbered_tasks import IN_CONTEXT, NumberedTasks
+from pipeline.graph.segment_maker import SegmentMaker, is_item
+from pipeline.graph.segments import Segment
 
 __all__ = ["SEGMENTS_A_WORKER", "fuse"]
 
@@ -45,7 +46,7 @@ _SMALL = 65_536  # bytes of a constant that is copied into each segment that nee
 
 
 @rarely_collected()
-def fuse(graph: Graph, *, n_workers: int) -> tuple[Segment, ...]:
+def fuse(graph: Graph, *, n_workers: int, keep_going: bool = False) -> tuple[Segment, ...]:
     """Return the segments of a graph, in an order in which each comes after those it needs. O(tasks + edges).
 
     Each task is in exactly one segment; a small constant is copied into each segment that needs it.
@@ -53,105 +54,121 @@ def fuse(graph: Graph, *, n_workers: int) -> tuple[Segment, ...]:
     Parameters
     ----------
     n_workers : limits the number of segments with items of an ``over`` that has no ``batch``
+    keep_going : see :class:`pipeline.graph.segments.Segment`
 
     Returns
     -------
     ``segments[i].number == i``
     """
-    order = [key for key in toposort({**graph.tasks, CONTEXT: constant(CONTEXT, None)}) if key != CONTEXT]
-    position = {key: i for i, key in enumerate(order)}
-    joined, levels = _join(graph, order, position)
-    groups, opening = _batch(graph, joined, levels, n_workers)
-    constants = _place_constants(graph, groups)
-    home = {key: g for g, keys in enumerate(groups) for key in keys}
-    needs = [_needs(graph, keys, g, home, position) for g, keys in enumerate(groups)]
-    sequence = _depth_first([sorted({home[key] for key in inputs if key != CONTEXT}) for inputs in needs])
-    outputs: list[set[Key]] = [set() for _ in groups]
-    for key in (*graph.wanted, *(key for inputs in needs for key in inputs if key != CONTEXT)):
-        outputs[home[key]].add(key)
-    owners = Owners(graph)
-    return tuple(
-        _segment(
-            graph,
-            owners,
-            opening,
-            number,
-            groups[g],
-            constants[g],
-            needs[g],
-            sorted(outputs[g], key=position.__getitem__),
-        )
-        for number, g in enumerate(sequence)
-    )
+    tasks = NumberedTasks.of(graph)
+    number = {key: i for i, key in enumerate(tasks.keys)} if graph.wanted or graph.collected else {}
+    wanted = [number[key] for key in graph.wanted]
+    collected = [number[key] for key in graph.collected]
+    del number
+    joined, levels = _join(tasks)
+    groups, opening = _batch(graph, tasks, joined, levels, n_workers)
+    copied = _place_constants(tasks, groups, wanted)
+    home = [-1] * len(tasks.keys)
+    for g, members in enumerate(groups):
+        for i in members:
+            home[i] = g
+    needs = [_outside(tasks, members, g, home) for g, members in enumerate(groups)]
+    is_output = bytearray(len(home))
+    for i in (*wanted, *collected):
+        is_output[i] = 1
+    before: list[Sequence[int]] = []  # the groups that each needs
+    for inputs in needs:
+        for i in inputs:
+            if i != IN_CONTEXT:
+                is_output[i] = 1
+        found = {home[i] for i in inputs if i != IN_CONTEXT}
+        before.append(tuple(found) if len(found) < 2 else sorted(found))
+    make = SegmentMaker(graph, tasks, opening, is_output, keep_going=keep_going)
+    return tuple([make(n, groups[g], copied.get(g, ()), needs[g]) for n, g in enumerate(_depth_first(before))])
 
 
-def _join(graph: Graph, order: Sequence[Key], position: Mapping[Key, int]) -> tuple[list[list[Key]], list[int]]:
-    """Join tasks; return the segments as lists of keys, and their levels."""
-    tasks = graph.tasks
-    policies = {key: graph.policies[graph.owners[key]] for key in order}
-    constants = {key for key in order if is_constant(tasks[key])}
-    producers = {key: [k for k in dependencies(tasks[key]) if k in tasks and k not in constants]
-                 for key in order if key not in constants}  # fmt: skip
-    for needed in producers.values():
-        if len(needed) > 1:
-            needed.sort(key=position.__getitem__)
-    n_consumers = Counter(producer for needed in producers.values() for producer in needed)
-    segments: list[list[Key]] = []
+def _join(tasks: NumberedTasks) -> tuple[list[list[int]], list[int]]:
+    """Join tasks; return the segments as lists of tasks, and their levels."""
+    keys, policies, constants = tasks.keys, tasks.policies, tasks.constants
+    n_consumers = [0] * len(keys)
+    for i in range(len(keys)):
+        if i not in constants:
+            for k in tasks.producers(i):
+                n_consumers[k] += 1
+    segments: list[list[int]] = []
     levels: list[int] = []
-    home: dict[Key, int] = {}
+    home = [-1] * len(keys)
 
-    def joins(key: Key, needed: Sequence[Key]) -> int | None:
-        policy = policies[key]
+    def joins(i: int, needed: Sequence[int]) -> int:
+        policy = policies[i]
         if policy.merge:
-            open_to = [k for k in needed if policies[k].merge and policies[k].resources == policy.resources]
+            open_to = [k for k in needed if policies[k].merge and _alike(policies[k], policy)]
         else:  # the parts of an item
             open_to = [k for k in needed if policy.over and policy.batch != 1 and policies[k] is policy]
-        same = [k for k in open_to if _same_chunk(k, key) and n_consumers[k] <= _MOST_CONSUMERS]
-        if same:
-            best = max((home[k] for k in same), key=levels.__getitem__)
-            if all(levels[home[k]] < levels[best] for k in needed if home[k] != best):
+        key, best = keys[i], -1
+        for k in open_to:
+            closer = best < 0 or levels[home[k]] > levels[best]
+            if closer and n_consumers[k] <= _MOST_CONSUMERS and _same_chunk(keys[k], key):
+                best = home[k]
+        if best >= 0:
+            level = levels[best]
+            if len(needed) == 1 or all(home[k] == best or levels[home[k]] < level for k in needed):
                 return best
         if len(needed) == 1 and open_to and n_consumers[needed[0]] == 1:
             return home[needed[0]]
-        return None
+        return -1
 
-    for key, needed in producers.items():
-        target = joins(key, needed) if needed else None
-        if target is None:
+    for i in range(len(keys)):
+        if i in constants:
+            continue
+        needed = tasks.producers(i)
+        target = joins(i, needed) if needed else -1
+        if target < 0:
             target = len(segments)
-            segments.append([])
-            levels.append(1 + max((levels[home[k]] for k in needed), default=0))
-        segments[target].append(key)
-        home[key] = target
+            segments.append([i])
+            levels.append(1 + max([levels[home[k]] for k in needed], default=0))
+        else:
+            segments[target].append(i)
+        home[i] = target
     return segments, levels
 
 
-def _same_chunk(producer: Key, consumer: Key) -> bool:
+def _alike(producer: Policy, consumer: Policy) -> bool:
+    """Return whether a worker that may run tasks of the one may run those of the other with them."""
+    if producer.uses or consumer.uses:  # tasks of others would keep the place
+        return producer is consumer
+    return producer.resources == consumer.resources
+
+
+def _same_chunk(producer: Any, consumer: Any) -> bool:
     return (
-        isinstance(producer, tuple)
-        and isinstance(consumer, tuple)
+        type(producer) is tuple
+        and type(consumer) is tuple
         and len(consumer) > 1
+        and producer[-1] == consumer[-1]
         and producer[1:] == consumer[1:]
     )
 
 
 def _batch(
-    graph: Graph, segments: list[list[Key]], levels: Sequence[int], n_workers: int
-) -> tuple[list[list[Key]], set[Key]]:
+    graph: Graph, tasks: NumberedTasks, segments: list[list[int]], levels: Sequence[int], n_workers: int
+) -> tuple[list[list[int]], set[int]]:
     """Return the segments with the items of each ``over`` put together, and the first task of each such item."""
-    batches: dict[tuple[str, int], list[tuple[Any, list[Key]]]] = {}
-    rest: list[list[Key]] = []
-    opening: set[Key] = set()
-    for keys, level in zip(segments, levels, strict=True):
-        item = next((key for key in keys if _is_item(graph, key)), None)
+    if not any(policy.over for policy in graph.policies.values()):
+        return segments, set()
+    batches: dict[tuple[str, int], list[tuple[Any, list[int]]]] = {}
+    rest: list[list[int]] = []
+    opening: set[int] = set()
+    for members, level in zip(segments, levels, strict=True):
+        item = next((i for i in members if is_item(tasks.policies[i], tasks.keys[i])), None)
         if item is None:
-            rest.append(keys)
+            rest.append(members)
         else:
-            batches.setdefault((graph.owners[item], level), []).append((item[1], keys))
-    for (copy, _), members in batches.items():
+            batches.setdefault((tasks.owners[item], level), []).append((tasks.keys[item][1], members))
+    for (copy, _), items in batches.items():
         policy = graph.policies[copy]
-        members.sort(key=lambda member: member[0])
-        n = len(members)
+        items.sort(key=lambda item: item[0])
+        n = len(items)
         # alone in a segment: a task with effects must not be run again because its neighbour failed
         batch = policy.batch if policy.pure else 1
         if batch is not None:
@@ -160,50 +177,47 @@ def _batch(
             n = min(n, SEGMENTS_A_WORKER * n_workers)
         for i in range(n):
             if batch is not None:
-                part = members[i * batch : (i + 1) * batch]
+                part = items[i * batch : (i + 1) * batch]
             else:
-                part = members[i * len(members) // n : (i + 1) * len(members) // n]
-            rest.append([key for _, keys in part for key in keys])
+                part = items[i * len(items) // n : (i + 1) * len(items) // n]
+            rest.append([member for _, members in part for member in members])
             if len(part) > 1:
-                opening.update(keys[0] for _, keys in part)
+                opening.update(members[0] for _, members in part)
     return rest, opening
 
 
-def _is_item(graph: Graph, key: Key) -> bool:
-    over = graph.policies[graph.owners[key]].over
-    return bool(over) and isinstance(key, tuple) and len(key) == 2 and key[0] == over
-
-
-def _place_constants(graph: Graph, groups: list[list[Key]]) -> list[list[Key]]:
-    """Return for each group the constants that are copied into it.
+def _place_constants(tasks: NumberedTasks, groups: list[list[int]], wanted: Sequence[int]) -> dict[int, list[int]]:
+    """Return group -> the constants that are copied into it.
 
     A constant that is wanted, or large and needed by several groups, becomes a group of its own, appended to
     ``groups``.
     """
-    wanted = set(graph.wanted)
-    users: dict[Key, list[int]] = {key: [] for key in graph.wanted if is_constant(graph.tasks[key])}
-    for g, keys in enumerate(groups):
-        for needed in dict.fromkeys(k for key in keys for k in dependencies(graph.tasks[key])):
-            if needed in graph.tasks and is_constant(graph.tasks[needed]):
+    if not tasks.constants:
+        return {}
+    users: dict[int, list[int]] = {i: [] for i in wanted if i in tasks.constants}
+    for g, members in enumerate(groups):
+        for needed in dict.fromkeys(k for i in members for k in tasks.needs[i]):
+            if needed in tasks.constants:
                 users.setdefault(needed, []).append(g)
-    copied: list[list[Key]] = [[] for _ in groups]
-    for key, by in users.items():
-        if key in wanted or (len(by) > 1 and sizeof(execute(graph.tasks[key], {})) > _SMALL):
-            groups.append([key])
-            copied.append([])
+    copied: dict[int, list[int]] = {}
+    alone = set(wanted)
+    for i, by in users.items():
+        if i in alone or (len(by) > 1 and sizeof(execute(tasks.nodes[i], {})) > _SMALL):
+            groups.append([i])
         else:
             for g in by:
-                copied[g].append(key)
-    return [sorted(keys, key=repr) for keys in copied]
+                copied.setdefault(g, []).append(i)
+    return {g: sorted(constants, key=lambda i: repr(tasks.keys[i])) for g, constants in copied.items()}
 
 
-def _needs(
-    graph: Graph, keys: Iterable[Key], group: int, home: Mapping[Key, int], position: Mapping[Key, int]
-) -> list[Key]:
-    """Return the keys that a group needs from others, in topological order, the context first."""
-    found = {k for key in keys for k in dependencies(graph.tasks[key])}
-    outside = [k for k in found if k == CONTEXT or home.get(k, group) != group]
-    return sorted(outside, key=lambda k: position.get(k, -1))
+def _outside(tasks: NumberedTasks, members: Sequence[int], group: int, home: Sequence[int]) -> tuple[int, ...]:
+    """Return what a group needs from others, in topological order, the context first."""
+    if len(members) == 1:
+        needs = tasks.needs[members[0]]
+        return tuple([k for k in needs if k not in tasks.constants or home[k] >= 0]) if tasks.constants else needs
+    found = {k for i in members for k in tasks.needs[i]}
+    # a constant that is copied has no home
+    return tuple(sorted([k for k in found if k == IN_CONTEXT or home[k] not in (group, -1)]))
 
 
 def _depth_first(needs: Sequence[Sequence[int]]) -> list[int]:
@@ -249,74 +263,3 @@ def _depth_first(needs: Sequence[Sequence[int]]) -> list[int]:
                 place(group)
             stack.pop()
     return order
-
-
-def _segment(
-    graph: Graph,
-    owners: Owners,
-    opening: Container[Key],
-    number: int,
-    keys: Sequence[Key],
-    constants: Sequence[Key],
-    inputs: Sequence[Key],
-    outputs: Sequence[Key],
-) -> Segment:
-    everything = [*constants, *keys]
-    frees = _frees(graph.tasks, everything, inputs, frozenset(outputs))
-    tasks = []
-    for key in everything:
-        owner = graph.owners[key]
-        policy = graph.policies[owner]
-        item = graph.item(key) if policy.items is not None else ""
-        drop = policy.drop and _is_item(graph, key)
-        node = graph.tasks[key]
-        owns = owners.owned_by(node, policy)
-        tasks.append(
-            SegmentTask(
-                key,
-                node,
-                owner,
-                item,
-                policy.timeout,
-                frees.get(key, ()),
-                drop,
-                policy.retries,
-                opens=key in opening,
-                owns=owns,
-                writable=policy.writable,
-            )
-        )
-    n_tasks = Counter(task.step for task in tasks[len(constants) :])
-    policies = [graph.policies[owner] for owner in n_tasks]
-    limits = [policy.timeout and policy.timeout * n for policy, n in zip(policies, n_tasks.values(), strict=True)]
-    steps: Counter[str] = Counter()
-    for policy, n in zip(policies, n_tasks.values(), strict=True):
-        steps[policy.step] += n
-    batch = any(inner.opens for inner in tasks) and any(p.retries or p.timeout is not None or p.drop for p in policies)
-    return Segment(
-        number=number,
-        step=steps.most_common(1)[0][0],
-        tasks=tuple(tasks),
-        inputs=tuple(inputs),
-        outputs=tuple(outputs),
-        retries=0 if batch else max(policy.retries for policy in policies),
-        batch=batch,
-        timeout=None if None in limits else sum(limit for limit in limits if limit is not None),
-        resources=policies[0].resources,
-        pure=all(policy.pure for policy in policies),
-    )
-
-
-def _frees(
-    tasks: Mapping[Key, GraphNode], keys: Sequence[Key], inputs: Sequence[Key], outputs: frozenset[Key]
-) -> dict[Key, tuple[Key, ...]]:
-    """Return for each task the keys of the values that are not needed after it."""
-    last: dict[Key, Key] = {key: key for key in keys if not is_constant(tasks[key])}
-    for key in keys:
-        for needed in dependencies(tasks[key]):
-            last[needed] = key
-    frees: dict[Key, list[Key]] = {}
-    for key in dict.fromkeys((*inputs, *keys)):
-        if key not in outputs and key in last:
-            frees.setdefault(last[key], []).append(key)
-    return {key: tuple(freed) for key, freed in frees.items()}

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from pipeline.graph.graph import Graph, GraphNode, Key, Policy, dependencies, function_of, is_constant
+from pipeline.graph.graph import Graph, Key, Policy
+from pipeline.graph.nodes import GraphNode, dependencies, function_of, is_constant
 
 __all__ = ["Owners", "is_marked", "runs_users_code", "used_once", "users_code"]
 

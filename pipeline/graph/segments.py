@@ -10,13 +10,15 @@ from typing import Any, Literal, NamedTuple
 from pipeline.errors import (
     PipelineError,
     TaskDataError,
+    TaskEntryDamaged,
     TaskError,
     TaskTimeout,
     TaskWriteError,
     WorkerLost,
     task_name,
 )
-from pipeline.graph.graph import GraphNode, Key, dependencies, task
+from pipeline.graph.graph import Key
+from pipeline.graph.nodes import GraphNode, dependencies, is_constant, task
 
 NOT_AGAIN = "its step has effects outside (pure: false), which may have taken place: it is not run again"
 """End of the message about a task that a lost worker may have run."""
@@ -42,6 +44,7 @@ class SegmentTask(NamedTuple):
     opens : whether an item of a batch begins with it
     owns : keys of the values that nothing else sees, so that it may change them
     writable : whether it gets copies of arrays, which it may write to, instead of read-only views
+    pure : False: it has effects outside the pipeline
     """
 
     key: Key
@@ -56,6 +59,7 @@ class SegmentTask(NamedTuple):
     opens: bool = False
     owns: tuple[Key, ...] = ()
     writable: bool = False
+    pure: bool = True
 
     @property
     def name(self) -> str:
@@ -63,7 +67,7 @@ class SegmentTask(NamedTuple):
         return task_name(self.step, self.key, self.item)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Segment:
     """Tasks that run together, in this order, in one worker.
 
@@ -78,7 +82,9 @@ class Segment:
         are not run again
     timeout : seconds, the sum over its tasks; None if one of them has no limit
     resources : abstract resources that it needs, as Dask has them
+    uses : names of the limits that it has a place of while it runs, in ascending order
     pure : False: it has effects outside the pipeline and must never be run twice
+    keep_going : whether, after a task has failed finally, those that do not need it are run nevertheless
     """
 
     number: int
@@ -89,8 +95,15 @@ class Segment:
     retries: int = 0
     timeout: float | None = None
     resources: Mapping[str, float] = field(default_factory=dict)
+    uses: tuple[str, ...] = ()
     pure: bool = True
     batch: bool = False
+    keep_going: bool = False
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether a worker runs the other tasks after one has failed; not where all of them are tried again with it."""
+        return self.keep_going and (self.batch or not self.retries)
 
     def task(self, key: str) -> SegmentTask:
         """Return the task with this key as text."""
@@ -115,6 +128,40 @@ class Segment:
         inputs = tuple(key for key in self.inputs if key in needed)
         return replace(self, tasks=tasks, inputs=inputs, outputs=tuple(k for k in self.outputs if k not in finished))
 
+    def computable(self, missing: Collection[Key]) -> Segment:
+        """Return what is left without the tasks that are ``missing``, or need a value that is, also through others."""
+        lacking, left, opens = set(missing), [], False
+        for inner in self.tasks:
+            opens = opens or inner.opens
+            if inner.key in lacking or not lacking.isdisjoint(dependencies(inner.node)):
+                lacking.add(inner.key)
+            else:
+                left.append(inner._replace(opens=opens))
+                opens = False
+        if len(left) == len(self.tasks):
+            return self
+        needed = {key for inner in left for key in dependencies(inner.node)}
+        return replace(
+            self,
+            tasks=tuple(left),
+            inputs=tuple(key for key in self.inputs if key in needed),
+            outputs=tuple(key for key in self.outputs if key not in lacking),
+        )
+
+    def all_failed(self, failure: Failure) -> list[Failure]:
+        """Return the failures of a segment that is lost with a task: of each task that needs none of the others."""
+        failures, left = [failure], self.computable([self.task(failure.key).key])
+        while not left.is_empty:
+            first = next(inner for inner in left.tasks if not is_constant(inner.node))
+            failures.append(Failure.of(first, failure.cause, kind=failure.kind))
+            left = left.computable([first.key])
+        return failures
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has nothing to run."""
+        return all(is_constant(inner.node) for inner in self.tasks)
+
     def without(self, failure: Failure) -> Segment:
         """Return a segment without the item that failed; a :class:`Dropped` with the cause takes its place."""
         tasks = tuple(
@@ -124,6 +171,9 @@ class Segment:
             for inner in self.tasks
         )
         return replace(self, tasks=tasks)
+
+
+FailureKind = Literal["raised", "data", "write", "timeout", "lost", "entry"]
 
 
 @dataclass
@@ -137,7 +187,8 @@ class Failure:
     cause : ``Type: message (FILE:LINE, in FUNCTION)``
     kind : ``raised``: an exception; ``data``: its input is not valid; ``write``: it could not write
         a file of an output; ``timeout``: it ran longer than its step allows;
-        ``lost``: its worker was lost, and it must not be run again
+        ``lost``: its worker was lost, and it must not be run again; ``entry``: its value, which an earlier run kept,
+        can't be read, so that trying again does not help
     drop : whether its item may be left out
     final : whether its batch has decided that its task is not run again
     """
@@ -147,13 +198,14 @@ class Failure:
     item: str
     cause: str
     traceback: str = ""
-    kind: Literal["raised", "data", "write", "timeout", "lost"] = "raised"
+    kind: FailureKind = "raised"
     drop: bool = False
     final: bool = False
 
     def error(self) -> PipelineError:
         """Return the exception to raise for this failure."""
-        form = {"data": TaskDataError, "write": TaskWriteError}.get(self.kind, TaskError)
+        forms = {"data": TaskDataError, "write": TaskWriteError, "entry": TaskEntryDamaged}
+        form = forms.get(self.kind, TaskError)
         error = form(self.step, self.key, self.cause, self.item, self.traceback)
         if self.kind in ("timeout", "lost"):
             kind = TaskTimeout if self.kind == "timeout" else WorkerLost
@@ -163,7 +215,8 @@ class Failure:
     @classmethod
     def of(cls, inner: SegmentTask, cause: str, **fields: Any) -> Failure:
         """Return a failure of the task ``inner``."""
-        return cls(inner.step, str(inner.key), inner.item, cause, drop=inner.drop, **fields)
+        drop = inner.drop and fields.get("kind") != "entry"
+        return cls(inner.step, str(inner.key), inner.item, cause, drop=drop, **fields)
 
     @classmethod
     def late(cls, inner: SegmentTask) -> Failure:

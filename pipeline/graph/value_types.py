@@ -31,13 +31,13 @@ class LabelsType:
     Parameters
     ----------
     sizes : of the chunks; nan where the length is unknown until run time
-    dtype : pandas dtype of the column that the labels come from
+    field : ``pyarrow.Field`` of the column that the labels come from
     """
 
     name: str
     dim: str
     sizes: tuple[float, ...]
-    dtype: Any
+    field: Any
 
     @property
     def keys(self) -> tuple[Key, ...]:
@@ -89,22 +89,24 @@ class ArrayType:
 
 @dataclass(frozen=True, eq=False)
 class FrameType:
-    """A frame; task ``(name, i)`` gives partition ``i``, a pandas frame whose index has no meaning.
+    """A frame; task ``(name, i)`` gives partition ``i``, a ``pyarrow.Table``.
 
     Parameters
     ----------
-    meta : an empty frame with the columns and dtypes of every partition
+    schema : ``pyarrow.Schema`` of every partition; its fields say whether a column allows missing values
     ordered : whether the order of the rows is part of the value, as after a sort
     nbytes : bytes that a source reads, as far as metadata show; nan for any other frame
     lengths : rows of each partition; None if they are unknown until run time
+    at_most : bytes that it does not exceed, as far as metadata of its sources show; nan if unknown
     """
 
     name: str
     n_partitions: int
-    meta: Any
+    schema: Any
     ordered: bool = False
     nbytes: float = math.nan
     lengths: tuple[int, ...] | None = None
+    at_most: float = math.nan
 
     kind: Literal["frame"] = field(default="frame", init=False)
 

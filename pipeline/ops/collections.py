@@ -18,39 +18,50 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+from pipeline.graph.graph import Key
+from pipeline.graph.nodes import GraphNode, ref
 
-from pipeline.graph.graph import GraphNode, Key, ref
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 __all__ = ["Args", "Frame", "Items", "Parts", "Single", "args_of_task"]
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """A frame whose partition ``i`` is the result of the task ``keys[i]``, a pandas frame without a meaningful index.
+    """A frame whose partition ``i`` is the result of the task ``keys[i]``, a ``pyarrow.Table`` of the frame's schema.
 
     Parameters
     ----------
     keys : at least one
-    meta : an empty frame with the columns and dtypes of every partition
+    schema : names, types, and whether a column allows missing values; the same for every partition
     nbytes : of a source, bytes of the whole frame as far as its metadata show; else nan
     lengths : number of rows of each partition; None if unknown until run time
+    ordered : whether the order of its rows is part of the value
+    at_most : bytes that the whole frame does not exceed, as far as metadata of its sources show; nan if unknown
     """
 
     tasks: Mapping[Key, GraphNode]
     keys: tuple[Key, ...]
-    meta: pd.DataFrame
+    schema: pa.Schema
     nbytes: float = math.nan
     lengths: tuple[int, ...] | None = None
+    ordered: bool = False
+    at_most: float = math.nan
 
     @property
     def columns(self) -> list[str]:
-        return [str(name) for name in self.meta.columns]
+        return list(self.schema.names)
+
+    @property
+    def bound(self) -> float:
+        """Bytes that the whole frame does not exceed; nan if unknown."""
+        return self.at_most if math.isnan(self.nbytes) else self.nbytes
 
     def __dask_tokenize__(self) -> Any:
-        """What tells this frame from others in one build: names of keys are unique there."""
+        """What distinguishes this frame from others in one build: names of keys are unique there."""
         return self.keys[0], len(self.keys), self.columns
 
 

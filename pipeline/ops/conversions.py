@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import dask.array as da
 import numpy as np
-import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 import xarray as xr
 
 from pipeline.errors import DataError, OpError, nearest
-from pipeline.graph.graph import GraphNode, Key, listed, ref, task
-from pipeline.ops.arrays.deferred_labels import DeferredLabels, plain_coords, with_labels
+from pipeline.graph.column_types import family, type_name
+from pipeline.graph.declared_values import Misfit, fitted
+from pipeline.graph.graph import Key
+from pipeline.graph.nodes import GraphNode, constant, listed, ref, task
+from pipeline.graph.pandas_frames import to_pandas
+from pipeline.graph.segments import Dropped
+from pipeline.ops.arrays.deferred_labels import (
+    DeferredLabels,
+    label_dtype,
+    labels_of_column,
+    plain_coords,
+    with_labels,
+)
 from pipeline.ops.arrays.dims import one_chunk
 from pipeline.ops.calls.mapping import DEALT, deal
 from pipeline.ops.collections import Items, Single
 from pipeline.ops.to_frame import labels_along
 from pipeline.ops.whole_numbers import WholeNumberError, cast, common_dtype
 
-__all__ = ["to_array", "to_items"]
+__all__ = ["checked", "matrix_dtype", "matrix_of_rows", "to_array", "to_items"]
 
 # ---------------------------------------------------------------------------------------------------------------------
 # to_array
@@ -140,7 +152,8 @@ def _matrix(
     x: Any, columns: Any, dims: tuple[str, ...], labels: str | None, dtype: str | None, name: str
 ) -> xr.DataArray:
     known = list(x.columns)
-    numbers = [str(c) for c in known if pd.api.types.is_numeric_dtype(x.meta[c].dtype) and c != labels]
+    fields = {field.name: field for field in x.schema}
+    numbers = [c for c in known if family(fields[c].type) in ("number", "true/false") and c != labels]
     patterns = [columns] if isinstance(columns, str) else list(columns or numbers)
     chosen = [c for c in known if c in patterns or (c != labels and _matches(c, patterns))]
     absent = [p for p in patterns if not fnmatch.filter([str(c) for c in known], p)]
@@ -153,10 +166,10 @@ def _matrix(
     if labels in dims:
         raise OpError("labels", f"{labels!r} is a dim, too; name the dim otherwise: dims: [row, {dims[1]}]")
     for c in chosen:
-        if not pd.api.types.is_numeric_dtype(x.meta[c].dtype):
+        if family(fields[c].type) not in ("number", "true/false"):
             known_numbers = ", ".join(numbers) or "none"
-            raise OpError("columns", f"{c!r} is {x.meta[c].dtype}; an array takes numbers: {known_numbers}")
-    kind = np.dtype(dtype) if dtype else common_dtype(*(_plain(x.meta[c].dtype) for c in chosen))
+            raise OpError("columns", f"{c!r} is {type_name(fields[c].type)}; an array takes numbers: {known_numbers}")
+    kind = np.dtype(dtype) if dtype else matrix_dtype(fields[c] for c in chosen)
     tasks, keys = x.tasks, x.keys
     own: dict[Key, GraphNode] = {}
     for i, key in enumerate(keys):
@@ -166,11 +179,10 @@ def _matrix(
     coords: dict[str, Any] = {dims[1]: np.array([str(c) for c in chosen])}
     deferred: dict[str, DeferredLabels] = {}
     if labels is not None:
-        first, dtype = f"{name}/labels.{labels}", x.meta[labels].dtype
-        column = {(first, i): task((first, i), labels_of_rows, labels, ref(key)) for i, key in enumerate(keys)}
-        kind = dtype if isinstance(dtype, np.dtype) else np.dtype(object)
-        late = da.Array({**tasks, **column}, first, (lengths,), dtype=kind)
-        deferred[labels] = DeferredLabels(dims[0], late, dtype)
+        first, of = f"{name}/labels.{labels}", fields[labels]
+        column = {(first, i): task((first, i), labels_of_column, labels, ref(key)) for i, key in enumerate(keys)}
+        late = da.Array({**tasks, **column}, first, (lengths,), dtype=label_dtype(of))
+        deferred[labels] = DeferredLabels(dims[0], late, of)
     return with_labels(xr.DataArray(data, dims=dims, coords=coords), deferred)
 
 
@@ -178,35 +190,64 @@ def _matches(column: Any, patterns: Sequence[str]) -> bool:
     return any(fnmatch.fnmatchcase(str(column), pattern) for pattern in patterns)
 
 
-def labels_of_rows(column: str, rows: pd.DataFrame) -> Any:
-    """Return one column of a partition as a numpy array."""
-    return rows[column].to_numpy()
+def matrix_dtype(fields: Iterable[pa.Field]) -> np.dtype[Any]:
+    """Return the dtype of a matrix of columns of numbers: the common one, float64 where a number may be missing."""
+    return common_dtype(*map(_plain, fields))
 
 
-def _plain(dtype: Any) -> np.dtype[Any]:
-    """Return the numpy dtype for a column of numbers: float64 if values may be missing."""
-    return dtype if isinstance(dtype, np.dtype) else np.dtype(np.float64)
+def _plain(field: pa.Field) -> np.dtype[Any]:
+    """Return the numpy dtype for a column of numbers: float64 if values may be missing, and for decimals."""
+    whole = not field.nullable and not pa.types.is_decimal(field.type)
+    keeps = whole or pa.types.is_floating(field.type)
+    return np.dtype(field.type.to_pandas_dtype()) if keeps else np.dtype(np.float64)
 
 
-def matrix_of_rows(columns: tuple[str, ...], dtype: Any, rows: pd.DataFrame) -> Any:
+def matrix_of_rows(columns: tuple[str, ...], dtype: Any, rows: pa.Table) -> Any:
     """Return some columns of a partition as a C-contiguous matrix, shape (rows, columns).
 
     Raises
     ------
-    DataError : a column has values that don't fit into the dtype
+    DataError : a column has values that don't fit into the dtype, or missing ones that it can't hold
     """
-    found = np.empty((len(rows), len(columns)), dtype)
+    dtype = np.dtype(dtype)
+    found = np.empty((rows.num_rows, len(columns)), dtype)
     for i, name in enumerate(columns):
-        column: Any = rows[name]
-        missing = bool(column.isna().any())
-        plain = np.dtype(np.float64) if missing else getattr(column.dtype, "numpy_dtype", column.dtype)
-        values = column.to_numpy(_plain(plain), na_value=np.nan) if missing else column.to_numpy(_plain(plain))
-        cast = _cast(values, np.dtype(dtype))
+        column = rows.column(name)
+        place = f"column {name!r} ({type_name(column.type)})"
+        missing = column.null_count
+        if missing and dtype.kind not in "fc":
+            raise DataError(
+                f"{place} has missing values; dtype: {dtype} is declared, which has none: fill or drop them before, or "
+                "write dtype: float64"
+            )
+        plain = _numbers(column, dtype)
+        cast = None if plain is None else _cast(plain, dtype)
         if cast is None:
-            why = "has missing values" if missing else "has values that don't fit"
-            raise DataError(f"column {name!r} ({column.dtype}) {why}; dtype: {np.dtype(dtype)} is declared")
+            lost = (
+                "; some are beyond 2**53, write dtype: int64 if none is missing" if _is_default(column, dtype) else ""
+            )
+            raise DataError(f"{place} has values that don't fit; dtype: {dtype} is declared{lost}")
         found[:, i] = cast
+        if missing:
+            found[column.is_null().to_numpy(), i] = np.nan
     return found
+
+
+def _is_default(column: pa.ChunkedArray, dtype: np.dtype[Any]) -> bool:
+    return pa.types.is_integer(column.type) and dtype == np.float64
+
+
+def _numbers(column: pa.ChunkedArray, dtype: np.dtype[Any]) -> np.ndarray[Any, Any] | None:
+    """Return a column as numpy has it, 0 where a value is missing; None if its decimals don't fit into the dtype."""
+    if pa.types.is_decimal(column.type):
+        kind = pa.float64() if dtype.kind in "fc" else pa.from_numpy_dtype(dtype)
+        try:
+            column = pa.chunked_array([fitted(column, kind)])
+        except Misfit:
+            return None
+    if column.null_count:
+        column = pc.fill_null(column, pa.scalar(False if pa.types.is_boolean(column.type) else 0, column.type))
+    return np.asarray(column.to_numpy())
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -214,26 +255,41 @@ def matrix_of_rows(columns: tuple[str, ...], dtype: Any, rows: pd.DataFrame) -> 
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def to_items(x: Any, *, name: str, along: str | None = None, by: str | None = None, split: int | None = None) -> Items:
+def to_items(
+    x: Any,
+    *,
+    name: str,
+    along: str | None = None,
+    by: str | None = None,
+    split: int | None = None,
+    size: int | None = None,
+) -> Items:
     """Return items of an array (a slice for each position along a dim), a frame (rows or partitions) or a list.
 
     Parameters
     ----------
-    x : array, frame, or Single whose value is a list
+    x : array, frame, Items, or Single whose value is a list
     along : dim of an array; the items' keys are its labels, or positions
     by : ``rows``: each row, a map; ``partitions``: each partition, a DataFrame
     split : number of tasks for the elements of a list, whose length is unknown until run time
+    size : number of elements of the lists that become the items; None: each element is an item
     """
+    if isinstance(x, Single):
+        n = split or DEALT
+        own: dict[Key, GraphNode] = {(name, i): task((name, i), deal, ref(x.key), i, n, size) for i in range(n)}
+        return Items(name, {**x.tasks, **own}, n)
+    if size is None:
+        return _elements(x, name, along, by)
+    return in_lists(x if isinstance(x, Items) else _elements(x, f"{name}/element", along, by), name, size)
+
+
+def _elements(x: Any, name: str, along: str | None, by: str | None) -> Items:
     if isinstance(x, xr.DataArray):
         return _slices(x, along or "", name)
     own: dict[Key, GraphNode] = {}
-    if isinstance(x, Single):
-        n = split or DEALT
-        own |= {(name, i): task((name, i), deal, ref(x.key), i, n) for i in range(n)}
-        return Items(name, {**x.tasks, **own}, n)
     tasks, keys = x.tasks, x.keys
     if by == "partitions":
-        own |= {(name, i): task((name, i), plain_rows, ref(key)) for i, key in enumerate(keys)}
+        own |= {(name, i): task((name, i), to_pandas, ref(key)) for i, key in enumerate(keys)}
         return Items(name, {**tasks, **own}, len(keys), tuple(map(str, range(len(keys)))))
     counts = [(f"{name}/count", i) for i in range(len(keys))]
     for i, key in enumerate(keys):
@@ -242,16 +298,62 @@ def to_items(x: Any, *, name: str, along: str | None = None, by: str | None = No
     return Items(name, {**tasks, **own}, len(keys))
 
 
-def plain_rows(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return a partition with a fresh index, as a user gets it."""
-    return rows.reset_index(drop=True)
+def in_lists(items: Items, name: str, size: int) -> Items:
+    """Return items that are lists of ``size`` consecutive items, the last of the rest; their keys are their positions.
+
+    Where the number of items is unknown, those that are left of one task are handed on to the next.
+    """
+    own: dict[Key, GraphNode] = {}
+    if items.names is not None:
+        starts = range(0, len(items.keys), size)
+        for i, start in enumerate(starts):
+            own[name, i] = task((name, i), list_of, listed(ref(key) for key in items.keys[start : start + size]))
+        return Items(name, {**items.tasks, **own}, len(starts), tuple(map(str, range(len(starts)))))
+    carried: Key = (f"{name}/rest", 0)
+    own[carried] = constant(carried, (0, []))
+    for i, key in enumerate(items.keys):
+        last = i == items.n_tasks - 1
+        own[name, i] = task((name, i), whole_lists, ref(carried), ref(key), size, last)
+        if not last:
+            own[f"{name}/rest", i + 1] = task((f"{name}/rest", i + 1), rest_of_lists, ref(carried), ref(key), size)
+            carried = (f"{name}/rest", i + 1)
+    return Items(name, {**items.tasks, **own}, items.n_tasks)
 
 
-def maps_of_rows(rows: pd.DataFrame, before: Sequence[int]) -> list[tuple[str, dict[str, Any]]]:
-    """Return the rows as maps, each with its number in the whole frame as key."""
+def list_of(items: Sequence[Any]) -> list[Any]:
+    """Return the items that were not dropped as a list."""
+    return [item for item in items if not isinstance(item, Dropped)]
+
+
+def rest_of_lists(before: tuple[int, list[Any]], group: Sequence[tuple[str, Any]], size: int) -> tuple[int, list[Any]]:
+    """Return how many lists are whole up to a group of items, and what is left of it: fewer items than ``size``."""
+    n, rest = before
+    items = [*rest, *list_of([item for _, item in group])]
+    return n + len(items) // size, items[len(items) - len(items) % size :]
+
+
+def whole_lists(
+    before: tuple[int, list[Any]], group: Sequence[tuple[str, Any]], size: int, last: bool
+) -> list[tuple[str, list[Any]]]:
+    """Return the lists that end in a group of items, with their positions as keys; of the ``last`` also the rest."""
+    n, rest = before
+    items = [*rest, *list_of([item for _, item in group])]
+    stop = len(items) if last else len(items) - len(items) % size
+    return [(str(n + i), items[start : start + size]) for i, start in enumerate(range(0, stop, size))]
+
+
+def maps_of_rows(rows: pa.Table, before: Sequence[int]) -> list[tuple[str, dict[str, Any]]]:
+    """Return the rows as maps of Python objects, each with its number in the whole frame as key.
+
+    A missing float is nan, any other missing value None.
+    """
     first = sum(before)
-    maps: list[Any] = rows.to_dict("records")
-    return [(str(first + i), row) for i, row in enumerate(maps)]
+    columns = [
+        column.to_numpy().tolist() if pa.types.is_floating(column.type) else column.to_pylist()
+        for column in rows.columns
+    ]
+    maps = zip(*columns, strict=True) if columns else ()
+    return [(str(first + i), dict(zip(rows.column_names, row, strict=True))) for i, row in enumerate(maps)]
 
 
 def _to_the_second(labels: Any) -> Any:

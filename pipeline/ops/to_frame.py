@@ -8,17 +8,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
 import xarray as xr
 
 from pipeline.errors import DataError, OpError, nearest
 from pipeline.graph.calendars import calendar_of, time_texts
-from pipeline.graph.graph import GraphNode, Key, listed, ref, task
+from pipeline.graph.column_types import declared_type, empty_table, schema_of
+from pipeline.graph.graph import Key
+from pipeline.graph.nodes import GraphNode, listed, ref, task
+from pipeline.graph.pandas_frames import from_pandas, held, is_frame
 from pipeline.graph.segments import Dropped
-from pipeline.ops.arrays.deferred_labels import deferred_labels
+from pipeline.ops.arrays.deferred_labels import column_of_labels, deferred_labels
 from pipeline.ops.arrays.dims import one_chunk, require_length
 from pipeline.ops.collections import Frame, Items, Single
-from pipeline.ops.column_types import TEXT, declared_dtype
+from pipeline.worker.sql_engine import entered
 
 __all__ = ["labels_along", "to_frame"]
 
@@ -37,7 +40,7 @@ def to_frame(
         ``columns``. Items: one or several rows an item. Value: its rows. List of ``(labels, collection)``: one after
         the other, with the labels as columns
     name : of the step instance; the keys of the tasks begin with it
-    columns : name -> type of the columns of items and values; for an array, a dim
+    columns : name -> type of the columns of items and values, any of which may have missing values; for an array, a dim
     prefix : of the names of columns that are made from a dim
 
     Raises
@@ -51,67 +54,94 @@ def to_frame(
         return _wide(x, str(columns), prefix or "", name) if columns else _long(x, value, name)
     if not isinstance(columns, Mapping) or not columns:
         raise OpError("columns", "items and values need {name: type} for the columns they hold")
-    dtypes = {column: declared_dtype(kind, f"columns.{column}") for column, kind in columns.items()}
-    if isinstance(x, list):
-        return _gathered(x, dtypes, name)
-    return _of_items(x, {}, dtypes, name, 0)
+    declared = schema_of({column: declared_type(kind, f"columns.{column}") for column, kind in columns.items()})
+    if not isinstance(x, list):
+        return _of_items(x, _typed(_known(x, {})), declared, name, 0)
+    members = [(labels, _as_single(m, f"{name}/cell", i) if isinstance(m, xr.DataArray) else m)
+               for i, (labels, m) in enumerate(x)]  # fmt: skip
+    return _gathered(members, declared, name)
 
 
-def _of_items(x: Items | Single, labels: Mapping[str, Any], dtypes: Mapping[str, Any], name: str, first: int) -> Frame:
-    """Return the frame of some items; ``first`` is the number of its first partition."""
-    own: dict[Key, GraphNode] = {}
-    groups: list[tuple[pd.DataFrame, list[tuple[str | None, Key]]]]
+# ---------------------------------------------------------------------------------------------------------------------
+# Items and values
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _known(x: Items | Single, labels: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return the columns that are known while building, a row an item; one row if the items are unknown."""
     if isinstance(x, Single):
-        known = pd.DataFrame({k: [v] for k, v in labels.items()}, index=[0])
+        return {k: [v] for k, v in labels.items()} or {"": [""]}
+    n = 1 if x.names is None else len(x.names)
+    known = {k: [v] * n for k, v in labels.items()}
+    if x.names is None:
+        return {**known, "key": [""]}
+    return known | {k: list(v) for k, v in x.columns.items()} | {"key": list(x.names)}
+
+
+def _typed(columns: Mapping[str, Sequence[Any]]) -> pa.Table:
+    """Return columns of scalars as a table; values of several kinds become text."""
+    arrays = {}
+    for name, values in columns.items():
+        try:
+            arrays[name] = pa.array(values, pa.string() if not values else None)
+        except (pa.ArrowException, OverflowError):
+            arrays[name] = pa.array([str(value) for value in values])
+    schema = schema_of({name: array.type for name, array in arrays.items()}, nullable=False)
+    return pa.Table.from_arrays(list(arrays.values()), schema=schema)
+
+
+def _of_items(x: Items | Single, known: pa.Table, declared: pa.Schema, name: str, first: int) -> Frame:
+    """Return the frame of some items; ``first`` is the number of its first partition."""
+    groups: list[tuple[pa.Table, list[tuple[str | None, Key]]]]
+    if isinstance(x, Single):
         groups = [(known, [("", x.key)])]
+        known = known.select([c for c in known.column_names if c])
     elif x.names is None:
-        one_row: dict[str, list[Any]] = {k: [v] for k, v in labels.items()}
-        known = pd.DataFrame({**one_row, "key": [""]})
         groups = [(known, [(None, key)]) for key in x.keys]
     else:
-        n = len(x.names)
-        size = max(1, -(-n // _PARTITIONS))
-        given: dict[str, list[Any]] = {k: [v] * n for k, v in labels.items()}
-        given |= {k: list(v) for k, v in x.columns.items()}
-        known = pd.DataFrame(given | {"key": list(x.names)})
+        size = max(1, -(-len(x.names) // _PARTITIONS))
         pairs: list[tuple[str | None, Key]] = list(zip(x.names, x.keys, strict=True))
-        groups = [
-            (known.iloc[start : start + size].reset_index(drop=True), pairs[start : start + size])
-            for start in range(0, max(n, 1), size)
-        ]
-    known_dtypes = {str(c): t for c, t in known.dtypes.to_dict().items() if c not in dtypes}
-    columns: dict[str, Any] = {**known_dtypes, **dtypes}
-    meta = pd.DataFrame({c: pd.Series(dtype=t) for c, t in columns.items()})
+        starts = range(0, max(len(pairs), 1), size)
+        groups = [(_copied(known.slice(start, size)), pairs[start : start + size]) for start in starts]
+    schema = pa.schema([*(field for field in known.schema if field.name not in declared.names), *declared])
+    own: dict[Key, GraphNode] = {}
     for number, (rows, members) in enumerate(groups):
         key = (f"{name}/rows", first + number)
         texts = tuple(text for text, _ in members)
-        own[key] = task(key, rows_of_items, rows, texts, dtypes, listed(ref(k) for _, k in members))
-    return _frame(x.tasks, own, meta)
+        own[key] = task(key, rows_of_items, rows, texts, declared, schema, listed(ref(k) for _, k in members))
+    return _frame(x.tasks, own, schema)
+
+
+def _copied(table: pa.Table) -> pa.Table:
+    """Return a slice without the table that it was cut from."""
+    return table.take(pa.array(range(table.num_rows), pa.int64()))
 
 
 def _frame(
     tasks: Mapping[Key, GraphNode],
     own: Mapping[Key, GraphNode],
-    meta: pd.DataFrame,
+    schema: pa.Schema,
     lengths: Sequence[float] = (math.nan,),
 ) -> Frame:
     """Return the frame whose partitions are the tasks ``own``, which need ``tasks``; a length of nan is unknown."""
     known = None if any(n != n for n in lengths) else tuple(int(n) for n in lengths)
-    return Frame({**tasks, **own}, tuple(own), meta, lengths=known)
+    return Frame({**tasks, **own}, tuple(own), schema, lengths=known)
 
 
-def _gathered(x: Sequence[tuple[Mapping[str, Any], Any]], dtypes: Mapping[str, Any], name: str) -> Frame:
-    frames, first = [], 0
-    for labels, member in x:
-        single = _as_single(member, f"{name}/cell", first) if isinstance(member, xr.DataArray) else member
-        frames.append(_of_items(single, labels, dtypes, name, first))
-        first += len(frames[-1].keys)
+def _gathered(members: Sequence[tuple[Mapping[str, Any], Items | Single]], declared: pa.Schema, name: str) -> Frame:
+    """Return the frames of several instances, one after the other; the types of their labels hold all of them."""
+    parts = [_known(x, labels) for labels, x in members]
+    lengths = [len(next(iter(part.values()))) for part in parts]
+    whole = _typed({k: [v for part in parts for v in part[k]] for k in parts[0]})
     tasks: dict[Key, GraphNode] = {}
     keys: list[Key] = []
-    for member in frames:
-        tasks |= member.tasks
-        keys += member.keys
-    return Frame(tasks, tuple(keys), frames[0].meta)
+    start = 0
+    for (_, x), n in zip(members, lengths, strict=True):
+        frame = _of_items(x, _copied(whole.slice(start, n)), declared, name, len(keys))
+        tasks |= frame.tasks
+        keys += frame.keys
+        start += n
+    return Frame(tasks, tuple(keys), frame.schema)
 
 
 def _as_single(x: xr.DataArray, prefix: str, number: int) -> Single:
@@ -128,15 +158,16 @@ def only_element(chunk: Any) -> Any:
 
 
 def rows_of_items(
-    known: pd.DataFrame, names: tuple[str | None, ...], declared: Mapping[str, Any], items: Sequence[Any]
-) -> pd.DataFrame:
+    known: pa.Table, names: tuple[str | None, ...], declared: pa.Schema, schema: pa.Schema, items: Sequence[Any]
+) -> pa.Table:
     """Return the rows of some items: columns known while building, then the columns of the items.
 
     Parameters
     ----------
     known : the columns known while building, a row an item; one row for all if the items are unknown until run time
     names : the items' keys; None for a task that gives ``(key, item)`` pairs
-    declared : column -> dtype of the columns of the items
+    declared : the columns of the items
+    schema : of the result
 
     Raises
     ------
@@ -144,97 +175,68 @@ def rows_of_items(
     """
     texts: list[str] = []
     at: list[int] = []
-    pieces: list[pd.DataFrame] = []
-    pooled: dict[str, list[Any]] = {column: [] for column in declared}
+    pieces: list[pa.Table] = []
+    pooled: dict[str, list[Any]] = {column: [] for column in declared.names}
     owners: list[str] = []
 
     def pour() -> None:
         if owners:
-            pieces.append(pd.DataFrame({c: _column(c, values, declared[c], owners) for c, values in pooled.items()}))
+            arrays = [held(pooled[field.name], field, owners) for field in declared]
+            pieces.append(pa.Table.from_arrays(arrays, schema=declared))
             owners.clear()
-            pooled.update({column: [] for column in declared})
+            pooled.update({column: [] for column in declared.names})
 
     for i, (name, item) in enumerate(zip(names, items, strict=True)):
         for text, value in item if name is None else [(name, item)]:
             if isinstance(value, Dropped):
                 continue
-            if isinstance(value, pd.DataFrame):
+            if is_frame(value):
                 pour()
-                _require(value.columns, declared, text)
-                n = len(value)
-                pieces.append(
-                    pd.DataFrame({c: _column(c, value[c].tolist(), t, [text] * n) for c, t in declared.items()})
-                )
+                pieces.append(from_pandas(value, declared, _named(text)))
+                n = pieces[-1].num_rows
             else:
-                n = _pool(value, pooled, declared, text)
-                owners += [text] * n
+                n = _pool(value, pooled, text)
+                owners += [_named(text)] * n
             texts += [text] * n
             at += [i if name is not None else 0] * n
     pour()
-    head = known.iloc[at].reset_index(drop=True)
-    if "key" in head and None in names:
-        head["key"] = pd.Series(texts, dtype=known["key"].dtype)
-    empty = {c: pd.Series(dtype=t) for c, t in declared.items()}
-    rows = pd.concat(pieces, ignore_index=True) if pieces else pd.DataFrame(empty)
-    return pd.concat([head[[c for c in head if c not in declared]], rows], axis=1)
+    rows = entered(pa.concat_tables(pieces), declared) if pieces else empty_table(declared)
+    head = known.take(pa.array(at, pa.int64()))
+    columns = {name: head.column(name) for name in known.column_names}
+    if None in names:
+        columns["key"] = pa.chunked_array([pa.array(texts, pa.string())])
+    columns |= dict(zip(declared.names, rows.columns, strict=True))
+    return pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
 
 
-def _pool(value: Any, pooled: Mapping[str, list[Any]], declared: Mapping[str, Any], text: str) -> int:
+def _named(item: str) -> str:
+    return f"item {item!r}" if item else "the value"
+
+
+def _pool(value: Any, pooled: Mapping[str, list[Any]], text: str) -> int:
     """Add an item's rows to the columns; return their number."""
     rows = value if isinstance(value, list | tuple) else [value]
     for row in rows:
         if isinstance(row, Mapping):
-            _require(row, declared, text)
+            missing = [column for column in pooled if column not in row]
+            if missing:
+                has = ", ".join(map(str, row)) or "none"
+                raise DataError(f"{_named(text)} has no column {missing[0]!r}; it has {has}")
             for column, values in pooled.items():
                 values.append(row[column])
-        elif len(declared) == 1:
+        elif len(pooled) == 1:
             next(iter(pooled.values())).append(row)
         else:
             raise DataError(
-                f"item {text!r}: got a {type(row).__name__}; {len(declared)} columns need a map, a list of maps or a "
+                f"{_named(text)}: got a {type(row).__name__}; {len(pooled)} columns need a map, a list of maps or a "
                 "DataFrame"
             )
     return len(rows)
 
 
-def _require(columns: Any, declared: Mapping[str, Any], text: str) -> None:
-    missing = [column for column in declared if column not in columns]
-    if missing:
-        raise DataError(f"item {text!r} has no column {missing[0]!r}; it has {', '.join(map(str, columns)) or 'none'}")
-
-
-def _column(column: str, values: list[Any], dtype: Any, owners: Sequence[str]) -> pd.Series:
-    """Return the values as ``dtype``; an error names the first item that does not fit."""
-    whole = isinstance(dtype, np.dtype) and dtype.kind in "iub"
-    try:
-        if not whole or not any(_missing(v) for v in values):
-            if isinstance(dtype, pd.StringDtype) and not all(isinstance(v, str) or _missing(v) for v in values):
-                raise ValueError("not text")
-            column_values: pd.Series = pd.Series(values, dtype=dtype)
-            return column_values
-    except (ValueError, TypeError, OverflowError):
-        pass
-    for value, owner in zip(values, owners, strict=True):
-        if _missing(value) and whole:
-            raise DataError(
-                f"item {owner!r}: column {column!r} got {value!r}; declared {dtype}, which has no missing value. "
-                "Declare float64, or leave the row out"
-            )
-        try:
-            if isinstance(dtype, pd.StringDtype) and not (isinstance(value, str) or _missing(value)):
-                raise ValueError("not text")
-            pd.Series([value], dtype=dtype)
-        except (ValueError, TypeError, OverflowError) as error:
-            declared = "string" if isinstance(dtype, pd.StringDtype) else str(dtype)
-            raise DataError(
-                f"item {owner!r}: column {column!r} got {str(value)[:60]!r} ({type(value).__name__}); "
-                f"declared {declared}"
-            ) from error
-    raise DataError(f"column {column!r}: the values don't fit {dtype} together")
-
-
-def _missing(value: Any) -> bool:
-    return value is None or value is pd.NaT or value is pd.NA or (isinstance(value, float) and value != value)
+# ---------------------------------------------------------------------------------------------------------------------
+# Arrays
+# ---------------------------------------------------------------------------------------------------------------------
 
 
 def _long(x: xr.DataArray, value: str, name: str) -> Frame:
@@ -242,9 +244,11 @@ def _long(x: xr.DataArray, value: str, name: str) -> Frame:
     if value in x.dims:
         raise OpError("value", f"{value!r} is a dim of the array, too; choose another name for the column of the cells")
     labels = [_known_labels(x, dim) for dim in x.dims]
-    kinds = [np.dtype(np.int64) if known is None else pd.Series(known[:0]).dtype for known in labels]
-    dtypes = {str(dim): kind for dim, kind in zip(x.dims, kinds, strict=True)} | {value: _column_dtype(x.dtype)}
-    meta = pd.DataFrame({c: pd.Series(dtype=t) for c, t in dtypes.items()})
+    fields = [
+        pa.field(str(dim), pa.int64(), nullable=False) if known is None else _labels_field(str(dim), known)
+        for dim, known in zip(x.dims, labels, strict=True)
+    ]
+    schema = pa.schema([*fields, _cells_field(value, x.dtype)])
     starts = [np.concatenate([[0], np.cumsum(np.nan_to_num(c))]).astype(int) for c in x.data.chunks]
     own: dict[Key, GraphNode] = {}
     counts = {axis: _counted(x, axis, name, own) for axis, known in enumerate(labels) if known is None}
@@ -254,9 +258,9 @@ def _long(x: xr.DataArray, value: str, name: str) -> Frame:
             for axis, (known, j) in enumerate(zip(labels, index, strict=True))
         )
         key = (f"{name}/cells", i)
-        own[key] = task(key, cells_of_chunk, axes, meta, ref((x.data.name, *index)))
+        own[key] = task(key, cells_of_chunk, axes, schema, ref((x.data.name, *index)))
     cells = {key: own[key] for key in own if key[0] == f"{name}/cells"}
-    return _frame(dict(x.data.dask) | own, cells, meta, _n_cells(x.data.chunks))
+    return _frame(dict(x.data.dask) | own, cells, schema, _n_cells(x.data.chunks))
 
 
 def _known_labels(x: xr.DataArray, dim: Any) -> Any:
@@ -295,19 +299,54 @@ def labels_along(x: xr.DataArray, dim: Any) -> Any:
 
 
 def _as_columns_hold(labels: Any) -> Any:
-    """Return labels as a column can hold them: times of a calendar that pandas lacks become text in ISO 8601."""
+    """Return labels as a column can hold them: times of a calendar that numpy lacks become text in ISO 8601."""
     if not calendar_of(labels):
         return labels
     texts = time_texts(labels)
     return np.where(texts == None, "", texts).astype("U")  # noqa: E711  (elementwise)
 
 
-def _column_dtype(dtype: np.dtype[Any]) -> Any:
-    """Return the dtype of a column of an array's cells; objects are text of any length, as files hold it."""
-    return TEXT if dtype.kind in "UTO" else dtype
+def _labels_field(name: str, labels: np.ndarray[Any, Any]) -> pa.Field:
+    """Return the column of labels that are known while building; some may be missing where they are."""
+    kind = _cells_field(name, labels.dtype).type
+    return pa.field(name, kind, nullable=bool(_column(labels, kind).null_count))
 
 
-def cells_of_chunk(axes: Sequence[Any], meta: pd.DataFrame, chunk: Any) -> pd.DataFrame:
+def _cells_field(name: str, dtype: np.dtype[Any]) -> pa.Field:
+    """Return the column of an array's cells; objects are text of any length, as files hold it."""
+    if dtype.kind in "UTO":
+        return pa.field(name, pa.string())
+    if dtype.kind == "S":
+        return pa.field(name, pa.binary())
+    if dtype.kind in "mM":
+        unit = np.datetime_data(dtype)[0]
+        unit = unit if unit in ("s", "ms", "us", "ns") else "s"
+        return pa.field(name, pa.timestamp(unit) if dtype.kind == "M" else pa.duration(unit))
+    try:
+        return pa.field(name, pa.from_numpy_dtype(dtype), nullable=dtype.kind == "f")
+    except pa.ArrowNotImplementedError:
+        cure = "take abs(x), or its real part" if dtype.kind == "c" else "make it float64"
+        raise OpError("input", f"{dtype} is no type of a column; {cure} before") from None
+
+
+def _column(values: Any, kind: pa.DataType) -> pa.Array:
+    """Return cells or labels as a column; a float that is not a number is missing."""
+    values = np.asarray(values)
+    if values.dtype.kind in "TO":
+        return held(values.tolist(), pa.field("value", kind), "the array")
+    if values.dtype.kind in "mM":
+        values = values.astype(f"{values.dtype.kind}8[{kind.unit}]")
+    return pa.array(np.ascontiguousarray(values), from_pandas=True).cast(kind)
+
+
+def _spread(labels: pa.Array, axis: int, shape: Sequence[int]) -> pa.Array:
+    """Return the labels along an axis for each place of a shape, in C order."""
+    across = [-1 if i == axis else 1 for i in range(len(shape))]
+    places = np.broadcast_to(np.arange(len(labels)).reshape(across), shape).reshape(-1)
+    return labels.take(pa.array(places))
+
+
+def cells_of_chunk(axes: Sequence[Any], schema: pa.Schema, chunk: Any) -> pa.Table:
     """Return a row for each cell of a chunk: its labels along each dim, then its value.
 
     Parameters
@@ -315,14 +354,12 @@ def cells_of_chunk(axes: Sequence[Any], meta: pd.DataFrame, chunk: Any) -> pd.Da
     axes : for each dim the chunk's labels; or, if the labels are positions, a list of the lengths of the chunks before
     """
     shape = np.shape(chunk)
-    columns = {}
-    for i, (column, given) in enumerate(zip(meta.columns, axes, strict=False)):
+    columns = []
+    for i, given in enumerate(axes):
         labels = np.arange(shape[i]) + sum(given) if isinstance(given, list) else given
-        across = [1] * len(axes)
-        across[i] = -1
-        columns[column] = np.broadcast_to(np.asarray(labels).reshape(across), shape).reshape(-1)
-    columns[meta.columns[-1]] = np.asarray(chunk).reshape(-1)
-    return pd.DataFrame(columns).astype(meta.dtypes.to_dict())
+        columns.append(_spread(_column(labels, schema.field(i).type), i, shape))
+    columns.append(_column(np.asarray(chunk).reshape(-1), schema.field(len(axes)).type))
+    return entered(pa.Table.from_arrays(columns, schema=schema), schema)
 
 
 def _wide(x: xr.DataArray, dim: str, prefix: str, name: str) -> Frame:
@@ -337,9 +374,13 @@ def _wide(x: xr.DataArray, dim: str, prefix: str, name: str) -> Frame:
     values = {c: _as_columns_hold(x.coords[c].values) for c, _ in along}
     labels = {c: found for c, found in deferred_labels(x).items() if found.dim != dim}
     late = [(found, others.index(found.dim)) for found in labels.values()]
-    dtypes = {str(c): pd.Series(values[c][:0]).dtype for c, _ in along}
-    dtypes |= {c: found.dtype for c, found in labels.items()} | dict.fromkeys(names, _column_dtype(x.dtype))
-    meta = pd.DataFrame({c: pd.Series(dtype=t) for c, t in dtypes.items()})
+    fields = {str(c): _labels_field(str(c), values[c]) for c, _ in along}
+    fields |= {c: found.field.with_name(c) for c, found in labels.items()}
+    fields |= {c: _cells_field(c, x.dtype) for c in names}
+    if len(fields) < len(along) + len(late) + len(names):
+        twice = next(c for i, c in enumerate(names) if c in [*map(str, values), *labels, *names[:i]])
+        raise OpError("columns", f"{twice!r} would be the name of two columns; give another prefix")
+    schema = pa.schema(list(fields.values()))
     starts = [np.concatenate([[0], np.cumsum(np.nan_to_num(sizes))]).astype(int) for sizes in x.data.chunks]
     own: dict[Key, GraphNode] = {}
     for number, index in enumerate(itertools.product(*(range(n) for n in x.data.numblocks[:-1]))):
@@ -347,32 +388,33 @@ def _wide(x: xr.DataArray, dim: str, prefix: str, name: str) -> Frame:
         head += [ref((found.data.name, index[i])) for found, i in late]
         axes = tuple(i for _, i in [*along, *late])
         key = (f"{name}/rows", number)
-        own[key] = task(key, rows_of_chunk, meta, axes, listed(head), ref((x.data.name, *index, 0)))
+        own[key] = task(key, rows_of_chunk, schema, axes, len(along), listed(head), ref((x.data.name, *index, 0)))
     tasks = dict(x.data.dask)
     for found, _ in late:
         tasks |= dict(found.data.dask)
-    return _frame(tasks, own, meta, _n_cells(x.data.chunks[:-1]))
+    return _frame(tasks, own, schema, _n_cells(x.data.chunks[:-1]))
 
 
-def rows_of_chunk(meta: pd.DataFrame, axes: Sequence[int], head: Sequence[Any], chunk: Any) -> pd.DataFrame:
+def rows_of_chunk(schema: pa.Schema, axes: Sequence[int], known: int, head: Sequence[Any], chunk: Any) -> pa.Table:
     """Return a row for each place along all dims of a chunk but the last.
 
     Parameters
     ----------
     axes, head : of the first columns: the dim of each, and its labels there
+    known : how many of these are known while building; the others come from columns of frames
 
     Raises
     ------
     DataError : there are more or fewer labels than places
     """
     shape = chunk.shape[:-1]
-    columns = {}
-    for column, axis, labels in zip(meta.columns, axes, head, strict=False):
+    columns = []
+    for i, (axis, labels) in enumerate(zip(axes, head, strict=True)):
+        field = schema.field(i)
         if len(labels) != shape[axis]:
-            raise DataError(f"there are {len(labels)} labels {column!r} for {shape[axis]} rows")
-        across = [-1 if i == axis else 1 for i in range(len(shape))]
-        columns[column] = np.broadcast_to(np.asarray(labels).reshape(across), shape).reshape(-1)
-    n = math.prod(shape)
-    cells = chunk.reshape(n, chunk.shape[-1])
-    columns |= {c: cells[:, i] for i, c in enumerate(meta.columns[len(head) :])}
-    return pd.DataFrame(columns, index=pd.RangeIndex(n)).astype(meta.dtypes.to_dict())
+            raise DataError(f"there are {len(labels)} labels {field.name!r} for {shape[axis]} rows")
+        column = _column(labels, field.type) if i < known else column_of_labels(labels, field.type)
+        columns.append(_spread(column, axis, shape))
+    cells = chunk.reshape(math.prod(shape), chunk.shape[-1])
+    columns += [_column(cells[:, i], field.type) for i, field in enumerate(list(schema)[len(axes) :])]
+    return entered(pa.Table.from_arrays(columns, schema=schema), schema)

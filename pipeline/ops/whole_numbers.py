@@ -1,6 +1,6 @@
 """Whole numbers: arithmetic, comparisons and casts of numpy arrays whose results are exact, or fail.
 
-numpy computes whole numbers modulo 2**64 and says nothing. Here a result of ``+ - *`` has the next width (8, 16, 32,
+numpy computes whole numbers modulo 2**64 without a warning. Here a result of ``+ - *`` has the next width (8, 16, 32,
 64 bits), and one of 64 bits is checked: by the smallest and largest operands first, and only where these could pass
 64 bits by a second computation in floats. Wrapped results are exact modulo 2**64, so they differ from the floats either
 by a rounding error, which is below 2**63, or by a multiple of 2**64.

@@ -6,7 +6,7 @@
       enter    paths checked, locks taken, a dead run's staging folder recovered, what is at the paths checked, our own
                staging folder made
       verify   every staged file compared with its writer's record: it exists, has this size and this hash
-      commit   journal, one rename per target, the manifests last, commit mark
+      commit   journal, one rename per target (of an output that grows per new file), the manifests last, commit mark
       leave    committed: the old data is deleted; else: roll back, new files deleted. Locks are released
 
 If the process dies before the commit mark, the next run that takes the lock of one of the outputs restores all of them
@@ -19,13 +19,14 @@ version, since other tools handle it badly.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
 from pipeline.config.sections.formats import FOLDERS
 from pipeline.errors import OutputError
 from pipeline.graph.graph import Key, Sink
+from pipeline.outputs.appending import refuse_other_columns
 from pipeline.outputs.atomic_rename import rename_all
 from pipeline.outputs.files import STAGING, Context, PartRecord
 from pipeline.outputs.locks import Lock
@@ -78,7 +79,7 @@ class OutputTransaction:
         exchange: bool = True,
         protect: Callable[[], None] | None = None,
     ) -> None:
-        self.sinks = tuple(sinks)
+        self.sinks = self._locked = tuple(sinks)
         self.root = Path(os.path.realpath(out))
         self.run = run
         self.staging = self.root / f"{STAGING}{run}"
@@ -88,6 +89,7 @@ class OutputTransaction:
         self._protect = protect or (lambda: None)
         self._locks: list[Lock] = []
         self._folders: list[str] = []  # made below the root; removed again if nothing is committed
+        self._unused: list[str] = []  # those of outputs that are left out
         self._records: dict[str, tuple[PartRecord, ...]] = {}
         self._verified = self._committed = False
         self._unrecovered = False  # a lock names a dead run's staging folder that could not be recovered
@@ -102,6 +104,9 @@ class OutputTransaction:
             self._on_stage("locked")
             self._protect()
             check_replaceable(self.sinks, self.root)
+            for sink in self.sinks:
+                if sink.append:
+                    refuse_other_columns(sink, self.root)
             self.staging.mkdir()
             prepare(self.staging)
             make_folders(self.sinks, self.staging)
@@ -115,6 +120,16 @@ class OutputTransaction:
 
     def __exit__(self, *exc: object) -> None:
         self._leave()
+
+    def leave_out(self, outputs: Collection[str]) -> None:
+        """Leave some outputs as they are, before :meth:`verify`; what was staged of them is thrown away.
+
+        Their locks are held until the transaction is left.
+        """
+        self.sinks = tuple(sink for sink in self.sinks if sink.name not in outputs)
+        paths = [PurePosixPath(sink.path) for sink in self.sinks]
+        wanted = {str(folder) for path in paths for folder in (path, *path.parents)}
+        self._unused = [folder for folder in self._folders if folder not in wanted]
 
     def verify(self, results: Mapping[Key, Any]) -> dict[str, tuple[PartRecord, ...]]:
         """Compare every staged file with its writer's record; return the records by output.
@@ -131,12 +146,19 @@ class OutputTransaction:
             raise OutputError(f"outputs below {self.root}: {error}; nothing was committed") from error
         return self._records
 
-    def commit(self, manifests: Mapping[str, bytes], stale: Mapping[str, Sequence[str]] | None = None) -> None:
+    def commit(
+        self,
+        manifests: Mapping[str, bytes],
+        stale: Mapping[str, Sequence[str]] | None = None,
+        *,
+        unchanged: Collection[str] = (),
+    ) -> None:
         """Put all outputs into place, or none.
 
         Parameters
         ----------
-        manifests : output -> bytes of its manifest
+        manifests : output -> bytes of its manifest; of an output that was left out, the manifest alone is replaced
+        unchanged : outputs that stay as they are: what was written for them is thrown away
         stale : output -> files below the root that an earlier run of it wrote and this one did not; they are removed
 
         Raises
@@ -145,11 +167,15 @@ class OutputTransaction:
         """
         if not self._verified:
             raise RuntimeError("verify() comes before commit()")
-        if not self.sinks:
+        if not self.sinks and not manifests:
             return
         try:
             check_replaceable(self.sinks, self.root, items={n: self._items(n) for n in self._records})
-            names = [*self._targets(), *self._removed(stale or {}), *self._stage_manifests(manifests)]
+            names = [*self._targets(unchanged), *self._removed(stale or {})]
+            names += self._stage_manifests({name: data for name, data in manifests.items() if name not in unchanged})
+            for sink in self.sinks:
+                if sink.append:  # also if there is no file to add
+                    self._make_folder(sink.path)
             for target, _ in names:
                 self._make_folder(str(PurePosixPath(target).parent))
             try:
@@ -161,11 +187,13 @@ class OutputTransaction:
             raise OutputError(f"outputs below {self.root}: {error}; the earlier outputs are unchanged") from error
         self._committed = True
 
-    def _targets(self) -> list[tuple[str, str]]:
-        """Return the targets with their staged paths: a folder or a file per output, or a file per item."""
+    def _targets(self, unchanged: Collection[str]) -> list[tuple[str, str]]:
+        """Return the targets with their staged paths: a folder or a file per output, or a file per item or addition."""
         names = []
         for sink in self.sinks:
-            if "${key}" in sink.path:
+            if sink.name in unchanged:
+                continue
+            if "${key}" in sink.path or sink.append:
                 names += [(file, file) for file in self._items(sink.name)]
             else:
                 names.append((sink.path, sink.path))
@@ -180,7 +208,7 @@ class OutputTransaction:
     def _stage_manifests(self, manifests: Mapping[str, bytes]) -> list[tuple[str, str]]:
         names = []
         (self.staging / _MANIFESTS).mkdir(exist_ok=True)
-        for i, sink in enumerate(self.sinks):
+        for i, sink in enumerate(self._locked):
             if sink.name in manifests:
                 name = f"{_MANIFESTS}/{i}.json"
                 with open(self.staging / name, "wb") as file:
@@ -255,5 +283,5 @@ class OutputTransaction:
             for lock in reversed(self._locks):
                 lock.release(clean=clean)
             self._locks.clear()
-            if clean and not self._committed:
-                remove_empty_folders(self.root, self._folders)
+            if clean:
+                remove_empty_folders(self.root, self._unused if self._committed else self._folders)

@@ -1,7 +1,8 @@
-"""Whether the files of a committed output are still as its manifest says: missing, extra and changed files."""
+"""Whether the files of a committed output are still as its manifest records: missing, extra and changed files."""
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import stat
@@ -14,7 +15,7 @@ from pipeline.config.sections.formats import FOLDERS
 from pipeline.errors import DataError
 from pipeline.outputs.files import FileRecord, hash_file
 from pipeline.outputs.manifest import DamagedManifest, Manifest
-from pipeline.outputs.replaceable import is_locked
+from pipeline.outputs.target_paths import is_locked
 from pipeline.units import count_text
 
 __all__ = ["Difference", "differences", "refuse", "refuse_damaged", "scanned", "unreadable_manifest"]
@@ -38,6 +39,7 @@ def differences(
     root: Path,
     *,
     hashes: bool = False,
+    newer: int | None = None,
     wanted: Callable[[str], bool] | None = None,
     below: str | None = None,
 ) -> list[Difference]:
@@ -47,6 +49,7 @@ def differences(
     ----------
     root : the folder that the paths in the manifest are relative to
     hashes : whether the files are read and hashed, too; else only their sizes are compared
+    newer : ns since the epoch; files that were changed later are hashed in any case
     wanted : whether a path below ``root`` matters; None: all do
     below : the part of the output to look at, as a path below ``root``; None: all of it
     """
@@ -69,7 +72,9 @@ def differences(
             same.append(file)
     extra = sorted(path for path in sizes if path not in files and (wanted is None or wanted(path)))
     found += [Difference("extra", path, "was not written by that run") for path in extra]
-    if hashes:
+    if not hashes and newer is not None:
+        same = [file for file in same if _modified(root / file.path) > newer]
+    if same and (hashes or newer is not None):
         with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
             found += [changed for changed in pool.map(lambda file: _changed(root, file), same) if changed is not None]
     return sorted(found, key=lambda each: ("missing", "changed", "extra").index(each.kind))
@@ -106,6 +111,14 @@ def _size(path: Path) -> int | None:
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
+def _modified(path: Path) -> float:
+    """Return the time of change of a file in ns since the epoch; infinity if it can't be read any more."""
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return math.inf
+
+
 def _changed(root: Path, file: FileRecord) -> Difference | None:
     try:
         same = hash_file(root / file.path) == file.hash
@@ -115,7 +128,7 @@ def _changed(root: Path, file: FileRecord) -> Difference | None:
 
 
 def refuse_damaged(root: Path, path: str, *, hashes: bool = False) -> None:
-    """Check that the output ``path`` below ``root`` is as its manifest says; without a manifest nothing is checked.
+    """Check that the output ``path`` below ``root`` is as its manifest records; without a manifest nothing is checked.
 
     Raises
     ------

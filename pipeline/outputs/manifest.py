@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,15 +18,39 @@ from pipeline.graph.graph import Sink
 from pipeline.outputs.files import FileRecord, PartRecord
 from pipeline.outputs.target_paths import HIDDEN, fixed_folder, is_below, item_pattern, manifest_path
 
-__all__ = ["DamagedManifest", "Manifest", "stale_files"]
+__all__ = ["Addition", "DamagedManifest", "Manifest", "stale_files"]
 
 # 1: output, format, path, files (path, bytes, sha256), rows, dropped, run, graph, config, written, pipeline.
-_FORMAT = 1
+#    There may be key and record, which earlier versions pass over.
+# 2: also appended (key, run, graph, config, written, pipeline, rows, files); only of outputs that grow.
+_FORMATS = (1, 2)
+_OF_ADDITION = ("key", "run", "graph", "config", "written", "pipeline")
 _TEXTS = ("output", "format", "path", "run", "graph", "config", "written", "pipeline")
 
 
 class DamagedManifest(ValueError):
     """A manifest that can't be read, or that names files outside its output."""
+
+
+@dataclass(frozen=True)
+class Addition:
+    """What one run added to an output that grows.
+
+    Parameters
+    ----------
+    key : of what it was computed from; empty for what was there before the first run that added something
+    rows, files : number of its rows, and the paths of its files
+    run, graph, config, written, pipeline : as of a :class:`Manifest`
+    """
+
+    key: str
+    rows: int
+    files: tuple[str, ...]
+    run: str
+    graph: str
+    config: str
+    written: str
+    pipeline: str
 
 
 @dataclass(frozen=True)
@@ -44,6 +68,9 @@ class Manifest:
     config : SHA-256 of the text of its YAML file
     written : time of the commit, ISO 8601, UTC
     pipeline : version of this package
+    appended : of an output that grows, what each run has added; the texts above are of the last one
+    key : hash of all that determines its files, see :mod:`pipeline.runs.resume`; empty if that is unknown
+    record : what the key was made of, in the types of JSON, for the reasons why a later run writes the output again
     """
 
     output: str
@@ -57,14 +84,18 @@ class Manifest:
     config: str = ""
     written: str = ""
     pipeline: str = ""
+    appended: tuple[Addition, ...] = ()
+    key: str = ""
+    record: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, sink: Sink, records: Sequence[PartRecord], **about: str) -> Manifest:
+    def of(cls, sink: Sink, records: Sequence[PartRecord], **about: Any) -> Manifest:
         """Make the manifest of an output from the records of its writer tasks."""
         files = sorted((file for record in records for file in record.files), key=lambda file: file.path)
         dropped = tuple(key for record in records for key in record.dropped)
         rows = sum(record.rows for record in records)
-        return cls(sink.name, sink.format, sink.path, tuple(files), rows, dropped, **about)
+        made = cls(sink.name, sink.format, sink.path, tuple(files), rows, dropped)
+        return replace(made, **about)
 
     @cached_property
     def by_path(self) -> Mapping[str, FileRecord]:
@@ -83,10 +114,21 @@ class Manifest:
         """Return the manifest in JSON types, with the version of its format."""
         files = [{"path": file.path, "bytes": file.bytes, "sha256": file.hash} for file in self.files]
         texts = {key: getattr(self, key) for key in _TEXTS}
-        return {"version": _FORMAT, **texts, "files": files, "rows": self.rows, "dropped": list(self.dropped)}
+        found = {"version": 1, **texts, "files": files, "rows": self.rows, "dropped": list(self.dropped)}
+        if self.appended:
+            found |= {"version": 2, "appended": [{**vars(each), "files": list(each.files)} for each in self.appended]}
+        if self.key or self.record:
+            found |= {"key": self.key, "record": dict(self.record)}
+        return found
 
     def to_bytes(self) -> bytes:
-        return (json.dumps(self.to_dict(), indent=1) + "\n").encode()
+        """Return the text of its file; the record, which may be long, is one line of it."""
+        found = self.to_dict()
+        record = found.pop("record", None)
+        text = json.dumps(found, indent=1)
+        if record is not None:
+            text = f'{text[:-2]},\n "record": {json.dumps(record, separators=(",", ":"))}\n}}'
+        return f"{text}\n".encode()
 
     @classmethod
     def load(cls, root: str | Path, path: str) -> Manifest | None:
@@ -127,13 +169,23 @@ def _read(place: Path) -> Manifest | None:
     except (OSError, ValueError, RecursionError) as error:
         raise DamagedManifest(f"{place}: the manifest is damaged: {error or 'it is empty'}") from None
     version = found.pop("version", None) if isinstance(found, dict) else None
-    if version != _FORMAT:
-        raise DamagedManifest(f"{place}: got manifest format {version}; this version reads {_FORMAT}")
+    if version not in _FORMATS:
+        raise DamagedManifest(f"{place}: got manifest format {version}; this version reads 1 and 2")
     if not _is_manifest(found):
         raise DamagedManifest(f"{place}: the manifest is damaged: keys are missing, or of another type")
     files = tuple(FileRecord(file["path"], file["bytes"], file["sha256"]) for file in found.pop("files"))
     texts = {key: found[key] for key in _TEXTS}
-    manifest = Manifest(files=files, dropped=tuple(found["dropped"]), rows=found["rows"], **texts)
+    appended = tuple(Addition(**{**each, "files": tuple(each["files"])}) for each in found.get("appended", ()))
+    key, record = found.get("key"), found.get("record")
+    manifest = Manifest(
+        files=files,
+        dropped=tuple(found["dropped"]),
+        rows=found["rows"],
+        appended=appended,
+        key=key if isinstance(key, str) else "",
+        record=record if isinstance(record, dict) else {},
+        **texts,
+    )
     outside = next((file.path for file in files if not _is_part(file.path, manifest.path)), None)
     if outside is not None or not is_below(manifest.path):
         raise DamagedManifest(
@@ -149,7 +201,10 @@ def _moved(manifest: Manifest, path: str) -> Manifest:
     items = "${key}" in path or "${key}" in manifest.path
     old, new = (_folder_prefix(p) if items else p for p in (manifest.path, path))
     files = tuple(FileRecord(f"{new}{file.path[len(old) :]}", file.bytes, file.hash) for file in manifest.files)
-    return replace(manifest, path=path, files=files)
+    appended = tuple(
+        replace(each, files=tuple(f"{new}{file[len(old) :]}" for file in each.files)) for each in manifest.appended
+    )
+    return replace(manifest, path=path, files=files, appended=appended)
 
 
 def _folder_prefix(path: str) -> str:
@@ -167,6 +222,19 @@ def _is_manifest(found: Mapping[str, Any]) -> bool:
         and all(isinstance(key, str) for key in dropped)
         and isinstance(files, list)
         and all(isinstance(file, dict) and _is_record(file) for file in files)
+        and isinstance(found.get("appended", []), list)
+        and all(map(_is_addition, found.get("appended", [])))
+    )
+
+
+def _is_addition(each: Any) -> bool:
+    return (
+        isinstance(each, dict)
+        and set(each) == {*_OF_ADDITION, "rows", "files"}
+        and all(isinstance(each[name], str) for name in _OF_ADDITION)
+        and type(each["rows"]) is int
+        and isinstance(each["files"], list)
+        and all(isinstance(file, str) for file in each["files"])
     )
 
 

@@ -43,7 +43,7 @@ def require_netcdf(spec: ArraySpec) -> None:
     OpError : naming the dtype, the name or the dim
     """
     named = {spec.name: np.dtype(spec.dtype), **{str(k): c.dtype for k, c in spec.template.coords.items()}}
-    named |= {name: plain_dtype(own.dtype) for name, own in spec.labels.items()}
+    named |= {name: plain_dtype(own.field) for name, own in spec.labels.items()}
     for name, dtype in named.items():
         text = dtype.kind in "UT" or (name != spec.name and dtype.kind == "O")
         if not (text or dtype.kind in "biumM" or (dtype.kind == "f" and dtype.itemsize in (4, 8))):

@@ -8,23 +8,38 @@ import pickle
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import unquote
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
 from dask.base import tokenize
 
-from pipeline.config.sections.formats import FOLDERS, are_lines
+from pipeline.config.sections.formats import FOLDERS, PICTURES, are_lines
 from pipeline.graph.calendars import calendar_of, decode_times, encode_times
-from pipeline.graph.collect import fitting_coords, join_partitions
+from pipeline.graph.collect import fitting_coords, joined
+from pipeline.graph.column_types import conform, empty_table
 from pipeline.graph.graph import Sink
-from pipeline.graph.value_types import FrameType
+from pipeline.graph.pandas_frames import to_pandas
 from pipeline.outputs.files import read_errors, unpacking
+from pipeline.outputs.hive_folders import with_folder_columns
 from pipeline.outputs.netcdf import StoredVariable
 from pipeline.outputs.run_labels import plain_dtype
 from pipeline.outputs.target_paths import HIDDEN, fixed_folder, item_pattern
+from pipeline.outputs.written_text import csv_table, json_table
 
-__all__ = ["files_of", "open_output", "read"]
+__all__ = ["Picture", "files_of", "open_output", "read"]
+
+
+class Picture(bytes):
+    """The file of a plot, which a notebook shows."""
+
+    def _repr_png_(self) -> bytes | None:
+        return bytes(self) if self[:4] == b"\x89PNG" else None
+
+    def _repr_svg_(self) -> str | None:
+        return None if self[:4] == b"\x89PNG" else self.decode()
+
+    def __repr__(self) -> str:
+        return f"<Picture: {'SVG' if self._repr_png_() is None else 'PNG'}, {len(self):,} bytes>"
 
 
 def files_of(sink: Sink, folder: Path) -> list[str]:
@@ -56,7 +71,7 @@ def open_output(sink: Sink, folder: Path, *, files: Sequence[str] | None = None)
         variable = sink.options["variable"]
         value_type: Any = sink.value_type
         types = {variable: value_type.dtype} | {str(name): c.dtype for name, c in value_type.template.coords.items()}
-        types |= {name: plain_dtype(own.dtype) for name, own in value_type.labels.items()}
+        types |= {name: plain_dtype(own.field) for name, own in value_type.labels.items()}
         calendars = {str(name) for name, c in value_type.template.coords.items() if calendar_of(c.values)}
         # decoded only where it was decoded in the graph: some times are left to the user, here too
         array = xr.open_zarr(
@@ -66,52 +81,84 @@ def open_output(sink: Sink, folder: Path, *, files: Sequence[str] | None = None)
             decode_timedelta={name: dtype.kind == "m" for name, dtype in types.items()},
         )[variable]
         return array.rename(None)
-    if sink.format == "parquet":
-        import dask.dataframe as dd
-
-        # not dd.read_parquet: it warns with this pandas on every partition
-        parts = [folder / name for name in files_of(sink, folder)]
-        if not parts:
-            return dd.from_pandas(_meta(sink), npartitions=1)
-        return dd.from_map(_partition, parts, sink=sink, folder=folder, meta=_meta(sink), label=f"open-{sink.name}")
+    if sink.format in PICTURES:
+        return Picture(_load("file", path))
+    if sink.value_type.kind == "frame":
+        return _lazy(sink, folder) if sink.format == "parquet" else to_pandas(read(sink, folder))
     if sink.format == "netcdf":
         return _netcdf(sink, path)
-    if sink.value_type.kind == "items":
+    if sink.value_type.kind == "items" and "${key}" in sink.path:
         return _items(sink, folder, files_of(sink, folder) if files is None else files)
     if sink.format == "npy":
-        return _labelled(sink, _load("npy", path, None))
-    return _load(sink.format, path, sink)
+        return _labelled(sink, _load("npy", path))
+    value = _load(sink.format, path)
+    if sink.value_type.kind == "items" and isinstance(value, list):  # without their keys
+        return {str(i): item for i, item in enumerate(value)}
+    if sink.value_type.kind == "array":
+        return _labelled(sink, _array_of_json(value, sink.value_type, path))
+    return value
 
 
-def read(sink: Sink, folder: Path) -> Any:
-    """Read the value of an output for a comparison: frames in memory, arrays lazily."""
-    if sink.format != "parquet":
-        return open_output(sink, folder)
-    parts = [_partition(folder / name, sink=sink, folder=folder) for name in files_of(sink, folder)]
-    return join_partitions(parts, _meta(sink))
+def _array_of_json(value: Any, value_type: Any, path: Path) -> np.ndarray[Any, Any]:
+    """Return nested lists as the array that they were written from; NaN, NaT and infinity are ``null`` in JSON."""
+    dtype = np.dtype(value_type.dtype)
+    with read_errors(path):
+        if dtype.kind == "m":  # "5 nanoseconds"
+            texts = np.array(value, object)
+            counts = [None if text is None else int(text.partition(" ")[0]) for text in texts.ravel().tolist()]
+            found = np.array([np.timedelta64("NaT") if n is None else n for n in counts], dtype).reshape(texts.shape)
+        else:
+            found = np.array(value, dtype)
+        sizes = [sum(along) for along in value_type.chunks]
+        return found if any(n != n for n in sizes) else found.reshape([int(n) for n in sizes])  # no rows, no columns
 
 
-def _meta(sink: Sink) -> pd.DataFrame:
+def read(sink: Sink, folder: Path, *, files: Sequence[str] | None = None) -> Any:
+    """Read the value of an output for a comparison: frames as one ``pyarrow.Table`` of their schema, arrays lazily."""
+    if sink.value_type.kind != "frame" or sink.format in PICTURES:
+        return open_output(sink, folder, files=files)
+    path, schema = folder / sink.path, _schema(sink)
+    if sink.format == "parquet":
+        names = files_of(sink, folder) if files is None else files
+        return joined([_partition(folder / name, path, schema) for name in names], schema)
+    with read_errors(path):
+        if sink.format == "csv":
+            return csv_table(path, schema, sink.options)
+        return json_table(path, schema, lines=are_lines(sink.path, sink.options))
+
+
+def _schema(sink: Sink) -> pa.Schema:
     value_type: Any = sink.value_type
-    meta: pd.DataFrame = value_type.meta
-    return meta
+    schema: pa.Schema = value_type.schema
+    return schema
 
 
-def _partition(path: Path, *, sink: Sink, folder: Path) -> pd.DataFrame:
-    """Read one Parquet file, with the columns that are in its path, in the order of the frame that was written."""
-    import pyarrow.parquet as pq
+def _lazy(sink: Sink, folder: Path) -> Any:
+    """Return the frame in Parquet files as a dask.dataframe, a partition a file."""
+    import dask.dataframe as dd  # heavy, and needed here alone
 
-    meta = _meta(sink)
-    with (
-        read_errors(path),
-        open(path, "rb") as file,
-    ):  # an open file: Arrow would also make columns of a path with = in it
-        frame: pd.DataFrame = pq.read_table(file).to_pandas()
-    for part in path.relative_to(folder / sink.path).parent.parts:
-        column, _, text = part.partition("=")
-        values = pd.Series([unquote(text)] * len(frame), index=frame.index, dtype="str")
-        frame[column] = _typed(values.to_frame(column), meta)[column]
-    return frame[list(meta.columns)]
+    schema = _schema(sink)
+    meta = to_pandas(empty_table(schema))
+    parts = [folder / name for name in files_of(sink, folder)]
+    if not parts:
+        return dd.from_pandas(meta, npartitions=1)
+    # not dd.read_parquet: its types are its own, and it warns with this pandas on every partition
+    label = f"open-{sink.name}"
+    return dd.from_map(_pandas_partition, parts, top=folder / sink.path, schema=schema, meta=meta, label=label)
+
+
+def _pandas_partition(path: Path, *, top: Path, schema: pa.Schema) -> Any:
+    return to_pandas(_partition(path, top, schema))
+
+
+def _partition(path: Path, top: Path, schema: pa.Schema) -> pa.Table:
+    """Read one Parquet file, with the columns that are in its path, as the partition that was written."""
+    import pyarrow.parquet as pq  # heavy, and needed here alone
+
+    # an open file: Arrow would also make columns of a path with = in it
+    with read_errors(path), open(path, "rb") as file:
+        table = pq.ParquetFile(file).read()
+        return conform(with_folder_columns(table, path.relative_to(top), schema), schema)
 
 
 def _items(sink: Sink, folder: Path, files: Sequence[str]) -> dict[str, Any]:
@@ -120,67 +167,30 @@ def _items(sink: Sink, folder: Path, files: Sequence[str]) -> dict[str, Any]:
     for name in files:
         match = pattern.fullmatch(name)
         if match:
-            found[match["key"]] = _load(sink.format, folder / name, None)
+            found[match["key"]] = _load(sink.format, folder / name)
     names = getattr(sink.value_type, "names", None)
     order = {name: i for i, name in enumerate(names)} if names else {}
     return dict(sorted(found.items(), key=lambda pair: (order.get(pair[0], len(order)), pair[0])))
 
 
-def _load(form: str, path: Path, sink: Sink | None) -> Any:
-    """Return what a file holds.
+def _load(form: str, path: Path) -> Any:
+    """Return what a file holds that is no frame.
 
     Raises
     ------
     DataError : it can't be read
     """
     with read_errors(path):
-        return _loaded(form, path, sink)
-
-
-def _loaded(form: str, path: Path, sink: Sink | None) -> Any:
-    if form == "npy":
-        return np.load(path)
-    if form == "file":
-        return path.read_bytes()
-    if form == "text":
+        if form == "npy":
+            return np.load(path)
+        if form == "file":
+            return path.read_bytes()
         with unpacking(path) as file:
-            return file.read().decode()
-    if form == "pickle":  # written by our own run; opening a pickle runs code in it
-        with unpacking(path) as file:
-            return pickle.load(file)
-    value_type = sink.value_type if sink is not None else None
-    if form == "csv":
-        options = dict(sink.options) if sink is not None else {}
-        types = dict(value_type.meta.dtypes) if isinstance(value_type, FrameType) else {}
-        texts = {name: dtype for name, dtype in types.items() if isinstance(dtype, pd.StringDtype)}  # 007 stays 007
-        frame = pd.read_csv(path, sep=options.get("sep", ","), decimal=options.get("decimal", "."), dtype=texts)
-        return _typed(frame, value_type.meta) if isinstance(value_type, FrameType) else frame
-    with unpacking(path) as file:
-        if not isinstance(value_type, FrameType):
+            if form == "text":
+                return file.read().decode()
+            if form == "pickle":  # written by our own run; opening a pickle runs code in it
+                return pickle.load(file)
             return json.load(file)
-        lines = sink is not None and are_lines(sink.path, sink.options)
-        rows = [json.loads(line) for line in file] if lines else json.load(file)
-    return _typed(pd.DataFrame(rows, columns=list(value_type.meta.columns)), value_type.meta)
-
-
-def _typed(frame: pd.DataFrame, meta: pd.DataFrame) -> pd.DataFrame:
-    """Convert columns of text to the types that were written, where the values allow it."""
-    for name, dtype in meta.dtypes.items():
-        if name not in frame.columns:
-            continue
-        column: Any = frame[name]
-        if pd.api.types.is_bool_dtype(dtype) and pd.api.types.is_string_dtype(column.dtype):
-            frame[name] = column.map({"True": True, "False": False, "true": True, "false": False}).astype(dtype)
-        elif pd.api.types.is_datetime64_any_dtype(dtype):
-            frame[name] = pd.to_datetime(column, format="ISO8601", utc=getattr(dtype, "tz", None) is not None)
-        elif not (
-            pd.api.types.is_object_dtype(dtype) or (column.isna().any() and pd.api.types.is_integer_dtype(dtype))
-        ):
-            try:
-                frame[name] = column.astype(dtype)
-            except (TypeError, ValueError):  # a duration, a category with other text: stays as it was read
-                continue
-    return frame
 
 
 def _netcdf(sink: Sink, path: Path) -> Any:
@@ -202,7 +212,7 @@ def _netcdf(sink: Sink, path: Path) -> Any:
             values = decode_times(values.astype(np.int64), how["units"], how["calendar"])
         coords[name] = (coordinate.dims, values, dict(coordinate.attrs))
     for name, own in value_type.labels.items():
-        stored = StoredVariable.of(path, name, plain_dtype(own.dtype))
+        stored = StoredVariable.of(path, name, plain_dtype(own.field))
         coords[name] = ((own.dim,), stored[...], {})
     data = da.from_array(main, chunks=chunks, name=f"open-{sink.name}-{tokenize(str(path), os.stat(path).st_mtime_ns)}")
     attrs = {**value_type.template.attrs, **sink.options["attrs"]}

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from pipeline.config.model import Output
-from pipeline.config.sections.formats import FORMATS, PACKED, are_lines
+from pipeline.config.sections.formats import FORMATS, ONE_FILE, PACKED, are_lines
 from pipeline.errors import OpError
-from pipeline.graph.graph import CONTEXT, GraphNode, Key, Sink, listed, ref, task
+from pipeline.graph.column_types import family, field_of, type_name
+from pipeline.graph.graph import CONTEXT, Key, Sink
+from pipeline.graph.nodes import GraphNode, listed, ref, task
 from pipeline.graph.value_types import ArrayType, FrameType, ItemsType, ObjectType, PartsType, ValueType
 from pipeline.outputs import array_writers, netcdf, writers
 from pipeline.outputs.files import PartRecord
 from pipeline.outputs.grids import Grid
+from pipeline.outputs.plots import plan_plot
+from pipeline.outputs.whole_values import plan_json
 
 __all__ = ["plan_sink"]
 
@@ -43,13 +49,24 @@ def plan_sink(output: Output, value_type: ValueType, *, prefix: str) -> tuple[Ta
             raise OpError("", f"the value has parts; write one of them, with a name.part as input: {parts}")
         value_type = value_type.whole
     _admit(output, value_type)
+    if output.mode == "append" and isinstance(value_type, FrameType):  # what other runs add may have missing values
+        value_type = replace(value_type, schema=pa.schema([field.with_nullable(True) for field in value_type.schema]))
     tasks, records = _PLANNERS[output.to, value_type.kind](output, value_type, prefix)
     options: dict[str, Any] = {"attrs": dict(output.attrs), "variable": output.name, **output.options}
     if output.files is not None:
         options["files"] = output.files
     if output.partition_by:
         options["partition_by"] = tuple(output.partition_by)
-    return tasks, Sink(_label(output), output.to, output.path, value_type, tuple(records), options, output.overwrite)
+    return tasks, Sink(
+        _label(output),
+        output.to,
+        output.path,
+        value_type,
+        tuple(records),
+        options,
+        output.overwrite,
+        output.mode == "append",
+    )
 
 
 def _label(output: Output) -> str:
@@ -74,7 +91,7 @@ def _admit(output: Output, value_type: ValueType) -> None:
         raise OpError("path", f"got {output.path!r}; outputs on remote storage are not built yet")
     if output.to in ("csv", "json", "pickle", "text") and output.path.endswith((".zst", ".zip")):
         raise OpError("path", f"got {output.path!r}; compressed files are {' '.join(PACKED)}")
-    if value_type.kind == "items" and "${key}" not in output.path:
+    if value_type.kind == "items" and "${key}" not in output.path and output.to not in ONE_FILE:
         raise OpError("path", f"got {output.path!r}; each item is a file: put ${{key}} into the path")
     if value_type.kind != "items" and "${key}" in output.path:
         raise OpError("path", f"got {output.path!r}; ${{key}} is for items, and this is {value_type.kind}")
@@ -86,16 +103,17 @@ def _admit(output: Output, value_type: ValueType) -> None:
 
 
 def _parquet(output: Output, value_type: FrameType, prefix: str) -> Planned:
-    import pyarrow as pa
-
-    missing = [column for column in output.partition_by if column not in value_type.meta.columns]
+    names = value_type.schema.names
+    missing = [column for column in output.partition_by if column not in names]
     if missing:
-        raise OpError("partition_by", f"no column {' '.join(missing)}; columns are {' '.join(value_type.meta.columns)}")
-    if len(output.partition_by) == len(value_type.meta.columns):
+        raise OpError("partition_by", f"no column {' '.join(missing)}; columns are {' '.join(names)}")
+    if len(output.partition_by) == len(names):
         raise OpError("partition_by", "got all columns, which leaves none for the files")
+    for column in output.partition_by:
+        kind = field_of(value_type.schema, column).type
+        if family(kind) in ("list", "struct", "binary"):
+            raise OpError("partition_by", f"{column} is {type_name(kind)}, which is no name of a folder")
     _require_codec(output.options)
-    held = value_type.meta.drop(columns=list(output.partition_by))
-    schema = pa.Schema.from_pandas(held, preserve_index=False).serialize().to_pybytes()
     n_files = value_type.n_partitions if output.files is None else output.files
     digits = max(5, len(str(n_files - 1)))
     tasks: Tasks = {}
@@ -111,8 +129,8 @@ def _parquet(output: Output, value_type: FrameType, prefix: str) -> Planned:
             listed([ref(keys[part]) for part in parts]),
             i,
             numbers,
-            digits,
-            schema,
+            ("part-{run}-" if output.mode == "append" else "part-") + f"{{number:0{digits}d}}.parquet",
+            value_type.schema,
             output.path,
             tuple(output.partition_by),
             dict(output.attrs),
@@ -123,8 +141,6 @@ def _parquet(output: Output, value_type: FrameType, prefix: str) -> Planned:
 
 
 def _require_codec(options: Mapping[str, Any]) -> None:
-    import pyarrow as pa
-
     name, level = options.get("compression", "zstd"), options.get("compression_level")
     if level is None:
         return
@@ -138,7 +154,7 @@ def _require_codec(options: Mapping[str, Any]) -> None:
 
 def _csv(output: Output, value_type: FrameType, prefix: str) -> Planned:
     options = dict(output.options)
-    head = writers.csv_text(value_type.meta.iloc[:0], header=True, options=options).encode()
+    head = writers.csv_header(value_type.schema.names, options)
     fragments: Tasks = {}
     for i, key in enumerate(value_type.keys):
         own = (f"{prefix}/part", i)
@@ -263,6 +279,18 @@ def _one_file(
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+def _json_whole(output: Output, value_type: ValueType, prefix: str) -> Planned:
+    return plan_json(value_type, prefix, output.path, output.options)
+
+
+def _json_items(output: Output, value_type: ItemsType, prefix: str) -> Planned:
+    return (_items if "${key}" in output.path else _json_whole)(output, value_type, prefix)
+
+
+def _plot(output: Output, value_type: ValueType, prefix: str) -> Planned:
+    return plan_plot(value_type, prefix, output.to, output.path, output.name, output.plot)
+
+
 def _items(output: Output, value_type: ItemsType, prefix: str) -> Planned:
     if value_type.names is not None:
         _refuse_paths(output.path, value_type.names)
@@ -314,7 +342,8 @@ _PLANNERS: Mapping[tuple[str, str], Callable[[Output, Any, str], Planned]] = {
     ("npy", "array"): _npy,
     ("netcdf", "array"): _netcdf,
     ("npy", "items"): _items,
-    ("json", "items"): _items,
+    ("json", "items"): _json_items,
+    ("json", "array"): _json_whole,
     ("pickle", "items"): _items,
     ("text", "items"): _items,
     ("file", "items"): _items,
@@ -322,4 +351,8 @@ _PLANNERS: Mapping[tuple[str, str], Callable[[Output, Any, str], Planned]] = {
     ("pickle", "value"): _value,
     ("text", "value"): _value,
     ("file", "value"): _value,
+    ("png", "array"): _plot,
+    ("png", "frame"): _plot,
+    ("svg", "array"): _plot,
+    ("svg", "frame"): _plot,
 }

@@ -9,10 +9,10 @@ from pathlib import Path
 from pipeline.config.sections.formats import FOLDERS
 from pipeline.errors import OutputError
 from pipeline.graph.graph import Sink
+from pipeline.outputs.appending import obstacle_of_append
 from pipeline.outputs.manifest import DamagedManifest, Manifest
-from pipeline.outputs.target_paths import lock_path
 
-__all__ = ["check_replaceable", "is_locked", "item_files", "obstacle"]
+__all__ = ["check_replaceable", "item_files", "obstacle"]
 
 
 _CURE = "move it, or set overwrite: true on this output"
@@ -36,7 +36,10 @@ def check_replaceable(sinks: Sequence[Sink], root: Path, *, items: Mapping[str, 
             continue
         else:
             files = ()
-        message = obstacle(sink.path, sink.format, root, overwrite=sink.overwrite, files=files)
+        if sink.append:
+            message = obstacle_of_append(sink.path, root)
+        else:
+            message = obstacle(sink.path, sink.format, root, overwrite=sink.overwrite, files=files)
         if message:
             raise OutputError(f"output {sink.name!r}: {message}")
 
@@ -95,8 +98,3 @@ def _files_in(root: Path, path: str) -> Iterator[str]:
                     todo.append(f"{folder}/{entry.name}")
                 else:
                     yield f"{folder}/{entry.name}"
-
-
-def is_locked(path: str, root: Path) -> bool:
-    """Return whether a run writes the output, or died while it did: what is there may change until it is recovered."""
-    return (root / lock_path(path)).exists()

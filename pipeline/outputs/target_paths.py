@@ -16,6 +16,7 @@ __all__ = [
     "check_targets",
     "fixed_folder",
     "is_below",
+    "is_locked",
     "item_pattern",
     "lock_path",
     "manifest_path",
@@ -127,3 +128,8 @@ def overlaps(paths: Mapping[str, str], root: Path) -> Iterator[tuple[str, str]]:
         if above is not None:
             other = taken[above]
             yield name, f"output {name!r} ({paths[name]}) would be inside output {other!r} ({paths[other]})"
+
+
+def is_locked(path: str, root: Path) -> bool:
+    """Return whether a run writes the output, or died while it did: what is there may change until it is recovered."""
+    return (root / lock_path(path)).exists()

@@ -11,15 +11,18 @@ import math
 import os
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
 
+from pipeline.graph.column_types import conform
 from pipeline.graph.file_value import FileValue
+from pipeline.graph.importing import is_instance
 from pipeline.graph.segments import Dropped
+from pipeline.outputs.column_text import csv_field, csv_rows, json_rows
 from pipeline.outputs.files import (
     FRAGMENTS,
     Context,
@@ -30,9 +33,10 @@ from pipeline.outputs.files import (
     write_bytes,
     writing,
 )
+from pipeline.outputs.hive_folders import recorded_types, rows_by_folder
 
 __all__ = [
-    "csv_text",
+    "csv_header",
     "item_path",
     "join_text",
     "plain",
@@ -43,6 +47,8 @@ __all__ = [
     "write_parquet",
 ]
 
+_BLOCK_ROWS = 1 << 16  # rows whose text is made at once
+
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Frames
@@ -50,11 +56,11 @@ __all__ = [
 
 
 def write_parquet(
-    partitions: Sequence[pd.DataFrame],
+    partitions: Sequence[pa.Table],
     index: int,
     numbers: Sequence[int],
-    digits: int,
-    schema: bytes,
+    names: str,
+    schema: pa.Schema,
     path: str,
     partition_by: Sequence[str],
     attrs: Mapping[str, Any],
@@ -66,98 +72,65 @@ def write_parquet(
     Parameters
     ----------
     numbers : of the files, in order; each gets the same number of rows, but for one
-    digits : width of the number in the file's name
-    schema : serialised Arrow schema; a column of type null gets the type of its values
+    names : of the files, with ``{run}`` and ``{number}``
+    schema : of the partitions; it may allow missing values where they do not
     partition_by : columns that become folders ``column=value``
-
-    Raises
-    ------
-    ValueError : if a column of ``partition_by`` has missing values
     """
-    frame = partitions[0] if len(partitions) == 1 else pd.concat(partitions, ignore_index=True)
-    bounds = np.linspace(0, len(frame), len(numbers) + 1).astype(int)
+    table = conform(pa.concat_tables(partitions), schema)
+    bounds = np.linspace(0, len(table), len(numbers) + 1).astype(int).tolist()
     files: list[FileRecord] = []
+    about = recorded_types(schema, partition_by)
+    about |= {"PANDAS_ATTRS": json.dumps(plain(attrs))} if attrs else {}  # where pandas keeps and looks for them
     for number, (start, stop) in zip(numbers, itertools.pairwise(bounds), strict=True):
-        name = f"part-{number:0{digits}d}.parquet"
-        for folder, part in _by_folder(frame.iloc[start:stop], partition_by):
-            where = "/".join([path, *folder, name])
-            files.append(_write_table(part, schema, where, attrs, options, context))
-    return PartRecord((index,), tuple(files), len(frame))
-
-
-def _by_folder(frame: pd.DataFrame, columns: Sequence[str]) -> Iterator[tuple[list[str], pd.DataFrame]]:
-    if not columns:
-        yield [], frame
-        return
-    missing = [column for column in columns if frame[column].isna().any()]
-    if missing:  # pandas can't read back the folder names that other tools write for them
-        raise ValueError(f"partition_by: {' '.join(missing)} has missing values; fill or filter them before")
-    groups: Any = frame.groupby(list(columns), observed=True, sort=True)
-    for values, part in groups:
-        texts = [quote(str(value), safe=" ") for value in values]
-        yield [f"{column}={text}" for column, text in zip(columns, texts, strict=True)], part.drop(columns=[*columns])
+        name = names.format(run=context.run, number=number)
+        for folder, part in rows_by_folder(table.slice(start, stop - start), partition_by):
+            files.append(_write_table(part, "/".join([path, *folder, name]), about, options, context))
+    return PartRecord((index,), tuple(files), len(table))
 
 
 def _write_table(
-    frame: pd.DataFrame,
-    schema: bytes,
-    path: str,
-    attrs: Mapping[str, Any],
-    options: Mapping[str, Any],
-    context: Context,
+    table: pa.Table, path: str, about: Mapping[str, str], options: Mapping[str, Any], context: Context
 ) -> FileRecord:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    import pyarrow.parquet as pq  # heavy, and needed here alone
 
-    frame = frame.reset_index(drop=True)
-    frame.attrs.update(attrs)
-    planned = pa.ipc.read_schema(pa.py_buffer(schema))
-    fields = [field if not pa.types.is_null(field.type) else _found(frame, field.name) for field in planned]
-    table = pa.Table.from_pandas(frame, schema=pa.schema(fields), preserve_index=False)
+    table = table.replace_schema_metadata(dict(about)) if about else table
     with writing(context, path) as written:
         pq.write_table(table, written.file, **{"compression": "zstd", **options})
     return written.record
 
 
-def _found(frame: pd.DataFrame, column: str) -> Any:
-    """Return the Arrow field for a column of Python objects; text if it has no values."""
-    import pyarrow as pa
-
-    kind = pa.array(frame[column], from_pandas=True).type
-    return pa.field(column, pa.large_string() if pa.types.is_null(kind) else kind)
-
-
 def write_csv_fragment(
-    frame: pd.DataFrame, index: int, path: str, options: Mapping[str, Any], context: Context
+    table: pa.Table, index: int, path: str, options: Mapping[str, Any], context: Context
 ) -> tuple[str, int]:
     """Write a partition as CSV without a header, for :func:`join_text`; return its path and number of rows."""
     name = f"{FRAGMENTS}/{path}/{index}"
-    if "date_format" not in options:
-        # pandas omits the hours where a whole column is at midnight, so the text would depend on the partitions
-        times = frame.select_dtypes(["datetime", "datetimetz"]).columns
-        frame = frame.assign(**{column: [plain(time) for time in frame[column]] for column in times})
-    write_bytes(context, name, [csv_text(frame, header=False, options=options).encode()])
-    return name, len(frame)
+    write_bytes(context, name, (csv_rows(block, options) for block in _blocks(table)))
+    return name, len(table)
 
 
-def csv_text(frame: pd.DataFrame, *, header: bool, options: Mapping[str, Any]) -> str:
-    """Return a frame as CSV in lines that end in LF; text with a carriage return is quoted: it would end a line."""
-    text: str = frame.to_csv(index=False, header=header, lineterminator="\n", **options)
-    if "\r" in text:  # csv quotes what is in the end of a line
-        pieces = frame.to_csv(index=False, header=header, lineterminator="\r\n", **options).split('"')
-        pieces[::2] = [outside.replace("\r\n", "\n") for outside in pieces[::2]]
-        text = '"'.join(pieces)
-    return text
+def csv_header(names: Sequence[str], options: Mapping[str, Any]) -> bytes:
+    """Return the first line of a CSV file."""
+    fields = (csv_field(name, options) for name in names)
+    return (str(options.get("sep", ",")).join(fields) + "\n").encode()
 
 
-def write_json_fragment(frame: pd.DataFrame, index: int, path: str, lines: bool, context: Context) -> tuple[str, int]:
+def write_json_fragment(table: pa.Table, index: int, path: str, lines: bool, context: Context) -> tuple[str, int]:
     """Write a partition as JSON objects, for :func:`join_text`; return its path and number of rows."""
     name = f"{FRAGMENTS}/{path}/{index}"
-    names = [str(column) for column in frame.columns]
-    rows = (_json(dict(zip(names, row, strict=True))) for row in frame.itertuples(index=False, name=None))
-    text = "\n".join(rows) if lines else ",\n".join(rows)
-    write_bytes(context, name, [text.encode()])
-    return name, len(frame)
+    between = "\n" if lines else ",\n"
+
+    def blocks() -> Iterator[bytes]:
+        for i, block in enumerate(_blocks(table)):
+            yield ((between if i else "") + between.join(json_rows(block).to_pylist())).encode()
+
+    write_bytes(context, name, blocks())
+    return name, len(table)
+
+
+def _blocks(table: pa.Table) -> Iterator[pa.Table]:
+    """Yield rows in blocks whose text fits into memory."""
+    for start in range(0, len(table), _BLOCK_ROWS):
+        yield table.slice(start, _BLOCK_ROWS)
 
 
 def join_text(
@@ -213,11 +186,15 @@ def _python(value: np.generic) -> Any:
 def _plain_container(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return [plain(item) for item in value] if value.ndim else plain(value[()])
-    if isinstance(value, pd.DataFrame):
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    if isinstance(value, pa.Table):
+        return [json.loads(row) for row in json_rows(value).to_pylist()]
+    if is_instance(value, "pandas", "DataFrame"):
         return [plain(row) for row in value.to_dict("records")]
-    if isinstance(value, pd.Series):
+    if is_instance(value, "pandas", "Series"):
         return plain(value.to_dict())
-    if value is pd.NaT or value is pd.NA:
+    if type(value).__name__ in ("NaTType", "NAType"):  # of pandas, whose import takes longer than a short run
         return None
     if hasattr(value, "isoformat"):
         return value.isoformat()

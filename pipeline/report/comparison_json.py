@@ -40,12 +40,15 @@ def document(comparison: Comparison) -> dict[str, Any]:
         problem=found.problem,
         equality=found.equality,
         verdict=found.verdict,
+        advice=plain["advice"],
+        warnings=[one._asdict() for one in found.warnings],
         recommendation=plain["recommendation"],
-        footnotes=[line.replace(folder, "this folder") for line in found.footnotes],
+        footnotes=[*found.footnotes, f"Graph {comparison.fingerprint}. The traces are in this folder."],
         scaling=[_scaling(law) for law in comparison.scaling],
         reference=_reference(comparison.reference),
         measurements=measurements,
         differences=plain["differences"],
+        claims=plain["claims"],
     )
     masked: dict[str, Any] = config.masked(report) if config is not None else report
     return masked

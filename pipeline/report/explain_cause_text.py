@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any, Self
 
+from pipeline.config.html_table import html_table
 from pipeline.experiments.explanation.diagnosis import Bound, Cause
 from pipeline.experiments.explanation.explained import Explained, Explanation
 from pipeline.experiments.explanation.recommendations import Change
+from pipeline.report.text_tables import Sentence
 from pipeline.units import bytes_text, count_text, duration_text, ratio_text
 
 __all__ = ["ExplanationReport", "bound_text", "cause_text", "what_to_change", "why_change"]
@@ -50,7 +53,7 @@ def _counting(n: Numbers, name: str) -> str:
 
 
 def _waits(n: Numbers) -> str:
-    return f"waits: {n['busy']:.0%} of its time on a core"
+    return f"waits: it uses a core for {n['busy']:.0%} of its time"
 
 
 def _many(n: Numbers) -> str:
@@ -65,7 +68,7 @@ def _blas(n: Numbers) -> str:
 
 
 def _moving(n: Numbers) -> str:
-    return (f"moving {bytes_text(n['nbytes'])} a task takes {n['share']:.0%} of its time "
+    return (f"moves {bytes_text(n['nbytes'])} a task, which takes {n['share']:.0%} of its time "
             f"({duration_text(n['moving'])} for {duration_text(n['task'])}): {_processes(n)}, with moving "
             f"{ratio_text(n['processes_with_moving'])}; {_threads(n)}")  # fmt: skip
 
@@ -83,8 +86,8 @@ def _chain(n: Numbers) -> str:
 
 
 _CAUSES: Mapping[str, Callable[[Numbers], str]] = {
-    "noise": lambda n: f"repeats differ by {n['spread']:.0%}: something else uses this machine ({_both(n)})",
-    "no cores": lambda n: f"{_both(n)}, but {_counting(n, 'gives')}: something else uses the cores",
+    "noise": lambda n: f"has repeats that differ by {n['spread']:.0%}: other programs use this machine ({_both(n)})",
+    "no cores": lambda n: f"gets {_both(n)}, but {_counting(n, 'gives')}: other programs use the cores",
     "scales": lambda n: f"scales: {_both(n)}",
     "scales with the machine": lambda n: f"scales as far as this machine allows now: {_both(n)}; "
                                          f"{_counting(n, 'control')}",
@@ -96,15 +99,14 @@ _CAUSES: Mapping[str, Callable[[Numbers], str]] = {
     "waits": lambda n: f"{_waits(n)}; {_both(n)}{_many(n)}",
     "waits with lock": lambda n: f"waits while it holds the GIL or another lock of its process: {_both(n)}",
     "waits together": lambda n: f"{_waits(n)}, and neither more threads nor more processes help ({_both(n)}): what "
-                                "they wait for (a disk, a server, a lock) gives no more",
+                                "they wait for (a disk, a server, a lock) is at its limit",
     "own threads": lambda n: f"starts threads or programs of its own: 1 worker keeps {n['busy']:.1f} cores busy, "
                              f"{_processes(n)}",
-    "BLAS threads": lambda n: f"more threads than cores: {_blas(n)}",
+    "BLAS threads": lambda n: f"has more threads than cores: {_blas(n)}",
     "BLAS alone": lambda n: f"uses the cores by itself: {_blas(n)}",
     "moving": _moving,
-    "tiny": lambda n: f"tasks are small: {duration_text(n['segment'])} of work at once, against "
-                      f"{duration_text(n['overhead'])} that a task costs beside it on "
-                      f"{count_text(n['n'], 'worker')} of '{n['backend']}'",
+    "tiny": lambda n: f"has small tasks: {duration_text(n['segment'])} of work each, and handing out each takes "
+                      f"{duration_text(n['overhead'])} on {count_text(n['n'], 'worker')} of '{n['backend']}'",
     "long task": _long_task,
     "few tasks": lambda n: f"has too few tasks to keep the workers busy: at most {ratio_text(n['speedup'])} on "
                            f"{count_text(n['n'], 'worker')}",
@@ -128,57 +130,64 @@ def why_change(change: Change) -> str:
 
 
 def _smaller(change: Change) -> str:
-    return f"smaller {change.knob.path}" if change.knob is not None else ""
+    return f"Make `{change.knob.path}` smaller" if change.knob is not None else ""
+
+
+def _fitting(change: Change) -> str:
+    return f"smaller `{change.knob.path}`" if change.knob is not None else "smaller chunks"
 
 
 def _larger(change: Change) -> str:
-    return f"larger {change.knob.path}" if change.knob is not None else f"larger pieces in `{change.step}`"
+    path = change.knob.path if change.knob is not None else ""
+    return f"Make `{path}` larger" if path else f"Make the pieces of `{change.step}` larger"
 
 
 _Text = Callable[[Change], str]
 _CHANGES: Mapping[str, tuple[_Text, _Text]] = {
     "more threads": (
-        lambda c: f"--backend threads --workers {c.n}",
-        lambda c: f"waiting needs no core; with dask cluster: {{workers: 1, threads_per_worker: {c.n}}}",
+        lambda c: f"Use `--backend threads --workers {c.n}`",
+        lambda c: f"waiting needs no core; on Dask `cluster: {{workers: 1, threads_per_worker: {c.n}}}`",
     ),
-    "processes": (lambda c: "--backend processes, not threads", lambda c: "dask's workers are processes, too"),
-    "threads": (lambda c: "--backend threads", lambda c: "nothing is moved"),
-    "backend": (lambda c: f"--backend {c.backend}", lambda c: f"a task costs less there than on {c.numbers['used']}"),
+    "processes": (lambda c: "Use `--backend processes`, not threads", lambda c: "Dask's workers are processes, too"),
+    "threads": (lambda c: "Use `--backend threads`", lambda c: "nothing is moved between threads"),
+    "backend": (
+        lambda c: f"Use `--backend {c.backend}`", lambda c: f"a task costs less there than on {c.numbers['used']}"
+    ),
     "less memory": (
-        lambda c: f"half the bytes in `{c.step}`: float32, or {_smaller(c) or 'smaller chunks'} that fit the cache, or "
-                  "fewer passes",
+        lambda c: f"Use half the bytes in `{c.step}`: float32, {_fitting(c)} that fit the cache, or fewer passes",
         lambda c: "more workers don't help",
     ),
     "no own threads": (
-        lambda c: f"no threads inside `{c.step}`, or fewer workers",
+        lambda c: f"Start no threads in `{c.step}`, or use fewer workers",
         lambda c: f"each of its tasks keeps {c.numbers['busy']:.1f} cores busy",
     ),
     "one BLAS thread": (
-        lambda c: "BLAS on 1 thread a worker", lambda c: "Pipeline's default: start no threads in the step"
+        lambda c: "Give BLAS 1 thread a worker", lambda c: "that is Pipeline's default: start no threads in the step"
     ),
     "one worker": (
-        lambda c: "1 worker with all cores for BLAS, or n workers with 1 each",
+        lambda c: "Use 1 worker with all cores for BLAS, or as many workers as cores with 1 thread each",
         lambda c: f"both are as fast for `{c.step}`",
     ),
     "reduce": (
-        lambda c: f"reduce in `{c.step}` before handing on", lambda c: "moving next to nothing, in processes"
+        lambda c: f"Reduce the data in `{c.step}` before it is handed on",
+        lambda c: "with processes that moves next to nothing",
     ),
     "split": (
-        lambda c: _smaller(c) or f"split the long task of `{c.step}`",
+        lambda c: _smaller(c) or f"Split the long task of `{c.step}`",
         lambda c: f"{c.numbers['task']}, into {c.n}; else start it first",
     ),
     "more tasks": (
-        lambda c: _smaller(c) or f"more, smaller tasks in `{c.step}`",
+        lambda c: _smaller(c) or f"Make more, smaller tasks in `{c.step}`",
         lambda c: f"a multiple of {c.n} of equal size",
     ),
     "no chain": (
-        lambda c: "independent pieces instead of a chain",
+        lambda c: "Make independent pieces instead of a chain",
         lambda c: f"{ratio_text(c.numbers['most'])} is the most on any number of workers",
     ),
     "batch": (
-        lambda c: f"{c.knob.path if c.knob is not None else ''}: {c.n}", lambda c: "fewer, larger tasks"
+        lambda c: f"Set `{c.knob.path if c.knob is not None else ''}: {c.n}`", lambda c: "fewer, larger tasks"
     ),
-    "larger": (_larger, lambda c: f"about {c.n} times as much at once"),
+    "larger": (_larger, lambda c: f"about {c.n} times as much in each task"),
 }  # fmt: skip
 
 
@@ -197,21 +206,26 @@ class ExplanationReport(Explanation):
 
     @property
     def verdict(self) -> str:
-        """Return one sentence: the step, the cause with its numbers, what to change, what that should save."""
+        """Return the advice as text."""
+        return str(self.advice)
+
+    @property
+    def advice(self) -> Sentence:
+        """Return what to change first; why: the step, the cause with its numbers, and what it should save."""
         main = self.main
         if main is None:
-            return "nothing was probed: see why above, or give it more time: --budget"
+            return Sentence("Give it more time: `--budget 2min`", "no step was probed, for the reasons listed")
         best = next((change for change in self.changes if change.step == main.step), None)
         cause = next((cause for cause in main.causes if best is not None and cause.kind == best.kind), main.cause)
-        text = f"`{main.step}` ({main.share:.0%} of {duration_text(self.structure.work)}) {cause_text(cause)}"
+        why = f"`{main.step}` ({main.share:.0%} of {duration_text(self.structure.work)}) {cause_text(cause)}"
         if self.bound is not None and cause == self.bound.cause:
-            text = bound_text(self.bound)
+            why = bound_text(self.bound)
         if best is None:
-            return f"{text}. {_nothing_to_change(cause)}"
+            return Sentence(_nothing_to_change(cause), why)
         if best.before is None or best.after is None:
-            return f"{text}. Change: {what_to_change(best)}"
-        gain = f"{duration_text(best.before)} -> {duration_text(best.after)} on {count_text(self.n_workers, 'worker')}"
-        return f"{text}. Change: {what_to_change(best)}; predicted: {gain}"
+            return Sentence(what_to_change(best), why)
+        gain = f"{duration_text(best.after)} instead of {duration_text(best.before)}"
+        return Sentence(what_to_change(best), f"{why}. Predicted: {gain} on {count_text(self.n_workers, 'worker')}")
 
     def to_dict(self) -> dict[str, Any]:
         """Return it in the types that JSON has; times in seconds, sizes in bytes."""
@@ -234,10 +248,22 @@ class ExplanationReport(Explanation):
             "predicted": dict(self.predicted),
             "overheads": {name: asdict(one) for name, one in self.overheads.items()},
             "verdict": self.verdict,
+            "advice": self.advice._asdict(),
         }
 
     def __repr__(self) -> str:
         return f"<Explanation of {self.name!r}: {self.verdict}>"
+
+    def _repr_html_(self) -> str:
+        steps = [
+            (one.step, f"{one.share:.0%}", duration_text(one.seconds), cause_text(one.cause)) for one in self.steps
+        ]
+        steps += [(name, "", "", f"not probed: {why}") for name, why in self.not_probed.items()]
+        table = html_table(("step", "share", "work", "cause"), steps, numbers=("share", "work"))
+        changes = [f"<li><b>{html.escape(what_to_change(one))}</b>: {html.escape(why_change(one))}</li>"
+                   for one in self.changes]  # fmt: skip
+        listed = f"<ol>{''.join(changes)}</ol>" if changes else ""
+        return f"<p><b>{html.escape(self.verdict)}</b></p>{table}{listed}"
 
 
 def _step_dict(one: Explained) -> dict[str, Any]:
@@ -271,5 +297,5 @@ def _change_dict(change: Change) -> dict[str, Any]:
 
 def _nothing_to_change(cause: Cause) -> str:
     if cause.kind == "none":
-        return "Nothing to change"
-    return "Explain it again on a quieter machine" if cause.disturbed else "No change is known to help"
+        return "Change nothing"
+    return "Explain it again when the machine does nothing else" if cause.disturbed else "Leave it: no change is known"

@@ -1,4 +1,4 @@
-"""The result of ``explain`` as text for a terminal of 80 columns: measurements, causes, what to change, the verdict."""
+"""The result of ``explain`` as text for a terminal of 80 columns: what to change, measurements, causes."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ _SENTENCES = 4
 
 
 def explanation_text(explanation: Explanation, *, width: int = WIDTH) -> str:
-    """Return the table of probes, a sentence for each step, what was not probed, ranked changes, and the verdict.
+    """Return what to change first, the table of probes, a sentence for each step, what was not probed, ranked changes.
 
     Parameters
     ----------
     width : of the terminal, in columns
     """
-    lines = [*wrapped(_head(explanation), width), ""]
+    lines = [*wrapped([ExplanationReport.of(explanation).advice], width), "", *wrapped(_head(explanation), width), ""]
     if explanation.steps:
         lines += [_table(explanation, width), ""]
         lines += [*wrapped(_sentences(explanation), width), ""]
@@ -50,7 +50,7 @@ def explanation_text(explanation: Explanation, *, width: int = WIDTH) -> str:
         lines += [*wrapped(_not_probed(explanation), width), ""]
     if explanation.changes:
         lines += [_ranking(explanation, width), ""]
-    return "\n".join([*lines, *wrapped([ExplanationReport.of(explanation).verdict], width)])
+    return "\n".join(lines[:-1])
 
 
 def _head(e: Explanation) -> Iterator[str]:
@@ -62,7 +62,7 @@ def _head(e: Explanation) -> Iterator[str]:
            "number")  # fmt: skip
     overheads = ", ".join(f"{duration_text(overhead.seconds)} on '{name}'" for name, overhead in e.overheads.items())
     if overheads:
-        yield f"an empty task among many takes {overheads}, {workers}"
+        yield f"Handing out an empty task takes {overheads}, with {workers}"
 
 
 def _table(e: Explanation, width: int) -> str:

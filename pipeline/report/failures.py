@@ -25,14 +25,16 @@ from pipeline.errors import (
     is_full,
     printable,
     shortened,
+    where,
 )
-from pipeline.units import count_text
+from pipeline.units import count_text, names_text
 
 if TYPE_CHECKING:
     from pipeline.report.progress import Counts
+    from pipeline.runs.partial import FailedStep, Partial
 
 
-__all__ = ["failure_event", "failure_lines", "no_such_file"]
+__all__ = ["failure_event", "failure_lines", "no_such_file", "partial_lines"]
 
 _PREFIX = "pipeline: error: "
 
@@ -46,7 +48,7 @@ _CURES: tuple[tuple[type[PipelineError], str], ...] = (
 )
 
 
-_NOT_MEMORY = ("ended by exit code", "had closed its files", "had been stopped")
+_NOT_MEMORY = ("ended by exit code", "had closed its files", "had been stopped", "of its connection")
 """Parts of messages about lost workers that give another reason than memory."""
 
 
@@ -72,6 +74,46 @@ def failure_lines(
     if task and file and not isinstance(error, TaskDataError | TaskWriteError):  # these messages say what to fix
         lines[-1] += f" Try it here: {shlex.join(['pipeline', 'debug', file, task, *options])}"
     return lines
+
+
+def partial_lines(
+    partial: Partial,
+    *,
+    file: str = "",
+    options: Sequence[str] = (),
+    locations: Mapping[str, str] | None = None,
+    shown: int = 10,
+) -> list[str]:
+    """Return what a run that kept going could not compute, as lines for stderr; the last line is the summary.
+
+    Parameters
+    ----------
+    file, options, locations : see :func:`failure_lines`
+    shown : number of failed steps, and of failed tasks of each, that have lines
+    """
+    lines = []
+    for step in partial.failed[:shown]:
+        place = (locations or {}).get(step.step, "")
+        of = f"{len(step.tasks):,} of {step.n_units:,} failed" if step.n_units > 1 else ""
+        about = f" ({'; '.join(filter(None, [place, of]))})" if place or of else ""
+        for task in step.tasks[:shown]:
+            lines.append(f"failed: {where(step.step, task.item)}{about}: {task.cause}")
+        if len(step.tasks) > shown:
+            lines.append(f"… {len(step.tasks) - shown:,} more failed; all of them are in run.json of the run folder")
+        lines += [f"  {text}" for text in _not_computed(step)]
+    if len(partial.failed) > shown:
+        lines.append(f"… {len(partial.failed) - shown:,} more steps failed; they are in run.json of the run folder")
+    last = f"{_PREFIX}{_sentence(partial.problem)}"
+    if file:
+        first = partial.failed[0].tasks[0].task
+        last += f" Try it here: {shlex.join(['pipeline', 'debug', file, first, *options])}"
+    return [shortened(printable(line)) for line in [*lines, last]]
+
+
+def _not_computed(step: FailedStep) -> list[str]:
+    kinds = (("step", step.steps), ("output", step.outputs), ("check", step.checks))
+    texts = [f"{kind}{'s' * (len(found) > 1)} {names_text(found)}" for kind, found in kinds if found]
+    return [f"not computed, since {step.name} failed: {'; '.join(texts)}"] if texts else []
 
 
 def _failure_lines(error: BaseException, file: str, locations: Mapping[str, str], counts: Counts | None) -> list[str]:
@@ -179,6 +221,8 @@ def _lines(text: str, cure: str) -> list[str]:
 
 def _cure(error: PipelineError, file: str) -> str:
     if isinstance(error, WorkerLost) and any(known in str(error) for known in _NOT_MEMORY):
+        return ""
+    if type(error) is BackendError and not file:  # of ``pipeline worker``, which runs no file
         return ""
     for kind, cure in _CURES:
         if isinstance(error, kind):

@@ -184,7 +184,7 @@ def _value_text(value_type: ValueType) -> str:
             else f"array {bytes_text(value_type.nbytes)}"
         )
     if value_type.kind == "frame":
-        n = len(value_type.meta.columns)
+        n = len(value_type.schema)
         size = "" if math.isnan(value_type.nbytes) else f", {bytes_text(value_type.nbytes)}"
         return f"frame {count_text(n, 'col')}{size}"
     if value_type.kind == "items":

@@ -77,7 +77,7 @@ def _run_row(run: RunFolder) -> dict[str, str]:
         "kind": run.kind or "?",
         "state": _STATES.get(run.state, run.state),
         "backends": ", ".join(names[:8]) + (" …" if len(names) > 8 else ""),
-        "elapsed": duration_text(run.elapsed),
+        "elapsed": "unchanged" if run.reused and run.n_tasks == 0 else duration_text(run.elapsed),
         "tasks": f"{run.n_tasks:,}" if run.n_tasks is not None else "-",
         "graph": printable(run.fingerprint[:_HASH]),
     }
@@ -114,6 +114,8 @@ def _head(side: str, run: RunFolder, width: int) -> list[str]:
     lines = [", ".join(facts)]
     if run.problem:
         lines.append(_cut(run.problem, 200))
+    if run.reused:
+        lines.append(_cut(printable(run.reused), 200))
     return _labelled(side, lines, width)
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any
 
 from pipeline.errors import printable
 
-__all__ = ["PeopleStream", "cleaned"]
+__all__ = ["PeopleStream", "cleaned", "print_bold"]
+
+_BOLD, _NORMAL = "\033[1m", "\033[22m"
 
 
 class PeopleStream:
@@ -43,6 +47,20 @@ class PeopleStream:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
+
+
+def print_bold(text: str, phrases: Iterable[str]) -> None:
+    """Print a text; on a terminal the phrases in it are bold, also where they are broken into lines."""
+    stream = sys.stdout
+    if not isinstance(stream, PeopleStream) or not stream.isatty() or "NO_COLOR" in os.environ:
+        print(text)
+        return
+    longest_first = sorted({stream.clean(phrase) for phrase in phrases if phrase.strip()}, key=len, reverse=True)
+    pattern = "|".join(r"\s+".join(map(re.escape, phrase.split())) for phrase in longest_first)
+    shown = stream.clean(text)
+    if pattern:
+        shown = re.sub(rf"(?<!\w)(?:{pattern})", lambda found: f"{_BOLD}{found[0]}{_NORMAL}", shown)
+    stream.stream.write(f"{shown}\n")
 
 
 @contextlib.contextmanager

@@ -6,15 +6,21 @@ import math
 import reprlib
 import textwrap
 from collections.abc import Mapping, Sequence
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import cftime  # type: ignore[import-untyped]
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 import xarray as xr
 
 from pipeline.errors import printable
 from pipeline.graph.calendars import calendar_of
+from pipeline.graph.column_types import family, type_name
+from pipeline.graph.late_pandas import python_value
 from pipeline.report.text_tables import WIDTH, Column, table_text
 from pipeline.units import bytes_text, count_text
 
@@ -70,7 +76,9 @@ def _object(value: Any, rows: int) -> dict[str, Any]:
     if isinstance(value, xr.DataArray):
         return {"type": "array"} | _array(value, rows)
     if isinstance(value, pd.DataFrame):
-        return {"type": "frame"} | _frame(value, rows)
+        return {"type": "frame"} | _pandas_frame(value, rows)
+    if isinstance(value, pa.Table):
+        return {"type": "frame"} | _table_summary(value, rows)
     return {"type": type(value).__name__, "text": _text(value, 20 * max(rows, 1))}
 
 
@@ -105,7 +113,42 @@ def _cells(x: xr.DataArray, rows: int) -> list[dict[str, Any]]:
     return cells
 
 
-def _frame(frame: pd.DataFrame, rows: int) -> dict[str, Any]:
+def _table_summary(table: pa.Table, rows: int) -> dict[str, Any]:
+    return {
+        "rows": len(table),
+        "bytes": int(table.nbytes),
+        "columns": {
+            field.name: _column_statistics(table.column(i), field.type) for i, field in enumerate(table.schema)
+        },
+        "first": [
+            {
+                name: _plain(python_value(column[i]))
+                for name, column in zip(table.column_names, table.columns, strict=True)
+            }
+            for i in range(min(rows, len(table)))
+        ],
+    }
+
+
+def _column_statistics(column: pa.ChunkedArray, kind: pa.DataType) -> dict[str, Any]:
+    summary: dict[str, Any] = {"type": type_name(kind), "missing": column.null_count}
+    is_time = pa.types.is_timestamp(kind) or pa.types.is_duration(kind)
+    is_number = family(kind) in ("number", "true/false") and not pa.types.is_dictionary(kind)
+    if column.null_count < len(column) and (is_time or is_number or pa.types.is_date(kind)):
+        values = column.cast(pa.float32()) if pa.types.is_float16(kind) else column
+        length = pa.types.is_duration(kind)  # whose ends Arrow does not find
+        ends = pc.min_max(values.cast(pa.int64()) if length else values)
+        least, most = (ends[end].cast(kind) if length else ends[end] for end in ("min", "max"))
+        summary["min"] = _plain(python_value(least))
+        if not pa.types.is_date(kind):
+            mean = float(pc.mean(values.cast(pa.int64()) if is_time else values).as_py())
+            moment = pa.scalar(round(mean), pa.int64()).cast(kind) if is_time else None
+            summary["mean"] = mean if moment is None else _plain(python_value(moment))
+        summary["max"] = _plain(python_value(most))
+    return summary
+
+
+def _pandas_frame(frame: pd.DataFrame, rows: int) -> dict[str, Any]:
     return {
         "rows": len(frame),
         "bytes": int(frame.memory_usage(deep=False).sum()),
@@ -146,22 +189,27 @@ def _plain(value: Any) -> Any:
         value = pd.Timestamp(value)
     elif isinstance(value, np.generic) and value.dtype.kind in "biufSU":
         value = value.item()
+    if value is pd.NaT or value is pd.NA:
+        return None
     if isinstance(value, bool | int | float | str) or value is None:
         return value
     if isinstance(value, cftime.datetime):
         return value.isoformat(" ").removesuffix(" 00:00:00")
-    if isinstance(value, pd.Timestamp):
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    if isinstance(value, date | time) and not isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, datetime) and value is not pd.NaT:
+        value = pd.Timestamp(value)
         return str(value.date()) if value == value.normalize() and value.tz is None else str(value)
-    if value is pd.NaT or value is pd.NA:
-        return None
-    if isinstance(value, pd.Timedelta | np.timedelta64):
+    if isinstance(value, timedelta | np.timedelta64):
         return str(pd.Timedelta(value))
     return _text(value, 1)
 
 
 def _text(value: Any, lines: int) -> str:
     """Return the repr of an object, cut to a number of lines of a terminal."""
-    if isinstance(value, xr.DataArray | np.ndarray | pd.DataFrame):
+    if isinstance(value, xr.DataArray | np.ndarray | pd.DataFrame | pa.Table):
         sizes = " x ".join(map(str, value.shape))
         return f"{type(value).__name__} of {sizes or 'one element'}"
     cut = reprlib.Repr()
@@ -231,7 +279,9 @@ def _numbers(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return a table of types, missing counts and statistics, a row for each column; empty columns are left out."""
     filled = [{name: f"{v:,}" if name == "missing" else _shown(v) for name, v in row.items()} for row in rows]
     for row in filled:
-        if row["type"].startswith(("datetime", "timedelta")):  # three times do not fit beside each other
+        if row["type"].startswith(
+            ("datetime", "timedelta", "timestamp", "duration")
+        ):  # three times do not fit beside each other
             row.pop("mean", None)
             row |= {end: row[end][:_MINUTES] for end in ("min", "max") if end in row}
     used = [column for column in _COLUMNS if any(column.name in row for row in filled)]

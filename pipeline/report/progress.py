@@ -17,8 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, Self
 
-from pipeline.backends.events import Event, OutputLine, TasksDone
+from pipeline.backends.events import Event, MetadataRead, OutputLine, TasksDone
 from pipeline.config.json_values import without_nan
+from pipeline.report.metadata_line import MetadataLine, metadata_text
 from pipeline.report.people_stream import PeopleStream
 from pipeline.report.progress_counts import COUNTED, Counts, Step
 from pipeline.report.progress_lines import LineLimit, event_line, table_lines
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Counts", "EventLines", "JsonLines", "LiveTable", "PlainLines", "Progress", "dumps", "listener_for"]
 
 _MINUTE = 60.0
+_METADATA = 10.0  # seconds between two lines about metadata that are read
 
 
 class Progress(Protocol):
@@ -70,6 +72,7 @@ class PlainLines:
         self._file, self._clock = file, clock
         self.counts = Counts(clock, runs)
         self._began = self._printed = clock()
+        self._read = False  # whether a line about metadata was printed
         self._limit = LineLimit()
         self._lock = threading.Lock()
         self._over = threading.Event()
@@ -94,18 +97,27 @@ class PlainLines:
 
     def __call__(self, event: Event) -> None:
         with self._lock:
+            if isinstance(event, MetadataRead):
+                self._metadata(event)
+                return
             if isinstance(event, OutputLine):
                 line = self._limit.line(event, self.counts.name_of(event.step))
                 if line is not None:
                     self._print(line)
                 return
             ended = self.counts.count(event)
+            if not isinstance(event, COUNTED):
+                self._print(event_line(event))
             if ended is not None:
                 extras = f" ({ended.extras()})" if ended.extras() else ""
-                self._print(f"{ended.name}: {count_text(ended.n_tasks, 'task')} done{extras}")
-            elif not isinstance(event, COUNTED):
-                self._print(event_line(event))
+                part = f"{ended.done:,} of " if ended.failed else ""
+                self._print(f"{ended.name}: {part}{count_text(ended.n_tasks, 'task')} done{extras}")
         self.tick()
+
+    def _metadata(self, event: MetadataRead) -> None:
+        if event.done < event.n_files and not (self._read and self._clock() - self._printed < _METADATA):
+            self._read = True
+            self._print(metadata_text(event))
 
     def tick(self) -> None:
         """Print the progress if nothing was printed for a minute."""
@@ -130,12 +142,14 @@ class EventLines:
     def __init__(self, file: IO[str]) -> None:
         self._file = file
         self.counts = Counts()
+        self._metadata = MetadataLine(file)
         self._limit = LineLimit(kept="")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self._metadata.clear()
         for line in self._limit.summary():
             print(line, file=self._file)
         self._file.flush()
@@ -144,6 +158,9 @@ class EventLines:
         self.counts.begin(graph)
 
     def __call__(self, event: Event) -> None:
+        self._metadata(event)
+        if isinstance(event, MetadataRead):
+            return
         self.counts.count(event)
         line: str | None = None
         if isinstance(event, OutputLine):
@@ -188,6 +205,9 @@ class JsonLines:
 
     def __call__(self, event: Event) -> None:
         ended = self.counts.count(event)
+        if isinstance(event, MetadataRead):
+            self.emit(event.kind, done=event.done, n_files=event.n_files)
+            return
         if isinstance(event, TasksDone):
             self._task(event, ended)
             return
@@ -277,8 +297,18 @@ def dumps(value: Any) -> str:
     return json.dumps(without_nan(value), default=str, allow_nan=False)
 
 
-def listener_for(file: IO[str], *, as_json: bool, runs: str | Path | None = None) -> LiveTable | PlainLines | JsonLines:
-    """Return the progress display that suits a file; ``runs`` is the folder of earlier runs."""
+def listener_for(
+    file: IO[str], *, as_json: bool, runs: str | Path | None = None, threads: bool = True
+) -> LiveTable | PlainLines | JsonLines:
+    """Return the progress display that suits a file.
+
+    Parameters
+    ----------
+    runs : folder of earlier runs
+    threads : False: the display starts no thread, since workers are to be forked from this process; then it is lines
+    """
     if as_json:
         return JsonLines(file, runs=runs)
+    if not threads:
+        return PlainLines(file, beat=None, runs=runs)
     return LiveTable(file, runs=runs) if file.isatty() else PlainLines(file, runs=runs)

@@ -9,8 +9,18 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from pipeline.backends.events import Event, ItemDropped, Note, TaskRetry, TasksDone, WorkerLoss
-from pipeline.graph.graph import Graph, is_constant
+from pipeline.backends.events import (
+    Event,
+    ItemDropped,
+    MetadataRead,
+    Note,
+    TaskFailed,
+    TaskRetry,
+    TasksDone,
+    WorkerLoss,
+)
+from pipeline.graph.graph import Graph
+from pipeline.graph.nodes import is_constant
 from pipeline.runs.folders import RUN
 from pipeline.runs.history.schema import RunFacts, Unreadable, document
 from pipeline.trace.time_left import Estimate, PreviousRun, TimeLeft
@@ -18,7 +28,7 @@ from pipeline.units import count_text
 
 __all__ = ["COUNTED", "Counts", "Step", "earlier_run"]
 
-COUNTED = (TasksDone, TaskRetry, ItemDropped)
+COUNTED = (TasksDone, TaskRetry, ItemDropped, MetadataRead)
 """Events that are only counted; a message is shown for each of the others."""
 
 
@@ -39,7 +49,7 @@ class Step:
 
     @property
     def ended(self) -> bool:
-        return self.done >= self.n_tasks
+        return self.done + self.failed >= self.n_tasks
 
     @property
     def elapsed(self) -> float:
@@ -70,11 +80,13 @@ class Counts:
     ----------
     clock : seconds, monotonic
     runs : folder with the folders of earlier runs, for the estimate of the time left; None for no earlier runs
+    metadata : the files read up to now, before there are steps; None where that took no time
     """
 
     clock: Callable[[], float] = time.perf_counter
     runs: str | Path | None = None
     steps: dict[str, Step] = field(default_factory=dict)
+    metadata: MetadataRead | None = None
     _step_of: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -95,6 +107,9 @@ class Counts:
 
     def count(self, event: Event) -> Step | None:
         """Count one event; return the step if the event ended it."""
+        if isinstance(event, MetadataRead):
+            self.metadata = event
+            return None
         step = None if isinstance(event, Note) else self.of(event.step)
         if step is None:
             return None
@@ -104,6 +119,9 @@ class Counts:
             step.retried += 1
         elif isinstance(event, ItemDropped):
             step.dropped += 1
+        elif isinstance(event, TaskFailed):
+            was, step.failed = step.ended, step.failed + 1
+            return step if step.ended and not was else None
         elif isinstance(event, WorkerLoss):
             step.lost += 1
         return None
@@ -156,7 +174,7 @@ def earlier_run(runs: str | Path, graph: Graph) -> PreviousRun | None:
     for path in islice(sorted(Path(runs, graph.name).glob(f"*/{RUN}"), reverse=True), _MOST_FOLDERS):
         with suppress(Unreadable):
             facts = RunFacts.of(document(path), RUN)
-            if facts.elapsed and facts.fingerprint == graph.fingerprint:
+            if facts.elapsed and not facts.problem and facts.fingerprint == graph.fingerprint:
                 total = sum(step.seconds for step in facts.steps.values())
                 each = {name: step.seconds / step.n_tasks for name, step in facts.steps.items() if step.n_tasks}
                 return PreviousRun(each, total / facts.elapsed) if total else None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.backends.events import ItemDropped, Note, OutputLine, TaskRetry, WorkerLoss
+from pipeline.backends.events import ItemDropped, Note, OutputLine, TaskFailed, TaskRetry, WorkerLoss
 from pipeline.errors import printable, shortened, where
+from pipeline.report.metadata_line import metadata_text
 from pipeline.units import count_text, duration_text, time_left_text
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ MOST_LINES = 100
 
 def table_lines(counts: Counts, *, height: int, width: int) -> list[str]:
     """Return a line for each step, and a last line with the progress of the run and the time left."""
-    if not counts.steps:
-        return []
+    if not counts.steps:  # the Graph is being built
+        return [_cut(metadata_text(counts.metadata), width)] if counts.metadata is not None else []
     lines = step_lines(list(counts.steps.values()), height=height - 1, width=width)
     last, left = f"{counts.done:,} of {count_text(counts.n_tasks, 'task')}", time_left_text(counts.left())
     return [*lines, _cut(f"{last}; {left}" if left else last, width)]
@@ -79,7 +80,7 @@ def _cut(line: str, width: int) -> str:
     return line if len(line) <= width else f"{line[: width - 1]}…"
 
 
-def event_line(event: TaskRetry | ItemDropped | WorkerLoss | Note | OutputLine) -> str:
+def event_line(event: TaskRetry | TaskFailed | ItemDropped | WorkerLoss | Note | OutputLine) -> str:
     """Return an event, or a line that a task printed, as one line."""
     message = shortened(printable(event.message))
     if isinstance(event, Note):

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["WIDTH", "Column", "table_text", "wrapped"]
+__all__ = ["WIDTH", "Column", "Sentence", "labelled", "table_text", "wrapped"]
 
 WIDTH = 80
 _GAP = 2  # between two columns
@@ -36,6 +36,28 @@ class Column(NamedTuple):
     folded: int = 0
 
 
+class Sentence(NamedTuple):
+    """What to do, which is shown in bold, and why.
+
+    >>> str(Sentence("Use `--backend threads`", "nothing is moved")), str(Sentence("Measure again"))
+    ('Use `--backend threads`. Nothing is moved.', 'Measure again.')
+    """
+
+    do: str
+    why: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.do}. {self.rest}" if self.why else f"{self.do}."
+
+    @property
+    def rest(self) -> str:
+        """Return why, as a sentence of its own; empty if there is no reason. Names stay as they are."""
+        why = self.why
+        if why.partition(" ")[0].isalpha():
+            why = f"{why[0].upper()}{why[1:]}"
+        return f"{why}." if why and why[-1] not in ".!?" else why
+
+
 def table_text(
     columns: Sequence[Column], rows: Iterable[Mapping[str, Any]], *, width: int = WIDTH, color: bool = False
 ) -> str:
@@ -53,7 +75,7 @@ def table_text(
         least = min(longest, column.folded) if column.folded else longest
         needed += max([least, *map(cell_len, pieces)]) + _GAP
         table.add_column(
-            column.title,
+            Text(column.title),  # as text: it may be the name of a back end with options in brackets
             justify="right" if column.number else "left",
             no_wrap=not column.folded,
             overflow="fold",
@@ -68,6 +90,23 @@ def table_text(
     return "\n".join(line.rstrip() for line in capture.get().rstrip("\n").split("\n"))
 
 
-def wrapped(lines: Iterable[str], width: int) -> list[str]:
+def wrapped(lines: Iterable[Any], width: int) -> list[str]:
     """Return the lines, with those that are too long broken between words."""
-    return [piece for line in lines for piece in (textwrap.wrap(line, width) or [""])]
+    return [piece for line in lines for piece in (_wrap(str(line), width) or [""])]
+
+
+def labelled(lines: Mapping[str, Any], width: int) -> list[str]:
+    """Return lines with their labels before them, all beginning in one column."""
+    indent = min(max(map(len, lines), default=0) + _GAP, width // 3)
+    found = []
+    for label, line in lines.items():
+        if len(label) + _GAP > indent:
+            found.append(label)
+            label = ""
+        first, *others = _wrap(str(line), width - indent) or [""]
+        found += [f"{label:<{indent}}{first}", *(" " * indent + other for other in others)]
+    return found
+
+
+def _wrap(line: str, width: int) -> list[str]:
+    return textwrap.wrap(line, width, break_on_hyphens=False)  # options and paths have hyphens

@@ -69,7 +69,7 @@ def blocks_of(
     Raises
     ------
     ConfigError : the source or an option can't be read so
-    DataError : a file is missing, or is not what its name says
+    DataError : a file is missing, or is not what its name promises
     """
     if isinstance(source, Config):
         if step is None or step not in source.steps:

@@ -13,11 +13,12 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Self
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
 
 from pipeline.backends import registry
 from pipeline.backends.local.stream import in_background, stream
 from pipeline.errors import ConfigError, DataError
+from pipeline.graph.pandas_frames import to_pandas
 from pipeline.graph.segments import Segment
 from pipeline.runs.batch_sources import Blocks, blocks_of
 
@@ -60,7 +61,7 @@ def batches(
     Raises
     ------
     ConfigError : the source or an option can't be read so
-    DataError : a file is missing, or is not what its name says
+    DataError : a file is missing, or is not what its name promises
     """
     numbers = {"batch_size": (batch_size, 1), "workers": (workers, 0), "prefetch": (prefetch, 1), "buffer": (buffer, 1)}
     for name, (value, least) in {**numbers, "seed": (seed, 0)}.items():
@@ -79,7 +80,7 @@ def batches(
 
 
 class Batches:
-    """Batches of rows; each iteration is one epoch. :func:`batches` makes it, and says what its parameters mean.
+    """Batches of rows; each iteration is one epoch. :func:`batches` makes it, and documents its parameters.
 
     >>> for batch in pipeline.batches("train.parquet", 256, shuffle=True):   # doctest: +SKIP
     ...     learn(batch["x"], batch["y"])
@@ -166,6 +167,7 @@ class Batches:
             rows = _shuffled(values, self.buffer, rng) if self.shuffle else values
             for batch in _in_batches(rows, self.batch_size, drop_last=self.drop_last):
                 names = self._blocks.names
+                batch = [to_pandas(value) if isinstance(value, pa.Table) else value for value in batch]
                 yield batch[0] if names == ("",) else dict(zip(names, batch, strict=True))
 
     @contextmanager
@@ -228,15 +230,15 @@ def _shuffled(blocks: Iterator[list[Any]], buffer: int, rng: np.random.Generator
 def _permuted(blocks: Sequence[Sequence[Any]], rng: np.random.Generator) -> list[Any]:
     rows = _joined(blocks)
     order = rng.permutation(_n_rows(rows))
-    return [value.take(order) if isinstance(value, pd.DataFrame) else value[order] for value in rows]
+    return [value.take(pa.array(order)) if isinstance(value, pa.Table) else value[order] for value in rows]
 
 
 def _joined(pieces: Sequence[Sequence[Any]]) -> list[Any]:
-    """Return the rows of some pieces as one piece; the index of a frame is then 0, 1, …"""
+    """Return the rows of some pieces as one piece."""
     joined: list[Any] = []
     for several in zip(*pieces, strict=True):
-        if isinstance(several[0], pd.DataFrame):
-            joined.append(pd.concat(several, ignore_index=True))
+        if isinstance(several[0], pa.Table):
+            joined.append(pa.concat_tables(several))
         else:
             joined.append(several[0] if len(several) == 1 else np.concatenate(several))
     return joined
@@ -259,7 +261,7 @@ def _tensors(value: Any) -> Any:
     """Return a batch with its numbers as tensors."""
     if isinstance(value, dict):
         return {name: _tensors(inner) for name, inner in value.items()}
-    if isinstance(value, pd.DataFrame):
+    if hasattr(value, "columns"):
         return {name: _tensors(value[name].to_numpy()) for name in value.columns}
     if value.dtype.kind in "biufc":
         return importlib.import_module("torch").from_numpy(value if value.flags.writeable else value.copy())

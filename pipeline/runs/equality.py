@@ -17,16 +17,17 @@ from __future__ import annotations
 
 import itertools
 import pickle
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
+
+from pipeline.graph.importing import is_instance
+from pipeline.runs.equal_frames import columns_of, paired, relative_difference, same_type
 
 __all__ = ["Equality", "equal", "relative_difference"]
-
-_LARGEST_GROUP = 2_000  # rows that differ in floats only, and are matched one by one
 
 
 @dataclass(frozen=True)
@@ -69,21 +70,6 @@ def equal(kind: str, reference: Any, other: Any, *, rtol: float = 1e-9, ordered:
         return Equality(False, False, comparison.largest, rtol, str(found))
     same = comparison.largest <= rtol
     return Equality(same, comparison.largest == 0, comparison.largest, rtol, "" if same else comparison.where)
-
-
-def relative_difference(reference: Any, other: Any) -> np.ndarray[Any, Any]:
-    """Return elementwise ``|a - b| / max(|a|, |b|)``; 0 where both are equal or missing, inf where only one is finite.
-
-    >>> relative_difference(np.array([1.0, 0.0, np.nan]), np.array([2.0, 0.0, 1.0]))
-    array([0.5, 0. , inf])
-    """
-    a, b = np.asarray(reference), np.asarray(other)
-    wide = np.result_type(a.dtype, b.dtype, np.float64)
-    same = (a == b) | ((a != a) & (b != b))
-    with np.errstate(all="ignore"):
-        x, y = a.astype(wide), b.astype(wide)
-        found = np.abs(x / 2 - y / 2) / (np.maximum(np.abs(x), np.abs(y)) / 2)  # halves: no overflow
-    return np.where(same, 0.0, np.where(np.isfinite(found), found, np.inf))
 
 
 class _Differs(Exception):
@@ -148,37 +134,27 @@ class _Comparison:
 
     # -- frames -------------------------------------------------------------------------------------------------------
 
-    def frame(self, where: str, a: pd.DataFrame, b: pd.DataFrame) -> None:
-        if list(a.columns) != list(b.columns):
-            raise _Differs(f"{where or 'frame'}: columns are {list(b.columns)}, reference {list(a.columns)}")
+    def frame(self, where: str, a: Any, b: Any) -> None:
+        """Compare two ``pyarrow.Table``, or two ``pandas.DataFrame``."""
+        one, other = columns_of(a), columns_of(b)
+        names, wanted = ([column.name for column in columns] for columns in (other, one))
+        if names != wanted:
+            raise _Differs(f"{where or 'frame'}: columns are {names}, reference {wanted}")
         if len(a) != len(b):
             raise _Differs(f"{where or 'frame'}: has {len(b)} rows, reference {len(a)}")
-        for i, name in enumerate(a.columns):
-            if not _same_dtype(a.dtypes.iloc[i], b.dtypes.iloc[i]):
-                raise _Differs(f"{where}.{name}: type is {b.dtypes.iloc[i]}, reference {a.dtypes.iloc[i]}")
-        if len(a):
-            self._rows(where, a, b)
-
-    def _rows(self, where: str, a: pd.DataFrame, b: pd.DataFrame) -> None:
-        exact = [i for i, dtype in enumerate(a.dtypes) if not _is_float(dtype)]
-        floats = [i for i in range(a.shape[1]) if i not in exact]
-        codes = [_codes(a.iloc[:, i], b.iloc[:, i]) for i in exact]
-        x, y = (np.stack([_floats(f.iloc[:, i]) for i in floats] or [np.zeros(len(f))], axis=1) for f in (a, b))
-        order_a, order_b = np.arange(len(a)), np.arange(len(b))
-        if not self.ordered:
-            order_a = np.lexsort([*x.T[::-1], *(code[0] for code in reversed(codes))])
-            order_b = np.lexsort([*y.T[::-1], *(code[1] for code in reversed(codes))])
-        for i, (left, right) in zip(exact, codes, strict=True):
-            wrong = left[order_a] != right[order_b]
-            if wrong.any():
-                row = int(np.argmax(wrong))
-                got, wanted = b.iloc[order_b[row], i], a.iloc[order_a[row], i]
-                raise _Differs(f"{where}.{a.columns[i]}: no row for row {order_b[row]}, which has {got!r} ({wanted!r})")
-        x, y = x[order_a], y[order_b]
-        if not self.ordered and relative_difference(x, y).max(initial=0) > self.rtol:
-            y = y[_matched([code[0][order_a] for code in codes], x, y, self.rtol)]
-        for column, i in enumerate(floats):
-            self.numbers(f"{where}.{a.columns[i]}", x[:, column], y[:, column])
+        for x, y in zip(one, other, strict=True):
+            if not same_type(x, y):
+                raise _Differs(f"{where}.{x.name}: type is {y.type}, reference {x.type}")
+        if not len(a):
+            return
+        pairs = paired(one, other, len(a), rtol=self.rtol, ordered=self.ordered)
+        if pairs.differs is not None:
+            i, place = pairs.differs
+            row, wanted_row = int(pairs.b[place]), int(pairs.a[place])
+            got, expected = other[i].value(row), one[i].value(wanted_row)
+            raise _Differs(f"{where}.{one[i].name}: no row for row {row}, which has {got!r} ({expected!r})")
+        for column, i in enumerate(pairs.floats):
+            self.numbers(f"{where}.{one[i].name}", pairs.x[:, column], pairs.y[:, column])
 
     # -- anything -----------------------------------------------------------------------------------------------------
 
@@ -200,9 +176,12 @@ class _Comparison:
         if hasattr(a, "dims") and hasattr(a, "coords") and hasattr(a, "dtype"):
             self._alike(where, a, b)
             self.labelled(where, a, b)
-        elif isinstance(a, pd.DataFrame | pd.Series | pd.Index):
+        elif isinstance(a, pa.Table):
             self._alike(where, a, b)
-            frames = [x if isinstance(x, pd.DataFrame) else x.to_frame(name="values") for x in (a, b)]
+            self.frame(where, a, b)
+        elif is_instance(a, "pandas", "DataFrame", "Series", "Index"):
+            self._alike(where, a, b)
+            frames = [x if x.ndim == 2 else x.to_frame(name="values") for x in (a, b)]
             self.frame(where, frames[0].reset_index(drop=True), frames[1].reset_index(drop=True))
         elif isinstance(a, np.ndarray | np.generic):
             self._alike(where, a, b)
@@ -261,48 +240,3 @@ def _regions(x: Any) -> Iterable[dict[str, slice]]:
     edges = [list(itertools.accumulate(sizes, initial=0)) for sizes in x.chunks]
     along = ([slice(*pair) for pair in itertools.pairwise(edge)] for edge in edges)
     return (dict(zip(map(str, x.dims), index, strict=True)) for index in itertools.product(*along))
-
-
-def _is_float(dtype: Any) -> bool:
-    return bool(pd.api.types.is_float_dtype(dtype))
-
-
-def _same_dtype(a: Any, b: Any) -> bool:
-    text = all(pd.api.types.is_string_dtype(x) or pd.api.types.is_object_dtype(x) for x in (a, b))
-    times = all(pd.api.types.is_datetime64_any_dtype(x) for x in (a, b))
-    if times:  # the unit is only how a time is stored
-        return getattr(a, "tz", None) == getattr(b, "tz", None)
-    return text or a == b
-
-
-def _floats(column: pd.Series[Any]) -> np.ndarray[Any, Any]:
-    return column.to_numpy(dtype=np.float64, na_value=np.nan)
-
-
-def _codes(a: pd.Series[Any], b: pd.Series[Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Return integers that are equal where the values of the two columns are equal, in one order for both."""
-    both: Any = pd.concat([a.astype(object), b.astype(object)], ignore_index=True)
-    try:
-        codes, _ = pd.factorize(both, use_na_sentinel=True)
-    except TypeError:  # lists and the like
-        codes, _ = pd.factorize(both.map(repr))
-    return codes[: len(a)], codes[len(a) :]
-
-
-def _matched(codes: Sequence[np.ndarray[Any, Any]], x: Any, y: Any, rtol: float) -> np.ndarray[Any, Any]:
-    """Return an order of the rows of ``y`` in which they match those of ``x``, within groups of equal ``codes``.
-
-    Sorting would pair the wrong rows if a first float column differs in its last bits, and a second one decides.
-    """
-    order = np.arange(len(x))
-    starts = np.ones(len(x), bool)
-    starts[1:] = np.logical_or.reduce([code[1:] != code[:-1] for code in codes]) if codes else False
-    edges = [*np.flatnonzero(starts), len(x)]
-    for start, stop in itertools.pairwise(edges):
-        if 1 < stop - start <= _LARGEST_GROUP:
-            free = list(range(start, stop))
-            for row in range(start, stop):
-                worst = relative_difference(x[[row]], y[free]).max(axis=1)
-                best = int(np.argmin(worst))
-                order[row] = free.pop(best)
-    return order

@@ -24,6 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -31,6 +32,7 @@ from pipeline.config.json_values import json_value, without_nan
 from pipeline.config.resolved_yaml import resolved_text
 from pipeline.errors import Bug, OutputError, PipelineError, WriteError, is_full
 from pipeline.graph.garbage_collection import rarely_collected
+from pipeline.graph.late_pandas import numbers_of
 from pipeline.runs.folders import FAILURE, INPUTS, PROVENANCE, RUN, SHAPE, TRACE, began
 from pipeline.runs.provenance.code import code_hashes, named
 from pipeline.runs.provenance.inputs import input_hashes
@@ -41,6 +43,8 @@ from pipeline.worker.atomic_write import write_errors, write_text
 if TYPE_CHECKING:
     from pipeline.config.model import Config
     from pipeline.graph.graph import Graph
+    from pipeline.runs.partial import Partial
+    from pipeline.runs.wall_time import WallTime
     from pipeline.trace.trace import Trace
 
 
@@ -51,7 +55,7 @@ _FORMAT = 1
 
 
 class Facts:
-    """The files of one run. States: nothing written -> :meth:`begin` -> :meth:`end` or :meth:`fail`.
+    """The files of one run. States: nothing written -> :meth:`begin` -> :meth:`planned` -> :meth:`end` or :meth:`fail`.
 
     Parameters
     ----------
@@ -72,8 +76,7 @@ class Facts:
 
     @rarely_collected()
     def begin(self) -> None:
-        """Write what is known before the first task runs."""
-        shape = Shape.of(self.graph)
+        """Write what is known before it is known what is to be run."""
         provenance = {
             "format": _FORMAT,
             "environment": environment(named(self.config)),
@@ -83,24 +86,43 @@ class Facts:
         self._write("config.json", json_value(self.config))
         self._write("versions.json", versions())
         self._write(PROVENANCE, provenance)
+
+    @rarely_collected()
+    def planned(self, graph: Graph, resumed: Mapping[str, Any] | None = None) -> None:
+        """Write what is to be run.
+
+        Parameters
+        ----------
+        graph : what is to be run: the Graph, or a part of it
+        resumed : what is reused, in the types of JSON
+        """
+        shape = Shape.of(graph)
         with write_errors(self.folder / SHAPE):
             shape_without_secrets(shape, self.config).save(self.folder / SHAPE)
-        self._run |= {"fingerprint": self.graph.fingerprint, "graph": shape.to_dict()}
+        self._run |= {"n_tasks": len(graph), "fingerprint": graph.fingerprint, "graph": shape.to_dict()}
+        if resumed is not None:
+            self._run["resumed"] = dict(resumed)
         self._write(RUN, self._run)
 
     @rarely_collected()
-    def end(self, trace: Trace, *, start_up: float, commit: float, n_dropped: int) -> None:
-        """Write how a run went that has ended well; all times in seconds."""
+    def end(self, trace: Trace, *, wall_time: WallTime, n_dropped: int, partial: Partial) -> None:
+        """Write how a run went that has ended well, or has kept going; all times in seconds."""
         self._write_inputs()
         self._write_trace(trace)
+        steps = self._steps(trace)
+        wall_time.mark("after")  # what is written below holds the times
+        times = wall_time.parts
         self._run |= {
             "workers": trace.n_workers,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "exit_code": 1 if n_dropped else 0,
+            "exit_code": partial.exit_code if partial else 1 if n_dropped else 0,
+            **({"problem": partial.problem, "partial": partial.to_dict()} if partial else {}),
             "elapsed": trace.elapsed,
-            "start_up": start_up,
-            "commit": commit,
-            "steps": self._steps(trace),
+            "start_up": times["start-up"],
+            "commit": times["commit"],
+            "wall": wall_time.total,
+            "times": times,
+            "steps": steps,
         }
         self._write(RUN, self._run)
 
@@ -112,6 +134,8 @@ class Facts:
         trace : None: not all tasks ran
         """
         with contextlib.suppress(OSError, WriteError):
+            if "fingerprint" not in self._run:
+                self.planned(self.graph)
             self._write_inputs()
             if trace is not None:
                 self._write_trace(trace)
@@ -127,10 +151,13 @@ class Facts:
 
     def _steps(self, trace: Trace) -> dict[str, dict[str, float]]:
         """Return for each step of the file how many of its tasks ran, and their seconds; for later runs' time left."""
-        table = trace.tasks.select(["step"]).append_column("ns", pc.subtract(trace.tasks["stop"], trace.tasks["start"]))
-        sums = table.group_by("step").aggregate([("ns", "sum"), ("ns", "count")])
+        steps = trace.tasks["step"].combine_chunks().dictionary_encode()
+        codes = numbers_of(steps.indices)  # not group_by, which imports pandas
+        counts = np.bincount(codes, minlength=len(steps.dictionary))
+        nanoseconds = np.zeros(len(steps.dictionary), np.int64)
+        np.add.at(nanoseconds, codes, numbers_of(pc.subtract(trace.tasks["stop"], trace.tasks["start"])))
         found: dict[str, dict[str, float]] = {}
-        for instance, ns, n in zip(*(sums[name].to_pylist() for name in ("step", "ns_sum", "ns_count")), strict=True):
+        for instance, ns, n in zip(steps.dictionary.to_pylist(), nanoseconds.tolist(), counts.tolist(), strict=True):
             step = self.graph.policies[instance].step
             entry = found.setdefault(step, {"n_tasks": 0, "seconds": 0.0})
             entry["n_tasks"] += n

@@ -69,7 +69,7 @@ class TaskLog:
     """The file ``tasks.log``; it is made with the first line that a task prints, and readable while the run goes on.
 
     Its columns, separated by tabs: time (UTC), worker, step instance, item, ``stdout`` or ``stderr``, and the line with
-    control characters escaped. After ``most`` characters a last line says how many more were left out.
+    control characters escaped. After ``most`` characters a last line counts those that were left out.
     """
 
     def __init__(self, path: Path, *, most: int = _MOST_CHARACTERS) -> None:
@@ -88,7 +88,7 @@ class TaskLog:
                 if self._left_out:
                     file.write(f"{_stamp(datetime.now(UTC))}\t\t\t\t\t… {self._left_out:,} more lines are left out\n")
         except WriteError:
-            if exc[0] is None:  # else the first error is told
+            if exc[0] is None:  # else the first error is raised
                 raise
 
     def beside(self, listener: Listener) -> Listener:

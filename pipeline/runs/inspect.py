@@ -21,11 +21,14 @@ from pipeline.config.model import Config
 from pipeline.config.targets import Target, parse_target
 from pipeline.errors import ConfigError, TaskError, nearest, task_name
 from pipeline.graph.collect import collect
-from pipeline.graph.graph import CONTEXT, Graph, GraphNode, Key, constant, cull, execute, is_constant, task
+from pipeline.graph.graph import CONTEXT, Graph, Key
+from pipeline.graph.nodes import GraphNode, constant, cull, execute, is_constant, task
+from pipeline.graph.pandas_frames import FrameForm
 from pipeline.graph.segments import Dropped
 from pipeline.graph.value_types import ItemsType, PartsType, ValueType, whole_of
 from pipeline.ops.calls.calls import Call
 from pipeline.ops.calls.commands import Program
+from pipeline.ops.metadata_progress import reported
 from pipeline.outputs.commit import OutputTransaction
 from pipeline.runs import run as execution
 from pipeline.worker.isolation import isolated
@@ -74,13 +77,22 @@ class _Place:
 
 
 def preview(
-    config: Config, text: str, *, backend: str = BACKEND, workers: int | None = None, listener: Listener | None = None
+    config: Config,
+    text: str,
+    *,
+    backend: str = BACKEND,
+    workers: int | None = None,
+    frames: FrameForm = "arrow",
+    modules: Mapping[str, bytes] | None = None,
+    listener: Listener | None = None,
 ) -> list[Preview]:
     """Compute the value of a reference.
 
     Parameters
     ----------
     text : a reference of the language, or an item: ``svd.u[component=0:2]``, ``fit[alpha=0.1,fold=2]``
+    frames : what a frame becomes
+    modules : the user's modules with the content that they had in a run; None: as they are now
     listener : as for a run; secrets in its events are masked
 
     Returns
@@ -93,7 +105,8 @@ def preview(
     PipelineError : as in a run
     """
     target = parse_target(config, text)
-    graph = build(config.only(target.reference.instances))
+    with reported(listener):
+        graph = build(config.only(target.reference.instances))
     tasks, owners = dict(graph.tasks), dict(graph.owners)
     places = []
     for number, instance in enumerate(target.reference.instances):
@@ -102,14 +115,15 @@ def preview(
         owners |= dict.fromkeys(own, instance)
         places.append(_place(target, value_type, number))
     keys = tuple(dict.fromkeys(key for place in places for key in place.keys))
-    part = _part(replace(graph, tasks=tasks, owners=owners), keys)
+    graph = replace(graph, tasks=tasks, owners=owners, modules=graph.modules if modules is None else modules)
+    part = _part(graph, keys)
     try:
         results = _computed(config, part, backend, workers, listener)
     except TaskError as error:
         if f"/{_OWN}" not in error.key:
             raise
-        raise ConfigError(error.cause.partition(": ")[2]) from error  # the pick does not exist
-    return [_seen(target, place, results) for place in places]
+        raise ConfigError(re.sub(r"^\w+(Error|Exception): ", "", error.cause)) from error  # the pick does not exist
+    return [_seen(target, place, results, frames) for place in places]
 
 
 def _referred(graph: Graph, target: Target, number: int) -> tuple[ValueType, dict[Key, GraphNode]]:
@@ -146,10 +160,10 @@ def _place(target: Target, value_type: ValueType, number: int) -> _Place:
     return _Place(name, value_type, tuple(keys[i] for i in positions), positions)
 
 
-def _seen(target: Target, place: _Place, results: Mapping[Key, Any]) -> Preview:
+def _seen(target: Target, place: _Place, results: Mapping[Key, Any], frames: FrameForm) -> Preview:
     value_type = place.value_type
     if not isinstance(value_type, ItemsType):
-        return Preview(place.name, value_type.kind, collect(value_type, results))
+        return Preview(place.name, value_type.kind, collect(value_type, results, frames=frames))
     if place.positions is None:
         items = collect(value_type, results)
         if target.picks_items:
@@ -218,7 +232,8 @@ def ready(
     ConfigError : if there is no such task, with the nearest name
     PipelineError : as in a run, if another task fails
     """
-    graph = build(config)
+    with reported(listener):
+        graph = build(config)
     key = _task(config, graph, text)
     node, owner = graph.tasks[key], graph.owners[key]
     needed = tuple(k for k in graph.tasks if k in node.dependencies)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.config.model import Config, Output
@@ -16,10 +17,11 @@ from pipeline.errors import ConfigError, Fault, OutputError
 from pipeline.graph.graph import Graph
 from pipeline.ops.sources.glob import WILD, fixed_folder, would_find
 from pipeline.ops.sources.paths import is_remote
+from pipeline.outputs.appending import obstacle_of_append
 from pipeline.outputs.collisions import Input, Inputs, folders_above
-from pipeline.outputs.replaceable import is_locked, item_files, obstacle
-from pipeline.outputs.target_paths import overlaps
-from pipeline.runs.provenance.inputs import sources
+from pipeline.outputs.replaceable import item_files, obstacle
+from pipeline.outputs.target_paths import is_locked, overlaps
+from pipeline.runs.provenance.reads import sources
 
 __all__ = ["check_outputs", "refuse_collisions"]
 
@@ -46,7 +48,10 @@ def check_outputs(config: Config, graph: Graph | None, out: str | os.PathLike[st
         if is_locked(output.path, root):
             continue  # the run judges what is there, when the run that wrote it has ended or is recovered
         files = item_files(output.path, names) if "${key}" in output.path else ()
-        message = obstacle(output.path, output.to, root, overwrite=output.overwrite, files=files)
+        if output.mode == "append":
+            message = obstacle_of_append(output.path, root)
+        else:
+            message = obstacle(output.path, output.to, root, overwrite=output.overwrite, files=files)
         if message:
             faults.append(str(_fault(output, f"got {output.path!r}: {message}")))
     if faults:
@@ -164,7 +169,7 @@ def _inputs(config: Config) -> tuple[list[Input], list[Input]]:
     for name in config.modules:
         plain += [Input(path, f"modules ({name})") for path in _module_files(name)]
     patterns = []
-    for found in sources(config):
+    for found in sources(replace(config, steps=config.all_steps)):  # a later run may compute what is unused in this one
         reader = f"steps.{found.step}" if found.step else f"checks[{found.check}].equals_csv"
         plain += [Input(name, reader) for name in (*found.folders, *found.files) if not is_remote(name)]
         patterns += [Input(name, reader) for name in found.patterns if not is_remote(name) and WILD.search(name)]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["about", "document", "write"]
 
-# 1: as the schema says.
+# 1: the first format.
 _FORMAT = 1
 
 

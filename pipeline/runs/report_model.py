@@ -69,6 +69,13 @@ class TriedRound(_Open):
     failure: str = Field(default="", description="why it failed; empty if it ran")
 
 
+class AdviceSentence(_Open):
+    """One thing to do."""
+
+    do: str = Field(description="what to do, in words")
+    why: str = Field(description="why; empty if that is plain")
+
+
 class Recommendation(_Open):
     """What to change first."""
 
@@ -97,6 +104,12 @@ class Row(_Open):
     speedup: Interval | None = Field(default=None, description="elapsed of the reference over elapsed of this row")
     efficiency: float | None = Field(default=None, description="speedup over workers")
     speedup_all: Interval | None = Field(default=None, description="speedup with start-up and commit included")
+    saved: float | None = Field(
+        default=None, description="share of the reference's elapsed time that it saves, signed; null for the reference"
+    )
+    saved_beside_processes: float | None = Field(
+        default=None, description="share that it saves of the elapsed time of process-per-task; null where unknown"
+    )
     differs: bool = Field(default=False, description="whether its interval of elapsed does not overlap the reference's")
     user: float | None = Field(default=None, description="CPU seconds in user mode, of all processes")
     system: float | None = Field(default=None, description="CPU seconds in the kernel, of all processes")
@@ -128,6 +141,7 @@ class Losses(_Closed):
     runtime: Loss | None = Field(default=None, description="the worker has the task, but its function does not run")
     transfer: Loss | None = Field(default=None, description="moving, pickling and unpickling")
     scheduling: Loss | None = Field(default=None, description="idle while a task is ready")
+    limit: Loss | None = Field(default=None, description="idle while what is ready waits for a limit")
     dependency: Loss | None = Field(default=None, description="idle while no task is ready")
     unexplained: Loss | None = Field(default=None, description="no record of what the worker did")
     task: Loss | None = Field(
@@ -161,8 +175,8 @@ class PathSegment(_Closed):
     key: str = Field(description="the task that runs or is waited for")
     step: str = Field(description="step of the task, with its matrix keys")
     worker: str = Field(description="worker that runs it")
-    kind: Literal["compute", "data-wait", "core-wait"] = Field(
-        description="the task runs; it waits for its inputs; it waits while its worker runs another task"
+    kind: Literal["compute", "data-wait", "core-wait", "limit-wait"] = Field(
+        description="the task runs; it waits for its inputs, while its worker runs another task, or for a limit"
     )
     start: float = Field(description="seconds since the run began")
     stop: float = Field(description="seconds since the run began")
@@ -174,6 +188,7 @@ class CriticalTimes(_Closed):
     compute: float = Field(description="tasks run")
     data_wait: float = Field(alias="data-wait", description="the inputs of the next task are made or moved")
     core_wait: float = Field(alias="core-wait", description="the worker runs another task")
+    limit_wait: float = Field(default=0.0, alias="limit-wait", description="others have the limit of the next task")
     steps: dict[str, Annotated[float, Field(description="seconds")]] = Field(
         description="step, with its matrix keys -> seconds of compute, the largest first"
     )
@@ -208,6 +223,24 @@ class Measuring(_Closed):
     share: float = Field(description="of workers x elapsed, 0 to 1")
 
 
+class Transfers(_Closed):
+    """What was handed to workers and came from them, where some of it went through shared memory."""
+
+    pickled: Count = Field(description="bytes in messages, through pipes")
+    pickling: float = Field(description="seconds in which workers pickled, moved and unpickled them")
+    shared: Count = Field(description="bytes that workers wrote to shared memory or mapped")
+    sharing: float = Field(description="seconds of that")
+
+
+class LimitWait(_Closed):
+    """What a limit of the file cost one run."""
+
+    places: Positive = Field(description="how many of its tasks may run at once")
+    n_tasks: Count = Field(description="tasks, or batches of them, that waited for it")
+    waited: float = Field(description="seconds in which at least one of them did")
+    idle: float = Field(description="core-seconds in which a worker was idle meanwhile and nothing else was ready")
+
+
 class Account(_Open):
     """Where the core-seconds of one row went, in the round with the median elapsed time."""
 
@@ -224,11 +257,15 @@ class Account(_Open):
     factors: Factors | None = Field(description="factors of the speedup; null if serial times are not known")
     span: float = Field(description="seconds of the longest path through the graph, a lower bound of elapsed")
     critical_path: list[PathSegment] = Field(description="segments in order of time, which cover the elapsed time")
+    limits: dict[str, LimitWait] = Field(default={}, description="limit -> what it cost")
     critical: CriticalTimes = Field(description="the critical path added up")
     steps: list[StepCost] = Field(description="the most expensive instances of steps, the most expensive first")
     tasks: list[TaskCost] = Field(description="the most expensive tasks, the most expensive first")
     measuring: Measuring = Field(description="the cost of measuring")
     clock_error: float = Field(description="seconds by which clocks of different machines may differ")
+    transfers: Transfers | None = Field(
+        default=None, description="what moved between workers; null if nothing went through shared memory"
+    )
 
 
 class ScalingPoint(_Closed):
@@ -318,6 +355,16 @@ class Difference(_Open):
     message: str = Field(description="what differs")
 
 
+class Claim(_Open):
+    """What the file claims of back ends, and whether it is true on this machine."""
+
+    claim: str = Field(description="in the words of the file")
+    what: str = Field(description="what was measured")
+    measured: Interval | None = Field(description="its value; null if a back end did not run")
+    bound: str = Field(description="what it must be: >= 1.2")
+    verdict: str = Field(description="true here, false here, no difference shown, or which back end did not run")
+
+
 class Environment(_Open):
     """The machine and the installed versions."""
 
@@ -361,6 +408,21 @@ class GraphShape(_Closed):
     )
 
 
+class WallPart(_Closed):
+    """A part of the wall time of a run."""
+
+    part: str = Field(description="loading, metadata, planning, start-up, running, checks, commit or after")
+    what: str = Field(description="what is done in it")
+    seconds: float = Field(description="seconds")
+
+
+class WallTime(_Closed):
+    """Where the wall time of a run went, from the start of the program; the parts add up to the whole."""
+
+    seconds: float = Field(description="seconds until the run folder was complete")
+    parts: list[WallPart] = Field(description="in the order of the run")
+
+
 class Report(_Open):
     """All that is known of a run or a comparison. Times are seconds, sizes are bytes."""
 
@@ -378,7 +440,11 @@ class Report(_Open):
     equality: str = Field(description="how equal the results are, over all back ends")
     verdict: list[str] = Field(description="the result in words; the last line is the most important")
     footnotes: list[str] = Field(description="what the numbers mean")
+    advice: AdviceSentence | None = Field(default=None, description="the one thing to do; null in older reports")
+    warnings: list[AdviceSentence] = Field(default=[], description="what limits the result, and what to do about it")
     recommendation: Recommendation | None = Field(default=None, description="what to change first; null for nothing")
+    claims: list[Claim] = Field(default=[], description="what the file claims of back ends, judged")
+    wall: WallTime | None = Field(default=None, description="where the wall time of a run went; null if not known")
     rows: list[Row] = Field(description="one for each back end and number of workers, the reference first")
     accounts: list[Account] = Field(description="where the core-seconds of each row that ran went")
     scaling: list[Scaling] = Field(description="of back ends measured with several numbers of workers")

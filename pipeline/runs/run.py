@@ -15,208 +15,54 @@ import os
 import secrets
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from html import escape
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipeline.backends import registry
 from pipeline.backends.base import Backend, Outcome
-from pipeline.backends.events import Event, Listener, Note, TasksDone, show_output
+from pipeline.backends.events import Event, Listener, Note, Resumed, TasksDone, show_output
+from pipeline.backends.options import parse, refuse_resources, with_options
 from pipeline.builder.build import build
-from pipeline.config.expressions.references import parse_reference
+from pipeline.builder.plan import unused_steps
 from pipeline.config.from_python import StepReference
 from pipeline.config.model import Config
+from pipeline.config.targets import parse_target
 from pipeline.errors import CheckError, ConfigError, OutputError, PipelineError, WriteError
-from pipeline.graph.collect import collect
 from pipeline.graph.garbage_collection import passed_over
 from pipeline.graph.graph import Graph, Key
-from pipeline.graph.value_types import PartsType, ValueType
+from pipeline.ops.metadata_progress import reported
+from pipeline.outputs.appending import with_earlier
 from pipeline.outputs.commit import OutputTransaction
-from pipeline.outputs.damage import refuse_damaged
 from pipeline.outputs.manifest import Manifest, stale_files
-from pipeline.outputs.open import open_output
-from pipeline.runs import run_report
 from pipeline.runs.check_results import CheckResult, evaluate
 from pipeline.runs.facts import Facts, hide_secrets, noted_failure, write_json
 from pipeline.runs.folders import TASK_LOG, TaskLog, new_folder
+from pipeline.runs.partial import Partial, find_missing
 from pipeline.runs.protected_inputs import check_outputs, refuse_collisions
 from pipeline.runs.provenance.machine import versions
+from pipeline.runs.resume.plan import ResumePlan, plan_run
+from pipeline.runs.resume.unfinished import UnfinishedItems
+from pipeline.runs.resume.value_stores import (
+    closing_notes,
+    evict,
+    in_use,
+    logs_items,
+    stores_of,
+    with_cache,
+    with_whole_entries,
+)
+from pipeline.runs.resume.wishes import Wishes
+from pipeline.runs.run_result import Run as Run
+from pipeline.runs.wall_time import WallTime
 from pipeline.trace.trace import Trace
-from pipeline.units import count_text, duration_text
+from pipeline.units import count_text, unused_text
+from pipeline.worker.temp_folders import remove_spilled
 
 __all__ = ["Run", "masked", "opened", "run", "tell_warnings"]
-
-
-@dataclass(frozen=True, eq=False)
-class Run:
-    """A run that ended well: its results, and what happened.
-
-    ``run["step"]`` opens the step's committed output lazily if it has one, else returns its value if that was kept. The
-    name may also be a reference that :meth:`pipeline.Pipeline.step` returned. ``"step" in run`` and ``list(run)`` show
-    which values there are.
-
-    Parameters
-    ----------
-    name : of the pipeline
-    folder : the run folder
-    root : the folder that output paths are relative to
-    results : key -> value of the results that were kept
-    outputs : name -> manifest
-    checks : all of them passed
-    dropped : step instance, item and cause of each item that failed under ``on_error: drop``
-    start_up : seconds until the first task could be submitted
-    commit : seconds for verifying and committing the outputs
-    notes : other measurements of the back end
-    draw : function that makes the report of a run folder and returns its path; here it writes ``report.json`` alone,
-        ``pipeline.run`` sets one that makes the page, too
-    """
-
-    name: str
-    backend: str
-    folder: Path
-    root: Path
-    graph: Graph
-    results: Mapping[Key, Any]
-    trace: Trace
-    outputs: Mapping[str, Manifest]
-    checks: tuple[CheckResult, ...] = ()
-    dropped: tuple[tuple[str, str, str], ...] = ()
-    start_up: float = 0.0
-    commit: float = 0.0
-    notes: Mapping[str, Any] = field(default_factory=dict)
-    draw: Callable[[Path], Path] = run_report.write
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds from the first submitted task until all outputs are verified, with warm workers."""
-        return self.trace.elapsed
-
-    def __getitem__(self, name: str | StepReference) -> Any:
-        value_type = self._value_type(_instance(name))
-        output = self._output(value_type)
-        if output is not None:
-            return self.open(output)
-        if all(key in self.results for key in value_type.keys):
-            return collect(value_type, self.results)
-        raise KeyError(f"{_instance(name)!r} was not kept; give it an output, or run with keep: [{name}]")
-
-    def __contains__(self, name: object) -> bool:
-        try:
-            value_type = self._value_type(_instance(name))
-        except KeyError:
-            return False
-        return self._output(value_type) is not None or all(key in self.results for key in value_type.keys)
-
-    def __iter__(self) -> Iterator[str]:
-        return (instance for instance in self.graph.value_types if instance in self)
-
-    def _output(self, value_type: ValueType) -> str | None:
-        """Return the name of the output that holds the value; None if there is none."""
-        return next((sink.name for sink in self.graph.sinks if _same_tasks(sink.value_type, value_type)), None)
-
-    def open(self, output: str, *, hashes: bool = False) -> Any:
-        """Open a committed output: arrays and Parquet lazily, other formats in memory.
-
-        Parameters
-        ----------
-        hashes : whether its files are read and compared with the hashes of its manifest; their sizes always are
-
-        Raises
-        ------
-        DataError : it is not as it was committed
-        """
-        for sink in self.graph.sinks:
-            if sink.name == output:
-                refuse_damaged(self.root, sink.path, hashes=hashes)
-                return open_output(sink, self.root, files=[file.path for file in self.outputs[output].files])
-        raise KeyError(f"there is no output {output!r}; there are {', '.join(self.outputs) or 'none'}")
-
-    def report(self) -> Path:
-        """Make ``report.json`` and ``report.html`` in the run folder, and return the path of the page."""
-        return self.draw(self.folder)
-
-    def _value_type(self, name: str) -> ValueType:
-        value_types = self.graph.value_types
-        if name in value_types:
-            return value_types[name]
-        instance, _, part = name.rpartition(".")
-        owner = value_types.get(instance)
-        if isinstance(owner, PartsType) and part in owner.parts:
-            return owner.parts[part]
-        instances = [other for other in value_types if other.partition("[")[0] == name.partition("[")[0]]
-        raise KeyError(f"there is no step {name!r}; there are {', '.join(instances or value_types)}")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a summary of the run as plain values."""
-        outputs = [
-            {
-                "name": name,
-                "format": manifest.format,
-                "path": str(self.root / manifest.path),
-                "files": len(manifest.files),
-                "rows": manifest.rows,
-                "bytes": manifest.nbytes,
-            }
-            for name, manifest in self.outputs.items()
-        ]
-        return {
-            "name": self.name,
-            "backend": self.backend,
-            "workers": self.trace.n_workers,
-            "tasks": len(self.graph),
-            "graph": next((m.graph for m in self.outputs.values()), ""),
-            "elapsed": self.elapsed,
-            "start_up": self.start_up,
-            "commit": self.commit,
-            "folder": str(self.folder),
-            "outputs": outputs,
-            "checks": [check.to_dict() for check in self.checks],
-            "dropped": [{"step": step, "item": item, "cause": cause} for step, item, cause in self.dropped],
-        }
-
-    def __repr__(self) -> str:
-        texts = [
-            count_text(len(self.outputs), "output"),
-            f"{duration_text(self.elapsed)} on {count_text(self.trace.n_workers, 'worker')}",
-        ]
-        if self.checks:
-            texts.insert(1, f"{count_text(len(self.checks), 'check')} passed")
-        if self.dropped:
-            texts.append(f"{count_text(len(self.dropped), 'item')} dropped")
-        return f"<Run {self.name!r} on {self.backend}: {', '.join(texts)}; {self.folder}>"
-
-    def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{escape(name)}</td><td>{escape(str(self.root / manifest.path))}</td>"
-            f"<td>{len(manifest.files):,}</td><td>{manifest.nbytes:,}</td></tr>"
-            for name, manifest in self.outputs.items()
-        )
-        head = "<tr><th>output</th><th>path</th><th>files</th><th>bytes</th></tr>"
-        return f"<p>{escape(repr(self))}</p><table>{head}{rows}</table>"
-
-
-def _instance(name: object) -> str:
-    """Return the name of a step instance as the Graph has it: without the quotes that a reference may have."""
-    if not isinstance(name, StepReference):
-        return str(name)
-    reference = parse_reference(str(name))
-    picks = ",".join(str(replace(pick, quoted=False)) for pick in reference.picks)
-    return f"{replace(reference, picks=())}[{picks}]" if picks else str(name)
-
-
-def _same_tasks(one: ValueType, other: ValueType) -> bool:
-    """Return whether two values are made by the same tasks; a value with parts is made by the tasks of its whole."""
-    if isinstance(other, PartsType):
-        return other.whole is not None and _same_tasks(one, other.whole)
-    return one.kind == other.kind and getattr(one, "name", None) == other.name
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The run
-# ---------------------------------------------------------------------------------------------------------------------
 
 
 def run(
@@ -227,21 +73,42 @@ def run(
     cluster: str | None = None,
     out: str | os.PathLike[str] = ".",
     runs: str | os.PathLike[str] = "runs",
+    keep: Sequence[str | StepReference] = (),
+    options: Mapping[str, Any] | None = None,
+    force: bool | str | Sequence[str] = False,
+    only: str | Sequence[str] = (),
+    from_: str | Sequence[str] = (),
+    accept: str | Sequence[str] = (),
+    verify: bool = False,
+    cache: str | os.PathLike[str] | None = None,
     listener: Listener | None = None,
-    **options: Any,
+    wall_time: WallTime | None = None,
+    keep_going: bool = False,
 ) -> Run:
-    """Build, run, check and commit a pipeline.
+    """Build, run, check and commit a pipeline; outputs and checks of which nothing has changed are not made again.
 
     Parameters
     ----------
-    backend : a name in :data:`pipeline.backends.registry.BACKENDS`
+    backend : a name of :data:`pipeline.backends.registry.BACKENDS`, with options or without: ``pool[chunksize=4]``
     workers : number of workers; None: ``cluster: {workers}`` of the file, else as many as cores
     cluster : address of a running Dask scheduler
     out : the folder that output paths are relative to; every output must be below it
     runs : the folder in which the run folder ``NAME/TIME`` (UTC) is made
-    listener : called in this process with each event; if it has a method ``begin``, that gets the Graph first. None:
-        lines that tasks print are shown. They are also kept in ``tasks.log`` of the run folder
-    options : of the back end
+    keep : steps, or instances of them, whose values the run returns as well as those that ``keep`` of the file names
+    options : name -> value of options of the back end, besides those in ``backend`` and in the file's ``cluster``
+    force : True: run all of it, whatever has changed; the name of a step, or several: run these anew
+    only : the name of a step, or several: write only their outputs, and run what these need; the value of one that has
+        no output is returned
+    from_ : the name of a step, or several, which run anew with all that depends on them
+    accept : ``COMPONENT:STEP``, or several: changes that are taken as harmless; see
+        :data:`pipeline.runs.resume.records.COMPONENTS`
+    verify : whether files of earlier outputs are compared by their hashes, too, before they are reused
+    cache : the folder where values of all steps are kept for later runs; None: that of the file, if it has one
+    listener : called in this process with each event; if it has a method ``begin``, that gets what is to be run first.
+        None: lines that tasks print are shown. They are also kept in ``tasks.log`` of the run folder
+    wall_time : the clock of the whole call, if that began before this
+    keep_going : whether, after a task has failed finally, what does not need it is computed nevertheless; the outputs
+        that are complete are committed, the others stay as they were. See :attr:`Run.partial`
 
     Raises
     ------
@@ -255,12 +122,18 @@ def run(
         )
     if workers is not None and (type(workers) is not int or workers < 1):
         raise ConfigError(f"workers: got {workers!r}; write a whole number >= 1")
-    registry.require_known(backend)
-    graph = build(config)
+    wall_time = wall_time or WallTime()
+    wall_time.mark("loading")
+    began = time.time()
+    parse(backend)
+    refuse_resources(backend, config)
+    wishes = Wishes.of(force=force, only=only, from_=from_, accept=accept, verify=verify)
+    wishes.require_steps(config)
+    config = with_cache(_keeping(config, keep), cache)
+    with reported(listener):
+        graph = build(config)
     check_outputs(config, graph, out)
-    begin = getattr(listener, "begin", None)
-    if begin is not None:
-        begin(graph)
+    stores = stores_of(config, runs, prepare=True)
     folder = new_folder(Path(runs), config.name)
     facts = Facts(folder, config, graph, backend=backend, workers=workers)
     name = f"{folder.name}-{secrets.token_hex(4)}"  # unlike that of any other run
@@ -270,6 +143,8 @@ def run(
         try:
             with (
                 TaskLog(folder / TASK_LOG) as log,
+                in_use(stores),
+                UnfinishedItems(folder, wanted=logs_items(config, stores)) as unfinished,
                 OutputTransaction(
                     graph.sinks,
                     out,
@@ -278,32 +153,85 @@ def run(
                     protect=lambda: refuse_collisions(config, graph, out),
                 ) as transaction,
             ):
+                stores = replace(stores, log=unfinished.log, earlier=unfinished.earlier)
+                begin = getattr(listener, "begin", None) or (lambda graph: None)
                 tell_warnings(graph, config, listener)
                 listener = masked(log.beside(listener or show_output), config)
-                outcome, start_up = _computed(config, graph, transaction, backend, workers, cluster, listener, options)
-                checks = _checked(config, graph, outcome.results, folder)
-                began = time.perf_counter()
+                if unused := unused_steps(config):
+                    listener(Note(unused_text(unused)))
+
+                def compute(plan: ResumePlan) -> Outcome:
+                    """Run what is planned; when this returns no task runs any more."""
+                    transaction.leave_out(plan.settled)
+                    facts.planned(plan.graph, plan.to_dict())
+                    begin(plan.graph)
+                    if plan.summary:
+                        listener(Resumed(plan.summary, plan.to_dict()))
+                    wall_time.mark("planning")
+                    wall_time.move(graph.metadata.seconds, source="planning", target="metadata")
+                    how = backend, workers, cluster, listener, options or {}
+                    try:
+                        return _computed(
+                            config, plan.graph, transaction, *how, wall_time=wall_time, keep_going=keep_going
+                        )
+                    finally:
+                        remove_spilled()  # by workers that were killed
+
+                planned = partial(plan_run, config, graph, transaction.root, wishes)
+                plan, outcome = with_whole_entries(planned, stores, compute)
+                wall_time.mark("after")
+                asked, known = plan.asked(config)
+                open_ = tuple(check for i, check in enumerate(asked.checks) if i not in known)
+                missing = find_missing(replace(config, checks=open_), plan.graph, outcome)
+                checks = _checked(asked, graph, outcome.results, folder, missing, known)
+                wall_time.mark("checks")
+                transaction.leave_out(missing.outputs)
+                verify_began = time.perf_counter()
                 records = transaction.verify(outcome.results)
-                verified = time.perf_counter()
-                manifests = _manifests(config, graph, records, run=name)
+                verify_seconds = time.perf_counter() - verify_began
+                wall_time.mark("running")
+                changed, affected = plan.affected(config)
+                incomplete = plan.incomplete(config, changed, affected, outcome.dropped)
+                plan.forget(affected)
+                keys = {name: key for name, key in plan.append.items() if name in records}
+                made = _manifests(config, graph, plan, records, checks, incomplete, run=name)
+                manifests, unchanged = with_earlier(made, keys, transaction.root)
                 _require_open_names(config, manifests)
-                stale = {key: stale_files(transaction.root, manifest) for key, manifest in manifests.items()}
-                transaction.commit({key: manifest.to_bytes() for key, manifest in manifests.items()}, stale)
+                equal = plan.equal_after(manifests)
+                transaction.leave_out(equal)
+                anew = {**plan.recorded_anew(config, checks), **equal}
+                written = {name: manifest for name, manifest in manifests.items() if name not in equal}
+                stale = {name: stale_files(transaction.root, manifest) for name, manifest in written.items()}
+                contents = {name: manifest.to_bytes() for name, manifest in {**written, **anew}.items()}
+                transaction.commit(contents, stale, unchanged=unchanged)
+                there = {**plan.reused, **written, **anew}  # with keep_going, some outputs are in none of them
+                manifests = {sink.name: there[sink.name] for sink in graph.sinks if sink.name in there}
+                if not missing and not outcome.dropped:
+                    unfinished.remove()
+                wall_time.mark("commit")
         except BaseException as error:
             hide_secrets(error, config)
             if isinstance(error, PipelineError):
                 error.run_folder = folder
                 facts.fail(outcome.trace if outcome is not None else None)
             raise
-        commit = time.perf_counter() - began
-        elapsed = outcome.trace.elapsed + verified - began
-        notes = {**outcome.trace.notes, "commit": commit, "verify": verified - began, "graph": graph.fingerprint}
-        trace = replace(outcome.trace, elapsed=elapsed, notes=notes)
+        evict(stores, config, since=began)
+        commit = wall_time.parts["commit"]
+        notes = {**outcome.trace.notes, "commit": commit, "verify": verify_seconds, "graph": graph.fingerprint}
+        trace = replace(outcome.trace, elapsed=outcome.trace.elapsed + verify_seconds, notes=notes)
         try:
-            write_json(folder / "manifest.json", {"outputs": [manifest.to_dict() for manifest in manifests.values()]})
-            facts.end(trace, start_up=start_up, commit=commit, n_dropped=len(outcome.dropped))
+            more = {"partial": True, "missing": list(missing.outputs)} if missing else {}
+            committed = [manifest.to_dict() for manifest in manifests.values()]
+            write_json(folder / "manifest.json", {"outputs": committed, **more})
+            facts.end(trace, wall_time=wall_time, n_dropped=len(outcome.dropped), partial=missing)
         except WriteError as error:
             raise WriteError(f"{error}. The outputs are committed, but the run folder is not complete") from error
+    for key in sorted({*unchanged, *(sink.name for sink in graph.sinks if sink.append and sink.name in plan.reused)}):
+        earlier = next((each.run for each in manifests[key].appended if each.key == plan.append[key]), None)
+        if earlier is not None:
+            listener(Note(f"{key}: nothing is appended, since the run {earlier} has appended the same"))
+    for note in closing_notes(config, plan, trace, changed, affected):
+        listener(Note(note))
     return Run(
         name=config.name,
         backend=backend,
@@ -315,22 +243,69 @@ def run(
         outputs=manifests,
         checks=checks,
         dropped=tuple((step, config.masked(item), config.masked(cause)) for step, item, cause in outcome.dropped),
-        start_up=start_up,
-        commit=commit,
+        partial=missing,
+        times=wall_time.parts,
+        resumed=config.masked(plan.to_dict()),
         notes=outcome.notes,
+        config=config,
     )
 
 
-def _manifests(config: Config, graph: Graph, records: Mapping[str, Any], *, run: str) -> dict[str, Manifest]:
-    """Return the manifest of each output."""
+def _keeping(config: Config, keep: Sequence[str | StepReference]) -> Config:
+    """Return the Config that keeps the values of these steps, too.
+
+    Raises
+    ------
+    ConfigError : if one of them is no step or instance of one
+    """
+    if isinstance(keep, str):
+        raise ConfigError(f"keep: got {keep!r}; write a list of steps: keep=[{keep!r}]")
+    kept = list(config.keep)
+    for name in map(str, keep):
+        instances = [step.name for step in config.all_steps.values() if step.step == name]
+        if instances:
+            kept += instances
+            continue
+        target = parse_target(config, name)
+        reference = target.reference
+        if reference.part or reference.picks or target.picks_items:
+            raise ConfigError(f"keep: got {name!r}; it names whole steps, or instances: {reference.step}")
+        kept += reference.instances
+    return replace(config, keep=tuple(dict.fromkeys(kept))).used() if keep else config
+
+
+def _manifests(
+    config: Config,
+    graph: Graph,
+    plan: ResumePlan,
+    records: Mapping[str, Any],
+    checks: Sequence[CheckResult],
+    incomplete: Mapping[str, str],
+    *,
+    run: str,
+) -> dict[str, Manifest]:
+    """Return the manifest of each output that was written.
+
+    Parameters
+    ----------
+    incomplete : step instance -> why nothing that depends on it may be reused later
+    """
     about = {
         "run": run,
-        "graph": graph.fingerprint if graph.sinks else "",
+        "graph": graph.fingerprint,
         "config": hashlib.sha256(config.text.encode()).hexdigest(),
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "pipeline": versions()["pipeline"],
     }
-    return {sink.name: Manifest.of(sink, records[sink.name], **about) for sink in graph.sinks}
+    manifests = {}
+    for sink, output in ((s, o) for s, o in zip(graph.sinks, config.outputs, strict=True) if s.name in records):
+        record = plan.record(output, config, checks)
+        why = next((incomplete[name] for name in output.input.instances if name in incomplete), "")
+        if why:
+            record = {"incomplete": why, "steps": record["steps"]}
+        made: dict[str, Any] = {"key": "" if why else plan.keys.outputs[sink.name].key, "record": record}
+        manifests[sink.name] = Manifest.of(sink, records[sink.name], **about, **made)
+    return manifests
 
 
 def _computed(
@@ -342,19 +317,23 @@ def _computed(
     cluster: str | None,
     listener: Listener,
     options: Mapping[str, Any],
-) -> tuple[Outcome, float]:
-    """Return what the back end returns, and its start-up in seconds. When this returns no task runs any more."""
-    began = time.perf_counter()
+    *,
+    wall_time: WallTime,
+    keep_going: bool,
+) -> Outcome:
+    """Return what the back end returns. When this returns no task runs any more; without a task none is started."""
+    if not graph.tasks:
+        return Outcome({}, Trace.from_records([], elapsed=0.0, backend=parse(backend)[0], n_workers=0), ())
     with opened(config, graph, backend, workers=workers, cluster=cluster, **options) as entered:
-        start_up = time.perf_counter() - began
         pages = getattr(entered, "pages", {})
         if pages:
             listener(Note(", ".join(f"{name}: {url}" for name, url in pages.items())))
-        started = time.perf_counter()
         with passed_over():
-            outcome = entered.run(graph, context=transaction.context, listener=listener)
+            outcome = entered.run(graph, context=transaction.context, listener=listener, keep_going=keep_going)
         # start-up includes what was done before the first submit: fusing, and waiting for workers
-        return outcome, start_up + time.perf_counter() - started - outcome.trace.elapsed
+        wall_time.mark("start-up")
+        wall_time.move(outcome.trace.elapsed, source="start-up", target="running")
+        return outcome
 
 
 def opened(
@@ -367,19 +346,22 @@ def opened(
     **options: Any,
 ) -> Backend:
     """Return the back end with the options of the file and of the caller; the caller enters it."""
-    arguments: dict[str, Any] = {"workers": workers, "modules": dict(graph.modules), **options}
-    if backend == "dask":
-        arguments |= {"address": cluster, "cluster": dict(config.cluster) or None, "masked": config.masked}
+    name, given = with_options(backend, config.cluster)
+    arguments: dict[str, Any] = {"workers": workers, "modules": dict(graph.modules), **given, **options}
+    if name == "dask":
+        arguments |= {"masked": config.masked, **({"address": cluster} if cluster is not None else {})}
     elif workers is None and isinstance(config.cluster.get("workers"), int):
         arguments["workers"] = config.cluster["workers"]
-    return registry.create(backend, **arguments)
+    return registry.create(name, **arguments)
 
 
 def masked(listener: Listener, config: Config) -> Listener:
     """Return a listener that passes events on with their secrets masked."""
 
     def listen(event: Event) -> None:
-        shown = {name: config.masked(text) for name, text in vars(event).items() if name in ("message", "item")}
+        shown = {
+            name: config.masked(text) for name, text in vars(event).items() if name in ("message", "item", "answers")
+        }
         listener(event if isinstance(event, TasksDone) else replace(event, **shown))
 
     return listen
@@ -410,13 +392,21 @@ def _require_open_names(config: Config, manifests: Mapping[str, Manifest]) -> No
             )
 
 
-def _checked(config: Config, graph: Graph, results: Mapping[Key, Any], folder: Path) -> tuple[CheckResult, ...]:
-    checks = evaluate(config, graph, results)
+def _checked(
+    config: Config,
+    graph: Graph,
+    results: Mapping[Key, Any],
+    folder: Path,
+    missing: Partial,
+    known: Mapping[int, CheckResult],
+) -> tuple[CheckResult, ...]:
+    reasons = {text: missing.reason(text) for text in missing.checks}
+    checks = evaluate(config, graph, results, missing=reasons, passed=known)
     if checks:
         write_json(folder / "checks.json", config.masked([check.to_dict() for check in checks]))
-    failed = [check for check in checks if not check.ok]
+    failed = [check for check in checks if check.evaluated and not check.ok]
     if failed:
-        lines = "\n".join(str(check) for check in failed)
+        lines = "\n".join([*(f"{step.name}: {step.tasks[0].cause}" for step in missing.failed), *map(str, failed)])
         raise CheckError(f"{lines}\n{len(failed)} of {count_text(len(checks), 'check')} failed; nothing was committed")
     return checks
 

@@ -8,6 +8,7 @@ measured_schedule  A measured run as a schedule that can be replayed with someth
 slowdown           Which step slowed down which, by what ran at the same time.
 replay             Replay the segments of a run with given task times, in which nothing but the tasks takes time.
 efficiency         Express a speedup as a product of factors, one for each kind of loss.
+transfers          What moved between the workers of a run: through pipes, and through shared memory.
 costs              Find the steps and tasks that took longest, and how many workers are faster than one thread (COST).
 scaling_laws       Fit laws of scaling (Amdahl, USL, Karp-Flatt) to speedups with several numbers of workers.
 statistics         Medians of few repeats with confidence intervals, without assuming a distribution.

@@ -8,24 +8,27 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pipeline.trace import costs
-from pipeline.trace.critical_path import CriticalPath, PathSegment, critical_path, span
+from pipeline.trace.critical_path import PATH_KINDS, CriticalPath, PathSegment, critical_path, span
 from pipeline.trace.efficiency import Factors, factors
 from pipeline.trace.losses import (
     CLASSES,
     LOSSES,
     CoreTime,
+    LimitWait,
     Losses,
     SerialTimes,
     bytes_moved,
     core_time,
     inflation_interval,
+    limit_waits,
     losses,
     whole_percents,
 )
-from pipeline.trace.replay import makespan, placement_of, replay, segments_of
+from pipeline.trace.replay import makespan, place_order, placement_of, replay, segments_of
 from pipeline.trace.shape import Shape
 from pipeline.trace.statistics import Interval
 from pipeline.trace.trace import Trace
+from pipeline.trace.transfers import Transfers, transfers
 
 __all__ = ["Account", "Runs", "StepTimes", "account"]
 
@@ -75,6 +78,8 @@ class Account:
     measuring : seconds that measuring one task takes
     clock_error : seconds by which instants of different machines may differ
     gaps : whether a worker was lost, so that the Trace has gaps
+    transfers : None if nothing went through shared memory
+    limits : limit -> what it cost
     """
 
     runs: Runs
@@ -99,7 +104,9 @@ class Account:
     measuring: float
     clock_error: float
     gaps: bool = False
+    transfers: Transfers | None = None
     notes: Mapping[str, Any] = field(default_factory=dict)
+    limits: Mapping[str, LimitWait] = field(default_factory=dict)
 
     @property
     def measuring_share(self) -> float:
@@ -124,24 +131,28 @@ class Account:
                 {**vars(part), "start": part.start / 1e9, "stop": part.stop / 1e9}
                 for part in _longest(self.critical.steps)
             ],
+            "limits": {name: asdict(wait) for name, wait in self.limits.items()},
             "critical": {
-                **{kind: self.critical.seconds(kind) for kind in ("compute", "data-wait", "core-wait")},
+                **{kind: self.critical.seconds(kind) for kind in PATH_KINDS},
                 "steps": dict(sorted(by_step.items(), key=lambda item: -item[1])),
             },
             "steps": [asdict(step) for step in self.steps],
             "tasks": [asdict(task) for task in self.tasks],
             "measuring": {"per_task": self.measuring, "share": self.measuring_share},
             "clock_error": self.clock_error,
+            "transfers": self.transfers and asdict(self.transfers),
         }
 
     def _losses(self) -> dict[str, Any]:
         if self.losses is None:
             cells = {name: self.core_time.total(name) / 1e9 for name in CLASSES}
             shares = whole_percents(cells)
-            known = {name: {"seconds": cells[name], "percent": shares[name]} for name in CLASSES}
+            names = [name for name in CLASSES if name != "limit" or self.limits]
+            known = {name: {"seconds": cells[name], "percent": shares[name]} for name in names}
             return {"useful": None, "inflation": None, **known}
         percents = self.losses.percents()
-        found = {name: {"seconds": getattr(self.losses, name), "percent": percents[name]} for name in LOSSES}
+        names = [name for name in LOSSES if name != "limit" or self.limits]
+        found = {name: {"seconds": getattr(self.losses, name), "percent": percents[name]} for name in names}
         if self.inflation is not None:
             found["inflation"] |= {"low": self.inflation.low, "high": self.inflation.high}
         return found
@@ -194,8 +205,10 @@ def account(traces: Sequence[Trace], runs: Runs, *, shape: Shape, serial: Serial
     whole = 0 < len(seconds) == len(shape.needs)  # a worker that was lost may have had tasks without a row
     ideal = math.nan
     if whole:
-        segments = segments_of(trace, shape.needs)
-        ideal = makespan(replay(segments, seconds, n_workers=trace.n_workers, placement=placement_of(trace)))
+        segments = segments_of(trace, shape.needs, shape.uses)
+        after = place_order(trace, segments, shape.limits)
+        replayed = replay(segments, seconds, n_workers=trace.n_workers, placement=placement_of(trace), after=after)
+        ideal = makespan(replayed)
     times = seconds if serial is None else serial.seconds
     return Account(
         runs=runs,
@@ -209,7 +222,8 @@ def account(traces: Sequence[Trace], runs: Runs, *, shape: Shape, serial: Serial
         cpu_beside=dict(trace.notes.get("cpu", {})),
         factors=factors(trace, serial, ideal) if serial and whole else None,
         span=span(shape.needs, times) if whole else math.nan,
-        critical=critical_path(trace, shape.needs),
+        critical=critical_path(trace, shape.needs, shape.uses),
+        limits=limit_waits(trace),
         steps=tuple(costs.steps(trace, serial, most=MOST)),
         tasks=tuple(costs.tasks(trace, serial, most=MOST)),
         by_step=_by_step(frame, shape, serial),
@@ -220,6 +234,7 @@ def account(traces: Sequence[Trace], runs: Runs, *, shape: Shape, serial: Serial
         measuring=float(trace.notes.get("measuring", 0.0)),
         clock_error=float(trace.notes.get("clock_error", 0.0)),
         gaps=bool(trace.notes.get("gaps")),
+        transfers=transfers(trace),
         notes=trace.notes,
     )
 

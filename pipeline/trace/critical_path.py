@@ -3,8 +3,9 @@
 The span is the time of the longest path through the graph, counting only tasks: no number of workers can be faster.
 
 The critical path of a run is found backwards from the task that ended last. Each task could start when the last of
-these had ended: the tasks it needs, and the task before it on the same worker. The segments of the path cover the
-elapsed time exactly, without gaps or overlaps: a second less in any of them could have made the run a second shorter.
+these had ended: the tasks it needs, the task before it on the same worker, and the one that had its place of a limit.
+The segments of the path cover the elapsed time exactly, without gaps or overlaps: a second less in any of them could
+have made the run a second shorter.
 
 References
 ----------
@@ -23,9 +24,10 @@ import numpy as np
 from pipeline.trace.replay import lanes
 from pipeline.trace.trace import Trace
 
-__all__ = ["CriticalPath", "Kind", "PathSegment", "critical_path", "longest_path", "span"]
+__all__ = ["PATH_KINDS", "CriticalPath", "Kind", "PathSegment", "critical_path", "longest_path", "span"]
 
-Kind = Literal["compute", "data-wait", "core-wait"]
+Kind = Literal["compute", "data-wait", "core-wait", "limit-wait"]
+PATH_KINDS: tuple[Kind, ...] = ("compute", "data-wait", "core-wait", "limit-wait")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -106,7 +108,8 @@ class PathSegment:
     ----------
     key, step, worker : of the task that runs, or that has not started yet
     kind : ``compute``: the task runs; ``data-wait``: it has not started, and the last thing it waited for was a task
-        that it needs; ``core-wait``: the last thing it waited for was another task on its worker
+        that it needs; ``core-wait``: the last thing it waited for was another task on its worker; ``limit-wait``: the
+        last thing it waited for was a task that had its place of a limit
     start, stop : ns since the run began
     """
 
@@ -137,7 +140,9 @@ class CriticalPath:
         return {step: ns / 1e9 for step, ns in sorted(found.items(), key=lambda item: -item[1])}
 
 
-def critical_path(trace: Trace, needs: Mapping[str, Collection[str]]) -> CriticalPath:
+def critical_path(
+    trace: Trace, needs: Mapping[str, Collection[str]], uses: Mapping[str, Collection[str]] | None = None
+) -> CriticalPath:
     """Return the critical path of a run; O(n log n) in its rows.
 
     If a needed task and the task before on the same worker ended at the same moment, it was a data-wait. A needed task
@@ -147,13 +152,14 @@ def critical_path(trace: Trace, needs: Mapping[str, Collection[str]]) -> Critica
     Parameters
     ----------
     needs : task -> the tasks it needs, keys as text
+    uses : step instance -> the limits that its tasks use
 
     Raises
     ------
     ValueError : if a task of the path is not in ``needs``
     """
     elapsed = round(trace.elapsed * 1e9)
-    rows = _Rows.of(trace, elapsed)
+    rows = _Rows.of(trace, elapsed, uses or {})
     if not rows.starts:
         return CriticalPath((PathSegment("", "", "", "data-wait", 0, elapsed),) if elapsed else ())
     found: list[PathSegment] = []
@@ -183,7 +189,8 @@ class _Rows:
     Parameters
     ----------
     lane : number of each row's lane
-    of_key, of_lane : the rows of each task and of each lane, ascending
+    of_key, of_lane, of_limit : the rows of each task, of each lane, and of those that use each limit, ascending
+    segments, limits : the segment of each row; the limit that it waited for, empty for none
     """
 
     keys: Sequence[str]
@@ -194,9 +201,12 @@ class _Rows:
     lane: Sequence[int]
     of_key: Mapping[str, Sequence[int]]
     of_lane: Mapping[int, Sequence[int]]
+    of_limit: Mapping[str, Sequence[int]]
+    segments: Sequence[int]
+    limits: Sequence[str]
 
     @classmethod
-    def of(cls, trace: Trace, elapsed: int) -> _Rows:
+    def of(cls, trace: Trace, elapsed: int, uses: Mapping[str, Collection[str]]) -> _Rows:
         start = np.clip(trace.tasks["start"].to_numpy(), 0, elapsed)
         stop = np.maximum(np.clip(trace.tasks["stop"].to_numpy(), 0, elapsed), start)
         order = np.lexsort((start, stop))
@@ -205,10 +215,15 @@ class _Rows:
         lane = [number[name] for name in workers]
         of_key: dict[str, list[int]] = {}
         of_lane: dict[int, list[int]] = {}
+        of_limit: dict[str, list[int]] = {}
         for row, key in enumerate(keys):
             of_key.setdefault(key, []).append(row)
             of_lane.setdefault(lane[row], []).append(row)
-        return cls(keys, steps, workers, start[order].tolist(), stop[order].tolist(), lane, of_key, of_lane)
+            for name in uses.get(steps[row], ()):
+                of_limit.setdefault(name, []).append(row)
+        segments, limits = (trace.tasks[name].take(order).to_pylist() for name in ("segment", "limit"))
+        starts, stops = start[order].tolist(), stop[order].tolist()
+        return cls(keys, steps, workers, starts, stops, lane, of_key, of_lane, of_limit, segments, limits)
 
     def releaser(self, row: int, needed: Collection[str]) -> tuple[int, Kind]:
         """Return the row that this one waited for last, and what kind of wait it was; -1 if it waited for none."""
@@ -216,9 +231,17 @@ class _Rows:
         bound = min(row, bisect_right(self.stops, self.starts[row]))
         data = max((self._last(self.of_key.get(key, ()), bound) for key in needed), default=-1)
         core = self._last(self.of_lane[self.lane[row]], bound)
+        held = self._holder(row, bound)
+        if held >= 0 and self.stops[held] >= max(self.stops[other] for other in (held, core, data) if other >= 0):
+            return held, "limit-wait"
         if core >= 0 and (data < 0 or self.stops[core] > self.stops[data]):
             return core, "core-wait"
         return data, "data-wait"
+
+    def _holder(self, row: int, bound: int) -> int:
+        """Return the row after which there was a place of the limit that this one waited for; -1 if it did not wait."""
+        last = self._last(self.of_limit.get(self.limits[row], ()), bound)
+        return -1 if last >= 0 and self.segments[last] == self.segments[row] else last
 
     @staticmethod
     def _last(rows: Sequence[int], bound: int) -> int:

@@ -10,6 +10,7 @@ these classes that fits it:
 * ``unexplained``: unknown, since the worker was lost;
 * ``scheduling``: the worker is idle although some segment is ready that no worker has, or that waits at another worker
   behind other work;
+* ``limit``: the worker is idle, and every segment that is ready waits for a limit;
 * ``dependency``: the worker is idle, and no segment is ready.
 
 Task time is then split in ``useful``, the time that the same tasks take in a serial run, and ``inflation``, the rest.
@@ -38,21 +39,23 @@ __all__ = [
     "CLASSES",
     "LOSSES",
     "CoreTime",
+    "LimitWait",
     "Losses",
     "SerialTimes",
     "bytes_moved",
     "core_time",
     "inflation_interval",
+    "limit_waits",
     "losses",
     "serial_times",
     "useful_seconds",
     "whole_percents",
 ]
 
-CLASSES = ("task", "runtime", "transfer", "scheduling", "dependency", "unexplained")
+CLASSES = ("task", "runtime", "transfer", "scheduling", "limit", "dependency", "unexplained")
 """The classes of core time."""
 
-LOSSES = ("useful", "inflation", "runtime", "transfer", "scheduling", "dependency", "unexplained")
+LOSSES = ("useful", "inflation", "runtime", "transfer", "scheduling", "limit", "dependency", "unexplained")
 """The same, with task time split in two."""
 
 _Times = npt.NDArray[np.int64]
@@ -91,8 +94,10 @@ def core_time(trace: Trace) -> CoreTime:
     """
     elapsed = round(trace.elapsed * 1e9)
     names = lanes(trace)
-    columns = {name: trace.tasks[name].to_numpy() for name in ("segment", "attempt", "ready", *INSTANTS)}
-    waiting = _Union.of(*_waiting(columns, _free(trace, columns)), elapsed)
+    ready, granted, begun, _ = _waits(trace)
+    waiting = _Union.of(granted, begun, elapsed)
+    limited = waiting.joined([(ready, granted)], elapsed)
+    columns = {name: trace.tasks[name].to_numpy() for name in INSTANTS}
     gaps = _gaps(trace, names)
     divided = []
     for lane, rows in enumerate(_rows(trace, names)):
@@ -108,7 +113,8 @@ def core_time(trace: Trace) -> CoreTime:
             lane_times[name] = more.length - busy.length
             busy = more
         lane_times["scheduling"] = waiting.length - waiting.overlap(busy)
-        lane_times["dependency"] = elapsed - busy.length - lane_times["scheduling"]
+        lane_times["limit"] = limited.length - limited.overlap(busy) - lane_times["scheduling"]
+        lane_times["dependency"] = elapsed - busy.length - lane_times["scheduling"] - lane_times["limit"]
         divided.append({name: lane_times[name] for name in CLASSES})
     return CoreTime(elapsed, tuple(divided), names)
 
@@ -183,12 +189,14 @@ def _free(trace: Trace, columns: Mapping[str, Any]) -> _Times:
     return free
 
 
-def _waiting(columns: Mapping[str, Any], free: _Times) -> tuple[_Times, _Times]:
-    """Return for each attempt of a segment from when until when it was ready, but no worker worked on it.
+def _waits(trace: Trace) -> tuple[_Times, _Times, _Times, npt.NDArray[np.intp]]:
+    """Return for each attempt of a segment when it was ready, had its limits, and was begun by a worker; its first row.
 
     A worker works on a segment from the moment it receives it, or has finished what it did before; from then on the
     segment can't be given to another worker. A further attempt is ready when the earlier one has ended.
     """
+    columns = {name: trace.tasks[name].to_numpy() for name in ("segment", "attempt", "ready", "granted", *INSTANTS)}
+    free = _free(trace, columns)
     order = np.lexsort((columns["start"], columns["attempt"], columns["segment"]))
     segment, attempt = (columns[name][order] for name in ("segment", "attempt"))
     begun = np.minimum(columns["start"], np.maximum(columns["received"], free))[order]
@@ -198,7 +206,56 @@ def _waiting(columns: Mapping[str, Any], free: _Times) -> tuple[_Times, _Times]:
     ready = columns["ready"][order].copy()
     stop = columns["stop"][order]
     ready[1:] = np.where(again[1:], np.maximum(ready[1:], stop[:-1]), ready[1:])
-    return ready[first], begun[first]
+    begun, ready = begun[first], ready[first]
+    return ready, np.clip(columns["granted"][order][first], ready, np.maximum(begun, ready)), begun, order[first]
+
+
+@dataclass(frozen=True)
+class LimitWait:
+    """What a limit cost a run.
+
+    Parameters
+    ----------
+    places : how many segments may use it at once
+    n_tasks : attempts of segments that waited for it
+    waited : seconds in which at least one of them did
+    idle : core-seconds in which a worker was idle meanwhile and nothing else was ready: its part of the loss ``limit``
+    """
+
+    places: int
+    n_tasks: int
+    waited: float
+    idle: float
+
+
+def limit_waits(trace: Trace) -> dict[str, LimitWait]:
+    """Return limit -> what it cost, for each limit that tasks of the run use; O(n log n) in its rows, for each limit.
+
+    A segment that uses several waits for the one of which it gets a place last. Where segments wait for different
+    limits at once, the idle time counts for each of them.
+    """
+    places = trace.notes.get("limits", {})
+    if not places:
+        return {}
+    elapsed = round(trace.elapsed * 1e9)
+    names = lanes(trace)
+    ready, granted, begun, first = _waits(trace)
+    named = np.array(trace.tasks["limit"].to_pylist(), dtype=object)[first]
+    waiting = _Union.of(granted, begun, elapsed)
+    columns = {name: trace.tasks[name].to_numpy() for name in INSTANTS}
+    gaps = _gaps(trace, names)
+    busy = []
+    for lane, rows in enumerate(_rows(trace, names)):
+        at = {name: columns[name][rows] for name in INSTANTS}
+        spans = [(at["start"], at["stop"]), (at["loaded"], at["opened"]), *((at[a], at[b]) for a, b in _TRANSFER)]
+        busy.append(waiting.joined([*spans, *gaps[lane]], elapsed))
+    found = {}
+    for name, n in places.items():
+        own = (named == name) & (granted > ready)
+        wait = _Union.of(ready[own], granted[own], elapsed)
+        idle = sum(wait.length - wait.overlap(lane) for lane in busy)
+        found[name] = LimitWait(int(n), int(own.sum()), wait.length / 1e9, idle / 1e9)
+    return found
 
 
 def _gaps(trace: Trace, names: Sequence[Sequence[str]]) -> list[list[tuple[_Times, _Times]]]:
@@ -249,6 +306,7 @@ class Losses:
     n_workers : number of lanes
     useful : seconds that the same tasks take in a serial run
     inflation : seconds that they took beyond that; negative if they were faster
+    limit : seconds in which workers were idle since what was ready waited for a limit
     inflation_cpu : CPU seconds of the tasks beyond those of the serial run
     inflation_wait : the rest of the inflation: time in tasks without CPU. Both may be negative, and are only meaningful
         for an inflation > 0
@@ -265,6 +323,7 @@ class Losses:
     unexplained: float
     inflation_cpu: float
     inflation_wait: float
+    limit: float = 0.0
 
     def share(self, name: str) -> float:
         """Return a loss divided by ``n_workers * elapsed``.

@@ -11,7 +11,7 @@ The cost of a segment beside its tasks is *moving* its values where they are lar
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -105,6 +105,7 @@ class MeasuredSchedule:
     moved_by : segment -> for each step whose values it moved, the seconds; they add up to ``moving``
     n_workers, n_cores : of the run, of its machine
     closing : seconds from the last result to the end of the run
+    uses, limits : for each segment the limits that it uses; name -> how many segments may use it at once
     """
 
     tasks: Tasks
@@ -117,6 +118,8 @@ class MeasuredSchedule:
     n_workers: int
     closing: float
     elapsed: float
+    uses: Sequence[tuple[str, ...]] = ()
+    limits: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, trace: Trace, shape: Shape, serial: SerialTimes) -> MeasuredSchedule:
@@ -140,7 +143,7 @@ class MeasuredSchedule:
         cls, segments: Sequence[Segment | ReplaySegment], seconds: Mapping[str, float], shape: Shape, n_workers: int
     ) -> MeasuredSchedule:
         """Return the schedule of a run that was not made: with these task times, where nothing else takes time."""
-        trace = replay(segments, seconds, n_workers=n_workers)
+        trace = replay(segments, seconds, n_workers=n_workers, limits=shape.limits)
         return cls.of(trace, shape, SerialTimes(seconds, seconds, sum(seconds.values())))
 
     @property
@@ -174,6 +177,7 @@ class MeasuredSchedule:
         pieces: Mapping[int, Sequence[float]] | None = None,
         n_workers: int = 0,
         longest_first: bool = False,
+        unlimited: Collection[str] = (),
     ) -> float:
         """Return the seconds of the run with something taken away.
 
@@ -183,15 +187,20 @@ class MeasuredSchedule:
         pieces : segment -> the seconds of parts of it that become segments of their own
         n_workers : instead of the measured number
         longest_first : a free worker gets the ready segment with the longest path after it, not the lowest
+        unlimited : limits that are left out
         """
         lengths = np.maximum(self.lengths - less, 0.0)
         needs: list[Collection[int]] = list(self.needs)
+        limits = {name: n for name, n in self.limits.items() if name not in unlimited}
+        uses = list(self.uses) if limits else []
         if pieces:
+            uses = [names for g, names in enumerate(uses) for _ in range(1 + len(pieces.get(g, ())))]
             needs, lengths = _split(needs, lengths, pieces)
         if longest_first:
-            needs, lengths = _by_path_after(needs, lengths)
-        works = lengths > 0
-        return scheduled(needs, lengths.tolist(), works.tolist(), n_workers or self.n_workers) + self.closing
+            needs, lengths, order = _by_path_after(needs, lengths)
+            uses = [uses[g] for g in order] if uses else []
+        works, n = lengths > 0, n_workers or self.n_workers
+        return scheduled(needs, lengths.tolist(), works.tolist(), n, uses=uses, limits=limits) + self.closing
 
     @cached_property
     def path(self) -> tuple[int, ...]:
@@ -271,6 +280,7 @@ def _around(trace: Trace, rows: npt.NDArray[np.intp], tasks: Tasks) -> dict[int,
     """
     table = trace.tasks.take(rows)
     at = {name: table[name].to_numpy() / 1e9 for name in ("ready", "received", "loaded", "opened", "packed", "sent")}
+    at["ready"] = np.maximum(at["ready"], table["granted"].to_numpy() / 1e9)  # waiting for a limit costs no worker
     first: dict[int, int] = {}
     last: dict[int, int] = {}
     by_lane: dict[int, list[int]] = {}
@@ -312,7 +322,8 @@ def _schedule(trace: Trace, rows: npt.NDArray[np.intp], tasks: Tasks, shape: Sha
             if segment[made] != g:
                 needs[g].add(segment[made])
                 values[g][origin[made]] = values[g].get(origin[made], 0.0) + float(tasks.nbytes[made])
-    nbytes = np.bincount(tasks.segment, table["bytes_in"].to_numpy() + table["bytes_sent"].to_numpy(), minlength=n)
+    sizes = [table[name].to_numpy() for name in ("bytes_in", "bytes_sent", "shared_in", "shared_sent")]
+    nbytes = np.bincount(tasks.segment, np.sum(sizes, axis=0), minlength=n)
     overhead, moving, owner = np.zeros(n), np.zeros(n), np.zeros(n, dtype=np.int64)
     owner[segment[::-1]] = tasks.step[::-1]  # the first task of each is assigned last
     sender = dict(zip(segment, origin, strict=True))  # the last task of each is assigned last
@@ -341,7 +352,17 @@ def _schedule(trace: Trace, rows: npt.NDArray[np.intp], tasks: Tasks, shape: Sha
         n_workers=max(trace.n_workers, int(tasks.lane.max(initial=0)) + 1),
         closing=max(0.0, trace.elapsed - float(table["sent"].to_numpy().max(initial=0)) / 1e9),
         elapsed=trace.elapsed,
+        uses=_uses(tasks, shape, n) if shape.limits else (),
+        limits=shape.limits,
     )
+
+
+def _uses(tasks: Tasks, shape: Shape, n: int) -> list[tuple[str, ...]]:
+    """Return the limits that each segment uses."""
+    found: list[set[str]] = [set() for _ in range(n)]
+    for key, g in zip(tasks.keys, tasks.segment.tolist(), strict=True):
+        found[g].update(shape.uses.get(shape.owners[key], ()))
+    return [tuple(sorted(names)) for names in found]
 
 
 def _origins(tasks: Tasks, task_needs: Sequence[Sequence[int]]) -> list[int]:
@@ -385,8 +406,10 @@ def _split(
     return found_needs, np.array(found)
 
 
-def _by_path_after(needs: Sequence[Collection[int]], lengths: _Floats) -> tuple[list[Collection[int]], _Floats]:
-    """Return needs and lengths, numbered by the length of the longest path from each segment to the end."""
+def _by_path_after(
+    needs: Sequence[Collection[int]], lengths: _Floats
+) -> tuple[list[Collection[int]], _Floats, list[int]]:
+    """Return needs and lengths, numbered by the length of the longest path from each segment to the end; that order."""
     after = lengths.copy()
     for g in range(len(needs) - 1, -1, -1):  # those that it needs have lower numbers
         for other in needs[g]:
@@ -394,4 +417,4 @@ def _by_path_after(needs: Sequence[Collection[int]], lengths: _Floats) -> tuple[
     order = np.argsort(-after, kind="stable")
     number = np.empty(len(needs), dtype=np.int64)
     number[order] = np.arange(len(needs))
-    return [[int(number[other]) for other in needs[g]] for g in order.tolist()], lengths[order]
+    return [[int(number[other]) for other in needs[g]] for g in order.tolist()], lengths[order], order.tolist()

@@ -15,13 +15,24 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.graph.graph import Key, is_constant
+from pipeline.graph.graph import Key
+from pipeline.graph.nodes import is_constant
 from pipeline.graph.scheduler import Scheduler
 from pipeline.graph.segments import Segment
 from pipeline.trace.trace import Record, Trace
 from pipeline.units import count_text
 
-__all__ = ["Placement", "ReplaySegment", "lanes", "makespan", "placement_of", "replay", "scheduled", "segments_of"]
+__all__ = [
+    "Placement",
+    "ReplaySegment",
+    "lanes",
+    "makespan",
+    "place_order",
+    "placement_of",
+    "replay",
+    "scheduled",
+    "segments_of",
+]
 
 Placement = Sequence[Sequence[int]]
 """For each worker the numbers of the segments it runs, in order."""
@@ -36,6 +47,7 @@ class ReplaySegment(NamedTuple):
     inputs, outputs : keys of the values it needs from other segments, and of those that others need
     keys : its tasks in order, as text, without constants
     steps : the step instance of each task
+    uses : names of the limits that it has a place of while it runs
     """
 
     number: int
@@ -43,22 +55,26 @@ class ReplaySegment(NamedTuple):
     outputs: tuple[Key, ...] = ()
     keys: tuple[str, ...] = ()
     steps: tuple[str, ...] = ()
+    uses: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, segment: Segment) -> ReplaySegment:
         """Return the part of ``segment`` that a replay needs."""
         tasks = [inner for inner in segment.tasks if not is_constant(inner.node)]
         keys = tuple(str(inner.key) for inner in tasks)
-        return cls(segment.number, segment.inputs, segment.outputs, keys, tuple(inner.step for inner in tasks))
+        steps = tuple(inner.step for inner in tasks)
+        return cls(segment.number, segment.inputs, segment.outputs, keys, steps, segment.uses)
 
 
 class _Run(NamedTuple):
-    """A segment in a replay: its worker, when it was ready, when it began; ns."""
+    """A segment in a replay: its worker; when it was ready, begun, had its limits, in ns; which limit it waited for."""
 
     segment: int
     worker: int
     ready: int
     begin: int
+    granted: int = 0
+    limit: str = ""
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -73,6 +89,8 @@ def replay(
     n_workers: int,
     placement: Placement | None = None,
     overhead: float = 0.0,
+    limits: Mapping[str, int] | None = None,
+    after: Mapping[int, Collection[int]] | None = None,
 ) -> Trace:
     """Return the Trace of a run in which the tasks take ``seconds``. O(tasks + edges), and a heap of ready segments.
 
@@ -85,6 +103,8 @@ def replay(
         impossible (a segment needs a later one on the same worker, which had been run twice), the lowest segment that
         can run is next. None: a free worker gets the lowest ready segment, as in a run
     overhead : seconds that each segment takes before its first task; counted as runtime
+    limits : name -> how many segments that use it run at once; without a placement
+    after : with a placement: segment -> segments that must have ended before it begins, see :func:`place_order`
 
     Raises
     ------
@@ -102,24 +122,29 @@ def replay(
     lengths = [before + sum(each) if each else 0 for each in times]
     needs = _needs(played)
     if placement is None:
-        runs = _by_policy(needs, lengths, [bool(one.keys) for one in played], n_workers)
+        uses = [one.uses for one in played]
+        runs = _by_policy(needs, lengths, [bool(one.keys) for one in played], n_workers, uses, limits)
     else:
+        for number, others in (after or {}).items():
+            needs[number] |= set(others)
         runs = _by_placement(played, needs, lengths, placement)
         n_workers = max(n_workers, len(placement))
     rows = [row for run in runs for row in _rows(run, played[run.segment], times[run.segment], before)]
     elapsed = max((row.stop for row in rows), default=0) / 1e9
-    return Trace.from_records(
-        rows, elapsed=elapsed, backend="replay", n_workers=n_workers, notes={"n_segments": len(played)}
-    )
+    notes = {"n_segments": len(played), **({"limits": dict(limits)} if limits else {})}
+    return Trace.from_records(rows, elapsed=elapsed, backend="replay", n_workers=n_workers, notes=notes)
 
 
-def segments_of(trace: Trace, needs: Mapping[str, Sequence[str]]) -> list[ReplaySegment]:
+def segments_of(
+    trace: Trace, needs: Mapping[str, Sequence[str]], uses: Mapping[str, tuple[str, ...]] | None = None
+) -> list[ReplaySegment]:
     """Return the segments of a measured run, as :func:`replay` takes them; O(tasks + edges).
 
     Parameters
     ----------
     trace : of a run in which every task ran; where a task ran more than once, its last row counts
     needs : task's key as text -> keys of the tasks it needs
+    uses : step instance -> names of the limits that its tasks use
 
     Returns
     -------
@@ -143,16 +168,51 @@ def segments_of(trace: Trace, needs: Mapping[str, Sequence[str]]) -> list[Replay
             if maker != number:
                 inputs.setdefault(number, {})[needed] = None
                 outputs.setdefault(maker, {})[needed] = None
-    return [
-        ReplaySegment(
-            number,
-            tuple(inputs.get(number, ())),
-            tuple(outputs.get(number, ())),
-            tuple(keys.get(number, ())),
-            tuple(segment_of[key][1] for key in keys.get(number, ())),
+    found = []
+    for number in range(max(keys, default=-1) + 1):
+        steps = tuple(segment_of[key][1] for key in keys.get(number, ()))
+        limits = sorted({name for step in steps for name in uses.get(step, ())}) if uses else ()
+        found.append(
+            ReplaySegment(
+                number,
+                tuple(inputs.get(number, ())),
+                tuple(outputs.get(number, ())),
+                tuple(keys.get(number, ())),
+                steps,
+                tuple(limits),
+            )
         )
-        for number in range(max(keys, default=-1) + 1)
-    ]
+    return found
+
+
+def place_order(trace: Trace, segments: Sequence[ReplaySegment], limits: Mapping[str, int]) -> dict[int, set[int]]:
+    """Return segment -> the segments whose places of limits it took over in a measured run, in their last attempts.
+
+    Where clocks differ, a segment seems to have begun before a place was free: it then took over none.
+    """
+    limited = {one.number for one in segments if one.uses}
+    if not limited:
+        return {}
+    columns = [trace.tasks[name].to_pylist() for name in ("segment", "attempt", "start", "stop")]
+    spans: dict[int, tuple[int, int, int]] = {}  # attempt, start, stop
+    for number, attempt, start, stop in zip(*columns, strict=True):
+        if number in limited:
+            last = spans.get(number, (-1, 0, 0))
+            same = last[0] == attempt
+            if attempt >= last[0]:
+                spans[number] = (attempt, min(start, last[1]) if same else start, max(stop, last[2]) if same else stop)
+    held: dict[str, list[tuple[int, int]]] = {name: [] for name in limits}  # heaps: when it ended, segment
+    after: dict[int, set[int]] = {}
+    for number, (_, start, stop) in sorted(spans.items(), key=lambda item: (item[1][1], item[1][2], item[0])):
+        for name in segments[number].uses:
+            if name not in held:
+                continue
+            if len(held[name]) >= limits[name]:
+                ended, other = heapq.heappop(held[name])
+                if ended <= start:
+                    after.setdefault(number, set()).add(other)
+            heapq.heappush(held[name], (stop, number))
+    return after
 
 
 def makespan(trace: Trace) -> float:
@@ -173,7 +233,13 @@ def _needs(played: Sequence[ReplaySegment]) -> list[set[int]]:
 
 
 def scheduled(
-    needs: Sequence[Collection[int]], seconds: Sequence[float], works: Sequence[bool], n_workers: int
+    needs: Sequence[Collection[int]],
+    seconds: Sequence[float],
+    works: Sequence[bool],
+    n_workers: int,
+    *,
+    uses: Sequence[Sequence[str]] = (),
+    limits: Mapping[str, int] | None = None,
 ) -> float:
     """Return the seconds in which the workers run all segments, a free worker the lowest ready one, as in a run.
 
@@ -182,19 +248,28 @@ def scheduled(
     needs : for each segment the segments that it needs
     seconds : of each segment
     works : False: it takes no time and no worker
+    uses, limits : of each segment the limits that it uses; name -> how many segments may use it at once
 
+    >>> scheduled([(), ()], [1.0, 2.0], [True] * 2, 2, uses=[("db",)] * 2, limits={"db": 1})
+    3.0
     >>> scheduled([(), (), (0,)], [1.0, 2.0, 3.0], [True] * 3, 2)
     4.0
     """
     lengths = [round(each * 1e9) for each in seconds]
-    runs = _by_policy(needs, lengths, works, n_workers)
+    runs = _by_policy(needs, lengths, works, n_workers, uses, limits)
     return max((run.begin + lengths[run.segment] for run in runs), default=0) / 1e9
 
 
 def _by_policy(
-    needs: Sequence[Collection[int]], lengths: Sequence[int], works: Sequence[bool], n_workers: int
+    needs: Sequence[Collection[int]],
+    lengths: Sequence[int],
+    works: Sequence[bool],
+    n_workers: int,
+    uses: Sequence[Sequence[str]] = (),
+    limits: Mapping[str, int] | None = None,
 ) -> Iterator[_Run]:
-    scheduler = Scheduler([tuple(needed) for needed in needs], [(number,) for number in range(len(needs))])
+    outputs = [(number,) for number in range(len(needs))]
+    scheduler = Scheduler([tuple(needed) for needed in needs], outputs, uses=uses, limits=limits)
     made = [0] * len(needs)
     free = list(range(n_workers))  # a heap
     running: list[tuple[int, int, int]] = []  # a heap: when it ends, segment, worker
@@ -207,7 +282,10 @@ def _by_policy(
                 continue
             worker = heapq.heappop(free)
             heapq.heappush(running, (now + lengths[number], number, worker))
-            yield _Run(number, worker, max((made[n] for n in needs[number]), default=0), now)
+            ready = max((made[n] for n in needs[number]), default=0)
+            before = scheduler.place_before(number).items()
+            granted, limit = max(((made[n], name) for name, n in before), default=(0, ""))
+            yield _Run(number, worker, ready, now, *((granted, limit) if granted > ready else ()))
         if running:
             now = running[0][0]
         elif not scheduler.done:
@@ -297,7 +375,8 @@ def _rows(run: _Run, played: ReplaySegment, times: Sequence[int], before: int) -
         yield Record(
             key=key, step=step, worker=name, segment=run.segment, attempt=0, ready=run.ready, submitted=run.begin,
             received=received, loaded=received, opened=start, start=start, stop=stop, packed=stop, sent=stop,
-            done=done, cpu=length, bytes_in=0, bytes_out=0, bytes_sent=0, memory=0,
+            done=done, cpu=length, bytes_in=0, bytes_out=0, bytes_sent=0, memory=0, granted=run.granted,
+            limit=run.limit,
         )  # fmt: skip
         received = start = stop
 

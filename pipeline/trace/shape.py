@@ -8,8 +8,8 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.graph.graph import Graph, dependencies, is_constant
+from pipeline.graph.graph import Graph
+from pipeline.graph.nodes import dependencies, is_constant
 
 __all__ = ["SCHEMA", "Shape"]
 
+# 2: uses, limits.
 # 1: a row a task: key, step, needs.
-_FORMAT = 1
+_FORMAT = 2
 
 SCHEMA = pa.schema(
     [
@@ -45,6 +47,8 @@ class Shape:
     steps : step instance -> the step's name in the file
     kinds : step -> kind of its value
     edges : pairs of steps; the second needs the first
+    uses : step instance -> names of the limits that its tasks use; none where it is not here
+    limits : name -> how many segments may use it at once
     """
 
     needs: Mapping[str, tuple[str, ...]]
@@ -52,6 +56,8 @@ class Shape:
     steps: Mapping[str, str]
     kinds: Mapping[str, str]
     edges: tuple[tuple[str, str], ...]
+    uses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    limits: Mapping[str, int] = field(default_factory=dict)
 
     @cached_property
     def n_tasks(self) -> Mapping[str, int]:
@@ -81,7 +87,15 @@ class Shape:
             steps=steps,
             kinds={policy.step: policy.kind for policy in graph.policies.values()},
             edges=tuple(sorted(edges, key=lambda edge: (order[edge[0]], order[edge[1]]))),
+            uses={instance: policy.uses for instance, policy in graph.policies.items() if policy.uses},
+            limits=dict(graph.limits),
         )
+
+    def only(self, keys: Collection[str]) -> Shape:
+        """Return the shape of some of the tasks, such as those that ran."""
+        kept = {key: needed for key, needed in self.needs.items() if key in keys}
+        needs = {key: tuple(k for k in needed if k in kept) for key, needed in kept.items()}
+        return replace(self, needs=needs, owners={key: self.owners[key] for key in needs})
 
     def save(self, path: str | Path) -> None:
         """Write the shape as one Parquet file: a row a task, what belongs to the steps in its metadata."""
@@ -94,6 +108,7 @@ class Shape:
             pa.ListArray.from_arrays(offsets, needed),
         ]
         head = {"format": _FORMAT, "steps": dict(self.steps), "kinds": dict(self.kinds), "edges": self.edges}
+        head |= {"uses": {step: list(names) for step, names in self.uses.items()}, "limits": dict(self.limits)}
         schema = SCHEMA.with_metadata({"pipeline": json.dumps(head)})
         pq.write_table(pa.table(columns, names=SCHEMA.names).cast(schema), path)
 
@@ -107,7 +122,7 @@ class Shape:
         """
         table = pq.read_table(path, partitioning=None)
         head = json.loads((table.schema.metadata or {}).get(b"pipeline", b"{}"))
-        if head.get("format") != _FORMAT:
+        if head.get("format") not in range(1, _FORMAT + 1):
             raise ValueError(f"{path}: not a shape of format {_FORMAT}")
         keys = table["key"].to_pylist()
         needs = table["needs"].combine_chunks()
@@ -119,6 +134,8 @@ class Shape:
             steps=head["steps"],
             kinds=head["kinds"],
             edges=tuple((a, b) for a, b in head["edges"]),
+            uses={step: tuple(names) for step, names in head.get("uses", {}).items()},
+            limits=head.get("limits", {}),
         )
 
     def to_dict(self) -> dict[str, Any]:

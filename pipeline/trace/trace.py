@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -20,10 +21,13 @@ if TYPE_CHECKING:
 
 __all__ = ["INSTANTS", "SCHEMA", "Record", "Trace"]
 
+# 6: kept.
+# 5: granted, limit.
+# 4: shared_in, shared_sent, sharing.
 # 3: delay, switches, faults, disk, cpu_beside.
 # 2: received, loaded, opened, packed, sent, bytes_sent; ready is of the segment.
 # 1: key, step, worker, segment, ready, submitted, start, stop, done, cpu, bytes_in, bytes_out, memory, attempt.
-_FORMAT = 3
+_FORMAT = 6
 
 INSTANTS = ("received", "loaded", "opened", "start", "stop", "packed", "sent")
 """The instants of one task in one worker, in order. Times of its segment as a whole are on the segment's first task
@@ -61,6 +65,12 @@ SCHEMA = pa.schema(
         pa.field("faults", pa.int64(), metadata={"what": "pages of memory that the system mapped for it"}),
         pa.field("disk", pa.int64(), metadata={"what": "bytes that it read from a disk or wrote to one"}),
         pa.field("cpu_beside", pa.int64(), metadata={"what": "ns of CPU time of its process's other threads"}),
+        pa.field("shared_in", pa.int64(), metadata={"what": "bytes that its segment read in shared memory"}),
+        pa.field("shared_sent", pa.int64(), metadata={"what": "bytes that its segment wrote to shared memory"}),
+        pa.field("sharing", pa.int64(), metadata={"what": "ns of both, part of what goes before and after its tasks"}),
+        pa.field("granted", pa.int64(), metadata={"what": "ns: its segment had its limits; 0: it waited for none"}),
+        pa.field("limit", pa.string(), metadata={"what": "the limit that its segment waited for last, if it did"}),
+        pa.field("kept", pa.string(), metadata={"what": "of a kept value: loaded, kept, cheap, or computed: why"}),
     ]
 )
 
@@ -93,6 +103,12 @@ class Record(NamedTuple):
     faults: int = 0
     disk: int = 0
     cpu_beside: int = 0
+    shared_in: int = 0
+    shared_sent: int = 0
+    sharing: int = 0
+    granted: int = 0
+    limit: str = ""
+    kept: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +129,8 @@ class Trace:
         ``measuring``: seconds that measuring one task takes, the mean;
         ``graph``: the fingerprint of the Graph;
         ``shared``: ``[step, type]`` of values that several tasks got as they are, since they can't be pickled;
+        ``transport``: ``name``, as it was asked for, and ``least``, the bytes from which values were shared;
+        ``limits``: name -> number of places of each limit that tasks use;
         ``n_segments``, ``versions``, ``start_method``, ``threads``
     """
 
@@ -128,7 +146,8 @@ class Trace:
         """A Trace of rows in the order of their start."""
         rows = sorted(records, key=attrgetter("start", "worker"))
         columns = list(zip(*rows, strict=True)) or [()] * len(Record._fields)
-        return cls(pa.table(dict(zip(Record._fields, columns, strict=True)), schema=SCHEMA), **fields)
+        arrays = [_array(column, SCHEMA.field(name).type) for name, column in zip(Record._fields, columns, strict=True)]
+        return cls(pa.Table.from_arrays(arrays, schema=SCHEMA), **fields)
 
     def __repr__(self) -> str:
         tasks, workers = count_text(self.tasks.num_rows, "task"), count_text(self.n_workers, "worker")
@@ -157,6 +176,12 @@ class Trace:
             table = _from_1(table)
         if written < 3:
             table = _from_2(table)
+        if written < 4:
+            table = _from_3(table)
+        if written < 5:
+            table = _from_4(table)
+        if written < 6:
+            table = _from_5(table)
         return cls(table.select(SCHEMA.names).cast(SCHEMA), **head)
 
     def to_frame(self) -> pd.DataFrame:
@@ -166,7 +191,7 @@ class Trace:
         ``serialization``; times of the whole segment are on its first or last task.
         """
         frame: pd.DataFrame = self.tasks.to_pandas()
-        instants = ["ready", "submitted", *INSTANTS, "done", "cpu", "delay", "cpu_beside"]
+        instants = ["ready", "submitted", *INSTANTS, "done", "cpu", "delay", "cpu_beside", "sharing", "granted"]
         frame[instants] /= 1e9
         return frame.assign(
             seconds=frame["stop"] - frame["start"],
@@ -174,6 +199,22 @@ class Trace:
             deserialization=frame["start"] - frame["opened"],
             serialization=frame["packed"] - frame["stop"],
         )
+
+
+def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """Return whole numbers or texts as an array; ``pa.array`` would import pandas, which takes longer than a short run.
+
+    Raises
+    ------
+    TypeError : if a value is of another type, or missing
+    """
+    if kind == pa.int64():
+        return pa.Array.from_buffers(
+            kind, len(values), [None, pa.py_buffer(np.fromiter(values, np.int64, len(values)))]
+        )
+    texts = [value.encode() for value in values]
+    ends = np.cumsum([0, *map(len, texts)], dtype=np.int32)
+    return pa.StringArray.from_buffers(len(texts), pa.py_buffer(ends), pa.py_buffer(b"".join(texts)))
 
 
 def _from_1(table: pa.Table) -> pa.Table:
@@ -190,3 +231,21 @@ def _from_2(table: pa.Table) -> pa.Table:
     for name in ("delay", "switches", "faults", "disk", "cpu_beside"):
         table = table.append_column(name, pa.nulls(table.num_rows, pa.int64()).fill_null(0))
     return table
+
+
+def _from_3(table: pa.Table) -> pa.Table:
+    """Convert a table of format 3, which was written when nothing went through shared memory."""
+    for name in ("shared_in", "shared_sent", "sharing"):
+        table = table.append_column(name, pa.nulls(table.num_rows, pa.int64()).fill_null(0))
+    return table
+
+
+def _from_4(table: pa.Table) -> pa.Table:
+    """Convert a table of format 4, which has no limits."""
+    table = table.append_column("granted", pa.nulls(table.num_rows, pa.int64()).fill_null(0))
+    return table.append_column("limit", pa.nulls(table.num_rows, pa.string()).fill_null(""))
+
+
+def _from_5(table: pa.Table) -> pa.Table:
+    """Convert a table of format 5, which was written when no values were kept."""
+    return table.append_column("kept", pa.nulls(table.num_rows, pa.string()).fill_null(""))

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import pickle
-import struct
 from contextlib import suppress
 
+from pipeline.worker.record_files import append_record, records
 from pipeline.worker.segment_result import SegmentResult
 
 __all__ = ["FinishedItems", "read_finished", "remove_finished"]
 
 _MOST = 64_000_000  # bytes of one batch; an item that does not fit is computed again if the worker is lost
-_LENGTH = struct.Struct("<Q")
 
 
 class FinishedItems:
@@ -43,7 +42,7 @@ class FinishedItems:
                 return
             if self._file < 0:
                 self._file = os.open(self._path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
-            os.write(self._file, _LENGTH.pack(len(data)) + data)
+            append_record(self._file, data)
 
     def close(self) -> None:
         """Close the file: the batch is over."""
@@ -68,12 +67,6 @@ def read_finished(path: str) -> SegmentResult:
             data = file.read()
     except OSError:
         return found
-    start = 0
-    while start + _LENGTH.size <= len(data):
-        (size,) = _LENGTH.unpack_from(data, start)
-        start += _LENGTH.size
-        if start + size > len(data):
-            break
-        found.extend(pickle.loads(data[start : start + size]))
-        start += size
+    for _, record in records(data):
+        found.extend(pickle.loads(record))
     return found

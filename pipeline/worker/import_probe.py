@@ -66,7 +66,7 @@ def look_at(
         _end(child)
         child.wait()
         raise
-    found = {name: _imported(told) for name, told in map(json.loads, output.splitlines())}
+    found = {name: _imported(result) for name, result in map(json.loads, output.splitlines())}
     left = [name for name in names if name not in found]
     if not left:
         return found, []
@@ -79,9 +79,9 @@ def _end(child: subprocess.Popen[bytes]) -> None:
         os.killpg(child.pid, signal.SIGKILL)  # and what the modules have started
 
 
-def _imported(told: Mapping[str, Any]) -> Imported:
-    parameters = told["parameters"]
-    return Imported(told["problem"], parameters and tuple(Parameter(*one) for one in parameters))
+def _imported(result: Mapping[str, Any]) -> Imported:
+    parameters = result["parameters"]
+    return Imported(result["problem"], parameters and tuple(Parameter(*one) for one in parameters))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

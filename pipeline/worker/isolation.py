@@ -1,9 +1,10 @@
 """What a task of the user gets instead of the values that other tasks see as well.
 
-Arrays become read-only views, frames shallow copies that pandas copies when they are written to, arrays with labels the
-same with read-only data; what can't be changed is passed as it is. Any other value is passed as it is to the only task
-that gets it, and pickled and unpickled for each of several: that is what happens to it on the way to another process,
-so a task sees the same on every back end. What can't be pickled is shared.
+Arrays become read-only views, frames shallow copies that pandas copies when they are written to (those of polars and
+Arrow share their values, which never change), arrays with labels the same with read-only data; what can't be changed is
+passed as it is. Any other value is passed as it is to the only task that gets it, and pickled and unpickled for each of
+several: that is what happens to it on the way to another process, so a task sees the same on every back end. What can't
+be pickled is shared.
 """
 
 # Rejected: ``copy.deepcopy``, ten times as slow for lists and dicts, and not what a process gets; finding out later
@@ -26,10 +27,11 @@ from typing import Any, NamedTuple
 
 import cloudpickle
 import numpy as np
-import pandas as pd
 
 from pipeline.graph.file_value import FileValue
-from pipeline.graph.graph import GraphNode, Key, dependencies, with_constants
+from pipeline.graph.graph import Key
+from pipeline.graph.importing import is_instance
+from pipeline.graph.nodes import GraphNode, dependencies, with_constants
 from pipeline.graph.ownership import is_marked, runs_users_code, used_once
 from pipeline.graph.segments import Dropped, Segment, SegmentTask
 
@@ -40,11 +42,13 @@ _UNCHANGEABLE = frozenset(
         *(int, float, complex, bool, str, bytes, type(None), type(Ellipsis), range, slice, type, type(NotImplemented)),
         *(types.FunctionType, types.BuiltinFunctionType, types.ModuleType, re.Pattern, uuid.UUID, Dropped, FileValue),
         *(datetime.date, datetime.datetime, datetime.time, datetime.timedelta, datetime.timezone, decimal.Decimal),
-        *(fractions.Fraction, pathlib.PosixPath, pathlib.PurePosixPath, pd.Timestamp, pd.Timedelta, type(pd.NaT)),
+        *(fractions.Fraction, pathlib.PosixPath, pathlib.PurePosixPath),
     }
 )
 _ARRAYS = frozenset({np.ndarray, np.recarray, np.memmap, np.matrix})
-_FRAMES = frozenset({pd.DataFrame, pd.Series})
+_TIMES = frozenset({"Timestamp", "Timedelta", "NaTType"})
+"""Classes of pandas, which is imported by nothing here: a worker without frames starts in half the time."""
+
 _TEXTS = frozenset({"string", "empty", "integer", "floating", "boolean", "decimal", "date", "datetime", "time"})
 """Of a column of objects, as pandas infers it: its objects can't be changed."""
 
@@ -91,7 +95,7 @@ class Isolation:
     def _given(self, task: SegmentTask, key: Key | None, value: Any) -> Any:
         if type(value) is Keywords:
             return Keywords({name: self._given(task, None, one) for name, one in value.items()})
-        if type(value) in _UNCHANGEABLE:
+        if _is_unchangeable(type(value)):
             return value
         if not task.writable and (isinstance(value, np.ndarray) or type(value).__module__.startswith("xarray.")):
             self.gave_arrays = True
@@ -158,23 +162,25 @@ def _copied(value: Any) -> Any:
 
 def _handed_out(value: Any, copied: Callable[[Any], Any], own: bool, writable: bool) -> Any:
     kind = type(value)
-    if kind in _UNCHANGEABLE:
+    if _is_unchangeable(kind):
         return value
     if kind in _ARRAYS:
         return _array(value, copied, own, writable)
     if kind is np.ma.MaskedArray:
         return _masked(value, copied, own, writable)
-    if kind in _FRAMES:
+    if _is_frame(value):
         plain = own or not _has_objects(value)
         return value.copy(deep=writable) if plain else copied(value)
-    if kind in (tuple, frozenset) and all(type(one) in _UNCHANGEABLE for one in value):
+    if kind in (tuple, frozenset) and all(_is_unchangeable(type(one)) for one in value):
         return value
     if isinstance(value, np.generic):  # a record may be written to, except where it comes out of a pickle
         return value if kind is not np.void else (value if own else copied(value)).copy()
     module = kind.__module__
     if module.startswith("pyarrow."):
         return value
-    if isinstance(value, pd.Index):
+    if is_instance(value, "polars", "DataFrame", "Series"):  # columns can be put in and out, values never change
+        return value.clone()
+    if is_instance(value, "pandas", "Index"):
         return value.view() if own or not _is_object(value.dtype) or not _holds_objects(value) else copied(value)
     if module.startswith("xarray.core.") and hasattr(value, "dims"):
         found = _labelled(value, own, writable)
@@ -212,9 +218,18 @@ def _masked(value: Any, copied: Callable[[Any], Any], own: bool, writable: bool)
     )
 
 
+def _is_unchangeable(kind: type) -> bool:
+    return kind in _UNCHANGEABLE or (kind.__module__.startswith("pandas") and kind.__name__ in _TIMES)
+
+
+def _is_frame(value: Any) -> bool:
+    """Whether a value is a frame or a column of pandas, and not of a class derived from them."""
+    return is_instance(value, "pandas", "DataFrame", "Series") and type(value).__module__.startswith("pandas")
+
+
 def _has_objects(value: Any) -> bool:
     """Whether a frame has a column of Python objects that could be changed."""
-    if isinstance(value, pd.Series):
+    if value.ndim == 1:
         return _is_object(value.dtype) and _holds_objects(value)
     return any(_is_object(kind) and _holds_objects(value.iloc[:, i]) for i, kind in enumerate(value.dtypes))
 
@@ -224,6 +239,8 @@ def _is_object(dtype: Any) -> bool:
 
 
 def _holds_objects(column: Any) -> bool:
+    import pandas as pd  # is loaded, since there is a column
+
     return pd.api.types.infer_dtype(column, skipna=True) not in _TEXTS
 
 
@@ -274,7 +291,7 @@ def detached(result: Any) -> Any:
 
     Else the next task would get them, and could not write to what is in its own list or map.
     """
-    if type(result) in _UNCHANGEABLE or type(result) in _ARRAYS or type(result) in _FRAMES:
+    if _is_unchangeable(type(result)) or type(result) in _ARRAYS or _is_frame(result):
         return result
     if not any(_read_only(one) for one in _members(result, 3)):
         return result
@@ -306,7 +323,7 @@ def _members(value: Any, depth: int) -> Iterator[Any]:
     else:
         inner = getattr(value, "__dict__", {}).values()
     for one in inner:
-        if type(one) not in _UNCHANGEABLE:
+        if not _is_unchangeable(type(one)):
             yield one
             if depth:
                 yield from _members(one, depth - 1)

@@ -16,7 +16,9 @@ from typing import Any
 
 from dask.sizeof import sizeof
 
-__all__ = ["nbytes", "resident"]
+from pipeline.graph.importing import is_instance
+
+__all__ = ["nbytes", "resident", "without_rest"]
 
 _SAMPLES = (8, 3, 2, 1, 1)  # sampled elements of a container, by its depth of nesting
 _MEMORY_EVERY = 20_000_000  # ns between two readings of the resident size, which cost as much as a small task
@@ -56,6 +58,21 @@ def _contents(value: Any, depth: int) -> int:
         sample += islice(value.values(), n)
     total = sum([sys.getsizeof(v) if type(v) in _SCALARS else _size(v, depth + 1) for v in sample])
     return total * len(value) // n
+
+
+def without_rest(value: Any) -> Any:
+    """Return a table without memory that its rows don't use; any other value as it is.
+
+    A slice of a table is pickled with all that it was cut from, and keeps it in memory.
+    """
+    if not is_instance(value, "pyarrow", "Table"):
+        return value
+    used = value.nbytes
+    if value.get_total_buffer_size() <= 2 * used + 65_536:
+        return value
+    import pyarrow as pa  # is loaded, since there is a table
+
+    return value.take(pa.array(range(value.num_rows), pa.int64()))
 
 
 _resident_seen: tuple[int, int] = (0, 0)  # when (ns), bytes

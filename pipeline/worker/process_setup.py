@@ -16,7 +16,7 @@ from pipeline.graph.importing import resolve
 from pipeline.worker.atomic_write import replacing
 from pipeline.worker.temp_folders import hold
 
-__all__ = ["freeze_objects", "install_modules", "limit_threads"]
+__all__ = ["freeze_objects", "install_modules", "limit_threads", "limit_threads_of_later_libraries"]
 
 
 _installed_modules: dict[str, tuple[int, frozenset[str]]] = {}  # folder in sys.path, at most one -> lock, module names
@@ -24,7 +24,8 @@ _install_lock = threading.Lock()
 
 _STATE = "loaded from its place by pipeline"
 _AT_ITS_PLACE = '''\
-"""Loads {name!r} from where it is, so that it finds what lies beside it; the compiled file is not cached there."""
+"""Loads {name!r} from where it is, so that it finds what lies beside it; no compiled file is written there."""
+# SHA-256 of its files: {digest}
 import importlib.machinery
 import importlib.util
 import sys
@@ -35,20 +36,32 @@ class Loader(importlib.machinery.SourceFileLoader):
         return self.source_to_code(self.get_data(self.path), self.path)
 
 
-writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True
-try:
-    path, folders = {path!r}, {folders!r}
-    loader = Loader(__name__, path)
-    spec = importlib.util.spec_from_file_location(
-        __name__, path, loader=loader, submodule_search_locations=folders
-    )
-    spec.loader_state = {state!r}
-    spec._initializing = True  # so that an import in another thread waits until the module is whole
-    module = sys.modules[__name__] = importlib.util.module_from_spec(spec)
-    loader.exec_module(module)
-    spec._initializing = False
-finally:
-    sys.dont_write_bytecode = writes
+class BelowPackage:
+    """Finds the modules of the package as always, and has them loaded by Loader."""
+    pipeline_package = {name!r}
+
+    @classmethod
+    def find_spec(cls, fullname, path=None, target=None):
+        if not fullname.startswith(cls.pipeline_package + "."):
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
+        if spec is not None and type(spec.loader) is importlib.machinery.SourceFileLoader:
+            spec.loader = Loader(fullname, spec.loader.path)
+        return spec
+
+
+path, folders = {path!r}, {folders!r}
+if folders:
+    sys.meta_path.insert(0, BelowPackage)
+loader = Loader(__name__, path)
+spec = importlib.util.spec_from_file_location(
+    __name__, path, loader=loader, submodule_search_locations=folders
+)
+spec.loader_state = {state!r}
+spec._initializing = True  # so that an import in another thread waits until the module is whole
+module = sys.modules[__name__] = importlib.util.module_from_spec(spec)
+loader.exec_module(module)
+spec._initializing = False
 '''
 
 
@@ -100,7 +113,8 @@ def _files(modules: Mapping[str, bytes]) -> dict[str, bytes]:
         if first in own and all(map(_is_in_place, own.values())):
             path = getattr(own[first], "place", "")
             folders = [os.path.dirname(path)] if first.endswith("/__init__.py") else None
-            files[f"{name}.py"] = _AT_ITS_PLACE.format(name=name, state=_STATE, path=path, folders=folders).encode()
+            about = {"name": name, "state": _STATE, "path": path, "folders": folders, "digest": _digest(own)}
+            files[f"{name}.py"] = _AT_ITS_PLACE.format(**about).encode()
         else:
             files |= own
     return files
@@ -116,10 +130,7 @@ def _is_in_place(content: bytes) -> bool:
 
 
 def _write_modules(modules: Mapping[str, bytes]) -> tuple[str, int]:
-    digest = hashlib.sha256()
-    for name in sorted(modules):
-        digest.update(f"{name}\0{len(modules[name])}\0".encode() + modules[name])
-    folder, held = hold(f"code-{digest.hexdigest()[:32]}")
+    folder, held = hold(f"code-{_digest(modules)[:32]}")
     try:
         for name, source in modules.items():
             _write(folder, name, source)
@@ -127,6 +138,14 @@ def _write_modules(modules: Mapping[str, bytes]) -> tuple[str, int]:
         os.close(held)
         raise
     return str(folder), held
+
+
+def _digest(files: Mapping[str, bytes]) -> str:
+    """Return the SHA-256, in hex, of names and contents."""
+    digest = hashlib.sha256()
+    for name in sorted(files):
+        digest.update(f"{name}\0{len(files[name])}\0".encode() + files[name])
+    return digest.hexdigest()
 
 
 def _write(folder: Path, name: str, source: bytes) -> None:
@@ -148,6 +167,7 @@ def _forget(folder: str, names: Collection[str]) -> None:
         for name in names
         if getattr(getattr(sys.modules.get(name), "__spec__", None), "loader_state", "") == _STATE
     }
+    sys.meta_path[:] = [finder for finder in sys.meta_path if getattr(finder, "pipeline_package", None) not in names]
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
         below = isinstance(file, str) and file.startswith(folder + os.sep)
@@ -176,6 +196,12 @@ def freeze_objects() -> None:
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
+def limit_threads_of_later_libraries(n: int) -> None:
+    """Limit the threads of BLAS and OpenMP libraries that this process loads from now on."""
+    for name in _THREAD_VARIABLES:
+        os.environ[name] = str(n)
+
+
 def limit_threads(n: int = 1) -> dict[str, int]:
     """Limit the threads of BLAS, OpenMP and Arrow in this process, permanently.
 
@@ -186,8 +212,7 @@ def limit_threads(n: int = 1) -> dict[str, int]:
     import pyarrow as pa  # heavy, and not needed by a process that only installs modules
     import threadpoolctl
 
-    for name in _THREAD_VARIABLES:  # for libraries that are loaded later
-        os.environ[name] = str(n)
+    limit_threads_of_later_libraries(n)
     threadpoolctl.threadpool_limits(n)
     pa.set_cpu_count(n)  # Arrow reads the environment once, when it is imported
     pa.set_io_thread_count(max(n, 2))  # a single thread can wait for itself in nested reads

@@ -11,15 +11,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter_ns
-from typing import Any, Literal
+from typing import Any
 
-from pipeline.errors import DataError, TaskTimeout, WriteError
-from pipeline.graph.graph import Key, dependencies, execute, is_constant
-from pipeline.graph.segments import Dropped, Failure, Group, Segment, SegmentTask
-from pipeline.worker import output_capture
+from pipeline.errors import DataError, EntryDamaged, TaskTimeout, WriteError
+from pipeline.graph.graph import Key
+from pipeline.graph.nodes import dependencies, execute, is_constant
+from pipeline.graph.segments import Dropped, Failure, FailureKind, Group, Segment, SegmentTask
+from pipeline.worker import output_capture, shared_store
 from pipeline.worker.finished_items import FinishedItems
 from pipeline.worker.isolation import Isolation, detached, read_only_cure
-from pipeline.worker.memory import nbytes, resident
+from pipeline.worker.kept_tasks import take_outcome
+from pipeline.worker.memory import nbytes, resident, without_rest
 from pipeline.worker.output_buffer import Emit, Line, OutputBuffer
 from pipeline.worker.segment_result import SegmentResult, SegmentTimes, TaskTiming
 from pipeline.worker.thread_usage import UsageMeter
@@ -74,6 +76,7 @@ def run_segment(
         run.tasks()
     finally:
         _current.restart = None
+        shared_store.task_begins("", pure=False)
         output_capture.stop(buffer)
         result.extend(run.news)
         if hooks.finished is not None:
@@ -96,8 +99,9 @@ def begin_item(key: str) -> None:
 class _Run:
     """One run of a segment. State: the values that are there; in ``news`` what is new since the last finished item.
 
-    A batch goes on after a task that failed: it is tried again as often as its step says, then its item is dropped if
-    it may be. Else the task is the last one, as in any segment.
+    A batch goes on after a task that failed: it is tried again as often as its step allows, then its item is dropped if
+    it may be. Else the task is the last one, as in any segment, unless the segment goes on (``keep_going``): then those
+    that need it are not run.
     """
 
     def __init__(
@@ -107,8 +111,10 @@ class _Run:
         self.news = SegmentResult()
         self.buffer: OutputBuffer
         self._outputs = frozenset(segment.outputs) if segment.batch else frozenset()
+        self._leaving = frozenset(segment.outputs)
         self._needed = {key for task in segment.tasks for key in dependencies(task.node)} if segment.batch else set()
         self._item: list[Key] = []  # the tasks of the item that runs
+        self._lacking: set[Key] = set()  # the tasks that failed, and those that need them
         self._meter = UsageMeter()
 
     def tasks(self) -> None:
@@ -119,16 +125,22 @@ class _Run:
                 continue
             if task.opens:
                 self._finish_item()
-            self.result.failure = self._complete(task)
-            if self.result.failure is not None:
-                return
+            if self._lacking and not self._lacking.isdisjoint(dependencies(task.node)):
+                self._lacking.add(task.key)
+            elif (failure := self._complete(task)) is not None:
+                if not self.segment.goes_on or failure.kind == "entry":
+                    self.result.failure = failure
+                    return
+                self.news.failed.append(failure)
+                self._lacking.add(task.key)
             self._item.append(task.key)
             for key in task.frees:
-                del self.values[key]
-                self.isolation.free(key)
+                if key not in self._lacking:
+                    del self.values[key]
+                    self.isolation.free(key)
         self._finish_item()
         if not self.segment.batch:
-            self.result.outputs = {key: self.values[key] for key in self.segment.outputs}
+            self.result.outputs = {key: self.values[key] for key in self.segment.outputs if key not in self._lacking}
 
     def _finish_item(self) -> None:
         """Note that the item before is over, where it can be read if this process dies."""
@@ -154,8 +166,8 @@ class _Run:
             value, failure = self._once(task, task.attempt + tries)
             if failure is None or not self.segment.batch:
                 break
-            again = tries < task.retries
-            if not again and not task.drop:
+            again = tries < task.retries and failure.kind != "entry"
+            if not again and not failure.drop:
                 failure.final = True
                 break
             tries += 1
@@ -193,11 +205,14 @@ class _Run:
         copying = perf_counter_ns() - began if given is not self.values else 0
         streams = output_capture.current_streams()
         self.buffer.task = task
+        shared_store.task_begins(task.step, pure=task.pure)
         failure, value = None, None
         self._meter.begin()
         start, pid = perf_counter_ns(), os.getpid()
         try:
             value = execute(node, given)
+            if task.key in self._leaving:
+                value = without_rest(value)
         except BaseException as error:
             stop = perf_counter_ns()
             if isinstance(error, KeyboardInterrupt) and _is_users(error):
@@ -207,7 +222,8 @@ class _Run:
             stop = perf_counter_ns()
         if os.getpid() != pid:  # a process that the task has forked returned, too: it must not go on here
             os._exit(failure is not None)
-        used = self._meter.end()
+        used, kept = self._meter.end(), take_outcome()
+        shared_store.release_all()
         output_capture.put_back(streams)
         self.buffer.task = None
         if self.isolation.gave_arrays:
@@ -215,7 +231,8 @@ class _Run:
         del given
         if self.buffer.has_output:
             self.buffer.end_task()
-        timing = TaskTiming(task.key, task.step, start, stop, used, nbytes(value), resident(stop), attempt, copying)
+        size, memory = nbytes(value), resident(stop)
+        timing = TaskTiming(task.key, task.step, start, stop, used, size, memory, attempt, copying, kept)
         self.news.timings.append(timing)
         self.result.measuring += perf_counter_ns() - stop
         is_late = task.timeout is not None and stop - start > task.timeout * 1e9
@@ -236,11 +253,13 @@ class _Run:
 
 
 def _failure(task: SegmentTask, error: BaseException) -> Failure:
-    kind: Literal["data", "raised", "timeout", "write"] = "data" if isinstance(error, DataError) else "raised"
+    kind: FailureKind = "data" if isinstance(error, DataError) else "raised"
     if isinstance(error, WriteError):
         kind = "write"
     if isinstance(error, TaskTimeout):  # of a program, which its task has ended
         kind = "timeout"
+    if isinstance(error, EntryDamaged):
+        kind = "entry"
     cause = f"item {_current.item}: {cause_of(error)}" if _current.item else cause_of(error)
     return Failure.of(task, cause, traceback=traceback_of(error), kind=kind)
 

@@ -10,7 +10,7 @@ from pipeline.graph.segments import Failure
 from pipeline.worker.output_buffer import Line
 from pipeline.worker.thread_usage import TaskUsage
 
-__all__ = ["SegmentResult", "SegmentTimes", "TaskTiming"]
+__all__ = ["SegmentResult", "SegmentTimes", "SharedUse", "TaskTiming"]
 
 
 class TaskTiming(NamedTuple):
@@ -21,6 +21,7 @@ class TaskTiming(NamedTuple):
     usage : what the system counted for it
     attempt : how often it had failed before in the same batch
     copying : ns before its start for copies of values that other tasks see as well
+    kept : what became of the value of a kept task, see :func:`pipeline.worker.kept_tasks.take_outcome`
     """
 
     key: Key
@@ -32,6 +33,7 @@ class TaskTiming(NamedTuple):
     memory: int
     attempt: int = 0
     copying: int = 0
+    kept: str = ""
 
 
 class SegmentTimes(NamedTuple):
@@ -47,6 +49,14 @@ class SegmentTimes(NamedTuple):
     sent: int = 0
 
 
+class SharedUse(NamedTuple):
+    """What went through shared memory for a segment: bytes mapped, bytes written, ns of both."""
+
+    bytes_in: int = 0
+    bytes_sent: int = 0
+    ns: int = 0
+
+
 @dataclass
 class SegmentResult:
     """The result of one attempt at a segment.
@@ -58,12 +68,15 @@ class SegmentResult:
     failure : of the task that failed, as text: an exception may refuse to be pickled or unpickled
     done : of a batch, the tasks of the items that have finished, dropped ones included
     failures : of a batch, the failures after which it went on, each with whether its task was tried again
+    failed : the final failures after which it went on (``keep_going``); what needs these tasks is not among the outputs
     dropped : the items that failed under ``on_error: drop``: step, item, cause
     worker : name of the worker thread or process
     times : when the segment reached the worker and left it
     measuring : ns spent on looking at the results of the tasks: their sizes, the memory of the process
     lines : what the tasks printed, where there was no way to send it sooner
     shared : step and type of values that several tasks got as they are, since they can't be pickled
+    memory : what went through shared memory
+    lacked : why a large value did not
     """
 
     outputs: dict[Key, Any] = field(default_factory=dict)
@@ -71,12 +84,15 @@ class SegmentResult:
     failure: Failure | None = None
     done: list[Key] = field(default_factory=list)
     failures: list[tuple[Failure, bool]] = field(default_factory=list)
+    failed: list[Failure] = field(default_factory=list)
     dropped: list[tuple[str, str, str]] = field(default_factory=list)
     worker: str = ""
     times: SegmentTimes = field(default_factory=SegmentTimes)
     measuring: int = 0
     lines: list[Line] = field(default_factory=list)
     shared: list[tuple[str, str]] = field(default_factory=list)
+    memory: SharedUse = field(default_factory=SharedUse)
+    lacked: str = ""
 
     def extend(self, news: SegmentResult) -> None:
         """Add what is new in the same attempt."""
@@ -84,6 +100,7 @@ class SegmentResult:
         self.timings += news.timings
         self.done += news.done
         self.failures += news.failures
+        self.failed += news.failed
         self.dropped += news.dropped
         self.lines += news.lines
         self.worker = news.worker or self.worker

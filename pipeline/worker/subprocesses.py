@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 from pipeline.errors import ProgramError, TaskTimeout
 
-__all__ = ["Ended", "run", "stopping"]
+__all__ = ["Ended", "is_stopping", "run", "stopping"]
 
 _WATCHER = 'read -r ended && exit; kill -s KILL -- "-$1"; rm -rf -- "$2"'
 
@@ -131,6 +131,11 @@ def _ended_with_us(group: int, folder: str) -> Iterator[None]:
 def _kill(group: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)
+
+
+def is_stopping() -> bool:
+    """Return whether the back end of this thread is being left: a task that only waits should end."""
+    return threading.get_ident() in _stopped
 
 
 @contextlib.contextmanager

@@ -20,12 +20,12 @@ from typing import Self
 
 from pipeline.errors import BackendError
 
-__all__ = ["Folder", "hold"]
+__all__ = ["Folder", "hold", "remove_spilled", "user_folder"]
 
-_PREFIXES = ("code-", "held-", "server-")
+_PREFIXES = ("code-", "held-", "server-", "spill-")
 
 
-def _home() -> Path:
+def user_folder() -> Path:
     """Return the folder of this user in the temp folder, made if it is missing.
 
     Raises
@@ -55,7 +55,7 @@ def hold(name: str, parent: Path | None = None) -> tuple[Path, int]:
     BackendError : if the user's own folder can't be used
     OSError : if the folder can't be made in ``parent``
     """
-    path = (parent or _home()) / name
+    path = (parent or user_folder()) / name
     if not path.exists():
         # nothing else is removed from a folder that is not our own
         _remove_unheld(path.parent, _PREFIXES if parent is None else (f"{name.rpartition('-')[0]}-",))
@@ -79,6 +79,12 @@ def _make(path: Path) -> None:
         path.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise BackendError(f"{path}: can't be made: {error.strerror}; set TMPDIR to another temp folder") from error
+
+
+def remove_spilled() -> None:
+    """Remove what statements of killed processes have written to disk, of this user."""
+    with contextlib.suppress(OSError):
+        _remove_unheld(user_folder(), ("spill-",))
 
 
 def _remove_unheld(folder: Path, prefixes: tuple[str, ...]) -> None:

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,10 @@ from backend_tasks import (
     find_damage,
     fork_and_return,
     hang_once,
+    hold,
+    hold_or_die,
+    hold_or_fail,
+    hold_until,
     kill_worker,
     leave,
     leave_a_fork,
@@ -38,6 +43,7 @@ from backend_tasks import (
     never_return,
     once,
     one_way,
+    run_free,
     square,
     take_a_while,
     worker_id,
@@ -46,20 +52,30 @@ from conftest import passing_children
 
 from pipeline.backends.base import Backend, Capabilities
 from pipeline.backends.events import Event
+from pipeline.backends.local import child_processes, process_backend
+from pipeline.backends.local.child_processes import Children
+from pipeline.backends.options import parse, with_options
 from pipeline.backends.registry import BACKENDS, create
 from pipeline.errors import (
     BackendError,
     ConfigError,
     TaskDataError,
+    TaskEntryDamaged,
     TaskError,
     TaskTimeout,
     TaskWriteError,
     WorkerLost,
 )
-from pipeline.graph.graph import CONTEXT, Graph, Key, Policy, listed, ref, task
+from pipeline.graph.graph import CONTEXT, Graph, Key, Policy
+from pipeline.graph.nodes import listed, ref, task
 from pipeline.graph.segments import Dropped
+from pipeline.graph.task_keys import combine
 from pipeline.trace.trace import INSTANTS
+from pipeline.worker.cache_entries import Store
+from pipeline.worker.client_entries import kept_by_client
+from pipeline.worker.kept_tasks import KeepRule, KeptTask, kept, loaded
 from pipeline.worker.temp_folders import Folder
+from pipeline.worker.value_digest import digest
 
 FORK = os.environ.get("PIPELINE_TEST_FORK")  # fork needs a process without threads: see the last test
 
@@ -70,13 +86,34 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "pool-forkserver": ("pool", {"start_method": "forkserver"}),
     "processes-spawn": ("processes", {"start_method": "spawn"}),
     "processes-forkserver": ("processes", {"start_method": "forkserver"}),
+    "pool-shared-memory": ("pool", {"start_method": "forkserver", "transport": "shared-memory"}),
+    "pool-imap": ("pool", {"start_method": "forkserver", "ordered": True, "chunksize": 2}),
+    "pool-imap-unordered": ("pool", {"start_method": "forkserver", "ordered": False, "chunksize": 3}),
+    "pool-map": ("pool", {"start_method": "forkserver", "chunksize": 2}),
+    "processes-shared-memory": ("processes", {"start_method": "forkserver", "transport": "shared-memory"}),
+    "process-per-task": ("process-per-task", {"start_method": "forkserver"}),
+    "manager": ("manager", {"start_method": "forkserver"}),
+    "process-per-task-shared-memory": (
+        "process-per-task",
+        {"start_method": "forkserver", "transport": "shared-memory"},
+    ),
     "dask": ("dask", {"dashboard": False}),
 }
 if FORK:
     KINDS = {
         "pool-fork": ("pool", {"start_method": "fork"}),
         "processes-fork": ("processes", {"start_method": "fork"}),
+        "process-per-task-fork": ("process-per-task", {"start_method": "fork"}),
     }
+
+SLOW = {
+    *("pool-forkserver", "pool-shared-memory", "pool-imap", "pool-imap-unordered", "pool-map"),
+    *("processes-spawn", "processes-shared-memory", "process-per-task-shared-memory", "manager"),
+}
+LISTED = {kind: pytest.param(kind, marks=pytest.mark.slow if kind in SLOW else ()) for kind in KINDS}
+LOCAL_PROCESSES = [
+    LISTED[kind] for kind in KINDS if kind.startswith(("pool-", "process", "manager")) and "shared" not in kind
+]
 
 
 def capabilities(kind: str) -> Capabilities:
@@ -87,7 +124,7 @@ def capabilities(kind: str) -> Capabilities:
 
 def those_that(**wanted: bool) -> Any:
     """Run a test on the back ends with these capabilities."""
-    kinds = [kind for kind in KINDS if all(getattr(capabilities(kind), k) is v for k, v in wanted.items())]
+    kinds = [one for kind, one in LISTED.items() if all(getattr(capabilities(kind), k) is v for k, v in wanted.items())]
     return pytest.mark.parametrize("opened", kinds, indirect=True)
 
 
@@ -96,12 +133,14 @@ def make(kind: str) -> Backend:
     return create(name, workers=2, **options)
 
 
-@pytest.fixture(scope="module", params=list(KINDS))
+@pytest.fixture(scope="module", params=LISTED.values())
 def opened(request: pytest.FixtureRequest) -> Iterator[Backend]:
-    """A back end that stays open for all cases of its kind."""
-    with make(request.param) as backend:
-        backend.run(mapped(square, [3]))
-        yield backend
+    """A back end that stays open for all cases of its kind; one that shares memory shares even the smallest value."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(process_backend, "LEAST", 1)
+        with make(request.param) as backend:
+            backend.run(mapped(square, [3]))
+            yield backend
 
 
 @pytest.fixture
@@ -155,7 +194,8 @@ def test_many_wanted_keys_come_back_by_key(backend: Backend) -> None:
 
 
 def test_two_thousand_tiny_tasks_run_once_each(backend: Backend) -> None:
-    outcome = backend.run(mapped(square, list(range(2_000)), last=sum, batch=1 if backend.name != "dask" else None))
+    batch = {"dask": None, "process-per-task": 200}.get(backend.name, 1)
+    outcome = backend.run(mapped(square, list(range(2_000)), last=sum, batch=batch))
     assert outcome.results["sum",] == 2_664_667_000
     assert outcome.trace.tasks.num_rows == 2_001
     assert len(set(outcome.trace.tasks["key"].to_pylist())) == 2_001
@@ -194,7 +234,8 @@ def test_what_crosses_to_a_worker_is_counted_in_bytes_and_time(backend: Backend)
     if not backend.capabilities.pickles_results:
         assert moved == 0
     elif backend.name != "dask":  # there a value moves only to a worker that does not have it
-        assert moved >= 2 * 4_000_000
+        shared = sum(row["shared_in"] + row["shared_sent"] for row in trace.tasks.to_pylist())
+        assert max(moved, shared) >= 2 * 4_000_000
         assert around > 0
 
 
@@ -264,6 +305,166 @@ def with_arguments(graph: Graph, *arguments: Any) -> Graph:
     """The same items, with further arguments to the function."""
     tasks = {key: task(key, once, i + 1, *arguments) for i, key in enumerate(graph.tasks)}
     return Graph(tasks, graph.wanted, graph.owners, graph.policies)
+
+
+def test_what_a_task_kept_is_loaded_in_the_next_run(backend: Backend, tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "cache"))
+    store.prepare()
+    rule = KeepRule(store, "fit", always=True)
+    whole = mapped(square, [1, 2, 3], last=sum, retries=1)
+    last = kept(whole.tasks["sum",], KeptTask(rule, "", "sum", (None,) * 3))  # its key is found in the run
+    first = {key: kept(node, KeptTask(rule, f"{key[1]:032x}")) for key, node in whole.tasks.items() if len(key) == 2}
+    again: dict[Key, Any] = {key: loaded(key, store, f"{key[1]:032x}") for key in first}
+    for tasks, became in ((first, ["kept"] * 4), (again, ["loaded"] * 4)):
+        outcome = backend.run(replace(whole, tasks={**tasks, ("sum",): last}))
+        assert outcome.results == {("sum",): 14}
+        assert outcome.trace.tasks["kept"].to_pylist() == became
+
+
+@pytest.mark.parametrize("limits", [{}, {"api": 1}], ids=["free", "limited"])
+def test_a_client_keeps_the_values_of_workers_that_can_not(
+    backend: Backend, tmp_path: Path, limits: dict[str, int]
+) -> None:
+    store = Store(str(tmp_path / "cache"))
+    store.prepare()
+    rule, cheap = KeepRule(store, "fit", "models", always=True), KeepRule(store, least=1e9)
+    whole = replace(mapped(square, [1, 2, 3], last=sum, retries=1, uses=tuple(limits)), limits=limits)
+    tasks = {key: kept(node, KeptTask(rule, f"{key[1]:032x}")) for key, node in whole.tasks.items() if len(key) == 2}
+    tasks["fit", 2] = kept(whole.tasks["fit", 2], KeptTask(cheap, f"{2:032x}"))
+    tasks["sum",] = kept(whole.tasks["sum",], KeptTask(rule, "ff" * 16, "sum", (None,) * 3))
+    outcome = backend.run(kept_by_client(replace(whole, tasks=tasks)))
+    assert outcome.results == {("sum",): 14}
+    rows = outcome.trace.tasks.to_pylist()
+    assert [row["kept"] for row in sorted(rows, key=lambda row: row["key"])] == ["kept", "kept", "cheap", "kept"]
+    assert {key: store.load(key) for key in (f"{0:032x}", f"{1:032x}", "ff" * 16)} == {
+        f"{0:032x}": 1,
+        f"{1:032x}": 4,
+        "ff" * 16: 14,
+    }
+    found = store.find("ff" * 16)
+    assert found is not None
+    assert found.key == combine("sum", [digest(n) or "" for n in (1, 4, 9)])
+    assert (found.step, found.pipeline, found.seconds > 0) == ("fit", "models", True)
+    again = {key: loaded(key, store, f"{key[1]:032x}") for key in (("fit", 0), ("fit", 1))}
+    assert backend.run(kept_by_client(replace(whole, tasks={**whole.tasks, **again}))).results == {("sum",): 14}
+
+
+def test_an_entry_that_is_gone_is_no_item_to_leave_out(backend: Backend, tmp_path: Path) -> None:
+    whole = mapped(square, [1, 2, 3], retries=2, drop=True)
+    gone = loaded(("fit", 1), Store(str(tmp_path / "cache")), "a0" * 16)
+    with pytest.raises(TaskEntryDamaged, match="no such entry") as caught:
+        backend.run(replace(whole, tasks={**whole.tasks, ("fit", 1): gone}))
+    assert caught.value.task == "fit[x=1]"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Keeping going
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def with_another(graph: Graph) -> Graph:
+    """The graph and a step that needs nothing of it; the items are wanted, too."""
+    tasks = {**graph.tasks, ("other", 0): task(("other", 0), square, 5)}
+    policies = {**graph.policies, "other": Policy("other")}
+    return Graph(tasks, tuple(tasks), {**graph.owners, ("other", 0): "other"}, policies)
+
+
+def kept_going(
+    backend: Backend, function: Callable[..., Any], cause: str, *, left: tuple[int, ...] = (1, 3), **policy: Any
+) -> None:
+    """Item 2 of three fails: the others and what does not need it have results, and one failure is reported."""
+    heard: list[Event] = []
+    graph = with_another(mapped(function, [1, 2, 3], last=list, **policy))
+    outcome = backend.run(graph, listener=heard.append, keep_going=True)
+    assert outcome.results == {**{("fit", i - 1): i for i in left}, ("other", 0): 25}
+    assert [(failure.step, failure.item) for failure in outcome.failures if cause in failure.cause] == [("fit", "x=1")]
+    assert {event.key for event in heard if event.kind == "failed"} == {failure.key for failure in outcome.failures}
+    assert outcome.trace.tasks.num_rows >= len(outcome.results)
+
+
+@pytest.mark.parametrize("policy", [{}, {"retries": 1}, {"batch": 1, "pure": False}, {"uses": ("api",)}], ids=str)
+def test_a_run_that_keeps_going_runs_what_needs_no_failed_task(backend: Backend, policy: dict[str, Any]) -> None:
+    kept_going(backend, explode, "ValueError: too high", **policy)
+
+
+@those_that(pickles_results=True)
+def test_a_run_keeps_going_after_a_result_that_cannot_be_pickled(backend: Backend) -> None:
+    kept_going(backend, lock_of, "pickle")
+    outcome = backend.run(with_another(mapped(one_way, [1, 2, 3], last=list)), keep_going=True)
+    assert outcome.results == {("fit", 0): 1, ("fit", 2): 3, ("other", 0): 25}  # nobody can read the result of item 2
+    assert "division by zero" in outcome.failures[0].cause
+
+
+@those_that(recovers_workers=True)
+def test_a_run_keeps_going_after_a_task_that_ends_workers(backend: Backend) -> None:
+    kept_going(backend, kill_worker, "", batch=3, retries=1)
+    if backend.name != "dask":  # there results are lost with their worker, and these must not be computed again
+        kept_going(backend, kill_worker, "", batch=1, pure=False)
+
+
+@those_that(can_stop_tasks=True)
+def test_a_run_keeps_going_after_a_task_that_was_stopped(backend: Backend) -> None:
+    kept_going(backend, never_return, "timeout of 1 s", timeout=1.0)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Limits
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def limited(
+    steps: dict[str, tuple[int, Callable[..., Any], dict[str, int]]], folder: Path, *more: Any, **policy: Any
+) -> Graph:
+    """``steps``: name -> how many items, their function, the limits that they use."""
+    tasks = {}
+    for name, (n, function, limits) in steps.items():
+        tasks |= {(name, i): task((name, i), function, i, str(folder), limits, *more) for i in range(n)}
+    items = {name: tuple(f"x={i}" for i in range(n)) for name, (n, _, _) in steps.items()}
+    policies = {
+        name: Policy(name, items=items[name], over=name, batch=1, uses=tuple(sorted(limits)), **policy)
+        for name, (_, _, limits) in steps.items()
+    }
+    limits = {limit: n for _, _, some in steps.values() for limit, n in some.items()}
+    return Graph(tasks, tuple(tasks), {key: key[0] for key in tasks}, policies, limits=limits)
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_as_many_tasks_run_at_once_as_their_limit_says(backend: Backend, tmp_path: Path, n: int) -> None:
+    meet = min(n, backend.n_workers)
+    outcome = backend.run(limited({"fit": (6, hold, {"api": n})}, tmp_path, meet))
+    assert max(outcome.results.values()) == meet
+    rows = outcome.trace.tasks.to_pylist()
+    waited = [row for row in rows if row["limit"]]
+    assert [row["limit"] for row in waited] == ["api"] * (6 - n)
+    assert all(row["ready"] < row["granted"] <= row["start"] for row in waited)
+    assert outcome.trace.notes["limits"] == {"api": n}
+
+
+@pytest.mark.parametrize("opened", [LISTED[kind] for kind in KINDS if kind != "serial"], indirect=True)
+def test_a_task_that_waits_for_a_limit_holds_no_worker(backend: Backend, tmp_path: Path) -> None:
+    graph = limited({"fit": (4, hold_until, {"db": 1})}, tmp_path)
+    free = ("free", 0)
+    tasks = {**graph.tasks, free: task(free, run_free, str(tmp_path))}
+    owners = {**graph.owners, free: "free"}
+    policies = {**graph.policies, "free": Policy("free")}
+    outcome = backend.run(Graph(tasks, tuple(tasks), owners, policies, limits=graph.limits))
+    assert outcome.results[free] == "free"
+
+
+def test_a_task_has_a_place_of_all_its_limits_or_of_none(backend: Backend, tmp_path: Path) -> None:
+    steps = {"one": (3, hold, {"a": 1}), "both": (3, hold, {"a": 1, "b": 1}), "two": (3, hold, {"b": 1})}
+    assert set(backend.run(limited(steps, tmp_path)).results.values()) == {1}
+
+
+def test_a_task_that_is_tried_again_has_its_limit(backend: Backend, tmp_path: Path) -> None:
+    graph = limited({"fit": (4, hold_or_fail, {"db": 1})}, tmp_path, retries=2, merge=False)
+    assert list(backend.run(graph).results.values()) == [1, 1, 1, 1]
+
+
+@those_that(recovers_workers=True)
+def test_a_task_that_dies_with_a_limit_gives_it_back(backend: Backend, tmp_path: Path) -> None:
+    steps = {"fit": (4, hold_or_die, {"db": 1}), "other": (4, hold, {"db": 1})}
+    assert set(backend.run(limited(steps, tmp_path)).results.values()) == {1}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -344,7 +545,7 @@ def test_a_task_that_forks_and_comes_back_twice_is_over_once(backend: Backend) -
     assert list(backend.run(mapped(fork_and_return, [1, 2, 3], batch=1)).results.values()) == [1, 2, 3]
 
 
-@pytest.mark.parametrize("opened", [k for k in KINDS if k.startswith(("pool-", "processes-"))], indirect=True)
+@pytest.mark.parametrize("opened", LOCAL_PROCESSES, indirect=True)
 def test_a_worker_is_lost_though_what_its_task_forked_lives(backend: Backend, tmp_path: Path) -> None:
     tasks = {("fit", i): task(("fit", i), leave_a_fork, i, str(tmp_path)) for i in (1, 2)}
     graph = Graph(tasks, tuple(tasks), dict.fromkeys(tasks, "fit"), {"fit": Policy("fit", batch=1)})
@@ -354,7 +555,7 @@ def test_a_worker_is_lost_though_what_its_task_forked_lives(backend: Backend, tm
     assert list(backend.run(graph).results.values()) == [1, 2]
 
 
-@pytest.mark.parametrize("name", ["pool", "processes"])
+@pytest.mark.parametrize("name", ["pool", "processes", "process-per-task", "manager"])
 def test_a_task_that_closes_the_files_of_its_worker_loses_it(name: str, capfd: pytest.CaptureFixture[str]) -> None:
     with (
         create(name, workers=1, start_method="forkserver") as opened,
@@ -415,7 +616,7 @@ def test_a_listener_that_raises_ends_the_run_with_its_error(backend: Backend) ->
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", list(KINDS))
+@pytest.mark.parametrize("kind", LISTED.values())
 def test_leaving_ends_all_it_started_when_it_was_never_used(kind: str) -> None:
     before = set(passing_children())
     with make(kind) as opened:
@@ -427,7 +628,8 @@ SCRIPT = """
 import os, sys, threading
 import psutil
 from pipeline.backends.registry import create
-from pipeline.graph.graph import Graph, Policy, task
+from pipeline.graph.graph import Graph, Policy
+from pipeline.graph.nodes import task
 
 def hold(x):
     os.write(1, b"holding\\n")
@@ -449,7 +651,7 @@ def short_folder() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("ended_by", [signal.SIGKILL, signal.SIGINT])
-@pytest.mark.parametrize("kind", [k for k in KINDS if k.startswith(("pool-", "processes-"))])
+@pytest.mark.parametrize("kind", LOCAL_PROCESSES)
 def test_no_worker_and_no_folder_outlives_its_parent(
     kind: str, ended_by: signal.Signals, short_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -495,7 +697,7 @@ def test_a_timeout_in_a_pool_is_tried_again_too(tmp_path: Path) -> None:
         assert list(pool.run(graph).results.values()) == [1, 7, 9]
 
 
-@pytest.mark.parametrize("name", ["pool", "processes"])
+@pytest.mark.parametrize("name", ["pool", "processes", "process-per-task"])
 def test_fork_is_refused_while_other_threads_run(name: str) -> None:
     done = threading.Event()
     thread = threading.Thread(target=done.wait, name="another")
@@ -533,8 +735,45 @@ def test_a_back_end_that_cannot_be_made_says_why(name: str, options: dict[str, A
         create(name, **options)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("pool[start_metod=fork]", "did you mean 'start_method'"),
+        ("pool[start_method=thread]", "takes spawn or forkserver or fork"),
+        ("pool[maxtasksperchild=0]", "got 0; maxtasksperchild takes a whole number >= 1"),
+        ("pool[start_method]", "write each option once, with its value"),
+        ("pool[start_method=fork", "or a name with options"),
+        ("serial[start_method=fork]", "unknown option 'start_method'; allowed: blas_threads"),
+    ],
+)
+def test_a_wrong_option_in_brackets_says_what_is_allowed(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse(text)
+
+
+def test_options_in_brackets_replace_those_of_the_file() -> None:
+    cluster = {"workers": 2, "start_method": "spawn", "blas_threads": 3, "threads_per_worker": 4}
+    name, options = with_options("pool[start_method=forkserver]", cluster)
+    assert (name, options) == ("pool", {"start_method": "forkserver", "blas_threads": 3})
+    with create(name, workers=1, **options) as pool:
+        notes = pool.run(mapped(make_small, [3], last=len)).notes
+    assert notes["start_method"] == "forkserver"
+    assert set(notes["threads"].values()) == {3}
+    theirs = {"blas_threads": 3, "cluster": {"workers": 2, "threads_per_worker": 4}}
+    assert with_options("dask", cluster) == ("dask", theirs)
+
+
 def test_threads_of_blas_and_arrow_are_limited_and_reported() -> None:
     with create("processes", workers=1) as processes:
         found = processes.run(mapped(make_small, [3], last=len)).notes["threads"]
     assert set(found.values()) == {1}
     assert {"openblas", "arrow"} <= set(found)
+
+
+def test_the_server_of_forks_has_what_tasks_import(monkeypatch: pytest.MonkeyPatch) -> None:
+    importlib.import_module("pipeline.ops.calls.calls")
+    started: list[list[str]] = []
+    monkeypatch.setattr(child_processes.forkserver, "start", started.append)
+    Children("forkserver", blas_threads=1, n_slots=1).process()
+    assert {"pipeline.backends.local.messages", "pipeline.ops.calls.calls"} <= set(started[0])
+    assert not {name for name in started[0] if not name.startswith("pipeline.")}

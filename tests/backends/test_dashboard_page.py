@@ -28,7 +28,8 @@ from pipeline.backends.dask.dashboard_client import outline
 from pipeline.backends.dask.keys import lower
 from pipeline.errors import TaskError
 from pipeline.graph.fusion import fuse
-from pipeline.graph.graph import Graph, Key, Policy, constant, listed, ref, task
+from pipeline.graph.graph import Graph, Key, Policy
+from pipeline.graph.nodes import constant, listed, ref, task
 from pipeline.graph.segments import Dropped
 from pipeline.trace.time_left import Estimate
 from pipeline.units import time_left_text

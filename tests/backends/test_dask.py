@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import psutil
 import pytest
@@ -23,16 +23,19 @@ from dask_tasks import (
     count_kept,
     die_at_three,
     die_once,
+    die_with,
     drop_at_three,
     fail,
     fail_at_three,
     fail_until_third,
     give_a_lock,
     graph,
+    kill_noted,
     leave,
     left_on,
     mapped,
     note,
+    note_pid,
     one,
     staging_of,
     wait_for_ever,
@@ -41,17 +44,19 @@ from distributed import Client
 from distributed.scheduler import KilledWorker
 from schedulers import Standing, process, scheduler, worker
 
-from pipeline.backends.dask import execution, health, probe
+from pipeline.backends.dask import execution, health, keep_going, probe
 from pipeline.backends.dask.backend import Dask
 from pipeline.backends.dask.clock import Rows
 from pipeline.backends.dask.cluster import Settings, _free_port, _trust, restart_workers
 from pipeline.backends.dask.error_translation import worker_lost
 from pipeline.backends.dask.keys import lower
 from pipeline.backends.dask.nannies import Tending
-from pipeline.backends.dask.status_files import Status
+from pipeline.backends.dask.status_files import Status, status_file
 from pipeline.backends.events import Event
+from pipeline.backends.versions import installed
 from pipeline.errors import BackendError, ConfigError, TaskError, TaskTimeout, WorkerLost
-from pipeline.graph.graph import CONTEXT, Graph, Key, Policy, listed, ref, task
+from pipeline.graph.graph import CONTEXT, Graph, Key, Policy
+from pipeline.graph.nodes import listed, ref, task
 from pipeline.graph.segments import Segment, SegmentTask
 from pipeline.trace.trace import INSTANTS
 from pipeline.worker.temp_folders import Folder
@@ -222,6 +227,31 @@ def test_a_task_that_never_returns_is_stopped_at_its_timeout(local: Dask) -> Non
 def test_resources_that_no_worker_offers_are_refused_at_once(local: Dask) -> None:
     with pytest.raises(BackendError, match="step 'fit' needs GPU: 1, which no worker offers"):
         local.run(one(operator.pos, 1, resources={"GPU": 1}))
+
+
+def limited(folder: Path, *steps: Any) -> Graph:
+    """Steps with a limit of one, each of which is an item; ``sum`` needs all."""
+    tasks: dict[Key, Any] = {(f"s{i}", 0): task((f"s{i}", 0), *step) for i, step in enumerate(steps)}
+    tasks["sum",] = task(("sum",), sum, listed(map(ref, list(tasks))))
+    owners = {key: str(key[0]) for key in tasks}
+    policies = {name: Policy(name, uses=("db",) if name != "sum" else ()) for name in owners.values()}
+    return Graph(tasks, (("sum",),), owners, policies, limits={"db": 1})
+
+
+def test_a_lost_result_is_made_again_with_a_place(local: Dask, tmp_path: Path) -> None:
+    graph = limited(tmp_path, (note_pid, str(tmp_path)), (kill_noted, str(tmp_path)))
+    assert local.run(graph).results["sum",] == 3
+
+
+def test_a_place_is_given_back_for_what_its_segment_waits_for(local: Dask, tmp_path: Path) -> None:
+    # the result of s0 is lost when s1 begins; s1, which has the only place, needs it again
+    tasks: dict[Key, Any] = {
+        ("s0", 0): task(("s0", 0), note_pid, str(tmp_path)),
+        ("s1", 0): task(("s1", 0), die_with, ref(("s0", 0)), str(tmp_path)),
+    }
+    policies = {name: Policy(name, uses=("db",)) for name in ("s0", "s1")}
+    graph = Graph(tasks, (("s1", 0),), {key: key[0] for key in tasks}, policies, limits={"db": 1})
+    assert local.run(graph).results["s1", 0] == 2
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -402,6 +432,41 @@ def test_a_running_scheduler_runs_a_graph_twice_while_it_is_held(standing: Stand
     assert path.read_text() == "x\nx\n"
 
 
+def test_a_run_keeps_going_on_a_running_scheduler(standing: Standing, tmp_path: Path) -> None:
+    tasks = {("fit", i): task(("fit", i), fail_at_three, i) for i in range(5)}
+    tasks["sum",] = task(("sum",), sum, listed(map(ref, tasks)))
+    wanted = graph(tasks, *tasks)
+    with Dask(address=standing.address) as backend:
+        outcome = backend.run(wanted, keep_going=True)
+        assert sorted(outcome.results) == [("fit", i) for i in (0, 1, 2, 4)]
+        assert [failure.key for failure in outcome.failures] == ["('fit', 3)"]
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_workers_that_a_task_has_ended_are_counted(ours: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    noted: dict[str, int] = {}
+
+    def sync(loop: Any, function: Any, *, keys: list[str], **more: int) -> int:
+        noted[keys[-1]] = more["value"] if "value" in more else noted.get(keys[-1], more["default"])
+        return noted[keys[-1]]
+
+    monkeypatch.setattr(keep_going, "sync", sync)
+    scheduler = SimpleNamespace(get_metadata=None, set_metadata=None)
+    this = SimpleNamespace(loop=None, scheduler=scheduler, address="tcp://127.0.0.1:1")
+    where = keep_going.Reporting("run", "", str(tmp_path) if ours else "")
+    dead = []  # that did not come to the end
+    for n in range(3):
+        dead.append(keep_going.losses(cast("Any", this), where, 7))
+        found = dead[-1].__enter__()
+        assert dict(found) == ({} if ours and not n else {2 if ours else -1: n})
+        if ours:
+            status_file(str(tmp_path), this.address).write_bytes(Status(7, 2, 1).to_bytes())
+    for context in dead:
+        context.__exit__(None, None, None)
+    with keep_going.losses(cast("Any", this), where, 7) as found:
+        assert dict(found) == ({2: 2} if ours else {-1: 0})
+
+
 def test_a_worker_without_the_package_gets_it(tmp_path: Path) -> None:
     bare = {"PYTHONPATH": os.pathsep.join([sysconfig.get_paths()["purelib"], str(tmp_path)])}
     (tmp_path / "mine.py").write_text("def double(x):\n    return 2 * x\n")
@@ -431,7 +496,7 @@ def test_a_worker_must_see_the_staging_folder(standing: Standing, tmp_path: Path
     ],
 )
 def test_what_a_worker_lacks_is_listed(differs: dict[str, Any], fault: str | None) -> None:
-    here = probe.installed(probe._PACKAGES, "")
+    here = installed(probe._PACKAGES, "")
     found = list(probe._problems("w", {**here, "marker": "42", **differs}, here, "/staging/.probe", "42"))
     assert len(found) == (fault is not None)
     assert all(line.startswith(str(fault)) for line in found)

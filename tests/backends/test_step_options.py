@@ -14,9 +14,11 @@ import psutil
 import pytest
 from conftest import until
 
+import pipeline
 from pipeline.backends.base import Backend, Outcome
 from pipeline.backends.events import Event
-from pipeline.backends.registry import create
+from pipeline.backends.options import keeps_resources
+from pipeline.backends.registry import BACKENDS, create
 from pipeline.builder.build import build
 from pipeline.config.loader import loads
 from pipeline.config.model import Config
@@ -31,6 +33,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "threads": {},
     "pool": {"start_method": "forkserver"},
     "processes": {"start_method": "forkserver"},
+    "process-per-task": {"start_method": "forkserver"},
     "dask": {"dashboard": False},
 }
 
@@ -113,7 +116,7 @@ class Ran:
 def config(steps: str, folder: Path) -> Config:
     (folder / "rules.py").write_text(MODULE)
     (folder / "tries").mkdir(exist_ok=True)
-    text = f"version: 1\nmodules: [./rules.py]\nparams: {{tries: {folder / 'tries'}}}\nsteps:\n"
+    text = f"version: 1\nmodules: [./rules.py]\nparams: {{tries: {folder / 'tries'}}}\nlimits: {{db: 1}}\nsteps:\n"
     return loads(text + textwrap.indent(textwrap.dedent(steps), "  "), root=folder)
 
 
@@ -152,16 +155,17 @@ def backend(opened: Backend, tmp_path: Path) -> Iterator[Backend]:
 STEPS = """
 dropped: {call: "rules:even_fails", over: {x: [1, 2, 3, 4]}, args: {folder: "${tries}"}, on_error: drop}
 sum: {call: "rules:total", args: {values: "${dropped}"}}
-retried: {call: "rules:third_time", over: {x: [11, 12]}, args: {folder: "${tries}"}, retries: 2}
+retried: {call: "rules:third_time", over: {x: [11, 12]}, args: {folder: "${tries}"}, retries: 2, uses: db}
 again:
-  {call: "rules:even_fails", over: {x: [21, 22, 23]}, args: {folder: "${tries}"}, on_error: drop, retries: 1}
+  {call: "rules:even_fails", over: {x: [21, 22, 23]}, args: {folder: "${tries}"}, on_error: drop, retries: 1, uses: db}
 batched:
   {call: "rules:even_fails", over: {x: [41, 42, 43, 44]}, args: {folder: "${tries}"}, on_error: drop, retries: 1,
-   batch: 4}
+   batch: 4, uses: db}
 numbers: {call: "rules:numbers"}
 line: {op: arange, stop: 4, chunks: 2}
 blocks:
-  {op: map_blocks, input: line, function: "rules:third_block", args: {folder: "${tries}"}, dtype: int64, retries: 2}
+  {op: map_blocks, input: line, function: "rules:third_block", args: {folder: "${tries}"}, dtype: int64, retries: 2,
+   uses: db}
 dealt: {call: "rules:even_fails", over: {x: numbers}, args: {folder: "${tries}"}, on_error: drop, retries: 1}
 after: {call: "rules:even_fails", over: {x: dealt}, args: {folder: "${tries}"}}
 exits: {call: "rules:exits", over: {x: [1, 2, 3]}, on_error: drop}
@@ -171,6 +175,7 @@ programs:
   files: {left: left}
   retries: 1
   on_error: drop
+  uses: db
 read: {call: "rules:first_line", over: {path: programs.left}}
 joined: {command: [cat, "${programs.left}"]}
 """
@@ -312,3 +317,16 @@ def test_pure_is_true_or_false_and_leaves_no_retries(tmp_path: Path) -> None:
         ("steps.a.retries", "a step with pure: false has effects outside, and is never run twice; leave retries out"),
         ("steps.b.pure", "got 'maybe'; pure takes true or false"),
     ]
+
+
+def test_resources_are_refused_where_no_scheduler_knows_them(tmp_path: Path) -> None:
+    asked = config('one: {call: "rules:numbers", resources: {GPU: 1}}\n', tmp_path)
+    made = pipeline.Pipeline(asked)
+    for run, given in ((made.run, {"backend": "threads"}), (made.compare, {"backends": ["threads"]})):
+        with pytest.raises(ConfigError) as caught:
+            run(runs=tmp_path / "runs", **(given))
+        (fault,) = caught.value.faults
+        assert (fault.path, fault.location.line) == ("steps.one.resources", 6)
+        assert "back end 'threads' does not know what a worker has; use --backend dask, or" in fault.message
+    assert [name for name in BACKENDS if keeps_resources(name, asked)] == ["serial", "dask"]
+    assert not (tmp_path / "runs").exists()

@@ -44,21 +44,32 @@ def listing(*folders: Path) -> list[str]:
     return sorted(str(path) for folder in folders for path in folder.rglob("*") if "__pycache__" not in path.parts)
 
 
+def test_steps_that_nothing_needs_are_named_in_one_line(tmp_path: Path) -> None:
+    many = "".join(f"  x{i}: {{op: read_csv, path: missing-{i}.csv}}\n" for i in range(12))
+    text = f"version: 1\nsteps:\n{many}  y: {{op: arange, stop: 3}}\noutputs: {{y: {{to: npy, path: y.npy}}}}\n"
+    for data in (True, False):
+        made = planned(loads(text, root=tmp_path), data=data)
+        assert (list(rows(made)), made.unused) == (["y"], tuple(f"x{i}" for i in range(12)))
+        assert plan_event(made)["unused"] == list(made.unused)
+        line = "not computed, since no output, check or keep needs them: x0, x1, x2, x3, x4, x5, x6, x7 and 4 more"
+        assert line in " ".join(plan_text(made).split())
+
+
 def test_an_array_has_its_dims_chunks_and_copies_in_its_row() -> None:
     climate = rows(planned(load(CONFIGS / "climate.yaml")))
     tas = climate["tas"]
     assert (tas.kind, tas.shape) == ("array", "time: 60, latitude: 7, longitude: 9")
     assert (tas.copies, tas.tasks, tas.largest_chunk) == (2, 2 * 3, 24 * 7 * 9 * 4)
     assert (climate["warming"].shape, climate["warming"].copies) == ("one number", 2)
-    assert (climate["summary"].kind, climate["summary"].shape) == ("frame", "scenario, kelvin")
+    assert (climate["summary"].kind, climate["summary"].shape) == ("frame", "scenario string, kelvin float64")
 
 
-def test_a_frame_has_its_columns_and_its_shuffles_in_its_row() -> None:
+def test_a_frame_has_its_columns_and_its_notes_in_its_row() -> None:
     q3 = rows(planned(load(CONFIGS / "tpch_q3.yaml")))
-    assert q3["customer"] == Row("customer", "frame", "c_custkey, c_mktsegment", 1, 1)
-    (note,) = q3["lines"].notes
-    assert note.startswith("a shuffle moves all rows")
-    assert q3["revenue"].shape == "l_orderkey, o_orderdate, o_shippriority, revenue"
+    note = "rows for which 'c_mktsegment == ${market}' is not true are left out while reading, as far as columns tell"
+    assert q3["customer"] == Row("customer", "frame", "c_custkey int64, c_mktsegment string", 1, 1, notes=(note,))
+    assert q3["lines"].notes == ()  # a small side goes whole to the other
+    assert q3["revenue"].shape == "l_orderkey int64, o_orderdate date, o_shippriority int32, revenue decimal(38, 4)"
     assert q3["segment"].notes == ()
 
 
@@ -137,14 +148,17 @@ def test_a_shuffle_shows_the_bytes_read_for_it(tmp_path: Path) -> None:
       c: {op: read_csv, path: c.csv, columns: [k]}
       some: {op: filter, input: a, where: "v > 0"}
       both: {op: merge, left: some, right: b, on: k}
-      three: {op: merge, left: both, right: c, on: k}
+      three: {op: concat, input: [some, d], columns: union}
+      d: {op: drop_duplicates, input: b, subset: k}
+      once: {op: drop_duplicates, input: three, subset: k}
     """
     told = rows(planned(config(text, tmp_path)))
-    moved = told["both"].moved
+    assert told["both"].moved is None  # the smaller input goes whole to each task
+    moved = told["once"].moved
     assert moved is not None
-    assert 3 * 1000 * (16 + 8) < moved < 3 * 1000 * (16 + 8 + 20)  # keys and values; text as it is stored
+    assert 3 * 1000 * (16 + 8) <= moved < 3 * 1000 * (16 + 8 + 20)  # keys and values; text as it is stored
     assert told["some"].moved is None
-    assert SOMETHING_MOVED not in told["both"].notes
+    assert SOMETHING_MOVED not in told["once"].notes
     sizes = planned(config(text, tmp_path)).graph.value_types
     assert (sizes["a"].nbytes, sizes["c"].nbytes) == (48_000, 404 / 2)
     assert math.isnan(sizes["some"].nbytes)
@@ -231,7 +245,11 @@ def test_a_worker_has_the_limit_of_the_cluster_or_its_share(tmp_path: Path) -> N
 def test_a_plan_is_a_line_of_text_and_a_table_in_a_notebook():
     made = planned(loads("version: 1\nsteps: {x: {op: arange, stop: 8, chunks: 4, dim: '<i>'}}"))
     assert repr(made) == "<Plan: 1 step, 2 tasks>"
-    assert "<td>&lt;i&gt;: 8</td><td>1 x 2</td>" in made._repr_html_()
+    assert '>&lt;i&gt;: 8</td><td style="text-align: right">2</td>' in made._repr_html_()
+    unused = planned(
+        loads("version: 1\noutputs: {x: {to: npy, path: x}}\nsteps: {x: {op: arange, stop: 8}, y: {expr: x}}")
+    )
+    assert "<li>not computed, since no output, check or keep needs it: y</li>" in unused._repr_html_()
 
 
 def test_the_csv_of_a_check_is_looked_for_before_the_run(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from traces import chained, row, trace
 
 from pipeline.experiments.comparison.causes import KINDS, Cause, RunFacts, guilty
 from pipeline.experiments.comparison.judge import causes
+from pipeline.report.compare_reason_text import cause_text
 from pipeline.trace.losses import serial_times
 from pipeline.trace.measured_schedule import MeasuredSchedule
 from pipeline.trace.shape import Shape
@@ -66,6 +68,19 @@ def said(cause: Cause) -> tuple[str, str]:
 
 def test_work_that_is_divided_well_has_no_cause() -> None:
     assert judged(side_by_side("fit", 3, SLOW)).kind == "none"
+
+
+def test_a_limit_that_keeps_workers_idle_is_the_cause() -> None:
+    rows = [row(f"ask-{i}", i, i + 1, worker=f"w{i % 2}", segment=i, granted=i, limit="api") for i in range(6)]
+    needs = {r.key: () for r in rows}
+    graph = replace(shape(needs), uses={"ask": ("api",)}, limits={"api": 1})
+    alone = serial_times([chained(dict.fromkeys(needs, SLOW))])
+    schedule = MeasuredSchedule.of(trace(rows, elapsed=6, n_workers=2), graph, alone)
+    assert (schedule.replayed, schedule.without(unlimited=["api"])) == (6, 3)
+    found = guilty([causes(schedule, RunFacts(n_cores=2))], 0)
+    assert said(found) == ("limit", "ask")
+    assert (found.numbers, found.after) == ({"name": "api", "n": 1}, 3)
+    assert cause_text(found) == "`ask` waits for the limit `api: 1`"
 
 
 def test_threads_that_look_for_the_gil_again_and_again_wait_for_it() -> None:
@@ -235,6 +250,30 @@ def test_a_first_call_in_each_process_that_loads_is_named() -> None:
     serial = chained({"parsed-0": 4.0} | {f"parsed-{i}": 1.0 for i in range(1, 8)})
     found = judged(rows, serial=[Record(**r) for r in serial.tasks.to_pylist()])
     assert said(found) == ("first calls", "parsed")
+
+
+def test_who_waits_behind_the_first_import_shares_no_lock() -> None:
+    """Tasks sleep for a second. The first imports for 0.7 s; that of the other thread waits for it, and longer."""
+    first = (1.7, 2.8)
+    rows = [
+        row(f"asked-{6 * w + i}", first[w] + i - 1 if i else 0.0, first[w] + i, cpu=0.7 if not (w or i) else 0.0,
+            worker=f"w{w}", ready=0.0)
+        for w in range(2) for i in range(6)
+    ]  # fmt: skip
+    serial = [row(f"asked-{i}", i + 0.7 if i else 0.0, i + 1.7, cpu=0.0 if i else 0.7) for i in range(12)]
+    assert said(judged(rows, serial=serial, in_threads=True)) == ("waiting", "asked")
+
+
+def test_waiting_for_a_core_is_no_part_of_loading() -> None:
+    """On a busy machine the serial run's first call loads for 0.5 s and has no core for 0.8 s more."""
+    rows = [
+        row(f"asked-{6 * w + i}", 1.6 + i - 1 if i else 0.0, 1.6 + i, cpu=0.0, worker=f"w{w}", ready=0.0)
+        for w in range(2) for i in range(6)
+    ]  # fmt: skip
+    serial = [
+        row(f"asked-{i}", i + 1.3 if i else 0.0, i + 2.3, cpu=0.0, delay=0.0 if i else 0.8) for i in range(12)
+    ]  # fmt: skip
+    assert said(judged(rows, serial=serial, in_threads=True)) == ("waiting", "asked")
 
 
 def test_outputs_that_take_long_to_verify_are_named() -> None:

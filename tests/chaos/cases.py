@@ -12,12 +12,14 @@ __all__ = ["BACKENDS", "Case", "Moment"]
 
 _SIGNALS = ["SIGKILL", "SIGINT", "SIGINT twice", "SIGTERM", "SIGSTOP", "SIGSTOP for ever"]
 
-# The first two of each are in the short form of the harness: together they have every signal and every target.
+# The first two of each are run by test_chaos.py: its short form has every back end, every signal and every target.
 BACKENDS: dict[str, list[tuple[str, str]]] = {
     "serial": [("parent", "SIGINT"), ("parent", "SIGTERM")],
     "threads": [("parent", "SIGINT twice"), ("parent", "SIGKILL")],
     "pool": [("worker", "SIGKILL"), ("parent", "SIGSTOP")],
     "processes": [("worker", "SIGSTOP for ever"), ("parent", "SIGINT")],
+    "process-per-task": [("worker", "SIGKILL"), ("parent", "SIGTERM")],
+    "manager": [("worker", "SIGKILL"), ("parent", "SIGKILL")],
     "dask": [("worker", "SIGKILL"), ("parent", "SIGKILL")],
     "standing": [("scheduler", "SIGKILL"), ("nanny", "SIGTERM")],
 }
@@ -77,7 +79,7 @@ class Case:
         backend = list(BACKENDS)[seed % len(BACKENDS)]
         target, name = BACKENDS[backend][seed // len(BACKENDS) % len(BACKENDS[backend])]
         # what tasks leave in the parent, or in the workers of others, is not the run's to end
-        pipelines = [p for p in PIPELINES if p != "children" or backend in ("pool", "processes", "dask")]
+        pipelines = [p for p in PIPELINES if p != "children" or backend not in ("serial", "threads", "standing")]
         at = rng.choice(
             ["fraction", "task", "task", "workers", "staged", *["commit", "committed"] * (target == "parent")]
         )

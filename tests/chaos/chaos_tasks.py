@@ -41,7 +41,7 @@ def block(x: np.ndarray) -> np.ndarray:
 
 def rows(partition: int, n_partitions: int) -> pd.DataFrame:
     began("rows")
-    k = np.arange(200, dtype="int64") + 200 * partition
+    k = np.arange(400, dtype="int64") + 400 * partition
     return pd.DataFrame({"k": k % 7, "v": k / 8})
 
 

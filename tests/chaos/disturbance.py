@@ -194,6 +194,7 @@ class _Watched:
         if case.for_ever and self.cluster is not None:
             processes.kill_all([pid])  # as who runs the cluster would do
         said = [(self.place / name).read_text(errors="replace") for name in ("stdout", "stderr")]
-        segments = sorted(path for path in self.segments if Path(path).exists())
+        left_over = Path("/dev/shm").glob(f"pipeline-shared-{self.parent.pid}_*")
+        segments = sorted({path for path in self.segments if Path(path).exists()}.union(map(str, left_over)))
         shown = 128 - code if code is not None and code < 0 else code
         return Ended(shown, said[0], said[1], seconds if gone else None, left, segments)

@@ -22,8 +22,9 @@ _HEAD = "version: 1\nseed: 3\nmodules: [./chaos_tasks.py]\nparams: {edition: 2}\
 
 PIPELINES = {
     "arrays": """
+cluster: {transport: shared-memory}
 steps:
-  raw: {op: random, matrix: {s: [a, b]}, shape: {t: 40, y: 30}, chunks: {t: 10}}
+  raw: {op: random, matrix: {s: [a, b]}, shape: {t: 40, y: 60}, chunks: {t: 10}}
   x: {op: map_blocks, input: raw, function: "chaos_tasks:block", dtype: float64}
   scaled: {expr: "x * ${edition}"}
   mean: {op: mean, input: scaled, axis: y}
@@ -34,6 +35,7 @@ outputs:
   both: {to: npy, path: both.npy}
 """,
     "frames": """
+cluster: {transport: shared-memory}
 steps:
   rows: {op: from_call, function: "chaos_tasks:rows", columns: {k: int64, v: float64}, partitions: 8}
   scaled: {op: assign, input: rows, columns: {v: "v * ${edition}"}}

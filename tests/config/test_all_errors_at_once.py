@@ -81,7 +81,7 @@ PLANTS = {
     "table": {"unknown key": ("input: stack", "input: stack, colums: [a]"), "missing": (", input: stack", "")},
     "rows": {"syntax": ("y >", "y > >"), "unknown param": ("${low}", "${lou}"), "unknown op": ("filter", "fliter")},
     "more": {"syntax": ("y * 2", "y * "), "reference": ("rows", "rose"), "function": ("y * 2", "abbs(y)")},
-    "by": {"aggregate": ("count()", "conut()"), "kind of value": ("[y]", "{y: 1}"), "missing": (", by: [y]", "")},
+    "by": {"aggregate": ("count()", "conut()"), "kind of value": ("[y]", "7"), "missing": (", by: [y]", "")},
     "join": {
         "choice": ("how: left", "how: lift"),
         "reference": ("right: by", "right: buy"),

@@ -12,14 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.feather as feather
 import pytest
 import xarray as xr
+from lakes import write_database, write_delta, write_iceberg
 from pages import blocks
+from pyarrow import orc
+from web_site import Server, a, page
+from workbooks import write_workbook
 
 import pipeline
 from pipeline import cli
 from pipeline.config import loader, step_syntax
-from pipeline.config.expressions.functions import AGGREGATES, FUNCTIONS
+from pipeline.config.expressions.functions import AGGREGATES, FUNCTIONS, WINDOWS
 from pipeline.config.sections.formats import FORMATS
 from pipeline.config.sections.keys import CheckKeys
 from pipeline.config.signatures import COMMON_KEYS, OPS
@@ -42,6 +48,9 @@ def word():
 
 def total(*values):
     return sum(float(np.sum(value)) for value in values)
+
+def n_rows(frame):
+    return len(frame)
 
 def half(x):
     return x / 2
@@ -122,12 +131,32 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     x = np.arange(24.0).reshape(8, 3)
     np.save(folder / "x.npy", x)
     xr.DataArray(x, dims=["row", "col"], name="x").to_dataset().to_zarr(folder / "x.zarr", consolidated=False)
-    written(folder, "rows.jsonl", '{"k": "a", "x": 1.5}\n{"k": "b", "x": 2}\n')
+    numbers = pa.table({"id": [1, 2]})
+    feather.write_feather(numbers, f"{folder}/x.feather")
+    orc.write_table(numbers, f"{folder}/x.orc")
+    write_database(folder / "shop.db", "sales", [(1, 2.5), (2, 3.5)])
+    write_delta(folder / "events", numbers)
+    write_iceberg(folder / "trips", numbers)
+    more = '"tags": ["a"], "place": {"city": "Ulm"}, "text": "{\\"a\\": 1}"'
+    written(folder, "rows.jsonl", f'{{"k": "a", "x": 1.5, {more}}}\n{{"k": "b", "x": 2, {more}}}\n')
+    (folder / "german.csv").write_bytes("day;price\n31.12.2001;1.234,5\n".encode("latin-1"))
+    write_workbook(folder / "book.xlsx", {"sales": [["id", "n"], [7, 1.5]]})
     written(folder, "points.csv", "alpha\n1\n2\n")
     written(folder, "more.yaml", "version: 1\nsteps: {more: {op: arange, stop: 3}}\n")
     written(folder, "mine.py", MODULE)
     written(folder, "pipeline.yaml", BASE)
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def site() -> Iterator[None]:
+    """The site that the page crawls; it keeps no connection open, so that no thread stays with one."""
+    with (
+        Server(lambda r: r.send(200, page(a("/")), Connection="close")) as server,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("SITE", f"{server.url}/")
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +165,8 @@ def whole(here: Path) -> pipeline.Pipeline:
     steps = [f"  {name}: {example}\n" for table in STEPS for row in OF[table] for name, example in row.named()]
     outputs = [f"  {name}: {example.partition(': ')[2]}\n" for row in OF["format"] for name, example in row.named()]
     checks = [f"  - {example}\n" for row in OF["check"] for example in row.examples]
-    text = f"{BASE}{''.join(steps)}outputs:\n{''.join(outputs)}checks:\n{''.join(checks)}"
+    kept = [name for table in STEPS for row in OF[table] for name, _ in row.named()]  # else they would not be computed
+    text = f"{BASE}{''.join(steps)}outputs:\n{''.join(outputs)}checks:\n{''.join(checks)}keep: [{', '.join(kept)}]\n"
     return pipeline.load(written(here, "all.yaml", text))
 
 
@@ -206,7 +236,7 @@ def test_every_op_has_a_row_that_uses_it(whole: pipeline.Pipeline) -> None:
 
 
 def test_every_function_has_a_row_that_calls_it() -> None:
-    assert set(names_of("function")) == {*FUNCTIONS, *AGGREGATES}
+    assert set(names_of("function")) == {*FUNCTIONS, *AGGREGATES, *WINDOWS}
     for row in OF["function"]:
         assert not [name for name in row.names if not any(f"{name}(" in example for example in row.examples)]
 
@@ -216,7 +246,7 @@ def test_every_function_has_a_row_that_calls_it() -> None:
     [
         ("key of the file", set(loader.TOP_LEVEL)),
         ("kind", set(step_syntax.KINDS)),
-        ("key of a step", {*COMMON_KEYS, *step_syntax.CALL_KEYS, *step_syntax.COMMAND_KEYS} - {"checkpoint"}),
+        ("key of a step", {*COMMON_KEYS, *step_syntax.CALL_KEYS, *step_syntax.COMMAND_KEYS}),
         ("format", set(FORMATS)),
         ("check", set(CheckKeys.model_fields) - {"abs", "rel", "sep"}),
     ],

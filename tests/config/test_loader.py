@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -9,11 +10,14 @@ from typing import Any
 
 import pytest
 
+from pipeline.builder.plan import unused_steps
+from pipeline.config.absolute_paths import with_absolute_paths
 from pipeline.config.interpolation import Placeholder, split_placeholders
 from pipeline.config.loader import load, loads
-from pipeline.config.model import Config, ItemKey, Over, Reference, Template
+from pipeline.config.model import Cache, Config, ItemKey, Over, Reference, Template
 from pipeline.config.secret_values import Secret
 from pipeline.config.yaml_nodes import scalar
+from pipeline.config.yaml_writer import yaml_text
 from pipeline.errors import ConfigError
 
 TAS = '  tas: {op: from_zarr, matrix: {run: [A1B, E1]}, path: "${run}.zarr"}\n'
@@ -162,6 +166,47 @@ def test_a_secret_is_text_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> No
     assert "12345" not in repr(made)
 
 
+def test_a_secret_in_text_is_known_by_the_text_around_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIPELINE_KEY", "12345")
+    got = called('{alone: "${secret:PIPELINE_KEY}", inside: "Bearer ${secret:PIPELINE_KEY}"}')
+    assert got == {"alone": "12345", "inside": "Bearer 12345"}
+    assert [one.name for one in got.values()] == ["${secret:PIPELINE_KEY}", "Bearer ${secret:PIPELINE_KEY}"]
+    assert [repr(one) for one in got.values()] == ["'${secret:PIPELINE_KEY}'", "'Bearer ${secret:PIPELINE_KEY}'"]
+    again = pickle.loads(pickle.dumps(got["inside"]))
+    assert (again, again.name) == ("Bearer 12345", "Bearer ${secret:PIPELINE_KEY}")
+
+
+@pytest.mark.parametrize(
+    ("cache", "found"),
+    [
+        ("kept", Cache("/data/kept")),
+        ("/tmp/kept", Cache("/tmp/kept")),
+        ("~/kept", Cache("/home/me/kept")),
+        ("{dir: kept, bytes: 20GB, entries: 9, age: 30d}", Cache("/data/kept", 20 * 10**9, 9, 30 * 86400.0)),
+        ('{dir: "${d}/kept"}', Cache("/data/below/kept")),
+    ],
+)
+def test_the_cache_is_a_folder_with_limits(monkeypatch: pytest.MonkeyPatch, cache: str, found: Cache) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    text = f"version: 1\nparams: {{d: below}}\ncache: {cache}\nsteps:\n  a: {{op: arange, stop: 1}}\n"
+    made = loads(text, root="/data")
+    assert made.cache == found
+    assert loads(yaml_text(with_absolute_paths(made)), root="/elsewhere").cache == found
+    assert config("  a: {op: arange, stop: 1}\n").cache is None
+
+
+def test_keys_of_resume_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").touch()
+    keys = "checkpoint: true, code_version: 2, depends_on: [a.csv, ., ./a.csv]"
+    steps = f'a: {{call: "math:sqrt", input: b, {keys}}}\n  b: {{op: arange, stop: 1}}'
+    text = f"version: 1\nmodules: [math]\nsteps:\n  {steps}\n"
+    made = loads(text, root=tmp_path)
+    step = made.steps["a"]
+    assert (step.checkpoint, step.code_version, step.depends_on) == (True, 2, (f"{tmp_path}/a.csv", str(tmp_path)))
+    assert loads(yaml_text(with_absolute_paths(made)), root="/").steps == made.steps
+    assert (made.steps["b"].checkpoint, made.steps["b"].code_version, made.steps["b"].depends_on) == (False, None, ())
+
+
 def test_settings_keep_their_secrets_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIPELINE_KEY", "tls://12345:1")
     cluster = '{class: "m:${secret:PIPELINE_KEY}", kwargs: {key: "${secret:PIPELINE_KEY}"}}'
@@ -227,9 +272,64 @@ def test_the_including_file_wins_and_a_step_is_replaced_whole(tmp_path: Path) ->
     assert made.params == {"root": "data", "deep": {"a": 1, "b": 3}}
     assert made.steps["a"].parameters.path == str(tmp_path / "new.csv")
     assert made.steps["a"].parameters.sep == ","
-    assert made.steps["b"].parameters.path == str(tmp_path / "base" / "b.csv")
+    assert made.all_steps["b"].parameters.path == str(tmp_path / "base" / "b.csv")
     (warning,) = made.warnings
     assert "steps.a: replaces the step of" in warning
+
+
+COMMON = "  a: {op: arange, stop: 2}\n  b: {expr: a + 1}\n  c: {op: arange, stop: 3}\n  d: {expr: c + 1}\n"
+
+
+@pytest.mark.parametrize(
+    ("rest", "used"),
+    [
+        ("outputs: {b: {to: zarr, path: b.zarr}}", "ab"),
+        ("outputs: {b: {to: zarr, path: b.zarr}}\nkeep: [c]", "abc"),
+        ('outputs: {b: {to: zarr, path: b.zarr}}\nchecks: [{that: "${d} > 0"}]', "abcd"),
+        ("", "abcd"),
+        ("keep: [a]", "abcd"),  # without outputs the last steps are computed
+    ],
+)
+def test_steps_that_lead_to_nothing_are_not_computed(rest: str, used: str) -> None:
+    made = loads(f"version: 1\nsteps:\n{COMMON}{rest}\n")
+    assert "".join(made.steps) == used
+    assert "".join(made.unused) == "".join(step for step in "abcd" if step not in used)
+    assert "".join(made.all_steps) == "abcd"
+
+
+def test_steps_with_effects_are_computed_though_nothing_needs_them() -> None:
+    send = 'send: {command: [send, "${d}"], pure: false}'
+    made = loads(f"version: 1\nsteps:\n{COMMON}  {send}\noutputs: {{b: {{to: zarr, path: b.zarr}}}}\n")
+    assert sorted(made.steps) == ["a", "b", "c", "d", "send"]
+
+
+def test_instances_that_lead_to_nothing_are_not_computed() -> None:
+    made = loads(
+        "version: 1\nsteps:\n  x: {op: arange, matrix: {n: [2, 3, 4]}, stop: '${n}'}\n  y: {expr: 'x[3] * 2'}\n"
+        "outputs: {y: {to: zarr, path: y.zarr}}\n"
+    )
+    assert (sorted(made.steps), made.unused) == (["x[3]", "y"], ("x[2]", "x[4]"))
+    assert unused_steps(made) == ("x (2 of 3 instances)",)
+
+
+def test_errors_of_steps_that_are_not_computed_are_found() -> None:
+    with pytest.raises(ConfigError, match="nothing"):
+        loads(f"version: 1\nsteps:\n{COMMON}  e: {{expr: nothing * 2}}\noutputs: {{b: {{to: zarr, path: b.zarr}}}}\n")
+
+
+def test_unused_steps_of_included_files_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "common.yaml").write_text(f"steps:\n{COMMON}  send: {{command: [send], pure: false}}\n")
+    own = tmp_path / "own.yaml"
+    steps = "steps: {mine: {expr: b * 2}, alone: {op: arange, stop: 1}}"
+    own.write_text(f"version: 1\ninclude: [common.yaml]\n{steps}\noutputs: {{mine: {{to: zarr, path: m.zarr}}}}\n")
+    assert sorted(load(own).steps) == ["a", "b", "mine"]
+    assert len(load(own).tree.value["steps"].value) == 7
+    own.write_text('version: 1\ninclude: [common.yaml]\nchecks: [{that: "${d} > 0"}]\n')
+    assert sorted(load(own).steps) == ["c", "d"]
+    own.write_text(f"version: 1\ninclude: [common.yaml]\n{steps}\n")
+    assert sorted(load(own).steps) == ["a", "alone", "b", "mine"]
+    own.write_text("version: 1\ninclude: [common.yaml]\n")
+    assert sorted(load(own).steps) == ["a", "b", "c", "d", "send"]
 
 
 def test_files_that_include_each_other_are_an_error(tmp_path: Path) -> None:
@@ -249,7 +349,7 @@ def test_includes_are_merged_in_order_and_the_file_comes_last(tmp_path: Path) ->
     )
     made = load(tmp_path / "x.yaml")
     assert made.params == {"n": 3, "m": {"x": 1, "y": 3}}
-    assert {name: step.parameters.stop for name, step in made.steps.items()} == {"a": 3, "b": 2, "c": 9}
+    assert {name: step.parameters.stop for name, step in made.all_steps.items()} == {"a": 3, "b": 2, "c": 9}
     assert made.seed == 4
     (warning,) = made.warnings
     assert warning.endswith("two.yaml:2:9: steps.c: replaces the step of " + str(tmp_path / "one.yaml") + ":2:35")
@@ -516,6 +616,45 @@ def test_the_keys_of_a_call_are_read() -> None:
     ).steps["f"]
     assert (step.function, step.batch, step.parts, step.seed) == ("m.sub:f", 8, ("x", "y"), True)
     assert (step.retries, step.timeout, step.resources, step.on_error) == (2, 300.0, {"GPU": 1.0}, "drop")
+
+
+def test_a_step_uses_limits_of_the_file() -> None:
+    steps = '  f: {call: "m:f", uses: db}\n  g: {call: "m:f", uses: [db, "${api}"], matrix: {api: [x, y]}}\n'
+    made = config(steps, "modules: [m]\nparams: {n: 4}\nlimits: {db: 1, x: '${n}', y: 2}")
+    assert made.limits == {"db": 1, "x": 4, "y": 2}
+    assert {name: step.uses for name, step in made.steps.items()} == {
+        "f": ("db",),
+        "g[x]": ("db", "x"),
+        "g[y]": ("db", "y"),
+    }
+    assert not made.warnings
+
+
+@pytest.mark.parametrize(
+    ("limits", "uses", "wrong"),
+    [
+        ("limits: {db: 0}", "db", "limits.db: got 0; limits takes names with whole numbers from 1"),
+        ("limits: {db: 1.5}", "db", "limits.db: got 1.5; limits takes"),
+        ("limits: {db: true}", "db", "limits.db: got true; limits takes"),
+        ("limits: [db]", "db", "limits: got a list"),
+        ("limits: {my db: 1}", "[]", "limits.my db: 'my db' can't be a name"),
+        ("limits: {database: 1}", "databse", "steps.f.uses: the file has no limit 'databse'; its limits are database"),
+        ("seed: 1", "api", "the file has no limit 'api'; it has none; write at the top: limits: {api: 1}"),
+        ("limits: {db: 1}", "[db, db]", "steps.f.uses: 'db' is listed more than once"),
+        ("limits: {db: 1}", "[]", "steps.f.uses: got a list of 0; uses takes the name of a limit"),
+        ("limits: {db: 1}", "{db: 1}", "steps.f.uses: got a map; uses takes the name of a limit"),
+    ],
+)
+def test_a_wrong_limit_is_refused_with_place_and_cure(limits: str, uses: str, wrong: str) -> None:
+    assert wrong in message(f'  f: {{call: "m:f", uses: {uses}}}\n', f"modules: [m]\n{limits}")
+
+
+def test_a_limit_that_no_step_uses_is_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "shared.yaml").write_text("version: 1\nlimits: {theirs: 2}\n")
+    path = tmp_path / "own.yaml"
+    path.write_text("version: 1\ninclude: [shared.yaml]\nlimits: {own: 2}\nsteps: {x: {op: arange, stop: 1}}\n")
+    (warning,) = load(path).warnings
+    assert warning.endswith("own.yaml:3:10: limits.own: no step uses it; write uses: own on a step, or leave it out")
 
 
 def test_modules_are_importable_names_or_shipped_files(tmp_path: Path) -> None:

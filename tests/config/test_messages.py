@@ -130,7 +130,16 @@ SINGLE: dict[str, tuple[str, str]] = {
     "itself": (ERA5 + '  x: {expr: "y + 1"}\n', "no step is named 'y'; steps: tas"),
     "keep of positions": (ERA5 + 'keep: ["tas[time=0]"]\n', "keep names whole steps"),
     "command": (ERA5 + "  x: {command: ls -l}\n", "got 'ls -l'; write a list, which no shell reads: [ls, -l]"),
-    "checkpoint": (ERA5 + "  x: {expr: tas, checkpoint: true}\n", "checkpoint: true is not built yet"),
+    "checkpoint": (ERA5 + "  x: {expr: tas, checkpoint: true, pure: false}\n", "pure: false runs each time, so its"),
+    "code_version": (ERA5 + "  x: {expr: tas, code_version: 2}\n", "stands for code of yours, and this step runs none"),
+    "depends_on": (ERA5 + "  x: {expr: tas, depends_on: no.csv}\n", "steps.x.depends_on: there is no "),
+    "depends_on a URL": (ERA5 + '  x: {expr: tas, depends_on: "s3://x/y"}\n', "got 's3://x/y'; write a local file"),
+    "cache": (
+        ERA5 + "cache: [a]\n",
+        "cache: got a list of 1; write the path of a folder, or a map: {dir: cache, bytes: 20GB}",
+    ),
+    "cache without a folder": (ERA5 + "cache: {bytes: 1GB}\n", "cache: needs dir"),
+    "cache of a size": (ERA5 + "cache: {dir: a, bytes: many}\n", "got 'many'; bytes takes bytes, or a text like 500MB"),
     "pure": (ERA5 + "  x: {expr: tas, pure: false, retries: 2}\n", "is never run twice; leave retries out"),
     "no kind": (ERA5 + "  x: {input: tas}\n", "needs exactly one of op, expr, call, command; got none"),
     "two kinds": (ERA5 + "  x: {op: mean, expr: tas}\n", "got op and expr"),
@@ -147,7 +156,7 @@ SINGLE: dict[str, tuple[str, str]] = {
     "type": (ERA5 + "  x: {op: mean, input: tas, axis: 3}\n", "got 3; axis takes text or a list of text"),
     "choice": (
         FRAMES + "  x: {op: merge, left: orders, right: orders, on: a, how: lefft}\n",
-        "got 'lefft'; how takes inner or left or semi or anti; did you mean 'left'?",
+        "got 'lefft'; how takes inner or left or right or outer or cross or semi or anti; did you mean 'left'?",
     ),
     "dtype": (
         "version: 1\nsteps:\n  x: {op: random, shape: {a: 1}, dtype: flaot32}\n",
@@ -411,3 +420,8 @@ def test_a_tolerance_needs_a_comparison(check: str, key: str) -> None:
 def test_absurd_numbers_are_refused_before_planning(step: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         loads(f"version: 1\nsteps:\n  x: {{op: arange, stop: 9, dim: i, dtype: float64}}\n  y: {step}\n")
+
+
+def test_a_full_join_is_called_outer() -> None:
+    fault = only(FRAMES + "  x: {op: merge, left: orders, right: orders, on: a, how: full}\n")
+    assert "got 'full'; write how: outer" in fault

@@ -91,12 +91,12 @@ def test_placeholders_unknown_before_the_run_are_kept(folder: Path) -> None:
     assert "where(b > (-2), -(-2), 0)" in text
     assert "t == 'it\\\\'s' and u in [1, 2] and 'n' != v" in " ".join(text.split())
     assert 'text: "n is -2, $${x} h, ${b[1]}"' in text
-    again = loads(text, root="/").steps
+    again = loads(text, root="/").all_steps
     for name in ("a", "b[2]", "c[1]", "d"):
         assert (again[name].parameters, again[name].expression) == (
-            *(config.steps[name].parameters, config.steps[name].expression),
+            *(config.all_steps[name].parameters, config.all_steps[name].expression),
         )
-    assert again["e"].over == config.steps["e"].over
+    assert again["e"].over == config.all_steps["e"].over
 
 
 def test_secrets_and_storage_options_are_hidden(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +137,7 @@ def test_a_pipeline_built_in_python_has_lines_of_the_script() -> None:
 
 def test_files_of_the_same_name_are_distinguished(folder: Path) -> None:
     (folder / "base" / "file.yaml").write_text("params: {n: 1}\nsteps: {x: {op: arange, stop: 3}}\n")
-    (folder / "top.yaml").write_text("version: 1\ninclude: [base/file.yaml, file.yaml]\n")
+    (folder / "top.yaml").write_text("version: 1\ninclude: [base/file.yaml, file.yaml]\nkeep: [x]\n")
     text = resolved_text(load("top.yaml"))
     assert "# base/file.yaml:2" in text
     assert "# file.yaml:6" in text

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import itertools
+import re
+import tomllib
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -17,7 +21,7 @@ from pipeline.errors import nearest
 
 CLASSES = [cls for classes in OPS.values() for cls in classes]
 IDS = [cls.home for cls in CLASSES]
-HANDED = {"bound", "storage", "seed", "name", "picks"}
+HANDED = {"bound", "drop", "frames", "names", "root", "storage", "seed", "name", "picks", "step", "needed", "where"}
 """What functions may ask for besides the parameters."""
 OF_BUILDER = {"hashes"}
 """Parameters that the builder sees to, before it calls the function."""
@@ -45,6 +49,15 @@ def test_everything_that_is_shown_to_users_is_described(cls: type[Signature]) ->
 @pytest.mark.parametrize("cls", CLASSES, ids=IDS)
 def test_no_op_uses_a_common_key_as_a_parameter(cls: type[Signature]) -> None:
     assert not set(cls.model_fields) & ({*COMMON_KEYS, *CALL_KEYS, "op", "expr", "call", "command"} - {"args"})
+
+
+def test_the_distributions_of_an_op_are_dependencies() -> None:
+    """Without a package of its own: names of files, what a user's function does, SQLite of Python, web sites."""
+    project = tomllib.loads(Path(__file__).parents[2].joinpath("pyproject.toml").read_text())["project"]
+    listed = [*project["dependencies"], *itertools.chain.from_iterable(project["optional-dependencies"].values())]
+    names = {re.split(r"[ \[<>=]", text)[0] for text in listed} | {"numcodecs"}  # of zarr
+    assert {name for cls in CLASSES for name in cls.distributions} <= names
+    assert {cls.op for cls in CLASSES if not cls.distributions} == {"crawl", "files", "lookup", "tree_reduce"}
 
 
 @pytest.mark.parametrize(

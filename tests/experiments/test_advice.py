@@ -121,11 +121,12 @@ def test_a_setting_comes_before_work_by_hand_that_saves_little_more() -> None:
 
 def test_the_sentences_name_step_evidence_change_and_gain() -> None:
     gil, tiny = (reason_text(one) for one in reasons())
-    assert gil == (
-        "threads: 1.09x of 2 workers; `hold` holds the GIL: its tasks take 1.90x the serial time beside it; release "
-        "the GIL in steps.hold: numpy on whole arrays, or compiled code (predicted: 2.20 s -> 2.00 s)"
+    assert gil.do == "Release the GIL in `steps.hold` (use numpy on whole arrays, or compiled code)"
+    assert gil.rest == (
+        "`hold` holds the GIL: its tasks take 1.90x as long as alone. Predicted: 2.00 s instead of 2.20 s."
     )
-    assert tiny.endswith("steps.small.batch: 1400 (predicted: 2.30 s -> 700 ms)")
+    assert tiny.do == "Set `steps.small.batch: 1400`"
+    assert str(tiny).endswith("takes 1.00 ms. Predicted: 700 ms instead of 2.30 s.")
 
 
 def compared(recommendations: tuple[Recommendation, ...]) -> ComparisonReport:
@@ -144,9 +145,11 @@ def compared(recommendations: tuple[Recommendation, ...]) -> ComparisonReport:
 def test_what_was_tried_is_told_with_its_time_in_text_and_json() -> None:
     first = recommended(reasons(), 2.2)[0]
     report = compared((replace(first, tried=Tried(0.69, 3.4, "equal")),))
-    said = "; tried: 690 ms, 3.40x of serial, results equal"
-    assert report.recommended.endswith(said)
-    assert report.to_dict()["recommendation"]["text"] == report.recommended
+    assert report.recommended == report.advice
+    assert report.advice.do == "Set `steps.small.batch: 1400`, and use `--backend processes`"
+    assert report.advice.why.endswith("Tried: 690 ms instead of 2.20 s, 3.40x as fast as serial, results equal")
+    assert report.to_dict()["recommendation"]["text"] == str(report.recommended)
+    assert report.to_dict()["advice"] == {"do": report.advice.do, "why": report.advice.why}
     assert report.to_dict()["recommendation"]["tried"]["elapsed"] == 0.69
 
 
@@ -154,14 +157,16 @@ def test_what_was_tried_in_vain_is_told_and_the_next_is_recommended() -> None:
     first, second = recommended(reasons(), 2.2)
     report = compared((replace(first, tried=Tried(2.3, 1.04, "equal")), second))
     assert report.recommendation == second
-    assert any("tried steps.small.batch: 1400, with --backend processes: 2.30 s" in line for line in report.verdict)
-    assert any("no faster than 2.20 s" in line for line in report.verdict)
+    assert [str(one) for one in report.warnings] == [
+        "Don't set `steps.small.batch: 1400`. It was tried: 2.30 s instead of 2.20 s, 1.04x as fast as serial, "  # noqa: ISC004
+        "results equal."
+    ]
 
 
 def test_a_prediction_that_was_not_tried_says_so() -> None:
     first = recommended(reasons(), 2.2)[0]
     text = recommendation_text(replace(first, not_tried="not tried"))
-    assert text.endswith("predicted: 700 ms instead of 2.20 s; not tried")
+    assert str(text).endswith("Predicted: 700 ms instead of 2.20 s (not tried).")
 
 
 @pytest.mark.parametrize(("most", "is_tried"), [(60.0, True), (0.0, False), (1.0, False)])

@@ -13,7 +13,8 @@ from pipeline.experiments.explanation.measurements import MovingCost, ProbeTimes
 from pipeline.experiments.explanation.recommendations import Model, changes, two_digits
 from pipeline.experiments.explanation.structure import segment_seconds, structure
 from pipeline.graph.fusion import fuse
-from pipeline.graph.graph import Graph, Policy, ref, task
+from pipeline.graph.graph import Graph, Policy
+from pipeline.graph.nodes import ref, task
 from pipeline.report.explain_cause_text import ExplanationReport, bound_text, cause_text, what_to_change, why_change
 from pipeline.report.explanation_text import explanation_text
 from pipeline.trace.shape import Shape
@@ -103,7 +104,7 @@ def test_workers_that_wait_alone_and_together_are_waiting():
     many = probe_times(8, 7.6, cpu=0.001)
     (cause,) = diagnose(measurements(threads=1.97, processes=1.95, cpu=0.001, many=many))
     assert cause.kind == "waiting"
-    assert "1% of its time on a core" in cause_text(cause)
+    assert "uses a core for 1% of its time" in cause_text(cause)
     assert "8 threads 7.60x" in cause_text(cause)
 
 
@@ -118,7 +119,7 @@ def test_waiting_under_a_lock_of_the_process_is_the_gils_doing():
 def test_waiting_for_something_that_gives_no_more_is_unclear():
     (cause,) = diagnose(measurements(threads=1.0, processes=1.0, cpu=0.001))
     assert cause.kind == "unclear"
-    assert "gives no more" in cause_text(cause)
+    assert "is at its limit" in cause_text(cause)
 
 
 def test_a_worker_that_computes_on_a_busy_machine_is_not_waiting():
@@ -158,7 +159,7 @@ def test_blas_threads_that_slow_all_workers_are_oversubscription():
     both = probe_times(2, 1.1, cpu=1.9 * TASK)
     (cause,) = diagnose(measurements(blas=blas, blas_processes=both))
     assert cause.kind == "oversubscription"
-    assert cause_text(cause) == ("more threads than cores: BLAS on 2 threads: 1 worker 1.80x, 2 workers 1.10x; "
+    assert cause_text(cause) == ("has more threads than cores: BLAS on 2 threads: 1 worker 1.80x, 2 workers 1.10x; "
                           "BLAS on 1 thread: 2 workers 1.90x")  # fmt: skip
 
 
@@ -185,8 +186,10 @@ def test_threads_that_a_step_starts_are_oversubscription():
 def test_moving_that_takes_as_long_as_the_task_is_transfer():
     (cause,) = diagnose(measurements(moved=MovingCost(0.15, 40e6)))
     assert cause.kind == "transfer"
-    assert cause_text(cause) == ("moving 40.0 MB a task takes 150% of its time (150 ms for 100 ms): 2 processes 1.90x, "
-                          "with moving 0.78x; 2 threads 1.90x")  # fmt: skip
+    assert cause_text(cause) == (
+        "moves 40.0 MB a task, which takes 150% of its time (150 ms for 100 ms): 2 processes 1.90x, with moving 0.78x; "
+        "2 threads 1.90x"
+    )
 
 
 def test_the_gil_comes_before_a_transfer_that_processes_afford():
@@ -304,7 +307,7 @@ def changed(model, r, **given):
 def test_the_gil_asks_for_processes_with_the_gain_of_their_ratio():
     r = measurements(threads=1.0)
     (change,) = changed(model_of(r), r)
-    assert what_to_change(change) == "--backend processes, not threads"
+    assert what_to_change(change) == "Use `--backend processes`, not threads"
     assert (change.before, change.after) == (pytest.approx(4.0, rel=0.06), pytest.approx(4.0 / 1.9, rel=0.06))
     assert change.saves == change.before - change.after
 
@@ -312,7 +315,7 @@ def test_the_gil_asks_for_processes_with_the_gain_of_their_ratio():
 def test_waiting_asks_for_more_threads_than_cores():
     r = measurements(threads=1.97, processes=1.95, cpu=0.001, many=probe_times(8, 8.0, cpu=0.001))
     (change,) = changed(model_of(r), r)
-    assert what_to_change(change) == "--backend threads --workers 8"
+    assert what_to_change(change) == "Use `--backend threads --workers 8`"
     assert "threads_per_worker: 8" in why_change(change)
     assert change.after == pytest.approx(0.5)
 
@@ -320,23 +323,23 @@ def test_waiting_asks_for_more_threads_than_cores():
 def test_own_threads_ask_for_none_and_blas_threads_for_one_each():
     own = measurements(threads=1.0, processes=1.0, cpu=1.9 * TASK)
     (change,) = changed(model_of(own), own)
-    assert what_to_change(change) == "no threads inside `step`, or fewer workers"
+    assert what_to_change(change) == "Start no threads in `step`, or use fewer workers"
     blas = measurements(
         blas=ProbeTimes(1, 1, (TASK / 1.8,), (TASK,)), blas_processes=probe_times(2, 1.1, cpu=1.9 * TASK)
     )
     (change,) = changed(model_of(blas), blas)
-    assert what_to_change(change) == "BLAS on 1 thread a worker"
+    assert what_to_change(change) == "Give BLAS 1 thread a worker"
     assert (change.before, change.after) == (pytest.approx(4.0 / 1.13, rel=0.06), pytest.approx(4.0 / 1.95, rel=0.06))
     both = measurements(blas=ProbeTimes(1, 1, (TASK / 1.8,), (TASK,)), blas_processes=probe_times(2, 1.85))
     (change,) = changed(model_of(both), both)
-    assert what_to_change(change).startswith("1 worker with all cores for BLAS, or")
+    assert what_to_change(change).startswith("Use 1 worker with all cores for BLAS, or")
 
 
 def test_memory_bandwidth_asks_for_half_the_bytes():
     grown = probe_times(2, 1.05, cpu=1.9 * TASK)
     r = measurements(threads=grown, processes=grown)
     (change,) = changed(model_of(r), r)
-    assert what_to_change(change).startswith("half the bytes in `step`: float32")
+    assert what_to_change(change).startswith("Use half the bytes in `step`: float32")
     assert why_change(change) == "more workers don't help"
     assert change.after < 0.6 * change.before
 
@@ -344,7 +347,7 @@ def test_memory_bandwidth_asks_for_half_the_bytes():
 def test_transfer_asks_for_threads_first_and_for_less_to_move():
     r = measurements(moved=MovingCost(0.15, 40e6))
     first, second = changed(model_of(r), r)
-    assert (what_to_change(first), second.by_hand) == ("--backend threads", True)
+    assert (what_to_change(first), second.by_hand) == ("Use `--backend threads`", True)
     assert first.before == pytest.approx(4.0 / 1.9 + 3.0, rel=0.06)
     assert first.after == pytest.approx(4.0 / 1.9, rel=0.06)
 
@@ -355,7 +358,7 @@ def test_tiny_tasks_ask_for_a_batch_of_ten_times_their_overhead():
     model = model_of(r, n={"step": 400}, seconds={"step": 0.001}, overheads=overheads,
                      knobs={"step": TuningKnob("steps.step.batch", "batch")})  # fmt: skip
     found = changed(model, r, overhead=model.overhead("processes"), segment=0.001)
-    assert {what_to_change(change) for change in found} == {"steps.step.batch: 100", "--backend processes"}
+    assert {what_to_change(change) for change in found} == {"Set `steps.step.batch: 100`", "Use `--backend processes`"}
     assert all(change.after < 0.2 * change.before for change in found)
 
 
@@ -364,7 +367,7 @@ def test_a_long_task_asks_to_be_split():
     model = model_of(measurements(), n={"step": 8}, seconds=times)
     bound = diagnose_structure(model.structure)
     (change,) = changes(model, {"step": (bound.cause,)})
-    assert "split the long task" in what_to_change(change)
+    assert "Split the long task" in what_to_change(change)
     assert change.before == pytest.approx(4.3, abs=0.2)
     assert change.after == pytest.approx(4.7 / 1.95, abs=0.2)
 
@@ -417,16 +420,17 @@ def explanation(r, **given):
 
 def test_the_verdict_names_step_cause_change_and_prediction():
     verdict = explanation(measurements(threads=1.0)).verdict
-    assert verdict == ("`step` (93% of 4.00 s) holds the GIL, or a lock like it: 2 threads 1.00x, 2 processes "
-                       "1.90x. Change: --backend processes, not threads; predicted: 3.90 s -> 2.05 s on 2 "
-                       "workers")  # fmt: skip
+    assert verdict == (
+        "Use `--backend processes`, not threads. `step` (93% of 4.00 s) holds the GIL, or a lock like it: 2 threads "
+        "1.00x, 2 processes 1.90x. Predicted: 2.05 s instead of 3.90 s on 2 workers."
+    )
 
 
-def test_the_text_fits_80_columns_and_ends_with_the_verdict():
+def test_the_text_fits_80_columns_and_begins_with_what_to_do():
     result = explanation(measurements(threads=1.0, moved=MovingCost(0.2, 4e7), blas=ProbeTimes(1, 1, (0.05,), (0.1,))))
     text = explanation_text(result)
     assert max(map(len, text.split("\n"))) <= 80
-    assert " ".join(text.split()).endswith(" ".join(result.verdict.split()))
+    assert " ".join(text.split()).startswith(f"{result.advice.do}. `step` (93% of 4.00 s) ")
     for said in (
         "93%",
         "1.00x",
@@ -440,8 +444,19 @@ def test_the_text_fits_80_columns_and_ends_with_the_verdict():
         assert said in text
 
 
+def test_a_notebook_shows_the_verdict_a_row_a_step_and_the_changes():
+    result = explanation(measurements(threads=1.0))
+    shown = result._repr_html_()
+    assert f"<b>{result.verdict}</b>" in shown
+    assert shown.count("<tr>") == 5
+    assert "not probed: has effects outside (pure: false)" in shown
+    assert shown.count("<li>") == len(result.changes) > 0
+
+
 def test_where_nothing_is_wrong_nothing_is_to_be_changed():
-    assert explanation(measurements()).verdict.endswith("scales: 2 threads 1.90x, 2 processes 1.90x. Nothing to change")
+    assert explanation(measurements()).verdict == (
+        "Change nothing. `step` (93% of 4.00 s) scales: 2 threads 1.90x, 2 processes 1.90x."
+    )
 
 
 def test_an_explanation_is_plain_for_json():
@@ -450,8 +465,8 @@ def test_an_explanation_is_plain_for_json():
     told = json.loads(json.dumps(explanation(measurements(threads=1.0)).to_dict(), allow_nan=False))
     assert told["steps"][0]["cause"] == "gil"
     assert told["steps"][0]["readings"]["threads"]["ratio"] == pytest.approx(1.0)
-    assert told["changes"][0]["what"] == "--backend processes, not threads"
-    assert told["verdict"].startswith("`step`")
+    assert told["changes"][0]["what"] == "Use `--backend processes`, not threads"
+    assert told["verdict"].startswith("Use `--backend processes`")
 
 
 def test_steps_are_found_by_name_and_missing_ones_say_why():

@@ -19,11 +19,13 @@ from pipeline.builder.build import build
 from pipeline.config.loader import loads
 from pipeline.errors import PipelineError
 from pipeline.graph.fusion import fuse
-from pipeline.graph.graph import Graph, Key, Policy, task
+from pipeline.graph.graph import Graph, Key, Policy
+from pipeline.graph.nodes import task
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "pool": {"start_method": "forkserver"},
     "processes": {"start_method": "forkserver"},
+    "process-per-task": {"start_method": "forkserver"},
     "dask": {"dashboard": False},
 }
 LIMIT = 0.4
@@ -73,7 +75,10 @@ def plans_of(seed: int, n: int, kinds: str) -> list[str]:
     return ["".join(rng.choices(kinds, k=rng.randint(1, 3))) if rng.random() < 0.5 else "" for _ in range(n)]
 
 
-@pytest.fixture(scope="module", params=["serial", "threads", "pool", "processes", "dask"])
+@pytest.fixture(
+    scope="module",
+    params=["serial", "threads", "pool", "processes", "dask", pytest.param("process-per-task", marks=pytest.mark.slow)],
+)
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     with create(request.param, workers=2, **OPTIONS.get(request.param, {})) as opened:
         yield opened

@@ -15,19 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.graph.fusion import SEGMENTS_A_WORKER, fuse
-from pipeline.graph.graph import (
-    CONTEXT,
-    Graph,
-    Key,
-    Policy,
-    constant,
-    cull,
-    dependencies,
-    is_constant,
-    listed,
-    ref,
-    task,
-)
+from pipeline.graph.graph import CONTEXT, Graph, Key, Policy
+from pipeline.graph.nodes import constant, cull, dependencies, is_constant, listed, ref, task
 from pipeline.graph.segments import Segment
 from pipeline.worker.run_segment import run_segment
 
@@ -268,3 +257,24 @@ def test_the_graph_may_hold_more_than_is_wanted_of_a_task() -> None:
     segments = fuse(graph(tasks, (("a", 0),)), n_workers=1)
     assert [segment.outputs for segment in segments] == [(("a", 0),)]
     assert all(dependencies(inner.node) <= set(tasks) for segment in segments for inner in segment.tasks)
+
+
+def test_a_task_that_uses_a_limit_is_fused_with_its_own_step_only() -> None:
+    tasks: dict[Key, Any] = {}
+    for i in range(2):
+        tasks["read", i] = task(("read", i), total, [i])
+        tasks["ask", i] = task(("ask", i), total, listed([ref(("read", i))]))
+        tasks["more", i] = task(("more", i), total, listed([ref(("ask", i))]))
+        tasks["use", i] = task(("use", i), total, listed([ref(("more", i))]))
+    policies = {"read": Policy("read"), "ask": Policy("ask", uses=("db",)), "use": Policy("use")}
+    owners = {key: {"more": "ask"}.get(str(key[0]), str(key[0])) for key in tasks}
+    g = Graph(tasks, (("use", 0), ("use", 1)), owners, policies, limits={"db": 1})
+    segments = fuse(g, n_workers=2)
+    assert sorted((segment.step, segment.uses, len(segment.tasks)) for segment in segments) == [
+        ("ask", ("db",), 2), ("ask", ("db",), 2), ("read", (), 1), ("read", (), 1), ("use", (), 1), ("use", (), 1)
+    ]  # fmt: skip
+
+
+def test_a_constant_of_a_step_with_a_limit_has_no_place() -> None:
+    g = graph({("s", 0): constant(("s", 0), 1)}, (("s", 0),), s=Policy("s", uses=("db",)))
+    assert [segment.uses for segment in fuse(g, n_workers=2)] == [()]

@@ -21,6 +21,7 @@ from pipeline.graph.calendars import calendar_of
 from pipeline.graph.value_types import ItemsType
 from pipeline.ops.arrays.label_changes import align, set_labels
 from pipeline.ops.arrays.labelled import sel
+from pipeline.ops.elementwise.targets import evaluate_coords
 from pipeline.ops.sources.array_files import from_netcdf, from_zarr
 from pipeline.outputs.open import read
 
@@ -254,6 +255,21 @@ def test_labels_of_a_calendar_are_rounded_and_aligned(folder: Path) -> None:
     aligned = align(shifted, x, tolerance={"time": "5h"})
     for got in (rounded, aligned):
         assert got.time.values.tolist() == x.time.values.tolist()
+
+
+def test_parts_and_months_of_a_calendar(folder: Path) -> None:
+    x = from_netcdf(path=str(folder / "360_day.nc")).isel(time=slice(0, 3))
+    one = x.time.values[0]
+    for text, wanted in (
+        ("minute(time) + second(time)", 0),
+        ("quarter(time)", 2),
+        ("floor_time(time, 'year')", type(one)(one.year, 1, 1)),
+        ("floor_time(time, '2 quarters')", type(one)(one.year, 1, 1)),
+        ("time + duration(months=9)", type(one)(one.year + 1, one.month - 3, one.day)),
+    ):
+        assert evaluate_coords(parse(text, "coords"), x).values[0] == wanted, text
+    with pytest.raises(ExpressionError, match="the calendar 360_day has no ISO weeks"):
+        evaluate_coords(parse("isoweek(time)", "coords"), x)
 
 
 def test_cells_after_2262_are_times_in_microseconds(tmp_path: Path) -> None:

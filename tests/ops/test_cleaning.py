@@ -14,7 +14,6 @@ from pipeline.builder.build import build
 from pipeline.builder.plan import plan
 from pipeline.config.loader import loads
 from pipeline.errors import ConfigError, DataError
-from pipeline.ops.frames.cast import cast_column, target_dtype
 
 MODULE = """
 def double(frame, *, factor=2):
@@ -56,7 +55,9 @@ def value(step: str, folder: Path) -> pd.DataFrame:
 
 def read(step: str, folder: Path) -> list[str]:
     return list(
-        graph_of(f"{READ}  r: {step}\n  s: {{op: select, input: r, columns: [a]}}\n", folder).value_types["t"].meta
+        graph_of(f"{READ}  r: {step}\n  s: {{op: select, input: r, columns: [a]}}\n", folder)
+        .value_types["t"]
+        .schema.names
     )
 
 
@@ -99,8 +100,8 @@ def test_only_the_columns_that_an_op_needs_are_read(step: str, columns: list[str
 def test_the_right_of_a_semi_join_is_read_for_its_keys_only(folder: Path) -> None:
     text = READ + "  u: {op: read_parquet, path: t0.parquet}\n  r: {op: merge, left: t, right: u, on: d, how: anti}\n"
     graph = graph_of(text, folder)
-    assert list(graph.value_types["u"].meta) == ["d"]
-    assert list(graph.value_types["r"].meta) == ["a", "b", "c", "d", "time"]
+    assert list(graph.value_types["u"].schema.names) == ["d"]
+    assert list(graph.value_types["r"].schema.names) == ["a", "b", "c", "d", "time"]
 
 
 # -- values that don't fit --------------------------------------------------------------------------------------------
@@ -109,8 +110,8 @@ def test_the_right_of_a_semi_join_is_read_for_its_keys_only(folder: Path) -> Non
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ("{c: int64}", "column 'c' has 1 missing values among 2; int64 has no missing value: use fillna or dropna"),
-        ("{b: int64}", "column 'b' has 1 missing values"),
+        ("{c: int64}", "column 'c' got 'x9', which does not fit int64"),
+        ("{b: int64}", "column 'b' got 3.5, which does not fit int64"),
         ("{c: float64}", "column 'c' got 'x9', which does not fit float64"),
         ("{a: bool}", "column 'a' got 5, which does not fit bool"),
         ("{time: date}", "column 'time' got 2001-01-30 12:00:00, which does not fit date"),
@@ -124,63 +125,12 @@ def test_what_does_not_fit_a_type_is_named(columns: str, message: str, folder: P
 
 
 @pytest.mark.parametrize(
-    ("kind", "given", "fits"),
-    [
-        ("int8", [127.0, -128.0], True),
-        ("int8", [128.0], False),
-        ("int8", [0.5], False),
-        ("int64", [2.0**63], False),
-        ("int64", [np.inf], False),
-        ("uint8", [-1], False),
-        ("uint64", [-1], False),
-        ("uint64", ["18446744073709551615"], True),
-        ("int64", ["9007199254740993"], True),
-        ("int64", ["1.5"], False),
-        ("int64", ["true"], False),
-        ("bool", ["TRUE", "false", "1"], False),
-        ("bool", ["TRUE", " false"], True),
-        ("bool", [1, 0], True),
-        ("float32", [1e300], False),
-        ("float32", [0.1, np.inf], True),
-        ("float64", ["1e3", "inf"], True),
-        ("float64", [""], False),
-        ("complex128", [1.5], True),
-        ("timestamp", ["2001-02-03", "2001-02-03T04:05:06.789"], True),
-        ("timestamp", ["2001-02-03T04:05Z"], False),
-        ("timestamp[UTC]", ["2001-02-03T04:05+02:00"], True),
-        ("timestamp[Europe/Paris]", ["2021-03-28T02:30"], False),
-        ("duration", ["1 days 02:00:00"], True),
-        ("date", ["2001-02-03"], True),
-    ],
-)
-def test_values_keep_what_they_are_or_fail(kind: str, given: list[Any], fits: bool) -> None:
-    column = pd.Series(given, dtype="str" if isinstance(given[0], str) else None)
-    target = target_dtype("columns.x", column.dtype, kind)
-    if fits:
-        made = cast_column("x", column, target, kind)
-        assert made.dtype == target
-        assert not made.isna().any()
-    else:
-        with pytest.raises(DataError, match=r"column 'x' got .*, which does not fit"):
-            cast_column("x", column, target, kind)
-
-
-def test_a_nullable_whole_number_becomes_text_without_a_fraction() -> None:
-    column = pd.Series([2**62 + 1, None], dtype="Int64")
-    made = cast_column("x", column, target_dtype("columns.x", column.dtype, "string"), "string")
-    assert made.iloc[0] == str(2**62 + 1)
-    assert made.isna().tolist() == [False, True]
-    assert cast_column("x", column.iloc[:1], np.dtype("int64"), "int64").tolist() == [2**62 + 1]
-
-
-@pytest.mark.parametrize(
     ("step", "message"),
     [
         ("{op: rename, input: t, columns: {a: b}}", "'b' would be the name of two columns"),
         ("{op: rename, input: t, columns: {aa: b}}", "'aa' is no column of .*; did you mean 'a'"),
         ("{op: astype, input: t, columns: {time: int64}}", "does not become int64; take year"),
         ("{op: astype, input: t, columns: {a: timestamp}}", "a number has no unit of time"),
-        ("{op: astype, input: t, columns: {c: category}}", "write string"),
         ("{op: astype, input: t, columns: {c: 'timestamp[Mars]'}}", "is no type"),
         ("{op: fillna, input: t, value: {a: 0.5}}", "got 0.5, which does not fit int64"),
         ("{op: fillna, input: t, value: {time: noon}}", "a time is written '1995-03-15'"),
@@ -193,7 +143,6 @@ def test_a_nullable_whole_number_becomes_text_without_a_fraction() -> None:
         ("{op: rolling, input: t, 'on': a, window: 2d, columns: {n: count()}}", "a length of time needs times"),
         ("{op: rolling, input: t, 'on': time, window: 2, columns: {n: sum(c)}}", "needs numbers; got str"),
         ("{op: rolling, input: t, 'on': time, window: 2, min_periods: 3, columns: {n: sum(b)}}", "than the 2 rows"),
-        ("{op: merge, left: t, right: t, on: a, how: outer}", "how takes inner or left or semi or anti"),
     ],
 )  # fmt: skip
 def test_a_fault_of_the_file_is_told_while_building(step: str, message: str, folder: Path) -> None:
@@ -286,9 +235,9 @@ def test_other_rows_than_were_said_fail_the_run(folder: Path) -> None:
         ("{op: rolling, input: t, 'on': time, window: 2, columns: {n: count()}}", True, True),
         ("{op: repartition, input: t, npartitions: 2}", False, False),
         ("{op: repartition, input: t, count_rows: true}", True, False),
-        ("{op: merge, left: t, right: t, on: a, how: anti}", True, False),
+        ("{op: merge, left: t, right: t, on: a, how: anti}", False, False),  # small: all of it goes to each task
         ("{op: resample, input: t, 'on': time, rule: MS, agg: {n: count()}}", False, True),
-        ("{op: value_counts, input: t, columns: d}", False, False),
+        ("{op: value_counts, input: t, columns: d}", False, True),
         ("{op: rename, input: t, columns: {a: z}}", False, False),
     ],
 )
@@ -322,7 +271,7 @@ def test_months_without_rows_are_there(folder: Path) -> None:
     assert made["time"].dt.strftime("%m").tolist() == ["01", "02", "03", "04"]
     assert made["n"].tolist() == [2, 1, 2, 1]
     assert made["a"].dtype == "Int64"
-    weeks = value("{op: resample, input: t, 'on': time, rule: W, agg: {n: count(), a: max(a), b: sum(b)}}", folder)
+    weeks = value("{op: resample, input: t, 'on': time, rule: week, agg: {n: count(), a: max(a), b: sum(b)}}", folder)
     assert weeks["n"].sum() == 6
     assert weeks.loc[weeks["n"] == 0, "b"].tolist() == [0.0] * int((weeks["n"] == 0).sum())
     assert weeks.loc[weeks["n"] == 0, "a"].isna().all()

@@ -29,6 +29,9 @@ def table(n):
 def bad(n):
     return {"n": None if n == 2 else n, "text": "x"}
 
+def hundreds(n):
+    return {"n": n * 100}
+
 def vector(n):
     return np.arange(3) * n
 
@@ -92,7 +95,7 @@ def test_items_become_rows_with_their_keys_as_columns(folder: Path, function: st
     assert list(got.columns) == ["key", "n", "text"]
     assert got["n"].tolist() == n
     assert got["key"].tolist() == [f"n={i}" for i in n]
-    assert got["n"].dtype == "int64"
+    assert got["n"].dtype == "Int64"  # a declared column may have missing values
     assert isinstance(got["text"].dtype, pd.StringDtype)
 
 
@@ -113,11 +116,12 @@ def test_days_and_durations_are_types_of_columns_too(folder: Path) -> None:
         """steps:
   c: {command: [printf, "2001-02-03"]}
   f: {op: to_frame, input: c.stdout, columns: {d: date}}
-  g: {op: to_frame, input: c.returncode, columns: {s: duration}}""",
+  d: {command: [printf, "90min"]}
+  g: {op: to_frame, input: d.stdout, columns: {s: duration}}""",
         folder,
     )
     assert got["f"]["d"].tolist() == [pd.Timestamp("2001-02-03")]
-    assert got["g"]["s"].tolist() == [pd.Timedelta(0)]
+    assert got["g"]["s"].tolist() == [pd.Timedelta("90min")]
 
 
 def test_a_value_that_does_not_fit_its_column_names_the_item(folder: Path) -> None:
@@ -125,15 +129,16 @@ def test_a_value_that_does_not_fit_its_column_names_the_item(folder: Path) -> No
       items: {call: "mine:bad", over: {n: [1, 2, 3]}}
       f: {op: to_frame, input: items, columns: {n: KIND}}
     """
-    expected = "item 'n=2': column 'n' got None; declared int64, which has no missing value. Declare float64, or leave"
-    with pytest.raises(DataError, match=expected):
-        values(text.replace("KIND", "int64"), folder)
+    with pytest.raises(DataError, match="item 'n=2': column 'n' got 200, which does not fit int8"):
+        values(text.replace("bad", "hundreds").replace("KIND", "int8"), folder)
     got = values(text.replace("KIND", "float64"), folder)["f"]
     np.testing.assert_array_equal(got["n"], [1, np.nan, 3])
+    got = values(text.replace("KIND", "int64"), folder)["f"]
+    assert got["n"].tolist() == [1, pd.NA, 3]
 
 
 def test_text_for_a_declared_number_names_the_item_and_the_value(folder: Path) -> None:
-    with pytest.raises(DataError, match=r"item 'n=1': column 'text' got 'row 1' \(str\); declared float64"):
+    with pytest.raises(DataError, match=r"item 'n=1': column 'text' got 'row 1', which does not fit float64"):
         values(
             """
               items: {call: "mine:row", over: {n: [1]}}
@@ -300,7 +305,7 @@ COLUMNS = """
     ("half", "int64", r"column 'half' \(float64\) has values that don't fit; dtype: int64 is declared"),
     ("large", "int32", r"column 'large' \(int64\) has values that don't fit; dtype: int32 is declared"),
     ("some", "int64", r"column 'some' \(float64\) has missing values; dtype: int64 is declared"),
-    ("m", "int64", r"column 'm' \(Int64\) has missing values; dtype: int64 is declared"),
+    ("m", "int64", r"column 'm' \(int64\) has missing values; dtype: int64 is declared"),
 ])  # fmt: skip
 def test_the_columns_of_a_matrix_must_fit_its_dtype(folder: Path, column: str, dtype: str, want: Any) -> None:
     said = f", dtype: {dtype}" if dtype else ""
@@ -313,7 +318,7 @@ def test_the_columns_of_a_matrix_must_fit_its_dtype(folder: Path, column: str, d
 
 
 def test_text_is_no_column_of_a_matrix(folder: Path) -> None:
-    with pytest.raises(ConfigError, match=r"\.columns: 'text' is str; an array takes numbers: n"):
+    with pytest.raises(ConfigError, match=r"\.columns: 'text' is string; an array takes numbers: n"):
         values(COLUMNS + "  a: {op: to_array, input: f, columns: [n, text], dims: [row, feature]}\n", folder)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import xarray as xr
 from numcodecs import Zstd
@@ -30,8 +31,10 @@ OPS = {".csv": "read_csv", ".json": "read_json", ".parquet": "read_parquet", ".n
 def originals(tmp_path_factory):
     """A file of each format, and each way to compress one."""
     folder = tmp_path_factory.mktemp("originals")
-    for packed in ("", ".gz", ".bz2", ".xz"):
+    for packed in ("", ".gz", ".bz2", ".xz", ".zip"):
         FRAME.to_csv(folder / f"f.csv{packed}", index=False)
+    with pa.CompressedOutputStream(str(folder / "f.csv.zst"), "zstd") as out:
+        out.write((folder / "f.csv").read_bytes())
     FRAME.to_json(folder / "f.json", orient="records")
     FRAME.to_json(folder / "f.jsonl", orient="records", lines=True)
     FRAME.to_json(folder / "f.jsonl.gz", orient="records", lines=True)
@@ -50,7 +53,7 @@ def originals(tmp_path_factory):
 
 
 NAMES = [
-    *("f.csv", "f.csv.gz", "f.csv.bz2", "f.csv.xz", "f.json", "f.jsonl", "f.jsonl.gz"),
+    *("f.csv", "f.csv.gz", "f.csv.bz2", "f.csv.xz", "f.csv.zst", "f.csv.zip", "f.json", "f.jsonl", "f.jsonl.gz"),
     *("f-snappy.parquet", "f-zstd.parquet", "f-gzip.parquet", "f-lz4.parquet"),
     *("x.npy", "classic.nc", "two.zarr", "three.zarr"),
 ]
@@ -131,8 +134,10 @@ def test_damage_that_a_task_finds_has_file_step_and_cure(name, inner, start, mes
     ("name", "message"),
     [
         ("f.csv.gz", r"f\.csv\.gz: "),
-        ("f.json", r"f\.json: is no JSON"),
-        ("f.jsonl", r"f\.jsonl: is no JSON of objects"),
+        ("f.json", r"f\.json:1: is no JSON"),
+        ("f.jsonl", r"f\.jsonl:502: is no JSON of objects"),
+        ("f.csv.zst", r"f\.csv\.zst: "),
+        ("f.csv.zip", r"f\.csv\.zip: is not a zip file, or a broken one"),
         ("x.npy", r"x\.npy: has 2,\d+ bytes, and an array of \(20, 30\) needs 4,928: its end is missing"),
     ],
 )

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.feather as feather
 import pytest
 import xarray as xr
+from lakes import write_database, write_delta, write_iceberg
+from pyarrow import orc
 from snippets import SNIPPETS
+from web_site import Server, a, page
+from workbooks import write_workbook
 
 from pipeline.backends.registry import BACKENDS, create
+from pipeline.builder import siblings
 from pipeline.builder.build import build
 from pipeline.config.loader import loads
 from pipeline.config.model import Config
@@ -28,12 +35,11 @@ OPTIONS: dict[str, dict[str, Any]] = {"dask": {"dashboard": False}}
 SEED = 20
 
 
-def text_of(snippets: Mapping[str, str], made: Path) -> str:
+def text_of(snippets: Mapping[str, str], made: Path, site: str = "http://127.0.0.1/") -> str:
     """One file with the steps of all snippets."""
-    return (
-        f"version: 1\nseed: {SEED}\nmodules: [./everywhere_functions.py]\n"
-        f"params: {{data: '{HERE.parent / 'data'}', made: '{made}'}}\nsteps:\n{''.join(snippets.values())}"
-    )
+    params = f"{{data: '{HERE.parent / 'data'}', made: '{made}', site: '{site}'}}"
+    head = f"version: 1\nseed: {SEED}\nmodules: [./everywhere_functions.py]\nparams: {params}\n"
+    return f"{head}steps:\n{''.join(snippets.values())}"
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +50,29 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.save(folder / "x.npy", x)
     labelled = xr.DataArray(x, {"row": np.arange(8) * 10}, ["row", "column"], name="x")
     labelled.to_dataset().to_zarr(folder / "x.zarr", consolidated=False)
+    numbers = pa.table({"id": range(9), "s": list("abcabcabc")})
+    feather.write_feather(numbers, f"{folder}/x.feather")
+    orc.write_table(numbers, f"{folder}/x.orc")
+    write_database(folder / "shop.db", "sales", [(i, i / 4) for i in range(9)])
+    write_delta(folder / "events", numbers, numbers)
+    write_iceberg(folder / "trips", numbers)
     rows = "".join(f'{{"k": "{"abc"[i % 3]}", "x": {i / 4}}}\n' for i in range(20))
     (folder / "rows.jsonl").write_text(rows)
+    write_workbook(folder / "book.xlsx", {"Jan": [["k", "x"], ["a", 1.5]], "Feb": [["k", "x"], ["b", None]]})
     return folder
 
 
 @pytest.fixture(scope="module")
-def config(made: Path) -> Config:
-    return loads(text_of(SNIPPETS, made), name="everywhere", root=HERE)
+def site() -> Iterator[str]:
+    """A web site of a page with a dead link; it keeps no connection open, so that no thread stays with one."""
+    links = page(a("/"), a("/dead"))
+    with Server(lambda r: r.send(404 if "dead" in r.path else 200, links, Connection="close")) as server:
+        yield f"{server.url}/"
+
+
+@pytest.fixture(scope="module")
+def config(made: Path, site: str) -> Config:
+    return loads(text_of(SNIPPETS, made, site), name="everywhere", root=HERE)
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +116,24 @@ def test_every_class_of_an_op_is_used(config: Config) -> None:
     assert not lacking
 
 
+def test_siblings_of_every_op_have_the_tasks_of_built_ones(made: Path, site: str, monkeypatch: Any) -> None:
+    alone = {"stack", "to_frame"}  # what they gather has a matrix already
+    text = text_of({op: steps for op, steps in SNIPPETS.items() if op not in alone}, made, site)
+    config = loads(text, name="everywhere", root=HERE)
+    plain = {step.step for step in config.steps.values() if not step.references() and not step.matrix}
+    with_matrix = re.sub(
+        rf"^  ({'|'.join(map(re.escape, sorted(plain)))}):(?: {{|\n    (?=\S))",
+        lambda m: f"{m[0]}matrix: {{sibling: [1, 2, 3]}}" + (", " if m[0].endswith("{") else "\n    "),
+        text,
+        flags=re.M,
+    )
+    config = loads(with_matrix, name="everywhere", root=HERE)
+    assert len(config.steps) > 400
+    renamed = build(config)
+    monkeypatch.setattr(siblings, "_FEW", 10**9)
+    assert build(config).fingerprint == renamed.fingerprint
+
+
 @pytest.mark.parametrize(("move", "named"), [("rechunk", "rechunk"), ("shuffle", "(?<!rechunk)-split")])
 def test_what_tasks_move_is_stated_by_their_op(move: str, named: str, graph: Graph) -> None:
     owned = ((str(key[0]).removeprefix(owner), owner) for key, owner in graph.owners.items())
@@ -108,7 +147,16 @@ def test_no_value_is_empty(expected: dict[str, Any]) -> None:
     assert not [name for name, value in expected.items() if not np.size(value)]
 
 
-@pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "serial"])
+# a process for each of some thousand segments takes minutes, and its values go the same way as those of processes
+# (pool's and manager's do, too: they are tried in the long tests)
+@pytest.mark.parametrize(
+    "backend",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in ("pool", "manager") else ())
+        for name in BACKENDS
+        if name not in ("serial", "process-per-task")
+    ],
+)
 def test_every_op_gives_bit_by_bit_what_serial_gives(backend: str, graph: Graph, expected: dict[str, Any]) -> None:
     got = values(graph, backend)
     assert set(got) == set(expected)

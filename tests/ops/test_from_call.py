@@ -11,6 +11,8 @@ from typing import Any
 import fsspec
 import numpy as np
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 from dask.callbacks import Callback
 from serially import graph_of, rows_of, values_of
@@ -40,7 +42,10 @@ def rows(partition: int, n_partitions: int, form: str = "frame") -> Any:
     n = 2 * partition
     if form == "maps":
         return [{"k": partition, "text": f"{i} of {n_partitions}"} for i in range(n)]
-    return pd.DataFrame({"more": [0.0] * n, "text": [f"{i} of {n_partitions}" for i in range(n)], "k": [partition] * n})
+    found = pd.DataFrame({"more": [0.0] * n, "text": [f"{i} of {n_partitions}" for i in range(n)], "k": partition})
+    if form == "frame":
+        return found
+    return pa.Table.from_pandas(found) if form == "arrow" else pl.from_pandas(found)
 
 
 @pytest.fixture
@@ -64,7 +69,7 @@ def test_a_function_gives_the_chunks_of_an_array(chunks: Any) -> None:
 
 
 @pytest.mark.usefixtures("functions")
-@pytest.mark.parametrize("form", ["frame", "maps"])
+@pytest.mark.parametrize("form", ["frame", "maps", "arrow", "polars"])
 def test_a_function_gives_the_partitions_of_a_frame(form: str) -> None:
     frame = frame_from_call(
         function="loading_functions:rows", columns={"k": "int64", "text": "string"}, partitions=3, args={"form": form}
@@ -72,7 +77,8 @@ def test_a_function_gives_the_partitions_of_a_frame(form: str) -> None:
     got = run(frame)
     assert got["k"].tolist() == [1, 1, 2, 2, 2, 2]
     assert got["text"].tolist() == ["0 of 3", "1 of 3", "0 of 3", "1 of 3", "2 of 3", "3 of 3"]
-    assert dict(got.dtypes) == dict(frame.meta.dtypes)
+    assert frame.schema == pa.schema([("k", pa.int64()), ("text", pa.string())])
+    assert got.dtypes.map(str).to_dict() == {"k": "Int64", "text": "string"}
 
 
 @pytest.mark.usefixtures("functions")
@@ -173,7 +179,8 @@ def test_times_may_have_a_zone_and_none_may_be_there() -> None:
     ({"end": "2001-01-01T00:00Z"}, "end: start and end have a time zone both, or none"),
     ({"freq": "1M"}, "freq: got '1M'; write a fixed duration"),
     ({"freq": "-1h"}, "freq: got '-1h'; a step"),
-    ({"freq": "1ns"}, "freq: got '1ns'; a step is a whole number of microseconds"),
+    ({"freq": "1ns"}, "freq: got '1ns'; write a fixed duration"),
+    ({"freq": "0.4us"}, "freq: got '0.4us'; a step is a whole number of microseconds"),
     ({"columns": {"a": "timestamp"}}, r"columns\.a: nothing is drawn of the type timestamp"),
     ({"columns": {"timestamp": "bool"}}, "time: 'timestamp' is one of the columns, too"),
 ])  # fmt: skip

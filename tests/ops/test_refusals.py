@@ -12,6 +12,7 @@ import pytest
 import xarray as xr
 from ruamel.yaml import YAML
 from snippets import SNIPPETS
+from workbooks import write_workbook
 
 from pipeline.builder import step as build_step
 from pipeline.builder.build import build
@@ -32,6 +33,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.save(folder / "x.npy", x.values)
     x.to_dataset().to_zarr(folder / "x.zarr", consolidated=False)
     (folder / "rows.jsonl").write_text("".join(f'{{"k": "{i % 3}", "x": {i / 4}}}\n' for i in range(20)))
+    write_workbook(folder / "book.xlsx", {"Jan": [["k", "x"], ["a", 1.5]]})
     return folder
 
 
@@ -61,7 +63,8 @@ def needed(steps: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def with_a_wrong_parameter(op: str, made: Path) -> Iterator[str]:
     """Files with steps of the op's snippet, each with one parameter of one step of that op replaced."""
-    head = f"version: 1\nmodules: [./everywhere_functions.py]\nparams: {{data: {HERE.parent / 'data'}, made: {made}}}\n"
+    params = f"{{data: {HERE.parent / 'data'}, made: {made}, site: 'http://127.0.0.1/'}}"
+    head = f"version: 1\nmodules: [./everywhere_functions.py]\nparams: {params}\n"
     steps: dict[str, dict[str, Any]] = YAML(typ="safe").load(SNIPPETS[op])
     fields = {name for cls in OPS[op] for name in (*cls.model_fields, *cls.inputs)}
     for name, step in steps.items():

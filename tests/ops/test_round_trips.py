@@ -7,16 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 import xarray as xr
+from any_tables import OF_FRAMES, tables
 from hypothesis import given
 from hypothesis import strategies as st
-from serially import rows_of
-from strategies import NUMBERS, SETTINGS, arrays, frames, partitioned
+from serially import frame_of, table_of
+from strategies import NUMBERS, SETTINGS, arrays
 
 from pipeline.builder.lowering import building, lower
 from pipeline.config.model import Output, Reference
-from pipeline.graph.graph import CONTEXT, constant, execute, toposort
+from pipeline.graph.column_types import family, type_name
+from pipeline.graph.graph import CONTEXT
+from pipeline.graph.nodes import constant, execute, toposort
 from pipeline.ops.collections import Frame
 from pipeline.ops.sources.array_files import from_netcdf, from_npy, from_zarr
 from pipeline.ops.sources.csv import read_csv
@@ -26,12 +30,11 @@ from pipeline.outputs.files import Context
 from pipeline.outputs.open import read
 from pipeline.outputs.planners import plan_sink
 from pipeline.outputs.verification import verify
-from pipeline.runs.equality import equal
 
 EVERY = (*NUMBERS, "int8", "uint64", "datetime64[ns]", "timedelta64[ns]", "<U3")
 DIMS = st.sampled_from([(), ("x",), ("x", "y"), ("x", "y", "z")])
-COLUMNS = {"i": "int64", "f": "float64", "s": "string", "b": "bool", "t": "timestamp"}
-TEXTS = {"a": 'of "this", and that', "b": "é\tü", "c": "one line\nand another", "d": "=/%"}
+OF_TEXT = {name: kind for name, kind in OF_FRAMES.items() if not name.endswith("binary")}
+"""What CSV and JSON give back with ``cast``; an empty binary value, and the only text of a row, is missing in CSV."""
 
 
 def write(to: str, value: Any, folder: str, path: str, **keys: Any) -> Any:
@@ -102,70 +105,66 @@ def test_arrays_come_back_from_npy(data: st.DataObject) -> None:
         same_array(from_npy(path=f"{folder}/a.npy", dims=dims or None, chunks=data.draw(chunks_of(x))), x)
 
 
-def same_frame(got: Frame | pd.DataFrame, frame: pd.DataFrame, *, ordered: bool = True) -> None:
-    got = rows_of(got) if isinstance(got, Frame) else got
-    found = equal("frame", frame, got.reset_index(drop=True), ordered=ordered)
-    assert found.bitwise, found.message
-
-
-def odd(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with texts that need care where they are written."""
-    return frame.assign(s=frame["s"].map(TEXTS).astype(frame["s"].dtype))
+def same_frame(got: Frame | pa.Table, table: pa.Table, *, ordered: bool = True) -> None:
+    got = table_of(got) if isinstance(got, Frame) else got
+    assert {field.name: field.type for field in got.schema} == {field.name: field.type for field in table.schema}
+    found, wanted = got.to_pylist(), table.to_pylist()
+    assert found == wanted if ordered else sorted(found, key=repr) == sorted(wanted, key=repr)
 
 
 @SETTINGS
 @given(st.data())
 def test_frames_come_back_from_parquet(data: st.DataObject) -> None:
-    frame = odd(data.draw(frames(COLUMNS)))
-    x = data.draw(partitioned(frame))
+    table = data.draw(tables(OF_FRAMES))
+    x = frame_of(table, data.draw(st.integers(1, 4)))
     with tempfile.TemporaryDirectory() as folder:
         sink = write("parquet", x, folder, "a", files=data.draw(st.none() | st.integers(1, 5)))
-        same_frame(read(sink, Path(folder)), frame)
-        same_frame(read_parquet(path=f"{folder}/a", split=data.draw(st.sampled_from(["files", "row_groups"]))), frame)
+        same_frame(read(sink, Path(folder)), table)
+        split = data.draw(st.sampled_from(["auto", "files", "row_groups"]))
+        same_frame(read_parquet(path=f"{folder}/a", split=split), table)
 
 
 @SETTINGS
 @given(st.data())
 def test_frames_come_back_from_folders(data: st.DataObject) -> None:
-    frame = odd(data.draw(frames(COLUMNS, missing=False)))
-    x = data.draw(partitioned(frame))
-    by = data.draw(st.lists(st.sampled_from(list(COLUMNS)), min_size=1, max_size=3, unique=True))
+    table = data.draw(tables(OF_FRAMES, least=2))
+    named = [field.name for field in table.schema if family(field.type) not in ("list", "struct", "binary")]
+    by = data.draw(st.lists(st.sampled_from(named), max_size=len(table.schema) - 1, unique=True)) if named else []
     with tempfile.TemporaryDirectory() as folder:
+        x = frame_of(table, data.draw(st.integers(1, 3)))
         sink = write("parquet", x, folder, "a", partition_by=tuple(by), files=data.draw(st.none() | st.integers(1, 3)))
-        same_frame(read(sink, Path(folder)), frame, ordered=False)
-        if len(frame):
-            got = read_parquet(path=f"{folder}/a", columns=list(COLUMNS), cast={name: COLUMNS[name] for name in by})
-            same_frame(got, frame, ordered=False)
+        same_frame(read(sink, Path(folder)), table, ordered=False)
+        if table.num_rows:
+            same_frame(read_parquet(path=f"{folder}/a", columns=table.column_names), table, ordered=False)
+
+
+def is_infinite(table: pa.Table) -> bool:
+    """Whether a float is infinite, which JSON can't say."""
+    floats = [column.cast("float64") for column in table.columns if pa.types.is_floating(column.type)]
+    return any(pc.any(pc.is_inf(column)).as_py() for column in floats)
 
 
 @SETTINGS
 @given(st.data())
 def test_frames_come_back_from_csv_and_json(data: st.DataObject) -> None:
-    frame = odd(data.draw(frames(COLUMNS)))
-    x = data.draw(partitioned(frame))
+    table = data.draw(tables(OF_TEXT, least=2).filter(lambda table: table.num_rows > 0 and not is_infinite(table)))
+    x = frame_of(table, data.draw(st.integers(1, 3)))
     form, path = data.draw(st.sampled_from([("csv", "a.csv"), ("json", "a.json"), ("json", "a.jsonl")]))
     source: Any = {"csv": read_csv, "json": read_json}[form]
+    cast = {field.name: type_name(field.type) for field in table.schema}
     blocksize = data.draw(st.none() | st.integers(1, 200))
     with tempfile.TemporaryDirectory() as folder:
         sink = write(form, x, folder, path)
-        got = source(path=f"{folder}/{path}", cast=COLUMNS, blocksize=blocksize)
-        same_frame(got, frame)
-        guessed = source(path=f"{folder}/{path}", blocksize=blocksize)
-        whole = source(path=f"{folder}/{path}")
-        assert dict(guessed.meta.dtypes) == dict(whole.meta.dtypes)
-        same_frame(guessed, rows_of(whole))
-        if len(frame):
-            assert list(read(sink, Path(folder)).columns) == list(frame.columns)
+        same_frame(read(sink, Path(folder)), table)
+        same_frame(source(path=f"{folder}/{path}", cast=cast, blocksize=blocksize), table)
 
 
 def test_large_whole_numbers_and_far_floats_come_back(tmp_path: Path) -> None:
-    frame = pd.DataFrame({"i": [2**63 - 1, -(2**63), 2**53 + 1], "f": [5e-324, 1.7976931348623157e308, 0.1 + 0.2]})
-    tasks = {("x", i): constant(("x", i), part) for i, part in enumerate([frame.iloc[:1], frame.iloc[1:]])}
-    x = Frame(tasks, tuple(tasks), frame.iloc[:0])
+    table = pa.table({"i": [2**63 - 1, -(2**63), 2**53 + 1], "f": [5e-324, 1.7976931348623157e308, 0.1 + 0.2]})
     for form, source in (("csv", read_csv), ("json", read_json), ("parquet", read_parquet)):
         read_back: Any = source
-        write(form, x, str(tmp_path), f"a.{form}")
-        same_frame(read_back(path=f"{tmp_path}/a.{form}"), frame)
+        write(form, frame_of(table, 2), str(tmp_path), f"a.{form}")
+        same_frame(read_back(path=f"{tmp_path}/a.{form}"), table)
     values = np.array([[2**63 - 1, -(2**63)]])
     write("netcdf", xr.DataArray(values, dims=["x", "y"]).chunk({"y": 1}), str(tmp_path), "a.nc")
     assert from_netcdf(path=f"{tmp_path}/a.nc").values.tolist() == values.tolist()

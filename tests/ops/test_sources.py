@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import bz2
 import datetime
 import decimal
 import gzip
 import math
 import os
 import pickle
-import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -29,11 +27,11 @@ from dask.base import tokenize
 from dask.callbacks import Callback
 from named_ops import arrays as array
 from named_ops import sources
-from serially import partitions_of
+from serially import table_of
 
 from pipeline.errors import DataError, OpError
-from pipeline.graph.graph import execute, toposort
-from pipeline.ops.collections import Frame
+from pipeline.graph.column_types import register_tokens
+from pipeline.graph.nodes import execute, toposort
 
 TIMES = pd.date_range("2000-01-01", periods=20, freq="D")
 PACKED = {"dtype": "i2", "scale_factor": 0.01, "add_offset": 5.0, "_FillValue": -999}
@@ -102,6 +100,7 @@ def nodes(value: Any) -> dict[Any, Any]:
 def fingerprints(path: str) -> str:
     """A digest a graph, in this process."""
     found = []
+    register_tokens()
     with dask.config.set({"tokenize.ensure-deterministic": True}):
         for name, build in BUILDS.items():
             tokens = sorted((str(key), tokenize(node)) for key, node in nodes(build(path)).items())
@@ -119,12 +118,7 @@ class Counted(Callback):
 
 
 def run(x: Any) -> Any:
-    """The value in memory; its parts must be what was promised."""
-    if isinstance(x, Frame):
-        parts = partitions_of(x)
-        for part in parts:
-            pd.testing.assert_series_equal(part.dtypes, x.meta.dtypes)
-        return pd.concat(parts, ignore_index=True)
+    """The array in memory; it must be what was promised."""
     result = x.compute(scheduler="sync")
     assert (result.dtype, result.shape) == (x.dtype, x.shape)
     return result
@@ -299,258 +293,6 @@ def test_the_warming_of_north_america(shared_data: Path, scenario: str, warming:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Parquet
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def test_parquet_columns_have_the_types_that_the_language_says(folder: str) -> None:
-    got = run(sources.read_parquet(path=f"{folder}/p/year=2000/part.parquet"))
-    want = pd.DataFrame(
-        {
-            "price": [1.25, np.nan, 3.0],
-            "day": pd.Series(["2000-01-02", None, "1969-07-20"], dtype="datetime64[us]"),
-            "name": pd.Series(["a", None, "c"], dtype="str"),
-            "n": np.array([1, 2, 3], "int32"),
-            "m": [1, np.nan, 3],
-            "ok": pd.array([True, None, False], dtype="boolean"),
-            "kind": pd.Series(["x", "y", "x"], dtype="str"),
-            "at": pd.Series([0, 1, None], dtype="datetime64[ms, UTC]"),
-        }
-    )
-    pd.testing.assert_frame_equal(got, want)
-
-
-def test_folders_are_columns_and_row_groups_partitions(folder: str) -> None:
-    whole = sources.read_parquet(path=f"{folder}/p", columns=["year", "n"])
-    assert len(whole.keys) == 2
-    assert run(whole).to_dict("list") == {"year": [2000] * 3 + [2001] * 3, "n": [1, 2, 3, 1, 2, 3]}
-    split = sources.read_parquet(path=f"{folder}/p", columns=["n"], split="row_groups")
-    assert len(split.keys) == 4
-    assert run(split).n.tolist() == [1, 2, 3, 1, 2, 3]
-
-
-def test_cast_none_keeps_decimals_and_dates(folder: str) -> None:
-    got = run(sources.read_parquet(path=f"{folder}/p", columns=["price", "day"], cast="none"))
-    assert got.price[0] == decimal.Decimal("1.25")
-    assert got.day[0] == datetime.date(2000, 1, 2)
-
-
-def test_cast_gives_columns_other_types(folder: str) -> None:
-    cast = {"n": "float32", "year": "string", "at": "timestamp[Europe/Paris]", "price": "string", "m": "float32"}
-    got = run(sources.read_parquet(path=f"{folder}/p", columns=list(cast), cast=cast))
-    assert [str(d) for d in got.dtypes] == ["float32", "str", "datetime64[us, Europe/Paris]", "str", "float32"]
-    assert got["at"][0] == pd.Timestamp("1970-01-01", tz="UTC")
-
-
-def test_a_cast_of_missing_values_to_integers_fails_with_a_place(folder: str) -> None:
-    frame = sources.read_parquet(path=f"{folder}/p", columns=["m"], cast={"m": "int64"})
-    with pytest.raises(DataError, match=r"part\.parquet: column 'm': has 1 missing values.*float64"):
-        run(frame)
-
-
-def test_a_column_that_is_none_is_a_fault(folder: str) -> None:
-    with pytest.raises(OpError, match=r"'nam' is no column.*did you mean 'name'"):
-        sources.read_parquet(path=f"{folder}/p", columns=["nam"])
-
-
-def test_parquet_without_rows_or_columns(tmp_path: Path, folder: str) -> None:
-    pq.write_table(table().slice(0, 0), tmp_path / "x.parquet")
-    assert len(run(sources.read_parquet(path=str(tmp_path)))) == 0
-    assert len(run(sources.read_parquet(path=f"{folder}/p", columns=[]))) == 6
-    (tmp_path / "y.parquet").write_bytes(b"no parquet")
-    with pytest.raises(DataError, match=r"y\.parquet: is no Parquet file"):
-        sources.read_parquet(path=str(tmp_path))
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# CSV
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def parquet_files(folder: Path, *tables: Any) -> str:
-    for i, columns in enumerate(tables):
-        pq.write_table(columns if isinstance(columns, pa.Table) else pa.table(columns), folder / f"{i}.parquet")
-    return str(folder)
-
-
-def test_files_without_values_of_a_column_do_not_decide_its_type(tmp_path: Path) -> None:
-    nulls, times = pa.nulls(1), pa.array([5], pa.timestamp("ms", "UTC"))
-    path = parquet_files(
-        tmp_path,
-        {"t": nulls, "i": nulls, "b": [True], "s": nulls, "z": times},
-        {"t": ["x"], "i": [7], "b": [None], "s": ["y"], "z": times.cast(pa.timestamp("ns", "UTC"))},
-        {"t": pa.array([], pa.float64()), "i": pa.array([], pa.string()), "b": pa.array([], pa.int8()),
-         "s": pa.array([], pa.date32()), "z": pa.array([], pa.int64())},
-        {"t": ["z"], "i": [8], "b": [False], "s": nulls, "z": times},
-    )  # fmt: skip
-    frame = sources.read_parquet(path=path)
-    got = run(frame)
-    assert [str(d) for d in frame.meta.dtypes] == ["str", "float64", "boolean", "str", "datetime64[ns, UTC]"]
-    assert got.dtypes.equals(frame.meta.dtypes)
-    assert got.i.fillna(-1).tolist() == [-1, 7, 8]
-    assert got.b.fillna(False).tolist() == [True, False, False]
-    assert got.t.fillna("").tolist() == ["", "x", "z"]
-
-
-def test_columns_that_not_every_file_has_once_are_faults(tmp_path: Path) -> None:
-    path = parquet_files(tmp_path, {"a": [1], "b": [2], "c": [3]}, {"a": [1], "c": [2]})
-    for cast in (None, {"b": "float32"}):
-        with pytest.raises(DataError, match=r"1\.parquet: has no column 'b', .* all files have: columns: \[a, c\]"):
-            sources.read_parquet(path=path, cast=cast)
-    parquet_files(tmp_path, pa.table([[1], [2]], names=["a", "a"]))
-    with pytest.raises(DataError, match=r"0\.parquet: has 2 columns 'a'"):
-        sources.read_parquet(path=f"{tmp_path}/0.parquet")
-
-
-@pytest.mark.parametrize("blocksize", [40, 999, 5_000, None])
-def test_csv_is_what_pandas_reads_whatever_the_blocks(folder: str, blocksize: int | None) -> None:
-    got = run(sources.read_csv(path=f"{folder}/d.csv", blocksize=blocksize))
-    pd.testing.assert_frame_equal(got, pd.read_csv(f"{folder}/d.csv"))
-
-
-def test_csv_columns_and_casts(folder: str) -> None:
-    cast = {"when": "timestamp[UTC]", "id": "float32"}
-    got = run(sources.read_csv(path=f"{folder}/d.csv", columns=["when", "id"], cast=cast, blocksize=999))
-    assert [str(d) for d in got.dtypes] == ["datetime64[us, UTC]", "float32"]
-    assert got.when[0] == pd.Timestamp("2013-01-01T06:00", tz="UTC")
-
-
-@pytest.mark.parametrize(("text", "cast", "want"), [
-    ("2013-03-31T12:00:00", "timestamp", pd.Timestamp("2013-03-31 12:00")),
-    ("2013-03-31T12:00:00", "timestamp[Europe/Paris]", pd.Timestamp("2013-03-31 12:00", tz="Europe/Paris")),
-    ("2013-03-31T12:00:00+02:00", "timestamp[UTC]", pd.Timestamp("2013-03-31 10:00", tz="UTC")),
-    ("2013-03-31", "date", pd.Timestamp("2013-03-31")),
-    ("1 days 02:00:00", "duration", pd.Timedelta("26h")),
-])  # fmt: skip
-def test_casts_of_text_to_times(tmp_path: Path, text: str, cast: str, want: Any) -> None:
-    (tmp_path / "x.csv").write_text(f"t,n\n{text},1\n,2\n")
-    got = run(sources.read_csv(path=str(tmp_path / "x.csv"), cast={"t": cast}))
-    assert got.t[0] == want
-    assert pd.isna(got.t[1])
-
-
-def test_zoned_times_do_not_become_naive(tmp_path: Path) -> None:
-    (tmp_path / "x.csv").write_text("t\n2013-03-31T12:00:00Z\n")
-    with pytest.raises(DataError, match=r"column 't': has times with a zone \(UTC\)"):
-        run(sources.read_csv(path=str(tmp_path / "x.csv"), cast={"t": "timestamp"}))
-
-
-@pytest.mark.parametrize(("later", "cure"), [("3.5", "float64"), ("lots", "string")])
-def test_a_value_that_does_not_fit_names_file_column_and_cure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, later: str, cure: str
-) -> None:
-    monkeypatch.setattr("pipeline.ops.sources.csv.SAMPLE", 20)
-    (tmp_path / "x.csv").write_text("a,b\n" + "1,2\n" * 50 + f"1,{later}\n")
-    with pytest.raises(DataError, match=rf"x\.csv: column 'b': '{later}' is no int64.*cast: {{b: {cure}}}"):
-        run(sources.read_csv(path=str(tmp_path / "x.csv"), blocksize=40))
-    frame = sources.read_csv(path=str(tmp_path / "x.csv"), blocksize=40, cast={"b": cure})
-    assert str(run(frame).b.iloc[-1]) == later
-
-
-def test_a_late_missing_value_names_the_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.ops.sources.csv.SAMPLE", 20)
-    (tmp_path / "x.csv").write_text("a,b\n" + "1,2\n" * 50 + "1,\n")
-    with pytest.raises(DataError, match=r"x\.csv: column 'b': has 1 missing values.*float64"):
-        run(sources.read_csv(path=str(tmp_path / "x.csv")))
-
-
-def test_missing_texts_separators_and_quotes(tmp_path: Path) -> None:
-    (tmp_path / "x.csv").write_text('a;b;c\n1;"x; ""y""";-\n2;"line\nbreak";3\n3;None;4\n')
-    got = run(sources.read_csv(path=str(tmp_path / "x.csv"), sep=";", na_values=["-"], blocksize=5))
-    pd.testing.assert_frame_equal(got, pd.read_csv(tmp_path / "x.csv", sep=";", na_values=["-"]))
-
-
-def test_a_quoted_break_that_a_block_cuts_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.ops.sources.csv.SAMPLE", 20)
-    (tmp_path / "x.csv").write_text("a,b\n" + "1,x\n" * 20 + '1,"x\n' + "1,x\n" * 20 + '"\n' + "1,x\n" * 20)
-    with pytest.raises(DataError, match="a line break inside quotes"):
-        run(sources.read_csv(path=str(tmp_path / "x.csv"), blocksize=100))
-
-
-@pytest.mark.parametrize(("suffix", "packed"), [(".gz", gzip.compress), (".bz2", bz2.compress)])
-def test_packed_files_are_one_block(tmp_path: Path, suffix: str, packed: Callable[[bytes], bytes]) -> None:
-    (tmp_path / f"x.csv{suffix}").write_bytes(packed(CSV.encode()))
-    frame = sources.read_csv(path=f"{tmp_path}/x.csv{suffix}", blocksize=100)
-    assert len(frame.keys) == 1
-    pd.testing.assert_frame_equal(run(frame), pd.read_csv(f"{tmp_path}/x.csv{suffix}"))
-
-
-def test_several_files_are_joined_and_need_the_same_columns(tmp_path: Path) -> None:
-    for name, text in (("a", "x,y\n1,2\n"), ("b", "x,y\n"), ("c", ""), ("d", "x,y\r\n3,4")):
-        (tmp_path / f"{name}.csv").write_bytes(text.encode())
-    assert run(sources.read_csv(path=f"{tmp_path}/*.csv")).to_dict("list") == {"x": [1, 3], "y": [2, 4]}
-    (tmp_path / "e.csv").write_text("x,z\n1,2\n")
-    with pytest.raises(DataError, match=r"e\.csv: has no column 'y', .*a\.csv has one; it has x, z"):
-        sources.read_csv(path=f"{tmp_path}/*.csv")
-
-
-def test_types_come_from_the_first_file_with_rows(tmp_path: Path) -> None:
-    for name, text in (("a", "\ufeff\n\nx,y\n\n"), ("b", 'z,"y",x\n9,2,1\n\n'), ("c", "x,y\r\n3,4")):
-        (tmp_path / f"{name}.csv").write_bytes(text.encode())
-    for blocksize in (1, 5, None):
-        got = run(sources.read_csv(path=f"{tmp_path}/*.csv", blocksize=blocksize))
-        assert got.to_dict("list") == {"x": [1, 3], "y": [2, 4]}
-
-
-def test_a_comma_may_stand_before_decimals(tmp_path: Path) -> None:
-    (tmp_path / "x.csv").write_text('x;y\n1,5;a,b\n-2,25;"c"\n')
-    got = run(sources.read_csv(path=f"{tmp_path}/x.csv", sep=";", decimal=","))
-    assert got.to_dict("list") == {"x": [1.5, -2.25], "y": ["a,b", "c"]}
-    with pytest.raises(OpError, match=r"decimal: got ','; it is one ASCII character, no quote.*, and not sep"):
-        sources.read_csv(path=f"{tmp_path}/x.csv", decimal=",")
-
-
-@pytest.mark.parametrize("mark", ["§", '"', "\n", "ab", ""])
-@pytest.mark.parametrize("key", ["sep", "decimal"])
-def test_what_can_not_separate_is_refused(tmp_path: Path, key: str, mark: str) -> None:
-    (tmp_path / "x.csv").write_text("x\n1\n")
-    with pytest.raises(OpError, match=f"{key}: got .*; it is one ASCII character"):
-        sources.read_csv(path=f"{tmp_path}/x.csv", **{key: mark})  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(("name", "data", "told"), [
-    ("x.csv.gz", b"a\n1\n", "is not a gzip file, or a broken one"),
-    ("x.csv.gz", gzip.compress(b"a\n" * 999, mtime=0)[:-9], "is not a gzip file, or a broken one"),
-    ("x.csv", "a\n1\n".encode("utf-16"), "has what is no UTF-8"),
-    ("x.csv", "a\nü\n".encode("latin1"), "column 'a': has what is no UTF-8"),
-])  # fmt: skip
-def test_a_file_that_is_no_text_says_so(tmp_path: Path, name: str, data: bytes, told: str) -> None:
-    (tmp_path / name).write_bytes(data)
-    with pytest.raises(DataError, match=rf"{re.escape(name)}: {told}"):
-        run(sources.read_csv(path=f"{tmp_path}/{name}"))
-
-
-@pytest.mark.parametrize(("texts", "told"), [
-    (["2020-01-01", "01/02/2020"], "'01/02/2020' is no time as ISO 8601 writes it"),
-    (["2020-01-01T10:00Z", "2020-07-01T10:00", "2020-07-01T10:00+02"], "times with a zone and times without one"),
-    (["2020-10-25T02:30"], "2020-10-25 02:30:00 is twice or never on the clock of Europe/Paris.*localize"),
-])  # fmt: skip
-def test_times_that_cannot_be_told_are_named(tmp_path: Path, texts: list[str], told: str) -> None:
-    (tmp_path / "x.csv").write_text("\n".join(["t", *texts]))
-    with pytest.raises(DataError, match=f"column 't': .*{told}"):
-        run(sources.read_csv(path=f"{tmp_path}/x.csv", cast={"t": "timestamp[Europe/Paris]"}))
-
-
-def test_offsets_of_times_may_differ(tmp_path: Path) -> None:
-    (tmp_path / "x.csv").write_text("t\n2020-01-01T10:00:00+01:00\n2020-07-01T12:00:00+02:00\n")
-    got = run(sources.read_csv(path=f"{tmp_path}/x.csv", cast={"t": "timestamp[UTC]"}))
-    assert got.t.dt.hour.tolist() == [9, 10]
-
-
-@pytest.mark.parametrize("text", ["", "x,y\n", "x,y"])
-def test_csv_without_rows_is_a_frame_without_rows(tmp_path: Path, text: str) -> None:
-    (tmp_path / "x.csv").write_text(text)
-    got = run(sources.read_csv(path=str(tmp_path / "x.csv"), columns=["x", "y"]))
-    assert got.shape == (0, 2)
-
-
-@pytest.mark.parametrize("name", ["nyc/weather", "nyc/planes", "weather/birdstrikes", "weather/seattle-weather"])
-def test_real_files_are_what_pandas_reads(shared_data: Path, name: str) -> None:
-    path = shared_data / f"{name}.csv"
-    pd.testing.assert_frame_equal(run(sources.read_csv(path=str(path), blocksize=100_000)), pd.read_csv(path))
-
-
-# ---------------------------------------------------------------------------------------------------------------------
 # Elsewhere, and from nothing
 # ---------------------------------------------------------------------------------------------------------------------
 
@@ -559,11 +301,12 @@ def test_remote_files_are_read_through_fsspec() -> None:
     memory = fsspec.filesystem("memory")
     memory.pipe("/box/d.csv", CSV.encode())
     try:
-        got = run(sources.read_csv(path="memory://box/*.csv", blocksize=999, storage={"memory": {}}))
-        assert got.id.tolist() == list(range(200))
-        with memory.open("/box/p/k=1/x.parquet", "wb") as file:
-            pq.write_table(table(), file)
-        assert run(sources.read_parquet(path="memory://box/p", columns=["n", "k"])).k.tolist() == [1, 1, 1]
+        memory.pipe("/box/x.jsonl.gz", gzip.compress(b'{"a": 1}\n'))
+        memory.pipe("/box/x.csv.zst", pa.compress(CSV.encode(), "zstd", asbytes=True))
+        got = sources.read_csv(path="memory://box/*.csv", blocksize=999, storage={"memory": {}})
+        assert table_of(got)["id"].to_pylist() == list(range(200))
+        assert table_of(sources.read_csv(path="memory://box/x.csv.zst")).num_rows == 200
+        assert table_of(sources.read_json(path="memory://box/x.jsonl.gz")).to_pydict() == {"a": [1]}
         assert sources.files(path="memory://box/*.csv").names == ("d",)
         with pytest.raises(DataError, match="memory://box/none: no such file"):
             sources.read_csv(path="memory://box/none")

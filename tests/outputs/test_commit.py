@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import pyarrow as pa
 import pytest
 
 from pipeline.config.model import Output, Reference
 from pipeline.errors import OutputError
-from pipeline.graph.graph import CONTEXT, Sink, constant, execute, toposort
+from pipeline.graph.graph import CONTEXT, Sink
+from pipeline.graph.nodes import constant, execute, toposort
 from pipeline.graph.value_types import FrameType, ItemsType, ObjectType
 from pipeline.outputs import recovery
 from pipeline.outputs.commit import OutputTransaction
@@ -24,7 +25,7 @@ from pipeline.outputs.open import read
 from pipeline.outputs.planners import plan_sink
 from pipeline.outputs.target_paths import manifest_path
 
-META = pd.DataFrame({"n": pd.Series(dtype="int64")})
+META = pa.schema([pa.field("n", pa.int64())])
 STAGES = ["locked", "staged", "verified", "journal", *(f"swap {i}" for i in range(7)), "committed", "cleanup"]
 
 
@@ -34,7 +35,7 @@ def planned(number: int, keys: tuple[str, ...] = ("a", "b")) -> list[tuple[Sink,
         (
             Output("frame", Reference("f", ("f",)), "parquet", "deep/frame"),
             FrameType("f", 1, META),
-            {("f", 0): pd.DataFrame({"n": [number]})},
+            {("f", 0): pa.table({"n": pa.array([number], pa.int64())})},
         ),
         (
             Output("items", Reference("i", ("i",)), "json", "items/${key}.json"),
@@ -71,7 +72,7 @@ def found(out: Path, keys: tuple[str, ...] = ("a", "b")) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for sink, _ in planned(0, keys):
         value = read(sink, out)
-        values[sink.name] = value["n"].tolist() if sink.name == "frame" else value
+        values[sink.name] = value["n"].to_pylist() if sink.name == "frame" else value
     return values
 
 

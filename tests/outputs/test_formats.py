@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.config.loader import loads
 from pipeline.config.sections import formats
-from pipeline.errors import ConfigError, TaskError
+from pipeline.errors import ConfigError
 from pipeline.outputs.damage import differences
 from pipeline.runs.equality import equal
 from pipeline.runs.run import Run, run
@@ -42,6 +42,8 @@ outputs:
   stored: {{input: "x[a]", to: zarr, path: x.zarr}}
   plain: {{input: "x[a]", to: npy, path: x.npy}}
   f: {{to: parquet, path: f, partition_by: [name, id], files: 2, attrs: {{of: t}}, options: {{compression: none}}}}
+  picture: {{input: "x[a]", to: png, path: x.png, plot: heatmap}}
+  bars: {{input: "x[a, y=0:1]", to: svg, path: x.svg, plot: histogram}}
   written: {{input: f, to: csv, path: f.csv, options: {{float_format: "%.3f", sep: ";"}}}}
 """
 
@@ -124,11 +126,11 @@ def test_item_keys_that_are_no_paths_are_errors_of_the_file(value: str, tmp_path
         ran(text, tmp_path)
 
 
-def test_a_missing_partition_value_fails_and_commits_nothing(tmp_path: Path) -> None:
+def test_a_missing_partition_value_has_a_folder(tmp_path: Path) -> None:
     text = FRAME + (
         ", g: {op: assign, input: f, columns: {k: \"where(x > 5, 'a', extract(name, '(#)'))\"}}}\n"
         "outputs: {g: {to: parquet, path: g, partition_by: [k]}}\n"
     )
-    with pytest.raises(TaskError, match="partition_by: k has missing values; fill or filter them before"):
-        ran(text, tmp_path)
-    assert not (tmp_path / "serial" / "g").exists()
+    made = ran(text, tmp_path)
+    assert [path.name for path in (tmp_path / "serial" / "g").iterdir()] == ["k=__HIVE_DEFAULT_PARTITION__"]
+    assert made["g"].compute()["k"].isna().all()

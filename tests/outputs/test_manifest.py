@@ -50,7 +50,7 @@ def test_an_output_that_was_never_written_has_none(tmp_path):
 
 def test_a_manifest_of_another_version_is_refused(tmp_path):
     (tmp_path / ".b.csv.manifest.json").write_text(json.dumps({"version": 99}))
-    with pytest.raises(ValueError, match="got manifest format 99; this version reads 1"):
+    with pytest.raises(ValueError, match="got manifest format 99; this version reads 1 and 2"):
         Manifest.load(tmp_path, "b.csv")
 
 

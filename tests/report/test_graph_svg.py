@@ -69,6 +69,7 @@ def drawn(n: int) -> pipeline.Pipeline:
             p.step(name, call="math:sqrt", args=args, **({"over": over} if over else {}))
     p.output(str(arrays[0]), to="zarr", path="a/long/path/to/some/place/first.zarr")
     p.output("all", input=arrays[1], to="npy", path="${key}.npy")
+    p.keep(*p.steps)
     return p
 
 
@@ -156,6 +157,7 @@ def test_kinds_and_sizes_stand_on_the_lines() -> None:
     p.step("end", call="math:sqrt", args={"x": p["value"]})
     p.output("frame", to="csv", path="a.csv")
     p.output("y", to="npy", path="${k}.npy")
+    p.keep("n", "end")
     texts = told(p.to_svg())
     sized = ("array 12.0 MB", "2 x array 12.0 MB", "2 x number", "1,200 items", "frame 3 cols", "array (row, column)")
     below = ("op arange", "expr x * 2", "call math:sqrt", "x 2", "csv a.csv", "npy")

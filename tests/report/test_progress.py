@@ -13,7 +13,8 @@ from conftest import until
 
 from pipeline.backends.events import ItemDropped, Note, TaskRetry, TasksDone, WorkerLoss
 from pipeline.errors import TaskError
-from pipeline.graph.graph import Graph, Policy, constant, is_constant, ref, task
+from pipeline.graph.graph import Graph, Policy
+from pipeline.graph.nodes import constant, is_constant, ref, task
 from pipeline.report.progress import JsonLines, LiveTable, PlainLines, dumps, listener_for
 from pipeline.report.progress_counts import Counts, Step, earlier_run
 from pipeline.report.progress_lines import event_line, step_lines, table_lines

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from pipeline.report.terminal import plan_text, run_text
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.report.terminal import plan_text, run_text, wall_time_lines
 from pipeline.report.text_tables import Column, table_text
 from pipeline.trace.scaling_laws import is_fraction, karp_flatt
 
@@ -13,6 +17,10 @@ def test_a_table_drops_empty_columns_and_reads_no_markup():
     text = table_text((Column("a", "A"), Column("b", "B", True)), [{"a": "[red]fit[a]", "b": "-"}])
     assert "[red]fit[a]" in text
     assert "B" not in text
+
+
+def test_a_title_in_brackets_is_shown_as_it_is() -> None:
+    assert "pool[ordered=true]" in table_text((Column("a", "pool[ordered=true]"),), [{"a": "1"}])
 
 
 def test_a_table_that_can_not_be_narrower_is_not_cut():
@@ -50,9 +58,12 @@ def test_a_plan_with_long_names_fits_into_80_columns():
 
 def test_a_run_ends_with_drops_checks_outputs_and_times():
     told = {
-        "name": "census", "backend": "dask", "workers": 2, "tasks": 1234, "elapsed": 12.34, "start_up": 1.5,
-        "commit": 0.02, "folder": "runs/census/1", "checks": [{"check": "x", "ok": True, "message": ""}],
-        "outputs": [{"name": "u", "format": "zarr", "path": "/o/u.zarr", "files": 3, "rows": 8, "bytes": 1500}],
+        "name": "census", "backend": "dask", "workers": 2, "tasks": 1234, "elapsed": 12.34, "wall": 14.008,
+        "times": {"loading": 0.144, "metadata": 0.0, "start-up": 1.504, "running": 12.34, "commit": 0.02},
+        "folder": "runs/census/1", "checks": [{"check": "x", "ok": True, "message": ""}],
+        "outputs": [{"name": "u", "format": "zarr", "path": "/o/u.zarr", "files": 3, "rows": 8, "bytes": 1500,
+                     "unchanged": False}],
+        "resumed": {},
         "dropped": [{"step": "parse", "item": f"i{i}", "cause": "SyntaxError: no"} for i in range(12)],
     }  # fmt: skip
     lines = run_text(SimpleNamespace(to_dict=lambda: told)).split("\n")
@@ -62,5 +73,24 @@ def test_a_run_ends_with_drops_checks_outputs_and_times():
         "1 check passed",
         "u: /o/u.zarr (zarr, 3 files, 1.5 kB)",
         "run folder: runs/census/1",
-        "census: 12.3 s on 2 workers of 'dask', 1,234 tasks; start-up 1.50 s, commit 20.0 ms",
+        "  loading    0.14 s   1%  Python, imports, reading the file",
+        "  start-up   1.51 s  11%  fusing tasks, starting the workers",
+        "  running   12.34 s  88%  tasks, until the outputs are verified",
+        "  commit     0.02 s   0%  committing the outputs",
+        "census: 14.0 s in all; 1,234 tasks took 12.3 s on 2 workers of 'dask'",
     ]
+    told |= {"tasks": 0, "resumed": {"summary": "3 of 3 steps unchanged: nothing to do"}}
+    *_, summary, last = run_text(SimpleNamespace(to_dict=lambda: told)).split("\n")
+    assert summary == "3 of 3 steps unchanged: nothing to do"
+    assert last == "census: 14.0 s in all; no task ran"
+
+
+@given(st.lists(st.floats(0, 1e5), min_size=1, max_size=8))
+def test_the_parts_of_the_wall_time_add_up_as_shown(seconds):
+    shown = [float(line.split()[1]) for line in wall_time_lines(dict(zip("abcdefgh", seconds, strict=False)))]
+    assert round(sum(shown), 2) == pytest.approx(round(sum(seconds), 2), abs=1e-6)
+
+
+def test_a_title_with_brackets_is_no_markup():
+    text = table_text([Column("a", "pool\n[transport=\nauto]", number=True)], [{"a": "1.5"}])
+    assert [line.strip() for line in text.splitlines()] == ["pool", "[transport=", "auto]", "\u2500" * 11, "1.5"]

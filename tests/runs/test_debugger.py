@@ -16,7 +16,7 @@ from pipeline import cli
 from pipeline.builder.build import build
 from pipeline.config.loader import load
 from pipeline.errors import TaskTimeout, WorkerLost, task_name
-from pipeline.graph.graph import is_constant
+from pipeline.graph.nodes import is_constant
 from pipeline.report.failures import failure_lines
 from pipeline.runs.inspect import ready
 
@@ -81,6 +81,12 @@ steps:
   said: {command: [sh, -c, "echo ${bad}; test ${bad} != said"]}
 outputs:
   thing: {to: pickle, path: thing.pkl}
+  fit: {to: pickle, path: "fit-${key}.pkl"}
+  each: {to: pickle, path: "each-${var}-${key}.pkl"}
+  warm: {to: npy, path: warm.npy}
+  plain: {to: pickle, path: plain.pkl}
+  half: {to: pickle, path: "half-${key}.pkl"}
+  said: {input: said.stdout, to: pickle, path: said.pkl}
 """
 
 

@@ -159,7 +159,7 @@ def test_a_full_disk_at_any_stage_of_a_commit_is_recovered(stage, here, monkeypa
 
     monkeypatch.setattr(OutputTransaction, "__init__", begin)
     with pytest.raises(OutputError, match="No space left on device"):
-        pipeline.run("w.yaml", backend="serial", runs=here / "elsewhere")
+        pipeline.run("w.yaml", backend="serial", runs=here / "elsewhere", force=True)
     assert contents(here / "o") == before
     assert not list(here.rglob(".staging-*"))
 

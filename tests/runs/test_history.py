@@ -675,7 +675,7 @@ def test_the_schema_of_the_report_is_printed(capsys):
 
 def test_two_real_runs_differ_in_nothing_but_what_was_changed(tmp_path, capsys):
     configs = Path(__file__).parents[2] / "configs"
-    options = ["--backend", "serial", "--out", str(tmp_path / "out"), "--runs", str(tmp_path / "runs")]
+    options = ["--backend", "serial", "--out", str(tmp_path / "out"), "--runs", str(tmp_path / "runs"), "--force"]
     shutil.copytree(configs.parent / "data" / "climate", tmp_path / "climate")
     for root in ("climate", "climate"):
         assert cli.main(["run", str(configs / "climate.yaml"), "--set", f"root={tmp_path / root}", *options]) == 0

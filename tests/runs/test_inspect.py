@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import xarray as xr
 
@@ -201,7 +203,7 @@ def test_dropped_items_are_counted_and_one_says_why(seen: Any, show: Any) -> Non
         ("field[t2m,time=9]", "picks are positions, 0 to 5 here"),
         ("field[t2m,y=0]", "there is no dim 'y'; there are time, x"),
         ("parts", "'parts' has parts only: u, s, v"),
-        ("parts.w", "there is no such part; there are u, s, v"),
+        ("parts.w", "there is no part 'w'; there are u, s, v"),
         ("fit[alpha=2,fold=0]", "'fit' has no item 'alpha=2,fold=0'; did you mean 'alpha=1,fold=0'?"),
         ("scores[3]", "'scores' has no matrix, so no label '3'"),
         ("scores.rmse", "'scores.rmse' needs a frame of one row; it has 6"),
@@ -296,3 +298,21 @@ def test_the_help_lists_it_after_run(here: Path) -> None:
     done = subprocess.run([sys.executable, "-m", "pipeline", "--help"], capture_output=True, text=True, check=True)
     words = [line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ") and line.split()]
     assert words.index("check") < words.index("show") < words.index("debug") < words.index("explain")
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "least"),
+    [
+        (pa.duration("us"), [1_000_000, None, -500_000], "-1 days +23:59:59.500000"),
+        (pa.date32(), [0, None, 1], "1970-01-01"),
+        (pa.time64("us"), [0, None, 1], None),
+        (pa.decimal128(5, 2), [Decimal("1.50"), None, Decimal("-2.00")], "-2.00"),
+        (pa.binary(), [b"a", None, b"b"], None),
+        (pa.list_(pa.int8()), [[1], None, []], None),
+    ],
+)
+def test_a_column_of_any_type_is_described(kind: pa.DataType, values: list[Any], least: Any) -> None:
+    table = pa.table({"x": pa.array(values, kind)})
+    described = preview_dict(Preview("x", "frame", table), rows=3)["columns"]["x"]
+    assert described["missing"] == 1
+    assert described.get("min") == least

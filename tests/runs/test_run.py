@@ -92,14 +92,21 @@ def test_a_run_commits_its_outputs_and_opens_them_by_step(ran, tmp_path):
         r["nothing"]
     with pytest.raises(KeyError, match="'x' was not kept"):
         r["x"]
-    assert list(r) == ["y", "total", "frame", "best"]
-    assert ("y" in r, "best" in r, "x" in r, "nothing" in r, 3 in r) == (True, True, False, False, False)
+    assert list(r) == ["y", "frame"]
+    assert ("y" in r, "best" in r, "x" in r, "nothing" in r, 3 in r) == (True, False, False, False, False)
 
 
-def test_steps_that_nobody_uses_and_those_of_checks_are_kept(ran):
-    r = ran("\n  - {that: total, approx: 450, rel: 1e-9}\n")
+def test_values_of_checks_are_kept_and_what_nothing_needs_is_not_computed(ran):
+    heard = []
+    r = ran("\n  - {that: total, approx: 450, rel: 1e-9}\n", listener=heard.append)
     assert float(r["total"]) == 450
-    assert r["best"]["product"].tolist() == [30]
+    assert not any(step.startswith("best") for step in r.trace.tasks["step"].to_pylist())
+    notes = [event.message for event in heard if event.kind == "note"]
+    assert notes == ["not computed, since no output, check or keep needs it: best"]
+    assert r.to_dict()["unused"] == ["best"]
+    with pytest.raises(KeyError, match=r"'best' was not computed, since nothing needs it: p.show\('best'\)"):
+        r["best"]
+    assert ran(keep=["best"])["best"]["product"].tolist() == [30]
 
 
 def test_a_run_leaves_a_folder_with_its_config_and_trace(ran, tmp_path):
@@ -147,7 +154,7 @@ def test_all_failing_checks_are_told_and_nothing_is_committed(ran, tmp_path):
     assert "got False, wanted true" in told[1]
     assert "got 3 rows, wanted == 4" in told[2]
     assert "column 'product' is int64, wanted string; no column 'other'" in told[3]
-    assert "wanted those of other.csv: product[2]: got 30.0, reference 31.0" in told[4]
+    assert "wanted those of other.csv: product: no row for row 2, which has 30 (31)" in told[4]
     assert "got 450.0, wanted true" in told[5]
     assert told[6] == "6 of 7 checks failed; nothing was committed"
     after = (tmp_path / "out/frame.csv").stat()
@@ -204,7 +211,7 @@ def test_a_run_on_locked_outputs_fails_before_it_computes(ran, tmp_path):
 def test_a_run_shows_itself_small_and_escaped(ran):
     r = ran(HOLD)
     assert repr(r).startswith("<Run 'a' on serial: 4 outputs, 5 checks passed, ")
-    assert "&lt;Run" in r._repr_html_()
+    assert "<p>Run &#x27;a&#x27; on serial: 4 outputs" in r._repr_html_()
     assert json.loads(json.dumps(r.to_dict()))["outputs"][0]["name"] == "y"
 
 

@@ -104,6 +104,19 @@ def test_waiting_for_data_and_for_the_worker_are_told_apart():
     assert path.steps[1].worker == "w1"
 
 
+def test_a_task_that_waited_for_a_limit_follows_the_one_that_had_it():
+    rows = [
+        row("a-0", 0, 2, worker="w0"),
+        row("b-1", 0, 3, worker="w1"),
+        row("a-2", 3, 4, worker="w0", granted=2, limit="db"),
+    ]
+    needs = {"a-0": (), "b-1": (), "a-2": ()}
+    path = critical_path(trace(rows, elapsed=4, n_workers=2), needs, {"a": ("db",)})
+    assert parts_of(path) == [("a-0", "compute", 0, 2), ("a-2", "limit-wait", 2, 3), ("a-2", "compute", 3, 4)]
+    without = critical_path(trace(rows, elapsed=4, n_workers=2), needs)
+    assert [kind for _, kind, *_ in parts_of(without)] == ["compute", "core-wait", "compute"]
+
+
 def test_what_comes_before_the_first_task_is_waiting_for_data():
     path = critical_path(trace([row("a-0", 1, 2)], elapsed=2, n_workers=1), {"a-0": ()})
     assert parts_of(path) == [("a-0", "data-wait", 0, 1), ("a-0", "compute", 1, 2)]

@@ -14,11 +14,13 @@ from traces import any_trace, chained, row, trace
 from pipeline.trace.losses import (
     CLASSES,
     LOSSES,
+    LimitWait,
     Losses,
     SerialTimes,
     bytes_moved,
     core_time,
     inflation_interval,
+    limit_waits,
     losses,
     serial_times,
     useful_seconds,
@@ -93,6 +95,25 @@ def test_a_second_attempt_is_ready_when_the_first_has_ended():
     assert (idle["scheduling"], idle["dependency"]) == (10**9, 3 * 10**9)
 
 
+def test_a_worker_that_idles_while_all_wait_for_a_limit_is_a_class():
+    # w1 idles: until 3 b-1 waits for db, until 4 for the scheduler, then nothing is ready
+    rows = [row("a-0", 0, 3), row("b-1", 4, 5, granted=3, limit="db")]
+    found = trace(rows, elapsed=5, n_workers=2, limits={"db": 1, "api": 2})
+    idle = core_time(found).lanes[1]
+    assert (idle["limit"], idle["scheduling"], idle["dependency"]) == (3 * 10**9, 10**9, 10**9)
+    assert limit_waits(found) == {"db": LimitWait(1, 1, 3.0, 3.0), "api": LimitWait(2, 0, 0.0, 0.0)}
+    serial = serial_times([chained({"a-0": 3, "b-1": 1})])
+    assert (losses(found, serial).limit, losses(found, serial).percents()["limit"]) == (3, 30)
+
+
+def test_what_else_is_ready_counts_as_scheduling_not_as_the_limit():
+    rows = [row("a-0", 0, 3), row("b-1", 3, 4, granted=3, limit="db"), row("c-2", 4, 5)]
+    found = trace(rows, elapsed=5, n_workers=2, limits={"db": 1})
+    idle = core_time(found).lanes[1]
+    assert (idle["limit"], idle["scheduling"], idle["dependency"]) == (0, 4 * 10**9, 10**9)
+    assert limit_waits(found)["db"].idle == 0
+
+
 def test_tasks_that_overlap_on_a_worker_count_once():
     rows = [row("a-0", 0, 3), row("a-1", 1, 2), row("a-2", 2, 4)]
     assert totals(trace(rows, elapsed=4, n_workers=1)) == {"task": 4}
@@ -157,14 +178,17 @@ def slowly(some: Trace) -> list[dict[str, int]]:
         for attempt in (0, 1):
             own = [r for r in rows if (r["segment"], r["attempt"]) == (number, attempt)]
             tries.setdefault(number, []).append(sorted(own, key=lambda r: r["start"]))
-    waits = []
+    waits, limited = [], []
     for first, second in tries.values():
         for own, before in ((first, []), (second, first)):
             if own:
                 of_worker = [r for r in rows if r["worker"] == own[0]["worker"]]
                 earlier = [r["stop"] for r in of_worker[: of_worker.index(own[0])]]
                 begun = min(own[0]["start"], max([own[0]["received"], *earlier]))
-                waits.append((max([own[0]["ready"], *(r["stop"] for r in before[-1:])]), begun))
+                ready = max([own[0]["ready"], *(r["stop"] for r in before[-1:])])
+                granted = min(max(own[0]["granted"], ready), max(begun, ready))
+                waits.append((granted, begun))
+                limited.append((ready, granted))
     found = []
     for lane in range(len(names)):
         tile = dict.fromkeys(CLASSES, 0)
@@ -177,6 +201,7 @@ def slowly(some: Trace) -> list[dict[str, int]]:
             ("transfer", [(r[a], r[b]) for r in own for a, b in (("stop", "packed"), ("packed", "sent"))]),
             ("unexplained", gaps),
             ("scheduling", waits),
+            ("limit", limited),
             ("dependency", [(0, elapsed)]),
         ]
         for moment in range(elapsed):

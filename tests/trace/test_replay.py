@@ -11,10 +11,20 @@ from hypothesis import strategies as st
 from traces import Work, any_work, chained, row, trace
 
 from pipeline.graph.fusion import fuse
-from pipeline.graph.graph import CONTEXT, Graph, Policy, constant, ref, task
+from pipeline.graph.graph import CONTEXT, Graph, Policy
+from pipeline.graph.nodes import constant, ref, task
 from pipeline.trace.critical_path import span
 from pipeline.trace.losses import CLASSES, core_time
-from pipeline.trace.replay import ReplaySegment, lanes, makespan, placement_of, replay, segments_of
+from pipeline.trace.replay import (
+    ReplaySegment,
+    lanes,
+    makespan,
+    place_order,
+    placement_of,
+    replay,
+    scheduled,
+    segments_of,
+)
 from pipeline.trace.trace import INSTANTS, Trace
 
 # a fork: 0 first, then 1 and 2, which 3 needs
@@ -245,3 +255,23 @@ def test_segments_of_a_trace_of_another_graph_are_refused():
 def test_the_makespan_of_no_tasks_is_0():
     assert makespan(trace([], elapsed=1, n_workers=1)) == 0
     assert makespan(chained({"a-0": 2.0, "b-1": 0.5})) == 2.5
+
+
+def test_a_replay_keeps_to_limits_with_and_without_a_placement():
+    segments = [ReplaySegment(i, keys=(f"s-{i}",), steps=("s",), uses=("db",) if i < 3 else ()) for i in range(4)]
+    seconds = {"s-0": 1.0, "s-1": 2.0, "s-2": 3.0, "s-3": 1.0}
+    found = replay(segments, seconds, n_workers=4, limits={"db": 2})
+    assert ran(found) == {
+        "s-0": ("worker-0", 0, 1), "s-1": ("worker-1", 0, 2), "s-3": ("worker-2", 0, 1), "s-2": ("worker-0", 1, 4),
+    }  # fmt: skip
+    waited = {row["key"]: (row["limit"], row["granted"]) for row in found.tasks.to_pylist() if row["limit"]}
+    assert waited == {"s-2": ("db", 10**9)}
+    after = place_order(found, segments, {"db": 2})
+    assert after == {2: {0}}
+    placed = replay(segments, seconds, n_workers=4, placement=((0,), (1,), (2,), (3,)), after=after)
+    assert makespan(placed) == 4
+    assert makespan(replay(segments, seconds, n_workers=4)) == 3
+
+
+def test_a_schedule_without_a_limit_is_no_longer():
+    assert scheduled([(), ()], [1.0, 2.0], [True] * 2, 2, uses=[("db",), ("db",)], limits={"db": 2}) == 2

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.graph.graph import Graph, Policy, constant, ref, task
+from pipeline.graph.graph import Graph, Policy
+from pipeline.graph.nodes import constant, ref, task
 from pipeline.trace.shape import Shape
 
 
@@ -44,6 +48,10 @@ def test_a_shape_has_the_tasks_and_the_edges_of_the_steps(graph: Graph) -> None:
 def test_a_shape_is_read_as_it_was_written(graph: Graph, tmp_path) -> None:
     Shape.of(graph).save(tmp_path / "shape.parquet")
     assert Shape.load(tmp_path / "shape.parquet") == Shape.of(graph)
+    limited = replace(graph, policies={**graph.policies, "a": Policy("a", uses=("db",))}, limits={"db": 1})
+    Shape.of(limited).save(tmp_path / "limited.parquet")
+    assert Shape.load(tmp_path / "limited.parquet") == Shape.of(limited)
+    assert (Shape.of(limited).uses, Shape.of(limited).limits) == ({"a": ("db",)}, {"db": 1})
     nothing = Graph({}, (), {}, {})
     Shape.of(nothing).save(tmp_path / "nothing.parquet")
     assert Shape.load(tmp_path / "nothing.parquet") == Shape.of(nothing)
@@ -51,5 +59,15 @@ def test_a_shape_is_read_as_it_was_written(graph: Graph, tmp_path) -> None:
 
 def test_another_parquet_file_is_not_a_shape(tmp_path) -> None:
     pq.write_table(pa.table({"key": ["a"]}), tmp_path / "other.parquet")
-    with pytest.raises(ValueError, match="not a shape of format 1"):
+    with pytest.raises(ValueError, match="not a shape of format 2"):
         Shape.load(tmp_path / "other.parquet")
+
+
+def test_a_shape_of_format_1_has_no_limits(graph: Graph, tmp_path) -> None:
+    path = tmp_path / "old.parquet"
+    Shape.of(graph).save(path)
+    table = pq.read_table(path)
+    head = json.loads(table.schema.metadata[b"pipeline"])
+    head = {name: value for name, value in head.items() if name not in ("uses", "limits")} | {"format": 1}
+    pq.write_table(table.replace_schema_metadata({"pipeline": json.dumps(head)}), path)
+    assert Shape.load(path) == Shape.of(graph)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from dask.sizeof import sizeof
 
-from pipeline.worker.memory import nbytes, resident
+from pipeline.worker.memory import nbytes, resident, without_rest
 
 
 class Counted:
@@ -45,6 +47,18 @@ def test_an_array_and_what_holds_a_few_of_them_is_exact(value: Any, exact: int) 
 def test_a_frame_is_as_dask_has_it() -> None:
     frame = pd.DataFrame({"a": range(100), "b": ["x"] * 100})
     assert nbytes(frame) == sizeof(frame)
+
+
+def test_a_slice_of_a_table_goes_without_the_rest_of_it() -> None:
+    whole = pa.table({"a": np.arange(100_000), "b": pa.array(["text"] * 100_000).dictionary_encode()})
+    cut = whole.slice(500, 3)
+    assert nbytes(cut) < 1000
+    assert len(pickle.dumps(cut, 5)) > 800_000
+    alone = without_rest(cut)
+    assert alone.equals(cut)
+    assert len(pickle.dumps(alone, 5)) < 5000
+    assert without_rest(whole) is whole
+    assert without_rest(7) == 7
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 6, 12])

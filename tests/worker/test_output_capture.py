@@ -19,7 +19,8 @@ from pipeline.backends.registry import create
 from pipeline.builder.build import build
 from pipeline.cli import main
 from pipeline.config.loader import load
-from pipeline.graph.graph import Graph, Policy, task
+from pipeline.graph.graph import Graph, Policy
+from pipeline.graph.nodes import task
 from pipeline.graph.segments import Segment, SegmentTask
 from pipeline.report.progress import EventLines, JsonLines, LiveTable, PlainLines
 from pipeline.report.progress_lines import MOST_LINES
@@ -80,7 +81,7 @@ def written(step: str, **more: Any) -> str:
     return "a.yaml"
 
 
-@pytest.fixture(scope="module", params=BACKENDS)
+@pytest.fixture(scope="module", params=[*BACKENDS, pytest.param("process-per-task", marks=pytest.mark.slow)])
 def opened(request: pytest.FixtureRequest) -> Iterator[Any]:
     with create(request.param, workers=2, **({"dashboard": False} if request.param == "dask" else {})) as backend:
         yield backend

@@ -11,8 +11,8 @@ import cloudpickle
 import pytest
 
 from pipeline.errors import ConfigError, TaskError, TaskTimeout
-from pipeline.graph.graph import constant, listed, ref, task
 from pipeline.graph.importing import resolve
+from pipeline.graph.nodes import constant, listed, ref, task
 from pipeline.graph.segments import Dropped, Failure, Group, Segment, SegmentTask
 from pipeline.worker.process_setup import install_modules, limit_threads
 from pipeline.worker.run_segment import Hooks, begin_item, run_segment

@@ -77,6 +77,7 @@ def long_message(n):
 OPTIONS: dict[str, dict[str, Any]] = {
     "pool": {"start_method": "forkserver"},
     "processes": {"start_method": "forkserver"},
+    "process-per-task": {"start_method": "forkserver"},
     "dask": {"dashboard": False},
 }
 
@@ -89,7 +90,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=["serial", "threads", "pool", "processes", "dask"])
+@pytest.fixture(
+    scope="module",
+    params=["serial", "threads", "pool", "processes", "dask", pytest.param("process-per-task", marks=pytest.mark.slow)],
+)
 def opened(request: pytest.FixtureRequest) -> Iterator[Backend]:
     with create(request.param, workers=2, **OPTIONS.get(request.param, {})) as opened:
         yield opened
@@ -143,7 +147,7 @@ def test_what_a_function_may_do(backend: Backend, folder: Path) -> None:
 @pytest.mark.parametrize("method", ["spawn", "fork"])
 def test_processes_of_a_task_work_or_are_refused(backend: Backend, folder: Path, method: str) -> None:
     step = f'  s: {{call: "users_own:with_processes", args: {{method: {method}}}}}\n'
-    if backend.name in ("serial", "threads", "processes"):
+    if backend.name in ("serial", "threads", "processes", "process-per-task"):
         assert run(backend, folder, step) == {"s": [2, 3]}
     else:
         with pytest.raises(TaskError, match="back end can't start processes; --backend processes, threads"):
@@ -169,28 +173,38 @@ def test_a_long_message_keeps_step_and_item(backend: Backend, folder: Path) -> N
     assert "of 7 (users_own.py:" in line
 
 
-def test_a_changed_or_absent_module_is_taken_as_it_was_sent(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("writes", [True, False])
+def test_a_changed_or_absent_module_is_taken_as_it_was_sent(
+    writes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", not writes)
     package = tmp_path / "moved_package"
     package.mkdir()
     (package / "__init__.py").write_text("from pathlib import Path\nplace = Path(__file__).parent\n")
+    (package / "below").mkdir()
+    (package / "below" / "__init__.py").write_text("number = 3\n")
     (package / "inner.py").write_text("from moved_package import place\ntext = (place / 'data.txt').read_text()\n")
     (package / "data.txt").write_text("in the package")
     (package / ".hidden").write_text("")
     modules, left_out = shipped_modules((str(package),))
-    assert sorted(modules) == ["moved_package/__init__.py", "moved_package/data.txt", "moved_package/inner.py"]
+    names = ("__init__.py", "below/__init__.py", "data.txt", "inner.py")
+    assert sorted(modules) == [f"moved_package/{name}" for name in names]
     assert not left_out
     try:
         install_modules(modules)
+        import moved_package.below  # type: ignore[import-not-found]
         import moved_package.inner  # type: ignore[import-not-found]
 
         assert (moved_package.place, moved_package.inner.text) == (package, "in the package")
-        assert not (package / "__pycache__").exists()
+        assert sys.dont_write_bytecode is not writes  # what the process does with other modules is left alone
+        assert not list(package.rglob("__pycache__"))
         shutil.rmtree(package)
         install_modules({**modules, "other.py": b""})
         import moved_package.inner
 
         assert moved_package.place != package
         assert moved_package.inner.text == "in the package"
+        assert not [finder for finder in sys.meta_path if getattr(finder, "pipeline_package", "") == package.name]
     finally:
         install_modules({"no_modules_of_a_test.py": b""})
 

@@ -21,11 +21,13 @@ from pipeline.backends.dask.nannies import Tending
 from pipeline.backends.dask.probe import fingerprint, probe, unregister
 from pipeline.backends.dask.worker_plugin import Prepare
 from pipeline.backends.events import Listener, Note
+from pipeline.backends.local.attempts import MOST_LOSSES
 from pipeline.backends.stopped import patience
 from pipeline.errors import BackendError
 from pipeline.graph.fusion import fuse
 from pipeline.graph.graph import Graph
 from pipeline.graph.segments import Segment
+from pipeline.worker.folder_probe import is_seen_by, look
 from pipeline.worker.process_setup import install_modules
 from pipeline.worker.temp_folders import Folder
 from pipeline.worker.tracebacks import one_line
@@ -45,7 +47,7 @@ class Dask:
     ----------
     workers : number of processes of a LocalCluster; None: one for each core
     modules : the user's modules, installed on every worker, besides those of each Graph
-    address : of a scheduler; used instead of what ``cluster`` says
+    address : of a scheduler; used instead of ``cluster``
     cluster : the file's ``cluster`` map, see :class:`pipeline.backends.dask.cluster.Settings`
     dashboard : whether a LocalCluster has one; costs about a second
     blas_threads : threads of BLAS, OpenMP and Arrow of each worker; None leaves them alone
@@ -116,7 +118,9 @@ class Dask:
     def __exit__(self, *exc: object) -> None:
         self._stack.close()
 
-    def run(self, graph: Graph, *, context: Any = None, listener: Listener | None = None) -> Outcome:
+    def run(
+        self, graph: Graph, *, context: Any = None, listener: Listener | None = None, keep_going: bool = False
+    ) -> Outcome:
         """Run the graph; see :meth:`pipeline.backends.base.Backend.run`."""
         client = self._client
         if client is None:
@@ -130,7 +134,12 @@ class Dask:
         workers = self._living(client)
         if graph.left_out and not self.settings.local and listener is not None:
             listener(Note(f"modules: too large to be sent to the workers: {', '.join(graph.left_out)}"))
-        segments = fuse(graph, n_workers=self.n_workers)
+        segments = fuse(graph, n_workers=self.n_workers, keep_going=keep_going)
+        if (
+            self.settings.local
+        ):  # a task that ends workers is given up by the last one, before Dask gives up its segment
+            allowed = MOST_LOSSES if keep_going else MOST_LOSSES - 1
+            health.in_loop(client, setattr, client.cluster.scheduler, "allowed_failures", allowed)  # type: ignore[union-attr]
         self._tending.patience = patience(graph)
         _check_resources(segments, workers)
         with self._status_folder() as folder:
@@ -144,6 +153,7 @@ class Dask:
                 folder,
                 self._dashboard,
                 self._tending,
+                keep_going,
             )
             try:
                 with self._dashboard.run_shown():
@@ -151,7 +161,22 @@ class Dask:
             finally:
                 self._scheduler_lost = execution.health.lost
         trace = execution.trace(backend=self.name, n_workers=self.n_workers, start_up=self.start_up)
-        return Outcome(results, trace, segments, execution.dropped, trace.notes)
+        return Outcome(results, trace, segments, execution.dropped, trace.notes, execution.failures)
+
+    def sees_folder(self, folder: str) -> bool:
+        """Return whether all workers see a folder, and write to it, as this user does."""
+        if self._client is None or self.settings.local:
+            return self._client is not None
+        client = self._client
+
+        def ask(token: str, content: str, uid: int) -> list[str]:
+            found: dict[str, Any] = health.ask(client, "run", look, token, content, uid, on_error="return")
+            return [name if isinstance(name, str) else "" for name in found.values()]
+
+        try:
+            return is_seen_by(folder, ask)
+        except BackendError:  # the run will report it
+            return False
 
     def _status_folder(self) -> AbstractContextManager[str]:
         """Return a folder for one run, in which the workers write what they begin; empty where they are not ours."""

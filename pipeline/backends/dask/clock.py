@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import perf_counter_ns, process_time, thread_time
 from typing import Any
 
 from distributed import Client
 
 from pipeline.backends.dask.health import ask
-from pipeline.backends.dask.remote_task import boot_id
 from pipeline.backends.trace_records import records
+from pipeline.backends.versions import boot_id
 from pipeline.errors import BackendError
 from pipeline.graph.graph import Key
 from pipeline.graph.segments import Segment
@@ -48,23 +48,35 @@ class Rows:
         self._reports.append((message, arrived, attempt))
         self.measuring += message["measuring"]
 
-    def records(self, clocks: Mapping[str, tuple[int, int]], began: int) -> list[Record]:
+    def records(
+        self,
+        clocks: Mapping[str, tuple[int, int]],
+        began: int,
+        before: Callable[[int], Mapping[str, int]] = lambda number: {},
+    ) -> list[Record]:
         """Return the rows, with times in ns since ``began``.
 
         Parameters
         ----------
         clocks : boot id -> offset to subtract from its times, and the error of that, in ns
+        before : for a segment: limit -> the segment that had its place before
         """
         self.clock_error = max((error / 1e9 for _, error in clocks.values()), default=0.0)
         made: dict[Key, int] = {}  # when each value was first there
+        over: dict[int, int] = {}  # when each segment had first ended well
         for message, _, _ in self._reports:
             origin = began + clocks[message["boot"]][0]
             last = message["times"][-2] or max((row[2] for row in message["rows"]), default=0)
             for key in self._segments[message["segment"]].outputs:
                 made[key] = min(last - origin, made.get(key, last - origin))
+            if message.get("failed") is None and not message["partial"]:
+                over[message["segment"]] = min(last - origin, over.get(message["segment"], last - origin))
         found: list[Record] = []
         for message, arrived, attempt in self._reports:
             segment = self._segments[message["segment"]]
+            ready = max((made.get(key, 0) for key in segment.inputs), default=0)
+            places = before(segment.number).items()
+            granted, limit = max(((over.get(other, 0), name) for name, other in places), default=(0, ""))
             tasks = [segment.tasks[row[0]] for row in message["rows"]]
             found += records(
                 [
@@ -75,11 +87,13 @@ class Rows:
                 worker=message["name"],
                 segment=segment.number,
                 attempt=attempt,
-                ready=max((made.get(key, 0) for key in segment.inputs), default=0),
+                ready=ready,
                 submitted=0,  # the whole graph is submitted at once
                 done=arrived - began,
                 origin=began + clocks[message["boot"]][0],
                 bytes_in=message["bytes_in"],  # bytes between workers are counted where they arrive
+                granted=granted if granted > ready else 0,
+                limit=limit if granted > ready else "",
             )
         return found
 

@@ -35,7 +35,7 @@ from pipeline.backends import descendants
 from pipeline.backends.dask.nannies import TendedNanny, Tending
 from pipeline.backends.interrupts import interrupts_blocked
 from pipeline.backends.local import forkserver
-from pipeline.backends.local.loop import MOST_LOSSES
+from pipeline.backends.local.attempts import MOST_LOSSES
 from pipeline.errors import BackendError, ConfigError
 from pipeline.worker.tracebacks import one_line
 

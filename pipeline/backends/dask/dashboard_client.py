@@ -19,10 +19,11 @@ from distributed import Client
 from pipeline.backends.dask import dashboard_page
 from pipeline.backends.dask.health import ask, in_loop
 from pipeline.backends.dask.keys import Plan
-from pipeline.backends.events import Event, ItemDropped, Listener, Note, TaskRetry, WorkerLoss
+from pipeline.backends.events import Event, ItemDropped, Listener, Note, TaskFailed, TaskRetry, WorkerLoss
 from pipeline.errors import BackendError
 from pipeline.graph.drawing_layout import Sizes, place_boxes
-from pipeline.graph.graph import Graph, dependencies, is_constant
+from pipeline.graph.graph import Graph
+from pipeline.graph.nodes import dependencies, is_constant
 from pipeline.worker.tracebacks import one_line
 
 __all__ = ["DashboardClient"]
@@ -91,6 +92,8 @@ class DashboardClient:
             if isinstance(event, TaskRetry):
                 self._retried[event.step] += 1
                 self._failures.append(self._failure("retried", event.step, event.item, event.message, event.key))
+            elif isinstance(event, TaskFailed):
+                self._failures.append(self._failure("failed", event.step, event.item, event.message, event.key))
             elif isinstance(event, ItemDropped):
                 self._failures.append(self._failure("dropped", event.step, event.item, event.message))
             elif isinstance(event, WorkerLoss):

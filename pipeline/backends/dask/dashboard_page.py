@@ -114,7 +114,8 @@ class _Run:
         now, seconds = time.time(), Counter[int | None]()
         for position, start, stop, *_ in message["rows"]:
             seconds[self._segments[segment][position]] += stop - start
-        for step, n in self._counts[segment].items():
+        not_done = Counter(self._segments[segment][position] for position in message["missing"])
+        for step, n in (self._counts[segment] - not_done).items():
             counts = self.steps[step]
             counts.done, counts.first, counts.last = counts.done + n, counts.first or now, now
             self._estimate.finished(counts.name, n, seconds[step] / 1e9)
@@ -335,6 +336,9 @@ def report_failures(
         for instance, n in retried.items():
             if instance in shown.instances:
                 shown.steps[shown.instances[instance]].retried += n
+        for failure in failures:
+            if failure["kind"] == "failed" and failure["step"] in shown.instances:
+                shown.steps[shown.instances[failure["step"]]].failed += 1
         shown.failures.extend(failures)
 
 

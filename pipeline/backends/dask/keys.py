@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from pipeline.backends.dask.remote_task import ByKey, Job, dump, run_job
-from pipeline.graph.graph import CONTEXT, GraphNode, Key, ref, task
+from pipeline.backends.dask.keep_going import Reporting
+from pipeline.backends.dask.remote_task import ByKey, Job, dump, run_job, run_job_and_go_on
+from pipeline.graph.graph import CONTEXT, Key
+from pipeline.graph.nodes import GraphNode, dependents, ref, task
 from pipeline.graph.segments import Segment
 
 __all__ = ["Plan", "Spans", "lower"]
@@ -30,9 +33,29 @@ class Plan:
     places: Mapping[Key, tuple[Key, int | None]]
     segments: Mapping[Key, Segment]
 
-    def annotation(self, name: str, default: Any) -> ByKey | None:
-        """Return the Dask annotation with the attribute ``name`` of each segment; None if all are empty."""
-        values = {key: getattr(segment, name) for key, segment in self.segments.items() if getattr(segment, name)}
+    @cached_property
+    def keys(self) -> Mapping[int, Sequence[Key]]:
+        """The Dask keys of each segment."""
+        found: dict[int, list[Key]] = {}
+        for key, segment in self.segments.items():
+            found.setdefault(segment.number, []).append(key)
+        return found
+
+    @cached_property
+    def dependents(self) -> Mapping[Key, Collection[Key]]:
+        """For each Dask key the keys that need it."""
+        return dependents(self.tasks)
+
+    def annotation(self, name: str, default: Any, over: Iterable[Key] | None = None) -> ByKey | None:
+        """Return the Dask annotation with the attribute ``name`` of each segment; None if all are empty.
+
+        Parameters
+        ----------
+        over : the Dask keys that it is for; None: all
+        """
+        keys = self.segments if over is None else over
+        segments = ((key, self.segments[key]) for key in keys)
+        values = {key: getattr(segment, name) for key, segment in segments if getattr(segment, name)}
         plain = {key: dict(value) if isinstance(value, Mapping) else value for key, value in values.items()}
         return ByKey(plain, default) if values else None
 
@@ -70,7 +93,11 @@ def lower(
                 sources.append((key, arguments.setdefault(source, len(arguments)), place))
         given = context if CONTEXT in segment.inputs else None
         job = Job(segment, tuple(sources), tuple(map(tuple, groups.values())), given, run, topic, status_folder)
-        tasks[name] = task(name, run_job, dump(job), *map(ref, arguments))
+        if segment.keep_going:
+            reporting = Reporting(run, topic, status_folder)
+            tasks[name] = task(name, run_job_and_go_on, dump(job), reporting, *map(ref, arguments))
+        else:
+            tasks[name] = task(name, run_job, dump(job), *map(ref, arguments))
         owners[name] = segment
         for i, group in enumerate(groups.values()):
             holder = name

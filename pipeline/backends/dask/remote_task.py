@@ -8,12 +8,10 @@ client has every report before it hears that the last result is there.
 from __future__ import annotations
 
 import pickle
-import platform
 import threading
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
 
@@ -21,8 +19,12 @@ import cloudpickle
 from distributed import Worker, get_worker
 from distributed.utils import sync
 
+from pipeline.backends.dask.keep_going import NotComputed, Reporting, losses
+from pipeline.backends.dask.places import begin_on_worker
 from pipeline.backends.dask.status_files import Status, finished_file, read_late, status_file, write_status
 from pipeline.backends.dask.worker_plugin import arrival
+from pipeline.backends.local.attempts import MOST_LOSSES
+from pipeline.backends.versions import boot_id
 from pipeline.errors import shortened
 from pipeline.graph.graph import CONTEXT, Key
 from pipeline.graph.segments import NOT_AGAIN, Failure, Segment, SegmentTask
@@ -33,7 +35,7 @@ from pipeline.worker.run_segment import Hooks, run_segment
 from pipeline.worker.segment_result import SegmentResult, SegmentTimes
 from pipeline.worker.tracebacks import one_line
 
-__all__ = ["ByKey", "Job", "SegmentFailed", "boot_id", "dump", "run_job"]
+__all__ = ["ByKey", "Job", "SegmentFailed", "dump", "run_job", "run_job_and_go_on"]
 
 
 class SegmentFailed(Exception):
@@ -97,12 +99,26 @@ def dump(value: Any) -> bytes:
     return cloudpickle.dumps(value, protocol=5) if b"__main__" in data else data
 
 
-def boot_id() -> str:
-    """Return the id of this boot of this machine; processes with the same id share the clock ``perf_counter``."""
+def run_job_and_go_on(payload: bytes, reporting: Reporting, *arguments: Any) -> Any:
+    """Run a segment in a run that keeps going: failures of tasks are reported, not raised, but for damaged kept values.
+
+    Returns
+    -------
+    as :func:`run_job`; in the place of what can't be computed is a :class:`NotComputed`
+    """
+    worker = get_worker()
+    dask_key: Any = worker.get_current_task()
+    number = dask_key[1]
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return platform.node()
+        with losses(worker, reporting, number) as lost:
+            return _run_job(payload, arguments, {p: n for p, n in lost.items() if n >= MOST_LOSSES})
+    except SegmentFailed as error:
+        failure = error.failure
+        if failure.kind == "entry":  # the run plans again without the kept value
+            raise
+        about = [failure.step, failure.key, failure.item, failure.cause, failure.traceback, failure.kind]
+        worker.log_event(reporting.topic, {"run": reporting.run, "segment": number, "segment failed": about})
+        return NotComputed()
 
 
 def run_job(payload: bytes, *arguments: Any) -> Any:
@@ -112,15 +128,34 @@ def run_job(payload: bytes, *arguments: Any) -> Any:
     ------
     SegmentFailed : if one of its tasks failed, or returned what can't be pickled
     """
+    return _run_job(payload, arguments, {})
+
+
+def _run_job(payload: bytes, arguments: Sequence[Any], lost: Mapping[int, int]) -> Any:
+    """Run a segment; see above.
+
+    Parameters
+    ----------
+    lost : how many workers its tasks have ended, by position, of those that are not to be run again; of -1: the segment
+    """
     worker = get_worker()
     dask_key: Any = worker.get_current_task()  # Dask types it as any part of a key
+    if -1 in lost:
+        raise SegmentFailed(Failure("", "", "", f"{lost[-1]} workers have ended while they ran it", kind="lost"))
     try:
         job: Job = pickle.loads(payload)
     except Exception as error:  # noqa: BLE001 - unpickling the user's objects may raise anything
         cause = f"{one_line(error)} (while the worker read the task)"
         raise SegmentFailed(Failure("", "", "", cause, traceback.format_exc())) from None
-    segment = _remaining(job, worker)
+    begin_on_worker(worker, job.segment, job.run, job.topic)
+    segment, gone = _remaining(job, worker)
+    for position, n in lost.items():
+        cause = f"{n} workers have ended while they ran it; out of memory is likely"
+        gone.append(Failure.of(job.segment.tasks[position], cause, kind="lost"))
     inputs = {key: arguments[i] if place is None else arguments[i][place] for key, i, place in job.sources}
+    keys = {str(task.key): task.key for task in job.segment.tasks}
+    missing = {key for key, value in inputs.items() if type(value) is NotComputed}
+    segment = segment.computable([*missing, *(keys[failure.key] for failure in gone)])
     if CONTEXT in job.segment.inputs:
         inputs[CONTEXT] = job.context
     has_timeout = any(task.timeout is not None for task in job.segment.tasks)
@@ -149,19 +184,33 @@ def run_job(payload: bytes, *arguments: Any) -> Any:
     while True:
         result = run_segment(segment, inputs, hooks)
         end_without_files()
-        failure = result.failure or (None if segment.batch else _unpicklable(segment, result.outputs))
-        if failure is None or not failure.drop or failure.final:
+        failure = result.failure or (None if segment.batch else _unpicklable(segment, result))
+        if failure is None or failure.final or failure.kind == "entry":
+            break
+        if not failure.drop and not segment.keep_going:
             break
         failures += 1
         result.times = SegmentTimes(opened=opened, packed=perf_counter_ns())
         worker.log_event(job.topic, _report(job, result, failure, worker, 0))
         if failures > segment.retries:
-            segment, failures = segment.without(failure), 0
+            failures = 0
+            if failure.drop:
+                segment = segment.without(failure)
+            else:
+                gone.append(failure)
+                segment = segment.computable([keys[failure.key]])
     if on_start is not None:
         on_start.end()
     came = arrival(worker, dask_key)
     result.times = SegmentTimes(came.received, came.loaded, opened, perf_counter_ns())
-    worker.log_event(job.topic, _report(job, result, failure, worker, came.bytes_in))
+    gone += [*kept.failed, *result.failed]
+    report = _report(job, result, failure, worker, came.bytes_in)
+    if gone or missing:
+        report["gone"] = [[f.step, f.key, f.item, f.cause, f.traceback, f.kind] for f in gone]
+        left = job.segment.computable([*missing, *(keys[one.key] for one in gone)])
+        computed = {task.key for task in left.tasks}
+        report["missing"] = [i for i, task in enumerate(job.segment.tasks) if task.key not in computed]
+    worker.log_event(job.topic, report)
     if failure is not None:
         raise SegmentFailed(failure) from None
     outputs = {**kept.outputs, **result.outputs}
@@ -169,29 +218,35 @@ def run_job(payload: bytes, *arguments: Any) -> Any:
     return groups[0] if len(groups) == 1 else groups
 
 
-def _remaining(job: Job, worker: Worker) -> Segment:
-    """Return the segment without the items that the client has dropped.
+def _remaining(job: Job, worker: Worker) -> tuple[Segment, list[Failure]]:
+    """Return the segment without the items that the client has dropped, and the failures of the tasks it has given up.
 
     Raises
     ------
     SegmentFailed : if it must not be run twice and was begun before
     """
     segment, folder = job.segment, job.status_folder
+    gone: list[Failure] = []
     if folder and any(task.timeout is not None for task in segment.tasks):
         left_out, again = read_late(folder, segment)
         segment = segment.after((), [str(segment.tasks[position].key) for position in again])
         for position in left_out:
-            segment = segment.without(Failure.late(segment.tasks[position]))
+            failure = Failure.late(segment.tasks[position])
+            if failure.drop or not segment.keep_going:
+                segment = segment.without(failure)
+            else:
+                gone.append(failure)
     if not segment.pure:
         keys = ["pipeline-begun", job.run, str(segment.number)]
         if sync(worker.loop, worker.scheduler.get_metadata, keys=keys, default=False):
             raise SegmentFailed(Failure.of(segment.tasks[-1], f"its worker ended; {NOT_AGAIN}", kind="lost"))
         sync(worker.loop, worker.scheduler.set_metadata, keys=keys, value=True)
-    return segment
+    return segment, gone
 
 
 def _grouped(group: tuple[Key, ...], outputs: Mapping[Key, Any]) -> Any:
-    return outputs[group[0]] if len(group) == 1 else tuple(outputs[key] for key in group)
+    values = tuple(outputs[key] if key in outputs else NotComputed() for key in group)
+    return values[0] if len(group) == 1 else values
 
 
 class _OnStart:
@@ -242,6 +297,7 @@ def _report(job: Job, result: SegmentResult, failure: Failure | None, worker: Wo
                 int(m.memory),
                 m.attempt,
                 int(m.copying),
+                m.kept,
             ]
             for m in result.timings
         ],
@@ -256,6 +312,8 @@ def _report(job: Job, result: SegmentResult, failure: Failure | None, worker: Wo
         "dropped": [[str(part) for part in item] for item in result.dropped],
         "failed": [failure.step, str(failure.key), failure.item, failure.cause] if failure else None,
         "partial": False,
+        "gone": [],
+        "missing": [],
     }
 
 
@@ -276,18 +334,22 @@ def _checked(value: Any) -> Any:
     return value
 
 
-def _unpicklable(segment: Segment, outputs: Mapping[Key, Any]) -> Failure | None:
-    """Return the failure of the first output that can't be pickled.
+def _unpicklable(segment: Segment, result: SegmentResult) -> Failure | None:
+    """Return the failure of the first output that can't be pickled; where the segment goes on, the result has them all.
 
     Without this it would fail later, under another name. Buffers are left out of the pickle, so arrays cost nothing.
     """
-    for key, value in outputs.items():
+    for key, value in list(result.outputs.items()):
         try:
             _checked(value)
         except Exception as error:  # noqa: BLE001 - as there
             task = next(task for task in segment.tasks if task.key == key)
             cause = f"{one_line(error)} (the result, a {type(value).__name__}, can't be pickled)"
-            return Failure.of(task, cause, traceback=traceback.format_exc())
+            failure = Failure.of(task, cause, traceback=traceback.format_exc())
+            if not segment.goes_on:
+                return failure
+            result.failed.append(failure)
+            del result.outputs[key]
     return None
 
 

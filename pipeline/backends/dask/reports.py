@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pipeline.backends.dask.clock import Rows
-from pipeline.backends.events import ItemDropped, Listener, TaskRetry, TasksDone, WorkerLoss, output_events, shared_note
+from pipeline.backends.events import (
+    ItemDropped,
+    Listener,
+    TaskFailed,
+    TaskRetry,
+    TasksDone,
+    WorkerLoss,
+    output_events,
+    shared_note,
+)
 from pipeline.graph.segments import Failure, Segment
 from pipeline.worker.output_buffer import Line
 
@@ -21,6 +31,7 @@ class Reports:
     ----------
     rows : one for each task that ran
     dropped : step and item -> step, item and cause
+    failed : the failures of the tasks that were given up, by the task's key as text
     lost : addresses of the workers that ended
     shared : step and type of the values that several tasks of a segment got as they are, since they can't be pickled
     """
@@ -30,6 +41,7 @@ class Reports:
         self.listener = listener
         self.rows = Rows(segments)
         self.dropped: dict[tuple[str, str], tuple[str, str, str]] = {}
+        self.failed: dict[str, Failure] = {}
         self.lost: list[str] = []
         self.shared: set[tuple[str, str]] = set()
         self._attempts = _Attempts()
@@ -53,6 +65,21 @@ class Reports:
             self.listener(TaskRetry(failure.step, failure.key, failure.item, failure.cause))
         return again
 
+    def fail(self, failures: Iterable[Failure]) -> None:
+        """Keep and report the failures of tasks that are given up."""
+        for failure in failures:
+            if failure.key not in self.failed:
+                self.failed[failure.key] = failure
+                self.listener(TaskFailed(failure.step, failure.key, failure.item, failure.cause))
+
+    def segment_lost(self, number: int, failure: Failure) -> None:
+        """Take the failure of a segment of which nothing could be computed; it may name no task."""
+        segment = self._segments[number]
+        if not failure.step:
+            last = segment.tasks[-1]
+            failure = replace(failure, step=last.step, key=str(last.key), item=last.item)
+        self.fail(segment.all_failed(failure))
+
     def segment_ended(self, report: Mapping[str, Any], arrived: int) -> None:
         """Take the report of a segment that has ended or failed, which arrived at ``perf_counter_ns``."""
         segment = self._segments[report["segment"]]
@@ -64,6 +91,7 @@ class Reports:
         if report["failed"] is not None and not segment.batch:
             self.task_failed(segment, Failure(*report["failed"]))
             return
+        self.fail(Failure(*about) for about in report["gone"])
         over = self._attempts.finish(segment, report)
         seconds = {position: (stop - start) / 1e9 for position, start, stop, *_ in report["rows"]}
         for position in over:
@@ -114,6 +142,8 @@ class _Attempts:
     def finish(self, segment: Segment, report: Mapping[str, Any]) -> list[int]:
         """Record what has finished; return the positions of the tasks that have for the first time, in order."""
         over = report["done"] if segment.batch else dict.fromkeys(row[0] for row in report["rows"])
+        if report["missing"]:
+            over = [position for position in over if position not in report["missing"]]
         first = [position for position in over if (segment.number, position) not in self._finished]
         self._finished.update((segment.number, position) for position in first)
         return first

@@ -18,6 +18,7 @@ __all__ = [
     "mark_late",
     "read_late",
     "read_status",
+    "read_status_file",
     "status_file",
     "write_status",
 ]
@@ -61,13 +62,17 @@ def write_status(file: Path, status: Status) -> None:
 
 def read_status(folder: str, address: str) -> list[Status]:
     """Return what each thread of a worker runs, or ran last."""
-    found = []
-    for path in Path(folder).glob(f"{_port(address)}-*"):
-        with suppress(FileNotFoundError):
-            data = path.read_bytes()
-            if len(data) == _FORMAT.size:
-                found.append(Status(*_FORMAT.unpack(data)))
-    return found
+    found = map(read_status_file, Path(folder).glob(f"{_port(address)}-*"))
+    return [status for status in found if status is not None]
+
+
+def read_status_file(path: Path) -> Status | None:
+    """Return what a thread runs, or ran last; None if its file is gone or not complete."""
+    with suppress(OSError):
+        data = path.read_bytes()
+        if len(data) == _FORMAT.size:
+            return Status(*_FORMAT.unpack(data))
+    return None
 
 
 def forget_status(folder: str, address: str) -> None:

@@ -12,12 +12,16 @@ from pipeline.backends import descendants
 from pipeline.backends.dask.health import in_loop
 from pipeline.backends.dask.reports import Reports
 from pipeline.backends.dask.status_files import forget_status, mark_late, read_status
-from pipeline.errors import TaskTimeout
+from pipeline.backends.events import Note
+from pipeline.errors import TaskTimeout, where
 from pipeline.graph.segments import Failure, Segment, SegmentTask
 
 __all__ = ["Timeouts"]
 
 _NAP = 5_000_000_000  # ns between two checks from which this process was stopped (Ctrl-Z), and its workers with it
+
+
+_NOT_OURS = "its worker is not ours to end: the run waits until the task returns"
 
 
 class _Late(NamedTuple):
@@ -103,12 +107,18 @@ class Timeouts:
     def _stop(self, late: _Late) -> None:
         """End the worker of a task, since a thread can't be stopped; Dask starts another one."""
         failure = Failure.late(late.task)
+        if not late.pid and late.segment.keep_going:
+            self.end(late.segment.number, late.address)
+            self._reports.listener(Note(f"{where(late.task.step, late.task.item)}: {failure.cause}; {_NOT_OURS}"))
+            return
         if not late.pid:
             message = f"{failure.error()}; worker {late.address} still runs it: end that worker if it does not return"
             raise TaskTimeout(message, late.task.name)
         forget_status(self._status_folder, late.address)
         again, position = self._reports.task_failed(late.segment, failure), late.segment.tasks.index(late.task)
-        if not again and not failure.drop:
+        if not again and not failure.drop and late.segment.keep_going:
+            self._reports.fail([failure])
+        elif not again and not failure.drop:
             descendants.end([late.pid])
             raise failure.error()
         if late.segment.batch or not again:

@@ -13,6 +13,7 @@ from typing import Any
 from distributed import Worker, WorkerPlugin
 
 from pipeline.graph.graph import Key
+from pipeline.worker import shared_store
 from pipeline.worker.output_capture import install, uninstall
 from pipeline.worker.process_setup import freeze_objects, install_modules, limit_threads
 
@@ -79,6 +80,7 @@ class Prepare(WorkerPlugin):
                 del os.environ[name]
             os.environ.update(self.environment)
             tempfile.tempdir = None
+        shared_store.refuse("dask")
         if self.modules:
             install_modules(self.modules)
         if self.blas_threads is not None:
@@ -90,6 +92,7 @@ class Prepare(WorkerPlugin):
 
     def teardown(self, worker: Worker) -> None:
         """Give the streams back: the process may belong to others."""
+        shared_store.refuse("")
         uninstall()
 
     def transition(self, key: Any, start: str, finish: str, **_: Any) -> None:

@@ -19,13 +19,31 @@ from time import perf_counter_ns, sleep
 import cloudpickle
 
 from pipeline.backends.descendants import VARIABLE
+from pipeline.backends.local.shared_memory import Sharing
 from pipeline.backends.local.status_slots import StatusSlots
 from pipeline.graph.graph import Graph
-from pipeline.worker import output_capture
+from pipeline.worker import output_capture, shared_store
 from pipeline.worker.atomic_write import write_errors
-from pipeline.worker.process_setup import freeze_objects, install_modules, limit_threads
+from pipeline.worker.process_setup import (
+    freeze_objects,
+    install_modules,
+    limit_threads,
+    limit_threads_of_later_libraries,
+)
 
-__all__ = ["ChildConfig", "begin", "set_idle", "set_status", "set_up", "wait_for_others", "write_setup"]
+__all__ = [
+    "ChildConfig",
+    "Setup",
+    "begin",
+    "set_idle",
+    "set_status",
+    "set_up",
+    "setup_of",
+    "sharing",
+    "values_folder",
+    "wait_for_others",
+    "write_setup",
+]
 
 _PR_SET_PDEATHSIG = 1
 _WAIT_LIMIT = 20_000_000_000  # ns
@@ -42,6 +60,7 @@ class ChildConfig:
     parent : process id
     signal_death : whether the kernel is to kill it when the thread that started it ends
     mark : of the processes that it starts, see :mod:`pipeline.backends.descendants`
+    blas_threads : 0: it runs no tasks, so that nothing is limited
     """
 
     slots: StatusSlots
@@ -54,12 +73,19 @@ class ChildConfig:
 
 @dataclass
 class _State:
-    """The state of this child. ``setups``: path of the latest set-up -> threads of the libraries after it."""
+    """The state of this child.
+
+    Parameters
+    ----------
+    setups : path of the latest set-up -> threads of the libraries after it
+    sharing : how it shares large values; None: it does not
+    """
 
     slots: StatusSlots | None = None
     slot: int = 0
     blas_threads: int = 1
     setups: dict[str, dict[str, int]] = field(default_factory=dict)
+    sharing: Sharing | None = None
 
 
 _state = _State()
@@ -89,7 +115,8 @@ def begin(config: ChildConfig) -> None:
             os.kill(os.getpid(), signal.SIGKILL)  # the parent ended before the signal was asked for
     if parent is not None:
         threading.Thread(target=_die_after, args=(parent.sentinel,), name="parent-watcher", daemon=True).start()
-    limit_threads(config.blas_threads)
+    if config.blas_threads:
+        limit_threads_of_later_libraries(config.blas_threads)  # of those that are there: when it is set up
 
 
 def _die_after(sentinel: int) -> None:
@@ -100,19 +127,29 @@ def _die_after(sentinel: int) -> None:
 
 
 @dataclass(frozen=True)
-class _Setup:
-    """What a child needs before its first task of a graph. ``samples``: one pickled task of each step."""
+class Setup:
+    """What a child needs before its first task of a graph.
+
+    Parameters
+    ----------
+    samples : one pickled task of each step
+    sharing : how large values go through shared memory; None: none does
+    has_values : whether all workers of the run are on this machine, and have its shared values
+    """
 
     sys_path: tuple[str, ...]
     modules: Mapping[str, bytes]
     samples: tuple[bytes, ...]
+    sharing: Sharing | None = None
+    has_values: bool = False
 
 
-def write_setup(folder: str, graph: Graph, modules: Mapping[str, bytes]) -> str:
-    """Write a file with what a child needs before its first task of a graph; return its path.
+def setup_of(
+    graph: Graph, modules: Mapping[str, bytes], sharing: Sharing | None = None, *, has_values: bool = False
+) -> Setup:
+    """Return what a child needs before its first task of a graph.
 
-    It holds the import path, the shipped modules and one task of each step: unpickling that imports what the step
-    needs. The file is named by its content.
+    That is the import path, the shipped modules and one task of each step: unpickling that imports what the step needs.
     """
     samples: dict[str, bytes] = {}
     for key, node in graph.tasks.items():
@@ -122,7 +159,13 @@ def write_setup(folder: str, graph: Graph, modules: Mapping[str, bytes]) -> str:
             with contextlib.suppress(Exception):  # a task that can't be pickled is reported when it is to run
                 data = cloudpickle.dumps(node)
                 samples[step] = data if len(data) < _SAMPLE_LIMIT else b""
-    setup = _Setup(tuple(sys.path), {**modules, **graph.modules}, tuple(s for s in samples.values() if s))
+    return Setup(
+        tuple(sys.path), {**modules, **graph.modules}, tuple(s for s in samples.values() if s), sharing, has_values
+    )
+
+
+def write_setup(folder: str, setup: Setup) -> str:
+    """Write a set-up to a file that is named by its content; return its path."""
     data = pickle.dumps(setup)
     path = os.path.join(folder, f"setup-{hashlib.sha256(data).hexdigest()[:32]}")
     if not os.path.exists(path):
@@ -131,8 +174,13 @@ def write_setup(folder: str, graph: Graph, modules: Mapping[str, bytes]) -> str:
     return path
 
 
+def values_folder(folder: str) -> str:
+    """Return where the shared values of users are, of workers with their set-up files in a folder."""
+    return os.path.join(folder, "values")
+
+
 def set_up(path: str) -> dict[str, int]:
-    """Get this child ready as a set-up file says, unless it is already.
+    """Get this child ready as a set-up file describes, unless it is already.
 
     Returns
     -------
@@ -140,13 +188,17 @@ def set_up(path: str) -> dict[str, int]:
     """
     if path not in _state.setups:
         with open(path, "rb") as file:
-            setup: _Setup = pickle.load(file)
+            setup: Setup = pickle.load(file)
         sys.path[:] = setup.sys_path
+        if setup.has_values:
+            shared_store.attach(values_folder(os.path.dirname(path)))
+        else:
+            shared_store.refuse("manager")
         install_modules(setup.modules)
         for sample in setup.samples:
             with contextlib.suppress(Exception):  # a task that can't be unpickled is reported when it is to run
                 pickle.loads(sample)
-        first = not _state.setups
+        first, _state.sharing = not _state.setups, setup.sharing
         _state.setups = {path: limit_threads(_state.blas_threads)}
         if first:
             freeze_objects()
@@ -173,6 +225,11 @@ def set_status(segment: int, position: int, start: int) -> None:
     """Write what this child is about to run to its status slot."""
     if _state.slots is not None:
         _state.slots.write(_state.slot, segment, position, start)
+
+
+def sharing() -> Sharing | None:
+    """Return how this child shares large values; None: it does not."""
+    return _state.sharing
 
 
 def set_idle() -> None:

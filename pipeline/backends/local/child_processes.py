@@ -25,12 +25,18 @@ from pipeline.backends.local.child_main import ChildConfig, begin
 from pipeline.backends.local.status_slots import StatusSlots
 from pipeline.errors import BackendError, ConfigError
 from pipeline.worker.closed_files import FILES_CLOSED, end_without_files
+from pipeline.worker.engine_connections import has_connection
 
 __all__ = ["METHODS", "Children", "count_cores", "ended_by", "ended_stopped", "kill", "reap"]
 
 METHODS = ("spawn", "forkserver", "fork")
 _MOST_STARTS = 3
 _REAPING_LIMIT = 1_000_000_000  # ns
+
+
+def _modules_of_tasks() -> list[str]:
+    """Return what this process has imported for its tasks, and what each worker would otherwise import anew."""
+    return [name for name in sys.modules if name.startswith(("pipeline.ops.", "pipeline.outputs."))]
 
 
 def count_cores() -> int:
@@ -57,7 +63,7 @@ class SpawnChild(_Child, SpawnProcess):
 
     @staticmethod
     def _Popen(process: BaseProcess) -> Any:  # noqa: N802 - multiprocessing's name
-        with _main_hidden(), interrupts_blocked(), descendants.marked():
+        with interrupts_blocked(), descendants.marked(), _main_hidden():
             return SpawnProcess._Popen(process)
 
 
@@ -66,7 +72,7 @@ class ForkServerChild(_Child, ForkServerProcess):
 
     @staticmethod
     def _Popen(process: BaseProcess) -> Any:  # noqa: N802 - multiprocessing's name
-        with _main_hidden(), interrupts_blocked(), descendants.marked():
+        with interrupts_blocked(), descendants.marked(), _main_hidden():
             for _ in range(_MOST_STARTS - 1):
                 with contextlib.suppress(OSError, EOFError):  # the server was killed; then it is started again
                     return ForkServerProcess._Popen(process)
@@ -90,6 +96,7 @@ def _main_hidden() -> Iterator[None]:
     """Start a child that does not import this process's ``__main__``.
 
     A script without ``if __name__ == "__main__"`` would start itself again; what is defined there is sent by value.
+    Used within :func:`descendants.marked`, in one thread at a time.
     """
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
@@ -126,6 +133,9 @@ class Children:
     def __init__(self, method: str, *, blas_threads: int, n_slots: int) -> None:
         if method not in METHODS:
             raise ConfigError(f"start_method: got {method!r}; allowed: {', '.join(METHODS)}")
+        there = multiprocessing.get_all_start_methods()
+        if method not in there:
+            raise ConfigError(f"start_method: got {method!r}, which this system lacks; it has {', '.join(there)}")
         self.method = method
         self._blas_threads = blas_threads
         context: Any = copy.copy(multiprocessing.get_context(method))
@@ -145,9 +155,14 @@ class Children:
             raise BackendError(
                 f"start method 'fork' while other threads run ({others}) can hang the child; use 'spawn'"
             )
+        if self.method == "fork" and has_connection():
+            raise ConfigError(
+                "start_method: got 'fork', but this process has run frames (on serial or threads), and a process that "
+                "is forked from it would crash; use spawn or forkserver, or run this in a new process"
+            )
         if self.method == "forkserver":
             try:
-                forkserver.start([__name__, "pipeline.backends.local.messages"])
+                forkserver.start([__name__, "pipeline.backends.local.messages", *_modules_of_tasks()])
             except OSError as error:
                 raise BackendError(f"start method 'forkserver' can't be used here: {error}; use 'spawn'") from error
         child = _CLASSES[self.method](*args, **kwargs)
@@ -175,6 +190,10 @@ class Children:
         """Free the slot of a child that has ended."""
         with self._lock:
             self._children.remove(child)
+
+    def end_below(self) -> None:
+        """Kill what the tasks of living children have started, and not the children."""
+        descendants.end_below([child.pid for child in self.living() if child.pid is not None])
 
     def end(self) -> None:
         """Kill every child, with everything that its tasks have started, and reap it."""

@@ -120,6 +120,10 @@ class Executor(Protocol):
         """Return the value that was stored."""
         return stored
 
+    def release(self, stored: Any) -> None:
+        """Free what a stored value takes outside this process: nothing needs it any more."""
+        return
+
     def notes(self) -> Mapping[str, Any]:
         """Return what the Trace should record about the workers.
 

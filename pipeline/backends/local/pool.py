@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing.pool
+import os
 import pickle
-import queue
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,6 +19,7 @@ from pipeline.backends.local.child_main import set_idle, set_up, wait_for_others
 from pipeline.backends.local.child_processes import Children, count_cores, ended_stopped, kill, reap
 from pipeline.backends.local.executor import Finished, Job, LostWorker
 from pipeline.backends.local.messages import SegmentMessage, run_message, to_message
+from pipeline.backends.local.pool_dispatch import AllAtOnce, Answer, Arrival, Call, Dispatch, OneByOne, Stream
 from pipeline.backends.local.process_backend import ProcessBackend
 from pipeline.backends.local.serialization import PIPE, to_bytes
 from pipeline.errors import BackendError, ConfigError, WorkerLost
@@ -31,6 +32,7 @@ __all__ = ["Pool"]
 _POLL = 0.05  # seconds between two checks of the workers
 _LOOK_EVERY = 0.5  # seconds between two looks for workers that are stopped
 _END_LIMIT = 5.0  # seconds for the Pool to end; after that its threads, which are daemons, are left running
+_CLOSE_LIMIT = 2.0  # seconds for idle workers to end by themselves
 _START_LIMIT = 120.0  # seconds for the workers to start
 _MOST_STARTS = 3  # of a Pool of which a worker ends while it starts
 
@@ -46,13 +48,36 @@ class Pool(ProcessBackend):
     ends with :class:`pipeline.errors.WorkerLost`, and the next run starts a new Pool. A task that exceeds its timeout
     costs the Pool as well, but there it is known what was running, and the segments are run again.
 
+    Segments are handed to it by its methods, and their results handed on as these give them:
+
+    ============================  ========================  ============================================================
+    ``chunksize``, ``ordered``    method                    a result is handed on
+    ============================  ========================  ============================================================
+    neither                       ``apply_async``           when its segment has returned
+    ``chunksize: n``              ``map_async``, or         with those of all segments of its step that were ready at
+                                  ``starmap_async`` [1]_    the same time, when the last of them has returned
+    ``ordered: false``            ``imap_unordered``        when its chunk has returned
+    ``ordered: true``             ``imap``                  when its chunk and all that were begun before have returned
+    ============================  ========================  ============================================================
+
+    A chunk is ``chunksize`` segments, 1 unless said, that go to a worker together and are lost together. The results
+    are the same by all of them; what differs is when a segment that needs one can begin. ``map``, ``starmap`` and
+    ``apply`` are the async forms and a wait, which would keep this process from looking after the workers. The Pool
+    ends by ``close`` and ``join`` where it has nothing to do, else by ``terminate`` with its workers killed.
+
+    .. [1] Of a step with several ``over`` keys.
+
     Parameters
     ----------
     workers : number of processes; None: one for each core that this process may use
     modules : the user's own modules, besides those of the graph
     start_method : spawn, forkserver or fork; fork is refused while other threads run
-    maxtasksperchild : segments after which a process is replaced, as in ``multiprocessing.Pool``
+    maxtasksperchild : segments, or chunks of them, after which a process is replaced, as in ``multiprocessing.Pool``
+    chunksize : segments that go to a worker in one message; they are lost together
+    ordered : whether results are handed on in the order in which their segments were begun; None: see above
     blas_threads : threads of BLAS, OpenMP and Arrow in each process
+    transport : how values go from worker to worker: pickle, shared-memory, or auto, which takes what is faster here for
+        a value of this size
     """
 
     name: ClassVar[str] = "pool"
@@ -67,19 +92,29 @@ class Pool(ProcessBackend):
         modules: Mapping[str, bytes] | None = None,
         start_method: str = "spawn",
         maxtasksperchild: int | None = None,
+        chunksize: int | None = None,
+        ordered: bool | None = None,
         blas_threads: int = 1,
+        transport: str = "pickle",
     ) -> None:
         if start_method == "fork" and maxtasksperchild is not None:
             raise ConfigError(
                 "maxtasksperchild: with start_method 'fork', Pool forks while its threads run; use 'spawn'"
             )
+        for name, number in (("maxtasksperchild", maxtasksperchild), ("chunksize", chunksize)):
+            if number is not None and (type(number) is not int or number < 1):
+                raise ConfigError(f"{name}: got {number!r}; write a whole number >= 1")
+        if ordered is not None and type(ordered) is not bool:
+            raise ConfigError(f"ordered: got {ordered!r}; allowed: true, false")
         slots = 4 * (workers or count_cores()) + 32
-        super().__init__(workers, modules, start_method, blas_threads, slots=slots)
+        super().__init__(workers, modules, start_method, blas_threads, transport=transport, slots=slots)
         self._maxtasksperchild = maxtasksperchild
+        self._chunksize, self._ordered = chunksize, ordered
         self._pool: multiprocessing.pool.Pool | None = None
         self._warm = ""  # the set-up file that the workers have read
-        self._results: queue.SimpleQueue[Any] = queue.SimpleQueue()  # number, bytes or exception, when it arrived
+        self._dispatch: Dispatch | None = None
         self._jobs: dict[int, tuple[Job, int]] = {}  # in flight, with the bytes sent
+        self._n_bytes = 0  # of all of them
         self._unsent: list[Finished] = []  # jobs that could not be pickled
         self._checked = self._stops_checked = 0.0  # when the workers were checked
         self._n_warm_ups = 0
@@ -94,7 +129,9 @@ class Pool(ProcessBackend):
                 if self._pool is None:
                     self._start()
                 if self._warm != self._setup:
+                    self._close_dispatch()
                     self._warm_up()
+                self._open_dispatch()
                 return
             except WorkerLost as lost:  # killed from outside, for it runs no task yet
                 self.abandon()
@@ -104,14 +141,19 @@ class Pool(ProcessBackend):
                     ) from lost
 
     def _end(self) -> None:
+        if self._pool is not None and not self._jobs:
+            self._close_dispatch()
+            self._children.end_below()
+            _close(self._pool)
         self.abandon()
 
     def abandon(self) -> None:
         """End the Pool, its children first: ``terminate`` waits for what they run, which can take long."""
         pool, self._pool = self._pool, None
+        self._close_dispatch()
         self._jobs.clear()
+        self._n_bytes = 0
         self._unsent.clear()
-        self._results = queue.SimpleQueue()
         if pool is not None:
             _terminate(pool, self._children)
 
@@ -122,10 +164,32 @@ class Pool(ProcessBackend):
             self._pool = multiprocessing.pool.Pool(
                 self.n_workers, maxtasksperchild=self._maxtasksperchild, context=self._children.context
             )
+        except OSError as error:
+            self._children.end()
+            raise BackendError(
+                f"{self.name}: a multiprocessing.Pool can't be made: {error}. Its locks are files in /dev/shm; "
+                "--backend processes works without"
+            ) from error
         except BaseException:
             self._children.end()
             raise
         self._children.complete = self._children.method == "fork"  # the Pool's own threads run from now on
+
+    def _open_dispatch(self) -> None:
+        """Choose the method of the Pool for the run that begins."""
+        if self._dispatch is not None:
+            return
+        assert self._pool is not None
+        how = (self._pool, _run, self.n_workers, self._chunksize or 1)
+        if self._ordered is not None:
+            self._dispatch = Stream(*how, ordered=self._ordered)
+        else:
+            self._dispatch = (OneByOne if self._chunksize is None else AllAtOnce)(*how)
+
+    def _close_dispatch(self) -> None:
+        if self._dispatch is not None:
+            self._dispatch.close()
+            self._dispatch = None
 
     def _warm_up(self) -> None:
         """Have each worker read the set-up file, by one call for each, which returns when all workers have one."""
@@ -148,7 +212,7 @@ class Pool(ProcessBackend):
     # ---- the executor
 
     def has_room(self, n_ready: int) -> bool:
-        return len(self._jobs) < 2 * self.n_workers  # all share one queue: a waiting job goes to the next free worker
+        return self._dispatch is None or self._dispatch.has_room(len(self._jobs), self._n_bytes)
 
     def submit(self, job: Job) -> None:
         self._forget_finished(job)
@@ -156,22 +220,17 @@ class Pool(ProcessBackend):
         if isinstance(message, Failure):
             self._unsent.append(Finished(job, SegmentResult(failure=message)))
             return
-        assert self._pool is not None
-        data, number, results = to_bytes(message), job.segment.number, self._results
+        assert self._dispatch is not None
+        data, number = to_bytes(message), job.segment.number
         self._jobs[number] = (job, len(data))
-
-        def on_result(result: Any) -> None:
-            results.put((number, result, perf_counter_ns()))
-
-        self._pool.apply_async(_run, (_Stamp(), self._setup, data), callback=on_result, error_callback=on_result)
+        self._n_bytes += len(data)
+        self._dispatch.add(Call.of(number, self._setup, data), job.segment)
 
     def wait(self) -> Sequence[Finished]:
+        assert self._dispatch is not None
         finished, self._unsent = self._unsent, []
-        with contextlib.suppress(queue.Empty):
-            if not finished:
-                finished.append(self._take(*self._results.get(timeout=_POLL)))
-            while True:
-                finished.append(self._take(*self._results.get_nowait()))
+        self._dispatch.flush()
+        finished += self._come(0.0 if finished else _POLL)
         if perf_counter() - self._checked > _POLL / 2:
             self._checked = perf_counter()
             finished.extend(self._stop_overdue())  # first: a worker may be stopped while it runs such a task
@@ -179,20 +238,30 @@ class Pool(ProcessBackend):
         return finished
 
     def notes(self) -> Mapping[str, Any]:
-        return {**super().notes(), "maxtasksperchild": self._maxtasksperchild}
+        options = {"chunksize": self._chunksize, "ordered": self._ordered, "maxtasksperchild": self._maxtasksperchild}
+        return {**super().notes(), **options, "method": self._dispatch.method if self._dispatch is not None else ""}
 
     # ---- supervision
 
-    def _take(self, number: int, data: Any, arrived: int) -> Finished:
-        job, bytes_in = self._jobs.pop(number)
-        if isinstance(data, BaseException):
-            raise BackendError(f"{self.name}: the pool failed: {describe(data)}") from data
-        result: SegmentResult = pickle.loads(data)
-        if len(data) > PIPE:  # the worker wrote until it had been read
-            result.times = result.times._replace(sent=arrived)
-        self._heard[result.worker] = arrived
+    def _come(self, timeout: float) -> list[Finished]:
+        """Return the jobs whose results have come, up to ``timeout`` seconds later if there are none."""
+        assert self._dispatch is not None
+        try:
+            answers = self._dispatch.answers(timeout)
+        except Exception as error:
+            raise BackendError(f"{self.name}: the pool failed: {describe(error)}") from error
+        return [self._take(answer) for answer in answers]
+
+    def _take(self, answer: Answer) -> Finished:
+        job, bytes_in = self._jobs.pop(answer.number)
+        self._n_bytes -= bytes_in
+        result: SegmentResult = self._arrived(pickle.loads(answer.data))
+        # the worker wrote until it had been read; the results of a chunk are sent together
+        if len(answer.data) > PIPE or self._chunksize is not None:
+            result.times = result.times._replace(sent=answer.arrived)
+        self._heard[result.worker] = answer.arrived
         self._forget_finished(job)
-        return Finished(job, result, bytes_in=bytes_in, bytes_sent=len(data))
+        return Finished(job, result, bytes_in=bytes_in, bytes_sent=len(answer.data))
 
     def _check_workers(self) -> None:
         """Raise if a worker has ended that should not have, or is stopped: it may hold the lock of the Pool's queue."""
@@ -229,32 +298,47 @@ class Pool(ProcessBackend):
             for child in self._children.living():
                 task = self._children.slots.overdue(child.config.slot, job.segment, now)
                 if task is not None:
+                    come = self._come(0.0)  # it is not run again
+                    if number not in self._jobs:
+                        return come
                     jobs = dict(self._jobs)
                     heard = {other.name: self._heard.get(other.name, now) for other in self._children.living()}
                     lost = {n: self._interrupted(other) for n, (other, _) in jobs.items() if n != number}
                     self.abandon()
                     self._start()
+                    self._open_dispatch()
                     self._gaps += [(name, since, perf_counter_ns()) for name, since in heard.items()]
                     failed = Finished(job, SegmentResult(failure=Failure.late(task), worker=child.name))
                     ended = [failed, *lost.values()]
-                    return [replace(one, kept=self._finished_items(one.job)) for one in ended]
+                    ended = [replace(one, kept=self._finished_items(one.job)) for one in ended]
+                    self._sweep_values()
+                    return come + ended
         return []
 
     def _interrupted(self, job: Job) -> Finished:
         """Return a job that a new Pool is to run again, as lost if it has begun and must not run twice."""
-        for child in self._children.living() if not job.segment.pure else ():
-            number, position, start = self._children.slots.read(child.config.slot)
-            if number == job.segment.number and start:
-                task = job.segment.tasks[max(position, 0)]
-                worker = f"worker {child.name} (pid {child.pid})"
-                return Finished(job, lost=LostWorker(worker, "the timeout of another task", task))
-        return Finished(job, blame=False)
+        if job.segment.pure or not os.path.exists(self._finished_path(job)):
+            return Finished(job, blame=False)
+        segment, worker, task = job.segment, "its worker", job.segment.tasks[0]
+        for child in self._children.living():
+            number, position, _ = self._children.slots.read(child.config.slot)
+            if number == segment.number:
+                worker, task = f"worker {child.name} (pid {child.pid})", segment.tasks[max(position, 0)]
+        return Finished(job, lost=LostWorker(worker, "the timeout of another task", task))
 
 
 def _lost(child: BaseProcess, ended: str, task: SegmentTask | None) -> WorkerLost:
     message = LostWorker(f"worker {child.name} (pid {child.pid})", ended, task).message()
     message += "; back end 'processes' goes on after that" if task is not None else ""
     return WorkerLost(message, task.name if task is not None else "")
+
+
+def _close(pool: multiprocessing.pool.Pool) -> None:
+    """End a Pool that has nothing to do by ``close`` and ``join``; give up if a worker does not end."""
+    pool.close()
+    closing = threading.Thread(target=pool.join, name="pool-close", daemon=True)
+    closing.start()
+    closing.join(_CLOSE_LIMIT)
 
 
 def _terminate(pool: multiprocessing.pool.Pool, children: Children) -> None:
@@ -297,17 +381,10 @@ def _warm(setup: str, n_workers: int, token: int) -> Mapping[str, int] | str:
     return threads
 
 
-class _Stamp:
-    """An argument that arrives as the instant when the Pool's thread began to pickle the call."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return int, (perf_counter_ns(),)
-
-
 _returned = 0  # when the last call in this worker returned
 
 
-def _run(pickled: int, setup: str, data: bytes) -> bytes:
+def _run(number: int, pickled: int, setup: str, data: bytes) -> Answer:
     global _returned
     set_up(setup)
     message: SegmentMessage = pickle.loads(data)
@@ -316,7 +393,7 @@ def _run(pickled: int, setup: str, data: bytes) -> bytes:
     result = run_message(message)
     result.worker = multiprocessing.current_process().name
     result.times = result.times._replace(received=received, loaded=loaded)
-    answer = to_bytes(result)
+    answer = Answer(number, to_bytes(result), Arrival())
     set_idle()
     _returned = perf_counter_ns()
     return answer

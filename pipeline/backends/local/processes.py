@@ -70,6 +70,8 @@ class Processes(ProcessBackend):
     modules : the user's own modules, besides those of the graph
     start_method : spawn, forkserver or fork; fork is refused while other threads run
     blas_threads : threads of BLAS, OpenMP and Arrow in each process
+    transport : how values go from worker to worker: pickle, shared-memory, or auto, which takes what is faster here for
+        a value of this size
     """
 
     # No pipe can deadlock, though there is no thread. A large message is sent only to a worker that has nothing to do,
@@ -93,8 +95,10 @@ class Processes(ProcessBackend):
         modules: Mapping[str, bytes] | None = None,
         start_method: str = "spawn",
         blas_threads: int = 1,
+        transport: str = "pickle",
     ) -> None:
-        super().__init__(workers, modules, start_method, blas_threads, slots=2 * (workers or count_cores()))
+        slots = 2 * (workers or count_cores())
+        super().__init__(workers, modules, start_method, blas_threads, transport=transport, slots=slots)
         self._workers = [_Worker(f"processes-{i}") for i in range(self.n_workers)]
         self._selector: selectors.BaseSelector | None = None
         self._deaths = 0  # workers that ended in a row while they started
@@ -148,6 +152,7 @@ class Processes(ProcessBackend):
                 kill(worker.process)
                 worker.jobs.clear()
                 self._forget(worker)
+        self._clear_values()
 
     # ---- the executor
 
@@ -164,6 +169,10 @@ class Processes(ProcessBackend):
         if isinstance(message, Failure):
             self._finished.append(Finished(job, SegmentResult(failure=message)))
             return
+        self._hand_out(job, message)
+
+    def _hand_out(self, job: Job, message: SegmentMessage) -> None:
+        """Send a job to a worker, or keep it for the first that is free."""
         head, buffers = dump(("run", message))
         free = next((worker for worker in self._workers if self._is_free(worker)), None)
         if free is not None:
@@ -283,7 +292,7 @@ class Processes(ProcessBackend):
         if kind == "output":
             worker.jobs[0][0].emit(worker.name, content[0])
             return True
-        result: SegmentResult = content[0]
+        result: SegmentResult = self._arrived(content[0])
         job, bytes_in = worker.jobs.popleft()
         self._forget_finished(job)
         if result.timings:
@@ -318,6 +327,7 @@ class Processes(ProcessBackend):
                 self._finished.append(Finished(job, SegmentResult(failure=overdue, worker=worker.name), kept=kept))
             else:
                 self._finished.append(Finished(job, lost=lost, blame=i == 0, kept=kept))
+        self._sweep_values()
         if starting:
             self._deaths += 1
             if self._deaths >= _MOST_DEATHS:

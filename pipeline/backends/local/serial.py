@@ -12,6 +12,7 @@ from pipeline.backends.events import Listener
 from pipeline.backends.local import loop
 from pipeline.backends.local.executor import Executor, Finished, Job
 from pipeline.graph.graph import Graph
+from pipeline.worker import shared_store
 from pipeline.worker.output_capture import capturing
 from pipeline.worker.process_setup import install_modules
 from pipeline.worker.run_segment import Hooks, run_segment
@@ -52,10 +53,12 @@ class Serial(Executor):
     def __exit__(self, *exc: object) -> None:
         self._finished.clear()
 
-    def run(self, graph: Graph, *, context: Any = None, listener: Listener | None = None) -> Outcome:
+    def run(
+        self, graph: Graph, *, context: Any = None, listener: Listener | None = None, keep_going: bool = False
+    ) -> Outcome:
         """See :meth:`pipeline.backends.base.Backend.run`."""
-        with threadpoolctl.threadpool_limits(self._blas_threads), capturing():
-            return loop.run(self, graph, context=context, listener=listener)
+        with threadpoolctl.threadpool_limits(self._blas_threads), capturing(), shared_store.during():
+            return loop.run(self, graph, context=context, listener=listener, keep_going=keep_going)
 
     def prepare(self, graph: Graph) -> float:
         install_modules({**self._modules, **graph.modules})

@@ -4,6 +4,9 @@ A value is pickled once, where it was made, and stays :class:`Packed` until a ta
 columns) are kept apart from the pickle (protocol 5) and written to a pipe from where they are; they are read into
 memory that the new value then uses. So there is one copy on each side. That memory is writable, as it would be after a
 plain pickle.
+
+Workers that share memory write a large value to a :class:`~pipeline.backends.local.shared_memory.Block` instead, which
+those that need it map: one copy in all. What does not fit there goes through the pipe.
 """
 
 from __future__ import annotations
@@ -15,7 +18,10 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import Any, SupportsIndex
 
-import cloudpickle
+import numpy as np
+
+from pipeline.backends.local.shared_memory import Block, Sharing, map_block, read_block, write_block
+from pipeline.worker.pickle_frames import frames_of
 
 __all__ = ["PIPE", "Packed", "dump", "load", "pack", "receive", "send", "to_bytes"]
 
@@ -25,48 +31,67 @@ PIPE = 65_536  # bytes that a pipe holds: writing no more than that does not wai
 
 
 class Packed:
-    """A pickled value. ``frames``: the pickle, then the buffers that were kept apart."""
+    """A pickled value. ``frames``: the pickle, then the buffers that were kept apart; or it is all in a ``block``.
 
-    __slots__ = ("frames",)
+    Attributes
+    ----------
+    lacked : why it is not in shared memory, though it is large enough
+    """
 
-    def __init__(self, frames: Sequence[Any]) -> None:
-        self.frames = tuple(frames)
+    __slots__ = ("block", "frames", "lacked")
+
+    def __init__(self, frames: Sequence[Any] = (), block: Block | None = None, lacked: str = "") -> None:
+        self.frames, self.block, self.lacked = tuple(frames), block, lacked
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all its frames."""
-        return sum(memoryview(frame).nbytes for frame in self.frames)
+        """Bytes of the pickle and the buffers."""
+        return sum(memoryview(frame).nbytes for frame in self.frames) + (self.block.nbytes if self.block else 0)
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
-        large = [memoryview(frame).nbytes >= _LARGE for frame in self.frames]
-        return Packed, ([pickle.PickleBuffer(f) if big else f for f, big in zip(self.frames, large, strict=True)],)
+        if self.block is not None:
+            return Packed, ((), self.block)
+        return Packed, ([_in_message(frame) for frame in self.frames],)
 
 
-def pack(value: Any) -> Packed:
-    """Pickle a value, with cloudpickle where pickle can't (lambdas, classes of ``__main__``)."""
+def _in_message(frame: Any) -> Any:
+    """Return what is pickled for a frame; a small one is copied, and stays writable."""
+    if memoryview(frame).nbytes >= _LARGE:
+        return pickle.PickleBuffer(frame)
+    return bytearray(frame) if isinstance(frame, memoryview) else frame
+
+
+def pack(value: Any, sharing: Sharing | None = None) -> Packed:
+    """Pickle a value, with cloudpickle where pickle can't (lambdas, classes of ``__main__``).
+
+    Parameters
+    ----------
+    sharing : how large values go through shared memory; None: none does
+    """
+    if sharing is not None and type(value) is np.ndarray and not (value.flags.forc or value.dtype.hasobject):
+        value = np.ascontiguousarray(value)  # else it is copied into the pickle, and out of it
+    apart = _LARGE if sharing is None else min(_LARGE, sharing.least)
+    frames = frames_of(value, apart)
+    packed = Packed(frames)
+    if sharing is None or packed.nbytes < sharing.least:
+        return packed
     try:
-        return _pack(value, pickle.dumps)
-    except Exception:  # noqa: BLE001 - if cloudpickle fails as well, its error is the better message
-        return _pack(value, cloudpickle.dumps)
+        return Packed(block=write_block(sharing.folder, frames))
+    except OSError as error:
+        return Packed(frames, lacked=error.strerror or str(error))
 
 
-def _pack(value: Any, dumps: Any) -> Packed:
-    buffers: list[memoryview] = []
+def load(packed: Packed, *, copy: bool = False) -> Any:
+    """Return the value. Arrays in it use the memory of ``packed``: load one without a block only once.
 
-    def keep_in_pickle(buffer: pickle.PickleBuffer) -> bool:
-        raw = buffer.raw()
-        if raw.nbytes < _LARGE:
-            return True
-        buffers.append(raw)
-        return False
-
-    head = dumps(value, protocol=5, buffer_callback=keep_in_pickle)
-    return Packed((head, *buffers))
-
-
-def load(packed: Packed) -> Any:
-    """Return the value. Arrays in it use the memory of ``packed``: load a Packed only once."""
-    head, *buffers = packed.frames
+    Parameters
+    ----------
+    copy : whether a value in a block is copied, so that it does not need shared memory any more
+    """
+    frames: Sequence[Any] = packed.frames
+    if packed.block is not None:
+        frames = read_block(packed.block) if copy else map_block(packed.block)
+    head, *buffers = frames
     return pickle.loads(head, buffers=buffers)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from multiprocessing.context import BaseContext
+from multiprocessing.heap import Arena
 
 from pipeline.graph.segments import Segment, SegmentTask
 
@@ -20,7 +21,11 @@ class StatusSlots:
 
     def __init__(self, context: BaseContext, n: int) -> None:
         self.n = n
-        self._numbers = context.RawArray("q", _FIELDS * n)
+        try:
+            self._numbers = context.RawArray("q", _FIELDS * n)
+        except OSError:  # there is no /dev/shm, or it can't be written to: the temp folder does as well
+            Arena._dir_candidates = []  # type: ignore[attr-defined]
+            self._numbers = context.RawArray("q", _FIELDS * n)
 
     def write(self, slot: int, segment: int, position: int, start: int) -> None:
         first = _FIELDS * slot

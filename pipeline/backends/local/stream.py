@@ -8,11 +8,13 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
+from pipeline.backends.local.attempts import Attempts
 from pipeline.backends.local.executor import Executor, Finished, Job
-from pipeline.backends.local.loop import Attempts, Events
+from pipeline.backends.local.loop import Events
 from pipeline.errors import PipelineError
 from pipeline.graph.fusion import fuse
 from pipeline.graph.graph import Graph, Key
+from pipeline.graph.limits import ReadySegments
 from pipeline.graph.segments import Segment
 
 __all__ = ["in_background", "independent_segments", "stream"]
@@ -38,7 +40,7 @@ def stream(
 ) -> Generator[Any]:
     """Yield the value of each segment, in this order.
 
-    A failed task is tried again as its step says, a lost worker is replaced, and what tasks print is shown.
+    A failed task is tried again as often as its step allows, a lost worker is replaced, and what tasks print is shown.
 
     Parameters
     ----------
@@ -50,39 +52,47 @@ def stream(
     ------
     PipelineError : a task failed; raised in the place of its value
     """
+    position = {segment.number: i for i, segment in enumerate(segments)}
+    ready = ReadySegments([segment.uses for segment in segments], graph.limits)  # by position
+    n_running = 0
     attempts = Attempts(recovers_workers=executor.capabilities.recovers_workers)
     events = Events(graph, None)
-    todo, again, window = (
-        deque(segments),
-        deque[Segment](),
-        deque[int](),
-    )  # window: those begun and not yielded, in order
+    todo, window = deque(range(len(segments))), deque[int]()  # window: those begun and not yielded, in order
     done: dict[int, Any] = {}  # the value of a segment as the executor stores it, or its error
     executor.prepare(graph)
     try:
         while (todo or window) and not is_left():
-            while (again or (todo and len(window) < ahead)) and executor.has_room(len(again) + len(todo)):
-                segment = again.popleft() if again else todo.popleft()
-                if segment.number not in window:
-                    window.append(segment.number)
+            while todo and len(window) < ahead:
+                window.append(todo.popleft())
+                ready.add(window[-1])
+            while ready.n_able and executor.has_room(len(ready) + len(todo)):
+                if ready.n_limited and n_running >= executor.n_workers:
+                    break  # one that has a limit must not wait behind others
+                segment = segments[ready.take()]
+                n_running += 1
                 executor.submit(Job(segment, {}, attempts.n_made(segment), events.output))
             while window and window[0] in done:
                 value = done.pop(window.popleft())
                 if isinstance(value, PipelineError):
                     raise value
-                yield executor.decode(value)
+                decoded = executor.decode(value)
+                executor.release(value)
                 del value
+                yield decoded
+                del decoded
             if window:
                 for finished in executor.wait():
-                    segment = finished.job.segment
+                    place = position[finished.job.segment.number]
+                    n_running -= 1
+                    ready.release(place)
                     try:
                         value = _value(finished, attempts, events)
                     except PipelineError as error:
                         value = error
                     if value is None:
-                        again.append(segment)
+                        ready.add(place)
                     else:
-                        done[segment.number] = value
+                        done[place] = value
     finally:
         executor.abandon()
 
@@ -113,7 +123,7 @@ def in_background(start: Callable[[Callable[[], bool]], Generator[Any]], *, ahea
 
     Parameters
     ----------
-    start : returns the generator; takes a function that says whether this one was closed
+    start : returns the generator; takes a function that returns whether this one was closed
     """
     ready: queue.Queue[tuple[Any, BaseException | None, bool]] = queue.Queue(max(1, ahead))
     left = threading.Event()

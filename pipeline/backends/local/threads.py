@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import queue
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from time import perf_counter
@@ -17,7 +19,7 @@ from pipeline.backends.local import loop
 from pipeline.backends.local.child_processes import count_cores
 from pipeline.backends.local.executor import Executor, Finished, Job
 from pipeline.graph.graph import Graph
-from pipeline.worker import subprocesses
+from pipeline.worker import shared_store, subprocesses
 from pipeline.worker.output_buffer import Emit, Line
 from pipeline.worker.output_capture import capturing
 from pipeline.worker.process_setup import install_modules
@@ -33,7 +35,7 @@ class Threads(Executor):
     """Threads that take jobs from one queue.
 
     A thread can't be stopped: a timeout is noticed when the task has returned, and leaving waits for the tasks that
-    still run. The programs of commands are ended.
+    still run; at Ctrl-C only for those that are in compiled code. The programs of commands are ended.
 
     Parameters
     ----------
@@ -66,10 +68,12 @@ class Threads(Executor):
     def __exit__(self, *exc: object) -> None:
         self.abandon()
 
-    def run(self, graph: Graph, *, context: Any = None, listener: Listener | None = None) -> Outcome:
+    def run(
+        self, graph: Graph, *, context: Any = None, listener: Listener | None = None, keep_going: bool = False
+    ) -> Outcome:
         """See :meth:`pipeline.backends.base.Backend.run`."""
-        with threadpoolctl.threadpool_limits(self._blas_threads), capturing():
-            return loop.run(self, graph, context=context, listener=listener)
+        with threadpoolctl.threadpool_limits(self._blas_threads), capturing(), shared_store.during():
+            return loop.run(self, graph, context=context, listener=listener, keep_going=keep_going)
 
     def prepare(self, graph: Graph) -> float:
         install_modules({**self._modules, **graph.modules})
@@ -100,15 +104,23 @@ class Threads(Executor):
         return finished
 
     def abandon(self) -> None:
-        """Take waiting jobs off the queue, end the programs that tasks run, and wait for the threads to end."""
+        """Take waiting jobs off the queue, end the programs that tasks run, and wait for the threads to end.
+
+        Ctrl-C also ends the tasks that run, each at its next instruction of Python.
+        """
         with contextlib.suppress(queue.Empty):
             while True:
                 self._jobs.get_nowait()
         for _ in self._threads:
             self._jobs.put(None)
         with subprocesses.stopping([thread.ident for thread in self._threads if thread.ident is not None]):
+            interrupted = isinstance(sys.exc_info()[1], KeyboardInterrupt)
             while self._threads:
-                self._threads[-1].join()
+                thread = self._threads[-1]
+                while interrupted and thread.is_alive():
+                    _raise_in(thread)
+                    thread.join(_AGAIN)
+                thread.join()
                 self._threads.pop()
         self._in_flight = 0
 
@@ -132,9 +144,23 @@ def _emitter(name: str, job: Job, finished: queue.SimpleQueue[_Message]) -> Emit
     return lambda lines: finished.put((name, job, lines))
 
 
+class _Interrupted(BaseException):
+    """Raised in a thread whose run was ended by Ctrl-C."""
+
+
+_AGAIN = 0.2  # seconds after which it is raised again, since a task may have caught it
+
+
+def _raise_in(thread: threading.Thread) -> None:
+    """Have a thread raise :class:`_Interrupted` when it runs Python again; a long call of compiled code ends first."""
+    number = ctypes.c_ulong(thread.ident or 0)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(number, ctypes.py_object(_Interrupted))
+
+
 def _work(name: str, jobs: queue.SimpleQueue[Any], finished: queue.SimpleQueue[_Message]) -> None:
-    while (job := jobs.get()) is not None:
-        result = run_segment(job.segment, job.inputs, Hooks(emit=_emitter(name, job, finished)))
-        result.worker = name
-        finished.put((name, job, result))
-        del job, result  # a waiting thread must not keep values alive
+    with contextlib.suppress(_Interrupted):
+        while (job := jobs.get()) is not None:
+            result = run_segment(job.segment, job.inputs, Hooks(emit=_emitter(name, job, finished)))
+            result.worker = name
+            finished.put((name, job, result))
+            del job, result  # a waiting thread must not keep values alive

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import zoneinfo
 from collections.abc import Callable, Mapping
@@ -10,15 +9,18 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
 
+from pipeline.config.expressions.foreign_words import FOREIGN_CONSTANTS, FOREIGN_FUNCTIONS, FOREIGN_IN_WINDOWS
 from pipeline.config.expressions.references import ExpressionError
-from pipeline.config.expressions.time_literals import parse_duration, parse_time
+from pipeline.config.expressions.time_literals import Months, parse_duration, parse_period, parse_time
 from pipeline.config.expressions.tree import BoundValue, Call, Constant, Node, Placeholder, constant_kind
 from pipeline.errors import nearest
 from pipeline.units import count_text
 
 __all__ = [
     "AGGREGATES",
+    "CALLABLE",
     "FUNCTIONS",
+    "WINDOWS",
     "Function",
     "Parameter",
     "Scope",
@@ -29,10 +31,10 @@ __all__ = [
     "name_hint",
 ]
 
-Scope = Literal["arrays", "columns", "agg", "coords"]
+Scope = Literal["arrays", "columns", "agg", "coords", "window"]
 
-_EVERYWHERE: frozenset[Scope] = frozenset({"arrays", "columns", "agg", "coords"})
-_NO_ARRAYS: frozenset[Scope] = frozenset({"columns", "agg", "coords"})
+_EVERYWHERE: frozenset[Scope] = frozenset({"arrays", "columns", "agg", "coords", "window"})
+_NO_ARRAYS: frozenset[Scope] = frozenset({"columns", "agg", "coords", "window"})
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Parameter:
     Parameters
     ----------
     kind : ``any``: any expression; else the argument must be a constant of this kind:
-        ``int number text regex zone duration time choice``
+        ``int number text texts regex zone duration period time format choice``
     choices : the allowed values of a ``choice``
     keyword : whether it is keyword-only
     """
@@ -114,12 +116,18 @@ _ELEMENTWISE = _table(
 ) | {"where": _function("where(c, a, b)", _EVERYWHERE, "second")}
 _TIMES = _table(
     {
-        "time": "date(text:time) timestamp(text:time) floor_time(t;length:duration)",
-        "duration": "duration(text:duration)",
-        "int": "year(t) month(t) day(t) hour(t) weekday(t) dayofyear(t)",
+        "time": "date(text:time) timestamp(text:time) floor_time(t;length:period)",
+        "int": "year(t) quarter(t) month(t) isoweek(t) day(t) hour(t) minute(t) second(t) weekday(t) dayofyear(t)",
     },
     _EVERYWHERE,
-)
+) | {
+    "duration": _function(
+        "duration(text:duration=)",
+        _EVERYWHERE,
+        "duration",
+        *(Parameter(name, "int", required=False, keyword=True) for name in ("years", "quarters", "months")),
+    )
+}
 _ZONES = {
     "localize": _function(
         "localize(t, zone:zone)",
@@ -135,6 +143,13 @@ _ZONES = {
         ),
     ),
     "convert": _function("convert(t, zone:zone)", _NO_ARRAYS, "time"),
+    "strftime": _function("strftime(t, format:format)", _NO_ARRAYS, "text"),
+    "parse_time": _function(
+        "parse_time(s, formats:texts)",
+        _NO_ARRAYS,
+        "time",
+        Parameter("errors", "choice", required=False, choices=("fail", "missing"), keyword=True),
+    ),
 }
 _TEXTS = _table(
     {
@@ -159,78 +174,74 @@ FUNCTIONS: Mapping[str, Function] = MappingProxyType(
 AGGREGATES: Mapping[str, Function] = MappingProxyType(
     _table(
         {
-            "same": "sum(x) min(x) max(x) first(x) last(x)",
-            "number": "mean(x) median(x) quantile(x;q:number) std(x;ddof:int) var(x;ddof:int)",
+            "same": "sum(x) min(x) max(x) first(x) last(x) mode(x) list(x)",
+            "number": "mean(x) median(x) quantile(x;q:number) std(x;ddof:int) var(x;ddof:int) corr(x;y) "
+            "covar(x;y;ddof:int)",
+            "text": "join(x;sep:text)",
             "int": "count(x=) nunique(x)",
             "bool": "any(x) all(x)",
         },
-        frozenset({"agg"}),
+        frozenset({"agg", "window"}),
     )
 )
-"""The aggregates, by name; an ``agg`` is a call of one of them."""
-
-# names of functions in other languages -> what to write here
-_FOREIGN_FUNCTIONS = {
-    **dict.fromkeys(("isnan", "isnull", "isna", "is_null"), "missing(x)"),
-    **dict.fromkeys(("notnull", "notna"), "not missing(x)"),
-    **dict.fromkeys(("fillna", "coalesce", "ifnull", "nvl"), "fill(x, v)"),
-    **dict.fromkeys(("if", "iif", "ifelse", "if_else", "case"), "where(c, a, b)"),
-    **dict.fromkeys(("pow", "power"), "x ** y"),
-    **dict.fromkeys(("isin",), "x in [1, 2]"),
-    **dict.fromkeys(("ln",), "log(x)"),
-    **dict.fromkeys(("len",), "length(s)"),
-    **dict.fromkeys(("str",), "text(x)"),
-    **dict.fromkeys(("int",), "integer(x)"),
-    **dict.fromkeys(("float",), "number(x)"),
-    **dict.fromkeys(("bool",), "boolean(x)"),
-    **dict.fromkeys(("datetime", "to_datetime"), "timestamp('…')"),
-    **dict.fromkeys(("timedelta",), "duration('5min')"),
-    **dict.fromkeys(("mod",), "x % y"),
-}
-# names of constants in other languages -> a hint
-_FOREIGN_CONSTANTS = {
-    **dict.fromkeys(("true", "false"), "write True or False"),
-    "nan": "for a missing value of floats write nan",
-    **dict.fromkeys(
-        ("na", "nat", "null", "nil", "none"), "for a missing value write missing, to ask for it missing(x)"
-    ),
-    **dict.fromkeys(("inf", "infinity"), "for an infinite value write not isfinite(x) and not missing(x)"),
-    "pi": f"write {math.pi}",
-}
+"""The aggregates, by name; an ``agg`` is an expression of calls of them."""
+WINDOWS: Mapping[str, Function] = MappingProxyType(
+    _table(
+        {
+            "int": "rank() dense_rank() row_number()",
+            "same": "lag(x;n:int=) lead(x;n:int=) cumsum(x) cummin(x) cummax(x)",
+        },
+        frozenset({"window"}),
+    )
+)
+"""What a column of op ``window`` may call besides aggregates, which are those of its group."""
+CALLABLE: Mapping[str, Function] = MappingProxyType({**FUNCTIONS, **AGGREGATES, **WINDOWS})
+"""All of them by name; no two have one name."""
+_ARRAY_OPS = frozenset({"sum", "mean", "min", "max", "median", "quantile", "std", "var", "any", "all"})
 
 
 def name_hint(name: str) -> str:
     """Return ``; for a missing value write missing, …`` for a name such as ``null``; empty for any other name."""
-    return f"; {_FOREIGN_CONSTANTS[name.casefold()]}" if name.casefold() in _FOREIGN_CONSTANTS else ""
+    return f"; {FOREIGN_CONSTANTS[name.casefold()]}" if name.casefold() in FOREIGN_CONSTANTS else ""
 
 
 def call_error(name: str, scope: Scope) -> str:
     """Return the message for a call of ``name`` that ``scope`` does not allow, with what to write instead."""
     if name in AGGREGATES:
         pairwise = {"min": "; of two values: minimum(a, b)", "max": "; of two values: maximum(a, b)"}.get(name, "")
-        if scope == "arrays":
+        if scope == "arrays" and name in _ARRAY_OPS:
             return f"'{name}' is an op; write a step of its own: {{op: {name}, input: …}}{pairwise}"
-        if scope == "agg":
-            return (
-                f"'{name}' must be the outermost call, one aggregate in each entry; combine aggregates in an assign "
-                "after the groupby"
-            )
-        return f"'{name}' is an aggregate, which is only allowed in the agg of a groupby{pairwise}"
+        if scope in ("agg", "window"):
+            return f"'{name}' is inside another aggregate; make it a column first, by a groupby of its own"
+        windows = ", and in op window, which gives each row that of its group" if scope == "columns" else ""
+        return f"'{name}' is an aggregate, which is only allowed in the agg of a groupby{windows}{pairwise}"
+    if name in WINDOWS:
+        if scope == "window":
+            return f"'{name}' is inside an aggregate, or inside another function of windows; make it a column first"
+        return f"'{name}' is for columns of op window"
     if name in FUNCTIONS:
         if name == "coord":
             return "'coord' is only for arrays; here a bare name is a column"
         return f"'{name}' is for columns and coordinates, not for arrays"
-    if name in _FOREIGN_FUNCTIONS:
-        return f"unknown function '{name}'; write {_FOREIGN_FUNCTIONS[name]}"
+    folded = name.casefold()
+    foreign = FOREIGN_FUNCTIONS.get(folded, "")
+    if folded in FUNCTIONS and scope in FUNCTIONS[folded].scopes:
+        return f"unknown function '{name}'; did you mean '{folded}'?"
+    if scope == "agg" and (folded in AGGREGATES or not foreign) and nearest(folded, AGGREGATES):
+        return f"unknown aggregate '{name}'{nearest(folded, AGGREGATES)}"
+    known = [*WINDOWS, *AGGREGATES]
+    if scope == "window" and (folded in known or not foreign) and nearest(folded, known):
+        return f"unknown function '{name}'{nearest(folded, known)}"
+    if scope == "window":
+        foreign = FOREIGN_IN_WINDOWS.get(folded, foreign)
+    if foreign:
+        return f"unknown function '{name}'; write {foreign}"
     return f"unknown function '{name}'{nearest(name, [n for n, f in FUNCTIONS.items() if scope in f.scopes])}"
 
 
-def aggregate_error(name: str) -> str:
-    """Return the message for an ``agg`` that calls ``name`` (empty: calls nothing), which is not an aggregate."""
-    near = nearest(name, AGGREGATES) if name else ""
-    if near:
-        return f"unknown aggregate '{name}'{near}"
-    return f"an agg is one aggregate of an expression, such as sum(a * b); aggregates: {', '.join(AGGREGATES)}"
+def aggregate_error() -> str:
+    """Return the message for an ``agg`` without an aggregate."""
+    return f"an agg needs an aggregate, such as sum(a * b) / count(); aggregates: {', '.join(AGGREGATES)}"
 
 
 def bind_arguments(call: Call) -> Call:
@@ -242,7 +253,7 @@ def bind_arguments(call: Call) -> Call:
     ------
     ExpressionError : for a wrong number of arguments, an unknown keyword, or a constant of the wrong kind
     """
-    function = FUNCTIONS.get(call.function) or AGGREGATES[call.function]
+    function = CALLABLE[call.function]
     positional = [p for p in function.parameters if not p.keyword]
     args, keywords = list(call.args), dict(call.keywords)
     while len(args) < len(positional) and positional[len(args)].name in keywords:
@@ -253,7 +264,7 @@ def bind_arguments(call: Call) -> Call:
     least = sum(p.required for p in positional)
     too_many = len(args) > len(positional) and not function.variadic
     if len(args) < least or too_many or any(p.name in keywords for p in positional):
-        hint = "; numpy and pandas differ, so ddof has no default" if call.function in {"std", "var"} else ""
+        hint = "; numpy and pandas differ, so ddof has no default" if call.function in {"std", "var", "covar"} else ""
         raise ExpressionError(f"got {count_text(len(args), 'argument')}; write {function}{hint}", call.column)
     for parameter, node in [
         *zip(positional, args, strict=False),
@@ -282,7 +293,15 @@ def _check_argument(function: Function, parameter: Parameter, node: Node, column
 
 def _constant_error(parameter: Parameter, value: Any) -> str:
     """Return why ``value`` is not allowed for ``parameter``; empty if it is."""
-    kind, value_kind = parameter.kind, constant_kind(value)
+    kind = parameter.kind
+    if kind == "texts":
+        texts = value if isinstance(value, tuple) else (value,)
+        if not texts or not all(isinstance(text, str) for text in texts):
+            return f"got {value!r}; it must be text or a list of texts: ['%d.%m.%Y', '%Y-%m-%d']"
+        return next((error for text in texts if (error := _format_error(text))), "")
+    if isinstance(value, tuple):
+        return "got a list; it must be one value"
+    value_kind = constant_kind(value)
     if kind == "int":
         is_whole = isinstance(value, int) and value_kind == "number"
         return "" if is_whole else f"got {value!r}; it must be a whole number"
@@ -294,7 +313,7 @@ def _constant_error(parameter: Parameter, value: Any) -> str:
         # type first: True == 1, and only one of them is a choice
         allowed = any(type(value) is type(c) and value == c for c in parameter.choices)
         return "" if allowed else f"got {value!r}; it must be one of {', '.join(map(repr, parameter.choices))}"
-    if kind == "time" and value_kind in {"time", "zoned time"}:
+    if (kind == "time" and value_kind in {"time", "zoned time"}) or (kind == "period" and value_kind == "duration"):
         return ""
     if not isinstance(value, str):
         return f"got {value!r}; it must be text, in single quotes"
@@ -320,25 +339,74 @@ def _check_zone(text: str) -> None:
         raise ExpressionError(f"got {text!r}, which is not a known time zone; write 'UTC', 'Europe/Paris' …") from None
 
 
+_DIRECTIVES = "aAwdbBmyYHIpMSfzjUWGVu%"
+
+
+def _format_error(text: str) -> str:
+    """Return why a format of times is not allowed; empty if it is."""
+    for directive in re.findall(r"%(-?.?)", text):
+        if directive.lstrip("-") not in _DIRECTIVES or not directive.lstrip("-"):
+            known = ", ".join(f"%{letter}" for letter in _DIRECTIVES)
+            return f"got {text!r}; '%{directive}' is not known; a format has {known}, as '%d.%m.%Y %H:%M:%S'"
+    return ""
+
+
+def _check_format(text: str) -> None:
+    if error := _format_error(text):
+        raise ExpressionError(error)
+
+
 _TEXT_CHECKS: Mapping[str, Callable[[str], object]] = {
     "regex": _check_regex,
     "zone": _check_zone,
     "duration": parse_duration,
+    "format": _check_format,
+    "period": parse_period,
     "time": parse_time,
 }
 
 
 def fold_time_literal(call: Call) -> Node:
-    """Return the Constant of ``date('…')``, ``timestamp('…')`` or ``duration('…')``; any other call unchanged."""
-    if call.function not in {"date", "timestamp", "duration"} or not isinstance(call.args[0], Constant):
+    """Return the Constant of ``date('…')``, ``timestamp('…')``, ``duration(…)``; any other call unchanged.
+
+    Raises
+    ------
+    ExpressionError : a text that is none, or a duration of a text and of months
+    """
+    if call.function not in {"date", "timestamp", "duration"}:
+        return call
+    if call.function == "duration":
+        return _duration(call)
+    if not isinstance(call.args[0], Constant):
         return call
     value = call.args[0].value
     try:
-        if call.function == "duration":
-            return Constant(parse_duration(value))
         time = parse_time(value)
     except ExpressionError as error:
         raise ExpressionError(error.message, call.column) from None
     if call.function == "date" and (time.hour or time.minute or time.second or time.microsecond or time.tzinfo):
         raise ExpressionError(f"got {value!r}; date takes a day, timestamp('…') a time of day", call.column)
     return Constant(time)
+
+
+def _duration(call: Call) -> Node:
+    if bool(call.args) == bool(call.keywords):
+        raise ExpressionError(
+            "write duration('5min'), or duration(months=3) with years, quarters or months; add one to the other: "
+            "t + duration(months=3) + duration('1d')",
+            call.column,
+        )
+    if call.keywords:
+        values = {name: node.value for name, node in call.keywords if isinstance(node, Constant)}
+        if len(values) < len(call.keywords):
+            return call
+        return Constant(Months(sum(values[name] * _IN_MONTHS[name] for name in values)))
+    if not isinstance(call.args[0], Constant):
+        return call
+    try:
+        return Constant(parse_duration(call.args[0].value))
+    except ExpressionError as error:
+        raise ExpressionError(error.message, call.column) from None
+
+
+_IN_MONTHS = {"years": 12, "quarters": 3, "months": 1}

@@ -10,9 +10,11 @@ import ast
 import re
 from typing import NoReturn
 
+from pipeline.config.expressions.foreign_words import syntax_hint
 from pipeline.config.expressions.functions import (
     AGGREGATES,
-    FUNCTIONS,
+    CALLABLE,
+    WINDOWS,
     Scope,
     aggregate_error,
     bind_arguments,
@@ -29,6 +31,7 @@ from pipeline.config.expressions.tree import (
     Constant,
     Membership,
     Missing,
+    Name,
     Node,
     Placeholder,
     StepReference,
@@ -37,6 +40,7 @@ from pipeline.config.expressions.tree import (
     children,
     fold,
     render,
+    walk,
 )
 
 __all__ = ["parse_tree"]
@@ -82,7 +86,7 @@ def parse_tree(text: str, scope: Scope) -> Node:
 
 
 def _check_missing(node: Node, parent: Node | None) -> None:
-    """Check that ``missing`` is one of the two choices of ``where``: elsewhere nothing says of what type it is."""
+    """Check that ``missing`` is one of the two choices of ``where``: elsewhere its type is unknown."""
     if isinstance(node, Missing):
         chosen = isinstance(parent, Call) and parent.function == "where" and node not in parent.args[:1]
         if not chosen or parent.args[1:] == (node, node):  # type: ignore[union-attr]
@@ -111,6 +115,8 @@ def _syntax_error(prepared: PreparedText, reason: str, column: int) -> Expressio
     last = re.search(r"(\*\*|//|[<>=!]=|[-+*/%<>,]|\b(?:and|or|not|in))\s*$", prepared.original)
     if last:
         return ExpressionError(f"nothing follows '{last[1]}'", last.start() + 1)
+    if hint := syntax_hint(prepared.original):
+        return ExpressionError(hint, column)
     if ". Perhaps" in reason:  # "invalid syntax. Perhaps you forgot a comma?"
         reason = "an operator is missing between two values: a + b, a < b, a and b"
     return ExpressionError(f"invalid expression ({reason})", column)
@@ -124,7 +130,7 @@ def _bitwise_message(error: BitwiseOperatorError, text: str, scope: Scope) -> st
     binds = f", which binds tighter than '{comparison[0]}'" if comparison and len(token) == 1 else ""
     message = f"got '{token}'{binds}; write '{word}'"
     if "'" in text or '"' in text or "`" in text:  # & or | may be inside a string
-        return message
+        return f"{message}; to join text write concat(a, b)" if token == "||" else message
     try:
         tree = parse_tree(re.sub(r"\s*\|\|?\s*", " or ", re.sub(r"\s*&&?\s*", " and ", text)), scope)
     except ExpressionError:
@@ -139,12 +145,30 @@ class _Converter:
         self.prepared, self.scope = prepared, scope
 
     def whole(self, node: ast.expr) -> Node:
-        if self.scope != "agg":
-            return self.convert(node, 0)
-        called = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
-        if not isinstance(node, ast.Call) or called not in AGGREGATES:
-            self.refuse(node, aggregate_error(called))
-        return self.call(node, 0, aggregate=True)
+        tree = self.convert(node, 0)
+        if self.scope in ("agg", "window"):
+            self.check_aggregates(tree, node)
+        return tree
+
+    def check_aggregates(self, tree: Node, node: ast.expr) -> None:
+        """Check that no aggregate is inside another one; and of an ``agg`` that it has one, and columns only in it."""
+        if self.scope == "agg" and not any(
+            isinstance(inner, Call) and inner.function in AGGREGATES for inner in walk(tree)
+        ):
+            self.refuse(node, aggregate_error())
+        pending: list[tuple[Node, bool]] = [(tree, False)]
+        while pending:
+            inner, aggregated = pending.pop()
+            if isinstance(inner, Name) and not aggregated and self.scope == "agg":
+                raise ExpressionError(
+                    f"'{inner.name}' is outside of an aggregate; a group has many of them: first({inner.name}), "
+                    "or make it a key",
+                    inner.column,
+                )
+            own = isinstance(inner, Call) and (inner.function in AGGREGATES or inner.function in WINDOWS)
+            if own and aggregated:
+                raise ExpressionError(call_error(inner.function, self.scope), inner.column)  # type: ignore[union-attr]
+            pending += [(child, aggregated or own) for child in children(inner)]
 
     def refuse(self, node: ast.AST, message: str) -> NoReturn:
         raise ExpressionError(message, self.column(node))
@@ -218,25 +242,36 @@ class _Converter:
             self.refuse(right, f"got {render(whole)} after 'in', which takes a list: [1, 2] or ${{list}}")
         return Membership(operand, (whole,), negated, listed=True)
 
-    def call(self, node: ast.Call, depth: int, *, aggregate: bool = False) -> Node:
+    def call(self, node: ast.Call, depth: int) -> Node:
         if not isinstance(node.func, ast.Name):
             self.refuse(node.func, "only a function can be called, by its bare name: f(x)")
         name = node.func.id
         if name in self.prepared.nodes:
             self.refuse(node.func, "only a function can be called, by its bare name: f(x)")
-        if not aggregate and (name not in FUNCTIONS or self.scope not in FUNCTIONS[name].scopes):
+        if name not in CALLABLE or self.scope not in CALLABLE[name].scopes:
             self.refuse(node, call_error(name, self.scope))
         args: list[Node] = []
         for arg in node.args:
             if isinstance(arg, ast.Starred):
                 self.refuse(arg, "got '*'; write the arguments one by one")
-            args.append(self.convert(arg, depth))
+            args.append(self.argument(name, len(args), arg, depth))
         keywords: dict[str, Node] = {}
         for keyword in node.keywords:
             if keyword.arg is None:
                 self.refuse(keyword.value, "got '**'; write the arguments one by one")
-            keywords[keyword.arg] = self.convert(keyword.value, depth)
+            keywords[keyword.arg] = self.argument(name, keyword.arg, keyword.value, depth)
         call = bind_arguments(Call(name, tuple(args), tuple(keywords.items()), self.column(node)))
         if name == "coord" and not isinstance(call.args[0], StepReference):
             self.refuse(node, "the first argument of coord(x, name) must be a step")
         return fold_time_literal(call)
+
+    def argument(self, function: str, at: int | str, node: ast.expr, depth: int) -> Node:
+        """Convert an argument; a list of texts where the function takes one."""
+        known = CALLABLE[function].parameters
+        found = [p for i, p in enumerate(known) if at in (i, p.name)]
+        if not isinstance(node, ast.List | ast.Tuple) or not found or found[0].kind != "texts":
+            return self.convert(node, depth)
+        elements = [self.convert(element, depth) for element in node.elts]
+        if not all(isinstance(element, Constant) and isinstance(element.value, str) for element in elements):
+            self.refuse(node, f"'{found[0].name}' of {function} takes a list of texts: ['%d.%m.%Y', '%Y-%m-%d']")
+        return Constant(tuple(element.value for element in elements if isinstance(element, Constant)))

@@ -77,7 +77,12 @@ class PickText:
 
 @dataclass(frozen=True)
 class ReferenceText:
-    """A reference to a step as written; equality ignores spaces and ``column``."""
+    """A reference to a step as written; equality ignores spaces and ``column``.
+
+    Parameters
+    ----------
+    part : ``u`` of ``svd.u``, ``best.alpha`` of ``search.best.alpha``: a part of a part; empty: the whole
+    """
 
     name: str
     part: str = ""
@@ -108,13 +113,11 @@ def parse_reference(text: str, *, column: int = 1) -> ReferenceText:
     if name is None:
         raise ExpressionError(f"got {text!r}; a reference begins with the name of a step", column + begin)
     position, part = name.end(), ""
-    if text[position : position + 1] == ".":
+    while text[position : position + 1] == ".":
         named = _NAME.match(text, position + 1)
         if named is None:
             raise ExpressionError(f"got {text!r}; '.' must be followed by the name of a part", column + position)
-        position, part = named.end(), named.group()
-    if text[position:].startswith("."):
-        raise ExpressionError(f"got {text!r}; a part has no parts of its own", column + position)
+        position, part = named.end(), f"{part}.{named.group()}" if part else named.group()
     picks: tuple[PickText, ...] = ()
     if text[position:].lstrip().startswith("["):
         position = text.index("[", position)

@@ -225,7 +225,7 @@ def _attribute(token: str, text: str, end: int, scope: Scope) -> str:
     last = whole.rpartition(".")[2]
     if token in {"np", "numpy", "pd", "pandas", "math", "xr"}:
         return f"got '{whole}'; call functions by their bare names: {last}(…)"
-    if last in AGGREGATES and scope != "agg":
+    if last in AGGREGATES and scope not in ("agg", "window"):
         return f"got '{whole}'; {call_error(last, scope)}"
     if last in FUNCTIONS or last in AGGREGATES:
         return f"got '{whole}'; names have no attributes here: write {last}({token})"

@@ -13,6 +13,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from pipeline.config.expressions.references import ExpressionError, ReferenceText
+from pipeline.config.expressions.time_literals import Months
 
 __all__ = [
     "ARITHMETIC",
@@ -47,7 +48,7 @@ _MAX_BITS = 64  # no dtype of a column holds a larger whole number
 
 @dataclass(frozen=True)
 class Constant:
-    """A bool, int, float, str, datetime (naive or zoned) or timedelta."""
+    """A bool, int, float, str, datetime (naive or zoned), timedelta, Months, or a tuple of texts."""
 
     value: Any
 
@@ -275,6 +276,10 @@ def _render_constant(value: Any) -> str:
         return f"timestamp('{value}')"
     if isinstance(value, timedelta):
         return f"duration('{value.total_seconds():g}s')"
+    if isinstance(value, Months):
+        return f"duration(months={value.n})"
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(repr, value))}]"
     return repr(value)
 
 
@@ -325,6 +330,8 @@ def constant_kind(value: Any) -> str:
         return "time"
     if isinstance(value, timedelta):
         return "duration"
+    if isinstance(value, Months):
+        return "months"
     if value is None:
         raise ExpressionError("got null; to ask for missing values write missing(x), for one of them missing or nan")
     raise ExpressionError(f"got a {type(value).__name__}; an expression takes numbers, text, true/false and times")

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.config.schema.pieces import closed_model
 from pipeline.config.schema.steps import step_definitions
-from pipeline.config.sections.keys import CheckKeys, File, OutputKeys
+from pipeline.config.sections.keys import CacheKeys, CheckKeys, File, OutputKeys
 
 __all__ = ["json_schema"]
 
@@ -26,5 +26,10 @@ def json_schema() -> dict[str, Any]:
         "title": "Pipeline",
         "description": "A pipeline of chunked arrays, dataframes and Python calls.",
         **closed_model(File),
-        "definitions": {**step_definitions(), "output": closed_model(OutputKeys), "check": closed_model(CheckKeys)},
+        "definitions": {
+            **step_definitions(),
+            "output": closed_model(OutputKeys),
+            "check": closed_model(CheckKeys),
+            "cache": closed_model(CacheKeys),
+        },
     }

@@ -141,8 +141,9 @@ def entry_of(cls: type[Signature]) -> OpEntry:
     inputs = {}
     for name, role in cls.roles().items():
         kinds = [f"{kind}, or a list of them" if kind in role.gathered else kind for kind in role.kinds]
+        kinds = [f"a map of names to {' or '.join(kinds)}s"] if role.named else kinds
         inputs[name] = " or ".join(kinds) + (" (may be left out)" if role.optional else "")
-    gives = f"{cls.gives} {', '.join(cls.parts)}" if cls.parts else cls.gives
+    gives = f"{cls.gives}{'' if cls.gives == 'parts' else ', parts'} {', '.join(cls.parts)}" if cls.parts else cls.gives
     return OpEntry(
         cls.op, cls.family, inputs, gives, tuple(_parameter(cls, name) for name in cls.model_fields), _doc(cls)
     )

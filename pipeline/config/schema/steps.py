@@ -51,7 +51,11 @@ def step_definitions() -> dict[str, Any]:
     made["over"] = _over()
     own: dict[str, dict[str, Any]] = {
         "expr": {"expr": {"type": ["string", "number"]}},
-        "call": {"call": {"type": "string", "pattern": FUNCTION}, "input": _CALL_INPUT, **properties(CallKeys)},
+        "call": {
+            "call": or_template({"type": "string", "pattern": FUNCTION}),
+            "input": _CALL_INPUT,
+            **properties(CallKeys),
+        },
         "command": {"command": _COMMAND, **properties(CommandKeys)},
     }
     for kind, keys in own.items():
@@ -84,8 +88,10 @@ def _values() -> dict[str, Any]:
 
 def _over() -> dict[str, Any]:
     over_map = {**named_map({"anyOf": [REFERENCE, VALUES]}), "minProperties": 1}
-    over = or_template({"anyOf": [REFERENCE, {"type": "array", "items": FREE_MAP}, over_map]})
-    text = "once per combination of {name: values}; of a call also per map of a list, or per item of a step"
+    over = or_template(
+        {"anyOf": [REFERENCE, {"type": "array", "items": {"anyOf": [FREE_MAP, {"type": "array"}]}}, over_map]}
+    )
+    text = "once per combination of {name: values}; of a call also per map or list of a list, or per item of a step"
     return {**over, "description": text}
 
 
@@ -111,7 +117,8 @@ def _op(cls: type[Signature], shared: Mapping[str, Any]) -> dict[str, Any]:
     doc = _doc(cls)
     keys: dict[str, Any] = {"op": {"const": cls.op, "description": doc, "markdownDescription": _hover(cls)}}
     for name, role in cls.roles().items():
-        keys[name] = {**(REFERENCES if role.many else REFERENCE), "description": _input(role)}
+        references = named_map(REFERENCE) if role.named else REFERENCES if role.many else REFERENCE
+        keys[name] = {**references, "description": _input(role)}
     required = ["op", *(name for name, role in cls.roles().items() if not role.optional)]
     required += [name for name, info in cls.model_fields.items() if info.is_required()]
     return {**closed({**keys, **properties(cls), **shared}, required), "description": doc}
@@ -119,6 +126,8 @@ def _op(cls: type[Signature], shared: Mapping[str, Any]) -> dict[str, Any]:
 
 def _input(role: Role) -> str:
     kinds = " or ".join(map(with_article, role.kinds))
+    if role.named:
+        return f"a map: a name for each step that is {kinds}"
     many = f", or a list of them, or all instances: name[*] ({', '.join(role.gathered)})" if role.many else ""
     return f"a step that is {kinds}{many}" + ("; may be left out" if role.optional else "")
 

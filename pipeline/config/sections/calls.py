@@ -25,7 +25,11 @@ def call_fields(reader: InstanceReader) -> dict[str, Any]:
     faults = reader.context.faults
     args: dict[str, Any] = {}
     node = reader.node.value.get("args")
-    if node is not None and not node.is_map:
+    names: tuple[str, ...] = ()
+    if node is not None and node.is_list and "over" in reader.node.value:
+        with faults.caught():
+            names = _names_of_lists(node, f"{reader.path}.args")
+    elif node is not None and not node.is_map:
         faults.add(node.location, f"{reader.path}.args", f"got {node.shown}; write a map: {{name: value}}")
     elif node is not None:
         for key, value in node.value.items():
@@ -36,7 +40,7 @@ def call_fields(reader: InstanceReader) -> dict[str, Any]:
                 args[key] = interpolate(value, path, reader.scope, run=True)
     over = None
     with faults.caught():
-        over = read_over(reader)
+        over = read_over(reader, names)
     item_keys = set(reader.parsed.over)
     if over is not None and isinstance(over.maps, tuple):
         item_keys |= {name for one in over.maps for name in one}
@@ -54,8 +58,28 @@ def call_fields(reader: InstanceReader) -> dict[str, Any]:
     }
 
 
-def read_over(reader: InstanceReader) -> Over | None:
+def _names_of_lists(node: Node, path: str) -> tuple[str, ...]:
+    """Return the names that ``args`` lists: those of the elements of each list of ``over``.
+
+    Raises
+    ------
+    ConfigFault : if they are no names, or one is there twice
+    """
+    names = [one.value for one in node.value]
+    if not names or not all(isinstance(name, str) and name.isidentifier() for name in names):
+        message = f"got {node.shown}; write a map, {{name: value}}, or the names of the elements of over: [a, b]"
+        raise ConfigFault(node.location, path, message)
+    if len(set(names)) < len(names):
+        raise ConfigFault(node.location, path, f"got {node.shown}; a name is there twice")
+    return tuple(names)
+
+
+def read_over(reader: InstanceReader, names: tuple[str, ...] = ()) -> Over | None:
     """Return what an instance is mapped over; None if it is not.
+
+    Parameters
+    ----------
+    names : of the elements of lists, each of which has the arguments of one call (starmap); empty: there are no lists
 
     Raises
     ------
@@ -67,10 +91,19 @@ def read_over(reader: InstanceReader) -> Over | None:
     path = f"{reader.path}.over"
     if not node.is_map:
         maps = _values(reader, node, path)
-        if not isinstance(maps, Reference) and not all(isinstance(one, dict) for one in maps):
-            message = f"got {node.shown}; write {{name: values}}, a list of maps, or a step"
+        if isinstance(maps, Reference):
+            return Over(maps=maps, names=names)
+        if names:
+            return Over(maps=_named(maps, names, node, path))
+        if not all(isinstance(one, dict) for one in maps):
+            lists = any(isinstance(one, list) for one in maps)
+            cure = "name the elements of its lists: args: [a, b]" if lists and reader.parsed.kind == "call" else ""
+            message = f"got {node.shown}; {cure or 'write {name: values}, a list of maps, or a step'}"
             raise ConfigFault(node.location, path, message)
         return Over(maps=maps)
+    if names:
+        message = f"got the names {', '.join(names)}; they are for lists: over: [[1, 2], [3, 4]]"
+        raise ConfigFault(reader.node.at("args").location, f"{reader.path}.args", message)
     if not node.value:
         raise ConfigFault(node.location, path, "got an empty map; write {name: values}")
     axes = tuple((key, _values(reader, value, f"{path}.{key}")) for key, value in node.value.items())
@@ -80,6 +113,22 @@ def read_over(reader: InstanceReader) -> Over | None:
     if n > _MOST_CALLS:
         raise ConfigFault(node.location, path, f"makes {n:,} calls; at most {_MOST_CALLS:,}")
     return Over(axes=axes)
+
+
+def _named(lists: tuple[Any, ...], names: tuple[str, ...], node: Node, path: str) -> tuple[dict[str, Any], ...]:
+    """Return the lists as maps of keywords.
+
+    Raises
+    ------
+    ConfigFault : for one that is no list, or of another length
+    """
+    for i, one in enumerate(lists):
+        if not isinstance(one, list) or len(one) != len(names):
+            place = node.value[i].location if node.is_list else node.location
+            shown = node.value[i].shown if node.is_list else repr(one)
+            message = f"got {shown}; with args: [{', '.join(names)}] each is a list of {len(names)}"
+            raise ConfigFault(place, f"{path}[{i}]", message)
+    return tuple(dict(zip(names, one, strict=True)) for one in lists)
 
 
 def _values(reader: InstanceReader, node: Node, path: str) -> Any:

@@ -104,7 +104,7 @@ def _stdin(reader: InstanceReader) -> ItemKey | None:
         return None
     text = parse_bare_reference(node, f"{reader.path}.stdin")
     if text.name in reader.parsed.over:
-        return ItemKey(text.name, (text.part,) if text.part else ())
+        return ItemKey(text.name, tuple(text.part.split(".")) if text.part else ())
     return None
 
 

@@ -15,7 +15,8 @@ from pipeline.config.kinds import conversion_hint, with_article
 from pipeline.config.matrix import BoundReference, guessed_instance, resolve_reference
 from pipeline.config.model import Output, Reference
 from pipeline.config.secret_values import holds_secret
-from pipeline.config.sections.formats import FORMATS
+from pipeline.config.sections.format_options import OPTIONS
+from pipeline.config.sections.formats import FORMATS, ONE_FILE, PICTURES
 from pipeline.config.sections.keys import OutputKeys
 from pipeline.config.sections.step_references import bind_reference, instances_of_references, kind_of
 from pipeline.config.sections.validation import check_key_names, read, validated
@@ -109,6 +110,7 @@ def _instance(name: str, node: Node, place: Location, scope: Scope, kind: str, f
     if keys is None:
         return None
     options = _options(keys, node, path, faults)
+    plot = _plot(keys, node, path, scope, faults)
     if not where:
         return None
     return Output(
@@ -120,7 +122,9 @@ def _instance(name: str, node: Node, place: Location, scope: Scope, kind: str, f
         files=keys.files,
         attrs=keys.attrs,
         options=options,
+        mode="append" if keys.mode is not None and keys.mode.value == "append" else "replace",
         overwrite=keys.overwrite,
+        plot=plot,
         location=place,
         path_location=keys.path.location,
     )
@@ -157,10 +161,34 @@ def _path(node: Node, to: Node | None, path: str, kind: str, scope: Scope) -> st
         message = f"got {node.shown}; a secret can't be part of a path, which everyone sees; use ${{env:…}}"
         raise ConfigFault(node.location, path, message)
     where = _below(given, node, path)
-    if kind == "items" and "${key}" not in where:
+    if kind == "items" and "${key}" not in where and (to is None or to.text not in ONE_FILE):
         suffix = to.text if to is not None else "json"
         raise ConfigFault(node.location, path, f"got {node.shown} for items; a file an item: out/${{key}}.{suffix}")
     return where
+
+
+def _plot(keys: OutputKeys, node: Node, path: str, scope: Scope, faults: FaultCollector) -> dict[str, Any]:
+    """Return the keys of a picture; empty for other formats, where each is noted as an error."""
+    given = [key for key in ("plot", "x", "y", "by", "title") if key in node.value]
+    if keys.to.text not in PICTURES:
+        for key in given if keys.to.text in FORMATS else ():
+            faults.add(
+                node.value[key].location, f"{path}.{key}", f"does not apply to {keys.to.text}; it is for png and svg"
+            )
+        return {}
+    if "plot" not in given:
+        message = f"to: {keys.to.text} needs plot: line, bar, histogram, heatmap or map"
+        faults.add(keys.to.location, path, message)
+        return {}
+    y = None
+    if "y" in given:
+        with faults.caught():
+            y = interpolate(node.value["y"], f"{path}.y", scope)
+            names = y if isinstance(y, list) else [y]
+            if not names or not all(isinstance(name, str) and name for name in names):
+                message = f"got {node.value['y'].shown}; write a name, or a list of them: [low, high]"
+                raise ConfigFault(node.value["y"].location, f"{path}.y", message)
+    return {"plot": keys.plot, "x": keys.x, "y": y, "by": keys.by, "title": keys.title}
 
 
 def _options(keys: OutputKeys, node: Node, path: str, faults: FaultCollector) -> dict[str, Any]:
@@ -169,8 +197,12 @@ def _options(keys: OutputKeys, node: Node, path: str, faults: FaultCollector) ->
     if to not in FORMATS:  # noted already
         return {}
     form = FORMATS[to]
-    if mode is not None and mode.value != "replace":
-        faults.add(mode.location, f"{path}.mode", f"got {mode.shown}; the one mode is replace")
+    if mode is not None and mode.value not in ("replace", "append"):
+        faults.add(mode.location, f"{path}.mode", f"got {mode.shown}; modes are replace and append")
+    elif mode is not None and mode.value == "append" and to != "parquet":
+        faults.add(mode.location, f"{path}.mode", f"{to} files can't grow; append is for parquet")
+    elif mode is not None and mode.value == "append" and keys.overwrite:
+        faults.add(mode.location, f"{path}.mode", "append replaces nothing; leave out overwrite")
     for key in {"files", "partition_by"} & keys.model_fields_set if to != "parquet" else ():
         faults.add(node.value[key].location, f"{path}.{key}", f"does not apply to {to}; it is for parquet")
     if keys.attrs and not form.attrs:
@@ -180,7 +212,7 @@ def _options(keys: OutputKeys, node: Node, path: str, faults: FaultCollector) ->
         message = "got a secret; attributes are written into the files, which everyone reads; leave it out"
         faults.add(node.value["attrs"].location, f"{path}.attrs", message)
     if "options" in node.value:
-        validated(form.options, keys.options, node.value["options"], f"{path}.options", faults, owner=to)
+        validated(OPTIONS[to], keys.options, node.value["options"], f"{path}.options", faults, owner=to)
     return keys.options
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import reprlib
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -92,16 +92,18 @@ def _one_per_key(error: ValidationError, model: type[BaseModel], node: Node) -> 
             inner = inner.at(part)
         key, inside = one["loc"][:1], _section(model, one["loc"][0])
         while inside is not None and len(key) < len(one["loc"]):
-            key, inside = one["loc"][: len(key) + 1], _section(inside, one["loc"][len(key)])
+            part = one["loc"][len(key)]
+            key, inside = one["loc"][: len(key) + 1], inside if isinstance(part, int) else _section(inside, part)
         if key not in found or depth > found[key][0]:
             found[key] = depth, one
     return [one for _, one in found.values()]
 
 
 def _section(model: type[BaseModel], key: Any) -> type[BaseModel] | None:
-    """Return the model of a key whose value is a section of its own."""
+    """Return the model of a key whose value is a section of its own, or a list of them."""
     name = key_names(model).get(key)
     kind = model.model_fields[name].annotation if name is not None else None
+    kind = get_args(kind)[0] if get_origin(kind) is list else kind
     return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
 
@@ -119,6 +121,8 @@ def _explained(
     info = model.model_fields[name]
     node = node.at(key)
     section = _section(model, key)
+    if section is not None and rest and isinstance(rest[0], int):
+        node, here, rest = node.at(rest[0]), f"{here}[{rest[0]}]", rest[1:]
     if rest and section is not None:
         return _explained(one | {"loc": tuple(rest)}, section, node, node.location, here, "")
     for part in rest:
@@ -137,6 +141,9 @@ def _explained(
 
 
 def _unknown(key: str, model: type[BaseModel], owner: str) -> str:
+    refused: Mapping[str, str] = getattr(model, "REFUSED", {})
+    if key in refused:
+        return refused[key]
     names = key_names(model)
     what = f"unknown key of {owner}" if owner else "unknown key"
     return f"{what}; allowed: {', '.join(names) or 'none'}{nearest(key, names)}"

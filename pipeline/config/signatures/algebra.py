@@ -16,6 +16,7 @@ class Algebra(Signature):
     """An op from arrays to an array, or to parts that are arrays."""
 
     family: ClassVar[str] = "algebra"
+    distributions: ClassVar = ("dask", "numpy", "xarray")
     gives: ClassVar[str] = "array"
 
 

@@ -34,6 +34,7 @@ class ArrayOp(Signature):
     """An op from one array to one array."""
 
     family: ClassVar[str] = "arrays"
+    distributions: ClassVar = ("dask", "numpy", "xarray")
     gives: ClassVar[str] = "array"
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, get_origin
+from types import UnionType
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 
+from pipeline.config.type_names import DTYPES, MORE_TYPES, TYPES, taken_apart
 from pipeline.errors import nearest
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "Role",
     "Signature",
     "Type",
+    "WindowExpr",
     "is_type",
     "role",
 ]
@@ -39,11 +42,15 @@ COMMON_KEYS = (
         "exclude",
         "when",
         "checkpoint",
+        "code_version",
+        "depends_on",
         "retries",
         "timeout",
         "resources",
+        "uses",
         "pure",
         "writable",
+        "frames",
         "on_error",
     ),
 )
@@ -57,10 +64,10 @@ Columns = frozenset[str] | None
 class ExpressionIn:
     """Annotation of a field that holds an expression; ``scope`` is what the bare names in it refer to."""
 
-    scope: Literal["arrays", "columns", "agg", "coords"]
+    scope: Literal["arrays", "columns", "agg", "coords", "window"]
 
 
-def _expression(scope: Literal["arrays", "columns", "agg", "coords"], example: str) -> tuple[Any, ...]:
+def _expression(scope: Literal["arrays", "columns", "agg", "coords", "window"], example: str) -> tuple[Any, ...]:
     schema = {"type": ["string", "number", "boolean"], "examples": [example]}
     return ExpressionIn(scope), WithJsonSchema(schema)
 
@@ -68,34 +75,28 @@ def _expression(scope: Literal["arrays", "columns", "agg", "coords"], example: s
 ColumnExpr = Annotated[Any, *_expression("columns", "price * (1 - discount)")]
 """An expression over the columns of a frame; loaded: a :class:`pipeline.config.expressions.expression.Expression`."""
 AggExpr = Annotated[Any, *_expression("agg", "mean(delay)")]
-"""An expression whose outermost function aggregates a group."""
+"""An expression of aggregates of a group: each column is inside one of them."""
+WindowExpr = Annotated[Any, *_expression("window", "x / sum(x)")]
+"""An expression over columns, the aggregates of the row's group, and functions of the rows around it."""
 CoordExpr = Annotated[Any, *_expression("coords", "month(time)")]
 """An expression over the coordinates of an array."""
 
-_DTYPES = (
-    *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
-    *("float16", "float32", "float64", "complex64", "complex128"),
-)
-_TYPES = (*_DTYPES, "string", "timestamp", "date", "duration")
-
 
 def is_type(text: str) -> bool:
-    """Return whether ``text`` names a type that a column can have."""
-    return text in _TYPES or re.fullmatch(r"timestamp\[[^\[\]]+\]", text) is not None
+    """Return whether ``text`` names a type that a column can have; zones are not looked up."""
+    return taken_apart(text) is not None
 
 
 def _type(text: str) -> str:
     if is_type(text):
         return text
-    if text == "category":
-        raise ValueError("categories differ between partitions, so a column cannot be of type category; write string")
-    raise ValueError(f"unknown type {text!r}{nearest(text, _TYPES)}; types: {', '.join(_TYPES)}")
+    raise ValueError(f"unknown type {text!r}{nearest(text, TYPES)}; types: {', '.join(TYPES)}, {MORE_TYPES}")
 
 
 def _dtype(text: str) -> str:
-    if text in _DTYPES:
+    if text in DTYPES:
         return text
-    raise ValueError(f"unknown dtype {text!r}{nearest(text, _DTYPES)}; dtypes: {', '.join(_DTYPES)}")
+    raise ValueError(f"unknown dtype {text!r}{nearest(text, DTYPES)}; dtypes: {', '.join(DTYPES)}")
 
 
 def _function(text: str) -> str:
@@ -111,7 +112,7 @@ def _size(value: int) -> int:
 
 
 Type = Annotated[str, AfterValidator(_type)]
-"""The type of a column: a numpy dtype, ``string``, ``timestamp``, ``timestamp[UTC]``, ``date`` or ``duration``."""
+"""The type of a column, as :func:`pipeline.graph.column_types.declared_type` knows them."""
 Dtype = Annotated[str, AfterValidator(_dtype)]
 """The dtype of an array, by its name in numpy."""
 Function = Annotated[str, AfterValidator(_function)]
@@ -136,19 +137,28 @@ class Role:
     many : whether it takes a list, or a gathered reference (``bias[*]``)
     optional : whether it may be omitted
     gathered : the kinds that it takes several of; empty: all of ``kinds``, if ``many``
+    named : whether it takes a map: a name for each reference
     """
 
     kinds: tuple[str, ...]
     many: bool = False
     optional: bool = False
     gathered: tuple[str, ...] = ()
+    named: bool = False
 
 
 def role(kinds: Iterable[str]) -> Role:
-    """Return the :class:`Role` for a short form such as ``("array", "items*")``; ``*``: several of this kind."""
-    names = tuple(k.rstrip("*?") for k in kinds)
-    several = tuple(k.rstrip("*?") for k in kinds if "*" in k)
-    return Role(names, bool(several), any("?" in k for k in kinds), several)
+    """Return the :class:`Role` for a short form such as ``("array", "items*")``; ``*``: several; ``{}``: a map."""
+    names = tuple(k.rstrip("*?{}") for k in kinds)
+    several = tuple(k.rstrip("*?{}") for k in kinds if "*" in k)
+    return Role(names, bool(several), any("?" in k for k in kinds), several, any("{}" in k for k in kinds))
+
+
+def _alternatives(annotation: Any) -> tuple[Any, ...]:
+    """Return the members of a union, without its containers; of any other annotation itself."""
+    members = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    plain = (get_args(one)[0] if get_origin(one) is Annotated else one for one in members)
+    return tuple(inner if get_origin(inner) in (dict, list) else one for inner, one in zip(plain, members, strict=True))
 
 
 class Signature(BaseModel):
@@ -158,10 +168,19 @@ class Signature(BaseModel):
     ----------
     op : name of the op
     family : group in the listing of ops
-    inputs : input key -> the kinds it takes (``"array"``; ``"array*"``: a list of them; ``"array?"``: may be omitted)
+    inputs : input key -> the kinds it takes (``"array"``; ``"array*"``: a list of them; ``"array?"``: may be omitted;
+        ``"frame{}"``: a map of names to them)
     gives : kind of the result; ``parts`` if it has several, with the names in ``parts``
     home : the function that builds the result: ``module:function`` below ``pipeline.ops``, with the full module name
         for an op of another distribution
+    parts : the names of the parts, which are arrays; or name -> kind
+    extra : what ``pip install pipeline[…]`` adds that the function needs; empty: nothing
+    own_items : whether the op is mapped over items, each computed by a task of its own, as a call with ``over`` is
+    reads, keeps : parameters that are paths of files it reads, and of folders it keeps from run to run
+    tries_itself : whether its tasks obey the step's ``retries`` and ``timeout`` themselves
+    distributions : the distributions, besides Pipeline, whose versions may change its results
+    semantics : raised when this op gives other results than before for the same inputs and parameters
+    no_effect : parameters that never change its results
     """
 
     model_config = ConfigDict(
@@ -178,7 +197,30 @@ class Signature(BaseModel):
     inputs: ClassVar[Mapping[str, tuple[str, ...]]] = {"input": ("array",)}
     gives: ClassVar[str]
     home: ClassVar[str]
-    parts: ClassVar[tuple[str, ...]] = ()
+    parts: ClassVar[tuple[str, ...] | Mapping[str, str]] = ()
+    extra: ClassVar[str] = ""
+    own_items: ClassVar[bool] = False
+    reads: ClassVar[tuple[str, ...]] = ()
+    keeps: ClassVar[tuple[str, ...]] = ()
+    tries_itself: ClassVar[bool] = False
+    distributions: ClassVar[tuple[str, ...]] = ()
+    semantics: ClassVar[int] = 1
+    no_effect: ClassVar[frozenset[str]] = frozenset({"hashes"})
+
+    @classmethod
+    def part_kinds(cls) -> dict[str, str]:
+        """Return the names of the parts with their kinds."""
+        return dict(cls.parts) if isinstance(cls.parts, Mapping) else dict.fromkeys(cls.parts, "array")
+
+    @classmethod
+    def paths(cls) -> tuple[str, ...]:
+        """Return the parameters that are paths, which are relative to the folder of the file."""
+        source = ("path",) if cls.family == "sources" and "path" in cls.model_fields else ()
+        return (*source, *cls.reads, *cls.keeps)
+
+    def read_files(self) -> dict[str, tuple[str, ...]]:
+        """Return the local files that a parameter names in another form than a path: parameter -> their paths."""
+        return {}
 
     @classmethod
     def function_path(cls) -> str:
@@ -196,12 +238,21 @@ class Signature(BaseModel):
         """Return the fields that hold an expression, or a map or list of expressions."""
         found = {}
         for name, info in cls.model_fields.items():
-            marks = [m for m in info.metadata if isinstance(m, ExpressionIn)]
-            marks += [m for a in getattr(info.annotation, "__args__", ()) for m in getattr(a, "__metadata__", ())]
+            inner = [a for given in _alternatives(info.annotation) for a in (given, *getattr(given, "__args__", ()))]
+            marks = [*info.metadata, *(mark for a in inner for mark in getattr(a, "__metadata__", ()))]
             for mark in marks:
                 if isinstance(mark, ExpressionIn):
                     found[name] = mark
         return found
+
+    @classmethod
+    def maps_of_expressions(cls) -> frozenset[str]:
+        """Return the fields whose expressions stand in a map; what they take besides a map are no expressions."""
+        return frozenset(
+            name
+            for name in cls.expression_fields()
+            if any(get_origin(given) is dict for given in _alternatives(cls.model_fields[name].annotation))
+        )
 
     @classmethod
     def map_fields(cls) -> frozenset[str]:
@@ -219,9 +270,17 @@ class Signature(BaseModel):
         """
         return None
 
+    def imported(self) -> dict[str, str]:
+        """Return key -> ``module:name`` of what it names that must be among ``modules``."""
+        return {}
+
     def needed(self, columns: Columns) -> dict[str, Columns]:
         """Return the columns of each frame input that the given columns of the result depend on; None: all."""
         return dict.fromkeys(self.inputs)
+
+    def unrepeatable(self) -> str:
+        """Return why what it reads can't be recognised as unchanged before it is read; empty: it can."""
+        return ""
 
     def misfits(self, kinds: Mapping[str, str]) -> list[tuple[str, str]]:
         """Return what is wrong with the parameters for these kinds of inputs, as ``(parameter, message)`` pairs."""

@@ -1,4 +1,4 @@
-"""Ops that clean the columns and rows of frames, repartition them, and aggregate over time."""
+"""Ops that clean the columns and rows of frames, and repartition them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from pipeline.config.signatures.base import AggExpr, Columns, Function, Type
-from pipeline.config.signatures.frames import FrameOp, NameOrNames, listed_names, names_in
+from pipeline.config.signatures.frames import FrameOp, NameOrNames, listed_names
 
 __all__ = [
     "Astype",
@@ -16,10 +16,8 @@ __all__ = [
     "MapPartitions",
     "Rename",
     "Repartition",
-    "ResampleFrame",
     "RollingFrame",
     "SetIndex",
-    "ValueCounts",
 ]
 
 Scalar = bool | int | float | str
@@ -91,21 +89,6 @@ class Dropna(FrameOp):
         return {"input": columns.union(listed_names(self.subset))}
 
 
-class ValueCounts(FrameOp):
-    """The distinct values of some columns, with the number of rows of each in ``count`` (int64).
-
-    Missing counts as a value. Errors: no such column; a column named count.
-    """
-
-    op: ClassVar[str] = "value_counts"
-    home: ClassVar[str] = "frames.groupby:value_counts"
-
-    columns: NameOrNames = Field(description="columns whose combinations are counted")
-
-    def needed(self, columns: Columns) -> dict[str, Columns]:
-        return {"input": frozenset(listed_names(self.columns))}
-
-
 class SetIndex(FrameOp):
     """The rows sorted by some columns (ties by the remaining columns), with equal keys in the same partition.
 
@@ -148,14 +131,16 @@ class Repartition(FrameOp):
 
 
 class MapPartitions(FrameOp):
-    """The results of a function of yours, called with each partition as a ``pandas.DataFrame``; it returns another one.
+    """The results of a function of yours, called with each partition; both are frames of pandas, polars or Arrow.
+
+    What it gets says ``frames``, by default pandas; its columns may have missing values.
 
     Results should not depend on how rows are partitioned, except after op set_index, which puts equal keys together.
     Errors: columns other than declared, or values that do not fit their types, fail the task.
     """
 
     op: ClassVar[str] = "map_partitions"
-    home: ClassVar[str] = "frames.repartition:map_partitions"
+    home: ClassVar[str] = "frames.map_partitions:map_partitions"
 
     function: Function = Field(description='"module:function"; gets the partition, then args as keywords')
     args: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the function")
@@ -163,25 +148,6 @@ class MapPartitions(FrameOp):
 
     def function_gets(self) -> tuple[int, tuple[str, ...]]:
         return 1, ()
-
-
-class ResampleFrame(FrameOp):
-    """One row per period, in order: the columns of ``by``, the start of the period in column ``on``, the aggregates.
-
-    Periods without rows between the first and the last one are included: their counts and sums are 0, other aggregates
-    are missing. Rows without a time are ignored. Errors: no such column; a column ``on`` without times.
-    """
-
-    op: ClassVar[str] = "resample"
-    home: ClassVar[str] = "frames.resample:resample"
-
-    on: str = Field(description="column of times")
-    rule: str = Field(description="period as in pandas (MS, D, 6h)")
-    agg: dict[str, AggExpr] = Field(description="column: aggregate, as n: count() or x: mean(x)", min_length=1)
-    by: NameOrNames | None = Field(None, description="columns that define groups")
-
-    def needed(self, columns: Columns) -> dict[str, Columns]:
-        return {"input": frozenset({self.on, *listed_names(self.by or [])}) | names_in(self.agg)}
 
 
 class RollingFrame(FrameOp):

@@ -34,6 +34,7 @@ class Conversion(Signature):
     """An op from one kind to another."""
 
     family: ClassVar[str] = "conversions"
+    distributions: ClassVar = ("numpy", "pyarrow")
 
 
 class ToArray(Conversion):
@@ -41,7 +42,8 @@ class ToArray(Conversion):
 
     Frame: rows become the first of ``dims``, ``columns`` the second. After a filter the number of rows is unknown until
     run time; ops that need all rows at once then rechunk them to one chunk, which ``check`` shows. ``labels`` become a
-    coordinate along the rows, which is written to netcdf and zarr, and is a column again after ``to_frame``.
+    coordinate along the rows, which is written to netcdf and zarr, and is a column again after ``to_frame``. Whole
+    numbers that may be missing become float64, if it holds them; with ``dtype: int64`` a missing one fails the run.
     Items: ``along`` is the new first dim, labelled with the keys of the items; ``dims`` and ``shape`` are those of one
     item. Not allowed after ``on_error: drop``. Value: ``dims``, ``shape``, ``dtype``.
     """
@@ -91,10 +93,11 @@ class ToArray(Conversion):
 class ToFrame(Conversion):
     """A frame from an array, items or a value.
 
-    Items and values: ``columns`` declares the columns and their types. An item is a map, a list of maps, a DataFrame,
-    or the value of the only column; ``key`` and the scalar keys of ``over`` and ``matrix`` are added as columns. Array:
-    one row per cell, with the dims as columns; with ``columns: dim`` each label of that dim becomes a column instead,
-    whose name begins with ``prefix``. Several arrays (``bias[*]``): one row each, with the matrix keys as columns.
+    Items and values: ``columns`` declares the columns and their types. An item is a map, a list of maps, a
+    DataFrame, or the value of the only column; any may be missing. ``key`` and the scalar keys of ``over`` and
+    ``matrix`` are added as columns. Array: one row per cell, with the dims as columns; with ``columns: dim`` each
+    label of that dim becomes a column instead, whose name begins with ``prefix``. Several arrays (``bias[*]``): one
+    row each, with the matrix keys as columns.
 
     Errors: an item that lacks a column, or has another type, fails its task; the message names the item.
     """
@@ -138,19 +141,24 @@ class ToFrame(Conversion):
 class ToItems(Conversion):
     """Items from an array (one per position ``along`` a dim), a frame (one per row or partition), or a list.
 
-    The length of a list is unknown until run time; its elements are spread over ``split`` tasks.
+    The length of a list is unknown until run time; its elements are spread over ``split`` tasks. With ``size`` each
+    item is a list of so many consecutive ones, the last of the rest; items, paths of files too, are put together like
+    this. Items that were dropped are in no list.
     """
 
     op: ClassVar[str] = "to_items"
-    inputs: ClassVar = {"input": ("array", "frame", "value")}
+    inputs: ClassVar = {"input": ("array", "frame", "value", "items")}
     gives: ClassVar[str] = "items"
     home: ClassVar[str] = "conversions:to_items"
 
     along: str | None = Field(None, description="array: the dim")
     by: Literal["rows", "partitions"] | None = Field(None, description="frame: what becomes an item")
     split: Annotated[int, Field(ge=1, le=100_000)] = Field(64, description="value: number of tasks for the list")
+    size: Annotated[int, Field(ge=1)] | None = Field(None, description="number of elements of each list")
 
     def misfits(self, kinds: Mapping[str, str]) -> list[tuple[str, str]]:
-        allowed = {"array": ("along",), "frame": ("by",), "value": ("split",)}
+        required: dict[str, tuple[str, ...]] = {"array": ("along",), "frame": ("by",), "value": (), "items": ("size",)}
+        own = {**required, "value": ("split",), "items": ()}
+        allowed = {kind: (*names, "size") for kind, names in own.items()}
         kind = kinds.get("input", "")
-        return _misplaced_parameters(self, kind, allowed, {**allowed, "value": ()}) if kind in allowed else []
+        return _misplaced_parameters(self, kind, allowed, required) if kind in allowed else []

@@ -26,21 +26,41 @@ GROUP = "pipeline.ops"
 _KINDS = ("array", "frame", "items", "value", "parts")
 _STEP_KEYS = ("call", "command", "expr")  # not ops, but offered as "did you mean"
 
-# names in numpy, pandas and xarray -> what to write here
+# names in SQL, numpy, pandas and xarray -> what to write here
 _HINTS = {
     name: f"; {hint}"
     for hint, names in {
         "use op 'from_netcdf'": ("open_dataset", "open_mfdataset", "read_netcdf"),
         "use op 'from_zarr'": ("open_zarr", "read_zarr"),
         "use op 'from_npy'": ("load_npy", "read_npy"),
-        "use op 'merge'": ("join",),
-        "use op 'sort_values'": ("sort", "order_by"),
-        "use op 'filter'": ("query",),
+        "use op 'merge'": ("join", "left_join", "inner_join", "outer_join", "cross_join"),
+        "use op 'concat'": ("union", "union_all", "append", "bind_rows"),
+        "use op 'sort_values'": ("sort", "order_by", "orderby", "arrange"),
+        "use op 'filter'": ("query", "where", "having", "between", "isin", "like"),
+        "use op 'assign'": ("with_columns", "mutate", "eval"),
+        "use op 'assign', with where(c, a, b)": ("case", "when"),
+        "use op 'assign', with duration('5min') or duration(months=3)": ("interval",),
+        "use op 'assign', with slice(s, 0, 3)": ("substring", "substr"),
+        "use op 'astype'": ("cast", "convert_dtypes"),
+        "use op 'select', with the columns that stay": ("drop", "project"),
         "use op 'drop_duplicates'": ("unique", "distinct"),
         "use op 'matmul'": ("dot",),
         "use op 'coarsen'": ("downsample",),
-        "use op 'nsmallest' or 'nlargest', since rows have no order": ("head", "tail", "limit"),
-        "use op 'groupby' with agg": ("agg", "aggregate", "pivot_table"),
+        "use op 'head', or sort_values with n": ("limit", "top"),
+        "use op 'nsmallest' or 'nlargest', since rows have no order": ("tail",),
+        "use op 'groupby' with agg": ("agg", "aggregate", "group_by", "summarise", "summarize"),
+        "use op 'mean', of a frame groupby with agg: {m: mean(x)}": ("avg",),
+        "use op 'pivot'": ("pivot_table", "crosstab", "unstack", "pivot_wider"),
+        "use op 'dummies'": ("get_dummies", "one_hot"),
+        "use op 'cut'": ("qcut", "bucket"),
+        "use op 'melt'": ("unpivot", "wide_to_long"),
+        "use op 'explode'": ("flatten", "unwind"),
+        "use op 'merge_asof'": ("asof", "asof_join", "join_asof"),
+        "use op 'window', of an array x[time=1:] - x[time=:-1]": ("diff",),
+        "use op 'window'": ("lag", "lead", "rank", "row_number", "over", "partition_by", "shift", "cumcount"),
+        "use op 'read_csv'": ("read_table", "scan_csv"),
+        "use op 'read_parquet'": ("scan_parquet",),
+        "a frame has no index": ("reset_index",),
         "write positions in the reference to a step: x[time=0:10]": ("isel", "iloc"),
         "to apply a function of yours write a call step, with over for each item; op 'map_blocks' or "
         "'map_partitions' for each chunk": ("map", "apply", "apply_ufunc", "pipe"),
@@ -116,7 +136,7 @@ class Ops(Mapping[str, Classes]):
 
     def unknown_message(self, name: str) -> str:
         """Return the message for a name that is not an op: a similar name, or why the op of that name can't be used."""
-        hint = _HINTS.get(name, "") or nearest(name, [*self, *_STEP_KEYS])
+        hint = _HINTS.get(name.casefold(), "") or nearest(name, [*self, *_STEP_KEYS])
         unusable = self.installed.unusable
         reasons = [op for op in unusable if op.name == name]
         if not reasons and not hint:

@@ -9,6 +9,7 @@ from pydantic import Field
 from pipeline.config.signatures.base import Chunks, Dtype, Function, Names, Path, Signature, Type
 
 __all__ = [
+    "HASHES",
     "Arange",
     "ArrayFromCall",
     "Files",
@@ -17,18 +18,16 @@ __all__ = [
     "FromNpy",
     "FromZarr",
     "Ones",
+    "Paths",
     "Random",
-    "ReadCsv",
-    "ReadJson",
-    "ReadParquet",
+    "Source",
     "Timeseries",
     "Zeros",
 ]
 
 Count = Annotated[int, Field(ge=0)]
 Paths = Path | Annotated[list[Path], Field(min_length=1)]
-Cast = Literal["none"] | dict[str, Type]
-_HASHES: Any = Field(
+HASHES: Any = Field(
     False, description="true: also compare outputs of earlier runs with their hashes, which reads them twice"
 )
 
@@ -54,7 +53,7 @@ class Files(Source):
     home: ClassVar[str] = "sources.paths:files"
 
     path: Paths = Field(description="pattern with * and **, or a list of them")
-    hashes: bool = _HASHES
+    hashes: bool = HASHES
 
 
 class StoredVariable(Source):
@@ -77,7 +76,7 @@ class StoredVariable(Source):
         description="units and coordinates that differ between files: those of the first, or none; default: an error",
     )
     decode_times: bool = Field(True, description="false: times stay numbers, with their units and calendar")
-    hashes: bool = _HASHES
+    hashes: bool = HASHES
 
 
 class FromNetcdf(StoredVariable):
@@ -93,6 +92,7 @@ class FromNetcdf(StoredVariable):
 
     op: ClassVar[str] = "from_netcdf"
     home: ClassVar[str] = "sources.array_files:from_netcdf"
+    distributions: ClassVar = ("cftime", "h5netcdf", "h5py", "numpy", "xarray")
 
 
 class FromZarr(StoredVariable):
@@ -106,6 +106,7 @@ class FromZarr(StoredVariable):
 
     op: ClassVar[str] = "from_zarr"
     home: ClassVar[str] = "sources.array_files:from_zarr"
+    distributions: ClassVar = ("cftime", "numcodecs", "numpy", "xarray", "zarr")
 
     path: Paths = Field(description="folder or URL of the store, pattern with *, or a list")
     chunks: Chunks | None = Field(None, description="size along each dim; default: the stored ones")
@@ -127,76 +128,13 @@ class FromNpy(Source):
     op: ClassVar[str] = "from_npy"
     gives: ClassVar[str] = "array"
     home: ClassVar[str] = "sources.array_files:from_npy"
+    distributions: ClassVar = ("numpy",)
 
     path: Paths = Field(description="file, pattern with *, or a list")
     dims: Names | None = Field(None, description="names of the dims, in order; default: dim_0, dim_1, …")
     chunks: Chunks | None = Field(None, description="size along each dim; default: auto")
     along: str | None = Field(None, description="several files: the dim along which they are joined")
-    hashes: bool = _HASHES
-
-
-class ReadParquet(Source):
-    """Parquet files as a frame.
-
-    Decimals become float64 and dates timestamps unless ``cast`` names another type; text is ``string``. Only columns
-    that later steps use are read.
-
-    Errors: no such file, a file with other columns (exit 3); no such column.
-    """
-
-    op: ClassVar[str] = "read_parquet"
-    gives: ClassVar[str] = "frame"
-    home: ClassVar[str] = "sources.parquet:read_parquet"
-
-    path: Paths = Field(description="file, folder, pattern with *, or a list")
-    columns: Names | None = Field(None, description="columns to read, in this order; default: all")
-    cast: Cast | None = Field(None, description="column: type; or none, which keeps decimals and dates")
-    split: Literal["files", "row_groups"] = Field("files", description="what becomes a partition")
-    hashes: bool = _HASHES
-
-
-class ReadCsv(Source):
-    """CSV files as a frame; types are inferred from the first rows, or given by ``cast``.
-
-    Errors: no such file (exit 3); a value that does not have the type of its column fails the task, with file and
-    column.
-    """
-
-    op: ClassVar[str] = "read_csv"
-    gives: ClassVar[str] = "frame"
-    home: ClassVar[str] = "sources.csv:read_csv"
-
-    path: Paths = Field(description="file, pattern with *, or a list")
-    columns: Names | None = Field(None, description="columns to read, in this order; default: all")
-    sep: str = Field(",", description="separator of columns", min_length=1)
-    decimal: str = Field(".", description="decimal point", min_length=1)
-    cast: dict[str, Type] | None = Field(None, description="column: type")
-    na_values: list[str] | None = Field(None, description="texts that mean missing, in addition to the usual ones")
-    blocksize: Annotated[int, Field(ge=1)] | None = Field(None, description="bytes per partition; default: 64 MiB")
-    hashes: bool = _HASHES
-
-
-class ReadJson(Source):
-    """JSON files as a frame: one object per line, or one list of objects; keys that an object lacks are missing values.
-
-    Columns and types are inferred from the first rows, or given by ``cast``; times are read as text unless ``cast``
-    makes them times.
-
-    Errors: no such file, invalid JSON, lists or maps in a column (exit 3); a value that does not have the type of its
-    column fails the task, with file and column.
-    """
-
-    op: ClassVar[str] = "read_json"
-    gives: ClassVar[str] = "frame"
-    home: ClassVar[str] = "sources.json:read_json"
-
-    path: Paths = Field(description="file, pattern with *, or a list")
-    columns: Names | None = Field(None, description="columns to read, in this order; default: all")
-    cast: dict[str, Type] | None = Field(None, description="column: type")
-    blocksize: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="bytes per partition; default: 64 MiB; a list of objects is one partition"
-    )
-    hashes: bool = _HASHES
+    hashes: bool = HASHES
 
 
 class ArrayFromCall(Source):
@@ -211,6 +149,7 @@ class ArrayFromCall(Source):
     op: ClassVar[str] = "from_call"
     gives: ClassVar[str] = "array"
     home: ClassVar[str] = "sources.from_call:array_from_call"
+    distributions: ClassVar = ("numpy",)
 
     function: Function = Field(description='"module:function"')
     shape: dict[str, Count] = Field(description="dim: size; or columns: {name: type} of a frame", min_length=1)
@@ -234,6 +173,7 @@ class FrameFromCall(Source):
     op: ClassVar[str] = "from_call"
     gives: ClassVar[str] = "frame"
     home: ClassVar[str] = "sources.from_call:frame_from_call"
+    distributions: ClassVar = ("pyarrow",)
 
     function: Function = Field(description='"module:function"')
     columns: dict[str, Type] = Field(description="column: type", min_length=1)
@@ -256,6 +196,7 @@ class Timeseries(Source):
     op: ClassVar[str] = "timeseries"
     gives: ClassVar[str] = "frame"
     home: ClassVar[str] = "sources.timeseries:timeseries"
+    distributions: ClassVar = ("numpy", "pyarrow")
 
     start: str = Field(description="first time")
     end: str = Field(description="end of the times, excluded")
@@ -276,6 +217,7 @@ class Random(Source):
     op: ClassVar[str] = "random"
     gives: ClassVar[str] = "array"
     home: ClassVar[str] = "sources.generated:random"
+    distributions: ClassVar = ("numpy",)
 
     shape: dict[str, Count] = Field(description="dim: size", min_length=1)
     chunks: Chunks | None = Field(None, description="dim: size of a chunk; default: auto")
@@ -293,6 +235,7 @@ class Arange(Source):
     op: ClassVar[str] = "arange"
     gives: ClassVar[str] = "array"
     home: ClassVar[str] = "sources.generated:arange"
+    distributions: ClassVar = ("numpy",)
 
     start: int | float = Field(0, description="first number")
     stop: int | float = Field(description="end of the numbers, excluded")
@@ -306,6 +249,7 @@ class Arange(Source):
 
 class _Constant(Source):
     gives: ClassVar[str] = "array"
+    distributions: ClassVar = ("numpy",)
 
     shape: dict[str, Count] = Field(description="dim: size")
     chunks: Chunks | None = Field(None, description="dim: size of a chunk; default: auto")

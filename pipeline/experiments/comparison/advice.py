@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pipeline.backends.registry import is_remote
 from pipeline.experiments.comparison.causes import Cause
 from pipeline.experiments.comparison.tuning_knobs import TuningKnob, two_digits
 
@@ -29,7 +30,8 @@ _PIECES = 4  # segments a worker that balance the load
 Kind = Literal[
     "backend", "batch", "workers", "cores", "chunks", "smaller batch", "split", "no chain", "release the GIL",
     "limit threads", "less memory", "return less", "hold the lock for less", "write less often", "load once",
-    "larger tasks", "allocate once", "fewer files", "measure again", "see messages", "explain", "none",
+    "larger tasks", "allocate once", "raise the limit", "fewer files", "measure again", "see messages",
+    "explain", "more cluster workers", "none",
 ]  # fmt: skip
 
 
@@ -218,6 +220,8 @@ def advise(cause: Cause, at: Situation) -> Advice:
                       measured=True)  # fmt: skip
     if advice.after is not None and advice.after > (1 - LEAST_SAVED) * at.case.elapsed:
         return Advice("none", cause.step)
+    if advice.kind in ("workers", "cores") and is_remote(at.case.backend):
+        return Advice("more cluster workers", cause.step, n=advice.n, after=advice.after)
     return advice
 
 
@@ -256,6 +260,10 @@ def _waiting(cause: Cause, at: Situation) -> Advice:
     return Advice("workers", cause.step, n=cause.numbers["n"], backend=backend, after=cause.after)
 
 
+def _limit(cause: Cause, at: Situation) -> Advice:
+    return Advice("raise the limit", cause.numbers["name"], n=cause.numbers["n"], after=cause.after)
+
+
 def _start_up(cause: Cause, at: Situation) -> Advice:
     rival = min((at.case, *at.cases), key=lambda c: c.everything)
     if rival is at.case:
@@ -282,6 +290,7 @@ _ANSWERS: Mapping[str, Callable[[Cause, Situation], Advice]] = {
     "transfer": _by_hand("return less"),
     "long task": _few,
     "few tasks": _few,
+    "limit": _limit,
     "chain": _by_hand("no chain"),
     "waiting": _waiting,
     "first calls": _by_hand("load once"),

@@ -18,8 +18,8 @@ __all__ = ["KINDS", "LEAST_GAIN", "LEAST_ROUNDS", "Cause", "Kind", "RunFacts", "
 
 Kind = Literal[
     "gil", "lock", "disk", "stopped worker", "own threads", "few cores", "machine", "worker threads", "memory",
-    "page faults", "tiny tasks", "transfer", "long task", "few tasks", "chain", "waiting", "first calls", "outputs",
-    "start-up", "lost worker", "none",
+    "page faults", "tiny tasks", "transfer", "long task", "few tasks", "limit", "chain", "waiting", "first calls",
+    "outputs", "start-up", "lost worker", "none",
 ]  # fmt: skip
 KINDS: tuple[str, ...] = Kind.__args__  # type: ignore[attr-defined]
 

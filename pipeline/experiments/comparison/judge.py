@@ -31,7 +31,7 @@ _FAULT = 1e-6  # seconds that a page fault costs, about
 _TO_DISK = 1e5  # bytes a second of waiting from which a disk is waited for
 _FINE = 10  # times its overhead that a task should take at least
 _MANY = 4  # times as many workers as cores where tasks wait
-_FIRST = 3  # times as long as the others that the first call of a process takes, where it loads something
+_FIRST = 3  # times as much longer than usual as any other call that the first one takes, where it loads something
 _LONG = 2  # times the median of its step from which a task is long
 _LEAST_WAIT = 0.02  # share of the elapsed time
 
@@ -207,7 +207,10 @@ class _Judge:
         yield self._alone("stopped worker", alone, extra[alone], numbers), alone
 
     def _first_calls(self) -> Iterator[tuple[Cause, _Ints]]:
-        """Yield the steps whose first call in each process takes much longer than the others, with those calls."""
+        """Yield the steps whose first calls take longer than the others, with those calls.
+
+        The serial run shows by how much: one of its calls stands out.
+        """
         tasks = self.run.tasks
         seconds = tasks.cpu + tasks.waited
         for step in range(tasks.n_steps):
@@ -217,9 +220,13 @@ class _Judge:
             if len(others) < 2 * len(first):
                 continue
             usual = float(np.median(seconds[others]))
-            late = first[seconds[first] >= _FIRST * usual]
-            alone = tasks.useful[own]  # in the serial run one call was the first
-            if len(late) < max(2, len(first)) or alone.max() < _FIRST * np.median(alone):
+            serial = (tasks.useful - tasks.useful_delay)[own]  # like ``seconds``, without waiting for a core
+            *_, second, longest = np.sort(serial) - np.median(serial)
+            loading = float(longest)  # in the serial run one call was the first
+            if loading < _FIRST * max(float(second), 0.0):
+                continue
+            late = first[seconds[first] - usual >= _MOSTLY * loading]  # who waits for the one that loads is late, too
+            if len(late) < max(2, len(first)):
                 continue
             more = seconds[late] - usual
             if more.sum() >= _LEAST_WAIT * self.run.elapsed:
@@ -287,7 +294,16 @@ class _Judge:
             n = run.n_workers  # one of the pieces stays where the tasks are, between those before and after them
             after = self._rebuilt(pieces={int(g): [float(seconds[g]) / n] * (n - 1) for g in large})
             yield self._split(step, seconds, after)
+        yield from self._limits()
         yield from self._chain()
+
+    def _limits(self) -> Iterator[Cause]:
+        """Yield each limit of the file that the run could do without sooner, with the steps that use it."""
+        run, tasks = self.run, self.run.tasks
+        for name, n in run.limits.items():
+            own = [name in run.uses[g] for g in tasks.segment.tolist()]
+            steps = [int(step) for step in np.unique(tasks.step[own])]
+            yield self._cause("limit", steps, self._rebuilt(unlimited=[name]), name=name, n=n)
 
     def _rebuilt(self, least: float = 0.0, **changes: Any) -> float:
         """Return the seconds of the run with another graph, in the order of the run or in the best one.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.backends.local.child_processes import count_cores
+from pipeline.backends.registry import base_name, is_remote
 from pipeline.experiments.comparison.advice import (
     MeasuredCase,
     Reason,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Calls", "explained"]
 
-_WASTED = ("inflation", "runtime", "transfer", "scheduling", "dependency", "unexplained")
+_WASTED = ("inflation", "runtime", "transfer", "scheduling", "limit", "dependency", "unexplained")
 
 
 @dataclass
@@ -101,7 +102,8 @@ def _cause(
     start_up, serial_start_up = (median([m.start_up for m in runs[label]]) for label in (own, reference))
     rounds = []
     for trace in traces:
-        facts = RunFacts.of(trace, n_cores=count_cores(), start_up=start_up, serial_start_up=serial_start_up)
+        n_cores = judged.n_workers if is_remote(judged.runs.backend) else count_cores()
+        facts = RunFacts.of(trace, n_cores=n_cores, start_up=start_up, serial_start_up=serial_start_up)
         try:
             schedule = MeasuredSchedule.of(trace, shape, serial)
         except ValueError:  # items were dropped, or a worker was lost with tasks that have no row
@@ -117,7 +119,7 @@ def _reasons(
     measured = {
         row.label: MeasuredCase(row.label, row.backend, row.workers, row.elapsed.value,
                                 row.start_up + row.elapsed.value + row.commit, row.start_up,
-                                row.backend not in ("serial", "threads"))
+                                base_name(row.backend) not in ("serial", "threads"))
         for row in comparison.ran if row.elapsed is not None
     }  # fmt: skip
     held = frozenset(account.runs.backend for cause, account in found.values() if cause.kind == "gil")

@@ -11,14 +11,15 @@ The process ends with the one that started it: when the pipe on its stdin closes
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import importlib
 import json
 import os
 import pickle
 import resource
+import select
 import signal
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,8 +35,9 @@ from pipeline.backends import registry
 from pipeline.backends.trace_records import measuring_cost
 from pipeline.errors import ConfigError, PipelineError, TaskError
 from pipeline.graph.collect import collect
-from pipeline.graph.graph import Graph, GraphNode, Key, Policy, task
+from pipeline.graph.graph import Graph, Key, Policy
 from pipeline.graph.importing import resolve
+from pipeline.graph.nodes import GraphNode, task
 from pipeline.graph.value_types import ValueType
 from pipeline.outputs.commit import OutputTransaction
 from pipeline.worker.atomic_write import replacing, write_errors
@@ -107,11 +109,11 @@ class Report:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure what the spec says and write a report; return 0 whether or not the run succeeded."""
+    """Make the run of the spec and write a report; return 0 whether or not the run succeeded."""
     (path,) = sys.argv[1:] if argv is None else argv
     spec = Spec(**json.loads(Path(path).read_text()))
     signal.signal(signal.SIGTERM, _interrupted)
-    threading.Thread(target=_end_with_parent, daemon=True, name="parent-watcher").start()
+    _end_with_parent()
     try:
         report = measure_call(spec) if spec.call else measure(spec)
     except KeyboardInterrupt:
@@ -249,7 +251,9 @@ def kept_value_types(graph: Graph) -> dict[str, ValueType]:
 
 def _keep(graph: Graph, results: Mapping[Any, Any], path: Path) -> None:
     """Save the values that are wanted besides the outputs, to be compared with serial's."""
-    values = {name: collect(value_type, results) for name, value_type in kept_value_types(graph).items()}
+    values = {
+        name: collect(value_type, results, frames="arrow") for name, value_type in kept_value_types(graph).items()
+    }
     _write(path, cloudpickle.dumps(values))
 
 
@@ -300,11 +304,21 @@ def _interrupted(number: int, frame: FrameType | None) -> None:
 
 
 def _end_with_parent() -> None:
-    """Wait until the parent's end of the pipe is closed, then end this process in an orderly way."""
-    with contextlib.suppress(OSError):
-        while os.read(0, 1):
-            pass
-    os.kill(os.getpid(), signal.SIGTERM)
+    """End this process in an orderly way when the parent's end of the pipe on stdin is closed.
+
+    The kernel says so by a signal, not a thread that waits: a process with threads can't fork its workers.
+    """
+
+    def on_change(signum: int, frame: FrameType | None) -> None:
+        with contextlib.suppress(OSError):
+            if select.select([0], [], [], 0)[0] and not os.read(0, 1):
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    signal.signal(signal.SIGIO, on_change)
+    with contextlib.suppress(OSError):  # stdin is no pipe: somebody tries it by hand
+        fcntl.fcntl(0, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(0, fcntl.F_SETFL, fcntl.fcntl(0, fcntl.F_GETFL) | os.O_ASYNC)
+    on_change(signal.SIGIO, None)  # it may have been closed before
 
 
 if __name__ == "__main__":

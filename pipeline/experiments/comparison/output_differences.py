@@ -6,25 +6,35 @@ dims, coordinates, dtype and values, a frame by its rows as a multiset, items by
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
+from pipeline.config.sections.formats import PICTURES
+from pipeline.errors import DataError
 from pipeline.experiments.comparison.measured_run import kept_value_types
 from pipeline.experiments.comparison.result import Difference
 from pipeline.experiments.comparison.shared_state import shared_state
+from pipeline.graph.column_types import schema_of
 from pipeline.graph.graph import Graph, Sink
+from pipeline.graph.pandas_frames import from_pandas, is_frame
 from pipeline.graph.value_types import FrameType, PartsType, ValueType
 from pipeline.outputs.open import read
 from pipeline.runs.equality import equal
 from pipeline.trace.trace import Trace
 
 __all__ = ["TOLERANCE", "differences", "reference_differences"]
+
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d+)?")
+_VISIBLE = 0.02  # of a colour, from 0 to 1
 
 TOLERANCE = 1e-9
 """Largest relative difference of equal results: sums may be computed in another order."""
@@ -89,15 +99,64 @@ def reference_differences(graph: Graph, values: Path, outputs: Path) -> list[Dif
             and np.shape(value) == np.shape(expected)
         ):
             value = expected.copy(data=np.asarray(value))  # it has no dims: it gets those of the output
+        if isinstance(expected, pa.Table) and is_frame(value):
+            expected = _in_floats(expected, value)
+            try:
+                value = from_pandas(value, _all_nullable(expected.schema), "the reference")
+            except DataError as error:
+                found.append(Difference(what, same=False, bitwise=False, message=str(error)))
+                continue
         found.append(_compared(what, sink.value_type, expected, value, rtol=REFERENCE_TOLERANCE))
     return found
+
+
+def _in_floats(expected: pa.Table, value: Any) -> pa.Table:
+    """Return the output with floats where the reference has floats and the output decimals or whole numbers."""
+    t = pa.types
+    for i, field in enumerate(expected.schema):
+        exact = t.is_decimal(field.type) or t.is_integer(field.type)
+        if exact and _has_floats(value, field.name):
+            column = expected.column(i).cast(pa.float64(), safe=False)
+            expected = expected.set_column(i, pa.field(field.name, pa.float64()), column)
+    return expected
+
+
+def _has_floats(frame: Any, name: str) -> bool:
+    if isinstance(frame, pa.Table | pa.RecordBatch):
+        return name in frame.schema.names and pa.types.is_floating(frame.schema.field(name).type)
+    dtype = frame[name].dtype if name in frame.columns else None
+    return getattr(dtype, "kind", "") == "f" or str(dtype) in ("Float32", "Float64")  # of pandas, of polars
+
+
+def _all_nullable(schema: pa.Schema) -> pa.Schema:
+    return schema_of({field.name: field.type for field in schema})
 
 
 def _output(sink: Sink, hashes: Sequence[Mapping[str, str]], outputs: Sequence[Path]) -> Difference:
     what = _name(sink)
     if hashes[0] == hashes[1]:
         return Difference(what, same=True, bitwise=True)
+    if sink.format in PICTURES:
+        return _pictures(what, sink.format, *(bytes(read(sink, folder)) for folder in outputs))
     return _compared(what, sink.value_type, *(read(sink, folder) for folder in outputs))
+
+
+def _pictures(what: str, form: str, reference: bytes, other: bytes) -> Difference:
+    """Compare two plots: they are the same if nobody could see a difference, as of sums in another order."""
+    if form == "png":
+        from matplotlib.image import imread  # has drawn them
+
+        a, b = (np.asarray(imread(io.BytesIO(data))) for data in (reference, other))
+        far = np.abs(a - b).max(axis=-1) > _VISIBLE if a.shape == b.shape else np.ones(1, bool)
+        message = f"{int(far.sum()):,} of {far.size:,} pixels differ"
+    else:
+        parts = [_NUMBER.split(data.decode()) for data in (reference, other)]
+        one, two = (np.array(_NUMBER.findall(data.decode()), float) for data in (reference, other))
+        alike = parts[0] == parts[1] and len(one) == len(two)
+        far = ~np.isclose(one, two, rtol=1e-4, atol=0.01) if alike else np.ones(1, bool)
+        message = "its lines or texts differ"
+    same = not far.any()
+    return Difference(what, same=same, bitwise=False, message="" if same else f"the picture differs: {message}")
 
 
 def _values(graph: Graph, paths: Sequence[Path]) -> list[Difference]:

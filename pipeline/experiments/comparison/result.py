@@ -23,6 +23,7 @@ __all__ = [
     "Case",
     "Comparison",
     "Difference",
+    "JudgedClaim",
     "Measurement",
     "Reference",
     "Row",
@@ -43,6 +44,7 @@ class Case:
 
     Parameters
     ----------
+    workers : 0: a running cluster, with the workers that it has
     scaled : the back end is measured with several numbers of workers, so its name is no unique label
     """
 
@@ -119,6 +121,29 @@ class Difference:
 
 
 @dataclass(frozen=True)
+class JudgedClaim:
+    """A claim, what was measured for it, and whether it is true on this machine.
+
+    Parameters
+    ----------
+    claim : in the words of the file
+    labels : of the back ends that it is about
+    what : what was measured: ``time of serial / threads``
+    measured : its value: a ratio, cores, seconds or bytes; None if a back end did not run
+    bound : what it must be: ``>= 1.2``
+    verdict : ``true here``, ``false here``, ``no difference shown`` (its interval contains the bound, or there were
+        fewer than 3 rounds), or that a back end did not run
+    """
+
+    claim: str
+    labels: tuple[str, ...]
+    what: str
+    measured: Interval | None
+    bound: str
+    verdict: str
+
+
+@dataclass(frozen=True)
 class Reference:
     """The call that does the whole job in one thread, measured beside the back ends.
 
@@ -153,6 +178,9 @@ class Row:
     ----------
     reference : it is serial, which the others are compared with
     speedup_all : with the start of the workers and the commit
+    saved : share of the reference's elapsed time that it saves, signed; None for the reference
+    saved_beside_processes : share that it saves of the elapsed time of the back end ``process-per-task`` with as many
+        workers; None where that did not run, and for itself
     differs : whether its elapsed time differs from the reference's (their intervals do not overlap)
     equality : whether its results are the reference's: ``equal``, ``within 1e-12``, ``DIFFERENT``
     failure : why it did not run; empty if it ran
@@ -167,6 +195,8 @@ class Row:
     speedup: Interval | None = None
     efficiency: float | None = None
     speedup_all: Interval | None = None
+    saved: float | None = None
+    saved_beside_processes: float | None = None
     differs: bool = False
     user: float = math.nan
     system: float = math.nan
@@ -195,9 +225,11 @@ class Comparison:
     recommendations : what to change, the change that should save most first
     scaling : a law of the speedup for each back end that was measured with several numbers of workers
     reference : the job in one thread, if the file names one
+    claims : what the file claims of back ends, judged
     fingerprint : of the Graph that all cases ran
     folder : the run folder, with the Graph, the traces, ``report.json`` and ``report.html``
     graph, config : what was compared, for the report
+    interrupted, interrupted_by : exit code and name of the signal that ended it before all rounds were made; 0 if none
     """
 
     name: str
@@ -212,8 +244,11 @@ class Comparison:
     recommendations: tuple[Recommendation, ...] = ()
     scaling: tuple[Scaling, ...] = ()
     reference: Reference | None = None
+    claims: tuple[JudgedClaim, ...] = ()
     graph: Graph | None = field(default=None, repr=False)
     config: Config | None = field(default=None, repr=False)
+    interrupted: int = 0
+    interrupted_by: str = ""
 
     @property
     def ran(self) -> list[Row]:
@@ -252,7 +287,12 @@ class Comparison:
 
     @property
     def exit_code(self) -> int:
-        """Return 6 for unequal results, else the code of the first case that did not run, else 1 for dropped items."""
+        """Return the code of a signal that ended it, else 6 for unequal results, else of the first case that failed.
+
+        It is 1 for dropped items, else 0.
+        """
+        if self.interrupted:
+            return self.interrupted
         if self.unequal:
             return _DIFFERENT
         if self.reference is not None and self.reference.failure:

@@ -10,7 +10,8 @@ import ast
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from pipeline.graph.graph import CONTEXT, Graph, Key, constant, cull
+from pipeline.graph.graph import CONTEXT, Graph, Key
+from pipeline.graph.nodes import constant, cull
 from pipeline.graph.ownership import runs_users_code
 
 __all__ = ["GlobalUse", "global_use", "shared_state"]

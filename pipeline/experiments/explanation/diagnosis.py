@@ -92,7 +92,7 @@ class Cause:
     ----------
     kind : which of the causes
     finding : the evidence: the key of its text in :mod:`pipeline.report.explain_cause_text`
-    numbers : what the text says, by name: ratios, seconds, bytes
+    numbers : what the text contains, by name: ratios, seconds, bytes
     disturbed : it is unclear because other programs used the machine: another time it may be clear
     """
 

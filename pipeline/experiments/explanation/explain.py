@@ -10,7 +10,6 @@ All files are in a scratch folder below the runs folder, which is deleted at the
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -52,6 +51,8 @@ BUDGET = 60.0
 _SERIAL, _CUT = 0.5, 0.65
 _LEAST_SHARE = 0.02  # of all tasks' time that a step must take to be probed
 _LEAST_TIME = 2.0  # seconds in which processes start and are probed, at the very least
+_LEAST = 5.0  # seconds of the budget that are left at least when the file is loaded
+_FIRST = 20.0  # seconds that the most expensive step gets at least, even if the budget is over
 _ENDING = 2.0  # seconds reserved for ending processes and deleting files
 _SHORT = {"threads": 0.01, "processes": 0.02, "dask": 0.05}  # seconds of a segment above which overhead is no cause
 _TAKES = {"threads": 6.0, "processes": 6.0, "dask": 25.0}  # seconds that must be left for measuring the overhead
@@ -76,7 +77,8 @@ def explain(
     Parameters
     ----------
     workers : of the probes, at least 2; default: as many as cores
-    budget : seconds that all of it may take; steps that it does not reach are listed
+    budget : seconds that all of it should take; steps that it does not reach are listed. The most expensive step
+        is probed also where loading the file, or the start of a process, took all of them
     spent : seconds of the budget that have passed already
     steps : the steps to probe, by their names in the file; default: the most expensive ones
     runs : folder in which the scratch folder is made
@@ -99,22 +101,29 @@ def explain(
         raise ConfigError(f"budget: got {budget:g} s; all of it takes some seconds: 60s")
     threads = config.cluster.get("threads_per_worker", 1)
     graph, reasons = pure_part(build(config), {name for name, step in config.steps.items() if not step.pure})
+    for step in config.steps.values():
+        if step.uses:
+            reasons.setdefault(
+                step.step, f"uses {', '.join(step.uses)}: probes would run too many of its tasks at once"
+            )
+    loading = perf_counter() - began
+    planned, least = began + budget - min(_ENDING, budget / 10), perf_counter() + min(budget, _LEAST)
+    if planned < least and tell is not None:
+        used = f"loading the file took {duration_text(loading)} of {budget:g} s"
+        tell(f"{used}; the most expensive step is probed all the same")
     experiment = _Experiment(
         graph=graph,
         config=config,
         n_workers=n_workers,
-        ends=began + budget - min(_ENDING, budget / 10),
+        ends=max(planned, least),
         began=began,
         budget=budget,
-        loading=perf_counter() - began,
+        loading=loading,
         asked=tuple(steps or ()),
         not_probed=dict(reasons),
         way="threads" if isinstance(threads, int) and threads > 1 else "processes",
         tell=tell or _silent,
     )
-    if experiment.left <= 0:
-        message = f"budget: loading the file took {duration_text(experiment.loading)} of {budget:g} s"
-        raise ConfigError(f"{message}; give it some seconds more: {budget + math.ceil(experiment.loading) + 30:.0f}s")
     with scratch_folder(Path(runs)) as folder:
         return experiment.run(folder)
 
@@ -252,18 +261,22 @@ class _Experiment:
                     self.overheads[backend] = found
 
     def _probe(self, some: Sequence[Batch], cost: Mapping[str, float]) -> None:
-        """Probe each batch, with a share of the time left that is as large as its share of the cost, at least half."""
+        """Probe each batch, with a share of the time left that is as large as its share of the cost, at least half.
+
+        The first is probed in any case: on a busy machine the serial run may take all of a small budget.
+        """
         if not some:
             return
         costs = [sum(cost[step] for step in batch.steps) for batch in some]
         with ProbeBackend(self.n_workers, self.graph.modules) as backend:
             for i, batch in enumerate(some):
-                if self.left < _LEAST_TIME:
+                if i and self.left < _LEAST_TIME:
                     missed = dict.fromkeys(step for other in some[i:] for step in other.steps)
                     why = f"the budget of {self._budget_text} did not reach it"
                     self.not_probed |= dict.fromkeys(missed, why)
                     return
-                self._probe_batch(backend, batch, perf_counter() + self.left * max(0.5, costs[i] / sum(costs[i:])))
+                seconds = self.left * max(0.5, costs[i] / sum(costs[i:]))
+                self._probe_batch(backend, batch, perf_counter() + max(seconds, _FIRST if i == 0 else 0.0))
 
     def _probe_batch(self, backend: ProbeBackend, batch: Batch, deadline: float) -> None:
         first, *others = batch.steps

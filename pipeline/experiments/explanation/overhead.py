@@ -8,7 +8,8 @@ from pipeline.experiments.comparison.child_process import measured
 from pipeline.experiments.explanation.diagnosis import Overhead
 from pipeline.experiments.explanation.probe_backend import graph_of
 from pipeline.experiments.explanation.probe_tasks import unused
-from pipeline.graph.graph import GraphNode, Key, task
+from pipeline.graph.graph import Key
+from pipeline.graph.nodes import GraphNode, task
 
 __all__ = ["overhead"]
 

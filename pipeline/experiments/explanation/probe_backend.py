@@ -14,7 +14,8 @@ from pipeline.backends.base import Outcome
 from pipeline.backends.events import Event, WorkerLoss
 from pipeline.backends.local.processes import Processes
 from pipeline.errors import BackendError, TaskError, TaskTimeout
-from pipeline.graph.graph import Graph, GraphNode, Key, Policy, task
+from pipeline.graph.graph import Graph, Key, Policy
+from pipeline.graph.nodes import GraphNode, task
 
 __all__ = ["Failed", "Late", "Lost", "ProbeBackend", "graph_of"]
 
@@ -24,7 +25,7 @@ class Late(BackendError):
 
 
 class Failed(BackendError):
-    """A probe could not be made; the message says what its task raised."""
+    """A probe could not be made; the message has what its task raised."""
 
 
 class Lost(Failed):

@@ -19,7 +19,8 @@ from pipeline.backends.base import Outcome
 from pipeline.backends.events import Event
 from pipeline.experiments.explanation.probe_backend import graph_of
 from pipeline.experiments.explanation.saved_task import SavedInputs
-from pipeline.graph.graph import GraphNode, Key, execute, task
+from pipeline.graph.graph import Key
+from pipeline.graph.nodes import GraphNode, execute, task
 from pipeline.worker.isolation import isolated
 
 __all__ = ["ProbeResult", "count", "hosted", "prepare", "result_of", "run_batch", "run_with", "saved_input", "unused"]

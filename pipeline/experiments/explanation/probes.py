@@ -18,7 +18,8 @@ from pipeline.experiments.explanation.measurements import NOISE, MovingCost, Pro
 from pipeline.experiments.explanation.probe_backend import Failed, Late, Lost, ProbeBackend
 from pipeline.experiments.explanation.probe_tasks import ProbeResult
 from pipeline.experiments.explanation.saved_task import SavedTask
-from pipeline.graph.graph import GraphNode, Key, listed, ref, task
+from pipeline.graph.graph import Key
+from pipeline.graph.nodes import GraphNode, listed, ref, task
 from pipeline.units import duration_text
 
 __all__ = ["probe"]
@@ -180,7 +181,8 @@ class _Probes:
         trace = self.backend.run(self.step, tasks, wanted=["end"], deadline=self.deadline).trace.to_frame()
         row = trace[trace["key"] == "moved"].iloc[0]
         seconds = row["transfer"] + row["deserialization"] + row["serialization"]
-        return MovingCost(float(seconds), float(row["bytes_in"] + row["bytes_sent"]))
+        nbytes = row[["bytes_in", "bytes_sent", "shared_in", "shared_sent"]].sum()
+        return MovingCost(float(seconds), float(nbytes))
 
     def _probe(self, name: str, n_processes: int, function: Any, *arguments: Any) -> None:
         self.results[name].append(self._together(n_processes, function, *arguments))

@@ -42,7 +42,7 @@ class Change:
     knob : the key of the file to change, if there is one
     n : number of workers, of items in a batch, or of pieces
     backend : the back end to use
-    numbers : what else the text says
+    numbers : what else the text contains
     """
 
     step: str

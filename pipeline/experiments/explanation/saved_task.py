@@ -10,7 +10,8 @@ from typing import Any
 import cloudpickle
 
 from pipeline.backends.local.serialization import Packed, load, pack
-from pipeline.graph.graph import GraphNode, Key, dependencies
+from pipeline.graph.graph import Key
+from pipeline.graph.nodes import GraphNode, dependencies
 from pipeline.worker.atomic_write import write_errors
 
 __all__ = ["SavedInputs", "SavedTask"]

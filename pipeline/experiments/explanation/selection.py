@@ -18,7 +18,8 @@ from typing import NamedTuple
 import psutil
 
 from pipeline.experiments.explanation.saved_task import SavedTask
-from pipeline.graph.graph import CONTEXT, Graph, Key, constant, dependencies, dependents_in_order, is_constant
+from pipeline.graph.graph import CONTEXT, Graph, Key
+from pipeline.graph.nodes import constant, dependencies, dependents_in_order, is_constant
 
 __all__ = ["Batch", "Sampled", "TaskTime", "batches", "byte_limits", "candidates", "choose", "layer_of", "pure_part"]
 

@@ -23,12 +23,15 @@ from pipeline.experiments.explanation.probe_tasks import be_quiet
 from pipeline.experiments.explanation.saved_task import SavedInputs, SavedTask
 from pipeline.experiments.explanation.selection import Sampled, TaskTime, byte_limits, candidates, layer_of
 from pipeline.graph.fusion import fuse
-from pipeline.graph.graph import CONTEXT, Graph, Key, dependencies, execute, is_constant, task
+from pipeline.graph.graph import CONTEXT, Graph, Key
+from pipeline.graph.nodes import dependencies, execute, is_constant, task
 from pipeline.graph.segments import Segment
 from pipeline.outputs.commit import OutputTransaction
 from pipeline.worker.tracebacks import describe
 
 __all__ = ["sample"]
+
+_START = 30.0  # seconds in which a process starts on the busiest machine
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -152,7 +155,8 @@ def sample(
     folder : an empty folder, for the log, the saved inputs and the staged outputs
     n_workers : of the probes, which load the saved inputs
     until : seconds after which no further task is begun
-    deadline : on the clock of ``perf_counter``; a task that still runs is killed
+    deadline : on the clock of ``perf_counter``; a task that still runs is killed, ``until`` seconds after the start of
+        the process at the earliest
     without : instances of steps of which no inputs are saved
 
     Raises
@@ -167,7 +171,8 @@ def sample(
     complete = False
     try:
         with ProbeBackend(1, graph.modules) as backend:
-            backend.start(deadline=deadline)
+            backend.start(deadline=max(deadline, perf_counter() + _START))
+            deadline = max(deadline, perf_counter() + until)  # its process may have started slowly
             found = backend.run(
                 "serial run", {"run": task("run", run_serially, task_by_task, *options)}, deadline=deadline
             )
@@ -190,7 +195,7 @@ def sample(
 
 
 def _read_log(graph: Graph, segments: Sequence[Segment], folder: str) -> tuple[Sampled, Key | None]:
-    """Return what the log says, and the task that was running when the log ended."""
+    """Return the content of the log, and the task that was running when the log ended."""
     found, running = Sampled(), None
     keys = list(graph.tasks)
     segment_of = {inner.key: segment for segment in segments for inner in segment.tasks}

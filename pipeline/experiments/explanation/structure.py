@@ -10,7 +10,8 @@ from pipeline.experiments.comparison.causes import guilty
 from pipeline.experiments.comparison.judge import structural
 from pipeline.experiments.explanation.diagnosis import Structure
 from pipeline.experiments.explanation.selection import Sampled, layer_of
-from pipeline.graph.graph import Graph, is_constant
+from pipeline.graph.graph import Graph
+from pipeline.graph.nodes import is_constant
 from pipeline.graph.segments import Segment
 from pipeline.trace.critical_path import longest_path, span
 from pipeline.trace.measured_schedule import MeasuredSchedule

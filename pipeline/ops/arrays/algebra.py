@@ -14,7 +14,8 @@ import xarray as xr
 from dask.base import tokenize
 
 from pipeline.errors import DataError, OpError, nearest
-from pipeline.graph.graph import GraphNode, Key, ref, task
+from pipeline.graph.graph import Key
+from pipeline.graph.nodes import GraphNode, ref, task
 from pipeline.ops.arrays.block_tasks import array_of_tasks, per_block, replace_at
 from pipeline.ops.arrays.contraction import contract
 from pipeline.ops.arrays.decompositions import qr, svd_compressed

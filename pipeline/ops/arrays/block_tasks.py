@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import dask.array as da
 import numpy as np
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
-from pipeline.graph.graph import GraphNode, Key, listed, ref, task
+from pipeline.graph.graph import Key
+from pipeline.graph.importing import Deferred
+from pipeline.graph.nodes import GraphNode, listed, ref, task
 from pipeline.ops import data_movement
+
+if TYPE_CHECKING:
+    import dask.array as da
+else:
+    da = Deferred("dask.array")
 
 __all__ = [
     "FAN_IN",

@@ -11,7 +11,8 @@ import xarray as xr
 from dask.base import tokenize
 
 from pipeline.errors import DataError, OpError
-from pipeline.graph.graph import GraphNode, Key, ref, task
+from pipeline.graph.graph import Key
+from pipeline.graph.nodes import GraphNode, ref, task
 from pipeline.graph.ownership import users_code
 from pipeline.ops.arrays.block_tasks import array_of_tasks, rechunked
 from pipeline.ops.arrays.dims import axis_of, has_unknown_length, one_chunk, rebuild

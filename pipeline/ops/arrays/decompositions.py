@@ -21,7 +21,8 @@ import xarray as xr
 from dask.base import tokenize
 
 from pipeline.errors import DataError, OpError
-from pipeline.graph.graph import GraphNode, Key, listed, ref, task
+from pipeline.graph.graph import Key
+from pipeline.graph.nodes import GraphNode, listed, ref, task
 from pipeline.ops.arrays.block_tasks import array_of_tasks, rechunked
 from pipeline.ops.arrays.contraction import contract
 from pipeline.ops.arrays.dims import axis_of, has_unknown_length, one_chunk, rebuild, require_numbers

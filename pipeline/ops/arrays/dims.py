@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import dask.array as da
 import numpy as np
-import xarray as xr
 
 from pipeline.errors import OpError, nearest
+from pipeline.graph.importing import Deferred
 from pipeline.ops.arrays.block_tasks import rechunked
 from pipeline.ops.arrays.deferred_labels import deferred_labels, labels_of, plain_coords, with_labels
 from pipeline.ops.arrays.unknown_chunks import any_unknown, merge_chunks, slice_in_run
 from pipeline.ops.whole_numbers import WholeNumberError, cast
+
+if TYPE_CHECKING:
+    import dask.array as da
+    import xarray as xr
+else:
+    da = Deferred("dask.array")
+    xr = Deferred("xarray")
 
 __all__ = [
     "Axis",

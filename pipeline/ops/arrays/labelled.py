@@ -22,7 +22,8 @@ from pipeline.config.expressions.references import ExpressionError
 from pipeline.config.expressions.tree import Call, Name
 from pipeline.errors import DataError, OpError
 from pipeline.graph.calendars import calendar_of, in_calendar
-from pipeline.graph.graph import GraphNode, Key, listed, ref, task
+from pipeline.graph.graph import Key
+from pipeline.graph.nodes import GraphNode, listed, ref, task
 from pipeline.ops.arrays.block_tasks import Part, array_of_tasks, join_parts, merge_in_tree, parts_of_blocks, replace_at
 from pipeline.ops.arrays.dims import axis_of, one_chunk, rebuild
 from pipeline.ops.arrays.partial_aggregates import (

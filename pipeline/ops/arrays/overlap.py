@@ -16,7 +16,8 @@ import xarray as xr
 from dask.base import tokenize
 
 from pipeline.errors import DataError, OpError
-from pipeline.graph.graph import GraphNode, Key, listed, ref, task
+from pipeline.graph.graph import Key
+from pipeline.graph.nodes import GraphNode, listed, ref, task
 from pipeline.graph.ownership import users_code
 from pipeline.ops.arrays.block_tasks import array_of_tasks, per_block
 from pipeline.ops.arrays.dims import axis_of, constant_of, has_unknown_length, one_chunk, rebuild

@@ -14,7 +14,8 @@ import xarray as xr
 from dask.base import tokenize
 
 from pipeline.errors import DataError, OpError
-from pipeline.graph.graph import GraphNode, Key, listed, ref, task
+from pipeline.graph.graph import Key
+from pipeline.graph.nodes import GraphNode, listed, ref, task
 from pipeline.ops.arrays.block_tasks import (
     Part,
     array_of_tasks,

@@ -11,7 +11,8 @@ import xarray as xr
 from dask.base import tokenize
 
 from pipeline.errors import DataError, OpError
-from pipeline.graph.graph import GraphNode, Key, listed, ref, task
+from pipeline.graph.graph import Key
+from pipeline.graph.nodes import GraphNode, listed, ref, task
 from pipeline.ops.arrays.block_tasks import array_of_tasks, merge_in_tree, replace_at
 from pipeline.ops.arrays.dims import axis_of, is_missing, rebuild, require_numbers, require_real
 from pipeline.ops.arrays.sums import added, cumulated, sum_dtype, total

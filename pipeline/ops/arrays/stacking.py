@@ -12,6 +12,7 @@ import xarray as xr
 from pipeline.config.scalars import label
 from pipeline.errors import OpError
 from pipeline.graph.calendars import calendar_of, join_times
+from pipeline.graph.column_types import type_name
 from pipeline.ops.arrays.block_tasks import per_block
 from pipeline.ops.arrays.deferred_labels import (
     DeferredLabels,
@@ -178,13 +179,11 @@ def _joined_labels(name: str, labels: Sequence[xr.DataArray]) -> np.ndarray[Any,
 
 
 def _joined_deferred(name: str, labels: Sequence[DeferredLabels]) -> DeferredLabels:
-    dtypes = {each.dtype for each in labels}
-    if len(dtypes) == 1:
-        return joined_labels(labels, labels[0].dtype)
-    plain = [each.dtype for each in labels if isinstance(each.dtype, np.dtype)]
-    if len(plain) < len(labels):
-        raise OpError("axis", f"the labels {name!r} of {' and '.join(map(str, dtypes))} have no common dtype")
-    return joined_labels(labels, _common_dtype(plain, "axis", f"the labels {name!r}"))
+    joined = joined_labels(labels)
+    if joined is None:
+        types = " and ".join(dict.fromkeys(type_name(each.field.type) for each in labels))
+        raise OpError("axis", f"the labels {name!r} of {types} have no common type")
+    return joined
 
 
 def _labels_of(labels: Sequence[Labels], dim: str) -> dict[str, Any]:

@@ -14,16 +14,22 @@ from __future__ import annotations
 import itertools
 import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import dask.array as da
 import numpy as np
 from dask.base import tokenize
 
 from pipeline.errors import DataError
-from pipeline.graph.graph import GraphNode, Key, listed, ref, task
+from pipeline.graph.graph import Key
+from pipeline.graph.importing import Deferred
+from pipeline.graph.nodes import GraphNode, listed, ref, task
 from pipeline.ops import data_movement
 from pipeline.ops.arrays.block_tasks import array_of_tasks, rechunked, replace_at
+
+if TYPE_CHECKING:
+    import dask.array as da
+else:
+    da = Deferred("dask.array")
 
 __all__ = [
     "any_unknown",

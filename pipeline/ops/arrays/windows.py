@@ -9,14 +9,16 @@ from datetime import timedelta
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import xarray as xr
 from dask.base import tokenize
 
 from pipeline.errors import DataError, OpError
 from pipeline.graph.calendars import calendar_of
-from pipeline.graph.graph import GraphNode, Key, task
+from pipeline.graph.graph import Key
+from pipeline.graph.nodes import GraphNode, task
 from pipeline.ops.arrays.block_tasks import Part, array_of_tasks, join_parts, parts_of_blocks, per_block, rechunked
-from pipeline.ops.arrays.deferred_labels import DeferredLabels, deferred_labels, plain_coords, with_labels
+from pipeline.ops.arrays.deferred_labels import DeferredLabels, deferred_labels, label_dtype, plain_coords, with_labels
 from pipeline.ops.arrays.dims import axis_of, has_unknown_length, one_chunk, pick_positions, rebuild, require_numbers
 from pipeline.ops.arrays.partial_aggregates import (
     aggregate_dtype,
@@ -217,9 +219,12 @@ def _coarse_labels(labels: xr.DataArray, n: int) -> xr.Variable:
 
 
 def _coarse_deferred(labels: DeferredLabels, n: int) -> DeferredLabels:
-    kind = np.dtype(np.float64) if labels.data.dtype.kind in "biuf" else labels.dtype
-    chunks = (tuple(size // n for size in labels.data.chunks[0]),)
-    dtype = kind if isinstance(kind, np.dtype) else labels.data.dtype
+    kind = labels.field
+    if labels.data.dtype.kind in "biuf":
+        kind = pa.field("", pa.float64())
+    elif pa.types.is_date(kind.type):  # the middle of days may be a noon
+        kind = pa.field("", pa.timestamp("s"))
+    chunks, dtype = (tuple(size // n for size in labels.data.chunks[0]),), label_dtype(kind)
     return DeferredLabels(labels.dim, per_block(labels.data, "coarse", _coarse, n, chunks=chunks, dtype=dtype), kind)
 
 

@@ -15,7 +15,7 @@ from pipeline.config.model import ItemKey, Reference, Template
 from pipeline.errors import DataError
 from pipeline.graph.file_value import FileValue
 from pipeline.graph.graph import Key
-from pipeline.ops.elementwise.kinds import as_scalar
+from pipeline.ops.elementwise.scalars import as_scalar
 from pipeline.worker import temp_folders
 from pipeline.worker.atomic_write import write_errors
 from pipeline.worker.isolation import Keywords

@@ -9,7 +9,8 @@ from typing import Any
 
 from pipeline.config.model import Reference, Step
 from pipeline.errors import DataError
-from pipeline.graph.graph import GraphNode, Key
+from pipeline.graph.graph import Key
+from pipeline.graph.nodes import GraphNode
 from pipeline.graph.ownership import users_code
 from pipeline.graph.segments import Dropped
 from pipeline.ops.calls.arguments import Arguments, Folder, Slot, filled
@@ -33,6 +34,7 @@ class Call:
     parts : names of the parts the result must have
     drop : whether a failed item becomes a :class:`~pipeline.graph.segments.Dropped` in its place
     spread : whether an item is a map of keyword arguments
+    lists : the keywords of items that are lists; empty: there are none
     names : the keywords of the axes of ``over``
     seed : ``(file's seed, step instance)`` if the function gets ``seed=``
     """
@@ -43,6 +45,7 @@ class Call:
     parts: tuple[str, ...] = ()
     drop: bool = False
     spread: bool = False
+    lists: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     seed: tuple[int, str] | None = None
 
@@ -89,6 +92,8 @@ def _call(call: Call, item: Mapping[str, Any], key: str, values: Sequence[Any]) 
     keywords = {name: filled(value, item, values) for name, value in call.keywords.items()}
     if call.spread:
         (spread,) = item.values()
+        if call.lists:
+            spread = _named(call.lists, spread)
         if not isinstance(spread, Mapping):
             raise DataError(f"over needs a map of keyword arguments for each call; got {type(spread).__name__}")
         keywords |= spread
@@ -98,6 +103,19 @@ def _call(call: Call, item: Mapping[str, Any], key: str, values: Sequence[Any]) 
         keywords["seed"] = derived_seed(*call.seed, key)
     result = called(call.function, *(filled(p, item, values) for p in call.positional), **keywords)
     return _parted(call, result) if call.parts else result
+
+
+def _named(names: Sequence[str], values: Any) -> dict[str, Any]:
+    """Return the elements of a list as keyword arguments.
+
+    Raises
+    ------
+    DataError : it is no list, or has another length
+    """
+    if not isinstance(values, list | tuple) or len(values) != len(names):
+        got = f"one of {len(values)}" if isinstance(values, list | tuple) else f"a {type(values).__name__}"
+        raise DataError(f"over needs a list of {', '.join(names)} for each call (args); got {got}")
+    return dict(zip(names, values, strict=True))
 
 
 def _parted(call: Call, result: Any) -> dict[str, Any]:
@@ -150,6 +168,7 @@ def call(
         parts=step.parts,
         drop=step.on_error == "drop",
         spread=step.over is not None and step.over.maps is not None,
+        lists=step.over.names if step.over else (),
         names=tuple(name for name, _ in step.over.axes) if step.over else (),
         seed=(seed, step.name) if step.seed else None,
     )

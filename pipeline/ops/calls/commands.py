@@ -13,7 +13,8 @@ from typing import Any
 from pipeline.config.model import ItemKey, Reference, Step
 from pipeline.errors import DataError, ProgramError
 from pipeline.graph.file_value import LARGEST_FILE, FileValue
-from pipeline.graph.graph import GraphNode, Key
+from pipeline.graph.graph import Key
+from pipeline.graph.nodes import GraphNode
 from pipeline.graph.segments import Dropped
 from pipeline.ops.calls.arguments import Arguments, Folder, Slot, filled, text_of
 from pipeline.ops.calls.mapping import mapped

@@ -14,7 +14,8 @@ from typing import Any
 
 from pipeline.config.model import Over, Reference, Step
 from pipeline.errors import DataError, OpError, TaskTimeout
-from pipeline.graph.graph import GraphNode, Key, ref, task
+from pipeline.graph.graph import Key
+from pipeline.graph.nodes import GraphNode, ref, task
 from pipeline.graph.ownership import users_code
 from pipeline.graph.segments import Dropped, Group
 from pipeline.ops.calls.arguments import Slot, label
@@ -22,7 +23,7 @@ from pipeline.ops.collections import Items, Parts, Single
 from pipeline.worker.isolation import Keywords, handed_out
 from pipeline.worker.run_segment import begin_item
 
-__all__ = ["DEALT", "deal", "item_key", "mapped", "part"]
+__all__ = ["DEALT", "deal", "item_key", "mapped", "part", "unique_names"]
 
 DEALT = 64
 """Number of tasks that share the elements of a list whose length is unknown until run time."""
@@ -41,10 +42,15 @@ def part_of(value: Any, name: str) -> Any:
     return value if isinstance(value, Dropped) else value[name]
 
 
-def deal(value: Any, number: int, n: int) -> list[tuple[str, Any]]:
-    """Return the ``number``-th of ``n`` runs of consecutive elements of a list, as pairs of position and element."""
+def deal(value: Any, number: int, n: int, size: int | None = None) -> list[tuple[str, Any]]:
+    """Return the ``number``-th of ``n`` runs of consecutive elements of a list, as pairs of position and element.
+
+    With ``size`` an element is a list of so many consecutive ones, the last of the rest.
+    """
     if not isinstance(value, list | tuple) and not hasattr(value, "__len__"):
-        raise DataError(f"over needs a list; got {type(value).__name__}")
+        raise DataError(f"a list is needed; got {type(value).__name__}")
+    if size is not None:
+        value = [list(value[start : start + size]) for start in range(0, len(value), size)]
     start, stop = number * len(value) // n, (number + 1) * len(value) // n
     return [(str(i), value[i]) for i in range(start, stop)]
 
@@ -200,7 +206,7 @@ def item_key(name: str, value: Any, position: int) -> str:
     return str(position) if text is None or not name else f"{name}={text}"
 
 
-def _unique(names: Iterable[str]) -> tuple[str, ...]:
+def unique_names(names: Iterable[str]) -> tuple[str, ...]:
     """Return the names with ``#2``, ``#3``, … added to repeated ones, since keys of items are unique."""
     seen: dict[str, int] = {}
     unique = []
@@ -216,9 +222,9 @@ def _combined(
     lengths = [range(len(axis.names or ())) for axis in axes]
     positions = list(itertools.product(*lengths))
     if len(axes) == 1:
-        names = _unique(axes[0].names or ())
+        names = unique_names(axes[0].names or ())
     else:
-        names = _unique(
+        names = unique_names(
             ",".join(_named(axis, i) for axis, i in zip(axes, position, strict=True)) for position in positions
         )
     refs = [ref(key) for key in shared]

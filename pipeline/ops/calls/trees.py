@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.errors import DataError
-from pipeline.graph.graph import GraphNode, Key, listed, ref, task
+from pipeline.graph.graph import Key
+from pipeline.graph.nodes import GraphNode, listed, ref, task
 from pipeline.graph.ownership import users_code
 from pipeline.graph.segments import Dropped
 from pipeline.ops.collections import Args, Items, Single, args_of_task

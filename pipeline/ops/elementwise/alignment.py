@@ -8,22 +8,28 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import dask.array as da
 import numpy as np
-import xarray as xr
 from dask.layers import ArrayBlockIdDep
 
 from pipeline.config.expressions.references import ExpressionError
 from pipeline.config.expressions.tree import BoundValue, Constant, Node, children, map_nodes, render
 from pipeline.errors import DataError
 from pipeline.graph.calendars import calendar_name, calendar_of
+from pipeline.graph.importing import Deferred
 from pipeline.ops.arrays.block_tasks import rechunked
 from pipeline.ops.arrays.deferred_labels import labels_of, plain_coords, shared_labels, with_labels
 from pipeline.ops.arrays.unknown_chunks import any_unknown, rechunk_like, require_equal_chunks
 from pipeline.ops.elementwise.evaluation import SlotLookup, evaluate
 from pipeline.ops.whole_numbers import WholeNumberError, cast
+
+if TYPE_CHECKING:
+    import dask.array as da
+    import xarray as xr
+else:
+    da = Deferred("dask.array")
+    xr = Deferred("xarray")
 
 __all__ = ["Operand", "align_chunks", "cast_result", "evaluate_blockwise", "missing_message", "with_coordinates"]
 

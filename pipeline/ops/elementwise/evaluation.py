@@ -25,8 +25,9 @@ from pipeline.config.expressions.tree import (
     render,
 )
 from pipeline.ops.elementwise.functions import IMPLEMENTATIONS, MISSING
-from pipeline.ops.elementwise.kinds import Value, as_bool, as_scalar
+from pipeline.ops.elementwise.kinds import Value, as_bool
 from pipeline.ops.elementwise.operators import apply_arithmetic, apply_sign, compare_values, is_in
+from pipeline.ops.elementwise.scalars import as_scalar
 
 __all__ = ["Lookup", "SlotLookup", "evaluate"]
 

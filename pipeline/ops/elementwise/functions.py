@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from pipeline.config.expressions.references import ExpressionError
-from pipeline.config.expressions.time_literals import parse_duration, parse_time
+from pipeline.config.expressions.time_literals import Months, parse_duration, parse_time
 from pipeline.graph.calendars import calendar_of, time_texts
+from pipeline.graph.importing import Deferred
 from pipeline.ops import whole_numbers
 from pipeline.ops.elementwise.calendar_times import in_one_calendar
-from pipeline.ops.elementwise.kinds import NUMERIC, TEXT, Value, as_bool, as_scalar, is_missing, kind
+from pipeline.ops.elementwise.kinds import NUMERIC, TEXT, Value, as_bool, is_missing, kind
 from pipeline.ops.elementwise.operators import as_numbers, as_pandas, compare_values, require_same_kind
+from pipeline.ops.elementwise.scalars import as_scalar
 from pipeline.ops.elementwise.texts import TEXT_FUNCTIONS
-from pipeline.ops.elementwise.times import convert, floor_time, localize, time_component
+from pipeline.ops.elementwise.times import PARTS, convert, floor_time, localize, parse_times, strftime, time_component
+
+if TYPE_CHECKING:
+    import pandas as pd
+else:
+    pd = Deferred("pandas")
 
 __all__ = ["IMPLEMENTATIONS", "MISSING"]
 
@@ -249,6 +255,8 @@ IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
     "text": _text,
     "boolean": _boolean,
     "floor_time": floor_time,
+    "strftime": strftime,
+    "parse_time": parse_times,
     "localize": localize,
     "convert": convert,
     **TEXT_FUNCTIONS,
@@ -264,7 +272,9 @@ def _constant_of_time(value: Value) -> Value:
     return as_scalar(parse_time(value))
 
 
-def _constant_duration(value: Value) -> Value:
+def _constant_duration(value: Value = None, **lengths: Any) -> Value:
+    if lengths:
+        return Months(sum(int(n) * {"years": 12, "quarters": 3, "months": 1}[name] for name, n in lengths.items()))
     return as_scalar(parse_duration(value))
 
 
@@ -280,5 +290,5 @@ IMPLEMENTATIONS |= {
     "date": _constant_of_time,
     "timestamp": _constant_of_time,
     "duration": _constant_duration,
-    **{name: _part_function(name) for name in ("year", "month", "day", "hour", "weekday", "dayofyear")},
+    **{name: _part_function(name) for name in PARTS},
 }

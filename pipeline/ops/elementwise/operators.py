@@ -9,17 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import reduce
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from pipeline.config.expressions.references import ExpressionError
+from pipeline.config.expressions.time_literals import Months
 from pipeline.config.expressions.tree import ARITHMETIC, COMPARISONS, arithmetic, compare, mismatch_message
 from pipeline.graph.calendars import calendar_of
+from pipeline.graph.importing import Deferred
 from pipeline.ops import whole_numbers
 from pipeline.ops.elementwise.calendar_times import compare_times, shift_times
+from pipeline.ops.elementwise.definitions import OF_TIMES, no_arithmetic
 from pipeline.ops.elementwise.kinds import NUMERIC, Value, is_missing, kind
+from pipeline.ops.elementwise.times import shift_months
+
+if TYPE_CHECKING:
+    import pandas as pd
+else:
+    pd = Deferred("pandas")
 
 __all__ = [
     "apply_arithmetic",
@@ -41,20 +49,6 @@ _UFUNCS: dict[str, Callable[..., Any]] = {
     "**": np.power,
 }
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {**ARITHMETIC, **COMPARISONS}
-# (operator, left, right): the operations that are defined for times and durations
-_OF_TIMES = frozenset(
-    {
-        ("-", "time", "time"),
-        ("-", "zoned time", "zoned time"),
-        *((op, time, "duration") for op in "+-" for time in ("time", "zoned time", "duration")),
-        ("+", "duration", "time"),
-        ("+", "duration", "zoned time"),
-        ("*", "number", "duration"),
-        ("*", "duration", "number"),
-        ("/", "duration", "number"),
-        *((op, "duration", "duration") for op in ("/", "//", "%")),
-    }
-)
 
 
 def are_constants(*values: Value) -> bool:
@@ -90,8 +84,13 @@ def apply_arithmetic(op: str, a: Value, b: Value, *, columns: bool = False, chec
     kinds = ("number" if k == "true/false" else k for k in (kind(a), kind(b)))
     left, right = kinds
     a, b = as_numbers(a), as_numbers(b)
-    if "object" not in (left, right) and {left, right} != {"number"} and (op, left, right) not in _OF_TIMES:
-        raise ExpressionError(_no_arithmetic(op, left, right))
+    if "object" not in (left, right) and {left, right} != {"number"} and (op, left, right) not in OF_TIMES:
+        raise ExpressionError(no_arithmetic(op, left, right))
+    if isinstance(a, Months) or isinstance(b, Months):
+        if isinstance(a, Months) and isinstance(b, Months):
+            return _OPERATORS[op](a, b)
+        time, months = (b, a) if isinstance(a, Months) else (a, b)
+        return shift_months(time, months.n if op == "+" else -months.n)
     if isinstance(a, pd.Series | pd.Timestamp) or isinstance(b, pd.Series | pd.Timestamp):
         return _numpy(_OPERATORS[op](as_pandas(a), as_pandas(b)))
     if calendar_of(a) or calendar_of(b):
@@ -119,17 +118,6 @@ def as_pandas(value: Value) -> Value:
     if isinstance(value, np.timedelta64):
         return pd.Timedelta(value)
     return pd.Series(value) if isinstance(value, np.ndarray) and value.ndim == 1 else value
-
-
-def _no_arithmetic(op: str, left: str, right: str) -> str:
-    kinds = {left, right}
-    if "text" in kinds:
-        return f"'{op}' does not take text; to join text write concat(a, b), for a number number(x)"
-    if kinds == {"time", "zoned time"}:
-        return mismatch_message(left, right)
-    if "number" in kinds:
-        return f"'{op}' is not defined for {left} and {right}; a duration is written duration('5min')"
-    return f"'{op}' is not defined for {left} and {right}"
 
 
 def require_same_kind(a: Value, b: Value) -> None:

@@ -1,4 +1,4 @@
-"""Entry points: evaluate an expression over arrays, columns of a partition, coordinates, or scalars.
+"""Entry points: evaluate an expression over arrays, coordinates, or scalars; columns are in :mod:`.sql`.
 
 The dtype of a result is the dtype of the same expression over empty inputs, which is known while the graph is built.
 It never depends on the values, because partitions and chunks must agree. If a whole number is expected and one is
@@ -7,21 +7,20 @@ missing (``month`` of a missing time), the task fails, because int64 has no miss
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
-import xarray as xr
 
 from pipeline.config.expressions.expression import Expression
 from pipeline.config.expressions.references import ExpressionError
 from pipeline.config.expressions.tree import Binary, BoundValue, Call, Name, Node, map_nodes, walk
 from pipeline.errors import DataError, nearest
 from pipeline.graph.calendars import calendar_of
-from pipeline.ops.arrays.deferred_labels import DeferredLabels, deferred_labels, labels_of
+from pipeline.graph.column_types import type_name
+from pipeline.graph.importing import Deferred, is_instance
+from pipeline.ops.arrays.deferred_labels import DeferredLabels, deferred_labels, labels_of, number_labels
 from pipeline.ops.elementwise.alignment import (
     Operand,
     cast_result,
@@ -30,164 +29,23 @@ from pipeline.ops.elementwise.alignment import (
     with_coordinates,
 )
 from pipeline.ops.elementwise.evaluation import SlotLookup, evaluate
-from pipeline.ops.elementwise.kinds import TEXT, Value, as_scalar, column_values
+from pipeline.ops.elementwise.kinds import TEXT, Value, coordinate_values
+from pipeline.ops.elementwise.scalars import as_scalar
 from pipeline.ops.whole_numbers import WholeNumberError
 
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+else:
+    pd = Deferred("pandas")
+    xr = Deferred("xarray")
+
 __all__ = [
-    "columns_dtype",
     "evaluate_arrays",
-    "evaluate_columns",
     "evaluate_coords",
     "evaluate_numpy",
     "evaluate_scalar",
 ]
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Columns
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def evaluate_columns(e: Expression, frame: pd.DataFrame, bound: Sequence[Any] = ()) -> pd.Series:
-    """Evaluate the expression over one partition.
-
-    Parameters
-    ----------
-    frame : pandas, of any length; the result gets its index, which is otherwise ignored
-    bound : the value for each of ``e.references``: a scalar, or a frame, column or array of one element. Whole numbers
-        among them are converted to float64, because their type is unknown when the dtype of the result is determined
-
-    Returns
-    -------
-    pandas.Series : of the length of the frame, with the dtype of :func:`columns_dtype`
-
-    Raises
-    ------
-    ExpressionError : an unknown column, or an operation that is not defined for its operands
-    DataError : if the dtype of the result is whole numbers and one is missing, or passes it
-    """
-    values = [_run_value(value) for value in bound]
-    if isinstance(e.root, Name):
-        return _column(frame, e.root.name).rename(None)
-    try:
-        lookup = _ColumnLookup(frame, values)
-        result = _as_series(evaluate(e.root, lookup), frame.index)
-        if not len(frame) or not any(map(_may_miss, walk(e.root))):
-            return result
-        if any(map(calendar_of, lookup.prepared.values())):
-            return result  # coordinates: an empty column of objects does not say of what
-        empty = frame.iloc[:0]
-        expected = _as_series(evaluate(e.root, _ColumnLookup(empty, values)), empty.index).dtype
-        return _settled(result, expected, e)
-    except WholeNumberError as error:
-        raise DataError(f"'{e.text}': {error}") from error
-
-
-def _may_miss(node: Node) -> bool:
-    """Return whether whole numbers may be missing from the result: it is then float64, until it is settled."""
-    return isinstance(node, Call) or (isinstance(node, Binary) and node.op in ("//", "%"))
-
-
-def columns_dtype(e: Expression, meta: pd.DataFrame, bound: Sequence[Any] = ()) -> Any:
-    """Return the dtype of the column that :func:`evaluate_columns` returns for partitions like ``meta``.
-
-    Values that are unknown until run time are omitted from ``bound``, or Delayed: kinds of values are tried for them
-    until the expression is defined.
-    """
-    n = len(e.references)
-    given = [bound[i] if i < len(bound) else None for i in range(n)]
-    known = [None if value is None or _is_lazy(value) else [_run_value(value)] for value in given]
-    empty = meta.iloc[:0]
-    failure: Exception | None = None
-    for values in itertools.product(*(choices or _CANDIDATES for choices in known)):
-        try:
-            return evaluate_columns(e, empty, values).dtype
-        except (ValueError, TypeError, AttributeError) as error:  # not defined for a value of this kind
-            failure = failure or error
-    assert failure is not None, "there is always a first combination"
-    raise failure
-
-
-_CANDIDATES: list[Any] = [
-    1.0,
-    "2000-01-01",
-    True,
-    np.datetime64("2000-01-01", "us"),
-    pd.Timestamp("2000-01-01", tz="UTC"),
-    np.timedelta64(1, "us"),
-    "1h",
-]
-
-
-def _is_lazy(value: Any) -> bool:
-    return hasattr(value, "__dask_graph__") and value.__dask_graph__() is not None
-
-
-def _run_value(value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        return [as_scalar(v) for v in value]
-    one = as_scalar(value)
-    if type(one) is int and float(one) != one:
-        raise DataError(f"got {one}, and a number from another step counts as float64 here, which can't hold it")
-    return float(one) if type(one) is int else one
-
-
-class _ColumnLookup:
-    """Looks up columns and bound values; each column is converted once."""
-
-    columns = checked = True
-
-    def __init__(self, frame: pd.DataFrame, bound: Sequence[Any]) -> None:
-        self.frame, self.bound = frame, bound
-        self.prepared: dict[str, Value] = {}
-
-    def __call__(self, node: Node) -> Value:
-        if isinstance(node, BoundValue):
-            return self.bound[node.slot]
-        if not isinstance(node, Name):
-            raise ExpressionError(f"{node} is not bound")
-        if node.name not in self.prepared:
-            self.prepared[node.name] = column_values(_column(self.frame, node.name, node.column))
-        return self.prepared[node.name]
-
-
-def _column(frame: pd.DataFrame, name: str, column: int = 0) -> pd.Series:
-    if name not in frame.columns:
-        raise ExpressionError(f"no column '{name}'{nearest(name, map(str, frame.columns))}", column)
-    found = frame[name]
-    if not isinstance(found, pd.Series):
-        raise ExpressionError(f"'{name}' is the name of {found.shape[1]} columns; names must be unique", column)
-    return found
-
-
-def _as_series(value: Value, index: pd.Index) -> pd.Series:
-    if isinstance(value, pd.Series):
-        return pd.Series(value.array, index=index, copy=False)
-    if isinstance(value, np.ndarray) and value.ndim == 1:
-        dtype = TEXT if value.dtype.kind in "UT" else None
-        column = pd.Series(value, index=index, dtype=dtype, copy=False)
-        return column.where(column != "") if dtype is not None else column
-    one = value[()] if isinstance(value, np.ndarray) else value
-    if isinstance(one, str):
-        return pd.Series([str(one)] * len(index), index=index, dtype=TEXT)
-    return pd.Series([one] * len(index), index=index, dtype=pd.Series([one]).dtype)
-
-
-def _settled(result: pd.Series, expected: Any, e: Expression) -> pd.Series:
-    """Return the result as ``expected``; functions return floats with nan where a whole number is missing.
-
-    Raises
-    ------
-    DataError : if a whole number is missing
-    """
-    if result.dtype == expected:
-        return result
-    if expected.kind in "iu" and result.dtype.kind == "f" and result.hasnans:
-        message = missing_message(e.text, int(result.isna().sum()), len(result), expected)
-        raise DataError(f"{message}, or filter these rows out")
-    if expected.kind in "iu" and result.dtype.kind in "iuf":
-        return pd.Series(cast_result(result.to_numpy(), expected, e.text), index=result.index)
-    return result.astype(expected)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -233,7 +91,7 @@ def evaluate_arrays(e: Expression, bound: Sequence[Any]) -> xr.DataArray:
         match node:
             case Call("coord", (BoundValue(at), name)):
                 return slot(_coordinate(bound[at], name, _label(e, at)))
-            case BoundValue(at) if isinstance(bound[at], xr.DataArray):
+            case BoundValue(at) if is_instance(bound[at], "xarray", "DataArray"):
                 return slot(Operand(bound[at], _label(e, at)))
             case BoundValue(at) if hasattr(bound[at], "dask"):
                 return slot(Operand(xr.DataArray(bound[at]), _label(e, at)))
@@ -269,9 +127,11 @@ def _coordinate(array: Any, name: Any, label: str) -> Operand:
 
 
 def _labels_array(labels: DeferredLabels, name: str) -> xr.DataArray:
-    if not isinstance(labels.dtype, np.dtype) or labels.dtype.kind not in "biufmM":
-        raise ExpressionError(f"'{name}' has dtype {labels.dtype}; expressions over arrays take numbers and times")
-    return xr.DataArray(labels.data, dims=[labels.dim])
+    numbers = number_labels(labels)
+    if numbers is None:
+        kind = type_name(labels.field.type)
+        raise ExpressionError(f"'{name}' has the type {kind}; expressions over arrays take numbers and times")
+    return xr.DataArray(numbers, dims=[labels.dim])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -318,12 +178,80 @@ def evaluate_coords(e: Expression, x: xr.DataArray) -> xr.DataArray:
         ).ravel()
         for name, coordinate in used.items()
     }
-    result = evaluate_columns(e, pd.DataFrame(flat, index=range(largest.size)))
+    result = _along(e, flat, largest.size)
     if isinstance(result.dtype, pd.DatetimeTZDtype):
         raise ExpressionError("a coordinate cannot have a time zone; use localize and convert inside another function")
     values = result.fillna("").to_numpy(dtype=str) if result.dtype == TEXT else result.to_numpy()
     coords = {name: c for name, c in largest.coords.items() if set(c.dims) <= set(largest.dims)}
     return xr.DataArray(values.reshape(largest.shape), dims=largest.dims, coords=coords)
+
+
+def _along(e: Expression, coordinates: Mapping[str, np.ndarray[Any, Any]], size: int) -> pd.Series:
+    """Evaluate the expression over coordinates of one length.
+
+    Raises
+    ------
+    ExpressionError : an operation that is not defined for its operands
+    DataError : a whole number that is missing, or that its type can't hold
+    """
+    try:
+        result = _as_series(evaluate(e.root, _CoordLookup(coordinates)), size)
+        if not size or not any(map(_may_miss, walk(e.root))):
+            return result
+        if any(map(calendar_of, coordinates.values())):
+            return result  # an empty array of objects does not say of what
+        empty = {name: coordinate[:0] for name, coordinate in coordinates.items()}
+        return _settled(result, _as_series(evaluate(e.root, _CoordLookup(empty)), 0).dtype, e)
+    except WholeNumberError as error:
+        raise DataError(f"'{e.text}': {error}") from error
+
+
+class _CoordLookup:
+    """Looks up coordinates; text is a column of pandas, which may be missing."""
+
+    columns = checked = True
+
+    def __init__(self, coordinates: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        self.prepared = {name: coordinate_values(coordinate) for name, coordinate in coordinates.items()}
+
+    def __call__(self, node: Node) -> Value:
+        if not isinstance(node, Name):
+            raise ExpressionError(f"{node} is not bound")
+        return self.prepared[node.name]
+
+
+def _may_miss(node: Node) -> bool:
+    """Return whether whole numbers may be missing from the result: it is then float64, until it is settled."""
+    return isinstance(node, Call) or (isinstance(node, Binary) and node.op in ("//", "%"))
+
+
+def _as_series(value: Value, size: int) -> pd.Series:
+    if isinstance(value, pd.Series):
+        return value
+    if isinstance(value, np.ndarray) and value.ndim == 1:
+        dtype = TEXT if value.dtype.kind in "UT" else None
+        column = pd.Series(value, dtype=dtype, copy=False)
+        return column.where(column != "") if dtype is not None else column
+    one = value[()] if isinstance(value, np.ndarray) else value
+    if isinstance(one, str):
+        return pd.Series([str(one)] * size, dtype=TEXT)
+    return pd.Series([one] * size, dtype=pd.Series([one]).dtype)
+
+
+def _settled(result: pd.Series, expected: Any, e: Expression) -> pd.Series:
+    """Return the result as ``expected``; functions return floats with nan where a whole number is missing.
+
+    Raises
+    ------
+    DataError : if a whole number is missing
+    """
+    if result.dtype == expected:
+        return result
+    if expected.kind in "iu" and result.dtype.kind == "f" and result.hasnans:
+        raise DataError(missing_message(e.text, int(result.isna().sum()), len(result), expected))
+    if expected.kind in "iu" and result.dtype.kind in "iuf":
+        return pd.Series(cast_result(result.to_numpy(), expected, e.text))
+    return result.astype(expected)
 
 
 def evaluate_scalar(e: Expression, bound: Sequence[Any] = ()) -> Any:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from pipeline.config.expressions.references import ExpressionError
+from pipeline.graph.importing import Deferred
 from pipeline.ops.elementwise.kinds import TEXT, Value, kind
+
+if TYPE_CHECKING:
+    import pandas as pd
+else:
+    pd = Deferred("pandas")
 
 __all__ = ["TEXT_FUNCTIONS", "as_text"]
 

@@ -1,8 +1,8 @@
-"""From one type of columns to another: every value fits, or the run says which one does not.
+"""From one type of columns to another: every value fits, or the run names one that does not.
 
-A conversion never changes a value: 1.5 is no int64, 300 no uint8, ``maybe`` no bool. What rounds or cuts on purpose is
-an expression (``integer(x)``, ``floor_time(t, '1d')``). Text is made by the expressions' ``text``, so that both mean
-the same.
+A conversion never changes a value: 1.5 is no int64, 300 no uint8, ``maybe`` no bool, 2001-01-01 12:00 no date. What
+rounds or cuts on purpose is an expression (``integer(x)``, ``floor_time(t, '1d')``). Only floats round: a decimal or a
+text becomes the nearest float, a whole number the same number or none.
 """
 
 from __future__ import annotations
@@ -10,197 +10,244 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from pipeline.config.expressions.expression import parse
+from pipeline.config.expressions.time_literals import parse_duration
 from pipeline.errors import DataError, OpError
-from pipeline.ops.column_types import TEXT, declared_dtype, localized, moments
-from pipeline.ops.elementwise.targets import evaluate_columns
+from pipeline.graph.column_types import declared_type, family, is_text, type_name
+from pipeline.ops.elementwise.sql_choices import CHOICES
+from pipeline.ops.elementwise.sql_types import Typed
+from pipeline.ops.frames import text_casts
 from pipeline.ops.whole_numbers import compare
+from pipeline.worker.sql_engine import carrier, query, restored
 
-__all__ = ["cast_column", "family", "target_dtype"]
+__all__ = ["cast_column", "target_type"]
 
-_AS_TEXT = parse("text(x)", "columns")
-
+_NUMBERS = ("number", "true/false", "text")
 _FROM = {
-    "number": ("number", "bool", "text", "object"),
-    "bool": ("number", "bool", "text", "object"),
-    "text": ("number", "bool", "text", "time", "zoned time", "duration", "object"),
-    "time": ("text", "time", "object"),
-    "zoned time": ("text", "time", "zoned time", "object"),
-    "duration": ("text", "duration", "object"),
+    "number": _NUMBERS,
+    "true/false": _NUMBERS,
+    "text": (*_NUMBERS, "date", "time", "zoned time", "duration", "time of day"),
+    "date": ("text", "date", "time"),
+    "time": ("text", "date", "time"),
+    "zoned time": ("text", "date", "time", "zoned time"),
+    "duration": ("text", "duration"),
+    "time of day": ("text", "time of day"),
+    "binary": ("text", "binary"),
+    "list": ("text", "list"),
+    "struct": ("text", "struct"),
 }
 """What each family of types is made from."""
 
 _CURES = {
     ("time", "zoned time"): "say which clock is meant: convert(t, 'UTC') and text(t) in an assign",
+    ("date", "zoned time"): "say which clock is meant: convert(t, 'UTC') and slice(text(t), 0, 10) in an assign",
     ("time", "number"): "a number has no unit of time: date('1970-01-01') + x * duration('1s') in an assign",
     ("number", "time"): "take year(t), or number(t - date('1970-01-01')) in an assign",
+    ("number", "date"): "take year(t), or number(t - date('1970-01-01')) in an assign",
     ("number", "duration"): "number(x) in an assign gives seconds",
     ("duration", "number"): "x * duration('1s') in an assign",
 }
 
-
-def family(dtype: Any) -> str:
-    """``number``, ``bool``, ``text``, ``time``, ``zoned time``, ``duration`` or ``object``: what a dtype holds."""
-    if isinstance(dtype, pd.CategoricalDtype):
-        return family(dtype.categories.dtype)
-    if isinstance(dtype, pd.DatetimeTZDtype) or (isinstance(dtype, pd.ArrowDtype) and "tz=" in str(dtype)):
-        return "zoned time"
-    if isinstance(dtype, pd.StringDtype):
-        return "text"
-    kinds = {**dict.fromkeys("iufc", "number"), "b": "bool", "M": "time", "m": "duration", "U": "text"}
-    return kinds.get(dtype.kind, "object")
+Values = np.ndarray[Any, Any]
 
 
-def target_dtype(place: str, dtype: Any, kind: str) -> Any:
-    """The dtype of a column of ``dtype`` once it is of the type ``kind``.
+def target_type(place: str, have: pa.DataType, kind: str) -> pa.DataType:
+    """Return the type that ``kind`` names, for a column of the type ``have``.
 
     Raises
     ------
     OpError : no such type, or one whose values can't be made of these
     """
-    target = declared_dtype(kind, place)
-    have, want = family(dtype), family(target)
-    if have not in _FROM[want]:
-        cure = _CURES.get((want, have), "")
-        raise OpError(place, f"{dtype} does not become {kind}{'; ' if cure else ''}{cure}")
-    if target.kind == "c" and have == "text":
-        raise OpError(place, f"{dtype} does not become {kind}; make it float64 first")
+    target = declared_type(kind, place)
+    _require(place, have, target, kind)
     return target
 
 
-def cast_column(name: str, column: pd.Series[Any], target: Any, kind: str) -> pd.Series[Any]:
-    """The column in the dtype ``target``, which ``kind`` names; its index counts the rows.
+def _require(place: str, have: pa.DataType, target: pa.DataType, kind: str) -> None:
+    given, want = family(have), family(target)
+    if given not in _FROM[want]:
+        cure = _CURES.get((want, given), "")
+        raise OpError(place, f"{type_name(have)} does not become {kind}{'; ' if cure else ''}{cure}")
+    if given == "text":
+        return
+    if want == "list":
+        _require(place, have.value_type, target.value_type, kind)
+    if want == "struct":
+        names, known = [member.name for member in target], {member.name: member.type for member in have}
+        if set(names) != set(known):
+            raise OpError(place, f"{type_name(have)} does not become {kind}: their members have other names")
+        for member in target:
+            _require(place, known[member.name], member.type, kind)
+
+
+def cast_column(name: str, column: pa.ChunkedArray, target: pa.DataType, kind: str) -> pa.ChunkedArray:
+    """Return a column in another type; missing values stay missing.
+
+    Parameters
+    ----------
+    name : of the column, for the message
+    target : as :func:`target_type` gives it for the column's type
+    kind : the name of the type in the language
 
     Raises
     ------
-    DataError : naming the column and the first value that does not fit, or how many are missing where none may be
+    DataError : naming the column and the first value that does not fit
     """
-    column = column.reset_index(drop=True)
-    if column.dtype == target:
-        if kind == "date" and not _are_days(column):
-            raise _misfit(name, column[column.notna()], target, kind)
-        return column
-    missing = column.isna().to_numpy(dtype=bool)
-    if missing.any() and target.kind in "biu":
-        raise DataError(
-            f"column {name!r} has {int(missing.sum()):,} missing values among {len(column):,}; {kind} has no missing "
-            "value: use fillna or dropna before, or float64"
-        )
-    present = column[~missing] if missing.any() else column
     try:
-        values = _converted(present, target, kind)
-    except (ValueError, TypeError, OverflowError):
-        raise _misfit(name, present, target, kind) from None
-    if not missing.any():
-        return pd.Series(values, index=column.index)
-    whole: pd.Series[Any] = pd.Series(None, index=column.index, dtype=target)
-    whole[~missing] = values
-    return whole
-
-
-def _misfit(name: str, present: pd.Series[Any], target: Any, kind: str) -> DataError:
-    """The error that names the first value that does not fit, which is found by halves."""
-    start, stop = 0, len(present)
-    while stop - start > 1:
+        return _converted(column, target)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError, OverflowError, DataError):
+        start, stop = 0, len(column)
+    while stop - start > 1:  # the first value that does not fit, by halves
         middle = (start + stop) // 2
         try:
-            _converted(present.iloc[start:middle], target, kind)
+            _converted(column.slice(start, middle - start), target)
             start = middle
-        except (ValueError, TypeError, OverflowError):
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError, OverflowError, DataError):
             stop = middle
-    value = present.iloc[start : start + 1].tolist()[0]
-    shown = str(value) if isinstance(value, pd.Timestamp | pd.Timedelta) else repr(value)
-    return DataError(f"column {name!r} got {shown[:60]}, which does not fit {kind}")
+    value = column[start]
+    shown = repr(value.as_py()) if family(column.type) in ("number", "text", "true/false") else str(value)
+    shown = str(value.as_py()) if pa.types.is_decimal(column.type) else shown
+    hint = "; it is twice or never on that clock: localize(t, …) in an assign says what is meant"
+    late = family(column.type) in ("time", "date") and family(target) == "zoned time"
+    raise DataError(f"column {name!r} got {shown[:60]}, which does not fit {kind}{hint if late else ''}")
 
 
-def _converted(present: pd.Series[Any], target: Any, kind: str) -> Any:
-    """Values, none of them missing, as ``target``.
+def _converted(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
+    """The column in another type.
 
     Raises
     ------
-    ValueError, TypeError, OverflowError : if one does not fit
+    ValueError, DataError, OverflowError : a value does not fit
     """
-    if isinstance(present.dtype, pd.CategoricalDtype):
-        present = present.astype(present.dtype.categories.dtype)
-    if present.dtype.kind == "O" and family(present.dtype) == "object":
-        present = pd.Series(present.tolist())  # of one kind after all?
-    have, want = family(present.dtype), family(target)
-    if not len(present):
-        return pd.Series([], dtype=target).array
-    if have not in (*_FROM[want], want):
-        raise ValueError(f"{have} does not become {want}")
+    t = pa.types
+    if column.type == target:
+        return column
+    if t.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if t.is_dictionary(target):
+        return _converted(column, target.value_type).combine_chunks().dictionary_encode().cast(target)
+    have, want = family(column.type), family(target)
+    if is_text(column.type):
+        if want == "text":
+            return column.cast(target)
+        if want == "duration":
+            return _durations(column, target)
+        made = _all_there(column, restored(text_casts.parsed(column, target), target))
+        if t.is_floating(target):
+            made = pc.if_else(pc.is_nan(_wide(made)), pa.scalar(None, target), made)
+        return made
     if want == "text":
-        return _texts(present)
-    if want in ("number", "bool"):
-        return _numbers(_parsed(present, want) if have == "text" else _plain(present), target)
-    if want == "duration":
-        return pd.to_timedelta(present.astype(object) if have == "text" else present).astype(target).array
-    times = _times(present.reset_index(drop=True), target)
-    if kind == "date" and not _are_days(times):
-        raise ValueError("has a time of day")
-    return times.array
+        made = CHOICES["text"](Typed("c0", column.type, True))
+        return _run(column, made.sql).cast(target)
+    if want in ("number", "true/false"):
+        return _numbers(column, target)
+    if want == "list":
+        return pa.chunked_array([_lists(chunk, target) for chunk in column.chunks], type=target)
+    if want == "struct":
+        return pa.chunked_array([_structs(chunk, target) for chunk in column.chunks], type=target)
+    if want == "date":
+        return _same(column, column.cast(target, safe=False))
+    if want == "zoned time" and have != "zoned time":
+        plain = column.cast(pa.timestamp(target.unit))
+        return pc.assume_timezone(plain, target.tz, ambiguous="raise", nonexistent="raise")
+    return column.cast(target)
 
 
-def _plain(column: pd.Series[Any]) -> np.ndarray[Any, Any]:
-    """Numbers, none missing, as numpy holds them."""
-    if isinstance(column.dtype, pd.ArrowDtype) and "decimal" in str(column.dtype):
-        return column.to_numpy(dtype=np.float64)
-    dtype: Any = column.dtype
-    return column.to_numpy(dtype=getattr(dtype, "numpy_dtype", dtype))
+def _wide(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return column.cast(pa.float32()) if pa.types.is_float16(column.type) else column
 
 
-def _parsed(texts: pd.Series[Any], want: str) -> np.ndarray[Any, Any]:
-    """Numbers from text; ``true`` and ``false``, in any case, where those are wanted."""
-    lower = texts.astype(TEXT).str.strip().str.lower()
-    if want == "bool" and lower.isin(["true", "false"]).all():
-        return (lower == "true").to_numpy(dtype=bool)
-    if lower.isin(["true", "false", ""]).any():
-        raise ValueError("no number")
-    return np.asarray(pd.to_numeric(texts.astype(object)))
+def _run(column: pa.ChunkedArray, sql: str) -> pa.ChunkedArray:
+    source = pa.table([column.cast(carrier(column.type)).combine_chunks()], names=["c0"])
+    return query(f"select {sql} as e from t", {"t": source}).column(0)
 
 
-def _numbers(values: np.ndarray[Any, Any], target: np.dtype[Any]) -> np.ndarray[Any, Any]:
-    if values.dtype.kind == "c" and target.kind != "c":
-        if values.imag.any():
-            raise ValueError("has an imaginary part")
-        values = values.real
+def _all_there(column: pa.ChunkedArray, made: pa.ChunkedArray) -> pa.ChunkedArray:
+    if made.null_count != column.null_count:
+        raise ValueError("a value does not fit")
+    return made
+
+
+def _same(column: pa.ChunkedArray, made: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The result, if its values go back to what they were."""
+    if not pc.all(pc.equal(made.cast(column.type), column), min_count=0).as_py():
+        raise ValueError("a value does not fit")
+    return made
+
+
+def _numbers(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
+    t = pa.types
+    have = column.type
+    if t.is_decimal(have) and t.is_decimal(target):
+        return column.cast(target)
+    if t.is_decimal(target):
+        made = f"try_cast(c0{'::integer' if t.is_boolean(have) else ''} as {_name(target)})"
+        sql = f"case when {made}::double = c0::double then {made} end" if t.is_floating(have) else made
+        return _all_there(column, restored(_run(column, sql), target))
+    if t.is_decimal(have):
+        if t.is_floating(target):
+            sql = (
+                "case when abs(c0) < 9007199254740992 or "
+                f"try_cast(c0::double as decimal(38, {min(have.scale, 20)})) = c0 then c0::double end"
+            )
+            return _numbers(_all_there(column, _run(column, sql)), target)
+        whole = _same(column, column.cast(pa.decimal128(38, 0), safe=False)) if have.scale else column
+        return _all_there(column, restored(_run(whole, f"try_cast(c0 as {_name(target)})"), target))
+    missing = column.null_count
+    filled = pc.fill_null(column, pa.scalar(False if t.is_boolean(have) else 0).cast(have)) if missing else column
+    values = filled.to_numpy()
+    values = values.astype(np.uint8) if values.dtype == bool else values
+    found = _fitting(values, np.dtype(target.to_pandas_dtype()))
+    mask = column.is_null().to_numpy() if missing else None
+    return pa.chunked_array([pa.array(found, target, mask=mask)])
+
+
+def _name(kind: pa.DataType) -> str:
+    return {"bool": "boolean"}.get(str(kind), str(kind).replace("decimal128", "decimal"))
+
+
+def _fitting(values: Values, target: np.dtype[Any]) -> Values:
     with np.errstate(all="ignore"):
         cast = values.astype(target)
     if target.kind == "b":
         fits = (values == 0) | (values == 1)
     elif target.kind in "iu":
         info = np.iinfo(target)
-        fits = (values >= info.min) & (values <= info.max) & (cast == values)
+        if values.dtype.kind == "f":
+            fits = (values >= float(info.min)) & (values < float(info.max + 1)) & (np.trunc(values) == values)
+        else:
+            fits = ~np.less(values, info.min) & ~np.greater(values, info.max)
     else:
         fits = np.isfinite(cast) | ~np.isfinite(values)
-        if values.dtype.kind in "iu" and target.kind == "f":  # no whole number becomes another one
+        if values.dtype.kind in "iu":  # no whole number becomes another one
             fits = fits & compare("==", values, cast)
-    if not fits.all():
-        raise ValueError("does not fit")
+    if not np.all(fits):
+        raise ValueError("a value does not fit")
     return cast
 
 
-def _texts(present: pd.Series[Any]) -> Any:
-    if family(present.dtype) in ("number", "bool"):
-        present = pd.Series(_plain(present))  # a nullable 1 is written 1, not 1.0
-    return evaluate_columns(_AS_TEXT, pd.DataFrame({"x": present.reset_index(drop=True)})).astype(TEXT).array
+def _durations(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
+    """Each distinct text is read once."""
+    encoded = column.combine_chunks().dictionary_encode()
+    counts = [text_casts.duration_ticks(text, target.unit, parse_duration) for text in encoded.dictionary.to_pylist()]
+    return pa.chunked_array([pa.array(counts, pa.int64()).take(encoded.indices).cast(target)])
 
 
-def _times(present: pd.Series[Any], target: Any) -> pd.Series[Any]:
-    """Times of a zone for a type with a zone: those without one are taken to be of it."""
-    if family(present.dtype) in ("text", "object"):
-        present = moments(present.astype(object))
-    if isinstance(present.dtype, pd.ArrowDtype):
-        present = pd.Series(pd.DatetimeIndex(present))
-    zoned = isinstance(target, pd.DatetimeTZDtype)
-    if (present.dt.tz is not None) and not zoned:
-        raise ValueError("has a zone")
-    if zoned:
-        present = localized(present, target.tz) if present.dt.tz is None else present.dt.tz_convert(target.tz)
-    return present.astype(target)
+def _lists(chunk: pa.Array, target: pa.DataType) -> pa.Array:
+    plain = chunk.cast(pa.list_(chunk.type.value_type)) if not pa.types.is_list(chunk.type) else chunk
+    lengths = pc.fill_null(pc.list_value_length(plain), 0).to_numpy(zero_copy_only=False)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    inner = _converted(pa.chunked_array([plain.flatten()]), target.value_type).combine_chunks()
+    mask = chunk.is_null() if chunk.null_count else None
+    return pa.ListArray.from_arrays(pa.array(offsets), inner, type=target, mask=mask)
 
 
-def _are_days(times: pd.Series[Any]) -> bool:
-    return bool((times == times.dt.normalize())[times.notna()].all())
+def _structs(chunk: pa.Array, target: pa.DataType) -> pa.Array:
+    members = [
+        _converted(pa.chunked_array([pc.struct_field(chunk, [member.name])]), member.type).combine_chunks()
+        for member in target
+    ]
+    mask = chunk.is_null() if chunk.null_count else None
+    return pa.StructArray.from_arrays(members, fields=list(target), mask=mask)

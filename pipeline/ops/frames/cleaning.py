@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from datetime import date, datetime, time, timedelta
+from functools import reduce
 
-import numpy as np
-import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from pipeline.config.expressions.time_literals import parse_time
+from pipeline.config.expressions.time_literals import parse_duration, parse_time
 from pipeline.errors import OpError
-from pipeline.ops.frames.cast import cast_column, family, target_dtype
-from pipeline.ops.frames.partitions import Partitions, require
-from pipeline.ops.frames.sort import names_of
+from pipeline.graph.column_types import family, field_of, replaced, type_name
+from pipeline.ops.collections import Frame
+from pipeline.ops.elementwise.sql_types import decimal_of, digits, ticks_of
+from pipeline.ops.frames.cast import cast_column, target_type
+from pipeline.ops.frames.partitions import Partitions, names_of, require
 
 __all__ = ["astype", "dropna", "fillna", "rename"]
 
 Scalar = bool | int | float | str
 
 
-def rename(input: Any, *, columns: Mapping[str, str]) -> Any:  # noqa: A002
+def rename(input: Frame, *, columns: Mapping[str, str]) -> Frame:  # noqa: A002
     """The frame with other names for some columns; all at once, so that two may change places.
 
     Parameters
@@ -37,10 +40,11 @@ def rename(input: Any, *, columns: Mapping[str, str]) -> Any:  # noqa: A002
         if names.count(new) > 1:
             raise OpError(f"columns.{old}", f"'{new}' would be the name of two columns; choose another")
     partitions = Partitions.of(input, parameters=("rename", names))
-    return partitions.map("rename", name_columns, input.meta.set_axis(names, axis=1), names, same_rows=True)
+    schema = pa.schema([field.with_name(name) for field, name in zip(input.schema, names, strict=True)])
+    return partitions.map("rename", name_columns, schema, names, same_rows=True)
 
 
-def astype(input: Any, *, columns: Mapping[str, str]) -> Any:  # noqa: A002
+def astype(input: Frame, *, columns: Mapping[str, str]) -> Frame:  # noqa: A002
     """The frame with some columns in other types; every value fits, or the run fails.
 
     Parameters
@@ -53,16 +57,19 @@ def astype(input: Any, *, columns: Mapping[str, str]) -> Any:  # noqa: A002
     OpError : an unknown column or type, or a type that such a column can't become
     """
     require("columns", columns, input.columns)
-    meta = input.meta.copy(deep=False)
-    targets = {}
+    targets, fields = {}, []
     for name, kind in columns.items():
-        targets[name] = target_dtype(f"columns.{name}", meta[name].dtype, kind), kind
-        meta[name] = pd.Series([], dtype=targets[name][0], index=meta.index)
+        have = field_of(input.schema, name)
+        target = target_type(f"columns.{name}", have.type, kind)
+        targets[name] = target, kind
+        nan = pa.types.is_floating(target) and family(have.type) == "text"  # the text nan is missing
+        fields.append(pa.field(name, target, have.nullable or nan))
     partitions = Partitions.of(input, parameters=("astype", dict(columns)))
-    return partitions.map("astype", cast_columns, meta, targets, same_rows=True)
+    schema = replaced(input.schema, fields)
+    return partitions.map("astype", cast_columns, schema, targets, schema, same_rows=True)
 
 
-def fillna(input: Any, *, value: Scalar | Mapping[str, Scalar]) -> Any:  # noqa: A002
+def fillna(input: Frame, *, value: Scalar | Mapping[str, Scalar]) -> Frame:  # noqa: A002
     """The frame with a value where columns have none. Types stay.
 
     Parameters
@@ -75,20 +82,21 @@ def fillna(input: Any, *, value: Scalar | Mapping[str, Scalar]) -> Any:  # noqa:
     ------
     OpError : an unknown column, a value of another kind than its column, or one that is of no column's kind
     """
-    meta = input.meta
+    types = {field.name: field.type for field in input.schema}
     if isinstance(value, Mapping):
         require("value", value, input.columns)
-        fills = {name: _fill_value(f"value.{name}", one, meta[name].dtype) for name, one in value.items()}
+        fills = {name: _fill_value(f"value.{name}", one, types[name]) for name, one in value.items()}
     else:
-        fits = [str(name) for name in meta.columns if _is_of(value, family(meta[name].dtype))]
+        fits = [name for name, kind in types.items() if _is_of(value, family(kind))]
         if not fits:
             raise OpError("value", f"no column takes {value!r}; give a value a column: {{column: value}}")
-        fills = {name: _fill_value("value", value, meta[name].dtype) for name in fits}
-    partitions = Partitions.of(input, parameters=("fillna", fills))
-    return partitions.map("fillna", fill_columns, meta, fills, same_rows=True)
+        fills = {name: _fill_value("value", value, types[name]) for name in fits}
+    partitions = Partitions.of(input, parameters=("fillna", sorted((name, str(v)) for name, v in fills.items())))
+    schema = replaced(input.schema, [pa.field(name, types[name], nullable=False) for name in fills])
+    return partitions.map("fillna", fill_columns, schema, fills, schema, same_rows=True)
 
 
-def dropna(input: Any, *, subset: str | Sequence[str] | None = None, how: str = "any") -> Any:  # noqa: A002
+def dropna(input: Frame, *, subset: str | Sequence[str] | None = None, how: str = "any") -> Frame:  # noqa: A002
     """The rows without missing values.
 
     Parameters
@@ -103,44 +111,69 @@ def dropna(input: Any, *, subset: str | Sequence[str] | None = None, how: str = 
     """
     names = list(input.columns) if subset is None else names_of("subset", subset, input.columns)
     partitions = Partitions.of(input, parameters=("dropna", names, how))
-    return partitions.map("dropna", drop_missing, input.meta, names, how)
+    schema = input.schema
+    if how == "any" or len(names) == 1:
+        schema = replaced(schema, [field_of(schema, name).with_nullable(False) for name in names])
+    return partitions.map("dropna", drop_missing, schema, names, how, schema, some_rows=True)
 
 
 def _is_of(value: Scalar, kind: str) -> bool:
     """Whether a value of the file fills columns of a family without being read as something else."""
     if isinstance(value, bool):
-        return kind == "bool"
+        return kind == "true/false"
     return kind == ("text" if isinstance(value, str) else "number")
 
 
-def _fill_value(place: str, value: Scalar, dtype: Any) -> Any:
-    kind = family(dtype)
-    if isinstance(value, str) and kind in ("time", "zoned time", "duration"):
-        return _time(place, value, dtype, kind)
-    if not _is_of(value, kind):
-        raise OpError(place, f"got {value!r} for a column of {dtype}")
+def _fill_value(place: str, value: Scalar, kind: pa.DataType) -> pa.Scalar:
+    """The value in the type of the column.
+
+    Raises
+    ------
+    OpError : it is of another kind, or does not fit the type
+    """
+    held = family(kind)
+    if isinstance(value, str) and held in ("date", "time", "zoned time", "duration", "time of day"):
+        return _time(place, value, kind, held)
+    if not _is_of(value, held):
+        raise OpError(place, f"got {value!r} for a column of {type_name(kind)}")
     if isinstance(value, float) and value != value:
         raise OpError(place, "got nan, which is missing itself")
-    if isinstance(dtype, pd.CategoricalDtype):
-        raise OpError(place, f"the column is {dtype}; make it string by op astype before")
-    if dtype.kind not in "iu" or isinstance(value, str):
-        return value
-    info = np.iinfo(dtype.name.lower())  # a nullable type is named as numpy's, but for its first letter
-    if not (info.min <= value <= info.max and value == int(value)):
-        raise OpError(place, f"got {value!r}, which does not fit {dtype}; op astype makes the column float64")
-    return int(value)
-
-
-def _time(place: str, text: str, dtype: Any, kind: str) -> Any:
+    cure = "; op astype makes the column float64" if held == "number" else ""
+    misfit = OpError(place, f"got {value!r}, which does not fit {type_name(kind)}{cure}")
+    if pa.types.is_decimal(kind) and not isinstance(value, str):
+        exact = decimal_of(value)
+        if exact is None or digits(exact)[0] > kind.precision - kind.scale or digits(exact)[1] > kind.scale:
+            raise misfit
+        return pa.scalar(exact, kind)
+    if pa.types.is_integer(kind) and not isinstance(value, str) and value != value // 1:
+        raise misfit
+    if pa.types.is_dictionary(kind):
+        return pa.scalar(value, kind.value_type)
     try:
-        if kind == "duration":
-            return pd.Timedelta(text)
-        when = pd.Timestamp(parse_time(text))
-    except ValueError as error:  # of pandas; ExpressionError is one
+        return pa.scalar(int(value) if pa.types.is_integer(kind) else value).cast(kind)
+    except (pa.ArrowInvalid, OverflowError) as error:
+        raise misfit from error
+
+
+def _time(place: str, text: str, kind: pa.DataType, held: str) -> pa.Scalar:
+    when: datetime | timedelta | date | time
+    try:
+        if held == "time of day":
+            return pa.scalar(time.fromisoformat(text), pa.time64("us")).cast(kind)
+        when = parse_duration(text) if held == "duration" else parse_time(text)
+    except (ValueError, pa.ArrowInvalid) as error:  # ExpressionError is one
         raise OpError(place, str(error)) from error
-    if (when.tzinfo is None) != (kind == "time"):
-        raise OpError(place, f"got {text!r} for a column of {dtype}; naive and zoned times never mix")
-    return when.tz_convert(dtype.tz) if kind == "zoned time" else when
+    if isinstance(when, datetime):
+        if (when.tzinfo is None) != (held != "zoned time"):
+            raise OpError(place, f"got {text!r} for a column of {type_name(kind)}; naive and zoned times never mix")
+        if held == "date":
+            if when != datetime(when.year, when.month, when.day):
+                raise OpError(place, f"got {text!r} for a column of {type_name(kind)}; it has a time of day")
+            return pa.scalar(when.date(), kind)
+    count = ticks_of(when, kind.unit)
+    if count is None:
+        raise OpError(place, f"got {text!r}, which does not fit {type_name(kind)}: it has a fraction of its unit")
+    return pa.scalar(count, pa.int64()).cast(kind)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -148,29 +181,37 @@ def _time(place: str, text: str, dtype: Any, kind: str) -> Any:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def name_columns(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+def name_columns(table: pa.Table, names: Sequence[str]) -> pa.Table:
     """One partition with its columns called ``names``."""
-    return frame.set_axis(list(names), axis=1).reset_index(drop=True)
+    return table.rename_columns(list(names))
 
 
-def cast_columns(frame: pd.DataFrame, targets: Mapping[str, tuple[Any, str]]) -> pd.DataFrame:
-    """One partition with some columns in other types (dtype, its name in the language)."""
-    new = frame.reset_index(drop=True)
-    for name, (dtype, kind) in targets.items():
-        new[name] = cast_column(name, new[name], dtype, kind)
-    return new
+def cast_columns(table: pa.Table, targets: Mapping[str, tuple[pa.DataType, str]], schema: pa.Schema) -> pa.Table:
+    """One partition with some columns in other types (the type, its name in the language)."""
+    columns = dict(zip(table.column_names, table.columns, strict=True))
+    columns |= {name: cast_column(name, columns[name], target, kind) for name, (target, kind) in targets.items()}
+    return pa.Table.from_arrays(list(columns.values()), schema=schema)
 
 
-def fill_columns(frame: pd.DataFrame, fills: Mapping[str, Any]) -> pd.DataFrame:
+def fill_columns(table: pa.Table, fills: Mapping[str, pa.Scalar], schema: pa.Schema) -> pa.Table:
     """One partition with values where some columns have none."""
-    new = frame.reset_index(drop=True)
-    for name, value in fills.items():
-        new[name] = new[name].fillna(value).astype(new[name].dtype)
-    return new
+    columns = dict(zip(table.column_names, table.columns, strict=True))
+    columns |= {name: filled(columns[name], value) for name, value in fills.items() if columns[name].null_count}
+    return pa.Table.from_arrays(list(columns.values()), schema=schema)
 
 
-def drop_missing(frame: pd.DataFrame, names: Sequence[str], how: str) -> pd.DataFrame:
+def filled(column: pa.ChunkedArray, value: pa.Scalar) -> pa.ChunkedArray:
+    """A column with a value where it is missing."""
+    if pa.types.is_dictionary(column.type):
+        return column.cast(value.type).fill_null(value).cast(column.type)
+    if pa.types.is_float16(column.type):
+        return column.cast(pa.float32()).fill_null(value.cast(pa.float32())).cast(column.type)
+    return column.fill_null(value)
+
+
+def drop_missing(table: pa.Table, names: Sequence[str], how: str, schema: pa.Schema) -> pa.Table:
     """The rows of one partition where none of the columns is missing (``all``: where one is not)."""
-    missing = frame[list(names)].isna()
-    gone = missing.any(axis=1) if how == "any" else missing.all(axis=1) & bool(len(names))
-    return frame[~gone.to_numpy(dtype=bool)].reset_index(drop=True)
+    there = [pc.is_valid(table.column(name)) for name in names if how == "all" or table.column(name).null_count]
+    if there:
+        table = table.filter(reduce(pc.and_ if how == "any" else pc.or_, there))
+    return pa.Table.from_arrays(table.columns, schema=schema)

@@ -1,200 +1,276 @@
-"""merge: the hash join.
+"""merge: joins by equal keys, further conditions, and the cross product.
 
-Relational meaning: rows match where every key is equal, and a missing key matches nothing, not even another missing
-one. Keys are compared in hidden columns of one common type a pair, so that both sides' own columns keep their types.
-
-A side of one partition goes to every partition of the other; else both are dealt out by the hash of their keys, into as
-many parts as the larger side has.
+Relational meaning: rows match where every key is equal and the condition is true, and a missing key matches nothing,
+not even another missing one. Keys are compared in one common type a pair, which holds the values of both exactly; both
+sides' own columns keep their types. Each task is one SQL statement, which gives pairs of row numbers; Arrow takes the
+rows. They are in the order of the left's rows, then of the right's; rows of the right alone come last.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from pipeline.errors import DataError, OpError
-from pipeline.graph.graph import listed, ref
-from pipeline.ops.frames.partitions import Partitions, exchange, hashes, require_keys, stack
-from pipeline.ops.frames.sort import names_of
+from pipeline.config.expressions.expression import Expression
+from pipeline.errors import OpError
+from pipeline.graph.column_types import field_of
+from pipeline.graph.late_pandas import numbers_of
+from pipeline.graph.nodes import listed, ref
+from pipeline.ops.collections import Frame
+from pipeline.ops.frames.columns import bound_names, condition, sql_of
+from pipeline.ops.frames.pairing import Side, compared_type, keys_of, paired, required_once, rows_of_side
+from pipeline.ops.frames.partitions import (
+    Bound,
+    Partitions,
+    UnknownColumn,
+    equality_sql,
+    names_of,
+    taken,
+)
+from pipeline.worker.sql_engine import numbered, query
 
-__all__ = ["merge"]
+__all__ = ["Renamed", "merge", "named_apart"]
 
+How = Literal["inner", "left", "right", "outer", "cross", "semi", "anti"]
 Unique = Literal["one_to_one", "one_to_many", "many_to_one", "many_to_many"]
-_HOW = ("inner", "left", "semi", "anti")
+Renamed = tuple[tuple[str, str], ...]
+"""Columns with their names in the result."""
+
+_SQL = {"inner": "join", "left": "left join", "right": "right join", "outer": "full join", "cross": "cross join"}
+_LEFT_GOES_WHOLE = ("inner", "right")  # the other ones would owe its unmatched rows in every task
+_RIGHT_GOES_WHOLE = ("inner", "left", "semi", "anti", "cross")
 
 
 @dataclass(frozen=True)
 class Join:
-    """What every task of one merge knows: keys pair by pair, the types they are compared in, the result's columns."""
-
-    how: str
-    left_on: tuple[str, ...]
-    right_on: tuple[str, ...]
-    types: tuple[str, ...]  # "object": compared as they are; "numbers": as Python's, of any size
-    left_names: tuple[tuple[str, str], ...]  # column, its name in the result
-    right_names: tuple[tuple[str, str], ...]
-    left_once: bool
-    right_once: bool
-
-
-def merge(
-    left: Any,
-    right: Any,
-    *,
-    how: str = "inner",
-    on: str | Sequence[str] | None = None,
-    left_on: str | Sequence[str] | None = None,
-    right_on: str | Sequence[str] | None = None,
-    suffixes: Sequence[str] = ("_x", "_y"),
-    validate: Unique | None = None,
-) -> Any:
-    """The pairs of rows whose keys are equal; with ``how: left`` also the left rows that match none.
-
-    ``semi`` gives the left rows that match some row of the right, each once, ``anti`` those that match none, a missing
-    key among them; both have the left's columns and types.
-
-    Columns are those of the left, then those of the right without the keys named alike; other columns named alike get
-    the suffixes. Where a left join can leave a column of the right without a value, whole numbers become the nullable
-    type of their size (``Int64``) and booleans ``boolean``, whether or not a value is missing in fact.
+    """What every task of one join knows: keys pair by pair, the types they are compared in, the result's columns.
 
     Parameters
     ----------
-    left, right : frames
-    how : inner, left, semi or anti
-    on : the keys, if both sides call them the same; else ``left_on`` and ``right_on``, pair by pair
-    suffixes : appended to the left's and the right's columns that are named alike and are no shared keys
+    left, right : the schemas of the sides
+    left_names, right_names : what is taken of each; shared keys are the left's
+    shared : left key -> right key, where they are one column of the result
+    schema : of the result
+    both : the columns of the result of an inner join, which ``where`` is about
+    """
+
+    how: str
+    left: pa.Schema
+    right: pa.Schema
+    left_on: tuple[str, ...]
+    right_on: tuple[str, ...]
+    types: tuple[pa.DataType, ...]
+    left_names: Renamed
+    right_names: Renamed
+    shared: tuple[tuple[str, str], ...]
+    schema: pa.Schema
+    both: pa.Schema
+    where: Expression | None
+
+
+def merge(
+    left: Frame,
+    *rights: Any,
+    how: How = "inner",
+    on: str | Sequence[str] | None = None,
+    left_on: str | Sequence[str] | None = None,
+    right_on: str | Sequence[str] | None = None,
+    where: Expression | None = None,
+    suffixes: Sequence[str] | None = None,
+    validate: Unique | None = None,
+    bound: Bound = None,
+) -> Frame:
+    """The pairs of rows whose keys are equal; with ``left``, ``right``, ``outer`` also the rows that match none.
+
+    ``semi`` gives the left rows that match some row of the right, each once, ``anti`` those that match none, a missing
+    key among them; both have the left's columns and types. ``cross`` gives all pairs.
+
+    Columns are those of the left, then those of the right without the keys named alike; other columns named alike get
+    the suffixes. Columns of a side that may be without a match allow missing values. With several right frames, each is
+    joined to what those before it gave.
+
+    Parameters
+    ----------
+    rights : frames; of gathered copies, as a list of ``(labels, frame)``, the labels are left out
+    on : the keys, if all sides call them the same; else ``left_on`` and ``right_on``, pair by pair
+    where : a condition over the columns of the result, part of the match
+    suffixes : one a frame, for columns of several frames that are no shared keys; default: ``_x`` and ``_y``, of more
+        than two frames ``_1``, ``_2``, …
     validate : one_to_one, one_to_many, many_to_one: a key that repeats on a side that says `one` fails the run
+    bound : run-time values of the condition, under ``where``
 
     Raises
     ------
     OpError : an unknown column, keys of types that never compare equal, columns that would be named alike
-    DataError : in the run, if ``validate`` does not hold
+    DataError : in the run, if ``validate`` does not hold: naming the smallest key that repeats
     """
-    lefts, rights = _keys(left, right, on, left_on, right_on)
-    if how not in _HOW:
-        raise OpError("how", f"got '{how}'; allowed: {', '.join(_HOW)}")
-    types = tuple(_common(left.meta[a], right.meta[b], a, b) for a, b in zip(lefts, rights, strict=True))
-    left_names, right_names = (
-        _result_names(left.columns, right.columns, lefts, rights, suffixes)
-        if how in ("inner", "left")
-        else (tuple((str(name), str(name)) for name in left.columns), ())
-    )
-    join = Join(
-        how,
-        tuple(lefts),
-        tuple(rights),
-        types,
-        left_names,
-        right_names,
-        left_once=validate in ("one_to_one", "one_to_many"),
-        right_once=validate in ("one_to_one", "many_to_one"),
-    )
-    meta = join_rows([left.meta], [right.meta], join)
-    partitions = Partitions.of(left, right, parameters=("merge", join))
-    left_keys, right_keys = partitions.keys
-    # A broadcast side must not owe its unmatched rows, nor the other side a promise that needs all of its rows.
-    if len(right_keys) == 1 and (not join.left_once or len(left_keys) == 1):
-        pairs = [([key], right_keys) for key in left_keys]
-    elif len(left_keys) == 1 and how == "inner" and not join.right_once:
-        pairs = [(left_keys, [key]) for key in right_keys]
-    else:
-        n = max(len(left_keys), len(right_keys))
-        pairs = list(
-            zip(
-                exchange(partitions, "left", left_keys, n, partial(places, names=join.left_on, types=types, n=n)),
-                exchange(partitions, "right", right_keys, n, partial(places, names=join.right_on, types=types, n=n)),
-                strict=True,
-            )
-        )
-    joined = [
-        partitions.add(
-            "join", (i,), join_rows, listed(ref(key) for key in some), listed(ref(key) for key in others), join
-        )
-        for i, (some, others) in enumerate(pairs)
-    ]
-    return partitions.frame(joined, meta)
+    frames = [left, *(one for given in rights for one in _frames(given))]
+    if len(frames) > 2:
+        for key, given in (("where", where), ("left_on", left_on), ("right_on", right_on), ("validate", validate)):
+            if given is not None:
+                raise OpError(key, f"joins two frames, and there are {len(frames)}; merge them one after the other")
+    keys = _keys(frames, how, on, left_on, right_on, validate)
+    names = named_apart([frame.columns for frame in frames], keys, suffixes)
+    joined = frames[0]
+    for i, right in enumerate(frames[1:], start=1):
+        taken_of = names[0] if i == 1 else tuple((name, name) for name in joined.columns)
+        join = _join(how, joined.schema, right.schema, keys[0], keys[i], taken_of, names[i], where)
+        joined = _joined(joined, right, join, validate, bound)
+    return joined
 
 
-def _keys(left: Any, right: Any, on: Any, left_on: Any, right_on: Any) -> tuple[list[str], list[str]]:
+def _frames(given: Any) -> list[Frame]:
+    return [one for _, one in given] if isinstance(given, list) else [given]
+
+
+def _keys(frames: Sequence[Frame], how: str, on: Any, left_on: Any, right_on: Any, validate: Any) -> list[list[str]]:
+    """The key columns of each frame."""
+    if how == "cross":
+        for key, given in (("on", on), ("left_on", left_on), ("right_on", right_on), ("validate", validate)):
+            if given is not None:
+                raise OpError(key, "how: cross pairs all rows, without keys")
+        return [[] for _ in frames]
     if on is not None:
         if left_on is not None or right_on is not None:
             raise OpError("on", "stands beside left_on or right_on; give `on`, or the other two")
-        return names_of("on", on, left.columns), names_of("on", on, right.columns, of="the right side")
+        return [names_of("on", on, frame.columns, of="the right side" if i else "") for i, frame in enumerate(frames)]
     if left_on is None or right_on is None:
         raise OpError("on", "is missing; give `on`, or `left_on` and `right_on`")
     lefts = [left_on] if isinstance(left_on, str) else list(left_on)
     rights = [right_on] if isinstance(right_on, str) else list(right_on)
-    names_of("left_on", lefts, left.columns)
-    names_of("right_on", rights, right.columns, of="the right side")
+    names_of("left_on", lefts, frames[0].columns)
+    names_of("right_on", rights, frames[1].columns, of="the right side")
     if len(lefts) != len(rights):
         raise OpError("right_on", f"got {len(rights)} columns for the {len(lefts)} of left_on")
-    return lefts, rights
+    return [lefts, rights]
 
 
-def _family(dtype: Any) -> str:
-    """The types whose values can be equal share a family."""
-    if isinstance(dtype, pd.CategoricalDtype):
-        dtype = dtype.categories.dtype
-    if isinstance(dtype, pd.DatetimeTZDtype):
-        return "zoned timestamp"
-    if pd.api.types.is_bool_dtype(dtype):
-        return "boolean"
-    if pd.api.types.is_integer_dtype(dtype):
-        return "whole number"
-    if pd.api.types.is_float_dtype(dtype):
-        return "float"
-    if pd.api.types.is_datetime64_dtype(dtype):
-        return "timestamp"
-    if pd.api.types.is_timedelta64_dtype(dtype):
-        return "duration"
-    return "text" if isinstance(dtype, pd.StringDtype) else str(dtype)
+def named_apart(
+    columns: Sequence[Sequence[str]], keys: Sequence[Sequence[str]], suffixes: Sequence[str] | None
+) -> list[Renamed]:
+    """The columns of each frame with their names in the result; shared keys are columns of the first one.
+
+    Raises
+    ------
+    OpError : two columns would have one name
+    """
+    given = list(suffixes or (("_x", "_y") if len(columns) == 2 else [f"_{i + 1}" for i in range(len(columns))]))
+    if len(given) != len(columns):
+        raise OpError("suffixes", f"got {given}; give one for each of the {len(columns)} frames")
+    shared = {name for name, *others in zip(*keys, strict=True) if all(other == name for other in others)}
+    own = [[name for name in some if not (i and name in shared)] for i, some in enumerate(columns)]
+    counts: dict[str, int] = {}
+    for some in own:
+        for name in some:
+            counts[name] = counts.get(name, 0) + 1
+    renamed = [
+        tuple((name, name + suffix if counts[name] > 1 else name) for name in some)
+        for some, suffix in zip(own, given, strict=True)
+    ]
+    names = [new for some in renamed for _, new in some]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise OpError("suffixes", f"{given} would give two columns the name '{twice[0]}'; choose others")
+    return renamed
 
 
-_COMPARED = {
-    "boolean": "boolean",
-    "whole number": "Int64",
-    "float": "float64",
-    "timestamp": "datetime64[ns]",
-    "zoned timestamp": "datetime64[ns, UTC]",
-    "duration": "timedelta64[ns]",
-    "text": "str",
+def _join(
+    how: str,
+    left: pa.Schema,
+    right: pa.Schema,
+    lefts: Sequence[str],
+    rights: Sequence[str],
+    left_names: Renamed,
+    right_names: Renamed,
+    where: Expression | None,
+) -> Join:
+    pairs = list(zip(lefts, rights, strict=True))
+    types = [compared_type(field_of(left, a), field_of(right, b), "on" if a == b else "right_on") for a, b in pairs]
+    shared = {a: (b, kind) for (a, b), kind in zip(pairs, types, strict=True) if a == b}
+    fields = []
+    for name, new in left_names:
+        field = field_of(left, name)
+        if name in shared and how in ("right", "outer"):
+            other, kind = field_of(right, shared[name][0]), shared[name][1]
+            of_both = field.type if field.type == other.type else kind
+            field = other if how == "right" else pa.field(name, of_both, field.nullable or other.nullable)
+        elif how in ("inner", "semi") and name in lefts:
+            field = field.with_nullable(False)
+        elif how in ("right", "outer"):
+            field = field.with_nullable(True)
+        fields.append(field.with_name(new))
+    others = []
+    for name, new in right_names:
+        field = field_of(right, name)
+        nullable = how in ("left", "outer") or (field.nullable and not (how == "inner" and name in rights))
+        others.append(field.with_name(new).with_nullable(nullable))
+    plain = [
+        field_of(side, n).with_name(new)
+        for side, names in ((left, left_names), (right, right_names))
+        for n, new in names
+    ]
+    both = pa.schema(plain)
+    if where is not None:
+        try:
+            condition("where", where, both)
+        except UnknownColumn as error:
+            field, problem, hint = error.args
+            raise OpError(field, f"{problem} of the joined rows{hint}") from error
+    alone = how in ("semi", "anti")
+    if alone:
+        fields = [f.with_name(name) for f, (name, _) in zip(fields, left_names, strict=True)]
+    return Join(
+        how,
+        left,
+        right,
+        tuple(lefts),
+        tuple(rights),
+        tuple(types),
+        left_names,
+        right_names,
+        tuple((a, b) for a, (b, _) in shared.items()),
+        pa.schema(fields if alone else [*fields, *others]),
+        both,
+        where,
+    )
+
+
+def _joined(left: Frame, right: Frame, join: Join, validate: Unique | None, bound: Bound) -> Frame:
+    partitions = Partitions.of(left, right, parameters=("merge", _named(join), validate, bound_names(bound)))
+    slots = partitions.bind(bound, "where")
+    sides = (
+        Side(join.left_on, left.bound, join.how in _LEFT_GOES_WHOLE),
+        Side(join.right_on, right.bound, join.how in _RIGHT_GOES_WHOLE),
+    )
+    checks = [
+        required_once(partitions, s, name, side.on, join.types)
+        for s, (name, side, one) in enumerate(zip(("left", "right"), sides, _ONE[validate], strict=True))
+        if one
+    ]
+    joined = [
+        partitions.add("join", (i,), join_rows, one, other, join, slots, listed(map(ref, checks)))
+        for i, (one, other) in enumerate(paired(partitions, sides, join.types))
+    ]
+    return partitions.frame(joined, join.schema, some_rows=join.how in ("semi", "anti"))
+
+
+_ONE: dict[Unique | None, tuple[bool, bool]] = {
+    None: (False, False),
+    "many_to_many": (False, False),
+    "one_to_one": (True, True),
+    "one_to_many": (True, False),
+    "many_to_one": (False, True),
 }
 
 
-def _common(left: pd.Series[Any], right: pd.Series[Any], a: str, b: str) -> str:
-    one, other = _family(left.dtype), _family(right.dtype)
-    if one != other:
-        raise OpError(
-            "on" if a == b else "right_on",
-            f"the keys '{a}' of the left ({left.dtype}) and '{b}' of the right ({right.dtype}) never compare equal; "
-            "make them one type: `cast` in the reader, or integer(x), number(x), text(x) in an assign before",
-        )
-    if left.dtype == right.dtype and not isinstance(left.dtype, pd.CategoricalDtype):
-        return "object"
-    if one == "whole number" and "uint64" in (str(left.dtype).lower(), str(right.dtype).lower()):
-        return "UInt64" if left.dtype.kind == right.dtype.kind == "u" else "numbers"
-    return _COMPARED.get(one, "object")
-
-
-def _result_names(
-    left: Any, right: Any, lefts: Sequence[str], rights: Sequence[str], suffixes: Sequence[str]
-) -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]:
-    if len(suffixes) != 2:
-        raise OpError("suffixes", f"got {list(suffixes)}; give two, for the left and the right")
-    shared = {a for a, b in zip(lefts, rights, strict=True) if a == b}
-    both = (set(left) & set(right)) - shared
-    named_left = tuple((name, name + suffixes[0] if name in both else name) for name in left)
-    named_right = tuple((name, name + suffixes[1] if name in both else name) for name in right if name not in shared)
-    names = [new for _, new in (*named_left, *named_right)]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise OpError("suffixes", f"{list(suffixes)} would give two columns the name '{twice[0]}'; choose others")
-    return named_left, named_right
+def _named(join: Join) -> list[Any]:
+    """What distinguishes a join from others, as something that tokenises."""
+    return [join.how, join.left_on, join.right_on, join.left_names, join.right_names, join.where, str(join.schema)]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -202,72 +278,71 @@ def _result_names(
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def keys_of(frame: pd.DataFrame, names: Sequence[str], types: Sequence[str]) -> pd.DataFrame:
-    """The keys as both sides compare them, under their positions."""
-    require_keys(frame, names)
-    columns = {}
-    for i, (name, kind) in enumerate(zip(names, types, strict=True)):
-        column = frame[name]
-        if isinstance(column.dtype, pd.CategoricalDtype):
-            column = column.astype(column.dtype.categories.dtype)
-        target: Any = "object" if kind == "numbers" else kind
-        columns[i] = column if kind == "object" else column.astype(target)
-    return pd.DataFrame(columns, index=frame.index)
+def join_rows(
+    lefts: Sequence[pa.Table], rights: Sequence[pa.Table], join: Join, slots: Sequence[Any], checked: Any
+) -> pa.Table:
+    """The rows of some left tables joined with those of some right tables; ``checked`` came before."""
+    left, right = rows_of_side(lefts, join.left), rows_of_side(rights, join.right)
+    at_left, at_right = _pairs(left, right, join, slots)
+    if at_right is None:
+        return pa.Table.from_arrays(taken(left, at_left).columns, schema=join.schema)
+    shared = dict(join.shared)
+    columns = []
+    for (name, _), field in zip(join.left_names, join.schema, strict=False):
+        key = shared.get(name) if join.how in ("right", "outer") else None
+        columns.append(
+            _rows(left, name, at_left)
+            if key is None
+            else _rows(right, key, at_right)
+            if join.how == "right"
+            else _either(_rows(left, name, at_left), _rows(right, key, at_right), field.type)
+        )
+    columns += [_rows(right, name, at_right) for name, _ in join.right_names]
+    return pa.Table.from_arrays(columns, schema=join.schema)
 
 
-def places(
-    frame: pd.DataFrame, *, names: Sequence[str], types: Sequence[str], n: int
-) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """For each row the part its key belongs to."""
-    return (hashes(keys_of(frame, names, types)) % np.uint64(n)).astype(np.int64)
-
-
-def join_rows(lefts: Sequence[pd.DataFrame], rights: Sequence[pd.DataFrame], join: Join) -> pd.DataFrame:
-    """The rows of some left frames joined with those of some right frames."""
-    left, right = stack(lefts), stack(rights)
-    one, other = keys_of(left, join.left_on, join.types), keys_of(right, join.right_on, join.types)
-    one["left"], other["right"] = np.arange(len(one)), np.arange(len(other))
-    keys = list(range(len(join.types)))
-    present, others = one.dropna(subset=keys), other.dropna(subset=keys)
-    if join.left_once:
-        _require_once(present, keys, "left", join.left_on)
-    if join.right_once:
-        _require_once(others, keys, "right", join.right_on)
+def _pairs(left: pa.Table, right: pa.Table, join: Join, slots: Sequence[Any]) -> tuple[pa.Array, pa.Array | None]:
+    """The numbers of the rows that belong together; missing where there is none."""
+    tests = [" = ".join(equality_sql(f"{side}.k{i}", kind) for side in ("l", "r")) for i, kind in enumerate(join.types)]
+    names: frozenset[str] = frozenset()
+    if join.where is not None:
+        names = join.where.names
+        tests.append(sql_of(join.where, join.both, slots).sql)
+    sources = {
+        "l": _source(left, join.left_on, join, [name if new in names else None for name, new in join.left_names], 0),
+        "r": _source(right, join.right_on, join, [name if new in names else None for name, new in join.right_names],
+                     len(join.left_names)),
+    }  # fmt: skip
+    matched = f" on {' and '.join(tests)}" if tests else ""
     if join.how in ("semi", "anti"):
-        matched = present.merge(others.drop_duplicates(keys), on=keys, how="inner")["left"].to_numpy(dtype=np.int64)
-        kept = np.sort(matched) if join.how == "semi" else np.setdiff1d(np.arange(len(left)), matched)
-        return left.take(kept).reset_index(drop=True)
-    pairs = present.merge(others, on=keys, how="inner")
-    at_left, at_right = pairs["left"].to_numpy(dtype=np.int64), pairs["right"].to_numpy(dtype=np.int64)
-    if join.how == "left":
-        alone = np.setdiff1d(np.arange(len(left)), at_left)
-        at_left = np.concatenate([at_left, alone])
-        at_right = np.concatenate([at_right, np.full(len(alone), -1)])
-        right = nullable(right)
-    columns = {new: left[name].array.take(at_left) for name, new in join.left_names}
-    for name, new in join.right_names:
-        columns[new] = _take(right[name], at_right)
-    return pd.DataFrame(columns, index=pd.RangeIndex(len(at_left)))
+        found = query(f"select l.r as a from l {join.how} join r{matched}", sources)
+        return pa.array(np.sort(numbers_of(found.column(0)))), None
+    word = "join" if join.how == "cross" and tests else _SQL[join.how]
+    found = query(f"select l.r as a, r.r as b from l {word} r{matched}", sources)
+    one, other = (found.column(i).combine_chunks() for i in (0, 1))
+    # where a row is missing the other one decides: those of the right alone come last
+    places = numbers_of(pc.fill_null(one, left.num_rows)), numbers_of(pc.fill_null(other, -1))
+    steps = np.diff(places[0])
+    if (steps < 0).any() or (np.diff(places[1])[steps == 0] < 0).any():
+        order = pa.array(np.lexsort((places[1], places[0])))
+        one, other = one.take(order), other.take(order)
+    return one, other
 
 
-def nullable(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with types that have a missing value."""
-    new = {
-        name: "boolean" if dtype.kind == "b" else dtype.name.replace("i", "I").replace("u", "U")
-        for name, dtype in frame.dtypes.items()
-        if isinstance(dtype, np.dtype) and dtype.kind in "biu"
-    }
-    return frame.astype(new) if new else frame
+def _source(table: pa.Table, on: Sequence[str], join: Join, names: Sequence[str | None], first: int) -> pa.Table:
+    """What a statement needs of one side: keys, row numbers, and the columns of the condition."""
+    source = keys_of(table, on, join.types) if on else pa.table({})
+    columns = dict(zip(source.column_names, source.columns, strict=True))
+    for i, name in enumerate(names, start=first):
+        if name is not None:
+            columns[f"c{i}"] = numbered(table.select([name])).column(0)
+    return pa.table(columns | {"r": np.arange(table.num_rows)})
 
 
-def _take(column: pd.Series[Any], rows: np.ndarray[Any, np.dtype[np.int64]]) -> Any:
-    if (rows < 0).any():
-        return pd.api.extensions.take(column.array, rows, allow_fill=True)
-    return column.array.take(rows)
+def _rows(table: pa.Table, name: str, rows: pa.Array) -> pa.ChunkedArray:
+    return taken(table.select([name]), rows).column(0)
 
 
-def _require_once(keys: pd.DataFrame, columns: Sequence[Any], side: str, names: Sequence[str]) -> None:
-    repeated = keys[keys.duplicated(columns)]
-    if len(repeated):
-        values = ", ".join(f"{name}={value}" for name, value in zip(names, repeated[columns].iloc[0], strict=True))
-        raise DataError(f"validate: the key {values} repeats on the {side}")
+def _either(one: pa.ChunkedArray, other: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    plain = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return pc.coalesce(one.cast(plain), other.cast(plain)).cast(kind)

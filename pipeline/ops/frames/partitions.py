@@ -1,8 +1,8 @@
 """Frames as keys and tasks: what the frame ops share below the collections.
 
 A frame op reads the keys of its input's partitions, adds tasks of its own and wraps the result as a collection again.
-Nothing here runs a task. Rejected: ``map_partitions`` and the other methods of dask.dataframe, whose optimiser may
-move, fuse and rename what a step does, and some of which compute while they are called.
+Partitions are ``pyarrow.Table`` of the frame's schema: a task computes what is new by one SQL statement, and keeps the
+other columns as they are.
 """
 
 from __future__ import annotations
@@ -14,26 +14,38 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
 from dask.base import tokenize
 
 from pipeline.config.expressions.functions import name_hint
 from pipeline.errors import DataError, OpError, nearest
-from pipeline.graph.graph import GraphNode, Key, listed, ref, task
+from pipeline.graph.column_types import empty_table, register_tokens
+from pipeline.graph.graph import Key
+from pipeline.graph.late_pandas import numbers_of
+from pipeline.graph.nodes import GraphNode, listed, ref, task
 from pipeline.ops import data_movement
 from pipeline.ops.collections import Frame
+from pipeline.worker.sql_engine import numbered, query
 
 __all__ = [
+    "Bound",
     "Partitions",
+    "Places",
     "UnknownColumn",
-    "conform",
+    "equality_sql",
     "exchange",
+    "key_as",
+    "names_of",
     "places_by_hash",
     "reduce_tree",
     "require",
-    "require_keys",
+    "scatter",
     "stack",
+    "taken",
 ]
+
+Bound = Mapping[str, Sequence[Any]] | None
+"""The run-time values of a step's expressions, by the path of the expression."""
 
 SPLIT_EVERY = 8
 # Up to this many pieces a shuffle goes in one stage, above it in two: 2 n^1.5 instead of n^2 tasks.
@@ -65,17 +77,20 @@ class Partitions:
     token : deterministic, of the inputs' names and the op's parameters; the end of every layer's name
     keys : the keys of the partitions, a list an input
     lengths : how many rows each of them has, where that is known
+    inputs : the frames
     """
 
     token: str
     tasks: dict[Key, GraphNode] = field(default_factory=dict)
     keys: list[list[Key]] = field(default_factory=list)
     lengths: list[tuple[int, ...] | None] = field(default_factory=list)
+    inputs: tuple[Frame, ...] = ()
 
     @classmethod
     def of(cls, *frames: Frame, parameters: Any = ()) -> Partitions:
         """Read the keys of frames."""
-        new = cls(tokenize(frames, parameters))
+        register_tokens()
+        new = cls(tokenize(frames, parameters), inputs=frames)
         for frame in frames:
             new.tasks.update(frame.tasks)
             new.keys.append(list(frame.keys))
@@ -88,58 +103,114 @@ class Partitions:
         self.tasks[key] = task(key, function, *arguments)
         return key
 
-    def bind(self, bound: Mapping[str, Sequence[Any]] | None, path: str) -> Any:
+    def bind(self, bound: Bound, path: str) -> Any:
         """The argument that carries the run-time values of the expression at ``path`` into a task."""
         values = (bound or {}).get(path, ())
         for value in values:
             self.tasks.update(value.tasks)
         return listed(ref(value.key) for value in values) if values else ()
 
-    def bind_all(self, bound: Mapping[str, Sequence[Any]] | None, paths: Sequence[str]) -> Any:
+    def bind_all(self, bound: Bound, paths: Sequence[str]) -> Any:
         """Those of several expressions: a list an expression, in order."""
         return listed([self.bind(bound, path) for path in paths])
 
-    def frame(self, keys: Sequence[Key], meta: pd.DataFrame, *, lengths: tuple[int, ...] | None = None) -> Frame:
-        """The frame whose partitions are ``keys``; ``lengths``: how many rows each has, where that is known."""
-        return Frame(self.tasks, tuple(keys), meta, lengths=lengths)
+    def frame(
+        self,
+        keys: Sequence[Key],
+        schema: pa.Schema,
+        *,
+        lengths: tuple[int, ...] | None = None,
+        some_rows: bool = False,
+    ) -> Frame:
+        """The frame whose partitions are ``keys``.
+
+        Parameters
+        ----------
+        lengths : how many rows each has, where that is known
+        some_rows : whether its rows are all or some of the first input's, each at most once
+        """
+        at_most = self._at_most(schema) if some_rows else math.nan
+        return Frame(self.tasks, tuple(keys), schema, lengths=lengths, at_most=at_most)
+
+    def _at_most(self, schema: pa.Schema) -> float:
+        """The bytes that rows of the first input do not exceed with these columns."""
+        first, lengths = self.inputs[0], self.lengths[0]
+        known = {field.name: field.type for field in first.schema}
+        total = first.bound
+        for column in schema:
+            if known.get(column.name) != column.type:
+                fixed = pa.types.is_primitive(column.type) and lengths is not None
+                total += column.type.bit_width / 8 * sum(lengths or ()) if fixed else math.nan
+        return total
 
     def map(
-        self, name: str, function: Callable[..., Any], meta: pd.DataFrame, *arguments: Any, same_rows: bool = False
-    ) -> Any:
+        self,
+        name: str,
+        function: Callable[..., Any],
+        schema: pa.Schema,
+        *arguments: Any,
+        same_rows: bool = False,
+        some_rows: bool = False,
+    ) -> Frame:
         """One task a partition of the one input: ``function(partition, *arguments)``.
 
         Parameters
         ----------
         same_rows : whether a partition has as many rows after it as before
+        some_rows : whether it has some of them
         """
         (keys,) = self.keys
         made = [self.add(name, (i,), function, ref(key), *arguments) for i, key in enumerate(keys)]
-        return self.frame(made, meta, lengths=self.lengths[0] if same_rows else None)
+        lengths = self.lengths[0] if same_rows else None
+        return self.frame(made, schema, lengths=lengths, some_rows=same_rows or some_rows)
 
 
 def require(
     place: str,
     names: Iterable[str],
-    columns: Iterable[Any],
+    columns: Iterable[str],
     *,
     at: Callable[[str], int] | None = None,
     of: str = "",
+    ordered: bool = False,
 ) -> None:
     """Check that every one of ``names`` is a column.
+
+    Parameters
+    ----------
+    ordered : whether a direction can be given beside them, as ``ascending``
 
     Raises
     ------
     OpError : naming the first that is not, and the column nearest to it
     """
-    known = [str(column) for column in columns]
+    known = list(columns)
     for name in names:
         if name not in known:
             hint = nearest(name, known) or f"; its columns: {', '.join(known) or 'none'}."
             hint = (name_hint(name) + "." if at and name_hint(name) else "") or hint
+            hint = (_written_apart(place, name, known) if ordered else "") or hint
             start = f"column {at(name)}: " if at else ""
             end = " A param or a step is written ${…} here" if at else ""
             problem, hint = f"{start}'{name}' is no column", f"{hint}{end}"
             raise OpError(place, f"{problem} of {of}{hint}") if of else UnknownColumn(place, problem, hint)
+
+
+def _written_apart(place: str, name: str, known: Sequence[str]) -> str:
+    """What to write for ``date desc``, which SQL takes as the name of a column in an order."""
+    words = name.split()
+    if len(words) == 2 and words[0] in known and words[1].lower() in ("asc", "desc"):
+        return f"; write {place}: {words[0]} and ascending: {'true' if words[1].lower() == 'asc' else 'false'}"
+    return ""
+
+
+def names_of(
+    place: str, given: str | Sequence[str], columns: Iterable[str], *, of: str = "", ordered: bool = False
+) -> list[str]:
+    """One name or several as a list of columns that are there, each once."""
+    names = list(dict.fromkeys([given] if isinstance(given, str) else given))
+    require(place, names, columns, of=of, ordered=ordered)
+    return names
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -147,70 +218,85 @@ def require(
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def stack(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """The rows of frames with equal columns; categories that differ between partitions are united."""
-    if len(frames) == 1:
-        return frames[0].reset_index(drop=True)
-    first = frames[0]
-    mixed = [
-        name
-        for name in first.columns
-        if isinstance(first[name].dtype, pd.CategoricalDtype)
-        and any(frame[name].dtype != first[name].dtype for frame in frames[1:])
-    ]
-    whole = pd.concat([frame.drop(columns=mixed) for frame in frames] if mixed else list(frames), ignore_index=True)
-    for name in mixed:
-        some = [frame[name] for frame in frames if len(frame)] or [first[name]]  # no rows may mean untyped categories
-        whole[name] = pd.Series(pd.api.types.union_categoricals(some), index=whole.index)
-    return whole[list(first.columns)] if mixed else whole
+def stack(tables: Sequence[pa.Table]) -> pa.Table:
+    """The rows of tables of one schema."""
+    return tables[0] if len(tables) == 1 else pa.concat_tables(tables)
 
 
-def conform(column: pd.Series[Any], dtype: Any) -> pd.Series[Any]:
-    """The column with the dtype that was found while building, whatever this partition's rows would give."""
-    if column.dtype == dtype or isinstance(dtype, pd.CategoricalDtype):
-        return column
-    return column.astype(dtype)
+def taken(table: pa.Table, rows: Any) -> pa.Table:
+    """The rows with these numbers, in this order, each column in one chunk; missing numbers give missing ones.
+
+    Column by column: Arrow takes rows out of one chunk much faster than out of many, and only one column is put
+    together at a time.
+    """
+    places = pa.array(rows, pa.int64())
+    columns = []
+    for column in table.columns:
+        whole = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+        columns.append(whole.take(places))
+    return pa.Table.from_arrays(columns, schema=table.schema)
 
 
-def hashes(frame: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.uint64]]:
-    """64 bits a row, equal for equal rows in every process."""
-    comparable = {}
-    for i, name in enumerate(frame.columns):
-        column = frame[name]
-        if isinstance(column.dtype, np.dtype) and column.dtype.kind == "f":
-            column = column.where(column.notna(), np.nan) + 0.0  # -0.0 equals 0.0, every NaN every other
-        comparable[i] = column
-    rows = pd.DataFrame(comparable, index=frame.index)
-    return np.asarray(pd.util.hash_pandas_object(rows, index=False), dtype=np.uint64)
+def equality_sql(name: str, kind: pa.DataType) -> str:
+    """SQL that is equal, and has one hash, for values of a column that are equal: -0.0 equals 0.0."""
+    return f"({name} + 0::{'double' if kind == pa.float64() else 'float'})" if pa.types.is_floating(kind) else name
 
 
-def require_keys(frame: pd.DataFrame, names: Iterable[Any]) -> None:
-    """Refuse columns of lists, maps and the like as keys.
+def key_as(table: pa.Table, name: str, kind: pa.DataType) -> pa.ChunkedArray:
+    """A key column in the type that both sides of a join compare it in.
 
     Raises
     ------
-    DataError : naming the column
+    DataError : a time that the finer unit of the other side can't hold
     """
-    for name in names:
-        if frame[name].dtype == object and any(value.__hash__ is None for value in frame[name]):
-            raise DataError(f"column {name!r} holds lists or maps; keys are single values, as text(x) in an assign is")
+    column = table.column(name)
+    try:
+        return column if column.type == kind else column.cast(kind)
+    except pa.ArrowInvalid as error:
+        raise DataError(f"key '{name}': {error}") from error
 
 
-def places_by_hash(frame: pd.DataFrame, names: Sequence[str], n: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """For each row which of ``n`` parts it belongs to, by the values of some columns."""
-    return (hashes(frame[list(names)]) % np.uint64(n)).astype(np.int64)
+Places = np.ndarray[Any, np.dtype[np.int64]]
+
+
+def places_by_hash(table: pa.Table, names: Sequence[str], n: int, types: Sequence[pa.DataType] | None = None) -> Places:
+    """For each row which of ``n`` parts it belongs to, by the values of some columns; missing is a value like others.
+
+    The same in every process: the number is DuckDB's hash, whose version is that of all workers.
+
+    Parameters
+    ----------
+    types : in which the columns are hashed; default: their own
+
+    Raises
+    ------
+    DataError : as of :func:`key_as`
+    """
+    if not names:
+        return np.zeros(table.num_rows, dtype=np.int64)
+    if types is None:
+        keys = [table.column(name) for name in names]
+    else:
+        keys = [key_as(table, name, kind) for name, kind in zip(names, types, strict=True)]
+    hashed = numbered(pa.table(keys, names=[str(i) for i in range(len(keys))]))
+    columns = ", ".join(equality_sql(name, hashed.schema.field(name).type) for name in hashed.schema.names)
+    found = query(f"select (hash({columns}) % {n})::bigint as place from t", {"t": hashed})
+    return np.asarray(numbers_of(found.column(0)), dtype=np.int64)
 
 
 def scatter(
-    frame: pd.DataFrame, places: Callable[..., Any], aids: Sequence[Any], first: int, width: int, count: int
-) -> list[pd.DataFrame]:
-    """The rows by destination: ``count`` frames, each for ``width`` destinations from ``first`` on."""
-    buckets = (places(frame, *aids) - first) // width
-    if len(buckets) and (np.diff(buckets) < 0).any():
-        order = np.argsort(buckets, kind="stable")
-        frame, buckets = frame.take(order), buckets[order]
-    cuts = np.searchsorted(buckets, np.arange(count + 1))
-    return [frame.iloc[start:stop].reset_index(drop=True) for start, stop in itertools.pairwise(cuts)]
+    table: pa.Table, places: Callable[..., Any], aids: Sequence[Any], first: int, width: int, count: int
+) -> list[pa.Table]:
+    """The rows by destination: ``count`` tables, each for ``width`` destinations from ``first`` on; rows keep order."""
+    buckets = (places(table, *aids) - first) // width
+    counts = np.bincount(buckets, minlength=count)
+    if counts.max() == table.num_rows:  # as where a join moves no rows of this side
+        return [table if n else empty_table(table.schema) for n in counts]
+    # numpy sorts small whole numbers by their digits, five times as fast
+    order = np.argsort(buckets.astype(np.uint16) if count <= 2**16 else buckets, kind="stable")
+    cuts = np.concatenate([[0], np.cumsum(counts)])
+    # each piece a copy: a slice would be sent with all that it was cut from
+    return [taken(table, order[start:stop]) for start, stop in itertools.pairwise(cuts)]
 
 
 def pick(values: Sequence[Any], i: int) -> Any:
@@ -252,7 +338,7 @@ def exchange(
     places: Callable[..., Any],
     *,
     aids: Sequence[Any] = (),
-    gather: Callable[[Sequence[pd.DataFrame]], pd.DataFrame] = stack,
+    gather: Callable[[Sequence[pa.Table]], pa.Table] = stack,
 ) -> list[list[Key]]:
     """Send each row to one of ``n`` destinations; for each the keys of the pieces it gets, some of them empty.
 

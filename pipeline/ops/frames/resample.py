@@ -1,54 +1,54 @@
 """resample of frames: groupby over regular periods of a time column, the periods without rows included.
 
-Where periods begin can depend on the first time of all (``7h``, ``2MS``), so that one is found first; each partition
-then finds the periods of its own rows from it, as pandas does for the whole. The rest is groupby's.
+Where periods begin can depend on the first time of all (``7h``, ``2MS``): then that one is found first. The rest is
+groupby's, with the number of the period as the last key.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.config.expressions.expression import Expression
+from pipeline.config.expressions.tree import Name
 from pipeline.errors import OpError
-from pipeline.graph.graph import listed, ref
-from pipeline.ops.frames.aggregation_tasks import Partial, Plan, aggregate, codes_of, combine, finish
-from pipeline.ops.frames.cast import family
-from pipeline.ops.frames.groupby import bound_names, make_plan, value_paths
-from pipeline.ops.frames.partitions import Partitions, reduce_tree
-from pipeline.ops.frames.sort import names_of, sort_rows, total_order
+from pipeline.graph.column_types import family, type_name
+from pipeline.graph.nodes import listed, ref
+from pipeline.ops.collections import Frame
+from pipeline.ops.frames.aggregates import make_plan
+from pipeline.ops.frames.aggregation_plan import Value
+from pipeline.ops.frames.columns import bound_names
+from pipeline.ops.frames.groupby import column_keys, planned
+from pipeline.ops.frames.partitions import Bound, Partitions, names_of, reduce_tree
+from pipeline.ops.frames.periods import Rule, numbers_of, rule_of, starts_of
 
 __all__ = ["resample"]
 
 _PERIOD = "\0period"  # no column of a user's
 
-Ends = tuple[pd.Timestamp, pd.Timestamp] | None
-"""The first and the last time; None where there is none."""
-
 
 def resample(
-    input: Any,  # noqa: A002
+    input: Frame,  # noqa: A002
     *,
     on: str,
     rule: str,
     agg: Mapping[str, Expression],
     by: str | Sequence[str] | None = None,
-    bound: Mapping[str, Sequence[Any]] | None = None,
-) -> Any:
+    bound: Bound = None,
+) -> Frame:
     """A row a period (and group): the columns of ``by``, the start of the period in ``on``, the aggregates; in order.
 
     There is a row for each period from the first to the last one of a group; of no rows the sum and count are 0, other
-    aggregates are missing, so that min, max, first and last of whole numbers become nullable. Rows without a time
-    belong to no period. One partition.
+    aggregates are missing. Rows without a time belong to no period. One partition.
 
     Parameters
     ----------
     input : frame
-    on : the column of times
-    rule : the period, as pandas writes it: MS, D, 6h
+    on : the column of times or days
+    rule : the period: D, 6h, MS, 10YS, or by name: month, 2 weeks, 15 minutes
     agg : aggregate expressions, as in groupby
     by : columns of groups; all have the same periods
     bound : run-time values of the expressions, under ``agg.NAME``
@@ -57,40 +57,40 @@ def resample(
     ------
     OpError : an unknown column, one that holds no times, no such period
     """
-    meta = input.meta
-    (time,) = names_of("on", on, meta.columns)
-    groups = names_of("by", by, meta.columns) if by else []
+    (time,) = names_of("on", on, input.columns)
+    groups = names_of("by", by, input.columns) if by else []
     if time in groups:
         raise OpError("on", f"'{time}' is a column of by, too")
-    if family(meta[time].dtype) not in ("time", "zoned time"):
-        raise OpError("on", f"'{time}' is {meta[time].dtype}; periods need times")
-    _check_rule(rule, meta[time].dtype)
+    kind = input.schema.field(input.columns.index(time)).type
+    if family(kind) not in ("time", "zoned time", "date"):
+        raise OpError("on", f"'{time}' is {type_name(kind)}; periods need times")
+    period = rule_of(rule, kind)
     for name in agg:
         if name == time:
             raise OpError(f"agg.{name}", f"'{name}' holds the periods; choose another name")
-    plan = make_plan(groups, agg, meta, full=False)
-    plan = Plan((*groups, _PERIOD), plan.values, plan.aggregates, plan.states, plan.kept)
-    partitions = Partitions.of(input, parameters=("resample", plan, time, rule, bound_names(bound)))
-    (keys,) = partitions.keys
-    slots = partitions.bind_all(bound, value_paths(plan))
-    ends = [partitions.add("ends", (i,), ends_of, ref(key), time) for i, key in enumerate(keys)]
-    left = reduce_tree(partitions, "ends", ends, join_ends)
-    whole = ref(partitions.add("ends-last", (0,), join_ends, listed(map(ref, left))))
-    partials = [
-        partitions.add("partial", (i,), aggregate_periods, ref(key), plan, slots, time, rule, whole)
-        for i, key in enumerate(keys)
-    ]
-    left = reduce_tree(partitions, "partial", partials, combine, plan)
-    last = partitions.add("aggregate", (0,), finish_periods, listed(map(ref, left)), plan, time, rule, whole)
-    empty = finish_periods([aggregate_periods(meta, plan, None, time, rule, None)], plan, time, rule, None)
-    return partitions.frame([last], empty)
-
-
-def _check_rule(rule: str, dtype: Any) -> None:
-    try:
-        _labels(pd.DatetimeIndex(["2001-01-01"], dtype=dtype), rule)
-    except (ValueError, TypeError, ZeroDivisionError) as error:
-        raise OpError("rule", f"got {rule!r}, which is no period that pandas knows (as MS, D, 6h): {error}") from error
+    number = Value("on", Expression(time, "columns", Name(_PERIOD)), pa.int64())
+    keys = [*column_keys("by", groups, input), (pa.field(_PERIOD, pa.int64(), False), number)]
+    plan = make_plan(keys, agg, input.schema, gaps=True)
+    partitions = Partitions.of(
+        input, parameters=("resample", groups, list(agg.items()), time, rule, bound_names(bound))
+    )
+    (own,) = partitions.keys
+    first = None
+    if period.counted:
+        ends = [partitions.add("first", (i,), first_of, ref(key), time) for i, key in enumerate(own)]
+        left = reduce_tree(partitions, "first", ends, join_firsts)
+        first = ref(partitions.add("first-of-all", (0,), join_firsts, listed(map(ref, left))))
+    place = len(groups)
+    schema = plan.schema.set(place, pa.field(time, kind, False))
+    return planned(
+        partitions,
+        own,
+        plan,
+        bound,
+        before=(with_numbers, time, period, first),
+        after=(with_starts, place, period, first, schema),
+        schema=schema,
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -98,96 +98,27 @@ def _check_rule(rule: str, dtype: Any) -> None:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def ends_of(frame: pd.DataFrame, on: str) -> Ends:
-    """The first and the last time of one partition."""
-    times = frame[on].dropna()
-    return (times.min(), times.max()) if len(times) else None
+def first_of(table: pa.Table, on: str) -> int | None:
+    """The first time of one partition, as it is stored."""
+    times = table.column(on)
+    found = pc.min(times.cast(pa.int32() if pa.types.is_date(times.type) else pa.int64())).as_py()
+    return None if found is None else int(found)
 
 
-def join_ends(several: Sequence[Ends]) -> Ends:
-    """The first and the last time of several."""
-    found = [ends for ends in several if ends is not None]
-    return (min(first for first, _ in found), max(last for _, last in found)) if found else None
+def join_firsts(several: Sequence[int | None]) -> int | None:
+    """The first of several times."""
+    return min((first for first in several if first is not None), default=None)
 
 
-def aggregate_periods(
-    frame: pd.DataFrame, plan: Plan, slots: Sequence[Sequence[Any]] | None, on: str, rule: str, ends: Ends
-) -> Partial:
-    """The state of one partition, by group and period."""
-    timed = frame[frame[on].notna().to_numpy(dtype=bool)].reset_index(drop=True)
-    timed[_PERIOD] = _periods_of(timed[on], rule, ends)
-    return aggregate(timed, plan, slots)
+def with_numbers(table: pa.Table, on: str, rule: Rule, first: int | None) -> pa.Table:
+    """The rows of a partition that have a time, with the numbers of their periods."""
+    timed = table.filter(table.column(on).is_valid()) if table.column(on).null_count else table
+    return timed.append_column(_PERIOD, pa.array(numbers_of(timed.column(on), rule, first), pa.int64()))
 
 
-def finish_periods(partials: Sequence[Partial], plan: Plan, on: str, rule: str, ends: Ends) -> pd.DataFrame:
-    """The result: groups and periods in order, those without rows put in."""
-    found = finish(partials, plan)
-    if len(found) and ends is not None:
-        found = _with_all(found, plan, _labels(_index(ends, found[_PERIOD].dtype), rule))
-    named = found.rename(columns={_PERIOD: on})
-    names = [*plan.by[:-1], on]
-    return sort_rows(named, total_order(names, [True] * len(names), named.columns))
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Inside tasks
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def _index(times: Any, dtype: Any) -> pd.DatetimeIndex:
-    return pd.DatetimeIndex(list(times), dtype=dtype)
-
-
-def _counts(times: pd.DatetimeIndex, rule: str) -> pd.Series[Any]:
-    """How many of some ordered times lie in each period, by its label."""
-    return pd.Series(1, index=times).resample(rule).count()
-
-
-def _labels(times: pd.DatetimeIndex, rule: str) -> pd.DatetimeIndex:
-    return pd.DatetimeIndex(_counts(times, rule).index)
-
-
-def _periods_of(times: pd.Series[Any], rule: str, ends: Ends) -> pd.Series[Any]:
-    """For each time the label of its period."""
-    if not len(times) or ends is None:
-        return pd.Series([], dtype=times.dtype)
-    order = np.argsort(times.to_numpy(), kind="stable")
-    ordered = _index([ends[0]], times.dtype).append(pd.DatetimeIndex(times.iloc[order]))
-    counts = _counts(pd.DatetimeIndex(ordered), rule)
-    labels = np.repeat(np.arange(len(counts)), counts.to_numpy())[1:]
-    places = np.empty(len(times), dtype=np.int64)
-    places[order] = labels
-    return pd.Series(counts.index.take(places)).astype(times.dtype)
-
-
-def _with_all(found: pd.DataFrame, plan: Plan, labels: pd.DatetimeIndex) -> pd.DataFrame:
-    """The rows with those of periods between the first and the last one of their group put in."""
-    by = list(plan.by[:-1])
-    codes, firsts = codes_of(found[by], len(found))
-    places = labels.get_indexer(pd.DatetimeIndex(found[_PERIOD]))
-    low = np.full(len(firsts), len(labels))
-    high = np.full(len(firsts), -1)
-    np.minimum.at(low, codes, places)
-    np.maximum.at(high, codes, places)
-    lengths = high - low + 1
-    starts = np.concatenate([[0], np.cumsum(lengths)])
-    group = np.repeat(np.arange(len(firsts)), lengths)
-    period = np.arange(starts[-1]) - starts[:-1][group] + low[group]
-    source = np.full(starts[-1], -1)
-    source[starts[:-1][codes] + places - low[codes]] = np.arange(len(found))
-    there = source >= 0
-    whole = found.take(np.where(there, source, 0)).reset_index(drop=True)
-    for name in by:
-        whole[name] = found[name].take(firsts[group]).reset_index(drop=True)
-    whole[_PERIOD] = pd.Series(labels.take(period)).astype(found[_PERIOD].dtype)
-    for a in plan.aggregates:
-        whole[a.name] = whole[a.name].where(there, _of_nothing(a.function, a.dtype)).astype(a.dtype)
-    return whole
-
-
-def _of_nothing(function: str, dtype: Any) -> Any:
-    if function in ("any", "all"):
-        return function == "all"
-    if function in ("sum", "count", "nunique"):
-        return pd.Timedelta(0) if dtype.kind == "m" else 0
-    return pd.NaT if dtype.kind in "mM" else pd.NA if not isinstance(dtype, np.dtype) else np.nan
+def with_starts(table: pa.Table, place: int, rule: Rule, first: int | None, schema: pa.Schema) -> pa.Table:
+    """The result with the starts of the periods in the place of their numbers."""
+    numbers = np.asarray(table.column(place).to_numpy(), dtype=np.int64)
+    starts = starts_of(numbers, rule, first, schema.field(place).type)
+    columns = [*table.columns[:place], pa.chunked_array([starts]), *table.columns[place + 1 :]]
+    return pa.Table.from_arrays(columns, schema=schema)

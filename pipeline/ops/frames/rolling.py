@@ -15,39 +15,40 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.config.expressions.expression import Expression
 from pipeline.config.expressions.references import ExpressionError
 from pipeline.config.expressions.time_literals import parse_duration
 from pipeline.errors import OpError
-from pipeline.graph.graph import Key, listed, ref
-from pipeline.ops.frames.aggregation_tasks import codes_of
-from pipeline.ops.frames.cast import family
-from pipeline.ops.frames.columns import column_of, dtype_of
-from pipeline.ops.frames.groupby import aggregate_dtypes, bound_names, take_apart
-from pipeline.ops.frames.partitions import Partitions, conform, stack
-from pipeline.ops.frames.sort import comparable, in_order, names_of, total_order
+from pipeline.graph.column_types import family, field_of, replaced, type_name
+from pipeline.graph.graph import Key
+from pipeline.graph.nodes import listed, ref
+from pipeline.ops.collections import Frame
+from pipeline.ops.frames.aggregates import aggregate_field, take_apart
+from pipeline.ops.frames.columns import bound_names, column_of, field_of_expression
+from pipeline.ops.frames.moving_aggregates import Array, aggregates
+from pipeline.ops.frames.partitions import Bound, Partitions, names_of, stack, taken
+from pipeline.ops.frames.sort import in_order, starts_of_runs, total_order
+from pipeline.worker.sql_engine import restored
 
 __all__ = ["rolling"]
 
-Array = np.ndarray[Any, Any]
-
-_FLOATS = frozenset({"sum", "mean", "std", "var", "median", "quantile"})
-_CELLS = 2**21
-"""How many cells of windows are looked at at once, where an aggregate needs the values side by side."""
+_FLOATS = frozenset({"mean", "std", "var", "median", "quantile"})
+_NUMBERS = _FLOATS | {"sum"}
+_KNOWN = _NUMBERS | {"min", "max", "first", "last", "count", "nunique", "any", "all"}
 
 
 @dataclass(frozen=True)
 class Moving:
-    """One new column: ``value`` None for ``count()``; ``argument``: q or ddof; ``held``: the dtype of the value."""
+    """One new column: ``value`` None for ``count()``; ``argument``: q or ddof; ``held``: the type of the value."""
 
-    name: str
     function: str
     value: Expression | None
-    argument: float
+    argument: Any
     held: Any
-    dtype: Any
+    field: pa.Field
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Window:
     by : columns of groups; no window reaches into another group
     on : the column that rows are in order of
     rows : how many rows; None: ``span``
-    span : so much time up to and with the row's own, the moment so long before it left out
+    span : so many microseconds up to and with the row's own, the moment so long before it left out
     center : whether the row, or its time, is the window's middle; an even number of rows reaches one further back
     least : values that a window needs
     """
@@ -67,7 +68,7 @@ class Window:
     by: tuple[str, ...]
     on: str
     rows: int | None
-    span: np.timedelta64 | None
+    span: int | None
     center: bool
     least: int
 
@@ -81,7 +82,7 @@ class Window:
 
 
 def rolling(
-    input: Any,  # noqa: A002
+    input: Frame,  # noqa: A002
     *,
     on: str,
     window: int | str,
@@ -89,17 +90,17 @@ def rolling(
     by: str | Sequence[str] | None = None,
     center: bool = False,
     min_periods: int | None = None,
-    bound: Mapping[str, Sequence[Any]] | None = None,
-) -> Any:
+    bound: Bound = None,
+) -> Frame:
     """The rows in order of ``by`` and ``on``, with a column for each aggregate of the window that belongs to the row.
 
-    Sums, means, std, var, median and quantile are float64; min, max, first and last keep the type (whole numbers
-    become nullable); count and nunique are int64, any and all bool. A row whose ``on`` is missing comes last; a window
+    Sums of whole numbers are int64 (of unsigned ones uint64) and exact, of decimals decimals of 38 digits; other sums,
+    means, std, var, median and quantile are float64; min, max, first and last keep the type; count and nunique are
+    int64, any and all bool. A row whose ``on`` is missing comes last; a window
     of time of it is empty.
 
     Parameters
     ----------
-    input : frame
     on : the column that rows are in order of; ties are in the order of the remaining columns
     window : rows, the row itself among them; or a length of time, ``7d``
     columns : new column -> aggregate expression, as in groupby
@@ -113,18 +114,19 @@ def rolling(
     ------
     OpError : an unknown column, a value that the aggregate has no meaning for, a window of time over something else
     """
-    meta = input.meta
-    (order_column,) = names_of("on", on, meta.columns)
-    groups = names_of("by", by, meta.columns) if by else []
+    (order_column,) = names_of("on", on, input.columns)
+    groups = names_of("by", by, input.columns) if by else []
     if order_column in groups:
         raise OpError("on", f"'{order_column}' is a column of by, too: in a group all its values are equal")
-    made = [_moving(name, expression, meta) for name, expression in columns.items()]
-    reach = _window(tuple(groups), order_column, window, center, min_periods, meta)
-    partitions = Partitions.of(input, parameters=("rolling", reach, made, bound_names(bound)))
+    made = [_moving(name, expression, input.schema) for name, expression in columns.items()]
+    reach = _window(tuple(groups), order_column, window, center, min_periods, input.schema)
+    schema = replaced(input.schema, [column.field for column in made])
+    parameters = ("rolling", reach, list(columns.items()), bound_names(bound))
+    partitions = Partitions.of(input, parameters=parameters)
     slots = partitions.bind_all(bound, [f"columns.{name}" for name in columns])
-    how = (made, reach, slots)
+    how = (made, reach, slots, schema)
     names = [*groups, order_column]
-    order = total_order(names, [True] * len(names), meta.columns)
+    order = total_order(names, [True] * len(names), input.columns)
     ordered = in_order(partitions, partitions.keys[0], order)
     before = _reached(partitions, "tail", ordered, tail_of, reach)
     after = _reached(partitions, "head", ordered[::-1], head_of, reach)[::-1] if center else [[] for _ in ordered]
@@ -132,46 +134,53 @@ def rolling(
         partitions.add("roll", (i,), roll, listed(map(ref, before[i])), ref(key), listed(map(ref, after[i])), *how)
         for i, key in enumerate(ordered)
     ]
-    new = meta.copy(deep=False)
-    for column in made:
-        new[column.name] = pd.Series([], dtype=column.dtype, index=meta.index)
-    return partitions.frame(rolled, new)
+    return partitions.frame(rolled, schema)
 
 
-def _moving(name: str, expression: Expression, meta: pd.DataFrame) -> Moving:
+def _moving(name: str, expression: Expression, schema: pa.Schema) -> Moving:
     place = f"columns.{name}"
     function, inner, argument = take_apart(place, expression)
+    if function not in _KNOWN:
+        raise OpError(place, f"{function}(x) has no meaning for a window that moves; use {', '.join(sorted(_KNOWN))}")
     if inner is None:
-        return Moving(name, function, None, argument, None, np.dtype("int64"))
-    found = dtype_of(place, inner, meta)
-    if function in _FLOATS:
-        if family(found) not in ("number", "bool") or found.kind == "c":
-            raise OpError(place, f"{function}(x) of a window needs numbers; got {found}; take number(x)")
-        return Moving(name, function, inner, argument, np.dtype("float64"), np.dtype("float64"))
-    held, dtype = aggregate_dtypes(place, function, found, full=False)
-    return Moving(name, function, inner, argument, held, dtype)
+        return Moving(function, None, argument, None, pa.field(name, pa.int64(), False))
+    found = field_of_expression(place, inner, schema)
+    holds = family(found.type)
+    if function in _NUMBERS and holds not in ("number", "true/false"):
+        raise OpError(place, f"{function}(x) of a window needs numbers; got {type_name(found.type)}; take number(x)")
+    if function == "nunique" and holds in ("list", "struct"):
+        raise OpError(place, f"nunique(x) has no meaning for {type_name(found.type)}")
+    field = aggregate_field(place, function, found, full=False)
+    return Moving(
+        function, inner, argument, found.type, field.with_name(name).with_nullable(function not in _NEVER_MISSING)
+    )
+
+
+_NEVER_MISSING = frozenset({"count", "nunique", "any", "all"})
 
 
 def _window(
-    by: tuple[str, ...], on: str, window: int | str, center: bool, least: int | None, meta: pd.DataFrame
+    by: tuple[str, ...], on: str, window: int | str, center: bool, least: int | None, schema: pa.Schema
 ) -> Window:
     if isinstance(window, int):
         if least is not None and least > window:
             raise OpError("min_periods", f"got {least}, more than the {window} rows of the window")
         return Window(by, on, window, None, center, least or window)
     try:
-        span = np.timedelta64(parse_duration(window), "us")
+        length = parse_duration(window)
     except ExpressionError as error:
         raise OpError("window", str(error)) from error
-    if span <= np.timedelta64(0, "us"):
+    span = int(np.timedelta64(length, "us").astype(np.int64))
+    if span <= 0:
         raise OpError("window", f"got {window!r}; a window is longer than nothing")
-    if family(meta[on].dtype) not in ("time", "zoned time"):
-        raise OpError("window", f"got {window!r}, but '{on}' is {meta[on].dtype}; a length of time needs times")
+    kind = field_of(schema, on).type
+    if family(kind) not in ("time", "zoned time", "date"):
+        raise OpError("window", f"got {window!r}, but '{on}' is {type_name(kind)}; a length of time needs times")
     return Window(by, on, None, span, center, least or 1)
 
 
 def _reached(
-    partitions: Partitions, layer: str, keys: Sequence[Key], cut: Callable[..., pd.DataFrame], reach: Window
+    partitions: Partitions, layer: str, keys: Sequence[Key], cut: Callable[..., pa.Table], reach: Window
 ) -> list[list[Key]]:
     """For each partition, on the way along ``keys``, what windows reach of those passed: a key, for the first none."""
     passed: list[list[Key]] = [[]]
@@ -187,186 +196,129 @@ def _reached(
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def tail_of(frames: Sequence[pd.DataFrame], reach: Window) -> pd.DataFrame:
+def tail_of(tables: Sequence[pa.Table], reach: Window) -> pa.Table:
     """The rows that windows of later rows can reach: of the last group only."""
-    frame = stack(frames)
-    if not len(frame):
-        return frame
-    codes, _ = codes_of(frame[list(reach.by)], len(frame))
-    last = frame[codes == codes[-1]]
+    table = stack(tables)
+    n = table.num_rows
+    if not n:
+        return table
+    first = _firsts(table, reach)[-1]
     if reach.rows is not None:
-        return stack([last.iloc[max(0, len(last) - reach.rows_before) :]])
-    if pd.isna(last[reach.on].iloc[-1]):  # so are those that follow in the group
-        return frame.iloc[:0]
-    times, back, _ = _ticks(last[reach.on], reach)
-    return stack([last[times > times[-1] - back]])
+        return taken(table, np.arange(max(first, n - reach.rows_before), n))
+    times, present = _times(table, reach)
+    if not present[-1]:  # so are those that follow in the group
+        return table.slice(0, 0)
+    back, _ = _lengths(table, reach)
+    rows = np.arange(first, n)
+    return taken(table, rows[times[first:] > _earlier(times[-1:], back)])
 
 
-def head_of(frames: Sequence[pd.DataFrame], reach: Window) -> pd.DataFrame:
+def head_of(tables: Sequence[pa.Table], reach: Window) -> pa.Table:
     """The rows that windows of earlier rows can reach: of the first group only."""
-    frame = stack(frames)
-    if not len(frame):
-        return frame
-    codes, _ = codes_of(frame[list(reach.by)], len(frame))
-    first = frame[codes == codes[0]]
+    table = stack(tables)
+    if not table.num_rows:
+        return table
+    end = [*_firsts(table, reach)[1:], table.num_rows][0]
+    rows = np.arange(end)
     if reach.rows is not None:
-        return stack([first.iloc[: reach.rows_after]])
-    first = first[first[reach.on].notna().to_numpy()]
-    times, _, ahead = _ticks(first[reach.on], reach)
-    return stack([first[times <= times[:1] + ahead]])
+        return taken(table, rows[: reach.rows_after])
+    times, present = _times(table, reach)
+    rows = rows[present[:end]]
+    _, ahead = _lengths(table, reach)
+    return taken(table, rows[times[rows] <= _later(times[:1], ahead)])
 
 
 def roll(
-    before: Sequence[pd.DataFrame],
-    frame: pd.DataFrame,
-    after: Sequence[pd.DataFrame],
+    before: Sequence[pa.Table],
+    table: pa.Table,
+    after: Sequence[pa.Table],
     made: Sequence[Moving],
     reach: Window,
     slots: Sequence[Sequence[Any]],
-) -> pd.DataFrame:
+    schema: pa.Schema,
+) -> pa.Table:
     """One ordered partition with the aggregates of the windows of its rows."""
-    whole = stack([*before, frame, *after])
-    n = sum(map(len, before))
-    starts, stops = (bounds[n : n + len(frame)] for bounds in _bounds(whole, reach))
-    new = frame.reset_index(drop=True)
+    whole = stack([*before, table, *after])
+    n = sum(some.num_rows for some in before)
+    starts, stops = (bounds[n : n + table.num_rows] for bounds in _bounds(whole, reach))
+    columns = dict(zip(table.column_names, table.columns, strict=True))
     for column, values in zip(made, slots, strict=True):
         if column.value is None:
-            found: Any = stops - starts
+            found: Any = pa.array(stops - starts, pa.int64())
         else:
-            found = _aggregate(column, column_of(column.value, whole, values, column.held), starts, stops, reach.least)
-        new[column.name] = conform(pd.Series(found, index=new.index), column.dtype)
-    return new
+            held = column_of(column.value, whole, values, column.held).combine_chunks()
+            found = aggregates(
+                column.function,
+                held,
+                starts,
+                stops,
+                least=reach.least,
+                kind=column.field.type,
+                argument=column.argument,
+            )
+        columns[column.field.name] = restored(pa.chunked_array([found]), column.field.type)
+    return pa.Table.from_arrays(list(columns.values()), schema=schema)
 
 
-def _ticks(times: pd.Series[Any], reach: Window) -> tuple[Array, int, int]:
-    """Times as whole numbers, and how far a window reaches back and ahead of one, in the same unit."""
-    index = pd.DatetimeIndex(times)
-    if index.unit != "ns":
-        index = index.as_unit("us")  # what lengths of time are written in
-    span = int(np.timedelta64(reach.span, index.unit).astype(np.int64))
+def _firsts(table: pa.Table, reach: Window) -> Array:
+    """The first row of each group of ordered rows."""
+    return np.flatnonzero(starts_of_runs(table.select(list(reach.by)))) if table.num_rows else np.zeros(0, np.int64)
+
+
+def _times(table: pa.Table, reach: Window) -> tuple[Array, Array]:
+    """Times as whole numbers from 0 on, the differences of which fit, and which are there."""
+    column = table.column(reach.on)
+    present = column.is_valid().to_numpy(zero_copy_only=False)
+    ticks = column.cast(pa.int32()).cast(pa.int64()) if pa.types.is_date(column.type) else column.cast(pa.int64())
+    per = _MICROSECONDS.get(_unit(column.type), 1)
+    return (pc.fill_null(ticks, 0).to_numpy() * per).view(np.uint64) ^ np.uint64(2**63), present
+
+
+def _earlier(times: Array, span: int) -> Array:
+    """Times less a span, at least 0."""
+    length = np.uint64(min(span, _LAST))
+    return np.where(times < length, np.uint64(0), times - length)
+
+
+def _later(times: Array, span: int) -> Array:
+    """Times and a span, at most the last one that there is."""
+    length = np.uint64(min(span, _LAST))
+    return np.where(times > np.uint64(_LAST) - length, np.uint64(_LAST), times + length)
+
+
+_LAST = 2**64 - 1
+_MICROSECONDS = {"day": 86_400_000_000, "s": 1_000_000, "ms": 1000}
+
+
+def _unit(kind: pa.DataType) -> str:
+    return "day" if pa.types.is_date(kind) else str(kind.unit)
+
+
+def _lengths(table: pa.Table, reach: Window) -> tuple[int, int]:
+    """How far a window reaches back and ahead of a time, in the unit of :func:`_times`."""
+    span = (reach.span or 0) * (1000 if _unit(table.schema.field(reach.on).type) == "ns" else 1)
     ahead = span // 2 if reach.center else 0
-    return index.asi8, span - ahead, ahead
+    return span - ahead, ahead
 
 
-def _bounds(frame: pd.DataFrame, reach: Window) -> tuple[Array, Array]:
-    """For each row of a frame in order where its window starts, and where it stops."""
-    n = len(frame)
+def _bounds(table: pa.Table, reach: Window) -> tuple[Array, Array]:
+    """For each row of ordered ones where its window starts, and where it stops."""
+    n = table.num_rows
     rows = np.arange(n)
-    codes, firsts = codes_of(frame[list(reach.by)], n)
+    if not n:
+        return rows, rows
+    firsts = _firsts(table, reach)
     ends = np.append(firsts[1:], n)
     if reach.rows is not None:
+        lengths = np.diff(firsts, append=n)
         starts, stops = rows - reach.rows_before, rows + reach.rows_after + 1
-        return (np.maximum(firsts[codes], starts), np.minimum(ends[codes], stops)) if n else (rows, rows)
-    times, back, ahead = _ticks(frame[reach.on], reach)
+        return np.maximum(np.repeat(firsts, lengths), starts), np.minimum(np.repeat(ends, lengths), stops)
+    times, present = _times(table, reach)
+    back, ahead = _lengths(table, reach)
     starts, stops = rows + 1, rows + 1  # of a missing time: nothing
-    present = frame[reach.on].notna().to_numpy()
     for first, end in itertools.pairwise([*firsts, n]):
         some = slice(first, first + int(present[first:end].sum()))  # missing ones are the last of their group
-        starts[some] = first + np.searchsorted(times[some], times[some] - back, side="right")
+        starts[some] = first + np.searchsorted(times[some], _earlier(times[some], back), side="right")
         if reach.center:
-            stops[some] = first + np.searchsorted(times[some], times[some] + ahead, side="right")
+            stops[some] = first + np.searchsorted(times[some], _later(times[some], ahead), side="right")
     return starts, stops
-
-
-def _aggregate(column: Moving, values: pd.Series[Any], starts: Array, stops: Array, least: int) -> Any:
-    present = values.notna().to_numpy(dtype=bool)
-    counts = _counted(present, starts, stops)
-    if column.function == "count":
-        return counts
-    if column.function in ("any", "all"):
-        truth = values.to_numpy(dtype=bool, na_value=column.function == "all")
-        return _counted(truth, starts, stops) > 0 if column.function == "any" else _counted(~truth, starts, stops) == 0
-    if column.function in ("min", "max", "first", "last", "nunique"):
-        codes, different = pd.factorize(comparable(values, False), sort=column.function != "nunique")
-        if column.function == "nunique":
-            return _side_by_side(_distinct, codes.astype(float), present, starts, stops)
-        chosen = _chosen(column.function, codes, present, starts, stops)
-        chosen = np.where(counts >= least, chosen, -1)
-        return pd.Series(pd.api.extensions.take(pd.Series(different).array, chosen, allow_fill=True))
-    numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
-    if column.function in ("sum", "mean"):
-        found = _reduced(np.add, np.where(present, numbers, 0.0), starts, stops, 0.0)
-        if column.function == "mean":
-            with np.errstate(all="ignore"):
-                found = found / counts
-    else:
-        kernel = _variance if column.function in ("std", "var") else _quantile
-        found = _side_by_side(
-            kernel, numbers, present, starts, stops, 0.5 if column.function == "median" else column.argument
-        )
-        found = np.sqrt(found) if column.function == "std" else found
-    return np.where(counts >= least, found, np.nan)
-
-
-def _counted(flags: Array, starts: Array, stops: Array) -> Array:
-    sums = np.concatenate([[0], np.cumsum(flags)]).astype(np.int64)
-    return np.asarray(sums[stops] - sums[starts])
-
-
-def _reduced(ufunc: np.ufunc, values: Array, starts: Array, stops: Array, nothing: Any) -> Array:
-    """Each window reduced by itself."""
-    if not len(starts):
-        return np.empty(0, values.dtype)
-    pairs = np.stack([starts, stops], axis=1).reshape(-1)
-    found = ufunc.reduceat(np.append(values, nothing), pairs)[::2]  # every other piece lies between two windows
-    return np.where(stops > starts, found, nothing)
-
-
-def _chosen(function: str, codes: Array, present: Array, starts: Array, stops: Array) -> Array:
-    """The code of one value of each window; -1 where it has none."""
-    n = len(codes)
-    if function in ("min", "max"):
-        nothing = n if function == "min" else -1
-        found = _reduced(
-            np.minimum if function == "min" else np.maximum, np.where(present, codes, nothing), starts, stops, nothing
-        )
-        return np.where(found == n, -1, found)
-    rows = np.arange(n)
-    if function == "first":
-        following = np.append(np.minimum.accumulate(np.where(present, rows, n)[::-1])[::-1], n)
-        at = following[starts]
-        return np.where(at < stops, np.append(codes, -1)[at], -1)
-    before = np.append(-1, np.maximum.accumulate(np.where(present, rows, -1)))
-    at = before[stops]
-    return np.where((at >= starts) & (at >= 0), np.append(codes, -1)[at], -1)
-
-
-# -- aggregates that need the values of a window side by side ---------------------------------------------------------
-
-
-def _side_by_side(kernel: Any, values: Array, present: Array, starts: Array, stops: Array, *arguments: float) -> Array:
-    """``kernel(cells, counts, *arguments)`` of the windows as rows of ``cells``: sorted, missing ones (nan) last."""
-    width = int((stops - starts).max(initial=0))
-    step = max(1, _CELLS // max(width, 1))
-    values = np.append(np.where(present, values, np.nan), np.nan)
-    found = [np.empty(0)]
-    for first in range(0, len(starts), step):
-        start, stop = starts[first : first + step, None], stops[first : first + step, None]
-        places = start + np.arange(max(width, 1))
-        cells = np.sort(values[np.where(places < stop, places, len(values) - 1)], axis=1)
-        counts = (~np.isnan(cells)).sum(axis=1)
-        found.append(kernel(cells, counts, *arguments))
-    return np.concatenate(found)
-
-
-def _distinct(cells: Array, counts: Array) -> Array:
-    changes = (np.diff(cells, axis=1) > 0).sum(axis=1)
-    return np.asarray(changes + (counts > 0), dtype=np.int64)
-
-
-def _variance(cells: Array, counts: Array, ddof: float) -> Array:
-    with np.errstate(all="ignore"):
-        mean = np.nansum(cells, axis=1) / counts
-        squares = np.nansum((cells - mean[:, None]) ** 2, axis=1)
-        return np.asarray(np.where(counts > ddof, squares / (counts - ddof), np.nan))
-
-
-def _quantile(cells: Array, counts: Array, q: float) -> Array:
-    at = q * np.maximum(counts - 1, 0)
-    low = np.floor(at).astype(np.int64)
-    rows = np.arange(len(cells))
-    lower, upper = cells[rows, low], cells[rows, np.minimum(low + 1, np.maximum(counts - 1, 0))]
-    share = at - low
-    with np.errstate(all="ignore"):
-        between = lower + (upper - lower) * share
-    return np.asarray(np.where(share == 0, lower, between))

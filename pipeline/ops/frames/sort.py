@@ -1,43 +1,57 @@
 """Row order, and what follows from it: sort_values, set_index, nlargest, nsmallest, drop_duplicates.
 
 All of them use one total order of rows: by the columns asked for, ties by the remaining columns from left to right,
-ascending; missing values last, whichever way a column is sorted. Rows that are equal in every column are the same row
-twice, so results don't depend on how the input was cut into partitions.
+ascending; missing values last, whichever way a column is sorted, unless asked for first. Numbers, times and truth
+values are compared by value, text and categories by the bytes of their UTF-8, lists and structs member by member. Rows
+that are equal in every column are the same row twice, so results don't depend on how the input was cut into partitions.
 
 A sort takes one task a partition to sort it and one to sample it, one for the splitters, and a static exchange; the
-number of partitions stays. Rejected: dask's ``sort_values``, which computes the splitters while building.
+number of partitions stays. Inside a task SQL gives the order of the rows, and Arrow takes them. Rejected: splitters
+found while building, which reads data twice.
 """
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Sequence
+import bisect
+import math
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.errors import OpError
-from pipeline.graph.graph import Key, listed, ref
+from pipeline.graph.column_types import field_of
+from pipeline.graph.graph import Key
+from pipeline.graph.late_pandas import numbers_of
+from pipeline.graph.nodes import listed, ref
+from pipeline.ops.collections import Frame
 from pipeline.ops.frames.partitions import (
     Partitions,
+    Places,
+    equality_sql,
     exchange,
+    names_of,
     places_by_hash,
     reduce_tree,
-    require,
-    require_keys,
     stack,
+    taken,
 )
+from pipeline.worker.sql_engine import numbered, query
 
 __all__ = [
+    "Order",
     "drop_duplicates",
     "in_order",
     "nlargest",
     "nsmallest",
     "set_index",
     "sort_rows",
+    "sort_together",
     "sort_values",
+    "starts_of_runs",
     "total_order",
 ]
 
@@ -46,51 +60,69 @@ __all__ = [
 SAMPLES = 128
 
 
-def sort_values(input: Any, *, by: str | Sequence[str], ascending: bool | Sequence[bool] = True) -> Any:  # noqa: A002
+class SortKey(NamedTuple):
+    """One column of an order; ``tie``: it only breaks ties of those before it."""
+
+    name: str
+    ascending: bool = True
+    missing_first: bool = False
+    tie: bool = False
+
+
+Order = tuple[SortKey, ...]
+
+
+def sort_values(
+    input: Frame,  # noqa: A002
+    *,
+    by: str | Sequence[str],
+    ascending: bool | Sequence[bool] = True,
+    missing: Literal["first", "last"] = "last",
+    n: int | None = None,
+) -> Frame:
     """The rows in order; the only other ops whose row order means something are nlargest and nsmallest.
 
     Parameters
     ----------
-    input : frame
     by : the columns, the first one weighs most
     ascending : one for all, or one a column
+    missing : where missing values of these columns stand, whichever way they are sorted
+    n : only the first so many rows, in one partition
 
     Raises
     ------
     OpError : an unknown column, or as many directions as there are not columns
     """
-    names = names_of("by", by, input.columns)
+    names = names_of("by", by, input.columns, ordered=True)
     directions = [ascending] * len(names) if isinstance(ascending, bool) else list(ascending)
     if len(directions) != len(names):
         raise OpError("ascending", f"got {len(directions)} directions for {len(names)} columns")
-    meta = input.meta
-    order = total_order(names, directions, meta.columns)
+    order = total_order(names, directions, input.columns, missing_first=missing == "first")
+    if n is not None:
+        return _first_of(input, n, [], order)
     partitions = Partitions.of(input, parameters=("sort_values", order))
-    return partitions.frame(in_order(partitions, partitions.keys[0], order), meta)
+    return partitions.frame(in_order(partitions, partitions.keys[0], order), input.schema, some_rows=True)
 
 
-def set_index(input: Any, *, keys: str | Sequence[str]) -> Any:  # noqa: A002
+def set_index(input: Frame, *, keys: str | Sequence[str]) -> Frame:  # noqa: A002
     """The rows in order, and all rows with equal keys in one partition.
 
-    Frames have no index: what pandas' or dask's ``set_index`` is asked for is that what belongs together lies together.
-    After it ``map_partitions`` gets every key whole, and its row order means something. The number of partitions stays;
-    a key that many rows share makes a large one.
+    Frames have no index: what it is asked for elsewhere is that what belongs together lies together. The number of
+    partitions stays; a key that many rows share makes a large one.
 
     Parameters
     ----------
-    input : frame
     keys : the columns, the first one weighs most; ties are in the order of the remaining columns
 
     Raises
     ------
     OpError : an unknown column
     """
-    meta = input.meta
-    names = names_of("keys", keys, meta.columns)
-    order = total_order(names, [True] * len(names), meta.columns)
+    names = names_of("keys", keys, input.columns)
+    order = total_order(names, [True] * len(names), input.columns)
     partitions = Partitions.of(input, parameters=("set_index", order))
     ordered = in_order(partitions, partitions.keys[0], order, cut=order[: len(names)])
-    return partitions.frame(ordered, meta)
+    return partitions.frame(ordered, input.schema, some_rows=True)
 
 
 def in_order(partitions: Partitions, keys: Sequence[Key], order: Order, *, cut: Order | None = None) -> list[Key]:
@@ -121,55 +153,32 @@ def in_order(partitions: Partitions, keys: Sequence[Key], order: Order, *, cut: 
     ]
 
 
-def nlargest(input: Any, *, n: int, columns: str | Sequence[str], by: str | Sequence[str] | None = None) -> Any:  # noqa: A002
+def nlargest(input: Frame, *, n: int, columns: str | Sequence[str], by: str | Sequence[str] | None = None) -> Frame:  # noqa: A002
     """The ``n`` rows with the largest values, largest first, in one partition.
 
     Parameters
     ----------
-    input : frame
     n : how many, at least 0; all rows where there are fewer
     columns : what is compared, the first one weighs most; missing values come last
     by : columns of groups: ``n`` rows of each, ordered by group (ascending) first
     """
-    return _first_rows(input, n, columns, by, ascending=False)
+    return _extremes(input, n, columns, by, ascending=False)
 
 
-def nsmallest(input: Any, *, n: int, columns: str | Sequence[str], by: str | Sequence[str] | None = None) -> Any:  # noqa: A002
+def nsmallest(input: Frame, *, n: int, columns: str | Sequence[str], by: str | Sequence[str] | None = None) -> Frame:  # noqa: A002
     """The ``n`` rows with the smallest values, smallest first; otherwise as :func:`nlargest`."""
-    return _first_rows(input, n, columns, by, ascending=True)
+    return _extremes(input, n, columns, by, ascending=True)
 
 
-def drop_duplicates(input: Any, *, subset: str | Sequence[str] | None = None) -> Any:  # noqa: A002
-    """One row of those that are equal in ``subset`` (all columns), missing values being equal to each other.
-
-    Which one: the first by the remaining columns, so that it doesn't depend on any order of the rows. The number of
-    partitions stays, rows lying by the hash of ``subset``.
-    """
-    meta = input.meta
-    names = list(meta.columns) if subset is None else names_of("subset", subset, meta.columns)
-    order = total_order(names, [True] * len(names), meta.columns)
-    partitions = Partitions.of(input, parameters=("drop_duplicates", names))
-    (keys,) = partitions.keys
-    distinct = [
-        partitions.add("distinct", (i,), drop_in, listed([ref(key)]), names, order) for i, key in enumerate(keys)
-    ]
-    if len(keys) == 1:
-        return partitions.frame(distinct, meta)
-    n = len(keys)
-    pieces = exchange(partitions, "distinct", distinct, n, partial(places_by_hash, names=tuple(names), n=n))
-    merged = [
-        partitions.add("distinct-gather", (i,), drop_in, listed(ref(key) for key in some), names, order)
-        for i, some in enumerate(pieces)
-    ]
-    return partitions.frame(merged, meta)
-
-
-def _first_rows(frame: Any, n: int, columns: Any, by: Any, *, ascending: bool) -> Any:
-    meta = frame.meta
-    names = names_of("columns", columns, meta.columns)
-    groups = names_of("by", by, meta.columns) if by else []
+def _extremes(frame: Frame, n: int, columns: Any, by: Any, *, ascending: bool) -> Frame:
+    names = names_of("columns", columns, frame.columns)
+    groups = names_of("by", by, frame.columns) if by else []
     directions = [True] * len(groups) + [ascending] * len(names)
-    order = total_order(groups + [name for name in names if name not in groups], directions, meta.columns)
+    order = total_order(groups + [name for name in names if name not in groups], directions, frame.columns)
+    return _first_of(frame, n, groups, order)
+
+
+def _first_of(frame: Frame, n: int, groups: list[str], order: Order) -> Frame:
     partitions = Partitions.of(frame, parameters=("first", n, groups, order))
     (keys,) = partitions.keys
     first = [
@@ -178,93 +187,120 @@ def _first_rows(frame: Any, n: int, columns: Any, by: Any, *, ascending: bool) -
     if len(first) > 1:
         left = reduce_tree(partitions, "first", first, first_rows, n, groups, order)
         first = [partitions.add("first-last", (0,), first_rows, listed(ref(key) for key in left), n, groups, order)]
-    return partitions.frame(first, meta)
+    return partitions.frame(first, frame.schema, some_rows=True)
 
 
-def names_of(place: str, given: str | Sequence[str], columns: Any, *, of: str = "") -> list[str]:
-    """One name or several as a list of columns that are there, each once."""
-    names = list(dict.fromkeys([given] if isinstance(given, str) else given))
-    require(place, names, columns, of=of)
-    return names
+def drop_duplicates(input: Frame, *, subset: str | Sequence[str] | None = None) -> Frame:  # noqa: A002
+    """One row of those that are equal in ``subset`` (all columns), missing values being equal to each other.
+
+    Which one: the first by the remaining columns, so that it doesn't depend on any order of the rows. The number of
+    partitions stays, rows lying by the hash of ``subset``.
+    """
+    names = input.columns if subset is None else names_of("subset", subset, input.columns)
+    order = total_order(names, [True] * len(names), input.columns)
+    partitions = Partitions.of(input, parameters=("drop_duplicates", names))
+    (keys,) = partitions.keys
+    distinct = [
+        partitions.add("distinct", (i,), distinct_rows, listed([ref(key)]), names, order) for i, key in enumerate(keys)
+    ]
+    if len(keys) == 1:
+        return partitions.frame(distinct, input.schema, some_rows=True)
+    n = len(keys)
+    pieces = exchange(partitions, "distinct", distinct, n, partial(places_by_hash, names=tuple(names), n=n))
+    merged = [
+        partitions.add("distinct-gather", (i,), distinct_rows, listed(ref(key) for key in some), names, order)
+        for i, some in enumerate(pieces)
+    ]
+    return partitions.frame(merged, input.schema, some_rows=True)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The total order
 # ---------------------------------------------------------------------------------------------------------------------
 
-Order = tuple[tuple[str, bool, bool], ...]
 
-
-def total_order(names: Sequence[str], ascending: Sequence[bool], columns: Any) -> Order:
-    """The columns asked for, then the remaining ones: (column, ascending, whether it only breaks ties)."""
+def total_order(
+    names: Sequence[str], ascending: Sequence[bool], columns: Sequence[str], *, missing_first: bool = False
+) -> Order:
+    """The columns asked for, then the remaining ones, which only break ties."""
     return (
-        *((name, bool(up), False) for name, up in zip(names, ascending, strict=False)),
-        *((str(name), True, True) for name in columns if name not in names),
+        *(SortKey(name, bool(up), missing_first) for name, up in zip(names, ascending, strict=False)),
+        *(SortKey(name, tie=True) for name in columns if name not in names),
     )
 
 
-def comparable(column: pd.Series[Any], tie: bool) -> pd.Series[Any]:
-    """A column that sorts by value in every partition alike.
+def sort_rows(table: pa.Table, order: Order) -> pa.Table:
+    """The rows in the total order."""
+    return taken(table, ranks(table, order))
 
-    Categories sort by their own order where they have one, else by their values: the codes of two partitions need not
-    agree. Python objects that only break ties sort by their text, since they need not be comparable.
+
+def sort_together(tables: Sequence[pa.Table], order: Order) -> pa.Table:
+    """The rows of several tables in the total order."""
+    return sort_rows(stack(tables), order)
+
+
+def ranks(table: pa.Table, order: Order) -> Places:
+    """The positions of the rows in the total order.
+
+    Rows are sorted by the columns asked for; the others, one, two, four, … at a time, are looked at only where rows are
+    still equal, as they rarely matter and cost as much each.
     """
-    dtype = column.dtype
-    if isinstance(dtype, pd.CategoricalDtype):
-        if not dtype.ordered:
-            return column.astype(dtype.categories.dtype)
-        codes = pd.Series(column.cat.codes.to_numpy(dtype="int64"), index=column.index, dtype="Int64")
-        return codes.mask(codes < 0)
-    if tie and pd.api.types.is_object_dtype(dtype):
-        return column.map(repr, na_action="ignore").astype("str")
-    return column
-
-
-def sort_rows(frame: pd.DataFrame, order: Order) -> pd.DataFrame:
-    """The rows in the total order.
-
-    The first column alone is sorted; the others are looked at only where it ties, as they rarely matter and cost as
-    much each.
-    """
-    return frame.take(ranks(frame, order)).reset_index(drop=True)
-
-
-def ranks(frame: pd.DataFrame, order: Order) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """The positions of the rows in the total order."""
-    positions = np.arange(len(frame), dtype=np.int64)
-    tied = np.ones(len(frame), dtype=bool)  # by the columns so far, with a neighbour
-    runs = np.zeros(len(frame), dtype=np.int64)  # number of the run of ties a row lies in
-    for depth, (name, up, tie) in enumerate(order):
-        places = np.flatnonzero(tied)
-        if not len(places):
-            break
-        key = comparable(frame[name].iloc[positions[places]], tie).reset_index(drop=True)
-        if depth == 0:
-            inner = key.sort_values(ascending=up, na_position="last", kind="stable").index.to_numpy()
-        else:
-            both = pd.DataFrame({"run": runs[places], "key": key})
-            inner = both.sort_values(
-                ["run", "key"], ascending=[True, up], na_position="last", kind="stable"
-            ).index.to_numpy()
+    positions = np.arange(table.num_rows, dtype=np.int64)
+    places = positions.copy()  # of the rows whose position is not settled
+    runs = np.zeros(table.num_rows, dtype=np.int64)  # the run of equal rows that each place lies in
+    asked = sum(not key.tie for key in order)
+    start, stop, width = 0, max(asked, 1), 1
+    while start < len(order) and len(places) > 1:
+        some = order[start:stop]
+        rows = table.select([key.name for key in some])
+        if start:
+            rows = taken(rows, positions[places])
+        inner = _sorted(rows, some, runs[places] if start else None)
         positions[places] = positions[places][inner]
-        key = key.take(inner).reset_index(drop=True)
-        same = np.zeros(len(places), dtype=bool)  # as the row before it
-        same[1:] = _equal(key.iloc[1:], key.iloc[:-1]) & (np.diff(runs[places]) == 0)
-        tied[places] = same | np.append(same[1:], False)
-        runs[places] = places[np.maximum.accumulate(np.where(same, 0, np.arange(len(places))))]
+        if stop < len(order):
+            first = starts_of_runs(taken(rows, inner)) | (np.diff(runs[places], prepend=-1) != 0)
+            runs[places] = places[np.maximum.accumulate(np.where(first, np.arange(len(places)), 0))]
+            places = places[~first | ~np.append(first[1:], True)]
+        start, stop, width = stop, stop + width, 2 * width
     return positions
 
 
-def _equal(left: pd.Series[Any], right: pd.Series[Any]) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Row by row whether the values are equal, missing ones being equal to each other."""
-    left, right = left.reset_index(drop=True), right.reset_index(drop=True)
-    same = left.eq(right).astype("boolean").fillna(False).to_numpy(dtype=bool)
-    return same | (left.isna() & right.isna()).to_numpy(dtype=bool)
+def _sorted(rows: pa.Table, order: Order, runs: Places | None) -> Places:
+    """The positions of rows in the order of some columns, within their runs."""
+    source = numbered(rows, rows="r")
+    keys = ", ".join(f"c{i} {_direction(key)}" for i, key in enumerate(order))
+    if runs is not None:
+        source, keys = source.append_column("run", pa.array(runs)), f"run, {keys}"
+    return np.array(query(f"select r from t order by {keys}", {"t": source}).column(0))
 
 
-def sort_together(frames: Sequence[pd.DataFrame], order: Order) -> pd.DataFrame:
-    """The rows of several frames in the total order."""
-    return sort_rows(stack(frames), order)
+def _direction(key: SortKey) -> str:
+    return f"{'asc' if key.ascending else 'desc'} nulls {'first' if key.missing_first else 'last'}"
+
+
+def starts_of_runs(table: pa.Table) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """For each row whether it differs from the row before it; missing values are equal to each other."""
+    first = np.zeros(table.num_rows, dtype=bool)
+    first[:1] = True
+    for column in table.columns:
+        values = _flat(column)
+        one, other = values.slice(0, max(0, len(values) - 1)), values.slice(1)
+        different = numbers_of(pc.fill_null(pc.not_equal(one, other), False))
+        if values.null_count:
+            missing = numbers_of(values.is_null())
+            different = different | (missing[1:] != missing[:-1])
+        first[1:] |= different
+    return first
+
+
+def _flat(column: pa.ChunkedArray) -> pa.Array:
+    """A column as values that Arrow compares: of lists and structs their sort keys."""
+    source = numbered(pa.table([column], names=["c"]))
+    if pa.types.is_nested(column.type):
+        found = query("select case when c0 is not null then create_sort_key(c0, 'asc nulls last') end from t",
+                      {"t": source})  # fmt: skip
+        return found.column(0).combine_chunks()
+    return source.column(0).chunk(0)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -272,85 +308,95 @@ def sort_together(frames: Sequence[pd.DataFrame], order: Order) -> pd.DataFrame:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def sample(frame: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray[Any, np.dtype[np.float64]]]:
+def sample(table: pa.Table) -> tuple[pa.Table, np.ndarray[Any, np.dtype[np.float64]]]:
     """Evenly spaced rows of a sorted partition, and how many rows each stands for."""
-    n = min(SAMPLES, len(frame))
-    rows = ((np.arange(n) + 0.5) * len(frame) / n).astype(np.int64) if n else np.zeros(0, dtype=np.int64)
-    return frame.iloc[rows].reset_index(drop=True), np.full(n, len(frame) / n if n else 0.0)
+    n = min(SAMPLES, table.num_rows)
+    rows = ((np.arange(n) + 0.5) * table.num_rows / n).astype(np.int64) if n else np.zeros(0, dtype=np.int64)
+    return taken(table, rows), np.full(n, table.num_rows / n if n else 0.0)
 
 
-def choose(samples: Sequence[Any], order: Order, n: int) -> pd.DataFrame:
+def choose(samples: Sequence[Any], order: Order, n: int) -> pa.Table:
     """The ``n - 1`` rows at which the sorted whole is cut (fewer where there are fewer samples)."""
-    rows = stack([frame for frame, _ in samples])
+    rows = stack([table for table, _ in samples]).select([key.name for key in order])
     weights = np.concatenate([weight for _, weight in samples])
     positions = ranks(rows, order)
     reached = np.cumsum(weights[positions])
     if not len(reached):
         return rows
     cuts = np.searchsorted(reached, reached[-1] * np.arange(1, n) / n)
-    return rows.take(positions[np.minimum(cuts, len(positions) - 1)]).reset_index(drop=True)
+    return taken(rows, positions[np.minimum(cuts, len(positions) - 1)])
 
 
-def places_by_splitters(
-    frame: pd.DataFrame, splitters: pd.DataFrame, *, order: Order
-) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """For each row of a sorted partition how many splitters lie at or before it."""
-    keys = [comparable(frame[name], tie).array for name, _, tie in order]
-    marks = [comparable(splitters[name], tie).array for name, _, tie in order]
-    ups = [up for _, up, _ in order]
-    starts = [_position(keys, ups, [mark[i] for mark in marks], len(frame)) for i in range(len(splitters))]
-    return np.searchsorted(np.asarray(starts, dtype=np.int64), np.arange(len(frame)), side="right").astype(np.int64)
+def places_by_splitters(table: pa.Table, splitters: pa.Table, *, order: Order) -> Places:
+    """For each row of a sorted partition how many splitters lie at or before it.
+
+    Rows some way apart are looked at first, then those between two of them in which a splitter lies.
+    """
+    n = table.num_rows
+    rows = table.select([key.name for key in order])
+    marks = _sort_keys(splitters, order)
+    step = max(1, math.isqrt(n // max(1, len(marks))))
+    coarse = np.arange(0, n, step)
+    seen = _sort_keys(taken(rows, coarse), order)
+    after = [bisect.bisect_left(seen, mark) for mark in marks]  # the first row seen that is not before the splitter
+    starts = [max(0, (at - 1) * step + 1) for at in after]
+    stops = [coarse[at] if at < len(coarse) else n for at in after]
+    near = [np.arange(start, stop) for start, stop in zip(starts, stops, strict=True)]
+    fine = _sort_keys(taken(rows, np.concatenate([np.zeros(0, dtype=np.int64), *near])), order)
+    bounds, read = [], 0
+    for mark, some, start in zip(marks, near, starts, strict=True):
+        bounds.append(start + bisect.bisect_left(fine, mark, read, read + len(some)) - read)
+        read += len(some)
+    return np.searchsorted(np.asarray(bounds, dtype=np.int64), np.arange(n), side="right").astype(np.int64)
 
 
-def _position(keys: Sequence[Any], ups: Sequence[bool], row: Sequence[Any], n: int) -> int:
-    """Where ``row`` would be inserted into sorted columns: before its equals. Reads log(n) values a column."""
-    start, stop = 0, n
-    for key, up, value in zip(keys, ups, row, strict=True):
-        present = _first(key, start, stop, pd.isna)
-        if pd.isna(value):
-            start = present
-            continue
-        not_before, after = (operator.le, operator.lt) if up else (operator.ge, operator.gt)  # value first
-        start = _first(key, start, present, partial(not_before, value))
-        stop = _first(key, start, present, partial(after, value))
-        if start == stop:
-            break
-    return start
+def _sort_keys(table: pa.Table, order: Order) -> list[Any]:
+    """One value a row that compares as the rows do."""
+    if not table.num_rows:
+        return []
+    keys = ", ".join(f"c{i}, '{_direction(key)}'" for i, key in enumerate(order))
+    found = query(f"select create_sort_key({keys}) from t", {"t": numbered(table)})
+    return list(found.column(0).to_pylist())
 
 
-def _first(key: Any, start: int, stop: int, test: Callable[[Any], Any]) -> int:
-    """The first position whose value passes the test, all behind it passing too; ``stop`` where none does."""
-    while start < stop:
-        middle = (start + stop) // 2
-        if test(key[middle]):
-            stop = middle
-        else:
-            start = middle + 1
-    return start
-
-
-def first_rows(frames: Sequence[pd.DataFrame], n: int, groups: Sequence[str], order: Order) -> pd.DataFrame:
+def first_rows(tables: Sequence[pa.Table], n: int, groups: Sequence[str], order: Order) -> pa.Table:
     """The first ``n`` rows in the total order, or of each group."""
-    frame = stack(frames)
-    if groups:
-        ordered = sort_rows(frame, order)
-        kept = ordered.groupby(list(groups), dropna=False, sort=False, observed=True).cumcount() < n
-        return ordered[kept.to_numpy(dtype=bool)].reset_index(drop=True)
-    name, up, _ = order[0]
-    column = frame[name]
-    if 0 < n < len(frame) // 4 and isinstance(column.dtype, np.dtype) and column.dtype.kind in "iufmM":
-        near = column.nsmallest(n, keep="all") if up else column.nlargest(n, keep="all")
-        if len(near) >= n:  # else missing values are needed as well
-            frame = frame.take(near.index.to_numpy())
-    return sort_rows(frame, order).head(n)
+    table = stack(tables)
+    if not groups:
+        return sort_rows(_candidates(table, n, order[0]), order).slice(0, n)
+    ordered = sort_rows(table, order)
+    rows = np.arange(ordered.num_rows)
+    first = np.maximum.accumulate(np.where(starts_of_runs(ordered.select(list(groups))), rows, 0))
+    return taken(ordered, rows[rows - first < n])
 
 
-def drop_in(frames: Sequence[pd.DataFrame], names: Sequence[str], order: Order) -> pd.DataFrame:
+def _candidates(table: pa.Table, n: int, key: SortKey) -> pa.Table:
+    """The rows that are not behind ``n`` others by the first column; all, where that is not easily said."""
+    if not 0 < n < table.num_rows // 4 or key.missing_first:
+        return table
+    source = numbered(table.select([key.name]), rows="r")
+    if source.column(0).null_count > table.num_rows - n:
+        return table
+    compare, last = ("<=", "max") if key.ascending else (">=", "min")
+    first = f"select c0 from t where c0 is not null order by c0 {_direction(key)} limit {int(n)}"
+    near = query(f"select r from t where c0 {compare} (select {last}(c0) from ({first}))", {"t": source})
+    return taken(table, np.sort(np.array(near.column(0))))
+
+
+def distinct_rows(tables: Sequence[pa.Table], names: Sequence[str], order: Order) -> pa.Table:
     """One row of those that are equal in ``names``: the first in the total order."""
-    frame = stack(frames)
-    require_keys(frame, names)
-    repeated = frame.duplicated(names, keep=False).to_numpy(dtype=bool)
-    if not repeated.any():
-        return frame
-    again = sort_rows(frame[repeated].reset_index(drop=True), order).drop_duplicates(names)
-    return stack([frame[~repeated].reset_index(drop=True), again.reset_index(drop=True)])
+    table = stack(tables)
+    source = numbered(table.select(list(names)), rows="r")
+    keys = ", ".join(equality_sql(f"c{i}", field_of(table.schema, name).type) for i, name in enumerate(names))
+    found = query(f"select min(r) as r, count(*) as n from t group by {keys}", {"t": source})
+    first, counts = np.array(found.column(0)), np.array(found.column(1))
+    if len(first) == table.num_rows:
+        return table
+    if len(names) == len(order):  # they are equal in everything
+        return taken(table, np.sort(first))
+    alone = np.sort(first[counts == 1])
+    repeated = np.ones(table.num_rows, dtype=bool)
+    repeated[alone] = False
+    again = sort_rows(taken(table, np.flatnonzero(repeated)), order)
+    kept = taken(again, np.flatnonzero(starts_of_runs(again.select(list(names)))))
+    return stack([taken(table, alone), kept])

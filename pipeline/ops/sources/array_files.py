@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, BinaryIO
+from typing import Any, NamedTuple
 
 import dask.array as da
 import numpy as np
@@ -21,23 +19,20 @@ import xarray as xr
 from dask.base import tokenize
 
 from pipeline.errors import DataError, OpError, nearest
-from pipeline.graph.graph import GraphNode, Key, task
+from pipeline.graph.graph import Key
+from pipeline.graph.nodes import GraphNode, task
 from pipeline.ops.build_warnings import warn
 from pipeline.ops.data_movement import note
+from pipeline.ops.sources.array_readers import NetcdfReader, NpyHead, NpyReader, ZarrReader
 from pipeline.ops.sources.chunking import Chunks, chunk_sizes, require_few, spans
-from pipeline.ops.sources.file_joins import Joined, Settled, join, join_plain, sharing
+from pipeline.ops.sources.file_facts import facts_of
+from pipeline.ops.sources.file_joins import Joined, Settled, join, join_plain
 from pipeline.ops.sources.file_order import Overlap
-from pipeline.ops.sources.paths import is_remote, locate, opened, options_of, similar, stores
-from pipeline.ops.sources.stored_arrays import (
-    StoredArray,
-    as_declared,
-    inspect,
-    naming_chunks,
-    netcdf_engine,
-    read_slab,
-    text_dtype,
-    zarr_node,
-)
+from pipeline.ops.sources.npy import read_npy
+from pipeline.ops.sources.open_arrays import zarr_node
+from pipeline.ops.sources.paths import locate, options_of, stores
+from pipeline.ops.sources.stored_arrays import Decoder, StoredArray, text_dtype
+from pipeline.ops.sources.stored_values import as_declared, naming_chunks, read_slab
 from pipeline.outputs.files import read_errors
 from pipeline.units import count_text
 
@@ -74,13 +69,15 @@ def from_netcdf(
     DataError : a file is missing, is not netCDF, or does not fit the others
     OpError : there is no such group, variable or dim, or a pick is out of range
     """
-    found: list[StoredArray] = []
-    for name in locate(path, storage, suffixes=(".nc", ".nc4", ".cdf", ".h5")):
-        options = options_of(name, storage)
-        engine = netcdf_engine(name, options)
-        stored = inspect(name, engine, variable, group=group, times=decode_times, options=options)
-        found.append(sharing(found[0], stored) if found else stored)
+    paths = locate(path, storage, suffixes=(".nc", ".nc4", ".cdf", ".h5"))
+    found = _arrays(NetcdfReader(variable, group, decode_times, storage), paths)
     return _array("from_netcdf", join(found, along=along, overlap=overlap, attrs=attrs), chunks, picks)
+
+
+def _arrays(reader: NetcdfReader | ZarrReader, paths: Sequence[str]) -> list[StoredArray]:
+    records = facts_of(reader, paths)
+    options = {path: options_of(path, reader.storage) for path in paths}
+    return Decoder(times=reader.times).arrays(list(zip(paths, records, strict=True)), options)
 
 
 def from_zarr(
@@ -112,37 +109,14 @@ def from_zarr(
     DataError : there is no zarr group or array, one does not fit the others, or a chunk is missing
     OpError : there is no such group, variable or dim, or a pick is out of range
     """
-    found: list[StoredArray] = []
-    for name in stores(path, storage):
-        stored = _zarr_stored(name, variable, group, decode_times, options_of(name, storage))
-        if missing != "allow":
+    found = _arrays(ZarrReader(variable, group, decode_times, storage), stores(path, storage))
+    if missing != "allow":
+        for stored in found:
             _tell_missing(stored, missing)
-        found.append(sharing(found[0], stored) if found else stored)
     first = found[0]
     own = dict(zip(first.dims, first.grid or first.shape, strict=True))
     joined = join(found, along=along, overlap=overlap, attrs=attrs)
     return _array("from_zarr", joined, own if chunks is None else chunks, picks)
-
-
-def _zarr_stored(path: str, variable: str | None, group: str, times: bool, options: Mapping[str, Any]) -> StoredArray:
-    import zarr
-
-    if not is_remote(path) and not os.path.exists(path):
-        raise DataError(f"{path}: no such file{similar(path)}")
-    with read_errors(path):
-        try:
-            node = zarr_node(path, "", options)
-        except (FileNotFoundError, ValueError, KeyError) as error:
-            raise DataError(f"{path}: is neither a zarr group nor a zarr array ({error})") from error
-    if not isinstance(node, zarr.Array):
-        engine = "zarr-consolidated" if node.metadata.consolidated_metadata is not None else "zarr"
-        return inspect(path, engine, variable, group=group, times=times, options=options)
-    if group:
-        raise OpError("group", f"{path} has no group {group!r}; it is a single array")
-    with read_errors(path):
-        dims = tuple(getattr(node.metadata, "dimension_names", None) or (f"dim_{i}" for i in range(node.ndim)))
-        how: dict[str, Any] = {"raw": node.dtype.kind, "grid": node.chunks, "options": options}
-        return StoredArray(path, "zarr-array", "", "", dims, node.shape, text_dtype(node.dtype), **how)
 
 
 def _tell_missing(stored: StoredArray, missing: str) -> None:
@@ -179,25 +153,19 @@ def from_npy(
     OpError : the number of ``dims`` is not that of the files, or a pick is out of range
     """
     names = locate(path, storage, suffixes=(".npy",))
-    found = [_npy_stored(name, dims, options_of(name, storage)) for name in names]
+    heads = zip(names, facts_of(NpyReader(storage), names), strict=True)
+    found = [_npy_stored(name, dims, head, options_of(name, storage)) for name, head in heads]
     named = [dim for dim in chunks if dim in found[0].dims] if isinstance(chunks, Mapping) else []
     return _array("from_npy", join_plain(found, along, named), chunks, picks)
 
 
-def _npy_stored(path: str, dims: Sequence[str] | None, options: Mapping[str, Any]) -> StoredArray:
-    with opened(path, options) as file:
-        shape, _, dtype = npy_head(path, file)
-        needed = file.tell() + math.prod(shape) * dtype.itemsize
-        nbytes = file.seek(0, os.SEEK_END)
-    if nbytes < needed and not dtype.hasobject:
-        raise DataError(f"{path}: has {nbytes:,} bytes, and an array of {shape} needs {needed:,}: its end is missing")
-    if dtype.hasobject or dtype.names is not None or dtype.kind == "V":
-        raise DataError(f"{path}: holds {dtype}; an array is of numbers, truth values, times or text")
-    if dims is not None and len(dims) != len(shape):
-        raise OpError("dims", f"got {len(dims)} for {path}, which has {len(shape)}: shape {shape}")
-    named = tuple(dims) if dims is not None else tuple(f"dim_{i}" for i in range(len(shape)))
-    native = text_dtype(dtype.newbyteorder("="))
-    return StoredArray(path, "npy", "", "", named, shape, native, dtype.kind, options=options)
+def _npy_stored(path: str, dims: Sequence[str] | None, head: NpyHead, options: Mapping[str, Any]) -> StoredArray:
+    n = len(head.shape)
+    if dims is not None and len(dims) != n:
+        raise OpError("dims", f"got {len(dims)} for {path}, which has {n}: shape {head.shape}")
+    named = tuple(dims) if dims is not None else tuple(f"dim_{i}" for i in range(n))
+    native = text_dtype(head.dtype.newbyteorder("="))
+    return StoredArray(path, "npy", "", "", named, head.shape, native, head.dtype.kind, options=options)
 
 
 def _array(op: str, joined: Joined, chunks: Chunks, picks: Mapping[str, Pick] | None) -> xr.DataArray:
@@ -221,8 +189,7 @@ def _array(op: str, joined: Joined, chunks: Chunks, picks: Mapping[str, Pick] | 
     return _assemble(op, joined, pieces, shape=tuple(shape), axis=axis, picks=picks or {})
 
 
-@dataclass(frozen=True)
-class _Piece:
+class _Piece(NamedTuple):
     """Positions ``start`` to ``stop`` along one dim, in file number ``file``."""
 
     file: int
@@ -251,7 +218,7 @@ def _assemble(
     if unknown:
         has = f"its dims are {', '.join(dims)}{nearest(unknown[0], dims)}"
         raise OpError("", f"{unknown[0]!r} is no dim of {first.variable!r}; {has}")
-    name = f"{op}-{tokenize([x.path for x in found], first.group, first.variable, str(dtype), pieces, kept)}"
+    name = f"{op}-{tokenize([x.path for x in found], first.group, first.variable, str(dtype), str(pieces), kept)}"
     tasks: dict[Key, GraphNode] = {}
     for index in itertools.product(*(range(len(p)) for p in pieces)):
         here = [p[k] for p, k in zip(pieces, index, strict=True)]
@@ -284,7 +251,7 @@ def _cut(dim: str, n: int, pieces: list[_Piece], pick: Pick) -> tuple[int | slic
     for piece in pieces:
         low, high = max(start - offset, 0), min(stop - offset, piece.stop - piece.start)
         if low < high:
-            left.append(replace(piece, start=piece.start + low, stop=piece.start + high))
+            left.append(piece._replace(start=piece.start + low, stop=piece.start + high))
         offset += piece.stop - piece.start
     return indexer, left
 
@@ -309,35 +276,3 @@ def _read(
             if engine == "zarr-array":
                 return as_declared(np.asarray(zarr_node(path, "", options)[slab]), dtype, "the array", path)
             return read_slab(path, engine, group, variable, slab, dtype, times, options)
-
-
-__all__ = ["npy_head", "read_npy"]
-
-
-def npy_head(path: str, file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, whether it is in Fortran's order, dtype; the file then stands at the first value."""
-    try:
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        return read(file)
-    except (ValueError, EOFError) as error:
-        raise DataError(f"{path}: is no npy file ({error})") from error
-
-
-def read_npy(path: str, slab: tuple[int | slice, ...], options: Mapping[str, Any]) -> Any:
-    """Some of the values of a file: of a local one its pages, of a remote one the rows that hold them."""
-    with opened(path, options) as file:
-        shape, backwards, dtype = npy_head(path, file)
-        if not math.prod(shape):
-            return np.empty(shape, dtype)[slab]
-        begin = file.tell()
-        if not is_remote(path) and shape:
-            return np.memmap(path, dtype, "r", begin, shape, "F" if backwards else "C")[slab]
-        if backwards or not shape:
-            return np.frombuffer(file.read(), dtype).reshape(shape, order="F" if backwards else "C")[slab]
-        first = slab[0]
-        start, stop = (first.start, first.stop) if isinstance(first, slice) else (first, first + 1)
-        width = math.prod(shape[1:]) * dtype.itemsize
-        file.seek(begin + start * width)
-        rows = np.frombuffer(file.read((stop - start) * width), dtype).reshape(-1, *shape[1:])
-        return rows[(slice(None) if isinstance(first, slice) else 0, *slab[1:])]

@@ -1,4 +1,4 @@
-"""Chunk sizes of sources, from what the file says of ``chunks``."""
+"""Chunk sizes of sources, from the file's ``chunks``."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ says what to do. Each file is decoded by itself: its packing, and its times.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -27,7 +27,7 @@ from pipeline.ops.sources.file_order import (
 from pipeline.ops.sources.stored_arrays import StoredArray
 from pipeline.ops.whole_numbers import concatenated
 
-__all__ = ["Joined", "Settled", "join", "join_plain", "sharing"]
+__all__ = ["Joined", "Settled", "join", "join_plain"]
 
 Settled = Literal["first", "drop"]
 Values = np.ndarray[Any, Any]
@@ -53,21 +53,6 @@ class Joined:
     along: str = ""
     runs: Sequence[Run] = ()
     order: str = ""
-
-
-def sharing(first: StoredArray, other: StoredArray) -> StoredArray:
-    """Return ``other`` with the coordinates of ``first`` where they are equal, so that they are in memory once."""
-    equal = {
-        name: first.template.variables[name]
-        for name, own in other.template.variables.items()
-        if name in first.template.variables and own.identical(first.template.variables[name])
-    }
-    if len(equal) == len(other.template.variables) == len(first.template.variables):
-        template = first.template if other.template.attrs == first.template.attrs else first.template.copy()
-        template.attrs = other.template.attrs
-    else:
-        template = other.template.assign_coords(equal)
-    return replace(other, template=template)
 
 
 def join(
@@ -98,7 +83,7 @@ def join(
         hint = f"; its dims are {', '.join(first.dims)}{nearest(along, first.dims)}. For a new dim: matrix and op stack"
         raise OpError("along", f"{along!r} is no dim of {first.path}{hint}")
     if len(found) == 1:
-        return Joined(found, first.template, first.dtype)
+        return Joined(found, xr.Dataset(coords=first.coords, attrs=first.attrs), first.dtype)
     for other in found[1:]:
         _require_kind(first, other)
     dim = along or _differing_dim(found)
@@ -107,7 +92,7 @@ def join(
     runs, order = order_of(found, dim, overlap)
     template = xr.Dataset(
         coords=_coordinates(found, dim, runs, attrs),
-        attrs=_attributes([x.template.attrs for x in found], first.variable, found, attrs),
+        attrs=_attributes([x.attrs for x in found], first.variable, found, attrs),
     )
     return Joined(found, template, _common_dtype(found), dim, runs, order)
 
@@ -160,8 +145,8 @@ def _require_kind(first: StoredArray, other: StoredArray) -> None:
 
 def _kind_text(x: StoredArray) -> str:
     """Return the kind of the values; times in a calendar that numpy lacks are numbers with units of time."""
-    if x.dtype.kind != "M" and " since " in str(x.template.attrs.get("units", "")):
-        return f"times of the calendar {calendar_name(x.template.attrs)} as numbers"
+    if x.dtype.kind != "M" and " since " in str(x.attrs.get("units", "")):
+        return f"times of the calendar {calendar_name(x.attrs)} as numbers"
     return KINDS.get(x.dtype.kind, str(x.dtype))
 
 
@@ -175,7 +160,7 @@ def _common_dtype(found: Sequence[StoredArray]) -> np.dtype[Any]:
 def _same_labels(first: StoredArray, other: StoredArray, dim: str) -> bool:
     if first.shape[first.dims.index(dim)] != other.shape[first.dims.index(dim)]:
         return False
-    mine, its = first.template.variables.get(dim), other.template.variables.get(dim)
+    mine, its = first.coords.get(dim), other.coords.get(dim)
     return mine is its if mine is None or its is None else _equal(mine, its)
 
 
@@ -194,7 +179,7 @@ def _differing_dim(found: Sequence[StoredArray]) -> str:
     first = found[0]
     differing = {dim: other for other in found[1:] for dim in first.dims if not _same_labels(first, other, dim)}
     if not differing:
-        other, single = found[1], [str(name) for name, x in first.template.variables.items() if not x.dims]
+        other, single = found[1], [str(name) for name, x in first.coords.items() if not x.dims]
         scalars = f" ({', '.join(single)} is one value in each file)" if single else ""
         raise DataError(
             f"{other.path} and {first.path} have the same labels along {', '.join(first.dims)}{scalars}, so that "
@@ -203,7 +188,7 @@ def _differing_dim(found: Sequence[StoredArray]) -> str:
             f"along: {first.dims[0]}"
         )
     dim = next(iter(differing))
-    if dim not in first.template.variables or dim not in differing[dim].template.variables:
+    if dim not in first.coords or dim not in differing[dim].coords:
         raise DataError(
             f"{differing[dim].path}: {dim!r} has another length than in {first.path}, and no labels that give an "
             f"order; to join the files in the order in which they are given: along: {dim}"
@@ -218,7 +203,7 @@ def _require_labels(first: StoredArray, other: StoredArray, but: str) -> None:
         if first.shape[i] != other.shape[i]:
             values = f"{other.shape[i]} positions, {first.shape[i]}"
         else:
-            values = " and ".join(_difference(x.template.variables.get(dim)) for x in (other, first))
+            values = " and ".join(_difference(x.coords.get(dim)) for x in (other, first))
         raise DataError(
             f"{other.path}: differs from {first.path} along {dim!r}, too ({values}); files are joined along one dim, "
             f"here {but!r}. If the labels differ by rounding alone: op align, for each file by itself"
@@ -230,7 +215,7 @@ def _difference(labels: xr.Variable | None) -> str:
 
 
 def _attributes(
-    several: Sequence[Mapping[Hashable, Any]], name: str, found: Sequence[StoredArray], settled: Settled | None
+    several: Sequence[Mapping[Any, Any]], name: str, found: Sequence[StoredArray], settled: Settled | None
 ) -> dict[Hashable, Any]:
     """Return the attributes that all files share.
 
@@ -276,8 +261,8 @@ def _coordinates(
     DataError : one differs, or only some files have it, and the step doesn't settle it
     """
     coords: dict[Hashable, xr.Variable] = {}
-    for name in {name: None for x in found for name in x.template.variables}:
-        several = [x.template.variables.get(name) for x in found]
+    for name in {name: None for x in found for name in x.coords}:
+        several = [x.coords.get(name) for x in found]
         mine, odd = several[0], _first_odd(several, dim)
         if odd is not None and settled is None:
             raise DataError(

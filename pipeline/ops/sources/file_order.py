@@ -45,7 +45,7 @@ def order_of(found: Sequence[StoredArray], dim: str, overlap: Overlap | None) ->
     """
     axis = found[0].dims.index(dim)
     sizes = [x.shape[axis] for x in found]
-    labels = [x.template.variables.get(dim) for x in found]
+    labels = [x.coords.get(dim) for x in found]
     head = f"{count_text(len(found), 'file')} joined along {dim}"
     known = [own.values for own in labels if own is not None]
     if len(known) < len(found):

@@ -13,18 +13,19 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
-import pandas as pd
+import pyarrow as pa
 import xarray as xr
 from dask.base import tokenize
 
 from pipeline.errors import OpError
-from pipeline.graph.graph import GraphNode, Key, task
+from pipeline.graph.column_types import declared_type, schema_of
+from pipeline.graph.graph import Key
+from pipeline.graph.nodes import GraphNode, task
 from pipeline.graph.ownership import users_code
 from pipeline.ops.collections import Frame
-from pipeline.ops.column_types import declared_dtype
 from pipeline.ops.conversions import checked
 from pipeline.ops.sources.chunking import Chunks, chunk_sizes, spans
-from pipeline.ops.sources.parquet import frame_of
+from pipeline.ops.sources.file_columns import frame_of
 from pipeline.ops.to_frame import rows_of_items
 from pipeline.worker.isolation import fresh
 from pipeline.worker.users_function import called
@@ -74,17 +75,17 @@ def frame_from_call(
 
     Parameters
     ----------
-    columns : name -> type, in order; other columns that the function returns are left out
+    columns : name -> type, in order, any of which may have missing values; other columns that the function returns are
+        left out
 
     Raises
     ------
     OpError : one of ``args`` is named ``partition`` or ``n_partitions``
     """
     _require_free(args, ("partition", "n_partitions"))
-    dtypes = {name: declared_dtype(kind, f"columns.{name}") for name, kind in columns.items()}
-    numbers = range(partitions)
-    tasks = [(_partition, function, i, partitions, dtypes, dict(args or {})) for i in numbers]
-    return frame_of("from_call", tasks, dtypes, math.nan)
+    schema = schema_of({name: declared_type(kind, f"columns.{name}") for name, kind in columns.items()})
+    tasks = [(_partition, function, i, partitions, schema, dict(args or {})) for i in range(partitions)]
+    return frame_of("from_call", tasks, schema, math.nan)
 
 
 def _require_free(args: Mapping[str, Any] | None, names: tuple[str, ...]) -> None:
@@ -107,8 +108,6 @@ def _chunk(
 
 
 @users_code
-def _partition(function: str, number: int, n: int, dtypes: Mapping[str, Any], args: Mapping[str, Any]) -> pd.DataFrame:
+def _partition(function: str, number: int, n: int, schema: pa.Schema, args: Mapping[str, Any]) -> pa.Table:
     given = called(function, partition=number, n_partitions=n, **fresh(args))
-    if isinstance(given, pd.DataFrame) and all(c in given and given[c].dtype == t for c, t in dtypes.items()):
-        return given[list(dtypes)].reset_index(drop=True)
-    return rows_of_items(pd.DataFrame(index=[0]), (f"partition {number}",), dtypes, [given])
+    return rows_of_items(pa.table({"": [0]}), (f"partition {number}",), schema, schema, [given])

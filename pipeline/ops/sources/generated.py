@@ -12,7 +12,8 @@ import xarray as xr
 from dask.base import tokenize
 
 from pipeline.errors import OpError
-from pipeline.graph.graph import GraphNode, Key, task
+from pipeline.graph.graph import Key
+from pipeline.graph.nodes import GraphNode, task
 from pipeline.ops.sources.chunking import Chunks, chunk_sizes, spans
 from pipeline.ops.whole_numbers import cast
 

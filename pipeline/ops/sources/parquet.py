@@ -1,147 +1,120 @@
-"""``read_parquet``, and what all sources of frames share; Arrow reads inside tasks of our own.
+"""``read_parquet``: Parquet files as a frame; Arrow reads them inside tasks of our own.
 
-The schema is taken from metadata (Parquet) or from the head of the first file (CSV) while the graph is built, so every
-partition has the dtypes that were declared, or its task fails and names the file, the column and the cure. (Rejected:
-``dask.dataframe.read_parquet``, whose readers fuse at once, and which gives decimals and dates Arrow types that don't
-compare with timestamps.)
-
-Dtypes: numbers as they are stored, text pandas' ``str``, decimals float64, dates and timestamps ``datetime64``. A
-whole number column that has missing values is float64, a boolean one pandas' ``boolean``.
+The schema comes from the footers while the graph is built, so every partition has the types that were declared, or its
+task fails and names the file, the column and the cure.
 """
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote
 
-import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from dask.base import tokenize
 
-from pipeline.errors import DataError, OpError, nearest
-from pipeline.graph.graph import GraphNode, Key, task
+from pipeline.config.expressions.expression import Expression
+from pipeline.config.expressions.tree import Node
+from pipeline.errors import DataError
+from pipeline.graph.column_types import empty_table, natural_type
 from pipeline.ops.collections import Frame
-from pipeline.ops.column_types import TEXT, common_dtype, converted, declared_dtype, empty_frame, natural_dtype
-from pipeline.ops.sources.paths import below, fixed_folder, is_remote, locate, opened, options_of
+from pipeline.ops.data_movement import note
+from pipeline.ops.sources.file_columns import frame_of
+from pipeline.ops.sources.file_facts import Fact, facts_of
+from pipeline.ops.sources.one_schema import Columns, Files, StoredFile, partition, settled
+from pipeline.ops.sources.parquet_scan import is_comparable, scanned
+from pipeline.ops.sources.paths import SUFFIXES, is_remote, locate, opened, options_of
+from pipeline.ops.sources.scan_conditions import scan_condition
 from pipeline.outputs.files import read_errors
 
-__all__ = ["chosen", "frame_of", "read_parquet", "typed"]
+__all__ = ["read_parquet", "read_part"]
 
-_MISSING_FOLDER = "__HIVE_DEFAULT_PARTITION__"
-
-
-def frame_of(
-    op: str,
-    tasks: Sequence[tuple[Any, ...]],
-    dtypes: dict[str, Any],
-    nbytes: float,
-    lengths: tuple[int, ...] | None = None,
-) -> Frame:
-    """A frame whose partition ``i`` is the call ``tasks[i]``.
-
-    Parameters
-    ----------
-    nbytes : of all of it, as far as metadata tell
-    lengths : rows of each partition, if metadata tell
-    """
-    name = f"{op}-{tokenize([tuple(map(str, t[1:])) for t in tasks])}"
-    layer: dict[Key, GraphNode] = {(name, i): task((name, i), *call) for i, call in enumerate(tasks)}
-    return Frame(layer, tuple(layer), empty_frame(dtypes), nbytes, lengths)
-
-
-def chosen(columns: Sequence[str] | None, known: Sequence[str], path: Any, *, field: str = "columns") -> list[str]:
-    """The columns to read, in order.
-
-    Raises
-    ------
-    OpError : naming the first that is none
-    """
-    for name in columns or ():
-        if name not in known:
-            hint = nearest(name, known) or f"; they are {', '.join(known)}"
-            raise OpError(field, f"{name!r} is no column of {path}{hint}")
-    return list(known if columns is None else columns)
-
-
-def typed(path: str, table: pa.Table, dtypes: Mapping[str, Any]) -> pd.DataFrame:
-    """The columns that ``dtypes`` has as pandas has them.
-
-    Raises
-    ------
-    DataError : naming the file and the column that is not what was declared
-    """
-    columns = {name: _typed_column(path, name, table[name], dtype) for name, dtype in dtypes.items()}
-    return pd.DataFrame(columns, index=pd.RangeIndex(table.num_rows))
-
-
-def _typed_column(path: str, name: str, column: pa.ChunkedArray, dtype: Any) -> pd.Series[Any]:
-    try:
-        return converted(column, dtype)
-    except (ValueError, TypeError, pa.ArrowException) as error:
-        raise DataError(f"{path}: column {name!r}: {error}") from error
+_LARGE = 128 * 2**20
+"""Bytes in memory of the columns that are read, above which a file is several partitions: a sort or a join holds a few
+partitions and pieces of them at a time."""
 
 
 def read_parquet(
     *,
     path: str | Sequence[str],
-    columns: Sequence[str] | None = None,
-    cast: Mapping[str, str] | str | None = None,
-    split: str = "files",
+    columns: Columns = None,
+    cast: Mapping[str, str] | None = None,
+    split: str = "auto",
     storage: Mapping[str, Any] | None = None,
+    needed: Collection[str] | None = None,
+    where: Expression | None = None,
 ) -> Frame:
-    """Parquet files as a frame: a partition a file, or a row group (``split: row_groups``).
+    """Return Parquet files as a frame with the types that they store.
 
-    ``key=value`` folders below the path are columns, whole numbers where all values are, else text.
+    A column allows missing values unless the statistics of all row groups show that there are none.
+    ``key=value`` folders below the path are columns: whole numbers or days where all values are, else text.
+
+    Parameters
+    ----------
+    columns : to read, in order; ``union``: all that any file has; None: all, which every file must have
+    split : ``files``: a partition a file; ``row_groups``: a row group; ``auto``: a file, large ones by row groups
+    needed : the columns that later steps use; None: all
+    where : what later steps ask of each row; rows for which it is not true may be left out, and files and row groups
+        of which the names or the statistics show that they have no other rows are not read
 
     Raises
     ------
-    DataError : a file is missing, is no Parquet, or lacks a column of the first
+    DataError : a file is missing, is no Parquet, or does not have the columns of the others
     OpError : there is no such column
     """
-    names = locate(path, storage, suffixes=(".parquet", ".parq", ".pq"))
-    footers = [_footer(name, options_of(name, storage)) for name in names]
-    schema = footers[0][0]
-    folders = _folder_columns(path, names)
-    casts = cast if isinstance(cast, Mapping) else {}
-    stored = [name for name in schema.names if name not in folders and not name.startswith("__index_level_")]
-    wanted = chosen(columns, [*stored, *folders], path)
-    chosen(tuple(casts), [*stored, *folders], path, field="cast")
-    dtypes: dict[str, Any] = {}
-    for name in wanted:
-        types = [] if name in folders else _stored_types(name, names, footers)
-        if name in casts:
-            dtypes[name] = declared_dtype(casts[name], f"cast.{name}")
-        elif name in folders:
-            dtypes[name] = _folder_dtype(folders[name])
-        else:
-            dtypes[name] = _parquet_dtype(name, names[0], types, footers, keep=cast == "none")
-    tasks, lengths = [], []
-    for i, (name, (_, metadata)) in enumerate(zip(names, footers, strict=True)):
-        fixed = {key: values[i] for key, values in folders.items() if key in dtypes}
-        n = metadata.num_row_groups
-        groups = [(k,) for k in range(n)] if split == "row_groups" and n else [tuple(range(n))]
-        tasks += [(_read_parquet, name, options_of(name, storage), group, dtypes, fixed) for group in groups]
-        lengths += [sum(metadata.row_group(k).num_rows for k in group) for group in groups]
-    nbytes = sum(_nbytes(metadata, dtypes) for _, metadata in footers)
-    return frame_of("read_parquet", tasks, dtypes, nbytes, tuple(lengths))
+    names = locate(path, storage, suffixes=SUFFIXES["read_parquet"])
+    files = settled(path, facts_of(FooterReader(storage), names), columns, cast, needed, _has_no_missing)
+    tasks: list[tuple[Any, ...]] = []
+    lengths: list[int | None] = []
+    nbytes, asked = 0.0, False
+    for i, file in enumerate(files.files):
+        condition = True if where is None else scan_condition(where, files.known(i), _comparable(file, files))
+        asked = asked or condition is not True
+        if condition is False:
+            continue
+        sizes = _sizes(file, files)
+        nbytes += sum(sizes)
+        ask = None if condition is True or is_remote(file.path) else condition
+        for groups in _split(sizes, split):
+            tasks.append((read_part, file.path, file.options, groups, files.schema, files.casts, files.fixed(i), ask))
+            lengths.append(sum(file.metadata.row_group(k).num_rows for k in groups) if ask is None else None)
+    if asked:
+        note(f"rows for which '{where}' is not true are left out while reading, as far as columns tell")
+    if not tasks:
+        tasks, lengths = [(empty_table, files.schema)], [0]
+    known = tuple(n for n in lengths if n is not None)
+    return frame_of("read_parquet", tasks, files.schema, nbytes, known if len(known) == len(lengths) else None)
 
 
-def _footer(path: str, options: Mapping[str, Any]) -> tuple[pa.Schema, pq.FileMetaData]:
-    try:
-        with _parquet(path, options) as file:
-            return file.schema_arrow, file.metadata
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{path}: is no Parquet file, or a broken one ({error})") from error
+@dataclass
+class FooterReader:
+    """Reads the footers of Parquet files."""
+
+    storage: Mapping[str, Any] | None
+    kind: str = "parquet 1"
+
+    def read(self, path: str) -> StoredFile:
+        options = options_of(path, self.storage)
+        try:
+            with _parquet(path, options) as file:
+                return StoredFile(path, options, file.schema_arrow, file.metadata.num_rows, file.metadata)
+        except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path}: is no Parquet file, or a broken one ({error})") from error
+
+    def pack(self, found: StoredFile) -> Fact | None:
+        sink = pa.BufferOutputStream()
+        found.metadata.write_metadata_file(sink)
+        return Fact(sink.getvalue().to_pybytes())
+
+    def unpack(self, path: str, fact: Fact) -> StoredFile:
+        with pq.ParquetFile(pa.BufferReader(fact.head)) as file:
+            return StoredFile(path, {}, file.schema_arrow, file.metadata.num_rows, file.metadata)
 
 
 @contextmanager
-def _parquet(path: str, options: Mapping[str, Any]) -> Any:
+def _parquet(path: str, options: Mapping[str, Any]) -> Iterator[pq.ParquetFile]:
     if not is_remote(path):
         with pq.ParquetFile(path) as local:
             yield local
@@ -150,109 +123,118 @@ def _parquet(path: str, options: Mapping[str, Any]) -> Any:
         yield remote
 
 
-Footer = tuple[pa.Schema, pq.FileMetaData]
+# ---------------------------------------------------------------------------------------------------------------------
+# What footers show
+# ---------------------------------------------------------------------------------------------------------------------
 
 
-def _stored_types(name: str, paths: Sequence[str], footers: Sequence[Footer]) -> list[pa.DataType]:
-    """The type of a column in each of the files.
-
-    Raises
-    ------
-    DataError : if one has no column of this name, or several
-    """
-    types = []
-    for path, (schema, _) in zip(paths, footers, strict=True):
-        found = schema.get_all_field_indices(name)
-        if len(found) > 1:
-            raise DataError(f"{path}: has {len(found)} columns {name!r}")
-        if not found:
-            shared = [each for each in footers[0][0].names if all(each in other.names for other, _ in footers)]
-            cure = f"; those that all files have: columns: [{', '.join(shared)}]" if shared else ""
-            raise DataError(f"{path}: has no column {name!r}, {paths[0]} has one{cure}")
-        types.append(schema.field(found[0]).type)
-    return types
+def leaves_of(schema: pa.Schema, name: str) -> range:
+    """Return the numbers of the stored columns that a column of a table is made of."""
+    before = sum(_n_leaves(schema.field(i).type) for i in range(schema.get_field_index(name)))
+    return range(before, before + _n_leaves(schema.field(name).type))
 
 
-def _parquet_dtype(
-    name: str, first: str, types: Sequence[pa.DataType], footers: Sequence[Footer], *, keep: bool
-) -> Any:
-    """The dtype that holds the column of every file; those without rows, or without a type, have no say."""
-    full = [(stored, metadata) for stored, (_, metadata) in zip(types, footers, strict=True) if metadata.num_rows]
-    told = list(dict.fromkeys(stored for stored, _ in full if not pa.types.is_null(stored)))
-    whole = any(pa.types.is_integer(stored) or pa.types.is_boolean(stored) for stored in told)
-    has_missing = whole and any(pa.types.is_null(stored) or _has_missing(metadata, name) for stored, metadata in full)
-    dtypes = [natural_dtype(stored, has_missing=has_missing, keep=keep) for stored in told or types[:1]]
-    common = common_dtype(dtypes)
-    if common is None:
-        kinds = ", ".join(sorted({str(d) for d in dtypes}))
-        raise DataError(f"{first} …: column {name!r} is {kinds} in different files; it needs a cast")
-    return common
+def _n_leaves(kind: pa.DataType) -> int:
+    if isinstance(kind, pa.BaseExtensionType):
+        return _n_leaves(kind.storage_type)
+    if pa.types.is_dictionary(kind):
+        return _n_leaves(kind.value_type)
+    return sum(_n_leaves(kind.field(i).type) for i in range(kind.num_fields)) if kind.num_fields else 1
 
 
-def _nbytes(metadata: pq.FileMetaData, dtypes: Mapping[str, Any]) -> float:
-    """Bytes of these columns in memory; of text as it is stored, uncompressed."""
-    fixed = sum(dtype.itemsize for dtype in dtypes.values() if isinstance(dtype, np.dtype))
-    total = float(fixed * metadata.num_rows)
-    for i in range(metadata.num_row_groups):
-        group = metadata.row_group(i)
-        for j in range(group.num_columns):
-            dtype = dtypes.get(group.column(j).path_in_schema)
-            if dtype is not None and not isinstance(dtype, np.dtype):
-                total += group.column(j).total_uncompressed_size
-    return total
+def _has_no_missing(file: StoredFile, name: str) -> bool:
+    """Return whether the statistics of all row groups show no missing value in a column."""
+    if name not in file.schema.names:
+        return False
+    field, (leaf, *others) = file.schema.field(name), leaves_of(file.schema, name)
+    if not field.nullable:
+        return True
+    if others or pa.types.is_nested(field.type):
+        return False  # what is counted there is missing within
+    for i in range(file.metadata.num_row_groups):
+        statistics = file.metadata.row_group(i).column(leaf).statistics
+        if statistics is None or not statistics.has_null_count or statistics.null_count:
+            return False
+    return True
 
 
-def _has_missing(metadata: pq.FileMetaData, name: str) -> bool:
-    """Whether the statistics count a missing value; without statistics the task will notice."""
-    for i in range(metadata.num_row_groups):
-        group = metadata.row_group(i)
-        for j in range(group.num_columns):
-            column = group.column(j)
-            if column.path_in_schema == name:
-                statistics = column.statistics
-                if statistics is not None and statistics.has_null_count and statistics.null_count:
-                    return True
-                break
-    return False
+def _sizes(file: StoredFile, files: Files) -> list[float]:
+    """Return the bytes in memory of each row group, as far as the footer shows."""
+    fixed = 0
+    leaves: list[int] = []
+    for name in files.stored(file):
+        try:
+            fixed += max(files.schema.field(name).type.bit_width // 8, 1)
+        except ValueError:  # of no fixed width
+            leaves += leaves_of(file.schema, name)
+    groups = (file.metadata.row_group(k) for k in range(file.metadata.num_row_groups))
+    return [float(fixed * group.num_rows + sum(_text_bytes(group.column(j)) for j in leaves)) for group in groups]
 
 
-def _folder_columns(path: str | Sequence[str], names: Sequence[str]) -> dict[str, list[str | None]]:
-    """Column -> its text a file, of the ``key=value`` folders below the path."""
-    if not isinstance(path, str):
-        return {}
-    root = path if not re.search(r"[*?\[]", path) and (is_remote(path) or os.path.isdir(path)) else fixed_folder(path)
-    found: dict[str, list[str | None]] = {}
-    for i, name in enumerate(names):
-        for part in below(root, name).split("/")[:-1]:
-            key, equals, value = part.partition("=")
-            if equals:
-                values = found.setdefault(key, [None] * len(names))
-                values[i] = None if value == _MISSING_FOLDER else unquote(value)
-    return found
+def _text_bytes(column: Any) -> float:
+    """Return about how many bytes a column of values of different lengths has in memory; its dictionary hides them."""
+    statistics = column.statistics
+    ends = [statistics.min, statistics.max] if statistics is not None and statistics.has_min_max else []
+    usual = sum(map(len, ends)) / 2 if ends and all(isinstance(end, str | bytes) for end in ends) else 0.0
+    n: int = column.num_values
+    return 4.0 * n + max(float(column.total_uncompressed_size), usual * n)
 
 
-def _folder_dtype(values: Sequence[str | None]) -> Any:
-    known = [v for v in values if v is not None]
-    if known and all(re.fullmatch(r"-?\d{1,18}", v) and str(int(v)) == v for v in known):
-        return np.dtype("int64" if len(known) == len(values) else "float64")
-    return TEXT
+def _comparable(file: StoredFile, files: Files) -> list[str]:
+    """Return the columns of a file that a condition may compare while they are read: they have the frame's type."""
+    return [
+        name
+        for name in files.stored(file)
+        if name not in files.casts
+        and is_comparable(file.schema.field(name).type)
+        and natural_type(file.schema.field(name).type) == files.schema.field(name).type
+    ]
 
 
-def _read_parquet(
+def _split(sizes: Sequence[float], split: str) -> list[tuple[int, ...]]:
+    """Return the numbers of the row groups of each partition of a file."""
+    n = len(sizes)
+    if split == "row_groups" and n:
+        return [(k,) for k in range(n)]
+    if split == "files" or sum(sizes) <= _LARGE:
+        return [tuple(range(n))]
+    parts: list[list[int]] = [[] for _ in range(math.ceil(sum(sizes) / _LARGE))]
+    before = 0.0
+    for k, size in enumerate(sizes):
+        parts[int((before + size / 2) / sum(sizes) * len(parts))].append(k)
+        before += size
+    return [tuple(part) for part in parts if part]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Tasks
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def read_part(
     path: str,
     options: Mapping[str, Any],
-    groups: tuple[int, ...],
-    dtypes: Mapping[str, Any],
-    fixed: Mapping[str, str | None],
-) -> pd.DataFrame:
-    """One partition: some row groups of one file. Arrow's own threads stay out of it: tasks are the parallelism."""
+    groups: tuple[int, ...] | None,
+    schema: pa.Schema,
+    casts: Mapping[str, str],
+    fixed: Mapping[str, Any],
+    condition: Node | None,
+) -> pa.Table:
+    """Return some row groups of one file, None: all. Arrow's own threads stay out of it: tasks are the parallelism.
+
+    Parameters
+    ----------
+    casts, fixed : see :func:`pipeline.ops.sources.one_schema.partition`
+    condition : rows for which it is not true may be left out
+    """
     with read_errors(path), _parquet(path, options) as file:
+        groups = tuple(range(file.metadata.num_row_groups)) if groups is None else groups
+        own = [name for name in schema.names if name not in fixed and name in file.schema_arrow.names]
         n = sum(file.metadata.row_group(k).num_rows for k in groups)
-        if not n:
-            return empty_frame(dict(dtypes))  # its types had no say
-        table = file.read_row_groups(list(groups), columns=[c for c in dtypes if c not in fixed], use_threads=False)
-    columns = {}
-    for name, dtype in dtypes.items():
-        column = pa.chunked_array([pa.array([fixed[name]] * n, pa.string())]) if name in fixed else table[name]
-        columns[name] = _typed_column(path, name, column, dtype)
-    return pd.DataFrame(columns, index=pd.RangeIndex(n), columns=list(dtypes))
+        if is_remote(path):
+            table = file.read_row_groups(list(groups), columns=own, use_threads=False)
+        else:
+            table = scanned(path, file, groups, own, condition)
+        if own and table.num_rows != n and condition is None:
+            raise DataError(f"{path}: has {table.num_rows:,} rows where its footer says {n:,}; write it again")
+    return partition(path, table, n if condition is None else table.num_rows, schema, casts, fixed)

@@ -14,7 +14,8 @@ from typing import Any, BinaryIO
 from dask.base import tokenize
 
 from pipeline.errors import DataError, nearest
-from pipeline.graph.graph import GraphNode, Key, constant
+from pipeline.graph.graph import Key
+from pipeline.graph.nodes import GraphNode, constant
 from pipeline.ops.collections import Items
 from pipeline.ops.sources.glob import WILD, fixed_folder, matching, within
 from pipeline.outputs.files import read_errors
@@ -34,15 +35,16 @@ __all__ = [
     "stores",
 ]
 
+_PACKED = ("", ".gz", ".bz2", ".xz", ".zst", ".zip")
 
 SUFFIXES: Mapping[str, tuple[str, ...]] = {
     "from_netcdf": (".nc", ".nc4", ".cdf", ".h5"),
     "from_npy": (".npy",),
-    "read_json": (
-        *(".json", ".json.gz", ".json.bz2", ".json.xz", ".jsonl", ".jsonl.gz", ".jsonl.bz2", ".jsonl.xz"),
-        *(".ndjson", ".ndjson.gz", ".ndjson.bz2", ".ndjson.xz"),
-    ),
-    "read_csv": (".csv", ".tsv", ".txt", ".csv.gz", ".csv.bz2", ".csv.xz"),
+    "read_json": tuple(f".{kind}{packed}" for kind in ("json", "jsonl", "ndjson") for packed in _PACKED),
+    "read_csv": (".csv", ".tsv", ".txt", *(f".csv{packed}" for packed in _PACKED[1:])),
+    "read_feather": (".feather", ".arrow", ".arrows", ".ipc"),
+    "read_orc": (".orc",),
+    "read_excel": (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"),
     "read_parquet": (".parquet", ".parq", ".pq"),
 }
 """Op -> endings of the files that it reads in a folder; other ops read all."""

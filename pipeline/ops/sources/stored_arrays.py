@@ -1,51 +1,39 @@
-"""One variable of a netCDF, HDF5 or zarr file: its metadata, read while building, and its values, read in tasks.
-
-Metadata of one file don't depend on those of others, so files may be looked at in any order. A file is opened once for
-them, and once for each chunk: no open file is pickled or kept between tasks. Rejected:
-``xarray.open_dataset(chunks=…)``, whose tasks carry file handles, random tokens and a cache.
-"""
+"""One variable of a netCDF, HDF5 or zarr file: what its record means by the CF conventions."""
 
 from __future__ import annotations
 
-import importlib.util
-import itertools
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 
-from pipeline.errors import DataError, OpError, PipelineError, nearest
+from pipeline.errors import DataError
 from pipeline.graph.calendars import calendar_name, decode_times
-from pipeline.ops.sources.paths import is_remote, opened
+from pipeline.graph.importing import Deferred
+from pipeline.ops.sources.array_records import ArrayRecord, RawVariable
 from pipeline.outputs.files import read_errors
 
-__all__ = [
-    "StoredArray",
-    "as_declared",
-    "inspect",
-    "naming_chunks",
-    "netcdf_engine",
-    "read_slab",
-    "text_dtype",
-    "zarr_node",
-]
+if TYPE_CHECKING:
+    import xarray as xr
+else:
+    xr = Deferred("xarray")
+
+__all__ = ["Decoder", "StoredArray", "decoded", "decoded_times", "has_times", "text_dtype", "text_of"]
 
 Values = np.ndarray[Any, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StoredArray:
-    """The metadata of one stored variable.
+    """The metadata of one stored variable, decoded.
 
     Parameters
     ----------
     group : path of its group in the file; empty for the outermost
     dtype : of the decoded values
     raw : kind of the dtype that is stored, before scaling and masking
-    template : coordinates and attributes, no data
+    coords, attrs : its coordinates and attributes; equal ones of many files are the same objects
     times : units and calendar, if the values are decoded as times
     durations : whether they are decoded as durations
     grid : the stored chunks
@@ -59,7 +47,8 @@ class StoredArray:
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     raw: str = ""
-    template: xr.Dataset = field(default_factory=xr.Dataset)
+    coords: Mapping[str, xr.Variable] = field(default_factory=dict)
+    attrs: Mapping[str, Any] = field(default_factory=dict)
     times: tuple[str, str] | None = None
     durations: bool = False
     grid: tuple[int, ...] | None = None
@@ -71,166 +60,165 @@ class StoredArray:
         return "/".join(filter(None, (self.group, self.variable)))
 
 
-def netcdf_engine(path: str, options: Mapping[str, Any]) -> str:
-    """Return xarray's engine for a file, by its first bytes.
-
-    Raises
-    ------
-    DataError : it is no netCDF or HDF5 file, or a library is missing
-    """
-    with opened(path, options) as file:
-        head = file.read(8)
-    if head.startswith(b"CDF"):
-        if importlib.util.find_spec("scipy") is None:
-            raise DataError(f"{path}: is a classic netCDF file, which needs scipy: pip install 'pipeline[netcdf3]'")
-        return "scipy"
-    if head.startswith(b"\x89HDF"):
-        return "h5netcdf"
-    raise DataError(f"{path}: is not a netCDF file")
-
-
-@contextmanager
-def _dataset(path: str, engine: str, group: str, options: Mapping[str, Any]) -> Iterator[xr.Dataset]:
-    """Open a group of a file as a dataset that reads lazily and decodes nothing; close it at the end."""
-    how: dict[str, Any] = {"cache": False, "decode_cf": False, "create_default_indexes": False}
-    if group:
-        how["group"] = group
-    if engine.startswith("zarr"):
-        how |= {"consolidated": engine == "zarr-consolidated", "storage_options": dict(options) or None}
-        with xr.open_dataset(path, engine="zarr", **how) as dataset:
-            yield dataset
-        return
-    if engine == "h5netcdf":
-        how["phony_dims"] = "access"  # names for the dims of plain HDF5
-    if is_remote(path):
-        with opened(path, options) as file, xr.open_dataset(file, engine=engine, **how) as dataset:
-            yield dataset
-    else:
-        with xr.open_dataset(path, engine=engine, **how) as dataset:
-            yield dataset
+def has_times(attrs: Mapping[str, Any]) -> bool:
+    """Return whether a variable with these attributes holds times."""
+    return " since " in str(attrs.get("units", ""))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Metadata
+# What it means
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def inspect(
-    path: str, engine: str, variable: str | None, *, group: str, times: bool, options: Mapping[str, Any]
-) -> StoredArray:
-    """Return the metadata of a variable.
+@dataclass(frozen=True)
+class _Meaning:
+    """What a variable is once decoded, whatever the lengths of its dims are."""
+
+    dims: tuple[str, ...]
+    dtype: np.dtype[Any]
+    attrs: Mapping[str, Any]
+    durations: bool = False
+
+
+class Decoder:
+    """Decodes records of many files. What they have in common is decoded once, and is the same object in all of them.
 
     Parameters
     ----------
-    variable : None: the only one with dims
-    group : path of a group; empty: the outermost
     times : whether numbers with units of time become times
-
-    Raises
-    ------
-    DataError : the file can't be read, or has times that can't be decoded
-    OpError : there is no such group or variable
     """
-    group = group.strip("/")
-    if group and engine == "scipy":  # the classic format has none, and xarray would read the file itself
-        _require_group(path, engine, group, options)
-    try:
-        with read_errors(path), _dataset(path, engine, group, options) as raw:
-            return _inspected(raw, path, engine, variable, group, times, options)
-    except DataError:
-        if group:
-            _require_group(path, engine, group, options)
-        raise
+
+    def __init__(self, *, times: bool) -> None:
+        self._times = times
+        self._meanings: dict[Any, _Meaning] = {}
+        self._coords: dict[Any, xr.Variable] = {}
+
+    def arrays(
+        self, records: Sequence[tuple[str, ArrayRecord]], options: Mapping[str, Mapping[str, Any]]
+    ) -> list[StoredArray]:
+        """Return what the records of files mean.
+
+        Parameters
+        ----------
+        records : with the paths of the files
+        options : of fsspec, by path
+
+        Raises
+        ------
+        DataError : times or text that can't be decoded
+        """
+        if self._times:
+            self._decode_labels([raw for _, record in records for raw in record.coordinates])
+        return [self._array(path, record, options[path]) for path, record in records]
+
+    def _array(self, path: str, record: ArrayRecord, options: Mapping[str, Any]) -> StoredArray:
+        raw = record.variable
+        with read_errors(path):
+            is_plain = record.engine == "zarr-array"  # without attributes
+            meaning = _Meaning(raw.dims, text_dtype(raw.dtype), {}) if is_plain else self._meaning(raw)
+        attrs, dtype, how = meaning.attrs, meaning.dtype, None
+        if record.ends is not None:
+            how = (str(attrs["units"]), calendar_name(attrs))
+            with read_errors(path):
+                ends = decoded(raw.name, xr.Variable(("ends",), record.ends, raw.attrs)).values
+            found_dtype = decoded_times(raw.name, ends, how, path).dtype
+            if found_dtype.kind == "M":
+                dtype, attrs = found_dtype, {k: v for k, v in attrs.items() if k not in ("units", "calendar")}
+            else:
+                how = None  # cells stay numbers: numpy computes with them, not with cftime's objects
+        n = len(meaning.dims)  # characters of text are a dim more
+        return StoredArray(
+            path, record.engine, record.group, raw.name, meaning.dims, raw.shape[:n], dtype,
+            raw=raw.dtype.kind,
+            coords={each.name: self._coordinate(each, path) for each in record.coordinates},
+            attrs=attrs,
+            times=how,
+            durations=meaning.durations,
+            grid=record.chunks and record.chunks[:n],
+            options=options,
+        )  # fmt: skip
+
+    def _meaning(self, raw: RawVariable) -> _Meaning:
+        width = raw.shape[-1:]
+        key = raw.attrs_text and (raw.name, raw.dims, raw.dtype, raw.attrs_text, width if raw.dtype == "S1" else ())
+        if key and key in self._meanings:
+            return self._meanings[key]
+        # of one value, but for characters: how many there are along other dims means nothing
+        shape = (1,) * (len(raw.dims) - 1) + (width if raw.dtype == "S1" else width and (1,))
+        few = np.full(shape, "", object) if raw.dtype == object else np.zeros(shape, raw.dtype)
+        attrs = raw.attrs
+        x = decoded(raw.name, xr.Variable(raw.dims, few, attrs))
+        dims = tuple(f"dim_{i}" if dim.startswith("phony_dim_") else dim for i, dim in enumerate(map(str, x.dims)))
+        kind: np.dtype[Any] = x.dtype
+        if kind.kind == "O" and raw.dtype.kind == "S":
+            kind = np.dtype(f"U{max(width[0] if len(dims) < len(raw.dims) else raw.dtype.itemsize, 1)}")
+        found = _Meaning(dims, text_dtype(kind), dict(x.attrs), _is_duration(attrs))
+        if key:
+            self._meanings[key] = found
+        return found
+
+    def _coordinate(self, raw: RawVariable, path: str) -> xr.Variable:
+        key = raw.key
+        if key is not None and key in self._coords:
+            return self._coords[key]
+        assert raw.values is not None
+        with read_errors(path):
+            x = decoded(raw.name, xr.Variable(raw.dims, raw.values, raw.attrs))
+            found = _loaded(raw.name, x, raw, path, self._times)
+        if key is not None:
+            self._coords[key] = found
+        return found
+
+    def _decode_labels(self, several: Sequence[RawVariable]) -> None:
+        """Decode times of several files that have the same units at once: one by one takes a millisecond a file.
+
+        What can't be decoded so is left for :meth:`_coordinate`, which names the file.
+        """
+        alike: dict[Any, dict[Any, RawVariable]] = {}
+        for raw in several:
+            if raw.key is not None and len(raw.dims) == 1 and raw.dtype.kind in "iuf" and " since " in raw.attrs_text:
+                alike.setdefault((raw.name, raw.dims, raw.dtype, raw.attrs_text), {})[raw.key] = raw
+        for group in alike.values():
+            attrs = next(iter(group.values())).attrs
+            if len(group) > 1 and has_times(attrs) and not _is_duration(attrs):
+                self._decode_alike(group, attrs)
+
+    def _decode_alike(self, group: Mapping[Any, RawVariable], attrs: Mapping[str, Any]) -> None:
+        first = next(iter(group.values()))
+        stored = np.concatenate([raw.values for raw in group.values() if raw.values is not None])
+        try:
+            x = decoded(first.name, xr.Variable(first.dims, stored, attrs))
+            if not _same_together(x.values):
+                return
+            joined = _loaded(first.name, x, first, "", times=True)
+        except Exception:  # noqa: BLE001 - raised again for the file
+            return
+        if joined.dtype != "M8[ns]" and not (joined.dtype == object and calendar_name(attrs) not in _NUMPY):
+            return  # files by themselves may have other types
+        start = 0
+        for key, raw in group.items():
+            stop = start + raw.shape[0]
+            self._coords[key] = xr.Variable(raw.dims, joined.values[start:stop], joined.attrs)
+            start = stop
 
 
-def _inspected(
-    raw: xr.Dataset,
-    path: str,
-    engine: str,
-    variable: str | None,
-    group: str,
-    times: bool,
-    options: Mapping[str, Any],
-) -> StoredArray:
-    coordinates = _coordinate_names(raw)
-    name = variable if variable is not None else _only_variable(raw, coordinates, path)
-    if name not in raw.variables:
-        known = [str(n) for n in raw.variables if n not in coordinates]
-        there = f"it has {', '.join(sorted(known))}" if known else "it has none"
-        raise OpError("variable", f"{_place(path, group)} has no variable {name!r}; {there}{_groups_hint(raw, known)}")
-    stored = _with_own_units(raw, name)
-    x = _decoded(name, stored)
-    dims = tuple(f"dim_{i}" if str(dim).startswith("phony_dim_") else str(dim) for i, dim in enumerate(x.dims))
-    found = {c: raw.variables[c] for c in coordinates if c != name or c in x.dims}
-    if group:
-        found = _inherited(path, engine, group, options, [dim for dim in dims if dim not in found]) | found
-    coords = {}
-    for c, own in found.items():
-        coordinate = _decoded(c, own)
-        if set(coordinate.dims) <= set(dims):
-            coords[c] = _loaded(c, coordinate, own, path, times)
-    attrs, dtype, how = dict(x.attrs), _text_dtype(stored, x), None
-    if times and _has_times(stored.attrs):
-        how = (str(attrs["units"]), calendar_name(attrs))
-        ends = x[(slice(0, 1),) * x.ndim].values.ravel(), x[(slice(-1, None),) * x.ndim].values.ravel()
-        found_dtype = _times(name, np.concatenate(ends), how, path).dtype
-        if found_dtype.kind == "M":
-            dtype, attrs = found_dtype, {k: v for k, v in attrs.items() if k not in ("units", "calendar")}
-        else:
-            how = None  # cells stay numbers: numpy computes with them, not with cftime's objects
-    return StoredArray(
-        path, engine, group, str(name), dims, x.shape, dtype,
-        raw=stored.dtype.kind,
-        template=xr.Dataset(coords=coords, attrs=attrs),
-        times=how,
-        durations=_is_duration(stored.attrs),
-        grid=_stored_chunks(stored, x),
-        options=options,
-    )  # fmt: skip
+_NUMPY = ("standard", "proleptic_gregorian")
 
 
-def _stored_chunks(stored: xr.Variable, x: xr.Variable) -> tuple[int, ...] | None:
-    grid = stored.encoding.get("chunksizes") or stored.encoding.get("chunks")
-    return tuple(grid[: x.ndim]) if grid else None  # characters of text are a dim more
+def _same_together(numbers: Values) -> bool:
+    """Return whether numbers of time are decoded as each by itself: whole ones, or eighths that are small.
+
+    Others are rounded at a resolution that depends on all of them. Eighths below 2**19 are exact at each resolution.
+    """
+    if numbers.dtype.kind != "f":
+        return True
+    if not np.isfinite(numbers).all():
+        return False
+    whole = bool((np.floor(numbers) == numbers).all())
+    return whole or bool((np.floor(numbers * 8) == numbers * 8).all() and (np.abs(numbers) < 2**19).all())
 
 
-def _coordinate_names(raw: xr.Dataset) -> list[str]:
-    """Return the variables named after a dim, or named as coordinates by attributes."""
-    named = {str(name) for name in raw.variables if name in raw.dims}
-    for attrs in (raw.attrs, *(x.attrs for x in raw.variables.values())):
-        named.update(str(attrs.get("coordinates", "")).split())
-    return [str(name) for name in raw.variables if name in named]
-
-
-def _only_variable(raw: xr.Dataset, coordinates: list[str], path: str) -> str:
-    others = {x.attrs.get("bounds") for x in raw.variables.values()} | set(coordinates)
-    names = [str(name) for name, x in raw.variables.items() if x.ndim and name not in others]
-    if len(names) != 1:
-        has = f"has the variables {', '.join(sorted(names))}; name one: variable: …" if names else "has no variables"
-        raise OpError("variable", f"{path} {has}{_groups_hint(raw, names)}")
-    return names[0]
-
-
-def _groups_hint(raw: xr.Dataset, names: list[str]) -> str:
-    return "" if names else "; if they are in a group, name it: group: …"
-
-
-def _place(path: str, group: str) -> str:
-    return f"{path} (group {group})" if group else path
-
-
-def _with_own_units(raw: xr.Dataset, name: str) -> xr.Variable:
-    """Return a variable, with units and calendar of the times whose bounds it holds, as the CF conventions say."""
-    own = raw.variables[name]
-    owner = next((x for x in raw.variables.values() if x.attrs.get("bounds") == name and _has_times(x.attrs)), None)
-    if owner is None or "units" in own.attrs:
-        return own
-    own = own.copy(deep=False)
-    own.attrs |= {key: owner.attrs[key] for key in ("units", "calendar") if key in owner.attrs}
-    return own
-
-
-def _decoded(name: str, stored: xr.Variable) -> xr.Variable:
+def decoded(name: str, stored: xr.Variable) -> xr.Variable:
     """Return a variable, lazily, scaled and masked, its characters joined; times stay numbers."""
     durations = _is_duration(stored.attrs)
     x = xr.conventions.decode_cf_variable(name, stored, decode_times=False, decode_timedelta=durations)
@@ -238,21 +226,9 @@ def _decoded(name: str, stored: xr.Variable) -> xr.Variable:
     return x
 
 
-def _has_times(attrs: Mapping[str, Any]) -> bool:
-    return " since " in str(attrs.get("units", ""))
-
-
 def _is_duration(attrs: Mapping[str, Any]) -> bool:
     """Return whether values were written as durations: the units alone may be those of a plain number."""
     return str(attrs.get("dtype", "")).startswith("timedelta64")
-
-
-def _text_dtype(stored: xr.Variable, x: xr.Variable) -> np.dtype[Any]:
-    """Return the dtype of the values in memory: text for bytes, and for characters that name their encoding."""
-    if x.dtype == object and stored.dtype.kind == "S":
-        width = stored.shape[-1] if stored.ndim > x.ndim else stored.dtype.itemsize
-        return np.dtype(f"U{max(width, 1)}")
-    return text_dtype(x.dtype)
 
 
 def text_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -260,130 +236,24 @@ def text_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(f"U{max(dtype.itemsize, 1)}") if dtype.kind == "S" else dtype
 
 
-def _loaded(name: str, coordinate: xr.Variable, stored: xr.Variable, path: str, times: bool) -> xr.Variable:
+def _loaded(name: str, coordinate: xr.Variable, stored: RawVariable, path: str, times: bool) -> xr.Variable:
     """Return a coordinate in memory: times as times, bytes as text."""
     values, attrs = coordinate.values, dict(coordinate.attrs)
-    if times and _has_times(stored.attrs):
-        values = _times(name, values, (str(attrs.pop("units")), calendar_name(attrs)), path)
+    if times and has_times(stored.attrs):
+        values = decoded_times(name, values, (str(attrs.pop("units")), calendar_name(attrs)), path)
         attrs.pop("calendar", None)
     elif values.dtype.kind == "S":
-        values = _text(name, values, path)
+        values = text_of(name, values, path)
     return xr.Variable(coordinate.dims, values, attrs)
 
 
-def _inherited(
-    path: str, engine: str, group: str, options: Mapping[str, Any], dims: list[str]
-) -> dict[str, xr.Variable]:
-    """Return the coordinates of dims from the groups around a group, the nearest first, in memory."""
-    found: dict[str, xr.Variable] = {}
-    while group and any(dim not in found for dim in dims):
-        group = group.rpartition("/")[0]
-        with _dataset(path, engine, group, options) as raw:
-            found = {dim: raw.variables[dim].load() for dim in dims if dim in raw.variables} | found
-    return found
-
-
-def _require_group(path: str, engine: str, group: str, options: Mapping[str, Any]) -> None:
-    """Check that a file has a group.
+def decoded_times(name: str, values: Values, how: tuple[str, str], path: str) -> Values:
+    """Return the times that numbers mean.
 
     Raises
     ------
-    OpError : with the groups that it has
+    DataError : units or a calendar that there are not
     """
-    with read_errors(path):
-        groups = list(_groups(path, engine, options))
-    if group in groups:
-        return
-    known = f"it has {', '.join(groups)}{nearest(group, groups)}" if groups else "it has no groups"
-    raise OpError("group", f"{path} has no group {group!r}; {known}")
-
-
-def _groups(path: str, engine: str, options: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the groups of a file, at any depth, by their paths."""
-    if engine.startswith("zarr"):
-        import zarr
-
-        root: Any = zarr.open_group(path, mode="r", storage_options=dict(options) or None)
-        yield from sorted(name for name, node in root.members(max_depth=None) if isinstance(node, zarr.Group))
-    elif engine == "h5netcdf":
-        import h5netcdf
-
-        with opened(path, options) as raw, h5netcdf.File(raw, "r", phony_dims="access") as file:
-            todo = [("", file)]
-            while todo:
-                above, here = todo.pop(0)
-                for name, inner in here.groups.items():
-                    yield f"{above}{name}"
-                    todo.append((f"{above}{name}/", inner))
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Values
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def read_slab(
-    path: str,
-    engine: str,
-    group: str,
-    variable: str,
-    slab: tuple[int | slice, ...],
-    dtype: np.dtype[Any],
-    times: tuple[str, str] | None,
-    options: Mapping[str, Any],
-) -> Values:
-    """Return one chunk. Only the variable itself is decoded: its coordinates are in the graph already.
-
-    Raises
-    ------
-    DataError : times or text that can't be decoded
-    """
-    with _dataset(path, engine, group, options) as raw:
-        values = np.asarray(_decoded(variable, raw.variables[variable])[slab].values)
-    if times is not None:
-        values = _times(variable, values, times, path)
-        if values.dtype != dtype and (values.dtype == object or dtype == "M8[ns]"):
-            limits = "1678 to 2262" if dtype == "M8[ns]" else "the Gregorian calendar"
-            raise DataError(f"{path}: {variable!r} has times outside of {limits}; to read numbers: decode_times: false")
-    return as_declared(values, dtype, variable, path)
-
-
-def zarr_node(path: str, inner: str, options: Mapping[str, Any]) -> Any:
-    """Return a group or array of a zarr store; ``inner`` is its path in the store."""
-    import zarr
-
-    node: Any = zarr.open(path, mode="r", storage_options=dict(options) or None)
-    return node[inner] if inner else node
-
-
-@contextmanager
-def naming_chunks(path: str, inner: str, slab: tuple[int | slice, ...], options: Mapping[str, Any]) -> Iterator[None]:
-    """Name the damaged chunk of a part of a zarr array that can't be read; several chunks are then read one by one.
-
-    Raises
-    ------
-    DataError : instead of what zarr raises
-    """
-    try:
-        yield
-    except PipelineError:
-        raise
-    except Exception:  # codecs raise errors of many kinds; raised again, by name if a chunk is at fault
-        array = zarr_node(path, inner, options)
-        chunk = array.shards or array.chunks
-        ends = [(i, i + 1) if isinstance(i, int) else (i.start, i.stop) for i in slab]
-        ranges = [range(a // n, -(-b // n)) for (a, b), n in zip(ends, chunk, strict=False)]
-        ranges += [range(-(-n // size)) for n, size in zip(array.shape, chunk, strict=True)][len(ranges) :]
-        places = list(itertools.product(*ranges))  # the characters of text are a dim more
-        for place in places:
-            with read_errors("/".join(filter(None, (path, inner, array.metadata.encode_chunk_key(place))))):
-                if len(places) == 1:
-                    raise
-                array[tuple(slice(i * n, (i + 1) * n) for i, n in zip(place, chunk, strict=True))]
-        raise
-
-
-def _times(name: str, values: Values, how: tuple[str, str], path: str) -> Values:
     units, calendar = how
     try:
         return decode_times(values, units, calendar)
@@ -392,17 +262,13 @@ def _times(name: str, values: Values, how: tuple[str, str], path: str) -> Values
         raise DataError(f"{path}: {name!r} has the units {units!r} ({calendar}): {error}{hint}") from error
 
 
-def as_declared(values: Values, dtype: np.dtype[Any], name: str, path: str) -> Values:
-    """Return values that were read in the declared dtype, bytes as text.
+def text_of(name: str, values: Values, path: str) -> Values:
+    """Return bytes as text.
 
     Raises
     ------
-    DataError : bytes that are not UTF-8
+    DataError : they are not UTF-8
     """
-    return np.asarray(_text(name, values, path) if values.dtype.kind == "S" else values, dtype=dtype, order="C")
-
-
-def _text(name: str, values: Values, path: str) -> Values:
     try:
         return np.strings.decode(values, "utf-8")
     except UnicodeDecodeError as error:

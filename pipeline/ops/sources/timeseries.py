@@ -9,28 +9,33 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import re
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
 
+from pipeline.config.expressions.references import ExpressionError
+from pipeline.config.expressions.time_literals import parse_duration, parse_time
 from pipeline.errors import OpError
+from pipeline.graph.column_types import declared_type, is_integer, is_text, schema_of
 from pipeline.ops.collections import Frame
-from pipeline.ops.column_types import TEXT, declared_dtype
-from pipeline.ops.sources.parquet import frame_of
+from pipeline.ops.sources.file_columns import frame_of
 
 __all__ = ["COLUMNS", "timeseries"]
 
 COLUMNS: Mapping[str, str] = {"name": "string", "id": "int64", "x": "float64", "y": "float64"}
-"""What a time series has where nothing is said."""
+"""The defaults of a time series."""
 
 _NAMES = (
     *("Ada", "Boris", "Clara", "Dora", "Emil", "Frida", "Goran", "Hanna", "Igor", "Jana", "Karl", "Lena", "Mirko"),
     *("Nora", "Otto", "Paula", "Quirin", "Rosa", "Sven", "Tilda", "Udo", "Vera", "Wanda", "Xaver", "Yara", "Zeno"),
 )
 _INTEGERS = 1000  # whole numbers are below this, and within their type
-_ROWS = 1_000_000  # of a partition at most, where nothing is said
+_ROWS = 1_000_000  # of a partition at most, by default
+_MICROSECOND = timedelta(microseconds=1)
 _WORDS = 4  # that the generator makes at once
 
 
@@ -65,56 +70,58 @@ def timeseries(
     types = dict(COLUMNS if columns is None else columns)
     if time in types:
         raise OpError("time", f"{time!r} is one of the columns, too; name the times otherwise")
-    zone = pd.DatetimeTZDtype("us", str(first.tz)) if first.tzinfo is not None else np.dtype("datetime64[us]")
-    dtypes: dict[str, Any] = {time: zone, **{name: _dtype(name, kind) for name, kind in types.items()}}
+    kinds = {time: pa.timestamp("us", _zone(first)), **{name: _type(name, kind) for name, kind in types.items()}}
+    schema = schema_of(kinds, nullable=False)
     k = max(-(-n // _ROWS), 1) if partitions is None else partitions
     edges = [n * i // k for i in range(k + 1)]
-    origin = first.tz_convert("UTC").tz_localize(None) if first.tzinfo is not None else first
-    unit = pd.Timedelta(microseconds=1)
-    micro = (int((origin.as_unit("us") - pd.Timestamp(0).as_unit("us")) // unit), int(step // unit))
-    tasks = [(_rows, rows, micro, seed, dtypes) for rows in itertools.pairwise(edges)]
-    width = sum(np.dtype(t).itemsize if isinstance(t, np.dtype) else 8 for t in dtypes.values())
-    return frame_of("timeseries", tasks, dtypes, float(n * width))
+    origin = datetime(1970, 1, 1, tzinfo=None if first.tzinfo is None else UTC)
+    micro = ((first - origin) // _MICROSECOND, step // _MICROSECOND)
+    tasks = [(_rows, rows, micro, seed, schema) for rows in itertools.pairwise(edges)]
+    width = sum(8 if is_text(kind) else max(kind.bit_width // 8, 1) for kind in kinds.values())
+    lengths = tuple(stop - start for start, stop in itertools.pairwise(edges))
+    return frame_of("timeseries", tasks, schema, float(n * width), lengths)
 
 
-def _time(key: str, text: str) -> pd.Timestamp:
+def _time(key: str, text: str) -> datetime:
+    short = re.fullmatch(r"(\d{4})(-\d\d)?", text.strip())
     try:
-        found = pd.to_datetime([text])[0]
-    except ValueError:
-        found = None
-    if not isinstance(found, pd.Timestamp):
-        raise OpError(key, f"got {text!r}, which is no time: 2024-01-31, or 2024-01-31T12:00")
-    return found
+        return parse_time(f"{short[1]}{short[2] or '-01'}-01" if short else text)
+    except ExpressionError:
+        raise OpError(key, f"got {text!r}, which is no time: 2024-01-31, or 2024-01-31T12:00") from None
 
 
-def _step(freq: str) -> pd.Timedelta:
+def _zone(time: datetime) -> str | None:
+    """The zone of a time as a column has it: UTC, or an offset such as +01:00."""
+    if time.tzinfo is None:
+        return None
+    offset = time.isoformat()[-6:]
+    return "UTC" if offset == "+00:00" else offset
+
+
+def _step(freq: str) -> timedelta:
     try:
-        step = pd.Timedelta(freq if freq[:1].isdigit() else f"1{freq}")
-    except ValueError as error:
-        raise OpError("freq", f"got {freq!r}; write a fixed duration: 1s, 10min, 1h, 1D") from error
-    if not step > pd.Timedelta(0) or step != step.floor("us"):
+        step = parse_duration(freq)
+    except ExpressionError as error:
+        raise OpError("freq", f"got {freq!r}; write a fixed duration: 1s, 10min, 1h, 1d") from error
+    if step < _MICROSECOND:
         raise OpError("freq", f"got {freq!r}; a step is a whole number of microseconds, 1 or more")
     return step
 
 
-def _dtype(name: str, kind: str) -> Any:
-    dtype = declared_dtype(kind, f"columns.{name}")
-    if isinstance(dtype, pd.StringDtype) or (isinstance(dtype, np.dtype) and dtype.kind in "biuf"):
-        return dtype
+def _type(name: str, kind: str) -> pa.DataType:
+    found = declared_type(kind, f"columns.{name}")
+    if is_text(found) or is_integer(found) or pa.types.is_floating(found) or pa.types.is_boolean(found):
+        return found
     raise OpError(f"columns.{name}", f"nothing is drawn of the type {kind}; floats, integers, bool and string are")
 
 
-def _rows(rows: tuple[int, int], times: tuple[int, int], seed: int, dtypes: Mapping[str, Any]) -> pd.DataFrame:
+def _rows(rows: tuple[int, int], times: tuple[int, int], seed: int, schema: pa.Schema) -> pa.Table:
     """Rows from one number up to another; ``times``: the first and the step, in microseconds."""
     start, stop = rows
-    (time, zone), *others = dtypes.items()
-    stamps = pd.Series(np.arange(start, stop) * times[1] + times[0]).astype("datetime64[us]")
-    if isinstance(zone, pd.DatetimeTZDtype):
-        stamps = stamps.dt.tz_localize("UTC").dt.tz_convert(zone.tz)
-    made: dict[str, Any] = {time: stamps.astype(zone)}
-    for name, dtype in others:
-        made[name] = pd.Series(_drawn(_words(seed, name, start, stop), dtype), dtype=dtype)
-    return pd.DataFrame(made, index=pd.RangeIndex(stop - start))
+    time, *others = schema
+    columns = [pa.array(np.arange(start, stop) * times[1] + times[0]).cast(pa.timestamp("us")).cast(time.type)]
+    columns += [_drawn(_words(seed, field.name, start, stop), field.type) for field in others]
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def _words(seed: int, name: str, start: int, stop: int) -> np.ndarray[Any, np.dtype[np.uint64]]:
@@ -125,13 +132,14 @@ def _words(seed: int, name: str, start: int, stop: int) -> np.ndarray[Any, np.dt
     return generator.random_raw(stop - start + skipped)[skipped:]
 
 
-def _drawn(words: np.ndarray[Any, np.dtype[np.uint64]], dtype: Any) -> Any:
-    if dtype == TEXT:
-        return np.array(_NAMES, dtype=object)[words % len(_NAMES)]
-    if dtype.kind == "b":
-        return words >> 63 == 1
-    if dtype.kind == "f":
+def _drawn(words: np.ndarray[Any, np.dtype[np.uint64]], kind: pa.DataType) -> pa.Array:
+    if is_text(kind):
+        return pa.array(_NAMES, kind).take(pa.array(words % len(_NAMES)))
+    if pa.types.is_boolean(kind):
+        return pa.array(words >> 63 == 1)
+    dtype = np.dtype(kind.to_pandas_dtype())
+    if pa.types.is_floating(kind):
         # of a half or single as many bits as it has: rounding up would give 1
         bits = np.finfo(dtype).nmant + 1
-        return ((words >> (64 - bits)) * 2.0 ** (1 - bits) - 1).astype(dtype)
-    return (words % min(_INTEGERS, int(np.iinfo(dtype).max) + 1)).astype(dtype)
+        return pa.array(((words >> (64 - bits)) * 2.0 ** (1 - bits) - 1).astype(dtype))
+    return pa.array((words % min(_INTEGERS, int(np.iinfo(dtype).max) + 1)).astype(dtype))

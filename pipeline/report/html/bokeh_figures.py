@@ -15,8 +15,8 @@ from bokeh.plotting import figure
 
 from pipeline.graph.drawing_layout import cut
 
-__all__ = ["DARK", "FASTER", "FONT", "LOSSES", "OTHER", "SLOWER", "UNCLEAR", "add_tooltip", "axis_range", "columns",
-           "label_rows", "new", "step_colours", "step_of"]  # fmt: skip
+__all__ = ["DARK", "FASTER", "FONT", "LOSSES", "ON_LIGHT", "OTHER", "SLOWER", "UNCLEAR", "add_tooltip",
+           "axis_range", "columns", "label_rows", "new", "step_colours", "step_of"]  # fmt: skip
 
 FONT = "system-ui, sans-serif"
 
@@ -28,7 +28,7 @@ def new(title: str, height: int, *, tools: Sequence[Tool] = (), x_label: str = "
     fig.sizing_mode = "stretch_width"
     fig.toolbar.logo = None
     fig.toolbar_location = "above" if tools else None
-    fig.outline_line_color = None
+    fig.outline_line_color = fig.background_fill_color = fig.border_fill_color = None
     fig.title = Title(
         text=PlainText(text=title), text_font=FONT, text_font_size="13px", text_color=DARK, text_font_style="bold"
     )
@@ -71,6 +71,9 @@ def label_rows(fig: figure, labels: Sequence[str], *, most: int = 60) -> figure:
 
 
 DARK = "#1a1a1a"
+"""Text and lines; the page draws them light if the reader prefers a dark one."""
+ON_LIGHT = "#111111"
+"""Text on light bars, on every page."""
 FASTER, SLOWER, UNCLEAR = "#0072B2", "#D55E00", "#8c8c8c"
 OTHER = "#c4c4c4"
 
@@ -84,8 +87,9 @@ LOSSES: Mapping[str, str] = {
     "runtime": "#CC79A7",
     "transfer": "#E69F00",
     "scheduling": "#F0E442",
+    "limit": "#009E73",
     "dependency": "#56B4E9",
-    "unexplained": "#333333",
+    "unexplained": "#5a5a5a",
 }
 
 

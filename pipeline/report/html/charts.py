@@ -14,6 +14,7 @@ from pipeline.report.html.bokeh_figures import (
     FASTER,
     FONT,
     LOSSES,
+    ON_LIGHT,
     SLOWER,
     UNCLEAR,
     add_tooltip,
@@ -120,7 +121,7 @@ def _percents(fig: figure, accounts: Sequence[Mapping[str, Any]], whole: float) 
                 x.append(at + loss["seconds"] / 2)
                 y.append(i)
                 text.append(f"{loss['percent']}%")
-                colour.append("white" if tint in ("#0072B2", "#333333", "#D55E00") else DARK)
+                colour.append("white" if tint in ("#0072B2", "#5a5a5a", "#D55E00") else ON_LIGHT)
             at += loss["seconds"]
     source = columns(x=x, y=y, text=text, colour=colour)
     fig.text(
@@ -151,7 +152,7 @@ def scaling(law: Mapping[str, Any]) -> figure:
     fig.add_layout(fig.legend[0], "right")  # beside the chart, where it does not cover lines
     fig.legend.label_text_font_size = "12px"
     fig.legend.label_text_color = DARK
-    fig.legend.border_line_color = None
+    fig.legend.border_line_color = fig.legend.background_fill_color = None
     return fig
 
 

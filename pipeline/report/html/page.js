@@ -1,7 +1,14 @@
 "use strict";
 // Draw each chart when it becomes visible, and show the chosen one of several runs. All tables are shown without scripts.
 (function () {
-  const figures = JSON.parse(document.getElementById("figures").textContent);
+  const dark = window.matchMedia("(prefers-color-scheme: dark)").matches;
+  const onDark = {"#1a1a1a": "#e8e8e8", "#e4e4e4": "#3c3c3c"};  // text and lines; bars keep their colours
+  let written = document.getElementById("figures").textContent;
+  for (const [light, other] of Object.entries(dark ? onDark : {})) {
+    written = written.replaceAll(`"${light}"`, `"${other}"`);
+  }
+  document.documentElement.toggleAttribute("data-dark", dark);
+  const figures = JSON.parse(written);
   const drawn = new Set();
 
   function draw(within) {

@@ -30,6 +30,7 @@ from pipeline.errors import printable
 from pipeline.graph import drawing_layout
 from pipeline.report.html import bokeh_figures, charts, tables
 from pipeline.report.html.timelines import Timeline, timeline
+from pipeline.report.text_tables import Sentence
 from pipeline.runs import report_schema
 from pipeline.runs.folders import REPORT
 from pipeline.runs.report_model import LOSS_MEANINGS
@@ -43,6 +44,7 @@ LARGEST = 10_000_000
 """Largest number of bytes of a page."""
 
 _NAME = "report.html"
+_DIFFERENT = 6  # exit code of a comparison with other results
 _BARS = 40_000  # of all runs of a page
 _MOST_STEPS = 400  # larger graphs of steps are not drawn
 _MOST_YAML = 200_000  # characters
@@ -88,6 +90,34 @@ def _trace(folder: Path, name: str) -> Trace | None:
 
 
 @dataclass(frozen=True)
+class _Bold:
+    """A text of which the beginning is bold: what to do."""
+
+    do: str
+    rest: str
+
+    @classmethod
+    def of(cls, sentence: Mapping[str, str]) -> _Bold:
+        """Return the text of a sentence of ``report.json``."""
+        text = str(Sentence(sentence["do"], sentence["why"]))
+        return cls(sentence["do"], text.removeprefix(sentence["do"]))
+
+    @classmethod
+    def reason(cls, row: Mapping[str, Any]) -> _Bold:
+        """Return the reason of a row; reports of earlier versions begin with something else, and have nothing bold."""
+        text, do = row.get("reason", ""), (row.get("cause") or {}).get("advice", "")
+        return cls(do, text.removeprefix(do)) if do and text.startswith(do) else cls("", text)
+
+
+@dataclass(frozen=True)
+class _Warning:
+    """What limits the result; bad is a back end that failed."""
+
+    sentence: _Bold
+    is_bad: bool
+
+
+@dataclass(frozen=True)
 class _Line:
     """One back end at the top of the page; positions on its bar are percentages."""
 
@@ -95,7 +125,7 @@ class _Line:
     workers: int
     speedup: str
     elapsed: str
-    reason: str
+    reason: _Bold
     bounds: str = ""
     failure: str = ""
     colour: str = bokeh_figures.UNCLEAR
@@ -143,6 +173,10 @@ def _page(report: Mapping[str, Any], traces: Sequence[Trace | None], n_bars: int
         figures=_json({name: _item(model, name) for name, model in models.items()}),
         drawn=set(models),
         lines=lines,
+        advice=_advice(report),
+        warnings=_warnings(report),
+        # of a comparison only results that differ: they may be equal although it was interrupted, or a back end failed
+        is_bad=report["exit_code"] == _DIFFERENT if report["kind"] == "comparison" else bool(report["exit_code"]),
         one=next((line.value for line in lines if line.speedup == "reference"), None),
         accounted=accounted,
         meanings={n: LOSS_MEANINGS[n] for n in bokeh_figures.LOSSES if any(a["losses"].get(n) for a in accounted)},
@@ -160,6 +194,22 @@ def _page(report: Mapping[str, Any], traces: Sequence[Trace | None], n_bars: int
         words=tables.LOSS_NAMES,
         losses=bokeh_figures.LOSSES,
     )
+
+
+def _advice(report: Mapping[str, Any]) -> _Bold | None:
+    """Return the one thing to do."""
+    if report.get("advice"):
+        return _Bold.of(report["advice"])
+    older = report.get("recommendation")
+    return _Bold("", older["text"]) if older else None
+
+
+def _warnings(report: Mapping[str, Any]) -> list[_Warning]:
+    """Return what limits the result; in reports of earlier versions that is the verdict but for its last line."""
+    failures = {row.get("failure") for row in report["rows"]}
+    if report.get("advice"):
+        return [_Warning(_Bold.of(one), one["why"] in failures) for one in report.get("warnings", ())]
+    return [_Warning(_Bold("", line), is_bad=False) for line in report["verdict"][:-1]]
 
 
 def _by_cost(report: Mapping[str, Any], traces: Sequence[Trace | None]) -> list[str]:
@@ -190,6 +240,7 @@ def _panels(
     found = []
     for i, (account, trace) in enumerate(zip(accounts, traces, strict=True)):
         shown = [
+            ("Limits", tables.limits(account)),
             ("Critical path", tables.critical(account)),
             ("", tables.critical_steps(account)),
             ("Most expensive steps", tables.expensive_steps(account)),
@@ -222,13 +273,14 @@ def _lines(rows: Sequence[Mapping[str, Any]]) -> list[_Line]:
     for row in rows:
         head = (tables.label(row), row["workers"])
         if row.get("failure"):
-            found.append(_Line(*head, speedup="did not run", elapsed="", reason="", failure=row["failure"]))
+            none = _Bold("", "")
+            found.append(_Line(*head, speedup="did not run", elapsed="", reason=none, failure=row["failure"]))
             continue
         seconds = duration_text(row["elapsed"]["value"]) if row["elapsed"] else ""
         speedup = row.get("speedup")
         if speedup is None:
             text, one = ("reference", 100 / most) if row.get("reference") else ("", None)
-            found.append(_Line(*head, speedup=text, elapsed=seconds, reason=row.get("reason", ""), value=one))
+            found.append(_Line(*head, speedup=text, elapsed=seconds, reason=_Bold.reason(row), value=one))
             continue
         low, high = (None if speedup[end] is None else 100 * speedup[end] / most for end in ("low", "high"))
         found.append(
@@ -237,7 +289,7 @@ def _lines(rows: Sequence[Mapping[str, Any]]) -> list[_Line]:
                 speedup=tables.ratio(speedup).partition(" ")[0],
                 bounds=tables.ratio(speedup).partition(" ")[2],
                 elapsed=seconds,
-                reason=row.get("reason", ""),
+                reason=_Bold.reason(row),
                 colour=charts.row_colour(row),
                 value=100 * speedup["value"] / most,
                 low=low,
@@ -262,7 +314,7 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    env.filters |= {"quoted": _quoted, "count": count_text, "ratio": ratio_text}
+    env.filters |= {"quoted": _quoted, "bold": _bold, "count": count_text, "ratio": ratio_text}
     return env.get_template("page.html")
 
 
@@ -279,6 +331,12 @@ def _quoted(text: str) -> Markup:
     return Markup("").join(
         Markup("<code>{}</code>").format(piece) if i % 2 else escape(piece) for i, piece in enumerate(pieces)
     )
+
+
+def _bold(text: _Bold) -> Markup:
+    """Return what to do in bold, and the rest; code as in :func:`_quoted`."""
+    do = Markup("<b>{}</b>").format(_quoted(text.do)) if text.do else Markup("")
+    return do + _quoted(text.rest)
 
 
 def _bokeh() -> str:

@@ -12,13 +12,15 @@ from typing import Any
 
 from pipeline.report.compare_reason_text import LOSS_NAMES
 from pipeline.report.html.bokeh_figures import LOSSES
+from pipeline.trace.critical_path import PATH_KINDS
 from pipeline.trace.scaling_laws import is_fraction
 from pipeline.trace.statistics import Interval
-from pipeline.units import bytes_text, count_text, digits, duration_text, interval_text, ratio_text
+from pipeline.units import bytes_text, count_text, digits, duration_text, interval_text, ratio_text, share_text
 
 __all__ = [
     "LOSS_NAMES",
     "Table",
+    "claims",
     "costs",
     "critical",
     "critical_steps",
@@ -29,6 +31,7 @@ __all__ = [
     "files",
     "interval",
     "label",
+    "limits",
     "losses",
     "machine",
     "needed",
@@ -38,6 +41,8 @@ __all__ = [
     "rows",
     "seconds",
     "step_text",
+    "transfers",
+    "wall_time",
 ]
 
 _OTHER_CPU = {"parent": "CPU of the parent", "scheduler": "CPU of the scheduler", "workers": "other CPU of workers"}
@@ -141,13 +146,17 @@ def _speed(row: Row) -> Sequence[str]:
 
 def costs(document: Row) -> Table:
     """Return the costs of each back end."""
-    titles = ("back end", "CPU user, s", "CPU system, s", "start-up", "verify", "commit", "peak memory")
+    titles = ("back end", "real, s", "CPU user, s", "CPU system, s", "time saved of serial", "of process-per-task",
+              "start-up", "verify", "commit", "peak memory")  # fmt: skip
     ran = (row for row in document["rows"] if not row.get("failure"))
     found = (
         (
             label(row),
+            _or_dash((row.get("elapsed") or {}).get("value"), digits),
             _or_dash(row.get("user"), digits),
             _or_dash(row.get("system"), digits),
+            share_text(row.get("saved")) or "-",
+            share_text(row.get("saved_beside_processes")) or "-",
             *(duration_text(row.get(name)) for name in ("start_up", "verify", "commit")),
             bytes_text(row.get("memory")),
         )
@@ -182,6 +191,23 @@ def other_cpu(accounts: Sequence[Row]) -> Table:
         for a in accounts
     )
     return _without_empty(("back end", *_OTHER_CPU.values(), "taken by measuring"), found)
+
+
+def transfers(accounts: Sequence[Row]) -> Table:
+    """Return what moved between workers, of the back ends that used shared memory; empty if none did."""
+    titles = ("back end", "handed over by pickle", "seconds of that", "in shared memory", "seconds of that")
+    found = (
+        (
+            label(a),
+            bytes_text(a["transfers"]["pickled"]),
+            duration_text(a["transfers"]["pickling"]),
+            bytes_text(a["transfers"]["shared"]),
+            duration_text(a["transfers"]["sharing"]),
+        )
+        for a in accounts
+        if a.get("transfers")
+    )
+    return Table(titles, tuple(found))
 
 
 def _loss(loss: Row | None) -> str:
@@ -241,7 +267,7 @@ def needed(cost: Mapping[str, int | None]) -> Table:
 def critical(account: Row) -> Table:
     """Return the seconds of the critical path by kind."""
     path = account["critical"]
-    kinds = ("compute", "data-wait", "core-wait")
+    kinds = PATH_KINDS if path.get("limit-wait") else PATH_KINDS[:3]
     titles = ("", *kinds, "elapsed", "longest path through the graph")
     cells = (
         *(duration_text(path[kind]) for kind in kinds),
@@ -249,6 +275,35 @@ def critical(account: Row) -> Table:
         duration_text(account["span"]),
     )
     return Table(titles, (("seconds", *cells),))
+
+
+def wall_time(wall: Row) -> Table:
+    """Return where the wall time of a run went, without the parts that there were not."""
+    whole = wall["seconds"] or 1.0
+    shown = [part for part in wall["parts"] if part["seconds"] > 0]
+    found = [(p["part"], duration_text(p["seconds"]), f"{p['seconds'] / whole:.0%}", p["what"]) for p in shown]
+    return Table(
+        ("part", "seconds", "share", ""),
+        (*found, ("in all", duration_text(wall["seconds"]), "100%", "")),
+        texts=frozenset({0, 3}),
+        bars=(*(part["seconds"] / whole for part in shown), 1.0),
+    )
+
+
+def claims(judged: Sequence[Row]) -> Table:
+    """Return the claims of the file, what was measured for each, and whether it is true."""
+    found = ((c["claim"], c["what"], interval_text(interval(c["measured"])), c["bound"], c["verdict"]) for c in judged)
+    return Table(("claim", "measured", "value", "claimed", "verdict"), tuple(found), texts=frozenset({0, 1, 3, 4}))
+
+
+def limits(account: Row) -> Table:
+    """Return how long tasks waited for each limit of the file, and what that cost the workers."""
+    found = (
+        (name, f"{wait['places']:,}", f"{wait['n_tasks']:,}", duration_text(wait["waited"]), seconds(wait["idle"]))
+        for name, wait in (account.get("limits") or {}).items()
+    )
+    titles = ("limit", "at once", "tasks that waited", "elapsed with some waiting", "core-seconds idle for it")
+    return Table(titles, tuple(found))
 
 
 def critical_steps(account: Row) -> Table:

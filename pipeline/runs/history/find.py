@@ -84,7 +84,7 @@ def _found(text: str, top: Path) -> Path:
             )
     for path in (top / text, Path(text)):
         if path.is_dir():
-            return path  # read() says why it is not a run folder
+            return path  # read() reports why it is not a run folder
     known = _listed(top) if top.is_dir() else []
     names = {_name(path, top) for path in known}
     labels = {f"{_name(path, top)}/{path.name}" for path in known}

@@ -69,6 +69,7 @@ class RunFolder:
     environment, inputs, code : provenance; None if not recorded
     config : the resolved file as YAML; None if not recorded
     shape : the graph of its steps, as in ``report.json``
+    reused : one line: which steps were unchanged and which ran again; empty if nothing was there before
     missing : what a run folder of this version has and this one lacks
     """
 
@@ -86,6 +87,7 @@ class RunFolder:
     code: Mapping[str, str] | None = None
     config: str | None = field(default=None, repr=False)
     shape: Any = field(default=None, repr=False)
+    reused: str = ""
     missing: tuple[str, ...] = ()
 
     @property
@@ -127,6 +129,7 @@ class RunFolder:
             "elapsed": self.elapsed,
             "n_tasks": self.n_tasks,
             "graph": self.fingerprint,
+            "reused": self.reused,
             "missing": list(self.missing),
         }  # fmt: skip
 
@@ -192,7 +195,7 @@ def _recorded(start: RunFolder) -> RunFolder | None:
         start,
         kind="run",
         exit_code=facts.exit_code,
-        problem="" if facts.exit_code is not None else NOT_ENDED,
+        problem=printable(facts.problem) if facts.exit_code is not None else NOT_ENDED,
         n_tasks=facts.n_tasks,
         fingerprint=facts.fingerprint,
         environment=about and about.environment,
@@ -200,6 +203,7 @@ def _recorded(start: RunFolder) -> RunFolder | None:
         code=about and about.code,
         config=about and about.config,
         shape=facts.graph,
+        reused=facts.resumed.summary,
     )
     if facts.elapsed is not None and facts.workers is not None:
         case = Case(facts.backend, facts.backend, facts.workers, (facts.elapsed,), (folder / TRACE,))
@@ -214,23 +218,23 @@ def _recorded(start: RunFolder) -> RunFolder | None:
 
 
 def _reported(start: RunFolder) -> RunFolder | None:
-    told = document(start.folder / REPORT)
-    if told is None:
+    content = document(start.folder / REPORT)
+    if content is None:
         return None
-    if isinstance(told, dict) and "kind" not in told and "start_up" in told:
+    if isinstance(content, dict) and "kind" not in content and "start_up" in content:
         raise Unreadable(f"it is a single measured run of the comparison {start.folder.parent}")
-    return _of(told, REPORT, start)
+    return _of(content, REPORT, start)
 
 
 def _old_comparison(start: RunFolder) -> RunFolder | None:
-    told = document(start.folder / "comparison.json")
-    if told is None:
+    content = document(start.folder / "comparison.json")
+    if content is None:
         return None
-    return _with(_of(told, "comparison.json", start), missing=(REPORT,))
+    return _with(_of(content, "comparison.json", start), missing=(REPORT,))
 
 
 def _of(document: Any, name: str, start: RunFolder) -> RunFolder:
-    """Return the folder with what a report says; fields that an old report lacks are None."""
+    """Return the folder with the content of a report; fields that an old report lacks are None."""
     try:
         report = parse(upgraded(document))
     except DataError as error:
@@ -293,7 +297,7 @@ def _run(start: RunFolder) -> RunFolder | None:
 
 
 def _failed(found: RunFolder, failure: Any) -> RunFolder:
-    """Return the folder with what its ``failure.json`` says."""
+    """Return the folder with the content of its ``failure.json``."""
     code = failure.get("exit_code") if isinstance(failure, dict) else None
     if type(code) is not int:
         raise Unreadable(f"{FAILURE} was not written by pipeline: it has no exit code")

@@ -40,7 +40,7 @@ class Difference:
     changes : ``config code versions machine inputs graph`` -> what differs; empty if nothing does
     unknown : the same keys -> why nothing is known
     times : of the back ends that ran in both
-    judged : whether ``b`` is faster, or why that can't be said
+    judged : whether ``b`` is faster, or why that is unknown
     notes : files that could not be read
     """
 

@@ -21,7 +21,7 @@ Count = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class Unreadable(Exception):
-    """A file of a run folder can't be read; the text says which and why."""
+    """A file of a run folder can't be read; the text names it and the reason."""
 
 
 class _Part(BaseModel):
@@ -58,8 +58,17 @@ class StepSeconds(_Part):
     seconds: Seconds
 
 
+class Resumed(_Part):
+    """What a run reused of earlier ones; all but the summary is for other programs."""
+
+    summary: str = ""
+
+
 class RunFacts(_Part):
-    """``run.json``; the fields from ``created`` on are those of a run that has ended well."""
+    """``run.json``; the fields from ``created`` on are those of a run that has ended well, or has kept going.
+
+    ``problem`` is what a run that kept going could not compute.
+    """
 
     format: Literal[1]
     kind: Literal["run"]
@@ -71,10 +80,14 @@ class RunFacts(_Part):
     graph: Mapping[str, Any]
     created: str | None = None
     exit_code: int | None = None
+    problem: str = ""
     elapsed: Seconds | None = None
     start_up: Seconds | None = None
     commit: Seconds | None = None
+    wall: Seconds | None = None
+    times: Mapping[str, Seconds] = {}
     steps: Mapping[str, StepSeconds] = {}
+    resumed: Resumed = Resumed()
 
 
 class Provenance(_Part):

@@ -1,4 +1,4 @@
-"""Whether one run is faster than another, or why that can't be said.
+"""Whether one run is faster than another, or why that is unknown.
 
 There is a verdict only for the same work on the same inputs and machine, by the same back end with as many workers, if
 both were repeated and their intervals do not overlap. Changed code and versions do not prevent it: their effect is what
@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from pipeline.backends.registry import base_name
 from pipeline.runs.history.read import Case, RunFolder, step_seconds
 from pipeline.runs.history.result import CaseTimes, Judged, StepTimes
 from pipeline.runs.history.schema import Unreadable
@@ -103,7 +104,7 @@ def _by_case(found: Difference) -> Judged:
     overlapping, few, elsewhere = [], [], []
     for times in found.times:
         ratio = times.speedup
-        if times.backend == "dask" and (_elsewhere(found.a) or _elsewhere(found.b)):
+        if base_name(times.backend) == "dask" and (_elsewhere(found.a) or _elsewhere(found.b)):
             elsewhere.append(times.label)
         elif min(times.old.n, times.new.n) < _FEWEST or ratio is None:
             few.append(times.label)
@@ -154,6 +155,9 @@ def _circumstances(found: Difference) -> Iterator[str]:
         yield f"the inputs may differ ({_named(inputs)}: not hashed as a whole)"
     if any(change.path == "machine" for change in found.changes["machine"]):
         yield "the machines differ"
+    if found.a.reused != found.b.reused:
+        sides = " and ".join(side for side, run in (("A", found.a), ("B", found.b)) if run.reused)
+        yield f"{sides} did not run all steps again (run with --force)"
     if found.changes["graph"] and not _same_work(found):
         yield "the graphs differ, so different work was timed"
 

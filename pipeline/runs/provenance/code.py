@@ -11,6 +11,10 @@ import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.backends.versions import own_digest
+from pipeline.graph.importing import BY_VALUE, FunctionValues
+from pipeline.runs.provenance.inputs import UNKNOWN
+
 if TYPE_CHECKING:
     from pipeline.config.model import Config
     from pipeline.graph.graph import Graph
@@ -27,14 +31,19 @@ def code_hashes(graph: Graph, config: Config | None = None) -> dict[str, str]:
     Nothing is imported. Of an installed package only the named module is hashed, since its version is recorded as well;
     of a package in the user's own folders every source file.
     """
-    found = {name: hashlib.sha256(source).hexdigest() for name, source in graph.modules.items()}
+    found: dict[str, str] = {}
+    for name, source in graph.modules.items():
+        if isinstance(source, FunctionValues):
+            found |= {function: code or UNKNOWN for function, code in source.identities.items()}
+        elif not name.startswith(f"{BY_VALUE}/"):
+            found[name] = hashlib.sha256(source).hexdigest()
     shipped = {name.partition("/")[0].removesuffix(".py") for name in graph.modules}
     for module in named(config):
         if module.partition(".")[0] not in shipped:
             for name, file in _sources(module).items():
                 with contextlib.suppress(OSError):
                     found[name] = hashlib.sha256(file.read_bytes()).hexdigest()
-    return {**dict(sorted(found.items())), "pipeline": _own_hash()}
+    return {**dict(sorted(found.items())), "pipeline": own_digest()}
 
 
 def named(config: Config | None) -> list[str]:
@@ -75,12 +84,3 @@ def _sources(module: str) -> dict[str, Path]:
 def _installed() -> tuple[str, ...]:
     paths = sysconfig.get_paths()
     return tuple(paths[name] + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib"))
-
-
-@functools.cache
-def _own_hash() -> str:
-    digest = hashlib.sha256()
-    top = Path(__file__).parents[2]
-    for file in sorted(top.rglob("*.py")):
-        digest.update(f"{file.relative_to(top).as_posix()}\0".encode() + file.read_bytes())
-    return digest.hexdigest()

@@ -1,83 +1,53 @@
-"""Hashes of the files that a run read.
+"""The files that a run read: hashes of all for its report, and what distinguishes those of a step from others.
 
-Content is hashed up to a budget, small files first. Of larger files size, time of change and both ends are recorded,
-marked ``partial``; of too many of these only size and time. Of the files that a user's function or program opens, those
-are recorded that its arguments name and that existed before the run began.
+For the report content is hashed up to a budget, small files first. Of larger files size, time of change and both ends
+are recorded, marked ``partial``; of too many of these only size and time. Of the files that a user's function or
+program opens, those are recorded that its arguments name and that existed before the run began.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import itertools
 import os
 import re
-import stat
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipeline.builder.step import located
-from pipeline.config.model import Command, Over
-from pipeline.ops.sources.paths import SUFFIXES, ZARR_METADATA, is_remote, locate, options_of, stores
+from pipeline.ops.sources.paths import is_remote, options_of
+from pipeline.runs.provenance.file_digests import FileDigest, about_remote, file_digests
+from pipeline.runs.provenance.reads import Read, all_reads, named_by, reads_of, tree
+from pipeline.worker.file_notes import FileNotes, FileStamp, file_stamps
 
 if TYPE_CHECKING:
     from pipeline.config.model import Config, Step
 
 
-__all__ = ["UNKNOWN", "Source", "input_hashes", "sources"]
+__all__ = ["ABSENT", "UNKNOWN", "FileIdentity", "InputFiles", "StepFiles", "input_hashes", "recorded_name"]
 
 UNKNOWN = "unknown"
 """Stands for a hash if the content is unknown."""
 
-_BUDGET = 256_000_000  # bytes of files that are hashed as a whole
-_END = 1_000_000  # bytes hashed at each end of a larger file
-_MOST_ENDS = 64  # files of which the ends are hashed
+ABSENT = "absent"
+"""The digest of a file that is not there."""
+
+_BUDGET = 256_000_000  # bytes of files that are hashed as a whole for a report
+_CHECKED = 4_000_000_000  # bytes that are hashed to recognise files; at 1.5 GB/s and core
+_MOST_ENDS = 64  # files of which the ends are hashed for a report
 _MOST_OPENED = 3_000  # files; opening one takes as long as hashing 100 kB
 _ASKING = 2.0  # seconds after which no storage is asked about a remote file any more
-_MOST_SINGLE = 5_000  # files of one source that are recorded one by one
+_MOST_NAMED = 5_000  # texts of arguments that are looked at for a report
+_MOST_REMOTE = 100_000  # files of a remote store that are listed
 
 _FAR = os.path.join("..", "..", "..", "")
 """How the relative path of a file far from a folder begins."""
 
 
-@dataclass(frozen=True)
-class Source:
-    """What one source or check reads.
-
-    Parameters
-    ----------
-    step, check : name of the step in the file; else the position of the check
-    folders : folders that are read as a whole
-    files : single files, and those that the patterns find now
-    patterns : patterns and folders as they are searched
-    """
-
-    step: str
-    check: int
-    folders: tuple[str, ...]
-    files: tuple[str, ...]
-    patterns: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class _Read:
-    """The files of one source, recorded one by one or together under ``name``."""
-
-    name: str
-    files: tuple[str, ...]
-    together: bool
-
-
-@dataclass(frozen=True)
-class _File:
-    """A local file that exists: bytes, ns since the epoch, hash, and whether only a part of it was hashed."""
-
-    size: int
-    modified: int
-    sha256: str = ""
-    partial: bool = True
+# ---------------------------------------------------------------------------------------------------------------------
+# For the report of a run
+# ---------------------------------------------------------------------------------------------------------------------
 
 
 def input_hashes(config: Config, *, budget: int = _BUDGET, since: float | None = None) -> dict[str, dict[str, Any]]:
@@ -93,177 +63,49 @@ def input_hashes(config: Config, *, budget: int = _BUDGET, since: float | None =
     budget : bytes of files that are hashed as a whole; smaller files come first
     since : seconds since the epoch; files that arguments name and that have changed since then are not inputs
     """
-    reads = [*_reads(config), *_named(config, since)]
-    files = _files({name for read in reads for name in read.files if not is_remote(name)}, budget)
+    named = named_by(config.steps.values(), config.root, most=_MOST_NAMED)
+    reads = [*all_reads(config), *(read for read in named if since is None or _modified(read.name) < since)]
+    files = file_digests(
+        {name for read in reads for name in read.files if not is_remote(name)},
+        budget=budget,
+        most_ends=_MOST_ENDS,
+        most_opened=_MOST_OPENED,
+        notes=FileNotes(),
+    )
     deadline = time.monotonic() + _ASKING
     found: dict[str, dict[str, Any]] = {}
     for read in reads:
         for name in [read.name] if read.together else read.files:
-            label = config.masked(_recorded_name(name, config.root))
+            label = config.masked(recorded_name(name, config.root))
             if label in found:
                 continue
             if is_remote(name):
-                found[label] = _remote(name, config.storage) if time.monotonic() < deadline else _one(None)
+                about = about_remote(name, config.storage) if time.monotonic() < deadline else None
+                found[label] = {"bytes": None, "sha256": UNKNOWN} | _shown(about or {})
             else:
                 found[label] = _together(read, files) if read.together else _one(files.get(name))
     return found
 
 
-def sources(config: Config) -> Iterator[Source]:
-    """Yield what each source and check of a pipeline reads; the files inside a folder are not listed."""
-    for step, paths in _source_steps(config):
-        op = type(step.parameters).op
-        patterns = _searched(op, paths)
-        named = _stores(patterns, config.storage) if op == "from_zarr" else patterns
-        folders = tuple(path for path in named if not is_remote(path) and os.path.isdir(_local(path)))
-        single = [path for path in named if path not in folders]
-        yield Source(step.step, -1, folders, _located(op, single, config.storage), tuple(patterns))
-    for i, check in enumerate(config.checks):
-        if check.equals_csv is not None:
-            yield Source("", i, (), (os.path.join(os.path.abspath(config.root), check.equals_csv),), ())
-
-
-def _local(path: str) -> str:
-    return path.removeprefix("file://")
-
-
-def _source_steps(config: Config) -> Iterator[tuple[Step, list[str]]]:
-    """Yield each step that is a source, with its paths; each path once."""
-    seen: set[tuple[str, ...]] = set()
-    root = os.path.abspath(config.root)
-    for step in config.steps.values():
-        path = getattr(step.parameters, "path", None) if step.kind == "op" else None
-        if getattr(type(step.parameters), "family", "") != "sources" or not path:
-            continue
-        paths = located([path] if isinstance(path, str) else list(path), root)
-        op = type(step.parameters).op
-        if (op, *paths) not in seen:
-            seen.add((op, *paths))
-            yield step, list(paths)
-
-
-def _reads(config: Config) -> Iterator[_Read]:
-    """Yield what each source and check reads."""
-    root = os.path.abspath(config.root)
-    for step, paths in _source_steps(config):
-        yield from _read(step, paths, config.storage)
-    for check in config.checks:
-        if check.equals_csv is not None:
-            name = os.path.join(root, check.equals_csv)
-            yield _Read(name, (name,), together=False)
-
-
-def _named(config: Config, since: float | None) -> Iterator[_Read]:
-    """Yield the files that arguments name, relative to the current folder or to the file's folder."""
-    texts = (text for s in config.steps.values() for text in _texts((s.args, s.over, s.command)))
-    for text in itertools.islice(dict.fromkeys(texts), _MOST_SINGLE):
-        for path in (os.path.abspath(text), os.path.join(os.path.abspath(config.root), text)):
-            with contextlib.suppress(OSError, ValueError):  # too long for a path, or with a null character
-                status = os.stat(path)
-                if stat.S_ISREG(status.st_mode) and (since is None or status.st_mtime < since):
-                    yield _Read(path, (path,), together=False)
-                    break
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """Yield the texts in a value, at any depth."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        yield from _texts(tuple(value.values()))
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            if not isinstance(inner, int | float):  # most values of a long over are numbers
-                yield from _texts(inner)
-    elif isinstance(value, Over):
-        yield from _texts((value.axes, value.maps))
-    elif isinstance(value, Command):
-        yield from _texts((value.argv, value.env))
-
-
-def _read(step: Step, paths: Sequence[str], storage: Mapping[str, Any]) -> Iterator[_Read]:
-    op = type(step.parameters).op
-    if op == "from_zarr":
-        yield from map(_read_store, _stores(paths, storage))
-        return
-    paths = _searched(op, paths)
-    name = paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
-    files = _located(op, paths, storage)
-    yield _Read(name, files, together=len(files) > _MOST_SINGLE and not is_remote(name))
-
-
-def _read_store(store: str) -> _Read:
-    if is_remote(store):
-        return _Read(store, tuple(f"{store.rstrip('/')}/{name}" for name in ZARR_METADATA), together=False)
-    inner = tuple(sorted(os.path.join(top, name) for top, _, names in os.walk(store) for name in names))
-    return _Read(store, inner or (store,), together=bool(inner))
-
-
-def _stores(paths: Sequence[str], storage: Mapping[str, Any]) -> tuple[str, ...]:
+def _modified(path: str) -> float:
     try:
-        return stores(paths, storage)
-    except Exception:  # noqa: BLE001  (as in _located)
-        return tuple(paths)
+        return os.stat(path).st_mtime
+    except OSError:
+        return float("inf")
 
 
-def _searched(op: str, paths: Sequence[str]) -> list[str]:
-    """Return the paths as the op searches them: ``files`` takes a folder for the files directly in it."""
-    if op != "files":
-        return list(paths)
-    return [os.path.join(path, "*") if not is_remote(path) and os.path.isdir(path) else path for path in paths]
+def _shown(about: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in about.items() if key not in ("version", "folder")}
 
 
-def _located(op: str, paths: Sequence[str], storage: Mapping[str, Any]) -> tuple[str, ...]:
-    if not paths:
-        return ()
-    try:
-        return locate(paths, storage, suffixes=SUFFIXES.get(op, ()))
-    except Exception:  # noqa: BLE001  (a library of its own for each storage; the files were there for the run)
-        return tuple(paths)
-
-
-def _files(names: Iterable[str], budget: int) -> dict[str, _File]:
-    """Return the local files that exist, hashed as far as the budget allows."""
-    found: dict[str, _File] = {}
-    for name in names:
-        with contextlib.suppress(OSError):
-            status = os.stat(name)
-            found[name] = _File(status.st_size, status.st_mtime_ns)
-    left, ends = budget, _MOST_ENDS
-    for name in sorted(found, key=lambda name: (found[name].size, name))[:_MOST_OPENED]:
-        file = found[name]
-        whole = file.size <= left
-        if not whole and not ends:
-            break
-        with contextlib.suppress(OSError):
-            digest = _whole(name) if whole else _ends(name, file.size)
-            found[name] = _File(file.size, file.modified, digest, partial=not whole)
-        left, ends = (left - file.size, ends) if whole else (0, ends - 1)
-    return found
-
-
-def _whole(name: str) -> str:
-    with open(name, "rb", buffering=0) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _ends(name: str, size: int) -> str:
-    """Return the hash of the first and the last bytes of a file."""
-    with open(name, "rb", buffering=0) as file:
-        digest = hashlib.sha256(file.read(_END))
-        file.seek(max(_END, size - _END))
-        digest.update(file.read(_END))
-    return digest.hexdigest()
-
-
-def _one(file: _File | None) -> dict[str, Any]:
+def _one(file: FileDigest | None) -> dict[str, Any]:
     if file is None:
         return {"bytes": None, "sha256": UNKNOWN}
-    found = {"bytes": file.size, "mtime_ns": file.modified, "sha256": file.sha256 or UNKNOWN}
-    return found | ({"partial": True} if file.partial else {})
+    found = {"bytes": file.stamp.size, "mtime_ns": file.stamp.mtime_ns, "sha256": file.sha256 or UNKNOWN}
+    return found | ({} if file.whole else {"partial": True})
 
 
-def _together(read: _Read, files: Mapping[str, _File]) -> dict[str, Any]:
+def _together(read: Read, files: Mapping[str, FileDigest]) -> dict[str, Any]:
     """Return many files as one: the sum of sizes, the latest change, a hash of their names, sizes and hashes."""
     own = {name: files[name] for name in read.files if name in files}
     if not own:
@@ -271,36 +113,17 @@ def _together(read: _Read, files: Mapping[str, _File]) -> dict[str, Any]:
     top = os.path.commonpath(own)
     digest = hashlib.sha256()
     for name, file in own.items():
-        digest.update(f"{os.path.relpath(name, top)}\0{file.size}\0{file.sha256}\0".encode())
-    whole = _File(
-        sum(file.size for file in own.values()),
-        max(file.modified for file in own.values()),
-        digest.hexdigest(),
-        any(file.partial for file in own.values()),
-    )
-    return {**_one(whole), "files": len(own)}
+        digest.update(f"{os.path.relpath(name, top)}\0{file.stamp.size}\0{file.sha256}\0".encode())
+    found = {
+        "bytes": sum(file.stamp.size for file in own.values()),
+        "mtime_ns": max(file.stamp.mtime_ns for file in own.values()),
+        "sha256": digest.hexdigest(),
+    }
+    partial = {} if all(file.whole for file in own.values()) else {"partial": True}
+    return {**found, **partial, "files": len(own)}
 
 
-def _remote(name: str, storage: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the storage reports about a file, without reading it."""
-    import fsspec
-
-    found: dict[str, Any] = {"bytes": None, "sha256": UNKNOWN}
-    try:
-        filesystem, inner = fsspec.core.url_to_fs(name, **options_of(name, storage))
-        about = filesystem.info(inner)
-    except Exception:  # noqa: BLE001  (a library of its own for each storage; the run has ended well)
-        return found
-    found["bytes"] = about["size"] if isinstance(about.get("size"), int) else None
-    keys = {"etag": ("ETag", "etag"), "modified": ("LastModified", "last_modified", "updated", "mtime", "created")}
-    for key, names in keys.items():
-        value = next((about[n] for n in names if about.get(n)), None)
-        if value is not None:
-            found[key] = str(value).strip('"')
-    return found
-
-
-def _recorded_name(name: str, root: str) -> str:
+def recorded_name(name: str, root: str) -> str:
     """Return the path to record: relative if near the file's folder, so that it is the same in a copied project.
 
     User names, passwords and signatures are taken out of URLs.
@@ -312,3 +135,183 @@ def _recorded_name(name: str, root: str) -> str:
     name = re.sub(r"(?<=://)[^/@]*@", "", name)
     address, mark, query = name.partition("?")
     return f"{address}?{hashlib.sha256(query.encode()).hexdigest()[:8]}" if mark else address
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What a step reads
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class FileIdentity(NamedTuple):
+    """What tells the present content of a file, or of all files of a store or folder, from another.
+
+    Parameters
+    ----------
+    label : the path to record, relative if near the file's folder
+    size : bytes; 0 if unknown
+    mtime_ns : when it was last changed; 0 if unknown
+    digest : equal for equal content; empty: unknown
+    checked : whether the content was read; else size and time of change count
+    """
+
+    label: str
+    size: int
+    mtime_ns: int
+    digest: str
+    checked: bool = True
+
+
+@dataclass(frozen=True)
+class StepFiles:
+    """The files that a step reads.
+
+    Parameters
+    ----------
+    identities : path or URL of a file or store as the tasks have it, or the text of an argument -> its identity
+    unknown : why the content of one of them is unknown; empty: all are known
+    stamps : the state of each local file before it was read
+    """
+
+    identities: Mapping[str, FileIdentity] = field(default_factory=dict)
+    unknown: str = ""
+    stamps: Mapping[str, FileStamp] = field(default_factory=dict)
+    reads: tuple[Read, ...] = ()
+
+    def changed(self) -> list[str]:
+        """Return the files that have changed since their identities were taken, sorted; new ones in folders as well."""
+        now = file_stamps(self.stamps)
+        changed = {path for path, stamp in self.stamps.items() if path not in now or now[path].state != stamp.state}
+        for read in self.reads:
+            if read.together and os.path.isdir(read.name):
+                changed |= set(tree(read.name)) - set(read.files)
+        return sorted(changed)
+
+
+class InputFiles:
+    """The identities of the files that the steps of a Config read; one object for each plan.
+
+    All local files of all steps are looked at together, when the first step is asked for.
+
+    Parameters
+    ----------
+    notes : where digests are kept between runs
+    budget : bytes of files that are read as a whole; what the notes have is free
+    """
+
+    def __init__(self, config: Config, notes: FileNotes | None = None, *, budget: int = _CHECKED) -> None:
+        self._config, self._notes, self._budget = config, notes if notes is not None else FileNotes(), budget
+        self._root = os.path.abspath(config.root)
+        self._reads: dict[str, tuple[Read, ...]] | None = None
+        self._same: dict[tuple[str, ...], tuple[Read, ...]] = {}
+        self._local: dict[str, FileDigest] = {}
+        self._remote: dict[str, FileIdentity] = {}
+        self._found: dict[tuple[Read, ...], StepFiles] = {}
+
+    def of(self, step: Step) -> StepFiles:
+        """Return the files that a step of the Config reads."""
+        return self.files(self._of_all()[step.name])
+
+    def files(self, reads: tuple[Read, ...]) -> StepFiles:
+        """Return the files of some reads."""
+        if reads not in self._found:
+            self._look(reads)
+            self._found[reads] = self._step_files(reads)
+        return self._found[reads]
+
+    def _of_all(self) -> dict[str, tuple[Read, ...]]:
+        if self._reads is None:
+            self._reads = {step.name: self._of_one(step) for step in self._config.steps.values()}
+            self._look([read for reads in self._reads.values() for read in reads])
+        return self._reads
+
+    def _of_one(self, step: Step) -> tuple[Read, ...]:
+        reads = reads_of(step, self._config)
+        # of a remote store all files count; for the report its metadata are enough
+        is_store = step.kind == "op" and step.function == "from_zarr"
+        own = (
+            Read(read.name, (read.name,), together=True) if is_store and is_remote(read.name) else read
+            for read in reads
+        )
+        return (*own, *named_by([step], self._root, folders=True))
+
+    def _look(self, reads: Iterable[Read]) -> None:
+        """Take the digests of all files that were not looked at before."""
+        names = dict.fromkeys(name for read in reads for name in read.files)
+        local = [name for name in names if not is_remote(name) and name not in self._local]
+        if local:
+            self._local |= file_digests(local, budget=self._budget, notes=self._notes, note_ends=True)
+        remote = [read.name if read.together else name for read in reads for name in read.files if is_remote(name)]
+        asked = [name for name in dict.fromkeys(remote) if name not in self._remote]
+        if asked:
+            with ThreadPoolExecutor(min(len(asked), 16), thread_name_prefix="ask") as pool:
+                self._remote |= dict(zip(asked, pool.map(self._remote_identity, asked), strict=True))
+
+    def _step_files(self, reads: tuple[Read, ...]) -> StepFiles:
+        identities: dict[str, FileIdentity] = {}
+        for read in reads:
+            if read.together:
+                identities[read.given or read.name] = self._of_many(read)
+            else:
+                identities |= {read.given or name: self._identity(name) for name in read.files}
+        lost = next((one.label for one in identities.values() if not one.digest), None)
+        stamps = {name: self._local[name].stamp for read in reads for name in read.files if name in self._local}
+        unknown = f"the content of {lost} is unknown" if lost is not None else ""
+        return StepFiles(identities, unknown, stamps, reads)
+
+    def _label(self, name: str) -> str:
+        return str(self._config.masked(recorded_name(name, self._root)))
+
+    def _identity(self, name: str) -> FileIdentity:
+        if is_remote(name):
+            return self._remote[name]
+        found = self._local.get(name)
+        if found is None:  # a file that is not there is a fact as well: it may be one beside another, or come later
+            return FileIdentity(self._label(name), 0, 0, ABSENT if not os.path.lexists(name) else "")
+        digest = found.identity if found.sha256 else ""
+        return FileIdentity(self._label(name), found.stamp.size, found.stamp.mtime_ns, digest, found.whole)
+
+    def _of_many(self, read: Read) -> FileIdentity:
+        """Return the files of a store, a folder or a long list as one."""
+        if is_remote(read.name):
+            return self._remote[read.name]
+        digest, size, modified, checked = hashlib.sha256(), 0, 0, True
+        top = read.name if os.path.isdir(read.name) else os.path.dirname(read.name)
+        for name in read.files:
+            one = self._identity(name)
+            if not one.digest:
+                return one._replace(label=self._label(read.name))
+            part = f"{os.path.relpath(name, top)}\0{one.size}\0{one.digest}".encode("utf-8", "surrogateescape")
+            digest.update(b"%d:%b" % (len(part), part))
+            size, modified, checked = size + one.size, max(modified, one.mtime_ns), checked and one.checked
+        return FileIdentity(self._label(read.name), size, modified, digest.hexdigest()[:32], checked)
+
+    def _remote_identity(self, name: str) -> FileIdentity:
+        """Return the identity of a remote file, or of all files below a remote folder, as their storage reports it."""
+        about = about_remote(name, self._config.storage) or {}
+        if about.pop("folder", False):
+            return FileIdentity(self._label(name), 0, 0, _listing_digest(name, self._config.storage))
+        if about.get("version") or about.get("etag") or about.get("modified"):
+            mark = about.get("version") or about.get("etag")
+            parts = [str(about["bytes"]), str(mark or about["modified"])]
+            digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+            return FileIdentity(self._label(name), about["bytes"] or 0, 0, digest, bool(mark))
+        return FileIdentity(self._label(name), about.get("bytes") or 0, 0, "")
+
+
+def _listing_digest(name: str, storage: Mapping[str, Any]) -> str:
+    """Return a digest of the names, sizes and versions of all files below a remote folder; empty if it has none."""
+    import fsspec
+
+    try:
+        filesystem, inner = fsspec.core.url_to_fs(name, **options_of(name, storage))
+        listed = filesystem.find(inner, detail=True)
+    except Exception:  # noqa: BLE001  (a library of its own for each storage)
+        return ""
+    digest = hashlib.sha256()
+    marks = ("VersionId", "version_id", "generation", "ETag", "etag", "LastModified", "updated", "mtime", "created")
+    for path, about in sorted(listed.items()):
+        mark = next((about[key] for key in marks if about.get(key)), None)
+        if mark is None or len(listed) > _MOST_REMOTE:
+            return ""
+        digest.update(f"{path[len(inner) :]}\0{about.get('size')}\0{mark}\0".encode())
+    return digest.hexdigest()[:32] if listed else ""

@@ -11,13 +11,13 @@ import functools
 import hmac
 import platform
 from collections.abc import Iterable
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from pipeline.backends.local.child_processes import count_cores
+from pipeline.backends.versions import version
 
 __all__ = ["PACKAGES", "environment", "versions"]
 
@@ -48,8 +48,8 @@ def versions(packages: Iterable[str] = ()) -> dict[str, str]:
     """Return the versions of Python and of the packages that matter."""
     found = {"python": platform.python_version()}
     for package in dict.fromkeys([*PACKAGES, *(name.partition(".")[0] for name in packages)]):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
+        if (number := version(package)) is not None:
+            found[package] = number
     return found
 
 
