@@ -133,7 +133,7 @@ def test_the_plugin_counts_tasks_and_bytes_by_step() -> None:
     one = dashboard_page._DashboardPlugin(SimpleNamespace(tasks=tasks, workers={}))
     one.begin(about)
     key = about["places"][0][0]
-    report = {"run": "r1", "segment": 0, "rows": [], "dropped": [["mean[a]", "x", "no"]], "failed": None}
+    report = {"run": "r1", "segment": 0, "rows": [], "dropped": [["mean[a]", "x", "no"]], "failed": None, "missing": []}
 
     def now() -> list[tuple[int, int, int, int]]:
         return [(s["done"], s["running"], s["held"], s["dropped"]) for s in one.content("")["run"]["steps"]]
@@ -173,7 +173,7 @@ def test_the_page_shows_the_time_left_as_the_terminal_does(monkeypatch: pytest.M
     for i in range(50):  # two at a time
         clock.now = float(i // 2 + 1)
         rows = [[1, i // 2 * 10**9, (i // 2 + 1) * 10**9, 0, 0, 0]]
-        one.log_event("c", {"run": "r1", "segment": i, "rows": rows, "dropped": [], "failed": None})
+        one.log_event("c", {"run": "r1", "segment": i, "rows": rows, "dropped": [], "failed": None, "missing": []})
     expected = Estimate(lambda: clock.now)
     clock.now = 0.0
     expected.begin({"load": 100})

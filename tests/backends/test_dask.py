@@ -20,6 +20,7 @@ import pytest
 from conftest import passing_children, until
 from dask_tasks import (
     call,
+    count,
     count_kept,
     die_at_three,
     die_once,
@@ -37,6 +38,7 @@ from dask_tasks import (
     note,
     note_pid,
     one,
+    only_here,
     staging_of,
     wait_for_ever,
 )
@@ -168,6 +170,18 @@ def test_a_failed_task_is_named_with_its_item_and_cause(local: Dask, function: C
         local.run(one(function))
     assert (caught.value.step, caught.value.key, caught.value.item) == ("fit", "('fit', 0)", "x=7")
     assert caught.value.cause.startswith(cause)
+
+
+def test_a_result_that_another_worker_cannot_read_is_named(local: Dask, tmp_path: Path) -> None:
+    tasks: dict[Key, Any] = {("fit", i): task(("fit", i), only_here, i, str(tmp_path)) for i in range(2)}
+    tasks["n",] = task(("n",), count, listed(map(ref, list(tasks))))
+    with pytest.raises(TaskError, match=r"fit: another worker can't read the result: MemoryError.*too large for here"):
+        local.run(graph(tasks, ("n",)))
+    for path in tmp_path.iterdir():
+        path.unlink()
+    tasks = {key: task(key, only_here, i, str(tmp_path), 0) for key, i in [(("fit", 0), 0), (("fit", 1), 1)]}
+    tasks["n",] = task(("n",), count, listed(map(ref, list(tasks))))
+    assert local.run(graph(tasks, ("n",))).results == {("n",): 2}  # over the same connections
 
 
 def test_the_item_that_failed_among_many_is_the_one_named(local: Dask) -> None:

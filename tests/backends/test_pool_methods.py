@@ -205,12 +205,12 @@ outputs:
   u: {to: csv, path: u.csv}
 ''')
 for method in ("pool", "processes"):
-    p.run(backend=f"{method}[start_method=fork]", workers=1)
+    p.run(backend=f"{method}[start_method=fork]", workers=1, force=True)
     assert open("u.csv").read().split() == ["a,b", "1,2", "2,3", "3,4"]
-p.run(backend="serial")
+p.run(backend="serial", force=True)
 for method in ("pool", "processes"):
     try:
-        p.run(backend=f"{method}[start_method=fork]", workers=1)
+        p.run(backend=f"{method}[start_method=fork]", workers=1, force=True)
     except ConfigError as error:
         assert "start_method: got 'fork', but this process has run frames" in str(error), error
         assert "use spawn or forkserver" in str(error)

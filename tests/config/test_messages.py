@@ -343,7 +343,10 @@ def test_consequences_of_an_error_are_not_reported(tmp_path: Path) -> None:
         ),
         (
             "steps: {x: {op: arange, stop: 4}}\noutputs: {x: {to: {npy: 1}, path: x.npy}}",
-            "x.yaml:3:19: outputs.x.to: got a map; formats: parquet, zarr, netcdf, npy, csv, json, pickle, text, file",
+            (
+                "x.yaml:3:19: outputs.x.to: got a map; "
+                "formats: parquet, zarr, netcdf, npy, csv, json, pickle, text, file, png, svg"
+            ),
         ),
         (
             'steps: {x: {op: arange, stop: 4}}\nseed: "a\\e[31m\\n"',

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from time import perf_counter, perf_counter_ns
@@ -75,6 +75,7 @@ class DaskExecution:
         self.health = health.Health(client, silence=silence, every=_PROBE_EVERY, no_workers=settings.timeout)
         self._usage = ClusterUsage(client)
         self._admission: Admission | None = None
+        self._plan: Plan
         self._collected: CollectedValues
         self._submit: Callable[..., None]
         self._began = self._elapsed = 0  # ns
@@ -92,7 +93,9 @@ class DaskExecution:
     def run(self) -> dict[Key, Any]:
         """Run the graph; return the wanted results that could be computed."""
         graph = self._graph
-        plan = lower(self._segments, graph.wanted, self._context, self._id, self._client.id, self._status_folder)
+        plan = self._plan = lower(
+            self._segments, graph.wanted, self._context, self._id, self._client.id, self._status_folder
+        )
         wanted = list(dict.fromkeys(plan.places[key][0] for key in graph.wanted))
         self._dashboard.begin(graph, plan, self._id)
         self._reports.listener = self._dashboard.observing(self._reports.listener)
@@ -106,7 +109,7 @@ class DaskExecution:
                 self._admit(self._admission.begin())
             else:
                 submission.submit(plan, wanted, self._collected.keys)
-            values = dict(zip(wanted, self._wait(submission, plan), strict=True))
+            values = dict(zip(wanted, self._wait(submission), strict=True))
             self._elapsed = perf_counter_ns() - self._began
             self._await_collected(submission)
             if self._admission is not None:
@@ -140,7 +143,7 @@ class DaskExecution:
             records, elapsed=elapsed, backend=backend, n_workers=n_workers, start_up=start_up, notes=notes
         )
 
-    def _wait(self, submission: Submission, plan: Plan) -> list[Any]:
+    def _wait(self, submission: Submission) -> list[Any]:
         """Handle what arrives until all results are there."""
         checked = perf_counter()
         while True:
@@ -154,12 +157,13 @@ class DaskExecution:
             if isinstance(arrived, Results):
                 return arrived.values
             if isinstance(arrived, FutureFailed):
-                self._future_failed(plan, arrived)
+                self._future_failed(arrived)
             else:
                 self._handle(arrived, submission)
 
-    def _future_failed(self, plan: Plan, failed: FutureFailed) -> None:
+    def _future_failed(self, failed: FutureFailed) -> None:
         """Raise our error for it; in a run that keeps going only if it is none of a task."""
+        plan = self._plan
         error = translated(plan, self._status_folder, self._tending, *failed, timeout=self._settings.timeout)
         is_tasks = isinstance(error, TaskError | WorkerLost) and failed.key in plan.segments
         if not self._keep_going or not is_tasks or isinstance(error, TaskEntryDamaged):
@@ -201,7 +205,9 @@ class DaskExecution:
             self._collected.arrived(submission, report)
             return
         content = report.content
-        if "action" in content:  # remove-worker
+        if content.get("action") == "unreadable":
+            self._unreadable(content)
+        elif "action" in content:  # remove-worker
             if not content.get("expected"):
                 address = str(content["worker"])
                 self._timeouts.forget_worker(address)
@@ -225,6 +231,13 @@ class DaskExecution:
             self._collected.reported(submission, self._segments[content["segment"]], content)
             if self._admission is not None and content["failed"] is None and not content["partial"]:
                 self._admit(self._admission.ended(content["segment"]))
+
+    def _unreadable(self, content: Mapping[str, Any]) -> None:
+        """Raise the error for a result that arrived at another worker and can't be read there, if it is one of ours."""
+        for key, segment in self._plan.segments.items():
+            if str(key) == content["key"]:
+                task = segment.tasks[-1]
+                raise TaskError(task.step, str(task.key), f"another worker can't read the result: {content['cause']}")
 
     def _admit(self, numbers: Sequence[int]) -> None:
         if numbers and self._admission is not None:

@@ -126,7 +126,7 @@ def run_job(payload: bytes, *arguments: Any) -> Any:
 
     Raises
     ------
-    SegmentFailed : if one of its tasks failed, or returned what can't be pickled
+    SegmentFailed : if one of its tasks failed, or returned what can't be pickled and unpickled
     """
     return _run_job(payload, arguments, {})
 
@@ -324,34 +324,35 @@ def _item_failed(job: Job, failure: Failure, again: bool) -> dict[str, Any]:
 
 
 def _checked(value: Any) -> Any:
-    """Return a value that can be pickled; raise what pickling raises. Arrays cost nothing, see below."""
+    """Return a value that can be pickled and unpickled; raise what these raise. Arrays cost nothing, see below."""
     if type(value) in (int, float, str, bytes, bool, type(None)):
         return value
+    buffers: list[pickle.PickleBuffer] = []
     try:
-        pickle.dumps(value, protocol=5, buffer_callback=_ignore)
+        data = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
     except Exception:  # noqa: BLE001 - pickling the user's objects may raise anything
-        cloudpickle.dumps(value, protocol=5, buffer_callback=_ignore)
+        buffers.clear()
+        data = cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+    pickle.loads(data, buffers=buffers)
     return value
 
 
 def _unpicklable(segment: Segment, result: SegmentResult) -> Failure | None:
-    """Return the failure of the first output that can't be pickled; where the segment goes on, the result has them all.
+    """Return the failure of the first output that can't be sent; where the segment goes on, the result has them all.
 
-    Without this it would fail later, under another name. Buffers are left out of the pickle, so arrays cost nothing.
+    Without this it would fail later, under another name; and where only unpickling fails, a task on another worker that
+    needs the value would wait for ever (see :meth:`Prepare.transition`). Buffers are left out of the pickle, so arrays
+    cost nothing.
     """
     for key, value in list(result.outputs.items()):
         try:
             _checked(value)
         except Exception as error:  # noqa: BLE001 - as there
             task = next(task for task in segment.tasks if task.key == key)
-            cause = f"{one_line(error)} (the result, a {type(value).__name__}, can't be pickled)"
+            cause = f"{one_line(error)} (the result, a {type(value).__name__}, can't be pickled and unpickled)"
             failure = Failure.of(task, cause, traceback=traceback.format_exc())
             if not segment.goes_on:
                 return failure
             result.failed.append(failure)
             del result.outputs[key]
     return None
-
-
-def _ignore(_: object) -> bool:
-    return False

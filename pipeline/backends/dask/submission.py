@@ -23,6 +23,8 @@ from pipeline.graph.nodes import GraphNode, dependencies
 
 __all__ = ["Fetched", "FutureFailed", "Report", "Results", "Submission"]
 
+_OF_ALL = ("remove-worker", "unreadable")  # actions of messages that every run gets
+
 
 class Report(NamedTuple):
     """A message from a worker or the scheduler, and when it arrived by ``perf_counter_ns``."""
@@ -172,7 +174,7 @@ class Submission:
 
     def _on_event(self, event: tuple[float, Any]) -> None:
         message = event[1]
-        if isinstance(message, dict) and (message.get("run") == self._run or message.get("action") == "remove-worker"):
+        if isinstance(message, dict) and (message.get("run") == self._run or message.get("action") in _OF_ALL):
             self._queue.put(Report(message, perf_counter_ns()))
 
     async def _watch(self, futures: Sequence[Future[Any]], results: bool) -> None:

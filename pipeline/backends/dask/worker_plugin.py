@@ -96,7 +96,18 @@ class Prepare(WorkerPlugin):
         uninstall()
 
     def transition(self, key: Any, start: str, finish: str, **_: Any) -> None:
-        """Record when a task arrived, was ready and was handed to a thread, and when its inputs were fetched."""
+        """Record when a task arrived, was ready and was handed to a thread, and when its inputs were fetched.
+
+        An input that arrived and can't be read (memory is short, its module is not there) is reported to all clients:
+        Dask 2026.8 keeps the error to itself, and the task waits for its input for ever. The connection is given up,
+        since the other worker still waits on it to hear that the input has arrived, and the next transfer would fail.
+        """
+        if start == "flight" and finish == "error":
+            state = self.worker.state.tasks[key]
+            for address in state.who_has:
+                self.worker.rpc.remove(address)
+            content = {"action": "unreadable", "key": str(key), "cause": str(state.exception_text)}
+            self.worker.log_event("all", content)
         if finish == "flight":
             _fetched[key] = (perf_counter_ns(), 0)
         elif start == "flight" and finish == "memory":
