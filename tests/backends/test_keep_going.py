@@ -54,16 +54,16 @@ def graphs(draw: st.DrawFn) -> tuple[Graph, dict[Key, list[Key]], set[Key]]:
     policies, fails, final = {}, {}, set()
     for i in range(n_steps):
         retries, is_over = draw(st.integers(0, 2)), draw(st.booleans())
-        name = f"s{i}"
+        name, pure = f"s{i}", draw(st.booleans()) or bool(retries)
         items = tuple(f"x={j}" for j in range(n_chunks)) if is_over else None
         policies[name] = Policy(
             name,
             retries=retries,
-            merge=draw(st.booleans()),
+            merge=draw(st.booleans()) and pure,  # a task with effects outside is a segment of its own
             items=items,
             over=name if is_over else "",
             batch=draw(st.sampled_from([None, 1, 2])),
-            pure=draw(st.booleans()) or bool(retries),
+            pure=pure,
         )
         for j in range(n_chunks):
             earlier = [key for key in needs if key[0] != name]
