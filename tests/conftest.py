@@ -87,7 +87,8 @@ def _files() -> Iterator[str]:
             target = os.readlink(f"/proc/self/fd/{fd}")
         except OSError:
             continue  # the descriptor of the listing itself
-        if target.startswith(folder) and not target.endswith(" (deleted)") and not LASTING_FILES.search(target):
+        is_ours = target.startswith(folder) and not target.startswith(sys.prefix + os.sep)
+        if is_ours and not target.endswith(" (deleted)") and not LASTING_FILES.search(target):
             yield f"open file {target}"
 
 

@@ -219,6 +219,11 @@ class Graph:
         return policy.items[key[1]] if key[1] < len(policy.items) else ""
 
     @cached_property
+    def structure(self) -> str:
+        """A hash of keys, dependencies, functions and constants alone, whatever is wanted of them."""
+        return token(self.tasks, self.owners)
+
+    @cached_property
     def fingerprint(self) -> str:
         """64 bits, in hex, over keys, dependencies, functions and constants; the same in every process and session.
 
@@ -226,7 +231,7 @@ class Graph:
         """
         if self.part_of:
             return self.part_of
-        digest = hashlib.sha256(token(self.tasks, self.owners).encode())
+        digest = hashlib.sha256(self.structure.encode())
         digest.update(repr(sorted(map(repr, self.wanted))).encode())
         for name in sorted(self.modules):
             content = self.modules[name]

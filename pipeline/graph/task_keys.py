@@ -8,7 +8,7 @@ nor is its position among others: one more item changes the keys of no other ite
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -68,6 +68,7 @@ class TaskKeys:
     owners : key -> step instance
     facts : step instance -> what is known of its tasks
     root : a folder; paths below it count relative to it
+    incomplete : step instances of which items may be left out: of what needs their tasks, no key is known
 
     Attributes
     ----------
@@ -81,8 +82,10 @@ class TaskKeys:
         owners: Mapping[Key, str],
         facts: Mapping[str, StepFacts],
         root: str = "",
+        incomplete: Collection[str] = (),
     ) -> None:
         self._tasks, self._owners, self._facts = tasks, owners, facts
+        self._incomplete = frozenset(incomplete)
         self._root = f"{root.rstrip('/')}/" if root else ""
         self._tokens: dict[int, str] = {}  # of objects seen before, by identity
         self.own: dict[Key, str] = {}
@@ -105,8 +108,11 @@ class TaskKeys:
             elif not needs:
                 self.keys[key] = combined((own,))
             else:
-                ids = [self.keys.get(needed, "") for needed in needs_of(self._tasks[key])]
+                ids = [self._id(needed) for needed in needs_of(self._tasks[key])]
                 self.keys[key] = combine(own, ids) if all(ids) else ""
+
+    def _id(self, key: Key) -> str:
+        return "" if self._incomplete and self._owners.get(key) in self._incomplete else self.keys.get(key, "")
 
     def _describe(self, facts: StepFacts, keys: list[Key]) -> None:
         """Set the hashes of the tasks of one layer."""

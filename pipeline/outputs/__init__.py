@@ -13,6 +13,7 @@ netcdf         Write arrays as netCDF-4, and read them back.
 grids          Divide a chunked array into regions, one per writer task, and regions into the chunks of a file.
 run_labels     Write labels that are computed in the run into files, next to the coordinates known before.
 files          Write files that appear only when they are complete; what a writer task gets and returns.
+written_parts  The files that writer tasks have completed, kept for the next run if this one does not end.
 appending      Outputs that grow: whether a run may add to what is there, and the manifest afterwards.
 commit         Commit the outputs of one run: locks, staging folder, verification, renames, manifests.
 target_paths   The path of an output and of the hidden files beside it; whether outputs overlap or lead out of the root.

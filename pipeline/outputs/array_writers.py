@@ -241,7 +241,7 @@ def write_zarr_chunks(
 
 
 def join_zarr(
-    fragments: Sequence[str],
+    fragments: Sequence[PartRecord],
     indices: Sequence[tuple[int, ...]],
     labels: Sequence[Sequence[np.ndarray[Any, Any]]],
     spec: ArraySpec,
@@ -261,16 +261,17 @@ def join_zarr(
     return PartRecord((), tuple(files), math.prod(grid.shape))
 
 
-def write_npy_fragment(block: Any, index: tuple[int, ...], path: str, dtype: str, context: Context) -> str:
-    """Write one chunk as a fragment for :func:`join_npy`; return its path below the staging folder."""
+def write_npy_fragment(block: Any, index: tuple[int, ...], path: str, dtype: str, context: Context) -> PartRecord:
+    """Write one chunk as a fragment for :func:`join_npy`."""
     name = f"{FRAGMENTS}/{path}/{'.'.join(map(str, index)) or '0'}.npy"
+    values = np.asarray(block).astype(dtype, copy=False)
     with writing(context, name) as written:
-        np.lib.format.write_array(written.file, np.asarray(block).astype(dtype, copy=False), allow_pickle=False)
-    return name
+        np.lib.format.write_array(written.file, values, allow_pickle=False)
+    return PartRecord(index, (written.record,), values.size)
 
 
 def join_npy(
-    fragments: Sequence[str],
+    fragments: Sequence[PartRecord],
     indices: Sequence[tuple[int, ...]],
     labels: Sequence[Sequence[np.ndarray[Any, Any]]],
     spec: ArraySpec,
@@ -281,7 +282,7 @@ def join_npy(
 
     Parameters
     ----------
-    fragments : their paths below the staging folder
+    fragments : what :func:`write_npy_fragment` has returned
     indices : for each fragment the number of its chunk along each dim; the shape is found from the fragments
     labels : ignored, since npy has no labels
     """
@@ -316,10 +317,10 @@ def _reserve(path: Path) -> None:
 
 
 def fragments_of(
-    fragments: Sequence[str], indices: Sequence[tuple[int, ...]], context: Context
+    fragments: Sequence[PartRecord], indices: Sequence[tuple[int, ...]], context: Context
 ) -> tuple[dict[tuple[int, ...], np.ndarray[Any, Any]], list[list[int]]]:
     """Return the chunks of an array by their index, memory-mapped, and the sizes of the chunks along each dim."""
-    paths = [Path(context.staging, name) for name in fragments]
+    paths = [Path(context.staging, fragment.files[0].path) for fragment in fragments]
     blocks = {
         index: np.load(path, mmap_mode="r" if _mappable(path) else None)
         for index, path in zip(indices, paths, strict=True)

@@ -27,6 +27,7 @@ __all__ = [
     "PartRecord",
     "final_path",
     "hash_file",
+    "make_parents",
     "packing",
     "read_errors",
     "sync_folder",
@@ -146,7 +147,7 @@ class _Written:
         return FileRecord(self.path, self.file.size, self.file.hash)
 
 
-def _make_folders(staging: Path, folder: Path) -> None:
+def make_parents(staging: Path, folder: Path) -> None:
     """Make the folders that lead to a file, but never the staging folder: a worker may outlive its run.
 
     Raises
@@ -194,7 +195,7 @@ def writing(context: Context, path: str) -> Iterator[_Written]:
     """
     target, shown = Path(context.staging, path), final_path(context, path)
     with write_errors(shown):
-        _make_folders(Path(context.staging), target.parent)
+        make_parents(Path(context.staging), target.parent)
     with replacing(target, shown=shown) as partial, Hashing(partial) as file:
         yield _Written(file, path)
         file.sync()

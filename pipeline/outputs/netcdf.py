@@ -105,7 +105,7 @@ def _fill(dtype: np.dtype[Any]) -> Any:
 
 
 def join_netcdf(
-    fragments: Sequence[str],
+    fragments: Sequence[PartRecord],
     indices: Sequence[tuple[int, ...]],
     labels: Sequence[Sequence[np.ndarray[Any, Any]]],
     spec: ArraySpec,

@@ -101,11 +101,10 @@ def _write_table(
 
 def write_csv_fragment(
     table: pa.Table, index: int, path: str, options: Mapping[str, Any], context: Context
-) -> tuple[str, int]:
-    """Write a partition as CSV without a header, for :func:`join_text`; return its path and number of rows."""
-    name = f"{FRAGMENTS}/{path}/{index}"
-    write_bytes(context, name, (csv_rows(block, options) for block in _blocks(table)))
-    return name, len(table)
+) -> PartRecord:
+    """Write a partition as CSV without a header, for :func:`join_text`."""
+    rows = (csv_rows(block, options) for block in _blocks(table))
+    return PartRecord((index,), (write_bytes(context, f"{FRAGMENTS}/{path}/{index}", rows),), len(table))
 
 
 def csv_header(names: Sequence[str], options: Mapping[str, Any]) -> bytes:
@@ -114,17 +113,15 @@ def csv_header(names: Sequence[str], options: Mapping[str, Any]) -> bytes:
     return (str(options.get("sep", ",")).join(fields) + "\n").encode()
 
 
-def write_json_fragment(table: pa.Table, index: int, path: str, lines: bool, context: Context) -> tuple[str, int]:
-    """Write a partition as JSON objects, for :func:`join_text`; return its path and number of rows."""
-    name = f"{FRAGMENTS}/{path}/{index}"
+def write_json_fragment(table: pa.Table, index: int, path: str, lines: bool, context: Context) -> PartRecord:
+    """Write a partition as JSON objects, for :func:`join_text`."""
     between = "\n" if lines else ",\n"
 
     def blocks() -> Iterator[bytes]:
         for i, block in enumerate(_blocks(table)):
             yield ((between if i else "") + between.join(json_rows(block).to_pylist())).encode()
 
-    write_bytes(context, name, blocks())
-    return name, len(table)
+    return PartRecord((index,), (write_bytes(context, f"{FRAGMENTS}/{path}/{index}", blocks()),), len(table))
 
 
 def _blocks(table: pa.Table) -> Iterator[pa.Table]:
@@ -134,10 +131,10 @@ def _blocks(table: pa.Table) -> Iterator[pa.Table]:
 
 
 def join_text(
-    fragments: Sequence[tuple[str, int]], head: bytes, between: bytes, tail: bytes, path: str, context: Context
+    fragments: Sequence[PartRecord], head: bytes, between: bytes, tail: bytes, path: str, context: Context
 ) -> PartRecord:
     """Join text fragments in one file, empty ones left out, compressed by the ending of its name."""
-    full = [name for name, rows in fragments if rows]
+    full = [fragment.files[0].path for fragment in fragments if fragment.rows]
 
     def blocks() -> Iterator[bytes]:
         yield head
@@ -149,7 +146,7 @@ def join_text(
     with writing(context, path) as written, packing(written.file, path) as file:
         for data in blocks():
             file.write(data)
-    return PartRecord((), (written.record,), sum(rows for _, rows in fragments))
+    return PartRecord((), (written.record,), sum(fragment.rows for fragment in fragments))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import os
 import secrets
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -26,6 +26,7 @@ from pipeline.backends import registry
 from pipeline.backends.base import Backend, Outcome
 from pipeline.backends.events import Event, Listener, Note, Resumed, TasksDone, show_output
 from pipeline.backends.options import parse, refuse_resources, with_options
+from pipeline.backends.shared_folder import shared_folder
 from pipeline.builder.build import build
 from pipeline.builder.plan import unused_steps
 from pipeline.config.from_python import StepReference
@@ -45,12 +46,12 @@ from pipeline.runs.partial import Partial, find_missing
 from pipeline.runs.protected_inputs import check_outputs, refuse_collisions
 from pipeline.runs.provenance.machine import versions
 from pipeline.runs.resume.plan import ResumePlan, plan_run
-from pipeline.runs.resume.unfinished import UnfinishedItems
+from pipeline.runs.resume.unfinished import UnfinishedRuns
 from pipeline.runs.resume.value_stores import (
     closing_notes,
     evict,
+    has_log,
     in_use,
-    logs_items,
     stores_of,
     with_cache,
     with_whole_entries,
@@ -60,6 +61,7 @@ from pipeline.runs.run_result import Run as Run
 from pipeline.runs.wall_time import WallTime
 from pipeline.trace.trace import Trace
 from pipeline.units import count_text, unused_text
+from pipeline.worker.client_entries import kept_by_client
 from pipeline.worker.temp_folders import remove_spilled
 
 __all__ = ["Run", "masked", "opened", "run", "tell_warnings"]
@@ -138,22 +140,24 @@ def run(
     facts = Facts(folder, config, graph, backend=backend, workers=workers)
     name = f"{folder.name}-{secrets.token_hex(4)}"  # unlike that of any other run
     outcome: Outcome | None = None
+    transaction = OutputTransaction(
+        graph.sinks,
+        out,
+        run=name,
+        storage=config.storage,
+        protect=lambda: refuse_collisions(config, graph, out),
+    )
     with noted_failure(folder, "run", config):
         facts.begin()
         try:
             with (
                 TaskLog(folder / TASK_LOG) as log,
                 in_use(stores),
-                UnfinishedItems(folder, wanted=logs_items(config, stores)) as unfinished,
-                OutputTransaction(
-                    graph.sinks,
-                    out,
-                    run=name,
-                    storage=config.storage,
-                    protect=lambda: refuse_collisions(config, graph, out),
-                ) as transaction,
+                UnfinishedRuns(folder, wanted=has_log(config), staging=transaction.staging) as unfinished,
+                transaction,
             ):
-                stores = replace(stores, log=unfinished.log, earlier=unfinished.earlier)
+                log_of_items = unfinished.log if stores.cache is None else None
+                stores = replace(stores, log=log_of_items, earlier=unfinished.earlier, parts=unfinished.parts)
                 begin = getattr(listener, "begin", None) or (lambda graph: None)
                 tell_warnings(graph, config, listener)
                 listener = masked(log.beside(listener or show_output), config)
@@ -163,6 +167,8 @@ def run(
                 def compute(plan: ResumePlan) -> Outcome:
                     """Run what is planned; when this returns no task runs any more."""
                     transaction.leave_out(plan.settled)
+                    if unfinished.parts is not None:
+                        unfinished.parts.remove_others(plan.values.part_keys)
                     facts.planned(plan.graph, plan.to_dict())
                     begin(plan.graph)
                     if plan.summary:
@@ -170,10 +176,10 @@ def run(
                     wall_time.mark("planning")
                     wall_time.move(graph.metadata.seconds, source="planning", target="metadata")
                     how = backend, workers, cluster, listener, options or {}
+                    folders = stores.folders if plan.values.nodes else ()
+                    more: dict[str, Any] = {"wall_time": wall_time, "keep_going": keep_going, "folders": folders}
                     try:
-                        return _computed(
-                            config, plan.graph, transaction, *how, wall_time=wall_time, keep_going=keep_going
-                        )
+                        return _computed(config, plan.graph, transaction, *how, **more)
                     finally:
                         remove_spilled()  # by workers that were killed
 
@@ -320,14 +326,22 @@ def _computed(
     *,
     wall_time: WallTime,
     keep_going: bool,
+    folders: Iterable[str],
 ) -> Outcome:
-    """Return what the back end returns. When this returns no task runs any more; without a task none is started."""
+    """Return what the back end returns. When this returns no task runs any more; without a task none is started.
+
+    Parameters
+    ----------
+    folders : where values of tasks are kept; if a worker does not see one, as this user, this process keeps them
+    """
     if not graph.tasks:
         return Outcome({}, Trace.from_records([], elapsed=0.0, backend=parse(backend)[0], n_workers=0), ())
     with opened(config, graph, backend, workers=workers, cluster=cluster, **options) as entered:
         pages = getattr(entered, "pages", {})
         if pages:
             listener(Note(", ".join(f"{name}: {url}" for name, url in pages.items())))
+        if not all(shared_folder(entered, folder) for folder in folders):
+            graph = kept_by_client(graph)
         with passed_over():
             outcome = entered.run(graph, context=transaction.context, listener=listener, keep_going=keep_going)
         # start-up includes what was done before the first submit: fusing, and waiting for workers

@@ -46,7 +46,7 @@ from distributed import Client
 from distributed.scheduler import KilledWorker
 from schedulers import Standing, process, scheduler, worker
 
-from pipeline.backends.dask import execution, health, keep_going, probe
+from pipeline.backends.dask import execution, health, keep_going, probe, submission
 from pipeline.backends.dask.backend import Dask
 from pipeline.backends.dask.clock import Rows
 from pipeline.backends.dask.cluster import Settings, _free_port, _trust, restart_workers
@@ -236,6 +236,29 @@ def test_a_task_that_never_returns_is_stopped_at_its_timeout(local: Dask) -> Non
     with pytest.raises(TaskTimeout, match=r"fit\[x=7\]: ran longer than its timeout of 0\.2 s"):
         local.run(one(wait_for_ever, timeout=0.2))
     assert local.run(mapped(operator.pos, 3)).results == {("total",): 3}
+
+
+def test_no_other_worker_gets_a_task_that_was_stopped(local: Dask, monkeypatch: pytest.MonkeyPatch) -> None:
+    leave, client = submission.Submission.__exit__, local._client
+    assert client is not None
+    before = {nanny.pid for nanny in client.cluster.workers.values()}  # type: ignore[union-attr]
+    running: list[int] = []
+
+    def busy() -> list[int]:
+        found = client.run(lambda dask_worker: (os.getpid(), dask_worker.state.executing_count), on_error="ignore")
+        return (
+            [n for _, n in found.values()] if len(found) == 2 and {pid for pid, _ in found.values()} != before else []
+        )
+
+    def leave_late(self: submission.Submission, *exc: object) -> None:
+        """Release the futures when all workers are there again, as on a busy machine."""
+        assert until(lambda: _manned(client) and running.extend(busy()) is None and running)
+        leave(self, *exc)
+
+    monkeypatch.setattr(submission.Submission, "__exit__", leave_late)
+    with pytest.raises(TaskTimeout):
+        local.run(one(wait_for_ever, timeout=0.2))
+    assert running == [0, 0]
 
 
 def test_resources_that_no_worker_offers_are_refused_at_once(local: Dask) -> None:

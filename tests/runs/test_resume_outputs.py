@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import resumed
 
 from pipeline import cli
-from pipeline.backends.events import Event, Resumed
-from pipeline.config.loader import loads
 from pipeline.errors import CheckError, ConfigError, OutputError
 from pipeline.outputs.audit import verify
 from pipeline.outputs.manifest import Manifest
 from pipeline.runs.history.find import find
-from pipeline.runs.run import Run, run
+from pipeline.runs.run import Run
 
 MODULE = """
 LOG = "PLACE"
@@ -55,54 +53,23 @@ checks:
 """
 
 
-class Project:
-    """A pipeline in a folder, and what happened when it ran last."""
+class Project(resumed.Project):
+    """A pipeline with one module and two tables."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.log = folder, folder / "log"
-        self.code(MODULE)
+        super().__init__(folder, {"resumed_functions": MODULE})
         (folder / "in").mkdir()
         self.table(1)
         self.table(2)
-        self.events: list[Event] = []
 
-    def code(self, text: str) -> None:
-        (self.folder / "resumed_functions.py").write_text(text.replace("PLACE", str(self.log)))
+    def code(self, text: str, module: str = "resumed_functions") -> None:
+        super().code(text, module)
 
     def table(self, number: int, value: int = 1) -> None:
         (self.folder / f"in/{number}.csv").write_text(f"k,v\na,{value}\nb,{number}\n")
 
-    def run(
-        self,
-        text: str = TEXT,
-        backend: str = "serial",
-        sets: dict[str, str] | None = None,
-        workers: int | None = None,
-        keep: Sequence[str] = (),
-        cache: Path | None = None,
-        keep_going: bool = False,
-        **wishes: Any,
-    ) -> Run:
-        self.log.write_text("")
-        self.events = []
-        config = loads(text, name="t", root=str(self.folder), sets=sets or {})
-        return run(
-            config,
-            backend=backend,
-            out=self.folder,
-            runs=self.folder / "runs",
-            listener=self.events.append,
-            workers=workers,
-            keep=keep,
-            cache=cache,
-            keep_going=keep_going,
-            **wishes,
-        )
-
-    @property
-    def said(self) -> str:
-        """The line about what is reused."""
-        return "".join(event.message for event in self.events if isinstance(event, Resumed))
+    def run(self, text: str = TEXT, **options: Any) -> Run:
+        return super().run(text, **options)
 
 
 @pytest.fixture

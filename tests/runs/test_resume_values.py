@@ -7,15 +7,13 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import resumed
 
 from pipeline import cli
-from pipeline.backends.events import Event, Note, Resumed
-from pipeline.config.loader import loads
 from pipeline.errors import ConfigError, TaskError
 from pipeline.runs.run import Run, run
 
@@ -77,54 +75,17 @@ outputs:
 """
 
 
-class Project:
-    """A pipeline in a folder, and what its functions did in the last run."""
+class Project(resumed.Project):
+    """A pipeline with three modules."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.log = folder, folder / "log"
-        for module in ("value_one", "value_two", "value_functions"):
-            self.code(MODULE, module)
-        self.events: list[Event] = []
+        super().__init__(folder, dict.fromkeys(("value_one", "value_two", "value_functions"), MODULE))
 
     def code(self, text: str, module: str = "value_functions") -> None:
-        (self.folder / f"{module}.py").write_text(text.replace("PLACE", str(self.log)))
+        super().code(text, module)
 
-    def run(
-        self,
-        text: str = CHAIN,
-        backend: str = "serial",
-        sets: dict[str, str] | None = None,
-        cache: bool = True,
-        workers: int | None = None,
-        keep: Sequence[str] = (),
-        **wishes: Any,
-    ) -> Run:
-        self.log.write_text("")
-        self.events = []
-        config = loads(text, name="t", root=str(self.folder), sets=sets or {})
-        return run(
-            config,
-            backend=backend,
-            workers=workers,
-            out=self.folder,
-            runs=self.folder / "runs",
-            cache=self.folder / "cache" if cache else None,
-            keep=keep,
-            listener=self.events.append,
-            **wishes,
-        )
-
-    @property
-    def did(self) -> list[str]:
-        return sorted(self.log.read_text().split())
-
-    @property
-    def said(self) -> str:
-        return "".join(event.message for event in self.events if isinstance(event, Resumed))
-
-    @property
-    def notes(self) -> list[str]:
-        return [event.message for event in self.events if type(event) is Note]
+    def run(self, text: str = CHAIN, *, cache: bool = True, **options: Any) -> Run:
+        return super().run(text, cache=cache, **options)
 
     def entries(self) -> list[Path]:
         return [path for path in (self.folder / "cache").glob("??/*") if path.is_file()]
@@ -298,7 +259,7 @@ def test_a_checkpoint_is_kept_beside_the_runs(project: Project) -> None:
 )
 def test_it_is_the_same_on_every_back_end(project: Project, backend: str) -> None:
     project.run(ITEMS, sets={"bad": "0"})
-    r = project.run(ITEMS, backend, sets={"bad": "0", "items": "[1, 2, 3, 4, 5]"}, workers=1)
+    r = project.run(ITEMS, backend=backend, sets={"bad": "0", "items": "[1, 2, 3, 4, 5]"}, workers=1)
     assert (project.did, r.open("both")) == (["fit5", "text"], "[10, 20, 30, 40, 50]")
     (project.folder / "o/both.txt").unlink()
     project.run(ITEMS, sets={"bad": "0", "items": "[1, 2, 3, 4, 5]"})
@@ -420,13 +381,19 @@ def test_a_run_that_was_killed_goes_on(project: Project, killed: str) -> None:
     assert not list(project.folder.glob(".staging-*"))
 
 
-def test_items_that_were_left_out_are_tried_again(project: Project) -> None:
+@pytest.mark.parametrize("kept", ["", "cache", "fit", "both", "last"])
+def test_items_that_were_left_out_are_tried_again(project: Project, kept: str) -> None:
     text = ITEMS.replace("batch: 1}", "batch: 1, on_error: drop}")
+    text = text.replace("outputs:", '  last: {call: "value_functions:text", args: {x: "${both}"}}\noutputs:')
+    text += "  last: {to: text, path: o/last.txt}\n"
+    text = re.sub(f"(  {kept}: {{)call", r"\1checkpoint: true, call", text) if kept not in ("", "cache") else text
     project.code(MODULE.replace("if a == bad:", "if a == bad and not os.path.exists(LOG + '.ok'):"))
-    assert len(project.run(text, cache=False).dropped) == 1
+    cache = kept == "cache"
+    assert len(project.run(text, cache=cache).dropped) == 1
     (project.folder / "log.ok").touch()
-    r = project.run(text, cache=False)
-    assert (project.did, r.open("both")) == (["fit3", "text"], "[10, 20, 30, 40]")
+    r = project.run(text, cache=cache)
+    assert (r.open("both"), r.open("last")) == ("[10, 20, 30, 40]",) * 2
+    assert "fit3" in project.did
 
 
 # What changes in the meantime, and what is said

@@ -119,12 +119,19 @@ class Timeouts:
         if not again and not failure.drop and late.segment.keep_going:
             self._reports.fail([failure])
         elif not again and not failure.drop:
-            descendants.end([late.pid])
+            in_loop(self._client, self._give_up, late.pid)
             raise failure.error()
         if late.segment.batch or not again:
             mark_late(self._status_folder, late.segment, position, again=again)
         self._reports.lost.append(late.address)
         in_loop(self._client, self._end_worker, late.address, late.pid)
+
+    async def _give_up(self, pid: int) -> None:
+        """Release all results of the run, and then kill the worker of a task: else another one would get the task."""
+        scheduler: Any = self._client.cluster.scheduler  # type: ignore[union-attr]
+        client = self._client.id
+        scheduler.client_releases_keys([state.key for state in scheduler.clients[client].wants_what], client)
+        descendants.end([pid])
 
     async def _end_worker(self, address: str, pid: int) -> None:
         """Remove a worker from the scheduler, so that the tasks that waited there are not blamed, and kill it."""

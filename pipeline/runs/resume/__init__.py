@@ -10,6 +10,6 @@ wishes         What a run is asked to run again, besides what has changed.
 answers        Whether each step, output and check is run or reused, and why; all of it in one line.
 task_plan      Which tasks load their value, and which keep it for later runs.
 plan           What is to be run, what is reused, and why.
-unfinished     The items that runs have finished which did not end themselves.
+unfinished     What failed, interrupted and killed runs have finished: items of steps, and parts of outputs.
 value_stores   Where the values of one run are kept; entries that can't be read are computed again.
 """

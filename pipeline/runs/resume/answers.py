@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from pipeline.units import count_text
@@ -32,13 +32,18 @@ class Answer:
         the steps that it reads are done
     reasons : why it is run, or on which steps it depends; of a step that is unchanged and runs nevertheless, that its
         result is needed
-    reused, total : number of its values (items, chunks, partitions) that are reused, and of all; 0: not counted
+    reused, total : number of its values (items, chunks, partitions), or of its written parts, that are reused, and of
+        all; 0: not counted
     """
 
     state: State
     reasons: tuple[str, ...] = ()
     reused: int = 0
     total: int = 0
+
+    def with_counts(self, reused: int, total: int) -> Answer:
+        """Return it with these numbers, where something is reused."""
+        return replace(self, reused=reused, total=total) if reused else self
 
     def to_dict(self) -> dict[str, object]:
         """Return it in the types of JSON."""
@@ -80,9 +85,13 @@ def summary(steps: Mapping[str, Answer], outputs: Mapping[str, Answer], *, nothi
     counted = f"{len(steps) - len(running) - len(open_)} of {count_text(len(steps), 'step')} unchanged"
     if nothing:
         return f"{counted}: nothing to do"
-    is_new = len(running) + len(open_) == len(steps) and not any(one.reused for one in steps.values())
-    if is_new and all(one.reasons == (NEW,) for one in outputs.values()):
-        return ""
+    partial = [f"{one.reused:,} of {one.total:,} results of {name} are reused" for name, one in steps.items()
+               if one.state == "run" and one.reused]  # fmt: skip
+    parts = [f"{one.reused:,} of {one.total:,} parts of {name}" for name, one in outputs.items()
+             if one.state != "unchanged" and one.reused]  # fmt: skip
+    partial += [f"{_few(parts)} are written already"] if parts else []
+    if len(running) + len(open_) == len(steps) and all(one.reasons == (NEW,) for one in outputs.values()):
+        return f"goes on from an earlier run: {'; '.join(partial[:_SHOWN])}" if partial else ""
     texts = [counted]
     if running:
         verb = "runs" if len(running) == 1 else "run"
@@ -91,8 +100,6 @@ def summary(steps: Mapping[str, Answer], outputs: Mapping[str, Answer], *, nothi
         texts.append(f"{_why(steps, outputs)}: written from what is kept" if _written(outputs) else "checks")
     if open_:
         texts.append(f"{_few(open_)} if {'their' if len(open_) > 1 else 'its'} inputs come out differently")
-    partial = [f"{one.reused:,} of {one.total:,} results of {name} are reused" for name, one in steps.items()
-               if one.state == "run" and one.reused]  # fmt: skip
     return "; ".join([*texts, *partial[:_SHOWN]])
 
 

@@ -3,7 +3,7 @@
 An output is reused if its key is that of the committed one, or the values that it is written from are equal, and its
 files are as they were committed. A check is, if it has passed before on the same values. What neither of them needs is
 not run. Steps with effects (``pure: false``) and values that are to be returned are always computed. Values of steps
-come from a cache, from checkpoints, or from the items of a run that did not end.
+come from a cache, from checkpoints, or from the items of a run that did not end, parts of outputs from such a run.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pipeline.runs.resume.reasons import OTHERWISE, differences
 from pipeline.runs.resume.recorder import Recorder
 from pipeline.runs.resume.records import StepRecord, records_from_json, records_to_json
 from pipeline.runs.resume.step_keys import KeyOf, Keys, keys_of
-from pipeline.runs.resume.task_plan import KeptValues, Stores, plan_values
+from pipeline.runs.resume.task_plan import KeptValues, Stores, plan_values, with_parts
 from pipeline.runs.resume.wishes import Wishes, with_dependents
 from pipeline.units import count_text, names_text
 from pipeline.worker.kept_tasks import load_task
@@ -219,6 +219,16 @@ def plan_run(
     if equal:
         outputs |= dict.fromkeys(equal, Answer("unchanged", ("its values are equal",)))
         part = made.part(outputs, {*checks, *left_out})
+    if stores.parts is not None:
+        known = {
+            name: (output.writer, keys.outputs[name].key)
+            for name, output in by_sink.items()
+            if keys.outputs[name].key and name not in appended and not made.may_lack_items(output)
+        }
+        anew = [name for name, output in by_sink.items() if not made.again.isdisjoint(output.input.instances)]
+        how: dict[str, Any] = {"structure": graph.structure, "pipeline": config.name, "forced": anew}
+        values = with_parts(values, part, known, stores.parts, **how)
+        outputs = {name: one.with_counts(*values.reusable_parts(name)) for name, one in outputs.items()}
     todo = values.cut(part)
     steps = made.steps(todo, part, values)
     return ResumePlan(
@@ -336,6 +346,10 @@ class _Plan:
             if None not in digests and _values_key(self.records[output.writer], output, digests) == recorded:  # type: ignore[arg-type]
                 found.append(name)
         return found
+
+    def may_lack_items(self, output: Output) -> bool:
+        """Return whether items may be left out of what an output is made of, so that equal parts may differ."""
+        return any(self.graph.policies[name].drop for name in self.config.only(output.input.instances).steps)
 
     @property
     def _appending(self) -> frozenset[str]:

@@ -6,7 +6,8 @@ keeps what it computes. If the values that it needs are kept themselves and are 
 known when they are there: it is found by their digests then, so that an equal result stops what would follow.
 
 Without a cache or checkpoints, the items of ``over`` steps are logged in the run folder; the next run takes them from
-there if this one does not end.
+there if this one does not end. So are the files that writer tasks complete, of outputs of which nothing has changed: a
+part counts by the key of its output, the fingerprint of the Graph, and its own place.
 """
 
 from __future__ import annotations
@@ -18,16 +19,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline.config.model import Config
+from pipeline.graph.canonical_encoding import combined
 from pipeline.graph.garbage_collection import rarely_collected
 from pipeline.graph.graph import CONTEXT, Graph, Key
 from pipeline.graph.nodes import GraphNode, constant, cull, dependencies, function_of, toposort
 from pipeline.graph.task_keys import StepFacts, TaskKeys, combine, needs_of
+from pipeline.outputs.written_parts import WrittenParts
 from pipeline.runs.resume.records import StepRecord
 from pipeline.worker.cache_entries import Store
 from pipeline.worker.item_logs import LEAST_OF_ITEMS, ItemLog, LoggedItem
 from pipeline.worker.kept_tasks import KeepRule, KeptTask, kept, loaded
 
-__all__ = ["KeptValues", "Stores", "plan_values"]
+__all__ = ["KeptValues", "Stores", "plan_values", "with_parts"]
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,20 @@ class Stores:
     checkpoints : of those, where there is no cache
     log : of the items of this run; None: they are not logged
     earlier : logs of runs that did not end, the newest last
+    parts : of the outputs of this run, and those that the last run has left; None: they are not kept
     """
 
     cache: Store | None = None
     checkpoints: Store | None = None
     log: ItemLog | None = None
     earlier: tuple[ItemLog, ...] = ()
+    parts: WrittenParts | None = None
+
+    @property
+    def folders(self) -> frozenset[str]:
+        """The folders that tasks write to."""
+        used = (self.cache, self.checkpoints, self.log, self.parts)
+        return frozenset(store.folder for store in used if store is not None)
 
 
 @dataclass(frozen=True)
@@ -60,6 +71,8 @@ class KeptValues:
     value_keys : task that loads its value from a store -> the key of the entry
     places : task that keeps or loads its value in a store -> that store
     undecided : tasks of which the run decides whether they load their value
+    parts : output -> the tasks that write it from the values of steps
+    part_keys : of all parts of outputs that are loaded or kept
     """
 
     nodes: Mapping[Key, GraphNode] = field(default_factory=dict)
@@ -68,6 +81,8 @@ class KeptValues:
     value_keys: Mapping[Key, str] = field(default_factory=dict)
     places: Mapping[Key, Store] = field(default_factory=dict)
     undecided: frozenset[Key] = frozenset()
+    parts: Mapping[str, Sequence[Key]] = field(default_factory=dict)
+    part_keys: frozenset[str] = frozenset()
 
     @property
     def stores(self) -> tuple[Store, ...]:
@@ -85,6 +100,11 @@ class KeptValues:
         tasks.pop(CONTEXT, None)
         owners = {key: graph.owners[key] for key in tasks}
         return replace(graph, tasks=tasks, owners=owners, part_of=graph.fingerprint)
+
+    def reusable_parts(self, output: str) -> tuple[int, int]:
+        """Return how many parts of an output are there already, and how many it has."""
+        own = self.parts.get(output, ())
+        return sum(key in self.digests for key in own), len(own)
 
     def reusable_by_step(self, graph: Graph) -> Counter[str]:
         """Return for each step instance how many values of the Graph need not be computed, loaded or not needed."""
@@ -141,10 +161,11 @@ def plan_values(
     needed = cull({**graph.tasks, CONTEXT: constant(CONTEXT, None)}, values)
     needed.pop(CONTEXT, None)
     facts = {name: StepFacts(record.task_digest, record.files) for name, record in records.items()}
-    keys = TaskKeys(needed, graph.owners, facts, os.path.abspath(config.root))
+    dropping = frozenset(name for name, policy in graph.policies.items() if policy.drop)
+    keys = TaskKeys(needed, graph.owners, facts, os.path.abspath(config.root), dropping)
     order = toposort(needed)
     keys.add(order)
-    made = _Made(graph, keys, {name: rule for name, (rule, _) in rules.items()}, _Lookup(stores))
+    made = _Made(graph, keys, {name: rule for name, (rule, _) in rules.items()}, _Lookup(stores), dropping)
     if not any(isinstance(rule.store, Store) for rule, _ in rules.values()):
         for name, (rule, own) in rules.items():  # the keys of all tasks are known
             for key in own:
@@ -156,6 +177,52 @@ def plan_values(
         else:
             made.inner(key)
     return KeptValues(made.nodes, made.digests, made.kept, made.value_keys, made.places, frozenset(made.undecided))
+
+
+def with_parts(
+    values: KeptValues,
+    graph: Graph,
+    outputs: Mapping[str, tuple[str, str]],
+    store: WrittenParts,
+    *,
+    structure: str,
+    pipeline: str,
+    forced: Collection[str],
+) -> KeptValues:
+    """Return the plan with the writer tasks, too: those load their record whose files are there, the others keep them.
+
+    Parameters
+    ----------
+    graph : what is to be run
+    outputs : name of an output whose parts are kept -> the owner of its tasks, and its key
+    structure : of the whole Graph: the key of an output does not say how it is divided into parts
+    forced : outputs that are written anew, whatever is there
+    """
+    there = store.keys()
+    nodes, digests = dict(values.nodes), dict(values.digests)
+    parts: dict[str, list[Key]] = {}
+    part_keys: set[str] = set()
+    for sink in graph.sinks:
+        if sink.name not in outputs:
+            continue
+        writer, output_key = outputs[sink.name]
+        rule = KeepRule(store, writer, pipeline, always=True)
+        own = parts[sink.name] = []
+        todo, seen = list(sink.records), set(sink.records)
+        while todo:
+            key = todo.pop()
+            earlier = [needed for needed in dependencies(graph.tasks[key]) if graph.owners.get(needed) == writer]
+            todo += [needed for needed in earlier if needed not in seen]
+            seen.update(earlier)
+            if not earlier:  # the others join what was written
+                own.append(key)
+            part_key = combined(["part", output_key, structure, repr(key)])
+            part_keys.add(part_key)
+            if part_key in there and sink.name not in forced:
+                nodes[key], digests[key] = loaded(key, store, part_key), None
+            else:
+                nodes[key] = kept(graph.tasks[key], KeptTask(rule, part_key))
+    return replace(values, nodes=nodes, digests=digests, parts=parts, part_keys=frozenset(part_keys))
 
 
 def _rules(
@@ -209,11 +276,18 @@ class _Made:
     """The plan, task by task in topological order.
 
     What stands for a task in the key of another one: the digest of its value, where that is loaded; its own key, where
-    nothing that it needs is kept; else nothing before the run.
+    nothing that it needs is kept; else nothing before the run. Nor does anything for an item that may be left out.
     """
 
-    def __init__(self, graph: Graph, keys: TaskKeys, rules: Mapping[str, KeepRule], lookup: _Lookup) -> None:
-        self._graph, self._keys, self._rules, self._lookup = graph, keys, rules, lookup
+    def __init__(
+        self,
+        graph: Graph,
+        keys: TaskKeys,
+        rules: Mapping[str, KeepRule],
+        lookup: _Lookup,
+        dropping: frozenset[str],
+    ) -> None:
+        self._graph, self._keys, self._rules, self._lookup, self._dropping = graph, keys, rules, lookup, dropping
         self._ids: dict[Key, str | None] = {}
         self._whole = {name: rule._replace(always=True) for name, rule in rules.items()}
         self.nodes: dict[Key, GraphNode] = {}
@@ -223,12 +297,13 @@ class _Made:
         self.places: dict[Key, Store] = {}
         self.undecided: set[Key] = set()
 
-    def inner(self, key: Key) -> None:
-        """Plan a task whose value is not kept."""
+    def inner(self, key: Key) -> str | None:
+        """Plan a task whose value is not kept; return its key, if that is known."""
         plain = self._keys.keys[key]
         needs = dependencies(self._graph.tasks[key])
         is_plain = bool(plain) and all(self._ids[needed] == self._keys.keys[needed] for needed in needs)
-        self._ids[key] = plain if is_plain else None
+        self._ids[key] = plain if is_plain and self._graph.owners[key] not in self._dropping else None
+        return plain if is_plain else None
 
     def value(self, key: Key, *, look: bool, forced: bool) -> None:
         """Plan a task whose value is kept."""
@@ -236,8 +311,7 @@ class _Made:
         if isinstance(rule.store, Store):
             self._stored(key, rule.store, look=look, forced=forced)
         else:
-            self.inner(key)
-            self.logged(key, self._ids[key], rule, look=look)
+            self.logged(key, self.inner(key), rule, look=look)
 
     def logged(self, key: Key, plain: str | None, rule: KeepRule, *, look: bool) -> None:
         """Plan a task that computes an item, whose key is known or not."""
@@ -279,5 +353,6 @@ class _Made:
             return False
         self.nodes[key] = loaded(key, store, value_key)
         self.digests[key], self.places[key], self.value_keys[key] = entry.digest, store, value_key
-        self._ids[key] = entry.digest if entry.digest is not None else self._keys.keys[key] or None
+        plain = "" if self._graph.owners[key] in self._dropping else self._keys.keys[key]
+        self._ids[key] = entry.digest if entry.digest is not None else plain or None
         return True

@@ -21,7 +21,7 @@ from pipeline.runs.kept_values import cache_store
 from pipeline.runs.resume.answers import NEEDED, Answer
 from pipeline.runs.resume.plan import ResumePlan, plan_run
 from pipeline.runs.resume.task_plan import Stores
-from pipeline.runs.resume.unfinished import ITEMS, earlier_logs
+from pipeline.runs.resume.unfinished import ITEMS, earlier_logs, earlier_parts
 from pipeline.runs.resume.wishes import Wishes
 from pipeline.trace.trace import Trace
 from pipeline.units import count_text, duration_text, names_text
@@ -31,8 +31,8 @@ __all__ = [
     "closing_notes",
     "dry_plan",
     "evict",
+    "has_log",
     "in_use",
-    "logs_items",
     "stores_of",
     "with_cache",
     "with_whole_entries",
@@ -86,24 +86,24 @@ def dry_plan(
     """Return what a run with these options would do; nothing is written."""
     config = with_cache(config, cache)
     stores = stores_of(config, runs)
-    if logs_items(config, stores):
+    if has_log(config):
         folder = Path(runs, config.name).absolute()
-        stores = replace(stores, log=ItemLog(str(folder / ITEMS)), earlier=earlier_logs(folder))
+        log = ItemLog(str(folder / ITEMS))
+        stores = replace(stores, log=log, earlier=earlier_logs(folder), parts=earlier_parts(folder))
     return plan_run(config, graph, Path(os.path.realpath(out)), wishes, stores)
 
 
-def logs_items(config: Config, stores: Stores) -> bool:
-    """Return whether items are logged in the run folder: those of steps that are kept nowhere else.
+def has_log(config: Config) -> bool:
+    """Return whether a run logs in its run folder what it has finished: parts of outputs, and items without a cache.
 
-    Those of a file with secrets are not: a value may contain one, and the run folder is passed on to others.
+    One of a file with secrets does not: a value may contain one, and the run folder is passed on to others.
     """
-    if stores.cache is not None or config.secrets:
-        return False
-    return any(
+    items = config.cache is None and any(
         step.over is not None or (step.kind == "op" and type(step.parameters).own_items)
         for step in config.steps.values()
         if step.pure and not step.checkpoint
     )
+    return not config.secrets and (items or bool(config.outputs))
 
 
 @contextlib.contextmanager
@@ -139,7 +139,7 @@ def with_whole_entries(
         if attempt == 2:
             now = replace(stores, earlier=())
         elif attempt == 3:
-            now = Stores(log=stores.log)
+            now = Stores(log=stores.log, parts=stores.parts)
         planned = plan(now, settled=settled)
         if attempt == 2 and _remove_damaged(planned):
             planned = plan(now, settled=settled)
