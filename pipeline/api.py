@@ -395,13 +395,39 @@ run = _of_source(Pipeline.run)
 compare = _of_source(Pipeline.compare)
 
 
-def batches(source: Any, batch_size: int, **options: Any) -> Batches:
+def batches(
+    source: Any,
+    batch_size: int,
+    *,
+    step: str | None = None,
+    output: str | None = None,
+    workers: int = 2,
+    prefetch: int = 2,
+    shuffle: bool = False,
+    seed: int = 0,
+    buffer: int = 8,
+    drop_last: bool = False,
+    **options: Any,
+) -> Batches:
     """Return the rows of files, of an output or of a step in batches, read ahead by worker processes.
 
     Parameters
     ----------
-    source, batch_size, options : see :func:`pipeline.runs.batches.batches`; ``source`` may be a Pipeline, too
+    source : as of :func:`pipeline.runs.batches.batches`, which has the other parameters, too; it may be a Pipeline
+    options : parameters of the op that reads the files: ``columns``, ``variable``, ``chunks``, …
     """
     from pipeline.runs.batches import batches as batches_of
 
-    return batches_of(source.config if isinstance(source, Pipeline) else source, batch_size, **options)
+    return batches_of(
+        source.config if isinstance(source, Pipeline) else source,
+        batch_size,
+        step=step,
+        output=output,
+        workers=workers,
+        prefetch=prefetch,
+        shuffle=shuffle,
+        seed=seed,
+        buffer=buffer,
+        drop_last=drop_last,
+        **options,
+    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -85,6 +85,7 @@ def preview(
     frames: FrameForm = "arrow",
     modules: Mapping[str, bytes] | None = None,
     listener: Listener | None = None,
+    change: Callable[[Graph], Graph] | None = None,
 ) -> list[Preview]:
     """Compute the value of a reference.
 
@@ -94,6 +95,7 @@ def preview(
     frames : what a frame becomes
     modules : the user's modules with the content that they had in a run; None: as they are now
     listener : as for a run; secrets in its events are masked
+    change : called with what is to be computed; returns what is computed in its place
 
     Returns
     -------
@@ -117,6 +119,8 @@ def preview(
     keys = tuple(dict.fromkeys(key for place in places for key in place.keys))
     graph = replace(graph, tasks=tasks, owners=owners, modules=graph.modules if modules is None else modules)
     part = _part(graph, keys)
+    if change is not None:
+        part = change(part)
     try:
         results = _computed(config, part, backend, workers, listener)
     except TaskError as error:

@@ -1,24 +1,34 @@
 """The value of a step that a run did not keep: computed again where that is quick and gives what the run had.
 
-Rejected: computing whatever is asked for, since a name in brackets must not take hours. The measured seconds of the run
-decide; ``Pipeline.show`` computes without asking.
+What the run has kept in a cache or as a checkpoint is loaded. Rejected: computing whatever is asked for, since a name
+in brackets must not take hours. The measured seconds of the run decide; ``Pipeline.show`` computes without asking.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow.compute as pc
 
+from pipeline.errors import EntryDamaged
+from pipeline.graph.graph import Graph
 from pipeline.graph.late_pandas import numbers_of
+from pipeline.graph.nodes import is_constant
 from pipeline.runs import inspect
 from pipeline.runs.folders import INPUTS
 from pipeline.runs.history.schema import Inputs, Unreadable, document
 from pipeline.runs.provenance.inputs import input_hashes
 from pipeline.runs.report_model import Input
+from pipeline.runs.resume.recorder import Recorder
+from pipeline.runs.resume.task_plan import Stores, plan_values
+from pipeline.runs.resume.value_stores import stores_of
 from pipeline.units import duration_text
+from pipeline.worker.kept_tasks import load_arguments
 
 if TYPE_CHECKING:
     from pipeline.backends.events import Event
@@ -54,11 +64,45 @@ def recomputed(run: Run, name: str) -> Any:
     instance = name if name in run.graph.value_types else name.rpartition(".")[0]
     config = run.config.only((instance,))
     reason = _reason_against(run, config)
+    stores = stores_of(run.config, run.folder.parents[1])
+    text = name if name == instance else _reference(instance, name.rpartition(".")[2])
+    how: dict[str, Any] = {"frames": "pandas", "modules": run.graph.modules, "listener": _silent}
+    if not reason and stores.checkpoints is not None:
+        with suppress(EntryDamaged):  # it is computed, if that is quick
+
+            def loading(graph: Graph) -> Graph:
+                return _quick(run, instance, _with_kept(config, graph, stores))
+
+            return inspect.preview(run.config, text, **how, change=loading)[0].value
+    reason = reason or _reason_of_time(run, instance, config.steps)
     if reason:
         raise KeyError(f"{name!r} was not kept, and {reason}")
-    text = name if name == instance else _reference(instance, name.rpartition(".")[2])
-    found = inspect.preview(run.config, text, frames="pandas", modules=run.graph.modules, listener=_silent)
-    return found[0].value
+    return inspect.preview(run.config, text, **how)[0].value
+
+
+def _with_kept(config: Config, graph: Graph, stores: Stores) -> Graph:
+    """Return a Graph that loads the values that were kept, without what these alone need."""
+    records = Recorder(config, graph).all()
+    values = plan_values(config, graph, records, stores)
+    return replace(values, nodes={key: values.nodes[key] for key in values.digests}).cut(graph)
+
+
+def _quick(run: Run, instance: str, graph: Graph) -> Graph:
+    """Return a Graph if computing it is quick.
+
+    Raises
+    ------
+    KeyError : it is not, with what to do
+    """
+    computed = {
+        graph.owners[key]
+        for key, node in graph.tasks.items()
+        if not is_constant(node) and load_arguments(node) is None and graph.owners[key] in graph.policies
+    }
+    reason = _reason_of_time(run, instance, computed)
+    if reason:
+        raise KeyError(f"{instance!r} was not kept, and {reason}")
+    return graph
 
 
 def _reference(instance: str, part: str) -> str:
@@ -70,29 +114,35 @@ def _reference(instance: str, part: str) -> str:
 def _reason_against(run: Run, config: Config) -> str:
     """Return why a value is not computed again, and what to do; empty if it is."""
     (instance,) = config.keep
-    show, keep = f"p.show({instance!r})", f"p.run(keep=[{instance!r}])"
+    keep = f"p.run(keep=[{instance!r}])"
     impure = [step.step for step in config.steps.values() if not step.pure]
     if impure:
         return f"computing it again would run step {impure[0]!r}, which is marked pure: false. Keep it: {keep}"
-    seconds = _measured_seconds(run, config)
-    if math.isnan(seconds):
-        return f"how long computing it takes is unknown. To compute it now: {show}"
-    if seconds > MOST_SECONDS:
-        return f"computing it again takes about {duration_text(seconds)} of work. To do that now: {show}"
     changed = _changed_input(run, config)
     if changed:
         return f"its input {changed} is not as the run read it. Run it again: {keep}"
     return ""
 
 
-def _measured_seconds(run: Run, config: Config) -> float:
+def _reason_of_time(run: Run, instance: str, steps: Iterable[str]) -> str:
+    """Return why these steps are not computed again, and what to do; empty if they are."""
+    show = f"p.show({instance!r})"
+    seconds = _measured_seconds(run, steps)
+    if math.isnan(seconds):
+        return f"how long computing it takes is unknown. To compute it now: {show}"
+    if seconds > MOST_SECONDS:
+        return f"computing it again takes about {duration_text(seconds)} of work. To do that now: {show}"
+    return ""
+
+
+def _measured_seconds(run: Run, names: Iterable[str]) -> float:
     """Return what the tasks of these steps took in the run; nan if one of the steps has no tasks of its own in it."""
     steps = run.trace.tasks["step"].combine_chunks().dictionary_encode()
     nanoseconds = np.zeros(len(steps.dictionary), np.int64)
     took = numbers_of(pc.subtract(run.trace.tasks["stop"], run.trace.tasks["start"]))
     np.add.at(nanoseconds, numbers_of(steps.indices), took)
     measured = dict(zip(steps.dictionary.to_pylist(), nanoseconds.tolist(), strict=True))
-    return math.fsum(measured.get(name, math.nan) for name in config.steps) / 1e9
+    return math.fsum(measured.get(name, math.nan) for name in names) / 1e9
 
 
 def _changed_input(run: Run, config: Config) -> str:

@@ -159,6 +159,34 @@ def test_what_took_long_is_not_computed_unasked(r: Any, monkeypatch: pytest.Monk
         r["monthly[t2m]"]
 
 
+@pytest.mark.parametrize("harm", [False, True])
+def test_what_took_long_and_is_kept_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: bool) -> None:
+    (tmp_path / "slow.py").write_text(
+        "import time\n\ndef twice(x):\n    with open('ran', 'a') as file:\n        file.write('x')\n"
+        "    time.sleep(0.01)\n    return 2 * x\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    p = pipeline.load("""
+version: 1
+modules: [./slow.py]
+steps:
+  a: {call: "slow:twice", args: {x: 2}, checkpoint: true}
+  b: {call: "slow:twice", args: {x: "${a}"}}
+outputs:
+  b: {to: json, path: b.json}
+""")
+    r = p.run(backend="serial")
+    monkeypatch.setattr(recomputation, "MOST_SECONDS", 0.0)
+    if harm:
+        for entry in tmp_path.glob("runs/.cache/??/*"):
+            entry.write_bytes(b"")
+        with pytest.raises(KeyError, match="'a' was not kept, and computing it again takes about"):
+            r["a"]
+    else:
+        assert r["a"] == 4
+    assert (tmp_path / "ran").read_text() == "xx"  # in the run alone
+
+
 def test_effects_do_not_take_place_again(p: pipeline.Pipeline, here: Path) -> None:
     r = p.run(backend="serial", out=here / "other", runs=here / "runs")
     with pytest.raises(KeyError, match=r"would run step 'sent', which is marked pure: false. Keep it: p.run\(keep="):

@@ -1,4 +1,4 @@
-"""Parts of an HDF5 file by the low-level functions of h5py: its links, types, attributes, dims and values."""
+"""Parts of an HDF5 file by h5py alone: its links, types, attributes, dims and values."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ __all__ = [
     "compared",
     "is_unlimited",
     "links_of",
+    "numbers_of",
     "opened_hdf5",
     "place_of",
     "require",
@@ -33,6 +34,9 @@ __all__ = [
 ]
 
 Values = np.ndarray[Any, Any]
+
+_DECODING = ("_FillValue", "missing_value", "scale_factor", "add_offset", "_Unsigned", "dtype", "units")
+"""Attributes by which xarray decodes numbers."""
 
 CLASSES = (h5t.INTEGER, h5t.FLOAT, h5t.STRING)
 """Classes of types that are compared; others are for xarray."""
@@ -55,6 +59,31 @@ class Attribute:
 def require(condition: bool) -> None:
     if not condition:
         raise DiffersError
+
+
+def numbers_of(path: str, group: str, name: str, slab: tuple[int | slice, ...]) -> tuple[Values, dict[str, Any]] | None:
+    """Return a part of a variable, as it is stored, and the attributes by which it is decoded.
+
+    None, where that is for xarray: there is no such variable, it has no numbers, or attributes of other kinds. For
+    xarray opening a file takes several times as long, since it looks at all variables.
+    """
+    with h5py.File(path, "r") as file:
+        found = file.get(f"{group.strip('/')}/{name}")
+        if not isinstance(found, h5py.Dataset) or found.dtype.kind not in "iuf" or found.shape is None:
+            return None
+        if h5py.check_enum_dtype(found.dtype) is not None:
+            return None
+        attrs: dict[str, Any] = {}
+        for key in _DECODING:
+            if key not in found.attrs:
+                continue
+            value = found.attrs[key]
+            if isinstance(value, np.ndarray) and value.size == 1:
+                value = value.reshape(-1)[0]
+            if not isinstance(value, str | np.number | np.ndarray) or np.asarray(value).dtype.kind not in "iufU":
+                return None
+            attrs[key] = value
+        return np.asarray(found[slab]), attrs
 
 
 @contextmanager

@@ -8,9 +8,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import xarray as xr
 
 from pipeline.errors import DataError, PipelineError
+from pipeline.ops.sources.hdf5_parts import numbers_of
 from pipeline.ops.sources.open_arrays import opened_group, zarr_node
+from pipeline.ops.sources.paths import is_remote
 from pipeline.ops.sources.stored_arrays import decoded, decoded_times, text_of
 from pipeline.outputs.files import read_errors
 
@@ -35,8 +38,14 @@ def read_slab(
     ------
     DataError : times or text that can't be decoded
     """
-    with opened_group(path, engine, group, options) as raw:
-        values = np.asarray(decoded(variable, raw.variables[variable])[slab].values)
+    part = numbers_of(path, group, variable, slab) if engine == "h5netcdf" and not is_remote(path) else None
+    if part is not None:
+        stored, attrs = part
+        dims = [f"dim_{i}" for i in range(stored.ndim)]
+        values = np.asarray(decoded(variable, xr.Variable(dims, stored, attrs)).values)
+    else:
+        with opened_group(path, engine, group, options) as raw:
+            values = np.asarray(decoded(variable, raw.variables[variable])[slab].values)
     if times is not None:
         values = decoded_times(variable, values, times, path)
         if values.dtype != dtype and (values.dtype == object or dtype == "M8[ns]"):
