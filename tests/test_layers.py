@@ -287,7 +287,25 @@ steps:
   g: {op: groupby, input: t, by: s, agg: {m: "max(a)"}}
   m: {op: merge, left: v, right: g, on: s}
   n: {op: sort_values, input: m, by: [a, c]}
+  few: {op: sort_values, input: t, by: [b], n: 2}
+  some: {op: sample, input: t, n: 2}
+  whole: {op: astype, input: t, columns: {a: float32, b: float32}}
+  sums: {op: window, input: t, by: s, order: [a], columns: {r: "cumsum(b)"}}
+  days: {op: assign, input: t, columns: {day: "parse_time('2020-01-01', '%Y-%m-%d') + duration('1d') * a"}}
+  near: {op: merge_asof, left: days, right: t_days, on: day, by: s}
+  t_days: {op: rename, input: days, columns: {a: c, b: d}}
+  weeks: {op: resample, input: days, on: day, rule: week, agg: {b: sum(b)}}
+  past: {op: rolling, input: days, on: day, window: 2D, columns: {m: "mean(b)", k: "count(b)"}}
+  once: {op: drop_duplicates, input: t, subset: [s]}
 outputs:
+  few: {to: csv, path: few.csv}
+  some: {to: csv, path: some.csv}
+  whole: {to: csv, path: whole.csv}
+  sums: {to: csv, path: sums.csv}
+  near: {to: csv, path: near.csv}
+  weeks: {to: csv, path: weeks.csv}
+  past: {to: csv, path: past.csv}
+  once: {to: csv, path: once.csv}
   v: {to: parquet, path: v, partition_by: [s]}
   w: {input: v, to: csv, path: w.csv}
   x: {input: n, to: json, path: x.jsonl}

@@ -85,6 +85,22 @@ def test_every_back_end_gives_the_same_bits(name: str, tables: Path, tmp_path: P
     assert first.num_rows
 
 
+IMPORTS = """
+import contextlib, io, sys
+from pathlib import Path
+from pipeline import cli
+for path in sorted(Path(sys.argv[1]).glob("q*.yaml")):
+    for command in (["check"], ["run", "--backend", "serial"]):
+        with contextlib.redirect_stdout(io.StringIO()):
+            assert cli.main([command[0], str(path), "--set", f"root={sys.argv[2]}", *command[1:]]) == 0
+        assert not {"pandas", "xarray", "dask.dataframe"} & set(sys.modules), f"{command[0]} {path.name}"
+"""
+
+
+def test_no_query_imports_pandas(tables: Path, tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", IMPORTS, FILES, tables / "1"], check=True, cwd=tmp_path)
+
+
 def test_the_files_are_short() -> None:
     files = sorted(FILES.glob("q*.yaml"))
     assert [file.stem for file in files] == sorted(QUERIES)

@@ -345,7 +345,7 @@ def _show_plan(
     resume: tuple[Wishes, str | None, str] | None = None,
 ) -> int:
     from pipeline.builder.plan import plan
-    from pipeline.report.terminal import plan_event, plan_text
+    from pipeline.report.plan_text import plan_event, plan_text
     from pipeline.runs.protected_inputs import check_outputs
 
     graph = None

@@ -142,9 +142,12 @@ def showing_metadata(session: Session) -> Iterator[None]:
     """Show how many files' metadata were read, if a Graph is built inside the block and that takes long."""
     from pipeline.ops.metadata_progress import reported
     from pipeline.report.metadata_line import MetadataLine
-    from pipeline.report.progress import JsonLines
 
-    shown = JsonLines(session.events or sys.stdout) if session.json else MetadataLine(sys.stderr)
+    shown: Any = MetadataLine(sys.stderr)
+    if session.json:
+        from pipeline.report.progress import JsonLines
+
+        shown = JsonLines(session.events or sys.stdout)
     with shown as listener, reported(listener):
         yield
 

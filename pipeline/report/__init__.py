@@ -1,6 +1,7 @@
 """Numbers -> text: terminal output, HTML, JSON, SVG, and the sentences of verdicts.
 
-terminal             The results of ``check``, ``run`` and ``compare`` for a terminal of 80 columns.
+plan_text            The plan of a file, which ``check`` shows, for a terminal of 80 columns.
+terminal             The results of ``run`` and ``compare`` for a terminal of 80 columns.
 loss_tables          Tables of where the core-seconds of a comparison went.
 compare_reason_text  Why a speedup is not higher, as one sentence for each back end.
 verdicts             The sentences of a comparison: verdict, footnotes, what its exit code means.

@@ -1,4 +1,4 @@
-"""The results of ``check``, ``run`` and ``compare`` as text for a terminal of 80 columns.
+"""The results of ``run`` and ``compare`` as text for a terminal of 80 columns.
 
 Nothing is computed here. A comparison begins with the answer, which is to be understood in three seconds; two tables
 follow, and only on request the others.
@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pipeline.builder.plan import SOMETHING_MOVED
 from pipeline.report.loss_tables import account_lines, short_account_lines
 from pipeline.report.text_tables import WIDTH, Column, labelled, table_text, wrapped
 from pipeline.report.verdicts import ComparisonReport
@@ -22,57 +21,13 @@ from pipeline.units import (
     interval_text,
     ratio_text,
     share_text,
-    unused_text,
 )
 
 if TYPE_CHECKING:
     from pipeline.experiments.comparison.result import Comparison
 
 
-__all__ = ["bold_in", "comparison_text", "plan_event", "plan_text", "run_text", "wall_time_lines"]
-
-PLAN_COLUMNS = (
-    Column("step", "step", folded=16),
-    Column("kind", "kind"),
-    Column("shape", "dims, columns", folded=12),
-    Column("size", "instances\nx tasks", True),
-    Column("chunk", "largest\nchunk", True),
-    Column("moved", "moved", True),
-    Column("whole", "in one\ntask", True),
-)
-
-
-def plan_text(plan: Any, *, width: int = WIDTH, shown: int = 20) -> str:
-    """Return the plan of a file: a table with a row for each step, its notes, and the totals.
-
-    Parameters
-    ----------
-    plan : has ``rows``, each with ``step kind shape copies tasks largest_chunk moved whole notes`` (sizes in bytes or
-        None), and ``absent``, a map of each step instance that does not exist to the reason
-    shown : number of instances that do not exist to list
-    """
-    rows = [_plan_row(row) for row in plan.rows]
-    lines = [table_text(PLAN_COLUMNS, rows, width=width)]
-    by_note: dict[str, list[str]] = {}
-    for row in plan.rows:
-        for note in _field(row, "notes") or ():
-            by_note.setdefault(note, []).append(str(_field(row, "step")))
-    lines += wrapped((f"{', '.join(steps)}: {note}" for note, steps in by_note.items()), width)
-    absent = [f"{name} does not exist: {why}" for name, why in plan.absent.items()]
-    lines += wrapped(absent[:shown], width)
-    if unused := _field(plan, "unused"):
-        lines += wrapped([unused_text(unused)], width)
-    if len(absent) > shown:
-        lines.append(f"… {count_text(len(absent) - shown, 'more instance')} that do not exist; --json lists all")
-    n_tasks = sum(_field(row, "tasks") or 0 for row in plan.rows)
-    moved = sum(_field(row, "moved") or 0 for row in plan.rows)
-    if n_tasks:
-        more = ", more in the run" if SOMETHING_MOVED in by_note else ""
-        writing = _field(plan, "writing") or 0
-        steps, tasks = count_text(len(rows), "step"), count_text(n_tasks + writing, "task")
-        tasks += f" ({count_text(writing, 'of them writes outputs', 'of them write outputs')})" if writing else ""
-        lines.append(f"{steps}, {tasks}; {bytes_text(moved)} moved by rechunks and shuffles{more}")
-    return "\n".join(lines)
+__all__ = ["bold_in", "comparison_text", "run_text", "wall_time_lines"]
 
 
 def run_text(run: Any, *, shown: int = 10) -> str:
@@ -132,14 +87,6 @@ def wall_time_lines(times: Mapping[str, float]) -> list[str]:
             shown.append((part, text, f"{seconds / whole:.0%}", PARTS.get(part, "")))
     widths = [max((len(row[i]) for row in shown), default=0) for i in range(3)]
     return [f"  {a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}  {what}".rstrip() for a, b, c, what in shown]
-
-
-def plan_event(plan: Any) -> dict[str, Any]:
-    """Return the plan as a map of plain values, for ``--json``; sizes in bytes."""
-    names = ("step", "kind", "shape", "copies", "tasks", "largest_chunk", "moved", "whole", "notes")
-    rows = [{name: _field(row, name) for name in names} for row in plan.rows]
-    writing, unused = _field(plan, "writing") or 0, list(_field(plan, "unused") or ())
-    return {"plan": rows, "absent": dict(plan.absent), "writing": writing, "unused": unused}
 
 
 def comparison_text(comparison: Comparison, *, width: int = WIDTH, tables: bool = False) -> str:
@@ -248,31 +195,3 @@ def _cost_row(row: Any) -> dict[str, str]:
         "memory": bytes_text(row.memory),
         "everything": "1" if row.reference else ratio_text(row.speedup_all),
     }
-
-
-def _plan_row(row: Any) -> dict[str, str]:
-    instances, tasks = _field(row, "copies") or 1, _field(row, "tasks") or 0
-    return {
-        "step": str(_field(row, "step")),
-        "kind": str(_field(row, "kind")),
-        "shape": str(_field(row, "shape") or ""),
-        "size": _task_count(instances, tasks),
-        "chunk": _size(_field(row, "largest_chunk")),
-        "moved": _size(_field(row, "moved")),
-        "whole": _size(_field(row, "whole")),
-    }
-
-
-def _task_count(instances: int, tasks: int) -> str:
-    """Return "instances x tasks of each" if all have the same number of tasks; the number is ? before the build."""
-    if instances > 1 and tasks % instances == 0:
-        return f"{instances} x {tasks // instances:,}" if tasks else f"{instances} x ?"
-    return f"{tasks:,}" if tasks else "-"
-
-
-def _size(n: float | None) -> str:
-    return bytes_text(n) if n else "-"
-
-
-def _field(row: Any, name: str) -> Any:
-    return row.get(name) if isinstance(row, Mapping) else getattr(row, name, None)

@@ -21,7 +21,7 @@ from pipeline.config.loader import load, loads
 from pipeline.config.model import Config
 from pipeline.errors import ConfigError, DataError
 from pipeline.graph.garbage_collection import rarely_collected
-from pipeline.report.terminal import plan_event, plan_text
+from pipeline.report.plan_text import plan_event, plan_text
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 MODULE = "def use(**given):\n    return len(given)\n"

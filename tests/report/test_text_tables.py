@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.report.terminal import plan_text, run_text, wall_time_lines
+from pipeline.report.plan_text import plan_text
+from pipeline.report.terminal import run_text, wall_time_lines
 from pipeline.report.text_tables import Column, table_text
 from pipeline.trace.scaling_laws import is_fraction, karp_flatt
 

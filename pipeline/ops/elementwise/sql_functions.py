@@ -188,7 +188,7 @@ def _length(s: Typed) -> Typed:
 def _regex(value: Typed) -> str:
     text = str(_constant(value, "regex", (str,)))
     try:
-        pc.match_substring_regex(pa.array([""]), text)
+        pc.match_substring_regex(pa.array([""], pa.string()), text)
     except pa.ArrowInvalid as error:
         said = str(error).removeprefix("Invalid regular expression: ")
         raise ExpressionError(

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from pipeline.config.expressions.time_literals import parse_duration
 from pipeline.errors import DataError, OpError
 from pipeline.graph.column_types import declared_type, family, is_text, type_name
+from pipeline.graph.late_pandas import numbers_of
 from pipeline.ops.elementwise.sql_choices import CHOICES
 from pipeline.ops.elementwise.sql_types import Typed
 from pipeline.ops.frames import text_casts
@@ -196,11 +197,11 @@ def _numbers(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
         whole = _same(column, column.cast(pa.decimal128(38, 0), safe=False)) if have.scale else column
         return _all_there(column, restored(_run(whole, f"try_cast(c0 as {_name(target)})"), target))
     missing = column.null_count
-    filled = pc.fill_null(column, pa.scalar(False if t.is_boolean(have) else 0).cast(have)) if missing else column
-    values = filled.to_numpy()
+    filled = pc.fill_null(column, pa.scalar(0, pa.int64()).cast(have)) if missing else column
+    values = numbers_of(filled)
     values = values.astype(np.uint8) if values.dtype == bool else values
     found = _fitting(values, np.dtype(target.to_pandas_dtype()))
-    mask = column.is_null().to_numpy() if missing else None
+    mask = numbers_of(column.is_null()) if missing else None
     return pa.chunked_array([pa.array(found, target, mask=mask)])
 
 
@@ -237,7 +238,7 @@ def _durations(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
 
 def _lists(chunk: pa.Array, target: pa.DataType) -> pa.Array:
     plain = chunk.cast(pa.list_(chunk.type.value_type)) if not pa.types.is_list(chunk.type) else chunk
-    lengths = pc.fill_null(pc.list_value_length(plain), 0).to_numpy(zero_copy_only=False)
+    lengths = numbers_of(pc.fill_null(pc.list_value_length(plain), pa.scalar(0, pa.int32())))
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     inner = _converted(pa.chunked_array([plain.flatten()]), target.value_type).combine_chunks()
     mask = chunk.is_null() if chunk.null_count else None

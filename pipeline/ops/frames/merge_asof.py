@@ -19,6 +19,7 @@ from pipeline.config.expressions.references import ExpressionError
 from pipeline.config.expressions.time_literals import parse_duration
 from pipeline.errors import OpError
 from pipeline.graph.column_types import family, field_of, type_name
+from pipeline.graph.late_pandas import numbers_of
 from pipeline.ops.collections import Frame
 from pipeline.ops.frames.merge import Renamed, named_apart
 from pipeline.ops.frames.pairing import Side, compared_type, keys_of, paired, rows_of_side
@@ -159,7 +160,7 @@ def join_nearest(lefts: Sequence[pa.Table], rights: Sequence[pa.Table], join: Ne
     sources = {"l": _source(left, join, 0), "r": _source(right, join, 1)}
     found = query(_statement(join), sources)
     at_left, at_right = (found.column(i).combine_chunks() for i in (0, 1))
-    order = np.argsort(at_left.to_numpy())
+    order = np.argsort(numbers_of(at_left))
     columns = left.select([name for name, _ in join.left_names]).columns
     others = taken(right.select([name for name, _ in join.right_names]), at_right.take(pa.array(order)))
     return pa.Table.from_arrays([*columns, *others.columns], schema=join.schema)

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from pipeline.errors import DataError
 from pipeline.graph.column_types import type_name
+from pipeline.graph.late_pandas import numbers_of
 from pipeline.worker.sql_engine import carrier
 
 __all__ = ["Array", "aggregates"]
@@ -40,12 +41,12 @@ def aggregates(
     ------
     DataError : a sum that its type can't hold
     """
-    present = values.is_valid().to_numpy(zero_copy_only=False)
+    present = numbers_of(values.is_valid())
     counts = _counted(present, starts, stops)
     if function == "count":
         return pa.array(counts)
     if function in ("any", "all"):
-        truth = pc.fill_null(values, function == "all").to_numpy(zero_copy_only=False)
+        truth = numbers_of(pc.fill_null(values, pa.scalar(function == "all", pa.bool_())))
         found = _counted(truth, starts, stops) > 0 if function == "any" else _counted(~truth, starts, stops) == 0
         return pa.array(found)
     missing = counts < least
@@ -77,7 +78,7 @@ def aggregates(
 def _doubles(values: pa.Array) -> Array:
     if pa.types.is_boolean(values.type):
         values = values.cast(pa.int8())
-    return np.asarray(values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), dtype=np.float64)
+    return numbers_of(pc.fill_null(values.cast(pa.float64(), safe=False), pa.scalar(np.nan, pa.float64())))
 
 
 def _codes(values: pa.Array) -> tuple[Array, pa.Array]:
@@ -87,17 +88,17 @@ def _codes(values: pa.Array) -> tuple[Array, pa.Array]:
         plain = pc.add(plain, pa.scalar(0, plain.type))  # -0.0 equals 0.0
     encoded = plain.dictionary_encode()
     different = encoded.dictionary
-    order = pc.sort_indices(different).to_numpy()
+    order = numbers_of(pc.sort_indices(different))
     places = np.empty(len(order) + 1, dtype=np.int64)
     places[order], places[-1] = np.arange(len(order)), -1
-    codes = pc.fill_null(encoded.indices, -1).to_numpy()
+    codes = numbers_of(pc.fill_null(encoded.indices, pa.scalar(-1, encoded.indices.type)))
     return places[codes], different.take(pa.array(order))
 
 
 def _exact_sums(values: pa.Array, starts: Array, stops: Array, missing: Array, kind: pa.DataType) -> pa.Array:
     """Sums of whole numbers and decimals; slower where 64 bits might not do."""
     if not pa.types.is_decimal(kind):
-        numbers = pc.fill_null(values.cast(kind), 0).to_numpy(zero_copy_only=False)
+        numbers = numbers_of(pc.fill_null(values.cast(kind), pa.scalar(0, kind)))
         width = int((stops - starts).max(initial=0))
         most = max(abs(int(numbers.max(initial=0))), abs(int(numbers.min(initial=0))))
         if most * width < 2**63:

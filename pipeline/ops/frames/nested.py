@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from pipeline.errors import DataError, OpError
 from pipeline.graph.column_types import common_type, declared_type, family, field_of, type_name
 from pipeline.graph.declared_values import Misfit, fitted
+from pipeline.graph.late_pandas import numbers_of
 from pipeline.ops.collections import Frame
 from pipeline.ops.frames.partitions import Partitions, names_of, require
 
@@ -193,8 +194,8 @@ def one_row_an_element(table: pa.Table, names: Sequence[str], schema: pa.Schema,
 
 def _lengths(table: pa.Table, name: str) -> np.ndarray[Any, np.dtype[np.int64]]:
     """How many elements each list has; 0 where it is missing."""
-    found = pc.fill_null(pc.list_value_length(table.column(name)), 0)
-    return np.asarray(found.to_numpy(), dtype=np.int64)
+    found = pc.list_value_length(table.column(name))
+    return np.asarray(numbers_of(pc.fill_null(found, pa.scalar(0, found.type))), dtype=np.int64)
 
 
 def members_as_columns(

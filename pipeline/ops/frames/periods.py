@@ -17,8 +17,9 @@ import pyarrow.compute as pc
 
 from pipeline.errors import OpError
 from pipeline.graph.column_types import type_name
+from pipeline.graph.late_pandas import numbers_of
 
-__all__ = ["Rule", "numbers_of", "rule_of", "starts_of"]
+__all__ = ["Rule", "period_numbers", "rule_of", "starts_of"]
 
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -99,7 +100,7 @@ def _length(text: str, seconds: float, kind: pa.DataType) -> Rule:
     return Rule("ticks", n, kind.tz is not None or 86400 * ticks % n != 0)
 
 
-def numbers_of(times: pa.ChunkedArray, rule: Rule, first: int | None) -> Numbers:
+def period_numbers(times: pa.ChunkedArray, rule: Rule, first: int | None) -> Numbers:
     """Return for each time the number of its period, the periods' order; no time is missing.
 
     Parameters
@@ -137,7 +138,7 @@ def _column(value: int, kind: pa.DataType) -> pa.ChunkedArray:
 
 def _stored(times: pa.ChunkedArray) -> Numbers:
     plain = pa.int32() if pa.types.is_date(times.type) else pa.int64()
-    return np.asarray(times.cast(plain).to_numpy(), dtype=np.int64)
+    return np.asarray(numbers_of(times.cast(plain)), dtype=np.int64)
 
 
 def _days(times: pa.ChunkedArray) -> Numbers:
@@ -152,10 +153,10 @@ def _day_starts(days: Numbers, kind: pa.DataType) -> Numbers:
     """When local days start, as the column stores it."""
     midnights = pa.array(days * (86400 * _TICKS[kind.unit]), pa.int64())
     if not kind.tz:
-        return np.asarray(midnights)
+        return np.asarray(numbers_of(midnights))
     local = midnights.cast(pa.timestamp(kind.unit))
     zoned = pc.assume_timezone(local, kind.tz, ambiguous="earliest", nonexistent="latest")
-    return np.asarray(zoned.cast(pa.int64()))
+    return np.asarray(numbers_of(zoned.cast(pa.int64())))
 
 
 def _units(days: Numbers, unit: str) -> Numbers:

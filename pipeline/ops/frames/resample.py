@@ -16,6 +16,7 @@ from pipeline.config.expressions.expression import Expression
 from pipeline.config.expressions.tree import Name
 from pipeline.errors import OpError
 from pipeline.graph.column_types import family, type_name
+from pipeline.graph.late_pandas import numbers_of
 from pipeline.graph.nodes import listed, ref
 from pipeline.ops.collections import Frame
 from pipeline.ops.frames.aggregates import make_plan
@@ -23,7 +24,7 @@ from pipeline.ops.frames.aggregation_plan import Value
 from pipeline.ops.frames.columns import bound_names
 from pipeline.ops.frames.groupby import column_keys, planned
 from pipeline.ops.frames.partitions import Bound, Partitions, names_of, reduce_tree
-from pipeline.ops.frames.periods import Rule, numbers_of, rule_of, starts_of
+from pipeline.ops.frames.periods import Rule, period_numbers, rule_of, starts_of
 
 __all__ = ["resample"]
 
@@ -113,12 +114,12 @@ def join_firsts(several: Sequence[int | None]) -> int | None:
 def with_numbers(table: pa.Table, on: str, rule: Rule, first: int | None) -> pa.Table:
     """The rows of a partition that have a time, with the numbers of their periods."""
     timed = table.filter(table.column(on).is_valid()) if table.column(on).null_count else table
-    return timed.append_column(_PERIOD, pa.array(numbers_of(timed.column(on), rule, first), pa.int64()))
+    return timed.append_column(_PERIOD, pa.array(period_numbers(timed.column(on), rule, first), pa.int64()))
 
 
 def with_starts(table: pa.Table, place: int, rule: Rule, first: int | None, schema: pa.Schema) -> pa.Table:
     """The result with the starts of the periods in the place of their numbers."""
-    numbers = np.asarray(table.column(place).to_numpy(), dtype=np.int64)
+    numbers = np.asarray(numbers_of(table.column(place)), dtype=np.int64)
     starts = starts_of(numbers, rule, first, schema.field(place).type)
     columns = [*table.columns[:place], pa.chunked_array([starts]), *table.columns[place + 1 :]]
     return pa.Table.from_arrays(columns, schema=schema)

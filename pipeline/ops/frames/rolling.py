@@ -24,6 +24,7 @@ from pipeline.config.expressions.time_literals import parse_duration
 from pipeline.errors import OpError
 from pipeline.graph.column_types import family, field_of, replaced, type_name
 from pipeline.graph.graph import Key
+from pipeline.graph.late_pandas import numbers_of
 from pipeline.graph.nodes import listed, ref
 from pipeline.ops.collections import Frame
 from pipeline.ops.frames.aggregates import aggregate_field, take_apart
@@ -268,10 +269,10 @@ def _firsts(table: pa.Table, reach: Window) -> Array:
 def _times(table: pa.Table, reach: Window) -> tuple[Array, Array]:
     """Times as whole numbers from 0 on, the differences of which fit, and which are there."""
     column = table.column(reach.on)
-    present = column.is_valid().to_numpy(zero_copy_only=False)
+    present = numbers_of(column.is_valid())
     ticks = column.cast(pa.int32()).cast(pa.int64()) if pa.types.is_date(column.type) else column.cast(pa.int64())
     per = _MICROSECONDS.get(_unit(column.type), 1)
-    return (pc.fill_null(ticks, 0).to_numpy() * per).view(np.uint64) ^ np.uint64(2**63), present
+    return (numbers_of(pc.fill_null(ticks, pa.scalar(0, pa.int64()))) * per).view(np.uint64) ^ np.uint64(2**63), present
 
 
 def _earlier(times: Array, span: int) -> Array:

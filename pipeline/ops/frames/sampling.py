@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pipeline.graph.late_pandas import numbers_of
 from pipeline.graph.nodes import listed, ref
 from pipeline.ops.collections import Frame
 from pipeline.ops.frames.partitions import Partitions, reduce_tree, stack, taken
@@ -113,10 +114,10 @@ def with_scores(table: pa.Table, counts: Sequence[int], i: int, n: int, seed: in
 def lowest(tables: Sequence[pa.Table], n: int) -> pa.Table:
     """The ``n`` rows with the lowest scores."""
     table = stack(tables)
-    return taken(table, np.argsort(table.column(_SCORE).to_numpy(), kind="stable")[:n])
+    return taken(table, np.argsort(numbers_of(table.column(_SCORE)), kind="stable")[:n])
 
 
 def sampled(tables: Sequence[pa.Table], n: int) -> pa.Table:
     """The ``n`` rows with the lowest scores, in the order of their numbers, without both."""
     table = lowest(tables, n)
-    return taken(table, np.argsort(table.column(_NUMBER).to_numpy())).drop_columns([_NUMBER, _SCORE])
+    return taken(table, np.argsort(numbers_of(table.column(_NUMBER)))).drop_columns([_NUMBER, _SCORE])

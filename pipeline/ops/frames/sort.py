@@ -271,7 +271,7 @@ def _sorted(rows: pa.Table, order: Order, runs: Places | None) -> Places:
     keys = ", ".join(f"c{i} {_direction(key)}" for i, key in enumerate(order))
     if runs is not None:
         source, keys = source.append_column("run", pa.array(runs)), f"run, {keys}"
-    return np.array(query(f"select r from t order by {keys}", {"t": source}).column(0))
+    return np.array(numbers_of(query(f"select r from t order by {keys}", {"t": source}).column(0)))
 
 
 def _direction(key: SortKey) -> str:
@@ -380,7 +380,7 @@ def _candidates(table: pa.Table, n: int, key: SortKey) -> pa.Table:
     compare, last = ("<=", "max") if key.ascending else (">=", "min")
     first = f"select c0 from t where c0 is not null order by c0 {_direction(key)} limit {int(n)}"
     near = query(f"select r from t where c0 {compare} (select {last}(c0) from ({first}))", {"t": source})
-    return taken(table, np.sort(np.array(near.column(0))))
+    return taken(table, np.sort(numbers_of(near.column(0))))
 
 
 def distinct_rows(tables: Sequence[pa.Table], names: Sequence[str], order: Order) -> pa.Table:
@@ -389,7 +389,7 @@ def distinct_rows(tables: Sequence[pa.Table], names: Sequence[str], order: Order
     source = numbered(table.select(list(names)), rows="r")
     keys = ", ".join(equality_sql(f"c{i}", field_of(table.schema, name).type) for i, name in enumerate(names))
     found = query(f"select min(r) as r, count(*) as n from t group by {keys}", {"t": source})
-    first, counts = np.array(found.column(0)), np.array(found.column(1))
+    first, counts = np.array(numbers_of(found.column(0))), numbers_of(found.column(1))
     if len(first) == table.num_rows:
         return table
     if len(names) == len(order):  # they are equal in everything

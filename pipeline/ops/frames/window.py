@@ -22,6 +22,7 @@ from pipeline.config.expressions.functions import AGGREGATES, WINDOWS
 from pipeline.config.expressions.tree import Call, Constant, Name, Node, map_nodes, render
 from pipeline.errors import DataError, OpError
 from pipeline.graph.column_types import family, replaced, type_name
+from pipeline.graph.late_pandas import numbers_of
 from pipeline.graph.nodes import listed, ref
 from pipeline.ops import data_movement
 from pipeline.ops.collections import Frame
@@ -306,7 +307,7 @@ def _running(call: WindowCall, values: pa.ChunkedArray, starts: Numbers, groups:
     kind = call.field.type
     if call.function == "cumsum" and pa.types.is_floating(kind):
         # one after the other: sums of SQL's windows depend on where a group lies among others
-        numbers = pc.fill_null(values.cast(pa.float64()), 0.0).to_numpy()
+        numbers = numbers_of(pc.fill_null(values.cast(pa.float64()), pa.scalar(0.0, pa.float64())))
         pieces = [np.cumsum(piece) for piece in np.split(numbers, starts[1:])]
         sums = np.concatenate(pieces)
         return pa.chunked_array([pa.array(sums, mask=np.isnan(sums))])

@@ -43,7 +43,7 @@ class FolderColumn:
         text, t = self.texts[i], pa.types
         if text is None or not (is_text(self.type) or t.is_integer(self.type) or t.is_date(self.type)):
             return None
-        return from_text(pa.array([text]), self.type)[0].as_py()
+        return from_text(pa.array([text], pa.string()), self.type)[0].as_py()
 
 
 def folder_columns(

@@ -20,6 +20,7 @@ from pipeline.config.expressions.expression import Expression
 from pipeline.config.expressions.tree import Node
 from pipeline.errors import DataError, OpError
 from pipeline.graph.column_types import empty_table, natural_type
+from pipeline.graph.late_pandas import numbers_of
 from pipeline.ops.collections import Frame
 from pipeline.ops.frames.cast import target_type
 from pipeline.ops.sources.file_columns import chosen, frame_of, narrowed, typed
@@ -146,7 +147,7 @@ def _deleted(table: Any) -> dict[str, np.ndarray[Any, Any]]:
     return {
         unquote(file.removeprefix("file://")): np.flatnonzero(~np.asarray(kept, bool))
         for file, kept in zip(found.column("filepath").to_pylist(), found.column("selection_vector"), strict=True)
-        for kept in [kept.values.to_numpy(zero_copy_only=False)]
+        for kept in [numbers_of(kept.values)]
     }
 
 

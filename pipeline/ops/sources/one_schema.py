@@ -236,4 +236,4 @@ def partition(
 
 def _cell(value: Any, kind: pa.DataType) -> pa.Array:
     is_its_text = isinstance(value, str) and not is_text(kind)
-    return from_text(pa.array([value]), kind) if is_its_text else pa.array([value], kind)
+    return from_text(pa.array([value], pa.string()), kind) if is_its_text else pa.array([value], kind)

@@ -19,6 +19,7 @@ from pipeline.config.expressions.references import ExpressionError
 from pipeline.config.expressions.tree import Node
 from pipeline.errors import DataError
 from pipeline.graph.column_types import is_text, natural_type
+from pipeline.graph.late_pandas import numbers_of
 from pipeline.ops.elementwise.sql import Typed, compiled
 from pipeline.ops.sources.scan_conditions import holds_missing
 from pipeline.worker.sql_engine import query
@@ -87,7 +88,7 @@ def scanned(
         return file.read_row_groups(list(groups), columns=list(names), use_threads=False)
     columns = dict(zip(plain, read.columns, strict=False))
     if others:
-        rows = read.column(len(plain)).to_numpy() if asked else None
+        rows = numbers_of(read.column(len(plain))) if asked else None
         columns |= _by_arrow(file, groups, others, starts, rows)
     return pa.table({name: columns[name] for name in names})
 
