@@ -38,9 +38,6 @@ QUICK: dict[str, dict[str, Any]] = {
     "quickstart": {},  # its root is the fixture few_sources
     "sweep": {},
     "tpch_q1": {},
-    "tpch_q3": {},
-    "tpch_q5": {},
-    "tpch_q6": {},
     "train": {"trees": 30},
     "weather": {},
 }
