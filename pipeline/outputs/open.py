@@ -91,6 +91,8 @@ def open_output(sink: Sink, folder: Path, *, files: Sequence[str] | None = None)
         return _items(sink, folder, files_of(sink, folder) if files is None else files)
     if sink.format == "npy":
         return _labelled(sink, _load("npy", path))
+    if sink.format in ("parquet", "csv"):
+        return _whole_table(sink, path)
     value = _load(sink.format, path)
     if sink.value_type.kind == "items" and isinstance(value, list):  # without their keys
         return {str(i): item for i, item in enumerate(value)}
@@ -171,6 +173,17 @@ def _items(sink: Sink, folder: Path, files: Sequence[str]) -> dict[str, Any]:
     names = getattr(sink.value_type, "names", None)
     order = {name: i for i, name in enumerate(names)} if names else {}
     return dict(sorted(found.items(), key=lambda pair: (order.get(pair[0], len(order)), pair[0])))
+
+
+def _whole_table(sink: Sink, path: Path) -> Any:
+    """Return the table that a value was as a pandas frame; of CSV the types are found anew."""
+    import pandas as pd
+
+    with read_errors(path):
+        if sink.format == "parquet":
+            return pd.read_parquet(path)
+        with unpacking(path) as file:
+            return pd.read_csv(file, sep=str(sink.options.get("sep", ",")))
 
 
 def _load(form: str, path: Path) -> Any:

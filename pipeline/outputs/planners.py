@@ -334,6 +334,19 @@ def _value(output: Output, value_type: ObjectType, prefix: str) -> Planned:
     return {key: node}, [key]
 
 
+def _table(output: Output, value_type: ObjectType, prefix: str) -> Planned:
+    """Return the task that writes a value which is a frame, of which nothing is known before the run."""
+    if output.partition_by or output.files is not None:
+        option = "partition_by" if output.partition_by else "files"
+        raise OpError(option, "the columns of this table are known in the run alone; it is written as one file")
+    options = dict(output.options)
+    if output.to == "parquet":
+        _require_codec(options)
+    key = (prefix,)
+    value = ref(value_type.keys[0])
+    return {key: task(key, writers.write_whole_table, value, output.to, output.path, options, ref(CONTEXT))}, [key]
+
+
 _PLANNERS: Mapping[tuple[str, str], Callable[[Output, Any, str], Planned]] = {
     ("parquet", "frame"): _parquet,
     ("csv", "frame"): _csv,
@@ -348,6 +361,8 @@ _PLANNERS: Mapping[tuple[str, str], Callable[[Output, Any, str], Planned]] = {
     ("text", "items"): _items,
     ("file", "items"): _items,
     ("json", "value"): _value,
+    ("parquet", "value"): _table,
+    ("csv", "value"): _table,
     ("pickle", "value"): _value,
     ("text", "value"): _value,
     ("file", "value"): _value,

@@ -45,6 +45,7 @@ __all__ = [
     "write_json_fragment",
     "write_object",
     "write_parquet",
+    "write_whole_table",
 ]
 
 _BLOCK_ROWS = 1 << 16  # rows whose text is made at once
@@ -97,6 +98,37 @@ def _write_table(
     with writing(context, path) as written:
         pq.write_table(table, written.file, **{"compression": "zstd", **options})
     return written.record
+
+
+def write_whole_table(value: Any, form: str, path: str, options: Mapping[str, Any], context: Context) -> PartRecord:
+    """Write a value that is a frame of pandas, polars or Arrow as one file: CSV, or Parquet in a folder.
+
+    Raises
+    ------
+    TypeError : it is no frame
+    """
+    table = _table_of(value)
+    if table is None:
+        raise TypeError(f"{form} takes a frame, got {type(value).__qualname__}; write it as json or pickle")
+    if form == "parquet":
+        record = _write_table(table, f"{path}/part-00000.parquet", {}, options, context)
+    else:
+        with writing(context, path) as written, packing(written.file, path) as file:
+            file.write(csv_header(table.column_names, options))
+            for block in _blocks(table):
+                file.write(csv_rows(block, options))
+        record = written.record
+    return PartRecord((), (record,), len(table))
+
+
+def _table_of(value: Any) -> pa.Table | None:
+    """Return a frame as an Arrow table, the named levels of an index as columns; None: it is no frame."""
+    if is_instance(value, "pandas", "DataFrame"):
+        named = any(name is not None for name in value.index.names)
+        return pa.Table.from_pandas(value.reset_index(drop=not named), preserve_index=False).replace_schema_metadata()
+    if is_instance(value, "polars", "DataFrame"):
+        return value.to_arrow()
+    return value if isinstance(value, pa.Table) else None
 
 
 def write_csv_fragment(
@@ -210,6 +242,8 @@ def _write(value: Any, form: str, path: str, options: Mapping[str, Any], context
             with packing(written.file, path) as file:
                 if form == "pickle":
                     pickle.dump(value, file, protocol=options.get("protocol", 5))
+                elif form == "json" and isinstance(value, pa.Table):
+                    file.writelines(_json_rows(value))
                 else:
                     text = _text(value) if form == "text" else _json(value, options.get("indent", 1)) + "\n"
                     file.write(text.encode())
@@ -223,6 +257,15 @@ def _write(value: Any, form: str, path: str, options: Mapping[str, Any], context
                 )
             np.lib.format.write_array(written.file, array, allow_pickle=False)
     return written.record
+
+
+def _json_rows(table: pa.Table) -> Iterator[bytes]:
+    """Yield the rows of a table as a JSON list of objects."""
+    yield b"["
+    for i, block in enumerate(_blocks(table)):
+        yield b",\n" if i else b"\n"
+        yield ",\n".join(json_rows(block).to_pylist()).encode()
+    yield b"\n]\n"
 
 
 def _text(value: Any) -> str:

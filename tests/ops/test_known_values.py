@@ -6,6 +6,7 @@ import datetime as dt
 from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -15,10 +16,13 @@ from hypothesis import strategies as st
 from serially import frame_of, table_of, values_of
 from strategies import SETTINGS
 
+from pipeline.builder.build import build
 from pipeline.config.expressions import expression
-from pipeline.errors import DataError, OpError
+from pipeline.config.loader import loads
+from pipeline.errors import ConfigError, DataError, OpError, TaskError
 from pipeline.ops.frames.describe import describe
 from pipeline.ops.frames.known_values import cut, dummies, pivot
+from pipeline.runs.run import run
 
 
 def agg(text: str) -> expression.Expression:
@@ -60,6 +64,90 @@ def test_a_pivot_without_rows_for_a_value_says_so() -> None:
     some = frame_of({"c": ["x", None], "v": [1, 2]})
     with pytest.raises(DataError, match="names: 'c' is missing in some rows; give it a value by op fillna"):
         table_of(pivot(some, index=[], columns="c", names=["x"], agg=agg("sum(v)")))
+
+
+def table_in_the_run(made: Any) -> pa.Table:
+    """The table that a pivot gives whose values are found in the run."""
+    table: pa.Table = dask.get(dict(made.tasks), made.key)
+    return table
+
+
+@SETTINGS
+@given(sales(), st.sampled_from(["sum(x) + count()", "mean(x)", "max(x)", "count()"]), st.sampled_from(["shop", []]))
+def test_values_found_in_the_run_give_what_known_ones_give(given: Any, text: str, index: Any) -> None:
+    frame, x = given
+    names = sorted(set(frame.quarter.tolist()))
+    got = table_in_the_run(pivot(x, index=index, columns="quarter", names="auto", agg=agg(text)))
+    assert got.column_names == [*([index] if index else []), *map(str, names)]
+    if names:
+        wanted = table_of(pivot(x, index=index, columns="quarter", names=names, agg=agg(text)))
+        assert got.to_pylist() == wanted.to_pylist()
+
+
+def test_values_found_in_the_run_are_ascending_and_missing_ones_no_column() -> None:
+    days = [dt.date(2001, 1, 2), dt.date(2001, 1, 1), None, dt.date(2001, 1, 1)]
+    x = frame_of({"k": ["b", None, "a", "b"], "d": days, "v": [1, 2, 4, 8]}, 3)
+    got = table_in_the_run(pivot(x, index="k", columns="d", names="auto", agg=agg("sum(v)")))
+    assert got.to_pylist() == [
+        {"k": "a", "2001-01-01": 0, "2001-01-02": 0},
+        {"k": "b", "2001-01-01": 8, "2001-01-02": 1},
+        {"k": None, "2001-01-01": 2, "2001-01-02": 0},
+    ]
+    with pytest.raises(DataError, match="'d' has a value for a column '2001-01-01', and there is one of this name"):
+        table_in_the_run(
+            pivot(frame_of({"2001-01-01": [1], "d": days[1:2]}), index="2001-01-01", columns="d", names="auto",
+                  agg=agg("count()"))
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("output", ["{to: csv, path: o.csv.gz}", "{to: parquet, path: o}", "{to: json, path: o.json}"])
+@pytest.mark.parametrize("rows", [3, 0])
+def test_a_table_whose_columns_are_found_in_the_run_is_written(output: str, rows: int, tmp_path: Path) -> None:
+    frame = pd.DataFrame({"k": ["a", "b", "a"], "c": ["x", "y", "x"], "v": [1, 2, 4]}).iloc[:rows]
+    frame.to_parquet(tmp_path / "t.parquet")
+    text = f"""
+version: 1
+steps:
+  t: {{op: read_parquet, path: t.parquet}}
+  p: {{op: pivot, input: t, index: k, columns: c, names: auto, agg: sum(v)}}
+outputs:
+  p: {output}
+"""
+    r = run(loads(text, root=str(tmp_path)), backend="serial", out=tmp_path, runs=tmp_path / "runs")
+    got = pd.DataFrame(r.open("p"))
+    wanted = [{"k": "a", "x": 5, "y": 0}, {"k": "b", "x": 0, "y": 2}] if rows else []
+    assert got.to_dict("records") == wanted
+    for wrong in ("partition_by: [k]", "files: 2"):
+        if "parquet" in output:
+            with pytest.raises(ConfigError, match="the columns of this table are known in the run alone"):
+                build(loads(text.replace("path: o", f"path: o, {wrong}"), root=str(tmp_path)))
+
+
+FRAMES = """
+import pandas as pd, polars as pl, pyarrow as pa
+def plain(): return pd.DataFrame({"k": ["a", "b"], "v": [1, 2]})
+def indexed(): return plain().set_index("k")
+def arrow(): return pa.Table.from_pandas(plain())
+def polars(): return pl.DataFrame({"k": ["a", "b"], "v": [1, 2]})
+def no_frame(): return [1, 2]
+"""
+
+
+def written_value(tmp_path: Path, function: str) -> Any:
+    (tmp_path / "frame_functions.py").write_text(FRAMES)
+    text = "version: 1\nmodules: [./frame_functions.py]\n"
+    text += f"steps: {{p: {{call: 'frame_functions:{function}'}}}}\noutputs: {{p: {{to: csv, path: o.csv}}}}\n"
+    return run(loads(text, root=str(tmp_path)), backend="serial", out=tmp_path, runs=tmp_path / "runs").open("p")
+
+
+@pytest.mark.parametrize("function", ["plain", "indexed", "arrow", "polars"])
+def test_a_frame_that_a_call_returns_is_written(function: str, tmp_path: Path) -> None:
+    assert written_value(tmp_path, function).to_dict("list") == {"k": ["a", "b"], "v": [1, 2]}
+
+
+def test_what_is_no_frame_is_not_written_as_one(tmp_path: Path) -> None:
+    with pytest.raises(TaskError, match="csv takes a frame, got list; write it as json or pickle"):
+        written_value(tmp_path, "no_frame")
 
 
 def test_a_pivot_of_days_medians_and_values_of_the_run(tmp_path: Path) -> None:
@@ -136,12 +224,13 @@ def test_describe_has_a_row_a_column(n: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("build", "message"),
+    ("made", "message"),
     [
         (lambda x: pivot(x, index="k", columns="q", names=[1], agg=agg("count()")), "columns: 'q' is no column"),
         (lambda x: pivot(x, index="k", columns="k", names=[1, 1], agg=agg("count()")), "would be called '1'"),
         (lambda x: pivot(x, index="k", columns="c", names=["k"], agg=agg("count()")), "'k' is a column of the keys"),
         (lambda x: pivot(x, index="k", columns="k", names=["x"], agg=agg("count()")), "names: a number and text"),
+        (lambda x: pivot(x, index="k", columns="k", names="auto", agg=agg("count()")), "'k' is one of the keys"),
         (lambda x: dummies(x, column="c", names={"k": "x"}), "names: 'k' is a column already"),
         (lambda x: dummies(x, column="c", names=[1]), "names: "),
         (lambda x: cut(x, column="k", bins=[0, 0], into="b"), "bins: got [0, 0]; edges are in ascending order"),
@@ -150,7 +239,7 @@ def test_describe_has_a_row_a_column(n: int) -> None:
         (lambda x: cut(x, column="k", bins=[0, 1], into="b", labels=["a", "b"]), "labels: got 2; 2 edges make 1 bins"),
     ],
 )
-def test_a_fault_of_known_values_is_said_while_building(build: Any, message: str) -> None:
+def test_a_fault_of_known_values_is_said_while_building(made: Any, message: str) -> None:
     with pytest.raises(OpError) as error:
-        build(frame_of({"k": [1], "c": ["x"]}))
+        made(frame_of({"k": [1], "c": ["x"]}))
     assert message in str(error.value)

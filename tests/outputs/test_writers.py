@@ -500,7 +500,7 @@ def test_a_key_can_not_lead_out_of_the_folder(key):
 ARRAY, VALUE = chunked(X, (10, 7))[0], ObjectType("x")
 REFUSED = [
     (output("zarr", "a"), FRAME, "zarr takes array, got frame; use parquet or csv or json"),
-    (output("csv", "a"), ARRAY, "csv takes frame, got array; use zarr or netcdf or npy"),
+    (output("csv", "a"), ARRAY, "csv takes frame or value, got array; use zarr or netcdf or npy"),
     (output("xml", "a"), ARRAY, "formats are parquet zarr netcdf npy csv json pickle text file"),
     (output("zarr", "s3://b/a"), ARRAY, "not built yet"),
     (output("zarr", "a", options={"chunks": {"time": 3}}), ARRAY, "got 3; it must divide the chunks of the array, 10"),

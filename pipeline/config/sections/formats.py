@@ -3,11 +3,11 @@
 =======  ====================  ========================================================================================
 format   kinds                 files
 =======  ====================  ========================================================================================
-parquet  frame                 a folder, one file a partition, or ``files`` many; ``column=value`` folders
+parquet  frame, value          a folder, one file a partition, or ``files`` many; ``column=value`` folders
 zarr     array                 a group with one array named like the output, and its coordinates
 netcdf   array                 one netCDF-4 file with one variable named like the output, and its coordinates
 npy      array, items          one file; a file an item
-csv      frame                 one file
+csv      frame, value          one file
 json     all kinds             one file, of an array that is small; of items one file, or a file an item
 pickle   value, items          one file; a file an item
 text     value, items          one file of UTF-8, of a text or of a list of texts, a line each; a file an item
@@ -15,7 +15,8 @@ png, svg array, frame          one file, a plot
 file     value, items          one file, of a file that a task left or of bytes; a file an item
 =======  ====================  ========================================================================================
 
-csv, json, pickle and text are compressed where the path ends in ``.gz``, ``.bz2`` or ``.xz``.
+A value is written as parquet or csv if it is a frame of pandas, polars or Arrow. csv, json, pickle and text are
+compressed where the path ends in ``.gz``, ``.bz2`` or ``.xz``.
 
 What reads and writes outputs imports this, and so every measured run: the models of the options are in
 :mod:`pipeline.config.sections.format_options`, since pydantic takes longer to import than all the rest.
@@ -47,11 +48,11 @@ class Format:
 
 
 FORMATS: Mapping[str, Format] = {
-    "parquet": Format(("frame",), attrs=True, folder=True),
+    "parquet": Format(("frame", "value"), attrs=True, folder=True),
     "zarr": Format(("array",), attrs=True, folder=True),
     "netcdf": Format(("array",), attrs=True),
     "npy": Format(("array", "items")),
-    "csv": Format(("frame",)),
+    "csv": Format(("frame", "value")),
     "json": Format(("frame", "value", "items", "array")),
     "pickle": Format(("value", "items")),
     "text": Format(("value", "items")),

@@ -75,8 +75,9 @@ class ValueCounts(FrameOp):
 class Pivot(FrameOp):
     """One row per group, with a column for each of the given values of a column: the aggregate of the rows with it.
 
-    A sum or count of no rows is 0, other aggregates are missing. Errors: no such column; with ``rest: fail`` a value
-    that is not among ``names``.
+    A sum or count of no rows is 0, other aggregates are missing. With ``names: auto`` the values are found in the run:
+    the result is one Arrow table, for an output (csv, json, parquet) or a call. Errors: no such column; with ``rest:
+    fail`` a value that is not among ``names``.
     """
 
     op: ClassVar[str] = "pivot"
@@ -84,7 +85,9 @@ class Pivot(FrameOp):
 
     index: str | list[str] = Field(description="columns that define the groups; []: one row")
     columns: str = Field(description="column whose values become columns")
-    names: Known = Field(description="its values, known before the run; or a map, column: value")
+    names: Known | Literal["auto"] = Field(
+        description="its values, known before the run; or a map, column: value; auto: those that there are"
+    )
     agg: AggExpr = Field(description="aggregates, as sum(x)")
     rest: Literal["fail", "drop"] = Field("fail", description="what rows with other values do")
 

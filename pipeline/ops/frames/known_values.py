@@ -1,15 +1,18 @@
 """``pivot dummies cut``: columns or labels for values that are known before the run, so that the schema is, too.
 
 Each is written as expressions of the language: a column of a pivot is an aggregate of the rows that have its value.
+Only ``names: auto`` finds the values in the run; what it gives is one table, of which nothing is known before.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.config.expressions.expression import Expression
 from pipeline.config.expressions.functions import AGGREGATES
@@ -30,17 +33,22 @@ from pipeline.config.expressions.tree import (
 )
 from pipeline.errors import DataError, OpError
 from pipeline.graph.column_types import family
-from pipeline.ops.collections import Frame
+from pipeline.graph.late_pandas import numbers_of
+from pipeline.graph.nodes import ref, task
+from pipeline.ops.collections import Frame, Single
 from pipeline.ops.frames.aggregates import make_plan
 from pipeline.ops.frames.columns import bound_names, field_of_expression
 from pipeline.ops.frames.groupby import column_keys, planned
 from pipeline.ops.frames.partitions import Bound, Partitions, require
 from pipeline.ops.frames.select import assign, select
+from pipeline.ops.frames.sort import starts_of_runs
 
 __all__ = ["cut", "dummies", "pivot"]
 
 _REST = "\0rest"  # no column of a user's
 _NO_VALUE = "\0missing"  # no value of a user's
+_VALUE, _OF_NONE = "\0value", "\0of none"  # no columns of a user's
+_MOST = 10_000  # columns of a pivot whose values are found in the run
 
 Names = Sequence[Any] | Mapping[str, Any]
 """Values, or what their columns are called and the values."""
@@ -51,18 +59,19 @@ def pivot(
     *,
     index: str | Sequence[str],
     columns: str,
-    names: Names,
+    names: Names | Literal["auto"],
     agg: Expression,
     rest: str = "fail",
     bound: Bound = None,
-) -> Frame:
+) -> Frame | Single:
     """One row a group: its keys, then for each value of a column the aggregate of the rows that have it.
 
     Parameters
     ----------
     index : the columns of the keys
     columns : the column whose values become columns; rows where it is missing belong to none
-    names : its values; of a map the keys are the names of the columns
+    names : its values; of a map the keys are the names of the columns. ``auto``: those that there are, ascending; then
+        the result is one ``pyarrow.Table``
     agg : an expression of aggregates
     rest : what other values do: ``fail``, or ``drop``
     bound : run-time values of the expression, under ``agg``
@@ -72,6 +81,8 @@ def pivot(
     OpError : an unknown column, two columns of one name, a value that can't be compared with the column
     """
     require("columns", [columns], input.columns)
+    if names == "auto":
+        return _pivoted(input, index, columns, agg, bound)
     values = _called("names", names, _kind(input, columns))
     for value in values.values():
         field_of_expression("names", _expression(Compare(Name(columns), ("==",), (value,))), input.schema)
@@ -87,6 +98,20 @@ def pivot(
     schema = pa.schema([field for field in plan.schema if field.name != _REST])
     after = (without_rest, columns) if rest == "fail" else ()
     return planned(partitions, partitions.keys[0], plan, given, after=after, schema=schema)
+
+
+def _pivoted(frame: Frame, index: str | Sequence[str], columns: str, agg: Expression, bound: Bound) -> Single:
+    """One task makes the table of a group-by of the keys and the column; it has the aggregate of no rows as well."""
+    keys = [index] if isinstance(index, str) else list(index)
+    if columns in keys:
+        raise OpError("columns", f"{columns!r} is one of the keys; name another column")
+    given = {_VALUE: agg, _OF_NONE: _only(agg, Constant(False))}
+    slots = dict.fromkeys((f"agg.{name}" for name in given), (bound or {}).get("agg", ()))
+    plan = make_plan(column_keys("index", [*keys, columns], frame), given, frame.schema)
+    partitions = Partitions.of(frame, parameters=("pivot auto", keys, columns, agg, bound_names(bound)))
+    long = planned(partitions, partitions.keys[0], plan, slots)
+    key = (f"table-{long.keys[0][0]}",)
+    return Single(key, {**long.tasks, key: task(key, spread, ref(long.keys[0]), keys, columns)})
 
 
 def dummies(input: Frame, *, column: str, names: Names) -> Frame:  # noqa: A002
@@ -252,3 +277,39 @@ def without_rest(table: pa.Table, columns: str) -> pa.Table:
             raise DataError(f"names: {columns!r} is missing in some rows; {cure}")
         raise DataError(f"names: {columns!r} is {others[0].as_py()!r} too; name it, or write rest: drop")
     return table.drop_columns([_REST])
+
+
+def spread(table: pa.Table, keys: Sequence[str], columns: str) -> pa.Table:
+    """A row for each group of keys, in their order, and a column for each value of ``columns``, in ascending order.
+
+    Parameters
+    ----------
+    table : a row for each group of the keys and the column, in their order
+
+    Raises
+    ------
+    DataError : too many values, or two that would be columns of one name
+    """
+    firsts = starts_of_runs(table.select(list(keys))) if keys else np.arange(table.num_rows) == 0
+    starts, groups = np.flatnonzero(firsts), np.cumsum(firsts) - 1
+    encoded = table.column(columns).combine_chunks().dictionary_encode()
+    values = encoded.dictionary.to_pylist()
+    if len(values) > _MOST:
+        cure = f"keep it long: op groupby, by: {[*keys, columns]}"
+        raise DataError(
+            f"columns: {columns!r} has {len(values):,} values; auto makes {_MOST:,} columns at most; {cure}"
+        )
+    codes = numbers_of(pc.fill_null(encoded.indices, pa.scalar(-1, encoded.indices.type)))
+    rows = np.argsort(codes, kind="stable")
+    bounds = np.searchsorted(codes[rows], np.arange(len(values) + 1))
+    of_none = table.column(_OF_NONE)[0] if table.num_rows else None
+    made = {name: table.column(name).take(pa.array(starts)) for name in keys}
+    for place in sorted(range(len(values)), key=values.__getitem__):
+        name, own = _text(values[place]), rows[bounds[place] : bounds[place + 1]]
+        if name in made:
+            raise DataError(f"columns: {columns!r} has a value for a column {name!r}, and there is one of this name")
+        at = np.full(len(starts), -1)
+        at[groups[own]] = own
+        found = table.column(_VALUE).take(pa.array(at, pa.int64(), mask=at < 0))
+        made[name] = pc.if_else(pa.array(at < 0), of_none, found)
+    return pa.table(made)
