@@ -336,15 +336,16 @@ def _value(output: Output, value_type: ObjectType, prefix: str) -> Planned:
 
 def _table(output: Output, value_type: ObjectType, prefix: str) -> Planned:
     """Return the task that writes a value which is a frame, of which nothing is known before the run."""
-    if output.partition_by or output.files is not None:
-        option = "partition_by" if output.partition_by else "files"
+    given = {"partition_by": output.partition_by, "files": output.files is not None, "mode": output.mode == "append"}
+    option = next((name for name, is_given in given.items() if is_given), None)
+    if option is not None:
         raise OpError(option, "the columns of this table are known in the run alone; it is written as one file")
     options = dict(output.options)
     if output.to == "parquet":
         _require_codec(options)
     key = (prefix,)
-    value = ref(value_type.keys[0])
-    return {key: task(key, writers.write_whole_table, value, output.to, output.path, options, ref(CONTEXT))}, [key]
+    how = output.to, output.path, options, dict(output.attrs), ref(CONTEXT)
+    return {key: task(key, writers.write_whole_table, ref(value_type.keys[0]), *how)}, [key]
 
 
 _PLANNERS: Mapping[tuple[str, str], Callable[[Output, Any, str], Planned]] = {

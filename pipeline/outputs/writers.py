@@ -81,12 +81,17 @@ def write_parquet(
     bounds = np.linspace(0, len(table), len(numbers) + 1).astype(int).tolist()
     files: list[FileRecord] = []
     about = recorded_types(schema, partition_by)
-    about |= {"PANDAS_ATTRS": json.dumps(plain(attrs))} if attrs else {}  # where pandas keeps and looks for them
+    about |= _attrs(attrs)
     for number, (start, stop) in zip(numbers, itertools.pairwise(bounds), strict=True):
         name = names.format(run=context.run, number=number)
         for folder, part in rows_by_folder(table.slice(start, stop - start), partition_by):
             files.append(_write_table(part, "/".join([path, *folder, name]), about, options, context))
     return PartRecord((index,), tuple(files), len(table))
+
+
+def _attrs(attrs: Mapping[str, Any]) -> dict[str, str]:
+    """Return attributes as pandas keeps and looks for them in a Parquet file."""
+    return {"PANDAS_ATTRS": json.dumps(plain(attrs))} if attrs else {}
 
 
 def _write_table(
@@ -100,7 +105,9 @@ def _write_table(
     return written.record
 
 
-def write_whole_table(value: Any, form: str, path: str, options: Mapping[str, Any], context: Context) -> PartRecord:
+def write_whole_table(
+    value: Any, form: str, path: str, options: Mapping[str, Any], attrs: Mapping[str, Any], context: Context
+) -> PartRecord:
     """Write a value that is a frame of pandas, polars or Arrow as one file: CSV, or Parquet in a folder.
 
     Raises
@@ -111,7 +118,7 @@ def write_whole_table(value: Any, form: str, path: str, options: Mapping[str, An
     if table is None:
         raise TypeError(f"{form} takes a frame, got {type(value).__qualname__}; write it as json or pickle")
     if form == "parquet":
-        record = _write_table(table, f"{path}/part-00000.parquet", {}, options, context)
+        record = _write_table(table, f"{path}/part-00000.parquet", _attrs(attrs), options, context)
     else:
         with writing(context, path) as written, packing(written.file, path) as file:
             file.write(csv_header(table.column_names, options))

@@ -117,7 +117,7 @@ outputs:
     got = pd.DataFrame(r.open("p"))
     wanted = [{"k": "a", "x": 5, "y": 0}, {"k": "b", "x": 0, "y": 2}] if rows else []
     assert got.to_dict("records") == wanted
-    for wrong in ("partition_by: [k]", "files: 2"):
+    for wrong in ("partition_by: [k]", "files: 2", "mode: append"):
         if "parquet" in output:
             with pytest.raises(ConfigError, match="the columns of this table are known in the run alone"):
                 build(loads(text.replace("path: o", f"path: o, {wrong}"), root=str(tmp_path)))
