@@ -201,6 +201,8 @@ def test_the_message_for_an_ampersand_rewrites_the_whole() -> None:
         ("'abc", 1, "no closing quote"),
         ("0x1F", 1, "not a valid number"),
         ("a b", 1, "an operator is missing between two values"),
+        ("row_number() over (order by a)", 1, "got 'over'; write a step of op window"),
+        ("cast(a as float)", 6, "got 'cast'; write number(x)"),
         ("a +", 3, "nothing follows '+'"),
         ("a > 1 and ", 7, "nothing follows 'and'"),
         ("", 1, "empty"),

@@ -88,6 +88,11 @@ FOREIGN_CONSTANTS = {
     "pi": f"write {math.pi}",
 }
 _SYNTAX = (
+    (r"\bover\s*\(", "'over'; write a step of op window, which has by and order"),
+    (
+        r"\b(?:try_)?cast\s*\(.*\bas\b",
+        "'cast'; write number(x), integer(x), text(x), or a step of op astype",
+    ),
     (r"\bi?like\b", "'like'; write contains(s, 'x'), startswith(s, 'x'), endswith(s, 'x') or match(s, 'x.*y')"),
     (r"\bbetween\b", "'between'; write a <= x <= b"),
     (r"\bcase\b|\bwhen\b", "'case'; write where(c, a, b)"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
-import warnings
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -154,9 +154,8 @@ def _tell_unread(expression: Expression, schema: pa.Schema, slots: Sequence[Any]
         n, first = (column[0].as_py() for column in found.columns)
         if n:
             place = f"{n:,} of {next(iter(source.values())).num_rows:,}"
-            warnings.warn(
-                f"'{expression.text}': {place} texts are no times and missing now, as {first!r}", stacklevel=2
-            )
+            told = f"'{expression.text}': {place} texts are no times and missing now, as {first!r}"
+            print(f"warning: {told}", file=sys.stderr)
 
 
 def _alone(sql: str, expression: Expression, source: dict[str, pa.Table]) -> None:

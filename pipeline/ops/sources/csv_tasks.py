@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import warnings
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -240,7 +240,8 @@ class _Parser:
             if starts:
                 which = f"{len(starts):,} rows" if len(starts) > 1 else "1 row"
                 first = self.before() + lines_in(data[: starts[0]]) + 1
-                warnings.warn(f"{self.path}:{first}: {which} too {kind}, {done} (strict: false)", stacklevel=2)
+                told = f"{self.path}:{first}: {which} too {kind}, {done} (strict: false)"
+                print(f"warning: {told}", file=sys.stderr)
         return self.parse(self.repaired, types, decimal)
 
     def _no_text(self, data: bytes, message: str) -> str:
