@@ -17,6 +17,7 @@ from pipeline.errors import CheckError, ConfigError, OutputError
 from pipeline.outputs.audit import verify
 from pipeline.outputs.manifest import Manifest
 from pipeline.runs.history.find import find
+from pipeline.runs.resume import value_stores
 from pipeline.runs.run import Run
 
 MODULE = """
@@ -107,6 +108,15 @@ def test_a_second_run_has_nothing_to_do(project: Project) -> None:
     assert second["y"].values.tolist() == [0, 10, 20, 30, 40, 50, 60, 70]
     assert second.open("fit") == {"a=1": 10, "a=2": 20}
     assert not list(project.folder.glob(".staging*"))
+
+
+def test_a_first_run_recommends_to_keep_nothing(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(value_stores, "_WORTH_SAYING", 1e-9)
+    r = project.run()
+    assert not [note for note in project.notes if "ran again" in note]
+    assert {one["reasons"][0] for one in r.resumed["steps"]} == {"new"}
+    project.run(sets={"least": "1"})
+    assert [note for note in project.notes if "ran again" in note]
 
 
 def test_no_back_end_is_started_for_nothing(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

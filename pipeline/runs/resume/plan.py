@@ -20,7 +20,7 @@ from pipeline.graph.nodes import GraphNode, constant, cull, function_of, is_cons
 from pipeline.outputs.manifest import Manifest
 from pipeline.runs.append_keys import append_keys
 from pipeline.runs.check_results import CheckResult
-from pipeline.runs.resume.answers import FORCED, NEEDED, NOT_ASKED, Answer, by_step, depends_on, summary
+from pipeline.runs.resume.answers import FORCED, NEEDED, NEW, NOT_ASKED, Answer, by_step, depends_on, summary
 from pipeline.runs.resume.earlier import Earlier, EarlierOutput, earlier_outputs
 from pipeline.runs.resume.reasons import OTHERWISE, differences
 from pipeline.runs.resume.recorder import Recorder
@@ -448,7 +448,9 @@ class _Plan:
             if name in undecided and not changes and above:
                 answers[name] = replace(depends_on(dict.fromkeys(above)), reused=reusable[name], total=total)
             elif name in running or name in undecided:
-                answers[name] = Answer("run", changes or (NEEDED,), reusable[name], total)
+                answers[name] = Answer(
+                    "run", changes or (NEEDED if self.earlier.records else NEW,), reusable[name], total
+                )
             else:
                 answers[name] = Answer("unchanged", (), reusable[name], total)
         return answers
