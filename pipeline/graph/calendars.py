@@ -194,7 +194,8 @@ def _by_xarray(numbers: Values, unit: str, reference: str, calendar: str) -> Val
             times = coder.decode(variable, "time").values
         except (ValueError, OverflowError):  # out of range
             continue
-        early = calendar == "standard" and bool((times < _REFORM).any())
+        # nanoseconds begin after the reform, and numpy would take the day of it to nanoseconds, where it wraps around
+        early = calendar == "standard" and times.dtype != "M8[ns]" and bool((times < _REFORM).any())
         return None if early else _finest(times.reshape(numbers.shape))
     return None
 

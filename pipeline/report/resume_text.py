@@ -24,7 +24,9 @@ def resume_text(plan: ResumePlan, *, width: int = WIDTH) -> str:
     """Return a table with a row for each step and output, and the plan in one line."""
     rows = [_row(name, one) for name, one in plan.by_step.items()]
     rows += [_row(f"output {name}", one) for name, one in plan.outputs.items()]
-    return "\n".join([table_text(_COLUMNS, rows, width=width), plan.summary or "nothing was kept by earlier runs"])
+    return "\n".join(
+        [table_text(_COLUMNS, rows, width=width), plan.summary or "nothing that earlier runs have left can be used"]
+    )
 
 
 def _row(name: str, one: Answer) -> dict[str, str]:

@@ -278,3 +278,12 @@ def test_cells_after_2262_are_times_in_microseconds(tmp_path: Path) -> None:
     got = from_netcdf(path=str(tmp_path / "x.nc"), chunks={"i": 1})
     assert got.dtype == "M8[us]"
     assert got.compute(scheduler="sync").values.astype("M8[D]").astype(str).tolist() == ["2500-01-01", "2500-01-02"]
+
+
+@pytest.mark.parametrize("dim", ["time", "t"])
+def test_periods_of_a_calendar_are_those_of_any_dim(dim: str, tmp_path: Path) -> None:
+    times = xr.date_range("2001-01-01", periods=45, calendar="noleap", use_cftime=True)
+    xr.Dataset({"v": (dim, np.ones(45))}, {dim: times}).to_netcdf(tmp_path / "x.nc", engine="h5netcdf")
+    text = "steps:\n  x: {op: from_netcdf, path: x.nc, variable: v}\n"
+    text += f"  y: {{op: resample, input: x, rule: {{{dim}: MS}}, agg: sum}}\n"
+    assert values_of(text, tmp_path)["y"].values.tolist() == [31.0, 14.0]

@@ -86,6 +86,25 @@ def test_comparisons_of_plain_columns_are_asked_while_reading(tmp_path: Path, wh
     assert frame.lengths == (None if n < N else (N,))
 
 
+@pytest.mark.parametrize(
+    ("where", "ids"),
+    [
+        ("not (v > 0)", [1]),
+        ("not (v != 0)", [1]),
+        ("(v > 0) == False", [1]),
+        ("v < 5 or not (v > 1)", [0, 1, 2]),
+        ("not (v > 0) and id < 9", [1]),
+        ("v > 1", [2]),
+        ("v != 1", [2]),
+        ("v in [1, 7]", [0]),
+    ],
+)
+def test_no_row_with_nan_is_left_out_for_what_the_statistics_say(tmp_path: Path, where: str, ids: list[int]) -> None:
+    pq.write_table(pa.table({"id": [0, 1, 2], "v": [1.0, float("nan"), 2.0]}), tmp_path / "t.parquet")
+    text = f'steps:\n  t: {{op: read_parquet, path: t.parquet}}\n  x: {{op: filter, input: t, where: "{where}"}}\n'
+    assert values_of(text, tmp_path)["x"]["id"].tolist() == ids
+
+
 def test_arrow_reads_no_row_group_without_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[int]] = []
     read = pq.ParquetFile.read_row_groups

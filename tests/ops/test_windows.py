@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from datetime import timedelta
@@ -95,6 +96,17 @@ def test_rolling_reaches_over_partitions_within_its_group(
             assert [v for v in found if v is not None] == pytest.approx([v for v in wanted if v is not None], abs=1e-9)
         else:
             assert found == wanted, name
+
+
+def test_infinite_and_huge_numbers_in_windows() -> None:
+    inf = math.inf
+    x = frame_of({"t": range(4), "v": [-inf, 1.5, inf, inf], "w": [1e308, 1e308, -1e308, -1e308]}, 2)
+    columns = aggs(s="std(v, 0)", q="quantile(v, 0.9)", m="median(v)", w="median(w)")
+    found = table_of(rolling(x, on="t", window=4, columns=columns, min_periods=1)).to_pydict()
+    assert found["s"] == [None] * 4  # what gives NaN is missing
+    assert found["q"] == [-inf, -inf, inf, inf]
+    assert found["m"] == [-inf, -inf, 1.5, inf]
+    assert found["w"] == [1e308, 1e308, 1e308, 0.0]
 
 
 @pytest.mark.parametrize("n", [1, 3])

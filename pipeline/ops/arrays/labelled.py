@@ -134,7 +134,7 @@ def _counts_of_periods(index: pd.Index[Any], freq: str) -> pd.Series[Any]:
             return pd.Series(1, index=index).resample(freq).count()
         except ValueError as error:
             raise OpError("rule", f"{freq!r} is not a valid period of pandas ({error})") from error
-    ones = xr.DataArray(np.ones(len(index), np.int64), {"time": index}, ["time"])
+    ones = xr.DataArray(np.ones(len(index), np.int64), {"time": index.rename("time")}, ["time"])
     try:
         found = ones.resample(time=freq).count()
     except ValueError as error:

@@ -17,6 +17,7 @@ from pipeline.ops.elementwise.kinds import NUMERIC, TEXT, Value, as_bool, is_mis
 from pipeline.ops.elementwise.operators import as_numbers, as_pandas, compare_values, require_same_kind
 from pipeline.ops.elementwise.scalars import as_scalar
 from pipeline.ops.elementwise.texts import TEXT_FUNCTIONS
+from pipeline.ops.elementwise.time_units import are_times, in_one_unit
 from pipeline.ops.elementwise.times import PARTS, convert, floor_time, localize, parse_times, strftime, time_component
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def _where(condition: Value, a: Value, b: Value, *, columns: bool) -> Value:
 
 def _chosen(condition: Any, a: Value, b: Value) -> Any:
     numbers = kind(a) == kind(b) == "number"
-    return whole_numbers.choose(condition, a, b) if numbers else np.where(condition, *in_one_calendar(a, b))
+    return whole_numbers.choose(condition, a, b) if numbers else np.where(condition, *_alike(a, b))
 
 
 def _or_missing(chosen: np.ndarray, value: Value, columns: bool) -> Value:
@@ -115,6 +116,12 @@ def _spread(value: Value, n: int, like: Value) -> pd.Series:
     return found
 
 
+def _alike(a: Value, b: Value) -> tuple[Value, Value]:
+    """Return two values in one calendar and one unit."""
+    a, b = in_one_calendar(a, b)
+    return in_one_unit(a, b) if are_times(a, b) else (a, b)
+
+
 def _extreme(op: str, ufunc: Callable[..., Any]) -> Callable[..., Any]:
     def call(a: Value, b: Value) -> Value:
         require_same_kind(a, b)
@@ -122,7 +129,7 @@ def _extreme(op: str, ufunc: Callable[..., Any]) -> Callable[..., Any]:
             raise ExpressionError("minimum and maximum are for numbers and times, not for text")
         a, b = as_numbers(a), as_numbers(b)
         if not isinstance(a, pd.Series) and not isinstance(b, pd.Series):
-            return whole_numbers.extreme(op, a, b) if kind(a) == "number" else ufunc(*in_one_calendar(a, b))
+            return whole_numbers.extreme(op, a, b) if kind(a) == "number" else ufunc(*_alike(a, b))
         if not isinstance(a, pd.Series):
             a, b = b, a
         chosen = compare_values(op, a, b) | np.asarray(is_missing(a))  # missing stays missing

@@ -22,6 +22,7 @@ from pipeline.ops import whole_numbers
 from pipeline.ops.elementwise.calendar_times import compare_times, shift_times
 from pipeline.ops.elementwise.definitions import OF_TIMES, no_arithmetic
 from pipeline.ops.elementwise.kinds import NUMERIC, Value, is_missing, kind
+from pipeline.ops.elementwise.time_units import are_times, comparable, shifted
 from pipeline.ops.elementwise.times import shift_months
 
 if TYPE_CHECKING:
@@ -95,6 +96,8 @@ def apply_arithmetic(op: str, a: Value, b: Value, *, columns: bool = False, chec
         return _numpy(_OPERATORS[op](as_pandas(a), as_pandas(b)))
     if calendar_of(a) or calendar_of(b):
         return shift_times(_UFUNCS[op], a, b)
+    if op in ("+", "-") and checked and are_times(a, b):
+        return shifted(_UFUNCS[op], a, b)
     if op == "**" and isinstance(b, int) and b < 0:
         b = float(b)  # numpy refuses whole numbers to negative powers
     if op != "/" and all(isinstance(value, int) or whole_numbers.is_whole(value) for value in (a, b)):
@@ -136,6 +139,8 @@ def compare_values(op: str, a: Value, b: Value) -> Any:
     elif calendar_of(a) or calendar_of(b):
         result = compare_times(COMPARISONS[op], a, b)
     else:
+        if are_times(a, b):
+            a, b = comparable(a, b)
         result = whole_numbers.compare(op, a, b)
     return result & ~_any_missing(a, b) if op == "!=" else result
 

@@ -124,7 +124,8 @@ def _reduced(ufunc: np.ufunc, values: Array, starts: Array, stops: Array, nothin
         return np.empty(0, values.dtype)
     pairs = np.stack([starts, stops], axis=1).reshape(-1)
     padded = np.append(values, np.asarray([nothing], dtype=values.dtype))
-    found = ufunc.reduceat(padded, pairs)[::2]  # every other piece lies between two windows
+    with np.errstate(all="ignore"):  # sums of floats may be infinite, or have no value
+        found = ufunc.reduceat(padded, pairs)[::2]  # every other piece lies between two windows
     return np.where(stops > starts, found, nothing)
 
 
@@ -174,7 +175,8 @@ def _variance(cells: Array, counts: Array, ddof: float) -> Array:
     with np.errstate(all="ignore"):
         mean = np.nansum(cells, axis=1) / counts
         squares = np.nansum((cells - mean[:, None]) ** 2, axis=1)
-        return np.asarray(np.where(counts > ddof, squares / (counts - ddof), np.nan))
+        is_known = (counts > ddof) & ~np.isinf(cells).any(axis=1)
+        return np.asarray(np.where(is_known, squares / (counts - ddof), np.nan))
 
 
 def _quantile(cells: Array, counts: Array, q: float) -> Array:
@@ -184,5 +186,6 @@ def _quantile(cells: Array, counts: Array, q: float) -> Array:
     lower, upper = cells[rows, low], cells[rows, np.minimum(low + 1, np.maximum(counts - 1, 0))]
     share = at - low
     with np.errstate(all="ignore"):
-        between = lower + (upper - lower) * share
-    return np.asarray(np.where(share == 0, lower, between))
+        width = upper - lower
+        between = np.where(np.isfinite(width), lower + width * share, lower * (1 - share) + upper * share)
+    return np.asarray(np.where((share == 0) | (lower == upper), lower, between))

@@ -308,7 +308,8 @@ def _running(call: WindowCall, values: pa.ChunkedArray, starts: Numbers, groups:
     if call.function == "cumsum" and pa.types.is_floating(kind):
         # one after the other: sums of SQL's windows depend on where a group lies among others
         numbers = numbers_of(pc.fill_null(values.cast(pa.float64()), pa.scalar(0.0, pa.float64())))
-        pieces = [np.cumsum(piece) for piece in np.split(numbers, starts[1:])]
+        with np.errstate(all="ignore"):
+            pieces = [np.cumsum(piece) for piece in np.split(numbers, starts[1:])]
         sums = np.concatenate(pieces)
         return pa.chunked_array([pa.array(sums, mask=np.isnan(sums))])
     number = "::utinyint" if call.function == "cumsum" and family(call.held) == "true/false" else ""

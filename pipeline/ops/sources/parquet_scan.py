@@ -21,7 +21,7 @@ from pipeline.errors import DataError
 from pipeline.graph.column_types import is_text, natural_type
 from pipeline.graph.late_pandas import numbers_of
 from pipeline.ops.elementwise.sql import Typed, compiled
-from pipeline.ops.sources.scan_conditions import holds_missing
+from pipeline.ops.sources.scan_conditions import holds_missing, without_nan
 from pipeline.worker.sql_engine import query
 
 __all__ = ["is_comparable", "scanned"]
@@ -94,7 +94,11 @@ def scanned(
 
 
 def _sql(schema: pa.Schema, condition: Node) -> str | None:
-    """The condition over the columns of a file; None where it is not defined for them."""
+    """The condition over the columns of a file; None where it is not defined for them, or nothing of it is left."""
+    left = without_nan(condition, [field.name for field in schema if pa.types.is_floating(field.type)])
+    if isinstance(left, bool):
+        return None
+    condition = left
     nullable = holds_missing(condition)
     columns = {
         field.name: Typed(f"c{i}", natural_type(field.type), nullable, nan=pa.types.is_floating(field.type))

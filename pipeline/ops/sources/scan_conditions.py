@@ -26,7 +26,7 @@ from pipeline.config.expressions.tree import (
     walk,
 )
 
-__all__ = ["any_of", "holds_missing", "scan_condition"]
+__all__ = ["any_of", "holds_missing", "scan_condition", "without_nan"]
 
 
 def any_of(conditions: Sequence[Expression]) -> Expression:
@@ -59,6 +59,24 @@ def scan_condition(where: Expression, known: Mapping[str, Any], columns: Collect
 def holds_missing(condition: Node) -> bool:
     """Return whether missing values must be distinguished from false in it, as ``not`` does."""
     return any(isinstance(node, Unary) or (isinstance(node, Membership) and node.negated) for node in walk(condition))
+
+
+def without_nan(condition: Node, floats: Collection[str]) -> Node | bool:
+    """Return the part of a condition by which DuckDB leaves no row with NaN out that passes; True if nothing is left.
+
+    The statistics of Parquet files know nothing of NaN, and DuckDB 2.0 trusts them: of ``not (x > 0)``, which NaN
+    passes, it drops whole row groups. A plain comparison, or several joined by ``and`` and ``or``, NaN never passes.
+    """
+    kept = [node for node in _conjuncts(condition) if not _names(node) & set(floats) or _is_plain(node)]
+    return _all_of(kept) or True
+
+
+def _is_plain(node: Node) -> bool:
+    if isinstance(node, Boolean):
+        return all(map(_is_plain, node.operands))
+    if isinstance(node, Membership):
+        return not node.negated
+    return isinstance(node, Compare) and all(isinstance(one, Name | Constant) for one in walk(node) if one is not node)
 
 
 def _usable(root: Node) -> Node | None:

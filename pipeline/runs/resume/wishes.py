@@ -53,6 +53,9 @@ class Wishes:
         ConfigError : naming the first that is none, with the nearest name
         """
         names = dict.fromkeys(step.step for step in config.steps.values())
+        plain = next((text for text in self.accept if ":" not in text), None)
+        if plain is not None:
+            raise ConfigError(f"accept: got {plain!r}; write what is accepted of which step, as code:{plain}")
         for option, step in self._steps():
             if step not in names:
                 raise ConfigError(f"{option}: there is no step {step!r}{nearest(step, names)}")
