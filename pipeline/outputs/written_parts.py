@@ -8,6 +8,7 @@ folder.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -53,7 +54,7 @@ class WrittenParts:
     def keys(self) -> frozenset[str]:
         """Return the keys of what is kept."""
         with contextlib.suppress(OSError):
-            if not untrusted(self.folder):
+            if not self._untrusted():
                 names = os.listdir(self.folder)
                 return frozenset(name.removesuffix(_RECORD) for name in names if name.endswith(_RECORD))
         return frozenset()
@@ -62,13 +63,14 @@ class WrittenParts:
         """Keep the files of a writer task; return why that failed, empty if it did not."""
         if not isinstance(value, PartRecord) or value.dropped:
             return "items were left out" if isinstance(value, PartRecord) else "it has written no files"
-        if why := untrusted(self.folder):
+        if why := self._untrusted():
             return why
         try:
             for i, file in enumerate(value.files):
                 with replacing(Path(self.folder, f"{key}.{i}")) as partial:
                     os.link(Path(self.staging, file.path), partial)
-            write_text(Path(self.folder, f"{key}{_RECORD}"), json.dumps(asdict(value)))
+            text = json.dumps({"key": key, **asdict(value)})
+            write_text(Path(self.folder, f"{key}{_RECORD}"), f"{_hash(text)}\n{text}")
         except (OSError, PipelineError) as error:
             return str(error)
         return ""
@@ -117,6 +119,8 @@ class WrittenParts:
         """Remove the parts that have other keys."""
         wanted = frozenset(keys)
         with contextlib.suppress(OSError):
+            if self._untrusted():
+                return
             for name in os.listdir(self.folder):
                 if name.partition(".")[0] not in wanted:
                     with contextlib.suppress(OSError):
@@ -130,12 +134,17 @@ class WrittenParts:
             if nbytes > shutil.disk_usage(self.folder).free:
                 shutil.rmtree(self.folder, ignore_errors=True)
 
+    def _untrusted(self) -> str:
+        return "the folder is a link" if os.path.islink(self.folder) else untrusted(self.folder)
+
     def _record(self, key: str) -> PartRecord:
         try:
-            if why := untrusted(self.folder):
+            if why := self._untrusted():
                 raise EntryDamaged(why)
-            with open(f"{self.folder}/{key}{_RECORD}", encoding="utf-8") as text:
-                found = json.load(text)
+            written, _, text = Path(self.folder, f"{key}{_RECORD}").read_text(encoding="utf-8").partition("\n")
+            found = json.loads(text)
+            if written != _hash(text) or found["key"] != key:
+                raise EntryDamaged("its record is not as it was written")
             files = tuple(FileRecord(str(f["path"]), int(f["bytes"]), str(f["hash"])) for f in found["files"])
             record = PartRecord(tuple(map(int, found["index"])), files, int(found["rows"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -143,3 +152,7 @@ class WrittenParts:
         if any(PurePosixPath(file.path).is_absolute() or ".." in PurePosixPath(file.path).parts for file in files):
             raise EntryDamaged("its record leads out of the staging folder")
         return record
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

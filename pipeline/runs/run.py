@@ -140,6 +140,7 @@ def run(
     facts = Facts(folder, config, graph, backend=backend, workers=workers)
     name = f"{folder.name}-{secrets.token_hex(4)}"  # unlike that of any other run
     outcome: Outcome | None = None
+    begun: ResumePlan | None = None
     transaction = OutputTransaction(
         graph.sinks,
         out,
@@ -166,6 +167,8 @@ def run(
 
                 def compute(plan: ResumePlan) -> Outcome:
                     """Run what is planned; when this returns no task runs any more."""
+                    nonlocal begun
+                    begun = plan
                     transaction.leave_out(plan.settled)
                     if unfinished.parts is not None:
                         unfinished.parts.remove_others(plan.values.part_keys)
@@ -205,7 +208,7 @@ def run(
                 _require_open_names(config, manifests)
                 equal = plan.equal_after(manifests)
                 transaction.leave_out(equal)
-                anew = {**plan.recorded_anew(config, checks), **equal}
+                anew = {**plan.recorded_anew(config, checks, incomplete), **equal}
                 written = {name: manifest for name, manifest in manifests.items() if name not in equal}
                 stale = {name: stale_files(transaction.root, manifest) for name, manifest in written.items()}
                 contents = {name: manifest.to_bytes() for name, manifest in {**written, **anew}.items()}
@@ -217,6 +220,9 @@ def run(
                 wall_time.mark("commit")
         except BaseException as error:
             hide_secrets(error, config)
+            if begun is not None and (gone := begun.affected(config)[1]):
+                begun.forget(gone)
+                unfinished.remove()
             if isinstance(error, PipelineError):
                 error.run_folder = folder
                 facts.fail(outcome.trace if outcome is not None else None)
@@ -305,7 +311,7 @@ def _manifests(
     }
     manifests = {}
     for sink, output in ((s, o) for s, o in zip(graph.sinks, config.outputs, strict=True) if s.name in records):
-        record = plan.record(output, config, checks)
+        record = plan.record(output, config, checks, incomplete)
         why = next((incomplete[name] for name in output.input.instances if name in incomplete), "")
         if why:
             record = {"incomplete": why, "steps": record["steps"]}

@@ -7,6 +7,8 @@ import re
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import pytest
 import resumed
 
 from pipeline import cli
-from pipeline.errors import ConfigError, TaskError
+from pipeline.errors import CheckError, ConfigError, TaskError
 from pipeline.runs.run import Run, run
 
 MODULE = """
@@ -457,3 +459,116 @@ def test_two_runs_share_a_cache_at_once(project: Project, tmp_path: Path) -> Non
     assert {(project.folder / f"o{i}/o/three.txt").read_text() for i in (1, 2)} == {"7"}
     project.run()
     assert project.did == []
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What must not be taken for the same
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+LABELS = """
+version: 1
+modules: [./value_functions.py]
+params: {al: [1, 2], lab: [a, b], dim: t}
+steps:
+  c: {call: "value_functions:seven", over: {a: "${al}"}, checkpoint: true}
+  x: {op: arange, start: 0, stop: 2, dim: "${dim}", checkpoint: true}
+  y: {op: arange, start: 0, stop: 2, dim: t, checkpoint: true}
+  lb: {op: set_labels, input: y, labels: {t: "${lab}"}, checkpoint: true}
+outputs:
+  c: {to: json, path: c.json}
+  k: {input: c, to: json, path: "k/${key}.json"}
+  x: {to: netcdf, path: x.nc}
+  lb: {to: netcdf, path: lb.nc}
+"""
+
+
+def test_equal_values_under_other_labels_are_another_output(project: Project) -> None:
+    project.code(MODULE + "\ndef seven(a):\n    return 7\n")
+    project.run(LABELS, cache=False)
+    r = project.run(LABELS, cache=False, sets={"al": "[3, 4]", "lab": "[x, y]"})
+    assert r.open("c") == {"a=3": 7, "a=4": 7}
+    assert sorted(path.name for path in (project.folder / "k").glob("a=*.json")) == ["a=3.json", "a=4.json"]
+    assert r.open("lb").t.values.tolist() == ["x", "y"]
+    assert project.run(LABELS, cache=False, sets={"dim": "u"}).open("x").dims == ("u",)
+
+
+def test_a_check_of_incomplete_values_has_not_passed(project: Project) -> None:
+    text = ITEMS.replace("batch: 1}", "batch: 1, on_error: drop}")
+    text = text.replace("outputs:", "  one: {call: 'value_functions:text', args: {x: 1}}\noutputs:\n"
+                                    "  one: {to: text, path: o/one.txt}")  # fmt: skip
+    text += """checks: [{that: "both == '[10, 20, 40]'"}]\n"""
+    project.code(MODULE.replace("if a == bad:", "if a == bad and not os.path.exists(LOG + '.ok'):"))
+    assert project.run(text, cache=False).checks[0].ok
+    (project.folder / "log.ok").touch()
+    with pytest.raises(CheckError):
+        project.run(text, cache=False)
+
+
+SLOW = """
+import os
+import time
+from pathlib import Path
+
+LOG = "PLACE"
+
+def late(x):
+    Path(LOG + ".began").touch()
+    while not os.path.exists(LOG + ".go"):
+        time.sleep(0.01)
+    return [x, Path(LOG).with_name("d.txt").read_text()]
+
+def five():
+    time.sleep(0.01)
+    return 5
+def last(x):
+    if os.path.exists(LOG + ".fail"):
+        raise ValueError("boom")
+    return x
+"""
+READING = """
+version: 1
+modules: [./value_functions.py]
+steps:
+  c: {call: "value_functions:five"}
+  d: {call: "value_functions:late", over: {x: "${c}"}, depends_on: d.txt}
+  l: {call: "value_functions:last", args: {x: "${d}"}}
+outputs: {l: {to: json, path: l.json}}
+"""
+
+
+@pytest.mark.parametrize("cache", [False, True])
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_read_a_file_that_changed_is_kept_under_no_key(project: Project, cache: bool, fails: bool) -> None:
+    project.code(SLOW)
+    text = READING.replace('over: {x: "${c}"}', 'args: {x: "${c}"}') if cache else READING.replace('"${c}"', "[5]")
+    source, began, go, fail = (project.folder / name for name in ("d.txt", "log.began", "log.go", "log.fail"))
+    source.write_text("A")
+    if fails:
+        fail.touch()
+
+    def change() -> None:
+        while not began.exists():
+            time.sleep(0.01)
+        source.write_text("other")
+        go.touch()
+
+    changing = threading.Thread(target=change)
+    changing.start()
+    if fails:
+        with pytest.raises(TaskError, match="boom"):
+            project.run(text, cache=cache)
+    else:
+        project.run(text, cache=cache)
+    changing.join()
+    fail.unlink(missing_ok=True)
+    source.write_text("A")
+    assert "other" not in str(project.run(text, cache=cache).open("l"))
+
+
+def test_a_step_that_passes_on_what_another_gives_is_kept(project: Project) -> None:
+    text = "version: 1\nsteps:\n  b: {op: arange, start: 0, stop: 4, dim: t, chunks: 1}\n"
+    text += "  cc: {op: transpose, input: b, dims: [t], checkpoint: true}\n"
+    text += "outputs: {o: {input: cc, to: json, path: o.json}}\n"
+    for force in (False, True):
+        assert project.run(text, cache=False, force=force).open("o").values.tolist() == [0, 1, 2, 3]

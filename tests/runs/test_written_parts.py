@@ -162,6 +162,25 @@ def test_a_damaged_part_is_written_again(project: Project, harm: Callable[[Path]
     assert {*REST} < {*project.did}
 
 
+def test_many_damaged_parts_are_no_error(project: Project) -> None:
+    text = FRAME.replace("OUTPUT", "{to: parquet, path: o, files: 20}")
+    broken(project, text)
+    for path in parts(project):
+        flip(path)
+    assert computed(project.run(text)).j.sum() == 2 * sum(range(50))
+
+
+def test_parts_that_are_a_link_are_not_taken_over(project: Project, tmp_path: Path) -> None:
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "thesis.txt").write_text("mine")
+    folder = project.folder / "runs/t/2026-01-01T00-00-00Z/items"
+    folder.mkdir(parents=True)
+    (folder / "parts").symlink_to(foreign)
+    broken(project, FRAME.replace("OUTPUT", "{to: csv, path: o.csv}"))
+    assert [path.name for path in foreign.iterdir()] == ["thesis.txt"]
+
+
 def test_a_record_leads_nowhere_else(project: Project) -> None:
     text = FRAME.replace("OUTPUT", "{to: parquet, path: o}")
     broken(project, text)

@@ -13,10 +13,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from dask.base import tokenize
+
 from pipeline.config.model import Config, Output
 from pipeline.graph.canonical_encoding import combined
 from pipeline.graph.graph import CONTEXT, Graph, Key
 from pipeline.graph.nodes import GraphNode, constant, cull, function_of, is_constant
+from pipeline.graph.value_types import ArrayType, FrameType, ItemsType, PartsType, ValueType
 from pipeline.outputs.manifest import Manifest
 from pipeline.runs.append_keys import append_keys
 from pipeline.runs.check_results import CheckResult
@@ -82,23 +85,32 @@ class ResumePlan:
         known = {new: self.checks[old] for new, old in enumerate(positions) if old in self.checks}
         return replace(config, checks=tuple(config.checks[i] for i in positions)), known
 
-    def record(self, output: Output, config: Config, results: Sequence[CheckResult]) -> dict[str, Any]:
+    def record(
+        self, output: Output, config: Config, results: Sequence[CheckResult], incomplete: Collection[str] = ()
+    ) -> dict[str, Any]:
         """Return what the manifest of an output records about what determined it, when the run is over.
 
         Parameters
         ----------
         results : of all checks that were asked for, in their order
+        incomplete : step instances whose values are not what they would be: what looked at them has not passed
         """
         names = [*config.only(output.input.instances).steps, output.writer]
-        own = [key for i, key in enumerate(self.keys.checks) if i not in self.left_out]
-        checks = {one.key: found.message for one, found in zip(own, results, strict=True) if one.key and found.ok}
+        asked = [(key, config.checks[i]) for i, key in enumerate(self.keys.checks) if i not in self.left_out]
+        checks = {
+            one.key: found.message
+            for (one, check), found in zip(asked, results, strict=True)
+            if one.key and found.ok and not any(n in incomplete for r in check.references() for n in r.instances)
+        }
         (instance,) = output.input.instances
         digests = self.values.digests_after(self.graph.value_types[instance].keys) if self.values.places else None
-        values = _values_key(self.records[output.writer], output, digests)
+        values = _values_key(self.records[output.writer], output, self.graph.value_types[instance], digests)
         steps = records_to_json(self.records[name] for name in names)
         return {"steps": steps, "checks": checks} | ({"values": values} if values else {})
 
-    def recorded_anew(self, config: Config, results: Sequence[CheckResult]) -> dict[str, Manifest]:
+    def recorded_anew(
+        self, config: Config, results: Sequence[CheckResult], incomplete: Collection[str] = ()
+    ) -> dict[str, Manifest]:
         """Return the manifests of outputs that stay as they are and of which something else is known now.
 
         That is which checks have passed on them, which changes were accepted, or that their values are equal.
@@ -108,7 +120,7 @@ class ResumePlan:
         for name, manifest in self.reused.items():
             if manifest.appended or NOT_ASKED in self.outputs[name].reasons:
                 continue
-            key, record = self.keys.outputs[name].key, self.record(by_sink[name], config, results)
+            key, record = self.keys.outputs[name].key, self.record(by_sink[name], config, results, incomplete)
             known = manifest.record.get("checks", {})
             is_same = key == manifest.key and record["checks"].items() <= known.items()
             if not is_same or _accepted(record["steps"]) != _accepted(manifest.record.get("steps")):
@@ -270,10 +282,31 @@ def _accepted(steps: Any) -> dict[str, str]:
     }
 
 
-def _values_key(writer: StepRecord, output: Output, digests: Sequence[str] | None) -> str:
+def _values_key(writer: StepRecord, output: Output, value_type: ValueType, digests: Sequence[str] | None) -> str:
     if digests is None or not writer.digest:
         return ""
-    return combined([writer.digest, output.name, *digests])
+    about = _labels(value_type)
+    return combined([writer.digest, output.name, about, *digests]) if about else ""
+
+
+def _labels(value_type: ValueType) -> str:
+    """Return a hash of what of a value is known before the run: dims, labels, attributes, columns, keys of items.
+
+    Empty: it has none that is the same in every process.
+    """
+    about: Any = value_type.kind
+    if isinstance(value_type, ArrayType):
+        about = value_type.dims, str(value_type.dtype), value_type.template, sorted(value_type.labels)
+    elif isinstance(value_type, FrameType):
+        about = str(value_type.schema)
+    elif isinstance(value_type, ItemsType):
+        about = value_type.names
+    elif isinstance(value_type, PartsType):
+        return _labels(value_type.whole) if value_type.whole is not None else ""
+    try:
+        return str(tokenize(value_type.kind, about, ensure_deterministic=True))
+    except Exception:  # noqa: BLE001 - dask raises an error of its own kind, pickling labels any
+        return ""
 
 
 @dataclass(frozen=True)
@@ -342,8 +375,11 @@ class _Plan:
             (instance,) = output.input.instances
             if instance in self.again:
                 continue
-            digests = [values.digests.get(key) for key in self.graph.value_types[instance].keys]
-            if None not in digests and _values_key(self.records[output.writer], output, digests) == recorded:  # type: ignore[arg-type]
+            value_type = self.graph.value_types[instance]
+            digests = [known for key in value_type.keys if (known := values.digests.get(key)) is not None]
+            if len(digests) < len(value_type.keys):
+                continue
+            if _values_key(self.records[output.writer], output, value_type, digests) == recorded:
                 found.append(name)
         return found
 

@@ -130,10 +130,12 @@ class KeptValues:
                 yield self.places[key], self.value_keys[key]
 
     def forget(self, keys: Iterable[Key]) -> None:
-        """Remove the entries of some tasks, whose inputs have changed while they were read."""
+        """Remove the entries of some tasks, whose inputs have changed while they were read, and what they lead to."""
         for key in keys:
             if self.keys.get(key):
-                self.places[key].remove(self.keys[key])
+                entry = self.places[key].find(self.keys[key])
+                for name in {self.keys[key], *((entry.key,) if entry is not None else ())}:
+                    self.places[key].remove(name)
 
 
 @rarely_collected()
@@ -173,7 +175,7 @@ def plan_values(
         order = []
     for key in order:
         if key in values and function_of(needed[key]) is not None:
-            made.value(key, look=values[key] not in again, forced=values[key] in forced)
+            made.value(key, values[key], look=values[key] not in again, forced=values[key] in forced)
         else:
             made.inner(key)
     return KeptValues(made.nodes, made.digests, made.kept, made.value_keys, made.places, frozenset(made.undecided))
@@ -305,11 +307,11 @@ class _Made:
         self._ids[key] = plain if is_plain and self._graph.owners[key] not in self._dropping else None
         return plain if is_plain else None
 
-    def value(self, key: Key, *, look: bool, forced: bool) -> None:
-        """Plan a task whose value is kept."""
-        rule = self._rules[self._graph.owners[key]]
+    def value(self, key: Key, name: str, *, look: bool, forced: bool) -> None:
+        """Plan a task whose value is kept as that of a step instance; the task may be one of another step."""
+        rule = self._rules[name]
         if isinstance(rule.store, Store):
-            self._stored(key, rule.store, look=look, forced=forced)
+            self._stored(key, name, rule.store, look=look, forced=forced)
         else:
             self.logged(key, self.inner(key), rule, look=look)
 
@@ -325,7 +327,7 @@ class _Made:
         else:
             self.nodes[key] = kept(self._graph.tasks[key], KeptTask(rule, plain))
 
-    def _stored(self, key: Key, store: Store, *, look: bool, forced: bool) -> None:
+    def _stored(self, key: Key, name: str, store: Store, *, look: bool, forced: bool) -> None:
         plain, own = self._keys.keys[key], self._keys.own[key]
         node = self._graph.tasks[key]
         if look and plain and self._load(key, store, plain):
@@ -339,8 +341,8 @@ class _Made:
             ids = ()
         elif None not in ids and not forced and self._load(key, store, combine(own, ids)):  # type: ignore[arg-type]
             return
-        name = self._graph.owners[key]
-        ends_step = any(self._graph.owners.get(needed) == name for needed in dependencies(node))
+        owner = self._graph.owners[key]
+        ends_step = any(self._graph.owners.get(needed) == owner for needed in dependencies(node))
         rule = (self._whole if ends_step else self._rules)[name]
         self.nodes[key] = kept(node, KeptTask(rule, plain, own if ids else "", ids, look=not forced))
         self.kept[key], self.places[key] = plain, store

@@ -17,6 +17,7 @@ from typing import Self
 
 from pipeline.outputs.written_parts import WrittenParts
 from pipeline.runs.folders import STAMP
+from pipeline.worker.entry_files import owned
 from pipeline.worker.item_logs import ItemLog
 
 __all__ = ["ITEMS", "UnfinishedRuns", "earlier_logs", "earlier_parts"]
@@ -72,7 +73,8 @@ class UnfinishedRuns:
         own = self._folder / ITEMS / _PARTS
         for path in reversed(logs):
             with contextlib.suppress(OSError):
-                (path / _PARTS).rename(own)  # fails where this run has some already
+                if not owned(os.lstat(path / _PARTS), "the folder") and not (path / _PARTS).is_symlink():
+                    (path / _PARTS).rename(own)  # fails where this run has some already
             shutil.rmtree(path / _PARTS, ignore_errors=True)
         parts = WrittenParts(str(own), str(self._staging))
         parts.prepare()

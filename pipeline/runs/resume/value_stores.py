@@ -131,15 +131,15 @@ def with_whole_entries(
     """Plan a run and compute what is to be run; where an entry can't be read, plan again without it.
 
     The first time only the entry that was found damaged is left out. The second time all that would be loaded are
-    checked before, and no items of earlier runs are taken; the third time nothing is loaded.
+    checked before, and no items and parts of earlier runs are taken; the third time nothing is loaded.
     """
     settled: dict[str, Answer] | None = None
     for attempt in range(4):
         now = stores
         if attempt == 2:
-            now = replace(stores, earlier=())
+            now = replace(stores, earlier=(), parts=None)
         elif attempt == 3:
-            now = Stores(log=stores.log, parts=stores.parts)
+            now = Stores(log=stores.log)
         planned = plan(now, settled=settled)
         if attempt == 2 and _remove_damaged(planned):
             planned = plan(now, settled=settled)
