@@ -351,7 +351,7 @@ LAYERS = {
     "run": (run_config, {"config", "wall_time"}, {"progress"}),
     "compare": (compare_config, {"config"}, set()),
     "explain": (explain_config, {"config", "spent"}, set()),
-    "show": (preview, {"config", "text", "frames", "modules"}, {"reference", "progress"}),
+    "show": (preview, {"config", "text", "frames", "modules", "change"}, {"reference", "progress"}),
 }
 # Options of a command that a method has not, or under another name; and those of a method that a command has not.
 ONLY_COMMAND = {

@@ -113,4 +113,4 @@ def class_of(name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("pipeline"):
             raise
-        raise BackendError(f"back end {name!r} needs {error.name}: pip install pipeline[{extra}]") from error
+        raise BackendError(f"back end {name!r} needs {error.name}: pip install 'pipeline[{extra}]'") from error

@@ -324,7 +324,7 @@ def function_of(signature: type[Signature]) -> Callable[..., Any]:
     except (ConfigError, ImportError) as error:
         if signature.extra and isinstance(error, ModuleNotFoundError):
             needs = f"op {signature.op!r} needs {error.name}, which is not installed"
-            raise OpError("op", f"{needs}: pip install pipeline[{signature.extra}]") from error
+            raise OpError("op", f"{needs}: pip install 'pipeline[{signature.extra}]'") from error
         raise OpError("op", f"the function of {signature.op!r}, {path}, can't be imported: {error}") from error
 
 

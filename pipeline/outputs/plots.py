@@ -68,7 +68,7 @@ def plan_plot(
     OpError : Matplotlib is missing, the keys do not fit the value, or it is too large, as far as its size is known
     """
     if importlib.util.find_spec("matplotlib") is None:
-        raise OpError("to", f"{form} needs Matplotlib: pip install pipeline[plot]")
+        raise OpError("to", f"{form} needs Matplotlib: pip install 'pipeline[plot]'")
     if isinstance(value_type, ArrayType):
         n, most = math.prod(sum(sizes) for sizes in value_type.chunks), LIMITS["values"]
         if n > most:

@@ -24,6 +24,7 @@ from serially import partitions_of, table_of
 from strategies import SETTINGS
 
 from pipeline.errors import DataError, OpError
+from pipeline.ops.build_warnings import recorded
 from pipeline.ops.sources.csv import read_csv
 
 CSV = "id,x,name,when\n" + "".join(
@@ -332,3 +333,15 @@ def test_all_blocks_have_the_same_types(tmp_path_factory: pytest.TempPathFactory
     for size in (1, 5, 9):
         frame = read_csv(path=path, blocksize=size)
         assert pa.concat_tables(partitions_of(frame)).equals(whole)
+
+
+def test_files_without_a_header_are_told_of(tmp_path: Path) -> None:
+    for name, text in {"a": "i\n1\n", "b": "", "c": "\n\n"}.items():
+        (tmp_path / f"{name}.csv").write_text(text)
+    with recorded() as told:
+        read_csv(path=str(tmp_path))
+        read_csv(path=str(tmp_path / "b.csv"))
+    assert list(told) == [
+        f"2 of 3 files have no header, and so no rows: {tmp_path}/b.csv, {tmp_path}/c.csv",
+        f"1 file has no header, and so no rows: {tmp_path}/b.csv",
+    ]

@@ -102,7 +102,7 @@ def test_what_can_not_be_read_is_refused(shop: str, keys: dict[str, Any], error:
 
 def test_a_missing_driver_names_what_to_install(shop: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "adbc_driver_sqlite.dbapi", None)
-    with pytest.raises(OpError, match=r"read_sql needs adbc_driver_sqlite.*: pip install pipeline\[sql\]"):
+    with pytest.raises(OpError, match=r"read_sql needs adbc_driver_sqlite.*: pip install 'pipeline\[sql\]'"):
         sources.read_sql(uri=shop, table="orders")
 
 

@@ -129,7 +129,7 @@ def test_a_delta_table_that_can_not_be_read_says_why(tmp_path: Path, monkeypatch
         sources.read_delta(path="s3://bucket/t")
     monkeypatch.setitem(sys.modules, "deltalake", None)
     with pytest.raises(
-        OpError, match=r"op: read_delta needs deltalake, which is not installed: pip install pipeline\[delta\]"
+        OpError, match=r"op: read_delta needs deltalake, which is not installed: pip install 'pipeline\[delta\]'"
     ):
         sources.read_delta(path=str(tmp_path))
 
@@ -174,7 +174,7 @@ def test_what_is_no_iceberg_table_says_so(tmp_path: Path, monkeypatch: pytest.Mo
         sources.read_iceberg(path=f"{tmp_path}/x.metadata.json")
     monkeypatch.setitem(sys.modules, "pyiceberg.table", None)
     with pytest.raises(
-        OpError, match=r"read_iceberg needs pyiceberg, which is not installed: pip install pipeline\[iceberg\]"
+        OpError, match=r"read_iceberg needs pyiceberg, which is not installed: pip install 'pipeline\[iceberg\]'"
     ):
         sources.read_iceberg(path=str(tmp_path))
 

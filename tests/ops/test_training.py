@@ -351,7 +351,7 @@ def test_without_scikit_learn_the_extra_is_named(monkeypatch: pytest.MonkeyPatch
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "sklearn.base", None)
     resolve.cache_clear()
-    with pytest.raises(ConfigError, match=r"needs sklearn\.base, which is not installed: pip install pipeline\[ml\]"):
+    with pytest.raises(ConfigError, match=r"needs sklearn\.base, which is not installed: pip install 'pipeline\[ml\]'"):
         graph_of(text_of(f"s: {{op: train, {RIDGE}}}"), HERE)
 
 

@@ -307,7 +307,7 @@ def test_keys_that_do_not_fit_are_found_before_the_run(tmp_path: Path) -> None:
 
 def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"png needs Matplotlib: pip install pipeline\[plot\]"):
+    with pytest.raises(ConfigError, match=r"png needs Matplotlib: pip install 'pipeline\[plot\]'"):
         run(loads(TEXT, root=tmp_path), backend="serial", out=tmp_path, runs=tmp_path)
 
 

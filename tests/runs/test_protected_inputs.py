@@ -116,6 +116,14 @@ def test_an_output_on_an_input_is_refused(steps, to, path, message, place):
     assert pipeline.check(file, out="elsewhere")
 
 
+def test_outputs_below_a_file_are_refused(place):
+    Path("p.yaml").write_text(f"version: 1\nsteps: {{{SUM}}}\noutputs: {{s: {{to: json, path: s.json}}}}\n")
+    with pytest.raises(
+        OutputError, match=r"below data/in\.csv, which is a file; give a folder: --out"
+    ):
+        run(load("p.yaml"), backend="serial", out="data/in.csv")
+
+
 def test_a_hard_link_to_a_file_inside_an_input_keeps_its_bytes(place):
     os.link("parts/one.parquet", "link.csv")
     os.link("in.zarr/v/c/0" if Path("in.zarr/v/c/0").exists() else "in.zarr/v/0", "link.npy")

@@ -16,6 +16,7 @@ evaluation  Arrays: walks the tree of an expression over values in memory.
 operators   Arrays: arithmetic, comparisons and ``in`` for values in memory.
 functions   Arrays: functions of numbers, choices and conversions; the table of all functions.
 calendar_times  Times of calendars that numpy lacks.
+time_units  Times and durations of different units in one: none wraps around.
 texts       Coordinates: functions of text.
 times       Arrays: functions of times; of coordinates, with time zones.
 kinds       Kinds of values, missing values.

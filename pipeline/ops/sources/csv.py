@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from pipeline.errors import OpError
 from pipeline.graph.column_types import empty_table, family
+from pipeline.ops.build_warnings import warn
 from pipeline.ops.collections import Frame
 from pipeline.ops.sources.csv_heads import Head, Shown, head_of
 from pipeline.ops.sources.csv_options import Formats, Missing, dialect_of, formats_of, missing_texts, numbers_of
@@ -29,6 +30,7 @@ from pipeline.ops.sources.one_schema import Columns, StoredFile, settled
 from pipeline.ops.sources.paths import SUFFIXES, locate, options_of
 from pipeline.ops.sources.text_blocks import BLOCK, cuts
 from pipeline.ops.sources.text_values import MISSING_TEXTS, Column, Numbers, common, is_plain, shown_type
+from pipeline.units import count_text, names_text
 
 __all__ = ["read_csv"]
 
@@ -89,6 +91,11 @@ def read_csv(
     reader = HeadReader(dialect, numbers, na_values, blocksize or BLOCK, tuple(names or ()), header, storage)
     heads = facts_of(reader, locate(path, storage, suffixes=SUFFIXES["read_csv"]))
     asked = None if columns == "union" else columns
+    without = [head.path for head in heads if not head.columns]
+    if without:
+        which = f"{len(without):,} of {count_text(len(heads), 'file')}" if len(heads) > 1 else "1 file"
+        verb = "has" if len(without) == 1 else "have"
+        warn(f"{which} {verb} no header, and so no rows: {names_text(without, 3)}")
     heads = [head for head in heads if head.columns] or [Head("", tuple(names or asked or casts), {}, 0, None, False)]
     known = list(dict.fromkeys(c for head in (heads if columns == "union" else heads[:1]) for c in head.columns))
     chosen(asked, known, path)

@@ -165,7 +165,7 @@ def _drivers(kind: str) -> tuple[Any, Any]:
     try:
         return import_module("adbc_driver_manager"), import_module(f"adbc_driver_{kind}.dbapi")
     except ImportError as error:
-        raise OpError("op", f"read_sql needs {error.name}: pip install pipeline[sql]") from error
+        raise OpError("op", f"read_sql needs {error.name}: pip install 'pipeline[sql]'") from error
 
 
 def _one_select(query: str) -> str:

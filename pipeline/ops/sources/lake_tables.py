@@ -41,7 +41,7 @@ def _library(name: str, op: str, extra: str) -> Any:
         return import_module(name)
     except ImportError as error:
         missing = str(error.name).partition(".")[0]
-        raise OpError("op", f"{op} needs {missing}, which is not installed: pip install pipeline[{extra}]") from error
+        raise OpError("op", f"{op} needs {missing}, which is not installed: pip install 'pipeline[{extra}]'") from error
 
 
 def _require_local(path: str, op: str) -> None:
