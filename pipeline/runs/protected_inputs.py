@@ -44,7 +44,7 @@ def check_outputs(config: Config, graph: Graph | None, out: str | os.PathLike[st
     refuse_collisions(config, graph, out)
     root = Path(os.path.realpath(out))
     if config.outputs and root.exists() and not root.is_dir():
-        raise OutputError(f"outputs are to be written below {out}, which is a file; give a folder: --out FOLDER")
+        raise OutputError(f"outputs below {root}: that is a file; give a folder: --out FOLDER")
     faults = []
     for output, names in _with_names(config, graph):
         if is_locked(output.path, root):
