@@ -16,6 +16,10 @@ from pathlib import Path
 
 from conftest import until
 
+from pipeline.backends.base import Backend
+from pipeline.backends.dask import health
+from pipeline.backends.dask.cluster import restart_workers
+
 HERE = Path(__file__).parent
 
 
@@ -80,3 +84,16 @@ def worker(
             said.append(line)
             assert line, "".join(said)
         yield child
+
+
+def manned(backend: Backend) -> bool:
+    """Whether an open back end has all its workers: Dask starts one in the place of one that was ended meanwhile."""
+    client = getattr(backend, "_client", None)
+    if client is None:
+        return True
+
+    def all_there() -> bool:
+        health.in_loop(client, restart_workers, client.cluster)
+        return len(health.identity(client)["workers"]) == 2
+
+    return until(all_there)

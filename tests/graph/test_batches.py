@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from batch_functions import act
+from schedulers import manned
 
 from pipeline.backends.base import Backend
 from pipeline.backends.events import Event, ItemDropped, TaskRetry, TasksDone
@@ -79,9 +80,16 @@ def plans_of(seed: int, n: int, kinds: str) -> list[str]:
     scope="module",
     params=["serial", "threads", "pool", "processes", "dask", pytest.param("process-per-task", marks=pytest.mark.slow)],
 )
-def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
+def shared(request: pytest.FixtureRequest) -> Iterator[Backend]:
     with create(request.param, workers=2, **OPTIONS.get(request.param, {})) as opened:
         yield opened
+
+
+@pytest.fixture
+def backend(shared: Backend) -> Iterator[Backend]:
+    """One for many tests; each leaves it with both workers, so that none of them is taken for the next one's leak."""
+    yield shared
+    assert manned(shared)
 
 
 @pytest.mark.parametrize("seed", range(3))
