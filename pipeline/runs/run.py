@@ -45,7 +45,8 @@ from pipeline.runs.folders import TASK_LOG, TaskLog, new_folder
 from pipeline.runs.partial import Partial, find_missing
 from pipeline.runs.protected_inputs import check_outputs, refuse_collisions
 from pipeline.runs.provenance.machine import versions
-from pipeline.runs.resume.plan import ResumePlan, plan_run
+from pipeline.runs.resume.plan import ResumePlan
+from pipeline.runs.resume.planner import plan_run
 from pipeline.runs.resume.unfinished import UnfinishedRuns
 from pipeline.runs.resume.value_stores import (
     closing_notes,

@@ -124,7 +124,7 @@ def columns_of(
             except DataError as error:
                 raise DataError(f"'{columns[i][0].text}': {error}") from error
         for i in made:
-            _tell_unread(columns[i][0], table.schema, (slots or [()] * len(columns))[i], source)
+            _warn_of_unread(columns[i][0], table.schema, (slots or [()] * len(columns))[i], source)
     return [found[i] for i in range(len(columns))]
 
 
@@ -143,7 +143,9 @@ def _sql_for(expression: Expression, schema: pa.Schema, values: Sequence[Any], k
     return typed.sql
 
 
-def _tell_unread(expression: Expression, schema: pa.Schema, slots: Sequence[Any], source: dict[str, pa.Table]) -> None:
+def _warn_of_unread(
+    expression: Expression, schema: pa.Schema, slots: Sequence[Any], source: dict[str, pa.Table]
+) -> None:
     """Warn how many texts ``parse_time(…, errors='missing')`` could not read, and of the first of them."""
     for call in walk(expression.root):
         if not isinstance(call, Call) or ("errors", Constant("missing")) not in call.keywords:
@@ -154,8 +156,8 @@ def _tell_unread(expression: Expression, schema: pa.Schema, slots: Sequence[Any]
         n, first = (column[0].as_py() for column in found.columns)
         if n:
             place = f"{n:,} of {next(iter(source.values())).num_rows:,}"
-            told = f"'{expression.text}': {place} texts are no times and missing now, as {first!r}"
-            print(f"warning: {told}", file=sys.stderr)
+            warning = f"'{expression.text}': {place} texts are no times and missing now, as {first!r}"
+            print(f"warning: {warning}", file=sys.stderr)
 
 
 def _alone(sql: str, expression: Expression, source: dict[str, pa.Table]) -> None:

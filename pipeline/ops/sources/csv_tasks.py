@@ -240,8 +240,8 @@ class _Parser:
             if starts:
                 which = f"{len(starts):,} rows" if len(starts) > 1 else "1 row"
                 first = self.before() + lines_in(data[: starts[0]]) + 1
-                told = f"{self.path}:{first}: {which} too {kind}, {done} (strict: false)"
-                print(f"warning: {told}", file=sys.stderr)
+                warning = f"{self.path}:{first}: {which} too {kind}, {done} (strict: false)"
+                print(f"warning: {warning}", file=sys.stderr)
         return self.parse(self.repaired, types, decimal)
 
     def _no_text(self, data: bytes, message: str) -> str:

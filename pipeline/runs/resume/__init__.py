@@ -9,7 +9,8 @@ earlier        What earlier runs have left: the outputs that are as they were co
 wishes         What a run is asked to run again, besides what has changed.
 answers        Whether each step, output and check is run or reused, and why; all of it in one line.
 task_plan      Which tasks load their value, and which keep it for later runs.
-plan           What is to be run, what is reused, and why.
+plan           The plan of a run, and what is recorded of it when the run is over.
+planner        Decide what is to be run, what is reused, and why.
 unfinished     What failed, interrupted and killed runs have finished: items of steps, and parts of outputs.
 value_stores   Where the values of one run are kept; entries that can't be read are computed again.
 """

@@ -19,7 +19,8 @@ from pipeline.graph.graph import Graph
 from pipeline.graph.late_pandas import numbers_of
 from pipeline.runs.kept_values import cache_store
 from pipeline.runs.resume.answers import NEEDED, Answer
-from pipeline.runs.resume.plan import ResumePlan, plan_run
+from pipeline.runs.resume.plan import ResumePlan
+from pipeline.runs.resume.planner import plan_run
 from pipeline.runs.resume.task_plan import Stores
 from pipeline.runs.resume.unfinished import ITEMS, earlier_logs, earlier_parts
 from pipeline.runs.resume.wishes import Wishes
