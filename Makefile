@@ -17,8 +17,8 @@ test: .venv/.installed-dev format  ## lint, types, layers, tests; the types are 
 pytest: .venv/.installed-dev
 	$(BIN)/python -m pytest -n 3 --dist worksteal
 
-test-slow: .venv/.installed-dev  ## the long and the destructive tests as well
-	$(BIN)/python -m pytest -n 3 --dist worksteal -m "slow or not slow"
+test-slow: .venv/.installed-dev  ## the long and the destructive tests as well, and new examples of property tests
+	PIPELINE_EXPLORE=1 $(BIN)/python -m pytest -n 3 --dist worksteal -m "slow or not slow"
 
 N ?= 30
 chaos: .venv/.installed-dev  ## disturb N runs by signals at random, judge what they leave, and print a table

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-__all__ = ["FORMAT", "LOSS_MEANINGS", "Environment", "Input", "Measurement", "Report", "Row"]
+__all__ = ["FORMAT", "LOSS_MEANINGS", "Environment", "Input", "Measurement", "One", "Report", "Row"]
 
 FORMAT = 1
 
@@ -21,6 +21,15 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+# Python has True == 1, JSON has not.
+def _no_truth(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("a truth value is no number")
+    return value
+
+
+One = Annotated[Literal[1], BeforeValidator(_no_truth)]
+"""The number of a format."""
 Integer = Annotated[int, BeforeValidator(_whole)]
 Count = Annotated[int, Field(ge=0, lt=2**63), BeforeValidator(_whole)]
 Positive = Annotated[int, Field(ge=1, lt=2**63), BeforeValidator(_whole)]
@@ -428,7 +437,7 @@ class Report(_Open):
 
     model_config = ConfigDict(title="report.json of Pipeline")
 
-    format: Literal[1] = Field(description="format of this document")
+    format: One = Field(description="format of this document")
     kind: Literal["comparison", "run"] = Field(description="what it describes")
     name: str = Field(description="name of the pipeline")
     fingerprint: str = Field(description="hash of the Graph that ran")

@@ -87,6 +87,7 @@ def changed(document: Any, place: tuple[str | int, ...], value: Any) -> Any:
     ("place", "value", "said"),
     [
         (("kind",), "guess", "kind: got 'guess'; it must be one of comparison, run"),
+        (("format",), True, "format: got True; it must be 1"),
         (("n_tasks",), -1, "n_tasks: got -1; it must be >= 0"),
         (("n_tasks",), True, "n_tasks: got True; it must be of type integer"),
         (("rows", 1, "speedup", "n"), "x", "rows[1].speedup.n: got 'x'; it must be of type integer"),

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
-from pipeline.runs.report_model import Environment, Input
+from pipeline.runs.report_model import Environment, Input, One
 
 __all__ = ["Inputs", "Provenance", "RunFacts", "Unreadable", "document"]
 
@@ -70,7 +70,7 @@ class RunFacts(_Part):
     ``problem`` is what a run that kept going could not compute.
     """
 
-    format: Literal[1]
+    format: One
     kind: Literal["run"]
     name: str
     backend: str
