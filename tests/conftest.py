@@ -25,7 +25,7 @@ import psutil
 import pytest
 from hypothesis import settings
 
-# How long an example takes is not what a test is about; the same examples come each time, but where new ones are sought.
+# How long an example takes is not what a test is about. The same examples come each time, unless new ones are sought.
 settings.register_profile("pipeline", deadline=None, derandomize="PIPELINE_EXPLORE" not in os.environ)
 settings.load_profile("pipeline")
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from time import perf_counter
-from typing import Any, Self
+from typing import Any, Protocol, Self, TypeVar
 
 from pipeline.backends import descendants
 from pipeline.backends.base import Outcome
 from pipeline.backends.events import Listener
 from pipeline.backends.local import loop
 from pipeline.backends.local.child_main import setup_of, values_folder, write_setup
-from pipeline.backends.local.child_processes import Children, count_cores
+from pipeline.backends.local.child_processes import Children, count_cores, ended_stopped, kill
 from pipeline.backends.local.executor import Executor, Job
 from pipeline.backends.local.serialization import Packed, load, pack
 from pipeline.backends.local.shared_memory import LEAST, NEVER, SharedFiles, Sharing, crossover
@@ -29,6 +29,13 @@ __all__ = ["TRANSPORTS", "ProcessBackend"]
 TRANSPORTS = ("pickle", "shared-memory", "auto")
 
 _instances = itertools.count()
+
+
+class _Place(Protocol):
+    process: Any  # that works here; None: none
+
+
+_P = TypeVar("_P", bound=_Place)
 
 
 class ProcessBackend(Executor):
@@ -149,6 +156,25 @@ class ProcessBackend(Executor):
         """Remove the files of all values; nothing runs."""
         if self._files is not None:
             self._files.clear()
+
+    def _check_processes(self, places: Iterable[_P], lose: Callable[..., None]) -> None:
+        """End the processes that were stopped for too long, and hand over the places of those that have ended.
+
+        Parameters
+        ----------
+        lose : called with such a place, and with how its process ended where it was ended here
+        """
+        places = list(places)
+        stopped = self._stopped.look(place.process.pid for place in places if place.process is not None)
+        for place in places:
+            if place.process is None:
+                continue
+            seconds = stopped.get(place.process.pid, 0.0)
+            if seconds > self._patience:
+                kill(place.process)
+                lose(place, ended=ended_stopped(seconds))
+            elif place.process.exitcode is not None:
+                lose(place)
 
     def release(self, stored: Packed) -> None:
         if stored.block is not None and self._files is not None:

@@ -13,7 +13,7 @@ from time import perf_counter, perf_counter_ns
 from typing import Any, ClassVar
 
 from pipeline.backends.base import Capabilities
-from pipeline.backends.local.child_processes import count_cores, ended_stopped, kill, reap
+from pipeline.backends.local.child_processes import count_cores, kill, reap
 from pipeline.backends.local.executor import Finished, Job, LostWorker
 from pipeline.backends.local.messages import END_OF_QUEUE, run_alone, to_message
 from pipeline.backends.local.process_backend import ProcessBackend
@@ -218,19 +218,7 @@ class ProcessPerTask(ProcessBackend):
                 self._over(place)
         if perf_counter() - self._checked > _CHECK_EVERY:
             self._checked = perf_counter()
-            self._check_processes()
-
-    def _check_processes(self) -> None:
-        stopped = self._stopped.look(place.process.pid for place in self._places if place.process is not None)
-        for place in self._places:
-            if place.process is None:
-                continue
-            seconds = stopped.get(place.process.pid, 0.0)
-            if seconds > self._patience:
-                kill(place.process)
-                self._over(place, ended=ended_stopped(seconds))
-            elif place.process.exitcode is not None:
-                self._over(place)
+            self._check_processes(self._places, self._over)
 
     def _take(self, place: _Place) -> bool:
         """Handle one message of a process; False if its queue has ended without the sentinel."""

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from pipeline.backends.base import Capabilities
 from pipeline.backends.local.child_main import set_idle, set_up
-from pipeline.backends.local.child_processes import count_cores, ended_stopped, kill, reap
+from pipeline.backends.local.child_processes import count_cores, kill, reap
 from pipeline.backends.local.executor import Finished, Job, LostWorker
 from pipeline.backends.local.messages import SegmentMessage, run_message, to_message
 from pipeline.backends.local.process_backend import ProcessBackend
@@ -258,19 +258,7 @@ class Processes(ProcessBackend):
         # a process that a task has forked may hold the pipe and the sentinel of its worker open
         if perf_counter() - self._workers_checked > _CHECK_EVERY:
             self._workers_checked = perf_counter()
-            self._check_workers()
-
-    def _check_workers(self) -> None:
-        stopped = self._stopped.look(worker.process.pid for worker in self._workers if worker.process is not None)
-        for worker in self._workers:
-            if worker.process is None:
-                continue
-            seconds = stopped.get(worker.process.pid, 0.0)
-            if seconds > self._patience:
-                kill(worker.process)
-                self._lose(worker, ended=ended_stopped(seconds))
-            elif worker.process.exitcode is not None:
-                self._lose(worker)
+            self._check_processes(self._workers, self._lose)
 
     def _take_message(self, worker: _Worker) -> bool:
         """Handle one message; False if the worker has ended."""
