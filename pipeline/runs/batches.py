@@ -167,7 +167,6 @@ class Batches:
             rows = _shuffled(values, self.buffer, rng) if self.shuffle else values
             for batch in _in_batches(rows, self.batch_size, drop_last=self.drop_last):
                 names = self._blocks.names
-                batch = [to_pandas(value) if isinstance(value, pa.Table) else value for value in batch]
                 yield batch[0] if names == ("",) else dict(zip(names, batch, strict=True))
 
     @contextmanager
@@ -199,20 +198,42 @@ class Batches:
 
 
 def _in_batches(blocks: Iterator[list[Any]], size: int, *, drop_last: bool) -> Iterator[list[Any]]:
-    """Yield ``size`` rows at a time, across the borders of blocks; slices of one block are views of it."""
+    """Yield ``size`` rows at a time, across the borders of blocks; slices of one block are views of it.
+
+    Tables become pandas frames: a block as a whole, since that takes as long as for a few of its rows.
+    """
     pending: list[list[Any]] = []
     n_pending = 0  # rows
     for block in blocks:
         n_rows, start = _n_rows(block), 0
-        while n_pending + n_rows - start >= size:
-            stop = start + size - n_pending
-            yield _joined([*pending, [value[start:stop] for value in block]])
-            pending, n_pending, start = [], 0, stop
+        if pending and n_pending + n_rows >= size:
+            start = size - n_pending
+            yield _shown(_joined([*pending, [value[:start] for value in block]]))
+            pending, n_pending = [], 0
+        if n_rows - start >= size:
+            shown = _shown(block)
+            whole = (n_rows - start) // size * size
+            for first in range(start, start + whole, size):
+                yield [_rows(value, first, first + size) for value in shown]
+            start += whole
         if start < n_rows:
             pending.append([value[start:] for value in block])
             n_pending += n_rows - start
     if pending and not drop_last:
-        yield _joined(pending)
+        yield _shown(_joined(pending))
+
+
+def _shown(block: Sequence[Any]) -> list[Any]:
+    return [to_pandas(value) if isinstance(value, pa.Table) else value for value in block]
+
+
+def _rows(value: Any, start: int, stop: int) -> Any:
+    """Return some rows of an array or of a pandas frame, there with an index from 0."""
+    if isinstance(value, np.ndarray):
+        return value[start:stop]
+    rows = value.iloc[start:stop]
+    rows.index = value.index[: stop - start]
+    return rows
 
 
 def _shuffled(blocks: Iterator[list[Any]], buffer: int, rng: np.random.Generator) -> Iterator[list[Any]]:

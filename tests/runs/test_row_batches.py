@@ -82,6 +82,31 @@ def test_rows_of_arrays_come_in_order(here: Path, name: str) -> None:
     shuffle=st.booleans(),
     drop_last=st.booleans(),
 )
+def test_each_row_of_a_frame_comes_once(
+    tmp_path_factory: Any, n_rows: int, chunk: int, size: int, buffer: int, shuffle: bool, drop_last: bool
+) -> None:
+    path = tmp_path_factory.mktemp("rows") / "f.parquet"
+    frame = pd.DataFrame({"x": [str(i) for i in range(n_rows)], "y": np.arange(n_rows)})
+    frame.to_parquet(path, row_group_size=chunk)
+    options = {"split": "row_groups", "buffer": buffer, "shuffle": shuffle, "drop_last": drop_last, "workers": 0}
+    batches = list(pipeline.batches(path, size, **options))
+    assert all(len(batch) == size for batch in batches[: None if drop_last else -1])
+    assert all(list(batch.index) == list(range(len(batch))) for batch in batches)
+    rows = [row for batch in batches for row in batch["y"].tolist()]
+    assert len(set(rows)) == len(rows) == (n_rows // size * size if drop_last else n_rows)
+    assert shuffle or rows == list(range(len(rows)))
+    assert all(batch["x"].tolist() == [str(y) for y in batch["y"]] for batch in batches)
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    n_rows=st.integers(0, 40),
+    chunk=st.integers(1, 12),
+    size=st.integers(1, 15),
+    buffer=st.integers(1, 4),
+    shuffle=st.booleans(),
+    drop_last=st.booleans(),
+)
 def test_each_row_comes_once(
     tmp_path_factory: Any, n_rows: int, chunk: int, size: int, buffer: int, shuffle: bool, drop_last: bool
 ) -> None:
