@@ -104,6 +104,20 @@ def test_the_holder_of_the_gil_is_guilty_not_its_victim() -> None:
     assert found.numbers["victims"] == ("victim",)
 
 
+def test_who_waits_for_the_gil_to_begin_a_task_has_no_tiny_tasks() -> None:
+    """Each thread waits 0.8 s for the GIL before a task that takes 1.2 s instead of 1: most of it stands beside them."""
+    rows = [
+        row(f"hold-{4 * w + i}", 2 * i + 0.8, 2 * i + 2, worker=f"w{w}", ready=2 * i, received=2 * i + 0.8, cpu=1.0,
+            switches=30)
+        for w in range(2)
+        for i in range(4)
+    ]  # fmt: skip
+    found = judged(rows, in_threads=True)
+    assert said(found) == ("gil", "hold")
+    assert found.gain == pytest.approx(0.5, abs=0.01)
+    assert said(judged(rows, in_threads=False)) == ("tiny tasks", "hold")
+
+
 def test_threads_that_sleep_until_they_are_woken_wait_for_a_lock() -> None:
     rows = side_by_side("guarded", 3, 2 * SLOW, cpu=SLOW, switches=2)
     assert said(judged(rows, in_threads=True)) == ("lock", "guarded")

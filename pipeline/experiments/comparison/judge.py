@@ -23,6 +23,7 @@ __all__ = ["causes", "structural"]
 
 _MOSTLY = 0.5
 _ALONE = 0.6  # share of the longest path from which one step on it is the cause, not the chain
+_HANDED = 1e-3  # seconds that handing a segment to a thread takes at most, where it need not wait for the GIL
 _SWITCHES = 50  # a second of waiting: who waits for the GIL looks again every 5 ms, who waits for a lock does not
 _MORE_CORES = 1.3  # cores that a task keeps busy by itself, from which it has threads or programs of its own
 _GROWN = 1.2  # CPU time over that of the serial run from which memory is shared
@@ -91,7 +92,7 @@ class _Judge:
     def all(self) -> Iterator[Cause]:
         held = list(self.slowdowns())
         yield from held
-        yield from self.overheads()
+        yield from self.overheads(self._held_up if any(cause.kind == "gil" for cause in held) else 0.0)
         yield from self.transfers()
         yield from self.structure()
         busy = {cause.step for cause in held if cause.kind in ("lock", "disk") and cause.gain >= LEAST_GAIN}
@@ -127,6 +128,7 @@ class _Judge:
                 seconds[alone] = np.minimum(seconds[alone], 0.0)
         found = {name: blame(tasks, seconds, beside) for name, seconds in extra.items()}
         for name, by_step in found.items():
+            whole = sum(float(caused.sum()) for caused in by_step.values())
             for step, caused in by_step.items():
                 if caused.sum() < _LEAST_WAIT * self.run.elapsed:
                     continue
@@ -135,10 +137,11 @@ class _Judge:
                     continue
                 rows = caused > 0
                 grown = float(tasks.seconds[rows].sum() / max(tasks.useful[rows].sum(), 1e-9))
+                beside_tasks = self._held_up * float(caused.sum() / whole) if kind == "gil" else 0.0
                 yield self._cause(
                     kind,
                     [step],
-                    self.run.without(self.run.per_segment(caused)),
+                    self.run.without(self.run.per_segment(caused) + beside_tasks),
                     seconds=float(caused.sum()),
                     growth=grown,
                     victims=self._names(caused),
@@ -242,11 +245,18 @@ class _Judge:
 
     # ---- what a segment costs beside its tasks
 
-    def overheads(self) -> Iterator[Cause]:
+    @property
+    def _held_up(self) -> _Floats:
+        """Return the seconds that each segment waits for the GIL beside its tasks, if one of them holds it."""
+        return np.maximum(self.run.overhead - _HANDED, 0.0)
+
+    def overheads(self, held_up: _Floats | float) -> Iterator[Cause]:
+        """Yield the steps whose segments cost more beside their tasks, without ``held_up``, than is worth it."""
         run = self.run
+        overhead = run.overhead - held_up
         for step in np.unique(run.owner).tolist():
             own = (run.owner == step) & (run.lengths > 0)
-            n, seconds = int(own.sum()), float(run.overhead[own].sum())
+            n, seconds = int(own.sum()), float(overhead[own].sum())
             if n < 2 * run.n_workers or seconds < _LEAST_WAIT * run.elapsed:
                 continue
             work = float(run.in_tasks[own].sum())
@@ -255,7 +265,7 @@ class _Judge:
             each = seconds / n
             together = min(max(2, int(np.ceil(_FINE * each * n / max(work, 1e-9)))), -(-n // run.n_workers))
             fewer = -(-n // together)
-            less = np.where(own, run.overhead * (1 - fewer / n), 0.0)
+            less = np.where(own, overhead * (1 - fewer / n), 0.0)
             yield self._cause(
                 "tiny tasks",
                 [step],
