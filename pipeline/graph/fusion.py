@@ -5,7 +5,8 @@
 
    * A task joins the segment of a producer with the same chunk index (``key[1:]``), if that producer has at most 4
      consumers and the segments of all other producers have lower levels; of several, the one with the highest level.
-   * Or it joins the segment of its producer if that is its only one, and it is the producer's only consumer.
+   * Or it joins the segment of its producer if that is its only one, and it is the producer's only consumer, or only
+     takes a part of its result (:func:`pipeline.graph.nodes.part`).
    * A task of a step that may not be merged, or that uses a limit, joins tasks of its own step only.
    * Otherwise it starts a new segment; reductions, merges and shuffles do.
 
@@ -31,7 +32,7 @@ from dask.sizeof import sizeof
 
 from pipeline.graph.garbage_collection import rarely_collected
 from pipeline.graph.graph import Graph, Policy
-from pipeline.graph.nodes import execute
+from pipeline.graph.nodes import execute, function_of, part
 from pipeline.graph.numbered_tasks import IN_CONTEXT, NumberedTasks
 from pipeline.graph.segment_maker import SegmentMaker, is_item
 from pipeline.graph.segments import Segment
@@ -114,7 +115,7 @@ def _join(tasks: NumberedTasks) -> tuple[list[list[int]], list[int]]:
             level = levels[best]
             if len(needed) == 1 or all(home[k] == best or levels[home[k]] < level for k in needed):
                 return best
-        if len(needed) == 1 and open_to and n_consumers[needed[0]] == 1:
+        if len(needed) == 1 and open_to and (n_consumers[needed[0]] == 1 or function_of(tasks.nodes[i]) is part):
             return home[needed[0]]
         return -1
 

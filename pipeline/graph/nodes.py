@@ -35,6 +35,7 @@ __all__ = [
     "function_of",
     "is_constant",
     "listed",
+    "part",
     "parts_of",
     "ref",
     "target_of",
@@ -61,6 +62,11 @@ def ref(key: Key) -> TaskRef:
 def listed(arguments: Iterable[Any]) -> List:
     """Return a list argument that may contain refs; in a plain list they would not be replaced by results."""
     return List(*arguments)
+
+
+def part(values: Sequence[Any], i: int) -> Any:
+    """Return ``values[i]``, as the function of a task: it runs where the values were made, and no others are moved."""
+    return values[i]
 
 
 def constant(key: Key, value: Any) -> GraphNode:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from pipeline.graph.fusion import SEGMENTS_A_WORKER, fuse
 from pipeline.graph.graph import CONTEXT, Graph, Key, Policy
-from pipeline.graph.nodes import constant, cull, dependencies, is_constant, listed, ref, task
+from pipeline.graph.nodes import constant, cull, dependencies, is_constant, listed, part, ref, task
 from pipeline.graph.segments import Segment
 from pipeline.worker.run_segment import run_segment
 
@@ -35,6 +35,10 @@ def of_array(x: Any) -> Graph:
 
 def total(values: list[Any], *more: Any) -> Any:
     return sum(values)
+
+
+def cut(first: int, n: int) -> list[int]:
+    return list(range(first, first + n))
 
 
 def run(g: Graph, segments: tuple[Segment, ...]) -> dict[Key, Any]:
@@ -110,6 +114,20 @@ def test_calls_that_read_one_value_stay_apart() -> None:
     tasks = {("load",): task(("load",), int, 1)}
     tasks |= {(f"fit{i}",): task((f"fit{i}",), operator.add, ref(("load",)), i) for i in range(3)}
     assert len(fuse(graph(tasks, tuple(tasks)[1:]), n_workers=2)) == 4
+
+
+def test_parts_are_taken_where_a_value_was_made_and_go_their_ways() -> None:
+    tasks: dict[Key, Any] = {("split", i): task(("split", i), cut, 10 * i, 6) for i in range(3)}
+    for i in range(3):
+        for j in range(6):
+            tasks["piece", i, j] = task(("piece", i, j), part, ref(("split", i)), j)
+    for j in range(6):
+        tasks["join", j] = task(("join", j), total, listed(ref(("piece", i, j)) for i in range(3)))
+    g = graph(tasks, tuple(("join", j) for j in range(6)))
+    segments = fuse(g, n_workers=2)
+    assert Counter(len(segment.tasks) for segment in segments) == {7: 3, 1: 6}
+    assert [len(segment.outputs) for segment in segments if len(segment.tasks) == 7] == [6] * 3
+    assert run(g, segments) == {("join", j): 30 + 3 * j for j in range(6)}
 
 
 def test_chains_on_one_chunk_become_one_segment() -> None:

@@ -22,7 +22,7 @@ from pipeline.errors import DataError, OpError, nearest
 from pipeline.graph.column_types import empty_table, register_tokens
 from pipeline.graph.graph import Key
 from pipeline.graph.late_pandas import numbers_of
-from pipeline.graph.nodes import GraphNode, listed, ref, task
+from pipeline.graph.nodes import GraphNode, listed, part, ref, task
 from pipeline.ops import data_movement
 from pipeline.ops.collections import Frame
 from pipeline.worker.sql_engine import numbered, query
@@ -299,11 +299,6 @@ def scatter(
     return [taken(table, order[start:stop]) for start, stop in itertools.pairwise(cuts)]
 
 
-def pick(values: Sequence[Any], i: int) -> Any:
-    """``values[i]``, as a task."""
-    return values[i]
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Patterns of tasks
 # ---------------------------------------------------------------------------------------------------------------------
@@ -404,5 +399,5 @@ def _stage(
     for i, key in enumerate(keys):
         pieces = partitions.add(layer, (i,), scatter, ref(key), places, extra, first, width, count)
         for j in range(count):
-            ends[j].append(partitions.add(f"{layer}-piece", (i, j), pick, ref(pieces), j))
+            ends[j].append(partitions.add(f"{layer}-piece", (i, j), part, ref(pieces), j))
     return ends
