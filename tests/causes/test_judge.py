@@ -105,7 +105,7 @@ def test_the_holder_of_the_gil_is_guilty_not_its_victim() -> None:
 
 
 def test_who_waits_for_the_gil_to_begin_a_task_has_no_tiny_tasks() -> None:
-    """Each thread waits 0.8 s for the GIL before a task that takes 1.2 s instead of 1: most of it stands beside them."""
+    """Each thread waits 0.8 s for the GIL before a task that takes 1.2 s instead of 1: most of that is beside them."""
     rows = [
         row(f"hold-{4 * w + i}", 2 * i + 0.8, 2 * i + 2, worker=f"w{w}", ready=2 * i, received=2 * i + 0.8, cpu=1.0,
             switches=30)
