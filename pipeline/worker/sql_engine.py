@@ -38,8 +38,8 @@ __all__ = ["MEMORY_LIMIT", "carrier", "connect", "entered", "numbered", "query",
 MEMORY_LIMIT = "1GB"
 """Memory of one statement; beyond it DuckDB writes to disk. One constant: results depend on it in their last bits."""
 
-_SMALL = 100_000  # rows, up to which a statement is prepared and kept: planning it costs more than running it
-_KEPT = 200  # prepared statements of a thread
+_SMALL = 100_000  # rows, up to which a statement is kept: reading it again costs more than running it
+_KEPT = 200  # statements of a thread
 
 _local = threading.local()
 _spill: dict[int, Folder] = {}  # by process, since a fork inherits it
@@ -52,7 +52,7 @@ def query(statement: str, tables: Mapping[str, pa.Table], parameters: Mapping[st
 
     Parameters
     ----------
-    statement : one SELECT; made by Pipeline, never a user's text. The same text for all partitions of a step is planned
+    statement : one SELECT; made by Pipeline, never a user's text. The same text for all partitions of a step is read
         once for small ones
     tables : by name; as :func:`numbered` makes them
     parameters : the values of ``$name``
@@ -64,7 +64,7 @@ def query(statement: str, tables: Mapping[str, pa.Table], parameters: Mapping[st
     engine = _engine()
     try:
         if not parameters and sum(table.num_rows for table in tables.values()) <= _SMALL:
-            return engine.prepared(statement, tables)
+            return engine.again(statement, tables)
         return engine.once(statement, tables, parameters)
     except Exception as error:
         translated = _translated(error)
@@ -88,7 +88,7 @@ def _translated(error: Exception) -> BaseException:
 
 
 class _Source:
-    """What a prepared statement reads: another table each time it is run."""
+    """What a kept statement reads: another table each time it is run."""
 
     def __init__(self, table: pa.Table) -> None:
         self.table = table
@@ -101,11 +101,15 @@ class _Source:
 
 
 class _Engine:
-    """The connection of one thread, and the statements that are prepared on it."""
+    """The connection of one thread, and the statements that it keeps.
+
+    Kept are relations: one is run again in about half the time of ``execute`` on what ``prepare`` has made (0.40 and
+    0.75 ms for an expression over 1,000 rows, 1.2 and 1.5 for a join), and in two thirds of a new statement's.
+    """
 
     def __init__(self) -> None:
         self.connection = connect()
-        self.kept: OrderedDict[Any, tuple[str, dict[str, _Source]]] = OrderedDict()
+        self.kept: OrderedDict[Any, tuple[Any, str, dict[str, _Source]]] = OrderedDict()
         self.n_made = 0
 
     def once(self, statement: str, tables: Mapping[str, pa.Table], parameters: Mapping[str, Any] | None) -> pa.Table:
@@ -119,23 +123,23 @@ class _Engine:
             for name in tables:
                 self.connection.unregister(name)
 
-    def prepared(self, statement: str, tables: Mapping[str, pa.Table]) -> pa.Table:
+    def again(self, statement: str, tables: Mapping[str, pa.Table]) -> pa.Table:
         key = statement, tuple((name, table.schema) for name, table in tables.items())
         if key not in self.kept:
-            self.kept[key] = self._prepare(statement, tables)
+            self.kept[key] = self._keep(statement, tables)
             if len(self.kept) > _KEPT:
                 self._forget(next(iter(self.kept)))
         self.kept.move_to_end(key)
-        name, sources = self.kept[key]
+        relation, _, sources = self.kept[key]
         for label, table in tables.items():
             sources[label].table = table
         try:
-            return self.connection.sql(f"execute {name}").to_arrow_table()
+            return relation.to_arrow_table()
         finally:
             for label, table in tables.items():
                 sources[label].table = table.schema.empty_table()  # the rows are freed
 
-    def _prepare(self, statement: str, tables: Mapping[str, pa.Table]) -> tuple[str, dict[str, _Source]]:
+    def _keep(self, statement: str, tables: Mapping[str, pa.Table]) -> tuple[Any, str, dict[str, _Source]]:
         self.n_made += 1
         name = f"q{self.n_made}"
         sources = {label: _Source(table) for label, table in tables.items()}
@@ -145,17 +149,13 @@ class _Engine:
         try:
             for label, source in sources.items():
                 self.connection.register(f"{name}_{label}", source)
-            self.connection.execute(
-                f"prepare {name} as with {named}{rest}" if tables else f"prepare {name} as {statement}"
-            )
+            return self.connection.sql(f"with {named}{rest}" if tables else statement), name, sources
         except Exception:  # constants alone may fail here
             self._unregister(name, sources)
             raise
-        return name, sources
 
     def _forget(self, key: Any) -> None:
-        name, sources = self.kept.pop(key)
-        self.connection.execute(f"deallocate {name}")
+        _, name, sources = self.kept.pop(key)
         self._unregister(name, sources)
 
     def _unregister(self, name: str, labels: Iterable[str]) -> None:
