@@ -24,6 +24,7 @@ __all__ = [
     "field_of",
     "is_integer",
     "is_text",
+    "least_bytes",
     "natural_type",
     "register_tokens",
     "replaced",
@@ -298,6 +299,16 @@ def replaced(schema: pa.Schema, fields: Sequence[pa.Field]) -> pa.Schema:
     """Return the schema with columns replaced in their places, or added at the end."""
     new = {field.name: field for field in schema} | {field.name: field for field in fields}
     return pa.schema(list(new.values()))
+
+
+def least_bytes(kind: pa.DataType) -> float:
+    """Return the bytes that a value of a column takes at least; of text and lists those of where it ends."""
+    if pa.types.is_struct(kind) or pa.types.is_null(kind):
+        return 0.0
+    try:
+        return float(kind.bit_width) / 8
+    except ValueError:  # of no fixed length
+        return 4.0
 
 
 def empty_table(schema: pa.Schema) -> pa.Table:

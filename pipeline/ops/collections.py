@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pipeline.graph.column_types import least_bytes
 from pipeline.graph.graph import Key
 from pipeline.graph.nodes import GraphNode, ref
 
@@ -59,6 +60,14 @@ class Frame:
     def bound(self) -> float:
         """Bytes that the whole frame does not exceed; nan if unknown."""
         return self.at_most if math.isnan(self.nbytes) else self.nbytes
+
+    @property
+    def most_rows(self) -> float:
+        """Rows that the whole frame does not exceed; nan if unknown."""
+        if self.lengths is not None:
+            return float(sum(self.lengths))
+        width = sum(least_bytes(field.type) for field in self.schema)
+        return self.bound / width if width else math.nan
 
     def __dask_tokenize__(self) -> Any:
         """What distinguishes this frame from others in one build: names of keys are unique there."""

@@ -124,10 +124,27 @@ def test_what_rows_are_left_of_is_no_larger() -> None:
     assert ops.assign(source, columns={"y": expr("k / 2")}).bound == 172
     for unknown in (
         ops.assign(kept, columns={"y": expr("k / 2")}),
-        merge(source, source, on="k"),
+        merge(source, source, on="k", how="left"),
+        merge(source, frame_of({"k": [1]}, name="right"), on="k"),
         frame_of({"k": [1]}),
     ):
         assert np.isnan(unknown.bound)
+
+
+def test_a_join_is_no_larger_than_all_pairs() -> None:
+    """A row of k takes 8 bytes at least, so a frame of 100 bytes has at most 12.5 where its rows are unknown."""
+    one = replace(frame_of({"k": range(9)}, 3), nbytes=100.0, lengths=(3, 3, 3))
+    other = replace(frame_of({"k": range(4), "s": ["a"] * 4}, 2, "right"), nbytes=40.0, lengths=(2, 2))
+    assert merge(one, other, on="k").bound == 100 * 4 + 40 * 9
+    some = ops.filter(one, where=expr("k > 2"))
+    assert (some.lengths, some.most_rows) == (None, 12.5)
+    met = merge(some, other, on="k")
+    assert met.bound == 100 * 4 + 40 * 12.5
+    assert np.isnan(merge(replace(one, nbytes=1e9), other, on="k").bound)  # whether it is large shows in the run
+    far = replace(frame_of({"k": range(9)}, 4, "far"), nbytes=1e12)
+    names = {str(key[0]).rpartition("-")[0] for key in merge(far, met, on="k").tasks}
+    assert "whole" in names
+    assert not names & {"measure", "plan"}
 
 
 @pytest.mark.parametrize("n", [2, 33])

@@ -8,6 +8,7 @@ rows. They are in the order of the left's rows, then of the right's; rows of the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -23,7 +24,7 @@ from pipeline.graph.late_pandas import numbers_of
 from pipeline.graph.nodes import listed, ref
 from pipeline.ops.collections import Frame
 from pipeline.ops.frames.columns import bound_names, condition, sql_of
-from pipeline.ops.frames.pairing import Side, compared_type, keys_of, paired, required_once, rows_of_side
+from pipeline.ops.frames.pairing import SMALL, Side, compared_type, keys_of, paired, required_once, rows_of_side
 from pipeline.ops.frames.partitions import (
     Bound,
     Partitions,
@@ -256,7 +257,9 @@ def _joined(left: Frame, right: Frame, join: Join, validate: Unique | None, boun
         partitions.add("join", (i,), join_rows, one, other, join, slots, listed(map(ref, checks)))
         for i, (one, other) in enumerate(paired(partitions, sides, join.types))
     ]
-    return partitions.frame(joined, join.schema, some_rows=join.how in ("semi", "anti"))
+    pairs = left.bound * right.most_rows + right.bound * left.most_rows  # as if all rows met
+    at_most = pairs if join.how in ("inner", "cross") and pairs <= SMALL else math.nan  # a large one tells nothing
+    return partitions.frame(joined, join.schema, some_rows=join.how in ("semi", "anti"), at_most=at_most)
 
 
 _ONE: dict[Unique | None, tuple[bool, bool]] = {

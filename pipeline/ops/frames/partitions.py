@@ -121,6 +121,7 @@ class Partitions:
         *,
         lengths: tuple[int, ...] | None = None,
         some_rows: bool = False,
+        at_most: float = math.nan,
     ) -> Frame:
         """The frame whose partitions are ``keys``.
 
@@ -128,8 +129,9 @@ class Partitions:
         ----------
         lengths : how many rows each has, where that is known
         some_rows : whether its rows are all or some of the first input's, each at most once
+        at_most : bytes that it does not exceed, where the op knows it
         """
-        at_most = self._at_most(schema) if some_rows else math.nan
+        at_most = self._at_most(schema) if some_rows else at_most
         return Frame(self.tasks, tuple(keys), schema, lengths=lengths, at_most=at_most)
 
     def _at_most(self, schema: pa.Schema) -> float:
