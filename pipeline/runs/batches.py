@@ -6,11 +6,12 @@ task of the Graph that a run would have, too; workers compute the next blocks wh
 
 from __future__ import annotations
 
-import importlib
+import atexit
 import math
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Self
+from weakref import WeakSet
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +22,7 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.graph.pandas_frames import to_pandas
 from pipeline.graph.segments import Segment
 from pipeline.runs.batch_sources import Blocks, blocks_of
+from pipeline.runs.torch_batches import SharedEpochs, dataset
 
 __all__ = ["Batches", "batches"]
 
@@ -79,6 +81,16 @@ def batches(
     )
 
 
+_open: WeakSet[ExitStack] = WeakSet()  # of iterators
+
+
+@atexit.register
+def _close() -> None:
+    """End the workers of iterators that are open when the program ends: later there is nothing left to end them by."""
+    for stack in list(_open):
+        stack.close()
+
+
 class Batches:
     """Batches of rows; each iteration is one epoch. :func:`batches` makes it, and documents its parameters.
 
@@ -90,7 +102,8 @@ class Batches:
 
     Parameters
     ----------
-    epoch : number of the next iteration, which decides with ``seed`` the order of its rows. It may be set
+    epoch : number of the next iteration, which decides with ``seed`` the order of its rows. It may be set; iterations
+        of DataLoaders count, too
     """
 
     def __init__(
@@ -108,9 +121,10 @@ class Batches:
         self._blocks = blocks
         self.batch_size, self.workers, self.prefetch = batch_size, workers, prefetch
         self.shuffle, self.seed, self.buffer, self.drop_last = shuffle, seed, buffer, drop_last
-        self.epoch = 0
+        self._epoch = 0
+        self._shared: SharedEpochs | None = None  # with the workers of DataLoaders
         self._stack: ExitStack | None = None  # of the ``with`` block
-        self._executor: Any = None  # that stays until its end
+        self._idle: list[Any] = []  # executors that stay until its end; each open iterator has one
 
     def __len__(self) -> int:
         if self._blocks.lengths is None:
@@ -118,47 +132,55 @@ class Batches:
         n_rows = sum(self._blocks.lengths)
         return n_rows // self.batch_size if self.drop_last else math.ceil(n_rows / self.batch_size)
 
+    @property
+    def epoch(self) -> int:
+        return self._epoch if self._shared is None else self._shared.following
+
+    @epoch.setter
+    def epoch(self, number: int) -> None:
+        if self._shared is None:
+            self._epoch = number
+        else:
+            self._shared.following = number
+
     def __iter__(self) -> Generator[Any]:
         epoch, self.epoch = self.epoch, self.epoch + 1
-        return self._of_epoch(epoch)
+        return self.of_epoch(epoch)
 
     def __enter__(self) -> Self:
+        if self._stack is not None:
+            raise ConfigError("these batches are in a with block already; make others by pipeline.batches")
         self._stack = ExitStack()
         return self
 
     def __exit__(self, *exc: object) -> None:
-        stack, self._stack, self._executor = self._stack, None, None
-        assert stack is not None
-        stack.close()
+        stack, self._stack, self._idle = self._stack, None, []
+        if stack is not None:
+            stack.close()
 
     def torch(self) -> Any:
         """Return a ``torch.utils.data.IterableDataset`` of the same batches, as tensors.
 
         For ``DataLoader(dataset, batch_size=None, num_workers=n)``: each of its workers gets every n-th block, so that
-        each row comes once an epoch, and reads by itself. Columns that are not numbers are lists.
+        each row comes once an epoch, and makes batches of their rows by itself. Columns that are not numbers are lists;
+        whole numbers and truth values must not be missing.
 
         Raises
         ------
         ConfigError : torch is not installed
         """
-        try:
-            data: Any = importlib.import_module("torch.utils.data")
-        except ModuleNotFoundError as error:
-            raise ConfigError("torch is not installed: pip install torch") from error
-        outer = self
+        if self._shared is None:
+            self._shared = SharedEpochs(self._epoch)
+        return dataset(self, self._shared)
 
-        class Dataset(data.IterableDataset):  # type: ignore[misc]
-            def __iter__(self) -> Iterator[Any]:
-                worker = data.get_worker_info()
-                epoch, outer.epoch = outer.epoch, outer.epoch + 1
-                if worker is None:
-                    return map(_tensors, outer._of_epoch(epoch))
-                return map(_tensors, outer._of_epoch(epoch, first=worker.id, every=worker.num_workers, inline=True))
+    def of_epoch(self, epoch: int, *, first: int = 0, every: int = 1, inline: bool = False) -> Generator[Any]:
+        """Yield the batches of one epoch, of every n-th block; ``inline``: no process is started for it.
 
-        return Dataset()
-
-    def _of_epoch(self, epoch: int, *, first: int = 0, every: int = 1, inline: bool = False) -> Generator[Any]:
-        """Yield the batches of one epoch, of every n-th block; ``inline``: no process is started for it."""
+        Raises
+        ------
+        ConfigError : the ``with`` block in which it began has ended
+        """
+        block = self._stack
         rng = np.random.default_rng((self.seed, epoch))
         n = len(self._blocks.segments)
         order = rng.permutation(n) if self.shuffle else np.arange(n)
@@ -168,6 +190,8 @@ class Batches:
             for batch in _in_batches(rows, self.batch_size, drop_last=self.drop_last):
                 names = self._blocks.names
                 yield batch[0] if names == ("",) else dict(zip(names, batch, strict=True))
+                if self._stack is not block:
+                    raise ConfigError("the with block in which this loop over batches began has ended")
 
     @contextmanager
     def _read(self, blocks: Sequence[Sequence[Segment]], *, inline: bool) -> Iterator[Iterator[list[Any]]]:
@@ -175,6 +199,7 @@ class Batches:
         segments = [segment for block in blocks for segment in block]
         n, graph = len(self._blocks.names), self._blocks.graph
         with ExitStack() as stack:
+            _open.add(stack)
             executor = self._workers(stack, inline=inline)
             if inline:
                 values = stream(executor, graph, segments, ahead=1)
@@ -192,9 +217,10 @@ class Batches:
             return stack.enter_context(registry.create("serial"))
         if self._stack is None:
             return stack.enter_context(registry.create("processes", workers=self.workers))
-        if self._executor is None:
-            self._executor = self._stack.enter_context(registry.create("processes", workers=self.workers))
-        return self._executor
+        idle = self._idle
+        executor = idle.pop() if idle else self._stack.enter_context(registry.create("processes", workers=self.workers))
+        stack.callback(idle.append, executor)
+        return executor
 
 
 def _in_batches(blocks: Iterator[list[Any]], size: int, *, drop_last: bool) -> Iterator[list[Any]]:
@@ -276,14 +302,3 @@ def _n_rows(values: Sequence[Any]) -> int:
     if len(lengths) > 1:
         raise DataError(f"the values of a block have different numbers of rows: {', '.join(map(str, sorted(lengths)))}")
     return lengths.pop()
-
-
-def _tensors(value: Any) -> Any:
-    """Return a batch with its numbers as tensors."""
-    if isinstance(value, dict):
-        return {name: _tensors(inner) for name, inner in value.items()}
-    if hasattr(value, "columns"):
-        return {name: _tensors(value[name].to_numpy()) for name in value.columns}
-    if value.dtype.kind in "biufc":
-        return importlib.import_module("torch").from_numpy(value if value.flags.writeable else value.copy())
-    return value.tolist()

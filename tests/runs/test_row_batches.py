@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import threading
 import types
+from copy import copy
+from itertools import islice
 from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import xarray as xr
 from hypothesis import given, settings
@@ -263,7 +268,8 @@ def test_without_torch_it_says_so(frame: pd.DataFrame, monkeypatch: pytest.Monke
         pipeline.batches("f.parquet", 4, workers=0).torch()
 
 
-def test_workers_of_a_dataloader_share_the_blocks(frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def torch_data(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The protocol of ``IterableDataset`` with a stand-in for torch, which need not be installed."""
     data: Any = types.ModuleType("torch.utils.data")
     data.IterableDataset, data.get_worker_info = object, lambda: None
@@ -271,10 +277,95 @@ def test_workers_of_a_dataloader_share_the_blocks(frame: pd.DataFrame, monkeypat
     torch.from_numpy = lambda values: ("tensor", values.tolist())
     monkeypatch.setitem(sys.modules, "torch", torch)
     monkeypatch.setitem(sys.modules, "torch.utils.data", data)
+    return data
+
+
+def worker_info(number: int, n: int, seed: int) -> Any:
+    return lambda: types.SimpleNamespace(id=number, num_workers=n, seed=seed + number)
+
+
+def test_workers_of_a_dataloader_share_the_blocks(frame: pd.DataFrame, torch_data: Any) -> None:
     dataset = pipeline.batches("f.parquet", 30, split="row_groups", workers=0).torch()
     assert next(iter(dataset)) == {"a": ("tensor", list(range(30))), "t": [str(i) for i in range(30)]}
     rows = []
     for worker in (0, 1):
-        data.get_worker_info = lambda worker=worker: types.SimpleNamespace(id=worker, num_workers=2)
+        torch_data.get_worker_info = worker_info(worker, 2, seed=5)
         rows += [row for batch in dataset for row in batch["a"][1]]
     assert sorted(rows) == list(range(30))
+
+
+def epoch_of_two(dataset: Any, torch_data: Any, seed: int, *, copied: bool) -> list[int]:
+    """The rows that two workers read in one epoch; each has a copy of the dataset, or goes on with the one it has."""
+    rows = []
+    for worker in (0, 1):
+        torch_data.get_worker_info = worker_info(worker, 2, seed)
+        rows += [row for batch in (copy(dataset) if copied else dataset[worker]) for row in batch["a"][1]]
+    return rows
+
+
+def test_each_epoch_of_a_dataloader_has_another_order(frame: pd.DataFrame, torch_data: Any) -> None:
+    train = pipeline.batches("f.parquet", 4, split="row_groups", workers=0, shuffle=True)
+    expected = [[row for batch in train for row in batch["a"].tolist()] for _ in range(4)]
+    assert train.epoch == 4
+    train.epoch = 0
+    dataset = train.torch()
+    found = [epoch_of_two(dataset, torch_data, seed, copied=True) for seed in (11, 22)]
+    assert train.epoch == 2
+    lasting = {worker: copy(dataset) for worker in (0, 1)}  # persistent_workers: the seed stays as well
+    found += [epoch_of_two(lasting, torch_data, 33, copied=False) for _ in range(2)]
+    assert train.epoch == 4
+    assert [sorted(rows) for rows in found] == [list(range(30))] * 4
+    assert len({tuple(rows) for rows in found}) == 4
+    train.epoch = 1
+    assert epoch_of_two(dataset, torch_data, 44, copied=True) == found[1]
+    torch_data.get_worker_info = lambda: None
+    train.epoch = 2
+    assert [row for batch in dataset for row in batch["a"][1]] == expected[2]
+
+
+def test_missing_numbers_are_no_tensors(here: Path, torch_data: Any) -> None:
+    """The type of a tensor never depends on whether a batch has missing values."""
+    numbers = {"n": [2**53 + 1, 7, None], "f": [0.5, None, 1.5], "b": [True, False, None]}
+    pq.write_table(pa.table(numbers), "m.parquet", row_group_size=2)
+    batches = iter(pipeline.batches("m.parquet", 2, split="row_groups", workers=0).torch())
+    first = next(batches)
+    assert first["n"] == ("tensor", [2**53 + 1, 7])
+    assert first["b"] == ("tensor", [True, False])
+    assert first["f"][1][0] == 0.5
+    assert np.isnan(first["f"][1][1])
+    with pytest.raises(DataError, match=r"column 'n': has missing values.*op fillna"):
+        next(batches)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_loops_beside_each_other_have_workers_each(frame: pd.DataFrame, workers: int) -> None:
+    with pipeline.batches("f.parquet", 4, split="row_groups", workers=workers) as several:
+        for _ in range(2):
+            for one, other in zip(several, several, strict=True):
+                assert one.equals(other)
+        pairs = [(x["a"].iloc[0], y["a"].iloc[0]) for x in several for y in islice(several, 2)]
+        assert pairs == [(x, y) for x in range(0, 30, 4) for y in (0, 4)]
+        with pytest.raises(ConfigError, match="in a with block already"), several:
+            pass
+        left = iter(several)
+        next(left)
+    with pytest.raises(ConfigError, match="with block in which this loop over batches began has ended"):
+        next(left)
+    assert not active_children()
+
+
+def test_an_iterator_that_is_left_open_ends_with_the_program(frame: pd.DataFrame, here: Path) -> None:
+    Path("left.py").write_text(
+        "import pipeline\n"
+        "class Trainer:\n"
+        "    def __init__(self):\n"
+        "        self.step = self.learn  # a cycle\n"
+        "        self.rows = iter(pipeline.batches('f.parquet', 4, split='row_groups'))\n"
+        "        next(self.rows)\n"
+        "    def learn(self): pass\n"
+        "if __name__ == '__main__':\n"
+        "    trainer = Trainer()\n",
+        encoding="utf-8",
+    )
+    done = subprocess.run([sys.executable, "left.py"], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
