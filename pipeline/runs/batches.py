@@ -132,6 +132,9 @@ class Batches:
         n_rows = sum(self._blocks.lengths)
         return n_rows // self.batch_size if self.drop_last else math.ceil(n_rows / self.batch_size)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_stack": None, "_idle": []}  # workers stay where they were started
+
     @property
     def epoch(self) -> int:
         return self._epoch if self._shared is None else self._shared.following

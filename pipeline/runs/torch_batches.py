@@ -28,7 +28,8 @@ class SharedEpochs:
     """
 
     def __init__(self, first: int) -> None:
-        self._state = multiprocessing.Array("q", [first, 0, *[0, 0] * _LOADERS])  # next, iterations, (seed, epoch) each
+        context = multiprocessing.get_context("spawn")  # forked workers can use what it makes, too
+        self._state = context.Array("q", [first, 0, *[0, 0] * _LOADERS])  # next, iterations, (seed, epoch) each
 
     @property
     def following(self) -> int:
@@ -74,6 +75,9 @@ def dataset(batches: Batches, epochs: SharedEpochs) -> Any:
     class Dataset(data.IterableDataset):  # type: ignore[misc]
         def __init__(self) -> None:
             self._made = 0  # iterators, in this process
+
+        def __reduce__(self) -> tuple[Any, ...]:
+            return dataset, (batches, epochs)
 
         def __iter__(self) -> Iterator[Any]:
             worker = data.get_worker_info()
