@@ -71,6 +71,11 @@ class Store:
             found = self._memories[name] = _Memory(_opened(self.folder, name, what, initial))
         if found.what != what:
             raise ValueError(f"shared object {name!r}: {what} is asked for, but it is {found.what} already")
+        if found.initial != initial:
+            raise ValueError(
+                f"shared object {name!r}: it is made twice, with different initial values; make it in one module and "
+                "import it, or choose another name"
+            )
         return found
 
     def close(self) -> None:
@@ -85,12 +90,13 @@ class Store:
 
 
 class _Memory:
-    """The bytes of one object, and the lock of its file; ``what`` it is, as text."""
+    """The bytes of one object, and the lock of its file; ``what`` it is, as text, and its initial value."""
 
     def __init__(self, file: int) -> None:
         self._file = file
         size, what = HEAD.unpack(os.pread(file, HEAD.size, 0))
         self.what = what.rstrip(b"\0").decode()
+        self.initial = os.pread(file, size, HEAD.size + size)
         self.bytes = mmap.mmap(file, HEAD.size + 2 * size)
         self.lock = Lock(file, self.what)
         weakref.finalize(self, os.close, file).atexit = False

@@ -169,6 +169,18 @@ def test_two_of_one_name_are_one_and_a_pickle_is_too() -> None:
     assert pickle.loads(pickle.dumps(one)).value == 4
 
 
+@pytest.mark.parametrize(
+    "make", [lambda first: shared.Value("n", "q", first), lambda first: shared.Array("a", "q", [first])]
+)
+def test_another_initial_value_under_the_same_name_is_refused(make: Callable[[int], Any]) -> None:
+    """Else the one that a process happens to use first would decide."""
+    with shared_store.during():
+        assert make(100).get_obj() is not None
+        assert make(100).get_obj() is not None
+        with pytest.raises(ValueError, match="made twice, with different initial values; make it in one module"):
+            make(5).get_obj()
+
+
 def test_another_type_under_the_same_name_is_refused() -> None:
     shared.Value("typed", "q").value = 1
     with pytest.raises(
