@@ -59,6 +59,7 @@ __all__ = [
     "WorkerLost",
     "WriteError",
     "cell_name",
+    "has_no_files",
     "is_full",
     "nearest",
     "printable",
@@ -140,6 +141,11 @@ def is_full(error: BaseException) -> TypeGuard[OSError]:
     """Return whether a disk is full, read-only or fails: no bug of ours."""
     full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
     return isinstance(error, OSError) and error.errno in full
+
+
+def has_no_files(error: BaseException) -> TypeGuard[OSError]:
+    """Return whether this process, or the system, can open no more files: no bug of ours."""
+    return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
 
 
 def printable(text: str, *, keep: str = "") -> str:

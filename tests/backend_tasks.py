@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import operator
 import os
+import resource
 import signal
 import sys
 import threading
@@ -163,6 +165,19 @@ def leave_a_fork(x: int, folder: str) -> int:
 def close_files(x: int) -> int:
     if x == 2:
         os.closerange(3, 256)
+    return x
+
+
+_OPENED: list[Any] = []
+
+
+def open_files(x: int) -> int:
+    """Open as many files as the process may, and keep them."""
+    if x == 2:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        with contextlib.suppress(OSError):
+            while True:
+                _OPENED.append(open(os.devnull))  # noqa: SIM115 - kept open
     return x
 
 

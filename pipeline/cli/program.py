@@ -17,7 +17,7 @@ from pipeline.cli import cache, explain, graph, history, language, run, show, to
 from pipeline.cli.session import Session, app, emit
 from pipeline.cli.signals import raising
 from pipeline.config import secret_values
-from pipeline.errors import OutputError, PipelineError, TaskError, is_full
+from pipeline.errors import BackendError, OutputError, PipelineError, TaskError, has_no_files, is_full
 from pipeline.report.people_stream import PeopleStream, cleaned
 from pipeline.runs.wall_time import WallTime, process_age
 
@@ -92,6 +92,8 @@ def _failed(error: BaseException, session: Session) -> int:
         lines = [f"pipeline: error: {message}{end} See: pipeline --help"]
     elif isinstance(error, PipelineError):
         code = error.exit_code
+    elif has_no_files(error):
+        code = BackendError.exit_code
     elif is_full(error):
         code = OutputError.exit_code
     lines = lines or failure_lines(

@@ -73,8 +73,8 @@ def run(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="serial, threads, pool, processes, process-per-task, dask; with options: pool[start_method=fork].  "
-            "[dask]",
+            help="serial, threads, pool, processes, process-per-task, manager, dask; with options: "
+            "pool[start_method=fork].  [dask]",
         ),
     ] = None,
     workers: Workers = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from pipeline.errors import (
     TaskWriteError,
     WorkerLost,
     WriteError,
+    has_no_files,
     is_full,
     printable,
     shortened,
@@ -48,8 +50,10 @@ _CURES: tuple[tuple[type[PipelineError], str], ...] = (
 )
 
 
-_NOT_MEMORY = ("ended by exit code", "had closed its files", "had been stopped", "of its connection")
-"""Parts of messages about lost workers that give another reason than memory."""
+_NOT_MEMORY = re.compile(
+    r"ended by exit code|had closed its files|had been stopped|of its connection|ended by SIG(?!KILL|BUS)"
+)
+"""What messages about lost workers say if there was another reason than memory."""
 
 
 def failure_lines(
@@ -130,6 +134,9 @@ def _failure_lines(error: BaseException, file: str, locations: Mapping[str, str]
         return _lines(_with_place(str(error), locations), _cure(error, file))
     if isinstance(error, PipelineError) and not isinstance(error, Bug):
         return _lines(str(error), _cure(error, file))
+    if has_no_files(error):
+        return _lines(f"{error.strerror} in this process; a task must close what it opens (with open(…) as file)",
+                      "Other back ends give tasks a process of their own: --backend processes")  # fmt: skip
     if is_full(error):
         place = f": {error.filename}" if error.filename else ""
         return _lines(f"{error.strerror}{place}", "Free some space and run again")
@@ -220,7 +227,7 @@ def _lines(text: str, cure: str) -> list[str]:
 
 
 def _cure(error: PipelineError, file: str) -> str:
-    if isinstance(error, WorkerLost) and any(known in str(error) for known in _NOT_MEMORY):
+    if isinstance(error, WorkerLost) and _NOT_MEMORY.search(str(error)):
         return ""
     if type(error) is BackendError and not file:  # of ``pipeline worker``, which runs no file
         return ""

@@ -4,7 +4,7 @@ atomic_write        Write a file that appears, or replaces another, only when it
 arrow_digest        What determines an Arrow table: its schema, and a hash of each column's values.
 cache_entries       A cache: a folder of values that runs have kept, a file each, found by the key of their task.
 client_entries      Kept values that the client writes and reads, for workers that do not see the folder.
-closed_files        Whether a task has closed the files of its worker: such a worker ends at once.
+closed_files        Whether a task has left its worker without files: such a worker ends at once.
 engine_connections  Whether this process has made a connection of the database engine, so that it must not fork.
 file_notes          Facts about local files, kept between runs in one SQLite file.
 entry_files         The file of an entry: a value that was kept, with what is known of it.

@@ -8,7 +8,8 @@ import importlib
 import os
 import sys
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.errors import ConfigError
@@ -16,11 +17,27 @@ from pipeline.graph.importing import resolve
 from pipeline.worker.atomic_write import replacing
 from pipeline.worker.temp_folders import hold
 
-__all__ = ["freeze_objects", "install_modules", "limit_threads", "limit_threads_of_later_libraries"]
+__all__ = ["folder_kept", "freeze_objects", "install_modules", "limit_threads", "limit_threads_of_later_libraries"]
 
 
 _installed_modules: dict[str, tuple[int, frozenset[str]]] = {}  # folder in sys.path, at most one -> lock, module names
 _install_lock = threading.Lock()
+
+
+@contextmanager
+def folder_kept() -> Iterator[None]:
+    """Go back to the folder of this process after its tasks, which may have changed to another, or removed that."""
+    try:
+        before = os.open(".", os.O_RDONLY)
+    except OSError:  # it is not readable, or is gone
+        yield
+        return
+    try:
+        yield
+    finally:
+        os.fchdir(before)
+        os.close(before)
+
 
 _STATE = "loaded from its place by pipeline"
 _AT_ITS_PLACE = '''\

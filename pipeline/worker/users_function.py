@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import io
 import threading
 from collections.abc import Coroutine
 from typing import Any
@@ -23,7 +24,7 @@ def called(function: str, /, *args: Any, **kwargs: Any) -> Any:
 
     Raises
     ------
-    DataError : if it gives a generator, which can be read only once, and in its own process
+    DataError : if it gives a generator or an open file, which can be read only once, and in its own process
     """
     result = resolve(function)(*args, **kwargs)
     if inspect.iscoroutine(result):
@@ -32,6 +33,9 @@ def called(function: str, /, *args: Any, **kwargs: Any) -> Any:
         raise DataError(f"{function} gives a generator, which other tasks can't read; return a list: list(…)")
     if inspect.isasyncgen(result):
         raise DataError(f"{function} gives an async generator, which tasks can't read; return [x async for x in …]")
+    if isinstance(result, io.IOBase) and not isinstance(result, io.BytesIO | io.StringIO):
+        result.close()
+        raise DataError(f"{function} gives an open file, which other tasks can't read; return its path or content")
     return result
 
 

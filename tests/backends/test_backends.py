@@ -43,6 +43,7 @@ from backend_tasks import (
     never_return,
     once,
     one_way,
+    open_files,
     run_free,
     square,
     take_a_while,
@@ -555,22 +556,40 @@ def test_a_worker_is_lost_though_what_its_task_forked_lives(backend: Backend, tm
     assert list(backend.run(graph).results.values()) == [1, 2]
 
 
+@pytest.mark.parametrize("function", [close_files, open_files])
 @pytest.mark.parametrize("name", ["pool", "processes", "process-per-task", "manager"])
-def test_a_task_that_closes_the_files_of_its_worker_loses_it(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_task_that_leaves_its_worker_without_files_loses_it(
+    name: str, function: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
     with (
         create(name, workers=1, start_method="forkserver") as opened,
         pytest.raises(
             WorkerLost, match=r"ended by (a task that|SIGKILL from the parent, since a task) had closed its files"
         ),
     ):
-        opened.run(mapped(close_files, [1, 2, 3], batch=1))
+        opened.run(mapped(function, [1, 2, 3], batch=1))
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_a_task_that_closes_the_files_of_a_dask_worker(capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("function", [close_files, open_files])
+def test_a_task_that_leaves_a_dask_worker_without_files(function: Any, capfd: pytest.CaptureFixture[str]) -> None:
     with create("dask", workers=1) as opened, pytest.raises(WorkerLost, match=r"fit\[x=1\].*the task ends its process"):
-        opened.run(mapped(close_files, [1, 2, 3], batch=1))
+        opened.run(mapped(function, [1, 2, 3], batch=1))
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_threads_that_can_not_be_started_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def start_two(thread: threading.Thread) -> None:
+        if thread.name == "threads-2":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_two)
+    with pytest.raises(BackendError, match="thread 3 of 5 can't be started; use fewer workers"):
+        create("threads", workers=5).__enter__()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("threads-")]
 
 
 @those_that(can_stop_tasks=True)

@@ -250,6 +250,43 @@ def test_a_full_disk_is_no_fault_of_ours(here, monkeypatch, capsys):
     assert capsys.readouterr().err.endswith(message)
 
 
+def test_tasks_that_leave_the_program_no_files_or_folder_are_no_fault_of_ours(here):
+    (here / "own.py").write_text("""\
+import os, resource, tempfile
+kept = []
+def opened(n):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    try:
+        while True:
+            kept.append(open(os.devnull))
+    except OSError:
+        return n
+def gone(n):
+    folder = tempfile.mkdtemp()
+    os.chdir(folder)
+    os.rmdir(folder)
+    return n
+""")
+    outcomes = {}
+    for name in ("opened", "gone"):
+        (here / f"{name}.yaml").write_text(
+            f'version: 1\nmodules: [./own.py]\nsteps:\n  a: {{call: "own:{name}", over: {{n: [1, 2]}}}}\n'
+            f"outputs: {{a: {{to: json, path: {name}.json}}}}\n"
+        )
+        done = called("run", f"{name}.yaml", "--backend", "serial")
+        outcomes[name] = done.returncode, done.stderr
+    assert outcomes["opened"][0] == 4
+    assert "Too many open files in this process; a task must close what it opens" in outcomes["opened"][1]
+    assert outcomes["gone"][0] == 0
+    assert (here / "gone.json").exists()
+
+
+@pytest.mark.parametrize(("end", "memory"), [("SIGKILL", True), ("SIGALRM", False), ("exit code 3", False)])
+def test_memory_is_suspected_where_a_worker_was_killed(end, memory):
+    (line,) = failure_lines(WorkerLost(f"worker processes-0 (pid 7) ended by {end} while it ran task ('a', 0)"))
+    assert ("If memory ran out" in line) == memory
+
+
 def test_a_closed_pipe_is_no_fault_of_ours(here):
     first = subprocess.Popen(
         [sys.executable, "-m", "pipeline", "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE

@@ -71,6 +71,9 @@ def generator():
 async def async_generator():
     yield 1
 
+def opened():
+    return open("opened.txt", "w")
+
 def long_message(n):
     raise ValueError("x" * 50_000 + f" of {n}")
 """
@@ -158,6 +161,11 @@ def test_processes_of_a_task_work_or_are_refused(backend: Backend, folder: Path,
 def test_a_generator_is_refused_by_name(backend: Backend, folder: Path, name: str) -> None:
     with pytest.raises(TaskDataError, match=f"users_own:{name} gives a.* generator.*return"):
         run(backend, folder, f'  s: {{call: "users_own:{name}"}}\n')
+
+
+def test_an_open_file_is_refused_by_name(backend: Backend, folder: Path) -> None:
+    with pytest.raises(TaskDataError, match=r"users_own:opened gives an open file.*return its path"):
+        run(backend, folder, '  s: {call: "users_own:opened"}\n')
 
 
 def test_a_long_message_keeps_step_and_item(backend: Backend, folder: Path) -> None:

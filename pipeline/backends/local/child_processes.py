@@ -258,4 +258,4 @@ def ended_by(child: BaseProcess) -> str:
             return signal.Signals(-code).name
         except ValueError:
             return f"signal {-code}"
-    return "a task that had closed its files," if code == FILES_CLOSED else f"exit code {code}"
+    return "a task that had closed its files, or left it none to open," if code == FILES_CLOSED else f"exit code {code}"

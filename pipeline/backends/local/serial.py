@@ -14,7 +14,7 @@ from pipeline.backends.local.executor import Executor, Finished, Job
 from pipeline.graph.graph import Graph
 from pipeline.worker import shared_store
 from pipeline.worker.output_capture import capturing
-from pipeline.worker.process_setup import install_modules
+from pipeline.worker.process_setup import folder_kept, install_modules
 from pipeline.worker.run_segment import Hooks, run_segment
 
 __all__ = ["Serial"]
@@ -57,7 +57,8 @@ class Serial(Executor):
         self, graph: Graph, *, context: Any = None, listener: Listener | None = None, keep_going: bool = False
     ) -> Outcome:
         """See :meth:`pipeline.backends.base.Backend.run`."""
-        with threadpoolctl.threadpool_limits(self._blas_threads), capturing(), shared_store.during():
+        blas = threadpoolctl.threadpool_limits(self._blas_threads)
+        with blas, folder_kept(), capturing(), shared_store.during():
             return loop.run(self, graph, context=context, listener=listener, keep_going=keep_going)
 
     def prepare(self, graph: Graph) -> float:

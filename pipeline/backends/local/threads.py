@@ -18,11 +18,12 @@ from pipeline.backends.events import Listener
 from pipeline.backends.local import loop
 from pipeline.backends.local.child_processes import count_cores
 from pipeline.backends.local.executor import Executor, Finished, Job
+from pipeline.errors import BackendError
 from pipeline.graph.graph import Graph
 from pipeline.worker import shared_store, subprocesses
 from pipeline.worker.output_buffer import Emit, Line
 from pipeline.worker.output_capture import capturing
-from pipeline.worker.process_setup import install_modules
+from pipeline.worker.process_setup import folder_kept, install_modules
 from pipeline.worker.run_segment import Hooks, run_segment
 from pipeline.worker.segment_result import SegmentResult
 
@@ -72,7 +73,8 @@ class Threads(Executor):
         self, graph: Graph, *, context: Any = None, listener: Listener | None = None, keep_going: bool = False
     ) -> Outcome:
         """See :meth:`pipeline.backends.base.Backend.run`."""
-        with threadpoolctl.threadpool_limits(self._blas_threads), capturing(), shared_store.during():
+        blas = threadpoolctl.threadpool_limits(self._blas_threads)
+        with blas, folder_kept(), capturing(), shared_store.during():
             return loop.run(self, graph, context=context, listener=listener, keep_going=keep_going)
 
     def prepare(self, graph: Graph) -> float:
@@ -132,7 +134,13 @@ class Threads(Executor):
         for i in range(self.n_workers):
             name = f"threads-{i}"
             thread = threading.Thread(target=_work, args=(name, self._jobs, self._finished), name=name, daemon=True)
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError as error:
+                self.abandon()
+                raise BackendError(
+                    f"thread {i + 1:,} of {self.n_workers:,} can't be started; use fewer workers"
+                ) from error
             self._threads.append(thread)
         self._start_up += perf_counter() - began
 
