@@ -49,6 +49,9 @@ def test_claims_of_speed_are_tried_by_a_comparison(tmp_path: Path) -> None:
     stop, _ = events("threads-on-python", "--within", "1s", folder=tmp_path)  # one round, which shows nothing
     assert stop["verdict"] == NOT_SHOWN
     assert [one["what"] for one in stop["judged"]] == ["time of serial / threads", "cores of threads"]
+    (why,) = stop["why"]
+    assert re.match(r"threads: the time of its \d+ workers? was \w+ .*\d+%", why)
+    assert "Use " not in why  # no advice for what is slow on purpose
     assert {path.parent.name for path in Path(stop["folder"]).glob("*/trace.parquet")} == {"serial-1", "threads-1"}
 
 
@@ -65,7 +68,7 @@ def test_a_claim_that_is_false_is_an_answer(tmp_path: Path, monkeypatch: pytest.
 
 def test_an_unknown_claim_is_refused_by_name() -> None:
     with pytest.raises(ConfigError, match="did you mean 'printing'"):
-        list(tours.tour(["prnting"]))
+        tours.tour(["prnting"])
 
 
 @pytest.mark.slow

@@ -39,10 +39,11 @@ def tour(
             print("\n".join(f"{name:<20} {claim}" for name, claim in listed.items()))
         return 0
     began = time.perf_counter()
+    trials = tried(names or (), seconds=most, runs=runs)
     if not as_json:
         print(f"{machine()}\n", flush=True)
     stops = []
-    for stop in tried(names or (), seconds=most, runs=runs):
+    for stop in trials:
         stops.append(stop)
         if as_json:
             emit(context.obj, "claim", **stop_dict(stop))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -101,12 +101,17 @@ def tour(
     for name in names:
         if name not in files:
             raise ConfigError(f"tour: got {name!r}; there are {', '.join(files)}{nearest(name, files)}")
-    chosen = list(names) or list(files)
+    return _all_tried({name: files[name] for name in names or files}, seconds, runs, tell)
+
+
+def _all_tried(
+    files: Mapping[str, Path], seconds: float, runs: str | Path, tell: Callable[[str], None] | None
+) -> Iterator[Stop]:
     end = time.perf_counter() + seconds
-    for i, name in enumerate(chosen):
+    for i, (name, path) in enumerate(files.items()):
         began = time.perf_counter()
-        left = end - began - _LEAST * (len(chosen) - i - 1)
-        yield _tried(name, load(str(files[name])), max(1.0, left), runs, tell, began)
+        left = end - began - _LEAST * (len(files) - i - 1)
+        yield _tried(name, load(str(path)), max(1.0, left), runs, tell, began)
 
 
 def _tried(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config.json_values import without_nan
-from pipeline.report.compare_reason_text import reason_text
+from pipeline.report.compare_reason_text import LOSS_NAMES, cause_text
 from pipeline.report.text_tables import WIDTH, Column, table_text, wrapped
 from pipeline.report.verdicts import measured_text
 from pipeline.units import count_text, duration_text
@@ -16,13 +16,15 @@ if TYPE_CHECKING:
 
 __all__ = ["stop_dict", "stop_text", "summary_text"]
 
+_SHOWN = 3  # classes of core-seconds
+
 
 def stop_text(stop: Stop, *, width: int = WIDTH) -> str:
-    """Return a claim, what was measured for it, why it came out so, and the verdict."""
+    """Return a claim, what was measured for it, where the time went, and the verdict."""
     lines = [f"{stop.name}: {stop.claim}"]
     lines += [f"  {claim.claim}: {claim.verdict} ({measured_text(claim)})" for claim in stop.judged]
     lines += [f"  {check}" for check in stop.checks]
-    lines += [f"  why: {text}" for text in _reasons(stop)]
+    lines += [f"  {text}" for text in _reasons(stop)]
     return "\n".join(wrapped([*lines, f"  => {stop.verdict} ({duration_text(stop.seconds)})"], width))
 
 
@@ -52,8 +54,21 @@ def stop_dict(stop: Stop) -> dict[str, Any]:
 
 
 def _reasons(stop: Stop) -> list[str]:
-    """Return why each back end that a claim is about was not faster."""
+    """Return where the time of each back end went that a claim is about, and what cost most, where that is known.
+
+    No advice: these files are slow on purpose.
+    """
     if stop.comparison is None:
         return []
     named = {name for claim in stop.comparison.claims for name in claim.labels}
-    return [f"{label}: {reason_text(one)}" for label, one in stop.comparison.causes.items() if label in named]
+    found = []
+    for account in stop.comparison.accounts:
+        label = account.runs.label
+        reason = stop.comparison.causes.get(label)
+        if label not in named or reason is None or account.losses is None:
+            continue
+        percents = sorted(account.losses.percents().items(), key=lambda share: -share[1])
+        shares = ", ".join(f"{LOSS_NAMES[name]} {percent}%" for name, percent in percents[:_SHOWN] if percent > 0)
+        why = f"; {cause_text(reason.cause)}" if reason.cause.kind != "none" else ""
+        found.append(f"{label}: the time of its {count_text(account.n_workers, 'worker')} was {shares}{why}")
+    return found

@@ -153,6 +153,15 @@ def test_tasks_with_threads_of_their_own_hold_no_lock(in_threads: bool) -> None:
     assert found.after == pytest.approx(6.0)  # the cores are busy: nothing to win
 
 
+def test_threads_that_only_this_run_gave_to_tasks_hold_no_lock() -> None:
+    """BLAS with four threads a process, where the serial run had one."""
+    serial = [row(f"many-{i}", i, i + 1.0) for i in range(6)]
+    rows = side_by_side("many", 3, 4 * SLOW, cpu=1.0, cpu_beside=3.0, delay=2.8)
+    found = judged(rows, serial=serial)
+    assert said(found) == ("own threads", "many")
+    assert found.numbers["cores"] == pytest.approx(4.0)
+
+
 def test_a_program_that_a_task_waits_for_is_no_lock_and_no_waiting() -> None:
     serial = [row(f"run-{i}", i, i + 1.0, cpu=0.01, cpu_beside=0.99) for i in range(6)]
     rows = side_by_side("run", 3, SLOW, cpu=0.01, cpu_beside=0.99, switches=300)

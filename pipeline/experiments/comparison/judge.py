@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.experiments.comparison.causes import LEAST_GAIN, Cause, Kind, RunFacts
-from pipeline.trace.measured_schedule import MeasuredSchedule
+from pipeline.trace.measured_schedule import MeasuredSchedule, Tasks
 from pipeline.trace.slowdown import blame, overlaps
 
 __all__ = ["causes", "structural"]
@@ -26,6 +26,7 @@ _ALONE = 0.6  # share of the longest path from which one step on it is the cause
 _HANDED = 1e-3  # seconds that handing a segment to a thread takes at most, where it need not wait for the GIL
 _SWITCHES = 50  # a second of waiting: who waits for the GIL looks again every 5 ms, who waits for a lock does not
 _MORE_CORES = 1.3  # cores that a task keeps busy by itself, from which it has threads or programs of its own
+_BESIDE = 0.01  # CPU seconds a task from which threads beside it are its own, not the worker's
 _GROWN = 1.2  # CPU time over that of the serial run from which memory is shared
 _LONG_PATH = 0.6  # share of the elapsed time from which the longest path can be what bounds it
 _FAULT = 1e-6  # seconds that a page fault costs, about
@@ -67,13 +68,26 @@ def _undisturbed(run: MeasuredSchedule, facts: RunFacts) -> tuple[MeasuredSchedu
     """
     tasks = run.tasks
     late = np.maximum(tasks.delay - tasks.useful_delay, 0.0)
-    own_threads = (tasks.by_step(tasks.useful_cpu + tasks.useful_beside)
-                   >= _MORE_CORES * np.maximum(tasks.by_step(tasks.useful), 1e-9))  # fmt: skip
-    if run.n_workers > facts.n_cores or own_threads.any() or late.sum() <= facts.beside:
+    own_threads = (_own_cores(tasks, facts) >= _MORE_CORES).any()
+    if run.n_workers > facts.n_cores or own_threads or late.sum() <= facts.beside:
         return run, 0.0
     others = late * (1 - facts.beside / late.sum())
     calm = replace(tasks, stop=tasks.stop - others, delay=tasks.delay - others)
     return replace(run, tasks=calm), float(others.sum())
+
+
+def _own_cores(tasks: Tasks, facts: RunFacts) -> _Floats:
+    """Return for each step the cores that one of its tasks keeps busy, with its own threads and programs.
+
+    Those of the serial run count; those of this run where its threads did most of the work, as if BLAS was given more.
+    """
+    found = tasks.by_step(tasks.useful_cpu + tasks.useful_beside)
+    found /= np.maximum(tasks.by_step(tasks.useful - tasks.useful_delay), 1e-9)
+    if facts.in_threads:
+        return found
+    on_core, beside = tasks.by_step(tasks.cpu), tasks.by_step(tasks.cpu_beside)
+    mostly = (beside >= on_core) & (beside >= _BESIDE * np.bincount(tasks.step, minlength=tasks.n_steps))
+    return np.where(mostly, np.maximum(found, 1 + beside / np.maximum(on_core, 1e-9)), found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,11 +196,8 @@ class _Judge:
         return "worker threads" if switches >= _SWITCHES and beside >= _MOSTLY * caused.sum() else "lock"
 
     def _own_cores(self, step: int) -> float:
-        """Return the cores that a task of the step keeps busy in a serial run, with its own threads and programs."""
-        tasks = self.run.tasks
-        own = tasks.step == step
-        seconds = float((tasks.useful - tasks.useful_delay)[own].sum())
-        return float((tasks.useful_cpu + tasks.useful_beside)[own].sum()) / seconds if seconds > 0 else 0.0
+        """Return the cores that a task of the step keeps busy by itself."""
+        return float(_own_cores(self.run.tasks, self.facts)[step])
 
     def _names(self, caused: _Floats) -> tuple[str, ...]:
         by_step = self.run.tasks.by_step(caused)
