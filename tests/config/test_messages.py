@@ -365,6 +365,10 @@ def test_consequences_of_an_error_are_not_reported(tmp_path: Path) -> None:
             "x.yaml:3:25: cluster.memory_limit: got 'lots'; memory_limit takes bytes, or a text like 4GB, or auto",
         ),
         (
+            "steps: {x: {op: arange, stop: 4}}\ncluster: {listen: 192.168.1.10}",
+            "x.yaml:3:19: cluster.listen: got '192.168.1.10'; listen takes HOST:PORT: 192.168.1.10:5000, or [::1]:5000",
+        ),
+        (
             "steps: {x: {op: arange, stop: 4}}\ncompare: {repeat: 0}",
             "x.yaml:3:19: compare.repeat: got 0; repeat takes a whole number >= 1",
         ),

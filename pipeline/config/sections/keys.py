@@ -91,6 +91,7 @@ _Memory = (
     | Annotated[float, Field(ge=0, lt=2**63)]
     | Annotated[str, Field(pattern=r"^(auto|\s*\d+(\.\d+)?\s*([kKMGTP]i?)?B?\s*)$")]
 )
+_HOST_AND_PORT = r"^(\[[^\[\]]+\]|[^:\[\]]+):([0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])$"
 _BOUND = r"^\s*(>=|<=|>|<)\s*\d+(\.\d+)?\s*$"
 _Rows = Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^\s*(==|!=|>=|<=|>|<)\s*\d+\s*$")]
 _OVER = {"$ref": "#/definitions/over"}
@@ -277,7 +278,11 @@ class Cluster(Section):
         "pool: whether results are handed on in the order in which segments were begun (imap, not imap_unordered)",
         None,
     )
-    listen: str | None = key("manager: HOST:PORT at which workers join: pipeline worker --join HOST:PORT", None)
+    listen: Annotated[str, Field(pattern=_HOST_AND_PORT)] | None = key(
+        "manager: HOST:PORT at which workers join: pipeline worker --join HOST:PORT",
+        None,
+        takes="HOST:PORT: 192.168.1.10:5000, or [::1]:5000",
+    )
     authkey_file: str | None = key("manager: the file of the key that those workers must have", None)
 
 
