@@ -28,6 +28,7 @@ from pipeline.errors import Bug, ConfigError, TaskError, WorkerLost
 from pipeline.experiments.comparison.compare import (
     ComparisonInterrupted,
     _cases,
+    _on_this_machine,
     _usable,
     chosen,
     compare,
@@ -283,6 +284,16 @@ def test_all_leaves_out_what_the_file_cannot_use():
     assert _usable(chosen(["pool"]), ["pool"], config, told.append) == ("serial", "pool")
     assert len(told) == 2
     assert chosen(None) == COMPARED
+
+
+@pytest.mark.parametrize("line", ["from pipeline import shared", "import pipeline.shared as s", "x = 'shared'"])
+def test_all_leaves_out_back_ends_that_refuse_shared_objects(line):
+    told = []
+    kept = _on_this_machine(("serial", "dask", "manager", "pool"), ["all"], {"own.py": line.encode()}, told.append)
+    assert kept == (("serial", "dask", "manager", "pool") if line.startswith("x") else ("serial", "pool"))
+    expected = "own.py uses pipeline.shared, and its workers may be on several machines"
+    assert told == [f"{name} is left out: {expected}" for name in ("dask", "manager") if name not in kept]
+    assert "dask" in _on_this_machine(("serial", "dask"), ["dask"], {"own.py": line.encode()}, told.append)
 
 
 def test_a_back_end_with_options_is_a_row_by_that_name(tmp_path):

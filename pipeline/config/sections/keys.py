@@ -91,7 +91,8 @@ _Memory = (
     | Annotated[float, Field(ge=0, lt=2**63)]
     | Annotated[str, Field(pattern=r"^(auto|\s*\d+(\.\d+)?\s*([kKMGTP]i?)?B?\s*)$")]
 )
-_HOST_AND_PORT = r"^(\[[^\[\]]+\]|[^:\[\]]+):([0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])$"
+_PORT = r"(\d{1,4}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d{2}|655[0-2]\d|6553[0-5])"
+_HOST_AND_PORT = rf"^(\[[^\[\]]+\]|[^:\[\]]+):{_PORT}$"
 _BOUND = r"^\s*(>=|<=|>|<)\s*\d+(\.\d+)?\s*$"
 _Rows = Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^\s*(==|!=|>=|<=|>|<)\s*\d+\s*$")]
 _OVER = {"$ref": "#/definitions/over"}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.backends.local.child_processes import count_cores
 from pipeline.backends.options import keeps_resources, parse, refuse_resources, with_options
-from pipeline.backends.registry import BACKENDS, COMPARED, create, is_remote
+from pipeline.backends.registry import BACKENDS, COMPARED, base_name, create, is_remote
 from pipeline.builder.build import build
 from pipeline.errors import BackendError, ConfigError
 from pipeline.experiments.comparison.claims import check_labels, judged
@@ -43,6 +44,9 @@ __all__ = ["Comparison", "ComparisonInterrupted", "compare", "compare_graph"]
 REPEAT = 3
 TRY_SECONDS = 60.0
 """Seconds that the round of the first recommendation may take by default."""
+
+_ELSEWHERE = frozenset({"dask", "manager"})  # back ends that refuse objects which are shared on one machine
+_SHARED = re.compile(rb"^\s*(import|from) pipeline\.shared\b|^\s*from pipeline import\b.*\bshared\b", re.MULTILINE)
 
 
 class ComparisonInterrupted(KeyboardInterrupt):
@@ -101,6 +105,7 @@ def compare(
     more = [f"dask[address={cluster}]"] if cluster else []
     names = _usable(chosen([*(asked or COMPARED), *more]), [*asked, *more], config, tell or _silent)
     graph = build(config)
+    names = _on_this_machine(names, [*asked, *more], graph.modules, tell or _silent)
     refuse_collisions(config, graph, Path(runs, config.name, "new", OUTPUTS))
     return compare_graph(
         graph,
@@ -263,6 +268,19 @@ def _usable(names: Sequence[str], asked: Sequence[str], config: Config, tell: Te
         else:
             found.append(name)
     return tuple(found)
+
+
+def _on_this_machine(
+    names: Sequence[str], asked: Sequence[str], modules: Mapping[str, bytes], tell: Tell
+) -> tuple[str, ...]:
+    """Return the back ends without those that nobody asked for by name and that can't have ``pipeline.shared``."""
+    using = next((name for name, source in modules.items() if name.endswith(".py") and _SHARED.search(source)), None)
+    if using is None:
+        return tuple(names)
+    left_out = {name for name in names if base_name(name) in _ELSEWHERE and name not in asked}
+    for name in sorted(left_out):
+        tell(f"{name} is left out: {using} uses pipeline.shared, and its workers may be on several machines")
+    return tuple(name for name in names if name not in left_out)
 
 
 def _cases(backends: Sequence[str], workers: int | Sequence[int]) -> list[Case]:
