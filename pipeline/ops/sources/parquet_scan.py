@@ -30,6 +30,7 @@ __all__ = ["is_comparable", "scanned"]
 
 _GLOB = re.compile(r"[*?\[\]{}]")
 _ROW = "r"
+_LARGE = 16 << 20  # bytes
 
 
 def is_plain(kind: pa.DataType) -> bool:
@@ -75,7 +76,7 @@ def scanned(
     plain = [name for name, kind in kinds.items() if is_plain(kind) and (asked is not None or _is_long(kind))]
     others = [name for name in names if name not in plain]
     if not plain or not groups or _GLOB.search(path):
-        return file.read_row_groups(list(groups), columns=list(names), use_threads=False)
+        return _read(file, groups, names)
     sizes = [file.metadata.row_group(k).num_rows for k in range(file.metadata.num_row_groups)]
     starts = np.concatenate([[0], np.cumsum(sizes)])
     first, stop = int(starts[groups[0]]), int(starts[groups[-1] + 1])
@@ -93,7 +94,7 @@ def scanned(
             {"path": path},
         )
     except DataError:  # Arrow reads it, or says what is wrong with the file
-        return file.read_row_groups(list(groups), columns=list(names), use_threads=False)
+        return _read(file, groups, names)
     columns = dict(zip(plain, read.columns, strict=False))
     if others:
         rows = numbers_of(read.column(len(plain))) if asked else None
@@ -119,15 +120,24 @@ def _sql(schema: pa.Schema, condition: Node) -> str | None:
         return None
 
 
+def _read(file: pq.ParquetFile, groups: Sequence[int], names: Sequence[str]) -> pa.Table:
+    """Columns of some row groups; large ones one by one, since all together need twice the memory for a while."""
+    if sum(file.metadata.row_group(k).total_byte_size for k in groups) < _LARGE or not names:
+        return file.read_row_groups(list(groups), columns=list(names), use_threads=False)
+    return pa.table(
+        {name: file.read_row_groups(list(groups), columns=[name], use_threads=False).column(name) for name in names}
+    )
+
+
 def _by_arrow(
     file: pq.ParquetFile, groups: Sequence[int], names: Sequence[str], starts: Any, rows: Any
 ) -> dict[str, pa.ChunkedArray]:
     """Columns of some row groups, of those only that have one of the rows; ``rows``: numbers in the file, None: all."""
     if rows is None:
-        read = file.read_row_groups(list(groups), columns=list(names), use_threads=False)
+        read = _read(file, groups, names)
         return {name: read.column(name) for name in names}
     hit = sorted(set((np.searchsorted(starts, rows, side="right") - 1).tolist()))
-    read = file.read_row_groups(hit, columns=list(names), use_threads=False)
+    read = _read(file, hit, names)
     before = np.concatenate([[0], np.cumsum([starts[k + 1] - starts[k] for k in hit])])[:-1]
     places = np.searchsorted(np.asarray([starts[k] for k in hit]), rows, side="right") - 1
     offsets = np.asarray([starts[k] for k in hit], np.int64)
