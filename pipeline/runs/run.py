@@ -366,13 +366,18 @@ def opened(
     cluster: str | None = None,
     **options: Any,
 ) -> Backend:
-    """Return the back end with the options of the file and of the caller; the caller enters it."""
+    """Return the back end with the options of the file and of the caller; the caller enters it.
+
+    It has no more workers than the graph has tasks: more would be started for nothing.
+    """
     name, given = with_options(backend, config.cluster)
     arguments: dict[str, Any] = {"workers": workers, "modules": dict(graph.modules), **given, **options}
     if name == "dask":
         arguments |= {"masked": config.masked, **({"address": cluster} if cluster is not None else {})}
     elif workers is None and isinstance(config.cluster.get("workers"), int):
         arguments["workers"] = config.cluster["workers"]
+    if isinstance(arguments["workers"], int):
+        arguments["workers"] = min(arguments["workers"], max(1, len(graph.tasks)))
     return registry.create(name, **arguments)
 
 

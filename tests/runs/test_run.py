@@ -96,6 +96,15 @@ def test_a_run_commits_its_outputs_and_opens_them_by_step(ran, tmp_path):
     assert ("y" in r, "best" in r, "x" in r, "nothing" in r, 3 in r) == (True, False, False, False, False)
 
 
+def test_no_more_workers_are_started_than_there_are_tasks(tmp_path):
+    config = loads(
+        "version: 1\nsteps: {x: {op: arange, stop: 6, chunks: 2, dim: i}}\nkeep: [x]\n", name="x", root=str(tmp_path)
+    )
+    for backend in ("threads", "processes"):
+        found = run(config, backend=backend, workers=1000, runs=tmp_path / "runs", out=tmp_path)
+        assert found.trace.n_workers == found.trace.tasks.num_rows == 3
+
+
 def test_values_of_checks_are_kept_and_what_nothing_needs_is_not_computed(ran):
     heard = []
     r = ran("\n  - {that: total, approx: 450, rel: 1e-9}\n", listener=heard.append)
