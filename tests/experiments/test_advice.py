@@ -111,6 +111,12 @@ def test_what_saves_most_is_recommended_compared_with_the_fastest() -> None:
     assert recommended(reasons(), 0.72) == []
 
 
+def test_what_is_there_for_comparison_is_not_recommended_beside_others() -> None:
+    quicker = replace(reasons()[0], label="manager", backend="manager[listen=127.0.0.1:0]")
+    assert recommended([quicker, *reasons()], 2.2) == recommended(reasons(), 2.2)
+    assert recommended([quicker], 2.2)[0].reason is quicker
+
+
 def test_a_setting_comes_before_work_by_hand_that_saves_little_more() -> None:
     by_hand = replace(reasons()[0], advice=Advice("release the GIL", "hold", after=0.6))
     assert recommended([by_hand, reasons()[1]], 2.2)[0].advice.kind == "batch"

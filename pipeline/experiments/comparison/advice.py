@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pipeline.backends.registry import is_remote
+from pipeline.backends.registry import base_name, is_remote
 from pipeline.experiments.comparison.causes import Cause
 from pipeline.experiments.comparison.tuning_knobs import TuningKnob, two_digits
 
@@ -174,6 +174,10 @@ class Recommendation:
         return self.tried.elapsed < (1 - LEAST_SAVED) * self.best
 
 
+_COMPARED = "manager"
+"""The back end that is there for comparison: it is not recommended beside others."""
+
+
 def recommended(reasons: Sequence[Reason], best: float) -> list[Recommendation]:
     """Return what to change, the change that should save most first; compared with the fastest case as it is.
 
@@ -183,6 +187,8 @@ def recommended(reasons: Sequence[Reason], best: float) -> list[Recommendation]:
     """
     found: list[Recommendation] = []
     for reason in reasons:
+        if base_name(reason.backend) == _COMPARED and len(reasons) > 1:
+            continue
         after = reason.advice.after
         if after is not None and not reason.advice.measured and after <= (1 - LEAST_SAVED) * best:
             found.append(Recommendation(reason, best))
