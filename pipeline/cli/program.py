@@ -57,6 +57,13 @@ def _command() -> Any:
     return typer.main.get_command(app)
 
 
+_IN_OUR_WORDS = (
+    ("Input should be a valid integer, unable to parse string as an integer", "write a whole number"),
+    ("Input should be greater than or equal to", "write a whole number >="),
+)
+"""Parts of messages of the library that reads the arguments, and what stands there instead."""
+
+
 def _exit_code(arguments: Sequence[str], session: Session) -> int:
     """Run a command, and return the exit code after printing a message for every error."""
     try:
@@ -88,8 +95,11 @@ def _failed(error: BaseException, session: Session) -> int:
     elif isinstance(error, typer.TyperException):  # wrong arguments
         code = getattr(error, "exit_code", 2)
         message = getattr(error, "format_message", lambda: "no command is given")() or "no command is given"
+        for theirs, ours in _IN_OUR_WORDS:
+            message = message.replace(theirs, ours)
         end = "" if message.endswith((".", "?", "!")) else "."
-        lines = [f"pipeline: error: {message}{end} See: pipeline --help"]
+        context = getattr(error, "ctx", None)
+        lines = [f"pipeline: error: {message}{end} See: {getattr(context, 'command_path', 'pipeline')} --help"]
     elif isinstance(error, PipelineError):
         code = error.exit_code
     elif has_no_files(error):

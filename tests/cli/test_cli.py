@@ -102,6 +102,20 @@ def test_debug_prints_our_traceback_and_that_of_the_task(here, monkeypatch, caps
     assert "Traceback: …" in stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "x.yaml", "--workers", "0"], "'--workers': write a whole number >= 1. See: pipeline run --help"),
+        (["run", "x.yaml", "--workers", "1e3"], "'--workers': write a whole number. See: pipeline run --help"),
+        (["compare", "x.yaml", "--repeat", "0"], "'--repeat': write a whole number >= 1. See: pipeline compare --help"),
+        (["rnu"], "No such command 'rnu'. Did you mean 'run'? See: pipeline --help"),
+    ],
+)
+def test_wrong_arguments_are_answered_with_the_help_of_their_command(here, capsys, arguments, message):
+    assert cli.main(arguments) == 2
+    assert capsys.readouterr().err.endswith(f"{message}\n")
+
+
 def test_errors_are_json_events_and_the_last_is_the_result(here, monkeypatch, capsys):
     monkeypatch.setattr("pipeline.config.loader.load", raising(ConfigError(FAULTS)), raising=False)
     assert cli.main(["check", "sums.yaml", "--json"]) == 2
