@@ -95,7 +95,7 @@ def test_the_table_is_the_truth_on(backend: str, pages: int, folder: Path, other
         links = crawl(f"{site.url}/", tmp_path, backend, workers=4 if backend == "threads" else 2)
         assert not differences(links, site)
         require_polite(site)
-    assert len(links) == 104 + 10 * pages
+    assert len(links) == 113 + 10 * pages
     assert without_ports(links, site) == expected(pages, folder)
     assert links[["depth", "url"]].apply(tuple, axis=1).is_monotonic_increasing
 
@@ -121,6 +121,8 @@ def test_where_a_link_was_found_and_how_often(other: Server, tmp_path: Path) -> 
     assert links.kind[f"{site.url}/img/dead2.png"] == "image"
     assert links.redirect[f"{site.url}/r/chain"] == f"{site.url}/page/2/2"
     assert links.redirect[f"{site.url}/r/off"] == f"{other.url}/redirected"
+    assert links.redirect[f"{site.url}/r/letter"] == f"{site.url}/%C3%BC"
+    assert links.redirect[f"{site.url}/r/idn"] == "http://xn--bcher-kva.example/"
     assert site.agents == {f"Pipeline/{pipeline.__version__} (+mailto:me@example.org)"}
     assert not (links.index.str.contains("secret") | links.redirect.str.contains("secret")).any()
 
@@ -170,7 +172,7 @@ def test_an_interrupted_crawl_goes_on(backend: str, number: int, other: Server, 
         links = crawl(f"{site.url}/", tmp_path, state=str(tmp_path / "kept"))
         assert not differences(links, site)
         again = {path for path in before if site.requests[path] > before[path]}
-        no_answer = {"/closes", "/garbage", "/short", "/badzip", "/robots.txt"}
+        no_answer = {"/closes", "/garbage", "/short", "/badzip", "/cutzip", "/robots.txt"}
         assert len(again - no_answer) <= 2, "those that each worker had asked for, and whose answer was not there yet"
         total = site.requests.copy()
         crawl(f"{site.url}/", tmp_path, state=str(tmp_path / "kept"))
@@ -258,6 +260,8 @@ def test_the_time_ends_a_crawl(tmp_path: Path) -> None:
         (503, {}, "robots.txt gave no answer"),
         (302, {"Location": "http://127.0.0.2:9/robots.txt"}, "robots.txt is on another site"),
         (302, {"Location": "/robots.txt"}, ""),
+        (302, {"Location": "/x\ty"}, "robots.txt leads to what is no valid URL"),
+        (302, {"Location": "mailto:a@example.org"}, "robots.txt leads to what mailto: is not requested"),
     ],
 )
 def test_what_robots_txt_may_answer(status: int, headers: dict[str, str], said: str, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import sqlite3
 import threading
@@ -279,6 +280,9 @@ def test_a_retry_after_is_respected(here: Path, monkeypatch: pytest.MonkeyPatch)
     assert retry_delay(1, 0, "", "nonsense") < 1
 
 
+CUT = gzip.compress(b"[1]")[:-5]
+
+
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
@@ -287,6 +291,9 @@ def test_a_retry_after_is_respected(here: Path, monkeypatch: pytest.MonkeyPatch)
         (lambda r: r.send(200, "[" * 100_000, Connection="close"), r"is no JSON"),
         (lambda r: r.send(302, Location="http://127.0.0.2:9/x", Connection="close"), r"redirects to another site"),
         (lambda r: r.send(302, Location=r.path, Connection="close"), r"more than 5 redirects"),
+        (lambda r: r.send(302, Location="mailto:a@b.c", Connection="close"), r"/1: redirects to what mailto: is not"),
+        (lambda r: r.send(302, Location="/x\ty", Connection="close"), r"/1: redirects to what is no valid URL"),
+        (lambda r: r.send(200, CUT, Content_Encoding="gzip", Connection="close"), r"/1: .*the body broke off"),
         (lambda r: r.send(503, Connection="close"), r"/1: status 503; retries: 3 on the step asks more often"),
     ],
 )

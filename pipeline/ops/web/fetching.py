@@ -15,7 +15,7 @@ from pipeline.ops.web.page_links import Link, is_page, links_of, text_of_page
 from pipeline.ops.web.page_records import PageRecord, PageStore
 from pipeline.ops.web.robots import MOST_BYTES, PRODUCT, Rules, fetch_rules
 from pipeline.ops.web.turns import pause, postpone, take_turn
-from pipeline.ops.web.urls import Site, Unusable, normal
+from pipeline.ops.web.urls import Site, Unusable, redirected
 
 __all__ = ["Bucket", "Crawl", "fetch_pages", "read_rules", "retry_delay"]
 
@@ -210,8 +210,6 @@ def _redirect(location: str, url: str) -> Link:
     if not location:
         return "", "redirect", "redirects to no URL!"
     try:
-        # headers are bytes: browsers read those above 127 as UTF-8
-        place = location.encode("latin-1", "replace").decode("utf-8", "replace") if not location.isascii() else location
-        return normal(place, url), "redirect", ""
+        return redirected(location, url), "redirect", ""
     except Unusable as error:
         return error.shown, "redirect", f"redirects to what {error.reason}" + ("!" if error.broken else "")

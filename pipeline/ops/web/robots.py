@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from pipeline.ops.web.http_client import Answer, NoAnswer
-from pipeline.ops.web.urls import Site, Unusable, normal
+from pipeline.ops.web.urls import Site, Unusable, redirected
 
 __all__ = ["MOST_BYTES", "PRODUCT", "Rules", "fetch_rules"]
 
@@ -68,7 +68,7 @@ def fetch_rules(site: Site, get: Callable[[str], Answer]) -> Rules:
             return Rules(reason=f"robots.txt gave no answer ({error})")
         if 300 <= answer.status < 400:
             try:
-                url = normal(answer.headers.get("location", ""), url)
+                url = redirected(answer.headers.get("location", ""), url)
             except Unusable as error:
                 return Rules(reason=f"robots.txt leads to what {error.reason}")
         elif 400 <= answer.status < 500:

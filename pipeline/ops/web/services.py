@@ -16,7 +16,7 @@ from pipeline.ops.web.fetching import AGAIN, retry_delay
 from pipeline.ops.web.http_client import Answer, HttpClient, NoAnswer
 from pipeline.ops.web.lookup_tables import text_of
 from pipeline.ops.web.turns import pause, postpone, take_turn
-from pipeline.ops.web.urls import Site, Unusable, normal, site_of
+from pipeline.ops.web.urls import Site, Unusable, normal, redirected, site_of
 
 __all__ = ["MISSING", "Service"]
 
@@ -119,7 +119,7 @@ class Service:
             if answer.status not in (301, 302, 303, 307, 308) or not answer.headers.get("location"):
                 return answer
             try:
-                url = normal(answer.headers["location"], url)
+                url = redirected(answer.headers["location"], url)
             except Unusable as error:
                 raise DataError(f"{url}: redirects to what {error.reason}") from error
         raise DataError(f"{url}: more than {_MOST_REDIRECTS} redirects")
