@@ -278,6 +278,7 @@ def test_a_retry_after_is_respected(here: Path, monkeypatch: pytest.MonkeyPatch)
     assert retry_delay(1, 0, "", "Mon, 01 Jan 2001 00:00:00 GMT") < 1
     assert retry_delay(1, 0, "", "Mon, 01 Jan 2999 00:00:00 GMT") is None
     assert retry_delay(1, 0, "", "nonsense") < 1
+    assert retry_delay(1, 0, "", "²") < 1
 
 
 CUT = gzip.compress(b"[1]")[:-5]

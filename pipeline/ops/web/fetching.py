@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -110,7 +111,7 @@ def retry_delay(attempt: int, seed: int, key: str, asked: str = "") -> float | N
     """
     factor = 0.5 + random.Random(f"{seed} {key} {attempt}").random()
     delay = min(_FIRST_DELAY * 2 ** (attempt - 1), _LONGEST_DELAY) * factor
-    if asked.strip().isdigit():
+    if re.fullmatch(r"\s*[0-9]+\s*", asked):
         wait = float(asked.strip()[:9])
     else:
         try:
