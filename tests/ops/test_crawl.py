@@ -19,6 +19,7 @@ from web_site import Handler, Server, Site, a, page, truth
 
 import pipeline
 from pipeline.errors import ConfigError, DataError
+from pipeline.ops.web.robots import Rules
 
 LIMITS: dict[str, Any] = {"depth": 3, "page_bytes": "200kB", "rate": "10000/s", "timeout": "60s"}
 
@@ -277,6 +278,29 @@ def test_what_robots_txt_may_answer(status: int, headers: dict[str, str], said: 
         else:
             assert crawl(f"{site.url}/", tmp_path, depth=1).result.tolist() == ["ok"]
     assert site.requests["/robots.txt"] <= 6
+
+
+@pytest.mark.parametrize(
+    ("agent", "is_ours"),
+    [
+        *[
+            (name, True)
+            for name in ("Pipeline", "pipeline", "PIPELINE/1.0", "Pipeline (+x)", "Pipeline2", "Pipeline#x")
+        ],
+        *[
+            (name, False)
+            for name in ("Pi", "Pipe", "line", "Pipeline-news", "*Pipeline", "x Pipeline", "Pipelines", "")
+        ],
+    ],
+)
+def test_a_group_of_robots_txt_holds_for_a_whole_name(agent: str, is_ours: bool) -> None:
+    rules = f"User-agent: {agent}\nDisallow: /x\nCrawl-delay: 7\n"
+    found = Rules(f"{rules}User-agent: * # all\nDisallow: /user-agent: x\n")
+    assert found.allows("http://a.example/x") is not is_ours
+    assert found.allows("http://a.example/user-agent: x") is is_ours
+    assert found.delay == 7 * is_ours
+    assert Rules(rules).allows("http://a.example/x") is not is_ours
+    assert not Rules(f"{rules}User Agent Pipeline/2\nDisallow: /y").allows("http://a.example/y")
 
 
 def test_a_start_page_of_another_site_is_named(other: Server, tmp_path: Path) -> None:
