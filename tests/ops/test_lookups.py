@@ -103,6 +103,25 @@ def test_csv_rows_have_the_key_as_the_item_has_it(here: Path) -> None:
     assert got == [{"code": "007", "n": 1}, {"code": 7, "n": 2}, {"code": 7.0, "n": 2}, {"code": "yes", "n": 3}, None]
 
 
+def test_whole_numbers_of_a_csv_file_are_exact(here: Path) -> None:
+    numbers = [2**63, 2**63 + 1, -(10**50), None, 7]
+    (here / "large.csv").write_text(
+        "k,n\n" + "".join(f"{i},{'NA' if n is None else n}\n" for i, n in enumerate(numbers))
+    )
+    assert found("csv: large.csv, key: k, one: true", here, items_of(*range(5))) == [
+        {"k": i, "n": n} for i, n in enumerate(numbers)
+    ]
+    (here / "large.csv").write_text("k,n\n0,1e300\n1,0.5\n")
+    assert found("csv: large.csv, key: k, one: true", here, items_of(0)) == [{"k": 0, "n": 1e300}]
+
+
+@pytest.mark.parametrize("number", ["1e400", "9007199254740993", "9" * 5000])
+def test_a_number_that_no_float_equals_is_an_error_beside_fractions(number: str, here: Path) -> None:
+    (here / "large.csv").write_text(f"k,n\n0,0.5\n1,{number}\n")
+    with pytest.raises(DataError, match=rf"large\.csv: column 'n': {number[:80]} is .*float.*cast: {{n: string}}"):
+        found("csv: large.csv, key: k, one: true", here, items_of(0))
+
+
 def test_values_are_bound_and_never_part_of_the_query(here: Path) -> None:
     items = items_of("1' or '1' = '1", "1; drop table pets", 1)
     assert found(f"{SQL}, missing: empty", here, items) == [[], [], ROWS[0]]
@@ -183,6 +202,14 @@ def test_a_library_that_is_missing_is_named_with_its_cure(here: Path, monkeypatc
         "url: 'http://127.0.0.1/{id}'", here
     )
     assert found(f"{SQL}, missing: empty", here) == ROWS
+
+
+@pytest.mark.parametrize("header", ["id,zip,zip", "id,zip,id"])
+def test_a_csv_file_has_each_column_once(header: str, here: Path) -> None:
+    (here / "twice.csv").write_text(f"{header}\n1,2,3\n")
+    twice = header[-3:].lstrip(",")
+    with pytest.raises(DataError, match=rf"twice\.csv: the header has '{twice}' more than once"):
+        graph_of(text_of("csv: twice.csv, key: id"), here)
 
 
 def test_an_output_must_not_replace_the_database(here: Path) -> None:

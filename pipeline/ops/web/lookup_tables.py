@@ -7,6 +7,7 @@ import os
 import re
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from pipeline.errors import DataError, OpError, TaskTimeout, nearest
+from pipeline.ops.sources.text_values import MISSING_TEXTS, Column, Numbers, as_typed, may_be_inexact, misfit
 from pipeline.ops.web.connections import connection
 
 __all__ = ["CsvTable", "Database", "Row"]
@@ -28,6 +30,7 @@ _ALLOWED = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE
 _STEPS = 100_000  # of SQLite's machine between looks at the time
 _NOT_NAMES = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`|\[[^\]]*\]|--[^\n]*|/\*.*?(?:\*/|\Z)", re.DOTALL)
 _NAME = re.compile(r"[:@$]([A-Za-z_]\w*)")
+_WHOLE = re.compile(r"\s*[+-]?[0-9]{1,4000}\s*")  # Python reads no longer ones
 
 
 @dataclass(frozen=True)
@@ -189,7 +192,7 @@ class CsvTable:
 
         Raises
         ------
-        DataError : if the file is missing, or no CSV
+        DataError : if the file is missing, no CSV, or has two columns of one name
         OpError : if there is no such column
         """
         try:
@@ -199,6 +202,7 @@ class CsvTable:
             raise DataError(f"{path}: {error.strerror or error}") from error
         except pa.ArrowInvalid as error:
             raise DataError(f"{path}: {error}") from error
+        _require_distinct(columns, f"{path}: the header")
         if key not in columns:
             known = ", ".join(columns)
             raise OpError("key", f"{key!r} is no column of the file; there are {known}{nearest(key, columns)}")
@@ -213,19 +217,56 @@ class CsvTable:
         return [{**row, self.key: plain(value)} for row in index.by_text.get(wanted, ())]
 
     def _index(self) -> _Index:
+        table = self._read({self.key: pa.string()})
+        _require_distinct(table.column_names, f"{self.path}: the header")
+        rows: list[Row] = table.to_pylist()
+        floats = [name for name in table.column_names if table.schema.field(name).type == pa.float64()]
+        large = [name for name in floats if may_be_inexact(table.column(name))]
+        if large:
+            texts = self._read(dict.fromkeys(large, pa.string()))
+            for name in large:
+                for row, value in zip(rows, self._exact(name, texts.column(name)), strict=True):
+                    row[name] = value
+        by_text: dict[str | None, list[Row]] = {}
+        for row in rows:
+            by_text.setdefault(row[self.key], []).append(row)
+        return _Index(by_text)
+
+    def _read(self, types: Mapping[str, pa.DataType]) -> pa.Table:
         try:
-            table = pacsv.read_csv(
+            return pacsv.read_csv(
                 self.path,
                 read_options=pacsv.ReadOptions(use_threads=False),
                 parse_options=pacsv.ParseOptions(delimiter=self.sep, newlines_in_values=True),
-                convert_options=pacsv.ConvertOptions(column_types={self.key: pa.string()}, strings_can_be_null=False),
+                convert_options=pacsv.ConvertOptions(column_types=types, strings_can_be_null=False),
             )
         except (OSError, pa.ArrowInvalid) as error:
             raise DataError(f"{self.path}: {error}") from error
-        by_text: dict[str | None, list[Row]] = {}
-        for row in table.to_pylist():
-            by_text.setdefault(row[self.key], []).append(row)
-        return _Index(by_text)
+
+    def _exact(self, name: str, texts: pa.ChunkedArray) -> list[int | float | None]:
+        """Return the numbers of a column that Arrow takes for floats: as int if all are whole.
+
+        Raises
+        ------
+        DataError : if there are others, and one of them has no float
+        """
+        found = [None if text in MISSING_TEXTS else text for text in texts.to_pylist()]
+        if all(text is None or _WHOLE.fullmatch(text) for text in found):
+            return [None if text is None else int(text) for text in found]
+        column = Column(name, pa.float64(), missing=MISSING_TEXTS)
+        try:
+            floats: list[int | float | None] = as_typed(texts, column, Numbers()).to_pylist()
+        except ValueError as error:
+            text = texts[misfit(texts, column, Numbers())[0]].as_py()
+            cure = f"read the file with read_csv, cast: {{{name}: string}}, and merge"
+            raise DataError(f"{self.path}: column {name!r}: {text[:80]} {error}; cure: {cure}") from error
+        return floats
+
+
+def _require_distinct(columns: Sequence[str], what: str) -> None:
+    twice = next((name for name, n in Counter(columns).items() if n > 1), None)
+    if twice is not None:
+        raise DataError(f"{what} has {twice!r} more than once; rename one of them")
 
 
 @dataclass
