@@ -7,6 +7,7 @@ import json
 import sqlite3
 import threading
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -101,6 +102,21 @@ def test_csv_rows_have_the_key_as_the_item_has_it(here: Path) -> None:
     items = items_of("007", 7, 7.0, "yes", None)
     got = found("csv: codes.csv, sep: ';', key: code, one: true, missing: 'null'", here, items)
     assert got == [{"code": "007", "n": 1}, {"code": 7, "n": 2}, {"code": 7.0, "n": 2}, {"code": "yes", "n": 3}, None]
+
+
+def test_decimals_are_looked_up_as_they_are_written(here: Path) -> None:
+    texts = ["1.10", "12345678901234567.89", "-5.00"]
+    decimals = [Decimal(text) for text in texts]
+    (here / "prices.csv").write_text("price\n" + "\n".join(texts))
+    (here / "codes.csv").write_text("code,n\n" + "".join(f"{text},{i}\n" for i, text in enumerate(texts)))
+    prices = 'op: read_csv, path: prices.csv, cast: {price: "decimal(20, 2)"}'
+    got = found("csv: codes.csv, key: code, field: price, one: true", here, prices)
+    assert got == [{"code": decimal, "n": i} for i, decimal in enumerate(decimals)]
+    with Server(lambda request: request.send(200, json.dumps(request.path), Connection="close")) as server:
+        assert found(f"url: '{server.url}/{{price}}'", here, prices) == [f"/{text}" for text in texts]
+    query = 'database: pets.sqlite, query: "select :price as v, typeof(:price) as t", one: true'
+    assert [row["v"] for row in found(query, here, prices)] == [float(decimal) for decimal in decimals]
+    assert [row["t"] for row in found(query, here, prices)] == ["real", "real", "integer"]
 
 
 def test_whole_numbers_of_a_csv_file_are_exact(here: Path) -> None:

@@ -133,13 +133,15 @@ def _reason(error: sqlite3.Error) -> str:
 
 
 def _for_sqlite(value: Any) -> Any:
-    """Return a value as SQLite stores it; times as text in ISO 8601.
+    """Return a value as SQLite stores it: decimals as whole numbers or floats, times as text in ISO 8601.
 
     Raises
     ------
     DataError : for a list or a map
     """
     value = plain(value)
+    if isinstance(value, Decimal):
+        return int(value) if value.is_finite() and value == value.to_integral_value() else float(value)
     if value is None or isinstance(value, bool | int | float | str | bytes):
         return value
     raise DataError(f"got a {type(value).__name__}; a query takes numbers, text and times")
@@ -148,7 +150,7 @@ def _for_sqlite(value: Any) -> Any:
 def plain(value: Any) -> Any:
     """Return a scalar as a Python value: of numpy and pandas as its counterpart, missing as None, times as text."""
     if isinstance(value, Decimal):
-        return int(value) if value.is_finite() and value == value.to_integral_value() else float(value)
+        return None if value.is_nan() else value
     if hasattr(value, "isoformat"):
         return None if value != value else value.isoformat()  # NaT
     if hasattr(value, "item") and not isinstance(value, str | bytes):
@@ -169,6 +171,8 @@ def text_of(value: Any) -> str | None:
     value = plain(value)
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, Decimal):
+        return f"{value:f}"
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return str(int(value))
     if value is None or isinstance(value, str):
