@@ -174,6 +174,11 @@ def test_nothing_found_is_an_error_with_its_cure(here: Path) -> None:
         ("select name from pets", 'no value of the item is bound in it: write "… where owner = :id"'),
         ("select ':id' from pets -- :id", "no value of the item is bound in it"),
         ("select name from pets where owner = ? and name = :id", "bound by name"),
+        (
+            "select *, name from pets where owner = :id",
+            "the result has 'name' more than once; name one of them: select",
+        ),
+        ("select p.*, q.* from pets p join pets q where p.owner = :id", "the result has 'owner' more than once"),
     ],
 )
 def test_a_query_that_is_wrong_or_writes_is_refused(query: str, said: str, here: Path) -> None:
@@ -212,9 +217,11 @@ def test_what_a_lookup_does_not_take(lookup: str, said: str, here: Path) -> None
 
 def test_files_that_are_missing_or_damaged_are_exit_code_3(here: Path) -> None:
     (here / "text.sqlite").write_text("not a database, but text" * 100)
-    for lookup in (SQL.replace("pets.sqlite", name) for name in ("no.sqlite", "text.sqlite")):
-        with pytest.raises(DataError, match=r"steps.pets.*sqlite: "):
-            graph_of(text_of(lookup), here)
+    (here / "empty.sqlite").write_text("")
+    for name, said in {"no": "no such file", "text": "no SQLite database", "empty": "no SQLite database"}.items():
+        for query in ("select name from pets where owner = :id", "select :id as v"):
+            with pytest.raises(DataError, match=rf"steps.pets.*{name}\.sqlite: .*{said}"):
+                graph_of(text_of(f'database: {name}.sqlite, query: "{query}"'), here)
     with pytest.raises(DataError, match=r"no\.csv"):
         graph_of(text_of("csv: no.csv, key: owner"), here)
 
@@ -240,6 +247,15 @@ def test_an_output_must_not_replace_the_database(here: Path) -> None:
     (here / "a.yaml").write_text(text)
     with pytest.raises(ConfigError, match=r"pets\.sqlite"):
         pipeline.load(here / "a.yaml").run(backend="serial", out=here, runs=here / "runs")
+
+
+def test_columns_of_one_name_are_an_error_where_check_does_not_see_them(here: Path) -> None:
+    slow = "with recursive n(i) as (select 1 union all select i + 1 from n limit 300000) select count(*) from n"
+    text = text_of(
+        f'database: pets.sqlite, query: "select name, age as name from pets where owner = :id + ({slow}) * 0"'
+    )
+    with pytest.raises(DataError, match="the result has 'name' more than once"):
+        values_of(text, here)
 
 
 def test_a_query_that_takes_too_long_is_interrupted(here: Path) -> None:

@@ -27,10 +27,17 @@ __all__ = ["CsvTable", "Database", "Row"]
 Row = dict[str, Any]
 
 _ALLOWED = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE})
+_MAGIC = b"SQLite format 3\0"
 _STEPS = 100_000  # of SQLite's machine between looks at the time
 _NOT_NAMES = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`|\[[^\]]*\]|--[^\n]*|/\*.*?(?:\*/|\Z)", re.DOTALL)
 _NAME = re.compile(r"[:@$]([A-Za-z_]\w*)")
 _WHOLE = re.compile(r"\s*[+-]?[0-9]{1,4000}\s*")  # Python reads no longer ones
+
+
+def _require_distinct(columns: Sequence[str], what: str, cure: str) -> None:
+    twice = next((name for name, n in Counter(columns).items() if n > 1), None)
+    if twice is not None:
+        raise DataError(f"{what} has {twice!r} more than once; {cure}")
 
 
 @dataclass(frozen=True)
@@ -50,12 +57,12 @@ class Database:
 
     @classmethod
     def opened(cls, path: str, query: str, timeout: float) -> Database:
-        """Return the database after a look at the file and at the query, which is prepared and not run.
+        """Return the database after a look at the file and at the query, of which at most the first row is computed.
 
         Raises
         ------
         DataError : if the file is missing, or no SQLite database
-        OpError : if SQLite can't prepare the query, it may write, or no value is bound in it
+        OpError : if SQLite can't prepare the query, it may write, no value is bound in it, or a column is there twice
         """
         bare = _NOT_NAMES.sub(" ", query)
         names = tuple(dict.fromkeys(_NAME.findall(bare)))
@@ -67,6 +74,11 @@ class Database:
         connected = made._connect()
         try:
             connected.execute(f"explain {query}", dict.fromkeys(names)).close()
+            connected.set_progress_handler(lambda: True, _STEPS)
+            with suppress(sqlite3.Error):  # of missing values, or of too many steps: then the run looks at its columns
+                _columns(connected.execute(query, dict.fromkeys(names)))
+        except DataError as error:
+            raise OpError("query", str(error)) from error
         except sqlite3.DatabaseError as error:
             if "not a database" in str(error) or "malformed" in str(error):
                 raise DataError(f"{path}: {error}") from error
@@ -83,7 +95,7 @@ class Database:
 
         Raises
         ------
-        DataError : if the item lacks a value, or has one that SQLite doesn't know
+        DataError : if the item lacks a value, or has one that SQLite doesn't know, or a column is there twice
         TaskTimeout : if the query takes too long
         """
         bound = self._bound(value)
@@ -94,7 +106,7 @@ class Database:
         connected.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
         try:
             cursor = connected.execute(self.query, bound)
-            columns = [column[0] for column in cursor.description]
+            columns = _columns(cursor)
             return [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
         except sqlite3.DatabaseError as error:
             if "interrupted" in str(error) or "locked" in str(error) or "busy" in str(error):
@@ -116,12 +128,23 @@ class Database:
     def _connect(self) -> sqlite3.Connection:
         if not os.path.isfile(self.path):
             raise DataError(f"{self.path}: no such file")
+        with open(self.path, "rb") as file:
+            if (
+                file.read(len(_MAGIC)) != _MAGIC
+            ):  # SQLite looks only if the query names a table, and takes an empty file
+                raise DataError(f"{self.path}: is no SQLite database")
         # another thread may close it, when no task uses it any more
         connected = sqlite3.connect(
             f"{Path(self.path).absolute().as_uri()}?mode=ro", uri=True, timeout=self.timeout, check_same_thread=False
         )
         connected.set_authorizer(_authorize)
         return connected
+
+
+def _columns(cursor: sqlite3.Cursor) -> list[str]:
+    columns = [column[0] for column in cursor.description]
+    _require_distinct(columns, "the result", "name one of them: select a.id, b.id as b_id")
+    return columns
 
 
 def _authorize(action: int, *about: Any) -> int:
@@ -204,7 +227,7 @@ class CsvTable:
             raise DataError(f"{path}: {error.strerror or error}") from error
         except pa.ArrowInvalid as error:
             raise DataError(f"{path}: {error}") from error
-        _require_distinct(columns, f"{path}: the header")
+        _require_distinct(columns, f"{path}: the header", "rename one of them")
         if key not in columns:
             known = ", ".join(columns)
             raise OpError("key", f"{key!r} is no column of the file; there are {known}{nearest(key, columns)}")
@@ -220,7 +243,7 @@ class CsvTable:
 
     def _index(self) -> _Index:
         table = self._read({self.key: pa.string()})
-        _require_distinct(table.column_names, f"{self.path}: the header")
+        _require_distinct(table.column_names, f"{self.path}: the header", "rename one of them")
         rows: list[Row] = table.to_pylist()
         floats = [name for name in table.column_names if table.schema.field(name).type == pa.float64()]
         large = [name for name in floats if may_be_inexact(table.column(name))]
@@ -263,12 +286,6 @@ class CsvTable:
             cure = f"read the file with read_csv, cast: {{{name}: string}}, and merge"
             raise DataError(f"{self.path}: column {name!r}: {text[:80]} {error}; cure: {cure}") from error
         return floats
-
-
-def _require_distinct(columns: Sequence[str], what: str) -> None:
-    twice = next((name for name, n in Counter(columns).items() if n > 1), None)
-    if twice is not None:
-        raise DataError(f"{what} has {twice!r} more than once; rename one of them")
 
 
 @dataclass
