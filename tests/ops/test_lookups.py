@@ -202,6 +202,8 @@ def test_a_query_that_is_wrong_or_writes_is_refused(query: str, said: str, here:
         (f"{SQL}, one: true, missing: empty", "write missing: null"),
         (f"{SQL}, rate: 10", "got 10; a rate is a text like 10/s, 100/min, 500/h"),
         ("url: 'http://127.0.0.1/pets'", "write where their values go: {id}"),
+        ("url: 'http://127.0.0.1/pets#{id}'", "write where their values go: {id}"),
+        ("url: 'http://127.0.0.1/{id}/../pets'", "write where their values go: {id}"),
         ("url: 'http://{host}/pets'", "got a value before the path"),
         ("url: 'http://127.0.0.1{id}/pets'", "got a value before the path"),
         ("url: 'ftp://127.0.0.1/{id}'", "write http:// or https://"),

@@ -57,22 +57,22 @@ class Service:
         ------
         OpError : if the URL has no place for a value, or one before the path, or can't be requested
         """
+        url = url.partition("#")[0]  # the rest is never sent
         names = tuple(dict.fromkeys(_PLACE.findall(url)))
         if set(_PLACE.sub("", url)) & set("{}"):
             raise OpError("url", f"got {url!r}; a place for a value is {{name}}, or {{name.key}}")
-        if not names:
-            raise OpError("url", f"got {url!r}, the same for all items; write where their values go: {{id}}")
         try:
-            site = site_of(normal(_PLACE.sub("x", url)))
-            other = site_of(normal(_PLACE.sub("y", url)))
+            made, other = (normal(_PLACE.sub(value, url)) for value in "xy")
         except Unusable as error:
             raise OpError("url", f"{error.reason}; write http:// or https://, a host and a path") from error
-        if site != other:
+        if made == other:
+            raise OpError("url", f"got {url!r}, the same for all items; write where their values go: {{id}}")
+        if site_of(made) != site_of(other):
             raise OpError("url", "got a value before the path; which host is asked must not depend on an item")
         for name, value in headers.items():
             if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name) or not value.isprintable() or not value.isascii():
                 raise OpError("headers", f"{name!r} is no header: printable ASCII")
-        return cls(url, site, names, dict(headers), **options)
+        return cls(url, site_of(made), names, dict(headers), **options)
 
     def value(self, work: object, item: Any, key: str) -> Any:
         """Return what the service has for an item, as Python values; :data:`MISSING` if it has nothing.
