@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import sqlite3
@@ -29,8 +30,8 @@ MODULE = f"""
 def people():
     return {PEOPLE!r}
 
-def ids():
-    return [1, 2, 3]
+def half():
+    return [{{"id": "a\\ud800"}}]
 
 def same(value):
     return value
@@ -209,6 +210,8 @@ def test_a_query_that_is_wrong_or_writes_is_refused(query: str, said: str, here:
         ("url: 'ftp://127.0.0.1/{id}'", "write http:// or https://"),
         ("url: 'http://127.0.0.1/{id'", "a place for a value is {name}"),
         ("url: 'http://127.0.0.1/{id}', headers: {X-A: \"b\\r\\nc\"}", "'X-A' is no header"),
+        ("url: 'http://127.0.0.1/{id}', headers: {X-A: ' b'}", "'X-A' is no header"),
+        ("url: 'http://127.0.0.1/{id}', headers: {Content-Length: '5'}", "'Content-Length' is of the connection"),
     ],
 )
 def test_what_a_lookup_does_not_take(lookup: str, said: str, here: Path) -> None:
@@ -264,6 +267,34 @@ def test_a_query_that_takes_too_long_is_interrupted(here: Path) -> None:
     endless = "with recursive n(i) as (select :id union all select i + 1 from n) select count(*) from n"
     with pytest.raises(TaskTimeout, match=r"pets.sqlite: no answer within 0.2 s"):
         found(f'database: pets.sqlite, query: "{endless}", timeout: 0.2', here)
+
+
+def test_a_locked_database_is_asked_again(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    with contextlib.closing(sqlite3.connect(here / "pets.sqlite", isolation_level=None)) as writer:
+
+        def pause(seconds: float) -> None:
+            pauses.append(seconds)
+            if len(pauses) == 2:
+                writer.execute("commit")
+
+        monkeypatch.setattr("pipeline.ops.web.lookup.pause", pause)
+        writer.execute("begin exclusive")
+        with pytest.raises(TaskTimeout, match=r"no answer within 0.05 s \(.*locked\) in 2 tries; retries: 3"):
+            found(f"{SQL}, timeout: 0.05, retries: 1", here, items_of(1))
+        assert found(f"{SQL}, timeout: 0.05, retries: 1", here, items_of(1)) == [ROWS[0]]
+    assert all(0.25 <= pause < 0.75 for pause in pauses)
+
+
+def test_a_whole_number_beyond_those_of_sqlite_is_named(here: Path) -> None:
+    with pytest.raises(DataError, match="got 9223372036854775808, and SQLite has whole numbers of 64 bits; look for"):
+        found(SQL, here, items_of(2**63))
+
+
+@pytest.mark.parametrize("lookup", [SQL, CSV, "url: 'http://127.0.0.1/{id}'"])
+def test_half_of_a_character_is_an_error(lookup: str, here: Path) -> None:
+    with pytest.raises(DataError, match=r"got 'a\\ud800', with half of a character"):
+        found(lookup, here, 'call: "mine:half"')
 
 
 def ran(text: str, folder: Path, backend: str = "threads", **options: Any) -> Run:
@@ -323,7 +354,7 @@ def failing(n: int, status: int, **headers: str) -> Callable[[Handler], None]:
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_failures_are_tried_again_with_longer_pauses(status: int, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr("pipeline.ops.web.services.pause", pauses.append)
+    monkeypatch.setattr("pipeline.ops.web.lookup.pause", pauses.append)
     with Server(failing(2, status)) as server:
         assert found(f"url: '{server.url}/{{id}}', retries: 2", here) == [[1]] * 3
     assert set(server.requests.values()) == {3}
@@ -337,11 +368,11 @@ def test_failures_are_tried_again_with_longer_pauses(status: int, here: Path, mo
 
 def test_a_retry_after_is_respected(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr("pipeline.ops.web.services.pause", pauses.append)
+    monkeypatch.setattr("pipeline.ops.web.lookup.pause", pauses.append)
     with Server(failing(1, 503, Retry_After="7")) as server:
         found(f"url: '{server.url}/{{id}}', retries: 1", here)
         assert pauses == [7.0] * 3
-    with Server(failing(1, 503, Retry_After="301")) as server, pytest.raises(TaskTimeout, match="to wait for 301 s"):
+    with Server(failing(1, 503, Retry_After="301")) as server, pytest.raises(DataError, match="Retry-After is 301"):
         found(f"url: '{server.url}/{{id}}', retries: 1", here)
     assert retry_delay(1, 0, "", "Mon, 01 Jan 2001 00:00:00 GMT") < 1
     assert retry_delay(1, 0, "", "Mon, 01 Jan 2999 00:00:00 GMT") is None
@@ -357,24 +388,46 @@ CUT = gzip.compress(b"[1]")[:-5]
     [
         (lambda r: r.send(403, "no key", "text/plain", Connection="close"), r"/1: status 403: no key"),
         (lambda r: r.send(200, "<p>", Connection="close"), r"/1: is no JSON \(text/html"),
+        (lambda r: r.send(200, "[1.5, 1e400]", Connection="close"), r"1e400 is beyond all floats"),
         (lambda r: r.send(200, "[" * 100_000, Connection="close"), r"is no JSON"),
         (lambda r: r.send(302, Location="http://127.0.0.2:9/x", Connection="close"), r"redirects to another site"),
         (lambda r: r.send(302, Location=r.path, Connection="close"), r"more than 5 redirects"),
         (lambda r: r.send(302, Location="mailto:a@b.c", Connection="close"), r"/1: redirects to what mailto: is not"),
         (lambda r: r.send(302, Location="/x\ty", Connection="close"), r"/1: redirects to what is no valid URL"),
         (lambda r: r.send(200, CUT, Content_Encoding="gzip", Connection="close"), r"/1: .*the body broke off"),
-        (lambda r: r.send(503, Connection="close"), r"/1: status 503; retries: 3 on the step asks more often"),
+        (
+            lambda r: r.send(503, "no", "text/plain", Connection="close"),
+            r"/1: status 503: no; retries: 3 on the step asks more often",
+        ),
     ],
 )
 def test_what_else_a_service_may_answer(answer: Callable[[Handler], None], said: str, here: Path) -> None:
-    with Server(answer) as server, pytest.raises((DataError, TaskTimeout), match=said):
+    with Server(answer) as server, pytest.raises(DataError, match=said):
         found(f"url: '{server.url}/{{id}}'", here)
+
+
+def test_a_url_that_is_too_long_is_named(here: Path) -> None:
+    with pytest.raises(DataError, match=r"http://127.0.0.1/x+…: is longer than 2,000 characters; shorten the values"):
+        found("url: 'http://127.0.0.1/{id}'", here, items_of("x" * 3000))
+
+
+def test_a_service_that_fails_is_exit_code_3_and_asks_for_no_timeout(
+    here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with Server(failing(9, 500)) as server:
+        text = text_of(f"url: '{server.url}/{{id}}'", items_of(1))
+        (here / "a.yaml").write_text(f"version: 1\n{text}keep: [pets]\n")
+        assert main(["run", str(here / "a.yaml"), "--backend", "serial", "--runs", str(here / "runs")]) == 3
+    last = capfd.readouterr().err.splitlines()[-1]
+    assert "/1: status 500: [1]; retries: 3 on the step asks more often." in last
+    assert "timeout" not in last
+    assert "(task" not in last
 
 
 def test_a_service_that_is_not_there_is_named(here: Path) -> None:
     with Server() as server:
         pass
-    with pytest.raises(TaskTimeout, match=r"127.0.0.1:\d+/1: no connection: Connection refused"):
+    with pytest.raises(DataError, match=r"127.0.0.1:\d+/1: no connection: Connection refused"):
         found(f"url: '{server.url}/{{id}}'", here)
 
 

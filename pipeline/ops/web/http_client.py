@@ -29,7 +29,17 @@ _DRAINED = 65_536  # bytes of a body that nobody wants but that keep the connect
 
 
 class NoAnswer(Exception):
-    """No complete answer came; the text gives the reason."""
+    """No complete answer came; the text gives the reason.
+
+    Parameters
+    ----------
+    late : whether the time was up
+    asked : the header Retry-After
+    """
+
+    def __init__(self, reason: str, *, late: bool = False, asked: str = "") -> None:
+        super().__init__(reason)
+        self.late, self.asked = late, asked
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,7 @@ class Answer:
     received : bytes of it that were read, as far as they were asked for
     note : why the body is not whole: cut off, or packed in an unknown way; empty if it is, or was not wanted
     failed : whether the body broke off, or did not end in time
+    late : whether it did not end in time
     """
 
     status: int
@@ -55,6 +66,7 @@ class Answer:
     seconds: float
     note: str = ""
     failed: bool = False
+    late: bool = False
 
 
 class HttpClient:
@@ -128,11 +140,21 @@ class HttpClient:
                     body.read()
             except (NoAnswer, _Stale) as error:
                 body.note, body.failed = str(error) or "the body broke off", True
+                body.late = isinstance(error, NoAnswer) and error.late
         finally:
             with suppress(Exception):
                 response.close()
-        seconds, data = time.monotonic() - began, bytes(body.data)
-        return Answer(response.status, found, data, body.size, body.received, seconds, body.note, body.failed)
+        return Answer(
+            response.status,
+            found,
+            bytes(body.data),
+            body.size,
+            body.received,
+            time.monotonic() - began,
+            body.note,
+            body.failed,
+            body.late,
+        )
 
     def _request(self, target: str, headers: Mapping[str, str]) -> Any:
         """Return the request of httpcore; it goes to the site, whatever the target is."""
@@ -169,7 +191,7 @@ class _Body:
         self.stated = int(length) if length.isascii() and length.isdigit() and len(length) < 16 else -1
         self.coding = headers.get("content-encoding", "").strip().lower()
         self.data = bytearray()
-        self.received, self.note, self.failed = 0, "", False
+        self.received, self.note, self.failed, self.late = 0, "", False, False
         self.is_whole = self.is_cut = self.is_open = False  # open: a packed body whose end has not come
 
     @property
@@ -237,7 +259,7 @@ def _failures(timeout: float) -> Iterator[None]:
     try:
         yield
     except httpcore.TimeoutException:
-        raise NoAnswer(f"no end within {timeout:g} s") from None
+        raise NoAnswer(f"no end within {timeout:g} s", late=True) from None
     except httpcore.ConnectError as error:
         why = re.sub(r"^\[Errno -?\d+\] ", "", str(error))
         raise NoAnswer(f"no connection: {why}") from None

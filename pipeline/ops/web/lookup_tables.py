@@ -18,9 +18,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from pipeline.errors import DataError, OpError, TaskTimeout, nearest
+from pipeline.errors import DataError, OpError, nearest, shortened
 from pipeline.ops.sources.text_values import MISSING_TEXTS, Column, Numbers, as_typed, may_be_inexact, misfit
 from pipeline.ops.web.connections import connection
+from pipeline.ops.web.http_client import NoAnswer
 
 __all__ = ["CsvTable", "Database", "Row"]
 
@@ -96,7 +97,7 @@ class Database:
         Raises
         ------
         DataError : if the item lacks a value, or has one that SQLite doesn't know, or a column is there twice
-        TaskTimeout : if the query takes too long
+        NoAnswer : if the query takes too long, or the database is locked
         """
         bound = self._bound(value)
         status = os.stat(self.path)
@@ -110,7 +111,7 @@ class Database:
             return [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
         except sqlite3.DatabaseError as error:
             if "interrupted" in str(error) or "locked" in str(error) or "busy" in str(error):
-                raise TaskTimeout(f"{self.path}: no answer within {self.timeout:g} s ({error})") from error
+                raise NoAnswer(f"{self.path}: no answer within {self.timeout:g} s ({error})", late=True) from error
             raise DataError(f"{self.path}: {_reason(error)}") from error
 
     def _bound(self, value: Any) -> dict[str, Any]:
@@ -160,18 +161,29 @@ def _for_sqlite(value: Any) -> Any:
 
     Raises
     ------
-    DataError : for a list or a map
+    DataError : for a list, a map, and a whole number beyond 64 bits
     """
     value = plain(value)
     if isinstance(value, Decimal):
-        return int(value) if value.is_finite() and value == value.to_integral_value() else float(value)
+        value = int(value) if value.is_finite() and value == value.to_integral_value() else float(value)
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise DataError(
+            f"got {shortened(str(value), 40)}, and SQLite has whole numbers of 64 bits; look for it as text"
+        )
     if value is None or isinstance(value, bool | int | float | str | bytes):
         return value
     raise DataError(f"got a {type(value).__name__}; a query takes numbers, text and times")
 
 
 def plain(value: Any) -> Any:
-    """Return a scalar as a Python value: of numpy and pandas as its counterpart, missing as None, times as text."""
+    """Return a scalar as a Python value: of numpy and pandas as its counterpart, missing as None, times as text.
+
+    Raises
+    ------
+    DataError : for a text that UTF-8 can't write
+    """
+    if isinstance(value, str) and re.search("[\ud800-\udfff]", value):
+        raise DataError(f"got {shortened(value, 80)!r}, with half of a character (\\ud800 to \\udfff); write all of it")
     if isinstance(value, Decimal):
         return None if value.is_nan() else value
     if hasattr(value, "isoformat"):
