@@ -197,7 +197,7 @@ def plain(value: Any) -> Any:
 
 
 def text_of(value: Any) -> str | None:
-    """Return a scalar as it is compared with text, and written into a URL: as ``text(x)``; None if it is missing.
+    """Return a scalar as it is compared with text, and written into a URL; None if it is missing.
 
     Raises
     ------
@@ -208,6 +208,8 @@ def text_of(value: Any) -> str | None:
         return "true" if value else "false"
     if isinstance(value, Decimal):
         return f"{value:f}"
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return str(int(value))
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, int | float):
