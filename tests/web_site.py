@@ -132,7 +132,8 @@ class Site(Server):
                 "private/x",
                 "private/open",
             ),
-            *("calendar/1", "session?id=1", "deep/", "longer?x=1", "brotli", "noscript", "r/upper"),
+            *("calendar/1", "session?id=1", "deep/", "longer?x=1", "brotli", "noscript", "r/upper", "r/tab", "r/mail"),
+            *("r/script", "r/letter", "r/idn", "cutzip", "members"),
         ]
         if self.slow:
             places += ["slowbody", "slowhead"]
@@ -212,6 +213,13 @@ class Site(Server):
     def do_badzip(self, request: Handler, *_: Any) -> None:
         request.send(200, b"\x1f\x8b\x08no gzip", Content_Encoding="gzip")
 
+    def do_cutzip(self, request: Handler, *_: Any) -> None:
+        request.send(200, gzip.compress(page(a("/cut")).encode())[:-9], Content_Encoding="gzip")
+
+    def do_members(self, request: Handler, *_: Any) -> None:
+        data = b"".join(gzip.compress(a(f"/in-{name}").encode()) for name in ("first", "second"))
+        request.send(200, data + bytes(8), Content_Encoding="gzip")
+
     def do_bomb(self, request: Handler, *_: Any) -> None:
         request.send(200, BOMB, Content_Encoding="gzip")
 
@@ -285,6 +293,11 @@ class Site(Server):
             "dead": "/missing",
             "private": "/private/y",
             "upper": f"HTTP://127.0.0.1:{self.server_port}/page/3/3",
+            "tab": "/page/\t0/0",
+            "mail": "mailto:a@example.org",
+            "script": "javascript:void(0)",
+            "letter": "/ü".encode().decode("latin-1"),
+            "idn": "http://bücher.example/".encode().decode("latin-1"),
         }
         request.send(302, **({"Location": places[name]} if name in places else {}))
 
@@ -300,7 +313,7 @@ def truth(site: Site) -> dict[str, tuple[str, int, str]]:
     ok = ["odd", "large", "text", "latin1", "base/", "private/open"]
     ok += ["calendar/1", "calendar/2", "session?id=1", "session?id=2", "session?id=3", "deep/", "deep/deep/"]
     ok += ["longer?x=1", f"longer?x=1{'1' * 700}"]
-    ok += ["endless", "bomb", "brotli", "noscript", "r/ok", "r/chain", "r/upper"]
+    ok += ["endless", "bomb", "brotli", "noscript", "r/ok", "r/chain", "r/upper", "members"]
     found |= {f"{url}/{name}": ("ok", 200, "") for name in ok}
     for name, reason in {
         "large": "cut off after 200,000 bytes",
@@ -321,7 +334,7 @@ def truth(site: Site) -> dict[str, tuple[str, int, str]]:
         "in-noscript",
         "in-svg",
     ]
-    missing += ["elsewhere/relative", "caf%C3%A9?q=%E9", "in-private"]
+    missing += ["elsewhere/relative", "caf%C3%A9?q=%E9", "in-private", "r/letter", "in-first", "in-second"]
     found |= {f"{url}/{name}": ("dead", 404, "Not Found") for name in missing}
     found |= {
         f"{url}/gone410": ("dead", 410, "Gone"),
@@ -332,10 +345,15 @@ def truth(site: Site) -> dict[str, tuple[str, int, str]]:
         f"{url}/garbage": ("dead", 0, "no valid HTTP"),
         f"{url}/short": ("dead", 200, "the body broke off"),
         f"{url}/badzip": ("dead", 200, "the body can't be unpacked"),
+        f"{url}/cutzip": ("dead", 200, "the body broke off"),
         f"{url}/r/loop": ("dead", 302, "redirects in a loop"),
         f"{url}/r/self": ("dead", 302, "redirects in a loop"),
         f"{url}/r/none": ("dead", 302, "redirects to no URL"),
         f"{url}/r/bad": ("dead", 302, "redirects to what is no valid URL"),
+        f"{url}/r/tab": ("dead", 302, "redirects to what is no valid URL"),
+        f"{url}/r/mail": ("skipped", 302, "redirects to what mailto: is not requested"),
+        f"{url}/r/script": ("skipped", 302, "redirects to what javascript: is not requested"),
+        f"{url}/r/idn": ("off-site", 302, "redirects to another site"),
         f"{url}/r/many": ("skipped", 302, "limit: 5 redirects"),
         f"{url}/r/off": ("off-site", 302, "redirects to another site"),
         f"{url}/r/slashes": ("off-site", 302, "redirects to another site"),

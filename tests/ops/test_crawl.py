@@ -19,6 +19,7 @@ from web_site import Handler, Server, Site, a, page, truth
 
 import pipeline
 from pipeline.errors import ConfigError, DataError
+from pipeline.ops.web.robots import Rules
 
 LIMITS: dict[str, Any] = {"depth": 3, "page_bytes": "200kB", "rate": "10000/s", "timeout": "60s"}
 
@@ -95,7 +96,7 @@ def test_the_table_is_the_truth_on(backend: str, pages: int, folder: Path, other
         links = crawl(f"{site.url}/", tmp_path, backend, workers=4 if backend == "threads" else 2)
         assert not differences(links, site)
         require_polite(site)
-    assert len(links) == 104 + 10 * pages
+    assert len(links) == 113 + 10 * pages
     assert without_ports(links, site) == expected(pages, folder)
     assert links[["depth", "url"]].apply(tuple, axis=1).is_monotonic_increasing
 
@@ -121,6 +122,8 @@ def test_where_a_link_was_found_and_how_often(other: Server, tmp_path: Path) -> 
     assert links.kind[f"{site.url}/img/dead2.png"] == "image"
     assert links.redirect[f"{site.url}/r/chain"] == f"{site.url}/page/2/2"
     assert links.redirect[f"{site.url}/r/off"] == f"{other.url}/redirected"
+    assert links.redirect[f"{site.url}/r/letter"] == f"{site.url}/%C3%BC"
+    assert links.redirect[f"{site.url}/r/idn"] == "http://xn--bcher-kva.example/"
     assert site.agents == {f"Pipeline/{pipeline.__version__} (+mailto:me@example.org)"}
     assert not (links.index.str.contains("secret") | links.redirect.str.contains("secret")).any()
 
@@ -170,7 +173,7 @@ def test_an_interrupted_crawl_goes_on(backend: str, number: int, other: Server, 
         links = crawl(f"{site.url}/", tmp_path, state=str(tmp_path / "kept"))
         assert not differences(links, site)
         again = {path for path in before if site.requests[path] > before[path]}
-        no_answer = {"/closes", "/garbage", "/short", "/badzip", "/robots.txt"}
+        no_answer = {"/closes", "/garbage", "/short", "/badzip", "/cutzip", "/robots.txt"}
         assert len(again - no_answer) <= 2, "those that each worker had asked for, and whose answer was not there yet"
         total = site.requests.copy()
         crawl(f"{site.url}/", tmp_path, state=str(tmp_path / "kept"))
@@ -258,6 +261,8 @@ def test_the_time_ends_a_crawl(tmp_path: Path) -> None:
         (503, {}, "robots.txt gave no answer"),
         (302, {"Location": "http://127.0.0.2:9/robots.txt"}, "robots.txt is on another site"),
         (302, {"Location": "/robots.txt"}, ""),
+        (302, {"Location": "/x\ty"}, "robots.txt leads to what is no valid URL"),
+        (302, {"Location": "mailto:a@example.org"}, "robots.txt leads to what mailto: is not requested"),
     ],
 )
 def test_what_robots_txt_may_answer(status: int, headers: dict[str, str], said: str, tmp_path: Path) -> None:
@@ -273,6 +278,29 @@ def test_what_robots_txt_may_answer(status: int, headers: dict[str, str], said: 
         else:
             assert crawl(f"{site.url}/", tmp_path, depth=1).result.tolist() == ["ok"]
     assert site.requests["/robots.txt"] <= 6
+
+
+@pytest.mark.parametrize(
+    ("agent", "is_ours"),
+    [
+        *[
+            (name, True)
+            for name in ("Pipeline", "pipeline", "PIPELINE/1.0", "Pipeline (+x)", "Pipeline2", "Pipeline#x")
+        ],
+        *[
+            (name, False)
+            for name in ("Pi", "Pipe", "line", "Pipeline-news", "*Pipeline", "x Pipeline", "Pipelines", "")
+        ],
+    ],
+)
+def test_a_group_of_robots_txt_holds_for_a_whole_name(agent: str, is_ours: bool) -> None:
+    rules = f"User-agent: {agent}\nDisallow: /x\nCrawl-delay: 7\n"
+    found = Rules(f"{rules}User-agent: * # all\nDisallow: /user-agent: x\n")
+    assert found.allows("http://a.example/x") is not is_ours
+    assert found.allows("http://a.example/user-agent: x") is is_ours
+    assert found.delay == 7 * is_ours
+    assert Rules(rules).allows("http://a.example/x") is not is_ours
+    assert not Rules(f"{rules}User Agent Pipeline/2\nDisallow: /y").allows("http://a.example/y")
 
 
 def test_a_start_page_of_another_site_is_named(other: Server, tmp_path: Path) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import json
 import sqlite3
 import threading
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -27,8 +30,8 @@ MODULE = f"""
 def people():
     return {PEOPLE!r}
 
-def ids():
-    return [1, 2, 3]
+def half():
+    return [{{"id": "a\\ud800"}}]
 
 def same(value):
     return value
@@ -102,6 +105,40 @@ def test_csv_rows_have_the_key_as_the_item_has_it(here: Path) -> None:
     assert got == [{"code": "007", "n": 1}, {"code": 7, "n": 2}, {"code": 7.0, "n": 2}, {"code": "yes", "n": 3}, None]
 
 
+def test_decimals_are_looked_up_as_they_are_written(here: Path) -> None:
+    texts = ["1.10", "12345678901234567.89", "-5.00"]
+    decimals = [Decimal(text) for text in texts]
+    (here / "prices.csv").write_text("price\n" + "\n".join(texts))
+    (here / "codes.csv").write_text("code,n\n" + "".join(f"{text},{i}\n" for i, text in enumerate(texts)))
+    prices = 'op: read_csv, path: prices.csv, cast: {price: "decimal(20, 2)"}'
+    got = found("csv: codes.csv, key: code, field: price, one: true", here, prices)
+    assert got == [{"code": decimal, "n": i} for i, decimal in enumerate(decimals)]
+    with Server(lambda request: request.send(200, json.dumps(request.path), Connection="close")) as server:
+        assert found(f"url: '{server.url}/{{price}}'", here, prices) == [f"/{text}" for text in texts]
+    query = 'database: pets.sqlite, query: "select :price as v, typeof(:price) as t", one: true'
+    assert [row["v"] for row in found(query, here, prices)] == [float(decimal) for decimal in decimals]
+    assert [row["t"] for row in found(query, here, prices)] == ["real", "real", "integer"]
+
+
+def test_whole_numbers_of_a_csv_file_are_exact(here: Path) -> None:
+    numbers = [2**63, 2**63 + 1, -(10**50), None, 7]
+    (here / "large.csv").write_text(
+        "k,n\n" + "".join(f"{i},{'NA' if n is None else n}\n" for i, n in enumerate(numbers))
+    )
+    assert found("csv: large.csv, key: k, one: true", here, items_of(*range(5))) == [
+        {"k": i, "n": n} for i, n in enumerate(numbers)
+    ]
+    (here / "large.csv").write_text("k,n\n0,1e300\n1,0.5\n")
+    assert found("csv: large.csv, key: k, one: true", here, items_of(0)) == [{"k": 0, "n": 1e300}]
+
+
+@pytest.mark.parametrize("number", ["1e400", "9007199254740993", "9" * 5000])
+def test_a_number_that_no_float_equals_is_an_error_beside_fractions(number: str, here: Path) -> None:
+    (here / "large.csv").write_text(f"k,n\n0,0.5\n1,{number}\n")
+    with pytest.raises(DataError, match=rf"large\.csv: column 'n': {number[:80]} is .*float.*cast: {{n: string}}"):
+        found("csv: large.csv, key: k, one: true", here, items_of(0))
+
+
 def test_values_are_bound_and_never_part_of_the_query(here: Path) -> None:
     items = items_of("1' or '1' = '1", "1; drop table pets", 1)
     assert found(f"{SQL}, missing: empty", here, items) == [[], [], ROWS[0]]
@@ -131,6 +168,11 @@ def test_nothing_found_is_an_error_with_its_cure(here: Path) -> None:
         ("select name from pets", 'no value of the item is bound in it: write "… where owner = :id"'),
         ("select ':id' from pets -- :id", "no value of the item is bound in it"),
         ("select name from pets where owner = ? and name = :id", "bound by name"),
+        (
+            "select *, name from pets where owner = :id",
+            "the result has 'name' more than once; name one of them: select",
+        ),
+        ("select p.*, q.* from pets p join pets q where p.owner = :id", "the result has 'owner' more than once"),
     ],
 )
 def test_a_query_that_is_wrong_or_writes_is_refused(query: str, said: str, here: Path) -> None:
@@ -154,11 +196,15 @@ def test_a_query_that_is_wrong_or_writes_is_refused(query: str, said: str, here:
         (f"{SQL}, one: true, missing: empty", "write missing: null"),
         (f"{SQL}, rate: 10", "got 10; a rate is a text like 10/s, 100/min, 500/h"),
         ("url: 'http://127.0.0.1/pets'", "write where their values go: {id}"),
+        ("url: 'http://127.0.0.1/pets#{id}'", "write where their values go: {id}"),
+        ("url: 'http://127.0.0.1/{id}/../pets'", "write where their values go: {id}"),
         ("url: 'http://{host}/pets'", "got a value before the path"),
         ("url: 'http://127.0.0.1{id}/pets'", "got a value before the path"),
         ("url: 'ftp://127.0.0.1/{id}'", "write http:// or https://"),
         ("url: 'http://127.0.0.1/{id'", "a place for a value is {name}"),
         ("url: 'http://127.0.0.1/{id}', headers: {X-A: \"b\\r\\nc\"}", "'X-A' is no header"),
+        ("url: 'http://127.0.0.1/{id}', headers: {X-A: ' b'}", "'X-A' is no header"),
+        ("url: 'http://127.0.0.1/{id}', headers: {Content-Length: '5'}", "'Content-Length' is of the connection"),
     ],
 )
 def test_what_a_lookup_does_not_take(lookup: str, said: str, here: Path) -> None:
@@ -169,9 +215,11 @@ def test_what_a_lookup_does_not_take(lookup: str, said: str, here: Path) -> None
 
 def test_files_that_are_missing_or_damaged_are_exit_code_3(here: Path) -> None:
     (here / "text.sqlite").write_text("not a database, but text" * 100)
-    for lookup in (SQL.replace("pets.sqlite", name) for name in ("no.sqlite", "text.sqlite")):
-        with pytest.raises(DataError, match=r"steps.pets.*sqlite: "):
-            graph_of(text_of(lookup), here)
+    (here / "empty.sqlite").write_text("")
+    for name, said in {"no": "no such file", "text": "no SQLite database", "empty": "no SQLite database"}.items():
+        for query in ("select name from pets where owner = :id", "select :id as v"):
+            with pytest.raises(DataError, match=rf"steps.pets.*{name}\.sqlite: .*{said}"):
+                graph_of(text_of(f'database: {name}.sqlite, query: "{query}"'), here)
     with pytest.raises(DataError, match=r"no\.csv"):
         graph_of(text_of("csv: no.csv, key: owner"), here)
 
@@ -184,6 +232,14 @@ def test_a_library_that_is_missing_is_named_with_its_cure(here: Path, monkeypatc
     assert found(f"{SQL}, missing: empty", here) == ROWS
 
 
+@pytest.mark.parametrize("header", ["id,zip,zip", "id,zip,id"])
+def test_a_csv_file_has_each_column_once(header: str, here: Path) -> None:
+    (here / "twice.csv").write_text(f"{header}\n1,2,3\n")
+    twice = header[-3:].lstrip(",")
+    with pytest.raises(DataError, match=rf"twice\.csv: the header has '{twice}' more than once"):
+        graph_of(text_of("csv: twice.csv, key: id"), here)
+
+
 def test_an_output_must_not_replace_the_database(here: Path) -> None:
     text = f"version: 1\n{text_of(SQL)}outputs:\n  pets: {{to: pickle, path: 'pets.sqlite/${{key}}'}}\n"
     (here / "a.yaml").write_text(text)
@@ -191,10 +247,47 @@ def test_an_output_must_not_replace_the_database(here: Path) -> None:
         pipeline.load(here / "a.yaml").run(backend="serial", out=here, runs=here / "runs")
 
 
+def test_columns_of_one_name_are_an_error_where_check_does_not_see_them(here: Path) -> None:
+    slow = "with recursive n(i) as (select 1 union all select i + 1 from n limit 300000) select count(*) from n"
+    text = text_of(
+        f'database: pets.sqlite, query: "select name, age as name from pets where owner = :id + ({slow}) * 0"'
+    )
+    with pytest.raises(DataError, match="the result has 'name' more than once"):
+        values_of(text, here)
+
+
 def test_a_query_that_takes_too_long_is_interrupted(here: Path) -> None:
     endless = "with recursive n(i) as (select :id union all select i + 1 from n) select count(*) from n"
     with pytest.raises(TaskTimeout, match=r"pets.sqlite: no answer within 0.2 s"):
         found(f'database: pets.sqlite, query: "{endless}", timeout: 0.2', here)
+
+
+def test_a_locked_database_is_asked_again(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    with contextlib.closing(sqlite3.connect(here / "pets.sqlite", isolation_level=None)) as writer:
+
+        def pause(seconds: float) -> None:
+            pauses.append(seconds)
+            if len(pauses) == 2:
+                writer.execute("commit")
+
+        monkeypatch.setattr("pipeline.ops.web.lookup.pause", pause)
+        writer.execute("begin exclusive")
+        with pytest.raises(TaskTimeout, match=r"no answer within 0.05 s \(.*locked\) in 2 tries; retries: 3"):
+            found(f"{SQL}, timeout: 0.05, retries: 1", here, items_of(1))
+        assert found(f"{SQL}, timeout: 0.05, retries: 1", here, items_of(1)) == [ROWS[0]]
+    assert all(0.25 <= pause < 0.75 for pause in pauses)
+
+
+def test_a_whole_number_beyond_those_of_sqlite_is_named(here: Path) -> None:
+    with pytest.raises(DataError, match="got 9223372036854775808, and SQLite has whole numbers of 64 bits; look for"):
+        found(SQL, here, items_of(2**63))
+
+
+@pytest.mark.parametrize("lookup", [SQL, CSV, "url: 'http://127.0.0.1/{id}'"])
+def test_half_of_a_character_is_an_error(lookup: str, here: Path) -> None:
+    with pytest.raises(DataError, match=r"got 'a\\ud800', with half of a character"):
+        found(lookup, here, 'call: "mine:half"')
 
 
 def ran(text: str, folder: Path, backend: str = "threads", **options: Any) -> Run:
@@ -254,7 +347,7 @@ def failing(n: int, status: int, **headers: str) -> Callable[[Handler], None]:
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_failures_are_tried_again_with_longer_pauses(status: int, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr("pipeline.ops.web.services.pause", pauses.append)
+    monkeypatch.setattr("pipeline.ops.web.lookup.pause", pauses.append)
     with Server(failing(2, status)) as server:
         assert found(f"url: '{server.url}/{{id}}', retries: 2", here) == [[1]] * 3
     assert set(server.requests.values()) == {3}
@@ -268,15 +361,19 @@ def test_failures_are_tried_again_with_longer_pauses(status: int, here: Path, mo
 
 def test_a_retry_after_is_respected(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr("pipeline.ops.web.services.pause", pauses.append)
+    monkeypatch.setattr("pipeline.ops.web.lookup.pause", pauses.append)
     with Server(failing(1, 503, Retry_After="7")) as server:
         found(f"url: '{server.url}/{{id}}', retries: 1", here)
         assert pauses == [7.0] * 3
-    with Server(failing(1, 503, Retry_After="301")) as server, pytest.raises(TaskTimeout, match="to wait for 301 s"):
+    with Server(failing(1, 503, Retry_After="301")) as server, pytest.raises(DataError, match="Retry-After is 301"):
         found(f"url: '{server.url}/{{id}}', retries: 1", here)
     assert retry_delay(1, 0, "", "Mon, 01 Jan 2001 00:00:00 GMT") < 1
     assert retry_delay(1, 0, "", "Mon, 01 Jan 2999 00:00:00 GMT") is None
     assert retry_delay(1, 0, "", "nonsense") < 1
+    assert retry_delay(1, 0, "", "²") < 1
+
+
+CUT = gzip.compress(b"[1]")[:-5]
 
 
 @pytest.mark.parametrize(
@@ -284,21 +381,46 @@ def test_a_retry_after_is_respected(here: Path, monkeypatch: pytest.MonkeyPatch)
     [
         (lambda r: r.send(403, "no key", "text/plain", Connection="close"), r"/1: status 403: no key"),
         (lambda r: r.send(200, "<p>", Connection="close"), r"/1: is no JSON \(text/html"),
+        (lambda r: r.send(200, "[1.5, 1e400]", Connection="close"), r"1e400 is beyond all floats"),
         (lambda r: r.send(200, "[" * 100_000, Connection="close"), r"is no JSON"),
         (lambda r: r.send(302, Location="http://127.0.0.2:9/x", Connection="close"), r"redirects to another site"),
         (lambda r: r.send(302, Location=r.path, Connection="close"), r"more than 5 redirects"),
-        (lambda r: r.send(503, Connection="close"), r"/1: status 503; retries: 3 on the step asks more often"),
+        (lambda r: r.send(302, Location="mailto:a@b.c", Connection="close"), r"/1: redirects to what mailto: is not"),
+        (lambda r: r.send(302, Location="/x\ty", Connection="close"), r"/1: redirects to what is no valid URL"),
+        (lambda r: r.send(200, CUT, Content_Encoding="gzip", Connection="close"), r"/1: .*the body broke off"),
+        (
+            lambda r: r.send(503, "no", "text/plain", Connection="close"),
+            r"/1: status 503: no; retries: 3 on the step asks more often",
+        ),
     ],
 )
 def test_what_else_a_service_may_answer(answer: Callable[[Handler], None], said: str, here: Path) -> None:
-    with Server(answer) as server, pytest.raises((DataError, TaskTimeout), match=said):
+    with Server(answer) as server, pytest.raises(DataError, match=said):
         found(f"url: '{server.url}/{{id}}'", here)
+
+
+def test_a_url_that_is_too_long_is_named(here: Path) -> None:
+    with pytest.raises(DataError, match=r"http://127.0.0.1/x+…: is longer than 2,000 characters; shorten the values"):
+        found("url: 'http://127.0.0.1/{id}'", here, items_of("x" * 3000))
+
+
+def test_a_service_that_fails_is_exit_code_3_and_asks_for_no_timeout(
+    here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with Server(failing(9, 500)) as server:
+        text = text_of(f"url: '{server.url}/{{id}}'", items_of(1))
+        (here / "a.yaml").write_text(f"version: 1\n{text}keep: [pets]\n")
+        assert main(["run", str(here / "a.yaml"), "--backend", "serial", "--runs", str(here / "runs")]) == 3
+    last = capfd.readouterr().err.splitlines()[-1]
+    assert "/1: status 500: [1]; retries: 3 on the step asks more often." in last
+    assert "timeout" not in last
+    assert "(task" not in last
 
 
 def test_a_service_that_is_not_there_is_named(here: Path) -> None:
     with Server() as server:
         pass
-    with pytest.raises(TaskTimeout, match=r"127.0.0.1:\d+/1: no connection: Connection refused"):
+    with pytest.raises(DataError, match=r"127.0.0.1:\d+/1: no connection: Connection refused"):
         found(f"url: '{server.url}/{{id}}'", here)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from pipeline.ops.web.page_links import Link, is_page, links_of, text_of_page
 from pipeline.ops.web.page_records import PageRecord, PageStore
 from pipeline.ops.web.robots import MOST_BYTES, PRODUCT, Rules, fetch_rules
 from pipeline.ops.web.turns import pause, postpone, take_turn
-from pipeline.ops.web.urls import Site, Unusable, normal
+from pipeline.ops.web.urls import Site, Unusable, redirected
 
 __all__ = ["Bucket", "Crawl", "fetch_pages", "read_rules", "retry_delay"]
 
@@ -110,7 +111,7 @@ def retry_delay(attempt: int, seed: int, key: str, asked: str = "") -> float | N
     """
     factor = 0.5 + random.Random(f"{seed} {key} {attempt}").random()
     delay = min(_FIRST_DELAY * 2 ** (attempt - 1), _LONGEST_DELAY) * factor
-    if asked.strip().isdigit():
+    if re.fullmatch(r"\s*[0-9]+\s*", asked):
         wait = float(asked.strip()[:9])
     else:
         try:
@@ -210,8 +211,6 @@ def _redirect(location: str, url: str) -> Link:
     if not location:
         return "", "redirect", "redirects to no URL!"
     try:
-        # headers are bytes: browsers read those above 127 as UTF-8
-        place = location.encode("latin-1", "replace").decode("utf-8", "replace") if not location.isascii() else location
-        return normal(place, url), "redirect", ""
+        return redirected(location, url), "redirect", ""
     except Unusable as error:
         return error.shown, "redirect", f"redirects to what {error.reason}" + ("!" if error.broken else "")

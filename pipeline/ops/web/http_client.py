@@ -5,15 +5,15 @@ writes of a request, with its connection and its headers, end at one deadline.
 """
 
 # Rejected: asyncio.timeout around httpx.AsyncClient, which needs an event loop a thread, and fails in notebooks, whose
-# thread has one that runs; httpx.HTTPTransport, which takes no network backend.
+# thread has one that runs; httpx.HTTPTransport, which takes no network backend; httpx.Client, which makes a request of
+# every redirect even where it is not to follow them, and raises if it can't.
 
 from __future__ import annotations
 
-import http.cookiejar
 import re
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -29,7 +29,17 @@ _DRAINED = 65_536  # bytes of a body that nobody wants but that keep the connect
 
 
 class NoAnswer(Exception):
-    """No complete answer came; the text gives the reason."""
+    """No complete answer came; the text gives the reason.
+
+    Parameters
+    ----------
+    late : whether the time was up
+    asked : the header Retry-After
+    """
+
+    def __init__(self, reason: str, *, late: bool = False, asked: str = "") -> None:
+        super().__init__(reason)
+        self.late, self.asked = late, asked
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,7 @@ class Answer:
     received : bytes of it that were read, as far as they were asked for
     note : why the body is not whole: cut off, or packed in an unknown way; empty if it is, or was not wanted
     failed : whether the body broke off, or did not end in time
+    late : whether it did not end in time
     """
 
     status: int
@@ -55,6 +66,7 @@ class Answer:
     seconds: float
     note: str = ""
     failed: bool = False
+    late: bool = False
 
 
 class HttpClient:
@@ -64,17 +76,19 @@ class HttpClient:
     """
 
     def __init__(self, site: Site) -> None:
-        import httpx  # an optional dependency, slow to import
+        import httpcore  # an optional dependency, slow to import
 
         self.site = site
         self._network = _Network()
-        jar = http.cookiejar.CookieJar(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
-        self._client = httpx.Client(transport=_transport(site, self._network), cookies=jar, trust_env=False)
-        self._client.headers.clear()
+        self._pool = httpcore.ConnectionPool(
+            ssl_context=_ssl_context() if site.scheme == "https" else None,
+            max_connections=1,
+            network_backend=self._network,  # type: ignore[arg-type]
+        )
 
     def close(self) -> None:
         """Close the connection."""
-        self._client.close()
+        self._pool.close()
 
     def get(
         self,
@@ -116,39 +130,69 @@ class HttpClient:
         most: int,
         wanted: Callable[[int, Mapping[str, str]], bool],
     ) -> Answer:
-        request = self._client.build_request(
-            "GET", f"{self.site}{target}", headers={"Accept-Encoding": "gzip", "Connection": "keep-alive", **headers}
-        )
         with _failures(timeout):
-            response = self._client.send(request, stream=True)
+            response = self._pool.handle_request(self._request(target, headers))
         try:
-            found = {name.lower(): value for name, value in response.headers.items()}
-            body = _Body(response, found, most if wanted(response.status_code, found) else 0)
+            found = _by_name(response.headers)
+            body = _Body(response.iter_stream(), found, most if wanted(response.status, found) else 0)
             try:
                 with _failures(timeout):
                     body.read()
             except (NoAnswer, _Stale) as error:
                 body.note, body.failed = str(error) or "the body broke off", True
+                body.late = isinstance(error, NoAnswer) and error.late
         finally:
             with suppress(Exception):
                 response.close()
-        seconds = time.monotonic() - began
         return Answer(
-            response.status_code, found, bytes(body.data), body.size, body.received, seconds, body.note, body.failed
+            response.status,
+            found,
+            bytes(body.data),
+            body.size,
+            body.received,
+            time.monotonic() - began,
+            body.note,
+            body.failed,
+            body.late,
         )
+
+    def _request(self, target: str, headers: Mapping[str, str]) -> Any:
+        """Return the request of httpcore; it goes to the site, whatever the target is."""
+        import httpcore
+        import httpx
+
+        site = self.site
+        made = httpx.Request(
+            "GET", f"{site}{target}", headers={"Accept-Encoding": "gzip", "Connection": "keep-alive", **headers}
+        )
+        url = httpcore.URL(
+            scheme=site.scheme.encode(), host=site.host.encode(), port=site.port, target=made.url.raw_path
+        )
+        return httpcore.Request("GET", url, headers=made.headers.raw)
+
+
+def _by_name(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return headers by lower-case name; each is read as UTF-8, or as Latin-1 if it is none."""
+    import httpx
+
+    found: dict[str, str] = {}
+    for pair in headers:
+        ((name, value),) = httpx.Headers([pair]).items()
+        found[name] = f"{found[name]}, {value}" if name in found else value
+    return found
 
 
 class _Body:
     """Reads a body within its limits. State: grows until its end, or until a limit is reached."""
 
-    def __init__(self, response: Any, headers: Mapping[str, str], most: int) -> None:
-        self.response, self.most = response, most
+    def __init__(self, chunks: Iterable[bytes], headers: Mapping[str, str], most: int) -> None:
+        self.chunks, self.most = chunks, most
         length = headers.get("content-length", "")
         self.stated = int(length) if length.isascii() and length.isdigit() and len(length) < 16 else -1
         self.coding = headers.get("content-encoding", "").strip().lower()
         self.data = bytearray()
-        self.received, self.note, self.failed = 0, "", False
-        self.is_whole = self.is_cut = False
+        self.received, self.note, self.failed, self.late = 0, "", False, False
+        self.is_whole = self.is_cut = self.is_open = False  # open: a packed body whose end has not come
 
     @property
     def size(self) -> int:
@@ -161,7 +205,7 @@ class _Body:
         if not self.most and not 0 <= self.stated <= _DRAINED:
             return  # closing the connection costs less than the body
         limit = self.most or _DRAINED
-        for chunk in self.response.iter_raw():
+        for chunk in self.chunks:
             self.received += len(chunk)
             if self.most and unpack is not None:
                 self.data += unpack(chunk, self.most + 1 - len(self.data))
@@ -171,6 +215,8 @@ class _Body:
                 self.note = f"cut off after {self.most:,} bytes" if self.most else ""
                 return
         self.is_whole = True
+        if self.is_open:
+            raise NoAnswer("the body broke off")
 
     def _unpacker(self) -> Callable[[bytes, int], bytes] | None:
         if self.coding in ("", "identity"):
@@ -178,13 +224,24 @@ class _Body:
         if self.coding not in ("gzip", "x-gzip", "deflate"):
             self.note = f"the body is packed as {self.coding[:40]!r}, which was not asked for"
             return None
-        packed = zlib.decompressobj(wbits=47 if self.coding != "deflate" else zlib.MAX_WBITS)
+        wbits = 47 if self.coding != "deflate" else zlib.MAX_WBITS
+        packed = zlib.decompressobj(wbits)
 
         def unpack(chunk: bytes, most: int) -> bytes:
-            try:
-                return packed.decompress(chunk, max(most, 1))
-            except zlib.error:
-                raise NoAnswer("the body can't be unpacked") from None
+            nonlocal packed
+            found = b""
+            while chunk and len(found) < most:
+                if packed.eof:
+                    if not chunk.startswith(b"\x1f"):  # padding after the last member
+                        break
+                    packed = zlib.decompressobj(wbits)
+                try:
+                    found += packed.decompress(chunk, most - len(found))
+                except zlib.error:
+                    raise NoAnswer("the body can't be unpacked") from None
+                chunk = packed.unused_data
+            self.is_open = not packed.eof
+            return found
 
         return unpack
 
@@ -202,7 +259,7 @@ def _failures(timeout: float) -> Iterator[None]:
     try:
         yield
     except httpcore.TimeoutException:
-        raise NoAnswer(f"no end within {timeout:g} s") from None
+        raise NoAnswer(f"no end within {timeout:g} s", late=True) from None
     except httpcore.ConnectError as error:
         why = re.sub(r"^\[Errno -?\d+\] ", "", str(error))
         raise NoAnswer(f"no connection: {why}") from None
@@ -217,7 +274,7 @@ def _failures(timeout: float) -> Iterator[None]:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Below httpx
+# Below httpcore
 # ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -295,42 +352,3 @@ def _ssl_context() -> Any:
     import httpx
 
     return httpx.create_ssl_context()
-
-
-def _transport(site: Site, network: _Network) -> Any:
-    """Return a transport of httpx that connects to one site, whatever the URL of a request is."""
-    import httpcore
-    import httpx
-
-    pool = httpcore.ConnectionPool(
-        ssl_context=_ssl_context() if site.scheme == "https" else None,
-        max_connections=1,
-        network_backend=network,  # type: ignore[arg-type]
-    )
-
-    class Stream(httpx.SyncByteStream):
-        def __init__(self, stream: Any) -> None:
-            self._stream = stream
-
-        def __iter__(self) -> Iterator[bytes]:
-            yield from self._stream
-
-        def close(self) -> None:
-            self._stream.close()
-
-    class Transport(httpx.BaseTransport):
-        def handle_request(self, request: httpx.Request) -> httpx.Response:
-            url = httpcore.URL(
-                scheme=site.scheme.encode(),
-                host=site.host.encode(),
-                port=site.port,
-                target=request.url.raw_path,
-            )
-            sent = httpcore.Request(request.method, url, headers=request.headers.raw, content=b"")
-            answered = pool.handle_request(sent)
-            return httpx.Response(answered.status, headers=answered.headers, stream=Stream(answered.stream))
-
-        def close(self) -> None:
-            pool.close()
-
-    return Transport()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.config.model import Over, Step
-from pipeline.errors import DataError
+from pipeline.errors import DataError, TaskTimeout
 from pipeline.graph.graph import Key
 from pipeline.graph.nodes import GraphNode, ref, task
 from pipeline.graph.ownership import users_code
@@ -16,10 +17,12 @@ from pipeline.ops.calls.arguments import Slot
 from pipeline.ops.calls.mapping import deal, mapped
 from pipeline.ops.collections import Frame, Items, Single
 from pipeline.ops.conversions import to_items
+from pipeline.ops.web.fetching import retry_delay
+from pipeline.ops.web.http_client import NoAnswer
 from pipeline.ops.web.libraries import require
 from pipeline.ops.web.lookup_tables import CsvTable, Database
 from pipeline.ops.web.services import MISSING, Service
-from pipeline.ops.web.turns import take_turn
+from pipeline.ops.web.turns import pause, postpone, take_turn
 from pipeline.worker.run_segment import cause_of
 
 __all__ = ["lookup"]
@@ -34,7 +37,9 @@ class Lookup:
     Parameters
     ----------
     field : CSV: the key of an item that is a map
+    rate : requests per second, of all workers of a machine; None: no limit
     drop : whether a failed item becomes a :class:`~pipeline.graph.segments.Dropped` in its place
+    seed : what the pauses between tries depend on, besides the item
     """
 
     source: Database | CsvTable | Service
@@ -43,6 +48,8 @@ class Lookup:
     field: str
     rate: float | None
     drop: bool
+    retries: int
+    seed: int
 
 
 def lookup(
@@ -84,8 +91,8 @@ def lookup(
         source = CsvTable.opened(csv, key or "", sep)
     else:
         require("lookup", "web", "httpx")
-        source = Service.opened(url or "", headers, timeout=timeout, retries=step.retries, seed=seed, rate=rate)
-    work = Lookup(source, missing, one, field or key or "", rate, step.on_error == "drop")
+        source = Service.opened(url or "", headers, timeout=timeout, rate=rate)
+    work = Lookup(source, missing, one, field or key or "", rate, step.on_error == "drop", step.retries, seed)
     tasks: dict[Key, GraphNode] = {}
     given = _divided(x, name, split, tasks)
     # the tries are made within the task, which knows how long to wait before the next
@@ -147,17 +154,14 @@ def find(work: Lookup, item: Mapping[str, Any] | None, key: str, *values: Any) -
 
 def _found(work: Lookup, value: Any, key: str) -> Any:
     source = work.source
-    if isinstance(source, Service):
-        found = source.value(work, value, key)
-        return found if found is not MISSING else _nothing(work, value, f"{source.url} has nothing")
-    if work.rate is not None:
-        take_turn(source.path, work.rate)
     if isinstance(source, CsvTable) and isinstance(value, Mapping):
         if work.field not in value:
             has = ", ".join(map(str, value))
             raise DataError(f"the item has no {work.field!r}; it has {has}; write field: and one of them")
         value = value[work.field]
-    rows = source.rows(work, value)
+    rows = _answered(work, value, key)
+    if isinstance(source, Service):
+        return rows if rows is not MISSING else _nothing(work, value, f"{source.url} has nothing")
     if not rows:
         return _nothing(work, value, f"{source.path} has no row")
     if not work.one:
@@ -165,6 +169,40 @@ def _found(work: Lookup, value: Any, key: str) -> Any:
     if len(rows) > 1:
         raise DataError(f"{source.path} has {len(rows)} rows for {_shown(value)}; one: false gives all of them")
     return rows[0]
+
+
+def _answered(work: Lookup, value: Any, key: str) -> Any:
+    """Return what the source has for a value, after as many tries as the step allows.
+
+    Raises
+    ------
+    TaskTimeout : if the last try took too long
+    DataError : if there was no answer for another reason
+    """
+    for attempt in itertools.count(1):
+        try:
+            return _answer(work, value)
+        except NoAnswer as error:
+            delay = retry_delay(attempt, work.seed, key, error.asked)
+            if delay is None or attempt > work.retries:
+                tries = f" in {attempt} tries" if attempt > 1 else ""
+                cure = f"retries: {max(2 * work.retries, 3)} on the step asks more often"
+                if delay is None:
+                    cure = f"its Retry-After is {error.asked}, and at most 300 s are waited"
+                raise (TaskTimeout if error.late else DataError)(f"{error}{tries}; {cure}") from error
+            if error.asked and work.rate is not None and isinstance(work.source, Service):
+                postpone(str(work.source.site), delay)
+            pause(delay)
+    raise AssertionError("the last try returns or raises")
+
+
+def _answer(work: Lookup, value: Any) -> Any:
+    source = work.source
+    if isinstance(source, Service):
+        return source.value(work, value)
+    if work.rate is not None:
+        take_turn(source.path, work.rate)
+    return source.rows(work, value)
 
 
 def _nothing(work: Lookup, value: Any, what: str) -> Any:

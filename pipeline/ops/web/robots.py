@@ -6,13 +6,14 @@ site is not, and then nothing is allowed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from pipeline.ops.web.http_client import Answer, NoAnswer
-from pipeline.ops.web.urls import Site, Unusable, normal
+from pipeline.ops.web.urls import Site, Unusable, redirected
 
 __all__ = ["MOST_BYTES", "PRODUCT", "Rules", "fetch_rules"]
 
@@ -23,6 +24,8 @@ MOST_BYTES = 500 * 1024
 """Bytes of robots.txt that count; the rest is not read."""
 
 _MOST_REDIRECTS = 5
+_AGENT = re.compile(r"^\s*user[- ]*agent\s*[:\s]\s*(\*(?![^\s#])|[a-z_-]*).*", re.IGNORECASE)
+_OTHERS = "-"  # is in no name
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,15 @@ class Rules:
 def _parsed(text: str) -> Any:
     from protego import Protego
 
-    return Protego.parse(text)
+    return Protego.parse("\n".join(_AGENT.sub(_named, line) for line in text.splitlines()))
+
+
+def _named(line: re.Match[str]) -> str:
+    """Return the line of a user agent with a name that protego, which also finds parts of names, finds if it is ours.
+
+    RFC 9309, 2.2.1: the product token of the line, which ends at the first other character, is compared as a whole.
+    """
+    return f"User-agent: {line[1] if line[1].lower() in ('*', PRODUCT.lower()) else _OTHERS}"
 
 
 def fetch_rules(site: Site, get: Callable[[str], Answer]) -> Rules:
@@ -68,7 +79,7 @@ def fetch_rules(site: Site, get: Callable[[str], Answer]) -> Rules:
             return Rules(reason=f"robots.txt gave no answer ({error})")
         if 300 <= answer.status < 400:
             try:
-                url = normal(answer.headers.get("location", ""), url)
+                url = redirected(answer.headers.get("location", ""), url)
             except Unusable as error:
                 return Rules(reason=f"robots.txt leads to what {error.reason}")
         elif 400 <= answer.status < 500:

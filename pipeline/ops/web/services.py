@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,13 +11,13 @@ from importlib.metadata import version
 from typing import Any
 from urllib.parse import quote
 
-from pipeline.errors import DataError, OpError, TaskTimeout
+from pipeline.errors import DataError, OpError
 from pipeline.ops.web.connections import connection
-from pipeline.ops.web.fetching import AGAIN, retry_delay
+from pipeline.ops.web.fetching import AGAIN
 from pipeline.ops.web.http_client import Answer, HttpClient, NoAnswer
 from pipeline.ops.web.lookup_tables import text_of
-from pipeline.ops.web.turns import pause, postpone, take_turn
-from pipeline.ops.web.urls import Site, Unusable, normal, site_of
+from pipeline.ops.web.turns import take_turn
+from pipeline.ops.web.urls import Site, Unusable, normal, redirected, site_of
 
 __all__ = ["MISSING", "Service"]
 
@@ -27,6 +28,9 @@ _MOST_BYTES = 64_000_000
 _MOST_REDIRECTS = 5
 _PLACE = re.compile(r"\{([A-Za-z_]\w*(?:\.\w+)*)\}")
 _ABSENT = frozenset({204, 404, 410})
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_HEADER_VALUE = re.compile(r"([!-~]([ -~]*[!-~])?)?")
+_OWN_HEADERS = frozenset({"connection", "content-length", "expect", "te", "trailer", "transfer-encoding", "upgrade"})
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,6 @@ class Service:
     names: tuple[str, ...]
     headers: Mapping[str, str]
     timeout: float
-    retries: int
-    seed: int
     rate: float | None
 
     @classmethod
@@ -57,54 +59,43 @@ class Service:
         ------
         OpError : if the URL has no place for a value, or one before the path, or can't be requested
         """
+        url = url.partition("#")[0]  # the rest is never sent
         names = tuple(dict.fromkeys(_PLACE.findall(url)))
         if set(_PLACE.sub("", url)) & set("{}"):
             raise OpError("url", f"got {url!r}; a place for a value is {{name}}, or {{name.key}}")
-        if not names:
-            raise OpError("url", f"got {url!r}, the same for all items; write where their values go: {{id}}")
         try:
-            site = site_of(normal(_PLACE.sub("x", url)))
-            other = site_of(normal(_PLACE.sub("y", url)))
+            made, other = (normal(_PLACE.sub(value, url)) for value in "xy")
         except Unusable as error:
             raise OpError("url", f"{error.reason}; write http:// or https://, a host and a path") from error
-        if site != other:
+        if made == other:
+            raise OpError("url", f"got {url!r}, the same for all items; write where their values go: {{id}}")
+        if site_of(made) != site_of(other):
             raise OpError("url", "got a value before the path; which host is asked must not depend on an item")
         for name, value in headers.items():
-            if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name) or not value.isprintable() or not value.isascii():
-                raise OpError("headers", f"{name!r} is no header: printable ASCII")
-        return cls(url, site, names, dict(headers), **options)
+            if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
+                raise OpError("headers", f"{name!r} is no header: printable ASCII, without spaces around it")
+            if name.lower() in _OWN_HEADERS:
+                raise OpError("headers", f"{name!r} is of the connection, which a lookup makes itself; leave it out")
+        return cls(url, site_of(made), names, dict(headers), **options)
 
-    def value(self, work: object, item: Any, key: str) -> Any:
+    def value(self, work: object, item: Any) -> Any:
         """Return what the service has for an item, as Python values; :data:`MISSING` if it has nothing.
 
         Raises
         ------
         DataError : if the answer is an error, or no JSON, or leads to another site
-        TaskTimeout : if there was no answer in any try
+        NoAnswer : if another try may help
         """
         url = self._url(item)
-        for attempt in range(1, self.retries + 2):
-            why, asked = "", ""
-            try:
-                answer = self._answer(work, url)
-            except NoAnswer as error:
-                why = str(error)
-            else:
-                if answer.status not in AGAIN and not answer.failed:
-                    return self._decoded(url, answer)
-                why, asked = f"status {answer.status}", answer.headers.get("retry-after", "")
-                why += f", {answer.note}" * bool(answer.note)
-            if attempt > self.retries:
-                break
-            delay = retry_delay(attempt, self.seed, key, asked)
-            if delay is None:
-                why += f"; it asks to wait for {asked} s, and at most 300 s are waited"
-                break
-            if asked and self.rate is not None:
-                postpone(str(self.site), delay)
-            pause(delay)
-        tries = f" in {attempt} tries" if attempt > 1 else ""
-        raise TaskTimeout(f"{url}: {why}{tries}; retries: {max(2 * self.retries, 3)} on the step asks more often")
+        try:
+            answer = self._answer(work, url)
+        except NoAnswer as error:
+            raise NoAnswer(f"{url}: {error}", late=error.late) from error
+        if answer.failed or answer.status in AGAIN:
+            more = f", {answer.note}" if answer.failed else _shown(answer.body)
+            asked = answer.headers.get("retry-after", "")
+            raise NoAnswer(f"{url}: status {answer.status}{more}", late=answer.late, asked=asked)
+        return self._decoded(url, answer)
 
     def _answer(self, work: object, url: str) -> Answer:
         client = connection(work, str(self.site), lambda: HttpClient(self.site))
@@ -119,7 +110,7 @@ class Service:
             if answer.status not in (301, 302, 303, 307, 308) or not answer.headers.get("location"):
                 return answer
             try:
-                url = normal(answer.headers["location"], url)
+                url = redirected(answer.headers["location"], url)
             except Unusable as error:
                 raise DataError(f"{url}: redirects to what {error.reason}") from error
         raise DataError(f"{url}: more than {_MOST_REDIRECTS} redirects")
@@ -132,7 +123,7 @@ class Service:
         if answer.note:
             raise DataError(f"{url}: {answer.note}")
         try:
-            return json.loads(answer.body)
+            return json.loads(answer.body, parse_float=_finite)
         except (ValueError, RecursionError) as error:
             kind = answer.headers.get("content-type", "no content type")
             raise DataError(f"{url}: is no JSON ({kind}): {error}") from error
@@ -156,7 +147,18 @@ class Service:
                 raise DataError(f"got {text!r} for {found[1]!r}, which would be another path")
             return quote(text, safe="")
 
-        return normal(_PLACE.sub(written, self.url))
+        url = _PLACE.sub(written, self.url)
+        try:
+            return normal(url)
+        except Unusable as error:
+            raise DataError(f"{url[:80]}…: {error.reason}; shorten the values of the item in it") from error
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text[:40]} is beyond all floats")
+    return number
 
 
 def _shown(body: bytes) -> str:

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import quote, urljoin, urlsplit
 
-__all__ = ["MOST_LENGTH", "Site", "Unusable", "normal", "site_of"]
+__all__ = ["MOST_LENGTH", "Site", "Unusable", "normal", "redirected", "site_of"]
 
 MOST_LENGTH = 2_000
 """Characters of a URL; longer ones are never requested."""
@@ -110,6 +110,18 @@ def normal(text: str, base: str = "", *, encoding: str = "utf-8") -> str:
     if len(url) > MOST_LENGTH:
         raise Unusable(f"is longer than {MOST_LENGTH:,} characters", url)
     return url
+
+
+def redirected(location: str, url: str) -> str:
+    """Return where the header Location of an answer from ``url`` leads, in normal form.
+
+    Raises
+    ------
+    Unusable : as of :func:`normal`; also for control characters, which a link may have, but no header
+    """
+    if re.search(r"[\x00-\x1f\x7f]", location):
+        raise Unusable("is no valid URL", _shown(location), broken=True)
+    return normal(location, url)
 
 
 def _shown(text: str) -> str:
