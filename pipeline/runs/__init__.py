@@ -18,6 +18,7 @@ equal_frames      Pair the rows of two frames, and find what differs.
 protected_inputs  Refuse output paths at which a run would destroy inputs, other outputs, or files that are not its own.
 batch_sources     Where batches get their rows from: files, outputs of runs and steps, cut into blocks.
 batches           Rows of files, outputs and steps in batches, read ahead by worker processes: for training loops.
+torch_batches     Batches as a dataset of PyTorch, and the epochs that its workers agree on.
 inspect           Compute one value of a file (``show``) or run one of its tasks (``debug``), and nothing else.
 recomputation     Compute the value of a step that a run did not keep again, where that is quick.
 debugger          Run a task under pdb, in the user's frame where it failed or at the first line of the user's function.

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import importlib
 import multiprocessing
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Generator, Iterator
+from typing import Any, Protocol
 
 from pipeline.errors import ConfigError, DataError
-
-if TYPE_CHECKING:
-    from pipeline.runs.batches import Batches
 
 __all__ = ["SharedEpochs", "dataset"]
 
 _LOADERS = 64  # iterations of DataLoaders that are remembered
+
+
+class Epochs(Protocol):
+    """What is needed of :class:`pipeline.runs.batches.Batches`."""
+
+    def __iter__(self) -> Generator[Any]: ...
+
+    def of_epoch(self, epoch: int, *, first: int, every: int, inline: bool) -> Generator[Any]: ...
 
 
 class SharedEpochs:
@@ -60,7 +65,7 @@ class SharedEpochs:
         return epoch
 
 
-def dataset(batches: Batches, epochs: SharedEpochs) -> Any:
+def dataset(batches: Epochs, epochs: SharedEpochs) -> Any:
     """Return a ``torch.utils.data.IterableDataset`` of batches as tensors.
 
     Raises
