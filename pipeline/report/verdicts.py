@@ -130,6 +130,7 @@ class ComparisonReport(Comparison):
             lines.append(Sentence("Find out with `pipeline run` which items fail", why))
         if self._is_disturbed and self.advice != self._quieter():
             lines.append(self._quieter())
+        lines += self._sooner()
         return lines + [tried_text(one) for one in self.recommendations if one.helps is False]
 
     @property
@@ -231,6 +232,8 @@ class ComparisonReport(Comparison):
         if len(self.ran) > 1 and self._n_rounds < _DECIDED:
             return f"Undecided after {count_text(self._n_rounds, 'round')}: {best.backend} was fastest{speedup}"
         ties = self._ties
+        if self.rows[0].label in ties:
+            return f"No back end is measurably faster than serial (fastest: {best.backend}{speedup})"
         text = f"Fastest: {best.backend}{speedup}"
         return f"{text} (not measurably slower: {', '.join(ties)})" if ties else text
 
@@ -240,6 +243,21 @@ class ComparisonReport(Comparison):
         best = self._best
         return [row.label for row in self.ran if row.elapsed is not None and row is not best and self._alike(row, best)]
 
+    def _sooner(self) -> list[Sentence]:
+        """Return which back end ends earlier, as it is, than the recommended one with its change and its start-up."""
+        one = self.recommendation
+        advised = next((row for row in self.ran if one is not None and row.backend == one.backend), None)
+        if one is None or advised is None or advised.elapsed is None or self.unequal:
+            return []
+        after = one.tried.elapsed if one.tried is not None else one.advice.after or advised.elapsed.value
+        changed = after + _with_start(advised) - advised.elapsed.value
+        first = min((row for row in self.ran if row.elapsed is not None), key=_with_start)
+        if _with_start(first) >= (1 - LEAST_SAVED) * changed:
+            return []
+        why = (f"with start-up and commit it takes {duration_text(_with_start(first))} as the file is, and "
+               f"{advised.label} {duration_text(changed)} after this change")  # fmt: skip
+        return [Sentence(f"For a single run {_use(first)[0].lower()}{_use(first)[1:]}", why)]
+
     def _use(self) -> Sentence:
         """Return which back end to use: the fastest, or one that ends earlier with the start of its workers."""
         best = self._best
@@ -247,8 +265,8 @@ class ComparisonReport(Comparison):
         if _with_start(first) < (1 - LEAST_SAVED) * _with_start(best):
             return Sentence(_use(first), f"with start-up and commit it takes {duration_text(_with_start(first))}, and "
                             f"{best.label} {duration_text(_with_start(best))}")  # fmt: skip
-        if best.reference:
-            return Sentence(_use(best), "no other back end is measurably faster")
+        if best.reference or self.rows[0].label in self._ties:
+            return Sentence(_use(self.rows[0]), "no other back end is measurably faster")
         return Sentence(_use(best), "no change of the file was found that should save a twentieth of its time")
 
     @staticmethod

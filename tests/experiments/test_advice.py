@@ -159,6 +159,17 @@ def test_what_was_tried_is_told_with_its_time_in_text_and_json() -> None:
     assert report.to_dict()["recommendation"]["tried"]["elapsed"] == 0.69
 
 
+@pytest.mark.parametrize(("start_up", "sooner"), [(1.0, False), (2.0, True)])
+def test_the_start_of_workers_is_told_beside_a_change(start_up: float, sooner: bool) -> None:
+    """With its change processes take 0.7 s and their start; serial takes 2.4 s and starts at once."""
+    report = compared((recommended(reasons(), 2.2)[0],))
+    serial, _, processes = (replace(row, start_up=0.0, commit=0.0) for row in report.rows)
+    rows = serial, replace(processes, start_up=start_up)
+    found = [str(one) for one in replace(report, rows=rows).warnings]
+    expected = "For a single run use `--backend serial`. With start-up and commit it takes 2.40 s as the file is, and "
+    assert found == ([f"{expected}processes 2.70 s after this change."] if sooner else [])
+
+
 def test_what_was_tried_in_vain_is_told_and_the_next_is_recommended() -> None:
     first, second = recommended(reasons(), 2.2)
     report = compared((replace(first, tried=Tried(2.3, 1.04, "equal")), second))

@@ -123,6 +123,12 @@ def test_nothing_faster_than_serial_is_said_so():
     assert comparison({"serial": [1.0, 1.1, 1.2], "pool": [2.0, 2.1, 2.2]}).answer.startswith("Fastest: serial;")
 
 
+def test_a_lead_that_is_not_measurable_is_none():
+    result = comparison({"serial": [1.0, 1.1, 1.2], "pool": [0.98, 1.05, 1.3], "dask": [2.0, 2.1, 2.2]})
+    assert result.answer.startswith("No back end is measurably faster than serial (fastest: pool, 1.05x as fast as")
+    assert result.advice.do == "Use `--backend serial`"
+
+
 def test_serial_is_not_alone_fastest_among_equals():
     result = comparison({"serial": [1.0, 1.1, 1.2], "pool": [1.15, 1.05, 1.25], "dask": [2.0, 2.1, 2.2]})
     assert result.answer.startswith("Fastest: serial (not measurably slower: pool);")

@@ -21,7 +21,7 @@ from pipeline.report.failures import failure_lines
 from pipeline.worker.process_setup import install_modules
 
 MODULE = """
-import asyncio, io, multiprocessing, sys
+import asyncio, io, multiprocessing, os, sys
 from pathlib import Path
 
 def helper(x):
@@ -72,7 +72,7 @@ async def async_generator():
     yield 1
 
 def opened():
-    return open("opened.txt", "w")
+    return open(os.devnull, "w")
 
 def long_message(n):
     raise ValueError("x" * 50_000 + f" of {n}")

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 __all__ = ["Calls", "explained"]
 
 _WASTED = ("inflation", "runtime", "transfer", "scheduling", "limit", "dependency", "unexplained")
+_IN_COMMON = frozenset({"waiting", "limit", "chain", "few tasks", "long task"})
+"""Causes that lie in the tasks and the graph: they hold on every back end."""
 
 
 @dataclass
@@ -96,8 +98,11 @@ def _cause(
     shape: Shape,
     serial: SerialTimes,
     reference: str,
-) -> Cause:
-    """Return what kept a case from being faster: in its median run, and in two of three rounds."""
+) -> tuple[Cause, Cause]:
+    """Return what kept a case from being faster: in its median run, and in two of three rounds.
+
+    And the same without the causes that lie in the tasks and the graph, which all back ends have in common.
+    """
     own = judged.runs.label
     start_up, serial_start_up = (median([m.start_up for m in runs[label]]) for label in (own, reference))
     rounds = []
@@ -107,13 +112,15 @@ def _cause(
         try:
             schedule = MeasuredSchedule.of(trace, shape, serial)
         except ValueError:  # items were dropped, or a worker was lost with tasks that have no row
-            return Cause("lost worker", after=judged.elapsed) if judged.gaps else Cause("none")
+            lost = Cause("lost worker", after=judged.elapsed) if judged.gaps else Cause("none")
+            return lost, lost
         rounds.append(causes(schedule, facts))
-    return guilty(rounds, judged.round - 1)
+    apart = [[cause for cause in found if cause.kind not in _IN_COMMON] for found in rounds]
+    return guilty(rounds, judged.round - 1), guilty(apart, judged.round - 1)
 
 
 def _reasons(
-    comparison: Comparison, found: Mapping[str, tuple[Cause, Account]], knobs: Mapping[str, TuningKnob]
+    comparison: Comparison, found: Mapping[str, tuple[tuple[Cause, Cause], Account]], knobs: Mapping[str, TuningKnob]
 ) -> dict[str, Reason]:
     """Return for each case why it is not faster, and what to change."""
     measured = {
@@ -122,14 +129,17 @@ def _reasons(
                                 base_name(row.backend) not in ("serial", "threads"))
         for row in comparison.ran if row.elapsed is not None
     }  # fmt: skip
-    held = frozenset(account.runs.backend for cause, account in found.values() if cause.kind == "gil")
+    held = frozenset(account.runs.backend for (cause, _), account in found.values() if cause.kind == "gil")
     reasons = {}
     for row in comparison.ran:
         if row.label not in found or row.speedup is None:
             continue
-        cause, account = found[row.label]
+        (cause, own), account = found[row.label]
         at = Situation(measured[row.label], tuple(measured.values()), row.speedup.value, knobs, count_cores(), held)
         cause = start_up_first(cause, at)
+        advice = advise(cause, at)
+        if advice.measured and cause.kind in _IN_COMMON and own.kind != "none":
+            cause = own  # why another back end is faster than this one
         percents = account.losses.percents() if account.losses is not None else {}
         largest = sorted(_WASTED, key=lambda name: -percents.get(name, 0))[:2]
         reasons[row.label] = Reason(
@@ -139,7 +149,7 @@ def _reasons(
             elapsed=at.case.elapsed,
             speedup=row.speedup.value,
             cause=cause,
-            advice=advise(cause, at),
+            advice=advice,
             largest=tuple((name, percents.get(name, 0)) for name in largest),
         )
     return reasons
