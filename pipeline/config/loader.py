@@ -240,7 +240,8 @@ def _merged_tree(tree: Node, params: Params) -> Node:
 def _check_version(tree: Node, faults: FaultCollector) -> None:
     node = tree.value.get("version")
     if node is not None and (node.value != 1 or node.value is True):
-        faults.add(node.location, "version", f"got {node.shown}; this version of Pipeline reads version 1")
+        cure = "write 1 without quotes" if node.value == "1" else "this version of Pipeline reads version 1"
+        faults.add(node.location, "version", f"got {node.shown}; {cure}")
 
 
 def _settings(tree: Node, params: Params) -> dict[str, Any]:

@@ -24,13 +24,13 @@ def name_error(text: str) -> str:
     """Return what is wrong with a name, with a similar one that is allowed where there is one; empty if nothing is.
 
     >>> name_error("class")
-    "'class' can't be a name: letters, digits and _, no Python keyword; write 'class_'"
+    "'class' can't be a name: letters a to z, digits and _, no Python keyword; write 'class_'"
     """
     if is_name(text):
         return ""
     near = f"{text}_" if keyword.iskeyword(text) else re.sub(r"[ .-]+", "_", text)
     hint = f"; write {near!r}" if is_name(near) else ""
-    return f"{text!r} can't be a name: letters, digits and _, no Python keyword{hint}"
+    return f"{text!r} can't be a name: letters a to z, digits and _, no Python keyword{hint}"
 
 
 def label(value: Any) -> str:

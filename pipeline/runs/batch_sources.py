@@ -86,6 +86,8 @@ def _output(run: Run, name: str | None, options: Mapping[str, Any]) -> dict[str,
     """Return the keys of a step that reads a committed output."""
     names = list(run.outputs)
     chosen = names[0] if name is None and len(names) == 1 else str(name)
+    if name is None and len(names) > 1:
+        raise ConfigError(f"output: the run has {len(names)}; choose one: output={names[0]!r}; {', '.join(names)}")
     if chosen not in names:
         raise ConfigError(f"output: got {name!r}; outputs: {', '.join(names)}{nearest(chosen, names)}")
     manifest = run.outputs[chosen]

@@ -185,6 +185,7 @@ def test_the_message_for_an_ampersand_rewrites_the_whole() -> None:
         ("(a + b)[0]", 8, "brackets directly follow"),
         ("{1: 2}", 1, "${name}"),
         ("f'{a}'", 1, "no prefix"),
+        ("a == 'O'Hare'", 9, "a ' within '…' is written"),
         ("a # b", 3, "'#'"),
         ("a; b", 2, "';'"),
         ("a, b", 1, "after 'in'"),

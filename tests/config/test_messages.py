@@ -225,15 +225,16 @@ SINGLE: dict[str, tuple[str, str]] = {
     "approx": (ERA5 + "checks: [{that: tas, approx: 1}]\n", "give a tolerance: abs or rel"),
     "top level": (ERA5 + "output: {}\n", "unknown key; allowed: version"),
     "version": (ERA5.replace("1", "2"), "this version of Pipeline reads version 1"),
+    "version as text": (ERA5.replace("version: 1", "version: '1'"), "got '1'; write 1 without quotes"),
     "cluster": (ERA5 + "cluster: {worker: 3}\n", "did you mean 'workers'?"),
     "shared name": (ERA5 + "params: {tas: 1}\n", "a param is named 'tas', too"),
     "param": (ERA5 + 'params: {root: x}\n  \nchecks: [{that: "tas > ${rot}"}]\n', "did you mean 'root'?"),
     "keyword": (
         ERA5 + "  in: {expr: tas}\n",
-        "'in' can't be a name: letters, digits and _, no Python keyword; write 'in_'",
+        "'in' can't be a name: letters a to z, digits and _, no Python keyword; write 'in_'",
     ),
     "dash": (ERA5 + "  x: {expr: tas, matrix: {lat-lon: [1]}}\n", "; write 'lat_lon'"),
-    "digit": (ERA5 + "params: {2m: 1}\n", "'2m' can't be a name: letters, digits and _, no Python keyword"),
+    "digit": (ERA5 + "params: {2m: 1}\n", "'2m' can't be a name: letters a to z, digits and _, no Python keyword"),
 }
 
 

@@ -39,6 +39,7 @@ _REFERENCE = re.compile(r"[A-Za-z][A-Za-z0-9_]*(?:\.[A-Za-z][A-Za-z0-9_]*)*")
 _KEYWORDS = frozenset({"and", "or", "not", "in", "is", "if", "else", "for", "lambda", "None", "True", "False"})
 _ALLOWED = frozenset({"**", "//", "<=", ">=", "==", "!=", *"<>+-*/%()[],="})
 _ESCAPES = {"n": "\n", "t": "\t", "\\": "\\", "'": "'", '"': '"'}
+_QUOTES = frozenset({"'", '"'})
 _REFUSED = {
     "~": "got '~', which binds tighter than '=='; write 'not'",
     "!": "got '!'; write 'not', or '!='",
@@ -197,8 +198,14 @@ def _word(prepared: PreparedText, text: str, position: int, token: str, scope: S
             raise ExpressionError(_REFUSED[token], position + 1)
         prepared.add(token, position)
         return end
-    if text[end : end + 1] in {"'", '"'}:
-        raise ExpressionError(f"got {token}{text[end]}…; strings have no prefix: 'text'", position + 1)
+    if text[end : end + 1] in _QUOTES:
+        before = text[position - 1 : position]
+        cure = (
+            f"a {before} within {before}…{before} is written \\{before}"
+            if before in _QUOTES
+            else "strings have no prefix: 'text'"
+        )
+        raise ExpressionError(f"got {token}{text[end]}…; {cure}", position + 1)
     if behind.startswith("(") or (behind.startswith("=") and not behind.startswith("==") and token.isascii()):
         # a function, or the name of an argument: the parser looks both up
         if not token.isascii():
