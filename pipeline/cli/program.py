@@ -91,7 +91,7 @@ def _failed(error: BaseException, session: Session) -> int:
         return error.code if isinstance(error.code, int) else 0
     if isinstance(error, (KeyboardInterrupt, typer.Abort)):
         code, name = getattr(error, "exit_code", _INTERRUPTED), getattr(error, "name", "Ctrl-C")
-        lines = [f"pipeline: error: ended by {name}. Nothing more was committed."]
+        lines = [f"pipeline: error: ended by {name}." + " Nothing more was committed." * session.commits]
     elif isinstance(error, typer.TyperException):  # wrong arguments
         code = getattr(error, "exit_code", 2)
         message = getattr(error, "format_message", lambda: "no command is given")() or "no command is given"

@@ -139,6 +139,7 @@ def run(
     from pipeline.runs import run as execution
 
     session: Session = context.obj
+    session.commits = True
     _, options = with_options(backend or "dask", config.cluster)
     threads = options.get("start_method") != "fork"
     with listener_for(session.events or sys.stdout, as_json=as_json, runs=runs, threads=threads) as listener:

@@ -37,6 +37,7 @@ class Session:
     events : where JSON events are written; None without ``--json``
     secrets : those that were read so far, to be masked in everything that is shown
     wall_time : the clock of the whole program
+    commits : whether the command writes outputs
     """
 
     json: bool = False
@@ -48,6 +49,7 @@ class Session:
     events: IO[str] | None = None
     secrets: set[str] = field(default_factory=set)
     wall_time: WallTime = field(default_factory=WallTime)
+    commits: bool = False
 
     def masked(self, message: Any) -> Any:
         """Return texts, at any depth, with the secrets masked."""

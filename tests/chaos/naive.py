@@ -37,7 +37,7 @@ def main(wanted: Path, out: Path) -> None:
     os.close(os.open(out / ".naive.lock", os.O_CREAT | os.O_EXCL))
     scratch = tempfile.mkdtemp()
     shared = Path(f"/dev/shm/naive-{os.getpid()}")
-    shared.write_bytes(bytes(4096))
+    shared.write_bytes(os.fsencode(out).ljust(4096, b"\0"))  # so that the test knows what to remove
     program = subprocess.Popen(["sleep", "600"])
     with open(shared, "r+b") as file, mmap.mmap(file.fileno(), 0), get_context("spawn").Pool(2) as pool:
         files = [path for path in sorted(wanted.rglob("*")) if path.is_file()]

@@ -253,6 +253,16 @@ sys.exit(main(["run", "sums.yaml"]))
     assert "Traceback" not in stderr
 
 
+def test_commands_that_commit_nothing_do_not_speak_of_it(here, monkeypatch, capsys):
+    monkeypatch.setattr("pipeline.config.loader.load", raising(KeyboardInterrupt()), raising=False)
+    assert cli.main(["check", "sums.yaml"]) == 130
+    assert capsys.readouterr().err == "pipeline: error: ended by Ctrl-C.\n"
+    monkeypatch.undo()
+    monkeypatch.setattr("pipeline.runs.run.run", raising(KeyboardInterrupt()), raising=False)
+    assert cli.main(["run", str(here / "sums.yaml"), "--backend", "serial"]) == 130
+    assert capsys.readouterr().err.endswith("pipeline: error: ended by Ctrl-C. Nothing more was committed.\n")
+
+
 def test_a_full_disk_is_no_fault_of_ours(here, monkeypatch, capsys):
     def full(*arguments, **options):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "graph")
