@@ -107,9 +107,10 @@ class ComparisonReport(Comparison):
         if self.unequal:
             name, d = self.unequal[0]
             return Sentence(f"Find out why {name} gives other results", f"{d.what}: {d.message}")
-        if self.recommendation is not None:
-            return recommendation_text(self.recommendation)
-        if self._is_disturbed:
+        one = self.recommendation
+        if one is not None and (one.advice.is_setting or not self._is_disturbed):
+            return recommendation_text(one)
+        if self._is_disturbed:  # nobody rewrites a function for what other programs may have done
             return self._quieter()
         n = self._n_rounds
         if n < _DECIDED and len(self.ran) > 1:

@@ -170,6 +170,13 @@ def test_the_start_of_workers_is_told_beside_a_change(start_up: float, sooner: b
     assert found == ([f"{expected}processes 2.70 s after this change."] if sooner else [])
 
 
+def test_on_a_busy_machine_nobody_is_told_to_rewrite_a_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Comparison, "disturbed", 0.3)
+    by_hand, setting = (replace(reasons()[0], advice=Advice(kind, "hold", after=0.6)) for kind in ("split", "batch"))
+    assert compared(tuple(recommended([by_hand], 2.2))).advice.do == "Measure again when the machine does nothing else"
+    assert compared(tuple(recommended([setting], 2.2))).advice.do.startswith("Set `")
+
+
 def test_what_was_tried_in_vain_is_told_and_the_next_is_recommended() -> None:
     first, second = recommended(reasons(), 2.2)
     report = compared((replace(first, tried=Tried(2.3, 1.04, "equal")), second))
