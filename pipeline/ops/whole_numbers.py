@@ -4,6 +4,9 @@ numpy computes whole numbers modulo 2**64 without a warning. Here a result of ``
 64 bits), and one of 64 bits is checked: by the smallest and largest operands first, and only where these could pass
 64 bits by a second computation in floats. Wrapped results are exact modulo 2**64, so they differ from the floats either
 by a rounding error, which is below 2**63, or by a multiple of 2**64.
+
+One file, since arithmetic, casts and comparisons ask the same two questions: which width holds a value, and whether a
+float beside it equals it.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.trace.replay import lanes
+from pipeline.trace.lanes import lanes
 from pipeline.trace.trace import Trace
 from pipeline.units import count_text
 from pipeline.worker.atomic_write import replacing

@@ -3,6 +3,8 @@
 Times are seconds, sizes are bytes; null means not known or not applicable. A closed record refuses fields that it does
 not list. A row, an account and a measurement are open: a later version may add fields without a new format, and
 readers ignore fields that they do not know.
+
+One file, as it is one document: what a reader of ``report.json`` looks up, from top to bottom.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ losses             Divide the core time of a run (workers x elapsed) into task t
 critical_path      Find the longest chain of tasks in a graph (span), and the chain that decided how long a run took.
 measured_schedule  A measured run as a schedule that can be replayed with something taken away or split.
 slowdown           Which step slowed down which, by what ran at the same time.
+lanes              Which workers followed each other in one place, and which segments ran there.
 replay             Replay the segments of a run with given task times, in which nothing but the tasks takes time.
 efficiency         Express a speedup as a product of factors, one for each kind of loss.
 transfers          What moved between the workers of a run: through pipes, and through shared memory.

@@ -10,6 +10,7 @@ from typing import Any
 from pipeline.trace import costs
 from pipeline.trace.critical_path import PATH_KINDS, CriticalPath, PathSegment, critical_path, span
 from pipeline.trace.efficiency import Factors, factors
+from pipeline.trace.lanes import placement_of
 from pipeline.trace.losses import (
     CLASSES,
     LOSSES,
@@ -24,7 +25,7 @@ from pipeline.trace.losses import (
     losses,
     whole_percents,
 )
-from pipeline.trace.replay import makespan, place_order, placement_of, replay, segments_of
+from pipeline.trace.replay import makespan, place_order, replay, segments_of
 from pipeline.trace.shape import Shape
 from pipeline.trace.statistics import Interval
 from pipeline.trace.trace import Trace

@@ -21,7 +21,7 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.trace.replay import lanes
+from pipeline.trace.lanes import lanes
 from pipeline.trace.trace import Trace
 
 __all__ = ["PATH_KINDS", "CriticalPath", "Kind", "PathSegment", "critical_path", "longest_path", "span"]

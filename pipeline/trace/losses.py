@@ -18,7 +18,8 @@ Inflation may be negative: tasks can run faster side by side than alone. No valu
 
 Rejected: seconds as floats (the classes would not add up exactly); a loop over all instants in Python (a second for
 20,000 tasks; here each class costs one sort: the length of a growing union of intervals); the clock of the parent
-process (sending there and back would count as work).
+process (sending there and back would count as work); a file for waits of limits (they are cut out of the same lanes by
+the same unions, and a class that is counted apart would no longer add up with the others).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.trace.replay import lanes
+from pipeline.trace.lanes import lanes
 from pipeline.trace.statistics import Interval, median, median_interval
 from pipeline.trace.trace import INSTANTS, Trace
 
@@ -90,7 +91,7 @@ class CoreTime:
 def core_time(trace: Trace) -> CoreTime:
     """Divide workers x elapsed of a run into classes; O(n log n) in its rows. Instants are clipped to [0, elapsed].
 
-    The lanes are from :func:`pipeline.trace.replay.lanes`: ``n_workers``, or more if a cluster grew.
+    The lanes are from :func:`pipeline.trace.lanes.lanes`: ``n_workers``, or more if a cluster grew.
     """
     elapsed = round(trace.elapsed * 1e9)
     names = lanes(trace)

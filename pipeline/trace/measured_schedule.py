@@ -18,8 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.graph.segments import Segment
+from pipeline.trace.lanes import lanes
 from pipeline.trace.losses import SerialTimes
-from pipeline.trace.replay import ReplaySegment, lanes, replay, scheduled
+from pipeline.trace.replay import ReplaySegment, replay, scheduled
 from pipeline.trace.shape import Shape
 from pipeline.trace.trace import Trace
 

@@ -6,7 +6,7 @@ import pytest
 from folders import simulated
 
 from pipeline.report.html import bokeh_figures, merged_bars
-from pipeline.trace.replay import lanes
+from pipeline.trace.lanes import lanes
 
 
 def merged(

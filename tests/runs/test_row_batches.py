@@ -78,8 +78,7 @@ def test_rows_of_arrays_come_in_order(here: Path, name: str) -> None:
     np.testing.assert_array_equal(np.concatenate(list(found)), values)
 
 
-@settings(deadline=None, max_examples=50)
-@given(
+any_batches = given(
     n_rows=st.integers(0, 40),
     chunk=st.integers(1, 12),
     size=st.integers(1, 15),
@@ -87,6 +86,10 @@ def test_rows_of_arrays_come_in_order(here: Path, name: str) -> None:
     shuffle=st.booleans(),
     drop_last=st.booleans(),
 )
+
+
+@settings(deadline=None, max_examples=50)
+@any_batches
 def test_each_row_of_a_frame_comes_once(
     tmp_path_factory: Any, n_rows: int, chunk: int, size: int, buffer: int, shuffle: bool, drop_last: bool
 ) -> None:
@@ -104,14 +107,7 @@ def test_each_row_of_a_frame_comes_once(
 
 
 @settings(deadline=None, max_examples=50)
-@given(
-    n_rows=st.integers(0, 40),
-    chunk=st.integers(1, 12),
-    size=st.integers(1, 15),
-    buffer=st.integers(1, 4),
-    shuffle=st.booleans(),
-    drop_last=st.booleans(),
-)
+@any_batches
 def test_each_row_comes_once(
     tmp_path_factory: Any, n_rows: int, chunk: int, size: int, buffer: int, shuffle: bool, drop_last: bool
 ) -> None:

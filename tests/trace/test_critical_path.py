@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from traces import Work, any_trace, any_work, chained, row, trace
 
 from pipeline.trace.critical_path import CriticalPath, critical_path, longest_path, span
-from pipeline.trace.replay import lanes, replay
+from pipeline.trace.lanes import lanes
+from pipeline.trace.replay import replay
 from pipeline.trace.trace import Trace
 
 DIAMOND = {"a": (), "b": ("a",), "c": ("a",), "d": ("b", "c")}

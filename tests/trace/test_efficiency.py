@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from traces import Work, any_work, row, trace
 
 from pipeline.trace.efficiency import factors
+from pipeline.trace.lanes import placement_of
 from pipeline.trace.losses import SerialTimes
-from pipeline.trace.replay import makespan, placement_of, replay
+from pipeline.trace.replay import makespan, replay
 
 SERIAL = SerialTimes({"a-0": 3.0, "b-1": 2.0}, {"a-0": 3.0, "b-1": 2.0}, 5.5)
 RUN = trace([row("a-0", 0, 4, worker="w0"), row("b-1", 0, 2, worker="w1")], elapsed=5, n_workers=2)

@@ -14,17 +14,9 @@ from pipeline.graph.fusion import fuse
 from pipeline.graph.graph import CONTEXT, Graph, Policy
 from pipeline.graph.nodes import constant, ref, task
 from pipeline.trace.critical_path import span
+from pipeline.trace.lanes import lanes, placement_of
 from pipeline.trace.losses import CLASSES, core_time
-from pipeline.trace.replay import (
-    ReplaySegment,
-    lanes,
-    makespan,
-    place_order,
-    placement_of,
-    replay,
-    scheduled,
-    segments_of,
-)
+from pipeline.trace.replay import ReplaySegment, makespan, place_order, replay, scheduled, segments_of
 from pipeline.trace.trace import INSTANTS, Trace
 
 # a fork: 0 first, then 1 and 2, which 3 needs

@@ -174,7 +174,7 @@ class Recommendation:
         return self.tried.elapsed < (1 - LEAST_SAVED) * self.best
 
 
-_COMPARED = "manager"
+_FOR_COMPARISON = "manager"
 """The back end that is there for comparison: it is not recommended beside others."""
 
 
@@ -187,7 +187,7 @@ def recommended(reasons: Sequence[Reason], best: float) -> list[Recommendation]:
     """
     found: list[Recommendation] = []
     for reason in reasons:
-        if base_name(reason.backend) == _COMPARED and len(reasons) > 1:
+        if base_name(reason.backend) == _FOR_COMPARISON and len(reasons) > 1:
             continue
         after = reason.advice.after
         if after is not None and not reason.advice.measured and after <= (1 - LEAST_SAVED) * best:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pipeline.trace.replay import lanes
+from pipeline.trace.lanes import lanes
 from pipeline.trace.trace import Trace
 
 __all__ = ["KINDS", "LEAST_GAIN", "LEAST_ROUNDS", "Cause", "Kind", "RunFacts", "guilty"]

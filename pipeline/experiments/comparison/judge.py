@@ -159,7 +159,7 @@ class _Judge:
                     seconds=float(caused.sum()),
                     growth=grown,
                     victims=self._names(caused),
-                    cores=self._own_cores(step),
+                    cores=float(self._own_cores[step]),
                     in_threads=self.facts.in_threads,
                     n_cores=self.facts.n_cores,
                     disk=float(tasks.disk[tasks.step == step].sum()),
@@ -169,7 +169,7 @@ class _Judge:
         """Return what a step does to others, from what the system counted for those."""
         tasks, facts = self.run.tasks, self.facts
         own = tasks.step == step
-        if name != "cpu" and self._own_cores(step) >= _MORE_CORES:
+        if name != "cpu" and self._own_cores[step] >= _MORE_CORES:
             return "own threads"
         elsewhere = tasks.useful_beside[own].sum()
         if name == "wait" and elsewhere >= max(tasks.useful_cpu[own].sum(), 0.1 * tasks.useful[own].sum()):
@@ -195,9 +195,10 @@ class _Judge:
         beside = float((tasks.cpu_beside * share).sum())  # who holds the GIL computes
         return "worker threads" if switches >= _SWITCHES and beside >= _MOSTLY * caused.sum() else "lock"
 
-    def _own_cores(self, step: int) -> float:
-        """Return the cores that a task of the step keeps busy by itself."""
-        return float(_own_cores(self.run.tasks, self.facts)[step])
+    @cached_property
+    def _own_cores(self) -> _Floats:
+        """Return for each step the cores that a task of it keeps busy by itself."""
+        return _own_cores(self.run.tasks, self.facts)
 
     def _names(self, caused: _Floats) -> tuple[str, ...]:
         by_step = self.run.tasks.by_step(caused)
@@ -256,7 +257,7 @@ class _Judge:
 
     # ---- what a segment costs beside its tasks
 
-    @property
+    @cached_property
     def _held_up(self) -> _Floats:
         """Return the seconds that each segment waits for the GIL beside its tasks, if one of them holds it."""
         return np.maximum(self.run.overhead - _HANDED, 0.0)

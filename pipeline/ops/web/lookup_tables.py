@@ -129,10 +129,8 @@ class Database:
     def _connect(self) -> sqlite3.Connection:
         if not os.path.isfile(self.path):
             raise DataError(f"{self.path}: no such file")
-        with open(self.path, "rb") as file:
-            if (
-                file.read(len(_MAGIC)) != _MAGIC
-            ):  # SQLite looks only if the query names a table, and takes an empty file
+        with open(self.path, "rb") as file:  # SQLite looks only if the query names a table, and takes an empty file
+            if file.read(len(_MAGIC)) != _MAGIC:
                 raise DataError(f"{self.path}: is no SQLite database")
         # another thread may close it, when no task uses it any more
         connected = sqlite3.connect(

@@ -15,7 +15,7 @@ from bokeh.transform import linear_cmap
 from pipeline.graph.drawing_layout import cut
 from pipeline.report.html.bokeh_figures import DARK, OTHER, add_tooltip, axis_range, columns, label_rows, new
 from pipeline.report.html.merged_bars import PIXELS, Bars, around, bars, memory
-from pipeline.trace.replay import lanes
+from pipeline.trace.lanes import lanes
 from pipeline.trace.trace import Trace
 from pipeline.units import bytes_text, duration_text
 
