@@ -287,6 +287,7 @@ class _Builder:
             drop=step.on_error == "drop" and items is not None,
             pure=step.pure,
             writable=step.writable,
+            waits=main.kind == "frame" and step.kind == "op" and not hasattr(step.parameters, "function"),
             location=str(step.location),
         )
 

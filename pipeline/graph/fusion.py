@@ -5,6 +5,9 @@
 
    * A task joins the segment of a producer with the same chunk index (``key[1:]``), if that producer has at most 4
      consumers and the segments of all other producers have lower levels; of several, the one with the highest level.
+   * A segment that none other needs yet, of steps that may wait (:class:`pipeline.graph.graph.Policy`), is raised above
+     the other producers instead: the rows of a large table are read when what they are joined with is there. They need
+     not be kept until then, nor moved to the worker that joins them.
    * Or it joins the segment of its producer if that is its only one, and it is the producer's only consumer, or only
      takes a part of its result (:func:`pipeline.graph.nodes.part`).
    * A task of a step that may not be merged, or that uses a limit, joins tasks of its own step only.
@@ -98,6 +101,7 @@ def _join(tasks: NumberedTasks) -> tuple[list[list[int]], list[int]]:
                 n_consumers[k] += 1
     segments: list[list[int]] = []
     levels: list[int] = []
+    may_wait: list[bool] = []  # whether the level of a segment may be raised
     home = [-1] * len(keys)
 
     def joins(i: int, needed: Sequence[int]) -> int:
@@ -115,6 +119,9 @@ def _join(tasks: NumberedTasks) -> tuple[list[list[int]], list[int]]:
             level = levels[best]
             if len(needed) == 1 or all(home[k] == best or levels[home[k]] < level for k in needed):
                 return best
+            if may_wait[best]:
+                levels[best] = 1 + max(levels[home[k]] for k in needed if home[k] != best)
+                return best
         if len(needed) == 1 and open_to and (n_consumers[needed[0]] == 1 or function_of(tasks.nodes[i]) is part):
             return home[needed[0]]
         return -1
@@ -128,9 +135,13 @@ def _join(tasks: NumberedTasks) -> tuple[list[list[int]], list[int]]:
             target = len(segments)
             segments.append([i])
             levels.append(1 + max([levels[home[k]] for k in needed], default=0))
+            may_wait.append(policies[i].waits)
         else:
             segments[target].append(i)
+            may_wait[target] &= policies[i].waits
         home[i] = target
+        for k in needed:
+            may_wait[home[k]] &= home[k] == target
     return segments, levels
 
 

@@ -64,6 +64,7 @@ class Policy:
     drop : whether an item is left out when it has failed finally
     pure : False: its tasks have effects outside the pipeline and must never be run twice
     writable : whether its tasks get copies of arrays, instead of read-only views
+    waits : whether its tasks are better run late, beside what needs them, than early: their results take memory
     location : place of the step in its file, ``FILE:LINE``
     """
 
@@ -80,6 +81,7 @@ class Policy:
     drop: bool = False
     pure: bool = True
     writable: bool = False
+    waits: bool = False
     location: str = ""
 
 

@@ -32,6 +32,7 @@ __all__ = [
     "dependents",
     "dependents_in_order",
     "execute",
+    "for_any_worker",
     "function_of",
     "is_constant",
     "listed",
@@ -45,6 +46,7 @@ __all__ = [
     "unwrapped",
     "value_of_constant",
     "with_constants",
+    "with_function",
     "wrapped",
 ]
 
@@ -67,6 +69,11 @@ def listed(arguments: Iterable[Any]) -> List:
 def part(values: Sequence[Any], i: int) -> Any:
     """Return ``values[i]``, as the function of a task: it runs where the values were made, and no others are moved."""
     return values[i]
+
+
+def for_any_worker(node: GraphNode) -> GraphNode:
+    """Return a node of :func:`task` so that Dask gives it to a worker that is free, wherever what it needs is."""
+    return Task(node.key, node.func, *node.args, _data_producer=True, **node.kwargs)
 
 
 def constant(key: Key, value: Any) -> GraphNode:
@@ -189,6 +196,11 @@ def with_constants(node: GraphNode, change: Callable[[Any], Any]) -> GraphNode:
     if isinstance(node, List):
         return List(*arguments)
     return Task(node.key, node.func, *arguments, **{name: changed(value) for name, value in node.kwargs.items()})
+
+
+def with_function(node: GraphNode, function: Callable[..., Any]) -> GraphNode:
+    """Return a node that calls another function with the same arguments."""
+    return Task(node.key, function, *node.args, **node.kwargs)
 
 
 def dependents(tasks: Mapping[Key, GraphNode]) -> dict[Key, set[Key]]:

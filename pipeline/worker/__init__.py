@@ -30,6 +30,7 @@ segment_result      What one attempt at a segment gives: results, measurements, 
 shared              Numbers and arrays that the tasks of a run share, in whatever process of this machine they run.
 shared_store        Where the shared objects of a run are, and their locks.
 sql_engine          Run SQL statements over Arrow tables in this thread: DuckDB, a connection a thread.
+statement_chains    Tasks of a segment that run as one SQL statement.
 statements          What a statement of a user may be, and whether it can be run on parts of its table.
 subprocesses        Run a program that never outlives the task that runs it.
 temp_folders        Folders below the temp folder that are removed even when their process was killed.

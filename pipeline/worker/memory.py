@@ -70,9 +70,10 @@ def without_rest(value: Any) -> Any:
     used = value.nbytes
     if value.get_total_buffer_size() <= 2 * used + 65_536:
         return value
-    import pyarrow as pa  # is loaded, since there is a table
+    import numpy as np  # both are loaded, since there is a table
+    import pyarrow as pa
 
-    return value.take(pa.array(range(value.num_rows), pa.int64()))
+    return value.take(pa.array(np.arange(value.num_rows)))
 
 
 _resident_seen: tuple[int, int] = (0, 0)  # when (ns), bytes

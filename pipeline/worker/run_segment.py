@@ -24,7 +24,8 @@ from pipeline.worker.kept_tasks import take_outcome
 from pipeline.worker.memory import nbytes, resident, without_rest
 from pipeline.worker.output_buffer import Emit, Line, OutputBuffer
 from pipeline.worker.segment_result import SegmentResult, SegmentTimes, TaskTiming
-from pipeline.worker.thread_usage import UsageMeter
+from pipeline.worker.statement_chains import Relation, chains_of, learn_proportions, proportions, relation_of
+from pipeline.worker.thread_usage import TaskUsage, UsageMeter
 from pipeline.worker.tracebacks import describe, traceback_of
 
 __all__ = ["Hooks", "begin_item", "cause_of", "run_segment"]
@@ -116,12 +117,20 @@ class _Run:
         self._item: list[Key] = []  # the tasks of the item that runs
         self._lacking: set[Key] = set()  # the tasks that failed, and those that need them
         self._meter = UsageMeter()
+        self._chains = chains_of(segment)
+        self._computed: set[Key] = set()  # as parts of a statement
+        self._learned: tuple[tuple[SegmentTask, ...], Relation] | None = None  # of the tasks that run now
 
     def tasks(self) -> None:
         """Run the tasks in order; the result is filled on the way."""
         for task in self.segment.tasks:
             if is_constant(task.node):
                 self.values[task.key] = execute(task.node, self.values)
+                continue
+            if task.key in self._chains:
+                self._compute(self._chains[task.key])
+            if task.key in self._computed:
+                self._free(task)
                 continue
             if task.opens:
                 self._finish_item()
@@ -134,13 +143,61 @@ class _Run:
                 self.news.failed.append(failure)
                 self._lacking.add(task.key)
             self._item.append(task.key)
-            for key in task.frees:
-                if key not in self._lacking:
-                    del self.values[key]
-                    self.isolation.free(key)
+            self._free(task)
+            self._learn(task)
         self._finish_item()
         if not self.segment.batch:
             self.result.outputs = {key: self.values[key] for key in self.segment.outputs if key not in self._lacking}
+
+    def _free(self, task: SegmentTask) -> None:
+        """Forget the values that are not needed after a task."""
+        for key in task.frees:
+            if key not in self._lacking:
+                del self.values[key]
+                self.isolation.free(key)
+
+    def _compute(self, chain: tuple[SegmentTask, ...]) -> None:
+        """Compute tasks as one statement; where that is not possible, or fails, they run one by one after this."""
+        self._learned = None
+        if any(key in self._lacking for task in chain for key in dependencies(task.node)):
+            return
+        start = perf_counter_ns()
+        try:
+            relation = relation_of(chain, self.values)
+            parts = None if relation is None else proportions(chain, relation)
+            if relation is None or parts is None:
+                self._learned = None if relation is None else (chain, relation)
+                return
+            if self.hooks.on_start is not None:
+                for task in chain:
+                    self.hooks.on_start(task)
+            self._meter.begin()
+            value = relation.computed()
+        except Exception:  # noqa: BLE001 - the task that is at fault says what is wrong
+            return
+        self._split(chain, parts, value, start, perf_counter_ns())
+        self.values |= {task.key: None for task in chain} | {chain[-1].key: value}
+        self._computed |= {task.key for task in chain}
+
+    def _split(self, chain: Sequence[SegmentTask], parts: Sequence[float], value: Any, start: int, stop: int) -> None:
+        """Note what each task of a statement took."""
+        used, memory, at, done = self._meter.end(), resident(stop), start, 0.0
+        for task, part in zip(chain, parts, strict=True):
+            done += part
+            end = stop if task is chain[-1] else start + round((stop - start) * done)
+            usage = TaskUsage(*[round(count * part) for count in used])
+            size = nbytes(value) if task is chain[-1] else 0
+            self.news.timings.append(TaskTiming(task.key, task.step, at, end, usage, size, memory))
+            at = end
+        self.result.measuring += perf_counter_ns() - stop
+
+    def _learn(self, task: SegmentTask) -> None:
+        """Note how long the tasks of a statement took one by one, after the last of them."""
+        if self._learned is not None and task is self._learned[0][-1]:
+            chain, relation = self._learned
+            took = {timing.key: timing.stop - timing.start for timing in self.news.timings}
+            learn_proportions(chain, relation, [took[one.key] for one in chain])
+            self._learned = None
 
     def _finish_item(self) -> None:
         """Note that the item before is over, where it can be read if this process dies."""

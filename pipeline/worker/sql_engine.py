@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 else:
     duckdb = Deferred("duckdb")  # not while a graph is built, and not in the server of forks
 
-__all__ = ["MEMORY_LIMIT", "carrier", "connect", "entered", "numbered", "query", "restored"]
+__all__ = ["MEMORY_LIMIT", "carrier", "connect", "entered", "numbered", "query", "restored", "types_of"]
 
 MEMORY_LIMIT = "1GB"
 """Memory of one statement; beyond it DuckDB writes to disk. One constant: results depend on it in their last bits."""
@@ -73,6 +73,20 @@ def query(statement: str, tables: Mapping[str, pa.Table], parameters: Mapping[st
         raise translated from error
 
 
+def types_of(
+    statement: str, tables: Mapping[str, pa.Table], parameters: Mapping[str, Any] | None = None
+) -> list[pa.DataType]:
+    """The types of the columns that a statement gives; nothing is computed, and the statement is read once a thread."""
+    engine = _engine()
+    key = statement, tuple((name, table.schema) for name, table in tables.items())
+    if key not in engine.types:
+        if len(engine.types) >= _KEPT:
+            engine.types.clear()
+        none = {name: table.slice(0, 0) for name, table in tables.items()}
+        engine.types[key] = query(f"select * from ({statement}) limit 0", none, parameters).schema.types
+    return engine.types[key]
+
+
 def _translated(error: Exception) -> BaseException:
     """The error as the rest of Pipeline knows it: of the data, an interrupt, or itself, which is a bug."""
     if isinstance(error, duckdb.InternalException | duckdb.FatalException):
@@ -110,6 +124,7 @@ class _Engine:
     def __init__(self) -> None:
         self.connection = connect()
         self.kept: OrderedDict[Any, tuple[Any, str, dict[str, _Source]]] = OrderedDict()
+        self.types: dict[Any, list[pa.DataType]] = {}
         self.n_made = 0
 
     def once(self, statement: str, tables: Mapping[str, pa.Table], parameters: Mapping[str, Any] | None) -> pa.Table:
@@ -194,6 +209,8 @@ def connect(*, untrusted: bool = False) -> duckdb.DuckDBPyConnection:
     }
     connection = duckdb.connect(":memory:", config=options)
     connection.execute("set TimeZone = 'UTC'")
+    if not untrusted:  # ours are joined as written: of tables of Arrow, DuckDB does not know how many rows they have
+        connection.execute("set disabled_optimizers = 'join_order,build_side_probe_side,partial_aggregate_pushdown'")
     if untrusted:
         connection.execute("set allow_community_extensions = false")
         connection.execute("set enable_external_access = false")

@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.backends.dask.keep_going import Reporting
 from pipeline.backends.dask.remote_task import ByKey, Job, dump, run_job, run_job_and_go_on
 from pipeline.graph.graph import CONTEXT, Key
-from pipeline.graph.nodes import GraphNode, dependents, ref, task
+from pipeline.graph.nodes import GraphNode, dependencies, dependents, for_any_worker, is_constant, ref, task
 from pipeline.graph.segments import Segment
 
 __all__ = ["Plan", "Spans", "lower"]
@@ -98,6 +98,9 @@ def lower(
             tasks[name] = task(name, run_job_and_go_on, dump(job), reporting, *map(ref, arguments))
         else:
             tasks[name] = task(name, run_job, dump(job), *map(ref, arguments))
+        if arguments and any(not dependencies(inner.node) and not is_constant(inner.node) for inner in segment.tasks):
+            # it reads rows, and joins them with what one worker holds: that one would get all such segments
+            tasks[name] = for_any_worker(tasks[name])
         owners[name] = segment
         for i, group in enumerate(groups.values()):
             holder = name

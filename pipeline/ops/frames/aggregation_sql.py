@@ -73,8 +73,13 @@ def _with_tags(plan: Plan, states: str, distinct: Callable[[int, int], str]) -> 
     return " union all by name ".join(parts)
 
 
-def aggregated(plan: Plan, source: str) -> str:
-    """The states of the rows of a source: columns k0, …, v0, …, rowno."""
+def aggregated(plan: Plan, source: str, *, counted: str = "") -> str:
+    """The states of the rows of a source: columns k0, …, v0, …, rowno.
+
+    Parameters
+    ----------
+    counted : a further column of this name has how many rows each group has
+    """
     steps, rows = [f"s as ({source})"], "s"
     if centred := _centred(plan):
         steps.append(f"m as ({_grouped(plan, [f'avg(v{i}) as c{i}' for i in centred], 's')})")
@@ -82,6 +87,7 @@ def aggregated(plan: Plan, source: str) -> str:
         steps.append(f"z as (select s.*, {centres} from s join m on {_joined(plan, 's', 'm')})")
         rows = "z"
     items = [f"{_PARTIAL[state.kind](*_of_rows(state))} as {name}" for name, state in plan.needed]
+    items += [f"count(*) as {counted}"] if counted else []
     states = _grouped(plan, items or ["count(*) as s"], rows)
     return f"with {', '.join(steps)} " + _with_tags(
         plan,

@@ -7,20 +7,36 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from pipeline.config.expressions.tree import Name
 from pipeline.errors import DataError
 from pipeline.graph.column_types import type_name
 from pipeline.ops.frames.aggregation_plan import Plan
 from pipeline.ops.frames.aggregation_sql import aggregated, combined, finished, value_sql
-from pipeline.ops.frames.columns import columns_of
+from pipeline.ops.frames.columns import columns_of, may_warn
 from pipeline.ops.frames.partitions import stack
 from pipeline.worker.sql_engine import numbered, query, restored
+from pipeline.worker.statement_chains import Relation
 
-__all__ = ["aggregate", "aggregate_rows", "combine", "finish", "in_key_order", "project"]
+__all__ = [
+    "aggregate",
+    "aggregate_rows",
+    "aggregate_statement",
+    "combine",
+    "finish",
+    "in_key_order",
+    "is_exact",
+    "project",
+]
+
+_EXACT = frozenset({"sum", "count", "min", "max", "any", "all"})
+"""States that do not depend on the order of the rows; sums of floats do."""
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Tasks
@@ -35,6 +51,34 @@ def aggregate(table: pa.Table, plan: Plan, slots: Sequence[Sequence[Any]]) -> pa
     except DataError:
         _check_values(table, plan, slots)
         raise
+
+
+def is_exact(plan: Plan) -> bool:
+    """Whether the states have the same bits whatever the order in which the rows come."""
+    floats = [i for i, value in enumerate(plan.values) if value.form == "double" or pa.types.is_floating(value.type)]
+    kinds = {state.kind for _, state in plan.needed}
+    in_order = any(state.kind == "sum" and state.values[0] in floats for _, state in plan.needed)
+    warns = any(may_warn(value.expression) for value in (*plan.keys, *plan.values))
+    return kinds <= _EXACT and not in_order and not plan.counted and not warns
+
+
+def aggregate_statement(table: Relation, plan: Plan, slots: Sequence[Sequence[Any]]) -> Relation | None:
+    """The same as :func:`aggregate`, of a plan that is exact, as a statement; None if not all columns are computed."""
+    used = {v.expression.root.name for v in (*plan.keys, *plan.values) if isinstance(v.expression.root, Name)}
+    if not table.made <= used:
+        return None
+    items, _ = _items(table.schema, plan, slots)
+    sql = aggregated(plan, f"select {', '.join(items)} from ({table.sql})", counted="n_rows" if table.n_rows else "")
+    return replace(table, sql=sql, check=partial(_without_counts, n=table.n_rows))
+
+
+def _without_counts(states: pa.Table, n: int | None) -> pa.Table:
+    if not n:
+        return states
+    found = pc.sum(states.column("n_rows")).as_py()
+    if found != n:
+        raise DataError(f"{found:,} rows are read where {n:,} must be")
+    return states.drop_columns(["n_rows"])
 
 
 def project(table: pa.Table, plan: Plan, slots: Sequence[Sequence[Any]]) -> pa.Table:
@@ -118,15 +162,21 @@ def _source(
     table: pa.Table, plan: Plan, slots: Sequence[Sequence[Any]], *, rows: bool
 ) -> tuple[str, dict[str, pa.Table]]:
     """A statement for the keys and values of a partition (and the numbers of its rows), and its table."""
+    items, names = _items(table.schema, plan, slots)
+    if rows:
+        items.append("rowno")
+    return f"select {', '.join(items)} from t", {"t": numbered(table, names, rows="rowno" if rows else None)}
+
+
+def _items(schema: pa.Schema, plan: Plan, slots: Sequence[Sequence[Any]]) -> tuple[list[str], set[str]]:
+    """The keys and values as columns of a statement, and the columns that they are made of."""
     items: list[str] = []
     names: set[str] = set()
     for i, (value, given) in enumerate(zip((*plan.keys, *plan.values), slots, strict=True)):
         label = f"k{i}" if i < len(plan.keys) else f"v{i - len(plan.keys)}"
-        items.append(f"{value_sql(value, table.schema, given)} as {label}")
+        items.append(f"{value_sql(value, schema, given)} as {label}")
         names |= value.expression.names | (value.beside.names if value.beside else set())
-    if rows:
-        items.append("rowno")
-    return f"select {', '.join(items)} from t", {"t": numbered(table, names, rows="rowno" if rows else None)}
+    return items, names
 
 
 def _check_values(table: pa.Table, plan: Plan, slots: Sequence[Sequence[Any]]) -> None:

@@ -27,6 +27,7 @@ __all__ = [
     "columns_of",
     "condition",
     "field_of_expression",
+    "may_warn",
     "plain_message",
     "sql_of",
 ]
@@ -131,6 +132,13 @@ def columns_of(
 def column_of(expression: Expression, table: pa.Table, slots: Sequence[Any], kind: pa.DataType) -> pa.ChunkedArray:
     """The value of one expression over one partition; see :func:`columns_of`."""
     return columns_of(table, [(expression, kind)], [slots])[0]
+
+
+def may_warn(expression: Expression) -> bool:
+    """Whether it counts what it can't read: ``parse_time(…, errors='missing')``."""
+    return any(
+        isinstance(call, Call) and ("errors", Constant("missing")) in call.keywords for call in walk(expression.root)
+    )
 
 
 def _sql_for(expression: Expression, schema: pa.Schema, values: Sequence[Any], kind: pa.DataType) -> str:

@@ -23,9 +23,19 @@ from pipeline.graph.nodes import listed, ref
 from pipeline.ops.collections import Frame
 from pipeline.ops.frames.aggregates import Key, key_of, make_plan
 from pipeline.ops.frames.aggregation_plan import WHOLE, Plan
-from pipeline.ops.frames.aggregation_tasks import aggregate, aggregate_rows, combine, finish, in_key_order, project
+from pipeline.ops.frames.aggregation_tasks import (
+    aggregate,
+    aggregate_rows,
+    aggregate_statement,
+    combine,
+    finish,
+    in_key_order,
+    is_exact,
+    project,
+)
 from pipeline.ops.frames.columns import bound_names
 from pipeline.ops.frames.partitions import Bound, Partitions, exchange, names_of, places_by_hash, reduce_tree
+from pipeline.worker.statement_chains import Relation, as_statement
 
 __all__ = ["column_keys", "groupby", "planned", "value_counts"]
 
@@ -115,6 +125,17 @@ def prepared(
 ) -> pa.Table:
     """What is known of one partition, as a task."""
     return first(before[0](table, *before[1:]) if before else table, plan, slots)
+
+
+def _can_end_statement(_: Any, before: Any, first: Any, plan: Plan, __: Any) -> bool:
+    return first is aggregate and is_exact(plan)
+
+
+@as_statement(prepared, ends=_can_end_statement)
+def _prepared_statement(
+    table: Relation, before: Sequence[Any], first: Callable[..., pa.Table], plan: Plan, slots: Sequence[Sequence[Any]]
+) -> Relation | None:
+    return None if before else aggregate_statement(table, plan, slots)
 
 
 def polished(

@@ -2,8 +2,9 @@
 
 Relational meaning: rows match where every key is equal and the condition is true, and a missing key matches nothing,
 not even another missing one. Keys are compared in one common type a pair, which holds the values of both exactly; both
-sides' own columns keep their types. Each task is one SQL statement, which gives pairs of row numbers; Arrow takes the
-rows. They are in the order of the left's rows, then of the right's; rows of the right alone come last.
+sides' own columns keep their types. Each task is one SQL statement, which gives pairs of row numbers (or of ``semi``
+and ``anti``, by whole numbers that lie close together, numpy's ``isin``); Arrow takes the rows. They are in the order
+of the left's rows, then of the right's; rows of the right alone come last.
 """
 
 from __future__ import annotations
@@ -30,10 +31,12 @@ from pipeline.ops.frames.partitions import (
     Partitions,
     UnknownColumn,
     equality_sql,
+    key_as,
     names_of,
     taken,
 )
 from pipeline.worker.sql_engine import numbered, query
+from pipeline.worker.statement_chains import Relation, as_relation, as_statement
 
 __all__ = ["Renamed", "merge", "named_apart"]
 
@@ -43,6 +46,7 @@ Renamed = tuple[tuple[str, str], ...]
 """Columns with their names in the result."""
 
 _SQL = {"inner": "join", "left": "left join", "right": "right join", "outer": "full join", "cross": "cross join"}
+_PLACES_A_ROW = 32  # of a table of keys, a byte each
 _LEFT_GOES_WHOLE = ("inner", "right")  # the other ones would owe its unmatched rows in every task
 _RIGHT_GOES_WHOLE = ("inner", "left", "semi", "anti", "cross")
 
@@ -288,7 +292,8 @@ def join_rows(
     left, right = rows_of_side(lefts, join.left), rows_of_side(rights, join.right)
     at_left, at_right = _pairs(left, right, join, slots)
     if at_right is None:
-        return pa.Table.from_arrays(taken(left, at_left).columns, schema=join.schema)
+        kept = left if len(at_left) == left.num_rows else taken(left, at_left)  # each row at most once
+        return pa.Table.from_arrays(kept.columns, schema=join.schema)
     shared = dict(join.shared)
     columns = []
     for (name, _), field in zip(join.left_names, join.schema, strict=False):
@@ -304,8 +309,50 @@ def join_rows(
     return pa.Table.from_arrays(columns, schema=join.schema)
 
 
+@as_statement(join_rows)
+def _joined_rows(
+    lefts: Sequence[Relation | pa.Table], rights: Sequence[Relation | pa.Table], join: Join, slots: Any, checked: Any
+) -> Relation | None:
+    plain = join.how in ("inner", "left", "semi", "anti") and join.where is None and bool(join.types)
+    sides = [_side(lefts, join.left), _side(rights, join.right)]
+    n_tables = sum(len(side.tables) for side in sides if isinstance(side, Relation))
+    left, right = (None if side is None else as_relation(side, f"t{n_tables + i}") for i, side in enumerate(sides))
+    if not plain or left is None or right is None or left.made or right.made:
+        return None
+    tests = []
+    for a, b, kind in zip(join.left_on, join.right_on, join.types, strict=True):
+        places = left.schema.get_field_index(a), right.schema.get_field_index(b)
+        if left.schema.field(places[0]).type != kind or right.schema.field(places[1]).type != kind:
+            return None
+        tests.append(" = ".join(equality_sql(f"{s}.c{i}", kind) for s, i in zip("lr", places, strict=True)))
+    picked = [f"l.c{left.schema.get_field_index(name)}" for name, _ in join.left_names]
+    if join.how not in ("semi", "anti"):
+        picked += [f"r.c{right.schema.get_field_index(name)}" for name, _ in join.right_names]
+    columns = ", ".join(f"{column} as c{i}" for i, column in enumerate(picked))
+    word = {"inner": "join", "left": "left join"}.get(join.how, f"{join.how} join")
+    ends = [f"({left.sql}) as l", f"({right.sql}) as r"]  # of the latter a hash table is made
+    if join.how == "inner" and right.rows > left.rows:
+        ends.reverse()
+    return Relation(
+        f"select {columns} from {ends[0]} {word} {ends[1]} on {' and '.join(tests)}",
+        join.schema,
+        max(left.rows, right.rows) if join.how in ("inner", "left") else left.rows,
+        {**left.tables, **right.tables},
+        {**left.parameters, **right.parameters},
+    )
+
+
+def _side(tables: Sequence[Relation | pa.Table], schema: pa.Schema) -> Relation | pa.Table | None:
+    """A side of a join: the one Relation, or the rows of its tables."""
+    if any(isinstance(table, Relation) for table in tables):
+        return tables[0] if len(tables) == 1 else None
+    return rows_of_side(tables, schema)
+
+
 def _pairs(left: pa.Table, right: pa.Table, join: Join, slots: Sequence[Any]) -> tuple[pa.Array, pa.Array | None]:
     """The numbers of the rows that belong together; missing where there is none."""
+    if join.how in ("semi", "anti") and (found := _where_found(left, right, join)) is not None:
+        return pa.array(np.flatnonzero(found if join.how == "semi" else ~found)), None
     tests = [" = ".join(equality_sql(f"{side}.k{i}", kind) for side in ("l", "r")) for i, kind in enumerate(join.types)]
     names: frozenset[str] = frozenset()
     if join.where is not None:
@@ -321,7 +368,10 @@ def _pairs(left: pa.Table, right: pa.Table, join: Join, slots: Sequence[Any]) ->
         found = query(f"select l.r as a from l {join.how} join r{matched}", sources)
         return pa.array(np.sort(numbers_of(found.column(0)))), None
     word = "join" if join.how == "cross" and tests else _SQL[join.how]
-    found = query(f"select l.r as a, r.r as b from l {word} r{matched}", sources)
+    ends = ["l", "r"]  # of the latter a hash table is made
+    if join.how == "inner" and right.num_rows > left.num_rows:
+        ends.reverse()
+    found = query(f"select l.r as a, r.r as b from {ends[0]} {word} {ends[1]}{matched}", sources)
     one, other = (found.column(i).combine_chunks() for i in (0, 1))
     # where a row is missing the other one decides: those of the right alone come last
     places = numbers_of(pc.fill_null(one, left.num_rows)), numbers_of(pc.fill_null(other, -1))
@@ -330,6 +380,25 @@ def _pairs(left: pa.Table, right: pa.Table, join: Join, slots: Sequence[Any]) ->
         order = pa.array(np.lexsort((places[1], places[0])))
         one, other = one.take(order), other.take(order)
     return one, other
+
+
+def _where_found(left: pa.Table, right: pa.Table, join: Join) -> np.ndarray[Any, Any] | None:
+    """Which rows of the left have their key on the right, without a statement; None where it takes one.
+
+    numpy makes a table of all whole numbers between the least and the greatest key: 750,000 rows are looked up in
+    730,000 in 19 ms, and in 64 by a statement.
+    """
+    if len(join.types) != 1 or join.where is not None or not right.num_rows:
+        return None
+    if not pa.types.is_integer(join.types[0]) or join.types[0] == pa.uint64():
+        return None
+    probed, keys = (key_as(t, on[0], join.types[0]) for t, on in ((left, join.left_on), (right, join.right_on)))
+    if probed.null_count or keys.null_count:
+        return None
+    numbers = numbers_of(keys)
+    if int(numbers.max()) - int(numbers.min()) > _PLACES_A_ROW * (left.num_rows + right.num_rows):
+        return None
+    return np.isin(numbers_of(probed), numbers, kind="table")
 
 
 def _source(table: pa.Table, on: Sequence[str], join: Join, names: Sequence[str | None], first: int) -> pa.Table:

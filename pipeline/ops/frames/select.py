@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -13,8 +14,19 @@ from pipeline.errors import OpError
 from pipeline.graph.column_types import common_type, conform, replaced, type_name
 from pipeline.graph.nodes import ref
 from pipeline.ops.collections import Frame
-from pipeline.ops.frames.columns import bound_names, column_of, columns_of, condition, field_of_expression
+from pipeline.ops.frames.columns import (
+    bound_names,
+    column_of,
+    columns_of,
+    condition,
+    field_of_expression,
+    may_warn,
+    sql_of,
+)
 from pipeline.ops.frames.partitions import Bound, Partitions, require
+from pipeline.ops.sources.scan_conditions import is_comparison
+from pipeline.worker.sql_engine import types_of
+from pipeline.worker.statement_chains import Relation, as_statement
 
 __all__ = ["assign", "concat", "filter", "select"]
 
@@ -193,6 +205,23 @@ def keep_rows(table: pa.Table, where: Expression, slots: Sequence[Any]) -> pa.Ta
     return table if pc.all(kept, skip_nulls=False).as_py() else table.filter(kept)
 
 
+@as_statement(keep_columns)
+def _columns_kept(table: Relation, names: Sequence[str]) -> Relation | None:
+    if not table.made <= set(names):
+        return None
+    schema = pa.schema([table.schema.field(name) for name in names])
+    picked = ", ".join(f"c{table.schema.get_field_index(name)} as c{i}" for i, name in enumerate(names))
+    return replace(table, sql=f"select {picked} from ({table.sql})", schema=schema)
+
+
+@as_statement(keep_rows)
+def _rows_kept(table: Relation, where: Expression, slots: Sequence[Any]) -> Relation | None:
+    if table.made or not is_comparison(where.root):  # what can fail must see the rows that it sees by itself
+        return None
+    condition = sql_of(where, table.schema, slots).sql
+    return replace(table, sql=f"select * from ({table.sql}) where {condition}", n_rows=None)
+
+
 def add_columns(
     table: pa.Table, columns: Sequence[tuple[Expression, pa.Field]], slots: Sequence[Sequence[Any]]
 ) -> pa.Table:
@@ -203,6 +232,24 @@ def add_columns(
             table, waiting = _with_columns(table, waiting), []
         waiting.append((expression, field, values))
     return _with_columns(table, waiting)
+
+
+@as_statement(add_columns)
+def _columns_added(
+    table: Relation, columns: Sequence[tuple[Expression, pa.Field]], slots: Sequence[Sequence[Any]]
+) -> Relation | None:
+    for (expression, field), values in zip(columns, slots, strict=True):
+        if field.name in table.made or may_warn(expression):
+            return None
+        made = sql_of(expression, table.schema, values)
+        schema = replaced(table.schema, [field])
+        place = schema.get_field_index(field.name)
+        picked = ", ".join(f"{made.sql if i == place else f'c{i}'} as c{i}" for i in range(len(schema)))
+        sql = f"select {picked} from ({table.sql})"
+        if types_of(f"select c{place} from ({sql})", table.tables, table.parameters) != [field.type]:
+            return None
+        table = replace(table, sql=sql, schema=schema, made=table.made | {field.name})
+    return table
 
 
 def _with_columns(table: pa.Table, new: Sequence[tuple[Expression, pa.Field, Sequence[Any]]]) -> pa.Table:

@@ -24,10 +24,11 @@ from pipeline.ops.data_movement import note
 from pipeline.ops.sources.file_columns import frame_of
 from pipeline.ops.sources.file_facts import Fact, facts_of
 from pipeline.ops.sources.one_schema import Columns, Files, StoredFile, partition, settled
-from pipeline.ops.sources.parquet_scan import is_comparable, scanned
+from pipeline.ops.sources.parquet_scan import is_comparable, scan, scanned
 from pipeline.ops.sources.paths import SUFFIXES, is_remote, locate, opened, options_of
 from pipeline.ops.sources.scan_conditions import scan_condition
 from pipeline.outputs.files import read_errors
+from pipeline.worker.statement_chains import Relation, as_statement
 
 __all__ = ["read_parquet", "read_part"]
 
@@ -238,3 +239,19 @@ def read_part(
         if own and table.num_rows != n and condition is None:
             raise DataError(f"{path}: has {table.num_rows:,} rows where its footer says {n:,}; write it again")
     return partition(path, table, n if condition is None else table.num_rows, schema, casts, fixed)
+
+
+@as_statement(read_part)
+def _scan_part(
+    path: str,
+    options: Mapping[str, Any],
+    groups: tuple[int, ...] | None,
+    schema: pa.Schema,
+    casts: Mapping[str, str],
+    fixed: Mapping[str, Any],
+    condition: Node | None,
+) -> Relation | None:
+    if is_remote(path) or casts or fixed:
+        return None
+    with _parquet(path, options) as file:
+        return scan(path, file, range(file.metadata.num_row_groups) if groups is None else groups, schema, condition)

@@ -25,8 +25,9 @@ from pipeline.graph.late_pandas import numbers_of
 from pipeline.ops.elementwise.sql import Typed, compiled
 from pipeline.ops.sources.scan_conditions import holds_missing, without_nan
 from pipeline.worker.sql_engine import query
+from pipeline.worker.statement_chains import Relation
 
-__all__ = ["is_comparable", "scanned"]
+__all__ = ["is_comparable", "scan", "scanned"]
 
 _GLOB = re.compile(r"[*?\[\]{}]")
 _ROW = "r"
@@ -100,6 +101,52 @@ def scanned(
         rows = numbers_of(read.column(len(plain))) if asked else None
         columns |= _by_arrow(file, groups, others, starts, rows)
     return pa.table({name: columns[name] for name in names})
+
+
+def scan(
+    path: str, file: pq.ParquetFile, groups: Sequence[int], schema: pa.Schema, condition: Node | None
+) -> Relation | None:
+    """Return what :func:`scanned` reads as part of a statement; None where DuckDB does not read the very same.
+
+    Parameters
+    ----------
+    schema : of the table: columns of the file, in the types that they have there
+    """
+    stored = file.schema_arrow
+    places = [stored.get_field_index(field.name) for field in schema]
+    if _GLOB.search(path) or not groups or not places or min(places) < 0:
+        return None
+    if any(not _is_the_same(stored.field(i).type, field.type) for i, field in zip(places, schema, strict=True)):
+        return None
+    sizes = [file.metadata.row_group(k).num_rows for k in range(file.metadata.num_row_groups)]
+    whole = len(groups) == len(sizes)
+    asked = None if condition is None else _sql(stored, condition)
+    where = [] if whole else [f"{_ROW} >= $first", f"{_ROW} < $stop"]
+    where += [] if asked is None else [asked]
+    labels = [f"c{i}" for i in range(len(stored))] + [_ROW] * (not whole)
+    picked = [
+        f"case when isnan(c{i}) then null else c{i} end as c{k}"
+        if pa.types.is_floating(field.type)
+        else f"c{i} as c{k}"
+        for k, (i, field) in enumerate(zip(places, schema, strict=True))
+    ]
+    sql = (
+        f"select {', '.join(picked)} from read_parquet($path, hive_partitioning = false, "
+        f"file_row_number = {str(not whole).lower()}) as t({', '.join(labels)})"
+        + (f" where {' and '.join(where)}" if where else "")
+    )
+    parameters: dict[str, Any] = {"path": path}
+    if not whole:
+        parameters |= {"first": sum(sizes[: groups[0]]), "stop": sum(sizes[: groups[-1] + 1])}
+    n = sum(sizes[k] for k in groups)
+    return Relation(sql, schema, n, parameters=parameters, n_rows=n if condition is None else None)
+
+
+def _is_the_same(stored: pa.DataType, kind: pa.DataType) -> bool:
+    """Return whether DuckDB reads a stored type as a column of a frame has it, whatever its values."""
+    t = pa.types
+    bounded = t.is_timestamp(kind) or t.is_binary(kind)  # times are checked when they enter a frame
+    return is_plain(stored) and natural_type(stored) == kind and not bounded
 
 
 def _sql(schema: pa.Schema, condition: Node) -> str | None:

@@ -26,7 +26,7 @@ from pipeline.config.expressions.tree import (
     walk,
 )
 
-__all__ = ["any_of", "holds_missing", "scan_condition", "without_nan"]
+__all__ = ["any_of", "holds_missing", "is_comparison", "scan_condition", "without_nan"]
 
 
 def any_of(conditions: Sequence[Expression]) -> Expression:
@@ -51,7 +51,7 @@ def scan_condition(where: Expression, known: Mapping[str, Any], columns: Collect
         node = _with_values(node, where, known)
         if node == Constant(False):
             return False
-        if node != Constant(True) and _is_comparison(node) and _names(node) <= set(columns):
+        if node != Constant(True) and is_comparison(node) and _names(node) <= set(columns):
             kept.append(node)
     return _all_of(kept) or True
 
@@ -80,7 +80,7 @@ def _is_plain(node: Node) -> bool:
 
 
 def _usable(root: Node) -> Node | None:
-    return _all_of([node for node in _conjuncts(root) if _is_comparison(node)])
+    return _all_of([node for node in _conjuncts(root) if is_comparison(node)])
 
 
 def _all_of(nodes: Sequence[Node]) -> Node | None:
@@ -95,7 +95,8 @@ def _conjuncts(node: Node) -> Iterator[Node]:
         yield node
 
 
-def _is_comparison(node: Node) -> bool:
+def is_comparison(node: Node) -> bool:
+    """Return whether a condition only compares columns with each other and with constants, so that it can't fail."""
     plain = (Name, Constant, Compare, Boolean, Membership)
     return all(isinstance(x, plain) or (isinstance(x, Unary) and x.op == "not") for x in walk(node))
 
