@@ -6,8 +6,8 @@
    * A task joins the segment of a producer with the same chunk index (``key[1:]``), if that producer has at most 4
      consumers and the segments of all other producers have lower levels; of several, the one with the highest level.
    * A segment that none other needs yet, of steps that may wait (:class:`pipeline.graph.graph.Policy`), is raised above
-     the other producers instead: the rows of a large table are read when what they are joined with is there. They need
-     not be kept until then, nor moved to the worker that joins them.
+     the other producers instead, if those are no other chunks of the same: the rows of a large table are read when what
+     they are joined with is there. They need not be kept until then, nor moved to the worker that joins them.
    * Or it joins the segment of its producer if that is its only one, and it is the producer's only consumer, or only
      takes a part of its result (:func:`pipeline.graph.nodes.part`).
    * A task of a step that may not be merged, or that uses a limit, joins tasks of its own step only.
@@ -110,17 +110,19 @@ def _join(tasks: NumberedTasks) -> tuple[list[list[int]], list[int]]:
             open_to = [k for k in needed if policies[k].merge and _alike(policies[k], policy)]
         else:  # the parts of an item
             open_to = [k for k in needed if policy.over and policy.batch != 1 and policies[k] is policy]
-        key, best = keys[i], -1
+        key, nearest = keys[i], -1
         for k in open_to:
-            closer = best < 0 or levels[home[k]] > levels[best]
+            closer = nearest < 0 or levels[home[k]] > levels[home[nearest]]
             if closer and n_consumers[k] <= _MOST_CONSUMERS and _same_chunk(keys[k], key):
-                best = home[k]
-        if best >= 0:
-            level = levels[best]
-            if len(needed) == 1 or all(home[k] == best or levels[home[k]] < level for k in needed):
+                nearest = k
+        if nearest >= 0:
+            best = home[nearest]
+            others = [k for k in needed if home[k] != best]
+            highest = max([levels[home[k]] for k in others], default=0)
+            if highest < levels[best]:
                 return best
-            if may_wait[best]:
-                levels[best] = 1 + max(levels[home[k]] for k in needed if home[k] != best)
+            if may_wait[best] and not any(_same_layer(keys[k], keys[nearest]) for k in others):
+                levels[best] = highest + 1
                 return best
         if len(needed) == 1 and open_to and (n_consumers[needed[0]] == 1 or function_of(tasks.nodes[i]) is part):
             return home[needed[0]]
@@ -160,6 +162,11 @@ def _same_chunk(producer: Any, consumer: Any) -> bool:
         and producer[-1] == consumer[-1]
         and producer[1:] == consumer[1:]
     )
+
+
+def _same_layer(one: Any, other: Any) -> bool:
+    """Return whether two tasks do the same with different chunks: a task that needs both puts chunks together."""
+    return type(one) is tuple and type(other) is tuple and one[0] == other[0]
 
 
 def _batch(

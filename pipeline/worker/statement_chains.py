@@ -121,8 +121,9 @@ def relation_of(chain: Sequence[SegmentTask], values: Mapping[Key, Any]) -> Rela
     """The statement of a chain; None if there is none with the same result."""
     made: dict[Key, Any] = dict(values)
     for task in chain:
-        form = next(form for function, form in _forms.items() if function is function_of(task.node))
-        made[task.key] = execute(with_function(task.node, form), made)
+        function = function_of(task.node)
+        assert function is not None, task
+        made[task.key] = execute(with_function(task.node, _forms[function]), made)
         if made[task.key] is None:
             return None
     relation: Relation = made[chain[-1].key]
