@@ -49,6 +49,16 @@ _KEEP_ORDER = frozenset(
     }
 )
 
+_OWN_ROWS = frozenset(
+    {
+        *("read_parquet", "read_feather", "read_orc", "read_delta", "read_iceberg", "read_csv", "read_json"),
+        *("select", "filter", "assign", "concat", "rename", "astype", "fillna", "dropna", "cut", "dummies"),
+        *("unnest", "explode", "melt", "merge", "groupby", "value_counts", "pivot"),
+    }
+)
+"""What reads rows, or does with them what takes about as long for each; not what runs code of the user."""
+_LIGHT = 512 * 2**10  # bytes of a partition, up to which it is light
+
 
 def build(config: Config) -> Graph:
     """Return the Graph of a file: flat, closed, acyclic, each key owned by one instance of a step.
@@ -270,6 +280,7 @@ class _Builder:
         main = whole_of(value_type)
         mapped = step.over is not None or (step.kind == "op" and type(step.parameters).own_items)
         items = main.names if isinstance(main, ItemsType) and mapped else None
+        waits = isinstance(main, FrameType) and step.kind == "op" and step.function in _OWN_ROWS
         tries_itself = step.kind == "op" and type(step.parameters).tries_itself
         self.policies[step.name] = Policy(
             step=step.step,
@@ -287,7 +298,8 @@ class _Builder:
             drop=step.on_error == "drop" and items is not None,
             pure=step.pure,
             writable=step.writable,
-            waits=main.kind == "frame" and step.kind == "op" and not hasattr(step.parameters, "function"),
+            waits=waits,
+            light=isinstance(main, FrameType) and waits and main.bound <= _LIGHT * main.n_partitions,
             location=str(step.location),
         )
 

@@ -15,10 +15,12 @@
 
    So every edge between segments leads to a higher level, and the segments have no cycle. An empty chunk index does not
    count as the same: three calls that read one value would run one after the other.
-2. *Batch.* Segments with items of one ``over`` are put together. Only those of one level are, which can't need each
+2. *Gather.* Segments of small partitions that do the same are put together, up to eight, if that leaves one for each
+   worker: handing out a segment takes longer than reading a small file. They have one level, so that none needs another.
+3. *Batch.* Segments with items of one ``over`` are put together. Only those of one level are, which can't need each
    other, so that every edge still leads to a higher level. Items that may be retried, timed out or dropped are batched
    as well: a batch goes on after one of them, and does not run those that have finished again.
-3. *Number.* The segments get numbers in the order in which one worker should run them: depth first, so that a value is
+4. *Number.* The segments get numbers in the order in which one worker should run them: depth first, so that a value is
    used soon after it was computed. If a value has only one consumer left and that one can run, it is next, since it
    frees the value.
 
@@ -46,6 +48,7 @@ SEGMENTS_A_WORKER = 64
 """The items of one ``over`` are batched into at most so many segments per worker, enough to balance the load."""
 
 _MOST_CONSUMERS = 4
+_MOST_GATHERED = 8
 _SMALL = 65_536  # bytes of a constant that is copied into each segment that needs it
 
 
@@ -69,7 +72,7 @@ def fuse(graph: Graph, *, n_workers: int, keep_going: bool = False) -> tuple[Seg
     wanted = [number[key] for key in graph.wanted]
     collected = [number[key] for key in graph.collected]
     del number
-    joined, levels = _join(tasks)
+    joined, levels = _gather(tasks, *_join(tasks), n_workers)
     groups, opening = _batch(graph, tasks, joined, levels, n_workers)
     copied = _place_constants(tasks, groups, wanted)
     home = [-1] * len(tasks.keys)
@@ -167,6 +170,40 @@ def _same_chunk(producer: Any, consumer: Any) -> bool:
 def _same_layer(one: Any, other: Any) -> bool:
     """Return whether two tasks do the same with different chunks: a task that needs both puts chunks together."""
     return type(one) is tuple and type(other) is tuple and one[0] == other[0]
+
+
+def _gather(
+    tasks: NumberedTasks, segments: list[list[int]], levels: Sequence[int], n_workers: int
+) -> tuple[list[list[int]], list[int]]:
+    """Return the segments with small ones that do the same put together, and their levels."""
+    alike: dict[tuple[int, tuple[str, ...]], list[list[int]]] = {}
+    left: list[list[int]] = []
+    left_levels: list[int] = []
+    for members, level in zip(segments, levels, strict=True):
+        if _is_light(tasks, members):
+            alike.setdefault((level, tuple(sorted({tasks.owners[i] for i in members}))), []).append(members)
+        else:
+            left.append(members)
+            left_levels.append(level)
+    for (level, _), some in alike.items():
+        n = min(_MOST_GATHERED, max(1, len(some) // n_workers))
+        for start in range(0, len(some), n):
+            left.append([i for members in some[start : start + n] for i in members])
+            left_levels.append(level)
+    return left, left_levels
+
+
+def _is_light(tasks: NumberedTasks, members: Sequence[int]) -> bool:
+    """Return whether a segment takes little time: its steps are light, or those are that it reads all its rows from."""
+    policies = [tasks.policies[i] for i in members]
+    if not all(policy.waits for policy in policies):
+        return False
+    if all(policy.light for policy in policies):
+        return True
+    own = set(members)
+    producers = [set(tasks.producers(i)) for i in members]
+    sources = [policy for policy, needed in zip(policies, producers, strict=True) if not needed]
+    return all(needed <= own for needed in producers) and all(policy.light for policy in sources)
 
 
 def _batch(

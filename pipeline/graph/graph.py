@@ -65,6 +65,7 @@ class Policy:
     pure : False: its tasks have effects outside the pipeline and must never be run twice
     writable : whether its tasks get copies of arrays, instead of read-only views
     waits : whether its tasks are better run late, beside what needs them, than early: their results take memory
+    light : whether each of its tasks has so few rows that a segment of its own would take longer
     location : place of the step in its file, ``FILE:LINE``
     """
 
@@ -82,6 +83,7 @@ class Policy:
     pure: bool = True
     writable: bool = False
     waits: bool = False
+    light: bool = False
     location: str = ""
 
 

@@ -111,6 +111,11 @@ class FrameType:
     kind: Literal["frame"] = field(default="frame", init=False)
 
     @property
+    def bound(self) -> float:
+        """Bytes that the whole frame does not exceed; nan if unknown."""
+        return self.at_most if math.isnan(self.nbytes) else self.nbytes
+
+    @property
     def keys(self) -> tuple[Key, ...]:
         return tuple((self.name, i) for i in range(self.n_partitions))
 

@@ -24,6 +24,7 @@ from pipeline.worker.kept_tasks import take_outcome
 from pipeline.worker.memory import nbytes, resident, without_rest
 from pipeline.worker.output_buffer import Emit, Line, OutputBuffer
 from pipeline.worker.segment_result import SegmentResult, SegmentTimes, TaskTiming
+from pipeline.worker.sql_engine import make_ready
 from pipeline.worker.statement_chains import Relation, chains_of, learn_proportions, proportions, relation_of
 from pipeline.worker.thread_usage import TaskUsage, UsageMeter
 from pipeline.worker.tracebacks import describe, traceback_of
@@ -165,8 +166,12 @@ class _Run:
         try:
             relation = relation_of(chain, self.values)
             parts = None if relation is None else proportions(chain, relation)
-            if relation is None or parts is None:
-                self._learned = None if relation is None else (chain, relation)
+            if relation is None:
+                return
+            if parts is None:
+                make_ready()
+                self._learned = chain, relation
+                self.result.measuring += perf_counter_ns() - start
                 return
             if self.hooks.on_start is not None:
                 for task in chain:

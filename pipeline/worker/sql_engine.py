@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 else:
     duckdb = Deferred("duckdb")  # not while a graph is built, and not in the server of forks
 
-__all__ = ["MEMORY_LIMIT", "carrier", "connect", "entered", "numbered", "query", "restored", "types_of"]
+__all__ = ["MEMORY_LIMIT", "carrier", "connect", "entered", "make_ready", "numbered", "query", "restored", "types_of"]
 
 MEMORY_LIMIT = "1GB"
 """Memory of one statement; beyond it DuckDB writes to disk. One constant: results depend on it in their last bits."""
@@ -71,6 +71,11 @@ def query(statement: str, tables: Mapping[str, pa.Table], parameters: Mapping[st
         if translated is error:
             raise
         raise translated from error
+
+
+def make_ready() -> None:
+    """Make the connection of this thread, so that the time for it is not that of the first statement."""
+    _engine()
 
 
 def types_of(

@@ -68,7 +68,11 @@ def aggregate_statement(table: Relation, plan: Plan, slots: Sequence[Sequence[An
     if not table.made <= used:
         return None
     items, _ = _items(table.schema, plan, slots)
-    sql = aggregated(plan, f"select {', '.join(items)} from ({table.sql})", counted="n_rows" if table.n_rows else "")
+    sql = aggregated(
+        plan,
+        f"select {', '.join(items) or '0 as nothing'} from ({table.sql})",
+        counted="n_rows" if table.n_rows else "",
+    )
     return replace(table, sql=sql, check=partial(_without_counts, n=table.n_rows))
 
 
