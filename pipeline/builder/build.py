@@ -57,7 +57,7 @@ _OWN_ROWS = frozenset(
     }
 )
 """What reads rows, or does with them what takes about as long for each; not what runs code of the user."""
-_LIGHT = 512 * 2**10  # bytes of a partition, up to which it is light
+_LIGHT = 4 * 2**20  # bytes of a partition, up to which it is light
 
 
 def build(config: Config) -> Graph:

@@ -16,7 +16,7 @@
    So every edge between segments leads to a higher level, and the segments have no cycle. An empty chunk index does not
    count as the same: three calls that read one value would run one after the other.
 2. *Gather.* Segments of small partitions that do the same are put together, up to eight, if that leaves one for each
-   worker: handing out a segment takes longer than reading a small file. They have one level, so that none needs another.
+   worker: handing one out takes longer than reading a small file. They have one level, so that none needs another.
 3. *Batch.* Segments with items of one ``over`` are put together. Only those of one level are, which can't need each
    other, so that every edge still leads to a higher level. Items that may be retried, timed out or dropped are batched
    as well: a batch goes on after one of them, and does not run those that have finished again.

@@ -147,12 +147,13 @@ def _merged_moment(plan: Plan, state: State, own: str) -> str:
     return f"sum({own}) + sum({n} * {h[0]} * {last}) - sum({n}) * ({mean}) * ({other})"
 
 
-def finished(plan: Plan, *, several: bool) -> str:
+def finished(plan: Plan, *, several: bool, ordered: bool = True) -> str:
     """The keys, then the aggregates, of a table of states.
 
     Parameters
     ----------
     several : whether a group may have several states
+    ordered : whether the rows are put into the order of the keys
     """
     keys = plan.names
     steps = [f"u as ({combined(plan)})"] if several else []
@@ -174,7 +175,7 @@ def finished(plan: Plan, *, several: bool) -> str:
         joins += f" left join d{i} on {_joined(plan, base, f'd{i}')}"
     selected = [f"{base}.{k} as {k}" for k in keys]
     selected += [f"{_result(plan, a)} as a{j}" for j, a in enumerate(plan.aggregates)]
-    order = f" order by {', '.join(f'{k} nulls last' for k in keys)}" if keys else ""
+    order = f" order by {', '.join(f'{k} nulls last' for k in keys)}" if keys and ordered else ""
     return f"with {', '.join(steps)} select {', '.join(selected)} from {base}{joins}{order}"
 
 

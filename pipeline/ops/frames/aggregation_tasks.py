@@ -17,10 +17,11 @@ import pyarrow.compute as pc
 from pipeline.config.expressions.tree import Name
 from pipeline.errors import DataError
 from pipeline.graph.column_types import type_name
+from pipeline.graph.late_pandas import numbers_of
 from pipeline.ops.frames.aggregation_plan import Plan
 from pipeline.ops.frames.aggregation_sql import aggregated, combined, finished, value_sql
 from pipeline.ops.frames.columns import columns_of, may_warn
-from pipeline.ops.frames.partitions import stack
+from pipeline.ops.frames.partitions import stack, taken
 from pipeline.worker.sql_engine import numbered, query, restored
 from pipeline.worker.statement_chains import Relation
 
@@ -35,6 +36,7 @@ __all__ = [
     "project",
 ]
 
+_MANY = 100_000
 _EXACT = frozenset({"sum", "count", "min", "max", "any", "all"})
 """States that do not depend on the order of the rows; sums of floats do."""
 
@@ -118,8 +120,10 @@ def finish(several: Sequence[pa.Table], plan: Plan, slots: Sequence[Sequence[Any
     ----------
     slots : the run-time values of the expressions of aggregates, a list a column
     """
-    tables = _stacked(several)
-    found = _named(plan, lambda part: query(finished(part, several=len(several) > 1), tables))
+    sorted_states = _one_state_each(several, plan)
+    tables = _stacked(several if sorted_states is None else [sorted_states])
+    again = sorted_states is None and len(several) > 1
+    found = _named(plan, lambda part: query(finished(part, several=again, ordered=sorted_states is None), tables))
     n = len(plan.keys)
     keys = [restored(found.column(i), key.type) for i, key in enumerate(plan.keys)]
     made = []
@@ -170,6 +174,42 @@ def _source(
     if rows:
         items.append("rowno")
     return f"select {', '.join(items)} from t", {"t": numbered(table, names, rows="rowno" if rows else None)}
+
+
+def _one_state_each(several: Sequence[pa.Table], plan: Plan) -> pa.Table | None:
+    """The states in the order of a key of whole numbers, one for each group; None where it takes one statement for all.
+
+    Most groups are in one table only where there are many: those need not be combined. (1,500,000 groups of 8 tables:
+    90 ms instead of 400, 180 of which are for their order.)
+    """
+    n_rows = sum(table.num_rows for table in several)
+    if (
+        n_rows < _MANY
+        or len(plan.keys) != 1
+        or plan.distinct
+        or plan.gaps
+        or not pa.types.is_integer(plan.keys[0].type)
+    ):
+        return None
+    states = stack(several)
+    keys = states.column("k0")
+    if keys.null_count or not pa.types.is_integer(keys.type):
+        return None
+    numbers = numbers_of(keys)
+    order = np.argsort(numbers, kind="stable")
+    places = numbers[order]
+    same = places[1:] == places[:-1]
+    repeated = np.concatenate([same, [False]]) | np.concatenate([[False], same])
+    if np.count_nonzero(repeated) > n_rows // 4:
+        return None
+    alone, others = (taken(states, order[mask]) for mask in (~repeated, repeated))
+    if others.num_rows:
+        combined_ones = combine([others.slice(0, 0), others], plan)
+        if combined_ones.schema != states.schema:
+            return None
+        alone = pa.concat_tables([alone, combined_ones])
+        alone = taken(alone, np.argsort(numbers_of(alone.column("k0")), kind="stable"))
+    return alone
 
 
 def _items(schema: pa.Schema, plan: Plan, slots: Sequence[Sequence[Any]]) -> tuple[list[str], set[str]]:

@@ -29,6 +29,7 @@ from pipeline.ops.frames.pairing import SMALL, Side, compared_type, keys_of, pai
 from pipeline.ops.frames.partitions import (
     Bound,
     Partitions,
+    Places,
     UnknownColumn,
     equality_sql,
     key_as,
@@ -353,6 +354,10 @@ def _pairs(left: pa.Table, right: pa.Table, join: Join, slots: Sequence[Any]) ->
     """The numbers of the rows that belong together; missing where there is none."""
     if join.how in ("semi", "anti") and (found := _where_found(left, right, join)) is not None:
         return pa.array(np.flatnonzero(found if join.how == "semi" else ~found)), None
+    if join.how in ("inner", "left") and (places := _places_on_right(left, right, join)) is not None:
+        rows = np.flatnonzero(places >= 0) if join.how == "inner" else np.arange(len(places))
+        at_right = places[rows]
+        return pa.array(rows), pa.array(at_right, pa.int64(), mask=at_right < 0)
     tests = [" = ".join(equality_sql(f"{side}.k{i}", kind) for side in ("l", "r")) for i, kind in enumerate(join.types)]
     names: frozenset[str] = frozenset()
     if join.where is not None:
@@ -388,7 +393,32 @@ def _where_found(left: pa.Table, right: pa.Table, join: Join) -> np.ndarray[Any,
     numpy makes a table of all whole numbers between the least and the greatest key: 750,000 rows are looked up in
     730,000 in 19 ms, and in 64 by a statement.
     """
-    if len(join.types) != 1 or join.where is not None or not right.num_rows:
+    keys = _whole_numbers(left, right, join)
+    return None if keys is None else np.isin(*keys, kind="table")
+
+
+def _places_on_right(left: pa.Table, right: pa.Table, join: Join) -> Places | None:
+    """Which row of the right each of the left meets, -1: none; None where it takes a statement.
+
+    That is where the keys of the right do not ascend, each once, as those of a table of things with a number do.
+    """
+    found = _whole_numbers(left, right, join)
+    if found is None:
+        return None
+    probed, keys = found
+    if not (keys[1:] > keys[:-1]).all() or len(keys) >= 2**31:
+        return None
+    least, most = int(keys[0]), int(keys[-1])
+    places = np.full(most - least + 1, -1, np.int32)
+    places[keys - least] = np.arange(len(keys), dtype=np.int32)
+    inside = (probed >= least) & (probed <= most)
+    found: Places = np.where(inside, places[np.where(inside, probed, least) - least], -1).astype(np.int64)
+    return found
+
+
+def _whole_numbers(left: pa.Table, right: pa.Table, join: Join) -> tuple[Places, Places] | None:
+    """The keys of both sides where they are whole numbers that lie close together, and none is missing."""
+    if len(join.types) != 1 or join.where is not None or not right.num_rows or not left.num_rows:
         return None
     if not pa.types.is_integer(join.types[0]) or join.types[0] == pa.uint64():
         return None
@@ -398,7 +428,7 @@ def _where_found(left: pa.Table, right: pa.Table, join: Join) -> np.ndarray[Any,
     numbers = numbers_of(keys)
     if int(numbers.max()) - int(numbers.min()) > _PLACES_A_ROW * (left.num_rows + right.num_rows):
         return None
-    return np.isin(numbers_of(probed), numbers, kind="table")
+    return numbers_of(probed).astype(np.int64, copy=False), numbers.astype(np.int64, copy=False)
 
 
 def _source(table: pa.Table, on: Sequence[str], join: Join, names: Sequence[str | None], first: int) -> pa.Table:
