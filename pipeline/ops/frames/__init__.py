@@ -27,6 +27,7 @@ aggregation_tasks  The tasks: partial aggregates of each group, combined and fin
 cast               Convert a column to another type; a value that does not fit fails the run.
 text_casts         Values from text.
 columns            Expressions over the columns of a frame.
+join_tasks         The tasks of merge: pairs of row numbers, then the rows.
 moving_aggregates  Aggregates of many windows over the same values.
 pairing            Which rows of two frames meet in one task: all of a small side, or equal keys.
 partitions         The tasks of partitions: one for each, shuffles, gathers.

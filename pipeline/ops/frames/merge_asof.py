@@ -21,7 +21,8 @@ from pipeline.errors import OpError
 from pipeline.graph.column_types import family, field_of, type_name
 from pipeline.graph.late_pandas import numbers_of
 from pipeline.ops.collections import Frame
-from pipeline.ops.frames.merge import Renamed, named_apart
+from pipeline.ops.frames.join_tasks import Renamed
+from pipeline.ops.frames.merge import named_apart
 from pipeline.ops.frames.pairing import Side, compared_type, keys_of, paired, rows_of_side
 from pipeline.ops.frames.partitions import Partitions, equality_sql, names_of, taken
 from pipeline.ops.frames.sort import distinct_rows, total_order
