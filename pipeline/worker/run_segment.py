@@ -178,8 +178,10 @@ class _Run:
                     self.hooks.on_start(task)
             self._meter.begin()
             value = relation.computed()
-        except Exception:  # noqa: BLE001 - the task that is at fault says what is wrong
-            return
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) and _is_users(error):
+                raise
+            return  # the task that is at fault says what is wrong
         self._split(chain, parts, value, start, perf_counter_ns())
         self.values |= {task.key: None for task in chain} | {chain[-1].key: value}
         self._computed |= {task.key for task in chain}

@@ -73,7 +73,8 @@ def graphs(draw: st.DrawFn) -> Graph:
     wanted = tuple(draw(st.lists(st.sampled_from(made), min_size=1, unique=True)))
     tasks = cull({**tasks, CONTEXT: constant(CONTEXT, None)}, wanted)
     tasks.pop(CONTEXT, None)
-    policies = {f"s{i}": Policy(f"s{i}", merge=draw(st.booleans())) for i in range(3)}
+    truth = st.booleans()
+    policies = {f"s{i}": Policy(f"s{i}", merge=draw(truth), waits=draw(truth), light=draw(truth)) for i in range(3)}
     return Graph(tasks, wanted, {key: key[0][:2] for key in tasks}, policies)
 
 
@@ -128,6 +129,59 @@ def test_parts_are_taken_where_a_value_was_made_and_go_their_ways() -> None:
     assert Counter(len(segment.tasks) for segment in segments) == {7: 3, 1: 6}
     assert [len(segment.outputs) for segment in segments if len(segment.tasks) == 7] == [6] * 3
     assert run(g, segments) == {("join", j): 30 + 3 * j for j in range(6)}
+
+
+def joined(n: int, **policy: Any) -> Graph:
+    """n partitions of a large table, each joined with all of a small one, which has n partitions, too."""
+    tasks: dict[Key, Any] = {}
+    for name in ("large", "small"):
+        tasks |= {(name, i): task((name, i), int, i) for i in range(n)}
+    tasks["all", 0] = task(("all", 0), total, listed(ref(("small", i)) for i in range(n)))
+    for i in range(n):
+        tasks["join", i] = task(("join", i), operator.add, ref(("large", i)), ref(("all", 0)))
+    policies = {name: Policy(name, **policy) for name in ("large", "small", "all", "join")}
+    return graph(tasks, tuple(("join", i) for i in range(n)), **policies)
+
+
+def test_rows_are_read_when_what_they_are_joined_with_is_there() -> None:
+    g = joined(6, waits=True)
+    segments = fuse(g, n_workers=2)
+    pairs = sorted(keys(segment) for segment in segments if len(segment.tasks) > 1)
+    assert pairs == [[("large", i), ("join", i)] for i in range(6)]
+    alone = sorted(keys(segment) for segment in segments if len(segment.tasks) == 1)
+    assert alone == [[("all", 0)], *([("small", i)] for i in range(6))]
+    assert run(g, segments) == {("join", i): 15 + i for i in range(6)}
+    at_once = fuse(joined(6), n_workers=2)
+    assert [len(segment.tasks) for segment in at_once] == [1] * 19
+
+
+def test_what_another_task_needs_sooner_does_not_wait() -> None:
+    g = joined(6, waits=True)
+    tasks = {**g.tasks, ("sum", 0): task(("sum", 0), total, listed(ref(("large", i)) for i in range(6)))}
+    tasks["all", 0] = task(("all", 0), total, listed(map(ref, [*(("small", i) for i in range(6)), ("sum", 0)])))
+    both = graph(tasks, g.wanted, **g.policies, sum=Policy("sum", waits=True))
+    segments = fuse(both, n_workers=2)
+    assert [keys(segment) for segment in segments if ("large", 1) in keys(segment)] == [[("large", 1)]]
+    assert [keys(segment) for segment in segments if ("join", 1) in keys(segment)] == [[("join", 1)]]
+    assert run(both, segments) == {("join", i): 30 + i for i in range(6)}
+
+
+@pytest.mark.parametrize(("n_workers", "n_segments"), [(1, 3), (2, 3), (8, 10), (100, 20)])
+def test_small_partitions_share_segments_but_leave_one_for_each_worker(n_workers: int, n_segments: int) -> None:
+    tasks: dict[Key, Any] = {}
+    for i in range(20):
+        tasks["read", i] = task(("read", i), int, i)
+        tasks["count", i] = task(("count", i), operator.neg, ref(("read", i)))
+    wanted = tuple(("count", i) for i in range(20))
+    policies = {"read": Policy("read", waits=True, light=True), "count": Policy("count", waits=True)}
+    g = graph(tasks, wanted, **policies)
+    segments = fuse(g, n_workers=n_workers)
+    assert len(segments) == n_segments
+    assert run(g, segments) == {("count", i): -i for i in range(20)}
+    heavy = graph(tasks, wanted, **policies | {"read": Policy("read", waits=True)})
+    assert len(fuse(heavy, n_workers=n_workers)) == 20
+    others = graph(tasks, wanted, **policies | {"count": Policy("count")})  # a function of the user
+    assert len(fuse(others, n_workers=n_workers)) == 20
 
 
 def test_chains_on_one_chunk_become_one_segment() -> None:

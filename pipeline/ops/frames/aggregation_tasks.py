@@ -20,7 +20,7 @@ from pipeline.graph.column_types import type_name
 from pipeline.graph.late_pandas import numbers_of
 from pipeline.ops.frames.aggregation_plan import Plan
 from pipeline.ops.frames.aggregation_sql import aggregated, combined, finished, value_sql
-from pipeline.ops.frames.columns import columns_of, may_warn
+from pipeline.ops.frames.columns import columns_of, may_warn, plain_message
 from pipeline.ops.frames.partitions import stack, taken
 from pipeline.worker.sql_engine import numbered, query, restored
 from pipeline.worker.statement_chains import Relation
@@ -231,7 +231,7 @@ def _check_values(table: pa.Table, plan: Plan, slots: Sequence[Sequence[Any]]) -
         try:
             query(source, tables)
         except DataError as error:
-            raise DataError(f"{value.path}: '{value.expression.text}': {error}") from None
+            raise DataError(f"{value.path}: '{value.expression.text}': {plain_message(str(error))}") from None
 
 
 def _named(plan: Plan, run: Callable[[Plan], pa.Table]) -> pa.Table:

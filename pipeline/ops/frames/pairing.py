@@ -99,7 +99,7 @@ def paired(partitions: Partitions, sides: tuple[Side, Side], types: Sequence[pa.
     small = [i for i in (1, 0) if sides[i].may_go_whole and sides[i].nbytes <= SMALL]
     if small or not types:
         whole = min(small, key=lambda i: sides[i].nbytes) if small else 1
-        gathered = partitions.add("whole", (0,), stack, listed(ref(key) for key in keys[whole]))
+        gathered = partitions.add("whole", (0,), in_one_chunk, listed(ref(key) for key in keys[whole]))
         return _beside(keys[1 - whole], gathered, whole)
     n = max(map(len, keys))
     measured = [side.may_go_whole and not side.nbytes > SMALL for side in sides]
@@ -139,8 +139,8 @@ def _measured(
             kept = [
                 partitions.add(f"kept-{name}", (i,), kept_whole, ref(key), ref(chosen), s) for i, key in enumerate(keys)
             ]
-            whole = partitions.add(f"whole-{name}", (0,), stack, listed(map(ref, kept)))
-            pieces = [[*some, whole] for some in pieces]
+            together = partitions.add(f"whole-{name}", (0,), in_one_chunk, listed(map(ref, kept)))
+            pieces = [[*some, together] for some in pieces]
         ends.append([listed(map(ref, some)) for some in pieces])
     return list(zip(*ends, strict=True))
 
@@ -211,6 +211,11 @@ def with_places(
 def places_of(table: pa.Table) -> Places:
     """The destination of each row."""
     return np.asarray(numbers_of(table.column(_PLACE)), dtype=np.int64)
+
+
+def in_one_chunk(tables: Sequence[pa.Table]) -> pa.Table:
+    """All rows of a side, put together once instead of in every task of the join."""
+    return stack(tables).combine_chunks()
 
 
 def kept_whole(table: pa.Table, chosen: int | None, side: int) -> pa.Table:

@@ -124,12 +124,7 @@ def scan(
     where = [] if whole else [f"{_ROW} >= $first", f"{_ROW} < $stop"]
     where += [] if asked is None else [asked]
     labels = [f"c{i}" for i in range(len(stored))] + [_ROW] * (not whole)
-    picked = [
-        f"case when isnan(c{i}) then null else c{i} end as c{k}"
-        if pa.types.is_floating(field.type)
-        else f"c{i} as c{k}"
-        for k, (i, field) in enumerate(zip(places, schema, strict=True))
-    ]
+    picked = [f"c{i} as c{k}" for k, i in enumerate(places)]
     sql = (
         f"select {', '.join(picked)} from read_parquet($path, hive_partitioning = false, "
         f"file_row_number = {str(not whole).lower()}) as t({', '.join(labels)})"
@@ -143,10 +138,14 @@ def scan(
 
 
 def _is_the_same(stored: pa.DataType, kind: pa.DataType) -> bool:
-    """Return whether DuckDB reads a stored type as a column of a frame has it, whatever its values."""
+    """Return whether DuckDB reads a stored type as a column of a frame has it, whatever its values.
+
+    Floats are not: NaN is missing in a frame, and DuckDB 2.0 takes ``isnan(x)`` for false where the statistics of the
+    file, which know nothing of NaN, have a least and a largest number. Times are checked when they enter a frame.
+    """
     t = pa.types
-    bounded = t.is_timestamp(kind) or t.is_binary(kind)  # times are checked when they enter a frame
-    return is_plain(stored) and natural_type(stored) == kind and not bounded
+    checked = t.is_floating(kind) or t.is_timestamp(kind) or t.is_binary(kind)
+    return is_plain(stored) and natural_type(stored) == kind and not checked
 
 
 def _sql(schema: pa.Schema, condition: Node) -> str | None:
