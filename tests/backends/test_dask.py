@@ -58,7 +58,7 @@ from pipeline.backends.events import Event
 from pipeline.backends.versions import installed
 from pipeline.errors import BackendError, ConfigError, TaskError, TaskTimeout, WorkerLost
 from pipeline.graph.graph import CONTEXT, Graph, Key, Policy
-from pipeline.graph.nodes import listed, ref, task
+from pipeline.graph.nodes import for_any_worker, listed, ref, task
 from pipeline.graph.segments import Segment, SegmentTask
 from pipeline.trace.trace import INSTANTS
 from pipeline.worker.temp_folders import Folder
@@ -331,6 +331,31 @@ def test_segments_of_a_step_are_one_task_group_of_dask() -> None:
     apart = lower(segments(), [("s",), ("t",)], None, "run", "topic", "")
     groups = {key_split_group(key): bool(node.dependencies) for key, node in apart.tasks.items() if key[0][0] == "a"}
     assert sorted(groups.values()) == [False, True]  # what takes a result apart needs something
+
+
+def test_what_reads_rows_goes_to_any_worker_wherever_their_partner_is() -> None:
+    there, read, joined = ("there", 0), ("read", 0), ("joined", 0)
+    tasks = [task(there, int), task(read, int), task(joined, max, ref(read), ref(there))]
+    small = Segment(0, "there", (SegmentTask(there, tasks[0], "there"),), (), (there,))
+    both = (SegmentTask(read, tasks[1], "read"), SegmentTask(joined, tasks[2], "joined"))
+    plan = lower([small, Segment(1, "joined", both, (there,), (joined,))], [joined], None, "run", "topic", "")
+    assert [node.data_producer for node in plan.tasks.values()] == [False, True]
+
+
+def test_dask_gives_such_a_task_to_a_worker_that_is_free(local: Dask) -> None:
+    """It has few of its kind and a dependency: without the mark it would go to the worker that has that one."""
+    client = local._client
+    assert client is not None
+    nodes = {"there": task("there", int), "plain": task("plain", abs, ref("there"))}
+    nodes["marked"] = for_any_worker(task("marked", abs, ref("there")))
+    futures = client.get(nodes, ["plain", "marked"], sync=False)
+    assert client.gather(futures) == [0, 0]
+
+    async def rootish(dask_scheduler: Any) -> list[bool]:
+        return [bool(dask_scheduler.is_rootish(dask_scheduler.tasks[key])) for key in ("plain", "marked")]
+
+    assert client.run_on_scheduler(rootish) == [False, True]
+    del futures
 
 
 def test_retries_are_those_of_each_segment() -> None:

@@ -12,6 +12,7 @@ import pytest
 from serially import frame_of, table_of
 
 from pipeline.config.expressions import expression
+from pipeline.ops.frames import aggregation_tasks
 from pipeline.ops.frames.groupby import groupby
 
 
@@ -37,6 +38,25 @@ TYPED = {
     "zoned": pa.array([2, 1, None, 2], pa.timestamp("us", "Africa/Cairo")),
     "duration": pa.array([2, 1, None, 2], pa.duration("ns")),
 }
+
+
+@pytest.mark.parametrize("kind", ["int8", "int64", "uint64"])
+@pytest.mark.parametrize("missing", [False, True])
+@pytest.mark.parametrize("overlap", [0, 3, 50])
+def test_groups_of_one_table_are_as_if_they_were_combined(
+    kind: str, missing: bool, overlap: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, last = [(k + 60 if kind == "uint64" else k - 60) for k in range(60)], list(range(60 - overlap, 120))
+    keys = [*first[::-1], *((k + 60) if kind == "uint64" else k - 60 for k in last)]
+    column = pa.array([None if missing and k % 7 == 0 else k for k in keys], getattr(pa, kind)())
+    values = pa.array([k * 2**40 + 1 for k in range(len(keys))], pa.int64())
+    floats = pa.array([1 / (k + 1) for k in range(len(keys))])
+    x = frame_of({"k": column, "v": values, "f": floats}, 2)
+    agg = aggs(n="count()", s="sum(v)", m="mean(f)", d="std(f, 1)", a="first(v)", b="last(v)", t="sum(v) / count()")
+    wanted = table_of(groupby(x, by="k", agg=agg))
+    monkeypatch.setattr(aggregation_tasks, "_MANY", 1)
+    assert table_of(groupby(x, by="k", agg=agg)).equals(wanted)
+    assert wanted.column("k").drop_null().to_pylist() == sorted({k for k in column.to_pylist() if k is not None})
 
 
 @pytest.mark.parametrize("n", [1, 4])

@@ -154,6 +154,29 @@ def test_a_join_of_many_partitions_keeps_every_row(n: int, monkeypatch: pytest.M
     assert sorted(table_of(got).column("k").to_pylist()) == list(range(0, 500, 2))
 
 
+INTEGERS = {"int8": (-128, 127), "uint16": (0, 65535), "int64": (-(2**63), 2**63 - 1), "uint64": (0, 2**64 - 1)}
+
+
+@SETTINGS
+@given(st.data())
+def test_whole_numbers_meet_wherever_they_lie_and_in_whatever_order(data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(sorted(INTEGERS)))
+    low, high = INTEGERS[name]
+    start = data.draw(st.sampled_from([low, high - 30, max(low, -15)]))
+    near = st.integers(start, start + 30)
+    numbers = st.one_of(near, near, st.sampled_from([low, high])) if data.draw(st.booleans()) else near
+    kind = getattr(pa, name)()
+    left = pa.array(data.draw(st.lists(numbers, max_size=20)), kind)
+    right = pa.array(data.draw(st.lists(numbers, max_size=20, unique=data.draw(st.booleans()))), kind)
+    if data.draw(st.booleans()):
+        right = right.sort()
+    one = pa.table({"k": left, "x": pa.array(range(len(left)), pa.int64())})
+    other = pa.table({"k": right, "y": pa.array(range(len(right)), pa.int64())})
+    how: Any = data.draw(st.sampled_from(["inner", "left", "semi", "anti"]))
+    got = merge(frame_of(one), frame_of(other, name="other"), on="k", how=how)
+    assert records(table_of(got)) == joined(one, other, ["k"], how)  # in the order of the left
+
+
 def test_keys_of_other_names_are_both_kept_in_their_types(plan: str) -> None:
     left = pa.table({"a": [1, 2, 3, None], "v": list("pqrs")})
     right = pa.table({"z": pa.array([3, 2, 2], pa.int32()), "v": [1.5, 2.5, 3.5], "w": [10, 20, 30]})
