@@ -162,15 +162,14 @@ class _Run:
         self._learned = None
         if any(key in self._lacking for task in chain for key in dependencies(task.node)):
             return
-        start = perf_counter_ns()
+        start, relation = perf_counter_ns(), None
         try:
             relation = relation_of(chain, self.values)
-            parts = None if relation is None else proportions(chain, relation)
-            if relation is None:
-                return
-            if parts is None:
-                make_ready()
-                self._learned = chain, relation
+            parts = proportions(chain, relation) if relation is not None else ()
+            if relation is None or not parts:
+                if relation is not None and parts is None:
+                    make_ready()
+                    self._learned = chain, relation
                 self.result.measuring += perf_counter_ns() - start
                 return
             if self.hooks.on_start is not None:
@@ -181,6 +180,8 @@ class _Run:
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) and _is_users(error):
                 raise
+            if relation is not None:
+                learn_proportions(chain, relation, ())
             return  # the task that is at fault says what is wrong
         self._split(chain, parts, value, start, perf_counter_ns())
         self.values |= {task.key: None for task in chain} | {chain[-1].key: value}
@@ -203,7 +204,8 @@ class _Run:
         if self._learned is not None and task is self._learned[0][-1]:
             chain, relation = self._learned
             took = {timing.key: timing.stop - timing.start for timing in self.news.timings}
-            learn_proportions(chain, relation, [took[one.key] for one in chain])
+            if self._lacking.isdisjoint(one.key for one in chain):
+                learn_proportions(chain, relation, [took[one.key] for one in chain])
             self._learned = None
 
     def _finish_item(self) -> None:

@@ -5,8 +5,8 @@ between the steps (TPC-H 1: 31 instead of 117 ms of CPU time a file). It is done
 where no other rows are computed with, so that it does not matter for a task whether it was part of a statement.
 
 The time of a statement is known, that of its tasks is not. So in each process the tasks run one by one the first time,
-and later their statement's time is split in the same proportion. A statement that fails is forgotten: its tasks run one
-by one, and the one that fails is named.
+and later their statement's time is split in the same proportion. Where a statement fails its tasks run one by one, then
+and later, so that the one at fault is named.
 """
 
 from __future__ import annotations
@@ -131,12 +131,12 @@ def relation_of(chain: Sequence[SegmentTask], values: Mapping[Key, Any]) -> Rela
 
 
 def proportions(chain: Sequence[SegmentTask], relation: Relation) -> tuple[float, ...] | None:
-    """What part of a statement's time its tasks take; None if this process has not learned it."""
+    """What part of a statement's time its tasks take; None if this process has not learned it, empty if it failed."""
     return _proportions.get(_name(chain, relation))
 
 
 def learn_proportions(chain: Sequence[SegmentTask], relation: Relation, times: Sequence[int]) -> None:
-    """Note the times of the tasks when they ran one by one."""
+    """Note the times of the tasks when they ran one by one; none of a statement that failed."""
     if len(_proportions) >= _MOST_KNOWN:
         _proportions.clear()
     _proportions[_name(chain, relation)] = tuple(time / (sum(times) or 1) for time in times)

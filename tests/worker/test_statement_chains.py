@@ -241,8 +241,43 @@ def test_a_file_with_fewer_rows_than_it_says_fails(tmp_path: Path, monkeypatch: 
         return self.check(pa.table({"k0": [1], "s0": [1], "s1": [1], "n_rows": pa.array([49], pa.int64())}))
 
     monkeypatch.setattr(statement_chains.Relation, "computed", short)
-    results = results_of(graph)  # each statement is given up, and the tasks run one by one
+    results = results_of(graph)  # the statement is given up, and the tasks run one by one
     assert kept_of(graph, results)["sums"].equals(values_of(text, tmp_path)["sums"])
+
+
+def test_a_statement_that_failed_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows_in(tmp_path)
+    graph = graph_of(SUM, tmp_path)
+    results_of(graph)
+    tried = []
+
+    def fails(self: statement_chains.Relation) -> pa.Table:
+        tried.append(self.sql)
+        raise MemoryError
+
+    monkeypatch.setattr(statement_chains.Relation, "computed", fails)
+    assert kept_of(graph, results_of(graph))["sums"].equals(values_of(SUM, tmp_path)["sums"])
+    assert len(tried) == 1
+
+
+def test_a_run_that_keeps_going_learns_nothing_from_what_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows_in(tmp_path)
+    graph = graph_of(SUM, tmp_path)
+    monkeypatch.setattr(statement_chains, "_proportions", {})
+    for path in (tmp_path / "rows").iterdir():
+        content = path.read_bytes()
+        path.write_bytes(content[:4] + bytes(400) + content[404:])  # its footer is whole
+    values: dict[Any, Any] = {CONTEXT: None}
+    failures = []
+    for segment in fuse(graph, n_workers=100, keep_going=True):
+        left = segment.computable([key for key in segment.inputs if key not in values])
+        result = run_segment(left, {key: values[key] for key in left.inputs})
+        values |= result.outputs
+        failures += result.failed
+    assert [failure.step for failure in failures] == ["rows"] * 4
+    assert not statement_chains._proportions
 
 
 def test_times_of_the_tasks_add_up_to_that_of_the_statement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

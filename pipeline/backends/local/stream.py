@@ -24,7 +24,8 @@ _POLL = 0.05  # seconds between two looks at whether the reader has left
 
 def independent_segments(graph: Graph, keys: Sequence[Key]) -> dict[Key, Segment] | None:
     """Return the segment of each key; None if one needs another segment or the context of a run."""
-    home = {key: segment for segment in fuse(graph, n_workers=1) for key in segment.outputs}
+    # as many workers as keys: none are put together
+    home = {key: segment for segment in fuse(graph, n_workers=max(1, len(keys))) for key in segment.outputs}
     found = {key: home[key] for key in keys}
     alone = all(not segment.inputs and segment.outputs == (key,) for key, segment in found.items())
     return found if alone else None
