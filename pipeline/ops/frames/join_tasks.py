@@ -27,7 +27,7 @@ Renamed = tuple[tuple[str, str], ...]
 """Columns with their names in the result."""
 
 _SQL = {"inner": "join", "left": "left join", "right": "right join", "outer": "full join", "cross": "cross join"}
-_PLACES_A_ROW = 32  # of a table of keys, up to which one is made: a byte or four each
+_PLACES = {"semi": 32, "anti": 32, "inner": 8, "left": 8}  # for each row, at most: a byte, or four
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def _pairs(left: pa.Table, right: pa.Table, join: Join, slots: Sequence[Any]) ->
     if numbers is not None and join.how in ("semi", "anti"):
         is_there = np.isin(*numbers, kind="table")
         return pa.array(np.flatnonzero(is_there if join.how == "semi" else ~is_there)), None
-    if numbers is not None and join.how in ("inner", "left") and _ascends(numbers[1]):
+    if numbers is not None and _ascends(numbers[1]):
         places = _places(*numbers)
         rows = np.flatnonzero(places >= 0) if join.how == "inner" else np.arange(len(places))
         return pa.array(rows), pa.array(places[rows], mask=places[rows] < 0)
@@ -168,13 +168,15 @@ def _whole_numbers(left: pa.Table, right: pa.Table, join: Join) -> tuple[Places,
     """
     if len(join.types) != 1 or join.where is not None or not right.num_rows or not left.num_rows:
         return None
+    if join.how not in _PLACES:
+        return None
     if not pa.types.is_integer(join.types[0]) or join.types[0] == pa.uint64():
         return None
     probed, keys = (key_as(t, on[0], join.types[0]) for t, on in ((left, join.left_on), (right, join.right_on)))
     if probed.null_count or keys.null_count:
         return None
     numbers = numbers_of(keys)
-    if int(numbers.max()) - int(numbers.min()) > _PLACES_A_ROW * (left.num_rows + right.num_rows):
+    if int(numbers.max()) - int(numbers.min()) > _PLACES[join.how] * (left.num_rows + right.num_rows):
         return None
     return numbers_of(probed).astype(np.int64, copy=False), numbers.astype(np.int64, copy=False)
 
