@@ -196,7 +196,7 @@ def _gather(
 def _is_light(tasks: NumberedTasks, members: Sequence[int]) -> bool:
     """Return whether a segment takes little time: its steps are light, or those are that it reads all its rows from."""
     policies = [tasks.policies[i] for i in members]
-    if not all(policy.waits for policy in policies):
+    if not all(policy.waits and policy.merge and not policy.uses for policy in policies):
         return False
     if all(policy.light for policy in policies):
         return True

@@ -184,6 +184,13 @@ def test_small_partitions_share_segments_but_leave_one_for_each_worker(n_workers
     assert len(fuse(others, n_workers=n_workers)) == 20
 
 
+@pytest.mark.parametrize(("policy", "most"), [({"merge": False}, 1), ({"uses": ("disk",)}, 1), ({}, 4)])
+def test_small_partitions_that_are_tried_again_or_use_a_limit_stay_single(policy: dict[str, Any], most: int) -> None:
+    tasks: dict[Key, Any] = {("read", i): task(("read", i), int, i) for i in range(8)}
+    g = graph(tasks, tuple(tasks), read=Policy("read", waits=True, light=True, **policy))
+    assert {len(segment.tasks) for segment in fuse(g, n_workers=2)} == {most}
+
+
 def test_chains_on_one_chunk_become_one_segment() -> None:
     tasks = {(f"t{i}", 3): task((f"t{i}", 3), operator.neg, ref((f"t{i - 1}", 3))) for i in range(1, 6)}
     tasks["t0", 3] = task(("t0", 3), int, 7)

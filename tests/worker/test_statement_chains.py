@@ -228,13 +228,13 @@ def test_a_failure_after_others_were_statements_names_its_step(tmp_path: Path, m
     )
 
 
-def test_a_file_with_fewer_rows_than_it_says_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_statement_that_reads_other_rows_than_the_footer_says_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows_in(tmp_path)
     text = SUM.replace("input: few", "input: rows")
     graph = graph_of(text, tmp_path)
     results_of(graph)
-    (found,) = [r for r in results_of(graph) if r.timings and r.timings[-1].step == "sums" and len(r.outputs) == 1][-1:]
-    assert found.failure is None
 
     def short(self: statement_chains.Relation) -> pa.Table:
         assert self.check is not None

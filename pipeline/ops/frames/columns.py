@@ -136,9 +136,12 @@ def column_of(expression: Expression, table: pa.Table, slots: Sequence[Any], kin
 
 def may_warn(expression: Expression) -> bool:
     """Whether it counts what it can't read: ``parse_time(…, errors='missing')``."""
-    return any(
-        isinstance(call, Call) and ("errors", Constant("missing")) in call.keywords for call in walk(expression.root)
-    )
+    return bool(_counting(expression))
+
+
+def _counting(expression: Expression) -> list[Call]:
+    calls = [node for node in walk(expression.root) if isinstance(node, Call)]
+    return [call for call in calls if ("errors", Constant("missing")) in call.keywords]
 
 
 def _sql_for(expression: Expression, schema: pa.Schema, values: Sequence[Any], kind: pa.DataType) -> str:
@@ -155,9 +158,7 @@ def _warn_of_unread(
     expression: Expression, schema: pa.Schema, slots: Sequence[Any], source: dict[str, pa.Table]
 ) -> None:
     """Warn how many texts ``parse_time(…, errors='missing')`` could not read, and of the first of them."""
-    for call in walk(expression.root):
-        if not isinstance(call, Call) or ("errors", Constant("missing")) not in call.keywords:
-            continue
+    for call in _counting(expression):
         text, time = (sql_of(replace(expression, root=node), schema, slots).sql for node in (call.args[0], call))
         bad = f"filter (where {text} is not null and {time} is null)"
         found = query(f"select count(*) {bad} as n, first({text}) {bad} as x from t", source)
