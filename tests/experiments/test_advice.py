@@ -57,6 +57,14 @@ def test_a_back_end_is_advised_only_where_it_was_faster() -> None:
     assert (moved.kind, moved.backend, moved.after, moved.measured) == ("backend", "threads", 1.2, True)
 
 
+def test_nobody_is_told_to_change_the_code_of_a_step_that_runs_none_of_theirs() -> None:
+    cases = case("threads", 1.2), case("processes", 2.2)
+    for kind, change in (("gil", "release the GIL"), ("lock", "hold the lock for less"), ("first calls", "load once")):
+        cause = replace(GIL, kind=kind, after=0.6)
+        assert advise(cause, at("threads", *cases)).kind == change
+        assert advise(cause, at("threads", *cases, ours=frozenset({"hold"}))).kind == "none"
+
+
 def test_the_gil_asks_for_processes_where_none_were_measured() -> None:
     found = advise(GIL, at("threads", case("serial", 2.0), case("threads", 2.1)))
     assert (found.kind, found.backend, found.is_setting) == ("backend", "processes", True)

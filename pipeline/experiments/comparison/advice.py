@@ -26,6 +26,7 @@ _SCALES = 0.85  # parallel efficiency from which nothing is wrong
 _STARTS = 5  # times the elapsed time from which the start of the workers is what a user waits for
 _MOSTLY = 0.5
 _PIECES = 4  # segments a worker that balance the load
+_OF_CODE = frozenset({"release the GIL", "hold the lock for less", "load once"})  # changes of a step's own functions
 
 Kind = Literal[
     "backend", "batch", "workers", "cores", "chunks", "smaller batch", "split", "no chain", "release the GIL",
@@ -89,6 +90,7 @@ class Situation:
     knobs : step -> the key that sets the size of its tasks
     n_cores : of this machine
     held : back ends on which a step holds the GIL
+    ours : steps that run no code of the user, who can't change what they do
     """
 
     case: MeasuredCase
@@ -97,6 +99,7 @@ class Situation:
     knobs: Mapping[str, TuningKnob] = field(default_factory=dict)
     n_cores: int = 1
     held: frozenset[str] = frozenset()
+    ours: frozenset[str] = frozenset()
 
     @property
     def fastest(self) -> MeasuredCase:
@@ -225,6 +228,8 @@ def advise(cause: Cause, at: Situation) -> Advice:
         return Advice("backend", cause.step, backend=rival.backend, n=rival.n_workers, after=rival.elapsed,
                       measured=True)  # fmt: skip
     if advice.after is not None and advice.after > (1 - LEAST_SAVED) * at.case.elapsed:
+        return Advice("none", cause.step)
+    if advice.kind in _OF_CODE and cause.step in at.ours:
         return Advice("none", cause.step)
     if advice.kind in ("workers", "cores") and is_remote(at.case.backend):
         return Advice("more cluster workers", cause.step, n=advice.n, after=advice.after)

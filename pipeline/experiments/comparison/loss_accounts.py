@@ -23,6 +23,7 @@ from pipeline.experiments.comparison.judge import causes
 from pipeline.experiments.comparison.result import Comparison, Difference, Measurement, Reference
 from pipeline.experiments.comparison.scaling import scaling
 from pipeline.experiments.comparison.tuning_knobs import TuningKnob, tuning_knobs
+from pipeline.graph.ownership import runs_users_code
 from pipeline.trace.account import Account, Runs, account
 from pipeline.trace.costs import cost
 from pipeline.trace.losses import SerialTimes, serial_times
@@ -70,7 +71,7 @@ def explained(comparison: Comparison, graph: Graph, calls: Calls | None, config:
         for a in accounts
         if a.runs.label != reference.label and a.elapsed
     }
-    reasons = _reasons(comparison, found, _knobs(graph, config))
+    reasons = _reasons(comparison, found, _knobs(graph, config), _ours(graph))
     best = min(row.elapsed.value for row in comparison.ran if row.elapsed is not None)
     return replace(
         comparison,
@@ -89,6 +90,12 @@ def _knobs(graph: Graph, config: Config | None) -> Mapping[str, TuningKnob]:
     for policy in graph.policies.values():
         n_items[policy.step] += len(policy.items or ())
     return tuning_knobs(config, n_items) if config is not None else {}
+
+
+def _ours(graph: Graph) -> frozenset[str]:
+    """Return the steps, and outputs, none of whose tasks runs code of the user."""
+    users = {graph.owners[key] for key, node in graph.tasks.items() if runs_users_code(node)}
+    return frozenset(graph.owners.values()) - users
 
 
 def _cause(
@@ -120,7 +127,10 @@ def _cause(
 
 
 def _reasons(
-    comparison: Comparison, found: Mapping[str, tuple[tuple[Cause, Cause], Account]], knobs: Mapping[str, TuningKnob]
+    comparison: Comparison,
+    found: Mapping[str, tuple[tuple[Cause, Cause], Account]],
+    knobs: Mapping[str, TuningKnob],
+    ours: frozenset[str],
 ) -> dict[str, Reason]:
     """Return for each case why it is not faster, and what to change."""
     measured = {
@@ -135,7 +145,8 @@ def _reasons(
         if row.label not in found or row.speedup is None:
             continue
         (cause, own), account = found[row.label]
-        at = Situation(measured[row.label], tuple(measured.values()), row.speedup.value, knobs, count_cores(), held)
+        cases = tuple(measured.values())
+        at = Situation(measured[row.label], cases, row.speedup.value, knobs, count_cores(), held, ours)
         cause = start_up_first(cause, at)
         advice = advise(cause, at)
         if advice.measured and cause.kind in _IN_COMMON and own.kind != "none":
