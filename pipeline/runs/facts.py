@@ -17,7 +17,6 @@ Secrets are masked in all of them. None holds the path of its folder, so the fol
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -38,7 +37,7 @@ from pipeline.runs.provenance.code import code_hashes, named
 from pipeline.runs.provenance.inputs import input_hashes
 from pipeline.runs.provenance.machine import environment, versions
 from pipeline.trace.shape import Shape
-from pipeline.worker.atomic_write import write_errors, write_text
+from pipeline.worker.atomic_write import write_errors, write_json
 
 if TYPE_CHECKING:
     from pipeline.config.model import Config
@@ -48,7 +47,7 @@ if TYPE_CHECKING:
     from pipeline.trace.trace import Trace
 
 
-__all__ = ["Facts", "hide_secrets", "noted_failure", "shape_without_secrets", "trace_without_secrets", "write_json"]
+__all__ = ["Facts", "hide_secrets", "noted_failure", "shape_without_secrets", "trace_without_secrets"]
 
 # 1: as RunFacts, Provenance and Inputs of pipeline.runs.history.schema say.
 _FORMAT = 1
@@ -248,8 +247,3 @@ def _exit_code(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
         return 130
     return OutputError.exit_code if is_full(error) else Bug.exit_code
-
-
-def write_json(path: Path, value: Mapping[str, Any] | list[Any]) -> None:
-    """Write a JSON file; readers see the old file or the whole new one."""
-    write_text(path, json.dumps(value, indent=1, default=str) + "\n")

@@ -6,7 +6,6 @@ Its schema is published (``pipeline schema --report``) and defined in ``report_m
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +17,7 @@ from pipeline.runs.folders import REPORT
 from pipeline.runs.provenance.record import record
 from pipeline.trace.account import Account
 from pipeline.trace.shape import Shape
-from pipeline.worker.atomic_write import write_text
+from pipeline.worker.atomic_write import write_json
 
 if TYPE_CHECKING:
     from pipeline.config.model import Config
@@ -91,5 +90,5 @@ def document(
 def write(folder: Path, report: Mapping[str, Any]) -> Path:
     """Write a document into a run folder, and return its path."""
     path = folder / REPORT
-    write_text(path, json.dumps(report, indent=1, default=str, allow_nan=False) + "\n")
+    write_json(path, report)
     return path

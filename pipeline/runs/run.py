@@ -40,7 +40,7 @@ from pipeline.outputs.appending import with_earlier
 from pipeline.outputs.commit import OutputTransaction
 from pipeline.outputs.manifest import Manifest, stale_files
 from pipeline.runs.check_results import CheckResult, evaluate
-from pipeline.runs.facts import Facts, hide_secrets, noted_failure, write_json
+from pipeline.runs.facts import Facts, hide_secrets, noted_failure
 from pipeline.runs.folders import TASK_LOG, TaskLog, new_folder
 from pipeline.runs.partial import Partial, find_missing
 from pipeline.runs.protected_inputs import check_outputs, refuse_collisions
@@ -62,6 +62,7 @@ from pipeline.runs.run_result import Run as Run
 from pipeline.runs.wall_time import WallTime
 from pipeline.trace.trace import Trace
 from pipeline.units import count_text, unused_text
+from pipeline.worker.atomic_write import write_json
 from pipeline.worker.client_entries import kept_by_client
 from pipeline.worker.temp_folders import remove_spilled
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import WriteError
 
-__all__ = ["replacing", "write_errors", "write_text"]
+__all__ = ["replacing", "write_errors", "write_json", "write_text"]
 
 
 @contextmanager
@@ -62,3 +64,21 @@ def write_text(path: Path, text: str) -> None:
     """
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Mapping[str, Any] | list[Any]) -> None:
+    """Write a JSON file as :func:`write_text` does, with a line for each key or element; what JSON lacks becomes text.
+
+    Deeper levels are not indented: Python's fast encoder can't, and a run waits for this.
+    """
+    if isinstance(value, Mapping):
+        start, end = "{}"
+        lines = [f"{_compact(key)}: {_compact(item)}" for key, item in value.items()]
+    else:
+        start, end = "[]"
+        lines = [_compact(item) for item in value]
+    write_text(path, "\n".join((start, ",\n".join(lines), end, "")))
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, default=str, allow_nan=False)

@@ -344,12 +344,13 @@ def _close(closable: Any) -> None:
 @contextlib.contextmanager
 def _logs_silenced() -> Iterator[None]:
     """Keep the logs of distributed off the terminal: what went wrong is reported once, by an error of ours."""
-    names = [
-        name
-        for name in list(logging.root.manager.loggerDict)
-        if name.partition(".")[0] in ("distributed", "tornado", "bokeh", "asyncio")
-    ]
-    loggers = [logging.getLogger(name) for name in {*names, "distributed", "tornado", "bokeh", "asyncio"}]
+    roots = ("distributed", "tornado", "bokeh", "asyncio")
+    loggers = [logging.getLogger(name) for name in roots]
+    for name, logger in list(logging.root.manager.loggerDict.items()):
+        # those without a level of their own have that of their parent; setting one clears what all loggers keep
+        if name.partition(".")[0] in roots and isinstance(logger, logging.Logger) and logger.level != logging.NOTSET:
+            loggers.append(logger)
+    loggers = list(dict.fromkeys(loggers))
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL + 1)

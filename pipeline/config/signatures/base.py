@@ -5,6 +5,7 @@ The loader checks steps against signatures, ``pipeline ops`` prints them, and th
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -234,9 +235,10 @@ class Signature(BaseModel):
         return {name: role(kinds) for name, kinds in cls.inputs.items()}
 
     @classmethod
-    def expression_fields(cls) -> dict[str, ExpressionIn]:
+    @functools.cache
+    def expression_fields(cls) -> Mapping[str, ExpressionIn]:
         """Return the fields that hold an expression, or a map or list of expressions."""
-        found = {}
+        found: dict[str, ExpressionIn] = {}
         for name, info in cls.model_fields.items():
             inner = [a for given in _alternatives(info.annotation) for a in (given, *getattr(given, "__args__", ()))]
             marks = [*info.metadata, *(mark for a in inner for mark in getattr(a, "__metadata__", ()))]
