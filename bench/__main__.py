@@ -37,6 +37,7 @@ CASES: dict[str, Callable[[Sizes], Iterator[Row]]] = {
     "frame": cluster.frame,
     "rows": row_ops.row_ops,
     "tpch": tpch.tpch,
+    "memory": tpch.memory,
     "calls": cluster.calls,
     "processes": local.processes,
     "pool": local.pool,

@@ -155,10 +155,10 @@ def measured(case: str, ours: list[float], aim: Aim) -> Row:
     return Row(case, _seconds(median(ours)), "", median_interval(ours), "s", aim)
 
 
-def counted(case: str, ours: int, theirs: int, aim: Aim) -> Row:
-    """Two numbers of tasks, which are what they are."""
+def counted(case: str, ours: int, theirs: int, aim: Aim | None, *, unit: int = 1) -> Row:
+    """Two numbers, as of tasks, which are what they are; shown in ``unit``."""
     ratio = ours / theirs
-    return Row(case, f"{ours:,}", f"{theirs:,}", Interval(ratio, ratio, ratio, 1, 1.0), "", aim)
+    return Row(case, f"{ours // unit:,}", f"{theirs // unit:,}", Interval(ratio, ratio, ratio, 1, 1.0), "", aim)
 
 
 def _seconds(value: float) -> str:

@@ -7,9 +7,9 @@ slower than dask.dataframe.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from datetime import date
 from decimal import Decimal
@@ -17,34 +17,32 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import pandas as pd
+from distributed import Client
 
 import pipeline
-from bench import cluster
-from bench.pairs import Aim, Contender, Row, Sizes, ratios, take_turns
-from bench.tpch_queries import QUERIES, TABLES
+from bench import cluster, tpch_alone
+from bench.pairs import Aim, Contender, Row, Sizes, counted, ratios, take_turns
 from pipeline.trace.statistics import median
 
-__all__ = ["tpch"]
+__all__ = ["memory", "tpch"]
 
 MEASURED = ("q01", "q03", "q05", "q06", "q09", "q18", "q21")
-_FILES = Path(__file__).parent.parent / "configs" / "tpch"
+_REPOSITORY = Path(__file__).parents[1]
+_FILES = _REPOSITORY / "configs" / "tpch"
+_RUNS = 2  # the first run in a process computes its first partitions step by step
 
 
 def tpch(sizes: Sizes) -> Iterator[Row]:
     """Seven queries at scale factor ``sizes.tpch``, 8 files a table."""
     with cluster.standing(sizes) as (address, folder):
-        data = folder / "tpch"
-        program = Path(sys.executable).parent / "tpchgen-cli"
-        command = [str(program), "parquet", "-s", str(sizes.tpch), "--parts=8", f"--output-dir={data}"]
-        subprocess.run(command, check=True, capture_output=True)
+        data = _tables(folder, sizes.tpch)
         for name in MEASURED:
             contenders: dict[str, Contender] = {
                 "ours": partial(_ours, name, address, folder, data),
-                "duckdb": partial(_duckdb, name, data, sizes.n_workers),
-                "polars": partial(_polars, name, data),
+                "duckdb": partial(_alone, "duckdb", name, data, sizes.n_workers),
+                "polars": partial(_alone, "polars", name, data, sizes.n_workers),
                 "dask": partial(_dask, name, data, address),
             }
             taken = take_turns(contenders, sizes.few_pairs, warm_up=sizes.warm_up)
@@ -53,6 +51,34 @@ def tpch(sizes: Sizes) -> Iterator[Row]:
             yield ratios(f"TPC-H {int(name[1:])} / {better}", taken["ours"], taken[better], None)
             yield ratios("  / 1.5 times that + 0.3 s", taken["ours"], allowed, Aim(1.0))
             yield ratios("  / dask.dataframe", taken["ours"], taken["dask"], Aim(1.0, by="low"))
+
+
+def memory(sizes: Sizes) -> Iterator[Row]:
+    """The most memory that the same queries take, each in new processes: of all workers, and of the engine alone.
+
+    Shared libraries, some 100 MB, are counted once for each process that has them.
+    """
+    with tempfile.TemporaryDirectory(prefix="pipeline-bench-") as made:
+        data = _tables(Path(made), sizes.tpch)
+        for name in MEASURED:
+            with cluster.standing(sizes) as (address, folder):
+                for _ in range(_RUNS):
+                    _ours(name, address, folder, data)
+                with Client(address) as client:
+                    ours = sum(client.run(tpch_alone.peak_memory).values())
+            for engine, aim in (("duckdb", Aim(2.0)), ("polars", None)):
+                alone = [sys.executable, "-m", "bench.tpch_alone", engine, name, str(data), str(sizes.n_workers)]
+                said = subprocess.run(alone, check=True, capture_output=True, text=True, cwd=_REPOSITORY).stdout
+                yield counted(f"TPC-H {int(name[1:])}, MB / {engine}", ours, int(said), aim, unit=10**6)
+
+
+def _tables(folder: Path, scale: float) -> Path:
+    """Write the tables of TPC-H into a folder of ``folder``, and return it."""
+    data = folder / "tpch"
+    program = Path(sys.executable).parent / "tpchgen-cli"
+    command = [str(program), "parquet", "-s", str(scale), "--parts=8", f"--output-dir={data}"]
+    subprocess.run(command, check=True, capture_output=True)
+    return data
 
 
 def _numbers(frame: pd.DataFrame) -> np.ndarray[Any, Any]:
@@ -77,29 +103,13 @@ def _ours(name: str, address: str, folder: Path, data: Path) -> Callable[[], Any
     return lambda: _numbers(run[name].compute())
 
 
-def _duckdb(name: str, data: Path, threads: int) -> Callable[[], Any]:
-    with duckdb.connect(config={"threads": threads}) as connection:
-        for table in TABLES:
-            connection.execute(f"create view {table} as from read_parquet('{data / table}/*.parquet')")
-        result = connection.sql(QUERIES[name]).to_arrow_table()
-    return lambda: _numbers(pd.DataFrame({name: result.column(name).to_pylist() for name in result.column_names}))
-
-
-def _polars(name: str, data: Path) -> Callable[[], Any]:
-    os.environ.setdefault("POLARS_MAX_THREADS", str(max(2, len(os.sched_getaffinity(0)))))
-    import polars as pl
-
-    def table(name: str) -> Any:
-        read = pl.scan_parquet(data / name / "*.parquet")
-        return read.with_columns(pl.selectors.decimal().cast(pl.Float64))  # its products of decimals lose digits
-
-    result = globals()[f"_polars_{name}"](pl.col, table).collect()
-    return lambda: _numbers(pd.DataFrame(result.to_dict(as_series=False)))
+def _alone(engine: str, name: str, data: Path, threads: int) -> Callable[[], Any]:
+    rows = tpch_alone.rows(engine, name, data, threads)
+    return lambda: _numbers(pd.DataFrame(rows))
 
 
 def _dask(name: str, data: Path, address: str) -> Callable[[], Any]:
     import dask.dataframe as dd
-    from distributed import Client
 
     def table(name: str, columns: list[str]) -> Any:
         read = dd.read_parquet(data / name, columns=columns)
@@ -113,101 +123,6 @@ def _dask(name: str, data: Path, address: str) -> Callable[[], Any]:
 
 
 _MONEY = {"l_quantity", "l_extendedprice", "l_discount", "l_tax", "o_totalprice", "ps_supplycost"}
-
-# ---------------------------------------------------------------------------------------------------------------------
-# polars
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def _revenue(col: Any) -> Any:
-    return (col("l_extendedprice") * (1 - col("l_discount"))).sum().alias("revenue")
-
-
-def _polars_q01(col: Any, table: Any) -> Any:
-    price = col("l_extendedprice") * (1 - col("l_discount"))
-    return (
-        table("lineitem")
-        .filter(col("l_shipdate") <= date(1998, 9, 2))
-        .group_by("l_returnflag", "l_linestatus")
-        .agg(
-            col("l_quantity").sum().alias("sum_qty"),
-            col("l_extendedprice").sum().alias("sum_base_price"),
-            price.sum().alias("sum_disc_price"),
-            (price * (1 + col("l_tax"))).sum().alias("sum_charge"),
-            col("l_quantity").mean().alias("avg_qty"),
-            col("l_extendedprice").mean().alias("avg_price"),
-            col("l_discount").mean().alias("avg_disc"),
-            col("l_tax").len().alias("count_order"),
-        )
-    )
-
-
-def _polars_q03(col: Any, table: Any) -> Any:
-    customers = table("customer").filter(col("c_mktsegment") == "BUILDING")
-    orders = table("orders").filter(col("o_orderdate") < date(1995, 3, 15))
-    lines = table("lineitem").filter(col("l_shipdate") > date(1995, 3, 15))
-    joined = customers.join(orders, left_on="c_custkey", right_on="o_custkey")
-    joined = joined.join(lines, left_on="o_orderkey", right_on="l_orderkey")
-    grouped = joined.group_by("o_orderkey", "o_orderdate", "o_shippriority").agg(_revenue(col))
-    top = grouped.sort("revenue", "o_orderdate", descending=[True, False]).head(10)
-    return top.select("o_orderkey", "revenue", "o_orderdate", "o_shippriority")
-
-
-def _polars_q05(col: Any, table: Any) -> Any:
-    nations = table("nation").join(
-        table("region").filter(col("r_name") == "ASIA"), left_on="n_regionkey", right_on="r_regionkey"
-    )
-    orders = table("orders").filter(col("o_orderdate").is_between(date(1994, 1, 1), date(1994, 12, 31)))
-    joined = nations.join(table("customer"), left_on="n_nationkey", right_on="c_nationkey")
-    joined = joined.join(orders, left_on="c_custkey", right_on="o_custkey")
-    joined = joined.join(table("lineitem"), left_on="o_orderkey", right_on="l_orderkey")
-    keys = {"left_on": ["l_suppkey", "n_nationkey"], "right_on": ["s_suppkey", "s_nationkey"]}
-    return joined.join(table("supplier"), **keys).group_by("n_name").agg(_revenue(col))
-
-
-def _polars_q06(col: Any, table: Any) -> Any:
-    lines = table("lineitem").filter(
-        col("l_shipdate").is_between(date(1994, 1, 1), date(1994, 12, 31))
-        & (col("l_discount").cast(float).is_between(0.05, 0.07))
-        & (col("l_quantity") < 24)
-    )
-    return lines.select((col("l_extendedprice") * col("l_discount")).sum().alias("revenue"))
-
-
-def _polars_q09(col: Any, table: Any) -> Any:
-    parts = table("part").filter(col("p_name").str.contains("green", literal=True))
-    joined = parts.join(table("partsupp"), left_on="p_partkey", right_on="ps_partkey")
-    keys = {"left_on": ["p_partkey", "ps_suppkey"], "right_on": ["l_partkey", "l_suppkey"]}
-    joined = joined.join(table("lineitem"), **keys)
-    joined = joined.join(table("supplier"), left_on="ps_suppkey", right_on="s_suppkey")
-    joined = joined.join(table("orders"), left_on="l_orderkey", right_on="o_orderkey")
-    joined = joined.join(table("nation"), left_on="s_nationkey", right_on="n_nationkey")
-    amount = col("l_extendedprice") * (1 - col("l_discount")) - col("ps_supplycost") * col("l_quantity")
-    grouped = joined.group_by(col("n_name"), col("o_orderdate").dt.year().alias("o_year"))
-    return grouped.agg(amount.sum().alias("sum_profit"))
-
-
-def _polars_q18(col: Any, table: Any) -> Any:
-    sums = table("lineitem").group_by("l_orderkey").agg(col("l_quantity").sum().alias("quantity"))
-    joined = table("orders").join(sums.filter(col("quantity") > 300), left_on="o_orderkey", right_on="l_orderkey")
-    joined = joined.join(table("customer"), left_on="o_custkey", right_on="c_custkey")
-    top = joined.sort("o_totalprice", "o_orderdate", descending=[True, False]).head(100)
-    return top.select("c_name", "o_custkey", "o_orderkey", "o_orderdate", "o_totalprice", "quantity")
-
-
-def _polars_q21(col: Any, table: Any) -> Any:
-    orders = table("orders").filter(col("o_orderstatus") == "F").select("o_orderkey")
-    lines = table("lineitem").join(orders, left_on="l_orderkey", right_on="o_orderkey", how="semi")
-    late = lines.filter(col("l_receiptdate") > col("l_commitdate"))
-    several = lines.group_by("l_orderkey").agg(col("l_suppkey").n_unique().alias("all")).filter(col("all") > 1)
-    alone = late.group_by("l_orderkey").agg(col("l_suppkey").n_unique().alias("late")).filter(col("late") == 1)
-    nations = table("nation").filter(col("n_name") == "SAUDI ARABIA")
-    suppliers = table("supplier").join(nations, left_on="s_nationkey", right_on="n_nationkey", how="semi")
-    kept = late.join(several, on="l_orderkey", how="semi").join(alone, on="l_orderkey", how="semi")
-    named = kept.join(suppliers, left_on="l_suppkey", right_on="s_suppkey")
-    waits = named.group_by("s_name").agg(col("l_orderkey").len().alias("numwait"))
-    return waits.sort("numwait", "s_name", descending=[True, False]).head(100)
-
 
 # ---------------------------------------------------------------------------------------------------------------------
 # dask.dataframe

@@ -30,13 +30,22 @@ TINY = Sizes(
     accounted=("climate",),
     warm_up=0,
 )
-LONG = ("accounting", "blas", "fixed", "tpch", "transport", "whole")  # several seconds each, even of the smallest sizes
+LONG = (
+    "accounting",
+    "blas",
+    "fixed",
+    "memory",
+    "tpch",
+    "transport",
+    "whole",
+)  # several seconds each, even of the smallest sizes
 N_ROWS = {
     "building": 1,
     "metadata": 2,
     "counts": 2,
     "frame": 2,
     "tpch": 21,
+    "memory": 14,
     "transport": 2,
     "loading": 4,
     "accounting": 6,
