@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -25,7 +26,14 @@ from pipeline.worker.memory import nbytes, resident, without_rest
 from pipeline.worker.output_buffer import Emit, Line, OutputBuffer
 from pipeline.worker.segment_result import SegmentResult, SegmentTimes, TaskTiming
 from pipeline.worker.sql_engine import make_ready
-from pipeline.worker.statement_chains import Relation, chains_of, learn_proportions, proportions, relation_of
+from pipeline.worker.statement_chains import (
+    Relation,
+    chains_of,
+    learn_proportions,
+    proportions,
+    relation_of,
+    sample_times,
+)
 from pipeline.worker.thread_usage import TaskUsage, UsageMeter
 from pipeline.worker.tracebacks import describe, traceback_of
 
@@ -166,10 +174,12 @@ class _Run:
         try:
             relation = relation_of(chain, self.values)
             parts = proportions(chain, relation) if relation is not None else ()
+            if relation is not None and parts is None:
+                before = perf_counter_ns()
+                parts = self._sampled(chain, relation)
+                spent = perf_counter_ns() - before
+                self.result.measuring, start = self.result.measuring + spent, start + spent
             if relation is None or not parts:
-                if relation is not None and parts is None:
-                    make_ready()
-                    self._learned = chain, relation
                 self.result.measuring += perf_counter_ns() - start
                 return
             if self.hooks.on_start is not None:
@@ -186,6 +196,17 @@ class _Run:
         self._split(chain, parts, value, start, perf_counter_ns())
         self.values |= {task.key: None for task in chain} | {chain[-1].key: value}
         self._computed |= {task.key for task in chain}
+
+    def _sampled(self, chain: tuple[SegmentTask, ...], relation: Relation) -> tuple[float, ...] | None:
+        """Learn from some of its rows how to split the time of a statement; None: its tasks run one by one now."""
+        make_ready()
+        times = None
+        with contextlib.suppress(Exception):  # the task at fault fails again, and says what is wrong
+            times = sample_times(chain, self.values, relation)
+        if times is not None:
+            return learn_proportions(chain, relation, times)
+        self._learned = chain, relation
+        return None
 
     def _split(self, chain: Sequence[SegmentTask], parts: Sequence[float], value: Any, start: int, stop: int) -> None:
         """Note what each task of a statement took."""

@@ -5,14 +5,15 @@ between the steps (TPC-H 1 on two workers: 0.75 instead of 2.2 s of their CPU ti
 same bits, and where no other rows are computed with, so that no task tells whether it was part of a statement.
 
 The time of a statement is known, that of its tasks is not. So in each process the tasks run one by one the first time,
-and later their statement's time is split in the same proportion. Where a statement fails its tasks run one by one, then
-and later, so that the one at fault is named.
+with some of the rows where there are many, and the time of their statements is split in the same proportion. Where a
+statement fails its tasks run one by one, then and later, so that the one at fault is named.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from time import perf_counter_ns
 from typing import Any
 
 import pyarrow as pa
@@ -22,9 +23,11 @@ from pipeline.graph.nodes import about, arguments_of, dependencies, execute, fun
 from pipeline.graph.segments import Segment, SegmentTask
 from pipeline.worker.sql_engine import carrier, numbered, query
 
-__all__ = ["Relation", "as_relation", "as_statement", "chains_of", "learn_proportions", "proportions", "relation_of"]
+__all__ = ["Relation", "as_relation", "as_statement", "chains_of", "learn_proportions", "proportions", "relation_of",
+           "sample_times"]  # fmt: skip
 
 _forms: dict[Callable[..., Any], Callable[..., Any]] = {}
+_samples: dict[Callable[..., Any], Callable[..., pa.Table | None]] = {}
 _ends: dict[Callable[..., Any], Callable[..., bool]] = {}
 _proportions: dict[Any, tuple[float, ...]] = {}
 _MOST_KNOWN = 1_000
@@ -76,7 +79,10 @@ def as_relation(table: Relation | pa.Table, name: str) -> Relation | None:
 
 
 def as_statement(
-    function: Callable[..., Any], *, ends: Callable[..., bool] | None = None
+    function: Callable[..., Any],
+    *,
+    ends: Callable[..., bool] | None = None,
+    sample: Callable[..., pa.Table | None] | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Declare the form of a task's function that gives a :class:`Relation`, or None where there is no equal one.
 
@@ -85,12 +91,15 @@ def as_statement(
     Parameters
     ----------
     ends : called with the arguments of a task, whether a statement may end with it; None: never
+    sample : called with the arguments of a task, gives some rows of its value; None where that is not much quicker
     """
 
     def declare(form: Callable[..., Any]) -> Callable[..., Any]:
         _forms[function] = form
         if ends is not None:
             _ends[function] = ends
+        if sample is not None:
+            _samples[function] = sample
         return form
 
     return declare
@@ -121,13 +130,33 @@ def relation_of(chain: Sequence[SegmentTask], values: Mapping[Key, Any]) -> Rela
     """The statement of a chain; None if there is none with the same result."""
     made: dict[Key, Any] = dict(values)
     for task in chain:
-        function = function_of(task.node)
-        assert function is not None, task
-        made[task.key] = execute(with_function(task.node, _forms[function]), made)
+        made[task.key] = execute(with_function(task.node, _forms[_function(task)]), made)
         if made[task.key] is None:
             return None
     relation: Relation = made[chain[-1].key]
     return relation
+
+
+def sample_times(chain: Sequence[SegmentTask], values: Mapping[Key, Any], relation: Relation) -> list[int] | None:
+    """Run the tasks of a chain one by one with some of its rows; return the nanoseconds of each.
+
+    None where there is no sample, or where it has fewer rows than the tables that it is joined with: these would take
+    a larger part of the time than of that for all rows.
+    """
+    made: dict[Key, Any] = dict(values)
+    sample = _samples.get(_function(chain[0]))
+    if sample is None:
+        return None
+    nodes = [with_function(chain[0].node, sample), *(task.node for task in chain[1:])]
+    least = sum(table.num_rows for table in relation.tables.values())
+    times = []
+    for task, node in zip(chain, nodes, strict=True):
+        start = perf_counter_ns()
+        made[task.key] = execute(node, made)
+        times.append(perf_counter_ns() - start)
+        if task is chain[0] and (made[task.key] is None or made[task.key].num_rows < least):
+            return None
+    return times
 
 
 def proportions(chain: Sequence[SegmentTask], relation: Relation) -> tuple[float, ...] | None:
@@ -135,11 +164,18 @@ def proportions(chain: Sequence[SegmentTask], relation: Relation) -> tuple[float
     return _proportions.get(_name(chain, relation))
 
 
-def learn_proportions(chain: Sequence[SegmentTask], relation: Relation, times: Sequence[int]) -> None:
-    """Note the times of the tasks when they ran one by one; none of a statement that failed."""
+def learn_proportions(chain: Sequence[SegmentTask], relation: Relation, times: Sequence[int]) -> tuple[float, ...]:
+    """Note the times of the tasks when they ran one by one, none of a statement that failed; return their shares."""
     if len(_proportions) >= _MOST_KNOWN:
         _proportions.clear()
-    _proportions[_name(chain, relation)] = tuple(time / (sum(times) or 1) for time in times)
+    found = _proportions[_name(chain, relation)] = tuple(time / (sum(times) or 1) for time in times)
+    return found
+
+
+def _function(task: SegmentTask) -> Callable[..., Any]:
+    function = function_of(task.node)
+    assert function is not None, task
+    return function
 
 
 def _name(chain: Sequence[SegmentTask], relation: Relation) -> Any:

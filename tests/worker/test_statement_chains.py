@@ -21,6 +21,7 @@ from strategies import SETTINGS
 from pipeline.graph import collect
 from pipeline.graph.fusion import fuse
 from pipeline.graph.graph import CONTEXT, Graph
+from pipeline.graph.segments import Failure
 from pipeline.worker import statement_chains
 from pipeline.worker.run_segment import run_segment
 from pipeline.worker.segment_result import SegmentResult
@@ -78,6 +79,18 @@ def results_of(graph: Graph) -> list[SegmentResult]:
         if result.failure is not None:
             break
     return results
+
+
+def failures_of(graph: Graph) -> list[Failure]:
+    """What fails in a run that keeps going."""
+    values: dict[Any, Any] = {CONTEXT: None}
+    failures: list[Failure] = []
+    for segment in fuse(graph, n_workers=100, keep_going=True):
+        left = segment.computable([key for key in segment.inputs if key not in values])
+        result = run_segment(left, {key: values[key] for key in left.inputs})
+        values |= result.outputs
+        failures += result.failed
+    return failures
 
 
 def kept_of(graph: Graph, results: list[SegmentResult]) -> dict[str, Any]:
@@ -165,6 +178,34 @@ def test_all_partitions_but_the_first_are_statements(tmp_path: Path, monkeypatch
         results = results_of(graph)
     assert len(made) == 3
     assert kept_of(graph, results)["sums"].equals(values_of(SUM, tmp_path)["sums"])
+
+
+def test_of_many_rows_a_part_tells_how_to_split_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, "rows", [table(200_000, i, missing=True) for i in range(2)], row_group_size=50_000)
+    monkeypatch.setattr(statement_chains, "_proportions", {})
+    with computed(monkeypatch) as made:
+        results = results_of(graph_of(SUM, tmp_path))
+    assert len(made) == 2
+    assert kept_of(graph_of(SUM, tmp_path), results)["sums"].equals(values_of(SUM, tmp_path)["sums"])
+    (parts,) = statement_chains._proportions.values()
+    assert len(parts) == 3
+    assert min(parts) > 0
+
+
+def test_a_part_that_can_not_be_read_leaves_the_others_statements(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "rows", [table(200_000, i, missing=True) for i in range(3)], row_group_size=50_000)
+    broken = tmp_path / "rows" / "0.parquet"
+    start = pq.ParquetFile(broken).metadata.row_group(2).column(1).dictionary_page_offset
+    content = broken.read_bytes()
+    broken.write_bytes(content[:start] + bytes(40) + content[start + 40 :])
+    graph = graph_of(SUM, tmp_path)
+    monkeypatch.setattr(statement_chains, "_proportions", {})
+    with computed(monkeypatch) as made:
+        failures = failures_of(graph)
+    assert [failure.step for failure in failures] == ["rows"]
+    assert len(made) == 2
 
 
 @pytest.mark.parametrize("agg", ["sum(f)", "std(i, 1)", "median(i)", "first(i)", "nunique(i)", "list(i)"])
@@ -269,13 +310,7 @@ def test_a_run_that_keeps_going_learns_nothing_from_what_failed(
     for path in (tmp_path / "rows").iterdir():
         content = path.read_bytes()
         path.write_bytes(content[:4] + bytes(400) + content[404:])  # its footer is whole
-    values: dict[Any, Any] = {CONTEXT: None}
-    failures = []
-    for segment in fuse(graph, n_workers=100, keep_going=True):
-        left = segment.computable([key for key in segment.inputs if key not in values])
-        result = run_segment(left, {key: values[key] for key in left.inputs})
-        values |= result.outputs
-        failures += result.failed
+    failures = failures_of(graph)
     assert [failure.step for failure in failures] == ["rows"] * 4
     assert not statement_chains._proportions
 

@@ -36,6 +36,9 @@ _LARGE = 128 * 2**20
 """Bytes in memory of the columns that are read, above which a file is several partitions: a sort or a join holds a few
 partitions and pieces of them at a time."""
 
+_SAMPLE = 50_000
+"""Rows from which the tasks of a row group compute for longer than it takes to begin them."""
+
 
 def read_parquet(
     *,
@@ -241,7 +244,26 @@ def read_part(
     return partition(path, table, n if condition is None else table.num_rows, schema, casts, fixed)
 
 
-@as_statement(read_part)
+def _sample_of_part(
+    path: str,
+    options: Mapping[str, Any],
+    groups: tuple[int, ...] | None,
+    schema: pa.Schema,
+    casts: Mapping[str, str],
+    fixed: Mapping[str, Any],
+    condition: Node | None,
+) -> pa.Table | None:
+    """Return the row group in the middle of some; None if it has many of their rows, or few."""
+    with _parquet(path, options) as file:
+        groups = tuple(range(file.metadata.num_row_groups)) if groups is None else groups
+        middle = groups[len(groups) // 2]
+        sizes = {k: file.metadata.row_group(k).num_rows for k in groups}
+    if not _SAMPLE <= sizes[middle] <= sum(sizes.values()) / 3:
+        return None
+    return read_part(path, options, (middle,), schema, casts, fixed, condition)
+
+
+@as_statement(read_part, sample=_sample_of_part)
 def _scan_part(
     path: str,
     options: Mapping[str, Any],
