@@ -134,6 +134,21 @@ class StepBuilder:
             for i, labels in enumerate(reference.labels)
         ]
 
+    def input_of(self, role: str, reference: Reference) -> Any:
+        """Like :meth:`input`, of an op.
+
+        Raises
+        ------
+        OpError : it is a table of which nothing is known before the run, and the op takes no value
+        """
+        found = self.input(reference)
+        members = [value for _, value in found] if reference.gathered else [found]
+        takes = type(self.step.parameters).roles()[role].kinds
+        if "value" not in takes and any(isinstance(value, Single) for value in members):
+            cure = "list them there (names: [a, b]), or give it to an output or a call"
+            raise OpError(role, f"the columns of {reference.text!r} are known only in the run (names: auto); {cure}")
+        return found
+
     def scalar_or_array(self, reference: Reference) -> Any:
         """Return the value of a name in an expression over arrays: an array, or a number as a 0-d array."""
         value = self.enter(reference)
@@ -192,7 +207,7 @@ class StepBuilder:
         step = self.step
         parameters = step.parameters
         build = function_of(type(parameters))
-        inputs = [self.input(r) for role in type(parameters).inputs for r in step.inputs.get(role, ())]
+        inputs = [self.input_of(role, r) for role in type(parameters).inputs for r in step.inputs.get(role, ())]
         keywords: dict[str, Any] = dict(parameters.keywords())
         keywords |= self.context(build, keywords)
         if type(parameters).family == "sources" and "path" in keywords:

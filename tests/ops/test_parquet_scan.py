@@ -18,6 +18,7 @@ from serially import graph_of, partitions_of, table_of, values_of
 from strategies import SETTINGS
 
 from pipeline.config.expressions.expression import bind, parse
+from pipeline.errors import DataError
 from pipeline.ops.sources import parquet_scan
 
 N = 40
@@ -213,3 +214,62 @@ def test_both_readers_give_the_same(tmp_path: Path, version: Any, encoding: dict
     for name in stored.column_names:
         field = stored.schema.field(name)
         assert read.column(name).cast(field.type).to_pylist() == stored.column(name).to_pylist(), name
+
+
+def old_statistics(path: Path) -> None:
+    """A file of texts whose statistics are those of old writers, which took the bytes of texts for signed numbers."""
+    pq.write_table(pa.table({"s": ["apple", "zebra", "mango", "élan"]}), path, use_dictionary=False)
+    content = path.read_bytes()
+    length = int.from_bytes(content[-8:-4], "little")
+    start = len(content) - 8 - length
+    # in Thrift: null_count 0, max_value and min_value, both exact; then the older max and min, null_count 0
+    new = b"\x36\x00" + b"\x28\x05" + "élan".encode() + b"\x18\x05apple" + b"\x11\x11\x00"
+    old = b"\x18\x05zebra" + b"\x18\x05" + "élan".encode() + b"\x16\x00\x00"
+    assert new in content[start:]
+    footer = content[start:-8].replace(new, old)
+    path.write_bytes(content[:start] + footer + len(footer).to_bytes(4, "little") + b"PAR1")
+
+
+@pytest.mark.parametrize(("where", "n"), [("s == 'mango'", 1), ("s > 'b'", 3), ("s != 'apple'", 3)])
+def test_statistics_of_old_writers_are_not_believed(tmp_path: Path, where: str, n: int) -> None:
+    old_statistics(tmp_path / "old.parquet")
+    text = f"""
+        steps:
+          rows: {{op: read_parquet, path: old.parquet}}
+          few: {{op: filter, input: rows, where: "{where}"}}
+          n: {{op: groupby, input: few, by: s, agg: {{n: count()}}}}
+    """
+    assert len(values_of(text, tmp_path)["n"]) == n
+    file = pq.ParquetFile(tmp_path / "old.parquet")
+    assert parquet_scan.scan("old.parquet", file, [0], pa.schema([("s", pa.string())]), None) is None
+
+
+def test_a_statement_finds_missing_values_that_can_not_be(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"i": [1, None, 3]}), tmp_path / "x.parquet")
+    file = pq.ParquetFile(tmp_path / "x.parquet")
+    schema = pa.schema([pa.field("i", pa.int64(), nullable=False)])  # as if statistics said so
+    made = parquet_scan.scan(str(tmp_path / "x.parquet"), file, [0], schema, None)
+    assert made is not None
+    with pytest.raises(DataError, match="a missing value"):
+        made.computed()
+
+
+def test_numbers_that_could_wrap_around_are_read_by_arrow(tmp_path: Path) -> None:
+    schema = pa.schema([("d", pa.decimal128(4, 2))])
+    pq.write_table(
+        pa.table({"d": [Decimal("1.25")]}, schema=schema), tmp_path / "x.parquet", store_decimal_as_integer=True
+    )
+    file = pq.ParquetFile(tmp_path / "x.parquet")
+    assert parquet_scan.scan(str(tmp_path / "x.parquet"), file, [0], schema, None) is None
+
+
+def test_a_column_may_be_called_as_the_number_of_a_row(tmp_path: Path) -> None:
+    rows = pa.table({"FILE_row_number": [7, 8, 9, 10], "s": list("abcd")})
+    pq.write_table(rows, tmp_path / "x.parquet", row_group_size=2)
+    text = """
+        steps:
+          rows: {op: read_parquet, path: x.parquet, split: row_groups}
+          n: {op: groupby, input: rows, by: s, agg: {n: sum(FILE_row_number)}}
+    """
+    for _ in range(2):
+        assert list(values_of(text, tmp_path)["n"]["n"]) == [7, 8, 9, 10]

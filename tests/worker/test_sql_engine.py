@@ -146,6 +146,41 @@ def test_an_interrupt_is_one_and_the_connection_stays_usable() -> None:
     assert query("select 1 as a", {}).to_pylist() == [{"a": 1}]
 
 
+STOPPED = """
+import os, signal, threading
+import numpy as np
+import pyarrow as pa
+from pipeline.graph.nodes import task
+from pipeline.graph.segments import Segment, SegmentTask
+from pipeline.worker import sql_engine
+from pipeline.worker.run_segment import run_segment
+
+class Stopped(KeyboardInterrupt):
+    pass
+
+def stop(number, frame):
+    raise Stopped
+
+def slow(t):
+    return sql_engine.query("select sum(a.c0 * b.c0 % 7)::bigint as s from t a, t b, t c", {"t": t})
+
+signal.signal(signal.SIGINT, stop)
+t = sql_engine.numbered(pa.table({"x": np.arange(20_000)}))
+sql_engine.make_ready()
+threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+tasks = (SegmentTask(("slow",), task(("slow",), slow, t), "slow"),)
+try:
+    print(run_segment(Segment(number=0, step="slow", tasks=tasks, inputs=(), outputs=(("slow",),)), {}).failure)
+except KeyboardInterrupt as error:
+    print("stopped")
+"""
+
+
+def test_ctrl_c_while_a_statement_runs_ends_the_run_and_fails_no_task() -> None:
+    said = subprocess.run([sys.executable, "-c", STOPPED], capture_output=True, text=True, timeout=120)
+    assert said.stdout == "stopped\n", said.stderr
+
+
 FORKED = """
 import os, sys
 import pyarrow as pa

@@ -269,6 +269,34 @@ def test_a_failure_after_others_were_statements_names_its_step(tmp_path: Path, m
     )
 
 
+@pytest.mark.parametrize(
+    ("made", "agg"),
+    [
+        ("i * 4", "count(v)"),
+        ("missing(i * 4)", "any(v)"),
+        ("where(missing(i * 4), 0, 1)", "sum(v)"),
+        ("fill(i * 4, 0)", "count(v)"),
+        ("integer(s) > 0 and s == 'q'", "any(v)"),
+    ],
+)
+def test_an_expression_is_computed_whatever_the_statistics_of_the_file_tell_of_it(
+    made: str, agg: str, tmp_path: Path
+) -> None:
+    good = pa.table({"k": [1, 2], "i": pa.array([1, 2], pa.int64()), "s": ["1", "2"]})
+    some = pa.table({"k": [1, 2], "i": pa.array([1, None], pa.int64()), "s": ["1", None]})
+    bad = pa.table({"k": [1, 2], "i": pa.array([1, 2**62], pa.int64()), "s": ["1", "x"]})
+    write(tmp_path, "rows", [good, some, good, bad])
+    text = f"""
+        steps:
+          rows: {{op: read_parquet, path: rows}}
+          a: {{op: assign, input: rows, columns: {{v: "{made}"}}}}
+          g: {{op: groupby, input: a, by: k, agg: {{n: {agg}}}}}
+    """
+    failure = results_of(graph_of(text, tmp_path))[-1].failure
+    assert failure is not None
+    assert failure.step == "a"
+
+
 def test_a_statement_that_reads_other_rows_than_the_footer_says_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

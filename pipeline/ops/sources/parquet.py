@@ -24,7 +24,7 @@ from pipeline.ops.data_movement import note
 from pipeline.ops.sources.file_columns import frame_of
 from pipeline.ops.sources.file_facts import Fact, facts_of
 from pipeline.ops.sources.one_schema import Columns, Files, StoredFile, partition, settled
-from pipeline.ops.sources.parquet_scan import is_comparable, scan, scanned
+from pipeline.ops.sources.parquet_scan import is_comparable, leaves_of, scan, scanned
 from pipeline.ops.sources.paths import SUFFIXES, is_remote, locate, opened, options_of
 from pipeline.ops.sources.scan_conditions import scan_condition
 from pipeline.outputs.files import read_errors
@@ -130,20 +130,6 @@ def _parquet(path: str, options: Mapping[str, Any]) -> Iterator[pq.ParquetFile]:
 # ---------------------------------------------------------------------------------------------------------------------
 # What footers show
 # ---------------------------------------------------------------------------------------------------------------------
-
-
-def leaves_of(schema: pa.Schema, name: str) -> range:
-    """Return the numbers of the stored columns that a column of a table is made of."""
-    before = sum(_n_leaves(schema.field(i).type) for i in range(schema.get_field_index(name)))
-    return range(before, before + _n_leaves(schema.field(name).type))
-
-
-def _n_leaves(kind: pa.DataType) -> int:
-    if isinstance(kind, pa.BaseExtensionType):
-        return _n_leaves(kind.storage_type)
-    if pa.types.is_dictionary(kind):
-        return _n_leaves(kind.value_type)
-    return sum(_n_leaves(kind.field(i).type) for i in range(kind.num_fields)) if kind.num_fields else 1
 
 
 def _has_no_missing(file: StoredFile, name: str) -> bool:

@@ -10,7 +10,7 @@ reads, too.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,14 +23,14 @@ from pipeline.errors import DataError
 from pipeline.graph.column_types import is_text, natural_type
 from pipeline.graph.late_pandas import numbers_of
 from pipeline.ops.elementwise.sql import Typed, compiled
-from pipeline.ops.sources.scan_conditions import holds_missing, without_nan
+from pipeline.ops.sources.scan_conditions import holds_missing, names_in, without_nan
 from pipeline.worker.sql_engine import query
 from pipeline.worker.statement_chains import Relation
 
-__all__ = ["is_comparable", "scan", "scanned"]
+__all__ = ["is_comparable", "leaves_of", "scan", "scanned"]
 
 _GLOB = re.compile(r"[*?\[\]{}]")
-_ROW = "r"
+_ROW = "rowno"
 _LARGE = 16 << 20  # bytes
 
 
@@ -39,8 +39,8 @@ def is_plain(kind: pa.DataType) -> bool:
     t = pa.types
     if t.is_timestamp(kind):
         return bool(kind.unit in ("ms", "us"))
-    if t.is_decimal(kind):
-        return bool(t.is_decimal128(kind))
+    if t.is_decimal(kind):  # up to 4 digits DuckDB keeps in 16 bits, where larger ones, of a damaged file, wrap around
+        return bool(t.is_decimal128(kind) and kind.precision > 4)
     tests = (t.is_boolean, t.is_integer, t.is_float32, t.is_float64, is_text, t.is_date32, t.is_binary)
     return any(test(kind) for test in tests)
 
@@ -72,7 +72,7 @@ def scanned(
     DataError, or what Arrow raises : the file is damaged
     """
     schema = file.schema_arrow
-    asked = None if condition is None else _sql(schema, condition)
+    asked = None if condition is None or not _are_known(file, names_in(condition)) else _sql(schema, condition)
     kinds = {name: schema.field(name).type for name in names}
     plain = [name for name, kind in kinds.items() if is_plain(kind) and (asked is not None or _is_long(kind))]
     others = [name for name in names if name not in plain]
@@ -83,6 +83,8 @@ def scanned(
     first, stop = int(starts[groups[0]]), int(starts[groups[-1] + 1])
     where = [] if len(groups) == len(sizes) else [f"{_ROW} >= {first}", f"{_ROW} < {stop}"]
     numbered = bool(where) or (asked is not None and bool(others))
+    if numbered and _has_row_number(schema):
+        return _read(file, groups, names)
     where += [] if asked is None else [asked]
     picked = [f"c{schema.get_field_index(name)}" for name in plain] + [_ROW] * bool(asked and others)
     labels = [f"c{i}" for i in range(len(schema))] + [_ROW] * numbered
@@ -118,13 +120,23 @@ def scan(
         return None
     if any(not _is_the_same(stored.field(i).type, field.type) for i, field in zip(places, schema, strict=True)):
         return None
+    if not _are_known(file, [*schema.names, *(names_in(condition) if condition is not None else ())]):
+        return None
     sizes = [file.metadata.row_group(k).num_rows for k in range(file.metadata.num_row_groups)]
     whole = len(groups) == len(sizes)
+    if not whole and _has_row_number(stored):
+        return None
     asked = None if condition is None else _sql(stored, condition)
     where = [] if whole else [f"{_ROW} >= $first", f"{_ROW} < $stop"]
     where += [] if asked is None else [asked]
     labels = [f"c{i}" for i in range(len(stored))] + [_ROW] * (not whole)
-    picked = [f"c{i} as c{k}" for k, i in enumerate(places)]
+    picked = [
+        # that a column has no missing value may only be known from statistics, which tell what they like
+        f"case when c{i} is null then error('a missing value') else c{i} end as c{k}"
+        if stored.field(i).nullable and not field.nullable
+        else f"c{i} as c{k}"
+        for k, (i, field) in enumerate(zip(places, schema, strict=True))
+    ]
     sql = (
         f"select {', '.join(picked)} from read_parquet($path, hive_partitioning = false, "
         f"file_row_number = {str(not whole).lower()}) as t({', '.join(labels)})"
@@ -146,6 +158,40 @@ def _is_the_same(stored: pa.DataType, kind: pa.DataType) -> bool:
     t = pa.types
     checked = t.is_floating(kind) or t.is_timestamp(kind) or t.is_binary(kind)
     return is_plain(stored) and natural_type(stored) == kind and not checked
+
+
+def _has_row_number(stored: pa.Schema) -> bool:
+    """Return whether a file has a column of the name under which DuckDB numbers rows."""
+    return any(name.lower() == "file_row_number" for name in stored.names)
+
+
+def _are_known(file: pq.ParquetFile, names: Iterable[str]) -> bool:
+    """Return whether Arrow knows the extremes of columns where the file has statistics of them.
+
+    Else they are of an old writer that compared text, or unsigned numbers, as signed bytes; DuckDB believes them.
+    """
+    stored = file.schema_arrow
+    for name in {name for name in names if name in stored.names}:
+        for leaf in leaves_of(stored, name):
+            for k in range(file.metadata.num_row_groups):
+                found = file.metadata.row_group(k).column(leaf).statistics
+                if found is not None and not found.has_min_max and found.num_values:
+                    return False
+    return True
+
+
+def leaves_of(schema: pa.Schema, name: str) -> range:
+    """Return the numbers of the stored columns that a column of a table is made of."""
+    before = sum(_n_leaves(schema.field(i).type) for i in range(schema.get_field_index(name)))
+    return range(before, before + _n_leaves(schema.field(name).type))
+
+
+def _n_leaves(kind: pa.DataType) -> int:
+    if isinstance(kind, pa.BaseExtensionType):
+        return _n_leaves(kind.storage_type)
+    if pa.types.is_dictionary(kind):
+        return _n_leaves(kind.value_type)
+    return sum(_n_leaves(kind.field(i).type) for i in range(kind.num_fields)) if kind.num_fields else 1
 
 
 def _sql(schema: pa.Schema, condition: Node) -> str | None:

@@ -26,7 +26,7 @@ from pipeline.config.expressions.tree import (
     walk,
 )
 
-__all__ = ["any_of", "holds_missing", "is_comparison", "scan_condition", "without_nan"]
+__all__ = ["any_of", "holds_missing", "is_comparison", "names_in", "scan_condition", "without_nan"]
 
 
 def any_of(conditions: Sequence[Expression]) -> Expression:
@@ -51,7 +51,7 @@ def scan_condition(where: Expression, known: Mapping[str, Any], columns: Collect
         node = _with_values(node, where, known)
         if node == Constant(False):
             return False
-        if node != Constant(True) and is_comparison(node) and _names(node) <= set(columns):
+        if node != Constant(True) and is_comparison(node) and names_in(node) <= set(columns):
             kept.append(node)
     return _all_of(kept) or True
 
@@ -67,7 +67,7 @@ def without_nan(condition: Node, floats: Collection[str]) -> Node | bool:
     The statistics of Parquet files know nothing of NaN, and DuckDB 2.0 trusts them: of ``not (x > 0)``, which NaN
     passes, it drops whole row groups. A plain comparison, or several joined by ``and`` and ``or``, NaN never passes.
     """
-    kept = [node for node in _conjuncts(condition) if not _names(node) & set(floats) or _is_plain(node)]
+    kept = [node for node in _conjuncts(condition) if not names_in(node) & set(floats) or _is_plain(node)]
     return _all_of(kept) or True
 
 
@@ -101,14 +101,15 @@ def is_comparison(node: Node) -> bool:
     return all(isinstance(x, plain) or (isinstance(x, Unary) and x.op == "not") for x in walk(node))
 
 
-def _names(node: Node) -> set[str]:
+def names_in(node: Node) -> set[str]:
+    """Return the columns that a condition names."""
     return {x.name for x in walk(node) if isinstance(x, Name)}
 
 
 def _with_values(node: Node, where: Expression, known: Mapping[str, Any]) -> Node:
     """The node with the known columns as constants, folded; the node itself where that is not defined."""
     values = {name: value for name, value in known.items() if value is not None}
-    if not values or not _names(node) & set(values):
+    if not values or not names_in(node) & set(values):
         return node
     placed = map_nodes(node, lambda x: Placeholder(x.name) if isinstance(x, Name) and x.name in values else None)
     try:
