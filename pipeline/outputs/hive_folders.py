@@ -17,7 +17,7 @@ from pipeline.graph.column_types import declared_type, field_of, type_name
 from pipeline.graph.late_pandas import numbers_of
 from pipeline.outputs.column_text import from_text, plain_texts
 
-__all__ = ["MISSING", "kept_types", "recorded_types", "rows_by_folder", "with_folder_columns"]
+__all__ = ["MISSING", "kept_types", "missing_folders", "recorded_types", "rows_by_folder", "with_folder_columns"]
 
 MISSING = "__HIVE_DEFAULT_PARTITION__"
 """The value in the name of a folder that stands for a missing one, as Hive, Spark and DuckDB write it."""
@@ -61,6 +61,11 @@ def rows_by_folder(table: pa.Table, columns: Sequence[str]) -> Iterator[tuple[li
     held = table.drop_columns(list(columns))
     for start, stop in itertools.pairwise(cuts.tolist()):
         yield [of_rows[order[start]] for of_rows in names], held.take(pa.array(order[start:stop]))
+
+
+def missing_folders(columns: Sequence[str]) -> list[str]:
+    """Return the names of the nested folders for rows in which all of these columns are missing."""
+    return [_folder(column, None) for column in columns]
 
 
 def _folder(column: str, text: str | None) -> str:

@@ -103,11 +103,11 @@ def _admit(output: Output, value_type: ValueType) -> None:
 
 
 def _parquet(output: Output, value_type: FrameType, prefix: str) -> Planned:
-    names = value_type.schema.names
-    missing = [column for column in output.partition_by if column not in names]
+    columns = value_type.schema.names
+    missing = [column for column in output.partition_by if column not in columns]
     if missing:
-        raise OpError("partition_by", f"no column {' '.join(missing)}; columns are {' '.join(names)}")
-    if len(output.partition_by) == len(names):
+        raise OpError("partition_by", f"no column {' '.join(missing)}; columns are {' '.join(columns)}")
+    if len(output.partition_by) == len(columns):
         raise OpError("partition_by", "got all columns, which leaves none for the files")
     for column in output.partition_by:
         kind = field_of(value_type.schema, column).type
@@ -117,26 +117,19 @@ def _parquet(output: Output, value_type: FrameType, prefix: str) -> Planned:
     n_files = value_type.n_partitions if output.files is None else output.files
     digits = max(5, len(str(n_files - 1)))
     tasks: Tasks = {}
+    names = ("part-{run}-" if output.mode == "append" else "part-") + f"{{number:0{digits}d}}.parquet"
+    schema, by, attrs, options = value_type.schema, tuple(output.partition_by), dict(output.attrs), dict(output.options)
+    about = (names, schema, output.path, by, attrs, options, ref(CONTEXT))
     # Each task writes either one partition to several files, or several partitions to one file.
     n_tasks, keys = min(n_files, value_type.n_partitions), value_type.keys
     for i in range(n_tasks):
         parts = range(i * value_type.n_partitions // n_tasks, (i + 1) * value_type.n_partitions // n_tasks)
         numbers = tuple(range(i * n_files // n_tasks, (i + 1) * n_files // n_tasks))
         key = (prefix, i)
-        tasks[key] = task(
-            key,
-            writers.write_parquet,
-            listed([ref(keys[part]) for part in parts]),
-            i,
-            numbers,
-            ("part-{run}-" if output.mode == "append" else "part-") + f"{{number:0{digits}d}}.parquet",
-            value_type.schema,
-            output.path,
-            tuple(output.partition_by),
-            dict(output.attrs),
-            dict(output.options),
-            ref(CONTEXT),
-        )
+        tasks[key] = task(key, writers.write_parquet, listed([ref(keys[part]) for part in parts]), i, numbers, *about)
+    if by:
+        key = (f"{prefix}/none", 0)
+        tasks[key] = task(key, writers.write_no_rows, listed([ref(record) for record in tasks]), *about)
     return tasks, list(tasks)
 
 

@@ -39,17 +39,19 @@ def check_replaceable(sinks: Sequence[Sink], root: Path, *, items: Mapping[str, 
         if sink.append:
             message = obstacle_of_append(sink.path, root)
         else:
-            message = obstacle(sink.path, sink.format, root, overwrite=sink.overwrite, files=files)
+            message = obstacle(sink.name, sink.path, sink.format, root, overwrite=sink.overwrite, files=files)
         if message:
             raise OutputError(f"output {sink.name!r}: {message}")
 
 
-def obstacle(path: str, form: str, root: Path, *, overwrite: bool = False, files: Iterable[str] = ()) -> str | None:
-    """Return what is wrong with replacing the output ``path`` below ``root``, with the cure; None if it may be done.
+def obstacle(
+    name: str, path: str, form: str, root: Path, *, overwrite: bool = False, files: Iterable[str] = ()
+) -> str | None:
+    """Return what is wrong with replacing what is at ``path`` below ``root``, with the cure; None if it may be done.
 
     Parameters
     ----------
-    form : format of the output
+    name, form : name and format of the output
     overwrite : whether the user allows that foreign files are replaced
     files : of items, as far as they are known, as paths below ``root``
     """
@@ -63,6 +65,9 @@ def obstacle(path: str, form: str, root: Path, *, overwrite: bool = False, files
     except DamagedManifest as error:
         return f"{error}; {_CURE}"
     known = set() if manifest is None else set(manifest.paths())
+    others = manifest is not None and manifest.output.partition("[")[0] != name.partition("[")[0]  # of any matrix keys
+    if manifest is not None and others and any(os.path.lexists(root / file) for file in known):
+        return f"{target} would be replaced, but it is the output {manifest.output!r} of {manifest.run}; {_CURE}"
     if "${key}" in path:
         return _first_foreign(root, (name for name in files if os.path.lexists(f"{root}/{name}")), known)
     if target.is_dir() and not target.is_symlink():

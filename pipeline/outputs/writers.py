@@ -33,7 +33,7 @@ from pipeline.outputs.files import (
     write_bytes,
     writing,
 )
-from pipeline.outputs.hive_folders import recorded_types, rows_by_folder
+from pipeline.outputs.hive_folders import missing_folders, recorded_types, rows_by_folder
 
 __all__ = [
     "csv_header",
@@ -87,6 +87,31 @@ def write_parquet(
         for folder, part in rows_by_folder(table.slice(start, stop - start), partition_by):
             files.append(_write_table(part, "/".join([path, *folder, name]), about, options, context))
     return PartRecord((index,), tuple(files), len(table))
+
+
+def write_no_rows(
+    records: Sequence[PartRecord],
+    names: str,
+    schema: pa.Schema,
+    path: str,
+    partition_by: Sequence[str],
+    attrs: Mapping[str, Any],
+    options: Mapping[str, Any],
+    context: Context,
+) -> PartRecord:
+    """Write a file without rows into the folder of missing values, if there is no other, so that it tells the columns.
+
+    Parameters
+    ----------
+    records : of the tasks that have written all rows
+    names, schema, path, partition_by : see :func:`write_parquet`
+    """
+    if any(record.files for record in records):
+        return PartRecord((), (), 0)
+    table = schema.empty_table().drop_columns(list(partition_by))
+    name = "/".join([path, *missing_folders(partition_by), names.format(run=context.run, number=0)])
+    about = recorded_types(schema, partition_by) | _attrs(attrs)
+    return PartRecord((), (_write_table(table, name, about, options, context),), 0)
 
 
 def _attrs(attrs: Mapping[str, Any]) -> dict[str, str]:

@@ -53,7 +53,7 @@ def check_outputs(config: Config, graph: Graph | None, out: str | os.PathLike[st
         if output.mode == "append":
             message = obstacle_of_append(output.path, root)
         else:
-            message = obstacle(output.path, output.to, root, overwrite=output.overwrite, files=files)
+            message = obstacle(output.name, output.path, output.to, root, overwrite=output.overwrite, files=files)
         if message:
             faults.append(str(_fault(output, f"got {output.path!r}: {message}")))
     if faults:

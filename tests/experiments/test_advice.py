@@ -59,7 +59,8 @@ def test_a_back_end_is_advised_only_where_it_was_faster() -> None:
 
 def test_nobody_is_told_to_change_the_code_of_a_step_that_runs_none_of_theirs() -> None:
     cases = case("threads", 1.2), case("processes", 2.2)
-    for kind, change in (("gil", "release the GIL"), ("lock", "hold the lock for less"), ("first calls", "load once")):
+    changes = {"gil": "release the GIL", "lock": "hold the lock for less", "first calls": "load once"}
+    for kind, change in (changes | {"memory": "less memory"}).items():
         cause = replace(GIL, kind=kind, after=0.6)
         assert advise(cause, at("threads", *cases)).kind == change
         assert advise(cause, at("threads", *cases, ours=frozenset({"hold"}))).kind == "none"

@@ -283,3 +283,11 @@ def test_a_period_whose_start_is_skipped_begins_with_the_clock_change(period: st
     table = zoned([datetime(1919, 3, 31, 4, 30), datetime(1919, 3, 31, 4, 40)], "America/Toronto")
     got = as_utc(over_columns(f"floor_time(t, '{period}')", table))
     assert got == [datetime(1919, 3, 31, 4, 30, tzinfo=UTC)] * 2
+
+
+@pytest.mark.parametrize("zone", ["America/Sao_Paulo", "Europe/Berlin", "Africa/Cairo", "UTC"])
+def test_a_constant_is_localized_where_no_column_is_needed(zone: str) -> None:
+    table = pa.table({"t": [1, 2]})
+    got = over_columns(f"localize(timestamp('2018-05-01T23:30'), '{zone}')", table)
+    wanted = pd.Timestamp("2018-05-01T23:30").tz_localize(zone).tz_convert("UTC").to_pydatetime()
+    assert as_utc(got) == [wanted, wanted]

@@ -123,6 +123,32 @@ outputs:
                 build(loads(text.replace("path: o", f"path: o, {wrong}"), root=str(tmp_path)))
 
 
+@pytest.mark.parametrize(
+    "step",
+    [
+        "{op: head, input: p}",
+        "{op: select, input: p, columns: [x]}",
+        "{op: groupby, input: p, by: x, agg: {n: count()}}",
+        "{op: merge, left: t, right: p, on: k}",
+        "{op: concat, input: [t, p]}",
+        "{op: describe, input: p}",
+        "{op: sql, inputs: {p: p}, query: select k from p}",
+        "{op: pivot, input: p, index: k, columns: x, names: auto, agg: count()}",
+    ],
+)
+def test_columns_that_are_found_in_the_run_are_no_input_of_another_op(step: str, tmp_path: Path) -> None:
+    pd.DataFrame({"k": ["a"], "c": ["x"], "v": [1]}).to_parquet(tmp_path / "t.parquet")
+    text = f"""
+version: 1
+steps:
+  t: {{op: read_parquet, path: t.parquet}}
+  p: {{op: pivot, input: t, index: k, columns: c, names: auto, agg: sum(v)}}
+  f: {step}
+"""
+    with pytest.raises(ConfigError, match=r"f\.(input|right|inputs).*: the columns of 'p' are known only in the run"):
+        build(loads(text, root=str(tmp_path)))
+
+
 FRAMES = """
 import pandas as pd, polars as pl, pyarrow as pa
 def plain(): return pd.DataFrame({"k": ["a", "b"], "v": [1, 2]})

@@ -126,6 +126,18 @@ def test_item_keys_that_are_no_paths_are_errors_of_the_file(value: str, tmp_path
         ran(text, tmp_path)
 
 
+def test_folders_of_no_rows_tell_the_columns(tmp_path: Path) -> None:
+    text = FRAME + (
+        ', k: {op: assign, input: f, columns: {k: "x % 2"}}, g: {op: filter, input: k, where: x > 1000}}\n'
+        "outputs: {g: {to: parquet, path: g, partition_by: [k]}}\n"
+    )
+    made = ran(text, tmp_path)
+    (folder,) = (tmp_path / "serial" / "g").iterdir()
+    assert folder.name == "k=__HIVE_DEFAULT_PARTITION__"
+    frame = ran(f"version: 1\nsteps: {{a: {{op: read_parquet, path: '{folder.parent}'}}}}", tmp_path / "again")["a"]
+    assert (len(frame), {*frame.columns}) == (0, {*made["g"].compute().columns})
+
+
 def test_a_missing_partition_value_has_a_folder(tmp_path: Path) -> None:
     text = FRAME + (
         ", g: {op: assign, input: f, columns: {k: \"where(x > 5, 'a', extract(name, '(#)'))\"}}}\n"

@@ -271,6 +271,16 @@ def test_a_foreign_file_in_the_place_of_an_item_is_refused(place):
         pipeline.check(file)
 
 
+def test_an_output_of_another_name_is_not_replaced(place):
+    pipeline.run(written(place, CSV, "o: {input: s, to: csv, path: o.csv}"), backend="serial")
+    other = written(place, CSV, "p: {input: s, to: csv, path: o.csv}")
+    with pytest.raises(OutputError, match=r"o\.csv would be replaced, but it is the output 'o' of .* overwrite: true"):
+        pipeline.run(other, backend="serial")
+    allowed = written(place, CSV, "p: {input: s, to: csv, path: o.csv, overwrite: true}")
+    pipeline.run(allowed, backend="serial")
+    pipeline.run(other, backend="serial")  # which is its own now
+
+
 @pytest.mark.parametrize(
     "damage",
     [

@@ -229,7 +229,8 @@ def advise(cause: Cause, at: Situation) -> Advice:
                       measured=True)  # fmt: skip
     if advice.after is not None and advice.after > (1 - LEAST_SAVED) * at.case.elapsed:
         return Advice("none", cause.step)
-    if advice.kind in _OF_CODE and cause.step in at.ours:
+    of_code = advice.kind in _OF_CODE or (advice.kind == "less memory" and advice.knob is None)
+    if of_code and cause.step in at.ours:
         return Advice("none", cause.step)
     if advice.kind in ("workers", "cores") and is_remote(at.case.backend):
         return Advice("more cluster workers", cause.step, n=advice.n, after=advice.after)
