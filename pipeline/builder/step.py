@@ -256,6 +256,8 @@ class StepBuilder:
             given["names"] = next(iter(self.step.names.values()), ())
         if "frames" in names:
             given["frames"] = self.step.frames
+        if "needed" in names and type(self.step.parameters).inputs:
+            given["needed"] = self.columns
         if "drop" in names:
             given["drop"] = self.step.on_error == "drop"
         if "path" in keywords:

@@ -95,6 +95,31 @@ def test_a_condition_is_part_of_the_match(left: Any, right: Any, how: Any) -> No
     same_rows(got, joined(left[0], right[0], ["i"], how, match))
 
 
+@settings(SETTINGS, max_examples=2 * EXAMPLES)
+@given(with_frame(["i", "s", "x=f", "y=i"], largest=7), with_frame(["i", "s", "x=i", "z=f"], largest=7), st.data())
+def test_only_columns_that_are_needed_are_joined(left: Any, right: Any, data: Any) -> None:
+    how = data.draw(st.sampled_from([*HOWS, "cross"]))
+    where = data.draw(st.sampled_from([None, expr("x_x < z"), expr("y == x_y or missing(z)")]))
+    keys = {} if how == "cross" else {"on": data.draw(st.sampled_from(["i", "s", ["i", "s"]]))}
+    if data.draw(st.booleans()) and keys:
+        keys = {"left_on": keys["on"], "right_on": keys["on"]}
+    whole = merge(left[1], right[1], how=how, where=where, **keys)
+    needed = data.draw(st.lists(st.sampled_from(list(whole.columns)), unique=True, max_size=3))
+    some = merge(left[1], right[1], how=how, where=where, needed=frozenset(needed), **keys)
+    assert {*needed} <= {*some.columns} <= {*whole.columns}
+    assert len(table_of(some)) == len(table_of(whole))
+    assert table_of(some).select(needed).equals(table_of(whole).select(needed))
+    assert {*some.columns} <= {*needed, *(where.names if where is not None else ()), whole.columns[0]}
+
+
+def test_of_three_frames_only_columns_that_are_needed_are_joined() -> None:
+    frames = [frame_of({"k": [1, 2], "a": [i, 3], f"b{i}": [4, 5]}, name=f"f{i}") for i in range(3)]
+    whole = table_of(merge(*frames, on="k"))
+    some = table_of(merge(*frames, on="k", needed=frozenset({"a_3", "b1"})))
+    assert some.column_names == ["k", "b1", "a_3"]
+    assert some.equals(whole.select(some.column_names))
+
+
 @pytest.mark.parametrize("how", HOWS)
 def test_every_plan_gives_the_same_rows(how: Any, plan: str) -> None:
     rng = np.random.default_rng(1)

@@ -64,7 +64,8 @@ def join_rows(
     left, right = rows_of_side(lefts, join.left), rows_of_side(rights, join.right)
     at_left, at_right = _pairs(left, right, join, slots)
     if at_right is None:
-        kept = left if len(at_left) == left.num_rows else taken(left, at_left)  # each row at most once
+        own = left.select([name for name, _ in join.left_names])
+        kept = own if len(at_left) == left.num_rows else taken(own, at_left)  # each row at most once
         return pa.Table.from_arrays(kept.columns, schema=join.schema)
     shared = dict(join.shared)
     columns = []

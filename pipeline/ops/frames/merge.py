@@ -22,12 +22,8 @@ from pipeline.ops.collections import Frame
 from pipeline.ops.frames.columns import bound_names, condition
 from pipeline.ops.frames.join_tasks import Join, Renamed, join_rows
 from pipeline.ops.frames.pairing import SMALL, Side, compared_type, paired, required_once
-from pipeline.ops.frames.partitions import (
-    Bound,
-    Partitions,
-    UnknownColumn,
-    names_of,
-)
+from pipeline.ops.frames.partitions import Bound, Partitions, UnknownColumn, names_of
+from pipeline.ops.frames.select import select
 
 __all__ = ["merge", "named_apart"]
 
@@ -47,6 +43,7 @@ def merge(
     where: Expression | None = None,
     suffixes: Sequence[str] | None = None,
     validate: Unique | None = None,
+    needed: frozenset[str] | None = None,
     bound: Bound = None,
 ) -> Frame:
     """The pairs of rows whose keys are equal; with ``left``, ``right``, ``outer`` also the rows that match none.
@@ -66,6 +63,7 @@ def merge(
     suffixes : one a frame, for columns of several frames that are no shared keys; default: ``_x`` and ``_y``, of more
         than two frames ``_1``, ``_2``, …
     validate : one_to_one, one_to_many, many_to_one: a key that repeats on a side that says `one` fails the run
+    needed : the columns that later steps use, the only ones that the result has; None: all
     bound : run-time values of the condition, under ``where``
 
     Raises
@@ -80,6 +78,11 @@ def merge(
                 raise OpError(key, f"joins two frames, and there are {len(frames)}; merge them one after the other")
     keys = _keys(frames, how, on, left_on, right_on, validate)
     names = named_apart([frame.columns for frame in frames], keys, suffixes)
+    names = _used(names, how, needed, where, keys[0] if len(frames) > 2 else ())
+    frames = [
+        _narrowed(frame, {*some_keys, *(name for name, _ in some)})
+        for frame, some_keys, some in zip(frames, keys, names, strict=True)
+    ]
     joined = frames[0]
     for i, right in enumerate(frames[1:], start=1):
         taken_of = names[0] if i == 1 else tuple((name, name) for name in joined.columns)
@@ -141,6 +144,33 @@ def named_apart(
     if twice:
         raise OpError("suffixes", f"{given} would give two columns the name '{twice[0]}'; choose others")
     return renamed
+
+
+def _used(
+    names: Sequence[Renamed], how: str, needed: frozenset[str] | None, where: Expression | None, keys: Sequence[str]
+) -> list[Renamed]:
+    """The columns of each frame that the result needs, or the condition; at least one, without which no row counts.
+
+    Parameters
+    ----------
+    keys : which joins after the first one need
+    """
+    tested = where.names if where is not None else frozenset()
+    if how in ("semi", "anti"):  # the left's columns, under their own names; the condition has the others
+        own = [(name, new) for name, new in names[0] if needed is None or name in needed or new in tested]
+        found = [tuple(own), *(tuple((name, new) for name, new in some if new in tested) for some in names[1:])]
+        return found if own else [names[0][:1], *found[1:]]
+    if needed is None:
+        return list(names)
+    used = needed.union(tested, keys)
+    found = [tuple((name, new) for name, new in some if new in used) for some in names]
+    return found if any(found) else [names[0][:1], *found[1:]]
+
+
+def _narrowed(frame: Frame, used: set[str]) -> Frame:
+    """A frame without the columns that the join has no use for."""
+    columns = [name for name in frame.columns if name in used]
+    return frame if len(columns) in (0, len(frame.columns)) else select(frame, columns=columns)
 
 
 def _join(
