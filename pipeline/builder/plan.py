@@ -25,7 +25,7 @@ __all__ = ["SOMETHING_MOVED", "Plan", "Row", "plan", "unused_steps", "worker_mem
 _SHOWN_COLUMNS = 6
 _MOST_NOTES = 20  # below the table of a notebook
 
-_SHUFFLED = "a shuffle moves all rows; the bytes are those that the sources read for it, an upper bound after filters"
+_SHUFFLED = "a shuffle moves all rows; the bytes are those of the sources: fewer after filters, more after joins"
 SOMETHING_MOVED = "moves its input between tasks; how many bytes is unknown until run time"
 _ONE_CHUNK = "brings everything along a dim of unknown length into one task"
 _TIMEOUT = "serial, threads and an external cluster notice a timeout only when the task returns"
