@@ -149,7 +149,7 @@ def _reasons(
         at = Situation(measured[row.label], cases, row.speedup.value, knobs, count_cores(), held, ours)
         cause = start_up_first(cause, at)
         advice = advise(cause, at)
-        if advice.measured and cause.kind in _IN_COMMON and own.kind != "none":
+        if advice.measured and cause.kind in _IN_COMMON and own.kind not in ("none", "machine"):
             cause = own  # why another back end is faster than this one
         percents = account.losses.percents() if account.losses is not None else {}
         largest = sorted(_WASTED, key=lambda name: -percents.get(name, 0))[:2]
