@@ -546,6 +546,7 @@ def test_an_expression_is_shown_as_it_was_written() -> None:
         ("NOT (a > 1)", "got 'NOT'; write not"),
         ("NOT a", "got 'NOT'; write not"),
         ("s IN ['a']", "got 'IN'; write in"),
+        ("s not IN ['a']", "got 'IN'; write in"),
         ("a > 1 XOR b > 1", "got 'XOR'; write !="),
         ("extract(year from t)", "write year(t), quarter(t), month(t)"),
         ("extract('year', t)", "of a time write year(t), quarter(t), month(t)"),

@@ -193,7 +193,8 @@ def _refuse_operator(text: str, position: int, token: str, before: str) -> None:
     is_before = behind is not None and behind[1] not in _OPERATOR_WORDS
     is_value = before[-1:].isalnum() or before[-1:] in {"_", ")", "]", "}", "'", '"', "`"}
     is_behind = is_value and before not in _OPERATOR_WORDS
-    if is_behind or (write == "not" and is_before):
+    is_membership = before == "not" and write == "in" and re.match(r"\s*[\[(]\s*['\"\d]", text[position + len(token) :])
+    if is_behind or is_membership or (write == "not" and is_before):
         raise ExpressionError(f"got '{token}'; write {write}", position + 1)
 
 
