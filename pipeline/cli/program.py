@@ -82,6 +82,13 @@ def _exit_code(arguments: Sequence[str], session: Session) -> int:
         return _failed(error, session)
 
 
+def _committed(error: BaseException, session: Session) -> str:
+    """Return the sentences on what a run that was ended leaves: all outputs are committed together, or none."""
+    if session.wall_time.parts["commit"]:
+        return " The outputs were committed before."
+    return " ".join([" Nothing was committed.", *getattr(error, "__notes__", ())])
+
+
 def _failed(error: BaseException, session: Session) -> int:
     """Print what happened to stderr, and return the exit code."""
     from pipeline.report.failures import failure_event, failure_lines
@@ -91,7 +98,7 @@ def _failed(error: BaseException, session: Session) -> int:
         return error.code if isinstance(error.code, int) else 0
     if isinstance(error, (KeyboardInterrupt, typer.Abort)):
         code, name = getattr(error, "exit_code", _INTERRUPTED), getattr(error, "name", "Ctrl-C")
-        lines = [f"pipeline: error: ended by {name}." + " Nothing more was committed." * session.commits]
+        lines = [f"pipeline: error: ended by {name}.{_committed(error, session) if session.commits else ''}"]
     elif isinstance(error, typer.TyperException):  # wrong arguments
         code = getattr(error, "exit_code", 2)
         message = getattr(error, "format_message", lambda: "no command is given")() or "no command is given"

@@ -287,7 +287,8 @@ def _unknown_op(name: str) -> str:
     if name in FUNCTIONS:
         is_of_arrays = "arrays" in FUNCTIONS[name].scopes
         cure = f'{{expr: "{name}(…)"}}' if is_of_arrays else f'{{op: assign, input: …, columns: {{…: "{name}(…)"}}}}'
-        return f"there is no op {name!r}; it is a function of expressions: {cure}"
+        rows = "; to choose rows use op 'filter'" if name == "where" else ""
+        return f"there is no op {name!r}{rows}; it is a function of expressions: {cure}"
     return OPS.unknown_message(name)
 
 

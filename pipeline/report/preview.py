@@ -201,7 +201,7 @@ def _plain(value: Any) -> Any:
         return value.isoformat()
     if isinstance(value, datetime) and value is not pd.NaT:
         value = pd.Timestamp(value)
-        return str(value.date()) if value == value.normalize() and value.tz is None else str(value)
+        return str(value.date()) if value.tz is None and value == value.normalize() else str(value)
     if isinstance(value, timedelta | np.timedelta64):
         return str(pd.Timedelta(value))
     return _text(value, 1)

@@ -47,7 +47,7 @@ from pipeline.runs.protected_inputs import check_outputs, refuse_collisions
 from pipeline.runs.provenance.machine import versions
 from pipeline.runs.resume.plan import ResumePlan
 from pipeline.runs.resume.planner import plan_run
-from pipeline.runs.resume.unfinished import UnfinishedRuns
+from pipeline.runs.resume.unfinished import ITEMS, UnfinishedRuns
 from pipeline.runs.resume.value_stores import (
     closing_notes,
     evict,
@@ -215,6 +215,7 @@ def run(
                 stale = {name: stale_files(transaction.root, manifest) for name, manifest in written.items()}
                 contents = {name: manifest.to_bytes() for name, manifest in {**written, **anew}.items()}
                 transaction.commit(contents, stale, unchanged=unchanged)
+                wall_time.mark("commit")  # from here on an interrupt does not undo it
                 there = {**plan.reused, **written, **anew}  # with keep_going, some outputs are in none of them
                 manifests = {sink.name: there[sink.name] for sink in graph.sinks if sink.name in there}
                 if not missing and not outcome.dropped:
@@ -228,6 +229,8 @@ def run(
             if isinstance(error, PipelineError):
                 error.run_folder = folder
                 facts.fail(outcome.trace if outcome is not None else None)
+            elif isinstance(error, KeyboardInterrupt) and (folder / ITEMS).is_dir():
+                error.add_note("What has finished is kept for the next run.")
             raise
         evict(stores, config, since=began)
         commit = wall_time.parts["commit"]

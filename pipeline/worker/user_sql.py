@@ -171,6 +171,14 @@ def _restored(column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
         return _durations(column, field.name)
     if isinstance(column.type, pa.BaseExtensionType):
         return column.cast(column.type.storage_type)
+    if pa.types.is_integer(field.type) and column.type != field.type:  # sums of whole numbers have 128 bits
+        try:
+            return column.cast(field.type)
+        except pa.ArrowInvalid as error:
+            worst = max((value for value in column.to_pylist() if value is not None), key=abs)
+            cure = f"write it as {field.name}::double, or ::decimal(38, 0), in the query"
+            said = f"{worst:.0f} is a value that {field.type} can't hold; {cure}"
+            raise DataError(f"column {field.name!r}: {said}") from error
     return column
 
 

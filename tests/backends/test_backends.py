@@ -530,6 +530,7 @@ def test_a_task_that_ends_its_worker_each_time_is_named(
     assert "('fit', 1)" in str(caught.value)
     if backend.name != "dask":
         assert how in str(caught.value)
+        assert ("it was out of memory, or somebody killed it" in str(caught.value)) == (how == "SIGKILL")
 
 
 @those_that(isolates_tasks=True)

@@ -260,7 +260,19 @@ def test_commands_that_commit_nothing_do_not_speak_of_it(here, monkeypatch, caps
     monkeypatch.undo()
     monkeypatch.setattr("pipeline.runs.run.run", raising(KeyboardInterrupt()), raising=False)
     assert cli.main(["run", str(here / "sums.yaml"), "--backend", "serial"]) == 130
-    assert capsys.readouterr().err.endswith("pipeline: error: ended by Ctrl-C. Nothing more was committed.\n")
+    assert capsys.readouterr().err.endswith("pipeline: error: ended by Ctrl-C. Nothing was committed.\n")
+
+
+def test_an_ended_run_says_what_it_leaves(here, monkeypatch, capsys):
+    ended = KeyboardInterrupt()
+    ended.add_note("What has finished is kept for the next run.")
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.runs.run.run", raising(ended), raising=False)
+        assert cli.main(["run", "sums.yaml", "--backend", "serial"]) == 130
+    assert capsys.readouterr().err.endswith("Nothing was committed. What has finished is kept for the next run.\n")
+    monkeypatch.setattr("pipeline.cli.run._show_run", raising(KeyboardInterrupt()))
+    assert cli.main(["run", "sums.yaml", "--backend", "serial"]) == 130
+    assert capsys.readouterr().err.endswith("ended by Ctrl-C. The outputs were committed before.\n")
 
 
 def test_a_full_disk_is_no_fault_of_ours(here, monkeypatch, capsys):

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.config.expressions.expression import Expression, bind, parse
-from pipeline.config.expressions.functions import AGGREGATES, FUNCTIONS, Scope
+from pipeline.config.expressions.functions import AGGREGATES, FUNCTIONS, Scope, name_hint
 from pipeline.config.expressions.references import ExpressionError, PickText, ReferenceText, parse_reference
 from pipeline.config.expressions.tree import (
     Binary,
@@ -31,6 +31,7 @@ from pipeline.config.expressions.tree import (
     walk,
 )
 from pipeline.config.signatures import OPS
+from pipeline.config.step_syntax import _unknown_op
 
 A, B, C = Name("a"), Name("b"), Name("c")
 
@@ -531,6 +532,31 @@ def test_an_expression_is_shown_as_it_was_written() -> None:
         ("parse_time(s, ['%d', 1])", "takes a list of texts"),
         ("parse_time(s, '%d', errors='ignore')", "one of 'fail', 'missing'"),
         ("lower([1])", "only allowed after 'in'"),
+        ("distinct(i)", "write nunique(x) in agg, or a step of op drop_duplicates"),
+        ("union(a, b)", "write a step of op concat"),
+        ("explode(a)", "write a step of op explode"),
+        ("exists(a)", "write a step of op merge with how: semi"),
+        ("nullif(a, 1)", "write where(a == v, missing, a)"),
+        ("ntile(4)", "write (row_number() - 1) * n // count() + 1 in a step of op window"),
+        ("pct_change(a)", "write x / lag(x) - 1 in a step of op window"),
+        ("strlen(s)", "write length(s)"),
+        ("regexp_matches(s, 'x')", "write match(s, 'x.*y')"),
+        ("a > 1 AND b < 2", "got 'AND'; write and"),
+        ("a > 1 OR (b < 2)", "got 'OR'; write or"),
+        ("NOT (a > 1)", "got 'NOT'; write not"),
+        ("NOT a", "got 'NOT'; write not"),
+        ("s IN ['a']", "got 'IN'; write in"),
+        ("s not IN ['a']", "got 'IN'; write in"),
+        ("a > 1 XOR b > 1", "got 'XOR'; write !="),
+        ("extract(year from t)", "write year(t), quarter(t), month(t)"),
+        ("extract('year', t)", "of a time write year(t), quarter(t), month(t)"),
+        ("duration(days=3)", "write duration('3d')"),
+        ("duration(minutes=n)", "write duration('1min')"),
+        ("round(x, digits=1)", "has no parameter 'digits'; its parameters: x, n"),
+        ("sqrt(x, a=1)", "its parameters: x; to compare write '=='"),
+        ("number(s, errors='missing')", "write number(where(match(s, '^[0-9]+$'), s, missing))"),
+        ("date(t)", "for a column write a step of op astype: columns: {t: date}, or parse_time(s, "),
+        ("timestamp(t + u)", "of times write floor_time(t, 'day'), of texts parse_time(s, ['%d.%m.%Y'])"),
     ],
 )
 def test_words_of_other_languages_are_answered(text: str, cure: str) -> None:
@@ -539,9 +565,19 @@ def test_words_of_other_languages_are_answered(text: str, cure: str) -> None:
     assert cure in caught.value.message
 
 
+@pytest.mark.parametrize("text", ["OR", "OR == 'x'", "(OR) and IN", "NOT == 1", "NOT in [1]", "not OR", "a and AND"])
+def test_operators_of_other_languages_may_be_columns(text: str) -> None:
+    assert str(parse(text, "columns")) == text
+
+
+def test_the_date_of_today_is_answered_where_it_would_be_a_column() -> None:
+    assert "a run is the same tomorrow" in name_hint("CURRENT_DATE") == name_hint("current_timestamp")
+
+
 @pytest.mark.parametrize(
     ("scope", "text", "cure"),
     [
+        ("window", "pct_change(a)", "write x / lag(x) - 1"),
         ("window", "shift(a)", "write lag(x), or lead(x)"),
         ("window", "a / diff(a)", "write x - lag(x)"),
         ("agg", "count(*)", "got 'count(*)'; write count()"),
@@ -579,7 +615,14 @@ def test_months_are_added_by_the_calendar(text: str, value: datetime) -> None:
     [("union", "concat"), ("distinct", "drop_duplicates"), ("Pivot_Table", "pivot"), ("diff", "window"),
      ("between", "filter"), ("substring", "slice"), ("avg", "mean"), ("describes", "describe"),
      ("case", "where(c, a, b)"),
-     ("like", "filter"), ("interval", "duration(months=3)"), ("group_by", "groupby"), ("unpivot", "melt")],
+     ("like", "filter"), ("interval", "duration(months=3)"), ("group_by", "groupby"), ("unpivot", "melt"),
+     ("read_ipc", "read_feather"), ("read_sql_query", "read_sql"), ("from_csv", "read_csv"), ("to_csv", "to: csv"),
+     ("write_parquet", "to: parquet"), ("except", "how: anti"), ("semi_join", "how: semi"), ("count", "count()"),
+     ("nunique", "nunique(x)"), ("vstack", "concatenate"), ("transform", "window"), ("with_column", "assign")],
 )  # fmt: skip
 def test_ops_of_other_languages_are_answered(name: str, cure: str) -> None:
     assert cure in OPS.unknown_message(name)
+
+
+def test_where_as_an_op_names_the_op_of_rows() -> None:
+    assert "to choose rows use op 'filter'" in _unknown_op("where")

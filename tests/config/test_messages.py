@@ -45,6 +45,21 @@ def test_an_unknown_key_of_an_op_gets_the_allowed_and_nearest() -> None:
     )
 
 
+def test_directions_of_an_order_are_a_key_of_their_own() -> None:
+    for step in ("op: window, input: orders, columns: {n: rank()}, order", "op: sort_values, input: orders, by"):
+        said = only(FRAMES + f"  x: {{{step}: {{spent: desc, day: asc}}}}\n")
+        assert said.endswith("got a map; name the columns, [spent, day], with ascending: [false, true]")
+    loads(FRAMES + "  x: {op: window, input: orders, by: [], columns: {n: count()}}\n", name="x")
+
+
+def test_sizes_of_blocks_have_the_units_of_other_sizes() -> None:
+    text = "version: 1\nsteps:\n  x: {op: read_csv, path: x.csv, blocksize: SIZE}\n"
+    for size, n in {"300kB": 300_000, "1 MiB": 2**20, "77": 77}.items():
+        assert loads(text.replace("SIZE", size), name="x").steps["x"].parameters.blocksize == n
+    assert only(text.replace("SIZE", "many")).endswith("a size is a number of bytes, or a text like 500kB, 20MB, 1GB")
+    assert "a size is a number of bytes" in only(text.replace("SIZE", "0"))
+
+
 def test_an_unquoted_expression_with_commas_is_joined_again() -> None:
     assert only(ERA5 + "  hot: {expr: where(x > 1, x, 0)}\n", "era5") == (
         "era5.yaml:4:3: steps.hot: got the keys 'x' and '0)' without values; inside {…} an expression with a comma "

@@ -141,6 +141,16 @@ def test_the_first_of_many_values_is_named() -> None:
         cast(values, "float64")
 
 
+def test_a_time_is_told_to_be_too_fine_or_to_be_no_time_of_the_zone() -> None:
+    fine = [datetime(2024, 3, 31, 12, 0, 0, 123456)]
+    for kind in ("timestamp[ms, UTC]", "timestamp[s, UTC]", "timestamp[ms]"):
+        with pytest.raises(DataError) as caught:
+            cast(fine, kind)
+        assert str(caught.value) == f"column 'x' got 2024-03-31 12:00:00.123456, which does not fit {kind}"
+    with pytest.raises(DataError, match="it is twice or never on that clock"):
+        cast([datetime(2024, 3, 31, 2, 30)], "timestamp[ms, Europe/Berlin]")
+
+
 @pytest.mark.parametrize(
     ("have", "kind", "message"),
     [

@@ -6,6 +6,7 @@ import bz2
 import datetime
 import gzip
 import lzma
+import re
 import zipfile
 from decimal import Decimal
 from pathlib import Path
@@ -20,6 +21,7 @@ from serially import table_of
 from strategies import SETTINGS
 
 from pipeline.errors import DataError, OpError
+from pipeline.ops.build_warnings import recorded
 from pipeline.ops.sources.csv import read_csv
 
 SIZES = [1, 9, None]
@@ -110,9 +112,19 @@ def test_dates_are_read_in_their_format(tmp_path: Path, cast: Any, form: Any, te
 
 def test_a_date_in_another_format_names_its_line(tmp_path: Path) -> None:
     path = csv_file(tmp_path, "d,e\n01.02.2003,1\n\n31.02.2003,1\n")
-    with pytest.raises(DataError, match=r"x\.csv:4: column 'd': '31\.02\.2003' is not written as '%d\.%m\.%Y'"):
+    with pytest.raises(
+        DataError, match=r"x\.csv:2: column 'd': '01\.02\.2003' is not written as '%Y', its date_format"
+    ):
+        read(path, date_format={"d": "%Y"})
+    missing = "to have it missing: cast: {d: string} and parse_time(d, ['%d.%m.%Y'], errors='missing')"
+    written = "x.csv:4: column 'd': '31.02.2003' is written as '%d.%m.%Y', but there is no such time; "
+    with pytest.raises(DataError, match=re.escape(written + missing)):
         read(path, date_format={"d": "%d.%m.%Y"})
-    assert read(path, date_format="%d.%m.%Y")["d"] == ["01.02.2003", "31.02.2003"]  # no cast: text
+    with pytest.raises(DataError, match=re.escape("which does not fit date; how it is written says date_format: {d: ")):
+        read(path, cast={"d": "date"})
+    with recorded() as told:
+        assert read(path, date_format="%d.%m.%Y")["d"] == ["01.02.2003", "31.02.2003"]  # no cast: text
+    assert list(told) == ["date_format means nothing, since cast makes no column a date or time: cast: {NAME: date}"]
 
 
 @pytest.mark.parametrize("blocksize", SIZES)

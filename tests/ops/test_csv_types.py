@@ -340,8 +340,42 @@ def test_files_without_a_header_are_told_of(tmp_path: Path) -> None:
         (tmp_path / f"{name}.csv").write_text(text)
     with recorded() as told:
         read_csv(path=str(tmp_path))
-        read_csv(path=str(tmp_path / "b.csv"))
+        read_csv(path=str(tmp_path / "b.csv"), columns=["i"])
     assert list(told) == [
         f"2 of 3 files have no header, and so no rows: {tmp_path}/b.csv, {tmp_path}/c.csv",
         f"1 file has no header, and so no rows: {tmp_path}/b.csv",
     ]
+    with pytest.raises(DataError, match=r"b\.csv: the file is empty; to read no rows name the columns"):
+        read_csv(path=str(tmp_path / "b.csv"))
+    assert types(str(tmp_path / "b.csv"), cast={"i": "int64"}) == ["int64"]
+
+
+def test_a_whole_number_that_no_float_equals_fails_in_one_file_and_in_two(tmp_path: Path) -> None:
+    csv_file(tmp_path, "a\n9007199254740993\n1.5\n", "one.csv")
+    csv_file(tmp_path, "a\n0.5\n", "two.csv")
+    said = "one.csv:2: column 'a': '9007199254740993' is a whole number that no float64 equals, and some values of the "
+    for path in (f"{tmp_path}/one.csv", f"{tmp_path}/*.csv"):
+        assert types(path) == ["double"]
+        with pytest.raises(DataError, match=re.escape(said + "column are not whole; cure: cast: {a: string}")):
+            read(path)
+        assert read(path, cast={"a": "string"})["a"][0] == "9007199254740993"
+
+
+def test_numbers_that_lose_leading_zeros_are_told_of_once(tmp_path: Path) -> None:
+    for name in "ab":
+        csv_file(tmp_path, 'zip,n,s\n99999,1,07x\n"01234",0,1\n00007,2,01\n', f"{name}.csv")
+    zeros = (
+        "column 'zip': 01234 is read as a number, without its leading zeros; cast: {zip: string} keeps it as written"
+    )
+    for cast, expected in (({}, [zeros]), ({"zip": "int64"}, []), ({"zip": "string"}, [])):
+        for _ in range(2):  # the second time from what is remembered of the files
+            with recorded() as told:
+                read_csv(path=f"{tmp_path}/*.csv", cast=cast)
+            assert list(told) == expected
+
+
+def test_the_type_that_a_message_names_holds_the_value(tmp_path: Path) -> None:
+    path = csv_file(tmp_path, 'a\n"1,234"\n"12,34"\n')
+    with pytest.raises(DataError, match=r"'12,34' is no int64, its type by cast; cure: cast: {a: string}"):
+        read(path, thousands=",", cast={"a": "int64"})
+    assert read(path, thousands=",", cast={"a": "string"})["a"] == ["1,234", "12,34"]

@@ -196,8 +196,12 @@ def test_values_that_fail_a_query_name_it_in_the_run() -> None:
         table_of(made("select name::bigint as n from o"))
     with pytest.raises(DataError, match="interval of months"):
         table_of(made("select interval 1 month as m from o"))
-    with pytest.raises(DataError):
-        table_of(sql(frame_of({"x": [2**62] * 3}), names=["t"], query="select sum(x) as s from t"))
+    large = frame_of({"x": [2**62] * 3})
+    said = "column 's': 13835058055282163712 is a value that int64 can't hold; write it as s::double"
+    with pytest.raises(DataError, match=said):
+        table_of(sql(large, names=["t"], query="select sum(x) as s from t"))
+    query = "select s::double as f, s::decimal(38, 0) as d from (select sum(x) as s from t)"
+    assert table_of(sql(large, names=["t"], query=query)).to_pylist() == [{"f": 3 * 2.0**62, "d": Decimal(3 * 2**62)}]
     assert [part.num_rows for part in partitions_of(made("select k from o where k = 3", 4))] == [1, 0, 0, 0]
 
 

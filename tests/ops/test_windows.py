@@ -127,7 +127,7 @@ def test_sums_of_windows_are_exact(n: int) -> None:
 
 def test_a_sum_of_a_window_that_is_too_large_fails() -> None:
     x = frame_of({"t": range(2), "i": [2**63 - 1, 1]})
-    with pytest.raises(DataError, match=r"sum of a window: it does not fit int64; sum number\(x\)"):
+    with pytest.raises(DataError, match=r"columns\.i: sum of a window: it does not fit int64; sum number\(x\)"):
         table_of(rolling(x, on="t", window=2, columns=aggs(i="sum(i)")))
 
 
@@ -253,10 +253,20 @@ def test_running_sums_are_exact_and_fail_beyond_their_type() -> None:
     got = table_of(window(frame_of(rows, 2), order="t", columns=cols(i="cumsum(i)", u="cumsum(u)")))
     assert got.column("i").to_pylist() == [2**62, 2**62 + 2**61, 2**62 + 2**61 - 5]
     assert got.column("u").to_pylist() == [2**63, 2**63 + 2**62, 2**63 + 2**62 + 1]
-    for text in ("cumsum(i)", "sum(i) + 1"):
-        x = frame_of({"t": [1, 2], "i": [2**63 - 1, 1]})
-        with pytest.raises(DataError, match=r"columns\.y.*int64"):
+    x = frame_of({"t": [1, 2], "i": [2**63 - 1, 1]})
+    for text, said in {
+        "cumsum(i)": r"columns\.y: a running sum does not fit int64",
+        "sum(i) + 1": r"columns\.y: sum\(i\) is 9223372036854775808, which int64 can't hold; write sum\(number\(i\)\)",
+    }.items():
+        with pytest.raises(DataError, match=said):
             table_of(window(x, order="t", columns=cols(y=text)))
+    assert table_of(window(x, columns=cols(y="sum(number(i))"))).column("y").to_pylist() == [2.0**63, 2.0**63]
+
+
+def test_no_columns_of_groups_are_one_group() -> None:
+    x = frame_of({"t": [3, 1, 2]}, 2)
+    for by in (None, []):
+        assert table_of(window(x, by=by, columns=cols(n="count()"))).column("n").to_pylist() == [3, 3, 3]
 
 
 def test_running_sums_of_floats_have_the_same_bits_however_rows_are_cut() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import subprocess
 import sys
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
@@ -284,6 +286,12 @@ def test_any_value_fits_the_terminal_and_json(value: Any, kind: str, rows: int) 
     assert all("…" not in line for line in text.splitlines() if line.startswith("a_long_name"))
     assert len(text.splitlines()) < 250
     json.dumps(preview_dict(Preview("x", kind, value), rows=rows), allow_nan=True)
+
+
+def test_a_time_is_shown_where_the_clock_of_its_zone_skips_midnight() -> None:
+    noon = dt.datetime(2017, 10, 15, 12, tzinfo=ZoneInfo("America/Sao_Paulo"))
+    table = pa.table({"t": pa.array([noon], pa.timestamp("us", "America/Sao_Paulo"))})
+    assert "2017-10-15 12:00:00-02:00" in text_of(table, "frame")
 
 
 def test_an_object_whose_repr_breaks_is_shown_by_its_type() -> None:

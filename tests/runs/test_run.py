@@ -211,6 +211,16 @@ def test_the_run_folder_says_that_ctrl_c_ended_the_run(ran, tmp_path):
     assert (failure["message"], failure["exit_code"]) == ("ended by Ctrl-C", 130)
 
 
+def test_what_an_ended_run_has_finished_is_told(ran, tmp_path):
+    def stop(event):
+        if any(tmp_path.glob("runs/*/*/items/*/*")):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        ran(listener=stop)
+    assert caught.value.__notes__ == ["What has finished is kept for the next run."]
+
+
 def test_a_run_on_locked_outputs_fails_before_it_computes(ran, tmp_path):
     r = ran()
     with OutputTransaction(r.graph.sinks, tmp_path, run="other"), pytest.raises(OutputError, match="run other"):

@@ -150,7 +150,7 @@ def _run_job(payload: bytes, arguments: Sequence[Any], lost: Mapping[int, int]) 
     begin_on_worker(worker, job.segment, job.run, job.topic)
     segment, gone = _remaining(job, worker)
     for position, n in lost.items():
-        cause = f"{n} workers have ended while they ran it; out of memory is likely"
+        cause = f"{n} workers have ended while they ran it: out of memory, or killed"
         gone.append(Failure.of(job.segment.tasks[position], cause, kind="lost"))
     inputs = {key: arguments[i] if place is None else arguments[i][place] for key, i, place in job.sources}
     keys = {str(task.key): task.key for task in job.segment.tasks}

@@ -51,7 +51,7 @@ class LostWorker:
     @property
     def cause(self) -> str:
         """What happened, without the name of the task."""
-        likely = "; out of memory is likely" if self.ended_by == "SIGKILL" else ""
+        likely = "; it was out of memory, or somebody killed it" if self.ended_by == "SIGKILL" else ""
         running = "no task" if self.task is None else f"task {self.task.key}"
         return f"{self.worker} ended by {self.ended_by} while it ran {running}{likely}"
 

@@ -9,10 +9,15 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
 
-from pipeline.config.expressions.foreign_words import FOREIGN_CONSTANTS, FOREIGN_FUNCTIONS, FOREIGN_IN_WINDOWS
+from pipeline.config.expressions.foreign_words import (
+    FOREIGN_CONSTANTS,
+    FOREIGN_FUNCTIONS,
+    FOREIGN_IN_WINDOWS,
+    PARTS_OF_TIMES,
+)
 from pipeline.config.expressions.references import ExpressionError
 from pipeline.config.expressions.time_literals import Months, parse_duration, parse_period, parse_time
-from pipeline.config.expressions.tree import BoundValue, Call, Constant, Node, Placeholder, constant_kind
+from pipeline.config.expressions.tree import BoundValue, Call, Constant, Name, Node, Placeholder, constant_kind
 from pipeline.errors import nearest
 from pipeline.units import count_text
 
@@ -260,7 +265,7 @@ def bind_arguments(call: Call) -> Call:
         args.append(keywords.pop(positional[len(args)].name))
     for name in keywords:
         if name not in {p.name for p in function.parameters}:
-            raise ExpressionError(f"{function} has no parameter '{name}'; to compare write '=='", call.column)
+            raise ExpressionError(_unknown_parameter(function, name, keywords[name]), call.column)
     least = sum(p.required for p in positional)
     too_many = len(args) > len(positional) and not function.variadic
     if len(args) < least or too_many or any(p.name in keywords for p in positional):
@@ -270,8 +275,37 @@ def bind_arguments(call: Call) -> Call:
         *zip(positional, args, strict=False),
         *((p, keywords[p.name]) for p in function.parameters if p.name in keywords),
     ]:
+        if parameter.kind != "any" and not isinstance(node, Constant | Placeholder | BoundValue):
+            cure = _not_constant(function, args[0])
+            raise ExpressionError(f"'{parameter.name}' of {function} must be a constant{cure}", call.column)
         _check_argument(function, parameter, node, call.column)
     return Call(call.function, tuple(args), tuple(sorted(keywords.items())), call.column)
+
+
+def _unknown_parameter(function: Function, name: str, value: Node) -> str:
+    """Return the message for a parameter that a function does not have, with what to write instead."""
+    said = f"{function} has no parameter '{name}'"
+    if function.name == "duration" and name in _UNITS:
+        amount = value.value if isinstance(value, Constant) and constant_kind(value.value) == "number" else 1
+        return f"{said}; write duration('{amount}{_UNITS[name]}')"
+    if function.name in ("number", "integer") and name == "errors":
+        return f"{said}; for texts that are none write {function.name}(where(match(s, '^[0-9]+$'), s, missing))"
+    known = ", ".join(parameter.name for parameter in function.parameters)
+    if not known or any(not parameter.required for parameter in function.parameters):
+        return f"{said}; its parameters: {known or 'none'}"
+    return f"{said}; its parameters: {known}; to compare write '=='"
+
+
+def _not_constant(function: Function, first: Node) -> str:
+    """Return what to write instead of an argument that had to be a constant; empty if that is not known."""
+    if function.name in ("date", "timestamp"):
+        texts = "parse_time(s, ['%d.%m.%Y'])"
+        if isinstance(first, Name):
+            return f"; for a column write a step of op astype: columns: {{{first.name}: {function.name}}}, or {texts}"
+        return f"; of times write floor_time(t, 'day'), of texts {texts}"
+    if function.name == "extract" and isinstance(first, Constant) and str(first.value).lower() in PARTS_OF_TIMES:
+        return "; of a time write year(t), quarter(t), month(t), day(t), hour(t) …"
+    return ""
 
 
 def _check_argument(function: Function, parameter: Parameter, node: Node, column: int) -> None:
@@ -284,8 +318,7 @@ def _check_argument(function: Function, parameter: Parameter, node: Node, column
             f"'{parameter.name}' of {function} must be known before the run: the type of the result depends on it",
             column,
         )
-    if not isinstance(node, Constant):
-        raise ExpressionError(f"'{parameter.name}' of {function} must be a constant", column)
+    assert isinstance(node, Constant), "checked by the caller"
     error = _constant_error(parameter, node.value)
     if error:
         raise ExpressionError(f"'{parameter.name}' of {function}: {error}", column)
@@ -410,3 +443,4 @@ def _duration(call: Call) -> Node:
 
 
 _IN_MONTHS = {"years": 12, "quarters": 3, "months": 1}
+_UNITS = {"weeks": "w", "days": "d", "hours": "h", "minutes": "min", "seconds": "s", "milliseconds": "ms"}

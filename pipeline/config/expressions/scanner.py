@@ -11,6 +11,7 @@ import math
 import re
 from dataclasses import dataclass, field
 
+from pipeline.config.expressions.foreign_words import FOREIGN_OPERATORS
 from pipeline.config.expressions.functions import AGGREGATES, FUNCTIONS, Scope, call_error
 from pipeline.config.expressions.references import ExpressionError, parse_reference
 from pipeline.config.expressions.tree import Constant, Missing, Name, Node, Placeholder, StepReference
@@ -37,6 +38,7 @@ _TOKEN = re.compile(
 _REFERENCE = re.compile(r"[A-Za-z][A-Za-z0-9_]*(?:\.[A-Za-z][A-Za-z0-9_]*)*")
 # these keep Python's meaning; any other keyword of Python may name a column
 _KEYWORDS = frozenset({"and", "or", "not", "in", "is", "if", "else", "for", "lambda", "None", "True", "False"})
+_OPERATOR_WORDS = frozenset({"and", "or", "not", "in", "is"})
 _ALLOWED = frozenset({"**", "//", "<=", ">=", "==", "!=", *"<>+-*/%()[],="})
 _ESCAPES = {"n": "\n", "t": "\t", "\\": "\\", "'": "'", '"': '"'}
 _QUOTES = frozenset({"'", '"'})
@@ -147,6 +149,7 @@ def scan(text: str, scope: Scope) -> PreparedText:
             _number(token, text, position, end)
             prepared.add(token, position)
         elif kind == "name":
+            _refuse_operator(text, position, token, before)
             end = _word(prepared, text, position, token, scope)
         else:
             _operator(token, position, before, opened)
@@ -179,6 +182,20 @@ def _number(token: str, text: str, position: int, end: int) -> None:
         raise ExpressionError(f"'{got[0] if got else token}' is not a valid number", position + 1)
     if len(token) > _MAX_DIGITS:
         raise ExpressionError(f"a number has more than {_MAX_DIGITS} digits", position + 1)
+
+
+def _refuse_operator(text: str, position: int, token: str, before: str) -> None:
+    """Refuse ``AND``, ``IN`` … where an operator stands: behind a value; and ``NOT`` before one."""
+    write = FOREIGN_OPERATORS.get(token.casefold(), token)
+    if write == token:
+        return
+    behind = re.match(r"\s*(?:([^\W\d]\w*)|[('\"`$\d])", text[position + len(token) :])
+    is_before = behind is not None and behind[1] not in _OPERATOR_WORDS
+    is_value = before[-1:].isalnum() or before[-1:] in {"_", ")", "]", "}", "'", '"', "`"}
+    is_behind = is_value and before not in _OPERATOR_WORDS
+    is_membership = before == "not" and write == "in" and re.match(r"\s*[\[(]\s*['\"\d]", text[position + len(token) :])
+    if is_behind or is_membership or (write == "not" and is_before):
+        raise ExpressionError(f"got '{token}'; write {write}", position + 1)
 
 
 def _word(prepared: PreparedText, text: str, position: int, token: str, scope: Scope) -> int:

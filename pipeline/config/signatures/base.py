@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from types import UnionType
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from pipeline.config.scalars import size_in_bytes
 from pipeline.config.type_names import DTYPES, MORE_TYPES, TYPES, taken_apart
 from pipeline.errors import nearest
 
@@ -21,6 +22,7 @@ __all__ = [
     "COMMON_KEYS",
     "AggExpr",
     "Axis",
+    "ByteSize",
     "Chunk",
     "ColumnExpr",
     "Columns",
@@ -100,6 +102,13 @@ def _dtype(text: str) -> str:
     raise ValueError(f"unknown dtype {text!r}{nearest(text, DTYPES)}; dtypes: {', '.join(DTYPES)}")
 
 
+def _bytes(value: Any) -> int:
+    n = size_in_bytes(value)
+    if n is None:
+        raise ValueError(f"got {value!r}; a size is a number of bytes, or a text like 500kB, 20MB, 1GB")
+    return n
+
+
 def _function(text: str) -> str:
     if re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", text):
         return text
@@ -119,6 +128,8 @@ Dtype = Annotated[str, AfterValidator(_dtype)]
 Function = Annotated[str, AfterValidator(_function)]
 Path = Annotated[str, Field(min_length=1)]
 """A path or URL to read; in a file relative to the folder of that file, absolute after loading."""
+ByteSize = Annotated[int, BeforeValidator(_bytes), WithJsonSchema({"type": ["string", "number"]})]
+"""Bytes: a number, or a text such as ``20MB``."""
 Size = Annotated[int, AfterValidator(_size)]
 Chunk = Size | Literal["auto"] | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 """Chunk size: one size for all chunks, -1 for the whole dim, ``auto``, or a list of all sizes in order."""

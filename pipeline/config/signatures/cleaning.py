@@ -153,8 +153,11 @@ class MapPartitions(FrameOp):
 class RollingFrame(FrameOp):
     """The rows sorted by ``by`` and ``on``, with added columns: aggregates of the window that ends at each row.
 
-    Ties are sorted by the remaining columns. Aggregates are floats, except counts (int64), any and all (bool), and min,
-    max, first and last, which keep the type. Errors: no such column; an aggregate that is not defined for its values.
+    Ties are sorted by the remaining columns. Sums of whole numbers are int64 (of unsigned ones uint64) and exact, of
+    decimals decimals; other sums, means, medians, quantiles, std and var are floats. Counts are int64, any and all
+    bool; min, max, first and last keep the type.
+
+    Errors: no such column; an aggregate that is not defined for its values.
     """
 
     op: ClassVar[str] = "rolling"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from pipeline.config.signatures.base import Columns, WindowExpr
 from pipeline.config.signatures.frames import FrameOp, NameOrNames, listed_names, names_in
@@ -13,6 +13,16 @@ from pipeline.units import count_text
 
 __all__ = ["DropDuplicates", "Head", "Nlargest", "Nsmallest", "Sample", "SortValues", "Window"]
 
+
+def _without_directions(value: Any) -> Any:
+    if isinstance(value, dict) and value:
+        falls = [str(way).lower().startswith("desc") for way in value.values()]
+        ways = ", ".join("false" if down else "true" for down in falls)
+        raise ValueError(f"got a map; name the columns, [{', '.join(map(str, value))}], with ascending: [{ways}]")
+    return value
+
+
+_InOrder = Annotated[NameOrNames, BeforeValidator(_without_directions)]
 _Ascending = bool | Annotated[list[bool], Field(min_length=1)]
 
 
@@ -36,7 +46,7 @@ class SortValues(_Ordered):
     op: ClassVar[str] = "sort_values"
     home: ClassVar[str] = "frames.sort:sort_values"
 
-    by: NameOrNames = Field(description="columns to sort by")
+    by: _InOrder = Field(description="columns to sort by")
     ascending: _Ascending = Field(True, description="smallest first; a list: one for each column of by")
 
     missing: Literal["first", "last"] = Field("last", description="where missing values are placed")
@@ -135,8 +145,12 @@ class Window(FrameOp):
     home: ClassVar[str] = "frames.window:window"
 
     columns: dict[str, WindowExpr] = Field(description="column: expression", min_length=1)
-    by: NameOrNames | None = Field(None, description="columns that define groups; default: one group, in one task")
-    order: NameOrNames | None = Field(None, description="columns that the rows of a group are in order of")
+    by: str | list[str] | None = Field(
+        None, description="columns that define groups; default, as none of them: one group, in one task"
+    )
+    order: Annotated[NameOrNames | None, BeforeValidator(_without_directions)] = Field(
+        None, description="columns that the rows of a group are in order of"
+    )
     ascending: _Ascending = Field(True, description="smallest first; a list: one for each column of order")
 
     def misfits(self, kinds: Mapping[str, str]) -> list[tuple[str, str]]:

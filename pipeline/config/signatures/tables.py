@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from pipeline.config.signatures.base import Names, Path, Type
+from pipeline.config.signatures.base import ByteSize, Names, Path, Type
 from pipeline.config.signatures.sources import HASHES, Paths, Source
 
 __all__ = [
@@ -209,7 +209,7 @@ class ReadCsv(Source):
         True, description="false: rows that are too short are filled, those too long left out, with a warning"
     )
     source_file: str | None = Field(None, description=_SOURCE_FILE, min_length=1)
-    blocksize: Annotated[int, Field(ge=1)] | None = Field(None, description="bytes per partition; default: 64 MiB")
+    blocksize: ByteSize | None = Field(None, description="bytes per partition, or a text like 20MB; default: 64 MiB")
     hashes: bool = HASHES
 
 
@@ -263,7 +263,8 @@ class ReadJson(Source):
     columns: FileColumns | None = Field(None, description=_COLUMNS)
     cast: dict[str, Type] | None = Field(None, description="column: type; string: whatever it is, as JSON")
     source_file: str | None = Field(None, description=_SOURCE_FILE, min_length=1)
-    blocksize: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="bytes per partition; default: 64 MiB; a list of objects is one partition"
+    blocksize: ByteSize | None = Field(
+        None,
+        description="bytes per partition, or a text like 20MB; default: 64 MiB; a list of objects is one partition",
     )
     hashes: bool = HASHES

@@ -8,20 +8,13 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from pipeline.config.scalars import duration, size_in_bytes
-from pipeline.config.signatures.base import Path, Signature
+from pipeline.config.scalars import duration
+from pipeline.config.signatures.base import ByteSize, Path, Signature
 
 __all__ = ["Crawl", "Lookup"]
 
 _RATE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*/\s*(s|min|h)\s*")
 _SECONDS = {"s": 1, "min": 60, "h": 3600}
-
-
-def _bytes(value: Any) -> int:
-    n = size_in_bytes(value)
-    if n is None:
-        raise ValueError(f"got {value!r}; a size is a number of bytes, or a text like 500kB, 20MB, 1GB")
-    return n
 
 
 def _per_second(value: Any) -> float:
@@ -40,8 +33,6 @@ def _seconds(value: Any) -> float:
 
 
 _TEXT_OR_NUMBER = WithJsonSchema({"type": ["string", "number"]})
-Size = Annotated[int, BeforeValidator(_bytes), _TEXT_OR_NUMBER]
-"""Bytes: a number, or a text such as ``20MB``."""
 Rate = Annotated[float, BeforeValidator(_per_second), WithJsonSchema({"type": "string"})]
 """Requests per second, written ``10/s``, ``100/min``, ``500/h``."""
 Seconds = Annotated[float, BeforeValidator(_seconds), _TEXT_OR_NUMBER]
@@ -142,8 +133,10 @@ class Crawl(Signature):
     url: Annotated[str, Field(min_length=1)] = Field(description="the start page: http://host/")
     depth: Annotated[int, Field(ge=1, le=20)] = Field(description="clicks from the start page")
     pages: Annotated[int, Field(ge=1, le=100_000)] = Field(1000, description="most requests")
-    bytes: Size = Field(100_000_000, description="most bytes of all bodies: 100MB")
-    page_bytes: Size = Field(2_000_000, description="most bytes of one page, packed or unpacked; the rest is cut off")
+    bytes: ByteSize = Field(100_000_000, description="most bytes of all bodies: 100MB")
+    page_bytes: ByteSize = Field(
+        2_000_000, description="most bytes of one page, packed or unpacked; the rest is cut off"
+    )
     rate: Rate = Field(10.0, description="most requests: 10/s; a crawl-delay in robots.txt may ask for fewer")
     time: Seconds = Field(600.0, description="after which nothing more is requested: 10min")
     split: Annotated[int, Field(ge=1, le=64)] = Field(8, description="tasks that request pages, for each depth")

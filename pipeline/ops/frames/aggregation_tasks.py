@@ -133,7 +133,10 @@ def finish(several: Sequence[pa.Table], plan: Plan, slots: Sequence[Sequence[Any
             made.append(restored(column, a.type))
         except DataError as error:
             worst = max((value for value in column.to_pylist() if value is not None), key=abs)
-            raise DataError(f"{a.path}: {a.function}(x) is {worst}, which {type_name(a.type)} can't hold") from error
+            x = plan.values[a.values[0]].expression.text if a.values else "x"
+            call, cure = f"{a.function}({x})", f"write {a.function}(number({x})) to compute with float64"
+            place = a.path.removesuffix(f": {call}")  # in op window a column for each call
+            raise DataError(f"{place}: {call} is {worst}, which {type_name(a.type)} can't hold; {cure}") from error
     columns = []
     for column, field, given in zip(plan.columns, list(plan.schema)[n:], slots, strict=True):
         if isinstance(column.expression, int):

@@ -111,8 +111,19 @@ def cast_column(name: str, column: pa.ChunkedArray, target: pa.DataType, kind: s
     shown = repr(value.as_py()) if family(column.type) in ("number", "text", "true/false") else str(value)
     shown = str(value.as_py()) if pa.types.is_decimal(column.type) else shown
     hint = "; it is twice or never on that clock: localize(t, …) in an assign says what is meant"
-    late = family(column.type) in ("time", "date") and family(target) == "zoned time"
+    late = (
+        family(column.type) in ("time", "date") and family(target) == "zoned time" and _has_unit(column[start], target)
+    )
     raise DataError(f"column {name!r} got {shown[:60]}, which does not fit {kind}{hint if late else ''}")
+
+
+def _has_unit(time: pa.Scalar, target: pa.DataType) -> bool:
+    """Return whether a time is a whole number of the units of a type of times."""
+    try:
+        time.cast(pa.timestamp(target.unit))
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def _converted(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:

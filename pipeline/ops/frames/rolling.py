@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from pipeline.config.expressions.expression import Expression
 from pipeline.config.expressions.references import ExpressionError
 from pipeline.config.expressions.time_literals import parse_duration
-from pipeline.errors import OpError
+from pipeline.errors import DataError, OpError
 from pipeline.graph.column_types import family, field_of, replaced, type_name
 from pipeline.graph.graph import Key
 from pipeline.graph.late_pandas import numbers_of
@@ -248,15 +248,11 @@ def roll(
             found: Any = pa.array(stops - starts, pa.int64())
         else:
             held = column_of(column.value, whole, values, column.held).combine_chunks()
-            found = aggregates(
-                column.function,
-                held,
-                starts,
-                stops,
-                least=reach.least,
-                kind=column.field.type,
-                argument=column.argument,
-            )
+            more = {"least": reach.least, "kind": column.field.type, "argument": column.argument}
+            try:
+                found = aggregates(column.function, held, starts, stops, **more)
+            except DataError as error:
+                raise DataError(f"columns.{column.field.name}: {error}") from error
         columns[column.field.name] = restored(pa.chunked_array([found]), column.field.type)
     return pa.Table.from_arrays(list(columns.values()), schema=schema)
 

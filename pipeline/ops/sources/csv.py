@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.errors import OpError
+from pipeline.errors import DataError, OpError
 from pipeline.graph.column_types import empty_table, family
 from pipeline.ops.build_warnings import warn
 from pipeline.ops.collections import Frame
@@ -96,6 +96,11 @@ def read_csv(
         which = f"{len(without):,} of {count_text(len(heads), 'file')}" if len(heads) > 1 else "1 file"
         verb = "has" if len(without) == 1 else "have"
         warn(f"{which} {verb} no header, and so no rows: {names_text(without, 3)}")
+    if len(without) == len(heads) and not (names or asked or casts):
+        raise DataError(
+            f"{names_text(without, 3)}: {'all files are' if len(heads) > 1 else 'the file is'} empty; to read no rows "
+            "name the columns: columns: [NAME, …]"
+        )
     heads = [head for head in heads if head.columns] or [Head("", tuple(names or asked or casts), {}, 0, None, False)]
     known = list(dict.fromkeys(c for head in (heads if columns == "union" else heads[:1]) for c in head.columns))
     chosen(asked, known, path)
@@ -115,6 +120,9 @@ def read_csv(
         _column(field, casts.get(field.name, ""), formats, na_values, bool(thousands), field.name in by_words)
         for field in schema
     )
+    _warn_of_zeros(heads, schema, casts)
+    if formats[1] and not any(kind.startswith(("date", "time")) for kind in casts.values()):
+        warn("date_format means nothing, since cast makes no column a date or time: cast: {NAME: date}")
     if source_file:
         schema = schema.append(pa.field(source_file, pa.string(), nullable=False))
     reading = Reading(dialect, numbers, plan, schema)
@@ -126,6 +134,17 @@ def read_csv(
     stored_bytes = sum(math.nan if head.end is None else head.end for head in heads if head.has_rows)
     nbytes = stored_bytes * len(plan) / max(len(known), 1)  # as text, which is no less than what it means
     return frame_of("read_csv", tasks or [(empty_table, schema)], schema, nbytes)
+
+
+def _warn_of_zeros(heads: Sequence[Head], schema: pa.Schema, casts: Mapping[str, str]) -> None:
+    """Warn of columns of numbers whose values lose leading zeros; ``cast`` says that they are numbers."""
+    for field in schema:
+        padded = next((p for h in heads if field.name in h.shown and (p := h.shown[field.name].padded)), "")
+        if padded and family(field.type) == "number" and field.name not in casts:
+            warn(
+                f"column {field.name!r}: {padded} is read as a number, without its leading zeros; "
+                f"cast: {{{field.name}: string}} keeps it as written"
+            )
 
 
 @dataclass
@@ -148,7 +167,7 @@ class HeadReader:
 
     @property
     def kind(self) -> str:
-        return kind_of("csv 1", self.dialect, self.numbers, self.na_values, self.size, self.names, self.has_header)
+        return kind_of("csv 2", self.dialect, self.numbers, self.na_values, self.size, self.names, self.has_header)
 
     def read(self, path: str) -> Head:
         how = options_of(path, self.storage), self.dialect, self.size, self.names, self._shown
@@ -158,14 +177,14 @@ class HeadReader:
         return Shown(*shown_type(texts, missing_texts(name, self.na_values, is_text=False), self.numbers))
 
     def pack(self, found: Head) -> Fact | None:
-        shown = {name: one.has_words for name, one in found.shown.items()}
+        shown = {name: (one.has_words, one.padded) for name, one in found.shown.items()}
         places = found.start, found.end, found.can_cut, found.has_rows
         schema = pa.schema([(name, one.type) for name, one in found.shown.items()])
         return with_schema(schema, found.columns, list(shown.values()), *places)
 
     def unpack(self, path: str, fact: Fact) -> Head:
-        schema, (columns, has_words, *places) = without_schema(fact)
-        shown = {field.name: Shown(field.type, one) for field, one in zip(schema, has_words, strict=True)}
+        schema, (columns, more, *places) = without_schema(fact)
+        shown = {field.name: Shown(field.type, *one) for field, one in zip(schema, more, strict=True)}
         return Head(path, tuple(columns), shown, *places)
 
 

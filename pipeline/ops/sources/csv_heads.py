@@ -34,10 +34,17 @@ _HEAD = 2**18  # bytes in which the header ends, and of which most files show en
 
 @dataclass(frozen=True)
 class Shown:
-    """The type that a column's first rows have, and whether some are words that mean missing, or empty quotes."""
+    """What a column's first rows show.
+
+    Parameters
+    ----------
+    has_words : whether some are words that mean missing, or empty quotes
+    padded : the first whole number with leading zeros; empty: none has
+    """
 
     type: pa.DataType
     has_words: bool
+    padded: str = ""
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,7 @@ def _table(piece: Piece, data: bytes, reading: Reading, before: Callable[[], int
                 found = exact_floats(found, texts)
         except (pa.ArrowInvalid, ValueError, DataError) as error:
             texts = parser.parse(data, {column.name: pa.string()}).column(0)
-            row, said = misfit(texts, column, numbers)
+            row, said = misfit(texts, column, numbers, can_have_formats=True)
             raise DataError(f"{path}:{before() + line_of(data, reading.dialect, row) + 1}: {said}") from error
         made[column.name] = found
     n = table.num_rows

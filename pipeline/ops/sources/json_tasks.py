@@ -225,7 +225,7 @@ class _Rows:
         better = "string"
         if is_integer(field.type) and isinstance(value, float):
             better = "float64"
-        elif is_integer(field.type) and isinstance(value, int) and not isinstance(value, bool):
+        elif is_integer(field.type) and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**38:
             better = "int64" if abs(value) < 2**63 and field.type != pa.int64() else "decimal(38, 0)"
         return (
             f"column {field.name!r}: {shown[:60]} is no {type_name(field.type)}, its type {kind}; cure: cast: "
@@ -237,7 +237,7 @@ class _Rows:
             if row.strip() and (name := inexact(row, floats)):
                 raise DataError(
                     f"{self.place(i)}: column {name!r}: has a whole number that no float64 equals; cure: cast: "
-                    f"{{{name}: decimal(38, 0)}}, or string"
+                    f"{{{name}: string}}, or decimal(38, 0) where all are whole"
                 )
 
     def typed(self, found: pa.ChunkedArray, column: Column) -> pa.ChunkedArray:

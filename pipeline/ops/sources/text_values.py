@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -80,12 +80,22 @@ def is_plain(kind: pa.DataType) -> bool:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def shown_type(texts: pa.ChunkedArray, missing: Sequence[str], numbers: Numbers) -> tuple[pa.DataType, bool]:
-    """Return the type that texts show, and whether one of them means missing.
+def shown_type(texts: pa.ChunkedArray, missing: Sequence[str], numbers: Numbers) -> tuple[pa.DataType, bool, str]:
+    """Return the type that texts show, whether one of them means missing, and the first number with leading zeros.
 
     Whole numbers, decimals beyond 64 bits, floats, truth values, else text. Null if none has a value; text if all are
     words that mean missing among numbers.
     """
+    kind, has_words = _type_with_words(texts, missing, numbers)
+    return kind, has_words, _first_padded(texts, missing) if family(kind) == "number" else ""
+
+
+def _first_padded(texts: pa.ChunkedArray, missing: Sequence[str]) -> str:
+    padded = texts.filter(pc.match_substring_regex(texts, r"^\s*0[0-9]+\s*$"))
+    return next((text.strip() for text in padded.to_pylist() if text not in missing), "")
+
+
+def _type_with_words(texts: pa.ChunkedArray, missing: Sequence[str], numbers: Numbers) -> tuple[pa.DataType, bool]:
     present = pc.drop_null(texts)
     if not len(present):
         return pa.null(), False
@@ -113,9 +123,7 @@ def _type_of(texts: pa.ChunkedArray, numbers: Numbers) -> pa.DataType:
         return pa.string()
     for kind in (pa.int64(), pa.uint64(), pa.decimal128(38, 0)) if whole else (pa.float64(),):
         try:
-            found = _cast(plain, kind)
-            if kind == pa.float64():
-                exact_floats(found, plain)
+            _cast(plain, kind)  # a whole number that no float equals fails its task
         except ValueError:
             continue
         return kind
@@ -271,8 +279,15 @@ def _by_format(texts: pa.ChunkedArray, formats: Sequence[str]) -> pa.ChunkedArra
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def misfit(texts: pa.ChunkedArray, column: Column, numbers: Numbers) -> tuple[int, str]:
-    """Return the row (from 0 on) of the first text that does not fit its column, and what to say of it."""
+def misfit(
+    texts: pa.ChunkedArray, column: Column, numbers: Numbers, *, can_have_formats: bool = False
+) -> tuple[int, str]:
+    """Return the row (from 0 on) of the first text that does not fit its column, and what to say of it.
+
+    Parameters
+    ----------
+    can_have_formats : whether ``date_format`` says how times are written
+    """
     start, stop, said = 0, len(texts), ""
     while stop - start > 1:
         middle = (start + stop) // 2
@@ -286,12 +301,17 @@ def misfit(texts: pa.ChunkedArray, column: Column, numbers: Numbers) -> tuple[in
         said = re.sub(rf"^column {re.escape(repr(column.name))}:? ?", "", str(failure))
     kind = type_name(column.type)
     if column.formats:
-        said = f"{value!r} is not written as {' or '.join(map(repr, column.formats))}, its date_format"
+        said = _unread_time(value, column)
     elif not said or is_plain(column.type):
         reason = "its type by cast" if column.kind else "its type by the first 1,000 rows"
-        said = f"{value!r} is no {kind}, {reason}; cure: cast: {{{column.name}: {_better(value or '', column.type)}}}"
+        cure = f"cure: cast: {{{column.name}: {_better(value or '', column, numbers)}}}"
+        said = f"{value!r} is no {kind}, {reason}; {cure}"
         if isinstance(failure, ValueError) and "float" in str(failure):
-            said = said.replace(f" is no {kind}", f" {failure}".replace("float ", f"{kind} "), 1)
+            what = str(failure).replace("float ", f"{kind} ")
+            why = "its type by cast" if column.kind else "and some values of the column are not whole"
+            said = f"{value!r} {what}, {why}; {cure}"
+    elif can_have_formats and family(column.type) in ("date", "time", "zoned time"):
+        said += f"; how it is written says date_format: {{{column.name}: '%d.%m.%Y'}}"
     return start, f"column {column.name!r}: {said}"
 
 
@@ -303,18 +323,24 @@ def _failure(texts: pa.ChunkedArray, column: Column, numbers: Numbers) -> Except
     return None
 
 
-def _better(value: str, kind: pa.DataType) -> str:
-    """The name of a type that holds a value that ``kind`` does not."""
-    if not is_integer(kind):
+def _unread_time(value: str, column: Column) -> str:
+    """What to say of a text that is written in none of the formats of its column, or is no time that there is."""
+    read = f"cast: {{{column.name}: string}} and parse_time({column.name}, {list(column.formats)}, errors='missing')"
+    for one in column.formats:
+        shape = re.sub(r"%-?[dmYHMSyj]", "0", one)
+        digits = re.sub(r"0", r"\\d+", re.escape(shape)) if "%" not in shape else ""
+        if digits and re.fullmatch(digits, value.strip()):
+            return f"{value!r} is written as {one!r}, but there is no such time; to have it missing: {read}"
+    known = " or ".join(map(repr, column.formats))
+    return f"{value!r} is not written as {known}, its date_format, which may be a list; to have it missing: {read}"
+
+
+def _better(value: str, column: Column, numbers: Numbers) -> str:
+    """The name of a type that holds a value that the type of its column does not."""
+    if not is_integer(column.type):
         return "string"
-    if re.fullmatch(_WHOLE, value):
-        fits = [name for name in ("int64", "uint64") if _holds(value.strip(), name)]
-        return next((name for name in fits if name != type_name(kind)), "decimal(38, 0)")
-    return (
-        "float64" if re.fullmatch(r"\s*[+-]?[0-9]*[.,]?[0-9]+\.?(e[-+]?[0-9]+)?\s*", value, re.IGNORECASE) else "string"
-    )
-
-
-def _holds(value: str, name: str) -> bool:
-    low, high = {"int64": (-(2**63), 2**63 - 1), "uint64": (0, 2**64 - 1)}[name]
-    return low <= int(value) <= high
+    wider = {"int64": pa.int64(), "uint64": pa.uint64(), "decimal(38, 0)": pa.decimal128(38, 0)}
+    kinds = wider if re.fullmatch(_WHOLE, value) else {"float64": pa.float64()}
+    text = pa.chunked_array([[value]], pa.string())
+    fits = (name for name, kind in kinds.items() if _failure(text, replace(column, type=kind), numbers) is None)
+    return next(fits, "string")
