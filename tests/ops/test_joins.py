@@ -120,6 +120,20 @@ def test_of_three_frames_only_columns_that_are_needed_are_joined() -> None:
     assert some.equals(whole.select(some.column_names))
 
 
+@pytest.mark.parametrize("how", [*HOWS, "cross"])
+@pytest.mark.parametrize("needed", [{"c"}, {"a"}, {"b"}, {"a", "c"}, set()])
+def test_several_frames_are_joined_whatever_columns_are_needed(how: Any, needed: set[str]) -> None:
+    frames = [frame_of({"k": [1, 2, 2], name: [3, 4, 5]}, name=name) for name in "abc"]
+    if how == "cross":
+        frames = [ops.select(frame, columns=[name]) for frame, name in zip(frames, "abc", strict=True)]
+    on = {} if how == "cross" else {"on": "k"}
+    whole = merge(*frames, how=how, **on)
+    asked = [name for name in whole.columns if name in needed]
+    some = table_of(merge(*frames, how=how, needed=frozenset(asked), **on))
+    assert some.num_rows == table_of(whole).num_rows
+    assert some.select(asked).equals(table_of(whole).select(asked))
+
+
 @pytest.mark.parametrize("how", HOWS)
 def test_every_plan_gives_the_same_rows(how: Any, plan: str) -> None:
     rng = np.random.default_rng(1)

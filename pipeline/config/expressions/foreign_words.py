@@ -79,7 +79,8 @@ FOREIGN_FUNCTIONS = {
     **dict.fromkeys(("diff", "lag", "lead", "shift", "row_number", "rank", "cumsum"), "a step of its own: op window"),
     "pct_change": "x / lag(x) - 1 in a step of op window",
     "percent_rank": "(rank() - 1) / (count() - 1) in a step of op window",
-    "ntile": "(row_number() - 1) * n // count() + 1 in a step of op window",
+    "ntile": "row_number() and count() in a step of op window",
+    **dict.fromkeys(("log2", "ld"), "log(x) / log(2)"),
     "exists": "a step of op merge with how: semi",
     **{
         name: f"a step of op {op}"
@@ -121,7 +122,8 @@ _SYNTAX = (
         "'cast'; write number(x), integer(x), text(x), or a step of op astype",
     ),
     (r"\bextract\s*\(\s*[\w']+\s+from\b", f"'extract … from'; write {_PARTS_OF_TIMES}"),
-    (r"\bi?like\b", "'like'; write contains(s, 'x'), startswith(s, 'x'), endswith(s, 'x') or match(s, 'x.*y')"),
+    (r"\bilike\b", "'ilike'; write contains(lower(s), 'x'), startswith(lower(s), 'x') or match(s, '(?i)x.*y')"),
+    (r"\blike\b", "'like'; write contains(s, 'x'), startswith(s, 'x'), endswith(s, 'x') or match(s, 'x.*y')"),
     (r"\bbetween\b", "'between'; write a <= x <= b"),
     (r"\bcase\b|\bwhen\b", "'case'; write where(c, a, b)"),
     (r"\binterval\b", "'interval'; write duration('5min'), or duration(months=3)"),

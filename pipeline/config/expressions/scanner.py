@@ -31,7 +31,7 @@ _TOKEN = re.compile(
   | (?P<backtick>`[^`]+`)
   | (?P<number>(?:\d[\d_]*(?:\.[\d_]*)?|\.\d[\d_]*)(?:[eE][+-]?\d+)?)
   | (?P<name>[^\W\d]\w*)
-  | (?P<operator>\*\*|//|<=|>=|==|!=|<>|&&|\|\||:=|<<|>>|.)
+  | (?P<operator>\*\*|//|<=|>=|==|!=|<>|&&|\|\||:=|::|<<|>>|.)
     """,
     re.VERBOSE | re.DOTALL,
 )
@@ -49,6 +49,7 @@ _REFUSED = {
     "@": "got '@'; a product of matrices is a step of its own, so that it has a name: {op: matmul, left: a, right: b}",
     "<>": "got '<>'; write '!='",
     ":=": "got ':='; give the value a name by a step of its own",
+    "::": "got '::'; write number(x), integer(x), text(x), or a step of op astype",
     "<<": "got '<<'; write x * 2 ** n",
     ">>": "got '>>'; write x // 2 ** n",
     "if": "got 'if'; write where(condition, a, b)",

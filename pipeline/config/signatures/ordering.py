@@ -92,7 +92,7 @@ class DropDuplicates(_Ordered):
 
 
 class Head(FrameOp):
-    """The first ``n`` rows, in one partition; of a frame without an order any, but always the same ones.
+    """The first ``n`` rows, in one partition; of a frame without an order any: one file always gives the same.
 
     All rows where there are fewer.
     """
@@ -110,7 +110,7 @@ class Sample(FrameOp):
     """Some of the rows, at random, in the order in which they were.
 
     Which ones follows from the seed of the file, the step, and the number of each row in the frame, so that partitions
-    do not matter.
+    do not matter. Rows of a large join have no order: give them one first, if the same must be taken by other files.
     """
 
     op: ClassVar[str] = "sample"

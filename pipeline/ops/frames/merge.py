@@ -149,7 +149,7 @@ def named_apart(
 def _used(
     names: Sequence[Renamed], how: str, needed: frozenset[str] | None, where: Expression | None, keys: Sequence[str]
 ) -> list[Renamed]:
-    """The columns of each frame that the result needs, or the condition; at least one, without which no row counts.
+    """The columns of each frame that the result needs, or the condition; of the first two one, or no row would count.
 
     Parameters
     ----------
@@ -157,14 +157,14 @@ def _used(
     """
     tested = where.names if where is not None else frozenset()
     if how in ("semi", "anti"):  # the left's columns, under their own names; the condition has the others
-        own = [(name, new) for name, new in names[0] if needed is None or name in needed or new in tested]
+        own = [(name, new) for name, new in names[0] if needed is None or name in {*needed, *keys} or new in tested]
         found = [tuple(own), *(tuple((name, new) for name, new in some if new in tested) for some in names[1:])]
         return found if own else [names[0][:1], *found[1:]]
     if needed is None:
         return list(names)
     used = needed.union(tested, keys)
     found = [tuple((name, new) for name, new in some if new in used) for some in names]
-    return found if any(found) else [names[0][:1], *found[1:]]
+    return found if any(found[:2]) else [names[0][:1], *found[1:]]
 
 
 def _narrowed(frame: Frame, used: set[str]) -> Frame:
