@@ -31,7 +31,7 @@ __all__ = ["memory", "tpch"]
 MEASURED = ("q01", "q03", "q05", "q06", "q09", "q18", "q21")
 _REPOSITORY = Path(__file__).parents[1]
 _FILES = _REPOSITORY / "configs" / "tpch"
-_RUNS = 2  # the first run in a process computes its first partitions step by step
+_RUNS = 2  # the first run in a process may compute its first partitions step by step
 
 
 def tpch(sizes: Sizes) -> Iterator[Row]:

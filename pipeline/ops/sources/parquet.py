@@ -231,13 +231,7 @@ def read_part(
 
 
 def _sample_of_part(
-    path: str,
-    options: Mapping[str, Any],
-    groups: tuple[int, ...] | None,
-    schema: pa.Schema,
-    casts: Mapping[str, str],
-    fixed: Mapping[str, Any],
-    condition: Node | None,
+    path: str, options: Mapping[str, Any], groups: tuple[int, ...] | None, *others: Any
 ) -> pa.Table | None:
     """Return the row group in the middle of some; None if it has many of their rows, or few."""
     with _parquet(path, options) as file:
@@ -246,7 +240,7 @@ def _sample_of_part(
         sizes = {k: file.metadata.row_group(k).num_rows for k in groups}
     if not _SAMPLE <= sizes[middle] <= sum(sizes.values()) / 3:
         return None
-    return read_part(path, options, (middle,), schema, casts, fixed, condition)
+    return read_part(path, options, (middle,), *others)
 
 
 @as_statement(read_part, sample=_sample_of_part)
